@@ -1,0 +1,32 @@
+"""The record of one call to another service, for timelines and metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+SUCCESS = "success"
+REJECTED = "rejected"
+TIMEOUT = "timeout"
+UNAVAILABLE = "unavailable"
+INVALID = "invalid"
+SHORT_CIRCUITED = "short_circuited"
+OUTCOMES = (SUCCESS, REJECTED, TIMEOUT, UNAVAILABLE, INVALID, SHORT_CIRCUITED)
+
+CHECK_AVAILABILITY = "check_availability"
+RESERVE = "reserve"
+RELEASE = "release"
+OPERATIONS = (CHECK_AVAILABILITY, RESERVE, RELEASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt of one operation; details hold what the timeline shows (status, error)."""
+
+    at: datetime
+    operation: str
+    outcome: str
+    duration_seconds: float
+    number: int = 1
+    details: dict[str, Any] = field(default_factory=dict)

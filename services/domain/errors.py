@@ -1,0 +1,174 @@
+"""Every error that Holdfast shows to a caller, in one tree.
+
+    HoldfastError
+    ├── ConfigurationError        a setting is wrong; raised before anything listens
+    ├── BusinessError             expected answers; shown to the user, never retried
+    │   ├── ValidationFailed           400 VALIDATION_ERROR
+    │   ├── PaymentDeclined            402 PAYMENT_DECLINED
+    │   ├── NotFound                   404 ORDER_NOT_FOUND, REVIEW_NOT_FOUND, ...
+    │   ├── InsufficientInventory      409 INSUFFICIENT_INVENTORY
+    │   ├── InvalidState               409 INVALID_STATE
+    │   ├── ReviewConflict             409 REVIEW_CONFLICT
+    │   ├── ReservationFailed          422 RESERVATION_FAILED
+    │   └── IdempotencyKeyReused       422 IDEMPOTENCY_KEY_REUSED
+    └── DependencyError           another service failed; the outcome may be unknown
+        ├── InventoryTimeout           408 INVENTORY_TIMEOUT, may have run
+        ├── InventoryUnavailable       503 INVENTORY_UNAVAILABLE
+        │   └── CircuitOpen                not sent: the breaker is open
+        ├── ReleaseFailed              500 RELEASE_FAILED
+        └── PaymentOutcomeUnknown      the gateway did not say whether it captured
+
+Source: seed 8.1; contract section 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+Details = dict[str, Any]
+
+
+class HoldfastError(Exception):
+    """Root of the tree; its message is fit to be shown to a person."""
+
+
+class ConfigurationError(HoldfastError):
+    """One line that names the variable, its value and what is allowed."""
+
+
+class ApiError(HoldfastError):
+    """An error with the code, HTTP status and retry advice that the API answers with."""
+
+    code: ClassVar[str] = "INTERNAL_ERROR"
+    http_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, details: Details | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: Details = details or {}
+
+
+class BusinessError(ApiError):
+    """A definitive answer: repeating the same request gives the same answer."""
+
+
+class ValidationFailed(BusinessError):
+    """The request is malformed; details name each field, its value and what is allowed."""
+
+    code = "VALIDATION_ERROR"
+    http_status = 400
+
+
+class PaymentDeclined(BusinessError):
+    """The payment gateway refused; nothing was charged and the hold is released."""
+
+    code = "PAYMENT_DECLINED"
+    http_status = 402
+
+
+class NotFound(BusinessError):
+    """The addressed thing does not exist; the code says which kind."""
+
+    http_status = 404
+
+    def __init__(self, kind: str, identifier: str) -> None:
+        super().__init__(f"No {kind} {identifier!r} exists.", {f"{kind}Id": identifier})
+        self.code = f"{kind.upper().replace('-', '_')}_NOT_FOUND"  # type: ignore[misc]
+
+
+class InsufficientInventory(BusinessError):
+    """One or more products are short; details["items"] lists every short line.
+
+    Each line: ``{productId, variantId, requestedQuantity, availableQuantity}``.
+    """
+
+    code = "INSUFFICIENT_INVENTORY"
+    http_status = 409
+
+
+class InvalidState(BusinessError):
+    """The order is in a state in which this cannot be done."""
+
+    code = "INVALID_STATE"
+    http_status = 409
+
+
+class ReviewConflict(BusinessError):
+    """Somebody was faster; details say who, when and what was done."""
+
+    code = "REVIEW_CONFLICT"
+    http_status = 409
+
+
+class ReservationFailed(BusinessError):
+    """The Inventory Service refused the reservation for a reason other than stock."""
+
+    code = "RESERVATION_FAILED"
+    http_status = 422
+
+
+class IdempotencyKeyReused(BusinessError):
+    """The same idempotency key came with another body."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+    http_status = 422
+
+
+class DependencyError(ApiError):
+    """Another service failed to answer; the operation may or may not have run there."""
+
+    retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        details: Details | None = None,
+        *,
+        may_have_run: bool = True,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, details)
+        self.may_have_run = may_have_run
+        self.retry_after_seconds = retry_after_seconds
+
+
+class InventoryTimeout(DependencyError):
+    """No complete answer within INVENTORY_SERVICE_TIMEOUT; the outcome is unknown."""
+
+    code = "INVENTORY_TIMEOUT"
+    http_status = 408
+
+
+class InventoryUnavailable(DependencyError):
+    """Connection error, 5xx, 429 or an unreadable answer."""
+
+    code = "INVENTORY_UNAVAILABLE"
+    http_status = 503
+
+
+class CircuitOpen(InventoryUnavailable):
+    """The circuit breaker is open: nothing was sent. retry_after_seconds says when to come back."""
+
+    def __init__(self, breaker: str, retry_after_seconds: float) -> None:
+        super().__init__(
+            f"Circuit breaker {breaker} is open; nothing was sent.",
+            {"breaker": breaker},
+            may_have_run=False,
+            retry_after_seconds=retry_after_seconds,
+        )
+        self.breaker = breaker
+
+
+class ReleaseFailed(DependencyError):
+    """The Inventory Service did not confirm the release of a hold."""
+
+    code = "RELEASE_FAILED"
+    http_status = 500
+
+
+class PaymentOutcomeUnknown(DependencyError):
+    """The payment gateway did not say whether the money was captured."""
+
+    code = "PAYMENT_UNKNOWN"
+    http_status = 503

@@ -1,0 +1,129 @@
+"""What an order is: its lines, its four orthogonal columns and the values they may take.
+
+Source: contract section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class OrderStatus(StrEnum):
+    """Where the order stands in its life."""
+
+    RECEIVED = "RECEIVED"
+    RESERVING = "RESERVING"
+    PENDING_INVENTORY = "PENDING_INVENTORY"
+    PAYING = "PAYING"
+    PLACED = "PLACED"
+    CONFIRMED = "CONFIRMED"
+    CONFIRMATION_FAILED = "CONFIRMATION_FAILED"
+    CANCELLED = "CANCELLED"
+    REJECTED = "REJECTED"
+    PARTIALLY_RETURNED = "PARTIALLY_RETURNED"
+    RETURNED = "RETURNED"
+
+
+class InventoryStatus(StrEnum):
+    """What we know of the stock held or deducted for the order."""
+
+    NONE = "NONE"
+    RESERVED = "RESERVED"
+    CONFIRM_REQUESTED = "CONFIRM_REQUESTED"
+    INVENTORY_CONFIRMED = "INVENTORY_CONFIRMED"
+    INVENTORY_FAILED = "INVENTORY_FAILED"
+    RELEASE_PENDING = "RELEASE_PENDING"
+    RELEASED = "RELEASED"
+    RELEASE_FAILED = "RELEASE_FAILED"
+    RESTOCK_REQUESTED = "RESTOCK_REQUESTED"
+
+
+class PaymentStatus(StrEnum):
+    """What we know of the customer's money."""
+
+    NONE = "NONE"
+    UNKNOWN = "UNKNOWN"
+    CAPTURED = "CAPTURED"
+    REFUND_PENDING = "REFUND_PENDING"
+    REFUNDED = "REFUNDED"
+    FAILED = "FAILED"
+
+
+class CustomerPriority(StrEnum):
+    """Decides what happens when stock cannot be checked. Source: seed 7.3."""
+
+    STANDARD = "standard"
+    HIGH = "high"
+
+
+class ReviewReason(StrEnum):
+    """Why an order waits for a person."""
+
+    AVAILABILITY_UNVERIFIED = "AVAILABILITY_UNVERIFIED"
+    PENDING_INVENTORY = "PENDING_INVENTORY"
+    INVENTORY_CONFIRMATION_FAILED = "INVENTORY_CONFIRMATION_FAILED"
+    CONFIRMATION_TIMEOUT = "CONFIRMATION_TIMEOUT"
+    RELEASE_FAILED = "RELEASE_FAILED"
+    PAYMENT_UNKNOWN = "PAYMENT_UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A quantity of one variant of one product."""
+
+    product_id: str
+    variant_id: str
+    quantity: int
+    returned: int = 0
+
+    @property
+    def sku(self) -> tuple[str, str]:
+        return (self.product_id, self.variant_id)
+
+    def wire(self) -> dict[str, Any]:
+        """The line as it stands in requests and events. Source: seed 3.1."""
+        return {"productId": self.product_id, "variantId": self.variant_id, "quantity": self.quantity}
+
+
+def aggregated(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """The lines with quantities added up per product and variant, in first-seen order."""
+    totals: dict[tuple[str, str], int] = {}
+    for line in lines:
+        totals[line.sku] = totals.get(line.sku, 0) + line.quantity
+    return tuple(Line(product, variant, quantity) for (product, variant), quantity in totals.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order as the database knows it; changed only through domain.lifecycle."""
+
+    order_id: str
+    user_id: str
+    customer_priority: str
+    lines: tuple[Line, ...]
+    created_at: datetime
+    updated_at: datetime
+    status: str = OrderStatus.RECEIVED
+    inventory_status: str = InventoryStatus.NONE
+    payment_status: str = PaymentStatus.NONE
+    reservation_id: str | None = None
+    reservation_expires_at: datetime | None = None
+    confirmed_at: datetime | None = None
+    cancel_reason: str | None = None
+    """Set when a cancel was asked for; while PAYING it is decided after the payment's outcome."""
+    failure: dict[str, Any] | None = None
+    """``{code, message, details}`` of the error that ended the order."""
+    metadata: dict[str, Any] | None = None
+    due_at: datetime | None = None
+    """When a background worker must look at the order if nothing has moved it; None: never."""
+    attempts: int = 0
+    """Attempts made in the present waiting phase (reservation, confirmation, payment, refund)."""
+    version: int = 1
+
+    @property
+    def is_high_priority(self) -> bool:
+        return self.customer_priority == CustomerPriority.HIGH

@@ -1,0 +1,40 @@
+"""When to try again: pure decisions, apart from the loops that obey them.
+
+Source: seed 7.2 and 8.2; contract section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Randomness = Callable[[], float]
+"""Returns a number from 0 (inclusive) to 1 (exclusive)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Exponential backoff with equal jitter, bounded in number and in delay."""
+
+    attempts: int
+    """Attempts in all, the first one included; at least 1."""
+    base_delay_seconds: float
+    """Delay before the second attempt, before jitter."""
+    max_delay_seconds: float
+    """No delay is longer than this, but one that the other side asked for by Retry-After."""
+
+    def delay_seconds(
+        self, attempts_made: int, randomness: Randomness, *, retry_after_seconds: float | None = None
+    ) -> float | None:
+        """Seconds until the next attempt, or None when there is none.
+
+        Half of the exponential delay is fixed and half is random, so that callers who failed
+        together do not come back together.
+        """
+        if attempts_made >= self.attempts:
+            return None
+        # The exponent is bounded: 2.0 ** 1100 overflows.
+        exponential = self.base_delay_seconds * 2.0 ** min(attempts_made - 1, 60)
+        bounded = min(exponential, self.max_delay_seconds)
+        jittered = bounded * (0.5 + 0.5 * randomness())
+        return max(jittered, retry_after_seconds or 0.0)

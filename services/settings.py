@@ -1,0 +1,190 @@
+"""The configuration: one frozen object, read once from the environment in a composition root.
+
+Times in the environment are whole milliseconds, as in the seed; properties here are seconds.
+Source: contract section 2.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from services.domain.errors import ConfigurationError
+from services.domain.retry import RetryPolicy
+
+ROLES = ("viewer", "operator", "admin", "service")
+
+
+def _empty_is_unset(value: Any) -> Any:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+Milliseconds = Annotated[int, Field(ge=1, le=7 * 86_400_000)]
+HttpUrl = Annotated[str | None, BeforeValidator(_empty_is_unset)]
+OptionalText = Annotated[str | None, BeforeValidator(_empty_is_unset)]
+
+
+class ApiToken:
+    """A caller of the API: name, role and the secret it presents as a bearer token."""
+
+    __slots__ = ("name", "role", "token")
+
+    def __init__(self, name: str, role: str, token: str) -> None:
+        self.name, self.role, self.token = name, role, token
+
+    def __repr__(self) -> str:
+        return f"ApiToken({self.name}:{self.role}:***)"
+
+
+class Settings(BaseSettings):
+    """All settings; ``Settings.load()`` turns a wrong value into a one-line ConfigurationError."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False)
+
+    inventory_service_url: HttpUrl = None
+    inventory_service_timeout: Milliseconds = 3000
+    inventory_service_token: SecretStr | None = None
+    payment_service_url: HttpUrl = None
+    nats_url: OptionalText = None
+    database_url: OptionalText = None
+    data_dir: Path = Path("var")
+    api_host: str = "127.0.0.1"
+    api_port: Annotated[int, Field(ge=1, le=65535)] = 8600
+    prometheus_url: HttpUrl = None
+    alert_webhook_url: HttpUrl = None
+    api_tokens: Annotated[tuple[ApiToken, ...], NoDecode] = ()
+    reservation_ttl_seconds: Annotated[int, Field(ge=60, le=86_400)] = 1800
+    retry_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    retry_base_delay: Milliseconds = 200
+    reservation_retry_attempts: Annotated[int, Field(ge=1, le=100)] = 6
+    reservation_retry_base_delay: Milliseconds = 30_000
+    reservation_retry_max_delay: Milliseconds = 900_000
+    release_retry_attempts: Annotated[int, Field(ge=1, le=100)] = 8
+    release_retry_base_delay: Milliseconds = 1000
+    release_retry_max_delay: Milliseconds = 900_000
+    confirmation_timeout: Milliseconds = 300_000
+    breaker_error_threshold_percentage: Annotated[int, Field(ge=1, le=100)] = 50
+    breaker_rolling_count_timeout: Milliseconds = 10_000
+    breaker_rolling_count_buckets: Annotated[int, Field(ge=1, le=1000)] = 10
+    breaker_reset_timeout: Milliseconds = 30_000
+    breaker_volume_threshold: Annotated[int, Field(ge=0, le=1_000_000)] = 5
+    alert_reservation_success_rate: Annotated[float, Field(ge=0, le=1)] = 0.95
+    alert_queue_depth: Annotated[int, Field(ge=0)] = 100
+    alert_release_failures: Annotated[int, Field(ge=1)] = 3
+    alert_availability_latency: Milliseconds = 1000
+    alert_window: Milliseconds = 300_000
+    sandbox_traffic: Annotated[float, Field(ge=0, le=100)] = 1.0
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Settings:
+        """Read the environment; raises ConfigurationError naming variable, value and what is allowed."""
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            raise ConfigurationError(_one_line(error)) from None
+
+    @field_validator("inventory_service_url", "payment_service_url", "prometheus_url", "alert_webhook_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("an http:// or https:// URL with a host")
+        return value.rstrip("/")
+
+    @field_validator("nats_url")
+    @classmethod
+    def _nats_urls(cls, value: str | None) -> str | None:
+        for server in (value or "").split(","):
+            if value and (urlsplit(server.strip()).scheme not in ("nats", "tls") or not urlsplit(server.strip()).hostname):
+                raise ValueError("one or more nats:// or tls:// URLs, comma separated")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            backend = make_url(value).get_backend_name()
+        except ArgumentError:
+            backend = ""
+        if backend not in ("sqlite", "postgresql"):
+            raise ValueError("an SQLAlchemy URL: sqlite:///... or postgresql+psycopg://...")
+        return value
+
+    @field_validator("api_tokens", mode="before")
+    @classmethod
+    def _tokens(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        tokens = []
+        for entry in filter(None, (part.strip() for part in value.split(","))):
+            name, _, rest = entry.partition(":")
+            role, _, token = rest.partition(":")
+            if not name or role not in ROLES or not token:
+                raise ValueError(f"name:role:token, comma separated, role one of {', '.join(ROLES)}")
+            tokens.append(ApiToken(name, role, token))
+        return tuple(tokens)
+
+    @cached_property
+    def database(self) -> str:
+        """The SQLAlchemy URL in use."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'holdfast.db').resolve()}"
+
+    @property
+    def nats_servers(self) -> list[str]:
+        return [server.strip() for server in (self.nats_url or "").split(",") if server.strip()]
+
+    @property
+    def inventory_timeout_seconds(self) -> float:
+        return self.inventory_service_timeout / 1000
+
+    @property
+    def immediate_retry(self) -> RetryPolicy:
+        base = self.retry_base_delay / 1000
+        return RetryPolicy(self.retry_attempts, base, max(base * 16, 5.0))
+
+    @property
+    def reservation_retry(self) -> RetryPolicy:
+        return RetryPolicy(
+            self.reservation_retry_attempts,
+            self.reservation_retry_base_delay / 1000,
+            self.reservation_retry_max_delay / 1000,
+        )
+
+    @property
+    def release_retry(self) -> RetryPolicy:
+        return RetryPolicy(
+            self.release_retry_attempts, self.release_retry_base_delay / 1000, self.release_retry_max_delay / 1000
+        )
+
+    @property
+    def confirmation_timeout_seconds(self) -> float:
+        return self.confirmation_timeout / 1000
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether the reference Inventory Service stands in for a real one."""
+        return self.inventory_service_url is None
+
+
+SECRET_FIELDS = frozenset({"inventory_service_token", "api_tokens", "nats_url", "database_url"})
+"""Their values may hold passwords and are never echoed."""
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    field = str(first["loc"][0])
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    shown = "the given value" if field in SECRET_FIELDS else repr(first["input"])
+    return f"{field.upper()}: {shown} is not valid; allowed: {reason}"

@@ -1,0 +1,275 @@
+"""One relational database behind an async facade over synchronous transaction functions.
+
+Callers hand over ``fn(connection) -> result`` and await it. On SQLite a single writer thread
+runs waiting functions one after another, each in a savepoint, and commits them together (group
+commit), so that one fsync serves many callers. On PostgreSQL a few threads run one transaction
+each. Measured at two to five times the throughput of the async drivers; see docs/adr/0003.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection, DateTime, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy.types import TypeDecorator
+
+T = TypeVar("T")
+Transaction = Callable[[Connection], T]
+
+MAX_WAITING_TRANSACTIONS = 10_000
+"""Callers beyond this many are refused at once instead of queueing without bound."""
+
+GROUP_LIMIT = 128
+"""Transactions that share one commit at most, so that the first caller is not kept waiting."""
+
+
+class DatabaseOverloaded(RuntimeError):
+    """Too many transactions are waiting; nothing was written."""
+
+
+class DatabaseClosed(RuntimeError):
+    """The database facade was closed; nothing was written."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC datetimes in and out; SQLite, which knows no zones, stores naive UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"naive datetime {value!r}: only aware times are stored")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Database:
+    """Reads and writes of one database, from an event loop or from plain threads."""
+
+    def __init__(self, url: str, *, readers: int = 3, writers: int = 8) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._write_engine = _sqlite_engine(url, writes=True) if self.is_sqlite else _server_engine(url, writers)
+        self._read_engine = _sqlite_engine(url, writes=False) if self.is_sqlite else self._write_engine
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read")
+        self._writer: _Writer = (
+            _GroupCommitWriter(self._write_engine) if self.is_sqlite else _PooledWriter(self._write_engine, writers)
+        )
+
+    @property
+    def engine(self) -> Engine:
+        """The writing engine, for migrations."""
+        return self._write_engine
+
+    async def write(self, transaction: Transaction[T]) -> T:
+        """Run a transaction function; returns after its commit is durable.
+
+        An exception raised by the function undoes what it did and nothing else. Cancelling the
+        caller does not undo a transaction that has begun.
+        """
+        return await asyncio.wrap_future(self._writer.submit(transaction))
+
+    async def read(self, transaction: Transaction[T]) -> T:
+        """Run a reading function on a reader thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self.read_now, transaction)
+
+    def write_now(self, transaction: Transaction[T]) -> T:
+        """Blocking form of write(), for threads that run no event loop."""
+        return self._writer.submit(transaction).result()
+
+    def read_now(self, transaction: Transaction[T]) -> T:
+        """Blocking form of read(): runs on the calling thread."""
+        with self._read_engine.connect() as connection, connection.begin():
+            return transaction(connection)
+
+    def close(self) -> None:
+        """Finish what was handed over, refuse more, and close every connection."""
+        self._writer.close()
+        self._readers.shutdown(wait=True)
+        self._write_engine.dispose()
+        if self._read_engine is not self._write_engine:
+            self._read_engine.dispose()
+
+
+class _Writer:
+    def submit(self, transaction: Transaction[T]) -> Future[T]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class _PooledWriter(_Writer):
+    """One thread and one connection per running transaction."""
+
+    def __init__(self, engine: Engine, threads: int) -> None:
+        self._engine = engine
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="db-write")
+        self._places = threading.BoundedSemaphore(MAX_WAITING_TRANSACTIONS)
+
+    def submit(self, transaction: Transaction[T]) -> Future[T]:
+        if not self._places.acquire(blocking=False):
+            raise DatabaseOverloaded(f"{MAX_WAITING_TRANSACTIONS} transactions are waiting")
+        try:
+            future = self._threads.submit(self._run, transaction)
+        except RuntimeError as error:
+            self._places.release()
+            raise DatabaseClosed("the database is closed") from error
+        future.add_done_callback(lambda _: self._places.release())
+        return future
+
+    def _run(self, transaction: Transaction[T]) -> T:
+        with self._engine.begin() as connection:
+            return transaction(connection)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True)
+
+
+class _Job(Generic[T]):
+    __slots__ = ("error", "future", "result", "transaction")
+
+    def __init__(self, transaction: Transaction[T]) -> None:
+        self.transaction = transaction
+        self.future: Future[T] = Future()
+        self.result: T | None = None
+        self.error: BaseException | None = None
+
+
+class _GroupCommitWriter(_Writer):
+    """A single writing thread whose commits are shared by all waiting callers."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._jobs: queue.Queue[_Job[Any] | None] = queue.Queue(MAX_WAITING_TRANSACTIONS)
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="db-write", daemon=True)
+        self._thread.start()
+
+    def submit(self, transaction: Transaction[T]) -> Future[T]:
+        if self._closed:
+            raise DatabaseClosed("the database is closed")
+        job = _Job(transaction)
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            raise DatabaseOverloaded(f"{MAX_WAITING_TRANSACTIONS} transactions are waiting") from None
+        return job.future
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        open_ = True
+        while open_:
+            group, open_ = self._next_group()
+            if group:
+                self._commit_together(group)
+
+    def _next_group(self) -> tuple[list[_Job[Any]], bool]:
+        first = self._jobs.get()
+        group: list[_Job[Any]] = []
+        job = first
+        while job is not None:
+            if job.future.set_running_or_notify_cancel():
+                group.append(job)
+            if len(group) >= GROUP_LIMIT:
+                return group, True
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return group, True
+        return group, False
+
+    def _commit_together(self, group: list[_Job[Any]]) -> None:
+        try:
+            with self._engine.connect() as connection, connection.begin():
+                for job in group:
+                    _run_in_savepoint(connection, job)
+        except Exception as error:  # noqa: BLE001 - boundary: the commit failed for every caller of the group
+            for job in group:
+                job.future.set_exception(job.error or error)
+            return
+        for job in group:
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)
+
+
+def _run_in_savepoint(connection: Connection, job: _Job[Any]) -> None:
+    connection.exec_driver_sql("SAVEPOINT caller")
+    try:
+        job.result = job.transaction(connection)
+    except Exception as error:  # noqa: BLE001 - boundary: belongs to the caller, whose future carries it
+        job.error = error
+        connection.exec_driver_sql("ROLLBACK TO caller")
+    connection.exec_driver_sql("RELEASE caller")
+
+
+def _sqlite_engine(url: str, *, writes: bool) -> Engine:
+    path = make_url(url).database
+    if path and path != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, pool_size=8, max_overflow=0) if not writes else create_engine(url)
+
+    @event.listens_for(engine, "connect")
+    def configure(dbapi_connection: Any, _record: Any) -> None:
+        # pysqlite would otherwise begin transactions by its own rules.
+        dbapi_connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
+            dbapi_connection.execute(f"PRAGMA {pragma}")
+        if not writes:
+            dbapi_connection.execute("PRAGMA query_only=ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # IMMEDIATE takes the write lock up front: upgrading a read lock can fail half way.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _server_engine(url: str, connections: int) -> Engine:
+    return create_engine(
+        url,
+        pool_size=connections + 4,
+        max_overflow=0,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        connect_args={
+            "connect_timeout": 3,
+            "options": "-c statement_timeout=15000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=15000",
+        },
+    )
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Database]:
+    """A Database that is closed at the end of the block."""
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        database.close()
