@@ -105,7 +105,9 @@ class Settings(BaseSettings):
     @classmethod
     def _nats_urls(cls, value: str | None) -> str | None:
         for server in (value or "").split(","):
-            if value and (urlsplit(server.strip()).scheme not in ("nats", "tls") or not urlsplit(server.strip()).hostname):
+            if value and (
+                urlsplit(server.strip()).scheme not in ("nats", "tls") or not urlsplit(server.strip()).hostname
+            ):
                 raise ValueError("one or more nats:// or tls:// URLs, comma separated")
         return value
 

@@ -1,0 +1,432 @@
+"""The life of an order as pure decisions: an order and a fact go in, a Change comes out.
+
+Nothing here reads a clock, calls a service or writes a row. A Change says everything that
+must happen in the one transaction that records it: new column values, timeline entries,
+events to publish, review cases to open or close, a release job to start.
+
+Source: design 3; seed 4, 6 and 7.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from services.domain import events
+from services.domain.errors import ApiError, InvalidState
+from services.domain.events import OutgoingEvent
+from services.domain.order import InventoryStatus, Line, Order, OrderStatus, PaymentStatus, ReviewReason
+
+S = OrderStatus
+
+NEXT: dict[str, frozenset[str]] = {
+    S.RECEIVED: frozenset({S.RESERVING, S.REJECTED, S.CANCELLED}),
+    S.RESERVING: frozenset({S.PAYING, S.PENDING_INVENTORY, S.REJECTED, S.CANCELLED}),
+    S.PENDING_INVENTORY: frozenset({S.RESERVING, S.CANCELLED, S.REJECTED}),
+    S.PAYING: frozenset({S.PLACED, S.REJECTED, S.CANCELLED, S.RESERVING}),
+    S.PLACED: frozenset({S.CONFIRMED, S.CONFIRMATION_FAILED, S.CANCELLED}),
+    S.CONFIRMED: frozenset({S.CANCELLED, S.PARTIALLY_RETURNED, S.RETURNED}),
+    S.CONFIRMATION_FAILED: frozenset({S.PLACED, S.CANCELLED}),
+    S.PARTIALLY_RETURNED: frozenset({S.PARTIALLY_RETURNED, S.RETURNED}),
+    S.CANCELLED: frozenset(),
+    S.REJECTED: frozenset(),
+    S.RETURNED: frozenset(),
+}
+"""Which status may follow which; everything else is refused with InvalidState."""
+
+BEFORE_PAYMENT = frozenset({S.RECEIVED, S.RESERVING, S.PENDING_INVENTORY})
+AFTER_PAYMENT = frozenset({S.PLACED, S.CONFIRMED, S.CONFIRMATION_FAILED})
+ENDED = frozenset({S.CANCELLED, S.REJECTED, S.RETURNED})
+
+TRANSITION, CALL, EVENT_OUT, EVENT_IN, ACTION = "transition", "call", "event_out", "event_in", "action"
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEntry:
+    """One line of an order's timeline. Source: contract section 3."""
+
+    at: datetime
+    kind: str
+    title: str
+    details: dict[str, Any] = field(default_factory=dict)
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewRequest:
+    """A case to open, unless one with the same reason is already open for the order."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one transaction does to an order."""
+
+    values: dict[str, Any]
+    timeline: tuple[TimelineEntry, ...] = ()
+    events: tuple[OutgoingEvent, ...] = ()
+    opens: tuple[ReviewRequest, ...] = ()
+    closes: tuple[str, ...] = ()
+    """Reasons of open cases that this change settles."""
+    release_because: str | None = None
+    """Starts (or starts again) the release job of the order."""
+
+
+def _change(order: Order, status: str, at: datetime, title: str, **more: Any) -> Change:
+    if status != order.status and status not in NEXT[order.status]:
+        raise InvalidState(
+            f"Order {order.order_id} is {order.status}; it cannot become {status}.",
+            {"orderId": order.order_id, "status": order.status, "allowed": sorted(NEXT[order.status])},
+        )
+    details = more.pop("details", {})
+    values = {"status": status, "due_at": None, "attempts": 0} | more.pop("values", {})
+    timeline = more.pop("timeline", ())
+    if status != order.status:
+        details = {"from": order.status, "to": status} | details
+    entry = TimelineEntry(at, TRANSITION, title, details)
+    return Change(values, (entry, *timeline), **more)
+
+
+def start_reserving(order: Order, at: datetime, due_at: datetime, *, unverified: str | None = None) -> Change:
+    """The availability check said yes, or (high priority only) could not be made.
+
+    ``unverified`` is why the check failed; it opens the case AVAILABILITY_UNVERIFIED.
+    Source: seed 7.3, availability check failures.
+    """
+    opens = (ReviewRequest(ReviewReason.AVAILABILITY_UNVERIFIED, unverified),) if unverified else ()
+    title = "Availability unverified, going on" if unverified else "Reserving stock"
+    return _change(order, S.RESERVING, at, title, values={"due_at": due_at, "attempts": order.attempts}, opens=opens)
+
+
+def reject(order: Order, error: ApiError, at: datetime, *, release: bool = False) -> Change:
+    """The order ends without goods; ``release`` when a hold exists or may exist."""
+    failure = {"code": error.code, "message": error.message, "details": error.details, "retryable": error.retryable}
+    values: dict[str, Any] = {"failure": failure}
+    if release:
+        values["inventory_status"] = InventoryStatus.RELEASE_PENDING
+    if order.payment_status == PaymentStatus.UNKNOWN or order.status == S.PAYING:
+        values["payment_status"] = PaymentStatus.FAILED
+    return _change(
+        order,
+        S.REJECTED,
+        at,
+        f"Rejected: {error.code}",
+        values=values,
+        details={"code": error.code, "message": error.message},
+        release_because=f"order rejected: {error.code}" if release else None,
+        closes=(ReviewReason.AVAILABILITY_UNVERIFIED, ReviewReason.PENDING_INVENTORY, ReviewReason.PAYMENT_UNKNOWN),
+    )
+
+
+def hold_stock(order: Order, reservation_id: str, expires_at: datetime, at: datetime, due_at: datetime) -> Change:
+    """The Inventory Service holds every line: payment may begin."""
+    return _change(
+        order,
+        S.PAYING,
+        at,
+        "Stock reserved",
+        values={
+            "inventory_status": InventoryStatus.RESERVED,
+            "reservation_id": reservation_id,
+            "reservation_expires_at": expires_at,
+            "due_at": due_at,
+        },
+        details={"reservationId": reservation_id, "expiresAt": events.timestamp(expires_at)},
+        closes=(ReviewReason.PENDING_INVENTORY,),
+    )
+
+
+def wait_for_inventory(order: Order, error: ApiError, at: datetime, due_at: datetime | None) -> Change:
+    """The reservation could not be settled: retried later, in the review queue from the start.
+
+    ``due_at`` None: the automatic retries are used up and only a person goes on.
+    Source: seed 7.3, reservation failures.
+    """
+    attempts = order.attempts + 1
+    title = "Waiting for inventory" if due_at else "Waiting for a person: automatic retries are used up"
+    return _change(
+        order,
+        S.PENDING_INVENTORY,
+        at,
+        title,
+        values={"due_at": due_at, "attempts": attempts},
+        details={"code": error.code, "message": error.message, "attempts": attempts},
+        opens=(ReviewRequest(ReviewReason.PENDING_INVENTORY, f"{error.code}: {error.message}"),),
+    )
+
+
+def postpone(order: Order, due_at: datetime) -> Change:
+    """Nothing was tried (the breaker is open): look again at ``due_at``, no attempt counted."""
+    return Change({"due_at": due_at})
+
+
+def resume_reserving(order: Order, at: datetime, due_at: datetime) -> Change:
+    """A delayed retry, a person or the sweeper tries the reservation again."""
+    values = {"due_at": due_at, "attempts": order.attempts}
+    return _change(order, S.RESERVING, at, "Trying to reserve again", values=values)
+
+
+def reserve_before_payment(order: Order, at: datetime, due_at: datetime) -> Change:
+    """The hold would end before the payment is settled: it is taken anew first."""
+    return _change(order, S.RESERVING, at, "The hold is about to end: reserving again", values={"due_at": due_at})
+
+
+def place(order: Order, at: datetime, confirmation_due_at: datetime) -> Change:
+    """The payment is captured: the order is placed and the deduction is requested. Source: seed 4.1."""
+    reservation_id = order.reservation_id or ""
+    return _change(
+        order,
+        S.PLACED,
+        at,
+        "Payment captured, order placed",
+        values={
+            "payment_status": PaymentStatus.CAPTURED,
+            "inventory_status": InventoryStatus.CONFIRM_REQUESTED,
+            "due_at": confirmation_due_at,
+        },
+        events=(
+            events.confirm_requested(order.order_id, reservation_id),
+            events.order_created(order, reservation_id, at),
+        ),
+        closes=(ReviewReason.PAYMENT_UNKNOWN,),
+    )
+
+
+def payment_unknown(order: Order, message: str, at: datetime, due_at: datetime | None) -> Change:
+    """The gateway did not say whether it captured: it is asked again, in the end by a person."""
+    attempts = order.attempts + 1
+    opens = () if due_at else (ReviewRequest(ReviewReason.PAYMENT_UNKNOWN, message),)
+    return _change(
+        order,
+        S.PAYING,
+        at,
+        "Payment outcome unknown",
+        values={"payment_status": PaymentStatus.UNKNOWN, "due_at": due_at, "attempts": attempts},
+        details={"message": message, "attempts": attempts},
+        opens=opens,
+    )
+
+
+def confirm(order: Order, confirmed_at: datetime, at: datetime) -> Change:
+    """The Inventory Service deducted the stock. Source: seed 6."""
+    return _change(
+        order,
+        S.CONFIRMED,
+        at,
+        "Inventory confirmed",
+        values={"inventory_status": InventoryStatus.INVENTORY_CONFIRMED, "confirmed_at": confirmed_at},
+        closes=(ReviewReason.CONFIRMATION_TIMEOUT, ReviewReason.INVENTORY_CONFIRMATION_FAILED),
+    )
+
+
+def fail_confirmation(order: Order, reason: str, at: datetime) -> Change:
+    """The Inventory Service could not deduct: flagged for review. Source: seed 6."""
+    return _change(
+        order,
+        S.CONFIRMATION_FAILED,
+        at,
+        f"Inventory confirmation failed: {reason}",
+        values={"inventory_status": InventoryStatus.INVENTORY_FAILED},
+        details={"reason": reason},
+        opens=(ReviewRequest(ReviewReason.INVENTORY_CONFIRMATION_FAILED, f"Inventory confirmation failed: {reason}"),),
+        closes=(ReviewReason.CONFIRMATION_TIMEOUT,),
+    )
+
+
+def ask_confirmation_again(order: Order, at: datetime, due_at: datetime) -> Change:
+    """No answer to inventory.confirm_requested: it is sent again under a new event id."""
+    return _change(
+        order,
+        S.PLACED,
+        at,
+        "No confirmation yet: asking again",
+        values={"due_at": due_at, "attempts": order.attempts + 1},
+        details={"requests": order.attempts + 2},
+        events=(events.confirm_requested(order.order_id, order.reservation_id or ""),),
+    )
+
+
+def give_up_on_confirmation(order: Order, at: datetime) -> Change:
+    """The Inventory Service never answered: a person decides."""
+    requests = order.attempts + 1
+    detail = f"No answer to {requests} requests for confirmation"
+    return _change(
+        order,
+        S.PLACED,
+        at,
+        detail,
+        values={"attempts": order.attempts},
+        opens=(ReviewRequest(ReviewReason.CONFIRMATION_TIMEOUT, detail),),
+    )
+
+
+def reconfirm(order: Order, reservation_id: str, expires_at: datetime, at: datetime, due_at: datetime) -> Change:
+    """An operator had stock reserved anew after a failed confirmation: the deduction is asked for again."""
+    return _change(
+        order,
+        S.PLACED,
+        at,
+        "Reserved anew, confirmation requested",
+        values={
+            "inventory_status": InventoryStatus.CONFIRM_REQUESTED,
+            "reservation_id": reservation_id,
+            "reservation_expires_at": expires_at,
+            "due_at": due_at,
+        },
+        details={"reservationId": reservation_id},
+        events=(events.confirm_requested(order.order_id, reservation_id),),
+    )
+
+
+def cancel(order: Order, reason: str, at: datetime) -> Change:
+    """A customer or a person cancels; what it takes depends on how far the order has come.
+
+    Before payment the hold is released (also when no answer about it was ever seen), while PAYING
+    the cancel waits for the payment's outcome, afterwards the money is refunded and the Inventory
+    Service is told by event. Source: seed 4.2; design 3.
+    """
+    if order.status in BEFORE_PAYMENT:
+        return _cancel_unpaid(order, reason, at)
+    if order.status == S.PAYING:
+        values = {"cancel_reason": reason, "due_at": order.due_at, "attempts": order.attempts}
+        return _change(order, S.PAYING, at, "Cancel requested while paying", values=values, details={"reason": reason})
+    if order.status not in AFTER_PAYMENT:
+        raise InvalidState(
+            f"Order {order.order_id} is {order.status} and cannot be cancelled.",
+            {"orderId": order.order_id, "status": order.status},
+        )
+    return _cancel_placed(order, reason, at)
+
+
+def _cancel_unpaid(order: Order, reason: str, at: datetime) -> Change:
+    return _change(
+        order,
+        S.CANCELLED,
+        at,
+        "Cancelled before payment",
+        values={"cancel_reason": reason, "inventory_status": InventoryStatus.RELEASE_PENDING},
+        details={"reason": reason},
+        release_because=f"order cancelled: {reason}",
+        closes=(ReviewReason.PENDING_INVENTORY, ReviewReason.AVAILABILITY_UNVERIFIED),
+    )
+
+
+def _cancel_placed(order: Order, reason: str, at: datetime) -> Change:
+    deducted = order.status == S.CONFIRMED
+    inventory_status = InventoryStatus.RESTOCK_REQUESTED if deducted else InventoryStatus.RELEASE_PENDING
+    return _change(
+        order,
+        S.CANCELLED,
+        at,
+        "Cancelled, refund and " + ("restock" if deducted else "release") + " requested",
+        values={
+            "cancel_reason": reason,
+            "inventory_status": inventory_status,
+            "payment_status": PaymentStatus.REFUND_PENDING,
+            "due_at": at,
+        },
+        details={"reason": reason},
+        events=(events.order_cancelled(order, reason, at),),
+        release_because=None if deducted else f"order cancelled: {reason}",
+        closes=(
+            ReviewReason.AVAILABILITY_UNVERIFIED,
+            ReviewReason.INVENTORY_CONFIRMATION_FAILED,
+            ReviewReason.CONFIRMATION_TIMEOUT,
+            ReviewReason.PAYMENT_UNKNOWN,
+        ),
+    )
+
+
+def cancel_while_paying(order: Order, at: datetime, *, captured: bool) -> Change:
+    """The payment's outcome is known and a cancel was waiting for it: nothing is kept."""
+    reason = order.cancel_reason or "CUSTOMER_CANCELLED"
+    payment = PaymentStatus.REFUND_PENDING if captured else PaymentStatus.FAILED
+    return _change(
+        order,
+        S.CANCELLED,
+        at,
+        "Cancelled, " + ("refund requested" if captured else "nothing was charged"),
+        values={
+            "inventory_status": InventoryStatus.RELEASE_PENDING,
+            "payment_status": payment,
+            "due_at": at if captured else None,
+        },
+        details={"reason": reason},
+        release_because=f"order cancelled: {reason}",
+        closes=(ReviewReason.PAYMENT_UNKNOWN, ReviewReason.AVAILABILITY_UNVERIFIED),
+    )
+
+
+def refunded(order: Order, at: datetime) -> Change:
+    """The gateway gave the money back."""
+    entry = TimelineEntry(at, TRANSITION, "Payment refunded")
+    return Change({"payment_status": PaymentStatus.REFUNDED, "due_at": None, "attempts": 0}, (entry,))
+
+
+def refund_later(order: Order, due_at: datetime) -> Change:
+    """The gateway did not answer: the refund is tried again for as long as it takes."""
+    return Change({"due_at": due_at, "attempts": order.attempts + 1})
+
+
+def released(order: Order, at: datetime, title: str) -> Change:
+    """Nothing is held for the order any more."""
+    entry = TimelineEntry(at, TRANSITION, title)
+    values = {"inventory_status": InventoryStatus.RELEASED} if _release_is_waited_for(order) else {}
+    return Change(values, (entry,), closes=(ReviewReason.RELEASE_FAILED,))
+
+
+def release_failed(order: Order, error: str, attempts: int, at: datetime) -> Change:
+    """The attempts to release are used up: a person decides. Source: seed 8.1, RELEASE_FAILED."""
+    detail = f"Release failed after {attempts} attempts: {error}"
+    entry = TimelineEntry(at, TRANSITION, detail, {"attempts": attempts})
+    values = {"inventory_status": InventoryStatus.RELEASE_FAILED} if _release_is_waited_for(order) else {}
+    return Change(values, (entry,), opens=(ReviewRequest(ReviewReason.RELEASE_FAILED, detail),))
+
+
+def _release_is_waited_for(order: Order) -> bool:
+    return order.inventory_status in (InventoryStatus.RELEASE_PENDING, InventoryStatus.RELEASE_FAILED)
+
+
+def return_lines(
+    order: Order, lines: tuple[Line, ...], *, return_id: str, reason: str, restockable: bool, at: datetime
+) -> Change:
+    """The customer sends goods back; never more per line than was bought. Source: seed 2.2, order.returned."""
+    if order.status not in (S.CONFIRMED, S.PARTIALLY_RETURNED):
+        raise InvalidState(
+            f"Order {order.order_id} is {order.status}; only confirmed orders can be returned.",
+            {"orderId": order.order_id, "status": order.status},
+        )
+    after = _returned_quantities(order, lines)
+    complete = all(after[line.sku] == line.quantity for line in order.lines)
+    values = {"inventory_status": InventoryStatus.RESTOCK_REQUESTED} if restockable else {}
+    return _change(
+        order,
+        S.RETURNED if complete else S.PARTIALLY_RETURNED,
+        at,
+        "Returned" if complete else "Partially returned",
+        values=values,
+        details={"returnId": return_id, "items": [line.wire() for line in lines], "reason": reason},
+        events=(events.order_returned(order, return_id, lines, reason, restockable, at),),
+    )
+
+
+def _returned_quantities(order: Order, lines: tuple[Line, ...]) -> dict[tuple[str, str], int]:
+    after = {line.sku: line.returned for line in order.lines}
+    bought = {line.sku: line.quantity for line in order.lines}
+    excess = []
+    for line in lines:
+        returnable = bought.get(line.sku, 0) - after.get(line.sku, 0)
+        if line.quantity > returnable:
+            excess.append(line.wire() | {"returnableQuantity": returnable})
+        after[line.sku] = after.get(line.sku, 0) + line.quantity
+    if excess:
+        raise InvalidState("More is returned than was bought.", {"orderId": order.order_id, "items": excess})
+    return after
+
+
+def hold_outlives_payment(order: Order, at: datetime) -> bool:
+    """Whether the hold lasts long enough to charge the customer: more than two minutes."""
+    return order.reservation_expires_at is not None and order.reservation_expires_at - at > timedelta(seconds=120)

@@ -1,0 +1,48 @@
+"""The timeline of an order: appended in the transaction that changes the order, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from services.domain.lifecycle import TimelineEntry
+from state.tables import order_history
+
+_INSERT = insert(order_history)
+MAX_ENTRIES = 1000
+"""Entries shown of one order; more would only come from an endless retry."""
+
+
+def add(connection: Connection, order_id: str, entries: Sequence[TimelineEntry]) -> None:
+    """Append entries in the order given."""
+    if entries:
+        connection.execute(_INSERT, [_row(order_id, entry) for entry in entries])
+
+
+def of_order(connection: Connection, order_id: str) -> list[TimelineEntry]:
+    """Oldest first, by the time of the step and then by the time of its recording."""
+    table = order_history
+    statement = (
+        select(table.c.at, table.c.kind, table.c.title, table.c.details, table.c.actor)
+        .where(table.c.order_id == order_id)
+        .order_by(table.c.id)
+        .limit(MAX_ENTRIES)
+    )
+    entries = [
+        TimelineEntry(at, kind, title, details or {}, actor)
+        for at, kind, title, details, actor in connection.execute(statement)
+    ]
+    return sorted(entries, key=lambda entry: entry.at)
+
+
+def _row(order_id: str, entry: TimelineEntry) -> dict[str, Any]:
+    return {
+        "order_id": order_id,
+        "at": entry.at,
+        "kind": entry.kind,
+        "title": entry.title,
+        "details": entry.details or None,
+        "actor": entry.actor,
+    }

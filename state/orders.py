@@ -1,0 +1,204 @@
+"""Orders and their lines: insert once, change under a version check, list newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, insert, or_, select, update
+
+from services.domain.order import Line, Order
+from state.tables import idempotency_keys, order_items, orders, reviews
+
+MAX_PAGE = 200
+"""Rows of one page at most, whatever was asked for."""
+
+_COLUMNS = [column for column in orders.c if column.name not in ("request_hash",)]
+_FIELDS = [column.name for column in _COLUMNS]
+_ITEM_COLUMNS = [order_items.c.product_id, order_items.c.variant_id, order_items.c.quantity, order_items.c.returned]
+
+_SELECT_ONE = (
+    select(*_COLUMNS, *_ITEM_COLUMNS)
+    .join(order_items, order_items.c.order_id == orders.c.order_id)
+    .where(orders.c.order_id == bindparam("id"))
+    .order_by(order_items.c.line)
+)
+_INSERT_ORDER = insert(orders)
+_INSERT_ITEMS = insert(order_items)
+
+
+class StaleOrder(Exception):
+    """Somebody else changed the order since it was read; nothing was written."""
+
+
+def add(connection: Connection, order: Order, request_hash: str) -> None:
+    """Insert a new order and its lines; raises IntegrityError when the id is taken."""
+    row = {name: getattr(order, name) for name in _FIELDS}
+    connection.execute(_INSERT_ORDER, row | {"request_hash": request_hash})
+    items = [
+        {
+            "order_id": order.order_id,
+            "product_id": line.product_id,
+            "variant_id": line.variant_id,
+            "line": number,
+            "quantity": line.quantity,
+            "returned": 0,
+        }
+        for number, line in enumerate(order.lines)
+    ]
+    connection.execute(_INSERT_ITEMS, items)
+
+
+def get(connection: Connection, order_id: str) -> Order | None:
+    """The order with its lines, or None."""
+    rows = connection.execute(_SELECT_ONE, {"id": order_id}).fetchall()
+    if not rows:
+        return None
+    return _order(rows[0], tuple(Line(*row[-4:]) for row in rows))
+
+
+def save(connection: Connection, order: Order, values: dict[str, Any], at: datetime) -> Order:
+    """Write new column values if nobody was faster; raises StaleOrder otherwise."""
+    changes = values | {"updated_at": at, "version": order.version + 1}
+    statement = (
+        update(orders)
+        .where(orders.c.order_id == bindparam("key_id"), orders.c.version == bindparam("key_version"))
+        .values({name: bindparam(name) for name in changes})
+    )
+    parameters = changes | {"key_id": order.order_id, "key_version": order.version}
+    if connection.execute(statement, parameters).rowcount != 1:
+        raise StaleOrder(order.order_id)
+    return replace(order, **changes)
+
+
+def add_returned(connection: Connection, order_id: str, lines: Iterable[Line]) -> None:
+    """Count returned quantities per line; the table refuses more than was bought."""
+    for line in lines:
+        connection.execute(
+            update(order_items)
+            .where(
+                order_items.c.order_id == order_id,
+                order_items.c.product_id == line.product_id,
+                order_items.c.variant_id == line.variant_id,
+            )
+            .values(returned=order_items.c.returned + line.quantity)
+        )
+
+
+def claim_due(connection: Connection, now: datetime, until: datetime, limit: int) -> list[Order]:
+    """Take orders whose due time has come, so that no other replica works on them before ``until``.
+
+    The version is raised: whoever was working on the order before loses the next version check.
+    """
+    due = (
+        select(orders.c.order_id)
+        .where(orders.c.due_at <= now)
+        .order_by(orders.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    # A subselect of its own: PostgreSQL could otherwise run the locking part twice.
+    ids = connection.scalars(due).all()
+    if not ids:
+        return []
+    connection.execute(
+        update(orders).where(orders.c.order_id.in_(ids)).values(due_at=until, version=orders.c.version + 1)
+    )
+    return get_many(connection, ids)
+
+
+def get_many(connection: Connection, ids: Sequence[str]) -> list[Order]:
+    """The orders in the order of their ids as given; unknown ids are left out."""
+    if not ids:
+        return []
+    rows = connection.execute(select(*_COLUMNS).where(orders.c.order_id.in_(ids))).fetchall()
+    lines: dict[str, list[Line]] = {}
+    items = select(order_items.c.order_id, *_ITEM_COLUMNS).where(order_items.c.order_id.in_(ids))
+    for row in connection.execute(items.order_by(order_items.c.order_id, order_items.c.line)):
+        lines.setdefault(row[0], []).append(Line(*row[1:]))
+    found = {row.order_id: _order(row, tuple(lines.get(row.order_id, ()))) for row in rows}
+    return [found[order_id] for order_id in ids if order_id in found]
+
+
+def page(
+    connection: Connection,
+    *,
+    limit: int,
+    before: tuple[datetime, str] | None = None,
+    filters: Sequence[ColumnElement[bool]] = (),
+) -> list[Order]:
+    """Orders newest first, at most ``limit`` (bounded by MAX_PAGE), older than the cursor ``before``."""
+    conditions = list(filters)
+    if before is not None:
+        at, order_id = before
+        older = or_(orders.c.created_at < at, and_(orders.c.created_at == at, orders.c.order_id < order_id))
+        # The first condition alone lets the index be entered at the right place.
+        conditions += [orders.c.created_at <= at, older]
+    statement = (
+        select(orders.c.order_id)
+        .where(*conditions)
+        .order_by(orders.c.created_at.desc(), orders.c.order_id.desc())
+        .limit(min(limit, MAX_PAGE))
+    )
+    return get_many(connection, connection.scalars(statement).all())
+
+
+def with_status(statuses: Sequence[str]) -> ColumnElement[bool]:
+    return orders.c.status.in_(statuses)
+
+
+def with_inventory_status(statuses: Sequence[str]) -> ColumnElement[bool]:
+    return orders.c.inventory_status.in_(statuses)
+
+
+def of_user(user_id: str) -> ColumnElement[bool]:
+    return orders.c.user_id == user_id
+
+
+def containing_product(product_id: str) -> ColumnElement[bool]:
+    return orders.c.order_id.in_(select(order_items.c.order_id).where(order_items.c.product_id == product_id))
+
+
+def created_between(since: datetime, until: datetime) -> ColumnElement[bool]:
+    return and_(orders.c.created_at >= since, orders.c.created_at < until)
+
+
+def with_open_review(is_open: bool = True) -> ColumnElement[bool]:
+    flagged = orders.c.order_id.in_(select(reviews.c.order_id).where(reviews.c.state == "OPEN"))
+    return flagged if is_open else ~flagged
+
+
+def count_by_status(connection: Connection) -> dict[str, int]:
+    """Orders per status; reads an index only."""
+    rows = connection.execute(select(orders.c.status, func.count()).group_by(orders.c.status))
+    return {status: count for status, count in rows}
+
+
+def count_with_status(connection: Connection, status: str) -> int:
+    return connection.scalar(select(func.count()).select_from(orders).where(orders.c.status == status)) or 0
+
+
+def request_hash(connection: Connection, order_id: str) -> str | None:
+    return connection.scalar(select(orders.c.request_hash).where(orders.c.order_id == order_id))
+
+
+def remember_key(connection: Connection, key: str, order_id: str, request_hash: str, at: datetime) -> None:
+    """Bind an idempotency key to an order; raises IntegrityError when the key is taken."""
+    row = {"key": key, "order_id": order_id, "request_hash": request_hash, "created_at": at}
+    connection.execute(insert(idempotency_keys), row)
+
+
+def find_key(connection: Connection, key: str) -> tuple[str, str] | None:
+    """``(order_id, request_hash)`` of an idempotency key, or None."""
+    statement = select(idempotency_keys.c.order_id, idempotency_keys.c.request_hash).where(
+        idempotency_keys.c.key == key
+    )
+    row = connection.execute(statement).one_or_none()
+    return (row[0], row[1]) if row else None
+
+
+def _order(row: Row[Any], lines: tuple[Line, ...]) -> Order:
+    values = dict(zip(_FIELDS, row, strict=False))
+    return Order(lines=lines, **values)

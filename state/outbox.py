@@ -1,0 +1,69 @@
+"""Events waiting to be published, stored in the transaction that caused them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
+
+from state.tables import outbox
+
+CLAIM = timedelta(seconds=15)
+"""How long a relay may take to publish what it claimed before another one does."""
+
+_INSERT = insert(outbox)
+
+
+def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Store events: ``{event_id, subject, order_id, payload, created_at}`` each."""
+    if rows:
+        connection.execute(_INSERT, list(rows))
+
+
+def settle_and_claim(
+    connection: Connection, settled: Sequence[int], failed: Sequence[tuple[int, str]], limit: int, now: datetime
+) -> list[Any]:
+    """Mark what was published, note what failed, and claim the next unpublished rows, oldest first."""
+    if settled:
+        connection.execute(update(outbox).where(outbox.c.id.in_(settled)).values(published_at=now, claimed_until=None))
+    for row_id, error in failed:
+        connection.execute(
+            update(outbox)
+            .where(outbox.c.id == row_id)
+            .values(attempts=outbox.c.attempts + 1, last_error=error, claimed_until=None)
+        )
+    free = (
+        select(outbox.c.id)
+        .where(outbox.c.published_at.is_(None), or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until < now))
+        .order_by(outbox.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = connection.scalars(free).all()
+    if not ids:
+        return []
+    connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(claimed_until=now + CLAIM))
+    columns = (
+        outbox.c.id,
+        outbox.c.event_id,
+        outbox.c.subject,
+        outbox.c.payload,
+        outbox.c.order_id,
+        outbox.c.created_at,
+    )
+    return list(connection.execute(select(*columns).where(outbox.c.id.in_(ids)).order_by(outbox.c.id)))
+
+
+def pending(connection: Connection) -> tuple[int, datetime | None]:
+    """How many events wait, and since when the oldest does."""
+    statement = select(func.count(), func.min(outbox.c.created_at)).where(outbox.c.published_at.is_(None))
+    count, oldest = connection.execute(statement).one()
+    return count, oldest
+
+
+def prune(connection: Connection, published_before: datetime, limit: int) -> int:
+    """Delete a small step of published events; returns how many went."""
+    old = select(outbox.c.id).where(outbox.c.published_at < published_before).limit(limit)
+    return connection.execute(delete(outbox).where(outbox.c.id.in_(connection.scalars(old).all()))).rowcount

@@ -1,0 +1,83 @@
+"""The availability cache, fed by stock events. It informs people; only a reservation holds stock.
+
+Source: seed 6 (updateProductAvailability); contract section 7 (what makes a product available again).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, or_, select, update
+
+from state.tables import products
+
+MAX_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What was last heard about one variant."""
+
+    product_id: str
+    variant_id: str
+    available: bool
+    level: str
+    """in_stock, low or out."""
+    available_quantity: int | None
+    threshold: int | None
+    source: str
+    changed_at: datetime
+    expires_at: datetime | None
+
+
+_COLUMNS = [products.c[name] for name in Product.__dataclass_fields__]
+
+
+def put(connection: Connection, product: Product) -> bool:
+    """Store what was heard unless something newer is known; returns whether it was stored."""
+    values = {name: getattr(product, name) for name in Product.__dataclass_fields__}
+    is_same = (products.c.product_id == product.product_id, products.c.variant_id == product.variant_id)
+    newer = update(products).where(*is_same, products.c.changed_at <= product.changed_at).values(values)
+    if connection.execute(newer).rowcount:
+        return True
+    if connection.execute(select(products.c.product_id).where(*is_same)).first():
+        return False
+    connection.execute(insert(products), values)
+    return True
+
+
+def page(
+    connection: Connection, now: datetime, *, available: bool | None = None, limit: int = MAX_PAGE
+) -> list[Product]:
+    """Products, the most recently changed first; an expired "unavailable" counts as available."""
+    statement = select(*_COLUMNS)
+    expired = products.c.expires_at <= now
+    if available is True:
+        statement = statement.where(or_(products.c.available.is_(True), expired))
+    elif available is False:
+        statement = statement.where(products.c.available.is_(False), or_(products.c.expires_at.is_(None), ~expired))
+    statement = statement.order_by(products.c.changed_at.desc()).limit(min(limit, MAX_PAGE))
+    return [_decayed(Product(*row), now) for row in connection.execute(statement)]
+
+
+def unavailable_skus(connection: Connection, limit: int = 1000) -> set[tuple[str, str]]:
+    """The variants marked unavailable, whether the mark has expired or not."""
+    statement = select(products.c.product_id, products.c.variant_id).where(products.c.available.is_(False)).limit(limit)
+    return {(product_id, variant_id) for product_id, variant_id in connection.execute(statement)}
+
+
+def _decayed(product: Product, now: datetime) -> Product:
+    if product.available or product.expires_at is None or product.expires_at > now:
+        return product
+    return Product(
+        product.product_id,
+        product.variant_id,
+        available=True,
+        level="in_stock",
+        available_quantity=None,
+        threshold=product.threshold,
+        source="decay",
+        changed_at=product.expires_at,
+        expires_at=None,
+    )

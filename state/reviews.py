@@ -1,0 +1,147 @@
+"""The manual-review queue: one open case per order and reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+
+from state.tables import reviews
+
+MAX_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One case for a person."""
+
+    review_id: str
+    order_id: str
+    reason: str
+    state: str
+    """OPEN or RESOLVED."""
+    detail: str
+    opened_at: datetime
+    version: int
+    resolved_at: datetime | None = None
+    resolved_by: str | None = None
+    resolution: str | None = None
+    note: str | None = None
+
+
+_COLUMNS = [reviews.c[name] for name in Review.__dataclass_fields__]
+
+
+def open_case(connection: Connection, review_id: str, order_id: str, reason: str, detail: str, at: datetime) -> bool:
+    """Open a case; False, with the newer detail noted, when one with this reason is open already."""
+    again = connection.execute(
+        update(reviews)
+        .where(reviews.c.order_id == order_id, reviews.c.reason == reason, reviews.c.state == "OPEN")
+        .values(detail=detail)
+    )
+    if again.rowcount:
+        return False
+    row = {
+        "review_id": review_id,
+        "order_id": order_id,
+        "reason": reason,
+        "state": "OPEN",
+        "detail": detail,
+        "opened_at": at,
+        "version": 1,
+    }
+    connection.execute(insert(reviews), row)
+    return True
+
+
+def close_cases(
+    connection: Connection, order_id: str, reasons: Sequence[str], *, by: str, resolution: str, at: datetime
+) -> list[str]:
+    """Close the open cases of an order that events have settled; returns their reasons."""
+    closed = connection.execute(
+        update(reviews)
+        .where(reviews.c.order_id == order_id, reviews.c.reason.in_(reasons), reviews.c.state == "OPEN")
+        .values(state="RESOLVED", resolved_at=at, resolved_by=by, resolution=resolution, version=reviews.c.version + 1)
+        .returning(reviews.c.reason)
+    )
+    return list(closed.scalars())
+
+
+def resolve(connection: Connection, review: Review, *, by: str, resolution: str, note: str, at: datetime) -> bool:
+    """Close one case under a version check; False when somebody was faster."""
+    done = connection.execute(
+        update(reviews)
+        .where(
+            reviews.c.review_id == review.review_id,
+            reviews.c.version == review.version,
+            reviews.c.state == "OPEN",
+        )
+        .values(
+            state="RESOLVED",
+            resolved_at=at,
+            resolved_by=by,
+            resolution=resolution,
+            note=note,
+            version=review.version + 1,
+        )
+    )
+    return done.rowcount == 1
+
+
+def get(connection: Connection, review_id: str) -> Review | None:
+    row = connection.execute(select(*_COLUMNS).where(reviews.c.review_id == review_id)).one_or_none()
+    return Review(*row) if row else None
+
+
+def of_orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, list[Review]]:
+    """All cases per order, oldest first."""
+    found: dict[str, list[Review]] = {order_id: [] for order_id in order_ids}
+    if order_ids:
+        statement = select(*_COLUMNS).where(reviews.c.order_id.in_(order_ids)).order_by(reviews.c.opened_at)
+        for row in connection.execute(statement):
+            review = Review(*row)
+            found[review.order_id].append(review)
+    return found
+
+
+def page(
+    connection: Connection,
+    *,
+    state: str | None = "OPEN",
+    reason: str | None = None,
+    order_id: str | None = None,
+    limit: int = MAX_PAGE,
+    offset: int = 0,
+) -> list[Review]:
+    """Open cases oldest first (they wait longest), resolved ones newest first."""
+    order = reviews.c.opened_at.asc() if state == "OPEN" else reviews.c.opened_at.desc()
+    statement = (
+        select(*_COLUMNS)
+        .where(*_conditions(state, reason, order_id))
+        .order_by(order, reviews.c.review_id)
+        .limit(min(limit, MAX_PAGE))
+        .offset(offset)
+    )
+    return [Review(*row) for row in connection.execute(statement)]
+
+
+def count(connection: Connection, *, state: str | None = "OPEN", reason: str | None = None) -> int:
+    statement = select(func.count()).select_from(reviews).where(*_conditions(state, reason, None))
+    return connection.scalar(statement) or 0
+
+
+def count_open_by_reason(connection: Connection) -> dict[str, int]:
+    statement = select(reviews.c.reason, func.count()).where(reviews.c.state == "OPEN").group_by(reviews.c.reason)
+    return {reason: count for reason, count in connection.execute(statement)}
+
+
+def _conditions(state: str | None, reason: str | None, order_id: str | None) -> list[ColumnElement[bool]]:
+    wanted: list[tuple[Any, str | None]] = [
+        (reviews.c.state, state),
+        (reviews.c.reason, reason),
+        (reviews.c.order_id, order_id),
+    ]
+    return [column == value for column, value in wanted if value is not None]

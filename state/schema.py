@@ -1,0 +1,42 @@
+"""Bringing a database to the present schema: Alembic migrations, applied at start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from state.database import Database
+from state.tables import metadata
+
+MIGRATION_LOCK = 0x686F6C64
+"""Key of the PostgreSQL advisory lock under which one replica migrates and the others wait."""
+
+
+def migrate(database: Database) -> None:
+    """Apply what is missing; safe to call from several processes at once."""
+    from alembic import command
+
+    with database.engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        command.upgrade(alembic_config(connection), "head")
+
+
+def differences(connection: Connection) -> list[Any]:
+    """What separates the database from the tables in code; empty when they agree."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+
+def alembic_config(connection: Connection) -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config

@@ -1,0 +1,307 @@
+"""The tables of the service. Every list has an index that serves it; every queue is bounded by pruning.
+
+One definition serves SQLite and PostgreSQL. Source: design 7.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from state.database import UtcDateTime
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Key = String(128)
+Word = String(40)
+# SQLite gives only INTEGER primary keys a rowid of their own.
+Serial = BigInteger().with_variant(Integer, "sqlite")
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("order_id", Key, primary_key=True),
+    Column("user_id", Key, nullable=False),
+    Column("customer_priority", Word, nullable=False),
+    Column("status", Word, nullable=False),
+    Column("inventory_status", Word, nullable=False),
+    Column("payment_status", Word, nullable=False),
+    Column("reservation_id", Key),
+    Column("reservation_expires_at", UtcDateTime),
+    Column("confirmed_at", UtcDateTime),
+    Column("cancel_reason", Text),
+    Column("failure", JSON(none_as_null=True)),
+    Column("metadata", JSON(none_as_null=True)),
+    Column("request_hash", String(64), nullable=False),
+    Column("due_at", UtcDateTime),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("version", Integer, nullable=False),
+    Index("ix_orders_created_at_order_id", "created_at", "order_id"),
+    Index("ix_orders_status_created_at", "status", "created_at"),
+    Index("ix_orders_inventory_status_created_at", "inventory_status", "created_at"),
+    Index("ix_orders_user_id_created_at", "user_id", "created_at"),
+    Index(
+        "ix_orders_due_at",
+        "due_at",
+        sqlite_where=text("due_at IS NOT NULL"),
+        postgresql_where=text("due_at IS NOT NULL"),
+    ),
+)
+
+order_items = Table(
+    "order_items",
+    metadata,
+    Column("order_id", Key, ForeignKey("orders.order_id"), primary_key=True),
+    Column("product_id", Key, primary_key=True),
+    Column("variant_id", Key, primary_key=True),
+    Column("line", Integer, nullable=False),
+    Column("quantity", Integer, nullable=False),
+    Column("returned", Integer, nullable=False, server_default="0"),
+    CheckConstraint("quantity > 0", name="quantity_positive"),
+    CheckConstraint("returned >= 0 AND returned <= quantity", name="returned_within_quantity"),
+    Index("ix_order_items_product_id_variant_id", "product_id", "variant_id"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", String(256), primary_key=True),
+    Column("order_id", Key, nullable=False),
+    Column("request_hash", String(64), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
+)
+
+order_history = Table(
+    "order_history",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("order_id", Key, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("kind", Word, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("details", JSON(none_as_null=True)),
+    Column("actor", Key),
+    Index("ix_order_history_order_id_id", "order_id", "id"),
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("review_id", Key, primary_key=True),
+    Column("order_id", Key, ForeignKey("orders.order_id"), nullable=False),
+    Column("reason", Word, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("resolved_at", UtcDateTime),
+    Column("resolved_by", Key),
+    Column("resolution", Word),
+    Column("note", Text),
+    Column("version", Integer, nullable=False),
+    Index("ix_reviews_state_opened_at", "state", "opened_at"),
+    Index("ix_reviews_order_id", "order_id"),
+    Index(
+        "uq_reviews_open_case",
+        "order_id",
+        "reason",
+        unique=True,
+        sqlite_where=text("state = 'OPEN'"),
+        postgresql_where=text("state = 'OPEN'"),
+    ),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("order_id", Key, ForeignKey("orders.order_id"), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", UtcDateTime),
+    Column("last_error", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("version", Integer, nullable=False),
+    Index("ix_releases_state_updated_at", "state", "updated_at"),
+    Index(
+        "ix_releases_next_attempt_at",
+        "next_attempt_at",
+        sqlite_where=text("state = 'PENDING'"),
+        postgresql_where=text("state = 'PENDING'"),
+    ),
+)
+
+returns = Table(
+    "returns",
+    metadata,
+    Column("return_id", Key, primary_key=True),
+    Column("order_id", Key, ForeignKey("orders.order_id"), nullable=False, index=True),
+    Column("request_hash", String(64), nullable=False),
+    Column("items", JSON, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("restockable", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("event_id", Key, nullable=False, unique=True),
+    Column("subject", Key, nullable=False),
+    Column("order_id", Key, nullable=False, index=True),
+    Column("payload", LargeBinary, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("published_at", UtcDateTime),
+    Column("claimed_until", UtcDateTime),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+    Index(
+        "ix_outbox_unpublished",
+        "id",
+        sqlite_where=text("published_at IS NULL"),
+        postgresql_where=text("published_at IS NULL"),
+    ),
+    Index("ix_outbox_published_at", "published_at"),
+)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("event_id", Key, primary_key=True),
+    Column("type", Key, nullable=False),
+    Column("order_id", Key, index=True),
+    Column("received_at", UtcDateTime, nullable=False, index=True),
+    Column("outcome", Word, nullable=False),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("stream", Key, nullable=False),
+    Column("stream_seq", BigInteger, nullable=False),
+    Column("subject", Key, nullable=False),
+    Column("order_id", Key),
+    Column("payload", LargeBinary, nullable=False),
+    Column("headers", JSON, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("resolved_at", UtcDateTime),
+    Column("resolved_by", Key),
+    Column("note", Text),
+    UniqueConstraint("stream", "stream_seq"),
+    Index("ix_dead_letters_state_created_at", "state", "created_at"),
+)
+
+products = Table(
+    "products",
+    metadata,
+    Column("product_id", Key, primary_key=True),
+    Column("variant_id", Key, primary_key=True),
+    Column("available", Boolean, nullable=False),
+    Column("level", Word, nullable=False),
+    Column("available_quantity", Integer),
+    Column("threshold", Integer),
+    Column("source", Key, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Index("ix_products_available_changed_at", "available", "changed_at"),
+)
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("replica", Key, primary_key=True),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("heartbeat_at", UtcDateTime, nullable=False),
+    Column("breakers", JSON, nullable=False),
+    Column("facts", JSON, nullable=False),
+)
+
+breaker_transitions = Table(
+    "breaker_transitions",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("replica", Key, nullable=False),
+    Column("breaker", Key, nullable=False),
+    Column("from_state", Word, nullable=False),
+    Column("to_state", Word, nullable=False),
+    Column("at", UtcDateTime, nullable=False, index=True),
+)
+
+metric_samples = Table(
+    "metric_samples",
+    metadata,
+    Column("at", UtcDateTime, primary_key=True),
+    Column("replica", Key, primary_key=True),
+    Column("sample", JSON, nullable=False),
+)
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("command_id", Key, primary_key=True),
+    Column("kind", Word, nullable=False),
+    Column("target_id", Key, nullable=False),
+    Column("arguments", JSON, nullable=False),
+    Column("actor", Key, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("claimed_until", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Column("outcome", JSON(none_as_null=True)),
+    Index("ix_commands_target_id_created_at", "target_id", "created_at"),
+    Index("ix_commands_created_at", "created_at"),
+    Index(
+        "ix_commands_waiting",
+        "created_at",
+        sqlite_where=text("state IN ('STORED', 'RUNNING')"),
+        postgresql_where=text("state IN ('STORED', 'RUNNING')"),
+    ),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", Key, nullable=False),
+    Column("action", Word, nullable=False),
+    Column("target", Key, nullable=False),
+    Column("order_id", Key),
+    Column("reason", Text),
+    Column("before", JSON(none_as_null=True)),
+    Column("after", JSON(none_as_null=True)),
+    Column("result", Word, nullable=False),
+    Column("action_id", Key, unique=True),
+    Index("ix_audit_log_at", "at"),
+    Index("ix_audit_log_order_id_at", "order_id", "at"),
+)
