@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Update, and_, bindparam, false, func, insert, or_, select, update
 
 from services.domain.order import Line, Order
 from state.tables import idempotency_keys, order_items, orders, reviews
@@ -15,7 +16,7 @@ from state.tables import idempotency_keys, order_items, orders, reviews
 MAX_PAGE = 200
 """Rows of one page at most, whatever was asked for."""
 
-_COLUMNS = [column for column in orders.c if column.name not in ("request_hash",)]
+_COLUMNS = [column for column in orders.c if column.name != "request_hash"]
 _FIELDS = [column.name for column in _COLUMNS]
 _ITEM_COLUMNS = [order_items.c.product_id, order_items.c.variant_id, order_items.c.quantity, order_items.c.returned]
 
@@ -62,15 +63,20 @@ def get(connection: Connection, order_id: str) -> Order | None:
 def save(connection: Connection, order: Order, values: dict[str, Any], at: datetime) -> Order:
     """Write new column values if nobody was faster; raises StaleOrder otherwise."""
     changes = values | {"updated_at": at, "version": order.version + 1}
-    statement = (
-        update(orders)
-        .where(orders.c.order_id == bindparam("key_id"), orders.c.version == bindparam("key_version"))
-        .values({name: bindparam(name) for name in changes})
-    )
     parameters = changes | {"key_id": order.order_id, "key_version": order.version}
-    if connection.execute(statement, parameters).rowcount != 1:
+    if connection.execute(_update_of(tuple(changes)), parameters).rowcount != 1:
         raise StaleOrder(order.order_id)
     return replace(order, **changes)
+
+
+@lru_cache(maxsize=256)
+def _update_of(names: tuple[str, ...]) -> Update:
+    # Built once per set of columns: building the statement costs more than running it.
+    return (
+        update(orders)
+        .where(orders.c.order_id == bindparam("key_id"), orders.c.version == bindparam("key_version"))
+        .values({name: bindparam(name) for name in names})
+    )
 
 
 def add_returned(connection: Connection, order_id: str, lines: Iterable[Line]) -> None:
@@ -145,6 +151,44 @@ def page(
     return get_many(connection, connection.scalars(statement).all())
 
 
+def page_newer(
+    connection: Connection,
+    *,
+    limit: int,
+    after: tuple[datetime, str],
+    filters: Sequence[ColumnElement[bool]] = (),
+) -> list[Order]:
+    """The ``limit`` orders next newer than the cursor ``after``, newest first: one page back."""
+    at, order_id = after
+    newer = or_(orders.c.created_at > at, and_(orders.c.created_at == at, orders.c.order_id > order_id))
+    statement = (
+        select(orders.c.order_id)
+        .where(*filters, orders.c.created_at >= at, newer)
+        .order_by(orders.c.created_at.asc(), orders.c.order_id.asc())
+        .limit(min(limit, MAX_PAGE))
+    )
+    return get_many(connection, list(reversed(connection.scalars(statement).all())))
+
+
+def count_up_to(connection: Connection, limit: int, filters: Sequence[ColumnElement[bool]] = ()) -> int:
+    """How many orders match, counted no further than ``limit``, so that a million cost no more than it."""
+    some = select(orders.c.order_id).where(*filters).limit(limit).subquery()
+    return connection.scalar(select(func.count()).select_from(some)) or 0
+
+
+def named(connection: Connection, text: str) -> list[ColumnElement[bool]]:
+    """The filters under which a search text finds orders: as order id, user id or product id."""
+    candidates = (orders.c.order_id == text, of_user(text), containing_product(text))
+    return [
+        found for found in candidates if connection.execute(select(orders.c.order_id).where(found).limit(1)).first()
+    ]
+
+
+def any_of(filters: Sequence[ColumnElement[bool]]) -> ColumnElement[bool]:
+    """Orders that match at least one filter; none when there is no filter."""
+    return or_(false(), *filters)
+
+
 def with_status(statuses: Sequence[str]) -> ColumnElement[bool]:
     return orders.c.status.in_(statuses)
 
@@ -173,7 +217,7 @@ def with_open_review(is_open: bool = True) -> ColumnElement[bool]:
 def count_by_status(connection: Connection) -> dict[str, int]:
     """Orders per status; reads an index only."""
     rows = connection.execute(select(orders.c.status, func.count()).group_by(orders.c.status))
-    return {status: count for status, count in rows}
+    return dict(rows.tuples().all())
 
 
 def count_with_status(connection: Connection, status: str) -> int:

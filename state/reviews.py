@@ -91,6 +91,16 @@ def resolve(connection: Connection, review: Review, *, by: str, resolution: str,
     return done.rowcount == 1
 
 
+def touch(connection: Connection, review: Review) -> bool:
+    """Raise the version of an open case, so that nobody else acts on it meanwhile; False: too late."""
+    done = connection.execute(
+        update(reviews)
+        .where(reviews.c.review_id == review.review_id, reviews.c.version == review.version, reviews.c.state == "OPEN")
+        .values(version=review.version + 1)
+    )
+    return done.rowcount == 1
+
+
 def get(connection: Connection, review_id: str) -> Review | None:
     row = connection.execute(select(*_COLUMNS).where(reviews.c.review_id == review_id)).one_or_none()
     return Review(*row) if row else None
@@ -135,7 +145,7 @@ def count(connection: Connection, *, state: str | None = "OPEN", reason: str | N
 
 def count_open_by_reason(connection: Connection) -> dict[str, int]:
     statement = select(reviews.c.reason, func.count()).where(reviews.c.state == "OPEN").group_by(reviews.c.reason)
-    return {reason: count for reason, count in connection.execute(statement)}
+    return dict(connection.execute(statement).tuples().all())
 
 
 def _conditions(state: str | None, reason: str | None, order_id: str | None) -> list[ColumnElement[bool]]:

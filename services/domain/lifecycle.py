@@ -74,6 +74,17 @@ class Change:
     release_because: str | None = None
     """Starts (or starts again) the release job of the order."""
 
+    def then(self, other: Change) -> Change:
+        """Both changes, recorded in one transaction; the later one's column values stand."""
+        return Change(
+            self.values | other.values,
+            self.timeline + other.timeline,
+            self.events + other.events,
+            self.opens + other.opens,
+            self.closes + other.closes,
+            other.release_because or self.release_because,
+        )
+
 
 def _change(order: Order, status: str, at: datetime, title: str, **more: Any) -> Change:
     if status != order.status and status not in NEXT[order.status]:
@@ -135,7 +146,8 @@ def hold_stock(order: Order, reservation_id: str, expires_at: datetime, at: date
             "due_at": due_at,
         },
         details={"reservationId": reservation_id, "expiresAt": events.timestamp(expires_at)},
-        closes=(ReviewReason.PENDING_INVENTORY,),
+        # Without a failed attempt there was no case to open.
+        closes=(ReviewReason.PENDING_INVENTORY,) if order.attempts else (),
     )
 
 
@@ -158,7 +170,7 @@ def wait_for_inventory(order: Order, error: ApiError, at: datetime, due_at: date
     )
 
 
-def postpone(order: Order, due_at: datetime) -> Change:
+def postpone(due_at: datetime) -> Change:
     """Nothing was tried (the breaker is open): look again at ``due_at``, no attempt counted."""
     return Change({"due_at": due_at})
 
@@ -191,7 +203,7 @@ def place(order: Order, at: datetime, confirmation_due_at: datetime) -> Change:
             events.confirm_requested(order.order_id, reservation_id),
             events.order_created(order, reservation_id, at),
         ),
-        closes=(ReviewReason.PAYMENT_UNKNOWN,),
+        closes=(ReviewReason.PAYMENT_UNKNOWN,) if order.payment_status == PaymentStatus.UNKNOWN else (),
     )
 
 
@@ -218,7 +230,7 @@ def confirm(order: Order, confirmed_at: datetime, at: datetime) -> Change:
         at,
         "Inventory confirmed",
         values={"inventory_status": InventoryStatus.INVENTORY_CONFIRMED, "confirmed_at": confirmed_at},
-        closes=(ReviewReason.CONFIRMATION_TIMEOUT, ReviewReason.INVENTORY_CONFIRMATION_FAILED),
+        closes=(ReviewReason.CONFIRMATION_TIMEOUT,) if order.attempts else (),
     )
 
 
@@ -340,19 +352,22 @@ def _cancel_placed(order: Order, reason: str, at: datetime) -> Change:
     )
 
 
-def cancel_while_paying(order: Order, at: datetime, *, captured: bool) -> Change:
-    """The payment's outcome is known and a cancel was waiting for it: nothing is kept."""
-    reason = order.cancel_reason or "CUSTOMER_CANCELLED"
-    payment = PaymentStatus.REFUND_PENDING if captured else PaymentStatus.FAILED
+def cancel_while_paying(order: Order, reason: str, at: datetime, *, refund_at: datetime | None) -> Change:
+    """A cancel was waiting for the payment's outcome: neither money nor stock is kept.
+
+    ``refund_at`` None: the gateway declined, so there is nothing to refund. A capture whose
+    answer was lost may still arrive, so anything but a decline is refunded, then or later.
+    """
     return _change(
         order,
         S.CANCELLED,
         at,
-        "Cancelled, " + ("refund requested" if captured else "nothing was charged"),
+        "Cancelled, " + ("refund requested" if refund_at else "nothing was charged"),
         values={
+            "cancel_reason": reason,
             "inventory_status": InventoryStatus.RELEASE_PENDING,
-            "payment_status": payment,
-            "due_at": at if captured else None,
+            "payment_status": PaymentStatus.REFUND_PENDING if refund_at else PaymentStatus.FAILED,
+            "due_at": refund_at,
         },
         details={"reason": reason},
         release_because=f"order cancelled: {reason}",
@@ -360,10 +375,11 @@ def cancel_while_paying(order: Order, at: datetime, *, captured: bool) -> Change
     )
 
 
-def refunded(order: Order, at: datetime) -> Change:
-    """The gateway gave the money back."""
-    entry = TimelineEntry(at, TRANSITION, "Payment refunded")
-    return Change({"payment_status": PaymentStatus.REFUNDED, "due_at": None, "attempts": 0}, (entry,))
+def refunded(at: datetime, *, was_charged: bool) -> Change:
+    """The gateway gave the money back, or says that it never took any."""
+    entry = TimelineEntry(at, TRANSITION, "Payment refunded" if was_charged else "Nothing was charged")
+    status = PaymentStatus.REFUNDED if was_charged else PaymentStatus.FAILED
+    return Change({"payment_status": status, "due_at": None, "attempts": 0}, (entry,))
 
 
 def refund_later(order: Order, due_at: datetime) -> Change:
@@ -427,6 +443,6 @@ def _returned_quantities(order: Order, lines: tuple[Line, ...]) -> dict[tuple[st
     return after
 
 
-def hold_outlives_payment(order: Order, at: datetime) -> bool:
-    """Whether the hold lasts long enough to charge the customer: more than two minutes."""
-    return order.reservation_expires_at is not None and order.reservation_expires_at - at > timedelta(seconds=120)
+def hold_lasts(order: Order, at: datetime, margin: timedelta) -> bool:
+    """Whether the hold goes on for longer than ``margin``."""
+    return order.reservation_expires_at is not None and order.reservation_expires_at - at > margin

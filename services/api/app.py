@@ -1,0 +1,246 @@
+"""The ASGI application of the service: the routes of the contract, metrics and health."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from services.api import schemas
+from services.api.auth import OPERATE, TRADE, Authenticator
+from services.api.endpoints import Call, Endpoint
+from services.api.handlers import Handlers
+from services.api.http import RouteError, failure, json_response, read_body, read_query
+from services.api.openapi import document
+from services.api.service import OrderService
+from services.domain.errors import ApiError
+
+logger = logging.getLogger("holdfast.api")
+
+
+def endpoints(handlers: Handlers) -> list[Endpoint]:
+    """Every endpoint below /api/v1 but the OpenAPI document itself."""
+    order, orders = "/api/v1/orders/{orderId}", "/api/v1/orders"
+    return [
+        Endpoint(
+            "POST",
+            orders,
+            "Place an order",
+            handlers.place_order,
+            {201: schemas.OrderView, 202: schemas.OrderView},
+            body=schemas.PlaceOrderBody,
+            errors=(402, 408, 409, 422, 503),
+            roles=TRADE,
+            headers=("Idempotency-Key",),
+        ),
+        Endpoint(
+            "GET",
+            orders,
+            "Orders, newest first",
+            handlers.list_orders,
+            {200: schemas.OrderView},
+            query=schemas.OrdersQuery,
+            is_list=True,
+        ),
+        Endpoint("GET", order, "One order", handlers.get_order, {200: schemas.OrderView}),
+        Endpoint(
+            "GET",
+            f"{order}/timeline",
+            "Every step of one order, oldest first",
+            handlers.get_timeline,
+            {200: schemas.TimelineEntryView},
+            is_list=True,
+        ),
+        Endpoint(
+            "POST",
+            f"{order}/cancel",
+            "Cancel an order",
+            handlers.cancel_order,
+            {200: schemas.OrderView},
+            body=schemas.CancelBody,
+            errors=(409,),
+            roles=TRADE,
+        ),
+        Endpoint(
+            "POST",
+            f"{order}/return",
+            "Return items of an order",
+            handlers.return_items,
+            {200: schemas.ReturnView},
+            body=schemas.ReturnBody,
+            errors=(409, 422),
+            roles=TRADE,
+        ),
+        *_operator_endpoints(handlers),
+    ]
+
+
+def _operator_endpoints(handlers: Handlers) -> list[Endpoint]:
+    return [
+        Endpoint(
+            "GET",
+            "/api/v1/reviews",
+            "The manual-review queue",
+            handlers.list_reviews,
+            {200: schemas.ReviewView},
+            query=schemas.ReviewsQuery,
+            is_list=True,
+        ),
+        Endpoint(
+            "POST",
+            "/api/v1/reviews/{reviewId}/resolve",
+            "Resolve a case",
+            handlers.resolve_review,
+            {200: schemas.ReviewView},
+            body=schemas.ResolveBody,
+            errors=(408, 409, 422, 503),
+            roles=OPERATE,
+        ),
+        Endpoint(
+            "GET",
+            "/api/v1/releases",
+            "Release jobs",
+            handlers.list_releases,
+            {200: schemas.ReleaseView},
+            query=schemas.ReleasesQuery,
+            is_list=True,
+        ),
+        Endpoint(
+            "POST",
+            "/api/v1/releases/retry",
+            "Retry several release jobs now",
+            handlers.retry_releases,
+            {202: schemas.ReleaseView},
+            body=schemas.RetryReleasesBody,
+            is_list=True,
+            roles=OPERATE,
+        ),
+        Endpoint(
+            "POST",
+            "/api/v1/releases/{orderId}/retry",
+            "Retry a release job now",
+            handlers.retry_release,
+            {202: schemas.ReleaseView},
+            query=schemas.WaitQuery,
+            roles=OPERATE,
+        ),
+        Endpoint(
+            "GET",
+            "/api/v1/breakers",
+            "Live state of the circuit breakers",
+            handlers.list_breakers,
+            {200: schemas.BreakerView},
+            is_list=True,
+        ),
+        Endpoint(
+            "GET",
+            "/api/v1/products",
+            "The availability cache",
+            handlers.list_products,
+            {200: schemas.ProductView},
+            query=schemas.ProductsQuery,
+            is_list=True,
+        ),
+        Endpoint(
+            "GET",
+            "/api/v1/dead-letters",
+            "Events that could not be handled",
+            handlers.list_dead_letters,
+            {200: schemas.DeadLetterView},
+            query=schemas.DeadLettersQuery,
+            is_list=True,
+        ),
+        Endpoint(
+            "POST",
+            "/api/v1/dead-letters/{id}/replay",
+            "Run the handler on a dead letter again",
+            handlers.replay_dead_letter,
+            {200: schemas.DeadLetterView},
+            errors=(409,),
+            roles=OPERATE,
+        ),
+        Endpoint(
+            "POST",
+            "/api/v1/dead-letters/{id}/discard",
+            "Give a dead letter up",
+            handlers.discard_dead_letter,
+            {200: schemas.DeadLetterView},
+            body=schemas.NoteBody,
+            errors=(409,),
+            roles=OPERATE,
+        ),
+        Endpoint(
+            "GET",
+            "/api/v1/audit",
+            "Who did what, when and why",
+            handlers.list_audit,
+            {200: schemas.AuditEntryView},
+            query=schemas.ListQuery,
+            is_list=True,
+        ),
+    ]
+
+
+def create_app(service: OrderService, authenticator: Authenticator, version: str) -> Starlette:
+    """The application; errors of every kind are answered in the contract's form."""
+    table = endpoints(Handlers(service))
+    description = json_response(document(table, version)).body
+
+    async def openapi(_: Request) -> Response:
+        return Response(description, media_type="application/json")
+
+    async def metrics(_: Request) -> Response:
+        await service.refresh_gauges()
+        return Response(service.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def readyz(_: Request) -> Response:
+        parts = await service.readiness()
+        return json_response({"ready": all(parts.values()), **parts}, 200 if all(parts.values()) else 503)
+
+    return Starlette(
+        routes=[
+            *[_route(endpoint, authenticator) for endpoint in table],
+            Route("/api/v1/openapi.json", openapi),
+            Route("/metrics", metrics),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+        ],
+        exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _unexpected},
+    )
+
+
+def _route(endpoint: Endpoint, authenticator: Authenticator) -> Route:
+    async def serve(request: Request) -> Response:
+        try:
+            caller = authenticator.caller(request, endpoint.roles)
+            body = await read_body(request, endpoint.body) if endpoint.body else None
+            query = read_query(request, endpoint.query) if endpoint.query else None
+            return await endpoint.handler(Call(request, caller, body, query))
+        except ApiError as error:
+            # Answered here: the middleware that would do it costs as much as the routing.
+            return failure(error)
+
+    return Route(endpoint.path, serve, methods=[endpoint.method])
+
+
+async def _api_error(_: Request, error: Exception) -> Response:
+    return failure(error) if isinstance(error, ApiError) else failure(ApiError("Internal error."))
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    response = failure(RouteError(status, str(getattr(error, "detail", error))))
+    response.headers.update(getattr(error, "headers", None) or {})
+    return response
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    logger.error("request_failed", extra={"path": request.url.path}, exc_info=error)
+    return failure(ApiError("The request could not be served; the error was logged."))

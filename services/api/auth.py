@@ -1,0 +1,71 @@
+"""Who may call what: bearer tokens with roles, enforced in the service and nowhere else.
+
+Without API_TOKENS every caller is trusted, as on a loopback-only sandbox. Source: contract section 2.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from services.domain.errors import ApiError
+from services.settings import ApiToken
+
+VIEWER, OPERATOR, ADMIN, SERVICE = "viewer", "operator", "admin", "service"
+
+READ = frozenset({VIEWER, OPERATOR, ADMIN, SERVICE})
+TRADE = frozenset({SERVICE, OPERATOR, ADMIN})
+"""Place, cancel and return orders."""
+OPERATE = frozenset({OPERATOR, ADMIN})
+"""Work the review queue, releases and dead letters."""
+ANYBODY: frozenset[str] = frozenset()
+
+
+class Unauthorized(ApiError):
+    """No token, or one that is not known."""
+
+    code = "UNAUTHORIZED"
+    http_status = 401
+
+
+class Forbidden(ApiError):
+    """The token's role does not allow this."""
+
+    code = "FORBIDDEN"
+    http_status = 403
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the name goes into timelines and the audit log."""
+
+    name: str
+    role: str
+
+
+class Authenticator:
+    """Checks the Authorization header against the configured tokens."""
+
+    def __init__(self, tokens: Sequence[ApiToken]) -> None:
+        self._tokens = tokens
+
+    def caller(self, request: Request, roles: frozenset[str]) -> Caller:
+        """The caller, if one of ``roles`` (empty: everybody); raises Unauthorized or Forbidden."""
+        if not self._tokens or not roles:
+            return Caller(request.headers.get("x-actor", "api")[:128], ADMIN)
+        scheme, _, presented = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not presented:
+            raise Unauthorized("A bearer token is needed.")
+        for token in self._tokens:
+            if hmac.compare_digest(token.token.encode(), presented.strip().encode()):
+                return self._with_role(token, roles)
+        raise Unauthorized("This token is not known.")
+
+    def _with_role(self, token: ApiToken, roles: frozenset[str]) -> Caller:
+        if token.role not in roles:
+            allowed = sorted(roles)
+            raise Forbidden(f"Role {token.role} may not do this.", {"role": token.role, "allowed": allowed})
+        return Caller(token.name, token.role)

@@ -1,0 +1,272 @@
+"""The handlers of the API: read the call, run the use case, answer. Source: contract section 3."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as NotBase64
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection
+from starlette.responses import Response
+
+from services.api import views
+from services.api.endpoints import Call
+from services.api.http import success
+from services.api.schemas import OrdersQuery
+from services.api.service import OrderService
+from services.domain.errors import ApiError, InvalidState, NotFound, ValidationFailed
+from services.domain.lifecycle import AFTER_PAYMENT
+from services.domain.order import Line, Order, OrderStatus
+from services.orders.cancel import ReturnItems
+from services.orders.place import PlaceOrder
+from services.orders.reviews import ResolveReview
+from state import audit, dead_letters, history, orders, products, releases, replicas, reviews
+
+HEARTBEAT_LIMIT = timedelta(seconds=10)
+MAX_KEY_LENGTH = 255
+
+
+class RecordedFailure(ApiError):
+    """The error that ended an order, as it was answered the first time."""
+
+    def __init__(self, failure: dict[str, Any]) -> None:
+        super().__init__(failure["message"], failure["details"])
+        self.code = failure["code"]  # type: ignore[misc]
+        self.retryable = failure["retryable"]  # type: ignore[misc]
+        self.http_status = _STATUS_OF.get(failure["code"], 422)  # type: ignore[misc]
+
+
+_STATUS_OF = {
+    "PAYMENT_DECLINED": 402,
+    "INVENTORY_TIMEOUT": 408,
+    "INSUFFICIENT_INVENTORY": 409,
+    "RESERVATION_FAILED": 422,
+    "INVENTORY_UNAVAILABLE": 503,
+}
+
+
+class Handlers:
+    """One method per endpoint."""
+
+    def __init__(self, service: OrderService) -> None:
+        self._service = service
+        self._read = service.database.read
+
+    # ----------------------------------------------------------------- orders
+
+    async def place_order(self, call: Call) -> Response:
+        body = call.body
+        key = call.request.headers.get("idempotency-key")
+        if key is not None and not 1 <= len(key) <= MAX_KEY_LENGTH:
+            problem = {"field": "Idempotency-Key", "value": key[:40], "allowed": f"1 to {MAX_KEY_LENGTH} characters"}
+            raise ValidationFailed("Not valid: Idempotency-Key.", {"problems": [problem]})
+        order = await self._service.placement.place(
+            PlaceOrder(
+                user_id=body.userId,
+                lines=_lines(body.items),
+                customer_priority=body.customerPriority,
+                order_id=body.orderId,
+                metadata=body.metadata,
+                idempotency_key=key,
+            )
+        )
+        return await self._placed(order)
+
+    async def _placed(self, order: Order) -> Response:
+        if order.status == OrderStatus.REJECTED and order.failure is not None:
+            raise RecordedFailure({**order.failure, "details": {**order.failure["details"], "orderId": order.order_id}})
+        if order.status == OrderStatus.CANCELLED:
+            raise InvalidState("The order was cancelled.", {"orderId": order.order_id, "status": order.status})
+        settled = order.status in AFTER_PAYMENT or order.status in (
+            OrderStatus.PARTIALLY_RETURNED,
+            OrderStatus.RETURNED,
+        )
+        # A standard order that was placed at once has no cases: one query less for almost all.
+        is_plain = order.status == OrderStatus.PLACED and not order.is_high_priority
+        cases = [] if is_plain else await self._cases(order.order_id)
+        return success(views.order_view(order, cases), 201 if settled else 202)
+
+    async def get_order(self, call: Call) -> Response:
+        return await self._order(call.path("orderId"))
+
+    async def get_timeline(self, call: Call) -> Response:
+        order_id = call.path("orderId")
+
+        def read(connection: Connection) -> list[Any]:
+            if orders.get(connection, order_id) is None:
+                raise NotFound("order", order_id)
+            return history.of_order(connection, order_id)
+
+        entries = await self._read(read)
+        return success({"items": [views.timeline_view(entry) for entry in entries]})
+
+    async def list_orders(self, call: Call) -> Response:
+        query: OrdersQuery = call.query
+        before = _cursor(query.cursor)
+
+        def read(connection: Connection) -> list[dict[str, Any]]:
+            page = orders.page(connection, limit=query.limit + 1, before=before, filters=_filters(query))
+            cases = reviews.of_orders(connection, [order.order_id for order in page])
+            return [views.order_view(order, cases[order.order_id]) for order in page]
+
+        items = await self._read(read)
+        more = len(items) > query.limit
+        items = items[: query.limit]
+        cursor = _next_cursor(items[-1]["createdAt"], items[-1]["orderId"]) if more else None
+        return success({"items": items, "nextCursor": cursor})
+
+    async def cancel_order(self, call: Call) -> Response:
+        order_id = call.path("orderId")
+        await self._service.cancellation.cancel(order_id, call.body.reason, actor=call.caller.name)
+        return await self._order(order_id)
+
+    async def return_items(self, call: Call) -> Response:
+        body = call.body
+        command = ReturnItems(
+            order_id=call.path("orderId"),
+            lines=_lines(body.items),
+            reason=body.reason,
+            restockable=body.restockable,
+            return_id=body.returnId,
+        )
+        order, return_id = await self._service.returns.take_back(command, actor=call.caller.name)
+        return success({"returnId": return_id, "order": views.order_view(order, await self._cases(order.order_id))})
+
+    # ---------------------------------------------------------------- reviews
+
+    async def list_reviews(self, call: Call) -> Response:
+        query = call.query
+
+        def read(connection: Connection) -> list[dict[str, Any]]:
+            cases = reviews.page(
+                connection, state=query.state, reason=query.reason, order_id=query.orderId, limit=query.limit
+            )
+            found = {order.order_id: order for order in orders.get_many(connection, [c.order_id for c in cases])}
+            return [views.review_view(case, found[case.order_id].status) for case in cases]
+
+        return success({"items": await self._read(read)})
+
+    async def resolve_review(self, call: Call) -> Response:
+        body = call.body
+        review_id = call.path("reviewId")
+        await self._service.reviews.resolve(
+            ResolveReview(
+                review_id=review_id,
+                action=body.action,
+                note=body.note,
+                version=body.version,
+                actor=call.caller.name,
+                action_id=body.actionId,
+            )
+        )
+
+        def read(connection: Connection) -> dict[str, Any]:
+            case = reviews.get(connection, review_id)
+            order = orders.get(connection, case.order_id) if case else None
+            if case is None or order is None:
+                raise NotFound("review", review_id)
+            return views.review_view(case, order.status)
+
+        return success(await self._read(read))
+
+    # --------------------------------------------------------------- releases
+
+    async def list_releases(self, call: Call) -> Response:
+        states = (call.query.state,) if call.query.state else releases.STATES
+        found = await self._read(lambda c: releases.page(c, states=states, limit=call.query.limit))
+        return success({"items": [views.release_view(release) for release in found]})
+
+    async def retry_release(self, call: Call) -> Response:
+        order_id = call.path("orderId")
+        if call.query.wait:
+            release = await self._service.releases.retry_now(order_id, actor=call.caller.name)
+        else:
+            release = (await self._service.releases.retry([order_id], actor=call.caller.name))[0]
+            self._service.wake_releases()
+        return success(views.release_view(release), 202)
+
+    async def retry_releases(self, call: Call) -> Response:
+        order_ids = list(dict.fromkeys(call.body.orderIds))
+        found = await self._service.releases.retry(order_ids, actor=call.caller.name)
+        self._service.wake_releases()
+        return success({"items": [views.release_view(release) for release in found]}, 202)
+
+    # ------------------------------------------------------------- the others
+
+    async def list_breakers(self, call: Call) -> Response:
+        since = self._service.clock() - HEARTBEAT_LIMIT
+        alive = await self._read(lambda c: replicas.alive(c, since))
+        return success({"items": views.breaker_views(alive)})
+
+    async def list_products(self, call: Call) -> Response:
+        now = self._service.clock()
+        found = await self._read(lambda c: products.page(c, now, available=call.query.available))
+        return success({"items": [views.product_view(product) for product in found]})
+
+    async def list_dead_letters(self, call: Call) -> Response:
+        query = call.query
+        found = await self._read(lambda c: dead_letters.page(c, state=query.state, limit=query.limit))
+        return success({"items": [views.dead_letter_view(letter) for letter in found]})
+
+    async def replay_dead_letter(self, call: Call) -> Response:
+        letter = await self._service.dead_letters.replay(call.path("id"), actor=call.caller.name)
+        return success(views.dead_letter_view(letter))
+
+    async def discard_dead_letter(self, call: Call) -> Response:
+        letter = await self._service.dead_letters.discard(call.path("id"), actor=call.caller.name, note=call.body.note)
+        return success(views.dead_letter_view(letter))
+
+    async def list_audit(self, call: Call) -> Response:
+        found = await self._read(lambda c: audit.page(c, limit=call.query.limit))
+        return success({"items": [views.audit_view(entry) for entry in found]})
+
+    # ---------------------------------------------------------------- helpers
+
+    async def _order(self, order_id: str) -> Response:
+        def read(connection: Connection) -> dict[str, Any]:
+            order = orders.get(connection, order_id)
+            if order is None:
+                raise NotFound("order", order_id)
+            return views.order_view(order, reviews.of_orders(connection, [order_id])[order_id])
+
+        return success(await self._read(read))
+
+    async def _cases(self, order_id: str) -> Sequence[Any]:
+        return (await self._read(lambda c: reviews.of_orders(c, [order_id])))[order_id]
+
+
+def _lines(items: Sequence[Any]) -> tuple[Line, ...]:
+    return tuple(Line(item.productId, item.variantId, item.quantity) for item in items)
+
+
+def _filters(query: OrdersQuery) -> list[ColumnElement[bool]]:
+    filters = []
+    if query.status is not None:
+        filters.append(orders.with_status([query.status]))
+    if query.inventoryStatus is not None:
+        filters.append(orders.with_inventory_status([query.inventoryStatus]))
+    if query.reviewOpen is not None:
+        filters.append(orders.with_open_review(query.reviewOpen))
+    if query.userId is not None:
+        filters.append(orders.of_user(query.userId))
+    return filters
+
+
+def _next_cursor(created_at: datetime, order_id: str) -> str:
+    return urlsafe_b64encode(f"{created_at.isoformat()} {order_id}".encode()).decode().rstrip("=")
+
+
+def _cursor(cursor: str | None) -> tuple[datetime, str] | None:
+    if cursor is None:
+        return None
+    try:
+        at, _, order_id = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(" ")
+        parsed = datetime.fromisoformat(at)
+        if parsed.tzinfo is None:
+            raise ValueError(at)
+    except (ValueError, NotBase64):
+        problem = {"field": "cursor", "value": cursor, "allowed": "the nextCursor of an earlier answer"}
+        raise ValidationFailed("Not valid: cursor.", {"problems": [problem]}) from None
+    return parsed, order_id

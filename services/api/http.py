@@ -1,0 +1,128 @@
+"""Bodies in the seed's style, and errors that name what was wrong.
+
+Source: contract section 3: ``{"success":true,"data":...,"meta":{"timestamp":...}}``.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.domain.errors import ApiError, DependencyError, ValidationFailed
+from services.domain.events import timestamp
+
+Model = TypeVar("Model", bound=BaseModel)
+MAX_BODY_BYTES = 1 << 20
+DEFAULT_RETRY_AFTER_SECONDS = 5
+
+
+class UnsupportedMediaType(ApiError):
+    """The body is not declared as JSON."""
+
+    code = "UNSUPPORTED_MEDIA_TYPE"
+    http_status = 415
+
+
+class PayloadTooLarge(ApiError):
+    """The body is larger than a megabyte."""
+
+    code = "PAYLOAD_TOO_LARGE"
+    http_status = 413
+
+
+class RouteError(ApiError):
+    """No such route or method; carries the status that the router found."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.http_status = status  # type: ignore[misc]
+        self.code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(status, "HTTP_ERROR")  # type: ignore[misc]
+
+
+def success(data: Any, status: int = 200) -> Response:
+    """A successful answer around ``data``."""
+    body = {"success": True, "data": data, "meta": {"timestamp": timestamp(datetime.now(UTC))}}
+    return json_response(body, status)
+
+
+def failure(error: ApiError) -> Response:
+    """The answer for an error; 408 and 503 say when to come back."""
+    body = {
+        "success": False,
+        "error": {
+            "code": error.code,
+            "message": error.message,
+            "details": error.details,
+            "retryable": error.retryable,
+        },
+        "meta": {"timestamp": timestamp(datetime.now(UTC))},
+    }
+    response = json_response(body, error.http_status)
+    if error.http_status in (408, 503):
+        response.headers["Retry-After"] = str(_retry_after(error))
+    return response
+
+
+def json_response(body: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(body, default=_encode), status, media_type="application/json")
+
+
+async def read_body(request: Request, model: type[Model]) -> Model:
+    """The JSON body as a model; raises ValidationFailed naming every field, its value and what is allowed."""
+    content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise UnsupportedMediaType(f"The body must be application/json, not {content_type}.")
+    body = await _bounded_body(request)
+    try:
+        return model.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        raise validation_failed(error) from None
+
+
+def read_query(request: Request, model: type[Model]) -> Model:
+    """The query parameters as a model; raises ValidationFailed like read_body()."""
+    try:
+        return model.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise validation_failed(error) from None
+
+
+def validation_failed(error: ValidationError) -> ValidationFailed:
+    """Every problem of a pydantic error as ``{field, value, allowed}``."""
+    problems = [
+        {"field": ".".join(map(str, found["loc"])) or "body", "value": _shown(found["input"]), "allowed": found["msg"]}
+        for found in error.errors()[:20]
+    ]
+    fields = ", ".join(problem["field"] for problem in problems)
+    return ValidationFailed(f"Not valid: {fields}.", {"problems": problems})
+
+
+async def _bounded_body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise PayloadTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+    return bytes(body)
+
+
+def _shown(value: Any) -> Any:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 200 else text[:200] + "..."
+
+
+def _retry_after(error: ApiError) -> int:
+    seconds = error.retry_after_seconds if isinstance(error, DependencyError) else None
+    return max(1, math.ceil(seconds if seconds is not None else DEFAULT_RETRY_AFTER_SECONDS))
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return timestamp(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,276 @@
+"""The bodies and parameters of the API, for validation and for the OpenAPI document.
+
+Source: contract section 3. camelCase is the wire's own.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from services.domain.order import InventoryStatus, OrderStatus, PaymentStatus, ReviewReason
+from services.domain.reviews import ReviewAction
+
+
+def _whole_float(value: Any) -> Any:
+    # JSON knows one kind of number: 2.0 is an integer there.
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:\-]*$")]
+Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000_000), BeforeValidator(_whole_float)]
+Text = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class Request(BaseModel):
+    """Unknown fields are refused: a misspelt one would otherwise be lost silently."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ItemBody(Request):
+    productId: Identifier
+    variantId: Identifier
+    quantity: Quantity
+
+
+class PlaceOrderBody(Request):
+    orderId: Identifier | None = None
+    userId: Identifier
+    customerPriority: Literal["standard", "high"] = "standard"
+    items: Annotated[list[ItemBody], Field(min_length=1, max_length=200)]
+    metadata: dict[str, Any] | None = None
+
+
+class CancelBody(Request):
+    reason: Text = "CUSTOMER_CANCELLED"
+
+
+class ReturnBody(Request):
+    returnId: Identifier | None = None
+    items: Annotated[list[ItemBody], Field(min_length=1, max_length=200)]
+    reason: Text
+    restockable: bool = True
+
+
+class ResolveBody(Request):
+    action: ReviewAction
+    note: Annotated[str, Field(max_length=2000)] = ""
+    version: Annotated[int, Field(ge=1)]
+    actionId: Identifier | None = None
+
+
+class RetryReleasesBody(Request):
+    orderIds: Annotated[list[Identifier], Field(min_length=1, max_length=200)]
+
+
+class NoteBody(Request):
+    note: Annotated[str, Field(max_length=2000)] = ""
+
+
+class Query(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+Limit = Annotated[int, Field(ge=1, le=200)]
+
+
+class OrdersQuery(Query):
+    status: OrderStatus | None = None
+    inventoryStatus: InventoryStatus | None = None
+    reviewOpen: bool | None = None
+    userId: Identifier | None = None
+    limit: Limit = 50
+    cursor: Annotated[str | None, Field(max_length=300)] = None
+
+
+class ReviewsQuery(Query):
+    state: Literal["OPEN", "RESOLVED"] = "OPEN"
+    reason: ReviewReason | None = None
+    orderId: Identifier | None = None
+    limit: Limit = 200
+
+
+class ReleasesQuery(Query):
+    state: Literal["PENDING", "FAILED", "DONE"] | None = None
+    limit: Limit = 200
+
+
+class WaitQuery(Query):
+    wait: bool = False
+
+
+class ProductsQuery(Query):
+    available: bool | None = None
+
+
+class DeadLettersQuery(Query):
+    state: Literal["OPEN", "REPLAYED", "DISCARDED"] = "OPEN"
+    limit: Limit = 200
+
+
+class ListQuery(Query):
+    limit: Limit = 200
+
+
+class ItemView(BaseModel):
+    productId: str
+    variantId: str
+    quantity: int
+    returnedQuantity: int
+
+
+class ReviewReference(BaseModel):
+    reviewId: str
+    reason: ReviewReason
+    state: Literal["OPEN", "RESOLVED"]
+
+
+class FailureView(BaseModel):
+    code: str
+    message: str
+    details: dict[str, Any]
+    retryable: bool
+
+
+class OrderView(BaseModel):
+    orderId: str
+    userId: str
+    customerPriority: Literal["standard", "high"]
+    status: OrderStatus
+    inventoryStatus: InventoryStatus
+    paymentStatus: PaymentStatus
+    reservationId: str | None
+    reservationExpiresAt: datetime | None
+    confirmedAt: datetime | None
+    items: list[ItemView]
+    reviews: list[ReviewReference]
+    failure: FailureView | None
+    metadata: dict[str, Any] | None
+    createdAt: datetime
+    updatedAt: datetime
+    version: int
+
+
+class TimelineEntryView(BaseModel):
+    at: datetime
+    kind: Literal["transition", "call", "event_out", "event_in", "action"]
+    title: str
+    details: dict[str, Any]
+    actor: str | None = None
+
+
+class ReviewView(BaseModel):
+    reviewId: str
+    orderId: str
+    reason: ReviewReason
+    state: Literal["OPEN", "RESOLVED"]
+    detail: str
+    openedAt: datetime
+    version: int
+    allowedActions: list[ReviewAction]
+    resolvedAt: datetime | None
+    resolvedBy: str | None
+    resolution: str | None
+    note: str | None
+
+
+class ReleaseView(BaseModel):
+    orderId: str
+    reason: str
+    state: Literal["PENDING", "FAILED", "DONE"]
+    attempts: int
+    nextAttemptAt: datetime | None
+    lastError: str | None
+    createdAt: datetime
+    updatedAt: datetime
+
+
+class ReplicaBreakerView(BaseModel):
+    replica: str
+    state: str
+    since: datetime
+    retryInMs: int | None
+    calls: int
+    failures: int
+    failureRate: float | None
+    denied: int
+
+
+class BreakerView(BaseModel):
+    name: str
+    state: Literal["closed", "open", "half_open", "forced_open", "forced_closed"]
+    since: datetime
+    retryInMs: int | None
+    calls: int
+    failures: int
+    failureRate: float | None
+    thresholdPercentage: float
+    volumeThreshold: int
+    denied: int
+    replicas: list[ReplicaBreakerView]
+
+
+class ProductView(BaseModel):
+    productId: str
+    variantId: str
+    available: bool
+    level: Literal["in_stock", "low", "out"]
+    availableQuantity: int | None
+    threshold: int | None
+    source: str
+    changedAt: datetime
+    expiresAt: datetime | None
+
+
+class DeadLetterView(BaseModel):
+    id: str
+    stream: str
+    streamSequence: int
+    subject: str
+    orderId: str | None
+    payload: str
+    headers: dict[str, str]
+    reason: str
+    attempts: int
+    state: Literal["OPEN", "REPLAYED", "DISCARDED"]
+    createdAt: datetime
+    resolvedAt: datetime | None
+    resolvedBy: str | None
+    note: str | None
+
+
+class AuditEntryView(BaseModel):
+    at: datetime
+    actor: str
+    action: str
+    target: str
+    orderId: str | None
+    reason: str | None
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    result: str
+
+
+class ReturnView(BaseModel):
+    returnId: str
+    order: OrderView
+
+
+class ErrorBody(BaseModel):
+    code: str
+    message: str
+    details: dict[str, Any]
+    retryable: bool
+
+
+class Meta(BaseModel):
+    timestamp: datetime
+
+
+class ErrorAnswer(BaseModel):
+    success: Literal[False]
+    error: ErrorBody
+    meta: Meta

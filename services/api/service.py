@@ -1,0 +1,35 @@
+"""What the API needs of the service, gathered by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.messaging.dead_letters import DeadLetterOffice
+from services.monitoring.metrics import Metrics
+from services.orders.cancel import OrderCancellation, OrderReturns
+from services.orders.place import OrderPlacement
+from services.orders.releases import ReleaseJobs
+from services.orders.reviews import ReviewResolution
+from state.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class OrderService:
+    """The use cases behind the API and the console's commands."""
+
+    database: Database
+    clock: Callable[[], datetime]
+    placement: OrderPlacement
+    cancellation: OrderCancellation
+    returns: OrderReturns
+    reviews: ReviewResolution
+    releases: ReleaseJobs
+    dead_letters: DeadLetterOffice
+    metrics: Metrics
+    wake_releases: Callable[[], None]
+    refresh_gauges: Callable[[], Awaitable[None]]
+    """Brings the gauges up to date before a scrape."""
+    readiness: Callable[[], Awaitable[dict[str, bool]]]
+    """What the service depends on, and whether each can be reached."""

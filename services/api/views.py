@@ -1,0 +1,147 @@
+"""Turning what the database knows into the JSON that the API answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from services.domain.lifecycle import TimelineEntry
+from services.domain.order import Order
+from services.domain.reviews import allowed_actions
+from state.audit import AuditEntry
+from state.dead_letters import DeadLetter
+from state.products import Product
+from state.releases import Release
+from state.replicas import Replica
+from state.reviews import Review
+
+_WORST_FIRST = ("forced_open", "open", "half_open", "forced_closed", "closed")
+
+
+def order_view(order: Order, cases: Sequence[Review]) -> dict[str, Any]:
+    """An order. Source: contract section 3."""
+    return {
+        "orderId": order.order_id,
+        "userId": order.user_id,
+        "customerPriority": order.customer_priority,
+        "status": order.status,
+        "inventoryStatus": order.inventory_status,
+        "paymentStatus": order.payment_status,
+        "reservationId": order.reservation_id,
+        "reservationExpiresAt": order.reservation_expires_at,
+        "confirmedAt": order.confirmed_at,
+        "items": [line.wire() | {"returnedQuantity": line.returned} for line in order.lines],
+        "reviews": [{"reviewId": case.review_id, "reason": case.reason, "state": case.state} for case in cases],
+        "failure": order.failure,
+        "metadata": order.metadata,
+        "createdAt": order.created_at,
+        "updatedAt": order.updated_at,
+        "version": order.version,
+    }
+
+
+def timeline_view(entry: TimelineEntry) -> dict[str, Any]:
+    view = {"at": entry.at, "kind": entry.kind, "title": entry.title, "details": entry.details}
+    return view | {"actor": entry.actor} if entry.actor else view
+
+
+def review_view(case: Review, order_status: str) -> dict[str, Any]:
+    return {
+        "reviewId": case.review_id,
+        "orderId": case.order_id,
+        "reason": case.reason,
+        "state": case.state,
+        "detail": case.detail,
+        "openedAt": case.opened_at,
+        "version": case.version,
+        "allowedActions": list(allowed_actions(case.reason, order_status)) if case.state == "OPEN" else [],
+        "resolvedAt": case.resolved_at,
+        "resolvedBy": case.resolved_by,
+        "resolution": case.resolution,
+        "note": case.note,
+    }
+
+
+def release_view(release: Release) -> dict[str, Any]:
+    return {
+        "orderId": release.order_id,
+        "reason": release.reason,
+        "state": release.state,
+        "attempts": release.attempts,
+        "nextAttemptAt": release.next_attempt_at,
+        "lastError": release.last_error,
+        "createdAt": release.created_at,
+        "updatedAt": release.updated_at,
+    }
+
+
+def breaker_views(replicas: Sequence[Replica]) -> list[dict[str, Any]]:
+    """Every breaker with its worst state over the replicas, and each replica's own."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for replica in replicas:
+        for breaker in replica.breakers:
+            by_name.setdefault(breaker["name"], []).append({"replica": replica.replica, **breaker})
+    return [_breaker_view(name, members) for name, members in sorted(by_name.items())]
+
+
+def _breaker_view(name: str, members: list[dict[str, Any]]) -> dict[str, Any]:
+    worst = min(members, key=lambda member: _WORST_FIRST.index(member["state"]))
+    calls = sum(member["calls"] for member in members)
+    failures = sum(member["failures"] for member in members)
+    shared = {key: worst[key] for key in ("state", "since", "retryInMs", "thresholdPercentage", "volumeThreshold")}
+    return {
+        "name": name,
+        **shared,
+        "calls": calls,
+        "failures": failures,
+        "failureRate": failures / calls if calls else None,
+        "denied": sum(member["denied"] for member in members),
+        "replicas": [{key: value for key, value in member.items() if key != "name"} for member in members],
+    }
+
+
+def product_view(product: Product) -> dict[str, Any]:
+    return {
+        "productId": product.product_id,
+        "variantId": product.variant_id,
+        "available": product.available,
+        "level": product.level,
+        "availableQuantity": product.available_quantity,
+        "threshold": product.threshold,
+        "source": product.source,
+        "changedAt": product.changed_at,
+        "expiresAt": product.expires_at,
+    }
+
+
+def dead_letter_view(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "id": letter.id,
+        "stream": letter.stream,
+        "streamSequence": letter.stream_seq,
+        "subject": letter.subject,
+        "orderId": letter.order_id,
+        "payload": letter.payload.decode("utf-8", "backslashreplace"),
+        "headers": letter.headers,
+        "reason": letter.reason,
+        "attempts": letter.attempts,
+        "state": letter.state,
+        "createdAt": letter.created_at,
+        "resolvedAt": letter.resolved_at,
+        "resolvedBy": letter.resolved_by,
+        "note": letter.note,
+    }
+
+
+def audit_view(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "at": entry.at,
+        "actor": entry.actor,
+        "action": entry.action,
+        "target": entry.target,
+        "orderId": entry.order_id,
+        "reason": entry.reason,
+        "before": entry.before,
+        "after": entry.after,
+        "result": entry.result,
+    }

@@ -1,0 +1,53 @@
+"""What a person may do about a review case: a pure rule of its reason and the order's status.
+
+Source: contract section 3 (resolve) and design 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from services.domain.lifecycle import AFTER_PAYMENT, BEFORE_PAYMENT
+from services.domain.order import OrderStatus, ReviewReason
+
+CANCELLABLE = BEFORE_PAYMENT | AFTER_PAYMENT | {OrderStatus.PAYING}
+"""Statuses in which an order can still be cancelled."""
+
+
+class ReviewAction(StrEnum):
+    """How a person resolves a case."""
+
+    RETRY_RESERVATION = "RETRY_RESERVATION"
+    RECONFIRM = "RECONFIRM"
+    APPROVE = "APPROVE"
+    CANCEL_ORDER = "CANCEL_ORDER"
+    MARK_RELEASED = "MARK_RELEASED"
+
+
+_ALWAYS: Mapping[str, ReviewAction] = {
+    ReviewReason.AVAILABILITY_UNVERIFIED: ReviewAction.APPROVE,
+    ReviewReason.RELEASE_FAILED: ReviewAction.MARK_RELEASED,
+}
+"""Possible whatever has become of the order meanwhile."""
+
+_WHILE: Mapping[str, tuple[str, ReviewAction]] = {
+    ReviewReason.PENDING_INVENTORY: (OrderStatus.PENDING_INVENTORY, ReviewAction.RETRY_RESERVATION),
+    ReviewReason.INVENTORY_CONFIRMATION_FAILED: (OrderStatus.CONFIRMATION_FAILED, ReviewAction.RECONFIRM),
+    ReviewReason.CONFIRMATION_TIMEOUT: (OrderStatus.PLACED, ReviewAction.RECONFIRM),
+    ReviewReason.PAYMENT_UNKNOWN: (OrderStatus.PAYING, ReviewAction.APPROVE),
+}
+"""Possible, together with cancelling, only while the order stands where the case was opened."""
+
+
+def allowed_actions(reason: str, order_status: str) -> tuple[ReviewAction, ...]:
+    """The actions that a case allows, the usual one first; none when the order has moved on.
+
+    APPROVE of PAYMENT_UNKNOWN says that a person has seen the money captured.
+    """
+    if reason in _WHILE:
+        status, action = _WHILE[reason]
+        return (action, ReviewAction.CANCEL_ORDER) if order_status == status else ()
+    usual = (_ALWAYS[reason],) if reason in _ALWAYS else ()
+    may_cancel = reason == ReviewReason.AVAILABILITY_UNVERIFIED and order_status in CANCELLABLE
+    return (*usual, ReviewAction.CANCEL_ORDER) if may_cancel else usual

@@ -1,0 +1,130 @@
+"""Events that could not be handled: kept with their bytes, replayed by running the handler again.
+
+Source: contract section 5, last paragraph; design 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+
+import orjson
+from sqlalchemy import Connection
+
+from services.domain.errors import InvalidState, NotFound
+from services.messaging.envelope import IncomingEvent, PoisonEvent, decode
+from state import audit, dead_letters
+from state.audit import AuditEntry
+from state.database import Database
+from state.dead_letters import DISCARDED, OPEN, REPLAYED, DeadLetter
+
+
+class DeadLetterOffice:
+    """Keeps letters, and lets people replay or discard them."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], str],
+        handle: Callable[[IncomingEvent], Awaitable[str]],
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._new_id = new_id
+        self._handle = handle
+
+    async def keep(
+        self,
+        *,
+        stream: str,
+        stream_seq: int,
+        subject: str,
+        payload: bytes,
+        headers: Mapping[str, str],
+        reason: str,
+        attempts: int,
+    ) -> None:
+        """Store a message exactly as it came; once per place in its stream."""
+        letter = DeadLetter(
+            id=self._new_id(),
+            stream=stream,
+            stream_seq=stream_seq,
+            subject=subject,
+            order_id=_order_id(payload),
+            payload=payload,
+            headers=dict(headers),
+            reason=reason,
+            attempts=attempts,
+            state=OPEN,
+            created_at=self._clock(),
+        )
+        await self._database.write(lambda connection: dead_letters.add(connection, letter))
+
+    async def replay(self, letter_id: str, *, actor: str) -> DeadLetter:
+        """Run the handler on the stored bytes; raises InvalidState when it fails again, NotFound."""
+        letter = await self._open_letter(letter_id)
+        try:
+            event = decode(
+                letter.payload,
+                subject=letter.subject,
+                headers=letter.headers,
+                fallback_id=f"{letter.stream}:{letter.stream_seq}",
+            )
+            outcome = await self._handle(event)
+        except PoisonEvent as error:
+            raise InvalidState(f"The event cannot be handled: {error}", {"id": letter_id}) from None
+        except LookupError as error:
+            raise InvalidState(f"The handler failed again: {error}", {"id": letter_id}) from None
+        return await self._settle(letter, REPLAYED, actor, f"handler: {outcome}")
+
+    async def discard(self, letter_id: str, *, actor: str, note: str) -> DeadLetter:
+        """Give a letter up, with the reason; raises InvalidState when it is settled already, NotFound."""
+        letter = await self._open_letter(letter_id)
+        return await self._settle(letter, DISCARDED, actor, note)
+
+    async def _open_letter(self, letter_id: str) -> DeadLetter:
+        letter = await self._get(letter_id)
+        if letter.state != OPEN:
+            raise InvalidState(f"This dead letter is {letter.state}.", {"id": letter_id, "state": letter.state})
+        return letter
+
+    async def _settle(self, letter: DeadLetter, state: str, actor: str, note: str) -> DeadLetter:
+        def transaction(connection: Connection) -> None:
+            at = self._clock()
+            if not dead_letters.resolve(connection, letter.id, state, by=actor, note=note, at=at):
+                raise InvalidState("Somebody else settled this dead letter.", {"id": letter.id})
+            entry = AuditEntry(
+                at=at,
+                actor=actor,
+                action="REPLAY_EVENT" if state == REPLAYED else "DISCARD_EVENT",
+                target=f"dead-letter:{letter.id}",
+                order_id=letter.order_id,
+                reason=note,
+                before={"state": OPEN},
+                after={"state": state},
+                result="done",
+                action_id=None,
+            )
+            audit.add(connection, entry)
+
+        await self._database.write(transaction)
+        return await self._get(letter.id)
+
+    async def _get(self, letter_id: str) -> DeadLetter:
+        letter = await self._database.read(lambda connection: dead_letters.get(connection, letter_id))
+        if letter is None:
+            raise NotFound("dead-letter", letter_id)
+        return letter
+
+
+def _order_id(payload: bytes) -> str | None:
+    try:
+        body = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(body, dict):
+        return None
+    data = body.get("data")
+    order_id = (data if isinstance(data, dict) else body).get("orderId")
+    return order_id[:128] if isinstance(order_id, str) else None

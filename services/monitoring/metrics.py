@@ -1,0 +1,178 @@
+"""The service's own Prometheus registry, behind verbs with closed label sets.
+
+Every label set is present from the start: rate() over a series that appears late is empty.
+Source: contract section 6; seed 9.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import product
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from services.domain import events
+from services.domain.attempts import OPERATIONS, OUTCOMES, SHORT_CIRCUITED, Attempt
+from services.domain.order import OrderStatus, ReviewReason
+from services.monitoring.buckets import LATENCY_BUCKETS
+
+BREAKER_STATES = ("closed", "open", "half_open", "forced_open", "forced_closed")
+FAILURE_REASONS = (
+    "INVENTORY_UNAVAILABLE",
+    "INSUFFICIENT_INVENTORY",
+    "INVENTORY_TIMEOUT",
+    "RESERVATION_FAILED",
+    "RELEASE_FAILED",
+    *(reason.value for reason in ReviewReason if reason != ReviewReason.RELEASE_FAILED),
+)
+RELEASE_OUTCOMES = ("released", "retried", "failed")
+PUBLISH_OUTCOMES = ("published", "failed")
+CONSUME_OUTCOMES = ("handled", "duplicate", "ignored", "retried", "dead_lettered")
+
+
+class Metrics:
+    """Counts what happens; gauges are filled from the database at scrape time."""
+
+    def __init__(self, breakers: Sequence[str]) -> None:
+        self.registry = CollectorRegistry()
+        self._duration = Histogram(
+            "inventory_request_duration_seconds",
+            "Latency of one attempt of an inventory operation.",
+            ["operation"],
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self._requests = self._counter("inventory_requests", "Attempts by outcome.", ["operation", "outcome"])
+        self._breaker_state = self._gauge(
+            "inventory_circuit_breaker_state", "1 for the state the breaker is in.", ["breaker", "state"]
+        )
+        self._transitions = self._counter(
+            "inventory_circuit_breaker_transitions", "State changes of breakers.", ["breaker", "to"]
+        )
+        self._failures = self._counter("inventory_order_failures", "Orders failing due to inventory.", ["reason"])
+        self._orders = self._counter("orders", "Orders that reached a status.", ["status"])
+        self._releases = self._counter("inventory_releases", "Release attempts by outcome.", ["outcome"])
+        self._published = self._counter("events_published", "Publish attempts.", ["type", "outcome"])
+        self._consumed = self._counter("events_consumed", "Events consumed.", ["type", "outcome"])
+        self._reservation_queue = self._gauge("reservation_queue_depth", "Orders in PENDING_INVENTORY.")
+        self._release_queue = self._gauge("release_queue_depth", "Release jobs that are pending.")
+        self._outbox_pending = self._gauge("outbox_pending", "Events waiting to be published.")
+        self._outbox_age = self._gauge("outbox_oldest_age_seconds", "Age of the oldest unpublished event.")
+        self._reviews = self._gauge("manual_reviews_open", "Open cases of the manual-review queue.", ["reason"])
+        self._dead_letters = self._gauge("dead_letters", "Events that could not be handled and wait for a person.")
+        self._make_all_series(breakers)
+
+    # ------------------------------------------------------------------ verbs
+
+    def attempt(self, attempt: Attempt) -> None:
+        """Count one attempt of an inventory operation; a short-circuited one has no latency."""
+        self._requests.labels(attempt.operation, attempt.outcome).inc()
+        if attempt.outcome != SHORT_CIRCUITED:
+            self._duration.labels(attempt.operation).observe(attempt.duration_seconds)
+
+    def order_became(self, status: str) -> None:
+        self._orders.labels(status).inc()
+
+    def order_failed(self, reason: str) -> None:
+        """Count a failure due to inventory; codes that have nothing to do with inventory are left out."""
+        if reason in FAILURE_REASONS:
+            self._failures.labels(reason).inc()
+
+    def release(self, outcome: str) -> None:
+        self._releases.labels(outcome).inc()
+
+    def event_published(self, event_type: str, outcome: str) -> None:
+        self._published.labels(event_type, outcome).inc()
+
+    def event_consumed(self, event_type: str, outcome: str) -> None:
+        # A subject comes from outside: unknown ones share a label, so that series stay few.
+        known = event_type if event_type in events.INCOMING else "unknown"
+        self._consumed.labels(known, outcome).inc()
+
+    def breaker_changed(self, breaker: str, to: str) -> None:
+        self._transitions.labels(breaker, to).inc()
+
+    def breaker_is(self, breaker: str, state: str) -> None:
+        for candidate in BREAKER_STATES:
+            self._breaker_state.labels(breaker, candidate).set(candidate == state)
+
+    def queues(
+        self,
+        *,
+        reservation: int,
+        release: int,
+        outbox: int,
+        outbox_oldest_at: datetime | None,
+        now: datetime,
+        reviews: Mapping[str, int],
+        dead_letters: int,
+    ) -> None:
+        """Set the gauges that the database knows."""
+        self._reservation_queue.set(reservation)
+        self._release_queue.set(release)
+        self._outbox_pending.set(outbox)
+        self._outbox_age.set(max(0.0, (now - outbox_oldest_at).total_seconds()) if outbox_oldest_at else 0.0)
+        for reason in ReviewReason:
+            self._reviews.labels(reason.value).set(reviews.get(reason, 0))
+        self._dead_letters.set(dead_letters)
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)
+
+    def sample(self) -> dict[str, Any]:
+        """The present counts for the local history; counters restart at 0 with the process."""
+        return {
+            "requests": {
+                operation: {outcome: _value(self._requests.labels(operation, outcome)) for outcome in OUTCOMES}
+                for operation in OPERATIONS
+            },
+            "latency": {operation: self._latency(operation) for operation in OPERATIONS},
+            "orders": {status.value: _value(self._orders.labels(status.value)) for status in OrderStatus},
+            "failures": {reason: _value(self._failures.labels(reason)) for reason in FAILURE_REASONS},
+        }
+
+    # ---------------------------------------------------------------- helpers
+
+    def _latency(self, operation: str) -> dict[str, Any]:
+        samples = {"buckets": [], "sum": 0.0, "count": 0.0}  # type: dict[str, Any]
+        for metric in self._duration.labels(operation)._samples():  # noqa: SLF001 - no public reader of one child
+            if metric.name == "_bucket":
+                samples["buckets"].append(metric.value)
+            elif metric.name in ("_sum", "_count"):
+                samples[metric.name[1:]] = metric.value
+        return samples
+
+    def _make_all_series(self, breakers: Sequence[str]) -> None:
+        for operation, outcome in product(OPERATIONS, OUTCOMES):
+            self._duration.labels(operation)
+            self._requests.labels(operation, outcome)
+        for breaker, state in product(breakers, BREAKER_STATES):
+            self.breaker_is(breaker, "closed")
+            self._transitions.labels(breaker, state)
+        closed_sets: list[tuple[Counter, Sequence[str]]] = [
+            (self._failures, FAILURE_REASONS),
+            (self._orders, [status.value for status in OrderStatus]),
+            (self._releases, RELEASE_OUTCOMES),
+        ]
+        for counter, values in closed_sets:
+            for value in values:
+                counter.labels(value)
+        for event_type, outcome in product(events.OUTGOING, PUBLISH_OUTCOMES):
+            self._published.labels(event_type, outcome)
+        for event_type, outcome in product((*events.INCOMING, "unknown"), CONSUME_OUTCOMES):
+            self._consumed.labels(event_type, outcome)
+        for reason in ReviewReason:
+            self._reviews.labels(reason.value)
+
+    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+
+def _value(counter: Counter) -> float:
+    return float(counter._value.get())  # noqa: SLF001 - the library offers no public reader of one child

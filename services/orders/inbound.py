@@ -1,0 +1,124 @@
+"""What the Inventory Service's events do to orders and to the availability cache.
+
+Every event takes effect once (inbox row in the same transaction); late, duplicate and foreign
+ones are recorded and change nothing. Source: seed 6; design 3, races.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from services.domain import events, lifecycle
+from services.domain.lifecycle import EVENT_IN, Change, TimelineEntry
+from services.domain.order import Order, OrderStatus
+from services.messaging.envelope import IncomingEvent
+from services.orders.context import OrdersContext
+from services.orders.unit_of_work import Recorded, record
+from state import history, inbox, orders, products
+from state.products import Product
+
+UNAVAILABLE_FOR = timedelta(minutes=30)
+"""After this long without news a product marked unavailable counts as available again."""
+
+HANDLED, DUPLICATE, IGNORED = "handled", "duplicate", "ignored"
+
+
+class UnknownOrder(LookupError):
+    """The event names an order that is not here (yet): it is retried, then becomes a dead letter."""
+
+
+class InventoryEvents:
+    """Handles one event at a time; returns its outcome: handled, duplicate or ignored."""
+
+    def __init__(self, context: OrdersContext) -> None:
+        self._context = context
+
+    async def handle(self, event: IncomingEvent) -> str:
+        """Apply an event; raises UnknownOrder when its order is not here."""
+        apply = self._apply_to_order if event.type in _ORDER_DECISIONS else self._apply_to_product
+        try:
+            outcome, recorded = await self._context.transact(lambda c: self._once(c, event, apply))
+        except IntegrityError:
+            # Another replica recorded the same event at the same moment.
+            return DUPLICATE
+        if recorded is not None:
+            self._context.after_commit(recorded)
+        return outcome
+
+    def _once(
+        self,
+        connection: Connection,
+        event: IncomingEvent,
+        apply: Callable[[Connection, IncomingEvent, datetime], tuple[str, Recorded | None]],
+    ) -> tuple[str, Recorded | None]:
+        if inbox.seen(connection, event.event_id):
+            return DUPLICATE, None
+        at = self._context.clock()
+        outcome, recorded = apply(connection, event, at)
+        inbox.add(connection, event.event_id, event.type, event.data.get("orderId"), at, outcome)
+        return outcome, recorded
+
+    def _apply_to_order(
+        self, connection: Connection, event: IncomingEvent, at: datetime
+    ) -> tuple[str, Recorded | None]:
+        order = orders.get(connection, event.data["orderId"])
+        if order is None:
+            raise UnknownOrder(f"order {event.data['orderId']} is not known")
+        change = _ORDER_DECISIONS[event.type](order, event, at)
+        entry = TimelineEntry(
+            at,
+            EVENT_IN,
+            event.type if change else f"{event.type} (changes nothing)",
+            {"eventId": event.event_id, "data": event.data},
+        )
+        if change is None:
+            history.add(connection, order.order_id, [entry])
+            return IGNORED, None
+        return HANDLED, record(connection, order, Change({}, (entry,)).then(change), at, self._context.new_id)
+
+    def _apply_to_product(
+        self, connection: Connection, event: IncomingEvent, at: datetime
+    ) -> tuple[str, Recorded | None]:
+        stored = products.put(connection, _product(event, at))
+        return (HANDLED if stored else IGNORED), None
+
+
+def _confirmed(order: Order, event: IncomingEvent, at: datetime) -> Change | None:
+    if order.status != OrderStatus.PLACED or event.data["reservationId"] != order.reservation_id:
+        return None
+    return lifecycle.confirm(order, event.occurred_at or at, at)
+
+
+def _confirmation_failed(order: Order, event: IncomingEvent, at: datetime) -> Change | None:
+    if order.status != OrderStatus.PLACED or event.data["reservationId"] != order.reservation_id:
+        return None
+    return lifecycle.fail_confirmation(order, event.data["reason"], at)
+
+
+_ORDER_DECISIONS: dict[str, Callable[[Order, IncomingEvent, datetime], Change | None]] = {
+    events.CONFIRMED: _confirmed,
+    events.CONFIRMATION_FAILED: _confirmation_failed,
+}
+
+_LEVELS = {events.OUT_OF_STOCK: "out", events.LOW_STOCK: "low", events.BACK_IN_STOCK: "in_stock"}
+
+
+def _product(event: IncomingEvent, at: datetime) -> Product:
+    available = event.type != events.OUT_OF_STOCK
+    quantity = event.data.get("availableQuantity")
+    return Product(
+        product_id=event.data["productId"],
+        variant_id=event.data["variantId"],
+        available=available,
+        level=_LEVELS[event.type],
+        available_quantity=quantity if available else (quantity or 0),
+        threshold=event.data.get("threshold"),
+        source=event.type,
+        # A clock of another machine may run ahead; news from the future would block later news.
+        changed_at=min(event.occurred_at or at, at),
+        expires_at=None if available else at + UNAVAILABLE_FOR,
+    )

@@ -1,0 +1,137 @@
+"""Placing an order: the row is written before any other service is called; a repeated request repeats nothing.
+
+Source: seed 4.1; contract section 3, POST /api/v1/orders.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from services.domain.errors import ApiError, IdempotencyKeyReused
+from services.domain.lifecycle import TRANSITION, TimelineEntry
+from services.domain.order import Line, Order, aggregated
+from services.orders.context import OrdersContext
+from services.orders.progress import OrderProgress
+from services.orders.unit_of_work import Recorded
+from state import history, orders
+
+MAX_IN_FLIGHT = 1000
+"""Orders being placed at once by one replica; more are told to come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrder:
+    """The command behind POST /api/v1/orders."""
+
+    user_id: str
+    lines: tuple[Line, ...]
+    customer_priority: str = "standard"
+    order_id: str | None = None
+    metadata: dict[str, Any] | None = None
+    idempotency_key: str | None = None
+
+
+class Overloaded(ApiError):
+    """This replica is placing as many orders as it can; nothing was written."""
+
+    code = "SERVICE_OVERLOADED"
+    http_status = 503
+    retryable = True
+
+
+class OrderPlacement:
+    """The use case; orders in flight go on when the client that asked has hung up."""
+
+    def __init__(self, context: OrdersContext, progress: OrderProgress, step_deadline: timedelta) -> None:
+        self._context = context
+        self._progress = progress
+        self._step_deadline = step_deadline
+        self._in_flight: dict[str, asyncio.Task[Order]] = {}
+
+    async def place(self, command: PlaceOrder) -> Order:
+        """The order at rest: placed, waiting or rejected (its ``failure`` says why).
+
+        The same idempotency key (or order id) with the same body gives the order of the first
+        request; with another body it raises IdempotencyKeyReused.
+        """
+        if len(self._in_flight) >= MAX_IN_FLIGHT:
+            raise Overloaded(f"{MAX_IN_FLIGHT} orders are being placed; come back in a second.")
+        order = self._new_order(command)
+        digest = _digest(order)
+        try:
+            await self._context.database.write(lambda c: self._insert(c, order, digest, command.idempotency_key))
+        except IntegrityError:
+            return await self._repeated(order.order_id, digest, command.idempotency_key)
+        self._context.after_commit(Recorded(order, order.status, (), stored_events=False, started_release=False))
+        return await self._run(order)
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Wait for orders in flight; those that take longer are settled by the sweeper of the next start."""
+        if self._in_flight:
+            await asyncio.wait(self._in_flight.values(), timeout=timeout_seconds)
+
+    async def _run(self, order: Order) -> Order:
+        task = asyncio.ensure_future(self._progress.place(order))
+        self._in_flight[order.order_id] = task
+        task.add_done_callback(lambda _: self._in_flight.pop(order.order_id, None))
+        return await asyncio.shield(task)
+
+    async def _repeated(self, order_id: str, digest: str, key: str | None) -> Order:
+        known = await self._context.database.read(lambda c: _known(c, order_id, key))
+        if known is None or known[1] != digest:
+            subject = {"idempotencyKey": key} if key else {"orderId": order_id}
+            raise IdempotencyKeyReused("This key was used for another order before.", subject)
+        running = self._in_flight.get(known[0])
+        if running is not None:
+            return await asyncio.shield(running)
+        return await self._context.get(known[0])
+
+    def _new_order(self, command: PlaceOrder) -> Order:
+        at = self._context.clock()
+        return Order(
+            order_id=command.order_id or self._context.new_id(),
+            user_id=command.user_id,
+            customer_priority=command.customer_priority,
+            lines=aggregated(command.lines),
+            created_at=at,
+            updated_at=at,
+            metadata=command.metadata,
+            due_at=at + self._step_deadline,
+        )
+
+    def _insert(self, connection: Connection, order: Order, digest: str, key: str | None) -> None:
+        orders.add(connection, order, digest)
+        if key is not None:
+            orders.remember_key(connection, key, order.order_id, digest, order.created_at)
+        details = {"to": order.status, "items": [line.wire() for line in order.lines]}
+        history.add(
+            connection, order.order_id, [TimelineEntry(order.created_at, TRANSITION, "Order received", details)]
+        )
+
+
+def _known(connection: Connection, order_id: str, key: str | None) -> tuple[str, str] | None:
+    if key is not None:
+        found = orders.find_key(connection, key)
+        if found is not None:
+            return found
+    digest = orders.request_hash(connection, order_id)
+    return (order_id, digest) if digest else None
+
+
+def _digest(order: Order) -> str:
+    """SHA-256 of what was asked for; the order id is left out, since a repeated request may lack it."""
+    body = {
+        "userId": order.user_id,
+        "customerPriority": order.customer_priority,
+        "items": sorted((line.product_id, line.variant_id, line.quantity) for line in order.lines),
+        "metadata": order.metadata,
+    }
+    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -1,0 +1,168 @@
+"""Giving holds back: durable jobs, retried with growing delays, in the end handed to a person.
+
+Source: seed 5 (releaseReservation never blocks the cancel), 8.1 RELEASE_FAILED, 8.2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from services.domain import lifecycle
+from services.domain.attempts import Attempt
+from services.domain.errors import ApiError, CircuitOpen, NotFound, ReleaseFailed
+from services.domain.order import Order
+from services.domain.retry import RetryPolicy
+from services.inventory.gateway import InventoryGateway
+from services.orders.context import OrdersContext
+from services.orders.unit_of_work import Recorded, action_entry, call_entries, record
+from state import audit, history, orders, releases
+from state.audit import AuditEntry
+from state.releases import DONE, FAILED, PENDING, Release
+
+CLAIM = timedelta(seconds=30)
+"""How long an attempt may take before another replica takes the job."""
+
+AT_ONCE = 8
+"""Jobs of one round; few, so that a service that has just come back is not trampled."""
+
+OUTCOME_RELEASED, OUTCOME_RETRIED, OUTCOME_FAILED = "released", "retried", "failed"
+
+
+class ReleaseJobs:
+    """Runs due jobs; ``on_outcome`` counts how each attempt ended."""
+
+    def __init__(
+        self,
+        context: OrdersContext,
+        inventory: InventoryGateway,
+        policy: RetryPolicy,
+        on_outcome: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._context = context
+        self._inventory = inventory
+        self._policy = policy
+        self._on_outcome = on_outcome
+
+    async def run_due(self) -> int:
+        """One round of due jobs; returns how many there were, AT_ONCE meaning that more may wait."""
+        now = self._context.clock()
+        jobs = await self._context.database.write(lambda c: releases.claim_due(c, now, now + CLAIM, AT_ONCE))
+        await asyncio.gather(*(self._attempt(job) for job in jobs))
+        return len(jobs)
+
+    async def retry(self, order_ids: Sequence[str], *, actor: str) -> list[Release]:
+        """Make jobs due at once with all their attempts; done ones stay done. Raises NotFound."""
+
+        def transaction(connection: Connection) -> list[Release]:
+            return [self._start_again(connection, order_id, actor) for order_id in order_ids]
+
+        return await self._context.transact(transaction)
+
+    async def retry_now(self, order_id: str, *, actor: str) -> Release:
+        """Retry and wait for the outcome; raises ReleaseFailed when it failed again, NotFound."""
+        await self.retry([order_id], actor=actor)
+        now = self._context.clock()
+        jobs = await self._context.database.write(lambda c: releases.claim(c, [order_id], now + CLAIM))
+        for job in jobs:
+            await self._attempt(job)
+        release = await self._context.database.read(lambda c: releases.get(c, order_id))
+        if release is None or release.state != DONE:
+            error = release.last_error if release else None
+            raise ReleaseFailed(f"The release failed: {error}", {"orderId": order_id, "lastError": error})
+        return release
+
+    def _start_again(self, connection: Connection, order_id: str, actor: str) -> Release:
+        before = releases.get(connection, order_id)
+        if before is None:
+            raise NotFound("release", order_id)
+        if before.state == DONE:
+            return before
+        at = self._context.clock()
+        releases.start(connection, order_id, before.reason, at)
+        history.add(connection, order_id, [action_entry(at, "Retry release", actor)])
+        audit.add(connection, _audit_retry(before, actor, at))
+        after = releases.get(connection, order_id)
+        return after or before
+
+    async def _attempt(self, job: Release) -> None:
+        trail: list[Attempt] = []
+        try:
+            released = await self._inventory.release(job.order_id, trail)
+        except CircuitOpen as error:
+            await self._postpone(job, error)
+        except ApiError as error:
+            await self._failed(job, error, trail)
+        else:
+            await self._done(job, "Reservation released" if released else "Nothing was left to release", trail)
+
+    async def _postpone(self, job: Release, error: CircuitOpen) -> None:
+        """The breaker is open: nothing was sent, so no attempt is counted."""
+        now = self._context.clock()
+        # Jobs that waited for the same breaker are spread over a few seconds after it closes.
+        delay = max(error.retry_after_seconds or 0.0, 1.0) + 3.0 * self._context.randomness()
+        due = now + timedelta(seconds=delay)
+        await self._context.database.write(
+            lambda c: releases.settle(c, job, now, next_attempt_at=due, last_error=error.message)
+        )
+
+    async def _failed(self, job: Release, error: ApiError, trail: list[Attempt]) -> None:
+        attempts = job.attempts + 1
+        delay = self._policy.delay_seconds(attempts, self._context.randomness)
+        message = f"{error.code}: {error.message}"
+        if delay is None:
+            values = {"state": FAILED, "next_attempt_at": None, "attempts": attempts, "last_error": message}
+            await self._settle(
+                job, trail, values, lambda order, at: lifecycle.release_failed(order, message, attempts, at)
+            )
+            self._on_outcome(OUTCOME_FAILED)
+            return
+        due = self._context.clock() + timedelta(seconds=delay)
+        again = {"state": PENDING, "next_attempt_at": due, "attempts": attempts, "last_error": message}
+        await self._settle(job, trail, again, None)
+        self._on_outcome(OUTCOME_RETRIED)
+
+    async def _done(self, job: Release, title: str, trail: list[Attempt]) -> None:
+        values = {"state": DONE, "next_attempt_at": None, "attempts": job.attempts + 1, "last_error": None}
+        await self._settle(job, trail, values, lambda order, at: lifecycle.released(order, at, title))
+        self._on_outcome(OUTCOME_RELEASED)
+
+    async def _settle(
+        self,
+        job: Release,
+        trail: list[Attempt],
+        values: Mapping[str, object],
+        change: Callable[[Order, datetime], lifecycle.Change] | None,
+    ) -> None:
+        """Record an attempt's end on the job and on the order, unless the job was started again meanwhile."""
+
+        def transaction(connection: Connection) -> Recorded | None:
+            at = self._context.clock()
+            current = releases.settle(connection, job, at, **values)
+            order = orders.get(connection, job.order_id)
+            if not current or change is None or order is None:
+                history.add(connection, job.order_id, call_entries(trail))
+                return None
+            return record(connection, order, change(order, at), at, self._context.new_id, trail=trail)
+
+        recorded = await self._context.transact(transaction)
+        if recorded is not None:
+            self._context.after_commit(recorded)
+
+
+def _audit_retry(before: Release, actor: str, at: datetime) -> AuditEntry:
+    return AuditEntry(
+        at=at,
+        actor=actor,
+        action="RETRY_RELEASE",
+        target=f"release:{before.order_id}",
+        order_id=before.order_id,
+        reason=None,
+        before={"state": before.state, "attempts": before.attempts, "lastError": before.last_error},
+        after={"state": PENDING, "attempts": 0},
+        result="started",
+        action_id=None,
+    )

@@ -1,0 +1,276 @@
+"""Resolving cases of the manual-review queue: one action, one person, recorded before it runs.
+
+Source: seed 8.2 (manual resolution queue); contract section 3, POST /api/v1/reviews/{reviewId}/resolve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from services.domain import lifecycle
+from services.domain.attempts import Attempt
+from services.domain.errors import ApiError, InvalidState, NotFound, ReviewConflict
+from services.domain.events import timestamp
+from services.domain.lifecycle import Change
+from services.domain.order import Order, OrderStatus
+from services.domain.reviews import ReviewAction, allowed_actions
+from services.inventory.gateway import InventoryGateway
+from services.orders.context import OrdersContext
+from services.orders.progress import OrderProgress
+from services.orders.unit_of_work import Recorded, action_entry, call_entries, record
+from state import audit, history, orders, releases, reviews
+from state.audit import AuditEntry
+from state.releases import DONE
+from state.reviews import Review
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveReview:
+    """The command behind the route and the console's dialog."""
+
+    review_id: str
+    action: str
+    note: str
+    version: int
+    actor: str
+    action_id: str | None = None
+
+
+class _LostRace(Exception):
+    """Somebody else changed the case between our reading and our writing; nothing was written."""
+
+
+class ReviewResolution:
+    """The use case: who comes second is told who was first, when, and what they did."""
+
+    def __init__(
+        self,
+        context: OrdersContext,
+        progress: OrderProgress,
+        inventory: InventoryGateway,
+        confirmation_timeout: timedelta,
+    ) -> None:
+        self._context = context
+        self._progress = progress
+        self._inventory = inventory
+        self._confirmation_timeout = confirmation_timeout
+        self._actions: dict[str, Callable[[ResolveReview, Order, Review], Awaitable[None]]] = {
+            ReviewAction.APPROVE: self._approve,
+            ReviewAction.CANCEL_ORDER: self._cancel_order,
+            ReviewAction.MARK_RELEASED: self._mark_released,
+            ReviewAction.RETRY_RESERVATION: self._retry_reservation,
+            ReviewAction.RECONFIRM: self._reconfirm,
+        }
+
+    async def resolve(self, command: ResolveReview) -> Review:
+        """The case after the action; still OPEN when a retry failed again.
+
+        Raises NotFound, ReviewConflict (wrong version or not open any more), InvalidState (the case
+        does not allow the action), or what the Inventory Service answered to RECONFIRM. An action_id
+        seen before changes nothing and answers with the case as it is.
+        """
+        review = await self._case(command.review_id)
+        if await self._was_done_before(command.action_id):
+            return review
+        if review.state != "OPEN" or review.version != command.version:
+            raise await self._conflict(review)
+        order = await self._context.get(review.order_id)
+        allowed = allowed_actions(review.reason, order.status)
+        if command.action not in allowed:
+            raise InvalidState(
+                f"{command.action} is not possible for this case.",
+                {"action": command.action, "allowed": list(allowed), "orderStatus": order.status},
+            )
+        try:
+            await self._actions[command.action](command, order, review)
+        except IntegrityError:
+            # The same action_id is being executed by somebody else at this moment.
+            raise await self._conflict(review) from None
+        return await self._case(command.review_id)
+
+    # ---------------------------------------------------------------- actions
+
+    async def _approve(self, command: ResolveReview, order: Order, review: Review) -> None:
+        def change(current: Order) -> Change | None:
+            if current.status != OrderStatus.PAYING:
+                return None
+            # PAYMENT_UNKNOWN: the person has seen that the money was captured.
+            now = self._context.clock()
+            if current.cancel_reason:
+                return lifecycle.cancel_while_paying(current, current.cancel_reason, now, refund_at=now)
+            return lifecycle.place(current, now, now + self._confirmation_timeout)
+
+        await self._resolve_with(command, order, review, change if review.reason == "PAYMENT_UNKNOWN" else None)
+
+    async def _cancel_order(self, command: ResolveReview, order: Order, review: Review) -> None:
+        def change(current: Order) -> Change:
+            now = self._context.clock()
+            if current.status == OrderStatus.PAYING:
+                return lifecycle.cancel_while_paying(current, command.note, now, refund_at=now)
+            return lifecycle.cancel(current, command.note, now)
+
+        await self._resolve_with(command, order, review, change)
+
+    async def _mark_released(self, command: ResolveReview, order: Order, review: Review) -> None:
+        def change(current: Order) -> Change:
+            return lifecycle.released(current, self._context.clock(), f"Marked released by {command.actor}")
+
+        def settle_job(connection: Connection) -> None:
+            job = releases.get(connection, order.order_id)
+            if job is not None and job.state != DONE:
+                releases.settle(connection, job, self._context.clock(), state=DONE, next_attempt_at=None)
+
+        await self._resolve_with(command, order, review, change, settle_job)
+
+    async def _retry_reservation(self, command: ResolveReview, order: Order, review: Review) -> None:
+        await self._begin(command, review)
+        await self._progress.resume(order, actor=command.actor)
+
+    async def _reconfirm(self, command: ResolveReview, order: Order, review: Review) -> None:
+        if order.status == OrderStatus.PLACED:
+            await self._resolve_with(command, order, review, self._ask_again)
+            return
+        review = await self._begin(command, review)
+        trail: list[Attempt] = []
+        try:
+            held = await self._inventory.reserve(order.order_id, order.lines, order.user_id, trail)
+        except ApiError as error:
+            await self._reconfirm_failed(command, review, error, trail)
+            raise
+
+        def change(current: Order) -> Change:
+            now = self._context.clock()
+            due_at = now + self._confirmation_timeout
+            return lifecycle.reconfirm(current, held.reservation_id, held.expires_at, now, due_at)
+
+        await self._resolve_with(replace(command, action_id=None), order, review, change)
+
+    def _ask_again(self, order: Order) -> Change:
+        now = self._context.clock()
+        asked = lifecycle.ask_confirmation_again(order, now, now + self._confirmation_timeout)
+        return asked.then(Change({"attempts": 0}))
+
+    # ----------------------------------------------------------------- shared
+
+    async def _resolve_with(
+        self,
+        command: ResolveReview,
+        order: Order,
+        review: Review,
+        change: Callable[[Order], Change | None] | None,
+        also: Callable[[Connection], None] = lambda _: None,
+    ) -> None:
+        """Close the case, change the order and write the audit entry in one transaction."""
+
+        def transaction(connection: Connection) -> Recorded | None:
+            at = self._context.clock()
+            current = orders.get(connection, order.order_id)
+            if current is None:
+                raise NotFound("order", order.order_id)
+            if not reviews.resolve(
+                connection, review, by=command.actor, resolution=command.action, note=command.note, at=at
+            ):
+                raise _LostRace
+            also(connection)
+            entry = action_entry(at, f"Review resolved: {command.action}", command.actor, command.note)
+            decided = change(current) if change else None
+            self._audit(connection, command, review, current, decided, "done")
+            if decided is None:
+                history.add(connection, current.order_id, [entry])
+                return None
+            whole = Change({}, (entry,)).then(decided)
+            return record(connection, current, whole, at, self._context.new_id, actor=command.actor)
+
+        try:
+            recorded = await self._context.transact(transaction)
+        except _LostRace:
+            raise await self._conflict(review) from None
+        if recorded is not None:
+            self._context.after_commit(recorded)
+
+    async def _begin(self, command: ResolveReview, review: Review) -> Review:
+        """Record that the action runs, before it calls anybody; the case stays open until it succeeds."""
+
+        def transaction(connection: Connection) -> bool:
+            if not reviews.touch(connection, review):
+                return False
+            at = self._context.clock()
+            entry = action_entry(at, f"Review: {command.action}", command.actor, command.note)
+            history.add(connection, review.order_id, [entry])
+            self._audit(connection, command, review, None, None, "started")
+            return True
+
+        if not await self._context.transact(transaction):
+            raise await self._conflict(review)
+        return replace(review, version=review.version + 1)
+
+    async def _reconfirm_failed(
+        self, command: ResolveReview, review: Review, error: ApiError, trail: list[Attempt]
+    ) -> None:
+        def transaction(connection: Connection) -> None:
+            at = self._context.clock()
+            title = f"Review: {command.action} failed: {error.code}"
+            entries = [*call_entries(trail), action_entry(at, title, command.actor, error.message)]
+            history.add(connection, review.order_id, entries)
+            again = replace(command, action_id=None)
+            self._audit(connection, again, review, None, None, f"failed: {error.code}")
+
+        await self._context.transact(transaction)
+
+    def _audit(
+        self,
+        connection: Connection,
+        command: ResolveReview,
+        review: Review,
+        order: Order | None,
+        change: Change | None,
+        result: str,
+    ) -> None:
+        changed = [
+            name for name in ("status", "inventory_status", "payment_status") if change and name in change.values
+        ]
+        audit.add(
+            connection,
+            AuditEntry(
+                at=self._context.clock(),
+                actor=command.actor,
+                action=command.action,
+                target=f"review:{review.review_id}",
+                order_id=review.order_id,
+                reason=command.note,
+                before={name: getattr(order, name) for name in changed},
+                after={name: change.values[name] for name in changed} if change else {},
+                result=result,
+                action_id=command.action_id,
+            ),
+        )
+
+    async def _was_done_before(self, action_id: str | None) -> bool:
+        if action_id is None:
+            return False
+        entry = await self._context.database.read(lambda c: audit.find_action(c, action_id))
+        return entry is not None
+
+    async def _case(self, review_id: str) -> Review:
+        review = await self._context.database.read(lambda c: reviews.get(c, review_id))
+        if review is None:
+            raise NotFound("review", review_id)
+        return review
+
+    async def _conflict(self, review: Review) -> ReviewConflict:
+        """Who was faster, when, and what they did."""
+        current = await self._case(review.review_id)
+        target = f"review:{review.review_id}"
+        entry = await self._context.database.read(lambda c: audit.last_on(c, target, review.order_id))
+        by = current.resolved_by or (entry.actor if entry else "system")
+        at = current.resolved_at or (entry.at if entry else current.opened_at)
+        action = current.resolution or (entry.action if entry else "OPENED")
+        return ReviewConflict(
+            f"This case was changed by {by}: {action}.",
+            {"by": by, "at": timestamp(at), "action": action, "state": current.state, "version": current.version},
+        )

@@ -1,0 +1,99 @@
+"""Orders whose time has come: delayed retries, unanswered confirmations, refunds, and what a crash left behind.
+
+Source: design 3 (crash between reserve and record; no answer in CONFIRMATION_TIMEOUT), seed 8.2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+from services.domain import lifecycle
+from services.domain.attempts import Attempt
+from services.domain.errors import PaymentOutcomeUnknown
+from services.domain.order import Order, OrderStatus, PaymentStatus
+from services.domain.retry import RetryPolicy
+from services.orders.context import OrdersContext
+from services.orders.progress import OrderProgress, ProgressPolicy
+from services.payments.gateway import PaymentGateway, PaymentState
+from state import orders
+from state.orders import StaleOrder
+
+AT_ONCE = 8
+"""Orders of one round; few, so that a service that has just come back is not trampled."""
+
+CONFIRMATION_REQUESTS = 3
+"""Times that confirmation is asked for before a person decides. Source: contract, CONFIRMATION_TIMEOUT."""
+
+
+class OrderSweeper:
+    """Claims due orders and moves each one on; a claimed order belongs to this replica until its claim ends."""
+
+    def __init__(
+        self,
+        context: OrdersContext,
+        progress: OrderProgress,
+        payments: PaymentGateway,
+        policy: ProgressPolicy,
+        refund_retry: RetryPolicy,
+        reserver_retry_in_seconds: Callable[[], float | None],
+    ) -> None:
+        """``reserver_retry_in_seconds`` tells how long the reservation breaker stays open, None: not open."""
+        self._context = context
+        self._progress = progress
+        self._payments = payments
+        self._policy = policy
+        self._refund_retry = refund_retry
+        self._reserver_retry_in_seconds = reserver_retry_in_seconds
+
+    async def run_due(self) -> int:
+        """One round; returns how many orders were due, AT_ONCE meaning that more may wait."""
+        now = self._context.clock()
+        until = now + self._policy.step_deadline
+        due = await self._context.database.write(lambda c: orders.claim_due(c, now, until, AT_ONCE))
+        await asyncio.gather(*(self._move_on(order) for order in due))
+        return len(due)
+
+    async def _move_on(self, order: Order) -> None:
+        try:
+            await self._next_step(order)
+        except StaleOrder:
+            # An event or a person was faster; what they did stands.
+            return
+
+    async def _next_step(self, order: Order) -> None:
+        if order.payment_status == PaymentStatus.REFUND_PENDING:
+            await self._refund(order)
+        elif order.status == OrderStatus.PLACED:
+            await self._ask_again(order)
+        elif order.status == OrderStatus.PENDING_INVENTORY and self._reserver_retry_in_seconds() is not None:
+            await self._wait_for_breaker(order, self._reserver_retry_in_seconds() or 0.0)
+        elif order.status in lifecycle.BEFORE_PAYMENT or order.status == OrderStatus.PAYING:
+            await self._progress.resume(order)
+
+    async def _wait_for_breaker(self, order: Order, seconds: float) -> None:
+        # Orders that waited for the same breaker are spread over a few seconds after it closes.
+        delay = timedelta(seconds=max(seconds, 1.0) + 5.0 * self._context.randomness())
+        await self._context.commit(order, lifecycle.postpone(self._context.clock() + delay))
+
+    async def _ask_again(self, order: Order) -> None:
+        now = self._context.clock()
+        if order.attempts + 1 >= CONFIRMATION_REQUESTS:
+            await self._context.commit(order, lifecycle.give_up_on_confirmation(order, now))
+        else:
+            due_at = now + self._policy.confirmation_timeout
+            await self._context.commit(order, lifecycle.ask_confirmation_again(order, now, due_at))
+
+    async def _refund(self, order: Order) -> None:
+        trail: list[Attempt] = []
+        try:
+            state = await self._payments.refund(order.order_id, trail)
+        except PaymentOutcomeUnknown:
+            # Refunds are tried for as long as it takes: money is never kept for a cancelled order.
+            made = min(order.attempts + 1, self._refund_retry.attempts - 1)
+            delay = self._refund_retry.delay_seconds(made, self._context.randomness) or 0.0
+            change = lifecycle.refund_later(order, self._context.clock() + timedelta(seconds=delay))
+        else:
+            change = lifecycle.refunded(self._context.clock(), was_charged=state == PaymentState.REFUNDED)
+        await self._context.commit(order, change, trail=trail)

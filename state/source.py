@@ -1,0 +1,84 @@
+"""The database as a source that may be away: for readers that must go on without it.
+
+Opens lazily, opens again when the file was replaced, and turns every driver error into
+SourceUnavailable with a sentence fit for a person.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from state.database import Database, DatabaseClosed, DatabaseOverloaded, Transaction
+
+T = TypeVar("T")
+
+_MISSING_TABLE = ("no such table", "undefinedtable")
+
+
+class SourceUnavailable(Exception):
+    """The database cannot be asked now; the message says why."""
+
+
+class Source:
+    """Short reads and writes, from any thread, of a database that may be absent or not set up yet."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        parsed = make_url(url)
+        is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+        self._path = Path(str(parsed.database)) if is_file else None
+        self._lock = threading.Lock()
+        self._database: Database | None = None
+        self._identity: tuple[int, int] | None = None
+
+    def read(self, transaction: Transaction[T]) -> T:
+        """Run a reading function; raises SourceUnavailable."""
+        try:
+            return self._open().read_now(transaction)
+        except (SQLAlchemyError, OSError, DatabaseClosed) as error:
+            raise SourceUnavailable(_sentence(error)) from error
+
+    def write(self, transaction: Transaction[T]) -> T:
+        """Run a writing function and commit; raises SourceUnavailable, and then nothing was written."""
+        try:
+            return self._open().write_now(transaction)
+        except (SQLAlchemyError, OSError, DatabaseClosed, DatabaseOverloaded) as error:
+            raise SourceUnavailable(_sentence(error)) from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _open(self) -> Database:
+        with self._lock:
+            identity = self._file_identity()
+            if self._database is None or identity != self._identity:
+                self._close()
+                self._database, self._identity = Database(self._url), identity
+            return self._database
+
+    def _file_identity(self) -> tuple[int, int] | None:
+        # An open connection would go on reading a deleted file, and opening would create an empty one.
+        if self._path is None:
+            return None
+        status = self._path.stat()
+        return status.st_dev, status.st_ino
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "The database does not exist yet; the worker makes it when it starts."
+    cause = f"{type(getattr(error, 'orig', None)).__name__} {error}".lower() if isinstance(error, DBAPIError) else ""
+    if any(sign in cause for sign in _MISSING_TABLE):
+        return "The database has no tables yet; the worker makes them when it starts."
+    return "The database does not answer."
