@@ -19,6 +19,9 @@ from sqlalchemy.exc import ArgumentError
 from services.domain.errors import ConfigurationError
 from services.domain.retry import RetryPolicy
 
+PAYMENT_TIMEOUT_SECONDS = 5.0
+"""Timeout of one call to the payment gateway."""
+
 ROLES = ("viewer", "operator", "admin", "service")
 
 
@@ -81,6 +84,10 @@ class Settings(BaseSettings):
     alert_availability_latency: Milliseconds = 1000
     alert_window: Milliseconds = 300_000
     sandbox_traffic: Annotated[float, Field(ge=0, le=100)] = 1.0
+    holdfast_supervised: bool = False
+    """Set by the parent of a worker: it ends with its parent, at the end of its standard input."""
+    holdfast_sandbox: bool = False
+    """Set by the parent of a worker whose INVENTORY_SERVICE_URL is that of the sandbox."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @classmethod
@@ -158,8 +165,9 @@ class Settings(BaseSettings):
 
     @property
     def reservation_retry(self) -> RetryPolicy:
+        # The attempt of the request itself comes before the delayed ones.
         return RetryPolicy(
-            self.reservation_retry_attempts,
+            self.reservation_retry_attempts + 1,
             self.reservation_retry_base_delay / 1000,
             self.reservation_retry_max_delay / 1000,
         )
@@ -175,9 +183,16 @@ class Settings(BaseSettings):
         return self.confirmation_timeout / 1000
 
     @property
+    def step_deadline_seconds(self) -> float:
+        """Longest time that the calls of one step of an order take; afterwards its worker is taken for dead."""
+        longest_pause = self.immediate_retry.max_delay_seconds
+        calls = self.retry_attempts * (self.inventory_timeout_seconds + longest_pause)
+        return 2 * calls + PAYMENT_TIMEOUT_SECONDS
+
+    @property
     def is_sandbox(self) -> bool:
         """Whether the reference Inventory Service stands in for a real one."""
-        return self.inventory_service_url is None
+        return self.inventory_service_url is None or self.holdfast_sandbox
 
 
 SECRET_FIELDS = frozenset({"inventory_service_token", "api_tokens", "nats_url", "database_url"})

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Update, and_, bindparam, false, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Update, and_, bindparam, delete, false, func, insert, or_, select, update
 
 from services.domain.order import Line, Order
 from state.tables import idempotency_keys, order_items, orders, reviews
@@ -241,6 +241,13 @@ def find_key(connection: Connection, key: str) -> tuple[str, str] | None:
     )
     row = connection.execute(statement).one_or_none()
     return (row[0], row[1]) if row else None
+
+
+def prune_keys(connection: Connection, created_before: datetime, limit: int) -> int:
+    """Delete a small step of old idempotency keys; returns how many went."""
+    old = select(idempotency_keys.c.key).where(idempotency_keys.c.created_at < created_before).limit(limit)
+    keys = connection.scalars(old).all()
+    return connection.execute(delete(idempotency_keys).where(idempotency_keys.c.key.in_(keys))).rowcount
 
 
 def _order(row: Row[Any], lines: tuple[Line, ...]) -> Order:

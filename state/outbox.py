@@ -13,6 +13,9 @@ from state.tables import outbox
 CLAIM = timedelta(seconds=15)
 """How long a relay may take to publish what it claimed before another one does."""
 
+LONGEST_DELAY = timedelta(seconds=30)
+"""Between two attempts to publish a row that the broker refuses."""
+
 _INSERT = insert(outbox)
 
 
@@ -28,12 +31,8 @@ def settle_and_claim(
     """Mark what was published, note what failed, and claim the next unpublished rows, oldest first."""
     if settled:
         connection.execute(update(outbox).where(outbox.c.id.in_(settled)).values(published_at=now, claimed_until=None))
-    for row_id, error in failed:
-        connection.execute(
-            update(outbox)
-            .where(outbox.c.id == row_id)
-            .values(attempts=outbox.c.attempts + 1, last_error=error, claimed_until=None)
-        )
+    if failed:
+        _note_failures(connection, dict(failed), now)
     free = (
         select(outbox.c.id)
         .where(outbox.c.published_at.is_(None), or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until < now))
@@ -54,6 +53,14 @@ def settle_and_claim(
         outbox.c.created_at,
     )
     return list(connection.execute(select(*columns).where(outbox.c.id.in_(ids)).order_by(outbox.c.id)))
+
+
+def _note_failures(connection: Connection, errors: dict[int, str], now: datetime) -> None:
+    made = connection.execute(select(outbox.c.id, outbox.c.attempts).where(outbox.c.id.in_(errors)))
+    for row_id, attempts in made.tuples().all():
+        delay = min(timedelta(seconds=0.5 * 2 ** min(attempts, 10)), LONGEST_DELAY)
+        values = {"attempts": attempts + 1, "last_error": errors[row_id], "claimed_until": now + delay}
+        connection.execute(update(outbox).where(outbox.c.id == row_id).values(values))
 
 
 def pending(connection: Connection) -> tuple[int, datetime | None]:

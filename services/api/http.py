@@ -70,7 +70,7 @@ def failure(error: ApiError) -> Response:
 
 
 def json_response(body: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(body, default=_encode), status, media_type="application/json")
+    return Response(orjson.dumps(body, _encode, orjson.OPT_PASSTHROUGH_DATETIME), status, media_type="application/json")
 
 
 async def read_body(request: Request, model: type[Model]) -> Model:

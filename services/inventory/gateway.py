@@ -44,16 +44,15 @@ class Reservation:
 class InventoryGateway(Protocol):
     """The three operations of seed 2.1.
 
-    Every method appends one Attempt per try to ``trail``. Errors: InsufficientInventory,
-    ReservationFailed (reserve only), InventoryTimeout, InventoryUnavailable, CircuitOpen.
+    Every method appends one Attempt per try to ``trail``. Errors: InsufficientInventory and
+    ReservationFailed (check and reserve), ReleaseFailed when a release is refused, and for all
+    three InventoryTimeout, InventoryUnavailable and CircuitOpen.
     """
 
     async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
         """Ask whether all lines are available; changes nothing."""
 
-    async def reserve(
-        self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]
-    ) -> Reservation:
+    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
         """Hold all lines for the order; idempotent by order_id, so it may be repeated."""
 
     async def release(self, order_id: str, trail: list[Attempt]) -> bool:

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import product
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from services.domain import events
 from services.domain.attempts import OPERATIONS, OUTCOMES, SHORT_CIRCUITED, Attempt
@@ -36,6 +36,7 @@ class Metrics:
     """Counts what happens; gauges are filled from the database at scrape time."""
 
     def __init__(self, breakers: Sequence[str]) -> None:
+        disable_created_metrics()
         self.registry = CollectorRegistry()
         self._duration = Histogram(
             "inventory_request_duration_seconds",

@@ -26,6 +26,7 @@ from services.domain.order import Order, OrderStatus, PaymentStatus
 from services.domain.retry import RetryPolicy
 from services.inventory.gateway import Availability, InventoryGateway
 from services.orders.context import OrdersContext
+from services.orders.unit_of_work import call_entries
 from services.payments.gateway import PaymentGateway, PaymentState
 from state import releases
 from state.orders import StaleOrder
@@ -95,8 +96,8 @@ class OrderProgress:
             return await self._context.commit(order, rejection, trail=trail)
         # The row says RECEIVED until the reservation's outcome is known: a crash in between is
         # swept like any other, and one commit less is paid for by every order.
-        started = lifecycle.start_reserving(order, self._now(), self._step_due())
-        return await self._reserve(order, trail, started)
+        started = _after_calls(trail, lifecycle.start_reserving(order, self._now(), self._step_due()))
+        return await self._reserve(order, started)
 
     async def _check_failed(self, order: Order, error: DependencyError, trail: list[Attempt]) -> Order:
         if not order.is_high_priority:
@@ -105,7 +106,7 @@ class OrderProgress:
             order, self._now(), self._step_due(), unverified=f"{error.code}: {error.message}"
         )
         order = await self._context.commit(order, change, trail=trail)
-        return await self._reserve(order, [])
+        return await self._reserve(order)
 
     # ---------------------------------------------------------------- reserve
 
@@ -119,16 +120,15 @@ class OrderProgress:
         return await self._reserve_again(order)
 
     async def _reserve_again(self, order: Order) -> Order:
-        return await self._reserve(order, [], repeated=True)
+        return await self._reserve(order, repeated=True)
 
-    async def _reserve(
-        self, stored: Order, trail: list[Attempt], started: Change | None = None, *, repeated: bool = False
-    ) -> Order:
+    async def _reserve(self, stored: Order, started: Change | None = None, *, repeated: bool = False) -> Order:
         """Ask for the hold and record the outcome, together with ``started`` if that is not recorded yet."""
         order = replace(stored, **started.values) if started else stored
-        change = await self._reservation_outcome(order, trail, repeated)
+        trail: list[Attempt] = []
+        change = _after_calls(trail, await self._reservation_outcome(order, trail, repeated))
         try:
-            order = await self._context.commit(stored, started.then(change) if started else change, trail=trail)
+            order = await self._context.commit(stored, started.then(change) if started else change)
         except StaleOrder:
             await self._give_back_if_ended(stored.order_id)
             raise
@@ -139,7 +139,7 @@ class OrderProgress:
             held = await self._inventory.reserve(order.order_id, order.lines, order.user_id, trail)
         except InsufficientInventory as error:
             # An earlier attempt without an answer may have left a hold behind.
-            uncertain = repeated or len([attempt for attempt in trail if attempt.operation == "reserve"]) > 1
+            uncertain = repeated or len(trail) > 1
             return lifecycle.reject(order, error, self._now(), release=uncertain)
         except BusinessError as error:
             return lifecycle.reject(order, error, self._now(), release=True)
@@ -240,6 +240,11 @@ class OrderProgress:
 
     def _step_due(self) -> datetime:
         return self._now() + self._policy.step_deadline
+
+
+def _after_calls(trail: list[Attempt], change: Change) -> Change:
+    """The change with the calls that led to it before it on the timeline."""
+    return Change({}, tuple(call_entries(trail))).then(change)
 
 
 def _shortage(availability: Availability) -> InsufficientInventory:

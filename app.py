@@ -1,0 +1,43 @@
+"""The console, and behind it the whole service: ``streamlit run app.py``."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import streamlit as st
+
+from services.domain.errors import ConfigurationError
+from services.settings import Settings
+from services.stack import Stack
+
+HERE = Path(__file__).resolve().parent
+
+
+@asynccontextmanager
+async def lifespan(_: object) -> AsyncIterator[None]:
+    """Start the worker and the embedded parts with the console, and stop them with it."""
+    import pandas  # noqa: F401, ICN001 - imported here so that the first page does not wait for it
+    import pyarrow  # noqa: F401, ICN001
+
+    stack = Stack(settings, with_worker=True)
+    await stack.start()
+    # Streamlit collects garbage after every run; what is frozen here is not looked at again.
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        await stack.stop()
+
+
+try:
+    settings = Settings.load()
+except ConfigurationError as error:
+    sys.stderr.write(f"{error}\n")
+    raise SystemExit(2) from None
+
+app = st.App(HERE / "pages" / "main.py", lifespan=lifespan)

@@ -1,0 +1,49 @@
+"""Times as the viewer reads them: in the viewer's zone, with the distance from now beside them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import streamlit as st
+
+
+def zone() -> tzinfo:
+    """The zone of the viewer's browser; UTC when it does not say."""
+    try:
+        return ZoneInfo(st.context.timezone or "UTC")
+    except (ZoneInfoNotFoundError, ValueError):
+        return UTC
+
+
+def zone_name() -> str:
+    return str(getattr(zone(), "key", "UTC"))
+
+
+def at(moment: datetime, now: datetime | None = None) -> str:
+    """Time of day; with the date when it is not today's."""
+    local = moment.astimezone(zone())
+    today = (now or datetime.now(UTC)).astimezone(zone()).date()
+    return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%d %b %Y %H:%M}"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """The distance to a time in the past."""
+    return f"{span(now - moment)} ago" if now - moment >= timedelta(seconds=1) else "just now"
+
+
+def span(length: timedelta) -> str:
+    """A length of time in its largest sensible units."""
+    seconds = max(int(length.total_seconds()), 0)
+    if seconds < 90:
+        return f"{seconds} s"
+    if seconds < 90 * 60:
+        return f"{seconds // 60} min"
+    if seconds < 36 * 3600:
+        return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    return f"{seconds // 86400} d"
+
+
+def both(moment: datetime, now: datetime) -> str:
+    """Time and distance: ``12:04:31 · 3 s ago``."""
+    return f"{at(moment, now)} · {ago(moment, now)}"

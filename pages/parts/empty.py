@@ -1,0 +1,48 @@
+"""The four empty states, which look alike nowhere else: nothing wrong, nothing matches, no source, no permission."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from parts import clock
+from services.console import Reading, console
+
+
+def nothing_wrong(text: str) -> None:
+    """The list is empty because all is well."""
+    with st.container(horizontal_alignment="center", border=True):
+        st.markdown(f":green[:material/check_circle:] {text}", width="content")
+
+
+def nothing_matches(text: str, clear: Callable[[], None] | None = None, *, key: str = "clear_filters") -> None:
+    """The filters leave nothing over; they can be cleared right here."""
+    with st.container(horizontal_alignment="center", border=True):
+        st.markdown(f":material/filter_alt_off: {text}", width="content")
+        if clear:
+            st.button("Clear filters", icon=":material/close:", on_click=clear, key=key)
+
+
+def no_data_yet(text: str) -> None:
+    """Nothing has been recorded so far."""
+    with st.container(horizontal_alignment="center", border=True):
+        st.markdown(f":gray[:material/hourglass_empty: {text}]", width="content")
+
+
+def no_source(reading: Reading[Any]) -> None:
+    """There is nothing to show because the source has never answered."""
+    with st.container(horizontal_alignment="center", border=True):
+        st.markdown(f":material/cloud_off: {reading.problem or 'No data source.'}", width="content")
+
+
+def database_away(reading: Reading[Any]) -> None:
+    """Above every page, while the database does not answer."""
+    now = console().now()
+    kept = f"You see the last good data, from {clock.both(reading.as_of, now)}. " if reading.as_of else ""
+    st.error(
+        f"{reading.problem} {kept}Nothing can be stored meanwhile.",
+        title="The database is away",
+        icon=":material/cloud_off:",
+    )

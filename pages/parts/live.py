@@ -1,0 +1,84 @@
+"""Live panels: fragments that refresh by themselves, what they say when the data is old, and why writing is off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from parts import clock, empty
+from services.console import Reading, console
+
+REFRESH = "2s"
+LIVE_KEY = "live"
+
+
+def panel(draw: Callable[[], None]) -> None:
+    """Draw a part of the page now and, while the page is live, again every two seconds."""
+    every = REFRESH if st.session_state.get(LIVE_KEY, True) else None
+    st.fragment(draw, run_every=every)()
+
+
+def header(title: str, *, icon: str | None = None) -> None:
+    """Title, sandbox badge, time of the last look and the live switch; below them what is wrong everywhere."""
+    with st.container(
+        horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="page_header"
+    ):
+        st.title(title, icon=icon, width="content", anchor=False)
+        with st.container(horizontal=True, vertical_alignment="center", width="content", gap="small"):
+            panel(_badges)
+            st.toggle("Live", value=True, key=LIVE_KEY, persist_state="session", help="Refresh every two seconds")
+    panel(_banner)
+
+
+def _badges() -> None:
+    reading = console().live()
+    live = reading.value
+    if live.sandbox if live else console().sandbox:
+        st.badge("SANDBOX", icon=":material/science:", color="violet", help="The reference services stand in.")
+    now = console().now()
+    st.caption(f"Updated {clock.at(now, now)} {clock.zone_name()}", width="content")
+
+
+def _banner() -> None:
+    reading = console().live()
+    if reading.problem:
+        empty.database_away(reading)
+    elif reading.value and not reading.value.is_running:
+        since = reading.value.silent_since
+        seen = f"Last heard of {clock.both(since, console().now())}. " if since else ""
+        st.error(
+            f"{seen}Orders and events are not handled. What you ask for here is stored and will run when a worker "
+            "is back.",
+            title="No worker is running",
+            icon=":material/heart_broken:",
+        )
+
+
+def as_of(reading: Reading[Any], note: str = "") -> None:
+    """One line that says from when the panel's data is."""
+    if reading.as_of is None:
+        return
+    now = console().now()
+    if reading.problem:
+        st.markdown(f":orange-badge[:material/history: Old data: as of {clock.both(reading.as_of, now)}]")
+    else:
+        st.caption(f"As of {clock.at(reading.as_of, now)}{f' · {note}' if note else ''}")
+
+
+def write_block() -> str | None:
+    """Why nothing can be asked for right now; None when it can."""
+    problem = console().live().problem
+    return f"{problem} Nothing can be stored." if problem else None
+
+
+def write_note() -> str | None:
+    """What to know before asking for something: a worker has to be there to do it."""
+    live = console().live().value
+    return "Stored now, will run when a worker is back." if live and not live.is_running else None
+
+
+def shade(text: str, reading: Reading[Any]) -> str:
+    """Text of data that is old in grey."""
+    return f":gray[{text}]" if reading.problem else text

@@ -1,0 +1,34 @@
+"""Ways to an order, and how its parts are said."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from parts.words import plain
+from services.console import Order
+
+ID_WIDTH = 150
+
+
+def link(order_id: str, *, width: int = ID_WIDTH) -> None:
+    """The deep link of an order."""
+    st.page_link(
+        "order.py",
+        label=plain(order_id),
+        icon="",
+        help="Open the order",
+        query_params={"order": order_id},
+        width=width,
+    )
+
+
+def items(order: Order, limit: int = 2) -> str:
+    """The lines in short: ``2 x SKU-CHAIR oak, 1 x SKU-LAMP brass, 3 more``."""
+    shown = [f"{line.quantity} × {plain(line.product_id)} {plain(line.variant_id)}" for line in order.lines[:limit]]
+    more = len(order.lines) - limit
+    return ", ".join([*shown, f"{more} more"] if more > 0 else shown)
+
+
+def priority(order: Order) -> str:
+    """A badge for a customer of high priority; nothing for others."""
+    return " :violet-badge[:material/star: High priority]" if order.is_high_priority else ""

@@ -1,0 +1,32 @@
+"""Who is at the console."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+ANONYMOUS = "console"
+NAME_KEY = "display_name"
+MAX_NAME = 80
+
+
+def actor() -> str:
+    """The e-mail address of the person logged in, else the name typed in the sidebar, else ``console``."""
+    if st.user.get("is_logged_in"):
+        return str(st.user.get("email") or st.user.get("sub") or ANONYMOUS)[:MAX_NAME]
+    return str(st.session_state.get(NAME_KEY) or "").strip()[:MAX_NAME] or ANONYMOUS
+
+
+def ask_name() -> None:
+    """In the sidebar: the name under which commands are recorded."""
+    if st.user.get("is_logged_in"):
+        st.caption(f":material/person: {actor()}")
+        return
+    st.text_input(
+        "Your name",
+        key=NAME_KEY,
+        max_chars=MAX_NAME,
+        placeholder=ANONYMOUS,
+        persist_state="session",
+        help="Stands beside everything you ask for.",
+        icon=":material/person:",
+    )

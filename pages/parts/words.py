@@ -1,0 +1,127 @@
+"""States in words, each with an icon; colour comes last, so that everything reads in grey."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$:&])")
+
+
+class Word(NamedTuple):
+    """How a state is said and drawn."""
+
+    text: str
+    icon: str
+    color: Color
+
+
+ORDER = {
+    "RECEIVED": Word("Received", "inbox", "gray"),
+    "RESERVING": Word("Reserving", "hourglass_top", "blue"),
+    "PENDING_INVENTORY": Word("Waiting for inventory", "hourglass_top", "orange"),
+    "PAYING": Word("Paying", "credit_card", "blue"),
+    "PLACED": Word("Placed", "shopping_bag", "blue"),
+    "CONFIRMED": Word("Confirmed", "check_circle", "green"),
+    "CONFIRMATION_FAILED": Word("Confirmation failed", "error", "red"),
+    "CANCELLED": Word("Cancelled", "cancel", "gray"),
+    "REJECTED": Word("Rejected", "block", "gray"),
+    "PARTIALLY_RETURNED": Word("Partially returned", "undo", "gray"),
+    "RETURNED": Word("Returned", "undo", "gray"),
+}
+INVENTORY = {
+    "NONE": Word("Nothing held", "remove", "gray"),
+    "RESERVED": Word("Reserved", "lock", "blue"),
+    "CONFIRM_REQUESTED": Word("Confirmation requested", "outgoing_mail", "blue"),
+    "INVENTORY_CONFIRMED": Word("Deducted", "check_circle", "green"),
+    "INVENTORY_FAILED": Word("Refused", "error", "red"),
+    "RELEASE_PENDING": Word("Release pending", "hourglass_top", "orange"),
+    "RELEASED": Word("Released", "lock_open", "gray"),
+    "RELEASE_FAILED": Word("Release failed", "error", "red"),
+    "RESTOCK_REQUESTED": Word("Restock requested", "outgoing_mail", "gray"),
+}
+PAYMENT = {
+    "NONE": Word("Not charged", "remove", "gray"),
+    "UNKNOWN": Word("Unknown", "help", "orange"),
+    "CAPTURED": Word("Captured", "check_circle", "green"),
+    "REFUND_PENDING": Word("Refund pending", "hourglass_top", "orange"),
+    "REFUNDED": Word("Refunded", "undo", "gray"),
+    "FAILED": Word("Not charged, failed", "block", "gray"),
+}
+REVIEW = {
+    "AVAILABILITY_UNVERIFIED": Word("Availability unverified", "help", "violet"),
+    "PENDING_INVENTORY": Word("Waiting for inventory", "hourglass_top", "orange"),
+    "INVENTORY_CONFIRMATION_FAILED": Word("Confirmation failed", "error", "red"),
+    "CONFIRMATION_TIMEOUT": Word("No confirmation", "timer_off", "orange"),
+    "RELEASE_FAILED": Word("Release failed", "lock_reset", "red"),
+    "PAYMENT_UNKNOWN": Word("Payment unknown", "credit_card_off", "red"),
+}
+RELEASE = {
+    "PENDING": Word("Pending", "hourglass_top", "orange"),
+    "FAILED": Word("Failed", "error", "red"),
+    "DONE": Word("Released", "check_circle", "green"),
+}
+BREAKER = {
+    "closed": Word("Closed", "check_circle", "green"),
+    "open": Word("Open", "block", "red"),
+    "half_open": Word("Half-open", "hourglass_top", "orange"),
+    "forced_open": Word("Forced open", "front_hand", "red"),
+    "forced_closed": Word("Forced closed", "front_hand", "orange"),
+}
+COMMAND = {
+    "STORED": Word("Stored", "schedule", "gray"),
+    "RUNNING": Word("Running", "sync", "blue"),
+    "DONE": Word("Done", "check_circle", "green"),
+    "REFUSED": Word("Refused", "block", "red"),
+}
+TIMELINE = {
+    "transition": Word("Status", "arrow_forward", "blue"),
+    "call": Word("Call", "swap_horiz", "violet"),
+    "event_out": Word("Event out", "upload", "gray"),
+    "event_in": Word("Event in", "download", "gray"),
+    "action": Word("By a person", "person", "orange"),
+}
+KINDS = {"retry_release": "Retry release", "resolve_review": "Resolve case", "cancel_order": "Cancel order"}
+ACTIONS = {
+    "RETRY_RESERVATION": "Retry reservation",
+    "RECONFIRM": "Confirm again",
+    "APPROVE": "Approve",
+    "CANCEL_ORDER": "Cancel order",
+    "MARK_RELEASED": "Mark released",
+}
+CONSEQUENCES = {
+    "RETRY_RESERVATION": "The Inventory Service is asked to reserve once more. Nothing has been charged.",
+    "RECONFIRM": "Stock is reserved anew where needed, and its deduction is requested again.",
+    "APPROVE": "The case is closed as checked by you. The order goes on as it stands.",
+    "CANCEL_ORDER": "The order is cancelled, held stock is released and captured money is refunded. "
+    "This cannot be undone.",
+    "MARK_RELEASED": "The job is closed without another call: you have seen that nothing is held any more. "
+    "This cannot be undone.",
+}
+
+
+def word(table: dict[str, Word], state: str) -> Word:
+    """The word of a state; an unknown state speaks for itself."""
+    return table.get(state) or Word(state.replace("_", " ").capitalize(), "help", "gray")
+
+
+def badge(table: dict[str, Word], state: str, *, grey: bool = False) -> str:
+    """A state as Markdown badge; ``grey`` when it may no longer be true."""
+    text, icon, color = word(table, state)
+    return f":{'gray' if grey else color}-badge[:material/{icon}: {text}]"
+
+
+def plain(text: object) -> str:
+    """Text of unknown origin, so that Markdown shows it as it is, on one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def details(values: dict[str, object]) -> str:
+    """The facts of a timeline entry on one line."""
+    return " · ".join(f"{plain(_spaced(name))} {plain(value)}" for name, value in values.items() if value is not None)
+
+
+def _spaced(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()

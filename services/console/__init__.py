@@ -1,0 +1,231 @@
+"""Everything the pages may know and do: the one module between them and the state.
+
+Reads are shared between all open pages for a second and outlive a database that is away (Reading).
+Writes only store a command under an idempotency key; a worker executes it and notes the outcome.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from services.console import queries
+from services.console.queries import PAGE_SIZE
+from services.console.readings import Reading, Readings
+from services.console.views import (
+    COUNT_LIMIT,
+    Changes,
+    Cursor,
+    Live,
+    OrderFilter,
+    OrderRow,
+    OrdersPage,
+    OrderView,
+    ReleaseRow,
+    ReleasesPage,
+    ReviewCase,
+    ReviewsPage,
+    Worker,
+)
+from services.domain.lifecycle import TimelineEntry
+from services.domain.order import InventoryStatus, Order, OrderStatus, ReviewReason
+from services.domain.reviews import ReviewAction
+from services.monitoring.breakers import OPERATIONS, Band, Breaker, ReplicaBreaker, interruptions
+from services.monitoring.health import NAMES, Facts, Finding, Health, Level, Thresholds, judge
+from services.monitoring.trends import BIN, CHECK, RELEASE, RESERVE, OperationTrend, Trend, Trends
+from services.settings import Settings
+from state import commands
+from state.commands import Command
+from state.releases import STATES as RELEASE_STATES
+from state.releases import Release
+from state.replicas import BreakerTransition
+from state.reviews import Review
+from state.source import Source, SourceUnavailable
+
+__all__ = [
+    "BIN", "CHECK", "COMMAND_KINDS", "COUNT_LIMIT", "INVENTORY_STATUSES", "NAMES", "OPERATIONS", "ORDER_STATUSES",
+    "PAGE_SIZE", "RELEASE", "RELEASE_STATES", "RESERVE", "REVIEW_REASONS",
+    "Band", "Breaker", "BreakerTransition", "Changes", "Command", "Console", "Cursor", "Finding", "Health", "Level",
+    "Live", "OperationTrend", "Order", "OrderFilter", "OrderRow", "OrderView", "OrdersPage", "Reading", "Release",
+    "ReleaseRow", "ReleasesPage", "ReplicaBreaker", "Review", "ReviewAction", "ReviewCase", "ReviewsPage",
+    "SourceUnavailable", "TimelineEntry", "Trend", "Trends", "Worker", "console", "interruptions", "new_key",
+    "reset", "same_sight_key",
+]  # fmt: skip
+
+ORDER_STATUSES = tuple(OrderStatus)
+INVENTORY_STATUSES = tuple(InventoryStatus)
+REVIEW_REASONS = tuple(ReviewReason)
+RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER = "retry_release", "resolve_review", "cancel_order"
+COMMAND_KINDS = (RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER)
+LIVE_TTL, TRENDS_TTL = 1.0, 2.5
+"""Seconds for which a reading serves everybody who looks."""
+
+
+@dataclass
+class Console:
+    """The facade of one console process."""
+
+    settings: Settings
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    monotonic: Callable[[], float] = time.monotonic
+    _readings: Readings = field(init=False)
+    _source: Source = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._readings = Readings(self.clock, self.monotonic)
+        self._source = Source(self.settings.database)
+
+    def close(self) -> None:
+        self._source.close()
+
+    def now(self) -> datetime:
+        """The console's time, aware UTC."""
+        return self.clock()
+
+    def expire(self) -> None:
+        """Ask the database again at the next look."""
+        self._readings.expire()
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def live(self) -> Reading[Live]:
+        sandbox = self.settings.is_sandbox
+        return self._read("live", LIVE_TTL, lambda c: queries.live(c, self.now(), sandbox=sandbox))
+
+    def trends(self) -> Reading[Trends]:
+        window = timedelta(milliseconds=self.settings.alert_window)
+        return self._read("trends", TRENDS_TTL, lambda c: queries.recent(c, self.now(), window))
+
+    def changes(self) -> Reading[Changes]:
+        return self._read("changes", TRENDS_TTL, lambda c: queries.changes(c, self.now()))
+
+    def transitions(self) -> Reading[tuple[BreakerTransition, ...]]:
+        """Changes of breaker states in the last day, newest first."""
+        return self._read("transitions", TRENDS_TTL, lambda c: queries.transitions(c, self.now()))
+
+    def orders(
+        self, wanted: OrderFilter, *, before: Cursor | None = None, after: Cursor | None = None
+    ) -> Reading[OrdersPage]:
+        """The page of orders older than ``before``, or newer than ``after``, or the newest."""
+        key = ("orders", wanted, before, after)
+        return self._read(key, LIVE_TTL, lambda c: queries.orders_page(c, wanted, before, after))
+
+    def order(self, order_id: str) -> Reading[OrderView]:
+        """The order; no value although there is an as_of means that it does not exist."""
+        return self._read(("order", order_id), LIVE_TTL, lambda c: queries.order_view(c, order_id))
+
+    def reviews(self, *, state: str = "OPEN", reason: str | None = None, page: int = 1) -> Reading[ReviewsPage]:
+        key = ("reviews", state, reason, page)
+        return self._read(key, LIVE_TTL, lambda c: queries.reviews_page(c, state, reason, page))
+
+    def releases(self, *, states: Sequence[str] = ("FAILED", "PENDING"), page: int = 1) -> Reading[ReleasesPage]:
+        key = ("releases", tuple(states), page)
+        return self._read(key, LIVE_TTL, lambda c: queries.releases_page(c, states, page))
+
+    def _read(self, key: Any, ttl_seconds: float, query: Callable[[Any], Any]) -> Reading[Any]:
+        return self._readings.get(key, ttl_seconds, lambda: self._source.read(query))
+
+    def health(self, live: Live, recent: Trends | None) -> Health:
+        """The verdict over what is known; without trends it rests on states and queues alone."""
+        operations = recent.operations if recent else {}
+        oldest = live.outbox_oldest_at
+        facts = Facts(
+            workers=len(live.workers),
+            breakers=live.breakers,
+            queues=live.queues,
+            outbox_age_seconds=(self.now() - oldest).total_seconds() if oldest else 0.0,
+            reserve_rate=operations[RESERVE].technical.now if RESERVE in operations else None,
+            check_p95_seconds=operations[CHECK].p95.now if CHECK in operations else None,
+            nats_connected=all(worker.nats_connected for worker in live.workers),
+        )
+        return judge(facts, self._thresholds)
+
+    @property
+    def sandbox(self) -> bool:
+        """What the settings say; a live worker knows better."""
+        return self.settings.is_sandbox
+
+    @property
+    def _thresholds(self) -> Thresholds:
+        return Thresholds(
+            self.settings.alert_reservation_success_rate,
+            self.settings.alert_queue_depth,
+            self.settings.alert_availability_latency / 1000,
+        )
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def store_command(
+        self, kind: str, target_id: str, arguments: Mapping[str, Any], *, actor: str, command_id: str
+    ) -> Command:
+        """Store what a person asked for; under a known ``command_id`` nothing is stored again.
+
+        Returns the command as it is stored. Raises SourceUnavailable, and then nothing was stored.
+        """
+        if kind not in COMMAND_KINDS:
+            raise ValueError(f"unknown command {kind!r}")
+        wanted = Command(command_id, kind, target_id, dict(arguments), actor, commands.STORED, self.now())
+
+        def store(connection: Any) -> Command:
+            commands.store(connection, wanted)
+            return commands.get(connection, command_id) or wanted
+
+        stored = self._source.write(store)
+        self.expire()
+        return stored
+
+    def retry_release(self, row: ReleaseRow, *, actor: str, command_id: str) -> Command:
+        return self.store_command(RETRY_RELEASE, row.release.order_id, {}, actor=actor, command_id=command_id)
+
+    def resolve_review(self, review: Review, action: str, note: str, *, actor: str, command_id: str) -> Command:
+        """Resolve a case as the person saw it: the worker refuses when its version has moved on."""
+        arguments = {"action": action, "note": note, "version": review.version}
+        return self.store_command(RESOLVE_REVIEW, review.review_id, arguments, actor=actor, command_id=command_id)
+
+    def cancel_order(self, order_id: str, reason: str, *, actor: str, command_id: str) -> Command:
+        return self.store_command(CANCEL_ORDER, order_id, {"reason": reason}, actor=actor, command_id=command_id)
+
+
+# -- keys and the process-wide facade ----------------------------------------------------------
+
+
+def new_key() -> str:
+    """An idempotency key for a dialog: made when it opens, so that three clicks in it are one command."""
+    return str(uuid.uuid4())
+
+
+def same_sight_key(kind: str, target_id: str, version: int, last: Command | None) -> str:
+    """An idempotency key for a button without a dialog: the same for everybody who sees the same.
+
+    It changes when the target changes or the last command on it has ended, so that the same thing
+    can be asked for again then, and not before.
+    """
+    sight = f"{kind}/{target_id}/{version}/{last.command_id if last else '-'}"
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, sight))
+
+
+_lock = threading.Lock()
+_console: Console | None = None
+
+
+def console() -> Console:
+    """The facade of this process, made at the first call from the settings in the environment."""
+    global _console  # noqa: PLW0603 - a process has one console; pages have no composition root of their own
+    with _lock:
+        if _console is None:
+            _console = Console(Settings.load())
+        return _console
+
+
+def reset() -> None:
+    """Forget the facade of this process; the next call of console() reads the settings again."""
+    global _console  # noqa: PLW0603 - see console()
+    with _lock:
+        if _console is not None:
+            _console.close()
+        _console = None

@@ -1,0 +1,202 @@
+"""The questions the console asks: synchronous functions of a connection, each bounded and indexed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection
+
+from services.console.views import (
+    COUNT_LIMIT,
+    Changes,
+    Cursor,
+    Live,
+    OrderFilter,
+    OrderRow,
+    OrdersPage,
+    OrderView,
+    ReleaseRow,
+    ReleasesPage,
+    ReviewCase,
+    ReviewsPage,
+    Worker,
+)
+from services.domain.order import Order, OrderStatus
+from services.domain.reviews import ReviewAction, allowed_actions
+from services.monitoring import breakers
+from services.monitoring.trends import SPAN, Trends, trends
+from state import commands, dead_letters, history, orders, outbox, releases, replicas, reviews, samples
+from state.replicas import BreakerTransition, Replica
+from state.reviews import Review
+
+ALIVE = timedelta(seconds=5)
+"""A worker silent for longer is taken for dead."""
+REMEMBERED = timedelta(days=1)
+"""How long the last heartbeat of a dead worker still tells until when its breakers are known."""
+PAGE_SIZE = 20
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END = datetime.max.replace(tzinfo=UTC)
+
+
+def live(connection: Connection, now: datetime, *, sandbox: bool) -> Live:
+    """How things stand; ``sandbox`` is what the settings say, for when no worker says otherwise."""
+    known = [_worker(row, now) for row in replicas.alive(connection, now - REMEMBERED)]
+    living = tuple(worker for worker in known if worker.is_alive)
+    by_reason = reviews.count_open_by_reason(connection)
+    waiting, oldest_at = outbox.pending(connection)
+    said = [worker.sandbox for worker in living if worker.sandbox is not None]
+    return Live(
+        workers=living,
+        silent_since=None if living else max((worker.heartbeat_at for worker in known), default=None),
+        breakers=breakers.by_name(breaker for worker in living for breaker in worker.breakers),
+        queues=_queues(connection) | {"reviews": sum(by_reason.values()), "outbox": waiting},
+        reviews_by_reason=by_reason,
+        outbox_oldest_at=oldest_at,
+        sandbox=any(said) if said else sandbox,
+    )
+
+
+def recent(connection: Connection, now: datetime, window: timedelta) -> Trends:
+    """The last half hour; ``window`` is the time over which rates are judged."""
+    start = now - SPAN - timedelta(minutes=2)
+    known = [_worker(row, now) for row in replicas.alive(connection, now - REMEMBERED)]
+    present = [
+        (breaker, now if worker.is_alive else worker.heartbeat_at) for worker in known for breaker in worker.breakers
+    ]
+    bands = breakers.bands(replicas.transitions_since(connection, start), present, start)
+    return trends(samples.since(connection, start), bands, now, window)
+
+
+def transitions(connection: Connection, now: datetime) -> tuple[BreakerTransition, ...]:
+    return tuple(replicas.transitions_since(connection, now - REMEMBERED, 50))
+
+
+def changes(connection: Connection, now: datetime) -> Changes:
+    found = replicas.transitions_since(connection, now - REMEMBERED, 6)
+    return Changes(tuple(found), tuple(commands.latest(connection, limit=6)))
+
+
+def _worker(row: Replica, now: datetime) -> Worker:
+    facts = row.facts
+    return Worker(
+        replica=row.replica,
+        version=str(facts.get("version", "")),
+        started_at=row.started_at,
+        heartbeat_at=row.heartbeat_at,
+        is_alive=row.heartbeat_at >= now - ALIVE,
+        nats_connected=bool(facts.get("natsConnected", True)),
+        sandbox=facts.get("sandbox"),
+        breakers=tuple(breakers.replica_breaker(row.replica, b, row.heartbeat_at) for b in row.breakers),
+    )
+
+
+def _queues(connection: Connection) -> dict[str, int]:
+    jobs = releases.count_by_state(connection)
+    return {
+        "reservation": orders.count_with_status(connection, OrderStatus.PENDING_INVENTORY),
+        "release": jobs.get("PENDING", 0),
+        "failed_releases": jobs.get("FAILED", 0),
+        "dead_letters": dead_letters.count_open(connection),
+    }
+
+
+def orders_page(connection: Connection, wanted: OrderFilter, before: Cursor | None, after: Cursor | None) -> OrdersPage:
+    """The page older than ``before``, or newer than ``after``, or the newest."""
+    filters = _order_filters(connection, wanted)
+    found, older, newer = _newer_page(connection, filters, after) if after and not before else ([], None, None)
+    if newer is None:
+        # Too near the newest for a full page: the newest page itself is shown.
+        found, older, newer = _older_page(connection, filters, before)
+    flags = reviews.of_orders(connection, [order.order_id for order in found])
+    rows = tuple(
+        OrderRow(order, tuple(case.reason for case in flags[order.order_id] if case.state == "OPEN")) for order in found
+    )
+    return OrdersPage(rows, orders.count_up_to(connection, COUNT_LIMIT, filters), older, newer)
+
+
+_Page = tuple[list[Order], Cursor | None, Cursor | None]
+
+
+def _newer_page(connection: Connection, filters: Sequence[ColumnElement[bool]], after: Cursor) -> _Page:
+    place = (after.at, after.order_id)
+    found = orders.page_newer(connection, limit=PAGE_SIZE + 1, after=place, filters=filters)
+    has_more, found = len(found) > PAGE_SIZE, found[-PAGE_SIZE:]
+    return found, _cursor(found, -1), _cursor(found, 0) if has_more else None
+
+
+def _older_page(connection: Connection, filters: Sequence[ColumnElement[bool]], before: Cursor | None) -> _Page:
+    place = (before.at, before.order_id) if before else None
+    found = orders.page(connection, limit=PAGE_SIZE + 1, before=place, filters=filters)
+    has_more, found = len(found) > PAGE_SIZE, found[:PAGE_SIZE]
+    return found, _cursor(found, -1) if has_more else None, _cursor(found, 0) if before else None
+
+
+def _cursor(found: Sequence[Order], position: int) -> Cursor | None:
+    return Cursor(found[position].created_at, found[position].order_id) if found else None
+
+
+def _order_filters(connection: Connection, wanted: OrderFilter) -> list[ColumnElement[bool]]:
+    filters: list[ColumnElement[bool]] = []
+    if wanted.text:
+        filters.append(orders.any_of(orders.named(connection, wanted.text)))
+    if wanted.statuses:
+        filters.append(orders.with_status(wanted.statuses))
+    if wanted.inventory_statuses:
+        filters.append(orders.with_inventory_status(wanted.inventory_statuses))
+    if wanted.since or wanted.until:
+        filters.append(orders.created_between(wanted.since or _EPOCH, wanted.until or _END))
+    if wanted.flagged:
+        filters.append(orders.with_open_review())
+    return filters
+
+
+def reviews_page(connection: Connection, state: str, reason: str | None, page: int) -> ReviewsPage:
+    found = reviews.page(connection, state=state, reason=reason, limit=PAGE_SIZE, offset=(max(page, 1) - 1) * PAGE_SIZE)
+    return ReviewsPage(
+        cases=_cases(connection, found),
+        count=reviews.count(connection, state=state, reason=reason),
+        open_by_reason=reviews.count_open_by_reason(connection),
+    )
+
+
+def _cases(connection: Connection, found: Sequence[Review]) -> tuple[ReviewCase, ...]:
+    owners = {o.order_id: o for o in orders.get_many(connection, list({case.order_id for case in found}))}
+    given = commands.latest_of(connection, [case.review_id for case in found])
+    return tuple(
+        ReviewCase(case, owners[case.order_id], _actions(case, owners[case.order_id]), given.get(case.review_id))
+        for case in found
+        if case.order_id in owners
+    )
+
+
+def _actions(case: Review, order: Order) -> tuple[ReviewAction, ...]:
+    return allowed_actions(case.reason, order.status) if case.state == "OPEN" else ()
+
+
+def releases_page(connection: Connection, states: Sequence[str], page: int) -> ReleasesPage:
+    offset = (max(page, 1) - 1) * PAGE_SIZE
+    found = releases.page(connection, states=states, limit=PAGE_SIZE + 1, offset=offset)
+    shown = found[:PAGE_SIZE]
+    ids = [job.order_id for job in shown]
+    owners = {order.order_id: order for order in orders.get_many(connection, ids)}
+    given = commands.latest_of(connection, ids)
+    rows = (ReleaseRow(job, owners[job.order_id], given.get(job.order_id)) for job in shown if job.order_id in owners)
+    return ReleasesPage(tuple(rows), releases.count_by_state(connection), len(found) > PAGE_SIZE)
+
+
+def order_view(connection: Connection, order_id: str) -> OrderView | None:
+    order = orders.get(connection, order_id)
+    if order is None:
+        return None
+    found = reviews.of_orders(connection, [order_id])[order_id]
+    given = [*commands.latest(connection, target_id=order_id)]
+    for case in found:
+        given += commands.latest(connection, target_id=case.review_id, limit=5)
+    return OrderView(
+        order=order,
+        cases=_cases(connection, found),
+        release=releases.get(connection, order_id),
+        timeline=tuple(history.of_order(connection, order_id)),
+        commands=tuple(sorted(given, key=lambda command: command.created_at, reverse=True)),
+    )

@@ -1,0 +1,178 @@
+"""What the pages are shown: frozen values, ready to be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from services.domain.lifecycle import TimelineEntry
+from services.domain.order import Order
+from services.domain.reviews import CANCELLABLE, ReviewAction
+from services.monitoring.breakers import Breaker, ReplicaBreaker
+from state.commands import Command
+from state.releases import Release
+from state.replicas import BreakerTransition
+from state.reviews import Review
+
+COUNT_LIMIT = 1000
+"""Matching orders are counted no further than this."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A replica of the integration service, as it last spoke of itself."""
+
+    replica: str
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
+    is_alive: bool
+    nats_connected: bool
+    sandbox: bool | None
+    breakers: tuple[ReplicaBreaker, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """How things stand right now."""
+
+    workers: tuple[Worker, ...]
+    """Those that live."""
+    silent_since: datetime | None
+    """The last heartbeat of any worker, when none lives and one is remembered."""
+    breakers: tuple[Breaker, ...]
+    queues: Mapping[str, int]
+    """reservation, release, failed_releases, reviews, outbox, dead_letters."""
+    reviews_by_reason: Mapping[str, int]
+    outbox_oldest_at: datetime | None
+    sandbox: bool
+
+    @property
+    def is_running(self) -> bool:
+        return bool(self.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in the list of orders, newest first."""
+
+    at: datetime
+    order_id: str
+
+    def __str__(self) -> str:
+        return f"{(self.at - _EPOCH) // _MICROSECOND}~{self.order_id}"
+
+    @classmethod
+    def parse(cls, text: str | None) -> Cursor | None:
+        """The cursor written in a link; None when there is none or it is not one of ours."""
+        micros, separator, order_id = (text or "").partition("~")
+        if not separator or not order_id or not micros.isdecimal() or len(micros) > 17:
+            return None
+        return cls(_EPOCH + int(micros) * _MICROSECOND, order_id)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFilter:
+    """Which orders are asked for; empty means all."""
+
+    text: str = ""
+    """A whole order id, user id or product id."""
+    statuses: tuple[str, ...] = ()
+    inventory_statuses: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    flagged: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        return self == OrderFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRow:
+    """An order in a list."""
+
+    order: Order
+    open_reviews: tuple[str, ...]
+    """Reasons of its open cases."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersPage:
+    """One page of orders, newest first."""
+
+    rows: tuple[OrderRow, ...]
+    count: int
+    """Matching orders, counted up to COUNT_LIMIT."""
+    older: Cursor | None
+    newer: Cursor | None
+
+    @property
+    def is_count_capped(self) -> bool:
+        return self.count >= COUNT_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewCase:
+    """A case with what a person needs to decide it."""
+
+    review: Review
+    order: Order
+    actions: tuple[ReviewAction, ...]
+    command: Command | None
+    """The last command given on the case."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewsPage:
+    """One page of cases; open ones oldest first."""
+
+    cases: tuple[ReviewCase, ...]
+    count: int
+    open_by_reason: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRow:
+    """A release job with the order it belongs to."""
+
+    release: Release
+    order: Order
+    command: Command | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasesPage:
+    """One page of release jobs, the most recently touched first."""
+
+    rows: tuple[ReleaseRow, ...]
+    counts: Mapping[str, int]
+    """PENDING and FAILED jobs in all."""
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OrderView:
+    """One order with all that belongs to it."""
+
+    order: Order
+    cases: tuple[ReviewCase, ...]
+    release: Release | None
+    timeline: tuple[TimelineEntry, ...]
+    commands: tuple[Command, ...]
+    """Newest first: those on the order and on its cases."""
+
+    @property
+    def can_cancel(self) -> bool:
+        return self.order.status in CANCELLABLE and self.order.cancel_reason is None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened last."""
+
+    transitions: tuple[BreakerTransition, ...]
+    commands: tuple[Command, ...]

@@ -1,0 +1,161 @@
+"""The Inventory Service over REST: one attempt per call, its replies read as contract section 4 says.
+
+Source: seed 3.1 and 5.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import NoReturn
+
+from services.domain.attempts import (
+    CHECK_AVAILABILITY,
+    INVALID,
+    REJECTED,
+    RELEASE,
+    RESERVE,
+    TIMEOUT,
+    UNAVAILABLE,
+    Attempt,
+)
+from services.domain.errors import (
+    ApiError,
+    InsufficientInventory,
+    InventoryTimeout,
+    InventoryUnavailable,
+    ReleaseFailed,
+    ReservationFailed,
+)
+from services.domain.order import Line
+from services.inventory.exchange import Clock, Exchange, Failed, NoReply, Reply, Stopwatch, Transport
+from services.inventory.gateway import Availability, Reservation
+from services.inventory.models import (
+    UnbelievableReply,
+    read_acknowledgement,
+    read_availability,
+    read_reservation,
+    short_lines,
+    stated_reason,
+)
+
+TRANSIENT_REFUSALS = (408, 429)
+"""4xx that ask to come back, unlike the others, which are answers."""
+
+NOTHING_LEFT = (404, 409)
+"""What a release is answered when the hold is gone: the job is done."""
+
+
+class HTTPInventoryGateway:
+    """InventoryGateway over HTTP; makes one attempt per call and bounds it by ``timeout_seconds``."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        base_url: str,
+        *,
+        timeout_seconds: float,
+        reservation_ttl_seconds: int,
+        clock: Clock,
+        token: str | None = None,
+        stopwatch: Stopwatch = time.perf_counter,
+    ) -> None:
+        self._exchange = Exchange(
+            transport,
+            base_url,
+            timeout_seconds=timeout_seconds,
+            no_reply=_no_reply,
+            clock=clock,
+            stopwatch=stopwatch,
+            headers={"Authorization": f"Bearer {token}"} if token else None,
+        )
+        self._reservation_ttl_seconds = reservation_ttl_seconds
+        self._check_url = self._exchange.url("/api/v1/inventory/check-availability")
+        self._reserve_url = self._exchange.url("/api/v1/inventory/reserve")
+        self._release_url = self._exchange.url("/api/v1/inventory/release")
+
+    async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
+        request = self._exchange.post(self._check_url, {"items": [line.wire() for line in lines]})
+        return await self._exchange.attempt(CHECK_AVAILABILITY, request, trail, partial(_availability, lines))
+
+    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
+        body = {
+            "orderId": order_id,
+            "items": [line.wire() for line in lines],
+            "expiresIn": self._reservation_ttl_seconds,
+            "metadata": {"userId": user_id},
+        }
+        request = self._exchange.post(self._reserve_url, body)
+        return await self._exchange.attempt(RESERVE, request, trail, partial(_reservation, order_id, lines))
+
+    async def release(self, order_id: str, trail: list[Attempt]) -> bool:
+        request = self._exchange.post(self._release_url, {"orderId": order_id})
+        return await self._exchange.attempt(RELEASE, request, trail, _released)
+
+
+def _availability(lines: tuple[Line, ...], reply: Reply) -> Availability:
+    if not reply.is_success:
+        _refuse(reply, lines)
+    try:
+        return read_availability(reply.content, lines)
+    except UnbelievableReply as reason:
+        raise Failed(INVALID, _unreadable(reply, reason)) from reason
+
+
+def _reservation(order_id: str, lines: tuple[Line, ...], reply: Reply) -> Reservation:
+    if not reply.is_success:
+        _refuse(reply, lines)
+    try:
+        return read_reservation(reply.content, order_id, lines)
+    except UnbelievableReply as reason:
+        error = ReservationFailed(f"The reservation cannot be relied on: {reason}.", _details(reply, str(reason)))
+        raise Failed(INVALID, error) from reason
+
+
+def _released(reply: Reply) -> bool:
+    if reply.status in NOTHING_LEFT:
+        return False
+    if not reply.is_success:
+        _raise_if_unavailable(reply)
+        error = ReleaseFailed(f"The Inventory Service refused the release ({reply.status}).", _details(reply))
+        raise Failed(REJECTED, error)
+    try:
+        read_acknowledgement(reply.content)
+    except UnbelievableReply as reason:
+        raise Failed(INVALID, _unreadable(reply, reason)) from reason
+    return True
+
+
+def _refuse(reply: Reply, lines: tuple[Line, ...]) -> NoReturn:
+    _raise_if_unavailable(reply)
+    if reply.status == 409:
+        items = {"items": short_lines(reply.content, lines)}
+        raise Failed(REJECTED, InsufficientInventory("One or more products do not have enough inventory.", items))
+    error = ReservationFailed(f"The Inventory Service refused the request ({reply.status}).", _details(reply))
+    raise Failed(REJECTED, error)
+
+
+def _raise_if_unavailable(reply: Reply) -> None:
+    if 400 <= reply.status < 500 and reply.status not in TRANSIENT_REFUSALS:
+        return
+    error = InventoryUnavailable(
+        f"The Inventory Service answered {reply.status}.",
+        _details(reply),
+        retry_after_seconds=reply.retry_after_seconds,
+    )
+    raise Failed(UNAVAILABLE, error)
+
+
+def _unreadable(reply: Reply, reason: UnbelievableReply) -> InventoryUnavailable:
+    return InventoryUnavailable(f"The Inventory Service's answer cannot be used: {reason}.", _details(reply))
+
+
+def _details(reply: Reply, reason: str | None = None) -> dict[str, object]:
+    details: dict[str, object] = {"status": reply.status, **stated_reason(reply.content)}
+    return details if reason is None else {**details, "reason": reason}
+
+
+def _no_reply(why: NoReply) -> ApiError:
+    if why.outcome == TIMEOUT:
+        return InventoryTimeout("The Inventory Service took too long to answer.", may_have_run=why.may_have_run)
+    return InventoryUnavailable("The Inventory Service cannot be reached.", may_have_run=why.may_have_run)

@@ -1,0 +1,147 @@
+"""httpx's transport interface over an aiohttp session, with errors that say what may have happened.
+
+Three kinds stay apart, because a caller decides by them whether something may have run:
+
+    surely not sent   ConnectError, ConnectTimeout, UnsupportedProtocol
+    may have run      RemoteProtocolError, ReadError, WriteError
+    slow              ReadTimeout
+
+httpx's own connection pool costs several times the CPU under load, and the published bridge
+reports a disconnect after sending as a connect timeout. Source: design 5.
+"""
+
+from __future__ import annotations
+
+import aiohttp
+import httpx
+from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict
+from yarl import URL
+
+MAX_BODY_BYTES = 1 << 20
+"""No reply of the services that we call comes near one MiB."""
+
+KEEPALIVE_SECONDS = 4.0
+"""Less than the five seconds after which many servers close an idle connection."""
+
+_ONE_WRITE_BYTES = 1 << 16
+"""aiohttp pauses to drain only after writing more than this."""
+
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+
+_MEANINGS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
+    # Subclasses stand before their bases: the first match decides.
+    # aiohttp does not tell waiting for a place in the pool from connecting; neither has sent anything.
+    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
+    (aiohttp.ClientConnectorError, httpx.ConnectError),
+    (aiohttp.ServerFingerprintMismatch, httpx.ConnectError),
+    (aiohttp.ClientHttpProxyError, httpx.ConnectError),
+    (aiohttp.RedirectClientError, httpx.RemoteProtocolError),
+    (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
+    (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol),
+    (aiohttp.ServerTimeoutError, httpx.ReadTimeout),
+    (aiohttp.ClientConnectionResetError, httpx.WriteError),
+    (aiohttp.UploadAbortedError, httpx.WriteError),
+    (aiohttp.ClientOSError, httpx.ReadError),
+    # Whatever else goes wrong after connecting: disconnect, truncation, garbage.
+    (aiohttp.ClientError, httpx.RemoteProtocolError),
+    (HttpProcessingError, httpx.RemoteProtocolError),
+    (TimeoutError, httpx.ReadTimeout),
+    (OSError, httpx.ReadError),
+)
+
+
+def client_session(*, connections: int = 256, keepalive_seconds: float = KEEPALIVE_SECONDS) -> aiohttp.ClientSession:
+    """A session without cookies, proxies or headers of its own; call it inside the running loop."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=keepalive_seconds),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("Accept", "Content-Type", "User-Agent"),
+        auto_decompress=False,
+    )
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """Sends httpx requests through an aiohttp session, which it closes with itself.
+
+    Redirects are not followed, cookies not kept and bodies not decompressed: the reply arrives
+    complete, as sent, of at most ``max_body_bytes``. Timeouts come from the request's ``timeout``
+    extension; the caller bounds the whole exchange.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self._session = session
+        self._max_body_bytes = max_body_bytes
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        content = await request.aread()
+        try:
+            return await self._send_once_or_again(request, content)
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
+            meaning = meaning_of(type(error))
+            raise meaning(f"{type(error).__name__}: {error}", request=request) from error
+
+    async def aclose(self) -> None:
+        await self._session.close()
+
+    async def _send_once_or_again(self, request: httpx.Request, content: bytes) -> httpx.Response:
+        upload = aiohttp.UploadTracker()
+        try:
+            return await self._exchange(request, content, upload)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ClientConnectionResetError, aiohttp.ServerDisconnectedError):
+            if not _nothing_left(upload, content):
+                raise
+        # The server had closed an idle connection; a second one is fresh or fails for good.
+        return await self._exchange(request, content, None)
+
+    async def _exchange(
+        self, request: httpx.Request, content: bytes, upload: aiohttp.UploadTracker | None
+    ) -> httpx.Response:
+        # From the raw pairs: httpx would guess their encoding anew for each request.
+        headers = CIMultiDict((name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw)
+        headers["Accept-Encoding"] = "identity"
+        async with self._session.request(
+            request.method,
+            URL(str(request.url), encoded=True),
+            data=content or None,
+            headers=headers,
+            allow_redirects=False,
+            timeout=_timeout(request),
+            upload_tracker=upload,
+        ) as reply:
+            return httpx.Response(reply.status, headers=reply.raw_headers, content=await self._body(reply, request))
+
+    async def _body(self, reply: aiohttp.ClientResponse, request: httpx.Request) -> bytes:
+        if reply.headers.get("Content-Encoding", "identity") != "identity":
+            raise httpx.RemoteProtocolError("encoded body, though identity was asked for", request=request)
+        declared = reply.content_length
+        if declared is not None and declared <= self._max_body_bytes:
+            return await reply.read()
+        body = bytearray()
+        async for chunk in reply.content.iter_any():
+            body += chunk
+            if len(body) > self._max_body_bytes:
+                raise httpx.RemoteProtocolError("body too large", request=request)
+        return bytes(body)
+
+
+def meaning_of(error: type[Exception]) -> type[httpx.TransportError]:
+    """The httpx error that stands for an error of aiohttp or of the socket below it."""
+    return next(meaning for kind, meaning in _MEANINGS if issubclass(error, kind))
+
+
+def _nothing_left(upload: aiohttp.UploadTracker, content: bytes) -> bool:
+    # Head and body leave in one write, so an upload that did not complete has not begun.
+    ended = upload.upload_complete
+    return len(content) <= _ONE_WRITE_BYTES and ended.done() and ended.exception() is not None
+
+
+def _timeout(request: httpx.Request) -> aiohttp.ClientTimeout:
+    wanted = request.extensions.get("timeout")
+    if not wanted:
+        return _NO_TIMEOUT
+    return aiohttp.ClientTimeout(
+        total=None, connect=wanted.get("pool"), sock_connect=wanted.get("connect"), sock_read=wanted.get("read")
+    )

@@ -1,0 +1,244 @@
+"""Durable pull consumers: every event is handled, retried with growing delays, or dead-lettered.
+
+This is the one place where messages are acknowledged, refused and terminated.
+Source: contract section 5; DESIGN 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import nats.errors
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from services.domain.retry import Randomness
+from services.messaging.envelope import PoisonEvent
+from services.messaging.jetstream import Connection
+
+log = logging.getLogger(__name__)
+
+DELAYS_SECONDS = (1, 2, 5, 15, 30)
+"""Before each redelivery, jittered by a fifth; the last one repeats."""
+
+FETCH_SECONDS = 1.0
+"""A fetch dies unnoticed when the connection does, and stopping waits for it: so it is short."""
+
+HANDLING_SHARE = 0.8
+"""The part of ack_wait that a handler may take; beyond ack_wait the server would deliver a second time."""
+
+MAX_UNSETTLED = 1000
+"""Deliveries that may be in handlers or waiting for their retry; more than this and the server holds back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One delivery of one message."""
+
+    subject: str
+    payload: bytes
+    headers: dict[str, str]
+    stream: str
+    stream_seq: int
+    """Place in the stream; the same at every redelivery."""
+    num_delivered: int
+    """1 at the first delivery."""
+    is_last_attempt: bool
+    """A failure now means the dead letters."""
+
+
+Outcome = Literal["handled", "retried", "dead_lettered"]
+Handler = Callable[[Delivery], Awaitable[None]]
+"""Returns when the effects are durable; raises PoisonEvent when they can never be, anything else to be called again."""
+DeadLetter = Callable[[Delivery, str], Awaitable[None]]
+"""Stores the delivery with the reason, durably; called again, at least once, when it raises."""
+OnOutcome = Callable[[str, Outcome], None]
+"""Called with the subject and what became of a delivery."""
+
+
+class PullConsumer:
+    """Hands the messages of some subjects of one stream to a handler, shared with all replicas of the durable.
+
+    The server never gives up on a message (``max_deliver`` is unlimited); the attempts are counted
+    here. So a crash during the last attempt, or dead letters that cannot be written while the
+    database is away, lead to another delivery and not to a lost event.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        stream: str,
+        durable: str,
+        subjects: Sequence[str],
+        handle: Handler,
+        dead_letter: DeadLetter,
+        on_outcome: OnOutcome = lambda _subject, _outcome: None,
+        concurrency: int = 64,
+        attempts: int = 8,
+        ack_wait_seconds: float = 30.0,
+        delays_seconds: Sequence[float] = DELAYS_SECONDS,
+        randomness: Randomness = random.random,
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._durable = durable
+        self._subjects = list(subjects)
+        self._handle = handle
+        self._dead_letter = dead_letter
+        self._on_outcome = on_outcome
+        self._concurrency = concurrency
+        self._attempts = attempts
+        self._ack_wait_seconds = ack_wait_seconds
+        self._delays_seconds = delays_seconds
+        self._randomness = randomness
+        self._stopping = asyncio.Event()
+        self._freed = asyncio.Event()
+        self._running = 0
+
+    def stop(self) -> None:
+        """Fetch no more; run() returns when the running handlers are done, within FETCH_SECONDS when idle."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Consume until stop() or until the connection is closed; outlives every failure of the server."""
+        async with asyncio.TaskGroup() as handlers:
+            while not self._stopping.is_set() and not self._connection.is_closed:
+                try:
+                    await self._consume(handlers)
+                except nats.errors.Error as error:
+                    log.warning("consumer_interrupted", extra={"durable": self._durable, "reason": str(error)})
+                    await self._pause(0.5)
+
+    async def _consume(self, handlers: asyncio.TaskGroup) -> None:
+        if not self._connection.is_connected:
+            await self._pause(0.1)
+            return
+        subscription = await self._subscribe()
+        try:
+            while not self._stopping.is_set():
+                room = await self._room()
+                for message in await _fetch(subscription, room):
+                    self._running += 1
+                    handlers.create_task(self._settle(message))
+        finally:
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+
+    async def _subscribe(self) -> JetStreamContext.PullSubscription:
+        """Create the durable or bring it up to date, then bind to it."""
+        config = ConsumerConfig(
+            name=self._durable,
+            durable_name=self._durable,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=self._ack_wait_seconds,
+            max_deliver=-1,
+            max_ack_pending=MAX_UNSETTLED,
+            filter_subjects=self._subjects,
+            # No backoff: it would replace ack_wait and add itself to the delays below.
+        )
+        js = self._connection.js
+        await js.add_consumer(self._stream, config)
+        return await js.pull_subscribe_bind(self._durable, self._stream)
+
+    async def _room(self) -> int:
+        """How many messages to fetch; waits until a quarter of the places is free, since small fetches cost most."""
+        while (free := self._concurrency - self._running) < max(1, self._concurrency // 4):
+            self._freed.clear()
+            await self._freed.wait()
+        return free
+
+    async def _settle(self, message: Msg) -> None:
+        """Acknowledge, refuse or terminate one message, after its effects are durable and never before."""
+        delivery = _delivery(message, self._attempts)
+        outcome = await self._attempt(delivery)
+        try:
+            match outcome:
+                case "handled":
+                    await message.ack()
+                case "retried":
+                    await message.nak(delay=self._delay_seconds(delivery))
+                case "dead_lettered":
+                    await message.term()
+        except nats.errors.Error as error:
+            # Unsettled messages come back after ack_wait; what they did is recognised then.
+            log.warning("delivery_not_settled", extra=_facts(delivery) | {"reason": str(error)})
+        self._running -= 1
+        self._freed.set()
+        self._on_outcome(delivery.subject, outcome)
+
+    async def _attempt(self, delivery: Delivery) -> Outcome:
+        try:
+            async with asyncio.timeout(self._ack_wait_seconds * HANDLING_SHARE):
+                await self._handle(delivery)
+        except PoisonEvent as error:
+            return await self._bury(delivery, str(error))
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            if delivery.is_last_attempt:
+                return await self._bury(delivery, reason)
+            log.warning("event_retried", extra=_facts(delivery) | {"reason": reason}, exc_info=True)
+            return "retried"
+        return "handled"
+
+    async def _bury(self, delivery: Delivery, reason: str) -> Outcome:
+        try:
+            await self._dead_letter(delivery, reason)
+        except Exception:
+            log.exception("dead_letter_not_written", extra=_facts(delivery))
+            return "retried"
+        log.error("event_dead_lettered", extra=_facts(delivery) | {"reason": reason})
+        return "dead_lettered"
+
+    def _delay_seconds(self, delivery: Delivery) -> float:
+        return redelivery_delay_seconds(delivery.num_delivered, self._randomness, self._delays_seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+
+def redelivery_delay_seconds(
+    num_delivered: int, randomness: Randomness, delays_seconds: Sequence[float] = DELAYS_SECONDS
+) -> float:
+    """The delay after the given delivery failed: the planned one, give or take a fifth."""
+    planned = delays_seconds[min(num_delivered, len(delays_seconds)) - 1]
+    return planned * (0.8 + 0.4 * randomness())
+
+
+async def _fetch(subscription: JetStreamContext.PullSubscription, limit: int) -> list[Msg]:
+    """What is there, up to the limit; waits for at most FETCH_SECONDS when there is nothing."""
+    try:
+        return await subscription.fetch(limit, timeout=FETCH_SECONDS)
+    except TimeoutError:
+        return []
+
+
+def _delivery(message: Msg, attempts: int) -> Delivery:
+    metadata = message.metadata
+    return Delivery(
+        subject=message.subject,
+        payload=message.data,
+        headers=dict(message.headers or {}),
+        stream=metadata.stream,
+        stream_seq=metadata.sequence.stream,
+        num_delivered=metadata.num_delivered,
+        is_last_attempt=metadata.num_delivered >= attempts,
+    )
+
+
+def _facts(delivery: Delivery) -> dict[str, object]:
+    return {
+        "event_id": delivery.headers.get("Nats-Msg-Id"),
+        "subject": delivery.subject,
+        "stream_seq": delivery.stream_seq,
+        "num_delivered": delivery.num_delivered,
+    }

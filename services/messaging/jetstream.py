@@ -1,0 +1,303 @@
+"""The connection to NATS and the JetStream streams that carry the events.
+
+Source: contract section 5; DESIGN 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import nats.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import BadRequestError, NotFoundError
+
+from services.domain import events
+
+log = logging.getLogger(__name__)
+
+API_TIMEOUT_SECONDS = 2.0
+"""How long JetStream may take to answer a question about streams and consumers."""
+
+SUBJECTS_OVERLAP = 10065
+NAME_IN_USE = 10058
+"""Error codes of the JetStream API."""
+
+OURS = {"managed-by": "holdfast"}
+"""Marks the streams that Holdfast made and may therefore change."""
+
+
+class NatsUnavailable(Exception):
+    """No server could be used within the time allowed; the message names servers and reason, no secrets."""
+
+
+class ConnectionState(StrEnum):
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    CLOSED = "closed"
+
+
+OnConnectionChange = Callable[[ConnectionState], None]
+
+
+class Connection:
+    """One connection that is kept for ever: it reconnects, and replaces a client that a server threw out.
+
+    ``client`` and ``js`` are replaced with it, so read them for each use instead of keeping them.
+    Credentials stand in the URLs (``nats://token@host``, ``nats://user:password@host``), percent-encoded
+    where needed; the first ones found serve all servers, those learnt from a cluster included.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        *,
+        name: str,
+        on_change: OnConnectionChange = lambda _: None,
+        ping_interval_seconds: int = 10,
+        reconnect_wait_seconds: float = 0.25,
+    ) -> None:
+        self.state = ConnectionState.CONNECTING
+        self._client: Client | None = None
+        self._servers = [_without_credentials(server) for server in servers]
+        self._on_change = on_change
+        self._reason = "no server answered"
+        self._redialing: asyncio.Task[None] | None = None
+        self._options: dict[str, Any] = {
+            **_credentials(servers),
+            "servers": self._servers,
+            "name": name,
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": reconnect_wait_seconds,
+            # A link that swallows bytes is given up after two unanswered pings.
+            "ping_interval": ping_interval_seconds,
+            "max_outstanding_pings": 2,
+            "connect_timeout": 2,
+        }
+
+    @property
+    def client(self) -> Client:
+        """The client in use."""
+        if self._client is None:
+            raise RuntimeError("open() comes first")
+        return self._client
+
+    @property
+    def js(self) -> JetStreamContext:
+        """JetStream over the client in use."""
+        return self.client.jetstream(timeout=API_TIMEOUT_SECONDS)
+
+    @property
+    def is_connected(self) -> bool:
+        return self.state is ConnectionState.CONNECTED
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether close() was called: nothing brings this connection back."""
+        return self.state is ConnectionState.CLOSED
+
+    async def open(self, *, patience_seconds: float | None = None) -> None:
+        """Connect; without patience_seconds keep trying for ever, else raise NatsUnavailable after them."""
+        try:
+            async with asyncio.timeout(patience_seconds):
+                await self._dial()
+        except TimeoutError:
+            await self.close()
+            raise NatsUnavailable(f"NATS at {', '.join(self._servers)} cannot be used: {self._reason}") from None
+
+    async def close(self) -> None:
+        """End the connection; stop consumers and relays before it."""
+        self._become(ConnectionState.CLOSED)
+        if self._redialing is not None:
+            self._redialing.cancel()
+            await asyncio.wait({self._redialing})
+        if self._client is not None:
+            await self._client.close()
+
+    async def _dial(self) -> None:
+        self._client = Client()
+        await self._client.connect(
+            **self._options,
+            error_cb=self._note_error,
+            disconnected_cb=self._note_disconnected,
+            reconnected_cb=self._note_connected,
+            closed_cb=self._note_closed,
+        )
+        await self._note_connected()
+
+    async def _note_error(self, error: Exception) -> None:
+        reason = str(error) or type(error).__name__
+        # The client repeats its complaint at every attempt; one line per reason is enough.
+        log.log(logging.DEBUG if reason == self._reason else logging.WARNING, "nats_error", extra={"reason": reason})
+        self._reason = reason
+
+    async def _note_connected(self) -> None:
+        self._reason = "no server answered"
+        self._become(ConnectionState.CONNECTED)
+
+    async def _note_disconnected(self) -> None:
+        self._become(ConnectionState.DISCONNECTED)
+
+    async def _note_closed(self) -> None:
+        if not self.is_closed:
+            # Some errors of a server (credentials revoked, for one) end the client for good.
+            log.error("nats_connection_ended_by_server", extra={"reason": str(self.client.last_error)})
+            self._redialing = asyncio.create_task(self._dial())
+
+    def _become(self, state: ConnectionState) -> None:
+        if state is self.state or self.is_closed:
+            return
+        self.state = state
+        log.info("nats_connection_changed", extra={"state": state.value})
+        self._on_change(state)
+
+
+async def connect(
+    servers: Sequence[str],
+    *,
+    name: str,
+    on_connection_change: OnConnectionChange = lambda _: None,
+    patience_seconds: float | None = 5.0,
+) -> Connection:
+    """A Connection that is open; raises NatsUnavailable after patience_seconds, None meaning never."""
+    connection = Connection(servers, name=name, on_change=on_connection_change)
+    await connection.open(patience_seconds=patience_seconds)
+    return connection
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """A stream as Holdfast makes it when no stream stores its events yet."""
+
+    name: str
+    events: tuple[str, ...]
+    """The subjects that must be stored, here or in a stream of the operator's."""
+    subjects: tuple[str, ...]
+    """What the stream claims when nobody else claims any of it; may hold wildcards."""
+
+
+ORDER_EVENTS = StreamPlan("ORDER_EVENTS", events.OUTGOING, ("order.>", events.CONFIRM_REQUESTED))
+INVENTORY_EVENTS = StreamPlan("INVENTORY_EVENTS", events.INCOMING, events.INCOMING)
+STREAMS = (ORDER_EVENTS, INVENTORY_EVENTS)
+
+
+async def ensure_streams(
+    js: JetStreamContext, plans: Iterable[StreamPlan] = STREAMS, *, replicas: int = 1
+) -> dict[str, str]:
+    """See to it that every event is stored; returns the name of the stream for each subject.
+
+    A stream that already stores a subject is used as it is and never changed, whoever made it. Only
+    for subjects that no stream stores is one made, or one of ours extended. Safe to run in several
+    replicas at once.
+    """
+    placement: dict[str, str] = {}
+    for plan in plans:
+        found = await _find_streams(js, plan.events)
+        missing = [subject for subject in plan.events if subject not in found]
+        if missing:
+            await _store(js, plan, missing, replicas)
+            found = await _find_streams(js, plan.events)
+        placement |= found
+    return placement
+
+
+async def streams_when_possible(connection: Connection, *, replicas: int = 1) -> dict[str, str]:
+    """ensure_streams(), repeated until JetStream is there and willing."""
+    while True:
+        try:
+            return await ensure_streams(connection.js, replicas=replicas)
+        except nats.errors.Error as error:
+            log.warning("streams_unavailable", extra={"reason": str(error)})
+            await asyncio.sleep(0.5)
+
+
+def by_stream(placement: Mapping[str, str], subjects: Iterable[str]) -> dict[str, list[str]]:
+    """The subjects that each stream stores: one consumer is needed for each entry."""
+    grouped: dict[str, list[str]] = {}
+    for subject in subjects:
+        grouped.setdefault(placement[subject], []).append(subject)
+    return grouped
+
+
+async def _find_streams(js: JetStreamContext, subjects: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for subject in subjects:
+        try:
+            found[subject] = await js.find_stream_name_by_subject(subject)
+        except NotFoundError:
+            continue
+    return found
+
+
+async def _store(js: JetStreamContext, plan: StreamPlan, missing: list[str], replicas: int) -> None:
+    """Make room for the missing subjects, under another name when an operator's stream has the plan's."""
+    for name in (plan.name, f"HOLDFAST_{plan.name}"):
+        existing = await _existing(js, name)
+        if existing is None:
+            unclaimed = len(missing) == len(plan.events)
+            await _create(js, name, list(plan.subjects) if unclaimed else missing, missing, replicas)
+            return
+        if OURS.items() <= (existing.metadata or {}).items():
+            await js.update_stream(existing.evolve(subjects=[*(existing.subjects or []), *missing]))
+            return
+
+
+async def _existing(js: JetStreamContext, name: str) -> StreamConfig | None:
+    try:
+        return (await js.stream_info(name)).config
+    except NotFoundError:
+        return None
+
+
+async def _create(js: JetStreamContext, name: str, subjects: list[str], fallback: list[str], replicas: int) -> None:
+    try:
+        await js.add_stream(_config(name, subjects, replicas))
+    except BadRequestError as error:
+        if error.err_code == SUBJECTS_OVERLAP and subjects != fallback:
+            # Somebody stores a part of a wildcard: claim the plain subjects only.
+            await _create(js, name, fallback, fallback, replicas)
+        elif error.err_code != NAME_IN_USE:
+            # In use: another replica was faster; the caller looks again.
+            raise
+
+
+def _config(name: str, subjects: list[str], replicas: int) -> StreamConfig:
+    return StreamConfig(
+        name=name,
+        subjects=subjects,
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        # A full stream refuses: the outbox then keeps the events. Discarding old ones would lose unread events.
+        discard=DiscardPolicy.NEW,
+        max_age=7 * 86_400,
+        max_bytes=512 * 2**20,
+        max_msg_size=256 * 2**10,
+        duplicate_window=600,
+        allow_direct=True,
+        allow_atomic=True,
+        num_replicas=replicas,
+        metadata=dict(OURS),
+    )
+
+
+def _credentials(servers: Iterable[str]) -> dict[str, str]:
+    for server in servers:
+        parts = urlsplit(server)
+        if parts.username and parts.password:
+            return {"user": unquote(parts.username), "password": unquote(parts.password)}
+        if parts.username:
+            return {"token": unquote(parts.username)}
+    return {}
+
+
+def _without_credentials(server: str) -> str:
+    parts = urlsplit(server)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,0 +1,98 @@
+"""Publishing outbox rows to JetStream, each stored once however often it is sent.
+
+Source: DESIGN 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from uuid import uuid4
+
+import nats.errors
+from nats.js import JetStreamContext
+from nats.js.errors import APIError
+
+from services.messaging.jetstream import Connection
+from services.messaging.relay import OutboxRow
+
+ATOMIC_FROM = 32
+"""An atomic batch has a fixed cost of some milliseconds and almost none per row; below this many, singles win."""
+
+ATOMIC_LIMIT = 1000
+"""The server refuses larger batches."""
+
+
+class JetStreamPublisher:
+    """Publishes with ``Nats-Msg-Id`` = event id, so that the stream drops what it already stored.
+
+    Many rows of one stream go as one atomic batch (one fsync), the rest as concurrent singles.
+    """
+
+    def __init__(self, connection: Connection, *, timeout_seconds: float = 2.0) -> None:
+        self._connection = connection
+        self._timeout_seconds = timeout_seconds
+        self._streams: dict[str, str] = {}
+        """Subject to stream, as learnt from acknowledgements of singles."""
+
+    @property
+    def is_available(self) -> bool:
+        # While disconnected the client would keep the bytes and send them after we counted them as failed.
+        return self._connection.is_connected
+
+    async def publish(self, rows: Sequence[OutboxRow]) -> dict[int, str]:
+        """Publish all rows; returns the reasons of those that were not acknowledged, by row id."""
+        js = self._connection.js
+        outcomes = await asyncio.gather(*(self._publish_together(js, group) for group in self._groups(rows)))
+        return {row_id: reason for failures in outcomes for row_id, reason in failures.items()}
+
+    def _groups(self, rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
+        """Rows that may share a batch: the same known stream. All rows of unknown streams are one group."""
+        groups: dict[str | None, list[OutboxRow]] = {}
+        for row in rows:
+            groups.setdefault(self._streams.get(row.subject), []).append(row)
+        return [group[at : at + ATOMIC_LIMIT] for group in groups.values() for at in range(0, len(group), ATOMIC_LIMIT)]
+
+    async def _publish_together(self, js: JetStreamContext, rows: list[OutboxRow]) -> dict[int, str]:
+        if len(rows) >= ATOMIC_FROM and rows[0].subject in self._streams:
+            try:
+                await self._publish_batch(rows)
+            except APIError:
+                # Refused as a whole: an event of it is stored already, or the stream allows no batches.
+                for row in rows:
+                    self._streams.pop(row.subject, None)
+            except (nats.errors.Error, OSError) as error:
+                return dict.fromkeys((row.id for row in rows), _reason(error))
+            else:
+                return {}
+        reasons = await asyncio.gather(*(self._publish_single(js, row) for row in rows))
+        return {row.id: reason for row, reason in zip(rows, reasons, strict=True) if reason is not None}
+
+    async def _publish_single(self, js: JetStreamContext, row: OutboxRow) -> str | None:
+        headers = {"Nats-Msg-Id": row.event_id}
+        try:
+            ack = await js.publish(row.subject, row.payload, timeout=self._timeout_seconds, headers=headers)
+        except (nats.errors.Error, OSError) as error:
+            return _reason(error)
+        self._streams[row.subject] = ack.stream
+        return None
+
+    async def _publish_batch(self, rows: list[OutboxRow]) -> None:
+        """Store all rows of one stream or none; raises APIError when they were refused."""
+        client, batch = self._connection.client, uuid4().hex
+        for number, row in enumerate(rows, start=1):
+            headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number), "Nats-Msg-Id": row.event_id}
+            if number == len(rows):
+                headers["Nats-Batch-Commit"] = "1"
+            elif number > 1:
+                await client.publish(row.subject, row.payload, headers=headers)
+                continue
+            # The first is answered when batches are refused, the last when all of them are stored.
+            answer = await client.request(row.subject, row.payload, timeout=self._timeout_seconds, headers=headers)
+            if answer.data and (refusal := json.loads(answer.data).get("error")):
+                raise APIError.from_error(refusal)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

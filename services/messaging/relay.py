@@ -1,0 +1,172 @@
+"""The outbox relay: brings stored events to the broker, at least once, as soon as they are committed.
+
+Source: DESIGN 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+from typing import Literal, Protocol
+
+from services.domain.retry import Randomness, RetryPolicy
+
+log = logging.getLogger(__name__)
+
+PublishOutcome = Literal["published", "failed"]
+OnPublished = Callable[[str, PublishOutcome], None]
+"""Called with the event type and what became of one attempt to publish it."""
+
+BACKOFF = RetryPolicy(attempts=sys.maxsize, base_delay_seconds=0.1, max_delay_seconds=5.0)
+"""Pauses while nothing at all can be published."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """One stored event, encoded and ready to be published."""
+
+    id: int
+    event_id: str
+    subject: str
+    payload: bytes
+    order_id: str
+    created_at: datetime
+
+
+class Outbox(Protocol):
+    """Where events wait, stored in the transactions that they belong to."""
+
+    async def settle_and_claim(
+        self, settled: Sequence[int], failed: Sequence[tuple[int, str]], limit: int
+    ) -> list[OutboxRow]:
+        """In one transaction: mark rows published, note failures with their reasons, claim due rows, oldest first.
+
+        A claimed row is nobody else's until it is settled, noted as failed, or its lease ends. A failed
+        row is due again after a growing delay of its own. ``limit`` may be 0.
+        """
+        ...
+
+
+class Publisher(Protocol):
+    """Brings rows to the broker."""
+
+    @property
+    def is_available(self) -> bool:
+        """Whether it is worth trying now."""
+        ...
+
+    async def publish(self, rows: Sequence[OutboxRow]) -> Mapping[int, str]:
+        """Publish all rows; returns the reasons of those that the broker did not acknowledge, by row id.
+
+        Never raises for a row. Publishing a row again has no effect while the broker remembers its event id.
+        """
+        ...
+
+
+class OutboxRelay:
+    """Publishes outbox rows for as long as it runs.
+
+    A row is marked only after the broker acknowledged it, so a crash in between publishes it twice
+    with the same event id, and never loses it. Rows that a crashed replica left behind are found by
+    the poll. Nothing is claimed while the publisher is unavailable.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        publisher: Publisher,
+        *,
+        on_published: OnPublished = lambda _type, _outcome: None,
+        batch_size: int = 256,
+        poll_seconds: float = 1.0,
+        randomness: Randomness = random.random,
+    ) -> None:
+        self._outbox = outbox
+        self._publisher = publisher
+        self._on_published = on_published
+        self._batch_size = batch_size
+        self._poll_seconds = poll_seconds
+        self._randomness = randomness
+        self._woken = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._settled: list[int] = []
+        self._failed: list[tuple[int, str]] = []
+
+    def wake(self) -> None:
+        """Look for rows now: call it on the loop after each commit that stored events, and on reconnect."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; run() returns once what was claimed is published and settled."""
+        self._stopping.set()
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Publish until stop(); to be run once."""
+        futile_rounds = 0
+        while not self._stopping.is_set():
+            self._woken.clear()
+            match await self._round():
+                case _Round.PROGRESS:
+                    futile_rounds = 0
+                case _Round.IDLE:
+                    futile_rounds = 0
+                    await _wait(self._woken, self._poll_seconds)
+                case _Round.FUTILE:
+                    futile_rounds += 1
+                    await _wait(self._stopping, self._delay_seconds(futile_rounds))
+        await self._claim(0)
+
+    async def _round(self) -> _Round:
+        rows = await self._claim(self._batch_size if self._publisher.is_available else 0)
+        if rows is None:
+            return _Round.FUTILE
+        if not rows:
+            return _Round.IDLE
+        await self._publish(rows)
+        return _Round.PROGRESS if self._settled else _Round.FUTILE
+
+    async def _claim(self, limit: int) -> list[OutboxRow] | None:
+        """Settle what was published and claim more; None when the outbox is out of reach."""
+        if not (limit or self._settled or self._failed):
+            return []
+        try:
+            rows = await self._outbox.settle_and_claim(self._settled, self._failed, limit)
+        except Exception as error:  # noqa: BLE001 - boundary: the relay outlives a database that is away
+            log.warning("outbox_unavailable", extra={"reason": repr(error)})
+            return None
+        self._settled, self._failed = [], []
+        return rows
+
+    async def _publish(self, rows: list[OutboxRow]) -> None:
+        failures = await self._publisher.publish(rows)
+        self._failed = [(row.id, failures[row.id]) for row in rows if row.id in failures]
+        self._settled = [row.id for row in rows if row.id not in failures]
+        for row in rows:
+            self._on_published(row.subject, "failed" if row.id in failures else "published")
+        if failures:
+            log.warning("events_not_published", extra={"count": len(failures), "reason": next(iter(failures.values()))})
+
+    def _delay_seconds(self, futile_rounds: int) -> float:
+        return BACKOFF.delay_seconds(futile_rounds, self._randomness) or BACKOFF.max_delay_seconds
+
+
+class _Round(Enum):
+    PROGRESS = auto()
+    IDLE = auto()
+    FUTILE = auto()
+    """There may have been something to do, and nothing of it was done."""
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,201 @@
+"""Circuit breakers as an operator sees them: one per name over all replicas, and bands of states over time.
+
+Pure. Source: contract section 3 (a breaker's state is the worst over its replicas).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+CLOSED, HALF_OPEN, OPEN, FORCED_OPEN, FORCED_CLOSED = "closed", "half_open", "open", "forced_open", "forced_closed"
+SEVERITY = (CLOSED, FORCED_CLOSED, HALF_OPEN, OPEN, FORCED_OPEN)
+"""From harmless to worst."""
+
+OPERATIONS = {
+    "inventoryServiceChecker": "check_availability",
+    "inventoryServiceReserver": "reserve",
+    "inventoryServiceReleaser": "release",
+}
+"""The operation that each breaker guards."""
+
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaBreaker:
+    """One breaker of one replica, as last reported."""
+
+    replica: str
+    name: str
+    state: str
+    since: datetime | None
+    retry_at: datetime | None
+    """When an open breaker lets a trial through."""
+    calls: int
+    failures: int
+    threshold_percentage: float
+    volume_threshold: int
+    denied: int
+    buckets: tuple[tuple[int, int], ...]
+    """``(calls, failures)`` per bucket of the rolling window, oldest first."""
+
+    @property
+    def failure_rate(self) -> float | None:
+        return self.failures / self.calls if self.calls else None
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """One breaker over all replicas that live."""
+
+    name: str
+    replicas: tuple[ReplicaBreaker, ...]
+
+    @property
+    def worst(self) -> ReplicaBreaker:
+        """The replica in the worst state, of several the one that entered it first."""
+        severest = max(self.replicas, key=lambda replica: severity(replica.state)).state
+        same = [replica for replica in self.replicas if replica.state == severest]
+        return min(
+            same, key=lambda replica: (replica.since is None, replica.since or replica.retry_at, replica.replica)
+        )
+
+    @property
+    def state(self) -> str:
+        return self.worst.state
+
+    @property
+    def retry_at(self) -> datetime | None:
+        """When the first open replica lets a trial through."""
+        times = [replica.retry_at for replica in self.replicas if replica.retry_at and replica.state == self.state]
+        return min(times, default=None)
+
+    @property
+    def calls(self) -> int:
+        return sum(replica.calls for replica in self.replicas)
+
+    @property
+    def failures(self) -> int:
+        return sum(replica.failures for replica in self.replicas)
+
+    @property
+    def denied(self) -> int:
+        return sum(replica.denied for replica in self.replicas)
+
+    @property
+    def failure_rate(self) -> float | None:
+        return self.failures / self.calls if self.calls else None
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A stretch of time in which a breaker of a replica was in one state."""
+
+    replica: str
+    breaker: str
+    state: str
+    start: datetime
+    end: datetime
+
+
+class Transition(Protocol):
+    """A breaker of one replica changed its state."""
+
+    @property
+    def replica(self) -> str: ...
+    @property
+    def breaker(self) -> str: ...
+    @property
+    def from_state(self) -> str: ...
+    @property
+    def to_state(self) -> str: ...
+    @property
+    def at(self) -> datetime: ...
+
+
+def severity(state: str) -> int:
+    """How bad a state is; an unknown one counts as open."""
+    return SEVERITY.index(state) if state in SEVERITY else SEVERITY.index(OPEN)
+
+
+def replica_breaker(replica: str, reported: Mapping[str, Any], heartbeat_at: datetime) -> ReplicaBreaker:
+    """What a replica's heartbeat says of one breaker; the wait is counted from the heartbeat."""
+    wait = reported.get("retryInMs")
+    since = reported.get("since")
+    return ReplicaBreaker(
+        replica=replica,
+        name=reported["name"],
+        state=reported["state"],
+        since=datetime.fromisoformat(since) if since else None,
+        retry_at=heartbeat_at + timedelta(milliseconds=wait) if wait is not None else None,
+        calls=reported.get("calls", 0),
+        failures=reported.get("failures", 0),
+        threshold_percentage=reported.get("thresholdPercentage", 0),
+        volume_threshold=reported.get("volumeThreshold", 0),
+        denied=reported.get("denied", 0),
+        buckets=tuple((calls, failures) for calls, failures in reported.get("buckets") or ()),
+    )
+
+
+def by_name(reported: Iterable[ReplicaBreaker]) -> tuple[Breaker, ...]:
+    """One breaker per name, in the order of the operations they guard."""
+    groups: dict[str, list[ReplicaBreaker]] = {}
+    for replica in reported:
+        groups.setdefault(replica.name, []).append(replica)
+    known = list(OPERATIONS)
+    names = sorted(groups, key=lambda name: (known.index(name) if name in known else len(known), name))
+    return tuple(Breaker(name, tuple(groups[name])) for name in names)
+
+
+def bands(
+    transitions: Iterable[Transition], present: Iterable[tuple[ReplicaBreaker, datetime]], start: datetime
+) -> list[Band]:
+    """The states of every breaker from ``start`` on, oldest first.
+
+    ``present`` holds each reported breaker and the time up to which its state is known; a replica
+    that is gone is known only up to its last transition.
+    """
+    marks: dict[tuple[str, str], list[Transition]] = {}
+    for transition in sorted(transitions, key=lambda t: t.at):
+        marks.setdefault((transition.replica, transition.breaker), []).append(transition)
+    known = {(breaker.replica, breaker.name): (breaker.state, until) for breaker, until in present}
+    found: list[Band] = []
+    for key in {**known, **marks}:
+        found += _bands_of_one(key, marks.get(key, []), known.get(key), start)
+    return sorted(found, key=lambda band: band.start)
+
+
+def _bands_of_one(
+    key: tuple[str, str], marks: Sequence[Transition], present: tuple[str, datetime] | None, start: datetime
+) -> list[Band]:
+    state = marks[0].from_state if marks else present[0] if present else CLOSED
+    ends = [(mark.at, mark.to_state) for mark in marks]
+    if present:
+        ends.append((present[1], present[0]))
+    found, begin = [], start
+    for end, after in ends:
+        if end > begin:
+            found.append(Band(*key, state, begin, end))
+            begin = end
+        state = after
+    return found
+
+
+def interruptions(history: Iterable[Band], breaker: str | None = None) -> list[tuple[datetime, datetime]]:
+    """The stretches in which a breaker was not letting calls through freely on any replica, merged."""
+    shut = sorted(
+        (band.start, band.end)
+        for band in history
+        if band.state in (OPEN, HALF_OPEN, FORCED_OPEN) and breaker in (None, band.breaker)
+    )
+    merged: list[tuple[datetime, datetime]] = []
+    for begin, end in shut:
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((begin, end))
+    return merged

@@ -1,0 +1,10 @@
+"""The latency buckets, shared by the registry that counts and the console that reads."""
+
+from __future__ import annotations
+
+LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
+"""Upper bounds in seconds; a last bucket without a bound follows.
+
+A stored histogram has ``len(LATENCY_BUCKETS) + 1`` counts, cumulative as in Prometheus: each counts
+what lasted at most as long as its bound, so that the last one is the count of all.
+"""

@@ -1,0 +1,160 @@
+"""What happened between samples: increments of counters, success rates, quantiles, series.
+
+Pure. A sample is what one replica stores every few seconds: counters that only grow until its
+process restarts, and gauges. Counters are compared per replica and added over replicas.
+Source: seed 10; contract section 6.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from services.monitoring.buckets import LATENCY_BUCKETS
+
+ANSWERED = ("success", "rejected")
+"""Outcomes in which the Inventory Service did its work; a refusal is an answer, not a fault."""
+
+SampleRow = tuple[datetime, str, Mapping[str, Any]]
+"""``(at, replica, sample)``."""
+
+
+@dataclass(slots=True)
+class Interval:
+    """What was counted between two instants, over all replicas."""
+
+    requests: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Per (operation, outcome)."""
+    buckets: dict[str, list[int]] = field(default_factory=dict)
+    """Cumulative latency buckets per operation."""
+    orders: Counter[str] = field(default_factory=Counter)
+    """Per status reached."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """Per reason."""
+
+    def add(self, other: Interval) -> None:
+        self.requests.update(other.requests)
+        self.orders.update(other.orders)
+        self.failures.update(other.failures)
+        for operation, counts in other.buckets.items():
+            mine = self.buckets.setdefault(operation, [0] * len(counts))
+            self.buckets[operation] = [a + b for a, b in zip(mine, counts, strict=False)]
+
+    def calls(self, operation: str) -> int:
+        return sum(count for (name, _), count in self.requests.items() if name == operation)
+
+    def technical_rate(self, operation: str) -> float | None:
+        """Answered calls over all calls, those refused by an open breaker included; None without calls."""
+        return _ratio(sum(self.requests[operation, outcome] for outcome in ANSWERED), self.calls(operation))
+
+    def business_rate(self, operation: str) -> float | None:
+        """Calls that got what they asked for, over the answered ones; None when none was answered."""
+        answered = sum(self.requests[operation, outcome] for outcome in ANSWERED)
+        return _ratio(self.requests[operation, "success"], answered)
+
+    def latency_seconds(self, operation: str, quantile: float) -> float | None:
+        return quantile_of(self.buckets.get(operation, ()), quantile)
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def quantile_of(counts: Sequence[int], quantile: float) -> float | None:
+    """The quantile in seconds, interpolated within its bucket; None of an empty histogram.
+
+    What lies beyond the last bound is reported as the last bound.
+    """
+    if not counts or not counts[-1]:
+        return None
+    rank = quantile * counts[-1]
+    lower, below = 0.0, 0
+    for bound, count in zip(LATENCY_BUCKETS, counts, strict=False):
+        if count >= rank and count > below:
+            return lower + (bound - lower) * (rank - below) / (count - below)
+        lower, below = bound, count
+    return LATENCY_BUCKETS[-1]
+
+
+def increments(rows: Iterable[SampleRow]) -> list[tuple[datetime, Interval]]:
+    """What each sample adds to the one before it of the same replica, oldest first.
+
+    A counter that fell shows that the replica restarted: then everything it shows is new.
+    """
+    before: dict[str, Mapping[str, Any]] = {}
+    found = []
+    for at, replica, sample in rows:
+        if replica in before:
+            found.append((at, _increment(before[replica], sample)))
+        before[replica] = sample
+    return found
+
+
+def _increment(old: Mapping[str, Any], new: Mapping[str, Any]) -> Interval:
+    base = {} if _restarted(old, new) else old
+    interval = Interval()
+    for operation, outcomes in new.get("requests", {}).items():
+        past = base.get("requests", {}).get(operation, {})
+        for outcome, count in outcomes.items():
+            interval.requests[operation, outcome] = count - past.get(outcome, 0)
+    for name, target in (("orders", interval.orders), ("failures", interval.failures)):
+        for key, count in new.get(name, {}).items():
+            target[key] = count - base.get(name, {}).get(key, 0)
+    for operation, latency in new.get("latency", {}).items():
+        counts = latency["buckets"]
+        past_counts = base.get("latency", {}).get(operation, {}).get("buckets", [0] * len(counts))
+        interval.buckets[operation] = [a - b for a, b in zip(counts, past_counts, strict=False)]
+    return interval
+
+
+def _restarted(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    pairs = [(old.get(name, {}), new.get(name, {})) for name in ("orders", "failures")]
+    requests = new.get("requests", {})
+    pairs += [(outcomes, requests.get(operation, {})) for operation, outcomes in old.get("requests", {}).items()]
+    return any(after.get(key, 0) < count for before, after in pairs for key, count in before.items())
+
+
+def total(steps: Iterable[tuple[datetime, Interval]], since: datetime) -> Interval:
+    """Everything counted after ``since``."""
+    interval = Interval()
+    for at, step in steps:
+        if at > since:
+            interval.add(step)
+    return interval
+
+
+def binned(
+    steps: Iterable[tuple[datetime, Interval]], start: datetime, bins: int, width: timedelta
+) -> list[tuple[datetime, Interval]]:
+    """``(start of bin, interval)`` for ``bins`` equal bins from ``start`` on; empty ones included."""
+    found = [(start + number * width, Interval()) for number in range(bins)]
+    for at, step in steps:
+        number = (at - start) // width
+        if 0 <= number < bins:
+            found[number][1].add(step)
+    return found
+
+
+def last_gauges(
+    rows: Iterable[SampleRow], start: datetime, bins: int, width: timedelta
+) -> list[dict[str, float] | None]:
+    """The last gauges seen in each bin; a bin without a sample keeps those of the bin before.
+
+    Queues are shared by all replicas, so the newest sample speaks for all of them.
+    """
+    found: list[dict[str, float] | None] = [None] * bins
+    for at, _, sample in rows:
+        number = (at - start) // width
+        if 0 <= number < bins:
+            found[number] = _gauges(sample)
+    for number in range(1, bins):
+        found[number] = found[number] or found[number - 1]
+    return found
+
+
+def _gauges(sample: Mapping[str, Any]) -> dict[str, float]:
+    age = sample.get("outboxOldestAgeSeconds") or 0
+    return {name: float(value or 0) for name, value in sample.get("queues", {}).items()} | {"outboxAge": float(age)}

@@ -1,0 +1,153 @@
+"""What a worker says about itself in the database: heartbeat, breaker states, metric history, gauges."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from services.domain.events import timestamp
+from services.domain.order import OrderStatus
+from services.inventory.breaker import AsyncBreaker, BreakerSnapshot, InventoryBreakers
+from services.monitoring.metrics import Metrics
+from state import dead_letters, orders, outbox, releases, replicas, reviews, samples
+from state.database import Database
+from state.replicas import BreakerTransition
+
+REPLICA_FORGOTTEN_AFTER = timedelta(minutes=10)
+MAX_UNSAVED_TRANSITIONS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """What waits, as the database knows it."""
+
+    reservation: int
+    release: int
+    outbox: int
+    outbox_oldest_at: datetime | None
+    reviews: dict[str, int]
+    dead_letters: int
+
+
+class Recorder:
+    """Keeps the rows about one replica up to date."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], datetime],
+        replica: str,
+        breakers: InventoryBreakers,
+        metrics: Metrics,
+        facts: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._replica = replica
+        self._breakers = breakers
+        self._metrics = metrics
+        self._facts = facts
+        self._started_at = clock()
+        self._transitions: deque[BreakerTransition] = deque(maxlen=MAX_UNSAVED_TRANSITIONS)
+
+    def breaker_changed(self, breaker: AsyncBreaker, before: str, after: str, at: datetime) -> None:
+        """Listener of the breakers: counts at once, stored with the next heartbeat."""
+        self._metrics.breaker_changed(breaker.label, after)
+        self._metrics.breaker_is(breaker.label, after)
+        self._transitions.append(BreakerTransition(self._replica, breaker.label, before, after, at))
+
+    async def beat(self) -> bool:
+        """Say that this replica lives; one round of a Loop."""
+        at = self._clock()
+        breakers = [_breaker(breaker.snapshot()) for breaker in self._breakers]
+        facts = self._facts()
+        moved = [self._transitions.popleft() for _ in range(len(self._transitions))]
+
+        def transaction(connection: Connection) -> None:
+            replicas.beat(connection, self._replica, started_at=self._started_at, at=at, breakers=breakers, facts=facts)
+            replicas.add_transitions(connection, moved)
+            replicas.forget(connection, at - REPLICA_FORGOTTEN_AFTER)
+
+        try:
+            await self._database.write(transaction)
+        except Exception:
+            self._transitions.extendleft(reversed(moved))
+            raise
+        return False
+
+    async def sample(self) -> bool:
+        """Write one row of metric history; one round of a Loop."""
+        at = self._clock()
+        queues = await self._database.read(_queues)
+        self._set_gauges(queues, at)
+        sample = self._metrics.sample() | {
+            "queues": {
+                "reservation": queues.reservation,
+                "release": queues.release,
+                "outbox": queues.outbox,
+                "reviews": sum(queues.reviews.values()),
+                "deadLetters": queues.dead_letters,
+            },
+            "outboxOldestAgeSeconds": _age(queues.outbox_oldest_at, at),
+            "breakers": {breaker.label: breaker.effective_state for breaker in self._breakers},
+        }
+        await self._database.write(lambda c: samples.add(c, at, self._replica, sample))
+        return False
+
+    async def refresh_gauges(self) -> None:
+        """Bring the gauges up to date before a scrape."""
+        self._set_gauges(await self._database.read(_queues), self._clock())
+
+    async def sign_off(self) -> None:
+        """Take this replica's row along when it stops in good order."""
+        await self._database.write(lambda c: replicas.remove(c, self._replica))
+
+    def _set_gauges(self, queues: Queues, now: datetime) -> None:
+        for breaker in self._breakers:
+            self._metrics.breaker_is(breaker.label, breaker.effective_state)
+        self._metrics.queues(
+            reservation=queues.reservation,
+            release=queues.release,
+            outbox=queues.outbox,
+            outbox_oldest_at=queues.outbox_oldest_at,
+            now=now,
+            reviews=queues.reviews,
+            dead_letters=queues.dead_letters,
+        )
+
+
+def _queues(connection: Connection) -> Queues:
+    waiting, oldest = outbox.pending(connection)
+    return Queues(
+        reservation=orders.count_with_status(connection, OrderStatus.PENDING_INVENTORY),
+        release=releases.count_by_state(connection).get(releases.PENDING, 0),
+        outbox=waiting,
+        outbox_oldest_at=oldest,
+        reviews=reviews.count_open_by_reason(connection),
+        dead_letters=dead_letters.count_open(connection),
+    )
+
+
+def _breaker(snapshot: BreakerSnapshot) -> dict[str, Any]:
+    return {
+        "name": snapshot.name,
+        "state": snapshot.state,
+        "since": timestamp(snapshot.since),
+        "retryInMs": snapshot.retry_in_ms,
+        "calls": snapshot.calls,
+        "failures": snapshot.failures,
+        "failureRate": snapshot.failures / snapshot.calls if snapshot.calls else None,
+        "thresholdPercentage": snapshot.threshold_percentage,
+        "volumeThreshold": snapshot.volume_threshold,
+        "denied": snapshot.denied,
+        "buckets": [list(bucket) for bucket in snapshot.buckets],
+    }
+
+
+def _age(oldest: datetime | None, now: datetime) -> float:
+    return max(0.0, (now - oldest).total_seconds()) if oldest else 0.0

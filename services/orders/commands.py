@@ -1,0 +1,103 @@
+"""Executing what people asked for on the console. Source: console rules 2 and 8."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+from services.domain.errors import ApiError
+from services.orders.cancel import OrderCancellation
+from services.orders.context import OrdersContext
+from services.orders.releases import ReleaseJobs
+from services.orders.reviews import ResolveReview, ReviewResolution
+from state import commands
+from state.commands import DONE, REFUSED, Command
+
+logger = logging.getLogger("holdfast.commands")
+
+CLAIM = timedelta(seconds=60)
+"""A worker that takes longer than this is taken for dead, and the command is run again."""
+
+AT_ONCE = 8
+
+Outcome = dict[str, Any]
+"""``{title, detail, code}``: what the console shows."""
+
+
+class CommandExecutor:
+    """Claims stored commands one after another; each can be run twice without a second effect."""
+
+    def __init__(
+        self,
+        context: OrdersContext,
+        cancellation: OrderCancellation,
+        reviews: ReviewResolution,
+        releases: ReleaseJobs,
+    ) -> None:
+        self._context = context
+        self._cancellation = cancellation
+        self._reviews = reviews
+        self._releases = releases
+        self._kinds: dict[str, Callable[[Command], Awaitable[Outcome]]] = {
+            "cancel_order": self._cancel_order,
+            "resolve_review": self._resolve_review,
+            "retry_release": self._retry_release,
+        }
+
+    async def run_waiting(self) -> bool:
+        """One round; returns whether there was anything to do."""
+        now = self._context.clock()
+        if not await self._context.database.read(lambda c: commands.any_waiting(c, now)):
+            return False
+        claimed = await self._context.database.write(lambda c: commands.claim(c, now, now + CLAIM, AT_ONCE))
+        for command in claimed:
+            await self._run(command)
+        return True
+
+    async def _run(self, command: Command) -> None:
+        state, outcome = await self._outcome(command)
+        at = self._context.clock()
+        await self._context.database.write(lambda c: commands.finish(c, command.command_id, state, outcome, at))
+
+    async def _outcome(self, command: Command) -> tuple[str, Outcome]:
+        execute = self._kinds.get(command.kind)
+        if execute is None:
+            return REFUSED, _outcome(f"Unknown command {command.kind}", code="VALIDATION_ERROR")
+        try:
+            return DONE, await execute(command)
+        except ApiError as error:
+            return REFUSED, _outcome(error.message, code=error.code)
+        except (KeyError, TypeError, ValueError) as error:
+            logger.warning("command_malformed", extra={"command": command.command_id, "error": repr(error)})
+            return REFUSED, _outcome("The command could not be understood.", str(error), "VALIDATION_ERROR")
+
+    async def _cancel_order(self, command: Command) -> Outcome:
+        reason = str(command.arguments["reason"])
+        order = await self._cancellation.cancel(command.target_id, reason, actor=command.actor, by_person=True)
+        return _outcome("Cancelled" if order.status == "CANCELLED" else "Cancel recorded, payment is being settled")
+
+    async def _resolve_review(self, command: Command) -> Outcome:
+        action = str(command.arguments["action"])
+        case = await self._reviews.resolve(
+            ResolveReview(
+                review_id=command.target_id,
+                action=action,
+                note=str(command.arguments.get("note", "")),
+                version=int(command.arguments["version"]),
+                actor=command.actor,
+                action_id=command.command_id,
+            )
+        )
+        if case.state == "OPEN":
+            return _outcome("Tried without success, the case stays open", case.detail)
+        return _outcome("Case resolved")
+
+    async def _retry_release(self, command: Command) -> Outcome:
+        await self._releases.retry_now(command.target_id, actor=command.actor)
+        return _outcome("Release confirmed by the Inventory Service")
+
+
+def _outcome(title: str, detail: str | None = None, code: str | None = None) -> Outcome:
+    return {"title": title, "detail": detail, "code": code}

@@ -1,0 +1,163 @@
+"""The payment gateway over HTTP, and the null gateway that stands in when there is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from services.domain.attempts import INVALID, REJECTED, SUCCESS, TIMEOUT, UNAVAILABLE, Attempt
+from services.domain.errors import PaymentOutcomeUnknown
+from services.domain.order import Line
+from services.inventory.exchange import Clock, Exchange, Failed, NoReply, Reply, Stopwatch, Transport
+from services.payments.gateway import PaymentState
+
+CAPTURE = "capture"
+FIND_PAYMENT = "find_payment"
+REFUND = "refund"
+
+SURELY_REFUSED = frozenset({400, 401, 403, 404, 405, 415, 422, 429})
+"""Statuses by which the gateway says that it did not even begin."""
+
+_SETTLED = (PaymentState.CAPTURED, PaymentState.DECLINED, PaymentState.REFUNDED)
+
+
+class HTTPPaymentGateway:
+    """PaymentGateway over HTTP; one attempt per call, keyed by the order id, so it may be repeated."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        base_url: str,
+        *,
+        timeout_seconds: float,
+        clock: Clock,
+        stopwatch: Stopwatch = time.perf_counter,
+    ) -> None:
+        self._exchange = Exchange(
+            transport,
+            f"{base_url}/api/v1/payments",
+            timeout_seconds=timeout_seconds,
+            no_reply=_no_reply,
+            clock=clock,
+            stopwatch=stopwatch,
+        )
+        self._capture_url = self._exchange.url("/capture")
+
+    async def capture(
+        self, order_id: str, user_id: str, lines: tuple[Line, ...], metadata: dict[str, Any], trail: list[Attempt]
+    ) -> PaymentState:
+        body = {
+            "orderId": order_id,
+            "userId": user_id,
+            "items": [line.wire() for line in lines],
+            "metadata": metadata,
+        }
+        request = self._exchange.post(self._capture_url, body, idempotency_key=_key(order_id))
+        read = partial(_state, order_id, _SETTLED, {402: PaymentState.DECLINED})
+        return await self._exchange.attempt(CAPTURE, request, trail, read)
+
+    async def find(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        request = self._exchange.get(self._exchange.url(f"/{_key(order_id)}"))
+        read = partial(_state, order_id, _SETTLED, {404: PaymentState.ABSENT})
+        return await self._exchange.attempt(FIND_PAYMENT, request, trail, read)
+
+    async def refund(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        request = self._exchange.post(self._exchange.url(f"/{_key(order_id)}/refund"), {})
+        answers = {404: PaymentState.ABSENT, 409: PaymentState.DECLINED}
+        return await self._exchange.attempt(
+            REFUND, request, trail, partial(_state, order_id, (PaymentState.REFUNDED,), answers)
+        )
+
+
+class NullPaymentGateway:
+    """Approves every payment and marks each attempt ``{"gateway": "null"}``; nothing is charged.
+
+    It remembers nothing, so ``find`` answers CAPTURED: that is what any capture has been or would be
+    answered. ABSENT would let an order whose approval was lost in a crash be turned down.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def capture(
+        self,
+        order_id: str,
+        user_id: str,
+        lines: tuple[Line, ...],
+        metadata: dict[str, Any],
+        trail: list[Attempt],
+    ) -> PaymentState:
+        return self._approved(CAPTURE, PaymentState.CAPTURED, trail)
+
+    async def find(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        return self._approved(FIND_PAYMENT, PaymentState.CAPTURED, trail)
+
+    async def refund(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        return self._approved(REFUND, PaymentState.REFUNDED, trail)
+
+    def _approved(self, operation: str, state: PaymentState, trail: list[Attempt]) -> PaymentState:
+        trail.append(Attempt(self._clock(), operation, SUCCESS, 0.0, details={"gateway": "null"}))
+        return state
+
+
+def _state(
+    order_id: str, expected: Container[PaymentState], answers: dict[int, PaymentState], reply: Reply
+) -> PaymentState:
+    """The state that a reply tells: by its status where that says it all, else by its body."""
+    if reply.status in answers:
+        return answers[reply.status]
+    if not reply.is_success:
+        raise Failed(*_refusal(reply))
+    state = _stated(order_id, reply.content)
+    if state is None or state not in expected:
+        raise Failed(INVALID, _unknown("its answer cannot be used", {"status": reply.status}))
+    return state
+
+
+def _stated(order_id: str, content: bytes) -> PaymentState | None:
+    try:
+        body = orjson.loads(content)
+        ours = body.get("success", True) is True and body["data"]["orderId"] == order_id
+        return PaymentState(body["data"]["state"]) if ours else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _refusal(reply: Reply) -> tuple[str, PaymentOutcomeUnknown]:
+    outcome = REJECTED if 400 <= reply.status < 500 else UNAVAILABLE
+    error = _unknown(
+        f"it answered {reply.status}",
+        {"status": reply.status},
+        may_have_run=reply.status not in SURELY_REFUSED,
+        retry_after_seconds=reply.retry_after_seconds,
+    )
+    return outcome, error
+
+
+def _no_reply(why: NoReply) -> PaymentOutcomeUnknown:
+    reason = "it took too long to answer" if why.outcome == TIMEOUT else "it cannot be reached"
+    return _unknown(reason, may_have_run=why.may_have_run)
+
+
+def _unknown(
+    why: str,
+    details: dict[str, Any] | None = None,
+    *,
+    may_have_run: bool = True,
+    retry_after_seconds: float | None = None,
+) -> PaymentOutcomeUnknown:
+    return PaymentOutcomeUnknown(
+        f"The payment gateway did not settle the payment: {why}.",
+        details,
+        may_have_run=may_have_run,
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
+def _key(order_id: str) -> str:
+    return quote(order_id, safe="")

@@ -1,0 +1,49 @@
+"""Deleting what nobody needs any more, in small steps, so that a year of orders slows nothing down.
+
+Orders, their timelines, cases and the audit log are kept. Source: design 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+
+from sqlalchemy import Connection
+
+from state import commands, inbox, orders, outbox, replicas, samples
+from state.database import Database
+
+STEP = 500
+"""Rows of one transaction."""
+
+KEPT_FOR: tuple[tuple[Callable[[Connection, datetime, int], int], timedelta], ...] = (
+    # Longer than the streams keep a message: until then it could be published or delivered again.
+    (outbox.prune, timedelta(days=14)),
+    (inbox.prune, timedelta(days=30)),
+    (samples.prune, timedelta(days=1)),
+    (replicas.prune_transitions, timedelta(days=90)),
+    (commands.prune, timedelta(days=30)),
+    (orders.prune_keys, timedelta(days=30)),
+)
+
+
+class Retention:
+    """Prunes one step of every table a round."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def prune(self) -> bool:
+        """One round of a Loop; returns whether a table had a full step to delete."""
+        now = self._clock()
+        full = False
+        for delete_step, kept_for in KEPT_FOR:
+            deleted = await self._database.write(partial(_run, delete_step, now - kept_for))
+            full = full or deleted >= STEP
+        return full
+
+
+def _run(delete_step: Callable[[Connection, datetime, int], int], before: datetime, connection: Connection) -> int:
+    return delete_step(connection, before, STEP)

@@ -1,0 +1,235 @@
+"""Nothing is lost and nothing is made up: the orders, the stock and the money compared.
+
+The three databases are read one after another while the services run, so an order that is on its
+way through them looks different in each. Only what has not moved since ``settled_before`` is
+judged; after a drill, with the traffic stopped and the queues empty, that may be the present.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, or_, select
+
+from services.domain.order import OrderStatus, PaymentStatus
+from services.sandbox import payment_gateway
+from services.sandbox.inventory_service import queries, tables
+from services.sandbox.payment_gateway import payments
+from state import releases as release_jobs
+from state.tables import order_items, orders, outbox, releases
+
+Lines = dict[tuple[str, str], int]
+
+CALLED_OFF = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED})
+DEDUCTED = frozenset({OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_RETURNED, OrderStatus.RETURNED})
+
+
+class Kind(StrEnum):
+    """What can be wrong."""
+
+    NEGATIVE_STOCK = "NEGATIVE_STOCK"
+    LEDGER_DIFFERS = "LEDGER_DIFFERS"
+    DEDUCTED_TWICE = "DEDUCTED_TWICE"
+    HELD_WITHOUT_LIVE_ORDER = "HELD_WITHOUT_LIVE_ORDER"
+    DEDUCTED_WITHOUT_LIVE_ORDER = "DEDUCTED_WITHOUT_LIVE_ORDER"
+    CONFIRMED_NOT_DEDUCTED = "CONFIRMED_NOT_DEDUCTED"
+    OTHER_LINES_DEDUCTED = "OTHER_LINES_DEDUCTED"
+    RETURNS_DIFFER = "RETURNS_DIFFER"
+    PAYMENT_KEPT = "PAYMENT_KEPT"
+    PAYMENT_MISSING = "PAYMENT_MISSING"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that does not add up."""
+
+    kind: Kind
+    key: str
+    """The order's id, or ``productId/variantId``."""
+    detail: str
+    is_pending: bool = False
+    """Whether work that would settle it is known to wait: a release job, a refund or an unsent event."""
+
+
+def differences(
+    holdfast: Connection, inventory: Connection, payment: Connection | None, *, now: datetime, settled_before: datetime
+) -> list[Difference]:
+    """Everything that does not add up between the three; [] when all does. Reads only.
+
+    ``payment`` None: payments are not compared.
+    """
+    known = _orders(holdfast)
+    found = [*inventory_differences(inventory)]
+    found += _between_orders_and_stock(known, inventory, now, settled_before)
+    if payment is not None:
+        found += _between_orders_and_money(known, payment, settled_before)
+    return found
+
+
+def inventory_differences(inventory: Connection) -> list[Difference]:
+    """What does not add up within the Inventory Service alone."""
+    return [*_impossible_stock(inventory), *_unexplained_columns(inventory), *_deducted_twice(inventory)]
+
+
+def _impossible_stock(inventory: Connection) -> Iterator[Difference]:
+    stock = tables.stock.c
+    impossible = or_(stock.on_hand < 0, stock.reserved < 0, stock.reserved > stock.on_hand)
+    for row in inventory.execute(select(tables.stock).where(impossible)):
+        detail = f"{row.on_hand} on hand, {row.reserved} reserved"
+        yield Difference(Kind.NEGATIVE_STOCK, f"{row.product_id}/{row.variant_id}", detail)
+
+
+def _unexplained_columns(inventory: Connection) -> Iterator[Difference]:
+    for it in queries.imbalances(inventory):
+        detail = f"{it.column} is {it.stored}, the {it.of} sum up to {it.expected}"
+        yield Difference(Kind.LEDGER_DIFFERS, "/".join(it.sku), detail)
+
+
+def _deducted_twice(inventory: Connection) -> Iterator[Difference]:
+    ledger = tables.ledger.c
+    per_line = (ledger.order_id, ledger.product_id, ledger.variant_id)
+    counted = select(*per_line, func.count().label("times")).where(ledger.kind == tables.DEDUCT).group_by(*per_line)
+    for row in inventory.execute(counted.having(func.count() > 1)):
+        yield Difference(
+            Kind.DEDUCTED_TWICE, row.order_id, f"{row.product_id}/{row.variant_id} deducted {row.times} times"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    row: Row[Any]
+    bought: Lines
+    returned: Lines
+    release_is_pending: bool
+    has_unsent_events: bool
+
+    @property
+    def is_called_off(self) -> bool:
+        return self.row.status in CALLED_OFF
+
+    @property
+    def stock_is_pending(self) -> bool:
+        return self.release_is_pending or self.has_unsent_events
+
+
+def _orders(holdfast: Connection) -> dict[str, _Order]:
+    columns = ("order_id", "status", "inventory_status", "payment_status", "reservation_id", "updated_at")
+    bought: dict[str, Lines] = {}
+    returned: dict[str, Lines] = {}
+    for item in holdfast.execute(select(order_items)):
+        sku = (item.product_id, item.variant_id)
+        bought.setdefault(item.order_id, {})[sku] = item.quantity
+        returned.setdefault(item.order_id, {})[sku] = item.returned
+    waiting = set(holdfast.scalars(select(releases.c.order_id).where(releases.c.state == release_jobs.PENDING)))
+    unsent = set(holdfast.scalars(select(outbox.c.order_id).where(outbox.c.published_at.is_(None))))
+    return {
+        row.order_id: _Order(
+            row,
+            bought.get(row.order_id, {}),
+            returned.get(row.order_id, {}),
+            row.order_id in waiting,
+            row.order_id in unsent,
+        )
+        for row in holdfast.execute(select(*(orders.c[name] for name in columns)))
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Reservation:
+    row: Row[Any]
+    deducted: Lines
+    returned: Lines
+
+
+def _between_orders_and_stock(
+    known: dict[str, _Order], inventory: Connection, now: datetime, settled_before: datetime
+) -> Iterator[Difference]:
+    living = _living_reservations(inventory)
+    for order_id, reservation in living.items():
+        if reservation.row.updated_at <= settled_before:
+            yield from _taken_for_nothing(known.get(order_id), reservation, now, settled_before)
+    for order in known.values():
+        if order.row.status in DEDUCTED and order.row.updated_at <= settled_before:
+            yield from _not_as_confirmed(order, living.get(order.row.order_id))
+
+
+def _living_reservations(inventory: Connection) -> dict[str, _Reservation]:
+    deducted: dict[str, Lines] = {}
+    returned: dict[str, Lines] = {}
+    for line in inventory.execute(select(tables.reservation_lines)):
+        sku = (line.product_id, line.variant_id)
+        deducted.setdefault(line.reservation_id, {})[sku] = line.deducted
+        returned.setdefault(line.reservation_id, {})[sku] = line.returned
+    living = tables.reservations.c.state.in_((tables.ACTIVE, tables.CONFIRMED))
+    return {
+        row.order_id: _Reservation(row, deducted.get(row.reservation_id, {}), returned.get(row.reservation_id, {}))
+        for row in inventory.execute(select(tables.reservations).where(living))
+    }
+
+
+def _taken_for_nothing(
+    order: _Order | None, reservation: _Reservation, now: datetime, settled_before: datetime
+) -> Iterator[Difference]:
+    """Stock held or deducted for an order that is unknown or called off."""
+    row = reservation.row
+    if order is not None and (not order.is_called_off or order.row.updated_at > settled_before):
+        return
+    if row.state == tables.ACTIVE and row.expires_at <= now:
+        return
+    kind = Kind.HELD_WITHOUT_LIVE_ORDER if row.state == tables.ACTIVE else Kind.DEDUCTED_WITHOUT_LIVE_ORDER
+    detail = f"reservation {row.reservation_id} is {row.state}, the order is {order.row.status if order else 'unknown'}"
+    yield Difference(kind, row.order_id, detail, is_pending=order is not None and order.stock_is_pending)
+
+
+def _not_as_confirmed(order: _Order, reservation: _Reservation | None) -> Iterator[Difference]:
+    """An order that counts on a deduction which is not there, or is another one."""
+    order_id = order.row.order_id
+    if reservation is None or reservation.row.state != tables.CONFIRMED:
+        state = reservation.row.state if reservation else "gone or unknown"
+        yield Difference(
+            Kind.CONFIRMED_NOT_DEDUCTED, order_id, f"the order is {order.row.status}, its reservation {state}"
+        )
+        return
+    if (reservation.row.reservation_id, reservation.deducted) != (order.row.reservation_id, order.bought):
+        detail = f"bought {_shown(order.bought)}, deducted {_shown(reservation.deducted)}"
+        yield Difference(Kind.OTHER_LINES_DEDUCTED, order_id, detail)
+    if reservation.returned != order.returned:
+        detail = f"returned {_shown(order.returned)}, taken back {_shown(reservation.returned)}"
+        yield Difference(Kind.RETURNS_DIFFER, order_id, detail, is_pending=order.has_unsent_events)
+
+
+def _shown(lines: Lines) -> str:
+    return (
+        ", ".join(f"{quantity} x {'/'.join(sku)}" for sku, quantity in sorted(lines.items()) if quantity) or "nothing"
+    )
+
+
+def _between_orders_and_money(
+    known: dict[str, _Order], payment: Connection, settled_before: datetime
+) -> Iterator[Difference]:
+    paid = {row.order_id: row for row in payment.execute(select(payments))}
+    for order_id, row in paid.items():
+        yield from _kept_for_nothing(known.get(order_id), row, settled_before)
+    for order_id, order in known.items():
+        is_settled = order.row.updated_at <= settled_before
+        if is_settled and order.row.payment_status == PaymentStatus.CAPTURED and not _is_captured(paid.get(order_id)):
+            state = paid[order_id].state if order_id in paid else "unknown"
+            yield Difference(Kind.PAYMENT_MISSING, order_id, f"captured here, {state} at the gateway")
+
+
+def _kept_for_nothing(order: _Order | None, row: Row[Any], settled_before: datetime) -> Iterator[Difference]:
+    """Money captured for an order that is unknown or called off."""
+    moved_at = order.row.updated_at if order else row.created_at
+    if not _is_captured(row) or moved_at > settled_before or (order is not None and not order.is_called_off):
+        return
+    detail = f"captured, the order is {order.row.status if order else 'unknown'}"
+    is_pending = order is not None and order.row.payment_status == PaymentStatus.REFUND_PENDING
+    yield Difference(Kind.PAYMENT_KEPT, row.order_id, detail, is_pending)
+
+
+def _is_captured(row: Row[Any] | None) -> bool:
+    return row is not None and row.state == payment_gateway.CAPTURED

@@ -1,0 +1,17 @@
+"""``python -m services.sandbox.inventory_service``: the reference Inventory Service as a process."""
+
+from __future__ import annotations
+
+from services.sandbox.inventory_service.service import serve
+from services.sandbox.process import run
+from services.sandbox.settings import InventorySettings, loaded
+
+
+def main() -> None:
+    """Run the service until it is told to stop."""
+    settings = loaded(InventorySettings)
+    run(lambda stop: serve(settings, stop), is_supervised=settings.is_supervised)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The events that the Inventory Service handles, each at most once, in the order they happen to come.
+
+Source: seed 2.2, 3.2 and 5; contract section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Connection, insert, select
+
+from services.domain import events
+from services.domain.events import OutgoingEvent, timestamp
+from services.domain.order import Line
+from services.messaging.envelope import IncomingEvent
+from services.sandbox.inventory_service import outbox
+from services.sandbox.inventory_service.rules import stock
+from services.sandbox.inventory_service.rules.stock import ConfirmationFailure
+from services.sandbox.inventory_service.tables import inbox
+
+DUPLICATE = "duplicate"
+
+Identifier = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class _Model(BaseModel):
+    # Order services may add fields; a number where text belongs is still a mistake.
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Item(_Model):
+    productId: Identifier
+    variantId: Identifier
+    quantity: Annotated[int, Field(ge=1)]
+
+
+class ConfirmRequested(_Model):
+    orderId: Identifier
+    reservationId: Identifier
+
+
+class OrderCreated(ConfirmRequested):
+    items: Annotated[list[_Item], Field(min_length=1)]
+
+
+class OrderCancelled(_Model):
+    orderId: Identifier
+
+
+class OrderReturned(OrderCancelled):
+    returnId: Identifier
+    items: Annotated[list[_Item], Field(min_length=1)]
+    restockable: bool
+
+
+SCHEMAS: dict[str, type[BaseModel]] = {
+    events.ORDER_CREATED: OrderCreated,
+    events.ORDER_CANCELLED: OrderCancelled,
+    events.ORDER_RETURNED: OrderReturned,
+    events.CONFIRM_REQUESTED: ConfirmRequested,
+}
+
+
+def handle(connection: Connection, event: IncomingEvent, now: datetime, *, is_silent: bool = False) -> str:
+    """Carry out one event in one transaction with its inbox row and its answers: what came of it.
+
+    An event handled before is a DUPLICATE and changes nothing. ``is_silent`` (a drill) keeps back
+    the answers to inventory.confirm_requested.
+    """
+    if connection.scalar(select(inbox.c.event_id).where(inbox.c.event_id == event.event_id)) is not None:
+        return DUPLICATE
+    outcome, answers = _HANDLERS[event.type](connection, event.data, now)
+    if not (is_silent and event.type == events.CONFIRM_REQUESTED):
+        for answer in answers:
+            outbox.add(connection, answer, now)
+    row = {"event_id": event.event_id, "type": event.type, "outcome": outcome, "handled_at": now}
+    connection.execute(insert(inbox), row)
+    return outcome
+
+
+Handled = tuple[str, list[OutgoingEvent]]
+"""What was done, and what is to be answered."""
+
+
+def _confirm(connection: Connection, data: dict[str, Any], now: datetime) -> Handled:
+    order_id, reservation_id = data["orderId"], data["reservationId"]
+    result = stock.confirm(connection, order_id=order_id, reservation_id=reservation_id, now=now)
+    if isinstance(result, ConfirmationFailure):
+        return result.value, [confirmation_failed(order_id, reservation_id, result)]
+    return "confirmed", [confirmed(order_id, reservation_id, result)]
+
+
+def _validate(connection: Connection, data: dict[str, Any], now: datetime) -> Handled:
+    order_id, reservation_id = data["orderId"], data["reservationId"]
+    is_valid = stock.validate(connection, order_id=order_id, reservation_id=reservation_id, lines=_lines(data), now=now)
+    if is_valid:
+        return "valid", []
+    return "mismatch", [confirmation_failed(order_id, reservation_id, ConfirmationFailure.MISMATCH)]
+
+
+def _cancel(connection: Connection, data: dict[str, Any], now: datetime) -> Handled:
+    return stock.cancel(connection, order_id=data["orderId"], now=now).value, []
+
+
+def _take_back(connection: Connection, data: dict[str, Any], now: datetime) -> Handled:
+    accepted = stock.take_back(
+        connection,
+        order_id=data["orderId"],
+        return_id=data["returnId"],
+        lines=_lines(data),
+        restockable=data["restockable"],
+        now=now,
+    )
+    return "accepted" if accepted else "nothing to accept", []
+
+
+_HANDLERS: dict[str, Callable[[Connection, dict[str, Any], datetime], Handled]] = {
+    events.CONFIRM_REQUESTED: _confirm,
+    events.ORDER_CREATED: _validate,
+    events.ORDER_CANCELLED: _cancel,
+    events.ORDER_RETURNED: _take_back,
+}
+
+
+def confirmed(order_id: str, reservation_id: str, confirmed_at: datetime) -> OutgoingEvent:
+    """The stock was deducted, at the time it first was. Source: seed 6."""
+    data = {"orderId": order_id, "reservationId": reservation_id, "confirmedAt": timestamp(confirmed_at)}
+    return OutgoingEvent(events.CONFIRMED, order_id, data)
+
+
+def confirmation_failed(order_id: str, reservation_id: str, reason: ConfirmationFailure) -> OutgoingEvent:
+    """The stock was not and will not be deducted. Source: seed 6."""
+    data = {"orderId": order_id, "reservationId": reservation_id, "reason": reason.value}
+    return OutgoingEvent(events.CONFIRMATION_FAILED, order_id, data)
+
+
+def _lines(data: dict[str, Any]) -> list[Line]:
+    return [Line(item["productId"], item["variantId"], item["quantity"]) for item in data["items"]]

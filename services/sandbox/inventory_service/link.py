@@ -1,0 +1,116 @@
+"""The service's side of NATS: it handles the orders' events and publishes its own from the outbox.
+
+The service works without it: while NATS is away, HTTP goes on and the outbox keeps the events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import insert
+
+from services.messaging.consumer import Delivery, PullConsumer
+from services.messaging.envelope import decode
+from services.messaging.jetstream import Connection, by_stream, streams_when_possible
+from services.messaging.publisher import JetStreamPublisher
+from services.messaging.relay import OutboxRelay
+from services.sandbox.inventory_service.events import SCHEMAS, handle
+from services.sandbox.inventory_service.faults import Faults
+from services.sandbox.inventory_service.outbox import SqlOutbox
+from services.sandbox.inventory_service.tables import dead_letters
+from services.sandbox.web import Clock
+from state.database import Database
+
+DURABLE = "inventory-service-orders"
+
+T = TypeVar("T")
+
+
+class EventLink:
+    """One connection, the consumers of the orders' events, and the relay of our own."""
+
+    def __init__(self, servers: Sequence[str], database: Database, clock: Clock, faults: Faults) -> None:
+        self._database = database
+        self._clock = clock
+        self._faults = faults
+        self._connection = Connection(servers, name="inventory-service", on_change=lambda _: self.wake())
+        self._relay = OutboxRelay(SqlOutbox(database, clock), JetStreamPublisher(self._connection))
+        self._consumers: list[PullConsumer] = []
+        self._stopping = asyncio.Event()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection.is_connected
+
+    def wake(self) -> None:
+        """Publish now: to be called after each commit that may have stored events."""
+        self._relay.wake()
+
+    def stop(self) -> None:
+        """Let run() finish what it has begun and return."""
+        self._stopping.set()
+        self._relay.stop()
+        for consumer in self._consumers:
+            consumer.stop()
+
+    async def run(self) -> None:
+        """Connect however long that takes, then handle and publish until stop(). To be run once."""
+        try:
+            placement = await _unless(self._stopping, self._open())
+            if placement is not None:
+                await self._work(placement)
+        finally:
+            await self._connection.close()
+
+    async def _open(self) -> dict[str, str]:
+        await self._connection.open()
+        return await streams_when_possible(self._connection)
+
+    async def _work(self, placement: dict[str, str]) -> None:
+        self._consumers = [
+            PullConsumer(
+                self._connection,
+                stream=stream,
+                durable=DURABLE,
+                subjects=subjects,
+                handle=self._handle,
+                dead_letter=self._bury,
+            )
+            for stream, subjects in by_stream(placement, SCHEMAS).items()
+        ]
+        async with asyncio.TaskGroup() as parts:
+            for consumer in self._consumers:
+                parts.create_task(consumer.run())
+            parts.create_task(self._relay.run())
+
+    async def _handle(self, delivery: Delivery) -> None:
+        event = decode(
+            delivery.payload,
+            subject=delivery.subject,
+            headers=delivery.headers,
+            fallback_id=f"{delivery.stream}:{delivery.stream_seq}",
+            schemas=SCHEMAS,
+        )
+        is_silent = self._faults.settings.silentConfirmations
+        await self._database.write(
+            lambda connection: handle(connection, event, self._clock(), is_silent=is_silent),
+        )
+        self.wake()
+
+    async def _bury(self, delivery: Delivery, reason: str) -> None:
+        row = {"at": self._clock(), "subject": delivery.subject, "reason": reason, "payload": delivery.payload}
+        await self._database.write(lambda connection: connection.execute(insert(dead_letters), row))
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of the work, or None when ``stopping`` was set first."""
+    working, waiting = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        waiting.cancel()
+        await asyncio.gather(working, waiting, return_exceptions=True)

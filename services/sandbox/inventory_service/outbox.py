@@ -1,0 +1,93 @@
+"""Events waiting to be published, stored in the transaction that caused them, and those handled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
+
+from services.domain.events import OutgoingEvent
+from services.messaging import envelope
+from services.messaging.relay import OutboxRow
+from services.sandbox.inventory_service.tables import inbox, outbox
+from state.database import Database
+
+SOURCE = "inventory-service"
+
+CLAIM = timedelta(seconds=15)
+"""How long the relay may take to publish what it claimed before it is claimed anew."""
+
+FAILED_DELAY = timedelta(seconds=1)
+
+PUBLISHED_KEPT = timedelta(days=1)
+HANDLED_KEPT = timedelta(days=8)
+"""Longer than the streams keep their messages, so that no replay meets an empty inbox."""
+
+_COLUMNS = [outbox.c[name] for name in ("id", "event_id", "subject", "payload", "order_id", "created_at")]
+
+
+def add(connection: Connection, event: OutgoingEvent, now: datetime) -> None:
+    """Store one event under an id of its own; repeating an answer is a new event."""
+    event_id = str(uuid4())
+    row = {
+        "event_id": event_id,
+        "subject": event.type,
+        "order_id": event.order_id,
+        "payload": envelope.encode(event, event_id, now, source=SOURCE),
+        "created_at": now,
+    }
+    connection.execute(insert(outbox), row)
+
+
+def settle_and_claim(
+    connection: Connection, settled: Sequence[int], failed: Sequence[tuple[int, str]], limit: int, now: datetime
+) -> list[Any]:
+    """Mark what was published, note what failed, and claim the next unpublished rows, oldest first."""
+    if settled:
+        connection.execute(update(outbox).where(outbox.c.id.in_(settled)).values(published_at=now, claimed_until=None))
+    for row_id, error in failed:
+        # The claim that is left standing is the delay of the next attempt.
+        again = {"attempts": outbox.c.attempts + 1, "last_error": error, "claimed_until": now + FAILED_DELAY}
+        connection.execute(update(outbox).where(outbox.c.id == row_id).values(again))
+    is_free = or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until <= now)
+    free = select(*_COLUMNS).where(outbox.c.published_at.is_(None), is_free).order_by(outbox.c.id).limit(limit)
+    rows = list(connection.execute(free))
+    if rows:
+        ids = [row.id for row in rows]
+        connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(claimed_until=now + CLAIM))
+    return rows
+
+
+class SqlOutbox:
+    """The outbox as the relay sees it."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def settle_and_claim(
+        self, settled: Sequence[int], failed: Sequence[tuple[int, str]], limit: int
+    ) -> list[OutboxRow]:
+        """Settle the last batch and claim the next, in one transaction."""
+        rows = await self._database.write(
+            lambda connection: settle_and_claim(connection, settled, failed, limit, self._clock())
+        )
+        return [OutboxRow(*row) for row in rows]
+
+
+def pending(connection: Connection) -> int:
+    """How many events wait to be published."""
+    return connection.scalar(select(func.count()).where(outbox.c.published_at.is_(None))) or 0
+
+
+def prune(connection: Connection, now: datetime, limit: int = 500) -> None:
+    """Forget a step of events published, and of events handled, long ago."""
+    for table, key, at, kept in (
+        (outbox, outbox.c.id, outbox.c.published_at, PUBLISHED_KEPT),
+        (inbox, inbox.c.event_id, inbox.c.handled_at, HANDLED_KEPT),
+    ):
+        old = select(key).where(at < now - kept).limit(limit)
+        connection.execute(delete(table).where(key.in_(old)))

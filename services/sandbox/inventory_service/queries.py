@@ -1,0 +1,193 @@
+"""What can be asked of the Inventory Service; nothing here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from services.domain.events import timestamp
+from services.domain.order import Line
+from services.sandbox.inventory_service.tables import (
+    ACTIVE,
+    EXPIRED,
+    ledger,
+    reservation_lines,
+    reservations,
+    stock,
+    tombstones,
+)
+
+Sku = tuple[str, str]
+TOMBSTONED = "TOMBSTONED"
+
+
+def availability(connection: Connection, lines: Iterable[Line], now: datetime) -> list[tuple[Line, int]]:
+    """Each line with the quantity that a reservation could have now; unknown products have none.
+
+    Stock under a hold whose time has passed counts as available, swept or not.
+    """
+    overdue = _held_too_long(connection, now)
+    found = []
+    for line in lines:
+        is_it = (stock.c.product_id == line.product_id, stock.c.variant_id == line.variant_id)
+        free = connection.scalar(select(stock.c.on_hand - stock.c.reserved - stock.c.safety).where(*is_it))
+        found.append((line, max(0, free + overdue.get(line.sku, 0)) if free is not None else 0))
+    return found
+
+
+def stock_list(connection: Connection, now: datetime) -> list[dict[str, Any]]:
+    """Every product, by name."""
+    overdue = _held_too_long(connection, now)
+    rows = connection.execute(select(stock).order_by(stock.c.name, stock.c.product_id, stock.c.variant_id))
+    return [_stock_view(row, overdue.get((row.product_id, row.variant_id), 0)) for row in rows]
+
+
+def stock_item(connection: Connection, product_id: str, variant_id: str, now: datetime) -> dict[str, Any] | None:
+    """One product, or None."""
+    is_it = (stock.c.product_id == product_id, stock.c.variant_id == variant_id)
+    row = connection.execute(select(stock).where(*is_it)).one_or_none()
+    return _stock_view(row, _held_too_long(connection, now).get((product_id, variant_id), 0)) if row else None
+
+
+def reservation_view(connection: Connection, order_id: str, now: datetime) -> dict[str, Any] | None:
+    """All that is known of one order: its reservations, its lines, its ledger; None if nothing is."""
+    newest_first = select(reservations).where(reservations.c.order_id == order_id)
+    rows = connection.execute(newest_first.order_by(reservations.c.created_at.desc())).all()
+    tombstone = connection.execute(select(tombstones).where(tombstones.c.order_id == order_id)).one_or_none()
+    if not rows and tombstone is None:
+        return None
+    views = [_reservation_view(connection, row, now) for row in rows]
+    current = views[0] if views else {"reservationId": None, "state": TOMBSTONED, "expiresAt": None, "items": []}
+    buried = {"cause": tombstone.cause, "at": timestamp(tombstone.at)} if tombstone else None
+    entries = connection.execute(select(ledger).where(ledger.c.order_id == order_id).order_by(ledger.c.id))
+    return {
+        "orderId": order_id,
+        **current,
+        "tombstone": buried,
+        "reservations": views,
+        "ledger": [_ledger_view(row) for row in entries],
+    }
+
+
+def ledger_page(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """The latest movements, newest first."""
+    return [_ledger_view(row) for row in connection.execute(select(ledger).order_by(ledger.c.id.desc()).limit(limit))]
+
+
+@dataclass(frozen=True, slots=True)
+class Imbalance:
+    """A stock column that is not what it should be the sum of."""
+
+    sku: Sku
+    column: str
+    stored: int
+    expected: int
+    of: str
+    """What the expected number is the sum of: the ledger, or the lines of living holds."""
+
+
+def imbalances(connection: Connection) -> list[Imbalance]:
+    """Where the ledger's sums differ from the columns, or the holds from what is reserved; [] is sound."""
+    sums = select(
+        ledger.c.product_id, ledger.c.variant_id, func.sum(ledger.c.on_hand_delta), func.sum(ledger.c.reserved_delta)
+    )
+    moved = {
+        (p, v): (h, r) for p, v, h, r in connection.execute(sums.group_by(ledger.c.product_id, ledger.c.variant_id))
+    }
+    held = _held(connection, reservations.c.state == ACTIVE)
+    found = []
+    for row in connection.execute(select(stock).order_by(stock.c.product_id, stock.c.variant_id)):
+        sku = (row.product_id, row.variant_id)
+        on_hand, reserved = moved.get(sku, (0, 0))
+        found += [
+            Imbalance(sku, "on_hand", row.on_hand, on_hand, "ledger"),
+            Imbalance(sku, "reserved", row.reserved, reserved, "ledger"),
+            Imbalance(sku, "reserved", row.reserved, held.get(sku, 0), "holds"),
+        ]
+    return [imbalance for imbalance in found if imbalance.stored != imbalance.expected]
+
+
+def _held_too_long(connection: Connection, now: datetime) -> dict[Sku, int]:
+    return _held(connection, reservations.c.state == ACTIVE, reservations.c.expires_at <= now)
+
+
+def _held(connection: Connection, *criteria: Any) -> dict[Sku, int]:
+    lines = reservation_lines.c
+    statement = (
+        select(lines.product_id, lines.variant_id, func.sum(lines.quantity))
+        .join(reservations, reservations.c.reservation_id == lines.reservation_id)
+        .where(*criteria)
+        .group_by(lines.product_id, lines.variant_id)
+    )
+    return {(product, variant): quantity for product, variant, quantity in connection.execute(statement)}
+
+
+def _stock_view(row: Row[Any], overdue: int) -> dict[str, Any]:
+    return {
+        "productId": row.product_id,
+        "variantId": row.variant_id,
+        "name": row.name,
+        "onHand": row.on_hand,
+        "reserved": row.reserved - overdue,
+        "available": max(0, row.on_hand - row.reserved - row.safety + overdue),
+        "safety": row.safety,
+        "lowStockThreshold": row.low_stock_threshold,
+        "level": row.level,
+    }
+
+
+def _reservation_view(connection: Connection, row: Row[Any], now: datetime) -> dict[str, Any]:
+    is_over = row.state == ACTIVE and row.expires_at <= now
+    lines = select(reservation_lines).where(reservation_lines.c.reservation_id == row.reservation_id)
+    ordered = lines.order_by(reservation_lines.c.product_id, reservation_lines.c.variant_id)
+    return {
+        "reservationId": row.reservation_id,
+        "state": EXPIRED if is_over else row.state,
+        "createdAt": timestamp(row.created_at),
+        "expiresAt": timestamp(row.expires_at),
+        "confirmedAt": timestamp(row.confirmed_at) if row.confirmed_at else None,
+        "updatedAt": timestamp(row.updated_at),
+        "items": [_line_view(line) for line in connection.execute(ordered)],
+    }
+
+
+def _line_view(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "productId": row.product_id,
+        "variantId": row.variant_id,
+        "quantity": row.quantity,
+        "deducted": row.deducted,
+        "returned": row.returned,
+    }
+
+
+def _ledger_view(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "at": timestamp(row.at),
+        "kind": row.kind,
+        "productId": row.product_id,
+        "variantId": row.variant_id,
+        "onHandDelta": row.on_hand_delta,
+        "reservedDelta": row.reserved_delta,
+        "orderId": row.order_id,
+        "reservationId": row.reservation_id,
+        "reason": row.reason,
+    }
+
+
+def short_lines(found: Sequence[tuple[Line, int]]) -> list[dict[str, Any]]:
+    """Lines with requested and available quantity, as errors carry them."""
+    return [
+        {
+            "productId": line.product_id,
+            "variantId": line.variant_id,
+            "requestedQuantity": line.quantity,
+            "availableQuantity": available,
+        }
+        for line, available in found
+    ]

@@ -1,0 +1,80 @@
+"""The composition of the Inventory Service: database, shelves, events, sweeper and HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from services.sandbox.inventory_service import outbox
+from services.sandbox.inventory_service.api import InventoryApi
+from services.sandbox.inventory_service.catalogue import CATALOGUE, put_on_shelves
+from services.sandbox.inventory_service.faults import Faults
+from services.sandbox.inventory_service.link import EventLink
+from services.sandbox.inventory_service.rules import stock
+from services.sandbox.inventory_service.tables import dead_letters, metadata
+from services.sandbox.process import listen, serving
+from services.sandbox.settings import InventorySettings
+from services.sandbox.web import Clock, utc_now
+from state.database import Database, opened
+
+log = logging.getLogger(__name__)
+
+
+async def serve(
+    settings: InventorySettings,
+    stop: asyncio.Event,
+    *,
+    clock: Clock = utc_now,
+    on_listening: Callable[[str], None] = lambda _url: None,
+) -> None:
+    """Run the service until ``stop`` is set; ``on_listening`` is told the base URL."""
+    listener = listen(settings.host, settings.port)
+    with opened(settings.database_url) as database:
+        metadata.create_all(database.engine)
+        await database.write(lambda connection: put_on_shelves(connection, CATALOGUE, clock()))
+        faults = Faults(random.random)
+        link = EventLink(settings.nats_servers, database, clock, faults)
+        api = InventoryApi(database, clock, faults, health=_health(database, link), on_commit=link.wake)
+        async with asyncio.TaskGroup() as background:
+            background.create_task(link.run())
+            sweeper = background.create_task(_sweep(database, clock, link, settings.sweep_interval / 1000))
+            async with serving(api.application(), listener) as url:
+                on_listening(url)
+                await stop.wait()
+                # Consumers and requests come to their end side by side.
+                link.stop()
+            sweeper.cancel()
+
+
+async def _sweep(database: Database, clock: Clock, link: EventLink, interval_seconds: float) -> None:
+    """Clean up after holds whose time has passed, and after old events, for ever."""
+    while True:
+        try:
+            ended = await database.write(lambda connection: stock.expire(connection, now=clock()))
+            await database.write(lambda connection: outbox.prune(connection, clock()))
+        except Exception:
+            log.exception("sweep_failed")
+            ended = 0
+        if ended:
+            link.wake()
+        if ended < stock.SWEEP_LIMIT:
+            await asyncio.sleep(interval_seconds)
+
+
+def _health(database: Database, link: EventLink) -> Callable[[], Any]:
+    async def health() -> dict[str, Any]:
+        waiting, dead = await database.read(_counts)
+        nats = "connected" if link.is_connected else "disconnected"
+        return {"nats": nats, "outboxPending": waiting, "deadLetters": dead}
+
+    return health
+
+
+def _counts(connection: Connection) -> tuple[int, int]:
+    dead = connection.scalar(select(func.count()).select_from(dead_letters)) or 0
+    return outbox.pending(connection), dead

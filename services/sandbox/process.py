@@ -1,0 +1,99 @@
+"""What each sandbox process is made of: an event loop, an orderly end, an HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+
+from services.supervisor import die_with_parent
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+ORPHAN_SECONDS = 2.0
+"""A process whose parent is gone is ended hard after so long."""
+
+HTTP_GRACE_SECONDS = 1
+"""How long requests under way may take once the process was told to stop."""
+
+
+Main = Callable[[asyncio.Event], Awaitable[None]]
+
+
+def run(main: Main, *, is_supervised: bool) -> None:
+    """Run ``main(stop)`` to its end; SIGTERM, SIGINT and, if supervised, the parent's end set ``stop``."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_stopped(main, is_supervised))
+
+
+async def _until_stopped(main: Main, is_supervised: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop.set)
+
+    def orphaned() -> None:
+        loop.call_soon_threadsafe(stop.set)
+
+    if is_supervised:
+        die_with_parent(orphaned, within_seconds=ORPHAN_SECONDS)
+    await main(stop)
+
+
+@asynccontextmanager
+async def serving(application: Starlette, listener: socket.socket) -> AsyncIterator[str]:
+    """Answer HTTP while the block runs: the base URL."""
+    config = uvicorn.Config(
+        application,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        log_level=logging.WARNING,
+        timeout_graceful_shutdown=HTTP_GRACE_SECONDS,
+    )
+    server = _Server(config)
+    running = asyncio.create_task(server.serve([listener]))
+    try:
+        await server.listening.wait()
+        yield "http://{}:{}".format(*listener.getsockname())
+    finally:
+        server.should_exit = True
+        await running
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take an address, so that a taken one stops the start; port 0 takes a free one."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to the process and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

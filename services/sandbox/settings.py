@@ -1,0 +1,72 @@
+"""The configuration of the sandbox processes: variables of their own, read once per process."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class _Process(BaseSettings):
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    is_supervised: bool = Field(default=False, validation_alias="HOLDFAST_SUPERVISED")
+    """Whether the process ends with its parent, at the end of its standard input."""
+
+
+class InventorySettings(_Process):
+    """``SANDBOX_INVENTORY_*`` and ``NATS_URL``."""
+
+    model_config = SettingsConfigDict(env_prefix="SANDBOX_INVENTORY_")
+
+    host: str = "127.0.0.1"
+    port: Port = 8601
+    database_url: str = "sqlite:///var/sandbox/inventory.db"
+    sweep_interval: Annotated[int, Field(ge=10, le=60_000)] = 5000
+    """Milliseconds between two looks for holds whose time has passed."""
+    nats_url: SecretStr = Field(default=SecretStr("nats://127.0.0.1:4222"), validation_alias="NATS_URL")
+
+    @property
+    def nats_servers(self) -> list[str]:
+        return [server.strip() for server in self.nats_url.get_secret_value().split(",") if server.strip()]
+
+
+class PaymentSettings(_Process):
+    """``SANDBOX_PAYMENT_*``."""
+
+    model_config = SettingsConfigDict(env_prefix="SANDBOX_PAYMENT_")
+
+    host: str = "127.0.0.1"
+    port: Port = 8602
+    database_url: str = "sqlite:///var/sandbox/payments.db"
+
+
+class TrafficSettings(_Process):
+    """``SANDBOX_TRAFFIC``, ``SANDBOX_API_URL``, ``SANDBOX_API_TOKEN`` and ``SANDBOX_INVENTORY_URL``."""
+
+    model_config = SettingsConfigDict(env_prefix="SANDBOX_")
+
+    traffic: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """Orders per second."""
+    api_url: str = "http://127.0.0.1:8600"
+    api_token: SecretStr | None = None
+    inventory_url: str = "http://127.0.0.1:8601"
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def loaded(settings: type[S]) -> S:
+    """The settings; a wrong value ends the process with one line that names variable and value."""
+    try:
+        return settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        prefix = "" if name.isupper() else settings.model_config.get("env_prefix", "")
+        sys.stderr.write(f"{prefix}{name}".upper() + f": {first['input']!r} is not valid; allowed: {first['msg']}\n")
+        raise SystemExit(2) from None

@@ -1,0 +1,124 @@
+"""The processes that Holdfast runs for you: the worker, and whatever no real address was given for.
+
+Each real address (INVENTORY_SERVICE_URL, NATS_URL, PAYMENT_SERVICE_URL, DATABASE_URL) takes the place
+of one embedded part. Source: contract section 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from services.messaging.embedded import EmbeddedNats
+from services.settings import Settings
+from services.supervisor import Child, Supervisor, free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Stack:
+    """Children in the order of their start; ``environment`` tells the addresses that they have."""
+
+    def __init__(self, settings: Settings, *, with_worker: bool) -> None:
+        self._settings = settings
+        self._data_dir = settings.data_dir.resolve()
+        self._owned = ExitStack()
+        self.environment: dict[str, str] = {"DATA_DIR": str(self._data_dir), "DATABASE_URL": settings.database}
+        self._children: list[Child] = []
+        try:
+            self._choose(with_worker)
+        except BaseException:
+            self._owned.close()
+            raise
+        self._supervisor = Supervisor(self._children, self._data_dir)
+
+    async def start(self) -> None:
+        """Start every child, each once the one before is ready; raises ChildFailed with none left running."""
+        await self._supervisor.start()
+
+    async def stop(self) -> None:
+        """Stop every child, the last one first, and give the data directory back."""
+        await self._supervisor.stop()
+        self._owned.close()
+
+    def _choose(self, with_worker: bool) -> None:
+        (self._data_dir / "sandbox").mkdir(parents=True, exist_ok=True)
+        if self._settings.nats_url is None:
+            nats = self._owned.enter_context(EmbeddedNats(self._data_dir))
+            self._children.append(nats.child())
+            self.environment["NATS_URL"] = nats.url
+        if self._settings.inventory_service_url is None:
+            self._add_inventory()
+            if self._settings.payment_service_url is None:
+                self._add_payments()
+        if with_worker:
+            self._add_worker()
+        if self._settings.inventory_service_url is None and self._settings.sandbox_traffic > 0:
+            self._add_traffic()
+
+    def _add_inventory(self) -> None:
+        port = free_port(self._data_dir / "sandbox" / "inventory.port")
+        self.environment |= {"INVENTORY_SERVICE_URL": f"http://127.0.0.1:{port}", "HOLDFAST_SANDBOX": "1"}
+        extra = {
+            "SANDBOX_INVENTORY_PORT": str(port),
+            "SANDBOX_INVENTORY_DATABASE_URL": f"sqlite:///{self._data_dir / 'sandbox' / 'inventory.db'}",
+        }
+        self._add_python("inventory", "services.sandbox.inventory_service", extra, port)
+
+    def _add_payments(self) -> None:
+        port = free_port(self._data_dir / "sandbox" / "payments.port")
+        self.environment["PAYMENT_SERVICE_URL"] = f"http://127.0.0.1:{port}"
+        extra = {
+            "SANDBOX_PAYMENT_PORT": str(port),
+            "SANDBOX_PAYMENT_DATABASE_URL": f"sqlite:///{self._data_dir / 'sandbox' / 'payments.db'}",
+        }
+        self._add_python("payments", "services.sandbox.payment_gateway", extra, port)
+
+    def _add_worker(self) -> None:
+        self._add_python("worker", "services", {}, self._settings.api_port, "worker")
+
+    def _add_traffic(self) -> None:
+        extra = {
+            "SANDBOX_API_URL": f"http://127.0.0.1:{self._settings.api_port}",
+            "SANDBOX_INVENTORY_URL": self.environment["INVENTORY_SERVICE_URL"],
+        }
+        tokens = [token for token in self._settings.api_tokens if token.role in ("service", "operator", "admin")]
+        if tokens:
+            extra["SANDBOX_API_TOKEN"] = tokens[0].token
+        self._add_python("traffic", "services.sandbox.traffic", extra, None)
+
+    def _add_python(self, name: str, module: str, extra: Mapping[str, str], port: int | None, *arguments: str) -> None:
+        self._children.append(
+            Child(
+                name=name,
+                argv=(sys.executable, "-m", module, *arguments),
+                env={**os.environ, **self.environment, **extra, "HOLDFAST_SUPERVISED": "1"},
+                cwd=ROOT,
+                ready=_Listening(port) if port else _at_once,
+            )
+        )
+
+
+class _Listening:
+    """Ready when something accepts connections on the port."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def __call__(self) -> None:
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            except OSError:
+                await asyncio.sleep(0.02)
+                continue
+            writer.close()
+            return
+
+
+async def _at_once() -> None:
+    return

@@ -1,0 +1,383 @@
+"""The integration service as one process: the composition root of API, consumers, relay and retries.
+
+Everything is built here, passed in by constructor and closed in reverse order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import random
+import socket
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import text
+
+from services.api.app import create_app
+from services.api.auth import Authenticator
+from services.api.service import OrderService
+from services.domain import events
+from services.domain.retry import RetryPolicy
+from services.inventory.breaker import InventoryBreakers, inventory_breakers
+from services.inventory.client import HTTPInventoryGateway
+from services.inventory.resilient import ResilientInventory
+from services.inventory.transport import AiohttpTransport, client_session
+from services.loops import Loop
+from services.messaging.consumer import Delivery, PullConsumer
+from services.messaging.dead_letters import DeadLetterOffice
+from services.messaging.envelope import decode
+from services.messaging.jetstream import Connection as NatsConnection
+from services.messaging.jetstream import ConnectionState, by_stream, streams_when_possible
+from services.messaging.publisher import JetStreamPublisher
+from services.messaging.relay import OutboxRelay, OutboxRow
+from services.monitoring.metrics import Metrics
+from services.monitoring.recorder import Recorder
+from services.orders.cancel import OrderCancellation, OrderReturns
+from services.orders.commands import CommandExecutor
+from services.orders.context import OrdersContext
+from services.orders.inbound import InventoryEvents
+from services.orders.place import OrderPlacement
+from services.orders.progress import OrderProgress, ProgressPolicy
+from services.orders.releases import ReleaseJobs
+from services.orders.reviews import ReviewResolution
+from services.orders.sweeper import AT_ONCE, OrderSweeper
+from services.orders.unit_of_work import Recorded
+from services.payments.client import HTTPPaymentGateway, NullPaymentGateway
+from services.payments.gateway import PaymentGateway
+from services.process import listen, serving
+from services.retention import Retention
+from services.settings import PAYMENT_TIMEOUT_SECONDS, Settings
+from services.version import VERSION
+from state import outbox
+from state.database import Database
+from state.schema import migrate
+
+logger = logging.getLogger("holdfast.worker")
+
+DRAIN_SECONDS = 3.0
+"""How long orders in flight may take once the worker was told to stop; the sweeper has the rest."""
+
+DURABLE = "order-service"
+
+
+def utc_now() -> datetime:
+    """The present time, aware, to the millisecond: what is stored is what is shown."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Run the service until ``stop`` is set.
+
+    Raises OSError when the API's address is taken; nothing has been started by then.
+    """
+    listener = listen(settings.api_host, settings.api_port)
+    async with AsyncExitStack() as stack:
+        worker = await _build(settings, stack)
+        async with worker.running():
+            async with serving(worker.application, listener):
+                # What exists now lives as long as the process: collections need not look at it again.
+                gc.collect()
+                gc.freeze()
+                logger.info("worker_started", extra={"replica": worker.replica, "api": _address(listener)})
+                await stop.wait()
+            await worker.service.placement.drain(DRAIN_SECONDS)
+        await worker.recorder.sign_off()
+        logger.info("worker_stopped", extra={"replica": worker.replica})
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A service that is built and not yet running."""
+
+    replica: str
+    application: Any
+    service: OrderService
+    recorder: Recorder
+    tasks: list[Callable[[], Awaitable[None]]]
+    stops: list[Callable[[], None]]
+
+    def running(self) -> _Running:
+        """The background work, for as long as the block lasts."""
+        return _Running(self)
+
+
+class _Running:
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._tasks: list[asyncio.Future[None]] = []
+
+    async def __aenter__(self) -> None:
+        self._tasks = [asyncio.ensure_future(task()) for task in self._worker.tasks]
+
+    async def __aexit__(self, *_: object) -> None:
+        for stop in self._worker.stops:
+            stop()
+        late = (await asyncio.wait(self._tasks, timeout=DRAIN_SECONDS))[1]
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
+    replica = f"{socket.gethostname()}-{os.getpid()}"
+    database = Database(settings.database)
+    stack.callback(database.close)
+    await asyncio.to_thread(migrate, database)
+
+    breakers = inventory_breakers(settings, clock=utc_now)
+    metrics = Metrics([breaker.label for breaker in breakers])
+    transport = AiohttpTransport(client_session())
+    stack.push_async_callback(transport.aclose)
+    inventory = _inventory(settings, transport, breakers, metrics)
+    payments = _payments(settings, transport)
+    wakes = _Wakes(metrics)
+    context = OrdersContext(database, utc_now, new_id, random.random, wakes.after_commit)
+
+    nats = NatsConnection(settings.nats_servers, name=replica, on_change=wakes.nats_changed)
+    stack.push_async_callback(nats.close)
+    recorder = Recorder(database, utc_now, replica, breakers, metrics, partial(_facts, settings, nats))
+    for breaker in breakers:
+        breaker.on_transition(recorder.breaker_changed)
+
+    policy = ProgressPolicy(
+        step_deadline=timedelta(seconds=settings.step_deadline_seconds),
+        confirmation_timeout=timedelta(seconds=settings.confirmation_timeout_seconds),
+        reservation_retry=settings.reservation_retry,
+        payment_retry=RetryPolicy(attempts=8, base_delay_seconds=5.0, max_delay_seconds=300.0),
+    )
+    progress = OrderProgress(context, inventory, payments, policy)
+    patient_progress = OrderProgress(context, inventory.once(), payments, policy)
+    inbound = InventoryEvents(context)
+    service = OrderService(
+        database=database,
+        clock=utc_now,
+        placement=OrderPlacement(context, progress, policy.step_deadline),
+        cancellation=OrderCancellation(context),
+        returns=OrderReturns(context),
+        reviews=ReviewResolution(context, patient_progress, inventory, policy.confirmation_timeout),
+        releases=ReleaseJobs(context, inventory.once(), settings.release_retry, metrics.release),
+        dead_letters=DeadLetterOffice(database, utc_now, new_id, inbound.handle),
+        metrics=metrics,
+        wake_releases=wakes.wake_releases,
+        refresh_gauges=recorder.refresh_gauges,
+        readiness=partial(_readiness, database, nats),
+    )
+    sweeper = OrderSweeper(
+        context,
+        patient_progress,
+        payments,
+        policy,
+        refund_retry=RetryPolicy(attempts=12, base_delay_seconds=2.0, max_delay_seconds=300.0),
+        reserver_retry_in_seconds=partial(_retry_in_seconds, breakers),
+    )
+    executor = CommandExecutor(context, service.cancellation, service.reviews, service.releases)
+    relay = OutboxRelay(SqlOutbox(database), JetStreamPublisher(nats), on_published=metrics.event_published)
+    consuming = Consuming(nats, inbound, service.dead_letters, metrics)
+    wakes.relay = relay
+    wakes.releases = Loop("releases", partial(_full_round, service.releases.run_due), pause_seconds=0.5)
+    loops = [
+        wakes.releases,
+        Loop("sweeper", partial(_full_round, sweeper.run_due), pause_seconds=0.5),
+        Loop("commands", executor.run_waiting, pause_seconds=0.25),
+        Loop("heartbeat", recorder.beat, pause_seconds=1.0),
+        Loop("samples", recorder.sample, pause_seconds=5.0),
+        Loop("retention", Retention(database, utc_now).prune, pause_seconds=60.0),
+    ]
+    return Worker(
+        replica,
+        create_app(service, Authenticator(settings.api_tokens), VERSION),
+        service,
+        recorder,
+        tasks=[relay.run, consuming.run, *(loop.run for loop in loops)],
+        stops=[relay.stop, consuming.stop, *(loop.stop for loop in loops)],
+    )
+
+
+def _inventory(
+    settings: Settings, transport: AiohttpTransport, breakers: InventoryBreakers, metrics: Metrics
+) -> ResilientInventory:
+    token = settings.inventory_service_token
+    gateway = HTTPInventoryGateway(
+        transport,
+        settings.inventory_service_url or "",
+        timeout_seconds=settings.inventory_timeout_seconds,
+        reservation_ttl_seconds=settings.reservation_ttl_seconds,
+        clock=utc_now,
+        token=token.get_secret_value() if token else None,
+    )
+    return ResilientInventory(gateway, breakers, settings.immediate_retry, utc_now, on_attempt=metrics.attempt)
+
+
+def _payments(settings: Settings, transport: AiohttpTransport) -> PaymentGateway:
+    if settings.payment_service_url is None:
+        return NullPaymentGateway(utc_now)
+    return HTTPPaymentGateway(
+        transport, settings.payment_service_url, timeout_seconds=PAYMENT_TIMEOUT_SECONDS, clock=utc_now
+    )
+
+
+class _Wakes:
+    """What follows a commit: metrics, and waking whoever has something to do now."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.relay: OutboxRelay | None = None
+        self.releases: Loop | None = None
+
+    def after_commit(self, recorded: Recorded) -> None:
+        if recorded.became:
+            self._metrics.order_became(recorded.became)
+        for reason in (recorded.failure_code, *recorded.opened):
+            if reason:
+                self._metrics.order_failed(reason)
+        for reason in recorded.opened:
+            # Notice to operations. Source: seed 7.3, reservation failures.
+            logger.warning("order_flagged", extra={"order_id": recorded.order.order_id, "reason": reason})
+        if recorded.stored_events and self.relay:
+            self.relay.wake()
+        if recorded.started_release:
+            self.wake_releases()
+
+    def wake_releases(self) -> None:
+        if self.releases:
+            self.releases.wake()
+
+    def nats_changed(self, state: ConnectionState) -> None:
+        if state is ConnectionState.CONNECTED and self.relay:
+            self.relay.wake()
+
+
+class SqlOutbox:
+    """The relay's port over the outbox table."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def settle_and_claim(self, settled: Any, failed: Any, limit: int) -> list[OutboxRow]:
+        rows = await self._database.write(
+            lambda c: outbox.settle_and_claim(c, list(settled), list(failed), limit, utc_now())
+        )
+        return [OutboxRow(*row) for row in rows]
+
+
+class Consuming:
+    """The consumers of inventory events: opens the connection, finds the streams, runs one consumer per stream."""
+
+    def __init__(
+        self, nats: NatsConnection, inbound: InventoryEvents, office: DeadLetterOffice, metrics: Metrics
+    ) -> None:
+        self._nats = nats
+        self._inbound = inbound
+        self._office = office
+        self._metrics = metrics
+        self._consumers: list[PullConsumer] = []
+        self._starting: asyncio.Future[dict[str, str]] | None = None
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Consume until stop(); waits for NATS for as long as it takes."""
+        self._starting = asyncio.ensure_future(self._start())
+        try:
+            placement = await self._starting
+        except asyncio.CancelledError:
+            if self._stopping:
+                return
+            raise
+        groups = by_stream(placement, events.INCOMING)
+        self._consumers = [self._consumer(stream, subjects) for stream, subjects in groups.items()]
+        await asyncio.gather(*(consumer.run() for consumer in self._consumers))
+
+    def stop(self) -> None:
+        self._stopping = True
+        if self._starting is not None:
+            self._starting.cancel()
+        for consumer in self._consumers:
+            consumer.stop()
+
+    async def _start(self) -> dict[str, str]:
+        await self._nats.open()
+        return await streams_when_possible(self._nats)
+
+    def _consumer(self, stream: str, subjects: list[str]) -> PullConsumer:
+        return PullConsumer(
+            self._nats,
+            stream=stream,
+            durable=DURABLE,
+            subjects=subjects,
+            handle=self._handle,
+            dead_letter=self._bury,
+            on_outcome=self._count,
+        )
+
+    async def _handle(self, delivery: Delivery) -> None:
+        event = decode(
+            delivery.payload,
+            subject=delivery.subject,
+            headers=delivery.headers,
+            fallback_id=f"{delivery.stream}:{delivery.stream_seq}",
+        )
+        self._metrics.event_consumed(event.type, await self._inbound.handle(event))
+
+    async def _bury(self, delivery: Delivery, reason: str) -> None:
+        await self._office.keep(
+            stream=delivery.stream,
+            stream_seq=delivery.stream_seq,
+            subject=delivery.subject,
+            payload=delivery.payload,
+            headers=delivery.headers,
+            reason=reason,
+            attempts=delivery.num_delivered,
+        )
+
+    def _count(self, subject: str, outcome: str) -> None:
+        # Handled deliveries are counted above, where their effect is known.
+        if outcome != "handled":
+            self._metrics.event_consumed(subject, outcome)
+
+
+async def _full_round(run_due: Callable[[], Awaitable[int]]) -> bool:
+    return await run_due() >= AT_ONCE
+
+
+def _retry_in_seconds(breakers: InventoryBreakers) -> float | None:
+    snapshot = breakers.reserver.snapshot()
+    return snapshot.retry_in_ms / 1000 if snapshot.state in ("open", "forced_open") else None
+
+
+def _facts(settings: Settings, nats: NatsConnection) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "sandbox": settings.is_sandbox,
+        "natsConnected": nats.is_connected,
+        "apiUrl": f"http://{settings.api_host}:{settings.api_port}",
+        "inventoryUrl": settings.inventory_service_url,
+    }
+
+
+async def _readiness(database: Database, nats: NatsConnection) -> dict[str, bool]:
+    try:
+        async with asyncio.timeout(2.0):
+            await database.read(lambda connection: connection.execute(text("SELECT 1")).scalar())
+    except Exception:
+        # A boundary: whatever keeps the database from answering, the answer is "not ready".
+        logger.warning("database_not_ready", exc_info=True)
+        return {"database": False, "nats": nats.is_connected}
+    return {"database": True, "nats": nats.is_connected}
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"{host}:{port}"

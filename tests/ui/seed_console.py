@@ -1,0 +1,320 @@
+"""Fills a database as a busy half hour would have left it: every status, every case, an outage in the middle.
+
+``python tests/ui/seed_console.py PATH`` writes the SQLite database PATH, to look at the console by hand.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from services.domain.lifecycle import TimelineEntry
+from services.domain.order import InventoryStatus as I
+from services.domain.order import Line, Order, ReviewReason
+from services.domain.order import OrderStatus as S
+from services.domain.order import PaymentStatus as P
+from services.monitoring.buckets import LATENCY_BUCKETS
+from state import commands, dead_letters, history, orders, outbox, releases, replicas, reviews, samples
+from state.commands import Command
+from state.database import Database, opened
+from state.dead_letters import DeadLetter
+from state.replicas import BreakerTransition
+from state.schema import migrate
+
+REPLICA = "worker-1"
+BREAKERS = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")
+OPERATIONS = ("check_availability", "reserve", "release")
+OUTAGE = (timedelta(minutes=12), timedelta(minutes=8, seconds=30))
+"""From so long ago until so long ago."""
+
+STATES: dict[str, tuple[str, str]] = {
+    S.RECEIVED: (I.NONE, P.NONE),
+    S.RESERVING: (I.NONE, P.NONE),
+    S.PENDING_INVENTORY: (I.NONE, P.NONE),
+    S.PAYING: (I.RESERVED, P.NONE),
+    S.PLACED: (I.CONFIRM_REQUESTED, P.CAPTURED),
+    S.CONFIRMED: (I.INVENTORY_CONFIRMED, P.CAPTURED),
+    S.CONFIRMATION_FAILED: (I.INVENTORY_FAILED, P.CAPTURED),
+    S.CANCELLED: (I.RELEASED, P.REFUNDED),
+    S.REJECTED: (I.NONE, P.NONE),
+    S.PARTIALLY_RETURNED: (I.RESTOCK_REQUESTED, P.CAPTURED),
+    S.RETURNED: (I.RESTOCK_REQUESTED, P.CAPTURED),
+}
+
+
+def order(order_id: str, status: str, at: datetime, **more: Any) -> Order:
+    """An order as it stands in that status."""
+    inventory, payment = STATES[status]
+    held = inventory not in (I.NONE, I.RELEASED)
+    values: dict[str, Any] = {
+        "user_id": "USR-31",
+        "customer_priority": "standard",
+        "lines": (Line("SKU-CHAIR", "oak", 2), Line("SKU-LAMP", "brass", 1)),
+        "created_at": at,
+        "updated_at": at + timedelta(seconds=2),
+        "inventory_status": inventory,
+        "payment_status": payment,
+        "reservation_id": f"RSV-{order_id[4:]}" if held else None,
+        "reservation_expires_at": at + timedelta(minutes=30) if held else None,
+        "confirmed_at": at + timedelta(seconds=4) if inventory == I.INVENTORY_CONFIRMED else None,
+    }
+    return Order(order_id=order_id, status=status, **(values | more))
+
+
+def seed(database: Database, now: datetime, *, confirmed: int = 40) -> None:
+    """Everything at once, in one transaction."""
+    database.write_now(lambda connection: _fill(connection, now, confirmed))
+
+
+def _fill(connection: Any, now: datetime, confirmed: int) -> None:
+    _orders(connection, now, confirmed)
+    _reviews(connection, now)
+    _releases(connection, now)
+    _messages(connection, now)
+    _monitoring(connection, now)
+    _commands(connection, now)
+
+
+def _orders(connection: Any, now: datetime, confirmed: int) -> None:
+    for number in range(confirmed):
+        at = now - timedelta(seconds=40 * number + 12)
+        orders.add(connection, order(f"ORD-{2000 - number}", S.CONFIRMED, at, user_id=f"USR-{number % 7 + 10}"), "h")
+    for number, status in enumerate(STATES):
+        at = now - timedelta(minutes=2 * number + 1, seconds=7)
+        priority = "high" if status in (S.PLACED, S.PENDING_INVENTORY) else "standard"
+        made = order(f"ORD-1{number:03}", status, at, customer_priority=priority, user_id=f"USR-{number + 40}")
+        orders.add(connection, made, "h")
+        history.add(connection, made.order_id, _story(made))
+
+
+def _story(made: Order) -> list[TimelineEntry]:
+    def at(seconds: float) -> datetime:
+        return made.created_at + timedelta(seconds=seconds)
+
+    story = [
+        TimelineEntry(at(0), "transition", "Order received"),
+        TimelineEntry(at(0.1), "call", "Checked availability", {"outcome": "success", "durationMs": 41}),
+        TimelineEntry(at(0.2), "transition", "Reserving stock", {"from": "RECEIVED", "to": "RESERVING"}),
+    ]
+    if made.status == S.PENDING_INVENTORY:
+        details = {"outcome": "timeout", "durationMs": 3000, "attempt": 3}
+        story.append(TimelineEntry(at(9.6), "call", "Reserve: no answer", details))
+        story.append(TimelineEntry(at(9.7), "transition", "Waiting for inventory", {"code": "INVENTORY_TIMEOUT"}))
+    if made.reservation_id:
+        story.append(TimelineEntry(at(0.4), "transition", "Stock reserved", {"reservationId": made.reservation_id}))
+        story.append(TimelineEntry(at(1.0), "event_out", "inventory.confirm_requested", {"eventId": "evt-81"}))
+    if made.confirmed_at:
+        story.append(TimelineEntry(at(4.0), "event_in", "inventory.confirmed", {"eventId": "evt-93"}))
+    if made.status == S.CANCELLED:
+        story.append(TimelineEntry(at(60), "action", "Cancel order", {"reason": "customer called"}, "olga@example.com"))
+    return story
+
+
+CASES: list[tuple[str, str, str, int]] = [
+    ("REV-1", "ORD-1002", ReviewReason.PENDING_INVENTORY, 9),
+    ("REV-2", "ORD-1006", ReviewReason.INVENTORY_CONFIRMATION_FAILED, 13),
+    ("REV-3", "ORD-1004", ReviewReason.CONFIRMATION_TIMEOUT, 21),
+    ("REV-4", "ORD-1004", ReviewReason.AVAILABILITY_UNVERIFIED, 24),
+    ("REV-5", "ORD-1007", ReviewReason.RELEASE_FAILED, 47),
+    ("REV-6", "ORD-1003", ReviewReason.PAYMENT_UNKNOWN, 65),
+]
+DETAILS: dict[str, str] = {
+    ReviewReason.PENDING_INVENTORY: "INVENTORY_TIMEOUT: no answer within 3000 ms",
+    ReviewReason.INVENTORY_CONFIRMATION_FAILED: "Inventory confirmation failed: RESERVATION_EXPIRED",
+    ReviewReason.CONFIRMATION_TIMEOUT: "No answer to 3 requests for confirmation",
+    ReviewReason.AVAILABILITY_UNVERIFIED: "INVENTORY_UNAVAILABLE: the breaker is open",
+    ReviewReason.RELEASE_FAILED: "Release failed after 8 attempts: INVENTORY_UNAVAILABLE",
+    ReviewReason.PAYMENT_UNKNOWN: "The gateway did not say whether it captured",
+}
+
+
+def _reviews(connection: Any, now: datetime) -> None:
+    for review_id, order_id, reason, minutes in CASES:
+        opened_at = now - timedelta(minutes=minutes)
+        reviews.open_case(connection, review_id, order_id, reason, DETAILS[reason], opened_at)
+    reviews.open_case(connection, "REV-0", "ORD-1005", ReviewReason.CONFIRMATION_TIMEOUT, "No answer", now)
+    closed = reviews.get(connection, "REV-0")
+    assert closed is not None
+    reviews.resolve(connection, closed, by="olga@example.com", resolution="RECONFIRM", note="asked again", at=now)
+
+
+def _releases(connection: Any, now: datetime) -> None:
+    for number in range(5):
+        at = now - timedelta(minutes=5 * number + 3)
+        made = order(f"ORD-3{number:03}", S.CANCELLED, at, inventory_status=I.RELEASE_PENDING, user_id="USR-77")
+        orders.add(connection, made, "h")
+        releases.start(connection, made.order_id, "order cancelled: customer", at)
+        _attempt(connection, made.order_id, number, at)
+    releases.start(connection, "ORD-1007", "order cancelled: customer called", now - timedelta(minutes=50))
+    _attempt(connection, "ORD-1007", 0, now - timedelta(minutes=47))
+
+
+def _attempt(connection: Any, order_id: str, number: int, at: datetime) -> None:
+    job = releases.get(connection, order_id)
+    assert job is not None
+    if number < 2:
+        error = "INVENTORY_UNAVAILABLE: 503 from the Inventory Service"
+        releases.settle(connection, job, at, state="FAILED", attempts=8, last_error=error, next_attempt_at=None)
+    else:
+        error = "INVENTORY_TIMEOUT: no answer within 3000 ms"
+        next_at = at + timedelta(minutes=30)
+        releases.settle(connection, job, at, attempts=number, last_error=error, next_attempt_at=next_at)
+
+
+def _messages(connection: Any, now: datetime) -> None:
+    row = {"subject": "order.created", "order_id": "ORD-2000", "payload": b"{}", "created_at": now}
+    outbox.add(connection, [row | {"event_id": f"evt-{number}"} for number in range(3)])
+    letter = DeadLetter(
+        "DL-1", "INVENTORY_EVENTS", 7, "inventory.confirmed", None, b"{", {}, "not JSON", 1, "OPEN", now
+    )
+    dead_letters.add(connection, letter)
+
+
+def _commands(connection: Any, now: datetime) -> None:
+    done = {"title": "Released", "detail": "nothing was held any more", "code": None}
+    refused = {"title": "Somebody was faster", "detail": "resolved by olga@example.com", "code": "REVIEW_CONFLICT"}
+    given = [
+        Command("CMD-1", "retry_release", "ORD-3003", {}, "olga@example.com", "DONE", now, now, done),
+        Command("CMD-2", "resolve_review", "REV-3", {"action": "RECONFIRM"}, "ben", "REFUSED", now, now, refused),
+        Command("CMD-3", "retry_release", "ORD-3002", {}, "ben", "STORED", now),
+    ]
+    for command in given:
+        commands.store(connection, command)
+        if command.outcome:
+            commands.finish(connection, command.command_id, command.state, command.outcome, now)
+
+
+def breaker(name: str, state: str, since: datetime, **more: Any) -> dict[str, Any]:
+    """A breaker as a heartbeat reports it."""
+    return {
+        "name": name, "state": state, "since": since.isoformat(), "retryInMs": None, "calls": 42, "failures": 1,
+        "failureRate": 1 / 42, "thresholdPercentage": 50, "volumeThreshold": 5, "denied": 0,
+        "buckets": [[4, 0], [5, 0], [3, 1], [4, 0], [5, 0], [4, 0], [4, 0], [5, 0], [4, 0], [4, 0]],
+    } | more  # fmt: skip
+
+
+def heartbeat(connection: Any, now: datetime, breakers: list[dict[str, Any]] | None = None, **facts: Any) -> None:
+    """The sign of life of the one worker."""
+    start = now - timedelta(hours=6)
+    said = {
+        "version": "0.1.0", "sandbox": True, "natsConnected": True, "apiUrl": "http://127.0.0.1:8600",
+        "inventoryUrl": "http://127.0.0.1:8701",
+    } | facts  # fmt: skip
+    shown = breakers if breakers is not None else [breaker(name, "closed", start) for name in BREAKERS]
+    replicas.beat(connection, REPLICA, started_at=start, at=now, breakers=shown, facts=said)
+
+
+def _monitoring(connection: Any, now: datetime) -> None:
+    open_breaker = breaker(
+        BREAKERS[1], "open", now - timedelta(seconds=12), retryInMs=18_000, calls=24, failures=17, failureRate=17 / 24,
+        denied=9, buckets=[[3, 0], [3, 1], [4, 2], [4, 4], [5, 5], [5, 5], [0, 0], [0, 0], [0, 0], [0, 0]],
+    )  # fmt: skip
+    start = now - timedelta(hours=6)
+    heartbeat(
+        connection, now, [breaker(BREAKERS[0], "closed", start), open_breaker, breaker(BREAKERS[2], "closed", start)]
+    )
+    replicas.add_transitions(connection, _outages(now))
+    for at, sample in _samples(now):
+        samples.add(connection, at, REPLICA, sample)
+
+
+def _outages(now: datetime) -> list[BreakerTransition]:
+    began, ended = now - OUTAGE[0], now - OUTAGE[1]
+    reserver = (REPLICA, BREAKERS[1])
+    found = [
+        BreakerTransition(*reserver, "closed", "open", began),
+        BreakerTransition(*reserver, "open", "half_open", ended - timedelta(seconds=5)),
+        BreakerTransition(*reserver, "half_open", "closed", ended),
+        BreakerTransition(*reserver, "closed", "open", now - timedelta(seconds=12)),
+    ]
+    checker = (REPLICA, BREAKERS[0])
+    return [
+        *found,
+        BreakerTransition(*checker, "closed", "half_open", began),
+        BreakerTransition(*checker, "half_open", "closed", ended),
+    ]
+
+
+def _samples(now: datetime) -> list[tuple[datetime, dict[str, Any]]]:
+    """Five-second samples of half an hour; everything but the gauges only grows."""
+    counts: dict[str, Any] = {
+        "requests": {name: {} for name in OPERATIONS},
+        "latency": {name: _no_latency() for name in OPERATIONS},
+        "orders": {}, "failures": {},
+    }  # fmt: skip
+    found = []
+    for step in range(385):
+        at = now - timedelta(seconds=5 * (384 - step))
+        hurt = OUTAGE[0] > now - at > OUTAGE[1]
+        _count_step(counts, step, hurt=hurt)
+        found.append((at, _snapshot(counts, step, hurt=hurt)))
+    return found
+
+
+def _no_latency() -> dict[str, Any]:
+    return {"buckets": [0] * (len(LATENCY_BUCKETS) + 1), "sum": 0.0, "count": 0}
+
+
+def _count_step(counts: dict[str, Any], step: int, *, hurt: bool) -> None:
+    for number, name in enumerate(OPERATIONS):
+        busy = 9 + (step * (3 + number)) % 5 if number < 2 else 1
+        bad = busy - 2 if hurt and number == 1 else int(step % 37 == 5 * number)
+        _bump(counts["requests"][name], "unavailable", bad)
+        _bump(counts["requests"][name], "rejected", int(step % 9 == 0 and number == 1))
+        _bump(counts["requests"][name], "success", busy - bad)
+        typical = 4 + number + (step % 7 == 0) + (4 if hurt else 0)
+        buckets = counts["latency"][name]["buckets"]
+        counts["latency"][name]["buckets"] = [
+            c + (busy if i >= typical else busy // 3 if i == typical - 1 else 0) for i, c in enumerate(buckets)
+        ]
+        counts["latency"][name]["count"] += busy
+    _bump(counts["orders"], "PLACED", 2 if hurt else 8 + step % 4)
+    _bump(counts["orders"], "PENDING_INVENTORY", 4 if hurt else int(step % 11 == 0))
+    _bump(counts["orders"], "REJECTED", 3 if hurt else int(step % 6 == 0))
+
+
+def _bump(counter: dict[str, int], key: str, number: int) -> None:
+    counter[key] = counter.get(key, 0) + number
+
+
+def _snapshot(counts: dict[str, Any], step: int, *, hurt: bool) -> dict[str, Any]:
+    return {
+        "requests": {name: dict(values) for name, values in counts["requests"].items()},
+        "latency": {name: values | {"buckets": list(values["buckets"])} for name, values in counts["latency"].items()},
+        "orders": dict(counts["orders"]), "failures": {},
+        "queues": {
+            "reservation": 9 if hurt else step % 3, "release": 3 + step % 2, "outbox": step % 5,
+            "reviews": 4 + step // 130, "deadLetters": int(step > 300),
+        },
+        "outboxOldestAgeSeconds": 0.4 if not hurt else 3.1,
+        "breakers": {},
+    }  # fmt: skip
+
+
+def main(path: str) -> None:
+    """Seed a fresh file, then keep the one worker alive for as long as somebody looks."""
+    import time
+
+    with opened(f"sqlite:///{Path(path).resolve()}") as database:
+        migrate(database)
+        seed(database, datetime.now(UTC))
+        while True:
+            time.sleep(1)
+            database.write_now(_stay_alive)
+
+
+def _stay_alive(connection: Any) -> None:
+    from sqlalchemy import update
+
+    from state.tables import replicas as table
+
+    connection.execute(update(table).values(heartbeat_at=datetime.now(UTC)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

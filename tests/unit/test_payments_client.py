@@ -1,0 +1,207 @@
+"""What is sent to the payment gateway, and what its replies say about the money."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from services.domain.attempts import Attempt
+from services.domain.errors import PaymentOutcomeUnknown
+from services.domain.order import Line
+from services.payments.client import HTTPPaymentGateway, NullPaymentGateway
+from services.payments.gateway import PaymentGateway, PaymentState
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+LINES = (Line("p1", "v1", 2),)
+
+
+class Service:
+    """Answers every request with one reply and remembers what it was asked."""
+
+    def __init__(self, status: int = 200, body: Any = None, headers: dict[str, str] | None = None) -> None:
+        self.content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.status, self.headers = status, headers or {}
+        self.requests: list[httpx.Request] = []
+        self.trail: list[Attempt] = []
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        return httpx.Response(self.status, content=self.content, headers=self.headers)
+
+    def gateway(self, timeout_seconds: float = 3.0) -> PaymentGateway:
+        return HTTPPaymentGateway(
+            httpx.MockTransport(self.handle),
+            "http://pay.test",
+            timeout_seconds=timeout_seconds,
+            clock=lambda: NOW,
+            stopwatch=lambda: 0.0,
+        )
+
+    async def capture(self) -> PaymentState:
+        return await self.gateway().capture("o-1", "u-1", LINES, {"card": "tok"}, self.trail)
+
+    async def find(self) -> PaymentState:
+        return await self.gateway().find("o-1", self.trail)
+
+    async def refund(self) -> PaymentState:
+        return await self.gateway().refund("o-1", self.trail)
+
+
+CALLS = [Service.capture, Service.find, Service.refund]
+
+
+def stated(state: str, order_id: str = "o-1") -> dict[str, Any]:
+    return {"success": True, "data": {"orderId": order_id, "state": state}}
+
+
+async def test_a_capture_is_keyed_by_the_order():
+    service = Service(body=stated("CAPTURED"))
+    assert await service.capture() is PaymentState.CAPTURED
+    (request,) = service.requests
+    assert (request.method, str(request.url)) == ("POST", "http://pay.test/api/v1/payments/capture")
+    assert request.headers["Idempotency-Key"] == "o-1"
+    assert json.loads(request.content) == {
+        "orderId": "o-1",
+        "userId": "u-1",
+        "items": [{"productId": "p1", "variantId": "v1", "quantity": 2}],
+        "metadata": {"card": "tok"},
+    }
+    assert service.trail == [Attempt(NOW, "capture", "success", 0.0, 1, {"status": 200})]
+
+
+async def test_a_find_and_a_refund_address_the_payment_of_the_order():
+    service = Service(body=stated("REFUNDED"))
+    assert await service.find() is PaymentState.REFUNDED
+    assert await service.refund() is PaymentState.REFUNDED
+    assert [(request.method, request.url.path) for request in service.requests] == [
+        ("GET", "/api/v1/payments/o-1"),
+        ("POST", "/api/v1/payments/o-1/refund"),
+    ]
+    assert [attempt.operation for attempt in service.trail] == ["find_payment", "refund"]
+
+
+async def test_an_order_id_cannot_lead_to_another_path():
+    service = Service(404)
+    await service.gateway().find("a/b?c", [])
+    assert service.requests[0].url.raw_path == b"/api/v1/payments/a%2Fb%3Fc"
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "state"),
+    [
+        (Service.capture, 402, PaymentState.DECLINED),
+        (Service.find, 404, PaymentState.ABSENT),
+        (Service.refund, 404, PaymentState.ABSENT),
+        (Service.refund, 409, PaymentState.DECLINED),
+    ],
+)
+async def test_some_statuses_say_it_all(call, status, state):
+    service = Service(status, {"success": False, "error": {"code": "X"}})
+    assert await call(service) is state
+    assert service.trail[0].outcome == "success"
+
+
+@pytest.mark.parametrize("state", ["CAPTURED", "DECLINED", "REFUNDED"])
+@pytest.mark.parametrize("call", [Service.capture, Service.find])
+async def test_the_body_tells_the_state(call, state):
+    assert await call(Service(body=stated(state))) == state
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"",
+        [],
+        {},
+        stated("PENDING"),
+        stated("ABSENT"),
+        stated("CAPTURED", order_id="another"),
+        {"success": False, "data": stated("CAPTURED")["data"]},
+        {"success": True, "data": None},
+    ],
+)
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_reply_that_does_not_tell_the_state_of_this_order_leaves_it_unknown(call, body):
+    service = Service(body=body)
+    with pytest.raises(PaymentOutcomeUnknown) as caught:
+        await call(service)
+    assert (service.trail[0].outcome, caught.value.may_have_run) == ("invalid", True)
+
+
+async def test_a_refund_that_left_the_money_captured_is_no_refund():
+    with pytest.raises(PaymentOutcomeUnknown):
+        await Service(body=stated("CAPTURED")).refund()
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "may_have_run"),
+    [
+        (400, "rejected", False),
+        (422, "rejected", False),
+        (429, "rejected", False),
+        (408, "rejected", True),
+        (500, "unavailable", True),
+        (503, "unavailable", True),
+        (302, "unavailable", True),
+    ],
+)
+async def test_any_other_status_leaves_the_payment_unknown(status, outcome, may_have_run):
+    service = Service(status, headers={"Retry-After": "7"})
+    with pytest.raises(PaymentOutcomeUnknown) as caught:
+        await service.capture()
+    assert (service.trail[0].outcome, caught.value.may_have_run) == (outcome, may_have_run)
+    assert caught.value.details == {"status": status}
+    assert caught.value.retry_after_seconds == (7.0 if status in (429, 503) else None)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "may_have_run"),
+    [
+        (httpx.ConnectError("refused"), "unavailable", False),
+        (httpx.ReadTimeout("slow"), "timeout", True),
+        (httpx.RemoteProtocolError("gone"), "unavailable", True),
+    ],
+)
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_lost_call_says_whether_it_may_have_run(call, error, outcome, may_have_run):
+    class Failing(Service):
+        async def handle(self, request: httpx.Request) -> httpx.Response:
+            raise error
+
+    service = Failing()
+    with pytest.raises(PaymentOutcomeUnknown) as caught:
+        await call(service)
+    assert (service.trail[0].outcome, caught.value.may_have_run) == (outcome, may_have_run)
+
+
+async def test_silence_leaves_the_payment_unknown():
+    class Silent(Service):
+        async def handle(self, request: httpx.Request) -> httpx.Response:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    service = Silent()
+    with pytest.raises(PaymentOutcomeUnknown) as caught:
+        await service.gateway(timeout_seconds=0.001).capture("o-1", "u-1", LINES, {}, service.trail)
+    assert (service.trail[0].outcome, caught.value.may_have_run) == ("timeout", True)
+
+
+async def test_the_null_gateway_approves_everything_and_says_in_the_trail_who_did():
+    gateway: PaymentGateway = NullPaymentGateway(lambda: NOW)
+    trail: list[Attempt] = []
+    states = [
+        await gateway.capture("o-1", "u-1", LINES, {}, trail),
+        await gateway.find("o-1", trail),
+        await gateway.refund("o-1", trail),
+    ]
+    assert states == [PaymentState.CAPTURED, PaymentState.CAPTURED, PaymentState.REFUNDED]
+    assert trail == [
+        Attempt(NOW, operation, "success", 0.0, 1, {"gateway": "null"})
+        for operation in ("capture", "find_payment", "refund")
+    ]

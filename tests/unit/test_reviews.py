@@ -1,0 +1,58 @@
+"""Which actions a review case allows."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.domain.order import OrderStatus, ReviewReason
+from services.domain.reviews import CANCELLABLE, ReviewAction, allowed_actions
+
+A, S, R = ReviewAction, OrderStatus, ReviewReason
+
+
+@pytest.mark.parametrize("status", sorted(CANCELLABLE))
+def test_an_unverified_order_can_be_approved_or_cancelled_while_it_can_be_cancelled(status: str) -> None:
+    assert allowed_actions(R.AVAILABILITY_UNVERIFIED, status) == (A.APPROVE, A.CANCEL_ORDER)
+
+
+@pytest.mark.parametrize("status", sorted(set(S) - CANCELLABLE))
+def test_an_unverified_order_that_has_ended_can_only_be_approved(status: str) -> None:
+    assert allowed_actions(R.AVAILABILITY_UNVERIFIED, status) == (A.APPROVE,)
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "action"),
+    [
+        (R.PENDING_INVENTORY, S.PENDING_INVENTORY, A.RETRY_RESERVATION),
+        (R.INVENTORY_CONFIRMATION_FAILED, S.CONFIRMATION_FAILED, A.RECONFIRM),
+        (R.CONFIRMATION_TIMEOUT, S.PLACED, A.RECONFIRM),
+        (R.PAYMENT_UNKNOWN, S.PAYING, A.APPROVE),
+    ],
+)
+def test_a_case_allows_its_remedy_and_a_cancel_only_while_the_order_stands_there(
+    reason: str, status: str, action: str
+) -> None:
+    assert allowed_actions(reason, status) == (action, A.CANCEL_ORDER)
+    for other in set(S) - {status}:
+        assert allowed_actions(reason, other) == ()
+
+
+@pytest.mark.parametrize("status", list(S))
+def test_a_failed_release_can_be_marked_released_whatever_the_order_is(status: str) -> None:
+    assert allowed_actions(R.RELEASE_FAILED, status) == (A.MARK_RELEASED,)
+
+
+def test_an_unknown_reason_allows_nothing() -> None:
+    assert allowed_actions("SOMETHING_ELSE", S.PLACED) == ()
+
+
+def test_cancellable_is_every_status_from_which_the_life_cycle_leads_to_cancelled() -> None:
+    assert set(CANCELLABLE) == {
+        S.RECEIVED,
+        S.RESERVING,
+        S.PENDING_INVENTORY,
+        S.PAYING,
+        S.PLACED,
+        S.CONFIRMED,
+        S.CONFIRMATION_FAILED,
+    }
