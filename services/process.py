@@ -57,6 +57,8 @@ async def serving(application: Starlette, listener: socket.socket) -> AsyncItera
         ws="none",
         lifespan="off",
         access_log=False,
+        proxy_headers=False,
+        server_header=False,
         log_config=None,
         log_level=logging.WARNING,
         timeout_graceful_shutdown=HTTP_GRACE_SECONDS,

@@ -13,13 +13,14 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
+import orjson
 from sqlalchemy import Connection, DateTime, Dialect, Engine, create_engine, event, make_url
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.dialects import sqlite
 
 T = TypeVar("T")
 Transaction = Callable[[Connection], T]
@@ -31,6 +32,20 @@ GROUP_LIMIT = 128
 """Transactions that share one commit at most, so that the first caller is not kept waiting."""
 
 
+SERVER_OPTIONS = {
+    "timezone": "UTC",
+    "statement_timeout": 15_000,
+    "lock_timeout": 5_000,
+    "idle_in_transaction_session_timeout": 15_000,
+}
+"""Of every PostgreSQL session; times in milliseconds."""
+
+JSON_CODEC: dict[str, Any] = {
+    "json_serializer": lambda value: orjson.dumps(value).decode(),
+    "json_deserializer": orjson.loads,
+}
+
+
 class DatabaseOverloaded(RuntimeError):
     """Too many transactions are waiting; nothing was written."""
 
@@ -39,24 +54,30 @@ class DatabaseClosed(RuntimeError):
     """The database facade was closed; nothing was written."""
 
 
-class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC datetimes in and out; SQLite, which knows no zones, stores naive UTC."""
+class _SqliteUtcDateTime(sqlite.DATETIME):
+    """Text of fixed width, so that it sorts by time; written and read by the C code of datetime."""
 
-    impl = DateTime(timezone=True)
-    cache_ok = True
+    def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], str | None]:
+        return _to_text
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"naive datetime {value!r}: only aware times are stored")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], datetime | None]:
+        return _from_text
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+UtcDateTime = DateTime(timezone=True).with_variant(_SqliteUtcDateTime(), "sqlite")  # type: ignore[no-untyped-call]
+"""Aware UTC datetimes in and out, also on SQLite, which knows no zones."""
+
+
+def _to_text(value: datetime | None) -> str | None:
+    if value is None:
+        return None
+    if value.tzinfo is None:
+        raise ValueError(f"naive datetime {value!r}: only aware times are stored")
+    return value.astimezone(UTC).isoformat(" ", "microseconds")[:26]
+
+
+def _from_text(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value).replace(tzinfo=UTC)
 
 
 class Database:
@@ -83,7 +104,7 @@ class Database:
         An exception raised by the function undoes what it did and nothing else. Cancelling the
         caller does not undo a transaction that has begun.
         """
-        return await asyncio.wrap_future(self._writer.submit(transaction))
+        return await self._writer.run(transaction)
 
     async def read(self, transaction: Transaction[T]) -> T:
         """Run a reading function on a reader thread."""
@@ -109,6 +130,9 @@ class Database:
 
 
 class _Writer:
+    async def run(self, transaction: Transaction[T]) -> T:
+        raise NotImplementedError
+
     def submit(self, transaction: Transaction[T]) -> Future[T]:
         raise NotImplementedError
 
@@ -123,6 +147,9 @@ class _PooledWriter(_Writer):
         self._engine = engine
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="db-write")
         self._places = threading.BoundedSemaphore(MAX_WAITING_TRANSACTIONS)
+
+    async def run(self, transaction: Transaction[T]) -> T:
+        return await asyncio.wrap_future(self.submit(transaction))
 
     def submit(self, transaction: Transaction[T]) -> Future[T]:
         if not self._places.acquire(blocking=False):
@@ -144,13 +171,25 @@ class _PooledWriter(_Writer):
 
 
 class _Job(Generic[T]):
-    __slots__ = ("error", "future", "result", "transaction")
+    """A transaction that waits for its group; settled on its loop if it has one, else on the writer thread."""
 
-    def __init__(self, transaction: Transaction[T]) -> None:
+    __slots__ = ("error", "future", "loop", "result", "transaction")
+
+    def __init__(self, transaction: Transaction[T], loop: asyncio.AbstractEventLoop | None) -> None:
         self.transaction = transaction
-        self.future: Future[T] = Future()
+        self.loop = loop
+        self.future: asyncio.Future[T] | Future[T] = loop.create_future() if loop else Future()
         self.result: T | None = None
         self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.future.done():
+            # The caller was cancelled; what was committed stays committed.
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)  # type: ignore[arg-type]
 
 
 class _GroupCommitWriter(_Writer):
@@ -163,15 +202,23 @@ class _GroupCommitWriter(_Writer):
         self._thread = threading.Thread(target=self._run, name="db-write", daemon=True)
         self._thread.start()
 
+    async def run(self, transaction: Transaction[T]) -> T:
+        job = _Job(transaction, asyncio.get_running_loop())
+        self._put(job)
+        return cast("T", await cast("asyncio.Future[T]", job.future))
+
     def submit(self, transaction: Transaction[T]) -> Future[T]:
+        job = _Job(transaction, None)
+        self._put(job)
+        return cast("Future[T]", job.future)
+
+    def _put(self, job: _Job[Any]) -> None:
         if self._closed:
             raise DatabaseClosed("the database is closed")
-        job = _Job(transaction)
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
             raise DatabaseOverloaded(f"{MAX_WAITING_TRANSACTIONS} transactions are waiting") from None
-        return job.future
 
     def close(self) -> None:
         if self._closed:
@@ -186,13 +233,13 @@ class _GroupCommitWriter(_Writer):
             group, open_ = self._next_group()
             if group:
                 self._commit_together(group)
+                _settle(group)
 
     def _next_group(self) -> tuple[list[_Job[Any]], bool]:
-        first = self._jobs.get()
         group: list[_Job[Any]] = []
-        job = first
+        job = self._jobs.get()
         while job is not None:
-            if job.future.set_running_or_notify_cancel():
+            if not job.future.cancelled():
                 group.append(job)
             if len(group) >= GROUP_LIMIT:
                 return group, True
@@ -209,13 +256,26 @@ class _GroupCommitWriter(_Writer):
                     _run_in_savepoint(connection, job)
         except Exception as error:  # noqa: BLE001 - boundary: the commit failed for every caller of the group
             for job in group:
-                job.future.set_exception(job.error or error)
-            return
-        for job in group:
-            if job.error is not None:
-                job.future.set_exception(job.error)
-            else:
-                job.future.set_result(job.result)
+                job.error = job.error or error
+
+
+def _settle(group: list[_Job[Any]]) -> None:
+    """Wake the callers: those of one loop together, since every wake-up of a loop costs a system call."""
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[_Job[Any]]] = {}
+    for job in group:
+        by_loop.setdefault(job.loop, []).append(job)
+    for loop, jobs in by_loop.items():
+        if loop is None:
+            _settle_all(jobs)
+        else:
+            # A loop that has ended has nobody left who waits.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_settle_all, jobs)
+
+
+def _settle_all(jobs: list[_Job[Any]]) -> None:
+    for job in jobs:
+        job.settle()
 
 
 def _run_in_savepoint(connection: Connection, job: _Job[Any]) -> None:
@@ -232,7 +292,7 @@ def _sqlite_engine(url: str, *, writes: bool) -> Engine:
     path = make_url(url).database
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, pool_size=8, max_overflow=0) if not writes else create_engine(url)
+    engine = create_engine(url, pool_size=8, max_overflow=0, **JSON_CODEC)
 
     @event.listens_for(engine, "connect")
     def configure(dbapi_connection: Any, _record: Any) -> None:
@@ -254,13 +314,14 @@ def _sqlite_engine(url: str, *, writes: bool) -> Engine:
 def _server_engine(url: str, connections: int) -> Engine:
     return create_engine(
         url,
+        **JSON_CODEC,
         pool_size=connections + 4,
         max_overflow=0,
         pool_pre_ping=True,
         pool_recycle=1800,
         connect_args={
             "connect_timeout": 3,
-            "options": "-c statement_timeout=15000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=15000",
+            "options": " ".join(f"-c {name}={value}" for name, value in SERVER_OPTIONS.items()),
         },
     )
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from state.tables import inbox
 
+_INSERTS = {
+    name: dialect.insert(inbox).on_conflict_do_nothing(index_elements=["event_id"])
+    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
+}
 
-def seen(connection: Connection, event_id: str) -> bool:
-    """Whether the event was handled before."""
-    return connection.scalar(select(inbox.c.event_id).where(inbox.c.event_id == event_id)) is not None
 
-
-def add(
-    connection: Connection, event_id: str, event_type: str, order_id: str | None, at: datetime, outcome: str
-) -> None:
-    """Remember an event in the transaction of its effect; raises IntegrityError if it is there."""
-    row = {"event_id": event_id, "type": event_type, "order_id": order_id, "received_at": at, "outcome": outcome}
-    connection.execute(insert(inbox), row)
+def add(connection: Connection, event_id: str, event_type: str, order_id: str | None, at: datetime) -> bool:
+    """Remember an event in the transaction of its effect; False when it was handled before."""
+    row = {"event_id": event_id, "type": event_type, "order_id": order_id, "received_at": at}
+    return connection.execute(_INSERTS[connection.dialect.name], row).rowcount == 1
 
 
 def prune(connection: Connection, received_before: datetime, limit: int) -> int:

@@ -197,7 +197,6 @@ inbox = Table(
     Column("type", Key, nullable=False),
     Column("order_id", Key, index=True),
     Column("received_at", UtcDateTime, nullable=False, index=True),
-    Column("outcome", Word, nullable=False),
 )
 
 dead_letters = Table(

@@ -36,8 +36,7 @@ class OutgoingEvent:
 
 def timestamp(at: datetime) -> str:
     """UTC with milliseconds and a Z, as the seed writes it: ``2023-11-21T15:27:30.123Z``."""
-    at = at.astimezone(UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def order_created(order: Order, reservation_id: str, at: datetime) -> OutgoingEvent:

@@ -155,7 +155,7 @@ class Exchange:
             return None
         try:
             seconds = float(value) if value.strip().isdigit() else self._seconds_until(value)
-        except ValueError:
+        except (ValueError, TypeError):  # TypeError: a date of unknown zone
             return None
         return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 

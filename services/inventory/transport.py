@@ -99,8 +99,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def _exchange(
         self, request: httpx.Request, content: bytes, upload: aiohttp.UploadTracker | None
     ) -> httpx.Response:
-        # From the raw pairs: httpx would guess their encoding anew for each request.
-        headers = CIMultiDict((name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw)
+        headers = CIMultiDict(request.headers.multi_items())
         headers["Accept-Encoding"] = "identity"
         async with self._session.request(
             request.method,
@@ -114,7 +113,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             return httpx.Response(reply.status, headers=reply.raw_headers, content=await self._body(reply, request))
 
     async def _body(self, reply: aiohttp.ClientResponse, request: httpx.Request) -> bytes:
-        if reply.headers.get("Content-Encoding", "identity") != "identity":
+        if reply.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise httpx.RemoteProtocolError("encoded body, though identity was asked for", request=request)
         declared = reply.content_length
         if declared is not None and declared <= self._max_body_bytes:

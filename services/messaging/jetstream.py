@@ -17,7 +17,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import BadRequestError, NotFoundError
+from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from services.domain import events
 
@@ -27,8 +27,10 @@ API_TIMEOUT_SECONDS = 2.0
 """How long JetStream may take to answer a question about streams and consumers."""
 
 SUBJECTS_OVERLAP = 10065
-NAME_IN_USE = 10058
-"""Error codes of the JetStream API."""
+"""Error code of the JetStream API."""
+
+PLACING_ATTEMPTS = 6
+"""Replicas that start together get in each other's way when they make the streams."""
 
 OURS = {"managed-by": "holdfast"}
 """Marks the streams that Holdfast made and may therefore change."""
@@ -69,7 +71,8 @@ class Connection:
         self._client: Client | None = None
         self._servers = [_without_credentials(server) for server in servers]
         self._on_change = on_change
-        self._reason = "no server answered"
+        self._reasons: set[str] = set()
+        """Why no connection stands, as told since the last one did."""
         self._redialing: asyncio.Task[None] | None = None
         self._options: dict[str, Any] = {
             **_credentials(servers),
@@ -111,7 +114,8 @@ class Connection:
                 await self._dial()
         except TimeoutError:
             await self.close()
-            raise NatsUnavailable(f"NATS at {', '.join(self._servers)} cannot be used: {self._reason}") from None
+            reasons = "; ".join(sorted(self._reasons)) or "no server answered"
+            raise NatsUnavailable(f"NATS at {', '.join(self._servers)} cannot be used: {reasons}") from None
 
     async def close(self) -> None:
         """End the connection; stop consumers and relays before it."""
@@ -136,11 +140,11 @@ class Connection:
     async def _note_error(self, error: Exception) -> None:
         reason = str(error) or type(error).__name__
         # The client repeats its complaint at every attempt; one line per reason is enough.
-        log.log(logging.DEBUG if reason == self._reason else logging.WARNING, "nats_error", extra={"reason": reason})
-        self._reason = reason
+        log.log(logging.DEBUG if reason in self._reasons else logging.WARNING, "nats_error", extra={"reason": reason})
+        self._reasons.add(reason)
 
     async def _note_connected(self) -> None:
-        self._reason = "no server answered"
+        self._reasons.clear()
         self._become(ConnectionState.CONNECTED)
 
     async def _note_disconnected(self) -> None:
@@ -200,12 +204,7 @@ async def ensure_streams(
     """
     placement: dict[str, str] = {}
     for plan in plans:
-        found = await _find_streams(js, plan.events)
-        missing = [subject for subject in plan.events if subject not in found]
-        if missing:
-            await _store(js, plan, missing, replicas)
-            found = await _find_streams(js, plan.events)
-        placement |= found
+        placement |= await _place(js, plan, replicas)
     return placement
 
 
@@ -225,6 +224,22 @@ def by_stream(placement: Mapping[str, str], subjects: Iterable[str]) -> dict[str
     for subject in subjects:
         grouped.setdefault(placement[subject], []).append(subject)
     return grouped
+
+
+async def _place(js: JetStreamContext, plan: StreamPlan, replicas: int) -> dict[str, str]:
+    refusal: APIError | None = None
+    for _ in range(PLACING_ATTEMPTS):
+        found = await _find_streams(js, plan.events)
+        missing = [subject for subject in plan.events if subject not in found]
+        if not missing:
+            return found
+        try:
+            await _store(js, plan, missing, replicas)
+        except APIError as error:
+            # Another replica may be making the same stream at this moment.
+            refusal = error
+            await asyncio.sleep(0.1)
+    raise refusal or NotFoundError(description=f"no stream stores {', '.join(missing)}")
 
 
 async def _find_streams(js: JetStreamContext, subjects: Iterable[str]) -> dict[str, str]:
@@ -261,12 +276,10 @@ async def _create(js: JetStreamContext, name: str, subjects: list[str], fallback
     try:
         await js.add_stream(_config(name, subjects, replicas))
     except BadRequestError as error:
-        if error.err_code == SUBJECTS_OVERLAP and subjects != fallback:
-            # Somebody stores a part of a wildcard: claim the plain subjects only.
-            await _create(js, name, fallback, fallback, replicas)
-        elif error.err_code != NAME_IN_USE:
-            # In use: another replica was faster; the caller looks again.
+        if error.err_code != SUBJECTS_OVERLAP or subjects == fallback:
             raise
+        # Somebody stores a part of a wildcard: claim the plain subjects only.
+        await _create(js, name, fallback, fallback, replicas)
 
 
 def _config(name: str, subjects: list[str], replicas: int) -> StreamConfig:

@@ -36,7 +36,7 @@ class Metrics:
     """Counts what happens; gauges are filled from the database at scrape time."""
 
     def __init__(self, breakers: Sequence[str]) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._duration = Histogram(
             "inventory_request_duration_seconds",

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
 
 from services.domain import events, lifecycle
 from services.domain.lifecycle import EVENT_IN, Change, TimelineEntry
@@ -40,11 +39,7 @@ class InventoryEvents:
     async def handle(self, event: IncomingEvent) -> str:
         """Apply an event; raises UnknownOrder when its order is not here."""
         apply = self._apply_to_order if event.type in _ORDER_DECISIONS else self._apply_to_product
-        try:
-            outcome, recorded = await self._context.transact(lambda c: self._once(c, event, apply))
-        except IntegrityError:
-            # Another replica recorded the same event at the same moment.
-            return DUPLICATE
+        outcome, recorded = await self._context.transact(lambda c: self._once(c, event, apply))
         if recorded is not None:
             self._context.after_commit(recorded)
         return outcome
@@ -55,12 +50,10 @@ class InventoryEvents:
         event: IncomingEvent,
         apply: Callable[[Connection, IncomingEvent, datetime], tuple[str, Recorded | None]],
     ) -> tuple[str, Recorded | None]:
-        if inbox.seen(connection, event.event_id):
-            return DUPLICATE, None
         at = self._context.clock()
-        outcome, recorded = apply(connection, event, at)
-        inbox.add(connection, event.event_id, event.type, event.data.get("orderId"), at, outcome)
-        return outcome, recorded
+        if not inbox.add(connection, event.event_id, event.type, event.data.get("orderId"), at):
+            return DUPLICATE, None
+        return apply(connection, event, at)
 
     def _apply_to_order(
         self, connection: Connection, event: IncomingEvent, at: datetime

@@ -36,8 +36,9 @@ async def test_both_streams_are_made_with_their_limits(connection: Connection) -
 
 
 async def test_doing_it_again_or_at_the_same_time_changes_nothing(connection: Connection) -> None:
-    assert await asyncio.gather(*(ensure_streams(connection.js) for _ in range(5))) == [OURS] * 5
+    assert await asyncio.gather(*(ensure_streams(connection.js) for _ in range(8))) == [OURS] * 8
     assert await streams_when_possible(connection) == OURS
+    assert await subjects(connection, "ORDER_EVENTS") == {"order.>", "inventory.confirm_requested"}
 
 
 async def test_a_stream_of_the_operator_is_used_as_it_is(connection: Connection) -> None:

@@ -311,6 +311,7 @@ async def test_a_service_that_cannot_now_is_unavailable(call, status):
         ("99999", 900.0),
         ("Sun, 01 Mar 2026 12:00:30 GMT", 30.0),
         ("Sun, 01 Mar 2026 11:00:00 GMT", 0.0),
+        ("Sun, 01 Mar 2026 12:00:30 -0000", None),
         ("soon", None),
         ("-3", None),
     ],

@@ -24,6 +24,9 @@ from state.database import Database, opened
 
 log = logging.getLogger(__name__)
 
+LINK_GRACE_SECONDS = 1.5
+"""How long consumers and relay may take to end; what they leave undone is found again at the next start."""
+
 
 async def serve(
     settings: InventorySettings,
@@ -41,13 +44,14 @@ async def serve(
         link = EventLink(settings.nats_servers, database, clock, faults)
         api = InventoryApi(database, clock, faults, health=_health(database, link), on_commit=link.wake)
         async with asyncio.TaskGroup() as background:
-            background.create_task(link.run())
+            linked = background.create_task(link.run())
             sweeper = background.create_task(_sweep(database, clock, link, settings.sweep_interval / 1000))
             async with serving(api.application(), listener) as url:
                 on_listening(url)
                 await stop.wait()
                 # Consumers and requests come to their end side by side.
                 link.stop()
+                asyncio.get_running_loop().call_later(LINK_GRACE_SECONDS, linked.cancel)
             sweeper.cancel()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-import state.database
+from state.database import UtcDateTime
 
 revision = "0001"
 down_revision = None
@@ -18,7 +18,7 @@ def upgrade() -> None:
     op.create_table(
         "audit_log",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
-        sa.Column("at", state.database.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("at", UtcDateTime, nullable=False),
         sa.Column("actor", sa.String(length=128), nullable=False),
         sa.Column("action", sa.String(length=40), nullable=False),
         sa.Column("target", sa.String(length=128), nullable=False),
@@ -42,7 +42,7 @@ def upgrade() -> None:
         sa.Column("breaker", sa.String(length=128), nullable=False),
         sa.Column("from_state", sa.String(length=40), nullable=False),
         sa.Column("to_state", sa.String(length=40), nullable=False),
-        sa.Column("at", state.database.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("at", UtcDateTime, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_breaker_transitions")),
     )
     with op.batch_alter_table("breaker_transitions", schema=None) as batch_op:
@@ -56,9 +56,9 @@ def upgrade() -> None:
         sa.Column("arguments", sa.JSON(), nullable=False),
         sa.Column("actor", sa.String(length=128), nullable=False),
         sa.Column("state", sa.String(length=40), nullable=False),
-        sa.Column("created_at", state.database.UtcDateTime(timezone=True), nullable=False),
-        sa.Column("claimed_until", state.database.UtcDateTime(timezone=True), nullable=True),
-        sa.Column("finished_at", state.database.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("created_at", UtcDateTime, nullable=False),
+        sa.Column("claimed_until", UtcDateTime, nullable=True),
+        sa.Column("finished_at", UtcDateTime, nullable=True),
         sa.Column("outcome", sa.JSON(none_as_null=True), nullable=True),
         sa.PrimaryKeyConstraint("command_id", name=op.f("pk_commands")),
     )
@@ -85,8 +85,8 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=40), nullable=False),
-        sa.Column("created_at", state.database.UtcDateTime(timezone=True), nullable=False),
-        sa.Column("resolved_at", state.database.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("created_at", UtcDateTime, nullable=False),
+        sa.Column("resolved_at", UtcDateTime, nullable=True),
         sa.Column("resolved_by", sa.String(length=128), nullable=True),
         sa.Column("note", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dead_letters")),
@@ -100,7 +100,7 @@ def upgrade() -> None:
         sa.Column("key", sa.String(length=256), nullable=False),
         sa.Column("order_id", sa.String(length=128), nullable=False),
         sa.Column("request_hash", sa.String(length=64), nullable=False),
-        sa.Column("created_at", state.database.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("created_at", UtcDateTime, nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_idempotency_keys")),
     )
     with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
@@ -111,8 +111,7 @@ def upgrade() -> None:
         sa.Column("event_id", sa.String(length=128), nullable=False),
         sa.Column("type", sa.String(length=128), nullable=False),
         sa.Column("order_id", sa.String(length=128), nullable=True),
-        sa.Column("received_at", state.database.UtcDateTime(timezone=True), nullable=False),
-        sa.Column("outcome", sa.String(length=40), nullable=False),
+        sa.Column("received_at", UtcDateTime, nullable=False),
         sa.PrimaryKeyConstraint("event_id", name=op.f("pk_inbox")),
     )
     with op.batch_alter_table("inbox", schema=None) as batch_op:
@@ -121,7 +120,7 @@ def upgrade() -> None:
 
     op.create_table(
         "metric_samples",
-        sa.Column("at", state.database.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("at", UtcDateTime, nullable=False),
         sa.Column("replica", sa.String(length=128), nullable=False),
         sa.Column("sample", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("at", "replica", name=op.f("pk_metric_samples")),
@@ -130,7 +129,7 @@ def upgrade() -> None:
         "order_history",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("order_id", sa.String(length=128), nullable=False),
-        sa.Column("at", state.database.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("at", UtcDateTime, nullable=False),
         sa.Column("kind", sa.String(length=40), nullable=False),
         sa.Column("title", sa.Text(), nullable=False),
         sa.Column("details", sa.JSON(none_as_null=True), nullable=True),
@@ -149,16 +148,16 @@ def upgrade() -> None:
         sa.Column("inventory_status", sa.String(length=40), nullable=False),
         sa.Column("payment_status", sa.String(length=40), nullable=False),
         sa.Column("reservation_id", sa.String(length=128), nullable=True),
-        sa.Column("reservation_expires_at", state.database.UtcDateTime(timezone=True), nullable=True),
-        sa.Column("confirmed_at", state.database.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("reservation_expires_at", UtcDateTime, nullable=True),
+        sa.Column("confirmed_at", UtcDateTime, nullable=True),
         sa.Column("cancel_reason", sa.Text(), nullable=True),
         sa.Column("failure", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("metadata", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("request_hash", sa.String(length=64), nullable=False),
-        sa.Column("due_at", state.database.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("due_at", UtcDateTime, nullable=True),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("created_at", state.database.UtcDateTime(timezone=True), nullable=False),
-        sa.Column("updated_at", state.database.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("created_at", UtcDateTime, nullable=False),
+        sa.Column("updated_at", UtcDateTime, nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("order_id", name=op.f("pk_orders")),
     )
@@ -182,9 +181,9 @@ def upgrade() -> None:
         sa.Column("subject", sa.String(length=128), nullable=False),
         sa.Column("order_id", sa.String(length=128), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
-        sa.Column("created_at", state.database.UtcDateTime(timezone=True), nullable=False),
-        sa.Column("published_at", state.database.UtcDateTime(timezone=True), nullable=True),
-        sa.Column("claimed_until", state.database.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("created_at", UtcDateTime, nullable=False),
+        sa.Column("published_at", UtcDateTime, nullable=True),
+        sa.Column("claimed_until", UtcDateTime, nullable=True),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
@@ -210,8 +209,8 @@ def upgrade() -> None:
         sa.Column("available_quantity", sa.Integer(), nullable=True),
         sa.Column("threshold", sa.Integer(), nullable=True),
         sa.Column("source", sa.String(length=128), nullable=False),
-        sa.Column("changed_at", state.database.UtcDateTime(timezone=True), nullable=False),
-        sa.Column("expires_at", state.database.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("changed_at", UtcDateTime, nullable=False),
+        sa.Column("expires_at", UtcDateTime, nullable=True),
         sa.PrimaryKeyConstraint("product_id", "variant_id", name=op.f("pk_products")),
     )
     with op.batch_alter_table("products", schema=None) as batch_op:
@@ -220,8 +219,8 @@ def upgrade() -> None:
     op.create_table(
         "replicas",
         sa.Column("replica", sa.String(length=128), nullable=False),
-        sa.Column("started_at", state.database.UtcDateTime(timezone=True), nullable=False),
-        sa.Column("heartbeat_at", state.database.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("started_at", UtcDateTime, nullable=False),
+        sa.Column("heartbeat_at", UtcDateTime, nullable=False),
         sa.Column("breakers", sa.JSON(), nullable=False),
         sa.Column("facts", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("replica", name=op.f("pk_replicas")),
@@ -250,10 +249,10 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("state", sa.String(length=40), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("next_attempt_at", state.database.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("next_attempt_at", UtcDateTime, nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
-        sa.Column("created_at", state.database.UtcDateTime(timezone=True), nullable=False),
-        sa.Column("updated_at", state.database.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("created_at", UtcDateTime, nullable=False),
+        sa.Column("updated_at", UtcDateTime, nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["order_id"], ["orders.order_id"], name=op.f("fk_releases_order_id")),
         sa.PrimaryKeyConstraint("order_id", name=op.f("pk_releases")),
@@ -276,7 +275,7 @@ def upgrade() -> None:
         sa.Column("items", sa.JSON(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("restockable", sa.Boolean(), nullable=False),
-        sa.Column("created_at", state.database.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("created_at", UtcDateTime, nullable=False),
         sa.ForeignKeyConstraint(["order_id"], ["orders.order_id"], name=op.f("fk_returns_order_id")),
         sa.PrimaryKeyConstraint("return_id", name=op.f("pk_returns")),
     )
@@ -290,8 +289,8 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(length=40), nullable=False),
         sa.Column("state", sa.String(length=40), nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
-        sa.Column("opened_at", state.database.UtcDateTime(timezone=True), nullable=False),
-        sa.Column("resolved_at", state.database.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("opened_at", UtcDateTime, nullable=False),
+        sa.Column("resolved_at", UtcDateTime, nullable=True),
         sa.Column("resolved_by", sa.String(length=128), nullable=True),
         sa.Column("resolution", sa.String(length=40), nullable=True),
         sa.Column("note", sa.Text(), nullable=True),

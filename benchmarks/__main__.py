@@ -1,0 +1,156 @@
+"""``make bench``: orders per second, latency and CPU of the worker.
+
+The worker runs on a core of its own where the machine has two; NATS, the stub Inventory Service and
+the load share the other. CPU seconds per 1 000 orders (user + system of the worker) is the steady
+figure; wall figures swing with the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from benchmarks.load import Load, place_orders
+from services.messaging.embedded import EmbeddedNats
+from services.supervisor import Child, Supervisor, free_port
+from state.database import opened
+from state.tables import orders
+
+LIMIT_CPU_SECONDS = 1.6
+"""Per 1 000 orders: the figure of the NestJS design at 16 clients. Source: PERFORMANCE, first table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    clients: int
+    load: Load
+    cpu_seconds_per_1000: float
+    rss_mb: float
+    confirm_p50_ms: float
+    confirm_p99_ms: float
+
+
+@asynccontextmanager
+async def worker_under_test(data_dir: Path):
+    """NATS, stub and worker; yields the API port and the worker's pid."""
+    cores = sorted(os.sched_getaffinity(0))
+    own, others = ([cores[0]], cores[1:]) if len(cores) > 1 else (cores, cores)
+    os.sched_setaffinity(0, others)
+    api_port, stub_port = free_port(data_dir / "api.port"), free_port(data_dir / "stub.port")
+    with EmbeddedNats(data_dir) as nats:
+        environment = {
+            **os.environ,
+            "NATS_URL": nats.url,
+            "INVENTORY_SERVICE_URL": f"http://127.0.0.1:{stub_port}",
+            "DATA_DIR": str(data_dir),
+            "API_PORT": str(api_port),
+            "HOLDFAST_SUPERVISED": "1",
+        }
+        pin = ("taskset", "-c", ",".join(map(str, own)))
+        stub = (sys.executable, "-m", "benchmarks.stub_inventory", str(stub_port), nats.url)
+        children = [
+            nats.child(),
+            Child("stub", stub, env=environment, ready=_listening(stub_port)),
+            Child("worker", (*pin, sys.executable, "-m", "services", "worker"), env=environment, ready=_listening(api_port)),
+        ]
+        async with Supervisor(children, data_dir) as supervisor:
+            yield api_port, next(status.pid for status in supervisor.status() if status.name == "worker")
+
+
+def _listening(port: int):
+    async def ready() -> None:
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                return
+
+    return ready
+
+
+async def measure(api_port: int, pid: int, database: str, *, clients: int, count: int) -> Result:
+    """One run, with the CPU until every order of it is confirmed."""
+    before = await asyncio.to_thread(_count, database)
+    cpu = _cpu_seconds(pid)
+    load = await place_orders(api_port, clients=clients, orders=count)
+    while await asyncio.to_thread(_count, database) < before + count:
+        await asyncio.sleep(0.05)
+    cpu = _cpu_seconds(pid) - cpu
+    lags = await asyncio.to_thread(_confirmation_ms, database, count)
+    return Result(
+        clients,
+        load,
+        cpu * 1000 / count,
+        _rss_mb(pid),
+        statistics.median(lags),
+        lags[min(len(lags) - 1, int(0.99 * len(lags)))],
+    )
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _rss_mb(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _count(database: str) -> int:
+    with opened(database) as db:
+        from state.orders import count_by_status
+
+        return db.read_now(count_by_status).get("CONFIRMED", 0)
+
+
+def _confirmation_ms(database: str, count: int) -> list[float]:
+    from sqlalchemy import select
+
+    statement = select(orders.c.created_at, orders.c.updated_at).order_by(orders.c.created_at.desc()).limit(count)
+    with opened(database) as db:
+        rows = db.read_now(lambda connection: connection.execute(statement).all())
+    return sorted((confirmed - created).total_seconds() * 1000 for created, confirmed in rows)
+
+
+async def main(count: int, rounds: int) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        data_dir = Path(folder)
+        async with worker_under_test(data_dir) as (api_port, pid):
+            database = f"sqlite:///{data_dir / 'holdfast.db'}"
+            await measure(api_port, pid, database, clients=8, count=200)
+            results = [
+                await measure(api_port, pid, database, clients=clients, count=count if clients > 1 else count // 4)
+                for _ in range(rounds)
+                for clients in (1, 16)
+            ]
+    print(f"{'clients':>7} {'orders/s':>9} {'p50 ms':>7} {'p99 ms':>7} {'confirmed p50/p99 ms':>21} {'CPU s/1000':>11} {'RSS MB':>7}")
+    for result in results:
+        load = result.load
+        print(
+            f"{result.clients:>7} {load.per_second:>9.0f} {load.percentile(0.5):>7.1f} {load.percentile(0.99):>7.1f} "
+            f"{result.confirm_p50_ms:>10.0f} / {result.confirm_p99_ms:<8.0f} {result.cpu_seconds_per_1000:>11.2f} {result.rss_mb:>7.0f}"
+        )
+    cpu = statistics.median(result.cpu_seconds_per_1000 for result in results if result.clients == 16)
+    print(f"CPU per 1 000 orders at 16 clients: {cpu:.2f} s, {cpu / LIMIT_CPU_SECONDS:.2f} of the limit {LIMIT_CPU_SECONDS} s")
+    return 0 if cpu <= LIMIT_CPU_SECONDS else 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--orders", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    raise SystemExit(uvloop.run(main(arguments.orders, arguments.rounds)))

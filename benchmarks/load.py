@@ -1,0 +1,69 @@
+"""A bounded load of orders over raw keep-alive connections, cheap enough to share a core with others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a run of orders took."""
+
+    orders: int
+    seconds: float
+    latencies_ms: list[float]
+    """Sorted."""
+
+    @property
+    def per_second(self) -> float:
+        return self.orders / self.seconds
+
+    def percentile(self, share: float) -> float:
+        return self.latencies_ms[min(len(self.latencies_ms) - 1, int(share * len(self.latencies_ms)))]
+
+
+async def place_orders(port: int, *, clients: int, orders: int) -> Load:
+    """Place ``orders`` orders of two items, ``clients`` at a time; every one must be answered 201."""
+    remaining = iter(range(orders))
+    latencies: list[float] = []
+    started = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(clients):
+            group.create_task(_client(port, remaining, latencies))
+    return Load(orders, time.perf_counter() - started, sorted(latencies))
+
+
+async def _client(port: int, remaining, latencies: list[float]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for _ in remaining:
+            began = time.perf_counter()
+            writer.write(_request())
+            status = await _status(reader)
+            if status != 201:
+                raise RuntimeError(f"an order was answered {status}")
+            latencies.append((time.perf_counter() - began) * 1000)
+    finally:
+        writer.close()
+
+
+async def _status(reader: asyncio.StreamReader) -> int:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
+    await reader.readexactly(length)
+    return int(head.split(b" ", 2)[1])
+
+
+def _request() -> bytes:
+    items = [
+        {"productId": str(uuid.UUID(int=product)), "variantId": str(uuid.UUID(int=product)), "quantity": 1}
+        for product in (1, 2)
+    ]
+    body = orjson.dumps({"userId": str(uuid.UUID(int=3)), "items": items})
+    head = f"POST /api/v1/orders HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body

@@ -1,0 +1,217 @@
+"""One order: where it stands, what has happened to it, and what can be done. Deep link: ``/order?order=ID``."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from parts import asks, clock, dialogs, empty, live, orders, timeline, words
+from services.console import OrderView, Reading, Release, ReviewCase, console, same_sight_key
+
+
+def the_order() -> None:
+    asks.flash()
+    order_id = _asked_for()
+    if not order_id:
+        empty.nothing_matches("No order is named in the address. Find one in the list of orders.")
+        st.page_link("orders.py", label="Find an order", icon=":material/search:")
+        return
+    reading = console().order(order_id)
+    if reading.value is None:
+        _missing(order_id, reading)
+        return
+    live.as_of(reading, f"version {reading.value.order.version}")
+    _actions(reading.value)
+    _columns(reading)
+    left, right = st.columns([3, 2])
+    with left:
+        _timeline(reading)
+    with right:
+        _facts(reading.value)
+        _cases(reading)
+        _release(reading)
+        _commands(reading.value)
+
+
+def _asked_for() -> str:
+    return str(st.query_params.get("order", ""))[:128]
+
+
+def _missing(order_id: str, reading: Reading[OrderView]) -> None:
+    if reading.as_of is None:
+        empty.no_source(reading)
+    else:
+        empty.nothing_matches(f"No order {words.plain(order_id)} exists.")
+        st.page_link("orders.py", label="Find an order", icon=":material/search:")
+
+
+def _actions(view: OrderView) -> None:
+    block = live.write_block()
+    last = next((command for command in view.commands if command.kind == "cancel_order"), None)
+    reason = block or _why_not_cancel(view) or ("A cancel is under way." if asks.is_waiting(last) else None)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button(
+            "Cancel order",
+            key="cancel_order",
+            icon=":material/cancel:",
+            disabled=reason is not None,
+            help=reason or live.write_note(),
+        ):
+            dialogs.cancel_order(view.order)
+        if view.release and view.release.state != "DONE":
+            _retry_button(view, view.release, block)
+        if reason and not block:
+            st.caption(reason, width="content")
+
+
+def _why_not_cancel(view: OrderView) -> str | None:
+    if view.can_cancel:
+        return None
+    if view.order.cancel_reason and view.order.status == "PAYING":
+        return "A cancel waits for the outcome of the payment."
+    return f"An order that is {words.word(words.ORDER, view.order.status).text.lower()} cannot be cancelled."
+
+
+def _retry_button(view: OrderView, job: Release, block: str | None) -> None:
+    last = next((command for command in view.commands if command.target_id == job.order_id), None)
+    reason = block or ("A command on this order is under way." if asks.is_waiting(last) else None)
+    st.button(
+        "Retry release",
+        key="retry_release",
+        icon=":material/replay:",
+        disabled=reason is not None,
+        help=reason or live.write_note(),
+        on_click=_retry,
+        args=(job, same_sight_key("retry_release", job.order_id, job.version, last)),
+    )
+
+
+def _retry(job: Release, key: str) -> None:
+    asks.ask(lambda actor: console().store_command("retry_release", job.order_id, {}, actor=actor, command_id=key))
+
+
+def _columns(reading: Reading[OrderView]) -> None:
+    """The four columns of an order's state, side by side."""
+    view = reading.value
+    assert view is not None  # noqa: S101 - the caller has looked
+    grey = bool(reading.problem)
+    opened = [case.review.reason for case in view.cases if case.review.state == "OPEN"]
+    review = " ".join(words.badge(words.REVIEW, reason, grey=grey) for reason in opened) or ":gray[none open]"
+    states = (
+        ("Order", words.badge(words.ORDER, view.order.status, grey=grey)),
+        ("Inventory", words.badge(words.INVENTORY, view.order.inventory_status, grey=grey)),
+        ("Payment", words.badge(words.PAYMENT, view.order.payment_status, grey=grey)),
+        ("Review", review),
+    )
+    with st.grid(4, min_column_width=200):
+        for label, badge in states:
+            with st.container(border=True, height="stretch", gap="xsmall"):
+                st.caption(label)
+                st.markdown(badge)
+
+
+def _timeline(reading: Reading[OrderView]) -> None:
+    view = reading.value
+    with st.container(border=True):
+        st.markdown("**Timeline**")
+        if view and view.timeline:
+            timeline.draw(view.timeline, reading)
+        else:
+            st.caption("Nothing has been recorded.")
+
+
+def _facts(view: OrderView) -> None:
+    order, now = view.order, console().now()
+    facts = {
+        "Customer": f"{words.plain(order.user_id)}{orders.priority(order)}",
+        "Created": clock.both(order.created_at, now),
+        "Changed": clock.both(order.updated_at, now),
+        "Reservation": words.plain(order.reservation_id or "–"),
+        "Hold ends": clock.at(order.reservation_expires_at, now) if order.reservation_expires_at else "–",
+        "Confirmed": clock.both(order.confirmed_at, now) if order.confirmed_at else "–",
+    }
+    if order.cancel_reason:
+        facts["Cancelled because"] = words.plain(order.cancel_reason)
+    if order.failure:
+        facts["Ended with"] = words.plain(f"{order.failure.get('code')}: {order.failure.get('message')}")
+    with st.container(border=True):
+        st.markdown("**Facts**")
+        rows = [{"Fact": name, "Value": value} for name, value in facts.items()]
+        st.table(rows, border="horizontal", hide_index=True, hide_header=True, alt="Facts of the order")
+        lines = [
+            {
+                "Product": words.plain(line.product_id),
+                "Variant": words.plain(line.variant_id),
+                "Quantity": str(line.quantity),
+                "Returned": str(line.returned),
+            }
+            for line in order.lines
+        ]
+        st.table(lines, border="horizontal", hide_index=True, alt="Lines of the order")
+
+
+def _cases(reading: Reading[OrderView]) -> None:
+    view = reading.value
+    if view is None or not view.cases:
+        return
+    with st.container(border=True):
+        st.markdown("**Review cases**")
+        for case in view.cases:
+            _case(case, grey=bool(reading.problem))
+
+
+def _case(case: ReviewCase, *, grey: bool) -> None:
+    review, now = case.review, console().now()
+    block = live.write_block()
+    reason = block or ("A command on this case is under way." if asks.is_waiting(case.command) else None)
+    is_open = review.state == "OPEN"
+    st.markdown(
+        f"{words.badge(words.REVIEW, review.reason, grey=grey or not is_open)} "
+        + (f"open for {clock.span(now - review.opened_at)}" if is_open else _resolved(case))
+        + f"  \n:small[:gray[{words.plain(review.detail)}]]"
+    )
+    if case.actions:
+        with st.container(horizontal=True, gap="xsmall"):
+            for action in case.actions:
+                if st.button(
+                    words.ACTIONS[action],
+                    key=f"{action}_{review.review_id}",
+                    disabled=reason is not None,
+                    help=reason or words.CONSEQUENCES[action],
+                ):
+                    dialogs.resolve([case], action)
+
+
+def _resolved(case: ReviewCase) -> str:
+    review = case.review
+    done = words.ACTIONS.get(review.resolution or "", words.plain(review.resolution or "settled"))
+    note = f": {words.plain(review.note)}" if review.note else ""
+    return f"{done} by {words.plain(review.resolved_by or 'the service')}{note}"
+
+
+def _release(reading: Reading[OrderView]) -> None:
+    job = reading.value.release if reading.value else None
+    if job is None:
+        return
+    now = console().now()
+    with st.container(border=True):
+        st.markdown(f"**Release job** {words.badge(words.RELEASE, job.state, grey=bool(reading.problem))}")
+        due = f" · next {clock.at(job.next_attempt_at, now)}" if job.next_attempt_at and job.state == "PENDING" else ""
+        st.caption(
+            f"{job.attempts} attempts · touched {clock.ago(job.updated_at, now)}{due} · {words.plain(job.reason)}"
+        )
+        if job.last_error:
+            st.caption(f"Latest error: {words.plain(job.last_error)}")
+
+
+def _commands(view: OrderView) -> None:
+    if not view.commands:
+        return
+    with st.container(border=True):
+        st.markdown("**What people asked for**")
+        for command in view.commands[:8]:
+            st.markdown(f":small[{asks.state(command)}]")
+
+
+asked = _asked_for()
+live.header(f"Order {words.plain(asked)}" if asked else "Order")
+live.panel(the_order)

@@ -1,0 +1,206 @@
+"""Find orders: by order, user or product id, by status and by time; newest first."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import streamlit as st
+
+from parts import clock, empty, live, orders, paging, words
+from services.console import (
+    COUNT_LIMIT,
+    INVENTORY_STATUSES,
+    ORDER_STATUSES,
+    Cursor,
+    OrderFilter,
+    OrderRow,
+    OrdersPage,
+    console,
+)
+
+TIMES = {
+    "hour": ("Last hour", timedelta(hours=1)),
+    "day": ("Last day", timedelta(days=1)),
+    "week": ("Last week", timedelta(weeks=1)),
+}
+FILTER_KEYS = ("q", "status", "inventory", "time", "flagged")
+
+
+def filters() -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input(
+            "Search",
+            key="q",
+            type="search",
+            placeholder="Order, user or product id",
+            bind="query-params",
+            width=260,
+            max_chars=128,
+            icon=":material/search:",
+            on_change=_newest,
+        )
+        st.multiselect(
+            "Status",
+            list(ORDER_STATUSES),
+            key="status",
+            placeholder="Every status",
+            format_func=lambda status: words.word(words.ORDER, status).text,
+            bind="query-params",
+            width=220,
+            on_change=_newest,
+        )
+        st.multiselect(
+            "Inventory",
+            list(INVENTORY_STATUSES),
+            key="inventory",
+            placeholder="Every inventory status",
+            format_func=lambda status: words.word(words.INVENTORY, status).text,
+            bind="query-params",
+            width=220,
+            on_change=_newest,
+        )
+        st.selectbox(
+            "Created",
+            list(TIMES),
+            index=None,
+            key="time",
+            placeholder="Any time",
+            format_func=lambda name: TIMES[name][0],
+            bind="query-params",
+            width=140,
+            on_change=_newest,
+        )
+        st.toggle("Flagged only", key="flagged", bind="query-params", on_change=_newest)
+    _between()
+
+
+def _between() -> None:
+    """A stretch of time that another page has asked for."""
+    since, until = _stretch()
+    if since is None and until is None:
+        return
+    now = console().now()
+    ends = [clock.at(moment, now) if moment else "" for moment in (since, until)]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.badge(f"Created {' – '.join(ends)}", icon=":material/schedule:", color="blue")
+        st.button("Any time", key="drop_between", type="tertiary", icon=":material/close:", on_click=_drop_between)
+
+
+def _stretch() -> tuple[datetime | None, datetime | None]:
+    return _moment(st.query_params.get("from")), _moment(st.query_params.get("to"))
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _drop_between() -> None:
+    paging.reset("from", "to", "before", "after")
+
+
+def _newest() -> None:
+    paging.reset("before", "after")
+
+
+def _clear() -> None:
+    st.session_state.update({"q": "", "status": [], "inventory": [], "time": None, "flagged": False})
+    _drop_between()
+
+
+def _wanted() -> OrderFilter:
+    """What the filters say; a relative time begins at a full minute, so that all viewers share one reading."""
+    since, until = _stretch()
+    if time := st.session_state.get("time"):
+        since = console().now().replace(second=0, microsecond=0) - TIMES[time][1]
+    return OrderFilter(
+        text=str(st.session_state.get("q") or "").strip(),
+        statuses=tuple(sorted(st.session_state.get("status") or ())),
+        inventory_statuses=tuple(sorted(st.session_state.get("inventory") or ())),
+        since=since,
+        until=until,
+        flagged=bool(st.session_state.get("flagged")),
+    )
+
+
+def found() -> None:
+    """One page of what matches."""
+    wanted = _wanted()
+    before, after = (Cursor.parse(st.query_params.get(name)) for name in ("before", "after"))
+    reading = console().orders(wanted, before=before, after=after)
+    if reading.value is None:
+        empty.no_source(reading)
+        return
+    live.as_of(reading, _summary(reading.value, wanted))
+    if not reading.value.rows:
+        _nothing(wanted)
+        return
+    with st.container(border=True, gap="xsmall"):
+        for row in reading.value.rows:
+            _row(row, grey=bool(reading.problem))
+    _steps(reading.value)
+
+
+def _summary(page: OrdersPage, wanted: OrderFilter) -> str:
+    count = f"{COUNT_LIMIT:,} or more" if page.is_count_capped else f"{page.count:,}"
+    return f"{count} {'order' if page.count == 1 else 'orders'}{'' if wanted.is_empty else ' match'}"
+
+
+def _nothing(wanted: OrderFilter) -> None:
+    if wanted.is_empty:
+        empty.no_data_yet("No order has been placed yet.")
+    else:
+        empty.nothing_matches("No order matches. Ids are searched as a whole, not in part.", _clear)
+
+
+def _row(row: OrderRow, *, grey: bool) -> None:
+    order = row.order
+    now = console().now()
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"row_{order.order_id}"):
+        orders.link(order.order_id)
+        st.markdown(words.badge(words.ORDER, order.status, grey=grey), width=185)
+        st.markdown(words.badge(words.INVENTORY, order.inventory_status, grey=grey), width=195)
+        st.markdown(f"{words.plain(order.user_id)}{_flags(row)}", width=170)
+        st.caption(orders.items(order), width="stretch")
+        st.caption(clock.both(order.created_at, now), width=150, text_alignment="right")
+
+
+def _flags(row: OrderRow) -> str:
+    star = " :violet[:material/star:]" if row.order.is_high_priority else ""
+    flag = " :orange[:material/flag:]" if row.open_reviews else ""
+    return star + flag
+
+
+def _steps(page: OrdersPage) -> None:
+    if not (page.newer or page.older):
+        return
+    with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
+        if page.newer:
+            st.button("Newest", key="orders_newest", icon=":material/first_page:", on_click=_newest)
+        _step("Previous", "after", page.newer, "chevron_left", "left")
+        _step("Next", "before", page.older, "chevron_right", "right")
+
+
+def _step(label: str, name: str, cursor: Cursor | None, icon: str, side: str) -> None:
+    st.button(
+        label,
+        key=f"orders_{name}",
+        icon=f":material/{icon}:",
+        icon_position="right" if side == "right" else "left",
+        disabled=cursor is None,
+        on_click=_go,
+        args=(name, str(cursor)),
+    )
+
+
+def _go(name: str, cursor: str) -> None:
+    _newest()
+    st.query_params[name] = cursor
+
+
+live.header("Orders")
+filters()
+live.panel(found)

@@ -1,0 +1,203 @@
+"""Is the integration healthy, why not, what is hurt, and where to go on from here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from parts import asks, charts, clock, empty, live, tiles, words
+from services.console import (
+    BIN,
+    CHECK,
+    NAMES,
+    OPERATIONS,
+    RESERVE,
+    Finding,
+    Health,
+    Level,
+    Live,
+    OperationTrend,
+    Reading,
+    Trends,
+    console,
+    interruptions,
+)
+
+
+def health() -> None:
+    """One sentence, and a link to each page that explains a part of it."""
+    reading, trends = console().live(), console().trends()
+    if reading.value is None:
+        empty.no_source(reading)
+        return
+    verdict = console().health(reading.value, trends.value)
+    if reading.problem:
+        st.markdown(f":gray[Last known: {words.plain(verdict.headline)}. {words.plain(verdict.sentence)}]")
+    else:
+        _say(verdict)
+    _jumps(verdict.findings)
+
+
+def _say(verdict: Health) -> None:
+    sentence = words.plain(verdict.sentence)
+    if verdict.level == Level.GOOD:
+        st.markdown(f":green[:material/check_circle:] **{verdict.headline}.** {sentence}")
+    elif verdict.level == Level.ATTENTION:
+        st.warning(sentence, title=verdict.headline, icon=":material/visibility:")
+    else:
+        st.error(sentence, title=verdict.headline, icon=":material/error:")
+
+
+def _jumps(findings: Sequence[Finding]) -> None:
+    links = {(finding.page, finding.filters): finding for finding in findings if finding.page != "overview"}
+    if not links:
+        return
+    with st.container(horizontal=True, gap="small"):
+        for finding in links.values():
+            st.page_link(
+                f"{finding.page}.py",
+                label=words.plain(finding.text),
+                icon=":material/arrow_forward:",
+                query_params=dict(finding.filters) or None,
+            )
+
+
+def breakers() -> None:
+    """A tile per breaker."""
+    reading, trends = console().live(), console().trends()
+    if reading.value is None or not reading.value.breakers:
+        return
+    operations = trends.value.operations if trends.value else {}
+    with st.grid(3, min_column_width=260):
+        for breaker in reading.value.breakers:
+            trend = operations.get(OPERATIONS.get(breaker.name, ""))
+            tiles.breaker(breaker, trend, grey=bool(reading.problem))
+
+
+def numbers() -> None:
+    """The numbers that say how it goes, each with its course over half an hour."""
+    reading, trends = console().live(), console().trends()
+    if reading.value is None or trends.value is None:
+        return
+    grey = bool(reading.problem)
+    sampled = trends.value.sampled_at
+    note = f"rates and latencies of the last {clock.span(trends.value.window)}"
+    live.as_of(reading, f"{note}, sampled {clock.ago(sampled, console().now())}" if sampled else "no samples yet")
+    with st.grid(4, min_column_width=210):
+        _rates(trends.value, grey)
+        _queues(reading.value, trends.value, grey)
+
+
+def _rates(trends: Trends, grey: bool) -> None:
+    reserve = trends.operations[RESERVE]
+    check = trends.operations[CHECK]
+    _rate("Reservation success", reserve, grey)
+    _rate("Availability success", check, grey)
+    tiles.number(
+        "Availability latency p95",
+        tiles.milliseconds(check.p95.now),
+        series=[seconds * 1000 for seconds in check.p95.series],
+        change=None if check.p95.change is None else f"{check.p95.change * 1000:+,.0f} ms",
+        more_is_worse=True,
+        note=_quantiles(check),
+        grey=grey,
+        help="Time of one call to check availability: p50 and p99 stand beside it.",
+    )
+    outbox = trends.queues.get("outboxAge", ())
+    tiles.number(
+        "Oldest unpublished event",
+        f"{outbox[-1]:,.1f} s" if outbox else "–",
+        series=outbox,
+        change=tiles.difference(outbox, outbox[-1], trends.window, BIN) if outbox else None,
+        more_is_worse=True,
+        note="outbox age",
+        grey=grey,
+    )
+
+
+def _rate(label: str, trend: OperationTrend, grey: bool) -> None:
+    tiles.number(
+        label,
+        tiles.percent(trend.technical.now),
+        series=[share * 100 for share in trend.technical.series],
+        change=tiles.points(trend.technical.change),
+        note=f"{trend.calls:,} calls · business {tiles.percent(trend.business.now)}",
+        grey=grey,
+        help="Technical rate: calls that were answered, a refusal being an answer. Beside it the business rate: "
+        "answers that said yes.",
+    )
+
+
+def _quantiles(trend: OperationTrend) -> str:
+    p50, p99 = trend.latency_seconds.get(0.5), trend.latency_seconds.get(0.99)
+    return f"p50 {tiles.milliseconds(p50)} · p99 {tiles.milliseconds(p99)}"
+
+
+QUEUES = (
+    ("Waiting for inventory", "reservation", "reservation", "orders to reserve again"),
+    ("Releases pending", "release", "release", "{failed_releases} failed"),
+    ("Flagged orders", "reviews", "reviews", "cases for a person"),
+    ("Dead letters", "dead_letters", "deadLetters", "events not handled"),
+)
+
+
+def _queues(now: Live, trends: Trends, grey: bool) -> None:
+    for label, name, history, note in QUEUES:
+        value = now.queues.get(name, 0)
+        series = (*trends.queues.get(history, ()), float(value))
+        tiles.number(
+            label,
+            f"{value:,}",
+            series=series,
+            change=tiles.difference(series, value, trends.window, BIN),
+            more_is_worse=True,
+            note=note.format(**now.queues),
+            kind="bar",
+            grey=grey,
+        )
+
+
+def course() -> None:
+    """Orders per minute by outcome, with what changed last beside it."""
+    reading = console().trends()
+    if reading.value is None:
+        return
+    left, right = st.columns([2, 1])
+    with left.container(border=True, height="stretch"):
+        st.markdown("**Orders per minute by outcome**")
+        if reading.value.orders_per_minute:
+            charts.orders(reading.value.orders_per_minute, interruptions(reading.value.bands))
+            live.as_of(reading, f"each point is {clock.span(BIN)}")
+        else:
+            empty.no_data_yet("No samples yet; the worker writes one every few seconds.")
+    with right.container(border=True, height="stretch"):
+        st.markdown("**What changed last**")
+        _changes()
+
+
+def _changes() -> None:
+    reading: Reading[object] = console().changes()
+    changes, now = console().changes().value, console().now()
+    if changes is None or not (changes.transitions or changes.commands):
+        st.markdown(":gray[:material/check: Nothing in the last day.]")
+        return
+    lines = [
+        (
+            change.at,
+            f"{words.badge(words.BREAKER, change.to_state)} {NAMES.get(change.breaker, change.breaker)} breaker",
+        )
+        for change in changes.transitions
+    ]
+    lines += [(command.created_at, asks.state(command)) for command in changes.commands]
+    for at, text in sorted(lines, key=lambda line: line[0], reverse=True)[:6]:
+        with st.container(horizontal=True, gap="small", vertical_alignment="top"):
+            st.markdown(live.shade(text, reading), width="stretch")
+            st.caption(clock.at(at, now), width=65, text_alignment="right", help=clock.ago(at, now))
+
+
+live.header("Overview")
+live.panel(health)
+live.panel(breakers)
+live.panel(numbers)
+live.panel(course)

@@ -1,0 +1,56 @@
+"""Asking for something: the command is stored, its state is shown, and nobody calls another service from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from parts import clock, person, words
+from services.console import Command, SourceUnavailable, console
+
+FLASH = "flash"
+UNFINISHED = ("STORED", "RUNNING")
+
+
+def ask(*stores: Callable[[str], Command]) -> bool:
+    """Store commands in the name of the person here; whether all were stored. For callbacks."""
+    actor = person.actor()
+    try:
+        commands = [store(actor) for store in stores]
+    except SourceUnavailable as error:
+        st.session_state[FLASH] = (f"Not stored: {error}", ":material/error:")
+        return False
+    what = words.KINDS.get(commands[0].kind, "Command") if commands else "Nothing"
+    count = f" × {len(commands)}" if len(commands) > 1 else ""
+    st.session_state[FLASH] = (f"{what}{count}: stored", ":material/schedule:")
+    return True
+
+
+def flash() -> None:
+    """Show once what the last callback said."""
+    if message := st.session_state.pop(FLASH, None):
+        text, icon = message
+        st.toast(text, icon=icon)
+
+
+def is_waiting(command: Command | None) -> bool:
+    """Whether a command on this thing is stored or running."""
+    return command is not None and command.state in UNFINISHED
+
+
+def state(command: Command) -> str:
+    """A command in one line of Markdown: its state, what it is, who asked, and how it ended."""
+    now = console().now()
+    outcome = command.outcome or {}
+    ended = " · ".join(words.plain(outcome[key]) for key in ("title", "detail") if outcome.get(key))
+    badge = words.badge(words.COMMAND, command.state)
+    who = words.plain(command.actor)
+    what = _what(command)
+    return f"{badge} {what}{f': {ended}' if ended else ''} · {who} · {clock.ago(command.created_at, now)}"
+
+
+def _what(command: Command) -> str:
+    action = command.arguments.get("action")
+    kind = words.KINDS.get(command.kind, command.kind)
+    return words.ACTIONS.get(str(action), kind) if action else kind

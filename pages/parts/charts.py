@@ -1,0 +1,200 @@
+"""Charts as Vega-Lite specifications: constant ones, so that a refresh only swaps their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import streamlit as st
+
+from parts import words
+from services.console import NAMES, Band, ReplicaBreaker
+
+OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
+DASHES = ([1, 0], [6, 3], [2, 2])
+LIGHT = {"blue": "#3B82F6", "orange": "#B86E00", "red": "#D9435F", "green": "#199470", "gray": "#64748B"}
+DARK = {"blue": "#5B9BFF", "orange": "#E0A030", "red": "#F0687D", "green": "#34C48F", "gray": "#94A3B8"}
+TIME = {"type": "temporal", "axis": {"title": None, "grid": False, "tickCount": 7, "labelOverlap": True}}
+
+
+def palette() -> dict[str, str]:
+    """The status colours of the theme in use."""
+    return DARK if st.context.theme.type == "dark" else LIGHT
+
+
+def orders(
+    per_minute: Sequence[tuple[datetime, Mapping[str, float]]], interruptions: Sequence[tuple[datetime, datetime]]
+) -> None:
+    """Orders per minute by outcome, over bands that show when a breaker was not closed."""
+    rows = [
+        {"t": _millis(at), "until": None, "n": counts.get(status, 0.0), "series": name}
+        for at, counts in per_minute
+        for status, name in OUTCOMES.items()
+    ]
+    first = per_minute[0][0] if per_minute else None
+    rows += [
+        {"t": _millis(max(start, first)), "until": _millis(end), "n": None, "series": "band"}
+        for start, end in interruptions
+        if first and end > first
+    ]
+    last = rows[-1]["n"] if rows else None
+    summary = "Orders per minute by outcome" + ("; shaded where a breaker was open" if last is None else "")
+    st.vega_lite_chart(_columns(rows), _orders_spec(), height=250, alt=summary)
+
+
+def _orders_spec() -> dict[str, Any]:
+    colors = palette()
+    names = list(OUTCOMES.values())
+    bands = {"filter": "datum.series === 'band'"}
+    x: dict[str, Any] = {"field": "t", **TIME}
+    return {
+        "layer": [
+            {
+                "transform": [bands],
+                "mark": {"type": "rect", "color": colors["red"], "opacity": 0.13},
+                "encoding": {"x": x, "x2": {"field": "until"}},
+            },
+            {
+                "transform": [bands],
+                "mark": {"type": "rule", "color": colors["red"], "strokeDash": [4, 3]},
+                "encoding": {"x": x},
+            },
+            {
+                "transform": [bands],
+                "mark": {
+                    "type": "text",
+                    "text": "breaker opened",
+                    "color": colors["red"],
+                    "align": "right",
+                    "baseline": "top",
+                    "dx": -5,
+                    "fontSize": 11,
+                },
+                "encoding": {"x": x, "y": {"value": 2}},
+            },
+            {
+                "transform": [{"filter": "datum.series !== 'band'"}],
+                "mark": {"type": "line", "strokeWidth": 2, "tooltip": True},
+                "encoding": {
+                    "x": x,
+                    "y": {"field": "n", "type": "quantitative", "axis": {"title": None, "tickCount": 4}},
+                    "color": {
+                        "field": "series",
+                        "type": "nominal",
+                        "scale": {"domain": names, "range": [colors["blue"], colors["orange"], colors["red"]]},
+                        "legend": {"orient": "top", "title": None},
+                    },
+                    "strokeDash": {
+                        "field": "series",
+                        "type": "nominal",
+                        "scale": {"domain": names, "range": list(DASHES)},
+                        "legend": {"orient": "top", "title": None},
+                    },
+                },
+            },
+        ]
+    }
+
+
+def states(bands: Sequence[Band], since: datetime) -> None:
+    """Which breaker was in which state when; what is not closed is written on its band."""
+    several = len({band.replica for band in bands}) > 1
+    rows = [
+        {
+            "breaker": NAMES.get(band.breaker, band.breaker) + (f" · {band.replica}" if several else ""),
+            "state": words.word(words.BREAKER, band.state).text,
+            "start": _millis(max(band.start, since)),
+            "end": _millis(band.end),
+            "label": "" if band.state == "closed" else words.word(words.BREAKER, band.state).text,
+            "thick": 8 if band.state == "closed" else 20,
+        }
+        for band in bands
+        if band.end > since
+    ]
+    lanes = len({row["breaker"] for row in rows})
+    st.vega_lite_chart(
+        _columns(rows), _states_spec(), height=50 + 38 * max(lanes, 1), alt="States of each breaker over time"
+    )
+
+
+def _states_spec() -> dict[str, Any]:
+    colors = palette()
+    domain = [words.BREAKER[state].text for state in ("closed", "half_open", "open", "forced_closed", "forced_open")]
+    scale = [colors[name] for name in ("green", "orange", "red", "orange", "red")]
+    y = {"field": "breaker", "type": "nominal", "sort": None, "axis": {"title": None, "labelLimit": 220, "grid": False}}
+    tooltip = [
+        {"field": "breaker", "title": "Breaker"},
+        {"field": "state", "title": "State"},
+        {"field": "start", "type": "temporal", "title": "From", "format": "%H:%M:%S"},
+        {"field": "end", "type": "temporal", "title": "To", "format": "%H:%M:%S"},
+    ]
+    x = {"field": "start", **TIME}
+    return {
+        "encoding": {"y": y},
+        "layer": [
+            {
+                "transform": [{"filter": f"datum.thick === {thick}"}],
+                "mark": {"type": "bar", "height": thick, "cornerRadius": 2},
+                "encoding": {
+                    "x": x,
+                    "x2": {"field": "end"},
+                    "color": {
+                        "field": "state",
+                        "type": "nominal",
+                        "scale": {"domain": domain, "range": scale},
+                        "legend": None,
+                    },
+                    "tooltip": tooltip,
+                },
+            }
+            for thick in (8, 20)
+        ],
+    }
+
+
+def window(replica: ReplicaBreaker) -> None:
+    """The buckets of the rolling window: what was answered, and stacked on it what failed."""
+    last = len(replica.buckets)
+    rows = [
+        {"bucket": number - last, "kind": kind, "n": count, "order": order}
+        for number, (calls, failed) in enumerate(replica.buckets)
+        for order, (kind, count) in enumerate((("answered", calls - failed), ("failed", failed)))
+    ]
+    failing = sum(failed for _, failed in replica.buckets)
+    st.vega_lite_chart(
+        _columns(rows),
+        _window_spec(),
+        height=120,
+        alt=f"Calls per bucket of the window, {failing} of {sum(calls for calls, _ in replica.buckets)} failed",
+    )
+
+
+def _window_spec() -> dict[str, Any]:
+    colors = palette()
+    return {
+        "mark": {"type": "bar", "tooltip": True},
+        "encoding": {
+            "x": {
+                "field": "bucket",
+                "type": "ordinal",
+                "axis": {"title": None, "labelAngle": 0, "grid": False, "ticks": False},
+            },
+            "y": {"field": "n", "type": "quantitative", "axis": {"title": None, "tickCount": 3, "tickMinStep": 1}},
+            "order": {"field": "order"},
+            "color": {
+                "field": "kind",
+                "type": "nominal",
+                "scale": {"domain": ["answered", "failed"], "range": [colors["blue"], colors["red"]]},
+                "legend": {"orient": "top", "title": None},
+            },
+        },
+    }
+
+
+def _millis(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}

@@ -1,0 +1,161 @@
+"""Dialogs before something that cannot be undone or that touches several things at once.
+
+What a dialog shows is frozen when it opens, ids and versions included, and so are its idempotency
+keys: three clicks on its button are one command per thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import streamlit as st
+
+from parts import asks, live, words
+from services.console import Command, Order, ReleaseRow, ReviewAction, ReviewCase, console, new_key
+
+MAX_TEXT = 500
+IRREVERSIBLE = ("CANCEL_ORDER", "MARK_RELEASED")
+
+
+def cancel_order(order: Order) -> None:
+    _cancel(order, new_key())
+
+
+@st.dialog("Cancel order", icon=":material/cancel:")
+def _cancel(order: Order, key: str) -> None:
+    st.markdown(f"**{words.plain(order.order_id)}** · {_cancel_means(order.status)} This cannot be undone.")
+    _form(
+        key,
+        note="Reason",
+        required=True,
+        button="Cancel the order",
+        store=lambda reason: [partial(_store_cancel, order.order_id, reason, key)],
+    )
+
+
+def _store_cancel(order_id: str, reason: str, key: str, actor: str) -> Command:
+    return console().cancel_order(order_id, reason, actor=actor, command_id=key)
+
+
+def _cancel_means(status: str) -> str:
+    if status in ("RECEIVED", "RESERVING", "PENDING_INVENTORY"):
+        return "Nothing was charged; whatever stock is held is released."
+    if status == "PAYING":
+        return "The payment is under way: the cancel is decided when its outcome is known, and refunds what was taken."
+    if status == "CONFIRMED":
+        return "The money is refunded and the deducted stock goes back on the shelf."
+    return "The money is refunded and the held stock is released."
+
+
+def resolve(cases: Sequence[ReviewCase], action: ReviewAction, left_out: int = 0) -> None:
+    """Preview of one action on one or several cases."""
+    _resolve(tuple(cases), action, left_out, {case.review.review_id: new_key() for case in cases})
+
+
+@st.dialog("Resolve", icon=":material/rate_review:", width="medium")
+def _resolve(cases: tuple[ReviewCase, ...], action: ReviewAction, left_out: int, keys: Mapping[str, str]) -> None:
+    name = words.ACTIONS[action]
+    st.markdown(f"**{name}** · {len(cases)} {'case' if len(cases) == 1 else 'cases'}. {words.CONSEQUENCES[action]}")
+    st.table([_case_row(case) for case in cases], border="horizontal", hide_index=True, alt="The cases acted on")
+    if left_out:
+        st.caption(f"{left_out} selected {'case does' if left_out == 1 else 'cases do'} not allow this and stay open.")
+    _form(
+        next(iter(keys.values())),
+        note="Reason" if action in IRREVERSIBLE else "Note",
+        required=action in IRREVERSIBLE,
+        typed_count=len(cases) if action in IRREVERSIBLE and len(cases) > 1 else None,
+        button=name if len(cases) == 1 else f"{name}: {len(cases)} cases",
+        store=lambda note: [partial(_store_resolve, case, action, note, keys[case.review.review_id]) for case in cases],
+    )
+
+
+def _case_row(case: ReviewCase) -> dict[str, str]:
+    return {
+        "Case": words.plain(case.review.review_id),
+        "Order": words.plain(case.review.order_id),
+        "Cause": words.word(words.REVIEW, case.review.reason).text,
+        "Version": str(case.review.version),
+    }
+
+
+def _store_resolve(case: ReviewCase, action: str, note: str, key: str, actor: str) -> Command:
+    return console().resolve_review(case.review, action, note, actor=actor, command_id=key)
+
+
+def retry_releases(rows: Sequence[ReleaseRow], keys: Mapping[str, str]) -> None:
+    """Preview of a retry of several release jobs."""
+    _retry(tuple(rows), dict(keys))
+
+
+@st.dialog("Retry releases", icon=":material/replay:", width="medium")
+def _retry(rows: tuple[ReleaseRow, ...], keys: dict[str, str]) -> None:
+    st.markdown(f"{len(rows)} jobs are tried again now. Releasing twice is harmless: the second finds nothing held.")
+    shown = [
+        {
+            "Order": words.plain(row.release.order_id),
+            "State": words.word(words.RELEASE, row.release.state).text,
+            "Attempts": str(row.release.attempts),
+            "Version": str(row.release.version),
+        }
+        for row in rows
+    ]
+    st.table(shown, border="horizontal", hide_index=True, alt="The release jobs tried again")
+    _form(
+        next(iter(keys.values())),
+        button=f"Retry {len(rows)}",
+        store=lambda _: [partial(_store_retry, row, keys[row.release.order_id]) for row in rows],
+    )
+
+
+def _store_retry(row: ReleaseRow, key: str, actor: str) -> Command:
+    return console().retry_release(row, actor=actor, command_id=key)
+
+
+Stores = Sequence[Callable[[str], Command]]
+
+
+def _form(
+    key: str,
+    *,
+    button: str,
+    store: Callable[[str], Stores],
+    note: str | None = None,
+    required: bool = False,
+    typed_count: int | None = None,
+) -> None:
+    """Reason, typed count and the one button; closes the dialog when the commands are stored."""
+    block = live.write_block()
+    with st.form(f"form_{key}", border=False):
+        if note:
+            label = note if required else f"{note} (optional)"
+            st.text_area(label, key=f"note_{key}", max_chars=MAX_TEXT, required=required)
+        if typed_count is not None:
+            st.text_input(f"Type {typed_count} to confirm", key=f"count_{key}", width=200)
+        clicked = st.form_submit_button(
+            button,
+            type="primary",
+            key=f"do_{key}",
+            disabled=block is not None,
+            on_click=_submit,
+            args=(key, store, required, typed_count),
+        )
+    if complaint := st.session_state.get(f"complaint_{key}") or block:
+        st.error(complaint, icon=":material/error:")
+    elif clicked:
+        st.rerun()
+    elif remark := live.write_note():
+        st.caption(f":material/info: {remark}")
+
+
+def _submit(key: str, store: Callable[[str], Stores], required: bool, typed_count: int | None) -> None:
+    note = str(st.session_state.get(f"note_{key}") or "").strip()
+    typed = str(st.session_state.get(f"count_{key}") or "").strip()
+    complaint = None
+    if required and not note:
+        complaint = "A reason is needed; it stays with the order."
+    elif typed_count is not None and typed != str(typed_count):
+        complaint = f"Type {typed_count} to confirm; nothing was stored."
+    elif not asks.ask(*store(note[:MAX_TEXT])):
+        complaint = "The database is away; nothing was stored."
+    st.session_state[f"complaint_{key}"] = complaint

@@ -1,0 +1,63 @@
+"""Pages of a list; the page is in the address, so that reload, back and a shared link restore it."""
+
+from __future__ import annotations
+
+import math
+
+import streamlit as st
+
+
+def number(name: str) -> int:
+    """The page asked for, from 1 on."""
+    asked = str(st.query_params.get(name, "1"))
+    return max(int(asked), 1) if asked.isdecimal() and len(asked) < 6 else 1
+
+
+def reset(*names: str) -> None:
+    """For callbacks: back to the first page, because a filter has changed."""
+    for name in names:
+        st.query_params.pop(name, None)
+
+
+def numbered(name: str, count: int, size: int) -> None:
+    """Previous and next of a list whose length is known."""
+    pages = max(math.ceil(count / size), 1)
+    here = number(name)
+    if pages > 1 or here > 1:
+        _buttons(name, here, has_more=here < pages, label=f"Page {here} of {pages}")
+
+
+def stepped(name: str, *, has_more: bool) -> None:
+    """Previous and next of a list whose length is not known."""
+    here = number(name)
+    if has_more or here > 1:
+        _buttons(name, here, has_more=has_more, label=f"Page {here}")
+
+
+def _buttons(name: str, here: int, *, has_more: bool, label: str) -> None:
+    with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
+        st.caption(label, width="content")
+        st.button(
+            "Previous",
+            key=f"{name}_previous",
+            icon=":material/chevron_left:",
+            disabled=here <= 1,
+            on_click=_go,
+            args=(name, here - 1),
+        )
+        st.button(
+            "Next",
+            key=f"{name}_next",
+            icon=":material/chevron_right:",
+            icon_position="right",
+            disabled=not has_more,
+            on_click=_go,
+            args=(name, here + 1),
+        )
+
+
+def _go(name: str, page: int) -> None:
+    if page <= 1:
+        reset(name)
+    else:
+        st.query_params[name] = str(page)

@@ -1,0 +1,78 @@
+"""Selection by id: a check box per row, and a list that stands still while something is picked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import streamlit as st
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Shown(Generic[T]):
+    """The rows to draw, by id and in order."""
+
+    rows: Mapping[str, T]
+    gone: frozenset[str]
+    """Rows that are no longer in the list; they stay in their place until the selection ends."""
+    new: int
+    """Rows that have come meanwhile and are not drawn."""
+    picked: tuple[str, ...]
+
+
+def box_key(name: str, row_id: str) -> str:
+    return f"pick_{name}_{row_id}"
+
+
+def hold(name: str, place: str, fresh: Mapping[str, T]) -> Shown[T]:
+    """Follow the fresh rows, or, while some are picked, keep those that were picked from.
+
+    ``place`` names the filter and page: what is kept belongs to it alone.
+    """
+    key = f"held_{name}"
+    held_place, held = st.session_state.get(key, (None, {}))
+    picked = [row_id for row_id in held if st.session_state.get(box_key(name, row_id))] if held_place == place else []
+    if not [row_id for row_id in picked if row_id in fresh]:
+        st.session_state[key] = (place, dict(fresh))
+        return Shown(fresh, frozenset(), 0, ())
+    gone = frozenset(row_id for row_id in held if row_id not in fresh)
+    rows = {row_id: fresh.get(row_id, row) for row_id, row in held.items()}
+    new = sum(row_id not in held for row_id in fresh)
+    return Shown(rows, gone, new, tuple(row_id for row_id in picked if row_id not in gone))
+
+
+def show_new(name: str, place: str, fresh: Mapping[str, T], shown: Shown[T]) -> None:
+    """A button that brings in what has come since the first box was ticked; the ticks stay."""
+    if shown.new or shown.gone:
+        parts = [f"{shown.new} new"] * bool(shown.new) + [f"{len(shown.gone)} gone"] * bool(shown.gone)
+        st.button(
+            f"{' · '.join(parts)} · show",
+            key=f"show_new_{name}",
+            icon=":material/refresh:",
+            type="tertiary",
+            on_click=_follow,
+            args=(name, place, dict(fresh)),
+        )
+
+
+def _follow(name: str, place: str, fresh: Mapping[str, T]) -> None:
+    st.session_state[f"held_{name}"] = (place, dict(fresh))
+
+
+def box(name: str, row_id: str, label: str, *, disabled: bool = False) -> None:
+    st.checkbox(label, key=box_key(name, row_id), label_visibility="collapsed", disabled=disabled)
+
+
+def pick_all(name: str, row_ids: Sequence[str]) -> None:
+    """For callbacks: tick every row that is shown."""
+    for row_id in row_ids:
+        st.session_state[box_key(name, row_id)] = True
+
+
+def pick_none(name: str, row_ids: Sequence[str]) -> None:
+    """For callbacks: untick every row that is shown."""
+    for row_id in row_ids:
+        st.session_state[box_key(name, row_id)] = False

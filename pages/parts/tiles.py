@@ -1,0 +1,90 @@
+"""Tiles: a breaker at a glance, a number with its course."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import streamlit as st
+
+from parts import clock, words
+from services.console import NAMES, Breaker, OperationTrend, console
+
+
+def breaker(shown: Breaker, trend: OperationTrend | None, *, grey: bool) -> None:
+    """Name, state as a badge, and the facts that explain it."""
+    with st.container(border=True, height="stretch", gap="xsmall"):
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            st.markdown(f"**{NAMES.get(shown.name, words.plain(shown.name))}**", width="content")
+            st.markdown(words.badge(words.BREAKER, shown.state, grey=grey), width="content")
+        st.caption(" · ".join([_latency(trend), failures(shown), standing(shown)]))
+
+
+def _latency(trend: OperationTrend | None) -> str:
+    p95 = trend.p95.now if trend else None
+    return "no calls" if p95 is None else f"p95 {milliseconds(p95)}"
+
+
+def failures(shown: Breaker) -> str:
+    """Failures with the size of the sample they are taken from."""
+    return f"{shown.failures} of {shown.calls} failed" if shown.calls else "idle window"
+
+
+def standing(shown: Breaker) -> str:
+    """Since when the state lasts, or how long until a trial is let through."""
+    now = console().now()
+    if shown.state == "open" and shown.retry_at:
+        return f"trial in {clock.span(shown.retry_at - now)}" if shown.retry_at > now else "trial is due"
+    since = shown.worst.since
+    word = words.word(words.BREAKER, shown.state).text.lower()
+    return f"{word} for {clock.span(now - since)}" if since else word
+
+
+def milliseconds(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds * 1000:,.0f} ms"
+
+
+def percent(share: float | None) -> str:
+    """A share as percentage; 99.96 % is not rounded up to 100 %."""
+    if share is None:
+        return "–"
+    return "100 %" if share == 1 else f"{min(share * 100, 99.9):.1f} %"
+
+
+def number(
+    label: str,
+    value: str,
+    *,
+    series: Sequence[float] = (),
+    change: str | None = None,
+    more_is_worse: bool = False,
+    note: str = "",
+    kind: str = "line",
+    grey: bool = False,
+    help: str | None = None,  # noqa: A002 - Streamlit's word for it
+) -> None:
+    """A number, its change and its course; all grey when it may no longer be true."""
+    color = "off" if grey else "inverse" if more_is_worse else "normal"
+    st.metric(
+        label,
+        f":gray[{value}]" if grey else value,
+        0 if change is None or not any(sign in change for sign in "123456789") else change,
+        delta_color=color,
+        delta_description=note or None,
+        chart_data=list(series) if len(series) > 1 else [0.0, 0.0],
+        chart_type="bar" if kind == "bar" else "line",
+        border=True,
+        height="stretch",
+        help=help,
+    )
+
+
+def points(change: float | None) -> str | None:
+    """A change of a share in percentage points."""
+    return None if change is None else f"{change * 100:+.1f} pp"
+
+
+def difference(series: Sequence[float], now: float, window: timedelta, step: timedelta) -> str | None:
+    """How much a gauge differs from its value one window ago."""
+    back = window // step
+    return f"{now - series[-back]:+,.0f}" if 0 < back <= len(series) else None

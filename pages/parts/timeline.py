@@ -1,0 +1,38 @@
+"""The life of an order, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from parts import clock
+from parts.words import TIMELINE, details, plain, word
+from services.console import Reading, TimelineEntry, console
+
+BAD = ("failed", "no answer", "rejected", "timeout", "refused", "unavailable", "declined")
+
+
+def draw(entries: Sequence[TimelineEntry], reading: Reading[object]) -> None:
+    """Oldest first: icon and word of the kind, what happened, its facts, and when."""
+    now = console().now()
+    for entry in entries:
+        with st.container(horizontal=True, vertical_alignment="top", gap="small"):
+            st.markdown(_kind(entry, grey=bool(reading.problem)), width=130)
+            st.markdown(_text(entry), width="stretch")
+            st.caption(
+                clock.at(entry.at, now), width=90, text_alignment="right", help=f"{entry.at:%Y-%m-%d %H:%M:%S.%f} UTC"
+            )
+
+
+def _kind(entry: TimelineEntry, *, grey: bool) -> str:
+    kind = word(TIMELINE, entry.kind)
+    hurt = any(sign in entry.title.lower() for sign in BAD)
+    color = "gray" if grey else "red" if hurt else kind.color
+    return f":{color}-badge[:material/{'error' if hurt else kind.icon}: {kind.text}]"
+
+
+def _text(entry: TimelineEntry) -> str:
+    who = f" · {plain(entry.actor)}" if entry.actor else ""
+    facts = details(entry.details)
+    return f"{plain(entry.title)}{who}" + (f"  \n:small[:gray[{facts}]]" if facts else "")
