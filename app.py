@@ -11,6 +11,7 @@ from pathlib import Path
 import streamlit as st
 
 from services.domain.errors import ConfigurationError
+from services.process import ensure_free
 from services.settings import Settings
 from services.stack import Stack
 
@@ -36,6 +37,7 @@ async def lifespan(_: object) -> AsyncIterator[None]:
 
 try:
     settings = Settings.load()
+    ensure_free(settings.api_host, settings.api_port)
 except ConfigurationError as error:
     sys.stderr.write(f"{error}\n")
     raise SystemExit(2) from None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import streamlit as st
-
 from parts import charts, clock, empty, live, tiles, words
+
 from services.console import (
     NAMES,
     OPERATIONS,
@@ -36,7 +37,7 @@ def breakers() -> None:
         _breaker(breaker, operations.get(OPERATIONS.get(breaker.name, "")), reading)
 
 
-def _breaker(breaker: Breaker, trend: OperationTrend | None, reading: Reading[object]) -> None:
+def _breaker(breaker: Breaker, trend: OperationTrend | None, reading: Reading[Any]) -> None:
     with st.container(border=True, key=f"breaker_{breaker.name}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{NAMES.get(breaker.name, words.plain(breaker.name))}**", width="content")
@@ -60,7 +61,7 @@ def _standing(breaker: Breaker) -> str:
     return " · ".join(parts)
 
 
-def _facts(breaker: Breaker, trend: OperationTrend | None, reading: Reading[object]) -> None:
+def _facts(breaker: Breaker, trend: OperationTrend | None, reading: Reading[Any]) -> None:
     worst = breaker.worst
     latency = trend.latency_seconds if trend else {}
     facts = [
@@ -93,10 +94,10 @@ def _replica(replica: ReplicaBreaker) -> dict[str, str]:
     return {
         "Replica": words.plain(replica.replica),
         "State": words.badge(words.BREAKER, replica.state),
-        "Since": clock.both(replica.since, now) if replica.since else "–",
+        "Since": clock.both(replica.since, now) if replica.since else "-",
         "Failed": f"{replica.failures} of {replica.calls}",
         "Denied": f"{replica.denied:,}",
-        "Half-open in": clock.span(opens) if opens is not None and replica.state == "open" else "–",
+        "Half-open in": clock.span(opens) if opens is not None and replica.state == "open" else "-",
     }
 
 
@@ -130,7 +131,7 @@ def _openings(changes: tuple[BreakerTransition, ...]) -> None:
                 f"{words.badge(words.BREAKER, 'open')} **{NAMES.get(opened.breaker, opened.breaker)}**", width=210
             )
             until = clock.at(closed_at, now) if closed_at else "now"
-            st.markdown(f"{clock.at(opened.at, now)} – {until} · {length}", width="stretch")
+            st.markdown(f"{clock.at(opened.at, now)} to {until} · {length}", width="stretch")
             st.caption(words.plain(opened.replica), width="content")
             st.page_link(
                 "orders.py",
@@ -143,9 +144,9 @@ def _openings(changes: tuple[BreakerTransition, ...]) -> None:
             )
 
 
-def _stretches(changes: tuple[BreakerTransition, ...]) -> list[tuple[BreakerTransition, object]]:
+def _stretches(changes: tuple[BreakerTransition, ...]) -> list[tuple[BreakerTransition, datetime | None]]:
     """Openings newest first, each with the time at which the breaker closed again, if it has."""
-    found: list[tuple[BreakerTransition, object]] = []
+    found: list[tuple[BreakerTransition, datetime | None]] = []
     openings: dict[tuple[str, str], BreakerTransition] = {}
     for change in sorted(changes, key=lambda change: change.at):
         key = (change.replica, change.breaker)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import streamlit as st
-
 from parts import clock, person
 
 st.set_page_config(page_title="Holdfast", page_icon="⚓", layout="wide")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import streamlit as st
-
 from parts import asks, clock, dialogs, empty, live, orders, timeline, words
+
 from services.console import OrderView, Reading, Release, ReviewCase, console, same_sight_key
 
 
@@ -125,9 +125,9 @@ def _facts(view: OrderView) -> None:
         "Customer": f"{words.plain(order.user_id)}{orders.priority(order)}",
         "Created": clock.both(order.created_at, now),
         "Changed": clock.both(order.updated_at, now),
-        "Reservation": words.plain(order.reservation_id or "–"),
-        "Hold ends": clock.at(order.reservation_expires_at, now) if order.reservation_expires_at else "–",
-        "Confirmed": clock.both(order.confirmed_at, now) if order.confirmed_at else "–",
+        "Reservation": words.plain(order.reservation_id or "-"),
+        "Hold ends": clock.at(order.reservation_expires_at, now) if order.reservation_expires_at else "-",
+        "Confirmed": clock.both(order.confirmed_at, now) if order.confirmed_at else "-",
     }
     if order.cancel_reason:
         facts["Cancelled because"] = words.plain(order.cancel_reason)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
-
 from parts import clock, empty, live, orders, paging, words
+
 from services.console import (
     COUNT_LIMIT,
     INVENTORY_STATUSES,
@@ -82,7 +82,7 @@ def _between() -> None:
     now = console().now()
     ends = [clock.at(moment, now) if moment else "" for moment in (since, until)]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.badge(f"Created {' – '.join(ends)}", icon=":material/schedule:", color="blue")
+        st.badge(f"Created {' to '.join(ends)}", icon=":material/schedule:", color="blue")
         st.button("Any time", key="drop_between", type="tertiary", icon=":material/close:", on_click=_drop_between)
 
 
@@ -117,7 +117,7 @@ def _wanted() -> OrderFilter:
     if time := st.session_state.get("time"):
         since = console().now().replace(second=0, microsecond=0) - TIMES[time][1]
     return OrderFilter(
-        text=str(st.session_state.get("q") or "").strip(),
+        text=words.typed(st.session_state.get("q")),
         statuses=tuple(sorted(st.session_state.get("status") or ())),
         inventory_statuses=tuple(sorted(st.session_state.get("inventory") or ())),
         since=since,

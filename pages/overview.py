@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-
 from parts import asks, charts, clock, empty, live, tiles, words
+
 from services.console import (
     BIN,
     CHECK,
@@ -18,11 +18,17 @@ from services.console import (
     Level,
     Live,
     OperationTrend,
-    Reading,
     Trends,
     console,
     interruptions,
 )
+
+JUMPS = {
+    "breakers": "Breakers",
+    "orders": "Orders that wait",
+    "releases": "Failed releases",
+    "reviews": "Manual review",
+}
 
 
 def health() -> None:
@@ -57,7 +63,7 @@ def _jumps(findings: Sequence[Finding]) -> None:
         for finding in links.values():
             st.page_link(
                 f"{finding.page}.py",
-                label=words.plain(finding.text),
+                label=JUMPS[finding.page],
                 icon=":material/arrow_forward:",
                 query_params=dict(finding.filters) or None,
             )
@@ -98,7 +104,7 @@ def _rates(trends: Trends, grey: bool) -> None:
         "Availability latency p95",
         tiles.milliseconds(check.p95.now),
         series=[seconds * 1000 for seconds in check.p95.series],
-        change=None if check.p95.change is None else f"{check.p95.change * 1000:+,.0f} ms",
+        change=tiles.slower(check.p95),
         more_is_worse=True,
         note=_quantiles(check),
         grey=grey,
@@ -107,7 +113,7 @@ def _rates(trends: Trends, grey: bool) -> None:
     outbox = trends.queues.get("outboxAge", ())
     tiles.number(
         "Oldest unpublished event",
-        f"{outbox[-1]:,.1f} s" if outbox else "–",
+        f"{outbox[-1]:,.1f} s" if outbox else "-",
         series=outbox,
         change=tiles.difference(outbox, outbox[-1], trends.window, BIN) if outbox else None,
         more_is_worse=True,
@@ -153,7 +159,7 @@ def _queues(now: Live, trends: Trends, grey: bool) -> None:
             change=tiles.difference(series, value, trends.window, BIN),
             more_is_worse=True,
             note=note.format(**now.queues),
-            kind="bar",
+            kind="area",
             grey=grey,
         )
 
@@ -177,8 +183,8 @@ def course() -> None:
 
 
 def _changes() -> None:
-    reading: Reading[object] = console().changes()
-    changes, now = console().changes().value, console().now()
+    reading, now = console().changes(), console().now()
+    changes = reading.value
     if changes is None or not (changes.transitions or changes.commands):
         st.markdown(":gray[:material/check: Nothing in the last day.]")
         return
@@ -189,11 +195,9 @@ def _changes() -> None:
         )
         for change in changes.transitions
     ]
-    lines += [(command.created_at, asks.state(command)) for command in changes.commands]
+    lines += [(command.created_at, asks.summary(command)) for command in changes.commands]
     for at, text in sorted(lines, key=lambda line: line[0], reverse=True)[:6]:
-        with st.container(horizontal=True, gap="small", vertical_alignment="top"):
-            st.markdown(live.shade(text, reading), width="stretch")
-            st.caption(clock.at(at, now), width=65, text_alignment="right", help=clock.ago(at, now))
+        st.markdown(live.shade(f"{text} :small[:gray[{clock.at(at, now)}]]", reading))
 
 
 live.header("Overview")

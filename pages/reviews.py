@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import streamlit as st
-
 from parts import asks, clock, dialogs, empty, live, orders, paging, selection, words
+
 from services.console import PAGE_SIZE, REVIEW_REASONS, ReviewAction, ReviewCase, ReviewsPage, console
 
 NAME = "review"

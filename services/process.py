@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -13,6 +14,7 @@ import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
+from services.domain.errors import ConfigurationError
 from services.supervisor import die_with_parent
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -83,6 +85,17 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def ensure_free(host: str, port: int) -> None:
+    """Raise ConfigurationError when somebody listens on the API's address already."""
+    try:
+        listen(host, port).close()
+    except OSError as error:
+        reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+        raise ConfigurationError(
+            f"API_HOST, API_PORT: {host}:{port} {reason}; allowed: an address of this machine nobody listens on"
+        ) from None
 
 
 class _Server(uvicorn.Server):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -202,6 +203,21 @@ SECRET_FIELDS = frozenset({"inventory_service_token", "api_tokens", "nats_url", 
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     field = str(first["loc"][0])
-    reason = str(first["msg"]).removeprefix("Value error, ")
     shown = "the given value" if field in SECRET_FIELDS else repr(first["input"])
-    return f"{field.upper()}: {shown} is not valid; allowed: {reason}"
+    return f"{field.upper()}: {shown} is not valid; allowed: {_allowed(field, first)}"
+
+
+def _allowed(field: str, problem: ErrorDetails) -> str:
+    """A range for numbers, the validator's own words for the rest."""
+    described = Settings.model_fields[field]
+    numbers = {int: "a whole number", float: "a number"}
+    kind = numbers.get(described.annotation) if isinstance(described.annotation, type) else None
+    if kind is None:
+        return str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    bounds = [
+        f"{word} {getattr(bound, name)}"
+        for name, word in (("ge", "from"), ("le", "to"))
+        for bound in described.metadata
+        if hasattr(bound, name)
+    ]
+    return " ".join([kind, *bounds])

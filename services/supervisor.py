@@ -243,8 +243,8 @@ class _Keeper:
         self._become(ChildState.RUNNING, pid=self._process.pid)
 
     async def _spawn(self) -> asyncio.subprocess.Process:
-        reading, self._lifeline = os.pipe()
         output = _open_log(self._log_file)
+        reading, self._lifeline = os.pipe()
         try:
             return await asyncio.create_subprocess_exec(
                 *self._child.argv,

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import orjson
 from sqlalchemy import Connection, DateTime, Dialect, Engine, create_engine, event, make_url
@@ -178,7 +178,7 @@ class _Job(Generic[T]):
     def __init__(self, transaction: Transaction[T], loop: asyncio.AbstractEventLoop | None) -> None:
         self.transaction = transaction
         self.loop = loop
-        self.future: asyncio.Future[T] | Future[T] = loop.create_future() if loop else Future()
+        self.future: Any = loop.create_future() if loop else Future()
         self.result: T | None = None
         self.error: BaseException | None = None
 
@@ -189,7 +189,7 @@ class _Job(Generic[T]):
         if self.error is not None:
             self.future.set_exception(self.error)
         else:
-            self.future.set_result(self.result)  # type: ignore[arg-type]
+            self.future.set_result(self.result)
 
 
 class _GroupCommitWriter(_Writer):
@@ -205,12 +205,14 @@ class _GroupCommitWriter(_Writer):
     async def run(self, transaction: Transaction[T]) -> T:
         job = _Job(transaction, asyncio.get_running_loop())
         self._put(job)
-        return cast("T", await cast("asyncio.Future[T]", job.future))
+        result: T = await job.future
+        return result
 
     def submit(self, transaction: Transaction[T]) -> Future[T]:
         job = _Job(transaction, None)
         self._put(job)
-        return cast("Future[T]", job.future)
+        future: Future[T] = job.future
+        return future
 
     def _put(self, job: _Job[Any]) -> None:
         if self._closed:

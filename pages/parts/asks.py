@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import streamlit as st
-
 from parts import clock, person, words
+
 from services.console import Command, SourceUnavailable, console
 
 FLASH = "flash"
@@ -22,7 +22,7 @@ def ask(*stores: Callable[[str], Command]) -> bool:
         st.session_state[FLASH] = (f"Not stored: {error}", ":material/error:")
         return False
     what = words.KINDS.get(commands[0].kind, "Command") if commands else "Nothing"
-    count = f" × {len(commands)}" if len(commands) > 1 else ""
+    count = f" x {len(commands)}" if len(commands) > 1 else ""
     st.session_state[FLASH] = (f"{what}{count}: stored", ":material/schedule:")
     return True
 
@@ -40,14 +40,18 @@ def is_waiting(command: Command | None) -> bool:
 
 
 def state(command: Command) -> str:
-    """A command in one line of Markdown: its state, what it is, who asked, and how it ended."""
-    now = console().now()
+    """A command in one line of Markdown: its state, what it is, how it ended, who asked, and when."""
+    return f"{summary(command)} · {clock.ago(command.created_at, console().now())}"
+
+
+def summary(command: Command) -> str:
+    """The same without the time."""
     outcome = command.outcome or {}
     ended = " · ".join(words.plain(outcome[key]) for key in ("title", "detail") if outcome.get(key))
     badge = words.badge(words.COMMAND, command.state)
     who = words.plain(command.actor)
     what = _what(command)
-    return f"{badge} {what}{f': {ended}' if ended else ''} · {who} · {clock.ago(command.created_at, now)}"
+    return f"{badge} {what}{f': {ended}' if ended else ''} · {who}"
 
 
 def _what(command: Command) -> str:

@@ -7,15 +7,18 @@ from datetime import datetime
 from typing import Any
 
 import streamlit as st
-
 from parts import words
+
 from services.console import NAMES, Band, ReplicaBreaker
 
 OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
 DASHES = ([1, 0], [6, 3], [2, 2])
 LIGHT = {"blue": "#3B82F6", "orange": "#B86E00", "red": "#D9435F", "green": "#199470", "gray": "#64748B"}
 DARK = {"blue": "#5B9BFF", "orange": "#E0A030", "red": "#F0687D", "green": "#34C48F", "gray": "#94A3B8"}
-TIME = {"type": "temporal", "axis": {"title": None, "grid": False, "tickCount": 7, "labelOverlap": True}}
+TIME = {
+    "type": "temporal",
+    "axis": {"title": None, "grid": False, "tickCount": 7, "labelOverlap": True, "format": "%H:%M"},
+}
 
 
 def palette() -> dict[str, str]:
@@ -40,7 +43,7 @@ def orders(
     ]
     last = rows[-1]["n"] if rows else None
     summary = "Orders per minute by outcome" + ("; shaded where a breaker was open" if last is None else "")
-    st.vega_lite_chart(_columns(rows), _orders_spec(), height=250, alt=summary)
+    st.vega_lite_chart(_columns(rows), _orders_spec(), height=290, alt=summary)
 
 
 def _orders_spec() -> dict[str, Any]:
@@ -67,11 +70,11 @@ def _orders_spec() -> dict[str, Any]:
                     "text": "breaker opened",
                     "color": colors["red"],
                     "align": "right",
-                    "baseline": "top",
-                    "dx": -5,
+                    "baseline": "bottom",
+                    "dx": 6,
                     "fontSize": 11,
                 },
-                "encoding": {"x": x, "y": {"value": 2}},
+                "encoding": {"x": x, "y": {"value": -3}},
             },
             {
                 "transform": [{"filter": "datum.series !== 'band'"}],

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import streamlit as st
-
 from parts import asks, live, words
+
 from services.console import Command, Order, ReleaseRow, ReviewAction, ReviewCase, console, new_key
 
 MAX_TEXT = 500

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
-
 from parts import clock
+
 from services.console import Reading, console
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
-
 from parts import clock, empty
+
 from services.console import Reading, console
 
 REFRESH = "2s"
@@ -28,17 +28,17 @@ def header(title: str, *, icon: str | None = None) -> None:
         st.title(title, icon=icon, width="content", anchor=False)
         with st.container(horizontal=True, vertical_alignment="center", width="content", gap="small"):
             panel(_badges)
-            st.toggle("Live", value=True, key=LIVE_KEY, persist_state="session", help="Refresh every two seconds")
+            st.toggle("Live", value=True, key=LIVE_KEY, persist_state="session")
     panel(_banner)
 
 
 def _badges() -> None:
     reading = console().live()
     live = reading.value
-    if live.sandbox if live else console().sandbox:
-        st.badge("SANDBOX", icon=":material/science:", color="violet", help="The reference services stand in.")
+    is_sandbox = live.sandbox if live else console().sandbox
+    badge = ":violet-badge[:material/science: SANDBOX] " * is_sandbox
     now = console().now()
-    st.caption(f"Updated {clock.at(now, now)} {clock.zone_name()}", width="content")
+    st.markdown(f"{badge}:small[:gray[Updated {clock.at(now, now)} {clock.zone_name()}]]", width="content")
 
 
 def _banner() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import streamlit as st
-
 from parts.words import plain
+
 from services.console import Order
 
 ID_WIDTH = 150
@@ -24,7 +24,7 @@ def link(order_id: str, *, width: int = ID_WIDTH) -> None:
 
 def items(order: Order, limit: int = 2) -> str:
     """The lines in short: ``2 x SKU-CHAIR oak, 1 x SKU-LAMP brass, 3 more``."""
-    shown = [f"{line.quantity} × {plain(line.product_id)} {plain(line.variant_id)}" for line in order.lines[:limit]]
+    shown = [f"{line.quantity} x {plain(line.product_id)} {plain(line.variant_id)}" for line in order.lines[:limit]]
     more = len(order.lines) - limit
     return ", ".join([*shown, f"{more} more"] if more > 0 else shown)
 

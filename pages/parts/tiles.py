@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Literal
 
 import streamlit as st
-
 from parts import clock, words
-from services.console import NAMES, Breaker, OperationTrend, console
+
+from services.console import NAMES, Breaker, OperationTrend, Trend, console
 
 
 def breaker(shown: Breaker, trend: OperationTrend | None, *, grey: bool) -> None:
@@ -41,13 +42,13 @@ def standing(shown: Breaker) -> str:
 
 
 def milliseconds(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds * 1000:,.0f} ms"
+    return "-" if seconds is None else f"{seconds * 1000:,.0f} ms"
 
 
 def percent(share: float | None) -> str:
     """A share as percentage; 99.96 % is not rounded up to 100 %."""
     if share is None:
-        return "–"
+        return "-"
     return "100 %" if share == 1 else f"{min(share * 100, 99.9):.1f} %"
 
 
@@ -59,12 +60,12 @@ def number(
     change: str | None = None,
     more_is_worse: bool = False,
     note: str = "",
-    kind: str = "line",
+    kind: Literal["line", "area"] = "line",
     grey: bool = False,
     help: str | None = None,  # noqa: A002 - Streamlit's word for it
 ) -> None:
     """A number, its change and its course; all grey when it may no longer be true."""
-    color = "off" if grey else "inverse" if more_is_worse else "normal"
+    color: Literal["off", "inverse", "normal"] = "off" if grey else "inverse" if more_is_worse else "normal"
     st.metric(
         label,
         f":gray[{value}]" if grey else value,
@@ -72,7 +73,7 @@ def number(
         delta_color=color,
         delta_description=note or None,
         chart_data=list(series) if len(series) > 1 else [0.0, 0.0],
-        chart_type="bar" if kind == "bar" else "line",
+        chart_type=kind,
         border=True,
         height="stretch",
         help=help,
@@ -80,8 +81,16 @@ def number(
 
 
 def points(change: float | None) -> str | None:
-    """A change of a share in percentage points."""
-    return None if change is None else f"{change * 100:+.1f} pp"
+    """A change of a share in percentage points; less than half a point is none."""
+    return f"{change * 100:+.1f} pp" if change is not None and abs(change) >= 0.005 else None
+
+
+def slower(trend: Trend) -> str | None:
+    """A change of a latency; less than a tenth of it is none."""
+    change = trend.change
+    if change is None or abs(change) < 0.1 * (trend.before or 0):
+        return None
+    return f"{change * 1000:+,.0f} ms"
 
 
 def difference(series: Sequence[float], now: float, window: timedelta, step: timedelta) -> str | None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import streamlit as st
-
 from parts import clock
 from parts.words import TIMELINE, details, plain, word
+
 from services.console import Reading, TimelineEntry, console
 
 BAD = ("failed", "no answer", "rejected", "timeout", "refused", "unavailable", "declined")
 
 
-def draw(entries: Sequence[TimelineEntry], reading: Reading[object]) -> None:
+def draw(entries: Sequence[TimelineEntry], reading: Reading[Any]) -> None:
     """Oldest first: icon and word of the kind, what happened, its facts, and when."""
     now = console().now()
     for entry in entries:

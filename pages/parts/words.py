@@ -7,6 +7,9 @@ from typing import Literal, NamedTuple
 
 Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
 
+_UNLINKED = "\u200b@"
+"""Markdown makes links of e-mail addresses; an invisible break before the @ prevents it."""
+
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$:&])")
 
 
@@ -115,7 +118,12 @@ def badge(table: dict[str, Word], state: str, *, grey: bool = False) -> str:
 
 def plain(text: object) -> str:
     """Text of unknown origin, so that Markdown shows it as it is, on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+    return _SPECIAL.sub(r"\\\1", " ".join(str(text).split())).replace("@", _UNLINKED)
+
+
+def typed(text: object) -> str:
+    """What a person typed or pasted, without the invisible breaks of plain()."""
+    return str(text or "").replace(_UNLINKED, "@").strip()
 
 
 def details(values: dict[str, object]) -> str:

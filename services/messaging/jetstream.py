@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -71,8 +72,8 @@ class Connection:
         self._client: Client | None = None
         self._servers = [_without_credentials(server) for server in servers]
         self._on_change = on_change
-        self._reasons: set[str] = set()
-        """Why no connection stands, as told since the last one did."""
+        # The last different complaints since a connection stood.
+        self._reasons: deque[str] = deque(maxlen=5)
         self._redialing: asyncio.Task[None] | None = None
         self._options: dict[str, Any] = {
             **_credentials(servers),
@@ -114,7 +115,7 @@ class Connection:
                 await self._dial()
         except TimeoutError:
             await self.close()
-            reasons = "; ".join(sorted(self._reasons)) or "no server answered"
+            reasons = "; ".join(self._reasons) or "no server answered"
             raise NatsUnavailable(f"NATS at {', '.join(self._servers)} cannot be used: {reasons}") from None
 
     async def close(self) -> None:
@@ -139,9 +140,10 @@ class Connection:
 
     async def _note_error(self, error: Exception) -> None:
         reason = str(error) or type(error).__name__
-        # The client repeats its complaint at every attempt; one line per reason is enough.
-        log.log(logging.DEBUG if reason in self._reasons else logging.WARNING, "nats_error", extra={"reason": reason})
-        self._reasons.add(reason)
+        if reason not in self._reasons:
+            # The client repeats its complaint at every attempt; one line each is enough.
+            log.warning("nats_error", extra={"reason": reason})
+            self._reasons.append(reason)
 
     async def _note_connected(self) -> None:
         self._reasons.clear()

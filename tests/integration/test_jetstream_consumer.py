@@ -95,8 +95,7 @@ async def test_a_handled_message_is_acknowledged_and_seen_once(connection: Conne
     await connection.js.publish(CONFIRMED, b"one", headers={"Nats-Msg-Id": "e-1"})
     async with consuming(connection, desk):
         await eventually(lambda: desk.outcomes[CONFIRMED, "handled"] == 1)
-        await connection.client.flush()
-        assert await unsettled(connection) == 0
+        await eventually(lambda: _is_unsettled(connection, 0))
     (delivery,) = desk.deliveries
     assert (delivery.subject, delivery.payload, delivery.headers) == (CONFIRMED, b"one", {"Nats-Msg-Id": "e-1"})
     assert (delivery.stream, delivery.stream_seq, delivery.num_delivered) == (STREAM, 1, 1)
@@ -145,8 +144,7 @@ async def test_the_last_failed_attempt_goes_to_the_dead_letters(connection: Conn
     await connection.js.publish(CONFIRMED, b"one")
     async with consuming(connection, desk, attempts=3):
         await eventually(lambda: desk.outcomes[CONFIRMED, "dead_lettered"] == 1)
-        await connection.client.flush()
-        assert await unsettled(connection) == 0
+        await eventually(lambda: _is_unsettled(connection, 0))
     assert [delivery.is_last_attempt for delivery in desk.deliveries] == [False, False, True]
     ((delivery, reason),) = desk.dead
     assert (delivery.payload, reason) == (b"one", "RuntimeError: no luck")
@@ -166,8 +164,7 @@ async def test_poison_goes_to_the_dead_letters_at_once_and_before_it_is_terminat
     await connection.js.publish(CONFIRMED, b"\xff")
     async with consuming(connection, desk, dead_letter=dead_letter):
         await eventually(lambda: desk.outcomes[CONFIRMED, "dead_lettered"] == 1)
-        await connection.client.flush()
-        assert await unsettled(connection) == 0
+        await eventually(lambda: _is_unsettled(connection, 0))
     assert pending_while_burying == [1]
     ((delivery, reason),) = desk.dead
     assert (delivery.payload, delivery.num_delivered, reason) == (b"\xff", 1, "field orderId: missing")
@@ -278,7 +275,7 @@ async def test_stopping_lets_running_handlers_finish_and_fetches_no_more(connect
         gate.set()
     assert desk.outcomes[CONFIRMED, "handled"] == 1
     await connection.js.publish(CONFIRMED, b"two")
-    assert await unsettled(connection) == 1
+    await eventually(lambda: _is_unsettled(connection, 1))
     assert desk.payloads == [b"one"]
 
 
@@ -304,11 +301,11 @@ async def test_a_killed_server_delivers_the_rest_after_its_return(
         await eventually(lambda: not connection.is_connected)
         await nats_server.start()
         await eventually(lambda: len(set(desk.payloads)) == 200)
-        await eventually(lambda: _is_zero(connection))
+        await eventually(lambda: _is_unsettled(connection, 0))
 
 
-async def _is_zero(connection: Connection) -> bool:
-    return await unsettled(connection) == 0
+async def _is_unsettled(connection: Connection, count: int) -> bool:
+    return await unsettled(connection) == count
 
 
 async def test_consuming_begins_by_itself_when_the_stream_appears(connection: Connection, desk: Desk) -> None:

@@ -1,0 +1,53 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := app.py pages services state tests benchmarks
+
+.PHONY: help run test check format bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## start console and service in sandbox mode (console :8501, API :8600)
+	@echo "Starting Holdfast. Console: http://127.0.0.1:$${STREAMLIT_SERVER_PORT:-8501}  API: http://127.0.0.1:$${API_PORT:-8600}"
+	@exec $(BIN)/streamlit run app.py
+
+test: $(VENV)/.dev $(VENV)/.system ## run every test (installs Chromium and PostgreSQL when missing)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.dev ## format, lint, types, layers
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## format the code
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+bench: $(VENV)/.dev ## measure orders per second, latency and CPU of the worker
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+clean: ## remove the environment and everything the sandbox wrote
+	rm -rf $(VENV) var
+
+$(VENV)/bin/python:
+	@echo "Creating the Python environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.txt constraints.txt | $(VENV)/bin/python
+	@echo "Installing the packages of requirements.txt (about half a minute the first time)"
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+	@echo "Installing what tests and checks need"
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# Debian packages that the tests use for real: a browser and a database server.
+$(VENV)/.system: | $(VENV)/bin/python
+	@sh tests/install_system_packages.sh
+	@touch $@
