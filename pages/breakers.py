@@ -94,10 +94,10 @@ def _replica(replica: ReplicaBreaker) -> dict[str, str]:
     return {
         "Replica": words.plain(replica.replica),
         "State": words.badge(words.BREAKER, replica.state),
-        "Since": clock.both(replica.since, now) if replica.since else "-",
+        "Since": clock.both(replica.since, now) if replica.since else "unknown",
         "Failed": f"{replica.failures} of {replica.calls}",
         "Denied": f"{replica.denied:,}",
-        "Half-open in": clock.span(opens) if opens is not None and replica.state == "open" else "-",
+        "Half-open in": clock.span(opens) if opens is not None and replica.state == "open" else "",
     }
 
 

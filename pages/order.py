@@ -125,10 +125,13 @@ def _facts(view: OrderView) -> None:
         "Customer": f"{words.plain(order.user_id)}{orders.priority(order)}",
         "Created": clock.both(order.created_at, now),
         "Changed": clock.both(order.updated_at, now),
-        "Reservation": words.plain(order.reservation_id or "-"),
-        "Hold ends": clock.at(order.reservation_expires_at, now) if order.reservation_expires_at else "-",
-        "Confirmed": clock.both(order.confirmed_at, now) if order.confirmed_at else "-",
     }
+    if order.reservation_id:
+        facts["Reservation"] = words.plain(order.reservation_id)
+    if order.reservation_expires_at:
+        facts["Hold ends"] = clock.at(order.reservation_expires_at, now)
+    if order.confirmed_at:
+        facts["Confirmed"] = clock.both(order.confirmed_at, now)
     if order.cancel_reason:
         facts["Cancelled because"] = words.plain(order.cancel_reason)
     if order.failure:

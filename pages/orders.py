@@ -161,10 +161,9 @@ def _row(row: OrderRow, *, grey: bool) -> None:
     now = console().now()
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"row_{order.order_id}"):
         orders.link(order.order_id)
-        st.markdown(words.badge(words.ORDER, order.status, grey=grey), width=185)
-        st.markdown(words.badge(words.INVENTORY, order.inventory_status, grey=grey), width=195)
-        st.markdown(f"{words.plain(order.user_id)}{_flags(row)}", width=170)
-        st.caption(orders.items(order), width="stretch")
+        st.markdown(words.badge(words.ORDER, order.status, grey=grey), width=170)
+        st.markdown(words.badge(words.INVENTORY, order.inventory_status, grey=grey), width=185)
+        st.caption(f"{orders.short(order.user_id)} · {orders.units(order)}{_flags(row)}", width="stretch")
         st.caption(clock.both(order.created_at, now), width=150, text_alignment="right")
 
 

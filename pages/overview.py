@@ -113,7 +113,7 @@ def _rates(trends: Trends, grey: bool) -> None:
     outbox = trends.queues.get("outboxAge", ())
     tiles.number(
         "Oldest unpublished event",
-        f"{outbox[-1]:,.1f} s" if outbox else "-",
+        f"{outbox[-1]:,.1f} s" if outbox else "n/a",
         series=outbox,
         change=tiles.difference(outbox, outbox[-1], trends.window, BIN) if outbox else None,
         more_is_worse=True,

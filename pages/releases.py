@@ -50,7 +50,7 @@ def jobs() -> None:
         _nothing(states)
         return
     _bar(shown.rows, shown.picked)
-    with st.container(border=True, gap="xsmall"):
+    with st.container(border=True, gap="small"):
         for order_id, row in shown.rows.items():
             _row(row, gone=order_id in shown.gone, grey=bool(reading.problem))
     paging.stepped("release_page", has_more=reading.value.has_more)
@@ -111,22 +111,23 @@ def _bar(rows: Mapping[str, ReleaseRow], picked: tuple[str, ...]) -> None:
 
 def _row(row: ReleaseRow, *, gone: bool, grey: bool) -> None:
     job = row.release
-    now = console().now()
-    with st.container(key=f"job_{job.order_id}", gap="xxsmall"):
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            selection.box(NAME, job.order_id, f"Select {job.order_id}", disabled=gone or job.state == "DONE")
-            orders.link(job.order_id)
-            st.markdown(words.badge(words.RELEASE, job.state, grey=grey or gone), width=110)
-            st.markdown(f"{job.attempts} {'attempt' if job.attempts == 1 else 'attempts'}{_next(row)}", width=230)
-            st.caption(f"touched {clock.ago(job.updated_at, now)}", width=130)
-            if gone:
-                st.caption("no longer in this list", width="content")
-            elif job.state != "DONE":
-                _button(row)
-        error = f"{words.plain(job.last_error)} · " if job.last_error else ""
-        st.caption(f"{error}{words.plain(job.reason)} · {orders.items(row.order)}")
-        if row.command:
-            st.markdown(f":small[{asks.state(row.command)}]")
+    touched = clock.ago(job.updated_at, console().now())
+    with st.container(horizontal=True, gap="small", key=f"job_{job.order_id}"):
+        selection.box(NAME, job.order_id, f"Select {job.order_id}", disabled=gone or job.state == "DONE")
+        with st.container(width="stretch", gap="xxsmall"):
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                orders.link(job.order_id)
+                st.markdown(words.badge(words.RELEASE, job.state, grey=grey or gone), width=110)
+                attempts = f"{job.attempts} {'attempt' if job.attempts == 1 else 'attempts'}"
+                st.markdown(f":small[{attempts}{_next(row)} · touched {touched}]", width="content")
+                if gone:
+                    st.caption("no longer in this list", width="content")
+                elif job.state != "DONE":
+                    _button(row)
+            error = f"{words.plain(job.last_error)} · " if job.last_error else ""
+            st.caption(f"{error}{words.plain(job.reason)} · {orders.items(row.order)}")
+            if row.command:
+                st.markdown(f":small[{asks.state(row.command)}]")
 
 
 def _next(row: ReleaseRow) -> str:

@@ -67,7 +67,7 @@ def queue() -> None:
         return
     if state == "OPEN":
         _bar(shown.rows, shown.picked)
-    with st.container(border=True, gap="xsmall"):
+    with st.container(border=True, gap="small"):
         for review_id, case in shown.rows.items():
             _row(case, gone=review_id in shown.gone, grey=bool(reading.problem))
     paging.numbered("review_page", reading.value.count, PAGE_SIZE)
@@ -121,23 +121,28 @@ def _bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
 
 
 def _row(case: ReviewCase, *, gone: bool, grey: bool) -> None:
-    review, order = case.review, case.order
-    now = console().now()
-    with st.container(border=False, key=f"case_{review.review_id}", gap="xxsmall"):
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            if review.state == "OPEN":
-                selection.box(NAME, review.review_id, f"Select {review.review_id}", disabled=gone)
-            orders.link(review.order_id)
-            st.markdown(words.badge(words.REVIEW, review.reason, grey=grey or gone), width=215)
-            waiting = f"waits {clock.span(now - review.opened_at)}" if review.state == "OPEN" else _ended(case)
-            st.markdown(f"{waiting}{orders.priority(order)}", width=230)
-            if gone:
-                st.caption("no longer in this list", width="content")
-            else:
-                _buttons(case)
-        st.caption(f"{words.plain(review.detail)} · {orders.items(order)}{_hold(case)}")
-        if case.command:
-            st.markdown(f":small[{asks.state(case.command)}]")
+    review = case.review
+    with st.container(horizontal=True, gap="small", key=f"case_{review.review_id}"):
+        if review.state == "OPEN":
+            selection.box(NAME, review.review_id, f"Select {review.review_id}", disabled=gone)
+        with st.container(width="stretch", gap="xxsmall"):
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                orders.link(review.order_id)
+                st.markdown(words.badge(words.REVIEW, review.reason, grey=grey or gone), width=190)
+                st.markdown(f":small[{_standing(case)}]{orders.priority(case.order)}", width="content")
+                if gone:
+                    st.caption("no longer in this list", width="content")
+                else:
+                    _buttons(case)
+            st.caption(f"{words.plain(review.detail)} · {orders.items(case.order)}{_hold(case)}")
+            if case.command:
+                st.markdown(f":small[{asks.state(case.command)}]")
+
+
+def _standing(case: ReviewCase) -> str:
+    if case.review.state == "OPEN":
+        return f"waits {clock.span(console().now() - case.review.opened_at)}"
+    return _ended(case)
 
 
 def _ended(case: ReviewCase) -> str:

@@ -13,12 +13,12 @@ from services.console import NAMES, Band, ReplicaBreaker
 
 OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
 DASHES = ([1, 0], [6, 3], [2, 2])
-LIGHT = {"blue": "#3B82F6", "orange": "#B86E00", "red": "#D9435F", "green": "#199470", "gray": "#64748B"}
-DARK = {"blue": "#5B9BFF", "orange": "#E0A030", "red": "#F0687D", "green": "#34C48F", "gray": "#94A3B8"}
-TIME = {
-    "type": "temporal",
-    "axis": {"title": None, "grid": False, "tickCount": 7, "labelOverlap": True, "format": "%H:%M"},
-}
+LIGHT = {"blue": "#3B82F6", "orange": "#B86E00", "red": "#D9435F", "green": "#199470", "ink": "#FFFFFF"}
+DARK = {"blue": "#5B9BFF", "orange": "#E0A030", "red": "#F0687D", "green": "#34C48F", "ink": "#0D131E"}
+_TIME_AXIS = {"title": None, "grid": False, "tickCount": 7, "labelOverlap": True, "format": "%H:%M"}
+TIME = {"type": "temporal", "axis": _TIME_AXIS}
+LABELLED = timedelta(seconds=90)
+"""A shorter band has no room for its word; the tooltip has it."""
 
 
 def palette() -> dict[str, str]:
@@ -109,7 +109,7 @@ def states(bands: Sequence[Band], since: datetime) -> None:
             "state": words.word(words.BREAKER, band.state).text,
             "start": _millis(max(band.start, since)),
             "end": _millis(band.end),
-            "label": "" if band.state == "closed" else words.word(words.BREAKER, band.state).text,
+            "label": _band_label(band),
             "thick": 8 if band.state == "closed" else 20,
         }
         for band in bands
@@ -121,38 +121,50 @@ def states(bands: Sequence[Band], since: datetime) -> None:
     )
 
 
+def _band_label(band: Band) -> str:
+    has_room = band.end - band.start >= LABELLED
+    return words.word(words.BREAKER, band.state).text if has_room and band.state != "closed" else ""
+
+
 def _states_spec() -> dict[str, Any]:
     colors = palette()
-    domain = [words.BREAKER[state].text for state in ("closed", "half_open", "open", "forced_closed", "forced_open")]
-    scale = [colors[name] for name in ("green", "orange", "red", "orange", "red")]
-    y = {"field": "breaker", "type": "nominal", "sort": None, "axis": {"title": None, "labelLimit": 220, "grid": False}}
-    tooltip = [
-        {"field": "breaker", "title": "Breaker"},
-        {"field": "state", "title": "State"},
-        {"field": "start", "type": "temporal", "title": "From", "format": "%H:%M:%S"},
-        {"field": "end", "type": "temporal", "title": "To", "format": "%H:%M:%S"},
-    ]
+    axis = {"title": None, "labelLimit": 220, "grid": False}
     x = {"field": "start", **TIME}
     return {
-        "encoding": {"y": y},
+        "encoding": {"y": {"field": "breaker", "type": "nominal", "sort": None, "axis": axis}},
         "layer": [
+            *(_state_bars(thick, x, colors) for thick in (8, 20)),
             {
-                "transform": [{"filter": f"datum.thick === {thick}"}],
-                "mark": {"type": "bar", "height": thick, "cornerRadius": 2},
-                "encoding": {
-                    "x": x,
-                    "x2": {"field": "end"},
-                    "color": {
-                        "field": "state",
-                        "type": "nominal",
-                        "scale": {"domain": domain, "range": scale},
-                        "legend": None,
-                    },
-                    "tooltip": tooltip,
-                },
-            }
-            for thick in (8, 20)
+                "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 11, "fontWeight": 600},
+                "encoding": {"x": x, "text": {"field": "label"}, "color": {"value": colors["ink"]}},
+            },
         ],
+    }
+
+
+def _state_bars(thick: int, x: Mapping[str, Any], colors: Mapping[str, str]) -> dict[str, Any]:
+    """Closed is a thin line and everything else a thick bar, so that it shows without colour."""
+    names = [words.BREAKER[state].text for state in ("closed", "half_open", "open", "forced_closed", "forced_open")]
+    tones = [colors[name] for name in ("green", "orange", "red", "orange", "red")]
+    return {
+        "transform": [{"filter": f"datum.thick === {thick}"}],
+        "mark": {"type": "bar", "height": thick, "cornerRadius": 2},
+        "encoding": {
+            "x": x,
+            "x2": {"field": "end"},
+            "color": {
+                "field": "state",
+                "type": "nominal",
+                "scale": {"domain": names, "range": tones},
+                "legend": None,
+            },
+            "tooltip": [
+                {"field": "breaker", "title": "Breaker"},
+                {"field": "state", "title": "State"},
+                {"field": "start", "type": "temporal", "title": "From", "format": "%H:%M:%S"},
+                {"field": "end", "type": "temporal", "title": "To", "format": "%H:%M:%S"},
+            ],
+        },
     }
 
 
@@ -168,7 +180,7 @@ def window(replica: ReplicaBreaker) -> None:
     st.vega_lite_chart(
         _columns(rows),
         _window_spec(),
-        height=120,
+        height=185,
         alt=f"Calls per bucket of the window, {failing} of {sum(calls for calls, _ in replica.buckets)} failed",
     )
 

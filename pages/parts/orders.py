@@ -7,14 +7,16 @@ from parts.words import plain
 
 from services.console import Order
 
-ID_WIDTH = 150
+ID_WIDTH = 265
+"""Room for a UUID."""
+SHORT = 8
 
 
 def link(order_id: str, *, width: int = ID_WIDTH) -> None:
     """The deep link of an order."""
     st.page_link(
         "order.py",
-        label=plain(order_id),
+        label=f":blue[{plain(order_id)}]",
         icon="",
         help="Open the order",
         query_params={"order": order_id},
@@ -24,9 +26,19 @@ def link(order_id: str, *, width: int = ID_WIDTH) -> None:
 
 def items(order: Order, limit: int = 2) -> str:
     """The lines in short: ``2 x SKU-CHAIR oak, 1 x SKU-LAMP brass, 3 more``."""
-    shown = [f"{line.quantity} x {plain(line.product_id)} {plain(line.variant_id)}" for line in order.lines[:limit]]
+    shown = [f"{line.quantity} x {short(line.product_id)} {short(line.variant_id)}" for line in order.lines[:limit]]
     more = len(order.lines) - limit
     return ", ".join([*shown, f"{more} more"] if more > 0 else shown)
+
+
+def short(identifier: str) -> str:
+    """An id that fits into a list: of a long one, as UUIDs are, only the beginning."""
+    return plain(identifier) if len(identifier) <= 2 * SHORT else f"{plain(identifier[:SHORT])}…"
+
+
+def units(order: Order) -> str:
+    count = sum(line.quantity for line in order.lines)
+    return f"{count} {'unit' if count == 1 else 'units'}"
 
 
 def priority(order: Order) -> str:

@@ -42,13 +42,13 @@ def standing(shown: Breaker) -> str:
 
 
 def milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1000:,.0f} ms"
+    return "n/a" if seconds is None else f"{seconds * 1000:,.0f} ms"
 
 
 def percent(share: float | None) -> str:
     """A share as percentage; 99.96 % is not rounded up to 100 %."""
     if share is None:
-        return "-"
+        return "n/a"
     return "100 %" if share == 1 else f"{min(share * 100, 99.9):.1f} %"
 
 

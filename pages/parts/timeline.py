@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 from parts import clock
-from parts.words import TIMELINE, details, plain, word
+from parts.words import TIMELINE, details, payload, plain, word
 
 from services.console import Reading, TimelineEntry, console
 
@@ -19,11 +19,13 @@ def draw(entries: Sequence[TimelineEntry], reading: Reading[Any]) -> None:
     now = console().now()
     for entry in entries:
         with st.container(horizontal=True, vertical_alignment="top", gap="small"):
-            st.markdown(_kind(entry, grey=bool(reading.problem)), width=130)
-            st.markdown(_text(entry), width="stretch")
-            st.caption(
-                clock.at(entry.at, now), width=90, text_alignment="right", help=f"{entry.at:%Y-%m-%d %H:%M:%S.%f} UTC"
-            )
+            st.markdown(_kind(entry, grey=bool(reading.problem)), width=110)
+            with st.container(width="stretch", gap="xxsmall"):
+                st.markdown(_text(entry))
+                if parts := payload(entry.details):
+                    with st.expander("Payload", type="compact"):
+                        st.json(parts, expanded=True)
+            st.caption(clock.at(entry.at, now), width=70, text_alignment="right")
 
 
 def _kind(entry: TimelineEntry, *, grey: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
@@ -126,10 +127,21 @@ def typed(text: object) -> str:
     return str(text or "").replace(_UNLINKED, "@").strip()
 
 
-def details(values: dict[str, object]) -> str:
-    """The facts of a timeline entry on one line."""
-    return " · ".join(f"{plain(_spaced(name))} {plain(value)}" for name, value in values.items() if value is not None)
+def details(values: Mapping[str, object]) -> str:
+    """The plain facts of a timeline entry on one line; what has parts of its own is its payload."""
+    return " · ".join(_fact(name, value) for name, value in values.items() if not _is_payload(value))
 
 
-def _spaced(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+def payload(values: Mapping[str, object]) -> dict[str, object]:
+    """The facts that have parts of their own."""
+    return {name: value for name, value in values.items() if value and _is_payload(value)}
+
+
+def _is_payload(value: object) -> bool:
+    return value is None or isinstance(value, (dict, list))
+
+
+def _fact(name: str, value: object) -> str:
+    unit = " ms" * name.endswith("Ms")
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Ms")).lower()
+    return f"{plain(spaced)} {plain(value)}{unit}"

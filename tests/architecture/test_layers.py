@@ -1,0 +1,71 @@
+"""Where code may look: what import-linter cannot see, because pages are scripts and not a package."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted((ROOT / "pages").rglob("*.py"))
+
+
+def imported_modules(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_a_page_imports_streamlit_the_facade_and_its_own_parts_only(page: Path) -> None:
+    allowed = {"streamlit", "parts"} | sys.stdlib_module_names
+    foreign = [
+        name
+        for name in imported_modules(page)
+        if name.split(".")[0] not in allowed and not name.startswith("services.console")
+    ]
+    assert foreign == []
+
+
+def test_no_page_is_named_like_a_module_because_pages_come_first_on_the_path() -> None:
+    taken = sys.stdlib_module_names | {"nats", "httpx", "pandas", "services", "state", "sqlalchemy", "streamlit"}
+    assert [page.stem for page in PAGES if page.stem in taken and page.stem != "__init__"] == []
+
+
+def test_every_part_of_the_service_has_a_layer() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = {name.strip() for layer in contracts[0]["layers"] for name in layer.split("|")}
+    parts = {
+        f"services.{entry.stem}"
+        for entry in (ROOT / "services").iterdir()
+        if entry.stem not in ("__init__", "__pycache__") and (entry.is_dir() or entry.suffix == ".py")
+    }
+    assert parts <= layers
+
+
+def test_only_composition_roots_and_the_settings_read_the_environment() -> None:
+    readers = {
+        file.relative_to(ROOT).as_posix()
+        for file in [*(ROOT / "services").rglob("*.py"), *(ROOT / "state").rglob("*.py"), *PAGES]
+        if "environ" in file.read_text() and "os.environ" in file.read_text()
+    }
+    # The stack passes the environment on to its children; finding a binary honours PATH.
+    assert readers <= {"services/stack.py", "services/messaging/embedded.py"}
+
+
+def test_the_example_of_the_environment_lists_every_setting() -> None:
+    from services.settings import Settings
+
+    listed = {
+        line.lstrip("# ").partition("=")[0]
+        for line in (ROOT / ".env.example").read_text().splitlines()
+        if "=" in line and line.lstrip("# ").partition("=")[0].isupper()
+    }
+    internal = {"HOLDFAST_SUPERVISED", "HOLDFAST_SANDBOX"}
+    assert listed == {name.upper() for name in Settings.model_fields} - internal
