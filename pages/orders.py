@@ -159,10 +159,10 @@ def _nothing(wanted: OrderFilter) -> None:
 def _row(row: OrderRow, *, grey: bool) -> None:
     order = row.order
     now = console().now()
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"row_{order.order_id}"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"row_{order.order_id}"):
         orders.link(order.order_id)
-        st.markdown(words.badge(words.ORDER, order.status, grey=grey), width=170)
-        st.markdown(words.badge(words.INVENTORY, order.inventory_status, grey=grey), width=185)
+        st.markdown(words.badge(words.ORDER, order.status, grey=grey), width=148)
+        st.markdown(words.badge(words.INVENTORY, order.inventory_status, grey=grey), width=168)
         st.caption(f"{orders.short(order.user_id)} · {orders.units(order)}{_flags(row)}", width="stretch")
         st.caption(clock.both(order.created_at, now), width=150, text_alignment="right")
 

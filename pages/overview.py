@@ -42,6 +42,8 @@ def health() -> None:
         st.markdown(f":gray[Last known: {words.plain(verdict.headline)}. {words.plain(verdict.sentence)}]")
     else:
         _say(verdict)
+    if since := reading.value.silent_since:
+        st.caption(f"Last heard of a worker {clock.both(since, console().now())}.")
     _jumps(verdict.findings)
 
 
@@ -90,7 +92,7 @@ def numbers() -> None:
     sampled = trends.value.sampled_at
     note = f"rates and latencies of the last {clock.span(trends.value.window)}"
     live.as_of(reading, f"{note}, sampled {clock.ago(sampled, console().now())}" if sampled else "no samples yet")
-    with st.grid(4, min_column_width=210):
+    with st.grid(4, min_column_width=155):
         _rates(trends.value, grey)
         _queues(reading.value, trends.value, grey)
 
@@ -200,7 +202,7 @@ def _changes() -> None:
         st.markdown(live.shade(f"{text} :small[:gray[{clock.at(at, now)}]]", reading))
 
 
-live.header("Overview")
+live.header("Overview", says_worker=False)
 live.panel(health)
 live.panel(breakers)
 live.panel(numbers)

@@ -33,6 +33,8 @@ def settle_and_claim(
         connection.execute(update(outbox).where(outbox.c.id.in_(settled)).values(published_at=now, claimed_until=None))
     if failed:
         _note_failures(connection, dict(failed), now)
+    if limit == 0:
+        return []
     free = (
         select(outbox.c.id)
         .where(outbox.c.published_at.is_(None), or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until < now))
@@ -40,19 +42,20 @@ def settle_and_claim(
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    ids = connection.scalars(free).all()
-    if not ids:
-        return []
-    connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(claimed_until=now + CLAIM))
-    columns = (
-        outbox.c.id,
-        outbox.c.event_id,
-        outbox.c.subject,
-        outbox.c.payload,
-        outbox.c.order_id,
-        outbox.c.created_at,
+    claim = (
+        update(outbox)
+        .where(outbox.c.id.in_(free.scalar_subquery()))
+        .values(claimed_until=now + CLAIM)
+        .returning(
+            outbox.c.id,
+            outbox.c.event_id,
+            outbox.c.subject,
+            outbox.c.payload,
+            outbox.c.order_id,
+            outbox.c.created_at,
+        )
     )
-    return list(connection.execute(select(*columns).where(outbox.c.id.in_(ids)).order_by(outbox.c.id)))
+    return sorted(connection.execute(claim), key=lambda row: row.id)
 
 
 def _note_failures(connection: Connection, errors: dict[int, str], now: datetime) -> None:

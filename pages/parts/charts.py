@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import streamlit as st
@@ -13,8 +13,8 @@ from services.console import NAMES, Band, ReplicaBreaker
 
 OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
 DASHES = ([1, 0], [6, 3], [2, 2])
-LIGHT = {"blue": "#3B82F6", "orange": "#B86E00", "red": "#D9435F", "green": "#199470", "ink": "#FFFFFF"}
-DARK = {"blue": "#5B9BFF", "orange": "#E0A030", "red": "#F0687D", "green": "#34C48F", "ink": "#0D131E"}
+LIGHT = {"blue": "#3B82F6", "orange": "#B86E00", "red": "#D9435F", "green": "#199470", "ink": "#1B2433"}
+DARK = {"blue": "#5B9BFF", "orange": "#E0A030", "red": "#F0687D", "green": "#34C48F", "ink": "#E6EAF2"}
 _TIME_AXIS = {"title": None, "grid": False, "tickCount": 7, "labelOverlap": True, "format": "%H:%M"}
 TIME = {"type": "temporal", "axis": _TIME_AXIS}
 LABELLED = timedelta(seconds=90)
@@ -117,7 +117,7 @@ def states(bands: Sequence[Band], since: datetime) -> None:
     ]
     lanes = len({row["breaker"] for row in rows})
     st.vega_lite_chart(
-        _columns(rows), _states_spec(), height=50 + 38 * max(lanes, 1), alt="States of each breaker over time"
+        _columns(rows), _states_spec(), height=56 + 42 * max(lanes, 1), alt="States of each breaker over time"
     )
 
 
@@ -135,7 +135,7 @@ def _states_spec() -> dict[str, Any]:
         "layer": [
             *(_state_bars(thick, x, colors) for thick in (8, 20)),
             {
-                "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 11, "fontWeight": 600},
+                "mark": {"type": "text", "align": "left", "dx": 1, "dy": -16, "fontSize": 10},
                 "encoding": {"x": x, "text": {"field": "label"}, "color": {"value": colors["ink"]}},
             },
         ],

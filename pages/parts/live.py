@@ -20,16 +20,19 @@ def panel(draw: Callable[[], None]) -> None:
     st.fragment(draw, run_every=every)()
 
 
-def header(title: str, *, icon: str | None = None) -> None:
-    """Title, sandbox badge, time of the last look and the live switch; below them what is wrong everywhere."""
+def header(title: str, *, says_worker: bool = True) -> None:
+    """Title, sandbox badge, time of the last look and the live switch; below them what is wrong everywhere.
+
+    ``says_worker`` False: the page itself says it when no worker runs.
+    """
     with st.container(
         horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="page_header"
     ):
-        st.title(title, icon=icon, width="content", anchor=False)
+        st.title(title, width="content", anchor=False)
         with st.container(horizontal=True, vertical_alignment="center", width="content", gap="small"):
             panel(_badges)
             st.toggle("Live", value=True, key=LIVE_KEY, persist_state="session")
-    panel(_banner)
+    panel(_banner if says_worker else _source_banner)
 
 
 def _badges() -> None:
@@ -41,11 +44,16 @@ def _badges() -> None:
     st.markdown(f"{badge}:small[:gray[Updated {clock.at(now, now)} {clock.zone_name()}]]", width="content")
 
 
-def _banner() -> None:
+def _source_banner() -> None:
     reading = console().live()
     if reading.problem:
         empty.database_away(reading)
-    elif reading.value and not reading.value.is_running:
+
+
+def _banner() -> None:
+    _source_banner()
+    reading = console().live()
+    if not reading.problem and reading.value and not reading.value.is_running:
         since = reading.value.silent_since
         seen = f"Last heard of {clock.both(since, console().now())}. " if since else ""
         st.error(

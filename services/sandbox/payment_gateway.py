@@ -31,8 +31,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from services import logs
 from services.domain.events import timestamp
-from services.sandbox.process import listen, run, serving
+from services.process import listen, run, serving
 from services.sandbox.settings import PaymentSettings, loaded
 from services.sandbox.web import Clock, Rejection, RequestBody, answer, application, query_int, read_body, utc_now
 from state.database import Database, UtcDateTime, opened
@@ -194,6 +195,7 @@ async def serve(
 def main() -> None:
     """Run the gateway as a process."""
     settings = loaded(PaymentSettings)
+    logs.configure("WARNING")
     run(lambda stop: serve(settings, stop), is_supervised=settings.is_supervised)
 
 

@@ -17,9 +17,10 @@ from uuid import UUID, uuid5
 
 import httpx
 
+from services import logs
 from services.domain.retry import RetryPolicy
+from services.process import run
 from services.sandbox.inventory_service.catalogue import CATALOGUE, NAMESPACE, Product
-from services.sandbox.process import run
 from services.sandbox.settings import TrafficSettings, loaded
 
 log = logging.getLogger(__name__)
@@ -214,6 +215,7 @@ def _client(base_url: str, headers: dict[str, str]) -> httpx.AsyncClient:
 def main() -> None:
     """Run the traffic as a process."""
     settings = loaded(TrafficSettings)
+    logs.configure("WARNING")
     run(lambda stop: drive(settings, stop), is_supervised=settings.is_supervised)
 
 

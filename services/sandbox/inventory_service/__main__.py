@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from services import logs
+from services.process import run
 from services.sandbox.inventory_service.service import serve
-from services.sandbox.process import run
 from services.sandbox.settings import InventorySettings, loaded
 
 
 def main() -> None:
     """Run the service until it is told to stop."""
     settings = loaded(InventorySettings)
+    logs.configure("WARNING")
     run(lambda stop: serve(settings, stop), is_supervised=settings.is_supervised)
 
 

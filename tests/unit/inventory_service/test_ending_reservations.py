@@ -119,6 +119,13 @@ def test_a_cancel_does_not_restock_what_came_back_already(shop: Shop) -> None:
     assert shop.columns(mugs(0)) == (9, 0)
 
 
+def test_a_line_that_came_back_whole_has_nothing_left_to_restock(shop: Shop) -> None:
+    shop.confirm(shop.reserve("o-1", mugs(1), pens(1)))
+    shop.take_back("o-1", "ret-1", mugs(1))
+    assert shop.cancel("o-1") == CancelOutcome.RESTOCKED
+    assert (shop.columns(mugs(0)), shop.columns(pens(0))) == ((10, 0), (5, 0))
+
+
 def test_a_return_is_accepted_once_and_never_beyond_what_was_deducted(shop: Shop) -> None:
     shop.confirm(shop.reserve("o-1", mugs(3)))
     assert shop.take_back("o-1", "ret-1", mugs(1), mugs(1), pens(1)) == (mugs(2),)
