@@ -67,8 +67,14 @@ def _jumps(findings: Sequence[Finding]) -> None:
                 f"{finding.page}.py",
                 label=JUMPS[finding.page],
                 icon=":material/arrow_forward:",
-                query_params=dict(finding.filters) or None,
+                query_params=_filters(finding),
             )
+
+
+def _filters(finding: Finding) -> dict[str, str] | None:
+    """The filters of a finding as they stand in an address: in words."""
+    tables = {"status": words.ORDER, "job": words.RELEASE}
+    return {name: words.word(tables[name], state).text for name, state in finding.filters} or None
 
 
 def breakers() -> None:
@@ -86,7 +92,10 @@ def breakers() -> None:
 def numbers() -> None:
     """The numbers that say how it goes, each with its course over half an hour."""
     reading, trends = console().live(), console().trends()
-    if reading.value is None or trends.value is None:
+    if reading.value is None:
+        return
+    if trends.value is None:
+        empty.no_source(trends)
         return
     grey = bool(reading.problem)
     sampled = trends.value.sampled_at

@@ -11,7 +11,6 @@ import logging
 import os
 import random
 import socket
-import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from services.api.auth import Authenticator
 from services.api.service import OrderService
 from services.domain import events
 from services.domain.retry import RetryPolicy
+from services.ids import new_id
 from services.inventory.breaker import InventoryBreakers, inventory_breakers
 from services.inventory.client import HTTPInventoryGateway
 from services.inventory.resilient import ResilientInventory
@@ -72,10 +72,6 @@ def utc_now() -> datetime:
     """The present time, aware, to the millisecond: what is stored is what is shown."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-def new_id() -> str:
-    return str(uuid.uuid4())
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:

@@ -9,29 +9,20 @@ each. Measured at two to five times the throughput of the async drivers; see doc
 from __future__ import annotations
 
 import asyncio
-import queue
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import orjson
-from sqlalchemy import Connection, DateTime, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy import DateTime, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import sqlite
 
-T = TypeVar("T")
-Transaction = Callable[[Connection], T]
-
-MAX_WAITING_TRANSACTIONS = 10_000
-"""Callers beyond this many are refused at once instead of queueing without bound."""
-
-GROUP_LIMIT = 128
-"""Transactions that share one commit at most, so that the first caller is not kept waiting."""
-
+from state.group_commit import GroupCommitWriter
+from state.transactions import MAX_WAITING_TRANSACTIONS, DatabaseClosed, DatabaseOverloaded, T, Transaction, Writer
 
 SERVER_OPTIONS = {
     "timezone": "UTC",
@@ -41,18 +32,19 @@ SERVER_OPTIONS = {
 }
 """Of every PostgreSQL session; times in milliseconds."""
 
+SQLITE_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "busy_timeout=5000",
+    "foreign_keys=ON",
+    "cache_size=-16384",  # KiB
+    "wal_autocheckpoint=4000",  # pages
+)
+
 JSON_CODEC: dict[str, Any] = {
     "json_serializer": lambda value: orjson.dumps(value).decode(),
     "json_deserializer": orjson.loads,
 }
-
-
-class DatabaseOverloaded(RuntimeError):
-    """Too many transactions are waiting; nothing was written."""
-
-
-class DatabaseClosed(RuntimeError):
-    """The database facade was closed; nothing was written."""
 
 
 class _SqliteUtcDateTime(sqlite.DATETIME):
@@ -90,8 +82,8 @@ class Database:
         self._write_engine = _sqlite_engine(url, writes=True) if self.is_sqlite else _server_engine(url, writers)
         self._read_engine = _sqlite_engine(url, writes=False) if self.is_sqlite else self._write_engine
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read")
-        self._writer: _Writer = (
-            _GroupCommitWriter(self._write_engine) if self.is_sqlite else _PooledWriter(self._write_engine, writers)
+        self._writer: Writer = (
+            GroupCommitWriter(self._write_engine) if self.is_sqlite else _PooledWriter(self._write_engine, writers)
         )
 
     @property
@@ -120,7 +112,7 @@ class Database:
         """Blocking form of read(): runs on the calling thread."""
         with self._read_engine.connect() as connection, connection.begin():
             if self.is_sqlite:
-                _driver(connection).execute("BEGIN")
+                connection.exec_driver_sql("BEGIN")
             return transaction(connection)
 
     def close(self) -> None:
@@ -132,18 +124,7 @@ class Database:
             self._read_engine.dispose()
 
 
-class _Writer:
-    async def run(self, transaction: Transaction[T]) -> T:
-        raise NotImplementedError
-
-    def submit(self, transaction: Transaction[T]) -> Future[T]:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-
-class _PooledWriter(_Writer):
+class _PooledWriter(Writer):
     """One thread and one connection per running transaction."""
 
     def __init__(self, engine: Engine, threads: int) -> None:
@@ -173,135 +154,6 @@ class _PooledWriter(_Writer):
         self._threads.shutdown(wait=True)
 
 
-class _Job(Generic[T]):
-    """A transaction that waits for its group; settled on its loop if it has one, else on the writer thread."""
-
-    __slots__ = ("error", "future", "loop", "result", "transaction")
-
-    def __init__(self, transaction: Transaction[T], loop: asyncio.AbstractEventLoop | None) -> None:
-        self.transaction = transaction
-        self.loop = loop
-        self.future: Any = loop.create_future() if loop else Future()
-        self.result: T | None = None
-        self.error: BaseException | None = None
-
-    def settle(self) -> None:
-        if self.future.done():
-            # The caller was cancelled; what was committed stays committed.
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
-
-
-class _GroupCommitWriter(_Writer):
-    """A single writing thread whose commits are shared by all waiting callers."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._jobs: queue.Queue[_Job[Any] | None] = queue.Queue(MAX_WAITING_TRANSACTIONS)
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="db-write", daemon=True)
-        self._thread.start()
-
-    async def run(self, transaction: Transaction[T]) -> T:
-        job = _Job(transaction, asyncio.get_running_loop())
-        self._put(job)
-        result: T = await job.future
-        return result
-
-    def submit(self, transaction: Transaction[T]) -> Future[T]:
-        job = _Job(transaction, None)
-        self._put(job)
-        future: Future[T] = job.future
-        return future
-
-    def _put(self, job: _Job[Any]) -> None:
-        if self._closed:
-            raise DatabaseClosed("the database is closed")
-        try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            raise DatabaseOverloaded(f"{MAX_WAITING_TRANSACTIONS} transactions are waiting") from None
-
-    def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._jobs.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        open_ = True
-        while open_:
-            group, open_ = self._next_group()
-            if group:
-                self._commit_together(group)
-                _settle(group)
-
-    def _next_group(self) -> tuple[list[_Job[Any]], bool]:
-        group: list[_Job[Any]] = []
-        job = self._jobs.get()
-        while job is not None:
-            if not job.future.cancelled():
-                group.append(job)
-            if len(group) >= GROUP_LIMIT:
-                return group, True
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                return group, True
-        return group, False
-
-    def _commit_together(self, group: list[_Job[Any]]) -> None:
-        try:
-            with self._engine.connect() as connection, connection.begin():
-                # IMMEDIATE takes the write lock up front: upgrading a read lock can fail half way.
-                _driver(connection).execute("BEGIN IMMEDIATE")
-                for job in group:
-                    _run_in_savepoint(connection, job)
-        except Exception as error:  # noqa: BLE001 - boundary: the commit failed for every caller of the group
-            for job in group:
-                job.error = job.error or error
-
-
-def _settle(group: list[_Job[Any]]) -> None:
-    """Wake the callers: those of one loop together, since every wake-up of a loop costs a system call."""
-    by_loop: dict[asyncio.AbstractEventLoop | None, list[_Job[Any]]] = {}
-    for job in group:
-        by_loop.setdefault(job.loop, []).append(job)
-    for loop, jobs in by_loop.items():
-        if loop is None:
-            _settle_all(jobs)
-        else:
-            # A loop that has ended has nobody left who waits.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(_settle_all, jobs)
-
-
-def _settle_all(jobs: list[_Job[Any]]) -> None:
-    for job in jobs:
-        job.settle()
-
-
-def _run_in_savepoint(connection: Connection, job: _Job[Any]) -> None:
-    # Straight to the driver: SQLAlchemy would add four times the cost of the statement.
-    driver = _driver(connection)
-    driver.execute("SAVEPOINT caller")
-    try:
-        job.result = job.transaction(connection)
-    except Exception as error:  # noqa: BLE001 - boundary: belongs to the caller, whose future carries it
-        job.error = error
-        driver.execute("ROLLBACK TO caller")
-    driver.execute("RELEASE caller")
-
-
-def _driver(connection: Connection) -> sqlite3.Connection:
-    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
-    return driver
-
-
 def _sqlite_engine(url: str, *, writes: bool) -> Engine:
     path = make_url(url).database
     if path and path != ":memory:":
@@ -313,10 +165,8 @@ def _sqlite_engine(url: str, *, writes: bool) -> Engine:
         # The driver would otherwise begin transactions by its own rules. They are begun by hand and not
         # by an event of the engine, which would make every statement look for listeners.
         dbapi_connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
+        for pragma in (*SQLITE_PRAGMAS, *(() if writes else ("query_only=ON",))):
             dbapi_connection.execute(f"PRAGMA {pragma}")
-        if not writes:
-            dbapi_connection.execute("PRAGMA query_only=ON")
 
     return engine
 

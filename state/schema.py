@@ -18,14 +18,14 @@ def migrate(database: Database) -> None:
     """Apply what is missing; safe to call from several processes at once."""
     from alembic import command
 
-    def upgrade(connection: Connection) -> None:
+    with database.engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        else:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
         command.upgrade(alembic_config(connection), "head")
-
-    database.write_now(upgrade)
 
 
 def differences(connection: Connection) -> list[Any]:

@@ -13,7 +13,8 @@ from typing import TypeVar
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from state.database import Database, DatabaseClosed, DatabaseOverloaded, Transaction
+from state.database import Database
+from state.transactions import DatabaseClosed, DatabaseOverloaded, Transaction
 
 T = TypeVar("T")
 

@@ -5,6 +5,8 @@ One definition serves SQLite and PostgreSQL. Source: design 7.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -40,6 +42,9 @@ Word = String(40)
 # SQLite gives only INTEGER primary keys a rowid of their own.
 Serial = BigInteger().with_variant(Integer, "sqlite")
 
+BY_KEY: dict[str, Any] = {"sqlite_with_rowid": False}
+"""SQLite stores the row in its key's tree: one tree less to write than with a hidden row number."""
+
 orders = Table(
     "orders",
     metadata,
@@ -71,6 +76,7 @@ orders = Table(
         sqlite_where=text("due_at IS NOT NULL"),
         postgresql_where=text("due_at IS NOT NULL"),
     ),
+    **BY_KEY,
 )
 
 order_items = Table(
@@ -85,6 +91,7 @@ order_items = Table(
     CheckConstraint("quantity > 0", name="quantity_positive"),
     CheckConstraint("returned >= 0 AND returned <= quantity", name="returned_within_quantity"),
     Index("ix_order_items_product_id_variant_id", "product_id", "variant_id"),
+    **BY_KEY,
 )
 
 idempotency_keys = Table(
@@ -94,6 +101,7 @@ idempotency_keys = Table(
     Column("order_id", Key, nullable=False),
     Column("request_hash", String(64), nullable=False),
     Column("created_at", UtcDateTime, nullable=False, index=True),
+    **BY_KEY,
 )
 
 order_history = Table(
@@ -197,6 +205,7 @@ inbox = Table(
     Column("type", Key, nullable=False),
     Column("order_id", Key, index=True),
     Column("received_at", UtcDateTime, nullable=False, index=True),
+    **BY_KEY,
 )
 
 dead_letters = Table(

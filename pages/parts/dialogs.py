@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import streamlit as st
-from parts import asks, live, words
+from parts import asks, live, selection, words
 
 from services.console import Command, Order, ReleaseRow, ReviewAction, ReviewCase, console, new_key
 
@@ -56,10 +56,12 @@ def resolve(cases: Sequence[ReviewCase], action: ReviewAction, left_out: int = 0
 @st.dialog("Resolve", icon=":material/rate_review:", width="medium")
 def _resolve(cases: tuple[ReviewCase, ...], action: ReviewAction, left_out: int, keys: Mapping[str, str]) -> None:
     name = words.ACTIONS[action]
-    st.markdown(f"**{name}** · {len(cases)} {'case' if len(cases) == 1 else 'cases'}. {words.CONSEQUENCES[action]}")
+    st.markdown(f"**{name}** · {_count(len(cases), 'case', 'cases')}. {words.CONSEQUENCES[action]}")
     st.table([_case_row(case) for case in cases], border="horizontal", hide_index=True, alt="The cases acted on")
     if left_out:
-        st.caption(f"{left_out} selected {'case does' if left_out == 1 else 'cases do'} not allow this and stay open.")
+        st.caption(
+            f"Left out, because it is not possible there: {_count(left_out, 'selected case', 'selected cases')}."
+        )
     _form(
         next(iter(keys.values())),
         note="Reason" if action in IRREVERSIBLE else "Note",
@@ -67,6 +69,7 @@ def _resolve(cases: tuple[ReviewCase, ...], action: ReviewAction, left_out: int,
         typed_count=len(cases) if action in IRREVERSIBLE and len(cases) > 1 else None,
         button=name if len(cases) == 1 else f"{name}: {len(cases)} cases",
         store=lambda note: [partial(_store_resolve, case, action, note, keys[case.review.review_id]) for case in cases],
+        picked=("review", tuple(keys)),
     )
 
 
@@ -90,7 +93,8 @@ def retry_releases(rows: Sequence[ReleaseRow], keys: Mapping[str, str]) -> None:
 
 @st.dialog("Retry releases", icon=":material/replay:", width="medium")
 def _retry(rows: tuple[ReleaseRow, ...], keys: dict[str, str]) -> None:
-    st.markdown(f"{len(rows)} jobs are tried again now. Releasing twice is harmless: the second finds nothing held.")
+    jobs = _count(len(rows), "job is", "jobs are")
+    st.markdown(f"{jobs} tried again now. Releasing twice is harmless: the second finds nothing held.")
     shown = [
         {
             "Order": words.plain(row.release.order_id),
@@ -105,6 +109,7 @@ def _retry(rows: tuple[ReleaseRow, ...], keys: dict[str, str]) -> None:
         next(iter(keys.values())),
         button=f"Retry {len(rows)}",
         store=lambda _: [partial(_store_retry, row, keys[row.release.order_id]) for row in rows],
+        picked=("release", tuple(keys)),
     )
 
 
@@ -112,7 +117,12 @@ def _store_retry(row: ReleaseRow, key: str, actor: str) -> Command:
     return console().retry_release(row, actor=actor, command_id=key)
 
 
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
 Stores = Sequence[Callable[[str], Command]]
+Picked = tuple[str, tuple[str, ...]]
 
 
 def _form(
@@ -123,8 +133,12 @@ def _form(
     note: str | None = None,
     required: bool = False,
     typed_count: int | None = None,
+    picked: Picked = ("", ()),
 ) -> None:
-    """Reason, typed count and the one button; closes the dialog when the commands are stored."""
+    """Reason, typed count and the one button; closes the dialog when the commands are stored.
+
+    ``picked`` names the list and the ids whose check boxes are emptied then.
+    """
     block = live.write_block()
     with st.form(f"form_{key}", border=False):
         if note:
@@ -138,7 +152,7 @@ def _form(
             key=f"do_{key}",
             disabled=block is not None,
             on_click=_submit,
-            args=(key, store, required, typed_count),
+            args=(key, store, required, typed_count, picked),
         )
     if complaint := st.session_state.get(f"complaint_{key}") or block:
         st.error(complaint, icon=":material/error:")
@@ -148,7 +162,7 @@ def _form(
         st.caption(f":material/info: {remark}")
 
 
-def _submit(key: str, store: Callable[[str], Stores], required: bool, typed_count: int | None) -> None:
+def _submit(key: str, store: Callable[[str], Stores], required: bool, typed_count: int | None, picked: Picked) -> None:
     note = str(st.session_state.get(f"note_{key}") or "").strip()
     typed = str(st.session_state.get(f"count_{key}") or "").strip()
     complaint = None
@@ -158,4 +172,6 @@ def _submit(key: str, store: Callable[[str], Stores], required: bool, typed_coun
         complaint = f"Type {typed_count} to confirm; nothing was stored."
     elif not asks.ask(*store(note[:MAX_TEXT])):
         complaint = "The database is away; nothing was stored."
+    else:
+        selection.pick_none(*picked)
     st.session_state[f"complaint_{key}"] = complaint

@@ -75,4 +75,5 @@ def pick_all(name: str, row_ids: Sequence[str]) -> None:
 def pick_none(name: str, row_ids: Sequence[str]) -> None:
     """For callbacks: untick every row that is shown."""
     for row_id in row_ids:
-        st.session_state[box_key(name, row_id)] = False
+        if box_key(name, row_id) in st.session_state:
+            st.session_state[box_key(name, row_id)] = False

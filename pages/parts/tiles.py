@@ -22,7 +22,9 @@ def breaker(shown: Breaker, trend: OperationTrend | None, *, grey: bool) -> None
 
 
 def _latency(trend: OperationTrend | None) -> str:
-    p95 = trend.p95.now if trend else None
+    if trend is None:
+        return "latency unknown"
+    p95 = trend.p95.now
     return "no calls" if p95 is None else f"p95 {milliseconds(p95)}"
 
 

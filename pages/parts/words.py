@@ -1,4 +1,7 @@
-"""States in words, each with an icon; colour comes last, so that everything reads in grey."""
+"""States in words, each with an icon; colour comes last, so that everything reads in grey.
+
+The words of a filter's options also stand in addresses, so a changed word breaks saved links.
+"""
 
 from __future__ import annotations
 

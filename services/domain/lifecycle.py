@@ -9,12 +9,13 @@ Source: design 3; seed 4, 6 and 7.3.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from services.domain import events
-from services.domain.errors import ApiError, InvalidState
+from services.domain.errors import ApiError, CircuitOpen, DependencyError, InvalidState
 from services.domain.events import OutgoingEvent
 from services.domain.order import InventoryStatus, Line, Order, OrderStatus, PaymentStatus, ReviewReason
 
@@ -24,8 +25,8 @@ NEXT: dict[str, frozenset[str]] = {
     S.RECEIVED: frozenset({S.RESERVING, S.REJECTED, S.CANCELLED}),
     S.RESERVING: frozenset({S.PAYING, S.PENDING_INVENTORY, S.REJECTED, S.CANCELLED}),
     S.PENDING_INVENTORY: frozenset({S.RESERVING, S.CANCELLED, S.REJECTED}),
-    S.PAYING: frozenset({S.PLACED, S.REJECTED, S.CANCELLED, S.RESERVING}),
-    S.PLACED: frozenset({S.CONFIRMED, S.CONFIRMATION_FAILED, S.CANCELLED}),
+    S.PAYING: frozenset({S.PAYING, S.PLACED, S.REJECTED, S.CANCELLED, S.RESERVING}),
+    S.PLACED: frozenset({S.PLACED, S.CONFIRMED, S.CONFIRMATION_FAILED, S.CANCELLED}),
     S.CONFIRMED: frozenset({S.CANCELLED, S.PARTIALLY_RETURNED, S.RETURNED}),
     S.CONFIRMATION_FAILED: frozenset({S.PLACED, S.CANCELLED}),
     S.PARTIALLY_RETURNED: frozenset({S.PARTIALLY_RETURNED, S.RETURNED}),
@@ -33,11 +34,14 @@ NEXT: dict[str, frozenset[str]] = {
     S.REJECTED: frozenset(),
     S.RETURNED: frozenset(),
 }
-"""Which status may follow which; everything else is refused with InvalidState."""
+"""Which status may follow which; everything else, standing still included, is refused with InvalidState."""
 
 BEFORE_PAYMENT = frozenset({S.RECEIVED, S.RESERVING, S.PENDING_INVENTORY})
 AFTER_PAYMENT = frozenset({S.PLACED, S.CONFIRMED, S.CONFIRMATION_FAILED})
 ENDED = frozenset({S.CANCELLED, S.REJECTED, S.RETURNED})
+
+LATE_CAPTURE = timedelta(seconds=60)
+"""A capture that was never answered may still arrive for so long after the gateway denied it."""
 
 TRANSITION, CALL, EVENT_OUT, EVENT_IN, ACTION = "transition", "call", "event_out", "event_in", "action"
 
@@ -87,7 +91,7 @@ class Change:
 
 
 def _change(order: Order, status: str, at: datetime, title: str, **more: Any) -> Change:
-    if status != order.status and status not in NEXT[order.status]:
+    if status not in NEXT[order.status]:
         raise InvalidState(
             f"Order {order.order_id} is {order.status}; it cannot become {status}.",
             {"orderId": order.order_id, "status": order.status, "allowed": sorted(NEXT[order.status])},
@@ -114,12 +118,13 @@ def start_reserving(order: Order, at: datetime, due_at: datetime, *, unverified:
 
 def reject(order: Order, error: ApiError, at: datetime, *, release: bool = False) -> Change:
     """The order ends without goods; ``release`` when a hold exists or may exist."""
-    failure = {"code": error.code, "message": error.message, "details": error.details, "retryable": error.retryable}
-    values: dict[str, Any] = {"failure": failure}
+    values: dict[str, Any] = {"failure": _failure(error)}
     if release:
         values["inventory_status"] = InventoryStatus.RELEASE_PENDING
-    if order.payment_status == PaymentStatus.UNKNOWN or order.status == S.PAYING:
+    if order.status == S.PAYING:
         values["payment_status"] = PaymentStatus.FAILED
+    else:
+        values |= _money_that_may_come(order, at)
     return _change(
         order,
         S.REJECTED,
@@ -130,6 +135,20 @@ def reject(order: Order, error: ApiError, at: datetime, *, release: bool = False
         release_because=f"order rejected: {error.code}" if release else None,
         closes=(ReviewReason.AVAILABILITY_UNVERIFIED, ReviewReason.PENDING_INVENTORY, ReviewReason.PAYMENT_UNKNOWN),
     )
+
+
+def _failure(error: ApiError) -> dict[str, Any]:
+    details = error.details
+    if isinstance(error, DependencyError) and error.retry_after_seconds is not None:
+        details = details | {"retryAfterSeconds": math.ceil(error.retry_after_seconds)}
+    return {"code": error.code, "message": error.message, "details": details, "retryable": error.retryable}
+
+
+def _money_that_may_come(order: Order, at: datetime) -> dict[str, Any]:
+    """An order that ends while a capture may still be under way has it refunded, once it can have arrived."""
+    if order.payment_status != PaymentStatus.UNKNOWN:
+        return {}
+    return {"payment_status": PaymentStatus.REFUND_PENDING, "due_at": at + LATE_CAPTURE}
 
 
 def hold_stock(order: Order, reservation_id: str, expires_at: datetime, at: datetime, due_at: datetime) -> Change:
@@ -157,7 +176,7 @@ def wait_for_inventory(order: Order, error: ApiError, at: datetime, due_at: date
     ``due_at`` None: the automatic retries are used up and only a person goes on.
     Source: seed 7.3, reservation failures.
     """
-    attempts = order.attempts + 1
+    attempts = reservation_attempts(order, error)
     title = "Waiting for inventory" if due_at else "Waiting for a person: automatic retries are used up"
     return _change(
         order,
@@ -168,6 +187,12 @@ def wait_for_inventory(order: Order, error: ApiError, at: datetime, due_at: date
         details={"code": error.code, "message": error.message, "attempts": attempts},
         opens=(ReviewRequest(ReviewReason.PENDING_INVENTORY, f"{error.code}: {error.message}"),),
     )
+
+
+def reservation_attempts(order: Order, error: ApiError) -> int:
+    """Attempts made, this one included; a retry that an open breaker kept from being sent does not count."""
+    was_not_sent = isinstance(error, CircuitOpen) and not error.may_have_run
+    return max(order.attempts, 1) if was_not_sent else order.attempts + 1
 
 
 def postpone(due_at: datetime) -> Change:
@@ -303,7 +328,8 @@ def cancel(order: Order, reason: str, at: datetime) -> Change:
     if order.status in BEFORE_PAYMENT:
         return _cancel_unpaid(order, reason, at)
     if order.status == S.PAYING:
-        values = {"cancel_reason": reason, "due_at": order.due_at, "attempts": order.attempts}
+        # Where only a person was going to look, the gateway is asked once more.
+        values = {"cancel_reason": reason, "due_at": order.due_at or at, "attempts": order.attempts}
         return _change(order, S.PAYING, at, "Cancel requested while paying", values=values, details={"reason": reason})
     if order.status not in AFTER_PAYMENT:
         raise InvalidState(
@@ -319,7 +345,8 @@ def _cancel_unpaid(order: Order, reason: str, at: datetime) -> Change:
         S.CANCELLED,
         at,
         "Cancelled before payment",
-        values={"cancel_reason": reason, "inventory_status": InventoryStatus.RELEASE_PENDING},
+        values={"cancel_reason": reason, "inventory_status": InventoryStatus.RELEASE_PENDING}
+        | _money_that_may_come(order, at),
         details={"reason": reason},
         release_because=f"order cancelled: {reason}",
         closes=(ReviewReason.PENDING_INVENTORY, ReviewReason.AVAILABILITY_UNVERIFIED),
@@ -373,6 +400,12 @@ def cancel_while_paying(order: Order, reason: str, at: datetime, *, refund_at: d
         release_because=f"order cancelled: {reason}",
         closes=(ReviewReason.PAYMENT_UNKNOWN, ReviewReason.AVAILABILITY_UNVERIFIED),
     )
+
+
+def refund_late_capture(at: datetime) -> Change:
+    """Money came for an order that had ended without it: it is given back."""
+    entry = TimelineEntry(at, TRANSITION, "Payment captured after the order had ended, refund requested")
+    return Change({"payment_status": PaymentStatus.REFUND_PENDING, "due_at": at, "attempts": 0}, (entry,))
 
 
 def refunded(at: datetime, *, was_charged: bool) -> Change:

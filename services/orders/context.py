@@ -90,3 +90,10 @@ class OrdersContext:
         if order is None:
             raise NotFound("order", order_id)
         return order
+
+
+def raise_first(ends: Sequence[object]) -> None:
+    """Raise the first exception among the results of several tasks."""
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end

@@ -55,6 +55,8 @@ class OrderPlacement:
         self._progress = progress
         self._step_deadline = step_deadline
         self._in_flight: dict[str, asyncio.Task[Order]] = {}
+        self._arriving = 0
+        """Orders whose rows are being written."""
 
     async def place(self, command: PlaceOrder) -> Order:
         """The order at rest: placed, waiting or rejected (its ``failure`` says why).
@@ -62,14 +64,17 @@ class OrderPlacement:
         The same idempotency key (or order id) with the same body gives the order of the first
         request; with another body it raises IdempotencyKeyReused.
         """
-        if len(self._in_flight) >= MAX_IN_FLIGHT:
+        if len(self._in_flight) + self._arriving >= MAX_IN_FLIGHT:
             raise Overloaded(f"{MAX_IN_FLIGHT} orders are being placed; come back in a second.")
         order = self._new_order(command)
         digest = _digest(order)
+        self._arriving += 1
         try:
             await self._context.database.write(lambda c: self._insert(c, order, digest, command.idempotency_key))
         except IntegrityError:
-            return await self._repeated(order.order_id, digest, command.idempotency_key)
+            return await self._repeated(command, order.order_id, digest)
+        finally:
+            self._arriving -= 1
         self._context.after_commit(Recorded(order, order.status, (), stored_events=False, started_release=False))
         return await self._run(order)
 
@@ -84,9 +89,10 @@ class OrderPlacement:
         task.add_done_callback(lambda _: self._in_flight.pop(order.order_id, None))
         return await asyncio.shield(task)
 
-    async def _repeated(self, order_id: str, digest: str, key: str | None) -> Order:
+    async def _repeated(self, command: PlaceOrder, order_id: str, digest: str) -> Order:
+        key = command.idempotency_key
         known = await self._context.database.read(lambda c: _known(c, order_id, key))
-        if known is None or known[1] != digest:
+        if known is None or known != (command.order_id or known[0], digest):
             subject = {"idempotencyKey": key} if key else {"orderId": order_id}
             raise IdempotencyKeyReused("This key was used for another order before.", subject)
         running = self._in_flight.get(known[0])

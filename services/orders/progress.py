@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from sqlalchemy import Connection
+
 from services.domain import lifecycle
 from services.domain.attempts import Attempt
 from services.domain.errors import (
@@ -149,7 +151,9 @@ class OrderProgress:
 
     def _wait(self, order: Order, error: DependencyError) -> Change:
         delay = self._policy.reservation_retry.delay_seconds(
-            order.attempts + 1, self._context.randomness, retry_after_seconds=error.retry_after_seconds
+            lifecycle.reservation_attempts(order, error),
+            self._context.randomness,
+            retry_after_seconds=error.retry_after_seconds,
         )
         due_at = None if delay is None else self._now() + timedelta(seconds=delay)
         return lifecycle.wait_for_inventory(order, error, self._now(), due_at)
@@ -162,10 +166,9 @@ class OrderProgress:
         if not lifecycle.hold_lasts(order, now, SHORTEST_HOLD):
             ended_at = (order.reservation_expires_at or now) + timedelta(seconds=1)
             return await self._context.commit(order, lifecycle.postpone(max(ended_at, now)))
-        return await self._pay(order)
+        return await self._pay(order, [])
 
-    async def _pay(self, order: Order) -> Order:
-        trail: list[Attempt] = []
+    async def _pay(self, order: Order, trail: list[Attempt]) -> Order:
         try:
             state = await self._payments.capture(
                 order.order_id, order.user_id, order.lines, order.metadata or {}, trail
@@ -183,16 +186,16 @@ class OrderProgress:
             return await self._payment_unknown(order, error, trail)
         if state != PaymentState.ABSENT:
             return await self._payment_known(order, state, trail)
-        if order.cancel_reason:
+        if order.cancel_reason is not None:
             return await self._cancel(order, trail, refund_at=self._step_due())
         if lifecycle.hold_lasts(order, self._now(), HOLD_MARGIN):
-            return await self._pay(order)
+            return await self._pay(order, trail)
         renewed = lifecycle.reserve_before_payment(order, self._now(), self._step_due())
         return await self._reserve_again(await self._context.commit(order, renewed, trail=trail))
 
     async def _payment_known(self, order: Order, state: PaymentState, trail: list[Attempt]) -> Order:
         now = self._now()
-        if order.cancel_reason:
+        if order.cancel_reason is not None:
             refund_at = now if state == PaymentState.CAPTURED else None
             return await self._cancel(order, trail, refund_at=refund_at)
         if state == PaymentState.CAPTURED:
@@ -212,17 +215,30 @@ class OrderProgress:
         try:
             return await self._context.commit(order, change, trail=trail)
         except StaleOrder:
-            current = await self._context.get(order.order_id)
-            if current.status != OrderStatus.PAYING or not current.cancel_reason:
-                raise
-            # A cancel came while the gateway was working; it waits for exactly this outcome.
             captured = change.values.get("payment_status") == PaymentStatus.CAPTURED
-            return await self._cancel(current, trail, refund_at=self._now() if captured else None)
+            current = await self._context.get(order.order_id)
+            if current.status == OrderStatus.PAYING and current.cancel_reason is not None:
+                # A cancel came while the gateway was working; it waits for exactly this outcome.
+                return await self._cancel(current, trail, refund_at=self._now() if captured else None)
+            if captured:
+                await self._give_money_back_if_ended(order.order_id, trail)
+            raise
 
     async def _cancel(self, order: Order, trail: list[Attempt], *, refund_at: datetime | None) -> Order:
         reason = order.cancel_reason or "CUSTOMER_CANCELLED"
         change = lifecycle.cancel_while_paying(order, reason, self._now(), refund_at=refund_at)
         return await self._context.commit(order, change, trail=trail)
+
+    async def _give_money_back_if_ended(self, order_id: str, trail: list[Attempt]) -> None:
+        """A capture may arrive after another run found no payment and the order has ended."""
+
+        def decide(_: Connection, order: Order) -> Change | None:
+            settled = (PaymentStatus.CAPTURED, PaymentStatus.REFUND_PENDING, PaymentStatus.REFUNDED)
+            if order.status not in lifecycle.ENDED or order.payment_status in settled:
+                return None
+            return lifecycle.refund_late_capture(self._now())
+
+        await self._context.decide(order_id, decide, trail=trail)
 
     # ----------------------------------------------------------------- shared
 

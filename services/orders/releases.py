@@ -17,7 +17,7 @@ from services.domain.errors import ApiError, CircuitOpen, NotFound, ReleaseFaile
 from services.domain.order import Order
 from services.domain.retry import RetryPolicy
 from services.inventory.gateway import InventoryGateway
-from services.orders.context import OrdersContext
+from services.orders.context import OrdersContext, raise_first
 from services.orders.unit_of_work import Recorded, action_entry, call_entries, record
 from state import audit, history, orders, releases
 from state.audit import AuditEntry
@@ -51,7 +51,8 @@ class ReleaseJobs:
         """One round of due jobs; returns how many there were, AT_ONCE meaning that more may wait."""
         now = self._context.clock()
         jobs = await self._context.database.write(lambda c: releases.claim_due(c, now, now + CLAIM, AT_ONCE))
-        await asyncio.gather(*(self._attempt(job) for job in jobs))
+        # All are waited for, so that one that fails unexpectedly leaves no others running unobserved.
+        raise_first(await asyncio.gather(*(self._attempt(job) for job in jobs), return_exceptions=True))
         return len(jobs)
 
     async def retry(self, order_ids: Sequence[str], *, actor: str) -> list[Release]:

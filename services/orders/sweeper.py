@@ -14,7 +14,7 @@ from services.domain.attempts import Attempt
 from services.domain.errors import PaymentOutcomeUnknown
 from services.domain.order import Order, OrderStatus, PaymentStatus
 from services.domain.retry import RetryPolicy
-from services.orders.context import OrdersContext
+from services.orders.context import OrdersContext, raise_first
 from services.orders.progress import OrderProgress, ProgressPolicy
 from services.payments.gateway import PaymentGateway, PaymentState
 from state import orders
@@ -52,7 +52,9 @@ class OrderSweeper:
         now = self._context.clock()
         until = now + self._policy.step_deadline
         due = await self._context.database.write(lambda c: orders.claim_due(c, now, until, AT_ONCE))
-        await asyncio.gather(*(self._move_on(order) for order in due))
+        # All are waited for, so that one that fails unexpectedly leaves no others running unobserved.
+        ends = await asyncio.gather(*(self._move_on(order) for order in due), return_exceptions=True)
+        raise_first(ends)
         return len(due)
 
     async def _move_on(self, order: Order) -> None:

@@ -55,7 +55,7 @@ class Visit:
 
 def plan_visit(random_source: random.Random, catalogue: Sequence[Product] = CATALOGUE) -> Visit:
     """A visit as customers pay them: one to three lines, rarely urgent, sometimes regretted."""
-    products = random_source.sample(catalogue, random_source.choices((1, 2, 3), (60, 28, 12))[0])
+    products = _basket(random_source, catalogue, random_source.choices((1, 2, 3), (60, 28, 12))[0])
     bought = [(product, random_source.choices((1, 2, 3, 4), (66, 22, 8, 4))[0]) for product in products]
     metadata: dict[str, Any] = {
         "channel": random_source.choice(CHANNELS),
@@ -81,6 +81,16 @@ def plan_visit(random_source: random.Random, catalogue: Sequence[Product] = CATA
             random_source.uniform(5, 60) if CANCELLED <= change_of_mind < CANCELLED + RETURNED else None
         ),
     )
+
+
+def _basket(random_source: random.Random, catalogue: Sequence[Product], lines: int) -> list[Product]:
+    """Different products; what is scarce sells best, so that some shelves run low within minutes."""
+    weights = [1 + 200 / product.on_hand for product in catalogue]
+    basket: dict[str, Product] = {}
+    while len(basket) < lines:
+        (product,) = random_source.choices(catalogue, weights)
+        basket[product.variant_id] = product
+    return list(basket.values())
 
 
 def plan_delivery(random_source: random.Random, item: dict[str, Any]) -> int:

@@ -30,7 +30,8 @@ from services.sandbox.inventory_service.rules.stock import (
     ReservationRefused,
 )
 from services.sandbox.web import Clock, Rejection, RequestBody, answer, application, query_int, read_body
-from state.database import Database, Transaction
+from state.database import Database
+from state.transactions import Transaction
 
 T = TypeVar("T")
 

@@ -102,6 +102,7 @@ def upgrade() -> None:
         sa.Column("request_hash", sa.String(length=64), nullable=False),
         sa.Column("created_at", UtcDateTime, nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_idempotency_keys")),
+        sqlite_with_rowid=False,
     )
     with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_idempotency_keys_created_at"), ["created_at"], unique=False)
@@ -113,6 +114,7 @@ def upgrade() -> None:
         sa.Column("order_id", sa.String(length=128), nullable=True),
         sa.Column("received_at", UtcDateTime, nullable=False),
         sa.PrimaryKeyConstraint("event_id", name=op.f("pk_inbox")),
+        sqlite_with_rowid=False,
     )
     with op.batch_alter_table("inbox", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_inbox_order_id"), ["order_id"], unique=False)
@@ -160,6 +162,7 @@ def upgrade() -> None:
         sa.Column("updated_at", UtcDateTime, nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("order_id", name=op.f("pk_orders")),
+        sqlite_with_rowid=False,
     )
     with op.batch_alter_table("orders", schema=None) as batch_op:
         batch_op.create_index("ix_orders_created_at_order_id", ["created_at", "order_id"], unique=False)
@@ -239,6 +242,7 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["order_id"], ["orders.order_id"], name=op.f("fk_order_items_order_id")),
         sa.PrimaryKeyConstraint("order_id", "product_id", "variant_id", name=op.f("pk_order_items")),
+        sqlite_with_rowid=False,
     )
     with op.batch_alter_table("order_items", schema=None) as batch_op:
         batch_op.create_index("ix_order_items_product_id_variant_id", ["product_id", "variant_id"], unique=False)

@@ -1,0 +1,148 @@
+"""Group commit on SQLite: one writing thread, one fsync for all who wait. See docs/adr/0003."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, Generic
+
+from sqlalchemy import Connection, Engine
+
+from state.transactions import MAX_WAITING_TRANSACTIONS, DatabaseClosed, DatabaseOverloaded, T, Transaction, Writer
+
+GROUP_LIMIT = 128
+"""Transactions that share one commit at most, so that the first caller is not kept waiting."""
+
+
+class _Job(Generic[T]):
+    """A transaction that waits for its group; settled on its loop if it has one, else on the writer thread."""
+
+    __slots__ = ("error", "future", "loop", "result", "transaction")
+
+    def __init__(self, transaction: Transaction[T], loop: asyncio.AbstractEventLoop | None) -> None:
+        self.transaction = transaction
+        self.loop = loop
+        self.future: Any = loop.create_future() if loop else Future()
+        self.result: T | None = None
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.future.done():
+            # The caller was cancelled; what was committed stays committed.
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class GroupCommitWriter(Writer):
+    """A single writing thread whose commits are shared by all waiting callers."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        # Written in C, unlike Queue, which costs as much as a small transaction. It has no bound of its
+        # own: _put() keeps it.
+        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="db-write", daemon=True)
+        self._thread.start()
+
+    async def run(self, transaction: Transaction[T]) -> T:
+        job = _Job(transaction, asyncio.get_running_loop())
+        self._put(job)
+        result: T = await job.future
+        return result
+
+    def submit(self, transaction: Transaction[T]) -> Future[T]:
+        job = _Job(transaction, None)
+        self._put(job)
+        future: Future[T] = job.future
+        return future
+
+    def _put(self, job: _Job[Any]) -> None:
+        if self._closed:
+            raise DatabaseClosed("the database is closed")
+        if self._jobs.qsize() >= MAX_WAITING_TRANSACTIONS:
+            raise DatabaseOverloaded(f"{MAX_WAITING_TRANSACTIONS} transactions are waiting")
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        # One connection for good, in autocommit as SQLAlchemy sees it: transactions are begun and ended
+        # by hand, since its own bookkeeping of each would cost more than a small transaction.
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            open_ = True
+            while open_:
+                group, open_ = self._next_group()
+                if group:
+                    _commit_together(connection, group)
+                    _settle(group)
+
+    def _next_group(self) -> tuple[list[_Job[Any]], bool]:
+        group: list[_Job[Any]] = []
+        job = self._jobs.get()
+        while job is not None:
+            if not job.future.cancelled():
+                group.append(job)
+            if len(group) >= GROUP_LIMIT:
+                return group, True
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return group, True
+        return group, False
+
+
+def _commit_together(connection: Connection, group: list[_Job[Any]]) -> None:
+    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    try:
+        # IMMEDIATE takes the write lock up front: upgrading a read lock can fail half way.
+        driver.execute("BEGIN IMMEDIATE")
+        for job in group:
+            _run_in_savepoint(connection, driver, job)
+        driver.execute("COMMIT")
+    except Exception as error:  # noqa: BLE001 - boundary: the commit failed for every caller of the group
+        if driver.in_transaction:
+            driver.execute("ROLLBACK")
+        for job in group:
+            job.error = job.error or error
+
+
+def _run_in_savepoint(connection: Connection, driver: sqlite3.Connection, job: _Job[Any]) -> None:
+    driver.execute("SAVEPOINT caller")
+    try:
+        job.result = job.transaction(connection)
+    except Exception as error:  # noqa: BLE001 - boundary: belongs to the caller, whose future carries it
+        job.error = error
+        driver.execute("ROLLBACK TO caller")
+    driver.execute("RELEASE caller")
+
+
+def _settle(group: list[_Job[Any]]) -> None:
+    """Wake the callers: those of one loop together, since every wake-up of a loop costs a system call."""
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[_Job[Any]]] = {}
+    for job in group:
+        by_loop.setdefault(job.loop, []).append(job)
+    for loop, jobs in by_loop.items():
+        if loop is None:
+            _settle_all(jobs)
+        else:
+            # A loop that has ended has nobody left who waits.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_settle_all, jobs)
+
+
+def _settle_all(jobs: list[_Job[Any]]) -> None:
+    for job in jobs:
+        job.settle()

@@ -1,0 +1,39 @@
+"""What a writer of transactions is, and when it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+T = TypeVar("T")
+Transaction = Callable[[Connection], T]
+
+MAX_WAITING_TRANSACTIONS = 10_000
+"""Callers beyond this many are refused at once instead of queueing without bound."""
+
+
+class DatabaseOverloaded(RuntimeError):
+    """Too many transactions are waiting; nothing was written."""
+
+
+class DatabaseClosed(RuntimeError):
+    """The database facade was closed; nothing was written."""
+
+
+class Writer(Protocol):
+    """Runs transaction functions, each as a whole or not at all."""
+
+    async def run(self, transaction: Transaction[T]) -> T:
+        """For callers on an event loop."""
+        ...
+
+    def submit(self, transaction: Transaction[T]) -> Future[T]:
+        """For callers on plain threads."""
+        ...
+
+    def close(self) -> None:
+        """Finish what was handed over and refuse more."""
+        ...

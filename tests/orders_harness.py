@@ -1,0 +1,369 @@
+"""The order use cases wired over a real database, with the clock, the other services and chance in a test's hands."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+from sqlalchemy import Connection, event, select
+
+from services.domain.errors import ApiError
+from services.domain.lifecycle import TimelineEntry
+from services.domain.order import Line, Order
+from services.domain.retry import RetryPolicy
+from services.inventory.breaker import InventoryBreakers, inventory_breakers
+from services.inventory.gateway import InventoryGateway
+from services.inventory.resilient import ResilientInventory
+from services.messaging.dead_letters import DeadLetterOffice
+from services.messaging.envelope import IncomingEvent
+from services.orders.cancel import OrderCancellation, OrderReturns, ReturnItems
+from services.orders.commands import CommandExecutor
+from services.orders.context import OrdersContext
+from services.orders.inbound import InventoryEvents
+from services.orders.place import OrderPlacement, PlaceOrder
+from services.orders.progress import OrderProgress, ProgressPolicy
+from services.orders.releases import ReleaseJobs
+from services.orders.reviews import ResolveReview, ReviewResolution
+from services.orders.sweeper import OrderSweeper
+from services.orders.unit_of_work import Recorded
+from services.settings import Settings
+from state import audit, history, orders, outbox, releases, reviews, tables
+from state.audit import AuditEntry
+from state.commands import STORED, Command
+from state.database import Database, Transaction
+from state.releases import Release
+from state.reviews import Review
+from state.schema import migrate
+from tests.fakes import FrozenClock, InMemoryInventory, InMemoryPayments
+
+T = TypeVar("T")
+
+LINES = (Line("chair", "oak", 2), Line("lamp", "brass", 1))
+
+POLICY = ProgressPolicy(
+    step_deadline=timedelta(seconds=60),
+    confirmation_timeout=timedelta(seconds=300),
+    reservation_retry=RetryPolicy(attempts=7, base_delay_seconds=30, max_delay_seconds=900),
+    payment_retry=RetryPolicy(attempts=8, base_delay_seconds=5, max_delay_seconds=300),
+)
+RELEASE_RETRY = RetryPolicy(attempts=8, base_delay_seconds=1, max_delay_seconds=900)
+REFUND_RETRY = RetryPolicy(attempts=12, base_delay_seconds=2, max_delay_seconds=300)
+
+
+class Crash(Exception):
+    """The process ended here: nothing after this line ran."""
+
+
+class CrashingDatabase:
+    """A Database whose process can die just before or just after one of its commits."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.commits = 0
+        """Transactions committed so far."""
+        self._dies_at: tuple[int, bool] | None = None
+
+    def die_at(self, commit: int, *, after: bool) -> None:
+        """Die at the given coming commit, 1 being the next one: before it or after it."""
+        self._dies_at = (self.commits + commit, after)
+
+    def survive(self) -> None:
+        self._dies_at = None
+
+    async def write(self, transaction: Transaction[T]) -> T:
+        if self._dies_at is not None and self.commits + 1 >= self._dies_at[0]:
+            if self._dies_at[1] and self.commits + 1 == self._dies_at[0]:
+                await self._database.write(transaction)
+                self.commits += 1
+            # A dead process writes nothing more.
+            raise Crash
+        result = await self._database.write(transaction)
+        self.commits += 1
+        return result
+
+    async def read(self, transaction: Transaction[T]) -> T:
+        return await self._database.read(transaction)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One event in the outbox."""
+
+    event_id: str
+    type: str
+    order_id: str
+    envelope: dict[str, Any]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        data: dict[str, Any] = self.envelope["data"]
+        return data
+
+
+class OrdersHarness:
+    """Everything that a worker composes, without sockets, loops and real time."""
+
+    def __init__(self, url: str, *, is_durable: bool = True, resilient: bool = False) -> None:
+        self.clock = FrozenClock()
+        self.inventory = InMemoryInventory(self.clock)
+        self.payments = InMemoryPayments(self.clock)
+        self.real_database = Database(url)
+        if not is_durable and self.real_database.is_sqlite:
+            _without_fsync(self.real_database)
+        self.database: Any = CrashingDatabase(self.real_database)
+        self.recorded: list[Recorded] = []
+        self.release_outcomes: list[str] = []
+        self.breaker_retry_in_seconds: float | None = None
+        self.breakers: InventoryBreakers = inventory_breakers(Settings(), clock=self.clock)
+        self._resilient = resilient
+        self._ids = count(1)
+        self.start()
+
+    def new_id(self) -> str:
+        return f"id-{next(self._ids):04}"
+
+    def start(self) -> None:
+        """Build the use cases; called again, it is a new process over the same database."""
+        self.database.survive()
+        gateway = self._gateway()
+        self.context = OrdersContext(self.database, self.clock, self.new_id, lambda: 0.5, self.recorded.append)
+        self.progress = OrderProgress(self.context, gateway, self.payments, POLICY)
+        self.placement = OrderPlacement(self.context, self.progress, POLICY.step_deadline)
+        self.cancellation = OrderCancellation(self.context)
+        self.returns = OrderReturns(self.context)
+        self.reviews = ReviewResolution(self.context, self.progress, gateway, POLICY.confirmation_timeout)
+        self.releases = ReleaseJobs(self.context, gateway, RELEASE_RETRY, self.release_outcomes.append)
+        self.sweeper = OrderSweeper(
+            self.context, self.progress, self.payments, POLICY, REFUND_RETRY, lambda: self.breaker_retry_in_seconds
+        )
+        self.inbound = InventoryEvents(self.context)
+        self.commands = CommandExecutor(self.context, self.cancellation, self.reviews, self.releases)
+        self.dead_letters = DeadLetterOffice(self.database, self.clock, self.new_id, self.inbound.handle)
+
+    def _gateway(self) -> InventoryGateway:
+        if not self._resilient:
+            return self.inventory
+        return ResilientInventory(
+            self.inventory, self.breakers, Settings().immediate_retry, self.clock, sleep=self._sleep
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    def close(self) -> None:
+        self.real_database.close()
+
+    # ------------------------------------------------------------- use cases
+
+    async def place(self, **given: Any) -> Order:
+        """Place an order of LINES by user-1, or as given."""
+        command = {"user_id": "user-1", "lines": LINES, **given}
+        return await self.placement.place(PlaceOrder(**command))
+
+    async def place_high(self, **given: Any) -> Order:
+        return await self.place(customer_priority="high", **given)
+
+    async def place_confirmed(self, **given: Any) -> Order:
+        """An order whose stock the Inventory Service has deducted."""
+        order = await self.place(**given)
+        await self.pump()
+        return await self.order(order.order_id)
+
+    async def cancel(self, order_id: str, reason: str = "CUSTOMER_CANCELLED", **more: Any) -> Order:
+        return await self.cancellation.cancel(order_id, reason, **({"actor": "customer"} | more))
+
+    async def take_back(self, order_id: str, *lines: Line, **more: Any) -> tuple[Order, str]:
+        command = {"order_id": order_id, "lines": lines or LINES, "reason": "DAMAGED", **more}
+        return await self.returns.take_back(ReturnItems(**command), actor="customer")
+
+    async def resolve(self, review: Review, action: str, **given: Any) -> Review:
+        command = {"review_id": review.review_id, "action": action, "note": "seen", "version": review.version}
+        return await self.reviews.resolve(ResolveReview(**(command | {"actor": "ada"} | given)))
+
+    async def deliver(
+        self, event_type: str, order: Order, *, event_id: str | None = None, at: Any = None, **data: Any
+    ) -> str:
+        """Hand over an inventory event about an order; the reservation is the order's unless given."""
+        body = {"orderId": order.order_id, "reservationId": order.reservation_id, **data}
+        return await self.deliver_raw(event_type, body, event_id=event_id, at=at)
+
+    async def deliver_raw(
+        self, event_type: str, data: dict[str, Any], *, event_id: str | None = None, at: Any = None
+    ) -> str:
+        return await self.inbound.handle(IncomingEvent(event_id or self.new_id(), event_type, at, data))
+
+    async def command(self, kind: str, target_id: str, command_id: str | None = None, **arguments: Any) -> str:
+        """Store a console command; returns its id."""
+        stored = Command(command_id or self.new_id(), kind, target_id, arguments, "ada", STORED, self.clock())
+        from state import commands  # noqa: PLC0415 - the name is also that of the executor
+
+        await self.real_database.write(lambda connection: commands.store(connection, stored))
+        return stored.command_id
+
+    # ----------------------------------------------------- time and workers
+
+    async def sweep(self) -> int:
+        """One round of the sweeper."""
+        return await self.sweeper.run_due()
+
+    async def sweep_when_due(self, order_id: str) -> Order:
+        """Let time pass until the order is due, and sweep."""
+        order = await self.order(order_id)
+        assert order.due_at is not None, f"nothing is due: {order}"
+        self.clock.now = max(self.clock.now, order.due_at)
+        await self.sweep()
+        return await self.order(order_id)
+
+    async def pump(self) -> list[tuple[str, dict[str, Any]]]:
+        """Publish the outbox to the Inventory Service and deliver its answers; returns the answers."""
+        answers = self.publish(await self.take_outbox())
+        for event_type, data in answers:
+            await self.deliver_raw(event_type, data)
+        return answers
+
+    async def take_outbox(self) -> list[Sent]:
+        """Claim every unpublished event and mark it published."""
+        now = self.clock()
+        rows = await self.real_database.write(lambda c: outbox.settle_and_claim(c, [], [], 1000, now))
+        ids = [row.id for row in rows]
+        await self.real_database.write(lambda c: outbox.settle_and_claim(c, ids, [], 0, now))
+        return [Sent(row.event_id, row.subject, row.order_id, orjson.loads(row.payload)) for row in rows]
+
+    def publish(self, sent: list[Sent]) -> list[tuple[str, dict[str, Any]]]:
+        answers: list[tuple[str, dict[str, Any]]] = []
+        for one in sent:
+            answers += self.inventory.receive(one.type, one.data)
+        return answers
+
+    async def quiesce(self, *, rounds: int = 300) -> None:
+        """Let everything that waits happen, time passing as it must, until nothing is due any more."""
+        for _ in range(rounds):
+            await self.pump()
+            while await self.releases.run_due() or await self.sweep():
+                await self.pump()
+            due = await self._next_due()
+            if due is None:
+                return
+            self.clock.now = max(self.clock.now, due)
+        raise AssertionError("the orders never came to rest")
+
+    async def _next_due(self) -> Any:
+        def read(connection: Connection) -> list[Any]:
+            jobs = select(tables.releases.c.next_attempt_at).where(tables.releases.c.state == "PENDING")
+            waiting = select(tables.orders.c.due_at).where(tables.orders.c.due_at.is_not(None))
+            return [*connection.scalars(jobs), *connection.scalars(waiting)]
+
+        return min(await self.real_database.read(read), default=None)
+
+    async def crash(self, commit: int, run: Callable[[], Awaitable[Any]], *, after: bool = True) -> bool:
+        """Run until the process dies at the given commit, then start a new one; False when it did not come to that."""
+        self.database.die_at(commit, after=after)
+        died = False
+        with suppress(ApiError):
+            try:
+                await run()
+            except Crash:
+                died = True
+        self.start()
+        return died
+
+    # ---------------------------------------------------------------- looking
+
+    async def order(self, order_id: str) -> Order:
+        return await self.context.get(order_id)
+
+    async def timeline(self, order_id: str) -> list[TimelineEntry]:
+        return await self.real_database.read(lambda c: history.of_order(c, order_id))
+
+    async def titles(self, order_id: str) -> list[str]:
+        return [entry.title for entry in await self.timeline(order_id)]
+
+    async def cases(self, order_id: str) -> list[Review]:
+        return (await self.real_database.read(lambda c: reviews.of_orders(c, [order_id])))[order_id]
+
+    async def open_case(self, order_id: str, reason: str | None = None) -> Review:
+        """The one open case of the order."""
+        found = [case for case in await self.cases(order_id) if case.state == "OPEN" and reason in (None, case.reason)]
+        (case,) = found
+        return case
+
+    async def open_reasons(self, order_id: str) -> list[str]:
+        return [case.reason for case in await self.cases(order_id) if case.state == "OPEN"]
+
+    async def release(self, order_id: str) -> Release | None:
+        return await self.real_database.read(lambda c: releases.get(c, order_id))
+
+    async def sent(self, order_id: str | None = None) -> list[Sent]:
+        """Every event stored so far, published or not."""
+        table = tables.outbox
+        statement = select(table.c.event_id, table.c.subject, table.c.order_id, table.c.payload).order_by(table.c.id)
+        rows = await self.real_database.read(lambda c: c.execute(statement).all())
+        found = [Sent(event_id, subject, oid, orjson.loads(payload)) for event_id, subject, oid, payload in rows]
+        return [one for one in found if order_id in (None, one.order_id)]
+
+    async def sent_types(self, order_id: str | None = None) -> list[str]:
+        return [one.type for one in await self.sent(order_id)]
+
+    async def audit(self) -> list[AuditEntry]:
+        """Oldest first."""
+        return list(reversed(await self.real_database.read(audit.page)))
+
+    async def all_orders(self) -> list[Order]:
+        return await self.real_database.read(lambda c: orders.page(c, limit=200))
+
+    async def everything(self) -> dict[str, list[Any]]:
+        """Every row of every table, to show that nothing was written."""
+
+        def read(connection: Connection) -> dict[str, list[Any]]:
+            return {table.name: list(connection.execute(select(table))) for table in tables.metadata.sorted_tables}
+
+        return await self.real_database.read(read)
+
+    @property
+    def became(self) -> list[str]:
+        """The statuses that the metrics were told of."""
+        return [recorded.became for recorded in self.recorded if recorded.became]
+
+    @property
+    def called(self) -> list[str]:
+        """Operations of other services, inventory and payments apart."""
+        return [name for name, _ in self.inventory.calls] + [name for name, _ in self.payments.calls]
+
+
+def _without_fsync(database: Database) -> None:
+    @event.listens_for(database.engine, "connect")
+    def relax(dbapi_connection: Any, _record: Any) -> None:
+        dbapi_connection.execute("PRAGMA synchronous=OFF")
+
+
+class SqliteTemplate:
+    """A migrated database file, made once and copied for each test."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "template.db"
+        with opened(f"sqlite:///{self._path}") as database:
+            migrate(database)
+
+    def copy_to(self, path: Path) -> str:
+        """The URL of a fresh copy."""
+        shutil.copyfile(self._path, path)
+        return f"sqlite:///{path}"
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Database]:
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        database.close()
