@@ -69,3 +69,14 @@ def test_the_example_of_the_environment_lists_every_setting() -> None:
     }
     internal = {"HOLDFAST_SUPERVISED", "HOLDFAST_SANDBOX"}
     assert listed == {name.upper() for name in Settings.model_fields} - internal
+
+
+def test_the_example_of_the_environment_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    from services.settings import Settings
+
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    defaults = Settings.load()
+    shown = [line.split("=", 1) for line in (ROOT / ".env.example").read_text().splitlines() if line[:1].isupper()]
+    given = Settings.load(**{name.lower(): value for name, value in shown})
+    assert given == defaults
