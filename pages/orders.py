@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 from parts import clock, empty, live, orders, paging, words
+from parts import filters as kept
 
 from services.console import (
     COUNT_LIMIT,
@@ -201,5 +202,7 @@ def _go(name: str, cursor: str) -> None:
 
 
 live.header("Orders")
+kept.restore(*FILTER_KEYS)
 filters()
+kept.remember(*FILTER_KEYS)
 live.panel(found)

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 import streamlit as st
 from parts import asks, clock, dialogs, empty, live, orders, paging, selection, words
+from parts import filters as kept
 
 from services.console import RELEASE_STATES, ReleaseRow, ReleasesPage, console, same_sight_key
 
 NAME = "release"
+DEFAULT = ["PENDING", "FAILED"]
 
 
 def filters() -> None:
@@ -17,7 +19,7 @@ def filters() -> None:
         "State",
         list(RELEASE_STATES),
         selection_mode="multi",
-        default=["PENDING", "FAILED"],
+        default=DEFAULT,
         format_func=lambda state: words.word(words.RELEASE, state).text,
         key="job",
         bind="query-params",
@@ -27,7 +29,7 @@ def filters() -> None:
 
 
 def _clear() -> None:
-    st.session_state["job"] = ["PENDING", "FAILED"]
+    st.session_state["job"] = list(DEFAULT)
     paging.reset("release_page")
 
 
@@ -158,5 +160,7 @@ def _retry(row: ReleaseRow, key: str) -> None:
 
 
 live.header("Releases")
+kept.restore("job")
 filters()
+kept.remember("job")
 live.panel(jobs)

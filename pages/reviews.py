@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 import streamlit as st
 from parts import asks, clock, dialogs, empty, live, orders, paging, selection, words
+from parts import filters as kept
 
 from services.console import PAGE_SIZE, REVIEW_REASONS, ReviewAction, ReviewCase, ReviewsPage, console
 
 NAME = "review"
+FILTER_KEYS = ("review_state", "reason")
 STATES = {"OPEN": "Open", "RESOLVED": "Resolved"}
 
 
@@ -178,5 +180,7 @@ def _buttons(case: ReviewCase) -> None:
 
 
 live.header("Manual review")
+kept.restore(*FILTER_KEYS)
 filters()
+kept.remember(*FILTER_KEYS)
 live.panel(queue)

@@ -1,9 +1,10 @@
-"""``python -m services worker``: the integration service without the console."""
+"""``python -m services worker``: the integration service without the console; ``audit``: the sandbox's books."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from datetime import timedelta
 
 from services import logs
 from services.domain.errors import ConfigurationError
@@ -13,11 +14,20 @@ from services.settings import Settings
 def main() -> int:
     """Run a command; a wrong setting is one line on standard error and exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
-    parser.add_subparsers(dest="command", required=True).add_parser("worker", help="run the integration service")
-    parser.parse_args()
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("worker", help="run the integration service")
+    audit = commands.add_parser(
+        "audit", help="compare the sandbox's orders, stock and money; exit code 1 if they differ"
+    )
+    audit.add_argument(
+        "--settled-seconds", type=float, default=5.0, help="judge what has not moved for so long (default 5)"
+    )
+    arguments = parser.parse_args()
     try:
         settings = Settings.load()
         logs.configure(settings.log_level)
+        if arguments.command == "audit":
+            return _run_audit(settings, timedelta(seconds=arguments.settled_seconds))
         return _run_worker(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
@@ -30,6 +40,12 @@ def _run_worker(settings: Settings) -> int:
 
     run(lambda stop: serve_with_stack(settings, stop), is_supervised=settings.holdfast_supervised)
     return 0
+
+
+def _run_audit(settings: Settings, settled: timedelta) -> int:
+    from services.sandbox.audit import run
+
+    return run(settings, settled)
 
 
 if __name__ == "__main__":

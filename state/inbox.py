@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from state.tables import inbox
 
 _INSERTS = {
-    name: dialect.insert(inbox).on_conflict_do_nothing(index_elements=["event_id"])
+    name: dialect.insert(inbox).on_conflict_do_nothing(index_elements=["event_id"]).returning(inbox.c.event_id)
     for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
 }
 
@@ -18,7 +18,8 @@ _INSERTS = {
 def add(connection: Connection, event_id: str, event_type: str, order_id: str | None, at: datetime) -> bool:
     """Remember an event in the transaction of its effect; False when it was handled before."""
     row = {"event_id": event_id, "type": event_type, "order_id": order_id, "received_at": at}
-    return connection.execute(_INSERTS[connection.dialect.name], row).rowcount == 1
+    # Not the row count: for inserts the drivers do not agree on what it says.
+    return connection.execute(_INSERTS[connection.dialect.name], row).first() is not None
 
 
 def prune(connection: Connection, received_before: datetime, limit: int) -> int:

@@ -13,22 +13,19 @@ SHORT = 8
 
 
 def link(order_id: str, *, width: int = ID_WIDTH) -> None:
-    """The deep link of an order.
-
-    A click adds two entries to the browser's history, the first of them this page with the link's
-    parameters. The page's own parameters go along, so that one step back finds its filters again.
-    """
+    """The deep link of an order."""
     st.page_link(
         "order.py",
         label=f":blue[{plain(order_id)}]",
         icon="",
         help="Open the order",
-        query_params=_own_parameters() | {"order": [order_id]},
+        query_params={**_unbound(), "order": [order_id]},
         width=width,
     )
 
 
-def _own_parameters() -> dict[str, list[str]]:
+def _unbound() -> dict[str, list[str]]:
+    """The parameters of the page itself go along, so that a step back finds its page of the list again."""
     return {name: st.query_params.get_all(name) for name in st.query_params if name != "order"}
 
 

@@ -6,7 +6,7 @@ The words of a filter's options also stand in addresses, so a changed word break
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
@@ -118,6 +118,11 @@ def badge(table: dict[str, Word], state: str, *, grey: bool = False) -> str:
     """A state as Markdown badge; ``grey`` when it may no longer be true."""
     text, icon, color = word(table, state)
     return f":{'gray' if grey else color}-badge[:material/{icon}: {text}]"
+
+
+def texts(table: dict[str, Word], states: Iterable[str]) -> list[str]:
+    """The words of several states, as a filter of them stands in an address."""
+    return [word(table, state).text for state in states]
 
 
 def plain(text: object) -> str:

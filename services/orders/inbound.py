@@ -51,7 +51,8 @@ class InventoryEvents:
         apply: Callable[[Connection, IncomingEvent, datetime], tuple[str, Recorded | None]],
     ) -> tuple[str, Recorded | None]:
         at = self._context.clock()
-        if not inbox.add(connection, event.event_id, event.type, event.data.get("orderId"), at):
+        order_id = event.data["orderId"] if event.type in _ORDER_DECISIONS else None
+        if not inbox.add(connection, event.event_id, event.type, order_id, at):
             return DUPLICATE, None
         return apply(connection, event, at)
 

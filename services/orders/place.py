@@ -68,13 +68,10 @@ class OrderPlacement:
             raise Overloaded(f"{MAX_IN_FLIGHT} orders are being placed; come back in a second.")
         order = self._new_order(command)
         digest = _digest(order)
-        self._arriving += 1
         try:
-            await self._context.database.write(lambda c: self._insert(c, order, digest, command.idempotency_key))
+            await self._store(order, digest, command.idempotency_key)
         except IntegrityError:
             return await self._repeated(command, order.order_id, digest)
-        finally:
-            self._arriving -= 1
         self._context.after_commit(Recorded(order, order.status, (), stored_events=False, started_release=False))
         return await self._run(order)
 
@@ -88,6 +85,13 @@ class OrderPlacement:
         self._in_flight[order.order_id] = task
         task.add_done_callback(lambda _: self._in_flight.pop(order.order_id, None))
         return await asyncio.shield(task)
+
+    async def _store(self, order: Order, digest: str, key: str | None) -> None:
+        self._arriving += 1
+        try:
+            await self._context.database.write(lambda c: self._insert(c, order, digest, key))
+        finally:
+            self._arriving -= 1
 
     async def _repeated(self, command: PlaceOrder, order_id: str, digest: str) -> Order:
         key = command.idempotency_key

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from services.domain import lifecycle
 from services.domain.attempts import Attempt
-from services.domain.errors import ApiError, CircuitOpen, NotFound, ReleaseFailed
+from services.domain.errors import ApiError, CircuitOpen, DependencyError, NotFound, ReleaseFailed
 from services.domain.order import Order
 from services.domain.retry import RetryPolicy
 from services.inventory.gateway import InventoryGateway
@@ -112,7 +112,8 @@ class ReleaseJobs:
 
     async def _failed(self, job: Release, error: ApiError, trail: list[Attempt]) -> None:
         attempts = job.attempts + 1
-        delay = self._policy.delay_seconds(attempts, self._context.randomness)
+        wanted = error.retry_after_seconds if isinstance(error, DependencyError) else None
+        delay = self._policy.delay_seconds(attempts, self._context.randomness, retry_after_seconds=wanted)
         message = f"{error.code}: {error.message}"
         if delay is None:
             values = {"state": FAILED, "next_attempt_at": None, "attempts": attempts, "last_error": message}

@@ -9,9 +9,12 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
+from sqlalchemy import Connection
+
 from services.domain import lifecycle
 from services.domain.attempts import Attempt
 from services.domain.errors import PaymentOutcomeUnknown
+from services.domain.lifecycle import Change
 from services.domain.order import Order, OrderStatus, PaymentStatus
 from services.domain.retry import RetryPolicy
 from services.orders.context import OrdersContext, raise_first
@@ -91,11 +94,18 @@ class OrderSweeper:
         trail: list[Attempt] = []
         try:
             state = await self._payments.refund(order.order_id, trail)
-        except PaymentOutcomeUnknown:
+        except PaymentOutcomeUnknown as error:
             # Refunds are tried for as long as it takes: money is never kept for a cancelled order.
             made = min(order.attempts + 1, self._refund_retry.attempts - 1)
-            delay = self._refund_retry.delay_seconds(made, self._context.randomness) or 0.0
-            change = lifecycle.refund_later(order, self._context.clock() + timedelta(seconds=delay))
+            delay = self._refund_retry.delay_seconds(
+                made, self._context.randomness, retry_after_seconds=error.retry_after_seconds
+            )
+            change = lifecycle.refund_later(order, self._context.clock() + timedelta(seconds=delay or 0.0))
         else:
             change = lifecycle.refunded(self._context.clock(), was_charged=state == PaymentState.REFUNDED)
-        await self._context.commit(order, change, trail=trail)
+
+        def decide(_: Connection, current: Order) -> Change | None:
+            # The order may have changed meanwhile, its hold being released at the same time.
+            return change if current.payment_status == PaymentStatus.REFUND_PENDING else None
+
+        await self._context.decide(order.order_id, decide, trail=trail)

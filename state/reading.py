@@ -1,0 +1,50 @@
+"""Looking into a database without the means to change it. For audits, beside whoever writes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, make_url, text
+
+from state.database import JSON_CODEC
+
+
+@contextmanager
+def read_only(url: str) -> Iterator[Connection]:
+    """A connection whose reads all see the database as it was at the beginning; raises FileNotFoundError.
+
+    It writes nothing and makes no file, so it may be used while services run and after they were killed.
+    """
+    engine = _sqlite(url) if make_url(url).get_backend_name() == "sqlite" else _server(url)
+    try:
+        with engine.connect() as connection, connection.begin():
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _sqlite(url: str) -> Engine:
+    path = Path(make_url(url).database or "")
+    if not path.is_file():
+        raise FileNotFoundError(str(path))
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=5.0)
+        # The driver begins no transaction for reads; the first statement in one fixes what they all see.
+        connection.isolation_level = None
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM sqlite_master")
+        return connection
+
+    return create_engine("sqlite://", creator=connect, **JSON_CODEC)
+
+
+def _server(url: str) -> Engine:
+    engine = create_engine(url, isolation_level="REPEATABLE READ", connect_args={"connect_timeout": 3}, **JSON_CODEC)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+    return engine.execution_options(postgresql_readonly=True)
