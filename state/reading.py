@@ -8,20 +8,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, make_url
 
 from state.database import JSON_CODEC
+
+_FIRST_READ = {"sqlite": "SELECT count(*) FROM sqlite_master", "postgresql": "SELECT 1"}
 
 
 @contextmanager
 def read_only(url: str) -> Iterator[Connection]:
     """A connection whose reads all see the database as it was at the beginning; raises FileNotFoundError.
 
-    It writes nothing and makes no file, so it may be used while services run and after they were killed.
+    It changes nothing and makes no database, so it may be used while services run and after they were killed.
     """
     engine = _sqlite(url) if make_url(url).get_backend_name() == "sqlite" else _server(url)
     try:
         with engine.connect() as connection, connection.begin():
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN")
+            # A snapshot is taken by the first read, not by the beginning.
+            connection.exec_driver_sql(_FIRST_READ[connection.dialect.name])
             yield connection
     finally:
         engine.dispose()
@@ -34,10 +40,8 @@ def _sqlite(url: str) -> Engine:
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=5.0)
-        # The driver begins no transaction for reads; the first statement in one fixes what they all see.
+        # The driver would otherwise begin transactions by its own rules, and none for reads.
         connection.isolation_level = None
-        connection.execute("BEGIN")
-        connection.execute("SELECT count(*) FROM sqlite_master")
         return connection
 
     return create_engine("sqlite://", creator=connect, **JSON_CODEC)
@@ -45,6 +49,4 @@ def _sqlite(url: str) -> Engine:
 
 def _server(url: str) -> Engine:
     engine = create_engine(url, isolation_level="REPEATABLE READ", connect_args={"connect_timeout": 3}, **JSON_CODEC)
-    with engine.connect() as connection:
-        connection.execute(text("SELECT 1"))
     return engine.execution_options(postgresql_readonly=True)

@@ -132,7 +132,7 @@ class OrderProgress:
         try:
             order = await self._context.commit(stored, started.then(change) if started else change)
         except StaleOrder:
-            await self._give_back_if_ended(stored.order_id)
+            await self.give_back_if_ended(stored.order_id)
             raise
         return await self._pay_if_held(order) if order.status == OrderStatus.PAYING else order
 
@@ -242,7 +242,7 @@ class OrderProgress:
 
     # ----------------------------------------------------------------- shared
 
-    async def _give_back_if_ended(self, order_id: str) -> None:
+    async def give_back_if_ended(self, order_id: str) -> None:
         """A hold may have been taken after the order ended: its release starts again."""
         order = await self._context.get(order_id)
         if order.status in lifecycle.ENDED:

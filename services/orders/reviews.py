@@ -14,15 +14,15 @@ from sqlalchemy.exc import IntegrityError
 
 from services.domain import lifecycle
 from services.domain.attempts import Attempt
-from services.domain.errors import ApiError, InvalidState, NotFound, ReviewConflict
+from services.domain.errors import ApiError, IdempotencyKeyReused, InvalidState, NotFound, ReviewConflict
 from services.domain.events import timestamp
 from services.domain.lifecycle import Change
-from services.domain.order import Order, OrderStatus
+from services.domain.order import Order, OrderStatus, ReviewReason
 from services.domain.reviews import ReviewAction, allowed_actions
 from services.inventory.gateway import InventoryGateway
 from services.orders.context import OrdersContext
 from services.orders.progress import OrderProgress
-from services.orders.unit_of_work import Recorded, action_entry, call_entries, record
+from services.orders.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
 from state import audit, history, orders, releases, reviews
 from state.audit import AuditEntry
 from state.releases import DONE
@@ -71,12 +71,22 @@ class ReviewResolution:
         """The case after the action; still OPEN when a retry failed again.
 
         Raises NotFound, ReviewConflict (wrong version or not open any more), InvalidState (the case
-        does not allow the action), or what the Inventory Service answered to RECONFIRM. An action_id
-        seen before changes nothing and answers with the case as it is.
+        does not allow the action), or what the Inventory Service answered to RECONFIRM. The same action
+        under an action_id seen before changes nothing and answers with the case as it is; another one
+        raises IdempotencyKeyReused.
         """
         review = await self._case(command.review_id)
-        if await self._was_done_before(command.action_id):
+        if await self._was_done_before(command):
             return review
+        try:
+            await self._act(command, review)
+        except ReviewConflict:
+            # Perhaps it was this very action that was faster, sent twice.
+            if not await self._was_done_before(command):
+                raise
+        return await self._case(command.review_id)
+
+    async def _act(self, command: ResolveReview, review: Review) -> None:
         if review.state != "OPEN" or review.version != command.version:
             raise await self._conflict(review)
         order = await self._context.get(review.order_id)
@@ -91,7 +101,6 @@ class ReviewResolution:
         except IntegrityError:
             # The same action_id is being executed by somebody else at this moment.
             raise await self._conflict(review) from None
-        return await self._case(command.review_id)
 
     # ---------------------------------------------------------------- actions
 
@@ -105,14 +114,16 @@ class ReviewResolution:
                 return lifecycle.cancel_while_paying(current, current.cancel_reason, now, refund_at=now)
             return lifecycle.place(current, now, now + self._confirmation_timeout)
 
-        await self._resolve_with(command, order, review, change if review.reason == "PAYMENT_UNKNOWN" else None)
+        await self._resolve_with(command, order, review, change if review.reason == ReviewReason.PAYMENT_UNKNOWN else None)
 
     async def _cancel_order(self, command: ResolveReview, order: Order, review: Review) -> None:
+        reason = command.note or "OPERATOR_CANCELLED"
+
         def change(current: Order) -> Change:
             now = self._context.clock()
-            if current.status == OrderStatus.PAYING:
-                return lifecycle.cancel_while_paying(current, command.note, now, refund_at=now)
-            return lifecycle.cancel(current, command.note, now)
+            if review.reason == ReviewReason.PAYMENT_UNKNOWN:
+                return lifecycle.cancel_while_paying(current, reason, now, refund_at=now)
+            return lifecycle.cancel(current, reason, now)
 
         await self._resolve_with(command, order, review, change)
 
@@ -148,7 +159,11 @@ class ReviewResolution:
             due_at = now + self._confirmation_timeout
             return lifecycle.reconfirm(current, held.reservation_id, held.expires_at, now, due_at)
 
-        await self._resolve_with(replace(command, action_id=None), order, review, change)
+        try:
+            await self._resolve_with(replace(command, action_id=None), order, review, change)
+        except ApiError:
+            await self._progress.give_back_if_ended(order.order_id)
+            raise
 
     def _ask_again(self, order: Order) -> Change:
         now = self._context.clock()
@@ -240,7 +255,7 @@ class ReviewResolution:
                 at=self._context.clock(),
                 actor=command.actor,
                 action=command.action,
-                target=f"review:{review.review_id}",
+                target=_target(review.review_id),
                 order_id=review.order_id,
                 reason=command.note,
                 before={name: getattr(order, name) for name in changed},
@@ -250,11 +265,16 @@ class ReviewResolution:
             ),
         )
 
-    async def _was_done_before(self, action_id: str | None) -> bool:
+    async def _was_done_before(self, command: ResolveReview) -> bool:
+        action_id = command.action_id
         if action_id is None:
             return False
         entry = await self._context.database.read(lambda c: audit.find_action(c, action_id))
-        return entry is not None
+        if entry is None:
+            return False
+        if (entry.target, entry.action) != (_target(command.review_id), command.action):
+            raise IdempotencyKeyReused("This actionId was used for another action.", {"actionId": action_id})
+        return True
 
     async def _case(self, review_id: str) -> Review:
         review = await self._context.database.read(lambda c: reviews.get(c, review_id))
@@ -265,12 +285,20 @@ class ReviewResolution:
     async def _conflict(self, review: Review) -> ReviewConflict:
         """Who was faster, when, and what they did."""
         current = await self._case(review.review_id)
-        target = f"review:{review.review_id}"
+        target = _target(review.review_id)
         entry = await self._context.database.read(lambda c: audit.last_on(c, target, review.order_id))
-        by = current.resolved_by or (entry.actor if entry else "system")
-        at = current.resolved_at or (entry.at if entry else current.opened_at)
-        action = current.resolution or (entry.action if entry else "OPENED")
+        if entry is not None:
+            # What a person did; the case may have been settled by what followed from it.
+            by, at, action = entry.actor, entry.at, entry.action
+        else:
+            by = current.resolved_by or SYSTEM
+            at = current.resolved_at or current.opened_at
+            action = current.resolution or "OPENED"
         return ReviewConflict(
             f"This case was changed by {by}: {action}.",
             {"by": by, "at": timestamp(at), "action": action, "state": current.state, "version": current.version},
         )
+
+
+def _target(review_id: str) -> str:
+    return f"review:{review_id}"

@@ -123,14 +123,17 @@ async def test_a_cancel_without_a_note_still_has_a_reason(shop):
     assert (await shop.order(order.order_id)).cancel_reason == "OPERATOR_CANCELLED"
 
 
-async def test_cancelling_an_unverified_order_while_it_is_paid_keeps_no_money(shop):
+@pytest.mark.parametrize("fault", [PaymentFault.NONE, PaymentFault.LATE])
+async def test_cancelling_an_unverified_order_while_it_is_paid_keeps_no_money(shop, fault):
     async def cancel() -> None:
         await shop.resolve(await shop.open_case("mine"), "CANCEL_ORDER")
         await shop.sweep()
 
     shop.inventory.fail(CHECK, Fault.UNAVAILABLE)
+    shop.payments.fail(CAPTURE, fault)
     shop.payments.hooks.before(CAPTURE, cancel)
     await shop.place_high(order_id="mine")
+    shop.payments.arrive()
     await shop.quiesce()
     order = await shop.order("mine")
     assert (order.status, order.payment_status) == ("CANCELLED", "REFUNDED")
@@ -223,6 +226,7 @@ async def test_a_hold_taken_for_an_order_cancelled_meanwhile_is_given_back(shop)
     async def cancel_and_release() -> None:
         await shop.cancel(order.order_id)
         await shop.releases.run_due()
+        await shop.pump()
         assert (await shop.release(order.order_id)).state == "DONE"
         shop.inventory.tombstones.clear()
 

@@ -1,0 +1,177 @@
+"""Holdfast's processes as a user starts them, in a folder and on ports of their own, to be maltreated."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from services.sandbox import audit
+from services.sandbox.audit import Books
+from services.settings import Settings
+from services.supervisor import ChildState, free_port, read_status
+
+ROOT = Path(__file__).parents[2]
+CONSOLE = ("-m", "streamlit", "run", "app.py", "--server.headless=true")
+HEADLESS = ("-m", "services", "worker")
+
+START_SECONDS = 40.0
+STOP_SECONDS = 10.0
+"""How long everything may take to end. Source: contract section 1."""
+
+HASTE = {
+    "SANDBOX_TRAFFIC": "0",
+    "INVENTORY_SERVICE_TIMEOUT": "700",
+    "RETRY_ATTEMPTS": "2",
+    "RETRY_BASE_DELAY": "50",
+    "RESERVATION_RETRY_ATTEMPTS": "40",
+    "RESERVATION_RETRY_BASE_DELAY": "400",
+    "RESERVATION_RETRY_MAX_DELAY": "2000",
+    "RELEASE_RETRY_ATTEMPTS": "40",
+    "RELEASE_RETRY_BASE_DELAY": "300",
+    "RELEASE_RETRY_MAX_DELAY": "2000",
+    "CONFIRMATION_TIMEOUT": "8000",
+    "BREAKER_RESET_TIMEOUT": "1000",
+}
+"""What takes minutes by default takes seconds; the rules are the same."""
+
+
+class LiveStack:
+    """One command of the user's and everything it started; may be started again after its end."""
+
+    def __init__(self, folder: Path, command: tuple[str, ...], **environment: str) -> None:
+        self.folder = folder
+        self._command = command
+        self._ports = {
+            "API_PORT": str(free_port(folder / "api.port")),
+            "STREAMLIT_SERVER_PORT": str(free_port(folder / "console.port")),
+        }
+        self._environment = {**os.environ, **HASTE, **self._ports, "DATA_DIR": str(folder / "var"), **environment}
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self._ports['API_PORT']}"
+
+    async def start(self) -> None:
+        """Start the command; returns when the API answers."""
+        with (self.folder / "command.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *self._command,
+                cwd=ROOT,
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        async with httpx.AsyncClient(base_url=self.api_url, trust_env=False) as client:
+            await until(lambda: self._answers(client), START_SECONDS, self.logs)
+
+    async def _answers(self, client: httpx.AsyncClient) -> bool:
+        assert self._process is not None
+        assert self._process.returncode is None, self.logs()
+        try:
+            return (await client.get("/healthz")).is_success
+        except httpx.TransportError:
+            return False
+
+    async def stop(self) -> float:
+        """SIGTERM to the command alone, as a user or an init system does: how many seconds until it had ended."""
+        assert self._process is not None
+        began = time.monotonic()
+        self._process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(2 * STOP_SECONDS):
+            await self._process.wait()
+        return time.monotonic() - began
+
+    async def running(self, child: str) -> int:
+        """The child's process id, once it runs."""
+        await until(lambda: self._pid(child) is not None, START_SECONDS, self.logs)
+        return self._pid(child) or 0
+
+    def _pid(self, child: str) -> int | None:
+        (status,) = (status for status in read_status(self.folder / "var") if status.name == child)
+        return status.pid if status.state is ChildState.RUNNING else None
+
+    async def signal(self, child: str, number: signal.Signals) -> None:
+        """Send a signal to a running child."""
+        os.kill(await self.running(child), number)
+
+    def processes(self) -> dict[int, str]:
+        """Every living process of this stack, also one that lost its parent: its id and command."""
+        found = {}
+        marker = f"DATA_DIR={self.folder / 'var'}".encode()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal() and marker in _read(entry / "environ").split(b"\0"):
+                found[int(entry.name)] = _read(entry / "cmdline").replace(b"\0", b" ").decode()[:120]
+        return found
+
+    async def destroy(self) -> None:
+        """Leave nothing behind, whatever a test left undone."""
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+        if self._process is not None:
+            await self._process.wait()
+
+    @contextmanager
+    def books(self) -> Iterator[Books]:
+        """The databases as they are now."""
+        with audit.opened(Settings(data_dir=self.folder / "var")) as books:
+            yield books
+
+    async def at_rest(self, seconds: float) -> float:
+        """Wait until nothing is on its way any more: how many seconds that took."""
+        began = time.monotonic()
+        await until(lambda: not self.waiting(), seconds, lambda: f"{self.waiting()}\n{self.logs()}")
+        return time.monotonic() - began
+
+    def waiting(self) -> audit.Waiting:
+        with self.books() as books:
+            return audit.waiting(books)
+
+    def inventory_url(self) -> str:
+        """Where the reference Inventory Service answers."""
+        return f"http://127.0.0.1:{(self.folder / 'var' / 'sandbox' / 'inventory.port').read_text()}"
+
+    def logs(self) -> str:
+        """The end of every log, for the message of a failure."""
+        files = [self.folder / "command.log", *sorted((self.folder / "var" / "logs").glob("*.log"))]
+        return "\n".join(f"--- {file.name}\n{_read(file)[-1500:].decode(errors='replace')}" for file in files)
+
+
+@asynccontextmanager
+async def live_stack(folder: Path, command: tuple[str, ...], **environment: str) -> AsyncIterator[LiveStack]:
+    """A stack that is running; nothing of it is left afterwards."""
+    stack = LiveStack(folder, command, **environment)
+    try:
+        await stack.start()
+        yield stack
+    finally:
+        await stack.destroy()
+
+
+async def until(condition: Callable[[], Any], seconds: float, explain: Callable[[], str] = str) -> None:
+    """Return once the condition (a function, or one to be awaited) holds; fails with the explanation after the time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        if await answer if asyncio.iscoroutine(answer) else answer:
+            return
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {explain()}"
+        await asyncio.sleep(0.05)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
