@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+import orjson
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.domain.order import InventoryStatus, OrderStatus, PaymentStatus, ReviewReason
 from services.domain.reviews import ReviewAction
@@ -21,7 +22,24 @@ def _whole_float(value: Any) -> Any:
 
 Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:\-]*$")]
 Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000_000), BeforeValidator(_whole_float)]
-Text = Annotated[str, Field(min_length=1, max_length=500)]
+# PostgreSQL stores no NUL character.
+Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
+Note = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
+
+MAX_METADATA_BYTES = 16_384
+
+
+def _storable(metadata: dict[str, Any]) -> dict[str, Any]:
+    try:
+        size = len(orjson.dumps(metadata))
+    except TypeError as error:
+        raise ValueError(f"JSON with integers of at most 64 bits ({error})") from None
+    if size > MAX_METADATA_BYTES:
+        raise ValueError(f"at most {MAX_METADATA_BYTES} bytes of JSON, not {size}")
+    return metadata
+
+
+Metadata = Annotated[dict[str, Any], AfterValidator(_storable)]
 
 
 class Request(BaseModel):
@@ -41,7 +59,7 @@ class PlaceOrderBody(Request):
     userId: Identifier
     customerPriority: Literal["standard", "high"] = "standard"
     items: Annotated[list[ItemBody], Field(min_length=1, max_length=200)]
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata | None = None
 
 
 class CancelBody(Request):
@@ -57,7 +75,7 @@ class ReturnBody(Request):
 
 class ResolveBody(Request):
     action: ReviewAction
-    note: Annotated[str, Field(max_length=2000)] = ""
+    note: Note = ""
     version: Annotated[int, Field(ge=1)]
     actionId: Identifier | None = None
 
@@ -67,7 +85,7 @@ class RetryReleasesBody(Request):
 
 
 class NoteBody(Request):
-    note: Annotated[str, Field(max_length=2000)] = ""
+    note: Note = ""
 
 
 class Query(BaseModel):

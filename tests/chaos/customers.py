@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from sqlalchemy import select
@@ -59,7 +59,7 @@ class Customers:
         self._rate = per_second
         self._random = random.Random(seed)
 
-    async def __aenter__(self) -> Customers:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

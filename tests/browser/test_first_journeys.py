@@ -1,0 +1,62 @@
+"""What a newcomer does first: sees an order appear, and resolves a flagged one by clicking."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Holdfast
+
+pytestmark = pytest.mark.slow
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.05)
+
+
+def test_an_order_placed_by_the_api_appears_in_the_open_console_and_is_confirmed(
+    holdfast: Holdfast, page: Page
+) -> None:
+    page.goto(f"{holdfast.console}/orders")
+    expect(page.get_by_role("heading", name="Orders")).to_be_visible()
+    expect(page.get_by_text("SANDBOX")).to_be_visible()
+
+    answer = holdfast.place_order()
+    assert answer.status_code == 201
+    order_id = answer.json()["data"]["orderId"]
+    eventually(lambda: holdfast.order(order_id)["status"] == "CONFIRMED")
+
+    page.goto(f"{holdfast.console}/order?order={order_id}")
+    expect(page.get_by_text("Confirmed").first).to_be_visible()
+    for step in ("Order received", "Reserve inventory", "inventory.confirm_requested", "order.created"):
+        expect(page.get_by_text(step).first).to_be_visible()
+
+
+def test_a_flagged_order_is_resolved_by_clicking_and_the_order_goes_on(holdfast: Holdfast, page: Page) -> None:
+    holdfast.set_outage(True)
+    try:
+        answer = holdfast.place_order(customerPriority="high")
+    finally:
+        holdfast.set_outage(False)
+    assert answer.status_code == 202, answer.text
+    order = answer.json()["data"]
+    case = next(case for case in order["reviews"] if case["reason"] == "PENDING_INVENTORY")
+
+    page.goto(f"{holdfast.console}/reviews")
+    row = page.locator(f".st-key-case_{case['reviewId']}")
+    row.get_by_role("button", name="Retry reservation").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label(re.compile("Note")).fill("The service is back")
+    dialog.get_by_role("button", name="Retry reservation").click()
+
+    eventually(lambda: holdfast.order(order["orderId"])["status"] == "CONFIRMED")
+    resolved = [c for c in holdfast.order(order["orderId"])["reviews"] if c["reason"] == "PENDING_INVENTORY"]
+    assert [c["state"] for c in resolved] == ["RESOLVED"]
+    expect(page.locator(f".st-key-case_{case['reviewId']}").get_by_role("button", name="Retry reservation")).to_be_hidden()
