@@ -39,6 +39,7 @@ from services.messaging.jetstream import ConnectionState, by_stream, streams_whe
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRelay, OutboxRow
 from services.monitoring.metrics import Metrics
+from services.monitoring.overrides import BreakerOverrides
 from services.monitoring.recorder import Recorder
 from services.orders.cancel import OrderCancellation, OrderReturns
 from services.orders.commands import CommandExecutor
@@ -157,6 +158,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
     progress = OrderProgress(context, inventory, payments, policy)
     patient_progress = OrderProgress(context, inventory.once(), payments, policy)
     inbound = InventoryEvents(context)
+    overrides = BreakerOverrides(database, utc_now, breakers)
     service = OrderService(
         database=database,
         clock=utc_now,
@@ -167,7 +169,9 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         releases=ReleaseJobs(context, inventory.once(), settings.release_retry, metrics.release),
         dead_letters=DeadLetterOffice(database, utc_now, new_id, inbound.handle),
         metrics=metrics,
+        overrides=overrides,
         wake_releases=wakes.wake_releases,
+        beat=recorder.beat,
         refresh_gauges=recorder.refresh_gauges,
         readiness=partial(_readiness, database, nats),
     )
@@ -189,6 +193,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         Loop("sweeper", partial(_full_round, sweeper.run_due), pause_seconds=0.5),
         Loop("commands", executor.run_waiting, pause_seconds=0.25),
         Loop("heartbeat", recorder.beat, pause_seconds=1.0),
+        Loop("overrides", overrides.follow, pause_seconds=1.0),
         Loop("samples", recorder.sample, pause_seconds=5.0),
         Loop("retention", Retention(database, utc_now).prune, pause_seconds=60.0),
     ]

@@ -265,6 +265,18 @@ breaker_transitions = Table(
     Column("at", UtcDateTime, nullable=False, index=True),
 )
 
+breaker_overrides = Table(
+    "breaker_overrides",
+    metadata,
+    Column("breaker", Key, primary_key=True),
+    Column("state", Word, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Key, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    **BY_KEY,
+)
+
 metric_samples = Table(
     "metric_samples",
     metadata,

@@ -137,6 +137,23 @@ def _operator_endpoints(handlers: Handlers) -> list[Endpoint]:
             is_list=True,
         ),
         Endpoint(
+            "PUT",
+            "/api/v1/breakers/{name}/override",
+            "Force a breaker open or closed for a while",
+            handlers.force_breaker,
+            {200: schemas.BreakerView},
+            body=schemas.OverrideBody,
+            roles=OPERATE,
+        ),
+        Endpoint(
+            "DELETE",
+            "/api/v1/breakers/{name}/override",
+            "End a forced state early",
+            handlers.end_breaker_override,
+            {200: schemas.BreakerView},
+            roles=OPERATE,
+        ),
+        Endpoint(
             "GET",
             "/api/v1/products",
             "The availability cache",

@@ -22,7 +22,7 @@ from services.domain.order import Line, Order, OrderStatus
 from services.orders.cancel import ReturnItems
 from services.orders.place import PlaceOrder
 from services.orders.reviews import ResolveReview
-from state import audit, dead_letters, history, orders, products, releases, replicas, reviews
+from state import audit, dead_letters, history, orders, overrides, products, releases, replicas, reviews
 
 HEARTBEAT_LIMIT = timedelta(seconds=10)
 MAX_KEY_LENGTH = 255
@@ -196,9 +196,37 @@ class Handlers:
     # ------------------------------------------------------------- the others
 
     async def list_breakers(self, call: Call) -> Response:
-        since = self._service.clock() - HEARTBEAT_LIMIT
-        alive = await self._read(lambda c: replicas.alive(c, since))
-        return success({"items": views.breaker_views(alive)})
+        return success({"items": await self._breakers()})
+
+    async def force_breaker(self, call: Call) -> Response:
+        body, name = call.body, call.path("name")
+        await self._service.overrides.lend(
+            name,
+            body.state,
+            reason=body.reason,
+            expires_in=timedelta(milliseconds=body.expiresIn),
+            actor=call.caller.name,
+        )
+        return await self._breaker(name)
+
+    async def end_breaker_override(self, call: Call) -> Response:
+        name = call.path("name")
+        await self._service.overrides.end(name, actor=call.caller.name)
+        return await self._breaker(name)
+
+    async def _breaker(self, name: str) -> Response:
+        # The answer shows what this replica has just been told, not what it said at its last heartbeat.
+        await self._service.beat()
+        return success(next(breaker for breaker in await self._breakers() if breaker["name"] == name))
+
+    async def _breakers(self) -> list[dict[str, Any]]:
+        now = self._service.clock()
+
+        def read(connection: Connection) -> list[dict[str, Any]]:
+            alive = replicas.alive(connection, now - HEARTBEAT_LIMIT)
+            return views.breaker_views(alive, overrides.active(connection, now))
+
+        return await self._read(read)
 
     async def list_products(self, call: Call) -> Response:
         now = self._service.clock()

@@ -96,7 +96,11 @@ def read_query(request: Request, model: type[Model]) -> Model:
 def validation_failed(error: ValidationError) -> ValidationFailed:
     """Every problem of a pydantic error as ``{field, value, allowed}``."""
     problems = [
-        {"field": ".".join(map(str, found["loc"])) or "body", "value": _shown(found["input"]), "allowed": found["msg"]}
+        {
+            "field": ".".join(map(str, found["loc"])) or "body",
+            "value": _shown(found["input"]),
+            "allowed": found["msg"].removeprefix("Value error, "),
+        }
         for found in error.errors()[:20]
     ]
     fields = ", ".join(problem["field"] for problem in problems)

@@ -84,6 +84,14 @@ class RetryReleasesBody(Request):
     orderIds: Annotated[list[Identifier], Field(min_length=1, max_length=200)]
 
 
+class OverrideBody(Request):
+    """``expiresIn`` is in whole milliseconds: at least a second, at most a day."""
+
+    state: Literal["forced_open", "forced_closed"]
+    reason: Text
+    expiresIn: Annotated[int, Field(ge=1000, le=86_400_000), BeforeValidator(_whole_float)]
+
+
 class NoteBody(Request):
     note: Note = ""
 
@@ -217,6 +225,14 @@ class ReplicaBreakerView(BaseModel):
     denied: int
 
 
+class OverrideView(BaseModel):
+    state: Literal["forced_open", "forced_closed"]
+    reason: str
+    actor: str
+    createdAt: datetime
+    expiresAt: datetime
+
+
 class BreakerView(BaseModel):
     name: str
     state: Literal["closed", "open", "half_open", "forced_open", "forced_closed"]
@@ -228,6 +244,7 @@ class BreakerView(BaseModel):
     thresholdPercentage: float
     volumeThreshold: int
     denied: int
+    override: OverrideView | None
     replicas: list[ReplicaBreakerView]
 
 

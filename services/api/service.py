@@ -8,6 +8,7 @@ from datetime import datetime
 
 from services.messaging.dead_letters import DeadLetterOffice
 from services.monitoring.metrics import Metrics
+from services.monitoring.overrides import BreakerOverrides
 from services.orders.cancel import OrderCancellation, OrderReturns
 from services.orders.place import OrderPlacement
 from services.orders.releases import ReleaseJobs
@@ -28,7 +29,10 @@ class OrderService:
     releases: ReleaseJobs
     dead_letters: DeadLetterOffice
     metrics: Metrics
+    overrides: BreakerOverrides
     wake_releases: Callable[[], None]
+    beat: Callable[[], Awaitable[object]]
+    """Writes this replica's breaker states down now."""
     refresh_gauges: Callable[[], Awaitable[None]]
     """Brings the gauges up to date before a scrape."""
     readiness: Callable[[], Awaitable[dict[str, bool]]]

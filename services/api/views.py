@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.domain.lifecycle import TimelineEntry
@@ -10,6 +10,7 @@ from services.domain.order import Order
 from services.domain.reviews import allowed_actions
 from state.audit import AuditEntry
 from state.dead_letters import DeadLetter
+from state.overrides import BreakerOverride
 from state.products import Product
 from state.releases import Release
 from state.replicas import Replica
@@ -75,13 +76,28 @@ def release_view(release: Release) -> dict[str, Any]:
     }
 
 
-def breaker_views(replicas: Sequence[Replica]) -> list[dict[str, Any]]:
-    """Every breaker with its worst state over the replicas, and each replica's own."""
+def breaker_views(replicas: Sequence[Replica], lent: Mapping[str, BreakerOverride]) -> list[dict[str, Any]]:
+    """Every breaker with its worst state over the replicas, each replica's own, and a loan if there is one."""
     by_name: dict[str, list[dict[str, Any]]] = {}
     for replica in replicas:
         for breaker in replica.breakers:
             by_name.setdefault(breaker["name"], []).append({"replica": replica.replica, **breaker})
-    return [_breaker_view(name, members) for name, members in sorted(by_name.items())]
+    return [
+        _breaker_view(name, members) | {"override": _override_view(lent.get(name))}
+        for name, members in sorted(by_name.items())
+    ]
+
+
+def _override_view(loan: BreakerOverride | None) -> dict[str, Any] | None:
+    if loan is None:
+        return None
+    return {
+        "state": loan.state,
+        "reason": loan.reason,
+        "actor": loan.actor,
+        "createdAt": loan.created_at,
+        "expiresAt": loan.expires_at,
+    }
 
 
 def _breaker_view(name: str, members: list[dict[str, Any]]) -> dict[str, Any]:

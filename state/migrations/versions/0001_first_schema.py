@@ -36,6 +36,17 @@ def upgrade() -> None:
         batch_op.create_index("ix_audit_log_order_id_at", ["order_id", "at"], unique=False)
 
     op.create_table(
+        "breaker_overrides",
+        sa.Column("breaker", sa.String(length=128), nullable=False),
+        sa.Column("state", sa.String(length=40), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("actor", sa.String(length=128), nullable=False),
+        sa.Column("created_at", UtcDateTime, nullable=False),
+        sa.Column("expires_at", UtcDateTime, nullable=False),
+        sa.PrimaryKeyConstraint("breaker", name=op.f("pk_breaker_overrides")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "breaker_transitions",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("replica", sa.String(length=128), nullable=False),
@@ -402,6 +413,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_breaker_transitions_at"))
 
     op.drop_table("breaker_transitions")
+    op.drop_table("breaker_overrides")
     with op.batch_alter_table("audit_log", schema=None) as batch_op:
         batch_op.drop_index("ix_audit_log_order_id_at")
         batch_op.drop_index("ix_audit_log_at")

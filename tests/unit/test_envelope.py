@@ -1,0 +1,148 @@
+"""Building the seed's envelope, and reading what others send. Source: seed 5; contract section 5."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import pytest
+
+from services.domain import events
+from services.domain.events import OutgoingEvent
+from services.messaging.envelope import PoisonEvent, decode, encode
+
+AT = datetime(2023, 11, 21, 15, 27, 30, 123000, tzinfo=UTC)
+
+
+def read(body, *, subject="inventory.confirmed", headers=None):
+    payload = body if isinstance(body, bytes) else orjson.dumps(body)
+    return decode(payload, subject=subject, headers=headers, fallback_id="STREAM:7")
+
+
+def envelope(data, event_type="inventory.confirmed", **more):
+    return {"id": "e-1", "type": event_type, "timestamp": "2023-11-21T15:27:30.123Z", "data": data, **more}
+
+
+CONFIRMED = {"orderId": "o-1", "reservationId": "r-1"}
+
+
+def test_the_envelope_has_the_seeds_seven_fields():
+    body = orjson.loads(encode(events.confirm_requested("o-1", "r-1"), "e-1", AT))
+    assert body == {
+        "id": "e-1",
+        "type": "inventory.confirm_requested",
+        "source": "order-service",
+        "dataVersion": "1.0",
+        "timestamp": "2023-11-21T15:27:30.123Z",
+        "correlationId": "o-1",
+        "data": {"orderId": "o-1", "reservationId": "r-1"},
+    }
+
+
+def test_the_fields_of_an_order_event_stand_in_data_and_at_the_top():
+    event = OutgoingEvent("order.created", "o-1", {"eventType": "order.created", "orderId": "o-1", "items": []})
+    body = orjson.loads(encode(event, "e-1", AT))
+    assert body["data"] == event.data
+    assert {key: body[key] for key in event.data} == event.data
+    assert (body["id"], body["type"], body["source"], body["correlationId"]) == (
+        "e-1",
+        "order.created",
+        "order-service",
+        "o-1",
+    )
+
+
+def test_an_envelope_is_read():
+    event = read(envelope(CONFIRMED | {"more": 1}))
+    assert (event.event_id, event.type, event.occurred_at) == ("e-1", "inventory.confirmed", AT)
+    assert event.data == CONFIRMED | {"more": 1}
+
+
+@pytest.mark.parametrize("flat", [CONFIRMED | {"eventType": "inventory.confirmed"}, CONFIRMED], ids=["typed", "bare"])
+def test_a_flat_event_is_read(flat):
+    event = read(flat, headers={"Nats-Msg-Id": "m-1"})
+    assert (event.event_id, event.type, event.occurred_at) == ("m-1", "inventory.confirmed", None)
+    assert event.data["orderId"] == "o-1"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "event_id"),
+    [
+        (envelope(CONFIRMED), {"Nats-Msg-Id": "m-1"}, "e-1"),
+        (CONFIRMED, {"Nats-Msg-Id": "m-1"}, "m-1"),
+        (CONFIRMED, {}, "STREAM:7"),
+        (CONFIRMED, None, "STREAM:7"),
+        (envelope(CONFIRMED, id=42), None, "42"),
+    ],
+)
+def test_the_id_is_the_envelopes_else_the_headers_else_the_place_in_the_stream(body, headers, event_id):
+    assert read(body, headers=headers).event_id == event_id
+
+
+@pytest.mark.parametrize(
+    ("data", "stamp", "occurred_at"),
+    [
+        (CONFIRMED | {"confirmedAt": "2023-11-21T15:00:00Z"}, "2023-11-21T15:27:30.123Z", AT.replace(minute=0)),
+        (CONFIRMED, "2023-11-21T15:27:30.123Z", AT),
+        (CONFIRMED, "2023-11-21T17:27:30.123+02:00", AT),
+        (CONFIRMED, "yesterday", None),
+        (CONFIRMED, "2023-11-21T15:27:30.123", None),
+        (CONFIRMED, 1700580450, None),
+    ],
+)
+def test_the_time_is_that_of_the_event_if_it_can_be_understood(data, stamp, occurred_at):
+    found = read(envelope(data, timestamp=stamp)).occurred_at
+    if data is not CONFIRMED:
+        assert found == datetime(2023, 11, 21, 15, 0, tzinfo=UTC)
+    else:
+        assert found == occurred_at
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[1]", "not a JSON object but list"),
+        (b"null", "not a JSON object but NoneType"),
+        (envelope({"orderId": "o-1"}), "field reservationId"),
+        (envelope({"orderId": 1, "reservationId": "r"}), "field orderId"),
+        (envelope({"orderId": "", "reservationId": "r"}), "field orderId"),
+        (envelope({"orderId": "x" * 129, "reservationId": "r"}), "field orderId"),
+        (envelope(CONFIRMED, "inventory.out_of_stock"), "does not belong"),
+        (envelope(CONFIRMED, ["inventory.confirmed"]), "does not belong"),
+        ({}, "field orderId"),
+    ],
+)
+def test_what_can_never_be_handled_is_poison_and_says_why(body, reason):
+    with pytest.raises(PoisonEvent) as caught:
+        read(body)
+    told = str(caught.value).replace("is not one that belongs", "does not belong")
+    assert reason in told
+
+
+def test_a_type_that_nobody_handles_is_poison():
+    with pytest.raises(PoisonEvent, match=r"inventory\.exploded"):
+        read(envelope(CONFIRMED, "inventory.exploded"), subject="inventory.exploded")
+
+
+def test_a_failed_confirmation_needs_its_reason():
+    with pytest.raises(PoisonEvent, match="field reason"):
+        read(envelope(CONFIRMED, "inventory.confirmation_failed"), subject="inventory.confirmation_failed")
+
+
+@pytest.mark.parametrize("event_type", ["inventory.out_of_stock", "inventory.low_stock", "inventory.back_in_stock"])
+def test_a_stock_event_needs_its_product_and_may_carry_numbers(event_type):
+    sku = {"productId": "p", "variantId": "v"}
+    assert read(envelope(sku, event_type), subject=event_type).data == sku
+    numbers = sku | {"availableQuantity": 3, "threshold": None}
+    assert read(envelope(numbers, event_type), subject=event_type).data == numbers
+    for wrong in (sku | {"availableQuantity": "3"}, {"productId": "p"}):
+        with pytest.raises(PoisonEvent):
+            read(envelope(wrong, event_type), subject=event_type)
+
+
+def test_what_is_sent_can_be_read_again():
+    body = encode(OutgoingEvent("inventory.confirmed", "o-1", CONFIRMED), "e-1", AT + timedelta(0))
+    assert read(body).data == CONFIRMED
