@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := app.py pages services state tests benchmarks
 
-.PHONY: help run test check format bench clean
+.PHONY: help run test check format bench pictures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +26,15 @@ format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
+pacts: $(VENV)/.dev ## rewrite the committed contracts from the consumer tests
+	rm -f tests/contract/pacts/*.json
+	PACT_DIRECTORY=tests/contract/pacts $(BIN)/python -m pytest -q tests/contract/test_pact_rest_consumer.py tests/contract/test_pact_event_consumers.py
+
 bench: $(VENV)/.dev ## measure orders per second, latency and CPU of the worker
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+pictures: $(VENV)/.dev $(VENV)/.system ## take the pictures of docs/ anew
+	$(BIN)/python -m tests.browser.pictures docs
 
 clean: ## remove the environment and everything the sandbox wrote
 	rm -rf $(VENV) var

@@ -158,6 +158,9 @@ def _stretches(changes: tuple[BreakerTransition, ...]) -> list[tuple[BreakerTran
     return sorted(found, key=lambda stretch: stretch[0].at, reverse=True)
 
 
-live.header("Breakers")
-live.panel(breakers)
-live.panel(history)
+def everything() -> None:
+    breakers()
+    history()
+
+
+live.body(live.header("Breakers"), everything)

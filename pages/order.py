@@ -216,5 +216,4 @@ def _commands(view: OrderView) -> None:
 
 
 asked = _asked_for()
-live.header(f"Order {words.plain(asked)}" if asked else "Order")
-live.panel(the_order)
+live.body(live.header(f"Order {words.plain(asked)}" if asked else "Order"), the_order)

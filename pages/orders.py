@@ -147,7 +147,9 @@ def found() -> None:
 
 def _summary(page: OrdersPage, wanted: OrderFilter) -> str:
     count = f"{COUNT_LIMIT:,} or more" if page.is_count_capped else f"{page.count:,}"
-    return f"{count} {'order' if page.count == 1 else 'orders'}{'' if wanted.is_empty else ' match'}"
+    one = page.count == 1
+    match = "" if wanted.is_empty else " matches" if one else " match"
+    return f"{count} {'order' if one else 'orders'}{match}"
 
 
 def _nothing(wanted: OrderFilter) -> None:
@@ -201,8 +203,8 @@ def _go(name: str, cursor: str) -> None:
     st.query_params[name] = cursor
 
 
-live.header("Orders")
+frame = live.header("Orders")
 kept.restore(*FILTER_KEYS)
 filters()
 kept.remember(*FILTER_KEYS)
-live.panel(found)
+live.body(frame, found)

@@ -103,6 +103,7 @@ def numbers() -> None:
     live.as_of(reading, f"{note}, sampled {clock.ago(sampled, console().now())}" if sampled else "no samples yet")
     with st.grid(4, min_column_width=155):
         _rates(trends.value, grey)
+        _outbox(reading.value, trends.value, grey)
         _queues(reading.value, trends.value, grey)
 
 
@@ -121,14 +122,19 @@ def _rates(trends: Trends, grey: bool) -> None:
         grey=grey,
         help="Time of one call to check availability: p50 and p99 stand beside it.",
     )
-    outbox = trends.queues.get("outboxAge", ())
+
+
+def _outbox(now: Live, trends: Trends, grey: bool) -> None:
+    oldest = now.outbox_oldest_at
+    age = (console().now() - oldest).total_seconds() if oldest else 0.0
+    series = (*trends.queues.get("outboxAge", ()), age)
     tiles.number(
         "Oldest unpublished event",
-        f"{outbox[-1]:,.1f} s" if outbox else "n/a",
-        series=outbox,
-        change=tiles.difference(outbox, outbox[-1], trends.window, BIN) if outbox else None,
+        f"{age:,.1f} s",
+        series=series,
+        change=tiles.difference(series, age, trends.window, BIN),
         more_is_worse=True,
-        note="outbox age",
+        note=f"{now.queues.get('outbox', 0):,} in the outbox",
         grey=grey,
     )
 
@@ -211,8 +217,11 @@ def _changes() -> None:
         st.markdown(live.shade(f"{text} :small[:gray[{clock.at(at, now)}]]", reading))
 
 
-live.header("Overview", says_worker=False)
-live.panel(health)
-live.panel(breakers)
-live.panel(numbers)
-live.panel(course)
+def everything() -> None:
+    health()
+    breakers()
+    numbers()
+    course()
+
+
+live.body(live.header("Overview", says_worker=False), everything)

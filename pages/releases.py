@@ -159,8 +159,8 @@ def _retry(row: ReleaseRow, key: str) -> None:
     asks.ask(lambda actor: console().retry_release(row, actor=actor, command_id=key))
 
 
-live.header("Releases")
+frame = live.header("Releases")
 kept.restore("job")
 filters()
 kept.remember("job")
-live.panel(jobs)
+live.body(frame, jobs)

@@ -179,8 +179,8 @@ def _buttons(case: ReviewCase) -> None:
                 dialogs.resolve([case], action)
 
 
-live.header("Manual review")
+frame = live.header("Manual review")
 kept.restore(*FILTER_KEYS)
 filters()
 kept.remember(*FILTER_KEYS)
-live.panel(queue)
+live.body(frame, queue)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
@@ -24,7 +25,11 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:
+            # Rarely a fact is more than orjson writes (a huge number, broken text): no line is lost for it.
+            return json.dumps(line, default=str, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 class TerminalFormatter(logging.Formatter):

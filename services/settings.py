@@ -25,6 +25,15 @@ PAYMENT_TIMEOUT_SECONDS = 5.0
 
 ROLES = ("viewer", "operator", "admin", "service")
 
+MAX_NAME_LENGTH = 128
+"""Of a caller; names go into timelines and the audit log."""
+
+TOKENS_ALLOWED = (
+    f"name:role:token, comma separated, role one of {', '.join(ROLES)}, name of at most {MAX_NAME_LENGTH} characters"
+)
+
+DATABASE_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
+
 
 def _empty_is_unset(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
@@ -104,19 +113,15 @@ class Settings(BaseSettings):
     def _http_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("an http:// or https:// URL with a host")
+        if not _is_address(value, ("http", "https")):
+            raise ValueError("an http:// or https:// URL with a host, and a port from 1 to 65535 if any")
         return value.rstrip("/")
 
     @field_validator("nats_url")
     @classmethod
     def _nats_urls(cls, value: str | None) -> str | None:
-        for server in (value or "").split(","):
-            if value and (
-                urlsplit(server.strip()).scheme not in ("nats", "tls") or not urlsplit(server.strip()).hostname
-            ):
-                raise ValueError("one or more nats:// or tls:// URLs, comma separated")
+        if value is not None and not all(_is_address(server.strip(), ("nats", "tls")) for server in value.split(",")):
+            raise ValueError("one or more nats:// or tls:// URLs, comma separated")
         return value
 
     @field_validator("database_url")
@@ -125,10 +130,11 @@ class Settings(BaseSettings):
         if value is None:
             return None
         try:
-            backend = make_url(value).get_backend_name()
+            url = make_url(value)
         except ArgumentError:
-            backend = ""
-        if backend not in ("sqlite", "postgresql"):
+            url = make_url("unreadable://")
+        is_file = url.get_backend_name() != "sqlite" or url.database not in (None, "", ":memory:")
+        if url.drivername not in DATABASE_DRIVERS or not is_file:
             raise ValueError("an SQLAlchemy URL: sqlite:///... or postgresql+psycopg://...")
         return value
 
@@ -141,9 +147,12 @@ class Settings(BaseSettings):
         for entry in filter(None, (part.strip() for part in value.split(","))):
             name, _, rest = entry.partition(":")
             role, _, token = rest.partition(":")
-            if not name or role not in ROLES or not token:
-                raise ValueError(f"name:role:token, comma separated, role one of {', '.join(ROLES)}")
+            if not 1 <= len(name) <= MAX_NAME_LENGTH or role not in ROLES or not token:
+                raise ValueError(TOKENS_ALLOWED)
             tokens.append(ApiToken(name, role, token))
+        if value.strip() and not tokens:
+            # Without tokens everybody is let in: that must not come from a stray comma.
+            raise ValueError(TOKENS_ALLOWED)
         return tuple(tokens)
 
     @cached_property
@@ -198,6 +207,15 @@ class Settings(BaseSettings):
 
 SECRET_FIELDS = frozenset({"inventory_service_token", "api_tokens", "nats_url", "database_url"})
 """Their values may hold passwords and are never echoed."""
+
+
+def _is_address(value: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        # A port that is no number, or brackets that do not match.
+        return False
 
 
 def _one_line(error: ValidationError) -> str:

@@ -28,7 +28,7 @@ from services.domain.order import Line, Order
 from state.tables import idempotency_keys, order_items, orders, reviews
 
 MAX_PAGE = 200
-"""Rows of one page at most, whatever was asked for."""
+"""Rows of one page at most, whatever was asked for; page() gives one more, so that a reader sees whether there is more."""
 
 _COLUMNS = [column for column in orders.c if column.name != "request_hash"]
 _FIELDS = [column.name for column in _COLUMNS]
@@ -149,7 +149,7 @@ def page(
     before: tuple[datetime, str] | None = None,
     filters: Sequence[ColumnElement[bool]] = (),
 ) -> list[Order]:
-    """Orders newest first, at most ``limit`` (bounded by MAX_PAGE), older than the cursor ``before``."""
+    """Orders newest first, at most ``limit`` (bounded by MAX_PAGE + 1), older than the cursor ``before``."""
     conditions = list(filters)
     if before is not None:
         at, order_id = before
@@ -160,7 +160,7 @@ def page(
         select(orders.c.order_id)
         .where(*conditions)
         .order_by(orders.c.created_at.desc(), orders.c.order_id.desc())
-        .limit(min(limit, MAX_PAGE))
+        .limit(min(limit, MAX_PAGE + 1))
     )
     return get_many(connection, connection.scalars(statement).all())
 

@@ -59,9 +59,8 @@ def _resolve(cases: tuple[ReviewCase, ...], action: ReviewAction, left_out: int,
     st.markdown(f"**{name}** · {_count(len(cases), 'case', 'cases')}. {words.CONSEQUENCES[action]}")
     st.table([_case_row(case) for case in cases], border="horizontal", hide_index=True, alt="The cases acted on")
     if left_out:
-        st.caption(
-            f"Left out, because it is not possible there: {_count(left_out, 'selected case', 'selected cases')}."
-        )
+        left = _count(left_out, "selected case is", "selected cases are")
+        st.caption(f"{left} left out: it is not possible there.")
     _form(
         next(iter(keys.values())),
         note="Reason" if action in IRREVERSIBLE else "Note",

@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 from parts import clock
+from streamlit.delta_generator import DeltaGenerator
 
 from services.console import Reading, console
 
@@ -37,11 +38,11 @@ def no_source(reading: Reading[Any]) -> None:
         st.markdown(f":material/cloud_off: {reading.problem or 'No data source.'}", width="content")
 
 
-def database_away(reading: Reading[Any]) -> None:
+def database_away(place: DeltaGenerator, reading: Reading[Any]) -> None:
     """Above every page, while the database does not answer."""
     now = console().now()
     kept = f"You see the last good data, from {clock.both(reading.as_of, now)}. " if reading.as_of else ""
-    st.error(
+    place.error(
         f"{reading.problem} {kept}Nothing can be stored meanwhile.",
         title="The database is away",
         icon=":material/cloud_off:",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 from parts import clock, empty
+from streamlit.delta_generator import DeltaGenerator
 
 from services.console import Reading, console
 
@@ -14,13 +15,15 @@ REFRESH = "2s"
 LIVE_KEY = "live"
 
 
-def panel(draw: Callable[[], None]) -> None:
-    """Draw a part of the page now and, while the page is live, again every two seconds."""
-    every = REFRESH if st.session_state.get(LIVE_KEY, True) else None
-    st.fragment(draw, run_every=every)()
+class Frame(NamedTuple):
+    """Places above a page's body that its refreshes fill."""
+
+    badges: DeltaGenerator
+    banner: DeltaGenerator
+    says_worker: bool
 
 
-def header(title: str, *, says_worker: bool = True) -> None:
+def header(title: str, *, says_worker: bool = True) -> Frame:
     """Title, sandbox badge, time of the last look and the live switch; below them what is wrong everywhere.
 
     ``says_worker`` False: the page itself says it when no worker runs.
@@ -30,38 +33,49 @@ def header(title: str, *, says_worker: bool = True) -> None:
     ):
         st.title(title, width="content", anchor=False)
         with st.container(horizontal=True, vertical_alignment="center", width="content", gap="small"):
-            panel(_badges)
+            badges = st.empty()
             st.toggle("Live", value=True, key=LIVE_KEY, persist_state="session")
-    panel(_banner if says_worker else _source_banner)
+    return Frame(badges, st.empty(), says_worker)
 
 
-def _badges() -> None:
-    reading = console().live()
-    live = reading.value
+def body(frame: Frame, draw: Callable[[], None]) -> None:
+    """Draw the page now and, while it is live, again every two seconds.
+
+    One fragment does all of it: each costs a script run, whatever it draws.
+    """
+
+    def refresh() -> None:
+        _badges(frame.badges)
+        _banner(frame)
+        draw()
+
+    every = REFRESH if st.session_state.get(LIVE_KEY, True) else None
+    st.fragment(refresh, run_every=every)()
+
+
+def _badges(place: DeltaGenerator) -> None:
+    live = console().live().value
     is_sandbox = live.sandbox if live else console().sandbox
     badge = ":violet-badge[:material/science: SANDBOX] " * is_sandbox
     now = console().now()
-    st.markdown(f"{badge}:small[:gray[Updated {clock.at(now, now)} {clock.zone_name()}]]", width="content")
+    place.markdown(f"{badge}:small[:gray[Updated {clock.at(now, now)} {clock.zone_name()}]]", width="content")
 
 
-def _source_banner() -> None:
+def _banner(frame: Frame) -> None:
     reading = console().live()
+    live = reading.value
     if reading.problem:
-        empty.database_away(reading)
-
-
-def _banner() -> None:
-    _source_banner()
-    reading = console().live()
-    if not reading.problem and reading.value and not reading.value.is_running:
-        since = reading.value.silent_since
-        seen = f"Last heard of {clock.both(since, console().now())}. " if since else ""
-        st.error(
+        empty.database_away(frame.banner, reading)
+    elif frame.says_worker and live and not live.is_running:
+        seen = f"Last heard of {clock.both(live.silent_since, console().now())}. " if live.silent_since else ""
+        frame.banner.error(
             f"{seen}Orders and events are not handled. What you ask for here is stored and will run when a worker "
             "is back.",
             title="No worker is running",
             icon=":material/heart_broken:",
         )
+    else:
+        frame.banner.empty()
 
 
 def as_of(reading: Reading[Any], note: str = "") -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 
+from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from services.api import schemas
 from services.api.auth import OPERATE, TRADE, Authenticator
@@ -18,8 +20,18 @@ from services.api.http import RouteError, failure, json_response, read_body, rea
 from services.api.openapi import document
 from services.api.service import OrderService
 from services.domain.errors import ApiError
+from services.orders.place import Overloaded
+from state.database import DatabaseClosed, DatabaseOverloaded
 
 logger = logging.getLogger("holdfast.api")
+
+
+class DatabaseAway(ApiError):
+    """The request may be repeated, under the same idempotency key, as soon as the database is back."""
+
+    code = "SERVICE_UNAVAILABLE"
+    http_status = 503
+    retryable = True
 
 
 def endpoints(handlers: Handlers) -> list[Endpoint]:
@@ -229,7 +241,14 @@ def create_app(service: OrderService, authenticator: Authenticator, version: str
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ],
-        exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _unexpected},
+        exception_handlers={
+            ApiError: _api_error,
+            HTTPException: _http_error,
+            DatabaseOverloaded: _overloaded,
+            DatabaseClosed: _database_away,
+            OperationalError: _database_away,
+            Exception: _unexpected,
+        },
     )
 
 
@@ -251,11 +270,28 @@ async def _api_error(_: Request, error: Exception) -> Response:
     return failure(error) if isinstance(error, ApiError) else failure(ApiError("Internal error."))
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     response = failure(RouteError(status, str(getattr(error, "detail", error))))
     response.headers.update(getattr(error, "headers", None) or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The router names the methods of the first route that fits; a path may have several.
+        response.headers["Allow"] = ", ".join(_allowed_methods(request))
     return response
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    fitting = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in fitting for method in route.methods or ()})
+
+
+async def _overloaded(_: Request, error: Exception) -> Response:
+    return failure(Overloaded(f"The database has too much to do: {error}; come back in a few seconds."))
+
+
+async def _database_away(request: Request, error: Exception) -> Response:
+    logger.warning("database_away", extra={"path": request.url.path, "error": repr(error)})
+    return failure(DatabaseAway("The database cannot be reached; come back in a few seconds."))
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -23,8 +23,8 @@ class Call:
     query: Any
 
     def path(self, name: str) -> str:
-        """A parameter of the path."""
-        return str(self.request.path_params[name])
+        """A parameter of the path; a NUL, which PostgreSQL refuses, is replaced so that nothing is found."""
+        return str(self.request.path_params[name]).replace("\x00", "\ufffd")
 
 
 Handler = Callable[[Call], Awaitable[Response]]

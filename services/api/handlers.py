@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection
@@ -26,6 +26,9 @@ from state import audit, dead_letters, history, orders, overrides, products, rel
 
 HEARTBEAT_LIMIT = timedelta(seconds=10)
 MAX_KEY_LENGTH = 255
+
+PLACED_AT_ONCE = 3
+"""Version of an order that was received, reserved and placed, and nothing else."""
 
 
 class RecordedFailure(ApiError):
@@ -83,8 +86,8 @@ class Handlers:
             OrderStatus.PARTIALLY_RETURNED,
             OrderStatus.RETURNED,
         )
-        # A standard order that was placed at once has no cases: one query less for almost all.
-        is_plain = order.status == OrderStatus.PLACED and not order.is_high_priority
+        # A standard order that was placed just now and without detours has no cases: one query less for almost all.
+        is_plain = order.version == PLACED_AT_ONCE and order.status == OrderStatus.PLACED and not order.is_high_priority
         cases = [] if is_plain else await self._cases(order.order_id)
         return success(views.order_view(order, cases), 201 if settled else 202)
 
@@ -292,9 +295,10 @@ def _cursor(cursor: str | None) -> tuple[datetime, str] | None:
     try:
         at, _, order_id = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(" ")
         parsed = datetime.fromisoformat(at)
-        if parsed.tzinfo is None:
+        if parsed.tzinfo is None or "\x00" in order_id:
             raise ValueError(at)
-    except (ValueError, NotBase64):
+        parsed = parsed.astimezone(UTC)
+    except (ValueError, NotBase64, OverflowError):
         problem = {"field": "cursor", "value": cursor, "allowed": "the nextCursor of an earlier answer"}
         raise ValidationFailed("Not valid: cursor.", {"problems": [problem]}) from None
     return parsed, order_id

@@ -98,7 +98,7 @@ def validation_failed(error: ValidationError) -> ValidationFailed:
     problems = [
         {
             "field": ".".join(map(str, found["loc"])) or "body",
-            "value": _shown(found["input"]),
+            "value": None if found["type"] == "missing" else _shown(found["input"]),
             "allowed": found["msg"].removeprefix("Value error, "),
         }
         for found in error.errors()[:20]
@@ -122,7 +122,9 @@ def _shown(value: Any) -> Any:
 
 
 def _retry_after(error: ApiError) -> int:
-    seconds = error.retry_after_seconds if isinstance(error, DependencyError) else None
+    # An error that ended an order was recorded with its advice.
+    recorded = error.details.get("retryAfterSeconds")
+    seconds = error.retry_after_seconds if isinstance(error, DependencyError) else recorded
     return max(1, math.ceil(seconds if seconds is not None else DEFAULT_RETRY_AFTER_SECONDS))
 
 

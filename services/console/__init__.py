@@ -53,8 +53,8 @@ __all__ = [
     "Band", "Breaker", "BreakerTransition", "Changes", "Command", "Console", "Cursor", "Finding", "Health", "Level",
     "Live", "OperationTrend", "Order", "OrderFilter", "OrderRow", "OrderView", "OrdersPage", "Reading", "Release",
     "ReleaseRow", "ReleasesPage", "ReplicaBreaker", "Review", "ReviewAction", "ReviewCase", "ReviewsPage",
-    "SourceUnavailable", "TimelineEntry", "Trend", "Trends", "Worker", "console", "interruptions", "new_key",
-    "reset", "same_sight_key",
+    "SourceUnavailable", "TimelineEntry", "Trend", "Trends", "Worker", "console", "install", "interruptions",
+    "new_key", "same_sight_key",
 ]  # fmt: skip
 
 ORDER_STATUSES = tuple(OrderStatus)
@@ -222,10 +222,10 @@ def console() -> Console:
         return _console
 
 
-def reset() -> None:
-    """Forget the facade of this process; the next call of console() reads the settings again."""
+def install(made: Console | None) -> None:
+    """Put another facade in the place of this process's, which is closed; None has the next call make one."""
     global _console  # noqa: PLW0603 - see console()
     with _lock:
         if _console is not None:
             _console.close()
-        _console = None
+        _console = made

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Holdfast
+from tests.browser.product import Holdfast
 
 pytestmark = pytest.mark.slow
 
@@ -59,4 +59,6 @@ def test_a_flagged_order_is_resolved_by_clicking_and_the_order_goes_on(holdfast:
     eventually(lambda: holdfast.order(order["orderId"])["status"] == "CONFIRMED")
     resolved = [c for c in holdfast.order(order["orderId"])["reviews"] if c["reason"] == "PENDING_INVENTORY"]
     assert [c["state"] for c in resolved] == ["RESOLVED"]
-    expect(page.locator(f".st-key-case_{case['reviewId']}").get_by_role("button", name="Retry reservation")).to_be_hidden()
+    expect(
+        page.locator(f".st-key-case_{case['reviewId']}").get_by_role("button", name="Retry reservation")
+    ).to_be_hidden()

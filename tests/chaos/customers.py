@@ -19,6 +19,8 @@ from state.tables import orders
 
 HIGH_PRIORITY = 0.2
 DECLINED = 0.08
+UNANSWERED = 0.03
+"""Payments that are captured, and answered too late."""
 CANCELLED = 0.15
 RETURNED = 0.1
 ASKED_TWICE = 0.1
@@ -78,8 +80,9 @@ class Customers:
     def _plan(self) -> Visit:
         visit = plan_visit(self._random)
         body = visit.body | {"customerPriority": "high" if self._random.random() < HIGH_PRIORITY else "standard"}
-        if self._random.random() < DECLINED:
-            body["metadata"] = body["metadata"] | {"sandboxPayment": "decline"}
+        fate = self._random.random()
+        if fate < DECLINED + UNANSWERED:
+            body["metadata"] = body["metadata"] | {"sandboxPayment": "decline" if fate < DECLINED else "timeout"}
         mood = self._random.random()
         return replace(
             visit,

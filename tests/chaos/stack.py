@@ -17,7 +17,8 @@ import httpx
 from services.sandbox import audit
 from services.sandbox.audit import Books
 from services.settings import Settings
-from services.supervisor import ChildState, free_port, read_status
+from services.supervisor import ChildState, ChildStatus, free_port, read_status
+from tests.integration.nats_server import is_running
 
 ROOT = Path(__file__).parents[2]
 CONSOLE = ("-m", "streamlit", "run", "app.py", "--server.headless=true")
@@ -93,18 +94,38 @@ class LiveStack:
             await self._process.wait()
         return time.monotonic() - began
 
+    async def crash(self) -> None:
+        """``kill -9`` of the command alone; returns when everything that it had started is gone too."""
+        assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+        await until(lambda: not self.processes(), STOP_SECONDS, lambda: str(self.processes()))
+
     async def running(self, child: str) -> int:
         """The child's process id, once it runs."""
         await until(lambda: self._pid(child) is not None, START_SECONDS, self.logs)
         return self._pid(child) or 0
 
     def _pid(self, child: str) -> int | None:
-        (status,) = (status for status in read_status(self.folder / "var") if status.name == child)
+        status = self._status(child)
         return status.pid if status.state is ChildState.RUNNING else None
 
+    def _status(self, child: str) -> ChildStatus:
+        (status,) = (status for status in read_status(self.folder / "var") if status.name == child)
+        return status
+
     async def signal(self, child: str, number: signal.Signals) -> None:
-        """Send a signal to a running child."""
-        os.kill(await self.running(child), number)
+        """Send a signal to a running child; a killed one has ended when this returns."""
+        pid = await self.running(child)
+        os.kill(pid, number)
+        if number is signal.SIGKILL:
+            await until(lambda: not is_running(pid), STOP_SECONDS)
+
+    def kill_even_while_it_starts(self, child: str) -> None:
+        """Kill the child if there is one, before it can do anything."""
+        pid = self._status(child).pid
+        if pid is not None and is_running(pid):
+            os.kill(pid, signal.SIGKILL)
 
     def processes(self) -> dict[int, str]:
         """Every living process of this stack, also one that lost its parent: its id and command."""

@@ -20,6 +20,9 @@ from tests.chaos.stack import CONSOLE, STOP_SECONDS, LiveStack, live_stack, unti
 pytestmark = pytest.mark.slow
 
 VICTIMS = ("worker", "nats-server", "inventory", "payments")
+COMMAND = "command"
+"""The process that the user started: it takes all the others with it, and nobody starts it again but the user."""
+
 KILLS_EACH = 3
 DRAIN_SECONDS = 75.0
 """The claims of a worker that was killed end within half a minute; what it left is then taken up by the next."""
@@ -35,18 +38,22 @@ async def test_kills_in_the_middle_of_traffic_lose_nothing(tmp_path: Path) -> No
         await shopping
         drained = await stack.at_rest(DRAIN_SECONDS)
         with stack.books() as books:
-            print(f"\n{summary(customers.promises, books)}; kills: {dict(kills)}; at rest after {drained:.1f} s")
+            print_summary(customers.promises, books, f"kills {dict(kills)}; at rest after {drained:.1f} s")
             assert audit.compare(books) == []
             assert broken_promises(customers.promises, books) == []
 
 
 async def kill_at_random_moments(stack: LiveStack, random_source: random.Random) -> Counter[str]:
-    """``kill -9``, each victim several times, the next as soon as one or several are up again."""
-    victims = list(VICTIMS * KILLS_EACH)
+    """``kill -9``, each victim several times, now and then before the one before has recovered."""
+    victims = [COMMAND, *VICTIMS * KILLS_EACH]
     random_source.shuffle(victims)
     for victim in victims:
         await asyncio.sleep(random_source.uniform(0.2, 2.4))
-        await stack.signal(victim, signal.SIGKILL)
+        if victim == COMMAND:
+            await stack.crash()
+            await stack.start()
+        else:
+            await stack.signal(victim, signal.SIGKILL)
     for victim in VICTIMS:
         await stack.running(victim)
     return Counter(victims)
@@ -66,16 +73,16 @@ async def test_the_whole_stack_ends_within_ten_seconds_and_goes_on_where_it_was(
         await shopping
         drained = await stack.at_rest(DRAIN_SECONDS)
         with stack.books() as books:
-            print(f"\n{summary(customers.promises, books)}; ended in {seconds:.1f} s; at rest after {drained:.1f} s")
+            print_summary(customers.promises, books, f"ended in {seconds:.1f} s; at rest after {drained:.1f} s")
             assert audit.compare(books) == []
             assert broken_promises(customers.promises, books) == []
 
 
-def summary(promises: Promises, books: Books) -> str:
+def print_summary(promises: Promises, books: Books, drill: str) -> None:
     rows = books.orders.execute(select(orders.c.created_at, orders.c.updated_at)).all()
     longest = max((updated - created).total_seconds() for created, updated in rows)
     answers = ", ".join(f"{count} x {status}" for status, count in sorted(promises.answers.items()))
-    return (
-        f"{len(rows)} orders, {len(promises.acknowledged)} acknowledged ({answers}); {len(promises.cancelled)} cancelled, "
-        f"{len(promises.returned)} returned; longest unsettled {longest:.1f} s"
+    print(  # noqa: T201 - figures for people, shown by pytest -s
+        f"\n{len(rows)} orders, {len(promises.acknowledged)} acknowledged, {len(promises.cancelled)} cancelled, "
+        f"{len(promises.returned)} returned ({answers}); longest unsettled {longest:.1f} s; {drill}"
     )

@@ -87,10 +87,30 @@ async def hanging(stack: LiveStack) -> AsyncIterator[None]:
     await stack.signal("inventory", signal.SIGCONT)
 
 
+@asynccontextmanager
+async def gone(stack: LiveStack) -> AsyncIterator[None]:
+    """The Inventory Service was killed, and is again whenever it is started."""
+    await stack.signal("inventory", signal.SIGKILL)
+
+    async def keep_down() -> None:
+        while True:
+            stack.kill_even_while_it_starts("inventory")
+            await asyncio.sleep(0.05)
+
+    keeping_down = asyncio.create_task(keep_down())
+    yield
+    keeping_down.cancel()
+    await asyncio.wait({keeping_down})
+
+
 @pytest.mark.parametrize(
     ("outage", "first_refusal"),
-    [(refusing, (503, "INVENTORY_UNAVAILABLE")), (hanging, (408, "INVENTORY_TIMEOUT"))],
-    ids=["refusing", "hanging"],
+    [
+        (refusing, (503, "INVENTORY_UNAVAILABLE")),
+        (hanging, (408, "INVENTORY_TIMEOUT")),
+        (gone, (503, "INVENTORY_UNAVAILABLE")),
+    ],
+    ids=["refusing", "hanging", "gone"],
 )
 async def test_an_inventory_outage_is_survived_and_drains_by_itself(
     tmp_path: Path, outage: Any, first_refusal: tuple[int, str]
@@ -98,6 +118,7 @@ async def test_an_inventory_outage_is_survived_and_drains_by_itself(
     # A breaker that is tried rarely stays open for as long as the test looks at it.
     async with live_stack(tmp_path, HEADLESS, BREAKER_RESET_TIMEOUT="4000") as stack, shop_of(stack) as shop:
         assert (await shop.order()).status_code == 201
+        await stack.at_rest(DRAIN_SECONDS)
         async with outage(stack):
             await refuses_standard_orders(shop, first_refusal)
             waiting = await keeps_urgent_orders(shop)

@@ -1,9 +1,10 @@
-"""A console of its own for each test: a fresh database, and a facade that reads its place from the environment."""
+"""A console of its own for each test: a fresh database, a facade that looks at it, and time that stands still."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +12,45 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from services import console as facade
+from services.console import Console
+from services.settings import Settings
 from state import commands
 from state.commands import Command
 from state.database import Database, opened
-from state.schema import migrate
 from tests.ui import seed_console
 
 ENTRY = Path(__file__).resolve().parents[2] / "pages" / "main.py"
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PAGES = ("overview.py", "breakers.py", "orders.py", "reviews.py", "releases.py", "order.py")
 
 
+def look_at(url: str) -> None:
+    """Has the console look at a database, at noon; each look finds the one before too old."""
+    tick = count(step=60)
+    facade.install(Console(Settings.load(database_url=url), lambda: NOON, lambda: float(next(tick))))
+
+
 @pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """An empty database with all its tables, which is also the one the console reads."""
-    url = f"sqlite:///{tmp_path / 'holdfast.db'}"
-    monkeypatch.setenv("DATABASE_URL", url)
-    monkeypatch.delenv("INVENTORY_SERVICE_URL", raising=False)
-    facade.reset()
-    with opened(url) as made:
-        migrate(made)
+def nowhere(tmp_path: Path) -> Iterator[Path]:
+    """Where the console looks for a database that is not there."""
+    look_at(f"sqlite:///{tmp_path / 'nowhere.db'}")
+    yield tmp_path / "nowhere.db"
+    facade.install(None)
+
+
+@pytest.fixture
+def database(sqlite_url: str) -> Iterator[Database]:
+    """An empty database with all its tables, which is also the one the console looks at."""
+    look_at(sqlite_url)
+    with opened(sqlite_url) as made:
         yield made
-    facade.reset()
+    facade.install(None)
 
 
 @pytest.fixture
 def busy(database: Database) -> Database:
     """The database after a busy half hour with an outage in it."""
-    seed_console.seed(database, datetime.now(UTC))
+    seed_console.seed(database, NOON)
     return database
 
 
@@ -47,16 +60,23 @@ def show() -> Callable[..., AppTest]:
 
     def shown(page: str = "overview.py", **parameters: Any) -> AppTest:
         test = AppTest.from_file(str(ENTRY), default_timeout=30).run()
-        assert not test.exception
         for name, value in parameters.items():
             test.query_params[name] = value
         if page != "overview.py":
             test.switch_page(page)
-        test.run()
-        assert not test.exception, [problem.value for problem in test.exception]
-        return test
+        return checked(test.run())
 
     return shown
+
+
+def checked(test: AppTest) -> AppTest:
+    """The page, after making sure that its script ran through."""
+    assert not test.exception, [problem.value for problem in test.exception]
+    return test
+
+
+def press(test: AppTest, key: str) -> AppTest:
+    return checked(test.button(key=key).click().run())
 
 
 def stored(database: Database) -> list[Command]:
@@ -66,16 +86,16 @@ def stored(database: Database) -> list[Command]:
 
 
 def said(test: AppTest) -> str:
-    """Everything the page says in text, one line per element."""
+    """Everything the page says in text, one line per element, without Markdown's escapes."""
     elements = [
-        *test.markdown, *test.caption, *test.title, *test.error, *test.warning, *test.metric, *test.button,
-        *test.table, *test.get("page_link"),
+        *test.title, *test.error, *test.warning, *test.markdown, *test.caption, *test.metric, *test.toast,
+        *test.get("page_link"), *test.button,
     ]  # fmt: skip
-    return "\n".join(_text(element) for element in elements)
+    tables = [str(table.value.to_dict("records")) for table in test.table]
+    return "\n".join([*map(_text, elements), *tables]).replace("\\", "").replace("\u200b", "")
 
 
 def _text(element: Any) -> str:
-    parts = [getattr(element, name, None) for name in ("label", "value")]
     proto = getattr(element, "proto", None)
-    parts += [getattr(proto, "title", None), getattr(proto, "label", None)]
-    return " ".join(str(part) for part in parts if part is not None)
+    parts = [getattr(proto, name, "") for name in ("title", "label", "delta_description")]
+    return " ".join(str(part) for part in [*parts, getattr(element, "value", "")] if part)

@@ -51,8 +51,14 @@ def give_back(order: Order) -> Change:
 
 
 STEPS: dict[str, tuple[Callable[[Order], Change], dict[str, str]]] = {
-    "start_reserving": (lambda o: lifecycle.start_reserving(o, START, LATER), {S.RECEIVED: S.RESERVING}),
-    "hold_stock": (lambda o: lifecycle.hold_stock(o, "r-2", HOLD_ENDS, START, LATER), {S.RESERVING: S.PAYING}),
+    "start_reserving": (
+        lambda o: lifecycle.start_reserving(o, START, LATER),
+        dict.fromkeys((S.RECEIVED, S.PENDING_INVENTORY, S.PAYING), S.RESERVING),
+    ),
+    "hold_stock": (
+        lambda o: lifecycle.hold_stock(o, "r-2", HOLD_ENDS, START, LATER),
+        dict.fromkeys((S.RESERVING, S.PAYING), S.PAYING),
+    ),
     "reject": (
         lambda o: lifecycle.reject(o, SHORT, START),
         dict.fromkeys((S.RECEIVED, S.RESERVING, S.PENDING_INVENTORY, S.PAYING), S.REJECTED),
@@ -73,7 +79,10 @@ STEPS: dict[str, tuple[Callable[[Order], Change], dict[str, str]]] = {
         lambda o: lifecycle.place(o, START, LATER),
         dict.fromkeys((S.PAYING, S.PLACED, S.CONFIRMATION_FAILED), S.PLACED),
     ),
-    "payment_unknown": (lambda o: lifecycle.payment_unknown(o, "lost", START, LATER), {S.PAYING: S.PAYING}),
+    "payment_unknown": (
+        lambda o: lifecycle.payment_unknown(o, "lost", START, LATER),
+        dict.fromkeys((S.RESERVING, S.PAYING), S.PAYING),
+    ),
     "confirm": (lambda o: lifecycle.confirm(o, START, START), {S.PLACED: S.CONFIRMED}),
     "fail_confirmation": (
         lambda o: lifecycle.fail_confirmation(o, "RELEASED", START),
@@ -100,7 +109,7 @@ STEPS: dict[str, tuple[Callable[[Order], Change], dict[str, str]]] = {
         dict.fromkeys((S.CONFIRMED, S.PARTIALLY_RETURNED), S.PARTIALLY_RETURNED),
     ),
 }
-"""Per step, from which status it leads where; it is refused from every other one."""
+"""Per step, from which status it leads where; it is refused from every other one. Use cases guard it further."""
 
 PAIRS = [(name, status, leads.get(status)) for name, (_, leads) in STEPS.items() for status in S]
 

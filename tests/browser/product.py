@@ -1,0 +1,93 @@
+"""The whole product as a user starts it: `streamlit run app.py` with its sandbox."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from services.supervisor import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = "/usr/bin/chromium"
+BROWSER_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Holdfast:
+    """A running product."""
+
+    console: str
+    api: str
+    inventory: str
+
+    def place_order(self, **changes: Any) -> httpx.Response:
+        body = {
+            "userId": "3fa85f64-5717-4562-b3fc-2c963f66afa6",
+            "items": [
+                {
+                    "productId": "0e8dddc7-9ebf-41f3-b08a-5a3f91f1c3c0",
+                    "variantId": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
+                    "quantity": 1,
+                }
+            ],
+        }
+        return httpx.post(f"{self.api}/api/v1/orders", json=body | changes, timeout=30)
+
+    def order(self, order_id: str) -> dict[str, Any]:
+        return httpx.get(f"{self.api}/api/v1/orders/{order_id}").json()["data"]
+
+    def set_outage(self, outage: bool) -> None:
+        faults = {"outage": outage, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False}
+        httpx.put(f"{self.inventory}/api/v1/sandbox/faults", json=faults).raise_for_status()
+
+
+@contextmanager
+def running(data_dir: Path, settings: Mapping[str, str]) -> Iterator[Holdfast]:
+    """Holdfast from its start until everything it started has ended."""
+    console_port, api_port = free_port(data_dir / "console.port"), free_port(data_dir / "api.port")
+    environment = {**os.environ, **settings, "DATA_DIR": str(data_dir), "API_PORT": str(api_port)}
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(console_port)]
+    log = data_dir / "console.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        _wait_until_healthy(f"http://127.0.0.1:{console_port}/_stcore/health", process, log)
+        inventory_port = (data_dir / "sandbox" / "inventory.port").read_text()
+        yield Holdfast(
+            f"http://127.0.0.1:{console_port}", f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{inventory_port}"
+        )
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            if httpx.get(url).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise AssertionError(f"not healthy within {START_SECONDS} s: {log.read_text()}")

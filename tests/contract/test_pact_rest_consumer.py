@@ -1,0 +1,199 @@
+"""What Holdfast asks of the Inventory Service over REST, and what it makes of the answers.
+
+Source: seed 3.1 and 10.3; contract section 4.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pact import match
+
+from services.domain.attempts import REJECTED, SUCCESS
+from services.domain.errors import InsufficientInventory, ReservationFailed
+from services.domain.order import Line
+from services.inventory.gateway import Availability, LineAvailability, Reservation
+from tests.contract.pact_examples import (
+    DEDUCTED,
+    EXPIRES_TEXT,
+    HAS_STOCK,
+    HOLDS,
+    ITEMS,
+    LINES,
+    NOTEBOOKS,
+    ORDER_ID,
+    PENS,
+    RESERVATION_ID,
+    USER_ID,
+    identifier,
+    moment,
+    text,
+)
+from tests.contract.pact_rest import AgreedInventoryService, State, refusal, success
+
+RESERVE_BODY = {"orderId": ORDER_ID, "items": ITEMS, "expiresIn": 1800, "metadata": {"userId": USER_ID}}
+RESERVED = {
+    "reservationId": identifier(RESERVATION_ID),
+    "orderId": ORDER_ID,
+    "items": match.array_containing([item | {"reserved": True} for item in ITEMS]),
+    "expiresAt": moment(EXPIRES_TEXT),
+}
+HELD = Reservation(RESERVATION_ID, datetime(2023, 11, 21, 15, 57, 30, 123_000, tzinfo=UTC))
+
+
+@pytest.fixture
+def inventory(pact_directory: Path) -> AgreedInventoryService:
+    return AgreedInventoryService(pact_directory)
+
+
+def in_stock(notebooks: int, pens: int) -> list[State]:
+    """What may still be reserved; lines that hold stock already count as free here."""
+    found = ((NOTEBOOKS, notebooks), (PENS, pens))
+    return [(HAS_STOCK, sku(line) | {"quantity": left}) for line, left in found]
+
+
+def sku(line: Line) -> dict[str, Any]:
+    return {"productId": line.product_id, "variantId": line.variant_id}
+
+
+def answered(line: Line, *, available: bool, quantity: int) -> dict[str, Any]:
+    numbers = {"requestedQuantity": line.quantity, "availableQuantity": match.int(quantity)}
+    return sku(line) | {"available": available} | numbers
+
+
+def test_a_cart_that_is_in_stock_is_available(inventory):
+    check = inventory.upon(
+        "a check of a cart that is in stock",
+        "check-availability",
+        {"items": ITEMS},
+        *in_stock(15, 8),
+    )
+    lines = [answered(NOTEBOOKS, available=True, quantity=15), answered(PENS, available=True, quantity=8)]
+    success(check, {"available": True, "items": match.array_containing(lines)})
+    assert inventory.ask(lambda gateway, trail: gateway.check_availability(LINES, trail)) == Availability(
+        True,
+        (LineAvailability(*NOTEBOOKS.sku, True, 2, 15), LineAvailability(*PENS.sku, True, 1, 8)),
+    )
+    assert inventory.outcomes == [SUCCESS]
+
+
+def test_a_cart_with_a_short_line_is_not_available_and_says_which(inventory):
+    check = inventory.upon(
+        "a check of a cart with a short line",
+        "check-availability",
+        {"items": ITEMS},
+        *in_stock(1, 8),
+    )
+    lines = [answered(NOTEBOOKS, available=False, quantity=1), answered(PENS, available=True, quantity=8)]
+    success(check, {"available": False, "items": match.array_containing(lines)})
+    assert inventory.ask(lambda gateway, trail: gateway.check_availability(LINES, trail)) == Availability(
+        False,
+        (LineAvailability(*NOTEBOOKS.sku, False, 2, 1), LineAvailability(*PENS.sku, True, 1, 8)),
+    )
+    assert inventory.outcomes == [SUCCESS]
+
+
+def test_stock_that_is_there_is_reserved(inventory):
+    reserve = inventory.upon(
+        "a reservation of stock that is there",
+        "reserve",
+        RESERVE_BODY,
+        *in_stock(15, 8),
+    )
+    success(reserve, RESERVED)
+    assert inventory.ask(lambda gateway, trail: gateway.reserve(ORDER_ID, LINES, USER_ID, trail)) == HELD
+    assert inventory.outcomes == [SUCCESS]
+
+
+def test_a_reservation_asked_for_again_is_answered_as_before(inventory):
+    reserve = inventory.upon(
+        "a reservation asked for again",
+        "reserve",
+        RESERVE_BODY,
+        *in_stock(2, 1),
+        (HOLDS, {"orderId": ORDER_ID, "items": ITEMS}),
+    )
+    success(reserve, RESERVED)
+    assert inventory.ask(lambda gateway, trail: gateway.reserve(ORDER_ID, LINES, USER_ID, trail)) == HELD
+    assert inventory.outcomes == [SUCCESS]
+
+
+def test_a_shortage_is_refused_with_every_short_line(inventory):
+    reserve = inventory.upon(
+        "a reservation of more than there is",
+        "reserve",
+        RESERVE_BODY,
+        *in_stock(1, 0),
+    )
+    short = [
+        sku(NOTEBOOKS) | {"requestedQuantity": 2, "availableQuantity": match.int(1)},
+        sku(PENS) | {"requestedQuantity": 1, "availableQuantity": match.int(0)},
+    ]
+    message = text("2 of the products are short of stock.")
+    details = {"items": match.array_containing(short)}
+    refusal(reserve, 409, {"code": "INSUFFICIENT_INVENTORY", "message": message, "details": details})
+    error = inventory.ask(lambda gateway, trail: gateway.reserve(ORDER_ID, LINES, USER_ID, trail))
+    assert isinstance(error, InsufficientInventory)
+    assert error.details["items"] == [
+        sku(NOTEBOOKS) | {"requestedQuantity": 2, "availableQuantity": 1},
+        sku(PENS) | {"requestedQuantity": 1, "availableQuantity": 0},
+    ]
+    assert inventory.outcomes == [REJECTED]
+
+
+def test_other_items_for_an_order_that_holds_some_are_refused(inventory):
+    reserve = inventory.upon(
+        "a reservation of other items than the order holds",
+        "reserve",
+        RESERVE_BODY,
+        *in_stock(15, 8),
+        (HOLDS, {"orderId": ORDER_ID, "items": [PENS.wire()]}),
+    )
+    message = text("The order holds other lines than these already.")
+    refusal(reserve, 422, {"code": "RESERVATION_FAILED", "message": message})
+    error = inventory.ask(lambda gateway, trail: gateway.reserve(ORDER_ID, LINES, USER_ID, trail))
+    assert isinstance(error, ReservationFailed)
+    assert error.details == {
+        "status": 422,
+        "code": "RESERVATION_FAILED",
+        "message": "The order holds other lines than these already.",
+    }
+    assert inventory.outcomes == [REJECTED]
+
+
+def test_a_reservation_is_released(inventory):
+    release = inventory.upon(
+        "a release of a reservation",
+        "release",
+        {"orderId": ORDER_ID},
+        *in_stock(2, 1),
+        (HOLDS, {"orderId": ORDER_ID, "items": ITEMS}),
+    )
+    release.will_respond_with(200).with_body({"success": True}, "application/json")
+    assert inventory.ask(lambda gateway, trail: gateway.release(ORDER_ID, trail)) is True
+    assert inventory.outcomes == [SUCCESS]
+
+
+def test_nothing_is_left_to_release_once_the_stock_was_deducted(inventory):
+    release = inventory.upon(
+        "a release of stock that was deducted",
+        "release",
+        {"orderId": ORDER_ID},
+        *in_stock(2, 1),
+        (DEDUCTED, {"orderId": ORDER_ID, "items": ITEMS}),
+    )
+    release.will_respond_with(409).with_body({"success": False}, "application/json")
+    assert inventory.ask(lambda gateway, trail: gateway.release(ORDER_ID, trail)) is False
+    assert inventory.outcomes == [SUCCESS]
+
+
+def test_a_service_that_knows_no_such_order_is_understood_and_not_required_to_answer_so(tmp_path):
+    inventory = AgreedInventoryService(tmp_path, is_promised=False)
+    release = inventory.upon("a release for an unknown order", "release", {"orderId": ORDER_ID})
+    release.will_respond_with(404)
+    assert inventory.ask(lambda gateway, trail: gateway.release(ORDER_ID, trail)) is False
+    assert inventory.outcomes == [SUCCESS]
+    assert list(tmp_path.iterdir()) == []

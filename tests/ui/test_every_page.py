@@ -1,0 +1,122 @@
+"""What holds for every page: it opens, whatever the state of the world, and says what that state is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from state.database import Database
+from tests.ui import seed_console
+from tests.ui.conftest import NOON, PAGES, checked, said, stored
+
+Show = Callable[..., AppTest]
+EVERY = pytest.mark.parametrize("page", PAGES)
+
+
+def file_of(database: Database) -> Path:
+    return Path(str(database.url.database))
+
+
+@EVERY
+def test_a_page_opens_on_a_busy_day_and_says_from_when_its_data_is(busy: Database, show: Show, page: str) -> None:
+    text = said(show(page, order="ORD-1002"))
+    assert "As of 12:00:00" in text
+    assert "SANDBOX" in text
+    assert "No worker" not in text
+
+
+@EVERY
+def test_a_page_opens_on_an_empty_database(database: Database, show: Show, page: str) -> None:
+    assert "No worker is running" in said(show(page, order="ORD-1002"))
+
+
+@EVERY
+def test_a_page_opens_before_there_is_a_database(nowhere: Path, show: Show, page: str) -> None:
+    text = said(show(page, order="ORD-1002"))
+    assert "The database is away" in text
+    assert "The database does not exist yet" in text
+
+
+@EVERY
+def test_a_page_keeps_the_last_good_data_when_the_database_goes_away(busy: Database, show: Show, page: str) -> None:
+    test = show(page, order="ORD-1002")
+    known = {line for line in said(test).splitlines() if "ORD-" in line}
+    file_of(busy).rename(file_of(busy).with_suffix(".away"))
+    text = said(checked(test.run()))
+    assert "You see the last good data, from 12:00:00" in text
+    assert "Old data: as of 12:00:00" in text
+    assert known <= set(text.splitlines()) | {line for line in known if "badge" in line}
+    assert not Path(str(busy.url.database)).exists()
+
+
+def test_old_data_is_grey(busy: Database, show: Show) -> None:
+    test = show("releases.py")
+    assert ":red-badge[:material/error: Failed]" in said(test)
+    file_of(busy).rename(file_of(busy).with_suffix(".away"))
+    text = said(test.run())
+    assert ":red-badge" not in text
+    assert ":gray-badge[:material/error: Failed]" in text
+
+
+@pytest.mark.parametrize("page", ["order.py", "reviews.py", "releases.py"])
+def test_nothing_can_be_asked_for_while_the_database_is_away(busy: Database, show: Show, page: str) -> None:
+    test = show(page, order="ORD-1002")
+    asking = {"Cancel order", "Retry now", "Approve", "Confirm again", "Mark released", "Retry reservation"}
+    assert any(not button.disabled for button in test.button if button.label in asking)
+    file_of(busy).rename(file_of(busy).with_suffix(".away"))
+    test.run()
+    shown = [button for button in test.button if button.label in asking]
+    assert shown
+    assert all(button.disabled for button in shown)
+    assert "Nothing can be stored" in shown[0].help
+
+
+def test_to_look_makes_no_database(nowhere: Path, show: Show) -> None:
+    show("orders.py")
+    assert not nowhere.exists()
+
+
+def test_a_database_without_tables_is_told_from_one_that_is_not_there(nowhere: Path, show: Show) -> None:
+    nowhere.touch()
+    assert "The database has no tables yet" in said(show())
+
+
+@EVERY
+def test_without_a_worker_a_page_says_since_when(busy: Database, show: Show, page: str) -> None:
+    busy.write_now(lambda connection: seed_console.heartbeat(connection, NOON - seed_console.OUTAGE[0]))
+    text = said(show(page, order="ORD-1002"))
+    assert "No worker is running" in text
+    assert "11:48:00 · 12 min ago" in text
+
+
+def test_what_is_asked_for_without_a_worker_is_stored_for_later(busy: Database, show: Show) -> None:
+    busy.write_now(lambda connection: seed_console.heartbeat(connection, NOON - seed_console.OUTAGE[0]))
+    test = show("releases.py")
+    button = test.button(key="retry_ORD-3000")
+    assert "will run when a worker is back" in button.help
+    button.click().run()
+    assert [command.state for command in stored(busy)] == ["STORED"]
+
+
+def test_the_badge_of_the_sandbox_follows_the_worker(busy: Database, show: Show) -> None:
+    busy.write_now(lambda connection: seed_console.heartbeat(connection, NOON, sandbox=False))
+    assert "SANDBOX" not in said(show())
+
+
+def test_commands_are_given_in_the_name_typed_in_the_sidebar(busy: Database, show: Show) -> None:
+    test = show("releases.py")
+    test.text_input(key="display_name").set_value("  olga  ").run()
+    test.button(key="retry_ORD-3000").click().run()
+    assert [command.actor for command in stored(busy)] == ["olga"]
+
+
+def test_a_person_who_is_logged_in_is_not_asked_for_a_name(busy: Database, show: Show) -> None:
+    test = show("releases.py")
+    test.user = {"is_logged_in": True, "email": "ben@example.com"}
+    checked(test.run())
+    assert [field.key for field in test.text_input] == []
+    test.button(key="retry_ORD-3000").click().run()
+    assert [command.actor for command in stored(busy)] == ["ben@example.com"]

@@ -1,0 +1,188 @@
+"""Finding orders, and the page of one order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from state.database import Database
+from tests.ui.conftest import press, said, stored
+
+Show = Callable[..., AppTest]
+
+
+def listed(test: AppTest) -> list[str]:
+    return [link.proto.label.removeprefix(":blue[").removesuffix("]") for link in test.get("page_link")]
+
+
+def test_orders_come_newest_first_a_page_at_a_time(busy: Database, show: Show) -> None:
+    test = show("orders.py")
+    first = listed(test)
+    assert first[:3] == ["ORD-2000", "ORD-1999", "ORD-1000"]
+    assert len(first) == 20
+    assert "56 orders" in said(test)
+    assert test.button(key="orders_after").disabled
+
+
+def test_next_and_previous_walk_through_every_order_once_and_back(busy: Database, show: Show) -> None:
+    test = show("orders.py")
+    pages = [listed(test)]
+    while not test.button(key="orders_before").disabled:
+        press(test, "orders_before")
+        pages.append(listed(test))
+    seen = [order_id for page in pages for order_id in page]
+    assert len(seen) == len(set(seen)) == 56
+    assert [len(page) for page in pages] == [20, 20, 16]
+    press(test, "orders_after")
+    assert listed(test) == pages[1]
+    press(test, "orders_after")
+    assert listed(test) == pages[0]
+
+
+def test_the_page_of_the_list_is_in_the_address(busy: Database, show: Show) -> None:
+    test = press(show("orders.py"), "orders_before")
+    cursor = test.query_params["before"]
+    assert listed(show("orders.py", before=cursor)) == listed(test)
+
+
+def test_an_address_that_makes_no_sense_shows_the_newest(busy: Database, show: Show) -> None:
+    assert listed(show("orders.py", before="yesterday", **{"from": "noon"}))[0] == "ORD-2000"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("ORD-1002", 1), ("USR-12", 6), ("SKU-LAMP", 56), ("USR-77", 5), ("ORD-10", 0), ("' OR 1=1 --", 0)],
+)
+def test_search_takes_whole_ids_of_orders_users_and_products(busy: Database, show: Show, text: str, found: int) -> None:
+    test = show("orders.py")
+    test.text_input(key="q").set_value(text).run()
+    assert f"{found} {'order matches' if found == 1 else 'orders match'}" in said(test)
+
+
+def test_filters_come_from_the_address_and_combine(busy: Database, show: Show) -> None:
+    cancelled = show("orders.py", status="Cancelled", inventory="Release pending")
+    assert len(listed(cancelled)) == 5
+    assert listed(show("orders.py", flagged="true", status="Placed")) == ["ORD-1004"]
+
+
+def test_a_changed_filter_leads_back_to_the_newest(busy: Database, show: Show) -> None:
+    test = press(show("orders.py"), "orders_before")
+    test.multiselect(key="status").select("PAYING").run()
+    assert "before" not in test.query_params
+    assert listed(test) == ["ORD-1003"]
+
+
+def test_nothing_matches_is_said_with_a_way_out(busy: Database, show: Show) -> None:
+    test = show("orders.py", q="nobody")
+    assert "No order matches." in said(test)
+    press(test, "clear_filters")
+    assert len(listed(test)) == 20
+
+
+def test_a_stretch_of_time_from_another_page_is_shown_and_can_be_dropped(busy: Database, show: Show) -> None:
+    test = show("orders.py", **{"from": "2026-11-22T11:48:00+00:00", "to": "2026-11-22T11:51:31+00:00"})
+    assert "Created 11:48:00 to 11:51:31" in said(test)
+    assert 0 < len(listed(test)) < 20
+    press(test, "drop_between")
+    assert len(listed(test)) == 20
+
+
+def test_back_from_an_order_the_filters_are_as_they_were(busy: Database, show: Show) -> None:
+    test = show("orders.py")
+    test.multiselect(key="status").select("PAYING").run()
+    # What a browser's step back brings: this page without its bound parameters, with the order's.
+    test.session_state["status"] = []
+    test.query_params["order"] = "ORD-1003"
+    test.run()
+    assert listed(test) == ["ORD-1003"]
+    assert "order" not in test.query_params
+
+
+def test_no_order_yet_is_not_a_filter_that_matches_nothing(database: Database, show: Show) -> None:
+    assert "No order has been placed yet." in said(show("orders.py"))
+
+
+def test_the_page_of_an_order_opens_from_its_link(busy: Database, show: Show) -> None:
+    text = said(show("order.py", order="ORD-1002"))
+    assert "Order ORD-1002" in text
+    for state in ("Waiting for inventory]", "Nothing held]", "Not charged]", "High priority]"):
+        assert state in text
+
+
+def test_the_timeline_says_kind_fact_and_time_of_every_step(busy: Database, show: Show) -> None:
+    text = said(show("order.py", order="ORD-1002"))
+    assert "Reserve: no answer" in text
+    assert "outcome timeout · duration 3000 ms · attempt 3" in text
+    assert ":red-badge[:material/error: Call]" in text
+    steps = ["Order received", "Checked availability", "Reserve: no answer", "**Facts**"]
+    assert [text.index(step) for step in steps] == sorted(text.index(step) for step in steps)
+
+
+def test_an_order_shows_its_release_job_and_what_people_asked_for(busy: Database, show: Show) -> None:
+    text = said(show("order.py", order="ORD-3003"))
+    assert "3 attempts" in text
+    assert "Latest error: INVENTORY_TIMEOUT" in text
+    assert "Done] Retry release: Released · nothing was held any more · olga@example.com" in text
+
+
+def test_an_unknown_order_is_told_from_a_missing_address(busy: Database, show: Show) -> None:
+    assert "No order ORD-0 exists." in said(show("order.py", order="ORD-0"))
+    assert "No order is named in the address." in said(show("order.py"))
+
+
+def test_text_of_others_is_shown_and_not_interpreted(busy: Database, show: Show) -> None:
+    (shown,) = [m.value for m in show("order.py", order="**x** :red[y]").markdown if "exists" in m.value]
+    assert "\\*\\*x\\*\\* \\:red\\[y\\]" in shown
+
+
+def dialog(test: AppTest, prefix: str) -> str:
+    """The key of the one widget of a dialog with this prefix."""
+    widgets = [*test.button, *test.text_area, *test.text_input]
+    (key,) = [widget.key for widget in widgets if widget.key and widget.key.startswith(prefix)]
+    return str(key)
+
+
+def test_a_cancel_is_stored_with_its_reason_and_nothing_else_happens(busy: Database, show: Show) -> None:
+    test = press(show("order.py", order="ORD-1002"), "cancel_order")
+    assert "Nothing was charged; whatever stock is held is released. This cannot be undone." in said(test)
+    test.text_area(key=dialog(test, "note_")).set_value(" customer called ")
+    key = dialog(test, "do_")
+    test.button(key=key).click().run()
+    (command,) = stored(busy)
+    assert (command.kind, command.target_id, command.state) == ("cancel_order", "ORD-1002", "STORED")
+    assert command.arguments == {"reason": "customer called"}
+    assert command.command_id == key.removeprefix("do_")
+    assert "Cancel order: stored" in said(test)
+
+
+def test_after_a_cancel_is_stored_the_button_says_that_it_is_under_way(busy: Database, show: Show) -> None:
+    test = press(show("order.py", order="ORD-1002"), "cancel_order")
+    test.text_area(key=dialog(test, "note_")).set_value("customer called")
+    press(test, dialog(test, "do_"))
+    assert test.button(key="cancel_order").disabled
+    assert "A cancel is under way." in said(test)
+    assert "Stored] Cancel order · console" in said(test)
+
+
+def test_a_cancel_without_a_reason_is_not_stored(busy: Database, show: Show) -> None:
+    test = press(show("order.py", order="ORD-1002"), "cancel_order")
+    test.text_area(key=dialog(test, "note_")).set_value("   ")
+    test.button(key=dialog(test, "do_")).click().run()
+    assert stored(busy) == []
+
+
+@pytest.mark.parametrize(("order_id", "word"), [("ORD-1007", "cancelled"), ("ORD-1010", "returned")])
+def test_an_order_that_has_ended_cannot_be_cancelled_and_says_why(
+    busy: Database, show: Show, order_id: str, word: str
+) -> None:
+    test = show("order.py", order=order_id)
+    assert test.button(key="cancel_order").disabled
+    assert f"An order that is {word} cannot be cancelled." in said(test)
+
+
+def test_a_release_is_retried_from_the_page_of_its_order(busy: Database, show: Show) -> None:
+    press(show("order.py", order="ORD-3000"), "retry_release")
+    (command,) = stored(busy)
+    assert (command.kind, command.target_id, command.arguments) == ("retry_release", "ORD-3000", {})

@@ -1,0 +1,92 @@
+"""What nobody needs any more goes, in small steps; what people and money depend on stays."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import insert
+
+from services import retention
+from services.retention import Retention
+from state import tables
+from tests.fakes import START
+
+YEAR = timedelta(days=365)
+
+
+@pytest.fixture
+async def year_old(shop):
+    """A shop in which everything that can happen happened a year ago."""
+    confirmed = await shop.place_confirmed(idempotency_key="old")
+    await shop.cancel(confirmed.order_id)
+    waiting = await shop.place()
+    await shop.command("cancel_order", waiting.order_id, reason="X")
+    await shop.commands.run_waiting()
+    await shop.command("cancel_order", "unfinished", "unfinished", reason="X")
+    rows = {
+        tables.metric_samples: {"at": START, "replica": "r", "sample": {}},
+        tables.breaker_transitions: {
+            "replica": "r",
+            "breaker": "b",
+            "from_state": "closed",
+            "to_state": "open",
+            "at": START,
+        },
+    }
+    for table, row in rows.items():
+        await shop.real_database.write(lambda c, table=table, row=row: c.execute(insert(table), row))
+    shop.clock.now = START + YEAR
+    return shop
+
+
+async def counts(shop):
+    return {name: len(rows) for name, rows in (await shop.everything()).items()}
+
+
+async def test_old_messages_samples_and_keys_go_and_the_rest_stays(year_old):
+    shop = year_old
+    before = await counts(shop)
+    assert await Retention(shop.real_database, shop.clock).prune() is False
+    after = await counts(shop)
+    assert {name for name in before if before[name] != after[name]} == {
+        "outbox",
+        "inbox",
+        "commands",
+        "metric_samples",
+        "breaker_transitions",
+        "idempotency_keys",
+    }
+    assert (after["inbox"], after["metric_samples"], after["breaker_transitions"]) == (0, 0, 0)
+    assert after["idempotency_keys"] == 0
+
+
+async def test_an_event_that_was_never_published_and_a_command_never_run_are_kept_however_old(year_old):
+    shop = year_old
+    await Retention(shop.real_database, shop.clock).prune()
+    everything = await shop.everything()
+    assert all(row.published_at is None for row in everything["outbox"])
+    assert len(everything["outbox"]) > 0
+    assert [row.command_id for row in everything["commands"]] == ["unfinished"]
+
+
+async def test_what_is_young_is_kept(shop):
+    await shop.place_confirmed(idempotency_key="new")
+    before = await shop.everything()
+    shop.clock.advance(3600)
+    await Retention(shop.real_database, shop.clock).prune()
+    assert await shop.everything() == before
+
+
+async def test_a_full_step_says_that_more_may_wait(shop):
+    rows = [{"event_id": f"e-{n}", "type": "t", "received_at": START} for n in range(retention.STEP + 1)]
+    await shop.real_database.write(lambda c: c.execute(insert(tables.inbox), rows))
+    shop.clock.now = START + YEAR
+    keeper = Retention(shop.real_database, shop.clock)
+    assert [await keeper.prune() for _ in range(2)] == [True, False]
+    assert (await counts(shop))["inbox"] == 0
+
+
+def test_events_handled_are_remembered_longer_than_any_event_can_be_published_again():
+    kept_for = {delete.__module__: age for delete, age in retention.KEPT_FOR}
+    assert kept_for["state.inbox"] > kept_for["state.outbox"]
