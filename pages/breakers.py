@@ -67,7 +67,7 @@ def _facts(breaker: Breaker, trend: OperationTrend | None, reading: Reading[Any]
     facts = [
         (
             "Failure rate",
-            f"{tiles.percent(breaker.failure_rate)} of {breaker.calls:,}",
+            f"{tiles.percent(breaker.failure_rate)} of {breaker.calls:,}" if breaker.calls else "no calls",
             f"opens at {worst.threshold_percentage:g} % of at least {worst.volume_threshold}",
         ),
         ("Calls denied", f"{breaker.denied:,}", "refused without being sent"),
@@ -108,8 +108,10 @@ def history() -> None:
         return
     with st.container(border=True):
         st.markdown("**States over the last half hour**")
-        if reading.value.bands:
-            charts.states(reading.value.bands, console().now() - SPAN)
+        since = console().now() - SPAN
+        bands = [band for band in reading.value.bands if band.end > since]
+        if bands:
+            charts.states(bands, since)
         else:
             empty.no_data_yet("No breaker has been reported yet.")
         live.as_of(reading)

@@ -20,18 +20,28 @@ def main() -> int:
         "audit", help="compare the sandbox's orders, stock and money; exit code 1 if they differ"
     )
     audit.add_argument(
-        "--settled-seconds", type=float, default=5.0, help="judge what has not moved for so long (default 5)"
+        "--settled-seconds",
+        type=_seconds,
+        default=timedelta(seconds=5),
+        help="judge what has not moved for so long (default 5)",
     )
     arguments = parser.parse_args()
     try:
         settings = Settings.load()
         logs.configure(settings.log_level)
         if arguments.command == "audit":
-            return _run_audit(settings, timedelta(seconds=arguments.settled_seconds))
+            return _run_audit(settings, arguments.settled_seconds)
         return _run_worker(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+
+
+def _seconds(given: str) -> timedelta:
+    seconds = float(given) if given.replace(".", "", 1).isdecimal() else -1.0
+    if not 0 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"{given!r} is not valid; allowed: a number from 0 to 86400")
+    return timedelta(seconds=seconds)
 
 
 def _run_worker(settings: Settings) -> int:

@@ -30,6 +30,7 @@ from services.inventory.breaker import InventoryBreakers, inventory_breakers
 from services.inventory.client import HTTPInventoryGateway
 from services.inventory.resilient import ResilientInventory
 from services.inventory.transport import AiohttpTransport, client_session
+from services.inventory.witness import HTTPInventoryWitness
 from services.loops import Loop
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.dead_letters import DeadLetterOffice
@@ -43,6 +44,7 @@ from services.monitoring.overrides import BreakerOverrides
 from services.monitoring.recorder import Recorder
 from services.orders.cancel import OrderCancellation, OrderReturns
 from services.orders.commands import CommandExecutor
+from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
 from services.orders.inbound import InventoryEvents
 from services.orders.place import OrderPlacement
@@ -159,6 +161,9 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
     patient_progress = OrderProgress(context, inventory.once(), payments, policy)
     inbound = InventoryEvents(context)
     overrides = BreakerOverrides(database, utc_now, breakers)
+    conservation = ConservationAudit(
+        context, _witness(settings, transport), payments if settings.payment_service_url else None
+    )
     service = OrderService(
         database=database,
         clock=utc_now,
@@ -170,6 +175,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         dead_letters=DeadLetterOffice(database, utc_now, new_id, inbound.handle),
         metrics=metrics,
         overrides=overrides,
+        conservation=conservation,
         wake_releases=wakes.wake_releases,
         beat=recorder.beat,
         refresh_gauges=recorder.refresh_gauges,
@@ -194,6 +200,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         Loop("commands", executor.run_waiting, pause_seconds=0.25),
         Loop("heartbeat", recorder.beat, pause_seconds=1.0),
         Loop("overrides", overrides.follow, pause_seconds=1.0),
+        Loop("conservation", conservation.compare_next, pause_seconds=5.0),
         Loop("samples", recorder.sample, pause_seconds=5.0),
         Loop("retention", Retention(database, utc_now).prune, pause_seconds=60.0),
     ]
@@ -220,6 +227,17 @@ def _inventory(
         token=token.get_secret_value() if token else None,
     )
     return ResilientInventory(gateway, breakers, settings.immediate_retry, utc_now, on_attempt=metrics.attempt)
+
+
+def _witness(settings: Settings, transport: AiohttpTransport) -> HTTPInventoryWitness:
+    token = settings.inventory_service_token
+    return HTTPInventoryWitness(
+        transport,
+        settings.inventory_service_url or "",
+        timeout_seconds=settings.inventory_timeout_seconds,
+        clock=utc_now,
+        token=token.get_secret_value() if token else None,
+    )
 
 
 def _payments(settings: Settings, transport: AiohttpTransport) -> PaymentGateway:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from state.tables import commands
@@ -47,7 +47,7 @@ def claim(connection: Connection, now: datetime, until: datetime, limit: int) ->
     """Take waiting commands, oldest first; also those whose worker died while running them."""
     waiting = (
         select(commands.c.command_id)
-        .where(or_(commands.c.state == STORED, and_(commands.c.state == RUNNING, commands.c.claimed_until < now)))
+        .where(*_waiting(now))
         .order_by(commands.c.created_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -64,10 +64,15 @@ def claim(connection: Connection, now: datetime, until: datetime, limit: int) ->
 
 def any_waiting(connection: Connection, now: datetime) -> bool:
     """Whether claim() would find something; cheap enough to ask several times a second."""
-    waiting = select(commands.c.command_id).where(
-        or_(commands.c.state == STORED, and_(commands.c.state == RUNNING, commands.c.claimed_until < now))
-    )
-    return connection.execute(waiting.limit(1)).first() is not None
+    waiting = select(commands.c.command_id).where(*_waiting(now))
+    return connection.execute(waiting.order_by(commands.c.created_at).limit(1)).first() is not None
+
+
+def _waiting(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    # The first condition, word for word that of the index ix_commands_waiting, keeps finished commands unread.
+    unfinished = text("commands.state IN ('STORED', 'RUNNING')")
+    is_free = or_(commands.c.state == STORED, and_(commands.c.state == RUNNING, commands.c.claimed_until < now))
+    return cast("ColumnElement[bool]", unfinished), is_free
 
 
 def finish(connection: Connection, command_id: str, state: str, outcome: dict[str, Any], at: datetime) -> None:

@@ -81,13 +81,20 @@ class GroupCommitWriter(Writer):
     def _run(self) -> None:
         # One connection for good, in autocommit as SQLAlchemy sees it: transactions are begun and ended
         # by hand, since its own bookkeeping of each would cost more than a small transaction.
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            open_ = True
-            while open_:
-                group, open_ = self._next_group()
-                if group:
-                    _commit_together(connection, group)
-                    _settle(group)
+        connection: Connection | None = None
+        open_ = True
+        while open_:
+            group, open_ = self._next_group()
+            if not group:
+                continue
+            try:
+                connection = connection or self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                _commit_together(connection, group)
+            except Exception as error:  # noqa: BLE001 - boundary: this thread must go on answering callers
+                _fail(group, error)
+                connection = _dropped(connection)
+            _settle(group)
+        _dropped(connection)
 
     def _next_group(self) -> tuple[list[_Job[Any]], bool]:
         group: list[_Job[Any]] = []
@@ -113,10 +120,22 @@ def _commit_together(connection: Connection, group: list[_Job[Any]]) -> None:
             _run_in_savepoint(connection, driver, job)
         driver.execute("COMMIT")
     except Exception as error:  # noqa: BLE001 - boundary: the commit failed for every caller of the group
+        _fail(group, error)
         if driver.in_transaction:
             driver.execute("ROLLBACK")
-        for job in group:
-            job.error = job.error or error
+
+
+def _fail(group: list[_Job[Any]], error: Exception) -> None:
+    for job in group:
+        job.error = job.error or error
+
+
+def _dropped(connection: Connection | None) -> None:
+    """Close a connection, whatever state it is in; the next group opens another one."""
+    if connection is not None:
+        with suppress(Exception):
+            connection.invalidate()
+            connection.close()
 
 
 def _run_in_savepoint(connection: Connection, driver: sqlite3.Connection, job: _Job[Any]) -> None:

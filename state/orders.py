@@ -231,7 +231,7 @@ def with_open_review(is_open: bool = True) -> ColumnElement[bool]:
 def count_by_status(connection: Connection) -> dict[str, int]:
     """Orders per status; reads an index only."""
     rows = connection.execute(select(orders.c.status, func.count()).group_by(orders.c.status))
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def count_with_status(connection: Connection, status: str) -> int:

@@ -60,7 +60,7 @@ def settle_and_claim(
 
 def _note_failures(connection: Connection, errors: dict[int, str], now: datetime) -> None:
     made = connection.execute(select(outbox.c.id, outbox.c.attempts).where(outbox.c.id.in_(errors)))
-    for row_id, attempts in made.tuples().all():
+    for row_id, attempts in made.all():
         delay = min(timedelta(seconds=0.5 * 2 ** min(attempts, 10)), LONGEST_DELAY)
         values = {"attempts": attempts + 1, "last_error": errors[row_id], "claimed_until": now + delay}
         connection.execute(update(outbox).where(outbox.c.id == row_id).values(values))

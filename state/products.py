@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from state.tables import products
 
@@ -34,17 +36,23 @@ class Product:
 _COLUMNS = [products.c[name] for name in Product.__dataclass_fields__]
 
 
+def _put(dialect: Any) -> Any:
+    # One statement, so that of two who hear of a product at the same time the newer news stands.
+    news = dialect.insert(products)
+    return news.on_conflict_do_update(
+        index_elements=["product_id", "variant_id"],
+        set_={column.name: news.excluded[column.name] for column in _COLUMNS},
+        where=products.c.changed_at <= news.excluded.changed_at,
+    )
+
+
+_PUTS = {"sqlite": _put(sqlite), "postgresql": _put(postgresql)}
+
+
 def put(connection: Connection, product: Product) -> bool:
     """Store what was heard unless something newer is known; returns whether it was stored."""
     values = {name: getattr(product, name) for name in Product.__dataclass_fields__}
-    is_same = (products.c.product_id == product.product_id, products.c.variant_id == product.variant_id)
-    newer = update(products).where(*is_same, products.c.changed_at <= product.changed_at).values(values)
-    if connection.execute(newer).rowcount:
-        return True
-    if connection.execute(select(products.c.product_id).where(*is_same)).first():
-        return False
-    connection.execute(insert(products), values)
-    return True
+    return connection.execute(_PUTS[connection.dialect.name], values).rowcount == 1
 
 
 def page(

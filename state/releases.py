@@ -118,4 +118,4 @@ def count_by_state(connection: Connection) -> dict[str, int]:
     statement = (
         select(releases.c.state, func.count()).where(releases.c.state.in_((PENDING, FAILED))).group_by(releases.c.state)
     )
-    return dict(connection.execute(statement).tuples().all())
+    return dict(connection.execute(statement).all())

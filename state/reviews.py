@@ -145,7 +145,7 @@ def count(connection: Connection, *, state: str | None = "OPEN", reason: str | N
 
 def count_open_by_reason(connection: Connection) -> dict[str, int]:
     statement = select(reviews.c.reason, func.count()).where(reviews.c.state == "OPEN").group_by(reviews.c.reason)
-    return dict(connection.execute(statement).tuples().all())
+    return dict(connection.execute(statement).all())
 
 
 def _conditions(state: str | None, reason: str | None, order_id: str | None) -> list[ColumnElement[bool]]:

@@ -67,6 +67,7 @@ orders = Table(
     Column("updated_at", UtcDateTime, nullable=False),
     Column("version", Integer, nullable=False),
     Index("ix_orders_created_at_order_id", "created_at", "order_id"),
+    Index("ix_orders_updated_at_order_id", "updated_at", "order_id"),
     Index("ix_orders_status_created_at", "status", "created_at"),
     Index("ix_orders_inventory_status_created_at", "inventory_status", "created_at"),
     Index("ix_orders_user_id_created_at", "user_id", "created_at"),
@@ -274,6 +275,30 @@ breaker_overrides = Table(
     Column("actor", Key, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),
+    **BY_KEY,
+)
+
+conservation_progress = Table(
+    "conservation_progress",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("order_id", Key, nullable=False),
+    Column("compared", BigInteger, nullable=False),
+)
+
+conservation_differences = Table(
+    "conservation_differences",
+    metadata,
+    Column("order_id", Key, ForeignKey("orders.order_id"), primary_key=True),
+    Column("kind", Word, primary_key=True),
+    Column("detail", Text, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("first_seen_at", UtcDateTime, nullable=False),
+    Column("last_seen_at", UtcDateTime, nullable=False),
+    Column("settled_at", UtcDateTime),
+    Column("compensated_by", Key),
+    Index("ix_conservation_differences_state_first_seen_at", "state", "first_seen_at"),
     **BY_KEY,
 )
 

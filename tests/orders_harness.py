@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import Connection, event, select
+from sqlalchemy import Connection, select
 
 from services.domain.errors import ApiError
 from services.domain.lifecycle import TimelineEntry
@@ -113,13 +113,11 @@ class Sent:
 class OrdersHarness:
     """Everything that a worker composes, without sockets, loops and real time."""
 
-    def __init__(self, url: str, *, is_durable: bool = True, resilient: bool = False) -> None:
+    def __init__(self, url: str, *, resilient: bool = False) -> None:
         self.clock = FrozenClock()
         self.inventory = InMemoryInventory(self.clock)
         self.payments = InMemoryPayments(self.clock)
         self.real_database = Database(url)
-        if not is_durable and self.real_database.is_sqlite:
-            _without_fsync(self.real_database)
         self.database: Any = CrashingDatabase(self.real_database)
         self.recorded: list[Recorded] = []
         self.release_outcomes: list[str] = []
@@ -338,12 +336,6 @@ class OrdersHarness:
     def called(self) -> list[str]:
         """Operations of other services, inventory and payments apart."""
         return [name for name, _ in self.inventory.calls] + [name for name, _ in self.payments.calls]
-
-
-def _without_fsync(database: Database) -> None:
-    @event.listens_for(database.engine, "connect")
-    def relax(dbapi_connection: Any, _record: Any) -> None:
-        dbapi_connection.execute("PRAGMA synchronous=OFF")
 
 
 class SqliteTemplate:

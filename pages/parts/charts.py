@@ -15,8 +15,8 @@ OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "R
 DASHES = ([1, 0], [6, 3], [2, 2])
 LIGHT = {"blue": "#3B82F6", "orange": "#B86E00", "red": "#D9435F", "green": "#199470", "ink": "#1B2433"}
 DARK = {"blue": "#5B9BFF", "orange": "#E0A030", "red": "#F0687D", "green": "#34C48F", "ink": "#E6EAF2"}
-_TIME_AXIS = {"title": None, "grid": False, "tickCount": 7, "labelOverlap": True, "format": "%H:%M"}
-TIME = {"type": "temporal", "axis": _TIME_AXIS}
+SHORT = timedelta(minutes=8)
+"""Ticks over a shorter time fall within one minute, so that their labels need seconds."""
 LABELLED = timedelta(seconds=90)
 """A shorter band has no room for its word; the tooltip has it."""
 
@@ -29,28 +29,27 @@ def palette() -> dict[str, str]:
 def orders(
     per_minute: Sequence[tuple[datetime, Mapping[str, float]]], interruptions: Sequence[tuple[datetime, datetime]]
 ) -> None:
-    """Orders per minute by outcome, over bands that show when a breaker was not closed."""
-    rows = [
+    """Orders per minute by outcome, at least one bin, over bands that show when a breaker was not closed."""
+    rows: list[dict[str, Any]] = [
         {"t": _millis(at), "until": None, "n": counts.get(status, 0.0), "series": name}
         for at, counts in per_minute
         for status, name in OUTCOMES.items()
     ]
-    first = per_minute[0][0] if per_minute else None
-    rows += [
+    first, last = per_minute[0][0], per_minute[-1][0]
+    shaded = [
         {"t": _millis(max(start, first)), "until": _millis(end), "n": None, "series": "band"}
         for start, end in interruptions
-        if first and end > first
+        if end > first
     ]
-    last = rows[-1]["n"] if rows else None
-    summary = "Orders per minute by outcome" + ("; shaded where a breaker was open" if last is None else "")
-    st.vega_lite_chart(_columns(rows), _orders_spec(), height=290, alt=summary)
+    summary = "Orders per minute by outcome" + ("; shaded where a breaker was open" if shaded else "")
+    spec = _orders_spec(_time("t", first, last))
+    st.vega_lite_chart(_columns(rows + shaded), spec, height=290, alt=summary)
 
 
-def _orders_spec() -> dict[str, Any]:
+def _orders_spec(x: Mapping[str, Any]) -> dict[str, Any]:
     colors = palette()
     names = list(OUTCOMES.values())
     bands = {"filter": "datum.series === 'band'"}
-    x: dict[str, Any] = {"field": "t", **TIME}
     return {
         "layer": [
             {
@@ -101,7 +100,7 @@ def _orders_spec() -> dict[str, Any]:
 
 
 def states(bands: Sequence[Band], since: datetime) -> None:
-    """Which breaker was in which state when; what is not closed is written on its band."""
+    """Which breaker was in which state when, of at least one band; what is not closed is written on its band."""
     several = len({band.replica for band in bands}) > 1
     rows = [
         {
@@ -113,11 +112,11 @@ def states(bands: Sequence[Band], since: datetime) -> None:
             "thick": 8 if band.state == "closed" else 20,
         }
         for band in bands
-        if band.end > since
     ]
     lanes = len({row["breaker"] for row in rows})
+    x = _time("start", max(since, min(band.start for band in bands)), max(band.end for band in bands))
     st.vega_lite_chart(
-        _columns(rows), _states_spec(), height=56 + 42 * max(lanes, 1), alt="States of each breaker over time"
+        _columns(rows), _states_spec(x), height=56 + 42 * max(lanes, 1), alt="States of each breaker over time"
     )
 
 
@@ -126,10 +125,9 @@ def _band_label(band: Band) -> str:
     return words.word(words.BREAKER, band.state).text if has_room and band.state != "closed" else ""
 
 
-def _states_spec() -> dict[str, Any]:
+def _states_spec(x: Mapping[str, Any]) -> dict[str, Any]:
     colors = palette()
     axis = {"title": None, "labelLimit": 220, "grid": False}
-    x = {"field": "start", **TIME}
     return {
         "encoding": {"y": {"field": "breaker", "type": "nominal", "sort": None, "axis": axis}},
         "layer": [
@@ -170,6 +168,9 @@ def _state_bars(thick: int, x: Mapping[str, Any], colors: Mapping[str, str]) -> 
 
 def window(replica: ReplicaBreaker) -> None:
     """The buckets of the rolling window: what was answered, and stacked on it what failed."""
+    if not any(calls for calls, _ in replica.buckets):
+        st.markdown(":gray[:material/hourglass_empty: No calls in the window.]")
+        return
     last = len(replica.buckets)
     rows = [
         {"bucket": number - last, "kind": kind, "n": count, "order": order}
@@ -205,6 +206,13 @@ def _window_spec() -> dict[str, Any]:
             },
         },
     }
+
+
+def _time(field: str, first: datetime, last: datetime) -> dict[str, Any]:
+    """The encoding of time on the horizontal axis."""
+    labels = "%H:%M:%S" if last - first < SHORT else "%H:%M"
+    axis = {"title": None, "grid": False, "tickCount": 7, "labelOverlap": True, "format": labels}
+    return {"field": field, "type": "temporal", "axis": axis}
 
 
 def _millis(at: datetime) -> int:

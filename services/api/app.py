@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from http import HTTPStatus
 
@@ -21,13 +22,21 @@ from services.api.openapi import document
 from services.api.service import OrderService
 from services.domain.errors import ApiError
 from services.orders.place import Overloaded
-from state.database import DatabaseClosed, DatabaseOverloaded
+from state.transactions import DatabaseClosed, DatabaseOverloaded
 
 logger = logging.getLogger("holdfast.api")
 
 
 class DatabaseAway(ApiError):
     """The request may be repeated, under the same idempotency key, as soon as the database is back."""
+
+    code = "SERVICE_UNAVAILABLE"
+    http_status = 503
+    retryable = True
+
+
+class Stopping(ApiError):
+    """The process ends before the answer is known; an order under way goes on, here or after the next start."""
 
     code = "SERVICE_UNAVAILABLE"
     http_status = 503
@@ -204,6 +213,25 @@ def _operator_endpoints(handlers: Handlers) -> list[Endpoint]:
         ),
         Endpoint(
             "GET",
+            "/api/v1/differences",
+            "What does not add up between the services",
+            handlers.list_differences,
+            {200: schemas.DifferenceView},
+            query=schemas.DifferencesQuery,
+            is_list=True,
+        ),
+        Endpoint(
+            "POST",
+            "/api/v1/differences/{orderId}/{kind}/compensate",
+            "Apply the compensation that is offered for a difference",
+            handlers.compensate,
+            {200: schemas.DifferenceView},
+            body=schemas.ReasonBody,
+            errors=(409,),
+            roles=OPERATE,
+        ),
+        Endpoint(
+            "GET",
             "/api/v1/audit",
             "Who did what, when and why",
             handlers.list_audit,
@@ -262,6 +290,9 @@ def _route(endpoint: Endpoint, authenticator: Authenticator) -> Route:
         except ApiError as error:
             # Answered here: the middleware that would do it costs as much as the routing.
             return failure(error)
+        except asyncio.CancelledError:
+            # Only the HTTP server cancels, once its grace is over; it would answer 500 in plain text.
+            return failure(Stopping("The service is being stopped; repeat the request in a few seconds."))
 
     return Route(endpoint.path, serve, methods=[endpoint.method])
 

@@ -45,6 +45,11 @@ class Caller:
     name: str
     role: str
 
+    @property
+    def is_person(self) -> bool:
+        """Whether what is done under this name is a manual action, to be audited."""
+        return self.role in OPERATE
+
 
 class Authenticator:
     """Checks the Authorization header against the configured tokens."""
@@ -55,7 +60,7 @@ class Authenticator:
     def caller(self, request: Request, roles: frozenset[str]) -> Caller:
         """The caller, if one of ``roles`` (empty: everybody); raises Unauthorized or Forbidden."""
         if not self._tokens or not roles:
-            return Caller(request.headers.get("x-actor", "api")[:128], ADMIN)
+            return _trusted(request.headers.get("x-actor"))
         scheme, _, presented = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not presented:
             raise Unauthorized("A bearer token is needed.")
@@ -69,3 +74,8 @@ class Authenticator:
             allowed = sorted(roles)
             raise Forbidden(f"Role {token.role} may not do this.", {"role": token.role, "allowed": allowed})
         return Caller(token.name, token.role)
+
+
+def _trusted(name: str | None) -> Caller:
+    """A caller without a token: one who gives a name is a person, one who does not is a program."""
+    return Caller(name[:128], ADMIN) if name else Caller("api", SERVICE)

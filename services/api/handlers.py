@@ -22,7 +22,7 @@ from services.domain.order import Line, Order, OrderStatus
 from services.orders.cancel import ReturnItems
 from services.orders.place import PlaceOrder
 from services.orders.reviews import ResolveReview
-from state import audit, dead_letters, history, orders, overrides, products, releases, replicas, reviews
+from state import audit, conservation, dead_letters, history, orders, overrides, products, releases, replicas, reviews
 
 HEARTBEAT_LIMIT = timedelta(seconds=10)
 MAX_KEY_LENGTH = 255
@@ -122,7 +122,10 @@ class Handlers:
 
     async def cancel_order(self, call: Call) -> Response:
         order_id = call.path("orderId")
-        await self._service.cancellation.cancel(order_id, call.body.reason, actor=call.caller.name)
+        caller = call.caller
+        await self._service.cancellation.cancel(
+            order_id, call.body.reason, actor=caller.name, by_person=caller.is_person
+        )
         return await self._order(order_id)
 
     async def return_items(self, call: Call) -> Response:
@@ -248,6 +251,17 @@ class Handlers:
     async def discard_dead_letter(self, call: Call) -> Response:
         letter = await self._service.dead_letters.discard(call.path("id"), actor=call.caller.name, note=call.body.note)
         return success(views.dead_letter_view(letter))
+
+    async def list_differences(self, call: Call) -> Response:
+        query = call.query
+        found = await self._read(lambda c: conservation.page(c, state=query.state, limit=query.limit))
+        return success({"items": [views.difference_view(difference) for difference in found]})
+
+    async def compensate(self, call: Call) -> Response:
+        difference = await self._service.conservation.compensate(
+            call.path("orderId"), call.path("kind"), actor=call.caller.name, reason=call.body.reason
+        )
+        return success(views.difference_view(difference))
 
     async def list_audit(self, call: Call) -> Response:
         found = await self._read(lambda c: audit.page(c, limit=call.query.limit))

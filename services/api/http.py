@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import orjson
@@ -64,6 +65,8 @@ def failure(error: ApiError) -> Response:
         "meta": {"timestamp": timestamp(datetime.now(UTC))},
     }
     response = json_response(body, error.http_status)
+    if error.http_status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
     if error.http_status in (408, 503):
         response.headers["Retry-After"] = str(_retry_after(error))
     return response
@@ -86,9 +89,9 @@ async def read_body(request: Request, model: type[Model]) -> Model:
 
 
 def read_query(request: Request, model: type[Model]) -> Model:
-    """The query parameters as a model; raises ValidationFailed like read_body()."""
+    """The query parameters as a model, empty ones as if not given; raises ValidationFailed like read_body()."""
     try:
-        return model.model_validate(dict(request.query_params))
+        return model.model_validate({name: value for name, value in request.query_params.items() if value})
     except ValidationError as error:
         raise validation_failed(error) from None
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from services.domain.conservation import DifferenceKind
 from services.domain.order import InventoryStatus, OrderStatus, PaymentStatus, ReviewReason
 from services.domain.reviews import ReviewAction
 
@@ -60,6 +61,10 @@ class PlaceOrderBody(Request):
     customerPriority: Literal["standard", "high"] = "standard"
     items: Annotated[list[ItemBody], Field(min_length=1, max_length=200)]
     metadata: Metadata | None = None
+
+
+class ReasonBody(Request):
+    reason: Text
 
 
 class CancelBody(Request):
@@ -134,6 +139,11 @@ class ProductsQuery(Query):
 
 class DeadLettersQuery(Query):
     state: Literal["OPEN", "REPLAYED", "DISCARDED"] = "OPEN"
+    limit: Limit = 200
+
+
+class DifferencesQuery(Query):
+    state: Literal["OPEN", "COMPENSATING", "SETTLED"] | None = None
     limit: Limit = 200
 
 
@@ -287,6 +297,18 @@ class AuditEntryView(BaseModel):
     before: dict[str, Any] | None
     after: dict[str, Any] | None
     result: str
+
+
+class DifferenceView(BaseModel):
+    orderId: str
+    kind: DifferenceKind
+    detail: str
+    compensation: str
+    state: Literal["OPEN", "COMPENSATING", "SETTLED"]
+    firstSeenAt: datetime
+    lastSeenAt: datetime
+    settledAt: datetime | None
+    compensatedBy: str | None
 
 
 class ReturnView(BaseModel):

@@ -10,6 +10,7 @@ from services.messaging.dead_letters import DeadLetterOffice
 from services.monitoring.metrics import Metrics
 from services.monitoring.overrides import BreakerOverrides
 from services.orders.cancel import OrderCancellation, OrderReturns
+from services.orders.conservation import ConservationAudit
 from services.orders.place import OrderPlacement
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ReviewResolution
@@ -30,6 +31,7 @@ class OrderService:
     dead_letters: DeadLetterOffice
     metrics: Metrics
     overrides: BreakerOverrides
+    conservation: ConservationAudit
     wake_releases: Callable[[], None]
     beat: Callable[[], Awaitable[object]]
     """Writes this replica's breaker states down now."""

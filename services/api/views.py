@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from services.domain.conservation import COMPENSATIONS
 from services.domain.lifecycle import TimelineEntry
 from services.domain.order import Order
 from services.domain.reviews import allowed_actions
 from state.audit import AuditEntry
+from state.conservation import KnownDifference
 from state.dead_letters import DeadLetter
 from state.overrides import BreakerOverride
 from state.products import Product
@@ -160,4 +162,18 @@ def audit_view(entry: AuditEntry) -> dict[str, Any]:
         "before": entry.before,
         "after": entry.after,
         "result": entry.result,
+    }
+
+
+def difference_view(difference: KnownDifference) -> dict[str, Any]:
+    return {
+        "orderId": difference.order_id,
+        "kind": difference.kind,
+        "detail": difference.detail,
+        "compensation": COMPENSATIONS[difference.kind],
+        "state": difference.state,
+        "firstSeenAt": difference.first_seen_at,
+        "lastSeenAt": difference.last_seen_at,
+        "settledAt": difference.settled_at,
+        "compensatedBy": difference.compensated_by,
     }

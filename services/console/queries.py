@@ -62,7 +62,9 @@ def recent(connection: Connection, now: datetime, window: timedelta) -> Trends:
     start = now - SPAN - timedelta(minutes=2)
     known = [_worker(row, now) for row in replicas.alive(connection, now - REMEMBERED)]
     present = [
-        (breaker, now if worker.is_alive else worker.heartbeat_at) for worker in known for breaker in worker.breakers
+        (breaker, worker.started_at, now if worker.is_alive else worker.heartbeat_at)
+        for worker in known
+        for breaker in worker.breakers
     ]
     bands = breakers.bands(replicas.transitions_since(connection, start), present, start)
     return trends(samples.since(connection, start), bands, now, window)

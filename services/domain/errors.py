@@ -73,7 +73,7 @@ class NotFound(BusinessError):
     http_status = 404
 
     def __init__(self, kind: str, identifier: str) -> None:
-        name = kind.split("-")[0] + "".join(word.capitalize() for word in kind.split("-")[1:])
+        name = kind.split("-", maxsplit=1)[0] + "".join(word.capitalize() for word in kind.split("-")[1:])
         super().__init__(f"No {kind.replace('-', ' ')} {identifier!r} exists.", {f"{name}Id": identifier})
         self.code = f"{kind.upper().replace('-', '_')}_NOT_FOUND"  # type: ignore[misc]
 

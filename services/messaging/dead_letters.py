@@ -54,7 +54,7 @@ class DeadLetterOffice:
             order_id=_order_id(payload),
             payload=payload,
             headers=dict(headers),
-            reason=reason,
+            reason=storable(reason),
             attempts=attempts,
             state=OPEN,
             created_at=self._clock(),
@@ -73,9 +73,12 @@ class DeadLetterOffice:
             )
             outcome = await self._handle(event)
         except PoisonEvent as error:
+            await self._record_failure(letter, actor, str(error))
             raise InvalidState(f"The event cannot be handled: {error}", {"id": letter_id}) from None
-        except LookupError as error:
-            raise InvalidState(f"The handler failed again: {error}", {"id": letter_id}) from None
+        except Exception as error:
+            # A boundary: whatever the handler does, the person who asked for it is recorded and told.
+            await self._record_failure(letter, actor, f"{type(error).__name__}: {error}")
+            raise InvalidState(f"The handler failed again: {error}", {"id": letter_id}) from error
         return await self._settle(letter, REPLAYED, actor, f"handler: {outcome}")
 
     async def discard(self, letter_id: str, *, actor: str, note: str) -> DeadLetter:
@@ -94,22 +97,14 @@ class DeadLetterOffice:
             at = self._clock()
             if not dead_letters.resolve(connection, letter.id, state, by=actor, note=note, at=at):
                 raise InvalidState("Somebody else settled this dead letter.", {"id": letter.id})
-            entry = AuditEntry(
-                at=at,
-                actor=actor,
-                action="REPLAY_EVENT" if state == REPLAYED else "DISCARD_EVENT",
-                target=f"dead-letter:{letter.id}",
-                order_id=letter.order_id,
-                reason=note,
-                before={"state": OPEN},
-                after={"state": state},
-                result="done",
-                action_id=None,
-            )
-            audit.add(connection, entry)
+            audit.add(connection, _audit(letter, state, actor, note, at, result="done"))
 
         await self._database.write(transaction)
         return await self._get(letter.id)
+
+    async def _record_failure(self, letter: DeadLetter, actor: str, reason: str) -> None:
+        entry = _audit(letter, REPLAYED, actor, storable(reason), self._clock(), result="failed")
+        await self._database.write(lambda connection: audit.add(connection, entry))
 
     async def _get(self, letter_id: str) -> DeadLetter:
         letter = await self._database.read(lambda connection: dead_letters.get(connection, letter_id))
@@ -127,4 +122,24 @@ def _order_id(payload: bytes) -> str | None:
         return None
     data = body.get("data")
     order_id = (data if isinstance(data, dict) else body).get("orderId")
-    return order_id[:128] if isinstance(order_id, str) else None
+    return storable(order_id)[:128] if isinstance(order_id, str) else None
+
+
+def storable(text: str) -> str:
+    """Text without the NUL characters that PostgreSQL refuses: a letter must never be lost for them."""
+    return text.replace("\x00", "\\x00")
+
+
+def _audit(letter: DeadLetter, state: str, actor: str, reason: str, at: datetime, *, result: str) -> AuditEntry:
+    return AuditEntry(
+        at=at,
+        actor=actor,
+        action="REPLAY_EVENT" if state == REPLAYED else "DISCARD_EVENT",
+        target=f"dead-letter:{letter.id}",
+        order_id=letter.order_id,
+        reason=reason,
+        before={"state": OPEN},
+        after={"state": state if result == "done" else OPEN},
+        result=result,
+        action_id=None,
+    )

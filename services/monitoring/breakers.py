@@ -152,17 +152,19 @@ def by_name(reported: Iterable[ReplicaBreaker]) -> tuple[Breaker, ...]:
 
 
 def bands(
-    transitions: Iterable[Transition], present: Iterable[tuple[ReplicaBreaker, datetime]], start: datetime
+    transitions: Iterable[Transition],
+    present: Iterable[tuple[ReplicaBreaker, datetime, datetime]],
+    start: datetime,
 ) -> list[Band]:
     """The states of every breaker from ``start`` on, oldest first.
 
-    ``present`` holds each reported breaker and the time up to which its state is known; a replica
+    ``present`` holds each reported breaker and the times from and up to which its replica is known; one
     that is gone is known only up to its last transition.
     """
     marks: dict[tuple[str, str], list[Transition]] = {}
     for transition in sorted(transitions, key=lambda t: t.at):
         marks.setdefault((transition.replica, transition.breaker), []).append(transition)
-    known = {(breaker.replica, breaker.name): (breaker.state, until) for breaker, until in present}
+    known = {(breaker.replica, breaker.name): (breaker.state, since, until) for breaker, since, until in present}
     found: list[Band] = []
     for key in {**known, **marks}:
         found += _bands_of_one(key, marks.get(key, []), known.get(key), start)
@@ -170,13 +172,13 @@ def bands(
 
 
 def _bands_of_one(
-    key: tuple[str, str], marks: Sequence[Transition], present: tuple[str, datetime] | None, start: datetime
+    key: tuple[str, str], marks: Sequence[Transition], present: tuple[str, datetime, datetime] | None, start: datetime
 ) -> list[Band]:
     state = marks[0].from_state if marks else present[0] if present else CLOSED
     ends = [(mark.at, mark.to_state) for mark in marks]
     if present:
-        ends.append((present[1], present[0]))
-    found, begin = [], start
+        ends.append((present[2], present[0]))
+    found, begin = [], max(start, present[1]) if present else start
     for end, after in ends:
         if end > begin:
             found.append(Band(*key, state, begin, end))

@@ -63,6 +63,9 @@ class Metrics:
         self._outbox_age = self._gauge("outbox_oldest_age_seconds", "Age of the oldest unpublished event.")
         self._reviews = self._gauge("manual_reviews_open", "Open cases of the manual-review queue.", ["reason"])
         self._dead_letters = self._gauge("dead_letters", "Events that could not be handled and wait for a person.")
+        self._differences = self._gauge(
+            "conservation_differences", "Orders for which stock or money do not add up between the services."
+        )
         self._make_all_series(breakers)
 
     # ------------------------------------------------------------------ verbs
@@ -109,6 +112,7 @@ class Metrics:
         now: datetime,
         reviews: Mapping[str, int],
         dead_letters: int,
+        differences: int,
     ) -> None:
         """Set the gauges that the database knows."""
         self._reservation_queue.set(reservation)
@@ -118,6 +122,7 @@ class Metrics:
         for reason in ReviewReason:
             self._reviews.labels(reason.value).set(reviews.get(reason, 0))
         self._dead_letters.set(dead_letters)
+        self._differences.set(differences)
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""

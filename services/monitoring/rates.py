@@ -99,14 +99,14 @@ def _increment(old: Mapping[str, Any], new: Mapping[str, Any]) -> Interval:
     for operation, outcomes in new.get("requests", {}).items():
         past = base.get("requests", {}).get(operation, {})
         for outcome, count in outcomes.items():
-            interval.requests[operation, outcome] = count - past.get(outcome, 0)
+            interval.requests[operation, outcome] = int(count - past.get(outcome, 0))
     for name, target in (("orders", interval.orders), ("failures", interval.failures)):
         for key, count in new.get(name, {}).items():
-            target[key] = count - base.get(name, {}).get(key, 0)
+            target[key] = int(count - base.get(name, {}).get(key, 0))
     for operation, latency in new.get("latency", {}).items():
         counts = latency["buckets"]
         past_counts = base.get("latency", {}).get(operation, {}).get("buckets", [0] * len(counts))
-        interval.buckets[operation] = [a - b for a, b in zip(counts, past_counts, strict=False)]
+        interval.buckets[operation] = [int(a - b) for a, b in zip(counts, past_counts, strict=False)]
     return interval
 
 

@@ -14,7 +14,7 @@ from services.domain.events import timestamp
 from services.domain.order import OrderStatus
 from services.inventory.breaker import AsyncBreaker, BreakerSnapshot, InventoryBreakers
 from services.monitoring.metrics import Metrics
-from state import dead_letters, orders, outbox, releases, replicas, reviews, samples
+from state import conservation, dead_letters, orders, outbox, releases, replicas, reviews, samples
 from state.database import Database
 from state.replicas import BreakerTransition
 
@@ -32,6 +32,7 @@ class Queues:
     outbox_oldest_at: datetime | None
     reviews: dict[str, int]
     dead_letters: int
+    differences: int
 
 
 class Recorder:
@@ -92,6 +93,7 @@ class Recorder:
                 "outbox": queues.outbox,
                 "reviews": sum(queues.reviews.values()),
                 "deadLetters": queues.dead_letters,
+                "differences": queues.differences,
             },
             "outboxOldestAgeSeconds": _age(queues.outbox_oldest_at, at),
             "breakers": {breaker.label: breaker.effective_state for breaker in self._breakers},
@@ -118,6 +120,7 @@ class Recorder:
             now=now,
             reviews=queues.reviews,
             dead_letters=queues.dead_letters,
+            differences=queues.differences,
         )
 
 
@@ -130,6 +133,7 @@ def _queues(connection: Connection) -> Queues:
         outbox_oldest_at=oldest,
         reviews=reviews.count_open_by_reason(connection),
         dead_letters=dead_letters.count_open(connection),
+        differences=conservation.count_unsettled(connection),
     )
 
 

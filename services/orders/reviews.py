@@ -114,7 +114,9 @@ class ReviewResolution:
                 return lifecycle.cancel_while_paying(current, current.cancel_reason, now, refund_at=now)
             return lifecycle.place(current, now, now + self._confirmation_timeout)
 
-        await self._resolve_with(command, order, review, change if review.reason == ReviewReason.PAYMENT_UNKNOWN else None)
+        await self._resolve_with(
+            command, order, review, change if review.reason == ReviewReason.PAYMENT_UNKNOWN else None
+        )
 
     async def _cancel_order(self, command: ResolveReview, order: Order, review: Review) -> None:
         reason = command.note or "OPERATOR_CANCELLED"

@@ -26,7 +26,7 @@ RETURNED = 0.1
 ASKED_TWICE = 0.1
 """Shares of all orders; far more than real customers do, since these are the ways that cross each other."""
 
-MAX_UNDER_WAY = 24
+MAX_UNDER_WAY = 64
 PATIENCE_SECONDS = 45.0
 AGAIN_SECONDS = 0.2
 """Between a request without an answer and its repetition."""
@@ -114,9 +114,8 @@ class Customers:
         return order_id
 
     def _note_refusal(self, reply: httpx.Response) -> None:
-        order_id = reply.json()["error"]["details"].get("orderId")
-        if reply.status_code in REFUSALS and order_id is not None:
-            self.promises.refused.add(order_id)
+        if reply.status_code in REFUSALS:
+            self.promises.refused.add(reply.json()["error"]["details"]["orderId"])
 
     async def _cancel(self, order_id: str) -> None:
         reply = await self._ask(f"/api/v1/orders/{order_id}/cancel", {"reason": "CUSTOMER_CANCELLED"})
@@ -139,9 +138,17 @@ class Customers:
                     await asyncio.sleep(AGAIN_SECONDS)
                     continue
                 self.promises.answers[reply.status_code] += 1
+                if _is_asked_to_come_back(reply):
+                    await asyncio.sleep(AGAIN_SECONDS)
+                    continue
                 if reply.status_code not in EXPECTED:
                     self.promises.unexpected.append(f"{path}: {reply.status_code} {reply.text}")
                 return reply
+
+
+def _is_asked_to_come_back(reply: httpx.Response) -> bool:
+    """Whether the service itself could not answer, which says nothing about the order."""
+    return reply.status_code == 503 and reply.json()["error"]["code"].startswith("SERVICE_")
 
 
 def broken_promises(promises: Promises, books: Books) -> list[str]:

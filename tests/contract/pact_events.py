@@ -13,10 +13,9 @@ from pact.types import Message
 from services.messaging.jetstream import Connection
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRow
+from tests.contract.pact_examples import JSON
 
 T = TypeVar("T")
-
-JSON = "application/json"
 
 
 class AgreedEvents:

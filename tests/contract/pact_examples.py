@@ -31,6 +31,8 @@ LINES = (NOTEBOOKS, PENS)
 ITEMS = [line.wire() for line in LINES]
 SKU = {"productId": NOTEBOOKS.product_id, "variantId": NOTEBOOKS.variant_id}
 
+JSON = "application/json"
+
 HAS_STOCK = "the variant has stock"
 HOLDS = "the order holds a reservation"
 DEDUCTED = "the stock of the order was deducted"

@@ -14,9 +14,8 @@ from services.domain.attempts import Attempt
 from services.domain.errors import ApiError
 from services.inventory.client import HTTPInventoryGateway
 from services.inventory.transport import AiohttpTransport, client_session
-from tests.contract.pact_examples import HOLDFAST, INVENTORY, NOW, moment
+from tests.contract.pact_examples import HOLDFAST, INVENTORY, JSON, NOW, moment
 
-JSON = "application/json"
 META = {"timestamp": moment()}
 
 State = tuple[str, dict[str, Any]]

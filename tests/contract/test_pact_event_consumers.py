@@ -106,12 +106,18 @@ def the_product(shop: OrdersHarness) -> Product:
 
 def heard_of(event_type: str, level: str, **more: Any) -> Product:
     """The availability cache after an event about the notebooks."""
-    values = {"available": True, "available_quantity": None, "threshold": None, "expires_at": None} | more
-    return Product(
-        **{"product_id": NOTEBOOKS.product_id, "variant_id": NOTEBOOKS.variant_id}
-        | values
-        | {"level": level, "source": event_type, "changed_at": NOW}
-    )
+    values = {
+        "product_id": NOTEBOOKS.product_id,
+        "variant_id": NOTEBOOKS.variant_id,
+        "available": True,
+        "level": level,
+        "available_quantity": None,
+        "threshold": None,
+        "source": event_type,
+        "changed_at": NOW,
+        "expires_at": None,
+    }
+    return Product(**(values | more))
 
 
 def test_a_placed_order_is_confirmed_when_its_stock_was_deducted(from_inventory, shop, placed):

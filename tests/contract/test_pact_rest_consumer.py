@@ -22,6 +22,7 @@ from tests.contract.pact_examples import (
     HAS_STOCK,
     HOLDS,
     ITEMS,
+    JSON,
     LINES,
     NOTEBOOKS,
     ORDER_ID,
@@ -172,7 +173,7 @@ def test_a_reservation_is_released(inventory):
         *in_stock(2, 1),
         (HOLDS, {"orderId": ORDER_ID, "items": ITEMS}),
     )
-    release.will_respond_with(200).with_body({"success": True}, "application/json")
+    release.will_respond_with(200).with_body({"success": True}, JSON)
     assert inventory.ask(lambda gateway, trail: gateway.release(ORDER_ID, trail)) is True
     assert inventory.outcomes == [SUCCESS]
 
@@ -185,7 +186,7 @@ def test_nothing_is_left_to_release_once_the_stock_was_deducted(inventory):
         *in_stock(2, 1),
         (DEDUCTED, {"orderId": ORDER_ID, "items": ITEMS}),
     )
-    release.will_respond_with(409).with_body({"success": False}, "application/json")
+    release.will_respond_with(409).with_body({"success": False}, JSON)
     assert inventory.ask(lambda gateway, trail: gateway.release(ORDER_ID, trail)) is False
     assert inventory.outcomes == [SUCCESS]
 

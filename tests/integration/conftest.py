@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from services.messaging.jetstream import Connection, connect
+from state.database import Database, opened
 from tests.integration.nats_server import NatsServer
+from tests.integration.postgres_server import PostgresServer
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +39,42 @@ async def connection(nats_server: NatsServer) -> AsyncIterator[Connection]:
     opened = await connect([nats_server.url], name="test")
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One server for the whole session; every test gets databases of its own from it."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """A fresh, migrated PostgreSQL database of the test's own."""
+    return postgres_server.new_database()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh, migrated database of each kind in turn."""
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with opened(database_url) as database:
+        yield database
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind in turn that nobody has set up yet."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server.new_database(migrated=False)

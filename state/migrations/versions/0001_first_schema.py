@@ -85,6 +85,14 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "conservation_progress",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("updated_at", UtcDateTime, nullable=False),
+        sa.Column("order_id", sa.String(length=128), nullable=False),
+        sa.Column("compared", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_conservation_progress")),
+    )
+    op.create_table(
         "dead_letters",
         sa.Column("id", sa.String(length=128), nullable=False),
         sa.Column("stream", sa.String(length=128), nullable=False),
@@ -186,6 +194,7 @@ def upgrade() -> None:
         )
         batch_op.create_index("ix_orders_inventory_status_created_at", ["inventory_status", "created_at"], unique=False)
         batch_op.create_index("ix_orders_status_created_at", ["status", "created_at"], unique=False)
+        batch_op.create_index("ix_orders_updated_at_order_id", ["updated_at", "order_id"], unique=False)
         batch_op.create_index("ix_orders_user_id_created_at", ["user_id", "created_at"], unique=False)
 
     op.create_table(
@@ -239,6 +248,25 @@ def upgrade() -> None:
         sa.Column("facts", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("replica", name=op.f("pk_replicas")),
     )
+    op.create_table(
+        "conservation_differences",
+        sa.Column("order_id", sa.String(length=128), nullable=False),
+        sa.Column("kind", sa.String(length=40), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=40), nullable=False),
+        sa.Column("first_seen_at", UtcDateTime, nullable=False),
+        sa.Column("last_seen_at", UtcDateTime, nullable=False),
+        sa.Column("settled_at", UtcDateTime, nullable=True),
+        sa.Column("compensated_by", sa.String(length=128), nullable=True),
+        sa.ForeignKeyConstraint(["order_id"], ["orders.order_id"], name=op.f("fk_conservation_differences_order_id")),
+        sa.PrimaryKeyConstraint("order_id", "kind", name=op.f("pk_conservation_differences")),
+        sqlite_with_rowid=False,
+    )
+    with op.batch_alter_table("conservation_differences", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_conservation_differences_state_first_seen_at", ["state", "first_seen_at"], unique=False
+        )
+
     op.create_table(
         "order_items",
         sa.Column("order_id", sa.String(length=128), nullable=False),
@@ -354,6 +382,10 @@ def downgrade() -> None:
         batch_op.drop_index("ix_order_items_product_id_variant_id")
 
     op.drop_table("order_items")
+    with op.batch_alter_table("conservation_differences", schema=None) as batch_op:
+        batch_op.drop_index("ix_conservation_differences_state_first_seen_at")
+
+    op.drop_table("conservation_differences")
     op.drop_table("replicas")
     with op.batch_alter_table("products", schema=None) as batch_op:
         batch_op.drop_index("ix_products_available_changed_at")
@@ -371,6 +403,7 @@ def downgrade() -> None:
     op.drop_table("outbox")
     with op.batch_alter_table("orders", schema=None) as batch_op:
         batch_op.drop_index("ix_orders_user_id_created_at")
+        batch_op.drop_index("ix_orders_updated_at_order_id")
         batch_op.drop_index("ix_orders_status_created_at")
         batch_op.drop_index("ix_orders_inventory_status_created_at")
         batch_op.drop_index(
@@ -399,6 +432,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_dead_letters_state_created_at")
 
     op.drop_table("dead_letters")
+    op.drop_table("conservation_progress")
     with op.batch_alter_table("commands", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_commands_waiting",

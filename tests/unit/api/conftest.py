@@ -63,7 +63,7 @@ class Api:
         )
 
     async def get(self, path: str, **parameters: Any) -> httpx.Response:
-        return await self.client.get(path, params=parameters)
+        return await self.client.get(path, params=parameters or None)
 
     async def post(self, path: str, body: Any = None, **headers: str) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}

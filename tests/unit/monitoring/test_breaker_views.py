@@ -82,7 +82,7 @@ RECOVERED = Change("a", RESERVER, "half_open", "closed", at(131))
 
 
 def test_bands_run_from_the_start_through_every_transition_to_now() -> None:
-    found = bands([RECOVERED, TRIED, OPENED], [(CLOSED, at(200))], NOON)
+    found = bands([RECOVERED, TRIED, OPENED], [(CLOSED, at(-60), at(200))], NOON)
     assert [(band.state, band.start, band.end) for band in found] == [
         ("closed", NOON, at(100)),
         ("open", at(100), at(130)),
@@ -92,7 +92,11 @@ def test_bands_run_from_the_start_through_every_transition_to_now() -> None:
 
 
 def test_a_breaker_without_transitions_is_one_band() -> None:
-    assert bands([], [(CLOSED, at(60))], NOON) == [Band("a", RESERVER, "closed", NOON, at(60))]
+    assert bands([], [(CLOSED, at(-60), at(60))], NOON) == [Band("a", RESERVER, "closed", NOON, at(60))]
+
+
+def test_nothing_is_known_of_a_breaker_before_its_replica_started() -> None:
+    assert bands([], [(CLOSED, at(30), at(60))], NOON) == [Band("a", RESERVER, "closed", at(30), at(60))]
 
 
 def test_a_replica_that_is_gone_is_known_up_to_its_last_transition() -> None:
@@ -101,12 +105,12 @@ def test_a_replica_that_is_gone_is_known_up_to_its_last_transition() -> None:
 
 
 def test_transitions_before_the_start_only_tell_the_state_at_the_start() -> None:
-    found = bands([OPENED, TRIED], [(replace(CLOSED, state="half_open"), at(200))], at(120))
+    found = bands([OPENED, TRIED], [(replace(CLOSED, state="half_open"), at(-60), at(200))], at(120))
     assert [(band.state, band.start) for band in found] == [("open", at(120)), ("half_open", at(130))]
 
 
 def test_interruptions_join_open_and_half_open_of_all_replicas() -> None:
     other = [Change("b", RESERVER, "closed", "open", at(120)), Change("b", RESERVER, "open", "closed", at(150))]
-    history = bands([OPENED, TRIED, RECOVERED, *other], [(CLOSED, at(200))], NOON)
+    history = bands([OPENED, TRIED, RECOVERED, *other], [(CLOSED, at(-60), at(200))], NOON)
     assert interruptions(history) == [(at(100), at(150))]
     assert interruptions(history, CHECKER) == []

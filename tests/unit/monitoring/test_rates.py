@@ -32,6 +32,11 @@ def test_increments_are_taken_per_replica_and_added_up() -> None:
     assert total(increments(mixed), NOON).requests["reserve", "success"] == 5
 
 
+def test_counts_are_whole_numbers_although_a_registry_keeps_floats() -> None:
+    counts = increments([(NOON, "a", {"orders": {"PLACED": 3.0}}), (NOON + STEP, "a", {"orders": {"PLACED": 5.0}})])
+    assert repr(counts[0][1].orders["PLACED"]) == "2"
+
+
 def test_a_counter_that_fell_means_a_restart_and_everything_since_is_new() -> None:
     restarted = increments(rows(sample(success=50, timeout=3), sample(success=4, timeout=3)))
     assert restarted[0][1].requests == {

@@ -1,0 +1,129 @@
+"""What must add up between an order, the stock at the Inventory Service and the money at the gateway.
+
+Pure: what each side says goes in, what does not add up comes out, each with the move that settles it.
+Source: design 3 (races); console, "what none of them has" 8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from services.domain import events, lifecycle
+from services.domain.errors import InvalidState
+from services.domain.lifecycle import Change, ReviewRequest, TimelineEntry
+from services.domain.order import InventoryStatus, Order, OrderStatus, PaymentStatus, ReviewReason
+
+
+class StockState(StrEnum):
+    """What the Inventory Service says about the stock of one order."""
+
+    HELD = "HELD"
+    DEDUCTED = "DEDUCTED"
+    FREE = "FREE"
+    """Released, expired, restocked or never held."""
+
+
+class MoneyState(StrEnum):
+    """What the payment gateway says about the money of one order."""
+
+    TAKEN = "TAKEN"
+    NOT_TAKEN = "NOT_TAKEN"
+    """Declined, refunded or never asked for."""
+
+
+class DifferenceKind(StrEnum):
+    """What can be wrong between the two services."""
+
+    HOLD_LEAKED = "HOLD_LEAKED"
+    DEDUCTION_KEPT = "DEDUCTION_KEPT"
+    NOT_DEDUCTED = "NOT_DEDUCTED"
+    MONEY_KEPT = "MONEY_KEPT"
+    NOT_PAID = "NOT_PAID"
+
+
+COMPENSATIONS: dict[str, str] = {
+    DifferenceKind.HOLD_LEAKED: "Release the hold by a release job.",
+    DifferenceKind.DEDUCTION_KEPT: "Publish order.cancelled again, so that the stock goes back.",
+    DifferenceKind.NOT_DEDUCTED: "Flag the order: the goods may have left without being deducted.",
+    DifferenceKind.MONEY_KEPT: "Refund the payment.",
+    DifferenceKind.NOT_PAID: "Flag the order: the goods were sold, but no money was taken.",
+}
+"""What applying the compensation of a difference does."""
+
+CALLED_OFF = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED})
+SOLD = frozenset({OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_RETURNED, OrderStatus.RETURNED})
+BEING_SETTLED = frozenset({InventoryStatus.RELEASE_PENDING, InventoryStatus.RELEASE_FAILED})
+"""A release job or a person is already at it: not a difference yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that does not add up for one order."""
+
+    kind: str
+    detail: str
+
+
+def differences(order: Order, stock: StockState | None, money: MoneyState | None) -> list[Difference]:
+    """What does not add up; None for a side that could not be asked. Orders on their way have none."""
+    found = []
+    if stock is not None:
+        found += _of_stock(order, stock)
+    if money is not None:
+        found += _of_money(order, money)
+    return found
+
+
+def _of_stock(order: Order, stock: StockState) -> list[Difference]:
+    if order.status in CALLED_OFF and order.inventory_status not in BEING_SETTLED:
+        if stock == StockState.HELD:
+            return [Difference(DifferenceKind.HOLD_LEAKED, f"The order is {order.status}, its stock is still held.")]
+        if stock == StockState.DEDUCTED:
+            detail = f"The order is {order.status}, its stock is still deducted."
+            return [Difference(DifferenceKind.DEDUCTION_KEPT, detail)]
+    if order.status in SOLD and stock != StockState.DEDUCTED:
+        return [Difference(DifferenceKind.NOT_DEDUCTED, f"The order is {order.status}, its stock is {stock}.")]
+    return []
+
+
+def _of_money(order: Order, money: MoneyState) -> list[Difference]:
+    settling = order.payment_status == PaymentStatus.REFUND_PENDING
+    if order.status in CALLED_OFF and money == MoneyState.TAKEN and not settling:
+        detail = f"The order is {order.status}, the money is still taken."
+        return [Difference(DifferenceKind.MONEY_KEPT, detail)]
+    if order.status in SOLD and money == MoneyState.NOT_TAKEN:
+        return [Difference(DifferenceKind.NOT_PAID, f"The order is {order.status}, but no money was taken.")]
+    return []
+
+
+def compensate(order: Order, kind: str, at: datetime) -> Change:
+    """The move that settles a difference; raises InvalidState when the order has moved on.
+
+    A leaked hold is released, a kept deduction is called off again by event, kept money is refunded;
+    goods that left without deduction or payment cannot be put right by software and go to a person.
+    """
+    if kind in (DifferenceKind.NOT_DEDUCTED, DifferenceKind.NOT_PAID):
+        if order.status not in SOLD:
+            raise _moved_on(order, kind)
+        entry = TimelineEntry(at, lifecycle.TRANSITION, f"Does not add up: {kind}")
+        case = ReviewRequest(ReviewReason.INVENTORY_CONFIRMATION_FAILED, f"Conservation audit: {kind}")
+        return Change({}, (entry,), opens=(case,))
+    if order.status not in CALLED_OFF:
+        raise _moved_on(order, kind)
+    entry = TimelineEntry(at, lifecycle.TRANSITION, f"Compensating: {kind}")
+    if kind == DifferenceKind.HOLD_LEAKED:
+        values = {"inventory_status": InventoryStatus.RELEASE_PENDING}
+        return Change(values, (entry,), release_because="conservation audit: hold leaked")
+    if kind == DifferenceKind.MONEY_KEPT:
+        return Change({"payment_status": PaymentStatus.REFUND_PENDING, "due_at": at, "attempts": 0}, (entry,))
+    reason = order.cancel_reason or "CONSERVATION_AUDIT"
+    return Change({}, (entry,), events=(events.order_cancelled(order, reason, at),))
+
+
+def _moved_on(order: Order, kind: str) -> InvalidState:
+    return InvalidState(
+        f"Order {order.order_id} is {order.status}; there is nothing to compensate.",
+        {"orderId": order.order_id, "status": order.status, "kind": kind},
+    )

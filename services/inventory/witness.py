@@ -1,0 +1,106 @@
+"""Asking the Inventory Service what it knows of one order, where it can answer.
+
+The seed's three operations have no such question; the reference service has, others may. One that
+has not is told apart from one that knows nothing of the order, and asked again only now and then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import httpx
+import orjson
+
+from services.domain.attempts import INVALID, Attempt
+from services.domain.conservation import StockState
+from services.domain.errors import ApiError, InventoryTimeout, InventoryUnavailable
+from services.inventory.exchange import Clock, Exchange, Failed, NoReply, Reply, Transport
+
+ASK = "ask_reservation"
+PAUSE_SECONDS = 300.0
+"""How long a service that cannot answer is left alone."""
+
+_STATES = {"ACTIVE": StockState.HELD, "CONFIRMED": StockState.DEDUCTED}
+
+
+class InventoryWitness(Protocol):
+    """Says what the Inventory Service knows of an order's stock."""
+
+    async def stock_of(self, order_id: str) -> StockState | None:
+        """None when it cannot say; never raises for a service that is away."""
+
+
+class HTTPInventoryWitness:
+    """InventoryWitness over ``GET /api/v1/inventory/reservations/{orderId}``."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        base_url: str,
+        *,
+        timeout_seconds: float,
+        clock: Clock,
+        token: str | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._exchange = Exchange(
+            transport,
+            base_url,
+            timeout_seconds=timeout_seconds,
+            no_reply=_no_reply,
+            clock=clock,
+            headers={"Authorization": f"Bearer {token}"} if token else None,
+        )
+        self._monotonic = monotonic
+        self._silent_until = float("-inf")
+
+    async def stock_of(self, order_id: str) -> StockState | None:
+        if self._monotonic() < self._silent_until:
+            return None
+        trail: list[Attempt] = []
+        request = self._exchange.get(self._exchange.url(f"/api/v1/inventory/reservations/{order_id}"))
+        try:
+            return await self._exchange.attempt(ASK, request, trail, _stock)
+        except CannotAnswer:
+            self._silent_until = self._monotonic() + PAUSE_SECONDS
+        except ApiError:
+            # It is away; the audit comes back to this order.
+            return None
+        return None
+
+
+class CannotAnswer(ApiError):
+    """The service has no such route, or answers it in a way we do not know."""
+
+
+def _stock(reply: Reply) -> StockState:
+    body = _body(reply)
+    data = body.get("data")
+    if reply.is_success and isinstance(data, dict) and "state" in data:
+        return _STATES.get(str(data["state"]), StockState.FREE)
+    error = body.get("error")
+    if (
+        reply.status == httpx.codes.NOT_FOUND
+        and isinstance(error, dict)
+        and error.get("code") == "RESERVATION_NOT_FOUND"
+    ):
+        return StockState.FREE
+    if reply.status >= httpx.codes.INTERNAL_SERVER_ERROR or reply.status == httpx.codes.TOO_MANY_REQUESTS:
+        raise Failed(INVALID, InventoryUnavailable("The Inventory Service is unavailable."))
+    raise Failed(INVALID, CannotAnswer("The Inventory Service does not say what it holds for an order."))
+
+
+def _body(reply: Reply) -> dict[str, object]:
+    try:
+        body = orjson.loads(reply.content)
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _no_reply(why: NoReply) -> ApiError:
+    if why.outcome == "timeout":
+        return InventoryTimeout("The Inventory Service took too long to answer.")
+    return InventoryUnavailable("The Inventory Service is unavailable.")

@@ -1,0 +1,248 @@
+"""The database facade over SQLite and PostgreSQL: transactions, their isolation, and bringing up the schema."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from sqlalchemy import insert, select, text
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from state import schema, tables
+from state.database import Database, DatabaseClosed, opened
+from state.schema import migrate
+from tests.fakes import START
+
+
+def put(key, at=START):
+    """A transaction that remembers an event."""
+    row = {"event_id": key, "type": "t", "received_at": at}
+    return lambda connection: connection.execute(insert(tables.inbox), row)
+
+
+def keys(connection):
+    return sorted(connection.scalars(select(tables.inbox.c.event_id)))
+
+
+async def fail_after(database, key):
+    def transaction(connection):
+        put(key)(connection)
+        raise RuntimeError(key)
+
+    await database.write(transaction)
+
+
+# -------------------------------------------------------------------- schema
+
+
+def test_the_migrations_lead_to_the_tables_in_code(database):
+    assert database.read_now(schema.differences) == []
+
+
+def test_migrating_twice_changes_nothing(database):
+    migrate(database)
+    assert database.read_now(schema.differences) == []
+
+
+def test_an_empty_database_is_set_up(empty_url):
+    with opened(empty_url) as database:
+        migrate(database)
+        assert database.read_now(schema.differences) == []
+
+
+def test_several_threads_may_migrate_at_once(empty_url):
+    def start() -> list:
+        with opened(empty_url) as database:
+            migrate(database)
+            return database.read_now(schema.differences)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert [future.result() for future in [threads.submit(start) for _ in range(4)]] == [[]] * 4
+
+
+def _migrate(url: str) -> None:
+    with opened(url) as database:
+        migrate(database)
+
+
+def test_several_processes_may_migrate_at_once(empty_url):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_migrate, args=(empty_url,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    with opened(empty_url) as database:
+        assert database.read_now(schema.differences) == []
+
+
+# --------------------------------------------------------------- transactions
+
+
+async def test_what_was_written_is_there_for_every_reader(database):
+    assert await database.write(lambda c: c.execute(select(1)).scalar()) == 1
+    await database.write(put("a"))
+    assert await database.read(keys) == ["a"]
+    assert database.read_now(keys) == ["a"]
+    database.write_now(put("b"))
+    assert await database.read(keys) == ["a", "b"]
+
+
+async def test_one_failing_transaction_does_not_hurt_the_others_it_commits_with(database):
+    ends = await asyncio.gather(
+        *(database.write(put(f"good-{n}")) if n % 3 else fail_after(database, f"bad-{n}") for n in range(60)),
+        return_exceptions=True,
+    )
+    failed = [n for n, end in enumerate(ends) if isinstance(end, RuntimeError)]
+    assert failed == list(range(0, 60, 3))
+    assert await database.read(keys) == sorted(f"good-{n}" for n in range(60) if n % 3)
+
+
+async def test_a_refused_row_undoes_its_own_transaction_only(database):
+    await database.write(put("a"))
+
+    def twice(connection):
+        put("b")(connection)
+        put("a")(connection)
+
+    ends = await asyncio.gather(database.write(twice), database.write(put("c")), return_exceptions=True)
+    assert isinstance(ends[0], IntegrityError)
+    assert await database.read(keys) == ["a", "c"]
+
+
+async def test_every_caller_gets_the_result_of_its_own_function(database):
+    results = await asyncio.gather(*(database.write(lambda c, n=n: (put(f"k-{n}")(c), n)[1]) for n in range(300)))
+    assert results == list(range(300))
+    assert len(await database.read(keys)) == 300
+
+
+async def test_a_caller_that_gives_up_does_not_disturb_the_others(database):
+    tasks = [asyncio.create_task(database.write(put(f"k-{n}"))) for n in range(20)]
+    await asyncio.sleep(0)
+    tasks[3].cancel()
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(ends[3], asyncio.CancelledError)
+    assert {f"k-{n}" for n in range(20) if n != 3} <= set(await database.read(keys))
+
+
+async def test_readers_do_not_wait_for_a_writer(database):
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(connection):
+        put("slow")(connection)
+        entered.set()
+        assert go_on.wait(10)
+
+    writing = asyncio.create_task(database.write(slow))
+    await asyncio.to_thread(entered.wait, 10)
+    async with asyncio.timeout(5):
+        assert await database.read(keys) == []
+    go_on.set()
+    await writing
+    assert await database.read(keys) == ["slow"]
+
+
+async def test_threads_and_loops_may_write_at_the_same_time(database):
+    def from_a_thread(n):
+        database.write_now(put(f"thread-{n}"))
+
+    await asyncio.gather(
+        *(database.write(put(f"loop-{n}")) for n in range(20)),
+        *(asyncio.to_thread(from_a_thread, n) for n in range(20)),
+    )
+    assert len(await database.read(keys)) == 40
+
+
+def test_a_closed_database_finishes_what_it_was_given_and_refuses_more(database_url):
+    database = Database(database_url)
+    database.write_now(put("a"))
+    database.close()
+    with pytest.raises(DatabaseClosed):
+        database.write_now(put("b"))
+    with opened(database_url) as again:
+        assert again.read_now(keys) == ["a"]
+
+
+@pytest.mark.parametrize("url", ["sqlite:////tmp", "postgresql+psycopg://nobody@127.0.0.1:1/nothing"])
+async def test_a_database_that_cannot_be_opened_says_so_each_time_it_is_asked(url):
+    with opened(url) as database:
+        for _ in range(2):
+            async with asyncio.timeout(10):
+                with pytest.raises(OperationalError):
+                    await database.write(keys)
+
+
+async def test_a_database_that_comes_back_is_used_again(tmp_path, sqlite_template):
+    path = tmp_path / "late" / "holdfast.db"
+    with opened(f"sqlite:///{path}") as database:
+        path.mkdir()
+        with pytest.raises(OperationalError):
+            await database.write(put("a"))
+        path.rmdir()
+        sqlite_template.copy_to(path)
+        await database.write(put("b"))
+        assert await database.read(keys) == ["b"]
+
+
+def test_a_reader_cannot_write_on_sqlite(sqlite_url):
+    with opened(sqlite_url) as database, pytest.raises(OperationalError, match="readonly"):
+        database.read_now(put("a"))
+
+
+def test_a_commit_on_sqlite_is_on_the_disk(sqlite_url):
+    with opened(sqlite_url) as database:
+        pragmas = [
+            database.write_now(lambda c, name=name: c.exec_driver_sql(f"PRAGMA {name}").scalar())
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+    assert pragmas == ["wal", 2, 1]
+
+
+# ----------------------------------------------------------------------- times
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        datetime(2026, 3, 1, 12, 0, 0, 123000, tzinfo=UTC),
+        datetime(2026, 3, 1, 12, 0, tzinfo=UTC),
+        datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=timezone(timedelta(hours=-7))),
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    ],
+    ids=str,
+)
+def test_a_time_comes_back_aware_and_the_same(database, at):
+    database.write_now(put("a", at))
+    found = database.read_now(lambda c: c.scalar(select(tables.inbox.c.received_at)))
+    assert found == at
+    assert found.utcoffset() == timedelta(0)
+
+
+def test_times_sort_by_time_whatever_zone_they_came_in(database):
+    zones = [timezone(timedelta(hours=hours)) for hours in (-11, 0, 9)]
+    for n in range(6):
+        database.write_now(put(f"k-{n}", (START + timedelta(milliseconds=n)).astimezone(zones[n % 3])))
+    in_order = select(tables.inbox.c.event_id).order_by(tables.inbox.c.received_at)
+    assert database.read_now(lambda c: list(c.scalars(in_order))) == [f"k-{n}" for n in range(6)]
+    after = select(tables.inbox.c.event_id).where(tables.inbox.c.received_at > START + timedelta(milliseconds=3))
+    assert sorted(database.read_now(lambda c: list(c.scalars(after)))) == ["k-4", "k-5"]
+
+
+def test_a_naive_time_is_refused_on_sqlite(sqlite_url):
+    with opened(sqlite_url) as database, pytest.raises(Exception, match="naive"):
+        database.write_now(put("a", datetime(2026, 3, 1)))  # noqa: DTZ001 - what is refused
+
+
+def test_sessions_of_postgresql_are_bounded_in_time(postgres_url):
+    with opened(postgres_url) as database:
+        shown = [
+            database.read_now(lambda c, name=name: c.execute(text(f"SHOW {name}")).scalar())
+            for name in ("timezone", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+        ]
+    assert shown == ["UTC", "15s", "5s", "15s"]
