@@ -43,7 +43,7 @@ def _put(dialect: Any) -> Any:
         index_elements=["product_id", "variant_id"],
         set_={column.name: news.excluded[column.name] for column in _COLUMNS},
         where=products.c.changed_at <= news.excluded.changed_at,
-    )
+    ).returning(products.c.product_id)
 
 
 _PUTS = {"sqlite": _put(sqlite), "postgresql": _put(postgresql)}
@@ -52,7 +52,8 @@ _PUTS = {"sqlite": _put(sqlite), "postgresql": _put(postgresql)}
 def put(connection: Connection, product: Product) -> bool:
     """Store what was heard unless something newer is known; returns whether it was stored."""
     values = {name: getattr(product, name) for name in Product.__dataclass_fields__}
-    return connection.execute(_PUTS[connection.dialect.name], values).rowcount == 1
+    # Not the row count: for inserts the drivers do not agree on what it says.
+    return connection.execute(_PUTS[connection.dialect.name], values).first() is not None
 
 
 def page(

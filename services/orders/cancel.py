@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from services.domain import lifecycle
 from services.domain.errors import IdempotencyKeyReused
@@ -95,7 +96,11 @@ class OrderReturns:
             )
             return Change({}, (action_entry(at, "Return items", actor, command.reason),)).then(change)
 
-        await self._context.decide(command.order_id, decide, actor=actor)
+        try:
+            await self._context.decide(command.order_id, decide, actor=actor)
+        except IntegrityError:
+            # Another return came at the same moment; it is seen now, and so is what it left to return.
+            await self._context.decide(command.order_id, decide, actor=actor)
         return await self._context.get(command.order_id), return_id
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ HEADLESS = ("-m", "services", "worker")
 START_SECONDS = 40.0
 STOP_SECONDS = 10.0
 """How long everything may take to end. Source: contract section 1."""
+
+MOMENT_SECONDS = 1.0
 
 HASTE = {
     "SANDBOX_TRAFFIC": "0",
@@ -121,6 +124,12 @@ class LiveStack:
         if number is signal.SIGKILL:
             await until(lambda: not is_running(pid), STOP_SECONDS)
 
+    async def kill_when(self, child: str, database: str, query: str) -> None:
+        """Kill a running child within a millisecond of the query's finding a row, or after MOMENT_SECONDS."""
+        pid = await self.running(child)
+        await asyncio.to_thread(_await_row, self.folder / "var" / database, query)
+        os.kill(pid, signal.SIGKILL)
+
     def kill_even_while_it_starts(self, child: str) -> None:
         """Kill the child if there is one, before it can do anything."""
         pid = self._status(child).pid
@@ -189,6 +198,13 @@ async def until(condition: Callable[[], Any], seconds: float, explain: Callable[
             return
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {explain()}"
         await asyncio.sleep(0.05)
+
+
+def _await_row(database: Path, query: str) -> None:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        deadline = time.monotonic() + MOMENT_SECONDS
+        while connection.execute(query).fetchone() is None and time.monotonic() < deadline:
+            time.sleep(0.0002)
 
 
 def _read(path: Path) -> bytes:

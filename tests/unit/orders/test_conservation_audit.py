@@ -1,0 +1,176 @@
+"""The audit that compares orders, stock and money, and the compensations that it offers."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.domain.conservation import StockState
+from services.domain.errors import InvalidState, NotFound
+from services.orders.conservation import ConservationAudit
+from services.payments.gateway import PaymentState
+from state import conservation
+from tests.fakes import Fault
+
+
+class Witness:
+    """Reads the in-memory Inventory Service, or is away."""
+
+    def __init__(self, inventory) -> None:
+        self.inventory = inventory
+        self.is_away = False
+
+    async def stock_of(self, order_id: str) -> StockState | None:
+        if self.is_away:
+            return None
+        if self.inventory.held(order_id):
+            return StockState.HELD
+        return StockState.DEDUCTED if self.inventory.deducted(order_id) else StockState.FREE
+
+
+@pytest.fixture
+def witness(shop):
+    return Witness(shop.inventory)
+
+
+@pytest.fixture
+def audit(shop, witness):
+    return ConservationAudit(shop.context, witness, shop.payments)
+
+
+async def compare(shop, audit):
+    """Let everything rest, compare it all, and return what does not add up."""
+    shop.clock.advance(61)
+    while await audit.compare_next():
+        pass
+    found = shop.real_database.read_now(conservation.page)
+    return [(difference.order_id, difference.kind, difference.state) for difference in found]
+
+
+async def test_orders_that_ended_well_have_no_differences(shop, audit):
+    await shop.place_confirmed()
+    cancelled = await shop.place_confirmed()
+    await shop.cancel(cancelled.order_id)
+    await shop.quiesce()
+
+    assert await compare(shop, audit) == []
+    assert shop.real_database.read_now(conservation.progress)[2] == 2
+
+
+async def test_an_order_that_changed_a_moment_ago_is_not_judged_yet(shop, audit):
+    order = await shop.place_confirmed()
+    shop.payments.states[order.order_id] = PaymentState.DECLINED
+
+    await audit.compare_next()
+
+    assert shop.real_database.read_now(conservation.page) == []
+
+
+async def test_a_leaked_hold_is_listed_and_released_by_its_compensation(shop, audit):
+    order = await shop.place_confirmed()
+    await shop.cancel(order.order_id)
+    await shop.quiesce()
+    shop.inventory.tombstones.clear()
+    await shop.inventory.reserve(order.order_id, order.lines, order.user_id, [])
+    assert await compare(shop, audit) == [(order.order_id, "HOLD_LEAKED", "OPEN")]
+
+    await audit.compensate(order.order_id, "HOLD_LEAKED", actor="olga", reason="seen")
+    await shop.quiesce()
+
+    assert shop.inventory.held(order.order_id) == []
+    assert await compare(shop, audit) == []
+    assert (await shop.order(order.order_id)).inventory_status == "RELEASED"
+    assert [(entry.actor, entry.action) for entry in await shop.audit()][-1] == ("olga", "COMPENSATE")
+
+
+async def test_kept_money_is_refunded_by_its_compensation(shop, audit):
+    order = await shop.place_confirmed()
+    await shop.cancel(order.order_id)
+    await shop.quiesce()
+    shop.payments.states[order.order_id] = PaymentState.CAPTURED
+    assert await compare(shop, audit) == [(order.order_id, "MONEY_KEPT", "OPEN")]
+
+    await audit.compensate(order.order_id, "MONEY_KEPT", actor="olga", reason="seen")
+    await shop.quiesce()
+
+    assert shop.payments.states[order.order_id] == PaymentState.REFUNDED
+    assert await compare(shop, audit) == []
+
+
+async def test_a_deduction_that_was_kept_is_called_off_again(shop, audit):
+    order = await shop.place_confirmed()
+    shop.inventory.receive = lambda *_: []  # the event of the cancel never takes effect
+    await shop.cancel(order.order_id)
+    await shop.quiesce()
+    del shop.inventory.receive
+    assert await compare(shop, audit) == [(order.order_id, "DEDUCTION_KEPT", "OPEN")]
+
+    await audit.compensate(order.order_id, "DEDUCTION_KEPT", actor="olga", reason="seen")
+    await shop.quiesce()
+
+    assert await compare(shop, audit) == []
+    assert len(shop.inventory.restocked) == 1
+
+
+@pytest.mark.parametrize("kind", ["NOT_DEDUCTED", "NOT_PAID"])
+async def test_goods_that_left_without_deduction_or_payment_go_to_a_person(shop, audit, kind):
+    order = await shop.place_confirmed()
+    if kind == "NOT_PAID":
+        shop.payments.states[order.order_id] = PaymentState.DECLINED
+    else:
+        shop.inventory.holds.clear()
+    assert await compare(shop, audit) == [(order.order_id, kind, "OPEN")]
+
+    await audit.compensate(order.order_id, kind, actor="olga", reason="seen")
+
+    assert len(await shop.open_reasons(order.order_id)) == 1
+    assert await compare(shop, audit) == [(order.order_id, kind, "COMPENSATING")]
+
+
+async def test_a_difference_is_compensated_once(shop, audit):
+    order = await shop.place_confirmed()
+    shop.payments.states[order.order_id] = PaymentState.DECLINED
+    await compare(shop, audit)
+    await audit.compensate(order.order_id, "NOT_PAID", actor="olga", reason="seen")
+
+    with pytest.raises(InvalidState):
+        await audit.compensate(order.order_id, "NOT_PAID", actor="piet", reason="me too")
+    with pytest.raises(NotFound):
+        await audit.compensate(order.order_id, "HOLD_LEAKED", actor="piet", reason="never seen")
+
+    assert len([entry for entry in await shop.audit() if entry.action == "COMPENSATE"]) == 1
+
+
+async def test_a_release_that_is_still_being_tried_is_no_difference(shop, audit):
+    order = await shop.place()
+    shop.inventory.fail("release", *[Fault.UNAVAILABLE] * 20)
+    await shop.cancel(order.order_id)
+    await shop.releases.run_due()
+
+    assert await compare(shop, audit) == []
+
+
+async def test_while_the_other_side_is_away_the_audit_waits_at_the_order_it_could_not_ask_about(shop, witness):
+    audit = ConservationAudit(shop.context, witness, None)
+    order = await shop.place_confirmed()
+    shop.inventory.holds.clear()
+    witness.is_away = True
+    assert await compare(shop, audit) == []
+    assert shop.real_database.read_now(conservation.progress)[2] == 0
+
+    witness.is_away = False
+    assert await compare(shop, audit) == [(order.order_id, "NOT_DEDUCTED", "OPEN")]
+
+
+async def test_a_difference_that_comes_back_is_open_again(shop, audit):
+    order = await shop.place_confirmed()
+    holds = list(shop.inventory.holds)
+    shop.inventory.holds.clear()
+    await compare(shop, audit)
+    shop.inventory.holds.extend(holds)
+    assert await compare(shop, audit) == []
+
+    # Any later change of the order has it compared anew.
+    shop.inventory.holds.clear()
+    await shop.take_back(order.order_id, order.lines[0])
+
+    assert (order.order_id, "NOT_DEDUCTED", "OPEN") in await compare(shop, audit)

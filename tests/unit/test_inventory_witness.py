@@ -1,0 +1,99 @@
+"""Asking the Inventory Service what it holds, where it can say."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from services.domain.conservation import StockState
+from services.inventory.witness import PAUSE_SECONDS, HTTPInventoryWitness
+
+NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
+
+
+class Service:
+    """Answers every request alike and counts them."""
+
+    def __init__(self, response: httpx.Response | Exception) -> None:
+        self.response = response
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if isinstance(self.response, Exception):
+            raise self.response
+        return self.response
+
+
+def a_witness(service: Service, monotonic=lambda: 0.0) -> HTTPInventoryWitness:
+    return HTTPInventoryWitness(
+        httpx.MockTransport(service),
+        "http://inventory",
+        timeout_seconds=1.0,
+        clock=lambda: NOW,
+        token="secret",
+        monotonic=monotonic,
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "meaning"),
+    [
+        ("ACTIVE", StockState.HELD),
+        ("CONFIRMED", StockState.DEDUCTED),
+        ("EXPIRED", StockState.FREE),
+        ("RELEASED", StockState.FREE),
+        ("RESTOCKED", StockState.FREE),
+        ("TOMBSTONED", StockState.FREE),
+    ],
+)
+async def test_the_state_of_a_reservation_says_what_is_held(state, meaning):
+    service = Service(httpx.Response(200, json={"success": True, "data": {"orderId": "o-1", "state": state}}))
+
+    assert await a_witness(service).stock_of("o-1") == meaning
+
+    request = service.requests[0]
+    assert (request.method, request.url.path) == ("GET", "/api/v1/inventory/reservations/o-1")
+    assert request.headers["Authorization"] == "Bearer secret"
+
+
+async def test_an_order_that_the_service_does_not_know_holds_nothing():
+    service = Service(httpx.Response(404, json={"success": False, "error": {"code": "RESERVATION_NOT_FOUND"}}))
+    assert await a_witness(service).stock_of("o-1") == StockState.FREE
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        httpx.Response(404, json={"detail": "Not Found"}),
+        httpx.Response(404, text="no such page"),
+        httpx.Response(405),
+        httpx.Response(200, json={"success": True, "data": {}}),
+        httpx.Response(200, text="<html>"),
+    ],
+)
+async def test_a_service_without_this_route_cannot_say_and_is_left_alone_for_a_while(response):
+    now = [0.0]
+    service = Service(response)
+    witness = a_witness(service, lambda: now[0])
+
+    assert await witness.stock_of("o-1") is None
+    now[0] = PAUSE_SECONDS - 1
+    assert await witness.stock_of("o-2") is None
+    assert len(service.requests) == 1
+
+    now[0] = PAUSE_SECONDS
+    assert await witness.stock_of("o-2") is None
+    assert len(service.requests) == 2
+
+
+@pytest.mark.parametrize("response", [httpx.Response(503), httpx.Response(429), httpx.ConnectError("refused")])
+async def test_a_service_that_is_away_is_asked_again_at_once(response):
+    service = Service(response)
+    witness = a_witness(service)
+
+    assert await witness.stock_of("o-1") is None
+    assert await witness.stock_of("o-1") is None
+    assert len(service.requests) == 2
