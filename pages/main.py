@@ -43,6 +43,12 @@ page = st.navigation(
                 icon=":material/lock_open:",
                 help="Stock that is to be given back, and what hinders it.",
             ),
+            st.Page(
+                "conservation.py",
+                title="Conservation",
+                icon=":material/balance:",
+                help="What does not add up between orders, stock and money.",
+            ),
             st.Page("order.py", title="Order", icon=":material/receipt:", url_path="order", visibility="hidden"),
         ],
     }

@@ -189,7 +189,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         refund_retry=RetryPolicy(attempts=12, base_delay_seconds=2.0, max_delay_seconds=300.0),
         reserver_retry_in_seconds=partial(_retry_in_seconds, breakers),
     )
-    executor = CommandExecutor(context, service.cancellation, service.reviews, service.releases)
+    executor = CommandExecutor(context, service.cancellation, service.reviews, service.releases, service.conservation)
     relay = OutboxRelay(SqlOutbox(database), JetStreamPublisher(nats), on_published=metrics.event_published)
     consuming = Consuming(nats, inbound, service.dead_letters, metrics)
     wakes.relay = relay

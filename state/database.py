@@ -9,7 +9,9 @@ each. Measured at two to five times the throughput of the async drivers; see doc
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,8 +34,9 @@ SERVER_OPTIONS = {
 }
 """Of every PostgreSQL session; times in milliseconds."""
 
+SQLITE_PATIENCE_SECONDS = 5.0
+
 SQLITE_PRAGMAS = (
-    "journal_mode=WAL",
     "synchronous=FULL",
     "busy_timeout=5000",
     "foreign_keys=ON",
@@ -165,10 +168,25 @@ def _sqlite_engine(url: str, *, writes: bool) -> Engine:
         # The driver would otherwise begin transactions by its own rules. They are begun by hand and not
         # by an event of the engine, which would make every statement look for listeners.
         dbapi_connection.isolation_level = None
+        _write_ahead(dbapi_connection)
         for pragma in (*SQLITE_PRAGMAS, *(() if writes else ("query_only=ON",))):
             dbapi_connection.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    # SQLite does not wait for a lock here: two who open a new database at once get in each other's way.
+    deadline = time.monotonic() + SQLITE_PATIENCE_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _server_engine(url: str, connections: int) -> Engine:

@@ -92,9 +92,10 @@ class GroupCommitWriter(Writer):
                 _commit_together(connection, group)
             except Exception as error:  # noqa: BLE001 - boundary: this thread must go on answering callers
                 _fail(group, error)
-                connection = _dropped(connection)
+                _drop(connection)
+                connection = None
             _settle(group)
-        _dropped(connection)
+        _drop(connection)
 
     def _next_group(self) -> tuple[list[_Job[Any]], bool]:
         group: list[_Job[Any]] = []
@@ -130,7 +131,7 @@ def _fail(group: list[_Job[Any]], error: Exception) -> None:
         job.error = job.error or error
 
 
-def _dropped(connection: Connection | None) -> None:
+def _drop(connection: Connection | None) -> None:
     """Close a connection, whatever state it is in; the next group opens another one."""
     if connection is not None:
         with suppress(Exception):

@@ -28,7 +28,7 @@ from services.domain.order import Line, Order
 from state.tables import idempotency_keys, order_items, orders, reviews
 
 MAX_PAGE = 200
-"""Rows of one page at most, whatever was asked for; page() gives one more, so that a reader sees whether there is more."""
+"""Rows of one page at most, whatever was asked for; page() gives one more, to tell whether there is a next one."""
 
 _COLUMNS = [column for column in orders.c if column.name != "request_hash"]
 _FIELDS = [column.name for column in _COLUMNS]

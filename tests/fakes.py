@@ -22,6 +22,7 @@ from services.domain.attempts import (
     UNAVAILABLE,
     Attempt,
 )
+from services.domain.conservation import StockState
 from services.domain.errors import (
     ApiError,
     BusinessError,
@@ -349,6 +350,21 @@ def _outcome_of(error: ApiError, fault: Fault) -> str:
     return REJECTED if isinstance(error, BusinessError | ReleaseFailed) else UNAVAILABLE
 
 
+class InMemoryWitness:
+    """InventoryWitness that reads an InMemoryInventory, unless it is away."""
+
+    def __init__(self, inventory: InMemoryInventory) -> None:
+        self.inventory = inventory
+        self.is_away = False
+
+    async def stock_of(self, order_id: str) -> StockState | None:
+        if self.is_away:
+            return None
+        if self.inventory.held(order_id):
+            return StockState.HELD
+        return StockState.DEDUCTED if self.inventory.deducted(order_id) else StockState.FREE
+
+
 class PaymentFault(StrEnum):
     """How the next call to the payment gateway ends."""
 
@@ -402,9 +418,7 @@ class InMemoryPayments:
         return await self._call(CAPTURE, order_id, trail, execute)
 
     async def find(self, order_id: str, trail: list[Attempt]) -> PaymentState:
-        return await self._call(
-            FIND_PAYMENT, order_id, trail, lambda _: self.states.get(order_id, PaymentState.ABSENT)
-        )
+        return await self._call(FIND_PAYMENT, order_id, trail, lambda _: self.states.get(order_id, PaymentState.ABSENT))
 
     async def refund(self, order_id: str, trail: list[Attempt]) -> PaymentState:
         def execute(_: PaymentFault) -> PaymentState:

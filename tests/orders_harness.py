@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
@@ -25,6 +25,7 @@ from services.messaging.dead_letters import DeadLetterOffice
 from services.messaging.envelope import IncomingEvent
 from services.orders.cancel import OrderCancellation, OrderReturns, ReturnItems
 from services.orders.commands import CommandExecutor
+from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
 from services.orders.inbound import InventoryEvents
 from services.orders.place import OrderPlacement, PlaceOrder
@@ -37,11 +38,12 @@ from services.settings import Settings
 from state import audit, history, orders, outbox, releases, reviews, tables
 from state.audit import AuditEntry
 from state.commands import STORED, Command
-from state.database import Database, Transaction
+from state.commands import store as store_command
+from state.database import Database, Transaction, opened
 from state.releases import Release
 from state.reviews import Review
 from state.schema import migrate
-from tests.fakes import FrozenClock, InMemoryInventory, InMemoryPayments
+from tests.fakes import FrozenClock, InMemoryInventory, InMemoryPayments, InMemoryWitness
 
 T = TypeVar("T")
 
@@ -145,7 +147,8 @@ class OrdersHarness:
             self.context, self.progress, self.payments, POLICY, REFUND_RETRY, lambda: self.breaker_retry_in_seconds
         )
         self.inbound = InventoryEvents(self.context)
-        self.commands = CommandExecutor(self.context, self.cancellation, self.reviews, self.releases)
+        self.conservation = ConservationAudit(self.context, InMemoryWitness(self.inventory), self.payments)
+        self.commands = CommandExecutor(self.context, self.cancellation, self.reviews, self.releases, self.conservation)
         self.dead_letters = DeadLetterOffice(self.database, self.clock, self.new_id, self.inbound.handle)
 
     def _gateway(self) -> InventoryGateway:
@@ -200,12 +203,10 @@ class OrdersHarness:
     ) -> str:
         return await self.inbound.handle(IncomingEvent(event_id or self.new_id(), event_type, at, data))
 
-    async def command(self, kind: str, target_id: str, command_id: str | None = None, **arguments: Any) -> str:
+    async def command(self, kind: str, target_id: str, command_id: str | None = None, /, **arguments: Any) -> str:
         """Store a console command; returns its id."""
         stored = Command(command_id or self.new_id(), kind, target_id, arguments, "ada", STORED, self.clock())
-        from state import commands  # noqa: PLC0415 - the name is also that of the executor
-
-        await self.real_database.write(lambda connection: commands.store(connection, stored))
+        await self.real_database.write(lambda connection: store_command(connection, stored))
         return stored.command_id
 
     # ----------------------------------------------------- time and workers
@@ -350,12 +351,3 @@ class SqliteTemplate:
         """The URL of a fresh copy."""
         shutil.copyfile(self._path, path)
         return f"sqlite:///{path}"
-
-
-@contextmanager
-def opened(url: str) -> Iterator[Database]:
-    database = Database(url)
-    try:
-        yield database
-    finally:
-        database.close()

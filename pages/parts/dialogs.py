@@ -12,7 +12,17 @@ from functools import partial
 import streamlit as st
 from parts import asks, live, selection, words
 
-from services.console import Command, Order, ReleaseRow, ReviewAction, ReviewCase, console, new_key
+from services.console import (
+    COMPENSATIONS,
+    Command,
+    KnownDifference,
+    Order,
+    ReleaseRow,
+    ReviewAction,
+    ReviewCase,
+    console,
+    new_key,
+)
 
 MAX_TEXT = 500
 IRREVERSIBLE = ("CANCEL_ORDER", "MARK_RELEASED")
@@ -83,6 +93,28 @@ def _case_row(case: ReviewCase) -> dict[str, str]:
 
 def _store_resolve(case: ReviewCase, action: str, note: str, key: str, actor: str) -> Command:
     return console().resolve_review(case.review, action, note, actor=actor, command_id=key)
+
+
+def compensate(difference: KnownDifference) -> None:
+    """Preview of the compensation of one difference."""
+    _compensate(difference, new_key())
+
+
+@st.dialog("Compensate", icon=":material/balance:")
+def _compensate(difference: KnownDifference, key: str) -> None:
+    st.markdown(f"**{words.plain(difference.order_id)}** · {words.plain(difference.detail)}")
+    st.markdown(f"What will be done: {COMPENSATIONS[difference.kind]}")
+    _form(
+        key,
+        note="Reason",
+        required=True,
+        button="Apply",
+        store=lambda reason: [partial(_store_compensate, difference, reason, key)],
+    )
+
+
+def _store_compensate(difference: KnownDifference, reason: str, key: str, actor: str) -> Command:
+    return console().compensate(difference, reason, actor=actor, command_id=key)
 
 
 def retry_releases(rows: Sequence[ReleaseRow], keys: Mapping[str, str]) -> None:

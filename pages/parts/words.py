@@ -90,7 +90,23 @@ TIMELINE = {
     "event_in": Word("Event in", "download", "gray"),
     "action": Word("By a person", "person", "orange"),
 }
-KINDS = {"retry_release": "Retry release", "resolve_review": "Resolve case", "cancel_order": "Cancel order"}
+DIFFERENCE = {
+    "HOLD_LEAKED": Word("Hold leaked", "lock", "red"),
+    "DEDUCTION_KEPT": Word("Deduction kept", "inventory", "red"),
+    "NOT_DEDUCTED": Word("Not deducted", "inventory_2", "red"),
+    "MONEY_KEPT": Word("Money kept", "payments", "red"),
+    "NOT_PAID": Word("Not paid", "money_off", "red"),
+}
+DIFFERENCE_STATE = {
+    "OPEN": Word("Open", "error", "red"),
+    "COMPENSATING": Word("Being settled", "hourglass_top", "orange"),
+}
+KINDS = {
+    "retry_release": "Retry release",
+    "resolve_review": "Resolve case",
+    "cancel_order": "Cancel order",
+    "compensate": "Compensate",
+}
 ACTIONS = {
     "RETRY_RESERVATION": "Retry reservation",
     "RECONFIRM": "Confirm again",

@@ -106,7 +106,7 @@ def validation_failed(error: ValidationError) -> ValidationFailed:
         }
         for found in error.errors()[:20]
     ]
-    fields = ", ".join(problem["field"] for problem in problems)
+    fields = ", ".join(str(problem["field"]) for problem in problems)
     return ValidationFailed(f"Not valid: {fields}.", {"problems": problems})
 
 

@@ -20,7 +20,9 @@ from services.console.readings import Reading, Readings
 from services.console.views import (
     COUNT_LIMIT,
     Changes,
+    ConservationPage,
     Cursor,
+    DifferenceRow,
     Live,
     OrderFilter,
     OrderRow,
@@ -32,6 +34,7 @@ from services.console.views import (
     ReviewsPage,
     Worker,
 )
+from services.domain.conservation import COMPENSATIONS
 from services.domain.lifecycle import TimelineEntry
 from services.domain.order import InventoryStatus, Order, OrderStatus, ReviewReason
 from services.domain.reviews import ReviewAction
@@ -41,6 +44,7 @@ from services.monitoring.trends import BIN, CHECK, RELEASE, RESERVE, OperationTr
 from services.settings import Settings
 from state import commands
 from state.commands import Command
+from state.conservation import KnownDifference
 from state.releases import STATES as RELEASE_STATES
 from state.releases import Release
 from state.replicas import BreakerTransition
@@ -48,20 +52,21 @@ from state.reviews import Review
 from state.source import Source, SourceUnavailable
 
 __all__ = [
-    "BIN", "CHECK", "COMMAND_KINDS", "COUNT_LIMIT", "INVENTORY_STATUSES", "NAMES", "OPERATIONS", "ORDER_STATUSES",
-    "PAGE_SIZE", "RELEASE", "RELEASE_STATES", "RESERVE", "REVIEW_REASONS",
-    "Band", "Breaker", "BreakerTransition", "Changes", "Command", "Console", "Cursor", "Finding", "Health", "Level",
-    "Live", "OperationTrend", "Order", "OrderFilter", "OrderRow", "OrderView", "OrdersPage", "Reading", "Release",
-    "ReleaseRow", "ReleasesPage", "ReplicaBreaker", "Review", "ReviewAction", "ReviewCase", "ReviewsPage",
-    "SourceUnavailable", "TimelineEntry", "Trend", "Trends", "Worker", "console", "install", "interruptions",
-    "new_key", "same_sight_key",
+    "BIN", "CHECK", "COMMAND_KINDS", "COMPENSATIONS", "COUNT_LIMIT", "INVENTORY_STATUSES", "NAMES", "OPERATIONS",
+    "ORDER_STATUSES", "PAGE_SIZE", "RELEASE", "RELEASE_STATES", "RESERVE", "REVIEW_REASONS", "Band", "Breaker",
+    "BreakerTransition", "Changes", "Command", "ConservationPage", "Console", "Cursor", "DifferenceRow", "Finding",
+    "Health", "KnownDifference", "Level", "Live", "OperationTrend", "Order", "OrderFilter", "OrderRow", "OrderView",
+    "OrdersPage", "Reading", "Release", "ReleaseRow", "ReleasesPage", "ReplicaBreaker", "Review", "ReviewAction",
+    "ReviewCase", "ReviewsPage", "SourceUnavailable", "TimelineEntry", "Trend", "Trends", "Worker", "console",
+    "install", "interruptions", "new_key", "same_sight_key",
 ]  # fmt: skip
 
 ORDER_STATUSES = tuple(OrderStatus)
 INVENTORY_STATUSES = tuple(InventoryStatus)
 REVIEW_REASONS = tuple(ReviewReason)
 RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER = "retry_release", "resolve_review", "cancel_order"
-COMMAND_KINDS = (RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER)
+COMPENSATE = "compensate"
+COMMAND_KINDS = (RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE)
 LIVE_TTL, TRENDS_TTL = 1.0, 2.5
 """Seconds for which a reading serves everybody who looks."""
 
@@ -127,6 +132,10 @@ class Console:
         key = ("releases", tuple(states), page)
         return self._read(key, LIVE_TTL, lambda c: queries.releases_page(c, states, page))
 
+    def conservation(self) -> Reading[ConservationPage]:
+        """What does not add up between the services, and how much was compared."""
+        return self._read("conservation", LIVE_TTL, queries.conservation_page)
+
     def _read(self, key: Any, ttl_seconds: float, query: Callable[[Any], Any]) -> Reading[Any]:
         return self._readings.get(key, ttl_seconds, lambda: self._source.read(query))
 
@@ -189,6 +198,12 @@ class Console:
 
     def cancel_order(self, order_id: str, reason: str, *, actor: str, command_id: str) -> Command:
         return self.store_command(CANCEL_ORDER, order_id, {"reason": reason}, actor=actor, command_id=command_id)
+
+    def compensate(self, difference: KnownDifference, reason: str, *, actor: str, command_id: str) -> Command:
+        """Apply the compensation that is offered for a difference."""
+        arguments = {"orderId": difference.order_id, "kind": difference.kind, "reason": reason}
+        target = f"{difference.order_id}/{difference.kind}"
+        return self.store_command(COMPENSATE, target, arguments, actor=actor, command_id=command_id)
 
 
 # -- keys and the process-wide facade ----------------------------------------------------------

@@ -10,7 +10,9 @@ from sqlalchemy import ColumnElement, Connection
 from services.console.views import (
     COUNT_LIMIT,
     Changes,
+    ConservationPage,
     Cursor,
+    DifferenceRow,
     Live,
     OrderFilter,
     OrderRow,
@@ -26,7 +28,7 @@ from services.domain.order import Order, OrderStatus
 from services.domain.reviews import ReviewAction, allowed_actions
 from services.monitoring import breakers
 from services.monitoring.trends import SPAN, Trends, trends
-from state import commands, dead_letters, history, orders, outbox, releases, replicas, reviews, samples
+from state import commands, conservation, dead_letters, history, orders, outbox, releases, replicas, reviews, samples
 from state.replicas import BreakerTransition, Replica
 from state.reviews import Review
 
@@ -185,6 +187,13 @@ def releases_page(connection: Connection, states: Sequence[str], page: int) -> R
     given = commands.latest_of(connection, ids)
     rows = (ReleaseRow(job, owners[job.order_id], given.get(job.order_id)) for job in shown if job.order_id in owners)
     return ReleasesPage(tuple(rows), releases.count_by_state(connection), len(found) > PAGE_SIZE)
+
+
+def conservation_page(connection: Connection) -> ConservationPage:
+    found = conservation.page(connection, limit=PAGE_SIZE)
+    given = commands.latest_of(connection, [f"{known.order_id}/{known.kind}" for known in found])
+    rows = (DifferenceRow(known, given.get(f"{known.order_id}/{known.kind}")) for known in found)
+    return ConservationPage(tuple(rows), conservation.progress(connection)[2])
 
 
 def order_view(connection: Connection, order_id: str) -> OrderView | None:

@@ -11,6 +11,7 @@ from services.domain.order import Order
 from services.domain.reviews import CANCELLABLE, ReviewAction
 from services.monitoring.breakers import Breaker, ReplicaBreaker
 from state.commands import Command
+from state.conservation import KnownDifference
 from state.releases import Release
 from state.replicas import BreakerTransition
 from state.reviews import Review
@@ -152,6 +153,23 @@ class ReleasesPage:
     counts: Mapping[str, int]
     """PENDING and FAILED jobs in all."""
     has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceRow:
+    """One difference with what was last asked about it."""
+
+    difference: KnownDifference
+    command: Command | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConservationPage:
+    """What does not add up, the longest known first."""
+
+    rows: tuple[DifferenceRow, ...]
+    compared: int
+    """Orders compared so far, each as often as it changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from services.domain.errors import ApiError
 from services.orders.cancel import OrderCancellation
+from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ResolveReview, ReviewResolution
@@ -35,15 +36,18 @@ class CommandExecutor:
         cancellation: OrderCancellation,
         reviews: ReviewResolution,
         releases: ReleaseJobs,
+        conservation: ConservationAudit,
     ) -> None:
         self._context = context
         self._cancellation = cancellation
         self._reviews = reviews
         self._releases = releases
+        self._conservation = conservation
         self._kinds: dict[str, Callable[[Command], Awaitable[Outcome]]] = {
             "cancel_order": self._cancel_order,
             "resolve_review": self._resolve_review,
             "retry_release": self._retry_release,
+            "compensate": self._compensate,
         }
 
     async def run_waiting(self) -> bool:
@@ -93,6 +97,13 @@ class CommandExecutor:
         if case.state == "OPEN":
             return _outcome("Tried without success, the case stays open", case.detail)
         return _outcome("Case resolved")
+
+    async def _compensate(self, command: Command) -> Outcome:
+        given = command.arguments
+        await self._conservation.compensate(
+            str(given["orderId"]), str(given["kind"]), actor=command.actor, reason=str(given["reason"])
+        )
+        return _outcome("Compensation started", "Settled once both sides agree again")
 
     async def _retry_release(self, command: Command) -> Outcome:
         await self._releases.retry_now(command.target_id, actor=command.actor)

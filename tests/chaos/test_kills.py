@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 from collections import Counter
 from pathlib import Path
 
@@ -19,20 +18,25 @@ from tests.chaos.stack import CONSOLE, STOP_SECONDS, LiveStack, live_stack, unti
 
 pytestmark = pytest.mark.slow
 
-VICTIMS = ("worker", "nats-server", "inventory", "payments")
 COMMAND = "command"
 """The process that the user started: it takes all the others with it, and nobody starts it again but the user."""
 
 KILLS_EACH = 4
 
-UNSENT = "SELECT 1 FROM outbox WHERE published_at IS NULL"
-BAD_MOMENTS = (
-    ("holdfast.db", "SELECT 1 FROM orders WHERE status = 'RECEIVED'"),
-    ("holdfast.db", "SELECT 1 FROM orders WHERE status = 'PAYING'"),
-    ("holdfast.db", UNSENT),
-    ("sandbox/inventory.db", UNSENT),
-)
-"""Half-way through something: what is to be interrupted lasts a few milliseconds, so chance alone would miss it."""
+RESERVING = ("holdfast.db", "SELECT 1 FROM orders WHERE status = 'RECEIVED'")
+PAYING = ("holdfast.db", "SELECT 1 FROM orders WHERE status = 'PAYING'")
+PUBLISHING = ("holdfast.db", "SELECT 1 FROM outbox WHERE published_at IS NULL AND claimed_until IS NOT NULL")
+ANSWERING = ("sandbox/inventory.db", PUBLISHING[1])
+BAD_MOMENTS = {
+    "worker": (RESERVING, PAYING, PUBLISHING, ANSWERING),
+    "nats-server": (PUBLISHING, ANSWERING),
+    "inventory": (RESERVING, PUBLISHING, ANSWERING),
+    "payments": (PAYING,),
+}
+"""Half-way through something: what is to be interrupted lasts a millisecond or two, so chance alone would miss it."""
+
+VICTIMS = tuple(BAD_MOMENTS)
+
 DRAIN_SECONDS = 100.0
 """The claims of a worker that was killed end within half a minute; what it left is then taken up by the next."""
 
@@ -62,7 +66,7 @@ async def kill_at_bad_moments(stack: LiveStack, random_source: random.Random) ->
             await stack.crash()
             await stack.start()
         else:
-            await stack.kill_when(victim, *random_source.choice(BAD_MOMENTS))
+            await stack.kill_when(victim, *random_source.choice(BAD_MOMENTS[victim]))
     for victim in VICTIMS:
         await stack.running(victim)
     return Counter(victims)

@@ -59,9 +59,7 @@ async def test_many_cancels_at_once_have_one_effect(shop):
 
 async def test_one_event_handled_by_many_at_once_takes_effect_once(shop):
     order = await shop.place()
-    outcomes = await asyncio.gather(
-        *(shop.deliver("inventory.confirmed", order, event_id="e-1") for _ in range(10))
-    )
+    outcomes = await asyncio.gather(*(shop.deliver("inventory.confirmed", order, event_id="e-1") for _ in range(10)))
     assert sorted(outcomes) == ["duplicate"] * 9 + ["handled"]
 
 
@@ -80,18 +78,14 @@ async def test_a_cancel_and_a_confirmation_at_once_leave_one_consistent_order(sh
 
 async def test_the_same_return_many_times_at_once_takes_effect_once(shop):
     order = await shop.place_confirmed()
-    answers = await asyncio.gather(
-        *(shop.take_back(order.order_id, CHAIR, return_id="r-1") for _ in range(10))
-    )
+    answers = await asyncio.gather(*(shop.take_back(order.order_id, CHAIR, return_id="r-1") for _ in range(10)))
     assert {end.lines[0].returned for end, _ in answers} == {1}
     assert (await shop.sent_types()).count("order.returned") == 1
 
 
 async def test_concurrent_returns_never_exceed_what_was_bought(shop):
     order = await shop.place_confirmed()
-    ends = await asyncio.gather(
-        *(shop.take_back(order.order_id, CHAIR) for _ in range(8)), return_exceptions=True
-    )
+    ends = await asyncio.gather(*(shop.take_back(order.order_id, CHAIR) for _ in range(8)), return_exceptions=True)
     assert sorted(type(end).__name__ for end in ends) == ["InvalidState"] * 6 + ["tuple"] * 2
     assert all(isinstance(end, InvalidState | tuple) for end in ends)
     assert (await shop.order(order.order_id)).lines[0].returned == 2

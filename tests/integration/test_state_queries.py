@@ -415,9 +415,7 @@ async def test_a_product_heard_of_by_two_at_once_is_stored_once(database):
 
 
 async def test_of_news_that_come_at_the_same_time_the_newest_stands(database):
-    news = [
-        Product("p", "v", True, "low", n, None, "s", START + timedelta(milliseconds=n), None) for n in range(20)
-    ]
+    news = [Product("p", "v", True, "low", n, None, "s", START + timedelta(milliseconds=n), None) for n in range(20)]
     await asyncio.gather(*(database.write(lambda c, one=one: products.put(c, one)) for one in reversed(news)))
     assert await database.read(lambda c: products.page(c, START)) == [news[-1]]
     assert await database.write(lambda c: products.put(c, news[3])) is False

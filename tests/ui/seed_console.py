@@ -13,13 +13,14 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from services.domain.conservation import Difference
 from services.domain.lifecycle import TimelineEntry
 from services.domain.order import InventoryStatus as I
 from services.domain.order import Line, Order, ReviewReason
 from services.domain.order import OrderStatus as S
 from services.domain.order import PaymentStatus as P
 from services.monitoring.buckets import LATENCY_BUCKETS
-from state import commands, dead_letters, history, orders, outbox, releases, replicas, reviews, samples
+from state import commands, conservation, dead_letters, history, orders, outbox, releases, replicas, reviews, samples
 from state.commands import Command
 from state.database import Database, opened
 from state.dead_letters import DeadLetter
@@ -75,6 +76,7 @@ def _fill(connection: Any, now: datetime, confirmed: int) -> None:
     _orders(connection, now, confirmed)
     _reviews(connection, now)
     _releases(connection, now)
+    _differences(connection, now)
     _messages(connection, now)
     _monitoring(connection, now)
     _commands(connection, now)
@@ -152,6 +154,13 @@ def _releases(connection: Any, now: datetime) -> None:
         _attempt(connection, made.order_id, number, at)
     releases.start(connection, "ORD-1007", "order cancelled: customer called", now - timedelta(minutes=50))
     _attempt(connection, "ORD-1007", 0, now - timedelta(minutes=47))
+
+
+def _differences(connection: Any, now: datetime) -> None:
+    cancelled = next(order for order in orders.page(connection, limit=200) if order.status == S.CANCELLED)
+    known = [Difference("HOLD_LEAKED", "The order is CANCELLED, its stock is still held.")]
+    conservation.note(connection, cancelled.order_id, known, now - timedelta(minutes=7))
+    conservation.advance(connection, cancelled, 1234)
 
 
 def _attempt(connection: Any, order_id: str, number: int, at: datetime) -> None:

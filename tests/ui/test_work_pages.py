@@ -233,3 +233,23 @@ def test_released_jobs_can_be_seen_but_not_retried(busy: Database, show: Show) -
 def test_nothing_to_release_is_good_news(database: Database, show: Show) -> None:
     assert "Nothing waits to be released." in said(show("releases.py"))
     assert "No job is in this state." in said(show("releases.py", job="Released"))
+
+
+def test_a_difference_shows_what_its_compensation_does_and_stores_it_with_a_reason(busy: Database, show: Show) -> None:
+    test = show("conservation.py")
+    text = said(test)
+    assert "1,234 comparisons, 1 differences" in text
+    assert "Hold leaked" in text
+    assert "Release the hold by a release job." in text
+
+    next(button for button in test.button if button.label == "Compensate").click().run()
+    test.text_area[0].input("seen on the shelf")
+    next(button for button in test.button if button.label == "Apply").click().run()
+
+    command = next(command for command in stored(busy) if command.kind == "compensate")
+    assert command.arguments["kind"] == "HOLD_LEAKED"
+    assert command.arguments["reason"] == "seen on the shelf"
+
+
+def test_a_conservation_page_without_differences_says_that_all_adds_up(database: Database, show: Show) -> None:
+    assert "Nothing has been compared yet" in said(show("conservation.py"))

@@ -49,19 +49,18 @@ async def test_it_rests_between_rounds_that_leave_nothing():
 
 
 async def test_waking_ends_a_rest():
-    rounds = Rounds(False, False)
-    loop = Loop("test", rounds, pause_seconds=60)
+    first, second = asyncio.Event(), asyncio.Event()
+
+    async def round_() -> bool:
+        (second if first.is_set() else first).set()
+        return False
+
+    loop = Loop("test", round_, pause_seconds=60)
     task = asyncio.create_task(loop.run())
-    while rounds.ran == 0:
-        await asyncio.sleep(0)
-    loop.wake()
-    await run_to_end(task, loop, rounds)
-    assert rounds.ran == 2
-
-
-async def run_to_end(task, loop, rounds):
     async with asyncio.timeout(5):
-        await rounds.done.wait()
+        await first.wait()
+        loop.wake()
+        await second.wait()
         loop.stop()
         await task
 

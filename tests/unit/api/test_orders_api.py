@@ -225,7 +225,8 @@ async def test_every_wrong_field_is_named_at_once(api):
 
 
 async def test_a_number_that_cannot_be_stored_is_a_validation_error(api, order_body):
-    content = orjson.dumps(order_body()).replace(b'"userId"', b'"metadata":{"n":123456789012345678901234567890},"userId"')
+    huge = b'"metadata":{"n":123456789012345678901234567890},"userId"'
+    content = orjson.dumps(order_body()).replace(b'"userId"', huge)
     answer = await api.client.post(ORDERS, content=content, headers={"Content-Type": "application/json"})
     assert [problem["field"] for problem in problems_of(answer)] == ["metadata"]
 
@@ -347,9 +348,7 @@ async def test_orders_are_listed_newest_first_and_page_by_page(api):
 
 async def test_the_largest_page_has_a_next_one_too(api):
     for n in range(201):
-        await api.shop.placement._store(
-            api.shop.placement._new_order(_command(f"o-{n:03}")), digest="d", key=None
-        )
+        await api.shop.placement._store(api.shop.placement._new_order(_command(f"o-{n:03}")), digest="d", key=None)
     assert [len(page) for page in await pages(api, limit=200)] == [200, 1]
 
 

@@ -45,9 +45,7 @@ def order(status: str, **values: Any) -> Order:
 
 
 def give_back(order: Order) -> Change:
-    return lifecycle.return_lines(
-        order, (Line("p", "v", 1),), return_id="t", reason="x", restockable=True, at=START
-    )
+    return lifecycle.return_lines(order, (Line("p", "v", 1),), return_id="t", reason="x", restockable=True, at=START)
 
 
 STEPS: dict[str, tuple[Callable[[Order], Change], dict[str, str]]] = {

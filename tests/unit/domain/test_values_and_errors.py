@@ -88,7 +88,7 @@ def test_a_dependency_that_failed_may_have_done_it():
 def test_the_tree_in_the_docstring_names_every_error():
     named = errors.__doc__ or ""
     for name, kind in inspect.getmembers(errors, inspect.isclass):
-        if issubclass(kind, errors.HoldfastError) and kind not in (ApiError,):
+        if issubclass(kind, errors.HoldfastError) and kind is not ApiError:
             assert name in named, name
 
 

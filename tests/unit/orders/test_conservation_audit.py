@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from services.domain.conservation import StockState
 from services.domain.errors import InvalidState, NotFound
 from services.orders.conservation import ConservationAudit
 from services.payments.gateway import PaymentState
 from state import conservation
-from tests.fakes import Fault
-
-
-class Witness:
-    """Reads the in-memory Inventory Service, or is away."""
-
-    def __init__(self, inventory) -> None:
-        self.inventory = inventory
-        self.is_away = False
-
-    async def stock_of(self, order_id: str) -> StockState | None:
-        if self.is_away:
-            return None
-        if self.inventory.held(order_id):
-            return StockState.HELD
-        return StockState.DEDUCTED if self.inventory.deducted(order_id) else StockState.FREE
+from tests.fakes import Fault, InMemoryWitness
 
 
 @pytest.fixture
 def witness(shop):
-    return Witness(shop.inventory)
+    return InMemoryWitness(shop.inventory)
 
 
 @pytest.fixture
@@ -174,3 +158,15 @@ async def test_a_difference_that_comes_back_is_open_again(shop, audit):
     await shop.take_back(order.order_id, order.lines[0])
 
     assert (order.order_id, "NOT_DEDUCTED", "OPEN") in await compare(shop, audit)
+
+
+async def test_a_compensation_asked_for_on_the_console_runs_once(shop, audit):
+    order = await shop.place_confirmed()
+    shop.payments.states[order.order_id] = PaymentState.DECLINED
+    await compare(shop, audit)
+    asked = {"orderId": order.order_id, "kind": "NOT_PAID", "reason": "seen"}
+
+    await shop.command("compensate", f"{order.order_id}/NOT_PAID", "click-1", **asked)
+    await shop.command("compensate", f"{order.order_id}/NOT_PAID", "click-1", **asked)
+
+    assert len([entry for entry in await shop.audit() if entry.action == "COMPENSATE"]) == 1

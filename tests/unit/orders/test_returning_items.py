@@ -82,9 +82,7 @@ async def test_a_repeated_return_that_completed_the_order_is_answered_again(shop
 
 
 async def test_the_same_return_many_times_at_once_takes_effect_once(shop, confirmed):
-    answers = await asyncio.gather(
-        *(shop.take_back(confirmed.order_id, chairs(1), return_id="r-1") for _ in range(10))
-    )
+    answers = await asyncio.gather(*(shop.take_back(confirmed.order_id, chairs(1), return_id="r-1") for _ in range(10)))
     assert {order.lines[0].returned for order, _ in answers} == {1}
     assert (await shop.sent_types()).count("order.returned") == 1
 

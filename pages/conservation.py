@@ -1,0 +1,71 @@
+"""The conservation audit: what does not add up between orders, stock and money, and what settles it."""
+
+from __future__ import annotations
+
+import streamlit as st
+from parts import asks, clock, dialogs, empty, live, orders, words
+
+from services.console import COMPENSATIONS, ConservationPage, DifferenceRow, console
+
+
+def differences() -> None:
+    """Every difference that is not settled, with the compensation that is offered."""
+    asks.flash()
+    reading = console().conservation()
+    if reading.value is None:
+        empty.no_source(reading)
+        return
+    live.as_of(reading, _summary(reading.value))
+    if not reading.value.rows:
+        _nothing(reading.value)
+        return
+    with st.container(border=True, gap="small"):
+        for row in reading.value.rows:
+            _row(row, grey=bool(reading.problem))
+
+
+def _summary(page: ConservationPage) -> str:
+    return f"{page.compared:,} comparisons, {len(page.rows):,} differences"
+
+
+def _nothing(page: ConservationPage) -> None:
+    if page.compared:
+        empty.nothing_wrong("Every unit and every payment adds up between the services.")
+    else:
+        empty.no_data_yet("Nothing has been compared yet: an order is compared a minute after its last change.")
+
+
+def _row(row: DifferenceRow, *, grey: bool) -> None:
+    known = row.difference
+    with st.container(gap="xxsmall", key=f"difference_{known.order_id}_{known.kind}"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            orders.link(known.order_id)
+            st.markdown(words.badge(words.DIFFERENCE, known.kind, grey=grey), width=170)
+            st.markdown(words.badge(words.DIFFERENCE_STATE, known.state, grey=grey), width="content")
+            st.markdown(f":small[known {clock.ago(known.first_seen_at, console().now())}]", width="content")
+            _button(row)
+        st.caption(f"{words.plain(known.detail)} Offered: {COMPENSATIONS[known.kind]}")
+        if row.command:
+            st.markdown(f":small[{asks.state(row.command)}]")
+
+
+def _button(row: DifferenceRow) -> None:
+    known = row.difference
+    reason = live.write_block()
+    if known.state != "OPEN":
+        reason = "The compensation has been applied; it is settled once both sides agree."
+    elif asks.is_waiting(row.command):
+        reason = "A command on this difference is under way."
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        if st.button(
+            "Compensate",
+            key=f"compensate_{known.order_id}_{known.kind}",
+            disabled=reason is not None,
+            help=reason or COMPENSATIONS[known.kind],
+        ):
+            dialogs.compensate(known)
+
+
+frame = live.header("Conservation audit")
+st.caption("Orders are compared with the stock and the money of the other services a minute after they last changed.")
+live.body(frame, differences)

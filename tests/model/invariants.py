@@ -1,0 +1,97 @@
+"""What must hold in every state of the model, and what must hold besides when nothing is under way."""
+
+from __future__ import annotations
+
+from services.domain.lifecycle import BEFORE_PAYMENT
+from services.domain.order import OrderStatus, PaymentStatus, ReviewReason
+from services.domain.reviews import allowed_actions
+from tests.model.neighbours import ACTIVE, CAPTURED, CONFIRMED, DECLINED, LIVING
+from tests.model.runs import CAPTURE
+from tests.model.world import State
+
+S = OrderStatus
+
+WITHOUT_GOODS = (S.CANCELLED, S.REJECTED)
+WITH_GOODS = (S.CONFIRMED, S.PARTIALLY_RETURNED, S.RETURNED)
+PAID = (S.PLACED, S.CONFIRMED, S.CONFIRMATION_FAILED, S.PARTIALLY_RETURNED, S.RETURNED)
+AT_REST = (*WITHOUT_GOODS, *WITH_GOODS)
+
+
+def problem_in(state: State) -> str | None:
+    """The first invariant that the state violates; None: it violates none."""
+    return _problem_of_stock(state) or _problem_of_money(state) or (_problem_at_rest(state) if state.is_quiet else None)
+
+
+def _problem_of_stock(state: State) -> str | None:
+    shop = state.shop
+    if shop.on_hand < shop.reserved or shop.on_hand < 0:
+        return "stock is oversold"
+    if any(hold.deductions > 1 for hold in shop.holds):
+        return "one reservation was deducted twice"
+    if any(hold.restocks + hold.returned > hold.deductions for hold in shop.holds):
+        return "more was put back than was deducted"
+    if any(hold.late for hold in shop.holds):
+        return "a hold was deducted after its end"
+    return None
+
+
+def _problem_of_money(state: State) -> str | None:
+    order, till = state.order, state.till
+    if till.charges > 1:
+        return "the customer was charged twice"
+    if order.payment_status == PaymentStatus.REFUNDED and till.state == CAPTURED:
+        return "a refund is recorded that was not made"
+    for run in state.runs:
+        number = state.shop.living
+        if run.waits_for == CAPTURE and run.phase == state.phase and not run.is_overtaken:
+            is_held = number is not None and state.shop.holds[number].ends > run.phase
+            if not is_held and order.reservation_id and order.status == S.PAYING and not state.shop.is_buried:
+                return "a customer is charged for a hold that is known to be over"
+    return None
+
+
+def _problem_at_rest(state: State) -> str | None:
+    return _problem_of_goods(state) or _problem_of_settlement(state) or _problem_of_attention(state)
+
+
+def _problem_of_goods(state: State) -> str | None:
+    order, shop = state.order, state.shop
+    states = [hold.state for hold in shop.holds]
+    is_flagged = any(case.reason == ReviewReason.RELEASE_FAILED for case in state.rows.cases)
+    if order.status in WITHOUT_GOODS and ACTIVE in states and not is_flagged:
+        return f"a {order.status} order holds stock"
+    if order.status in WITHOUT_GOODS and CONFIRMED in states:
+        return f"a {order.status} order has deducted stock"
+    if order.status in WITH_GOODS and states.count(CONFIRMED) != 1:
+        return f"a {order.status} order has not deducted its stock"
+    if order.status not in WITH_GOODS and CONFIRMED in states:
+        return f"stock was deducted for an order that is {order.status}"
+    if sum(state in LIVING for state in states) > 1:
+        return "an order holds stock twice"
+    return None
+
+
+def _problem_of_settlement(state: State) -> str | None:
+    order, till = state.order, state.till
+    if order.status in WITHOUT_GOODS and till.state == CAPTURED:
+        return f"the money of a {order.status} order is kept"
+    if order.status in PAID and till.state != CAPTURED:
+        return f"a {order.status} order was not paid"
+    is_being_settled = order.payment_status == PaymentStatus.UNKNOWN or order.status in PAID
+    if till.state == CAPTURED and not is_being_settled:
+        return f"a charge is not known to an order that is {order.status}"
+    if order.status in BEFORE_PAYMENT and till.state == DECLINED:
+        return "a declined order goes on"
+    if order.cancel_reason and order.status != S.CANCELLED and not state.rows.cases:
+        return "an accepted cancel was not carried out"
+    return None
+
+
+def _problem_of_attention(state: State) -> str | None:
+    order, cases = state.order, state.rows.cases
+    possible = [case for case in cases if allowed_actions(case.reason, order.status)]
+    if order.status not in AT_REST and not possible:
+        return f"nobody will ever look at an order that is {order.status}"
+    if len(possible) < len(cases):
+        return f"a case stays open that nobody can close: {[case.reason for case in cases if case not in possible]}"
+    return None

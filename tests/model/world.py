@@ -1,0 +1,409 @@
+"""One order and everything that can happen to it: the states of the model and the steps between them.
+
+A step is one transaction, one call carried out (answered or not), one event delivered, or one thing
+that happens by itself: a crash, time passing, a competitor, a customer, an operator. What goes wrong
+is bounded in number, what has to happen is not.
+
+Assumptions on time, which the search does not question:
+- a capture that a run sent and got no answer to arrives before a refund that is due LATER begins;
+- a run that was slow enough to be taken for dead does not lose what it learns of a charge as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from services.domain import events
+from services.domain.attempts import CHECK_AVAILABILITY, RELEASE, RESERVE
+from services.domain.lifecycle import ENDED
+from services.domain.order import CustomerPriority, Order, OrderStatus, PaymentStatus, ReviewReason
+from services.domain.reviews import ReviewAction, allowed_actions
+from services.orders.reviews import ResolveReview
+from state.releases import DONE, PENDING
+from tests.model import neighbours
+from tests.model.neighbours import DEDUCTED, HELD, Shop, StockRules, Till
+from tests.model.rows import LATER, SOON, Case, Message, RowRules, Rows, Tables, new_order
+from tests.model.runs import (
+    CAPTURE,
+    FIND,
+    NO_ANSWER,
+    REFUND,
+    TRANSACTION,
+    UNUSABLE,
+    Answer,
+    Attempts,
+    OrderService,
+    Run,
+    renumbered,
+    versions_in,
+)
+
+LOST, UNANSWERED, LATE, GARBLED, CRASH = "lost", "unanswered", "late", "garbled", "crash"
+PAUSE, DUPLICATE, SLOW_EVENT = "pause", "duplicate", "slow event"
+TIME, RIVAL, DECLINE = "time", "rival", "decline"
+FAULTS = frozenset((LOST, UNANSWERED, LATE, GARBLED, CRASH, PAUSE, DUPLICATE, SLOW_EVENT, TIME, RIVAL, DECLINE))
+
+MAY_ARRIVE_LATE = (RESERVE, CAPTURE)
+
+
+class Left(NamedTuple):
+    """How much may still happen."""
+
+    faults: int
+    cancels: int
+    operators: int
+    returns: int
+
+
+class State(NamedTuple):
+    """Everything there is, at one moment."""
+
+    rows: Rows
+    runs: tuple[Run, ...]
+    wire: tuple[str, ...]
+    """Requests that nobody waits for any more and that have not arrived yet."""
+    to_inventory: tuple[Message, ...]
+    to_orders: tuple[Message, ...]
+    shop: Shop
+    till: Till
+    phase: int
+    left: Left
+
+    @property
+    def order(self) -> Order:
+        return self.rows.order
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing is under way and nothing is due: only a person, a customer or the end of a hold changes it."""
+        under_way = self.runs or self.wire or self.to_inventory or self.to_orders
+        is_job_due = self.rows.job is not None and self.rows.job.state == PENDING
+        return not under_way and self.order.due_at is None and not is_job_due
+
+    def __str__(self) -> str:
+        order = self.order
+        facts = [order.status, order.inventory_status, f"payment {order.payment_status}", f"till {self.till.state}"]
+        facts += [f"hold {hold.state}" for hold in self.shop.holds]
+        facts += [f"case {case.reason}" for case in self.rows.cases]
+        facts += [f"{run.kind} waits for its {run.waits_for}" for run in self.runs]
+        return ", ".join(facts)
+
+
+Step = tuple[str, State]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much may happen in one search, and which rules are in force."""
+
+    faults: int = 2
+    kinds: frozenset[str] = FAULTS
+    cancels: int = 1
+    operators: int = 1
+    returns: int = 0
+    units: int = 1
+    last_phase: int = 4
+    priority: str = CustomerPriority.STANDARD
+    attempts: Attempts = field(default_factory=Attempts)
+    stock: StockRules = field(default_factory=StockRules)
+    rows: RowRules = field(default_factory=RowRules)
+    gateway_knows_the_key: bool = True
+    events_are_stored_with_the_change: bool = True
+
+
+class World:
+    """The steps of one search; to be made anew when a rule was changed."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self._service = OrderService(bounds.rows, bounds.attempts)
+
+    def initial(self) -> State:
+        """The order's row is written and its run begins."""
+        rows = Rows(new_order(self.bounds.priority))
+        run = self._service.begin("place", rows.order, 0)
+        left = Left(self.bounds.faults, self.bounds.cancels, self.bounds.operators, self.bounds.returns)
+        runs = (run,) if run else ()
+        return State(rows, runs, (), (), (), Shop(self.bounds.units), Till(), 0, left)
+
+    def successors(self, state: State) -> Iterator[Step]:
+        for label, after in self._steps(state):
+            yield label, canonical(after)
+
+    def _steps(self, state: State) -> Iterator[Step]:
+        for number, run in enumerate(state.runs):
+            if run.waits_for == TRANSACTION:
+                yield from self._commit(state, number)
+            else:
+                yield from self._call(state, number)
+            yield from self._crash(state, number)
+        yield from self._late_arrivals(state)
+        yield from self._events(state)
+        yield from self._sweeper(state)
+        yield from self._release_worker(state)
+        yield from self._surroundings(state)
+        yield from self._people(state)
+
+    # -------------------------------------------------------------------- runs
+
+    def _commit(self, state: State, number: int) -> Iterator[Step]:
+        run = state.runs[number]
+        rows, stored, after = self._service.commit(run, state.rows, state.phase)
+        label = f"{run.kind}: transaction, order {rows.order.status}"
+        committed = _with_run(state, number, after)._replace(rows=rows)
+        yield label, committed._replace(to_inventory=state.to_inventory + stored)
+        if stored and not self.bounds.events_are_stored_with_the_change and self._may(state, CRASH):
+            yield f"{label}; crash before it publishes", _worse(committed)
+
+    def _call(self, state: State, number: int) -> Iterator[Step]:
+        run = state.runs[number]
+        for what, answer, after in self._carried_out(state, run.waits_for):
+            yield f"{run.kind}: {what}", self._heard(after, number, answer)
+            if self._may(state, UNANSWERED) and not (run.is_overtaken and run.waits_for == CAPTURE):
+                yield f"{run.kind}: {what}, answer lost", _worse(self._heard(after, number, NO_ANSWER))
+            if run.waits_for == RESERVE and self._may(state, GARBLED):
+                garbled = self._heard(after, number, (UNUSABLE, -1, 0))
+                yield f"{run.kind}: {what}, answer unusable", _worse(garbled)
+        if self._may(state, LOST):
+            yield f"{run.kind}: {run.waits_for} lost", _worse(self._heard(state, number, NO_ANSWER))
+        if run.waits_for in MAY_ARRIVE_LATE and self._may(state, LATE):
+            late = _on_the_wire(self._heard(state, number, NO_ANSWER), run.waits_for)
+            yield f"{run.kind}: {run.waits_for} not answered, still under way", _worse(late)
+
+    def _carried_out(self, state: State, call: str) -> Iterator[tuple[str, Answer, State]]:
+        """What the call does at the other side, and the answer."""
+        bounds = self.bounds
+        if call == CHECK_AVAILABILITY:
+            is_available = neighbours.is_available(state.shop, state.phase)
+            yield f"check says {'yes' if is_available else 'no'}", is_available, state
+        elif call == RESERVE:
+            shop, answer, number = neighbours.reserve(bounds.stock, state.shop, state.phase)
+            ends = shop.holds[number].ends if answer == HELD else 0
+            yield f"reserve: {answer}", (answer, number, ends), state._replace(shop=shop)
+        elif call == RELEASE:
+            shop, answer, _ = neighbours.release(bounds.stock, state.shop, state.phase)
+            yield f"release: {answer}", answer, state._replace(shop=shop)
+        elif call == FIND:
+            yield f"find: {state.till.state}", state.till.state, state
+        elif call == REFUND:
+            till, answer = neighbours.refund(state.till)
+            yield f"refund: {answer}", answer, state._replace(till=till)
+        else:
+            yield from self._charged(state)
+
+    def _charged(self, state: State) -> Iterator[tuple[str, Answer, State]]:
+        knows = self.bounds.gateway_knows_the_key
+        till, answer = neighbours.charge(state.till, knows_the_key=knows)
+        yield f"capture: {answer}", answer, state._replace(till=till)
+        if state.till.state == neighbours.NOTHING and self._may(state, DECLINE):
+            till, answer = neighbours.charge(state.till, declines=True)
+            yield f"capture: {answer}", answer, _worse(state._replace(till=till))
+
+    def _heard(self, state: State, number: int, answer: Answer) -> State:
+        return _with_run(state, number, self._service.hear(state.runs[number], answer, state.phase))
+
+    def _crash(self, state: State, number: int) -> Iterator[Step]:
+        run = state.runs[number]
+        if not self._may(state, CRASH) or (run.is_overtaken and _knows_of_a_charge(run)):
+            return
+        dead = _worse(_with_run(state, number, None))
+        yield f"{run.kind}: crash before its {run.waits_for}", dead
+        if run.waits_for in MAY_ARRIVE_LATE and self._may(state, LATE):
+            yield f"{run.kind}: crash, its {run.waits_for} under way", _on_the_wire(dead, run.waits_for)
+
+    def _late_arrivals(self, state: State) -> Iterator[Step]:
+        for call in sorted(set(state.wire)):
+            wire = list(state.wire)
+            wire.remove(call)
+            for what, _, after in self._carried_out(state, call):
+                yield f"a late {call} arrives: {what}", after._replace(wire=tuple(wire))
+
+    # ------------------------------------------------------------------ events
+
+    def _events(self, state: State) -> Iterator[Step]:
+        for message in sorted(set(state.to_inventory)):
+            after = state._replace(to_inventory=_without(state.to_inventory, message))
+            yield from self._delivered(state, message, self._at_inventory(after, message), "to_inventory")
+        for message in sorted(set(state.to_orders)):
+            after = state._replace(to_orders=_without(state.to_orders, message))
+            yield from self._delivered(state, message, self._at_orders(after, message), "to_orders")
+
+    def _delivered(self, state: State, message: Message, after: State, channel: str) -> Iterator[Step]:
+        label = f"{message.type} delivered{' again' if message.was_handled else ''}"
+        yield label, after
+        if self._may(state, DUPLICATE) and not message.was_handled:
+            again = (*getattr(after, channel), message._replace(was_handled=True))
+            yield f"{label}, and will be again", _worse(after._replace(**{channel: again}))
+
+    def _at_inventory(self, state: State, message: Message) -> State:
+        rules, shop = self.bounds.stock, state.shop
+        if message.was_handled and rules.inbox:
+            return state
+        if message.type == events.ORDER_CANCELLED:
+            return state._replace(shop=neighbours.cancel(rules, shop, state.phase))
+        if message.type == events.ORDER_RETURNED:
+            return state._replace(shop=neighbours.take_back(rules, shop, state.phase))
+        shop, answer, number = neighbours.confirm(rules, shop, message.reservation, state.phase)
+        kind = events.CONFIRMED if answer == DEDUCTED else events.CONFIRMATION_FAILED
+        return state._replace(shop=shop, to_orders=(*state.to_orders, Message(kind, number)))
+
+    def _at_orders(self, state: State, message: Message) -> State:
+        was_handled = message.was_handled
+        event = message._replace(was_handled=False)
+        return self._at_once(state, "event", event, was_handled=was_handled)
+
+    def _at_once(self, state: State, kind: str, subject: object, *, was_handled: bool = False) -> State:
+        rows, stored, _ = self._service.at_once(kind, subject, state.rows, state.phase, was_handled=was_handled)
+        return state._replace(rows=rows, to_inventory=state.to_inventory + stored)
+
+    # ----------------------------------------------------------------- workers
+
+    def _sweeper(self, state: State) -> Iterator[Step]:
+        """The sweeper claims the order; a run that is still at work was slower than it may be."""
+        order = state.order
+        at_work = [number for number, run in enumerate(state.runs) if run.kind in ("place", "sweep", "resolve")]
+        if order.due_at is None or len(at_work) > 1 or not self._is_time_to_sweep(state):
+            return
+        tables = Tables(state.rows, self.bounds.rows)
+        run = self._service.begin("sweep", tables.claim_order(), state.phase)
+        claimed = state._replace(rows=tables.rows())
+        for number in at_work:
+            claimed = _with_run(claimed, number, claimed.runs[number]._replace(is_overtaken=True))
+        claimed = claimed._replace(runs=(*claimed.runs, run)) if run else claimed
+        if not at_work:
+            yield f"sweeper claims the {order.status} order", claimed
+        elif self._may(state, PAUSE):
+            yield f"sweeper claims the {order.status} order, taking a slow run for dead", _worse(claimed)
+
+    def _is_time_to_sweep(self, state: State) -> bool:
+        order = state.order
+        if order.payment_status == PaymentStatus.REFUND_PENDING and order.due_at == LATER:
+            return CAPTURE not in state.wire
+        if order.status == OrderStatus.PLACED and (state.to_inventory or state.to_orders):
+            # An answer is still to come: only if it takes very long is it asked for again.
+            return False
+        return True
+
+    def _release_worker(self, state: State) -> Iterator[Step]:
+        job = state.rows.job
+        at_work = sum(run.kind == "release" for run in state.runs)
+        if job is None or job.state != PENDING or at_work > 1 or (at_work and job.next_attempt_at != SOON):
+            return
+        tables = Tables(state.rows, self.bounds.rows)
+        run = self._service.begin("release", tables.claim_job(), state.phase)
+        if run is not None:
+            yield "release job claimed", state._replace(rows=tables.rows(), runs=(*state.runs, run))
+
+    # ------------------------------------------------------- what happens besides
+
+    def _surroundings(self, state: State) -> Iterator[Step]:
+        if state.shop.reserved and state.phase < self.bounds.last_phase:
+            passed = state._replace(phase=state.phase + 1)
+            if state.phase % 2:
+                yield "the hold's time is over", passed
+            elif self._may(state, TIME):
+                yield "the hold is about to end", _worse(passed)
+        if self._may(state, RIVAL) and (shop := neighbours.sell_to_rival(state.shop, state.phase)):
+            yield "a competitor buys a unit", _worse(state._replace(shop=shop))
+        if self._may(state, SLOW_EVENT) and state.order.status == OrderStatus.PLACED and state.order.due_at:
+            yield from self._asked_too_early(state)
+
+    def _asked_too_early(self, state: State) -> Iterator[Step]:
+        if not state.runs and (state.to_inventory or state.to_orders):
+            tables = Tables(state.rows, self.bounds.rows)
+            run = self._service.begin("sweep", tables.claim_order(), state.phase)
+            runs = (run,) if run else ()
+            yield "the confirmation takes too long", _worse(state._replace(rows=tables.rows(), runs=runs))
+
+    def _people(self, state: State) -> Iterator[Step]:
+        order, left = state.order, state.left
+        if left.cancels and order.status not in _PAST_CANCELLING and not order.cancel_reason:
+            spent = state._replace(left=left._replace(cancels=left.cancels - 1))
+            yield "the customer cancels", self._at_once(spent, "cancel", None)
+        if left.returns and order.status == OrderStatus.CONFIRMED:
+            spent = state._replace(left=left._replace(returns=left.returns - 1))
+            yield "the customer returns the goods", self._at_once(spent, "return", None)
+        if left.operators:
+            yield from self._operator(state._replace(left=left._replace(operators=left.operators - 1)))
+
+    def _operator(self, state: State) -> Iterator[Step]:
+        for case in state.rows.cases:
+            for action in allowed_actions(case.reason, state.order.status):
+                if _is_sensible(action, case, state):
+                    command = ResolveReview(case.review_id, action, "", case.version, "ada")
+                    run = self._service.begin("resolve", command, state.phase)
+                    if run is not None:
+                        yield f"an operator: {action} for {case.reason}", state._replace(runs=(*state.runs, run))
+
+    def _may(self, state: State, fault: str) -> bool:
+        return state.left.faults > 0 and fault in self.bounds.kinds
+
+
+_PAST_CANCELLING = ENDED | {OrderStatus.PARTIALLY_RETURNED}
+
+
+def _is_sensible(action: str, case: Case, state: State) -> bool:
+    """Operators look before they say that money was captured or that a hold was given back."""
+    if action == ReviewAction.APPROVE and case.reason == ReviewReason.PAYMENT_UNKNOWN:
+        return state.till.state == neighbours.CAPTURED
+    if action == ReviewAction.MARK_RELEASED:
+        return not state.shop.reserved
+    return True
+
+
+def _knows_of_a_charge(run: Run) -> bool:
+    return any(answer == neighbours.CAPTURED for _, answer in run.heard)
+
+
+def _with_run(state: State, number: int, run: Run | None) -> State:
+    runs = list(state.runs)
+    runs[number : number + 1] = [run] if run else []
+    return state._replace(runs=tuple(runs))
+
+
+def _on_the_wire(state: State, call: str) -> State:
+    return state._replace(wire=tuple(sorted((*state.wire, call))))
+
+
+def _worse(state: State) -> State:
+    """One fault fewer is left."""
+    return state._replace(left=state.left._replace(faults=state.left.faults - 1))
+
+
+def _without(messages: tuple[Message, ...], message: Message) -> tuple[Message, ...]:
+    rest = list(messages)
+    rest.remove(message)
+    return tuple(rest)
+
+
+# ------------------------------------------------------------------- canonical
+
+
+def canonical(state: State) -> State:
+    """The same state under the names that all its equals have: numbers nobody compares with are forgotten."""
+    kinds = {run.kind for run in state.runs}
+    rows = state.rows
+    if "resolve" not in kinds and (rows.cases or rows.last_serial):
+        cases = tuple(case._replace(serial=0, version=1) for case in rows.cases)
+        rows = rows._replace(cases=cases, last_serial=0)
+    if "release" not in kinds and rows.job is not None:
+        rows = rows._replace(job=None if rows.job.state == DONE else replace(rows.job, version=1))
+    state = state._replace(
+        rows=rows,
+        runs=tuple(sorted(state.runs, key=lambda run: run.kind)),
+        to_inventory=tuple(sorted(state.to_inventory)),
+        to_orders=tuple(sorted(state.to_orders)),
+    )
+    return _with_small_versions(state)
+
+
+def _with_small_versions(state: State) -> State:
+    parts = (state.order, *((run.subject, run.heard) for run in state.runs))
+    versions = sorted(versions_in(parts))
+    if versions[-1] == len(versions):
+        return state
+    ranks = {version: rank for rank, version in enumerate(versions, 1)}
+    rows = state.rows._replace(order=renumbered(state.order, ranks))
+    return state._replace(rows=rows, runs=tuple(renumbered(run, ranks) for run in state.runs))
