@@ -55,6 +55,7 @@ class Api:
             releases=shop.releases,
             dead_letters=shop.dead_letters,
             metrics=self.metrics,
+            conservation=shop.conservation,
             overrides=BreakerOverrides(shop.real_database, shop.clock, shop.breakers),
             wake_releases=wake,
             beat=self.recorder.beat,

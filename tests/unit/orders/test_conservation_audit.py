@@ -166,7 +166,8 @@ async def test_a_compensation_asked_for_on_the_console_runs_once(shop, audit):
     await compare(shop, audit)
     asked = {"orderId": order.order_id, "kind": "NOT_PAID", "reason": "seen"}
 
-    await shop.command("compensate", f"{order.order_id}/NOT_PAID", "click-1", **asked)
-    await shop.command("compensate", f"{order.order_id}/NOT_PAID", "click-1", **asked)
+    for _ in range(2):
+        await shop.command("compensate", f"{order.order_id}/NOT_PAID", "click-1", **asked)
+        await shop.commands.run_waiting()
 
     assert len([entry for entry in await shop.audit() if entry.action == "COMPENSATE"]) == 1
