@@ -147,6 +147,11 @@ class InMemoryInventory:
         """Holds of the order that keep stock from others now."""
         return [hold for hold in self.holds if hold.order_id == order_id and self._is_active(hold)]
 
+    def leaked(self, order_id: str) -> list[Hold]:
+        """Holds that nobody ever gave back, even if only their time has ended them."""
+        given_back = order_id in self.tombstones
+        return [hold for hold in self.holds if hold.order_id == order_id and hold.state == "ACTIVE" and not given_back]
+
     def deducted(self, order_id: str) -> list[Hold]:
         return [hold for hold in self.holds if hold.order_id == order_id and hold.state == "CONFIRMED"]
 

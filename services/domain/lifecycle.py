@@ -207,8 +207,13 @@ def resume_reserving(order: Order, at: datetime, due_at: datetime) -> Change:
 
 
 def reserve_before_payment(order: Order, at: datetime, due_at: datetime) -> Change:
-    """The hold would end before the payment is settled: it is taken anew first."""
-    return _change(order, S.RESERVING, at, "The hold is about to end: reserving again", values={"due_at": due_at})
+    """The hold would end before the payment is settled: it is taken anew first.
+
+    A run that died may have asked for a payment that the gateway does not know yet: from here on the
+    order must not end without a refund.
+    """
+    values = {"due_at": due_at, "payment_status": PaymentStatus.UNKNOWN}
+    return _change(order, S.RESERVING, at, "The hold is about to end: reserving again", values=values)
 
 
 def place(order: Order, at: datetime, confirmation_due_at: datetime) -> Change:

@@ -124,7 +124,9 @@ class ReviewResolution:
         def change(current: Order) -> Change:
             now = self._context.clock()
             if review.reason == ReviewReason.PAYMENT_UNKNOWN:
-                return lifecycle.cancel_while_paying(current, reason, now, refund_at=now)
+                # Nobody knows whether a capture is still to come; it has to be there to be refunded.
+                refund_at = now + lifecycle.LATE_CAPTURE
+                return lifecycle.cancel_while_paying(current, reason, now, refund_at=refund_at)
             return lifecycle.cancel(current, reason, now)
 
         await self._resolve_with(command, order, review, change)

@@ -164,9 +164,11 @@ class OrderLives(RuleBasedStateMachine):
     @precondition(lambda self: self.orders)
     @rule(number=picks)
     def an_event_about_a_foreign_reservation(self, number: int) -> None:
-        data = {"orderId": self.pick(number), "reservationId": "foreign", "reason": "MISMATCH"}
+        order = self.loop.run(self.shop.order(self.pick(number)))
+        data = {"orderId": order.order_id, "reservationId": "foreign", "reason": "MISMATCH"}
         for event_type in ("inventory.confirmed", "inventory.confirmation_failed"):
             self.hand_over((event_type, data, self.shop.new_id()))
+        assert self.loop.run(self.shop.order(order.order_id)) == order
 
     def hand_over(self, event: tuple[str, dict[str, Any], str]) -> None:
         event_type, data, event_id = event
@@ -174,9 +176,17 @@ class OrderLives(RuleBasedStateMachine):
 
     # ------------------------------------------------------- time and workers
 
-    @rule(seconds=st.sampled_from([1, 20, 61, 400, 2000]))
+    @rule(seconds=st.sampled_from([1, 20, 61, 400, 1750, 2000]))
     def time_passes(self, seconds: int) -> None:
         self.shop.clock.advance(seconds)
+
+    @precondition(lambda self: self.orders)
+    @rule()
+    def what_is_due_next_is_done(self) -> None:
+        due = [order.due_at for order in self.known_orders() if order.due_at is not None]
+        if due:
+            self.shop.clock.now = max(self.shop.clock.now, min(due))
+            self.run(self.shop.sweep())
 
     @rule(crash=st.none() | moments)
     def sweep(self, crash: tuple[int, bool] | None) -> None:
@@ -291,6 +301,7 @@ class OrderLives(RuleBasedStateMachine):
         money = payments.states.get(order.order_id)
         assert order.status in ENDED | AWAITED, order
         assert inventory.held(order.order_id) == [], order
+        assert not inventory.leaked(order.order_id) or order.status not in ENDED - {OrderStatus.RETURNED}, order
         if order.status in (OrderStatus.CANCELLED, OrderStatus.REJECTED):
             assert money in (None, "REFUNDED", "DECLINED"), order
             assert order.payment_status in ("NONE", "REFUNDED", "FAILED"), order

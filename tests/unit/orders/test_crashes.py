@@ -124,6 +124,34 @@ async def test_an_event_is_handled_once_whenever_the_consumer_dies(shop, commit,
     assert (await shop.titles(order.order_id)).count("inventory.confirmed") == 1
 
 
+async def dies_with_the_capture_under_way(shop, order_id):
+    """The order is PAYING, the gateway denies the payment that is about to come, and the hold has to be renewed."""
+    shop.payments.fail(CAPTURE, PaymentFault.LATE)
+    assert await shop.crash(3, lambda: shop.place(order_id=order_id), after=False)
+    assert ((await shop.order(order_id)).status, shop.payments.count(CAPTURE)) == ("PAYING", 1)
+    shop.clock.advance(1790)
+
+
+async def test_money_on_its_way_when_the_worker_died_is_given_back_when_the_hold_cannot_be_renewed(shop):
+    await dies_with_the_capture_under_way(shop, "mine")
+    shop.inventory.fail(RESERVE, Fault.CONFLICT)
+    await shop.sweep()
+    assert (await shop.order("mine")).status == "REJECTED"
+    shop.payments.arrive()
+    await shop.quiesce()
+    assert (await every_promise_is_kept(shop, "mine")).payment_status == "REFUNDED"
+
+
+async def test_money_on_its_way_when_the_worker_died_is_given_back_when_the_order_is_cancelled_meanwhile(shop):
+    await dies_with_the_capture_under_way(shop, "mine")
+    shop.inventory.fail(RESERVE, Fault.UNAVAILABLE)
+    await shop.sweep()
+    assert (await shop.cancel("mine")).status == "CANCELLED"
+    shop.payments.arrive()
+    await shop.quiesce()
+    assert (await every_promise_is_kept(shop, "mine")).payment_status == "REFUNDED"
+
+
 async def test_a_worker_taken_for_dead_that_still_lives_does_no_harm(shop):
     async def another_replica_takes_over() -> None:
         shop.clock.advance(61)

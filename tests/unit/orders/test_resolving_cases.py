@@ -273,6 +273,16 @@ async def test_cancelling_an_order_with_an_unknown_payment_refunds_whatever_was_
     assert shop.inventory.held(order.order_id) == []
 
 
+async def test_cancelling_an_order_with_an_unknown_payment_gives_back_a_capture_that_comes_even_later(shop):
+    order = await unsettled(shop, PaymentFault.LATE)
+    await shop.resolve(await shop.open_case(order.order_id), "CANCEL_ORDER")
+    await shop.sweep()
+    shop.payments.arrive()
+    await shop.quiesce()
+    assert shop.payments.states[order.order_id] == "REFUNDED"
+    assert (await shop.order(order.order_id)).payment_status == "REFUNDED"
+
+
 async def test_marking_a_release_as_done_ends_its_job(shop):
     order = await unreleased(shop)
     review = await shop.open_case(order.order_id)
