@@ -65,5 +65,5 @@ def _request() -> bytes:
         for product in (1, 2)
     ]
     body = orjson.dumps({"userId": str(uuid.UUID(int=3)), "items": items})
-    head = f"POST /api/v1/orders HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    head = ("POST /api/v1/orders HTTP/1.1", "Host: bench", "Content-Type: application/json")
+    return "\r\n".join((*head, f"Content-Length: {len(body)}", "", "")).encode() + body

@@ -76,7 +76,9 @@ async def main(port: int, nats_url: str) -> None:
         data = orjson.loads(message.data)["data"]
         event_id = str(uuid.uuid4())
         envelope = {"id": event_id, "type": "inventory.confirmed", "source": "stub", "data": data}
-        await connection.client.publish("inventory.confirmed", orjson.dumps(envelope), headers={"Nats-Msg-Id": event_id})
+        await connection.client.publish(
+            "inventory.confirmed", orjson.dumps(envelope), headers={"Nats-Msg-Id": event_id}
+        )
 
     # A plain subscription hears of the event without the cost of a consumer.
     await connection.client.subscribe(CONFIRM_REQUESTED, cb=confirm)

@@ -124,10 +124,11 @@ class LiveStack:
         if number is signal.SIGKILL:
             await until(lambda: not is_running(pid), STOP_SECONDS)
 
-    async def kill_when(self, child: str, database: str, query: str) -> None:
-        """Kill a running child within a millisecond of the query's finding a row, or after MOMENT_SECONDS."""
+    async def kill_when(self, child: str, database: str, query: str, *, lag_seconds: float) -> None:
+        """Kill a running child so long after the query has found a row, or after MOMENT_SECONDS without any."""
         pid = await self.running(child)
         await asyncio.to_thread(_await_row, self.folder / "var" / database, query)
+        time.sleep(lag_seconds)
         os.kill(pid, signal.SIGKILL)
 
     def kill_even_while_it_starts(self, child: str) -> None:

@@ -35,6 +35,9 @@ BAD_MOMENTS = {
 }
 """Half-way through something: what is to be interrupted lasts a millisecond or two, so chance alone would miss it."""
 
+LAGS_SECONDS = (0.0, 0.001, 0.002, 0.004)
+"""What one process has stored is in the hands of the next one so much later."""
+
 VICTIMS = tuple(BAD_MOMENTS)
 
 DRAIN_SECONDS = 100.0
@@ -66,7 +69,8 @@ async def kill_at_bad_moments(stack: LiveStack, random_source: random.Random) ->
             await stack.crash()
             await stack.start()
         else:
-            await stack.kill_when(victim, *random_source.choice(BAD_MOMENTS[victim]))
+            moment = random_source.choice(BAD_MOMENTS[victim])
+            await stack.kill_when(victim, *moment, lag_seconds=random_source.choice(LAGS_SECONDS))
     for victim in VICTIMS:
         await stack.running(victim)
     return Counter(victims)

@@ -36,6 +36,8 @@ MAY = {
     ("GET", "/api/v1/dead-letters"): EVERYBODY,
     ("POST", "/api/v1/dead-letters/x/replay"): OPERATORS,
     ("POST", "/api/v1/dead-letters/x/discard"): OPERATORS,
+    ("GET", "/api/v1/differences"): EVERYBODY,
+    ("POST", "/api/v1/differences/x/x/compensate"): OPERATORS,
     ("GET", "/api/v1/audit"): EVERYBODY,
 }
 OPEN = ["/metrics", "/healthz", "/readyz", "/api/v1/openapi.json"]

@@ -436,3 +436,25 @@ async def test_a_wrong_override_is_refused_by_name(api):
     body = {"state": "forced_open", "reason": "x", "expiresIn": timedelta(minutes=1).seconds * 1000}
     answer = await api.client.put("/api/v1/breakers/toaster/override", json=body)
     error_of(answer, 404, "BREAKER_NOT_FOUND")
+
+
+# -------------------------------------------------------------- conservation
+
+
+async def test_what_does_not_add_up_is_listed_with_the_compensation_that_is_offered(api, shop):
+    order = await shop.place_confirmed()
+    shop.inventory.holds.clear()
+    shop.clock.advance(61)
+    await shop.conservation.compare_next()
+
+    (difference,) = (await api.get("/api/v1/differences")).json()["data"]["items"]
+    assert (difference["orderId"], difference["kind"], difference["state"]) == (order.order_id, "NOT_DEDUCTED", "OPEN")
+    assert difference["compensation"].startswith("Flag the order")
+
+    path = f"/api/v1/differences/{order.order_id}/NOT_DEDUCTED/compensate"
+    answer = await api.post(path, {"reason": "seen"})
+    assert answer.status_code == 200
+    assert answer.json()["data"]["state"] == "COMPENSATING"
+    assert (await api.post(path, {"reason": "again"})).status_code == 409
+    missing = await api.post(f"/api/v1/differences/{order.order_id}/NOT_PAID/compensate", {"reason": "never seen"})
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "DIFFERENCE_NOT_FOUND")
