@@ -104,8 +104,8 @@ async def measure(api_port: int, pid: int, database: str, *, clients: int, count
     before = await asyncio.to_thread(_count, database)
     cpu = _cpu_seconds(pid)
     load = await place_orders(api_port, clients=clients, orders=count)
-    while await asyncio.to_thread(_count, database) < before + count:
-        await asyncio.sleep(0.05)  # noqa: ASYNC110 - the database is another process's
+    while await asyncio.to_thread(_count, database) < before + count:  # noqa: ASYNC110 - it is another process's
+        await asyncio.sleep(0.05)
     user, system = (after - before for after, before in zip(_cpu_seconds(pid), cpu, strict=True))
     lags = await asyncio.to_thread(_confirmation_ms, database, count)
     return Result(

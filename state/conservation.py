@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from services.domain.conservation import Difference
 from services.domain.order import Order
 from state import orders
-from state.tables import conservation_differences, conservation_progress
-from state.tables import orders as order_rows
+from state.tables import conservation_differences, conservation_progress, order_history
 
 OPEN, COMPENSATING, SETTLED = "OPEN", "COMPENSATING", "SETTLED"
 MAX_PAGE = 200
-BEGINNING = (datetime(1970, 1, 1, tzinfo=UTC), "", 0)
+ENTRIES_READ = 500
+"""Timeline entries of one round of the audit at most; an order makes about ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,32 +37,39 @@ class KnownDifference:
 _COLUMNS = [conservation_differences.c[name] for name in KnownDifference.__dataclass_fields__]
 
 
-def progress(connection: Connection) -> tuple[datetime, str, int]:
-    """``(updated_at, order_id, compared)`` of the order compared last."""
+def progress(connection: Connection) -> tuple[int, int]:
+    """``(history_id, compared)``: the timeline entry reached, and how many comparisons were made."""
     table = conservation_progress
-    row = connection.execute(select(table.c.updated_at, table.c.order_id, table.c.compared)).one_or_none()
-    return (row[0], row[1], row[2]) if row else BEGINNING
+    row = connection.execute(select(table.c.history_id, table.c.compared)).one_or_none()
+    return (row[0], row[1]) if row else (0, 0)
 
 
-def advance(connection: Connection, order: Order, compared: int) -> None:
+def advance(connection: Connection, history_id: int, compared: int) -> None:
     """Remember how far the audit has come."""
-    values = {"updated_at": order.updated_at, "order_id": order.order_id, "compared": compared}
+    values = {"history_id": history_id, "compared": compared}
     if not connection.execute(update(conservation_progress).values(values)).rowcount:
         connection.execute(insert(conservation_progress), {"id": 1, **values})
 
 
-def next_settled(connection: Connection, settled_before: datetime, limit: int) -> list[Order]:
-    """The next orders to compare: changed after the last compared one, and not since ``settled_before``."""
-    at, order_id, _ = progress(connection)
-    column = order_rows.c
-    later = or_(column.updated_at > at, and_(column.updated_at == at, column.order_id > order_id))
+def next_rested(connection: Connection, before: datetime, limit: int) -> list[tuple[int, str]]:
+    """``(history_id, order_id)`` of the next orders whose timelines grew, one row an order, none newer than ``before``.
+
+    The timeline is the feed of changes: it needs no index of its own, which every order would pay for.
+    An order that changed again later comes again later.
+    """
+    table = order_history
     statement = (
-        select(column.order_id)
-        .where(column.updated_at >= at, column.updated_at < settled_before, later)
-        .order_by(column.updated_at, column.order_id)
-        .limit(limit)
+        select(table.c.id, table.c.order_id, table.c.at)
+        .where(table.c.id > progress(connection)[0])
+        .order_by(table.c.id)
+        .limit(ENTRIES_READ)
     )
-    return orders.get_many(connection, connection.scalars(statement).all())
+    reached: dict[str, int] = {}
+    for history_id, order_id, at in connection.execute(statement):
+        if at >= before or (order_id not in reached and len(reached) == limit):
+            break
+        reached[order_id] = history_id
+    return [(history_id, order_id) for order_id, history_id in reached.items()]
 
 
 def unsettled(connection: Connection, limit: int) -> list[Order]:

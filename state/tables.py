@@ -67,7 +67,6 @@ orders = Table(
     Column("updated_at", UtcDateTime, nullable=False),
     Column("version", Integer, nullable=False),
     Index("ix_orders_created_at_order_id", "created_at", "order_id"),
-    Index("ix_orders_updated_at_order_id", "updated_at", "order_id"),
     Index("ix_orders_status_created_at", "status", "created_at"),
     Index("ix_orders_inventory_status_created_at", "inventory_status", "created_at"),
     Index("ix_orders_user_id_created_at", "user_id", "created_at"),
@@ -282,8 +281,7 @@ conservation_progress = Table(
     "conservation_progress",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("updated_at", UtcDateTime, nullable=False),
-    Column("order_id", Key, nullable=False),
+    Column("history_id", BigInteger, nullable=False),
     Column("compared", BigInteger, nullable=False),
 )
 

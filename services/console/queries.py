@@ -193,7 +193,7 @@ def conservation_page(connection: Connection) -> ConservationPage:
     found = conservation.page(connection, limit=PAGE_SIZE)
     given = commands.latest_of(connection, [f"{known.order_id}/{known.kind}" for known in found])
     rows = (DifferenceRow(known, given.get(f"{known.order_id}/{known.kind}")) for known in found)
-    return ConservationPage(tuple(rows), conservation.progress(connection)[2])
+    return ConservationPage(tuple(rows), conservation.progress(connection)[1])
 
 
 def order_view(connection: Connection, order_id: str) -> OrderView | None:

@@ -67,17 +67,21 @@ class Metrics:
             "conservation_differences", "Orders for which stock or money do not add up between the services."
         )
         self._make_all_series(breakers)
+        # labels() takes a lock and builds a key; the children used for every order are looked up once.
+        self._requests_of = {pair: self._requests.labels(*pair) for pair in product(OPERATIONS, OUTCOMES)}
+        self._duration_of = {operation: self._duration.labels(operation) for operation in OPERATIONS}
+        self._orders_of = {status.value: self._orders.labels(status.value) for status in OrderStatus}
 
     # ------------------------------------------------------------------ verbs
 
     def attempt(self, attempt: Attempt) -> None:
         """Count one attempt of an inventory operation; a short-circuited one has no latency."""
-        self._requests.labels(attempt.operation, attempt.outcome).inc()
+        self._requests_of[attempt.operation, attempt.outcome].inc()
         if attempt.outcome != SHORT_CIRCUITED:
-            self._duration.labels(attempt.operation).observe(attempt.duration_seconds)
+            self._duration_of[attempt.operation].observe(attempt.duration_seconds)
 
     def order_became(self, status: str) -> None:
-        self._orders.labels(status).inc()
+        self._orders_of[status].inc()
 
     def order_failed(self, reason: str) -> None:
         """Count a failure due to inventory; codes that have nothing to do with inventory are left out."""

@@ -7,7 +7,7 @@ again until both sides agree. A person applies the compensation that is offered.
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -20,7 +20,7 @@ from services.inventory.witness import InventoryWitness
 from services.orders.context import OrdersContext
 from services.orders.unit_of_work import action_entry
 from services.payments.gateway import PaymentGateway, PaymentState
-from state import audit, conservation
+from state import audit, conservation, orders
 from state.audit import AuditEntry
 from state.conservation import KnownDifference
 
@@ -29,6 +29,9 @@ RESTED = timedelta(seconds=60)
 
 AT_ONCE = 10
 """Orders of one round; the audit must not be what overloads the Inventory Service."""
+
+Answer = tuple[StockState | None, MoneyState | None]
+NO_ANSWER: Answer = (None, None)
 
 _MONEY = {PaymentState.CAPTURED: MoneyState.TAKEN}
 
@@ -53,14 +56,12 @@ class ConservationAudit:
     async def compare_next(self) -> bool:
         """One round of a Loop; returns whether more orders wait to be compared."""
         before = self._context.clock() - self._rested
-        database = self._context.database
-        fresh = await database.read(lambda c: conservation.next_settled(c, before, AT_ONCE))
-        known = await database.read(lambda c: conservation.unsettled(c, AT_ONCE))
-        again = [order for order in known if order.order_id not in {fresh_one.order_id for fresh_one in fresh}]
-        answers = await asyncio.gather(*(self._ask(order) for order in (*fresh, *again)))
-        compared = self._answered_prefix(fresh, answers[: len(fresh)])
-        await database.write(lambda c: self._note(c, [*fresh, *again], answers, compared))
-        return len(compared) == AT_ONCE
+        grown, asked = await self._context.database.read(lambda c: _to_ask(c, before))
+        answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
+        reached = _answered(grown, asked, answers)
+        if asked or reached:
+            await self._context.database.write(lambda c: self._note(c, asked, answers, reached))
+        return len(grown) == AT_ONCE and len(reached) == AT_ONCE
 
     async def compensate(self, order_id: str, kind: str, *, actor: str, reason: str) -> KnownDifference:
         """Apply the move that settles a difference; raises NotFound, InvalidState when it is not open any more."""
@@ -82,7 +83,7 @@ class ConservationAudit:
             raise NotFound("difference", f"{order_id}/{kind}")
         return known
 
-    async def _ask(self, order: Order) -> tuple[StockState | None, MoneyState | None]:
+    async def _ask(self, order: Order) -> Answer:
         stock, money = await asyncio.gather(self._witness.stock_of(order.order_id), self._money_of(order.order_id))
         return stock, money
 
@@ -95,31 +96,17 @@ class ConservationAudit:
             return None
         return _MONEY.get(state, MoneyState.NOT_TAKEN)
 
-    def _answered_prefix(
-        self, fresh: list[Order], answers: list[tuple[StockState | None, MoneyState | None]]
-    ) -> list[Order]:
-        """Orders up to the first that nobody could say anything about: the audit goes on there later."""
-        compared = []
-        for order, answer in zip(fresh, answers, strict=True):
-            if answer == (None, None):
-                break
-            compared.append(order)
-        return compared
-
     def _note(
-        self,
-        connection: Connection,
-        asked: list[Order],
-        answers: list[tuple[StockState | None, MoneyState | None]],
-        compared: list[Order],
+        self, connection: Connection, asked: dict[str, Order], answers: dict[str, Answer], reached: list[int]
     ) -> None:
         at = self._context.clock()
-        for order, (stock, money) in zip(asked, answers, strict=True):
-            if (stock, money) != (None, None):
-                conservation.note(connection, order.order_id, rules.differences(order, stock, money), at)
-        if compared:
-            total = conservation.progress(connection)[2] + len(compared)
-            conservation.advance(connection, compared[-1], total)
+        for order_id, (stock, money) in answers.items():
+            if (stock, money) != NO_ANSWER:
+                found = rules.differences(asked[order_id], stock, money)
+                conservation.note(connection, order_id, found, at)
+        if reached:
+            known, compared = conservation.progress(connection)
+            conservation.advance(connection, max(known, *reached), compared + len(reached))
 
     def _entry(self, order: Order, known: KnownDifference, actor: str, reason: str) -> AuditEntry:
         return AuditEntry(
@@ -134,3 +121,25 @@ class ConservationAudit:
             result="started",
             action_id=None,
         )
+
+
+def _to_ask(connection: Connection, before: datetime) -> tuple[list[tuple[int, str]], dict[str, Order]]:
+    """The entries reached next, and the orders to compare: those that rest, and those with open differences."""
+    grown = conservation.next_rested(connection, before, AT_ONCE)
+    rested = orders.get_many(connection, [order_id for _, order_id in grown])
+    wanted = [order for order in rested if order.updated_at < before]
+    wanted += conservation.unsettled(connection, AT_ONCE)
+    return grown, {order.order_id: order for order in wanted}
+
+
+def _answered(grown: list[tuple[int, str]], asked: dict[str, Order], answers: dict[str, Answer]) -> list[int]:
+    """Entries up to the first whose order nobody could say anything about: the audit goes on there later.
+
+    An order that was not asked about has changed since and comes again with its later entries.
+    """
+    reached = []
+    for history_id, order_id in grown:
+        if order_id in asked and answers[order_id] == NO_ANSWER:
+            break
+        reached.append(history_id)
+    return reached

@@ -128,7 +128,7 @@ class LiveStack:
         """Kill a running child so long after the query has found a row, or after MOMENT_SECONDS without any."""
         pid = await self.running(child)
         await asyncio.to_thread(_await_row, self.folder / "var" / database, query)
-        time.sleep(lag_seconds)
+        await asyncio.sleep(lag_seconds)
         os.kill(pid, signal.SIGKILL)
 
     def kill_even_while_it_starts(self, child: str) -> None:

@@ -87,8 +87,7 @@ def upgrade() -> None:
     op.create_table(
         "conservation_progress",
         sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("updated_at", UtcDateTime, nullable=False),
-        sa.Column("order_id", sa.String(length=128), nullable=False),
+        sa.Column("history_id", sa.BigInteger(), nullable=False),
         sa.Column("compared", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_conservation_progress")),
     )
@@ -194,7 +193,6 @@ def upgrade() -> None:
         )
         batch_op.create_index("ix_orders_inventory_status_created_at", ["inventory_status", "created_at"], unique=False)
         batch_op.create_index("ix_orders_status_created_at", ["status", "created_at"], unique=False)
-        batch_op.create_index("ix_orders_updated_at_order_id", ["updated_at", "order_id"], unique=False)
         batch_op.create_index("ix_orders_user_id_created_at", ["user_id", "created_at"], unique=False)
 
     op.create_table(
@@ -403,7 +401,6 @@ def downgrade() -> None:
     op.drop_table("outbox")
     with op.batch_alter_table("orders", schema=None) as batch_op:
         batch_op.drop_index("ix_orders_user_id_created_at")
-        batch_op.drop_index("ix_orders_updated_at_order_id")
         batch_op.drop_index("ix_orders_status_created_at")
         batch_op.drop_index("ix_orders_inventory_status_created_at")
         batch_op.drop_index(

@@ -37,7 +37,7 @@ async def test_orders_that_ended_well_have_no_differences(shop, audit):
     await shop.quiesce()
 
     assert await compare(shop, audit) == []
-    assert shop.real_database.read_now(conservation.progress)[2] == 2
+    assert shop.real_database.read_now(conservation.progress)[1] >= 2
 
 
 async def test_an_order_that_changed_a_moment_ago_is_not_judged_yet(shop, audit):
@@ -139,7 +139,7 @@ async def test_while_the_other_side_is_away_the_audit_waits_at_the_order_it_coul
     shop.inventory.holds.clear()
     witness.is_away = True
     assert await compare(shop, audit) == []
-    assert shop.real_database.read_now(conservation.progress)[2] == 0
+    assert shop.real_database.read_now(conservation.progress)[1] == 0
 
     witness.is_away = False
     assert await compare(shop, audit) == [(order.order_id, "NOT_DEDUCTED", "OPEN")]

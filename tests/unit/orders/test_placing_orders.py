@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from services.domain.order import Line
-from tests.fakes import CAPTURE, FIND_PAYMENT, START, Fault, PaymentFault
+from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, START, Fault, PaymentFault
 from tests.orders_harness import LINES, OrdersHarness
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
@@ -351,6 +352,50 @@ async def test_money_that_comes_after_the_order_has_ended_is_given_back(shop):
     await shop.quiesce()
     assert shop.payments.states[order_id] == "REFUNDED"
     assert (await shop.order(order_id)).payment_status == "REFUNDED"
+
+
+@pytest.mark.parametrize("fault", [PaymentFault.NONE, PaymentFault.LOST_AFTER, PaymentFault.LATE])
+async def test_money_of_a_very_slow_worker_is_given_back_whether_or_not_it_hears_of_it(shop, fault):
+    async def end_it() -> None:
+        shop.clock.advance(61)
+        await shop.cancel("mine")
+        await shop.sweep()
+        shop.clock.advance(61)
+        await shop.sweep()
+        assert (await shop.order("mine")).payment_status == "FAILED"
+
+    shop.payments.hooks.before(CAPTURE, end_it)
+    shop.payments.fail(CAPTURE, fault)
+    await shop.place(order_id="mine")
+    shop.payments.arrive()
+    await shop.quiesce()
+    assert shop.payments.states["mine"] == "REFUNDED"
+    assert (await shop.order("mine")).payment_status == "REFUNDED"
+
+
+async def test_a_charge_made_just_after_the_gateway_had_nothing_to_refund_is_given_back(shop):
+    async def end_it() -> None:
+        # A worker that was taken for dead: the refund is under way while it charges after all.
+        shop.clock.advance(61)
+        await shop.cancel("mine")
+        await shop.sweep()
+        shop.clock.advance(61)
+        refunding.append(asyncio.ensure_future(shop.sweep()))
+        await answered.wait()
+
+    async def keep_the_answer_back() -> None:
+        answered.set()
+        await placed.wait()
+
+    refunding, answered, placed = [], asyncio.Event(), asyncio.Event()
+    shop.payments.hooks.before(CAPTURE, end_it)
+    shop.payments.hooks.after(REFUND, keep_the_answer_back)
+    await shop.place(order_id="mine")
+    placed.set()
+    await refunding[0]
+    await shop.quiesce()
+    assert shop.payments.states["mine"] == "REFUNDED"
+    assert (await shop.order("mine")).payment_status == "REFUNDED"
 
 
 # --------------------------------------------------------------- repeated calls

@@ -1,0 +1,339 @@
+"""The Inventory Service at the end of a bad line: what each fault is taken for, and what becomes of the order.
+
+The service is the reference one in its own process. Whatever happens on the way, an order ends with
+one hold or with none, and nobody is charged without one. Source: contract section 4; design 3 and 5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from datetime import UTC, datetime
+from itertools import cycle
+from typing import Any
+
+import pytest
+
+from services.domain.attempts import (
+    CHECK_AVAILABILITY,
+    RELEASE,
+    RESERVE,
+    SUCCESS,
+    TIMEOUT,
+    UNAVAILABLE,
+    Attempt,
+)
+from services.domain.errors import InventoryTimeout, InventoryUnavailable
+from services.domain.order import Line, Order
+from services.domain.retry import RetryPolicy
+from services.ids import new_id
+from services.inventory.breaker import inventory_breakers
+from services.inventory.client import HTTPInventoryGateway
+from services.inventory.gateway import Availability, InventoryGateway, Reservation
+from services.inventory.resilient import ResilientInventory
+from services.inventory.transport import AiohttpTransport, client_session
+from services.sandbox.inventory_service.catalogue import CATALOGUE
+from services.settings import Settings
+from tests.fakes import CAPTURE
+from tests.faults.processes import Service
+from tests.faults.proxy import TcpProxy
+from tests.integration.nats_server import eventually
+from tests.orders_harness import OrdersHarness
+
+pytestmark = pytest.mark.slow
+
+TIMEOUT_SECONDS = 0.4
+PATIENCE_SECONDS = 0.3
+"""How much later than its timeout a call may end on a busy machine."""
+
+HEARD = 3
+"""Rounds of the loop after which the reset of an idle connection has been noticed."""
+
+ATTEMPTS = 2
+MUG = Line(CATALOGUE[4].product_id, CATALOGUE[4].variant_id, 2)
+SCARCE = Line(CATALOGUE[5].product_id, CATALOGUE[5].variant_id, 1)
+
+Fault = Callable[[TcpProxy], AbstractContextManager[None]]
+
+FAULTS: dict[str, tuple[Fault, type[Exception], bool]] = {
+    # The fault, what it is taken for, and whether the call may have run.
+    "refused": (lambda proxy: proxy.refusing(), InventoryUnavailable, False),
+    "cut in the answer": (lambda proxy: proxy.cutting_answers(30), InventoryUnavailable, True),
+    "cut before the answer": (lambda proxy: proxy.cutting_answers(0), InventoryUnavailable, True),
+    "stalled": (lambda proxy: proxy.stalled(), InventoryTimeout, True),
+    "too slow": (lambda proxy: proxy.slow(3 * TIMEOUT_SECONDS), InventoryTimeout, True),
+    "answer lost": (lambda proxy: proxy.losing("answers"), InventoryTimeout, True),
+    "dripping": (lambda proxy: proxy.dripping(8, 0.1), InventoryTimeout, True),
+}
+EXECUTED = ("cut in the answer", "cut before the answer", "too slow", "answer lost", "dripping")
+"""After these the service did what it was asked before anybody gave up."""
+
+each_fault = pytest.mark.parametrize("fault", FAULTS)
+
+
+class Struck:
+    """InventoryGateway whose next calls of an operation are struck on the way, one after another."""
+
+    def __init__(self, gateway: InventoryGateway, proxy: TcpProxy) -> None:
+        self._gateway = gateway
+        self._proxy = proxy
+        self._faults: dict[str, deque[str]] = defaultdict(deque)
+
+    def strike(self, operation: str, fault: str, times: int = ATTEMPTS) -> None:
+        self._faults[operation].extend([fault] * times)
+
+    @asynccontextmanager
+    async def _next(self, operation: str) -> AsyncIterator[None]:
+        faults = self._faults[operation]
+        with FAULTS[faults.popleft()][0](self._proxy) if faults else nullcontext():
+            for _ in range(HEARD):
+                await asyncio.sleep(0)
+            yield
+
+    async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
+        async with self._next(CHECK_AVAILABILITY):
+            return await self._gateway.check_availability(lines, trail)
+
+    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
+        async with self._next(RESERVE):
+            return await self._gateway.reserve(order_id, lines, user_id, trail)
+
+    async def release(self, order_id: str, trail: list[Attempt]) -> bool:
+        async with self._next(RELEASE):
+            return await self._gateway.release(order_id, trail)
+
+
+class Shop(OrdersHarness):
+    """The order use cases over a given gateway, with the breakers and immediate retries of the product."""
+
+    def __init__(self, url: str, gateway: InventoryGateway) -> None:
+        self._given = gateway
+        super().__init__(url)
+        self.clock.now = datetime.now(UTC)
+
+    def _gateway(self) -> InventoryGateway:
+        return ResilientInventory(
+            self._given,
+            inventory_breakers(Settings(breaker_volume_threshold=100), clock=self.clock),
+            RetryPolicy(ATTEMPTS, 0.01, 0.02),
+            self.clock,
+        )
+
+    async def drain(self) -> None:
+        """Let time pass until nothing is due but confirmations, which nobody gives here."""
+        while (due := await self._soonest()) is not None:
+            self.clock.now = max(self.clock.now, due)
+            while await self.releases.run_due() or await self.sweep():
+                pass
+
+    async def _soonest(self) -> datetime | None:
+        open_orders = [order for order in await self.all_orders() if order.status != "PLACED"]
+        jobs = [await self.release(order.order_id) for order in open_orders]
+        waiting = [order.due_at for order in open_orders] + [job.next_attempt_at for job in jobs if job]
+        return min(filter(None, waiting), default=None)
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[AiohttpTransport]:
+    transport = AiohttpTransport(client_session())
+    yield transport
+    await transport.aclose()
+
+
+def gateway_at(
+    port: int, transport: AiohttpTransport, timeout_seconds: float = TIMEOUT_SECONDS
+) -> HTTPInventoryGateway:
+    return HTTPInventoryGateway(
+        transport,
+        f"http://127.0.0.1:{port}",
+        timeout_seconds=timeout_seconds,
+        reservation_ttl_seconds=1800,
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+@pytest.fixture
+def struck(inventory_proxy: TcpProxy, transport: AiohttpTransport) -> Struck:
+    return Struck(gateway_at(inventory_proxy.port, transport), inventory_proxy)
+
+
+@pytest.fixture
+async def shop(sqlite_url: str, struck: Struck) -> AsyncIterator[Shop]:
+    shop = Shop(sqlite_url, struck)
+    yield shop
+    shop.close()
+
+
+def states(inventory: Service, order_id: str) -> list[str]:
+    """The states of all reservations that the service ever made for the order."""
+    reply = inventory.client.get(f"/api/v1/inventory/reservations/{order_id}")
+    if reply.status_code == 404:
+        return []
+    return [reservation["state"] for reservation in reply.raise_for_status().json()["data"]["reservations"]]
+
+
+def shelf(inventory: Service, line: Line) -> dict[str, Any]:
+    items = inventory.client.get("/api/v1/inventory/stock").raise_for_status().json()["data"]["items"]
+    (item,) = [item for item in items if (item["productId"], item["variantId"]) == line.sku]
+    return dict(item)
+
+
+async def place(shop: Shop, **given: Any) -> Order:
+    return await shop.place(**{"order_id": new_id(), "lines": (MUG,), **given})
+
+
+async def call(gateway: InventoryGateway, operation: str, order_id: str, trail: list[Attempt]) -> Any:
+    match operation:
+        case "check_availability":
+            return await gateway.check_availability((MUG,), trail)
+        case "reserve":
+            return await gateway.reserve(order_id, (MUG,), "user-1", trail)
+        case _:
+            return await gateway.release(order_id, trail)
+
+
+# ------------------------------------------------------------- what a fault is taken for
+
+
+@each_fault
+@pytest.mark.parametrize("operation", [CHECK_AVAILABILITY, RESERVE, RELEASE])
+async def test_a_fault_is_taken_for_what_it_is_and_in_time(
+    struck: Struck, inventory: Service, operation: str, fault: str
+) -> None:
+    _, error_type, may_have_run = FAULTS[fault]
+    order_id, trail = new_id(), list[Attempt]()
+    await call(struck, CHECK_AVAILABILITY, order_id, [])
+    struck.strike(operation, fault, times=1)
+    began = time.monotonic()
+    with pytest.raises(error_type) as caught:
+        await call(struck, operation, order_id, trail)
+    took = time.monotonic() - began
+    is_timeout = error_type is InventoryTimeout
+    assert caught.value.may_have_run is may_have_run
+    assert [attempt.outcome for attempt in trail] == [TIMEOUT if is_timeout else UNAVAILABLE]
+    assert (TIMEOUT_SECONDS - 0.01 if is_timeout else 0) <= took < TIMEOUT_SECONDS + PATIENCE_SECONDS
+    # The next call is not hurt by what happened to the one before.
+    assert await call(struck, CHECK_AVAILABILITY, order_id, trail)
+    assert trail[-1].outcome == SUCCESS
+    await call(struck, RELEASE, order_id, trail)
+    assert "ACTIVE" not in states(inventory, order_id)
+
+
+async def test_an_answer_that_is_slow_but_in_time_is_an_answer(struck: Struck, inventory_proxy: TcpProxy) -> None:
+    with inventory_proxy.slow(TIMEOUT_SECONDS / 8):
+        assert (await struck.check_availability((MUG,), [])).available
+
+
+async def test_no_address_of_the_service_is_told_to_the_customer(struck: Struck) -> None:
+    struck.strike(RESERVE, "refused", times=1)
+    with pytest.raises(InventoryUnavailable) as caught:
+        await call(struck, RESERVE, new_id(), [])
+    assert "127.0.0.1" not in f"{caught.value.message} {caught.value.details}"
+
+
+# ------------------------------------------------------------- what becomes of the order
+
+
+@each_fault
+async def test_a_check_that_fails_to_the_end_refuses_the_order_and_nothing_is_held(
+    shop: Shop, struck: Struck, inventory: Service, fault: str
+) -> None:
+    struck.strike(CHECK_AVAILABILITY, fault)
+    order = await place(shop)
+    code = "INVENTORY_TIMEOUT" if FAULTS[fault][1] is InventoryTimeout else "INVENTORY_UNAVAILABLE"
+    assert (order.status, (order.failure or {})["code"]) == ("REJECTED", code)
+    assert shop.payments.calls == []
+    assert await shop.sent() == []
+    assert states(inventory, order.order_id) == []
+
+
+@each_fault
+async def test_a_reservation_that_is_repeated_is_one_hold(
+    shop: Shop, struck: Struck, inventory: Service, fault: str
+) -> None:
+    struck.strike(RESERVE, fault, times=1)
+    order = await place(shop)
+    assert order.status == "PLACED"
+    assert states(inventory, order.order_id) == ["ACTIVE"]
+    assert shop.payments.count(CAPTURE) == 1
+    await give_back(shop, order, inventory)
+
+
+@each_fault
+async def test_an_order_whose_reservation_is_unknown_waits_uncharged_and_is_placed_with_one_hold(
+    shop: Shop, struck: Struck, inventory: Service, fault: str
+) -> None:
+    struck.strike(RESERVE, fault)
+    order = await place(shop)
+    assert (order.status, order.payment_status) == ("PENDING_INVENTORY", "NONE")
+    assert await shop.open_reasons(order.order_id) == ["PENDING_INVENTORY"]
+    assert shop.payments.calls == []
+    if fault in EXECUTED:
+        assert states(inventory, order.order_id) == ["ACTIVE"]
+    order = await shop.sweep_when_due(order.order_id)
+    assert (order.status, states(inventory, order.order_id)) == ("PLACED", ["ACTIVE"])
+    assert await shop.open_reasons(order.order_id) == []
+    await give_back(shop, order, inventory)
+
+
+@each_fault
+async def test_a_hold_of_unknown_fate_is_given_back_when_the_order_is_cancelled(
+    shop: Shop, struck: Struck, inventory: Service, fault: str
+) -> None:
+    struck.strike(RESERVE, fault)
+    order = await place(shop)
+    await shop.cancel(order.order_id)
+    # The release meets the same fault before it gets through.
+    struck.strike(RELEASE, fault)
+    await shop.drain()
+    order = await shop.order(order.order_id)
+    assert (order.status, order.inventory_status) == ("CANCELLED", "RELEASED")
+    # A reservation that was on its way when it was given up may arrive only now.
+    await asyncio.sleep(0)
+    assert "ACTIVE" not in states(inventory, order.order_id)
+    assert shop.payments.calls == []
+
+
+async def give_back(shop: Shop, order: Order, inventory: Service) -> None:
+    """End the order, and see that its hold ends with it."""
+    await shop.cancel(order.order_id)
+    await shop.drain()
+    assert states(inventory, order.order_id) == ["RELEASED"]
+
+
+async def test_a_reservation_that_arrives_after_its_release_holds_nothing(
+    shop: Shop, struck: Struck, inventory: Service, inventory_proxy: TcpProxy, transport: AiohttpTransport
+) -> None:
+    order_id = new_id()
+    with inventory_proxy.stalled():
+        with pytest.raises(InventoryTimeout):
+            await call(struck, RESERVE, order_id, [])
+        assert states(inventory, order_id) == []
+        await call(gateway_at(inventory.port, transport), RELEASE, order_id, [])
+    # The line works again, and what was on its way is delivered.
+    await eventually(lambda: inventory_proxy.links == 0)
+    assert states(inventory, order_id) == []
+
+
+async def test_a_bad_line_sells_nothing_twice_and_keeps_nothing_back(
+    shop: Shop, struck: Struck, inventory: Service
+) -> None:
+    stock = shelf(inventory, SCARCE)
+    free = stock["available"]
+    delta = {"productId": SCARCE.product_id, "variantId": SCARCE.variant_id, "delta": 6 - free, "reason": "count"}
+    inventory.client.post("/api/v1/inventory/stock/adjust", json=delta).raise_for_status()
+    for fault, _ in zip(cycle([*EXECUTED, "refused"]), range(16), strict=False):
+        struck.strike(RESERVE, fault, times=1)
+    placed = [await place(shop, lines=(SCARCE,)) for _ in range(14)]
+    await shop.drain()
+    ends = [(await shop.order(order.order_id)).status for order in placed]
+    assert sorted(ends) == ["PLACED"] * 6 + ["REJECTED"] * 8
+    assert shop.payments.count(CAPTURE) == 6
+    assert shelf(inventory, SCARCE)["available"] == 0
+    for order in placed:
+        await shop.cancel(order.order_id) if (await shop.order(order.order_id)).status == "PLACED" else None
+    await shop.drain()
+    assert shelf(inventory, SCARCE)["available"] == 6
