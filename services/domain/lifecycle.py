@@ -407,10 +407,11 @@ def cancel_while_paying(order: Order, reason: str, at: datetime, *, refund_at: d
     )
 
 
-def refund_late_capture(at: datetime) -> Change:
-    """Money came for an order that had ended without it: it is given back."""
-    entry = TimelineEntry(at, TRANSITION, "Payment captured after the order had ended, refund requested")
-    return Change({"payment_status": PaymentStatus.REFUND_PENDING, "due_at": at, "attempts": 0}, (entry,))
+def refund_late_capture(at: datetime, due_at: datetime) -> Change:
+    """Money came for an order that had ended without it, or (``due_at`` later than ``at``) may: it is given back."""
+    what = "may be captured" if due_at > at else "captured"
+    entry = TimelineEntry(at, TRANSITION, f"Payment {what} after the order had ended, refund requested")
+    return Change({"payment_status": PaymentStatus.REFUND_PENDING, "due_at": due_at, "attempts": 0}, (entry,))
 
 
 def refunded(at: datetime, *, was_charged: bool) -> Change:

@@ -174,7 +174,12 @@ class OrderProgress:
                 order.order_id, order.user_id, order.lines, order.metadata or {}, trail
             )
         except PaymentOutcomeUnknown as error:
-            return await self._payment_unknown(order, error, trail)
+            try:
+                return await self._payment_unknown(order, error, trail)
+            except StaleOrder:
+                if error.may_have_run:
+                    await self._give_money_back_if_ended(order.order_id, trail, lifecycle.LATE_CAPTURE)
+                raise
         return await self._payment_known(order, state, trail)
 
     async def _settle_payment(self, order: Order) -> Order:
@@ -221,7 +226,7 @@ class OrderProgress:
                 # A cancel came while the gateway was working; it waits for exactly this outcome.
                 return await self._cancel(current, trail, refund_at=self._now() if captured else None)
             if captured:
-                await self._give_money_back_if_ended(order.order_id, trail)
+                await self._give_money_back_if_ended(order.order_id, trail, timedelta(0))
             raise
 
     async def _cancel(self, order: Order, trail: list[Attempt], *, refund_at: datetime | None) -> Order:
@@ -229,14 +234,17 @@ class OrderProgress:
         change = lifecycle.cancel_while_paying(order, reason, self._now(), refund_at=refund_at)
         return await self._context.commit(order, change, trail=trail)
 
-    async def _give_money_back_if_ended(self, order_id: str, trail: list[Attempt]) -> None:
-        """A capture may arrive after another run found no payment and the order has ended."""
+    async def _give_money_back_if_ended(self, order_id: str, trail: list[Attempt], wait: timedelta) -> None:
+        """A capture may arrive after another run found no payment and the order has ended.
+
+        A refund that is pending begins anew: it may just be told that there is nothing to give back.
+        """
 
         def decide(_: Connection, order: Order) -> Change | None:
-            settled = (PaymentStatus.CAPTURED, PaymentStatus.REFUND_PENDING, PaymentStatus.REFUNDED)
+            settled = (PaymentStatus.CAPTURED, PaymentStatus.REFUNDED)
             if order.status not in lifecycle.ENDED or order.payment_status in settled:
                 return None
-            return lifecycle.refund_late_capture(self._now())
+            return lifecycle.refund_late_capture(self._now(), self._now() + wait)
 
         await self._context.decide(order_id, decide, trail=trail)
 

@@ -101,11 +101,25 @@ class OrderSweeper:
                 made, self._context.randomness, retry_after_seconds=error.retry_after_seconds
             )
             change = lifecycle.refund_later(order, self._context.clock() + timedelta(seconds=delay or 0.0))
-        else:
-            change = lifecycle.refunded(self._context.clock(), was_charged=state == PaymentState.REFUNDED)
+            await self._record_refund(order, change, trail)
+            return
+        was_charged = state == PaymentState.REFUNDED
+        change = lifecycle.refunded(self._context.clock(), was_charged=was_charged)
+        await self._record_refund(order, change, trail, may_be_outdated=not was_charged)
+
+    async def _record_refund(
+        self, order: Order, change: Change, trail: list[Attempt], *, may_be_outdated: bool = False
+    ) -> None:
+        """The order may have changed meanwhile: its hold is released at the same time.
+
+        ``may_be_outdated``: or a charge was made since the gateway had none, and it has to be asked again.
+        """
 
         def decide(_: Connection, current: Order) -> Change | None:
-            # The order may have changed meanwhile, its hold being released at the same time.
-            return change if current.payment_status == PaymentStatus.REFUND_PENDING else None
+            if current.payment_status != PaymentStatus.REFUND_PENDING:
+                return None
+            if may_be_outdated and current.version != order.version:
+                return lifecycle.postpone(self._context.clock())
+            return change
 
         await self._context.decide(order.order_id, decide, trail=trail)

@@ -6,7 +6,7 @@ is bounded in number, what has to happen is not.
 
 Assumptions on time, which the search does not question:
 - a capture that a run sent and got no answer to arrives before a refund that is due LATER begins;
-- a run that was slow enough to be taken for dead does not lose what it learns of a charge as well.
+- a run that was slow enough to be taken for dead does not die as well between a charge and its record.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class World:
         run = state.runs[number]
         for what, answer, after in self._carried_out(state, run.waits_for):
             yield f"{run.kind}: {what}", self._heard(after, number, answer)
-            if self._may(state, UNANSWERED) and not (run.is_overtaken and run.waits_for == CAPTURE):
+            if self._may(state, UNANSWERED):
                 yield f"{run.kind}: {what}, answer lost", _worse(self._heard(after, number, NO_ANSWER))
             if run.waits_for == RESERVE and self._may(state, GARBLED):
                 garbled = self._heard(after, number, (UNUSABLE, -1, 0))
