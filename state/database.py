@@ -34,6 +34,9 @@ SERVER_OPTIONS = {
 }
 """Of every PostgreSQL session; times in milliseconds."""
 
+SILENCE_SECONDS = 18.0
+"""The server gives a statement up after fifteen: three seconds later it does not answer any more."""
+
 SQLITE_PATIENCE_SECONDS = 5.0
 
 SQLITE_PRAGMAS = (
@@ -79,10 +82,15 @@ def _from_text(value: str | None) -> datetime | None:
 class Database:
     """Reads and writes of one database, from an event loop or from plain threads."""
 
-    def __init__(self, url: str, *, readers: int = 3, writers: int = 8) -> None:
+    def __init__(
+        self, url: str, *, readers: int = 3, writers: int = 8, silence_seconds: float = SILENCE_SECONDS
+    ) -> None:
+        """``silence_seconds`` bounds how long a call waits for a PostgreSQL server that does not answer."""
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._write_engine = _sqlite_engine(url, writes=True) if self.is_sqlite else _server_engine(url, writers)
+        self._write_engine = (
+            _sqlite_engine(url, writes=True) if self.is_sqlite else _server_engine(url, writers, silence_seconds)
+        )
         self._read_engine = _sqlite_engine(url, writes=False) if self.is_sqlite else self._write_engine
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read")
         self._writer: Writer = (
@@ -189,8 +197,11 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             return
 
 
-def _server_engine(url: str, connections: int) -> Engine:
-    return create_engine(
+def _server_engine(url: str, connections: int, silence_seconds: float) -> Engine:
+    # Imported here: the driver costs a tenth of a second, and SQLite does without it.
+    from state.watchdog import watch
+
+    engine = create_engine(
         url,
         **JSON_CODEC,
         pool_size=connections + 4,
@@ -202,6 +213,7 @@ def _server_engine(url: str, connections: int) -> Engine:
             "options": " ".join(f"-c {name}={value}" for name, value in SERVER_OPTIONS.items()),
         },
     )
+    return watch(engine, silence_seconds)
 
 
 @contextmanager

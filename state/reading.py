@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, make_url
 
-from state.database import JSON_CODEC
+from state.database import JSON_CODEC, SILENCE_SECONDS
 
 _FIRST_READ = {"sqlite": "SELECT count(*) FROM sqlite_master", "postgresql": "SELECT 1"}
 
@@ -48,5 +48,7 @@ def _sqlite(url: str) -> Engine:
 
 
 def _server(url: str) -> Engine:
+    from state.watchdog import watch
+
     engine = create_engine(url, isolation_level="REPEATABLE READ", connect_args={"connect_timeout": 3}, **JSON_CODEC)
-    return engine.execution_options(postgresql_readonly=True)
+    return watch(engine, SILENCE_SECONDS).execution_options(postgresql_readonly=True)

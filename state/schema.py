@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ def migrate(database: Database) -> None:
     """Apply what is missing; safe to call from several processes at once."""
     from alembic import command
 
-    with database.engine.begin() as connection:
+    with database.engine.begin() as connection, ExitStack() as stack:
         if connection.dialect.name == "postgresql":
+            from state.watchdog import unhurried
+
+            stack.enter_context(unhurried(connection))
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})

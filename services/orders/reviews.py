@@ -25,7 +25,7 @@ from services.orders.progress import OrderProgress
 from services.orders.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
 from state import audit, history, orders, releases, reviews
 from state.audit import AuditEntry
-from state.releases import DONE
+from state.releases import DONE, FAILED
 from state.reviews import Review
 
 
@@ -137,7 +137,8 @@ class ReviewResolution:
 
         def settle_job(connection: Connection) -> None:
             job = releases.get(connection, order.order_id)
-            if job is not None and job.state != DONE:
+            # A job that was started again since has a hold to give back that the person knows nothing of.
+            if job is not None and job.state == FAILED:
                 releases.settle(connection, job, self._context.clock(), state=DONE, next_attempt_at=None)
 
         await self._resolve_with(command, order, review, change, settle_job)

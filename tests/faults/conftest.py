@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from services.inventory.transport import AiohttpTransport, client_session
 from tests.faults.processes import Service, inventory_service
 from tests.faults.proxy import TcpProxy
 from tests.integration.nats_server import NatsServer
@@ -35,6 +36,13 @@ def inventory_proxy(inventory: Service) -> Iterator[TcpProxy]:
     """The way to the Inventory Service."""
     with TcpProxy(inventory.port) as proxy:
         yield proxy
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[AiohttpTransport]:
+    transport = AiohttpTransport(client_session())
+    yield transport
+    await transport.aclose()
 
 
 @pytest.fixture(scope="session")

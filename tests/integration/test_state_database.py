@@ -168,7 +168,7 @@ def test_a_closed_database_finishes_what_it_was_given_and_refuses_more(database_
         assert again.read_now(keys) == ["a"]
 
 
-@pytest.mark.parametrize("url", ["sqlite:////tmp", "postgresql+psycopg://nobody@127.0.0.1:1/nothing"])
+@pytest.mark.parametrize("url", ["sqlite:////usr", "postgresql+psycopg://nobody@127.0.0.1:1/nothing"])
 async def test_a_database_that_cannot_be_opened_says_so_each_time_it_is_asked(url):
     with opened(url) as database:
         for _ in range(2):

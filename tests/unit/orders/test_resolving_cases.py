@@ -296,6 +296,17 @@ async def test_marking_a_release_as_done_ends_its_job(shop):
     assert shop.inventory.count(RELEASE) == calls
 
 
+async def test_marking_a_release_as_done_leaves_a_job_that_was_started_again_meanwhile_running(shop):
+    order = await unreleased(shop)
+    review = await shop.open_case(order.order_id)
+    # A slow worker finds that it has taken a hold for the order that ended.
+    await shop.progress.give_back_if_ended(order.order_id)
+    await shop.resolve(review, "MARK_RELEASED")
+    assert (await shop.release(order.order_id)).state == "PENDING"
+    await shop.quiesce()
+    assert shop.inventory.held(order.order_id) == []
+
+
 # ------------------------------------------------------------------- refusals
 
 

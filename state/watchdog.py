@@ -1,0 +1,67 @@
+"""Ending calls on a PostgreSQL connection whose link has gone silent.
+
+``statement_timeout`` is the server's clock: it says nothing when the link swallows every byte, and TCP
+keepalives only notice a machine that is gone. So each wait on a connection is bounded here, the ping of
+the pool included, and a link that stays silent longer is shut. The call then fails as it does when the
+server closes the connection, and the pool makes a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+from psycopg.abc import RV, PQGen
+from sqlalchemy import Connection, Engine, event
+
+CHECK_SECONDS = 0.1
+"""How often a waiting call looks at the clock and at interrupts."""
+
+
+class LinkSilent(psycopg.OperationalError):
+    """The server did not answer in time and the connection was shut; a commit under way may have happened."""
+
+
+class WatchedConnection(psycopg.Connection[Any]):
+    """A connection on which no call waits for the server longer than ``silence_seconds``; None: for ever."""
+
+    silence_seconds: float | None = None
+
+    def wait(self, gen: PQGen[RV], interval: float = CHECK_SECONDS, timeout: float | None = None) -> RV:
+        bound = self.silence_seconds if timeout is None else timeout
+        began = time.monotonic()
+        try:
+            return super().wait(gen, interval, bound)
+        except psycopg.OperationalError as error:
+            if bound is None or time.monotonic() - began < bound:
+                raise
+            # Whatever arrives on it now belongs to nobody.
+            self.pgconn.finish()
+            raise LinkSilent(f"the database did not answer for {bound:g} s: its connection was shut") from error
+
+
+def watch(engine: Engine, silence_seconds: float) -> Engine:
+    """The engine, all of whose connections are watched from their first statement on."""
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, _record: Any, arguments: Any, options: Any) -> WatchedConnection:
+        connection = WatchedConnection.connect(*arguments, **options)
+        connection.silence_seconds = silence_seconds
+        return connection
+
+    return engine
+
+
+@contextlib.contextmanager
+def unhurried(connection: Connection) -> Iterator[None]:
+    """Statements in the block may take as long as they take: for migrations, which wait for each other."""
+    watched: WatchedConnection = connection.connection.driver_connection  # type: ignore[assignment]
+    before = watched.silence_seconds
+    watched.silence_seconds = None
+    try:
+        yield
+    finally:
+        watched.silence_seconds = before

@@ -1,0 +1,178 @@
+"""PostgreSQL at the end of a bad line: calls end in time with an error, and the next ones get a new connection."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from sqlalchemy import insert, make_url, select, text
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from state.database import SERVER_OPTIONS, SILENCE_SECONDS, Database
+from state.schema import MIGRATION_LOCK, migrate
+from state.tables import inbox
+from state.watchdog import LinkSilent
+from tests.fakes import START
+from tests.faults.proxy import TcpProxy
+from tests.integration.nats_server import eventually
+from tests.integration.postgres_server import PostgresServer
+
+pytestmark = pytest.mark.slow
+
+BOUND_SECONDS = 0.6
+CONNECT_SECONDS = 3.0
+"""How long a new connection may take."""
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    return postgres_server.new_database()
+
+
+@pytest.fixture
+def proxy(postgres_url: str) -> Iterator[TcpProxy]:
+    with TcpProxy(f"{make_url(postgres_url).query['host']}/.s.PGSQL.5432") as proxy:
+        yield proxy
+
+
+def through(proxy: TcpProxy, url: str) -> str:
+    changed = make_url(url).difference_update_query(["host"]).set(host="127.0.0.1", port=proxy.port)
+    return changed.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def database(postgres_url: str, proxy: TcpProxy) -> Iterator[Database]:
+    database = Database(through(proxy, postgres_url), readers=2, writers=2, silence_seconds=BOUND_SECONDS)
+    yield database
+    database.close()
+
+
+def put(key):
+    row = {"event_id": key, "type": "t", "received_at": START}
+    return lambda connection: connection.execute(insert(inbox), row)
+
+
+def keys(connection):
+    return sorted(connection.scalars(select(inbox.c.event_id)))
+
+
+def fall_silent(proxy):
+    def transaction(connection):
+        connection.execute(text("SELECT 1"))
+        with proxy.stalled():
+            connection.execute(text("SELECT 2"))
+
+    return transaction
+
+
+async def test_connections_that_were_cut_are_replaced(database, proxy):
+    for name in ("a", "b", "c"):
+        await asyncio.gather(database.write(put(name)), database.read(keys))
+        proxy.cut()
+    assert await database.read(keys) == ["a", "b", "c"]
+
+
+async def test_a_transaction_that_is_cut_fails_as_a_whole_and_can_be_repeated(database, proxy):
+    def transaction(connection):
+        put("a")(connection)
+        proxy.cut()
+        put("b")(connection)
+
+    with pytest.raises(OperationalError):
+        await database.write(transaction)
+    assert await database.read(keys) == []
+    await database.write(put("a"))
+    assert await database.read(keys) == ["a"]
+
+
+async def test_a_server_that_refuses_is_an_error_at_once_and_used_again_when_it_is_back(database, proxy):
+    await database.write(put("a"))
+    with proxy.refusing():
+        began = time.monotonic()
+        for call in (database.write(put("b")), database.read(keys)):
+            with pytest.raises(OperationalError, match=r"refused|closed"):
+                await call
+        assert time.monotonic() - began < BOUND_SECONDS
+    await database.write(put("c"))
+    assert await database.read(keys) == ["a", "c"]
+
+
+async def test_a_link_that_goes_silent_in_a_transaction_ends_it_in_time(database, proxy):
+    def transaction(connection):
+        put("a")(connection)
+        fall_silent(proxy)(connection)
+
+    began = time.monotonic()
+    with pytest.raises(OperationalError, match=r"did not answer for 0\.6 s") as caught:
+        await database.write(transaction)
+    assert isinstance(caught.value.orig, LinkSilent)
+    assert BOUND_SECONDS <= time.monotonic() - began < BOUND_SECONDS + 1
+    assert await database.read(keys) == []
+
+
+async def test_every_call_on_a_silent_link_ends_in_time_and_the_next_ones_work(database, proxy):
+    await asyncio.gather(*(database.write(put(f"before-{n}")) for n in range(2)), database.read(keys))
+    with proxy.stalled():
+        began = time.monotonic()
+        calls = [database.write(put("during-1")), database.write(put("during-2")), database.read(keys)]
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+        # The ping of an old connection, then the opening of a new one.
+        assert time.monotonic() - began < BOUND_SECONDS + CONNECT_SECONDS + 1
+    assert [type(end) for end in ends] == [OperationalError] * 3
+    await database.write(put("z-after"))
+    assert await database.read(keys) == ["before-0", "before-1", "z-after"]
+    await eventually(lambda: proxy.links <= 3)
+
+
+async def test_a_commit_whose_answer_is_lost_ends_in_time_and_stands(database, proxy):
+    with ExitStack() as fault:
+
+        def transaction(connection):
+            put("a")(connection)
+            fault.enter_context(proxy.losing("answers"))
+
+        with pytest.raises(OperationalError) as caught:
+            await database.write(transaction)
+    assert isinstance(caught.value.orig, LinkSilent)
+    # That is why whoever repeats a write must be able to: with a key, a version or an event's id.
+    assert await database.read(keys) == ["a"]
+    with pytest.raises(IntegrityError):
+        await database.write(put("a"))
+
+
+def test_a_statement_that_the_server_is_working_on_is_not_taken_for_a_silent_link():
+    assert SERVER_OPTIONS["statement_timeout"] + 1000 < SILENCE_SECONDS * 1000
+
+
+async def test_a_migration_waits_for_another_replicas_for_as_long_as_that_takes(database, postgres_server, proxy):
+    fresh = through(proxy, postgres_server.new_database(migrated=False))
+    locked, go_on = threading.Event(), threading.Event()
+    with_patience = Database(fresh, silence_seconds=BOUND_SECONDS)
+    other = Database(fresh, silence_seconds=10)
+
+    def hold_the_lock(connection):
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        locked.set()
+        assert go_on.wait(10)
+
+    try:
+        holding = asyncio.create_task(other.write(hold_the_lock))
+        await asyncio.to_thread(locked.wait, 10)
+        migrating = asyncio.create_task(asyncio.to_thread(migrate, with_patience))
+        await asyncio.sleep(2 * BOUND_SECONDS)
+        assert not migrating.done()
+        go_on.set()
+        await holding
+        await migrating
+        assert await with_patience.read(keys) == []
+        # Afterwards the connection is watched like any other.
+        with pytest.raises(OperationalError, match="did not answer"):
+            await with_patience.read(fall_silent(proxy))
+    finally:
+        go_on.set()
+        with_patience.close()
+        other.close()
