@@ -257,8 +257,8 @@ class _Wakes:
         self.releases: Loop | None = None
 
     def after_commit(self, recorded: Recorded) -> None:
-        if recorded.became:
-            self._metrics.order_became(recorded.became)
+        for status in recorded.became:
+            self._metrics.order_became(status)
         for reason in (recorded.failure_code, *recorded.opened):
             if reason:
                 self._metrics.order_failed(reason)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, Generic
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from state.transactions import MAX_WAITING_TRANSACTIONS, DatabaseClosed, DatabaseOverloaded, T, Transaction, Writer
 
@@ -121,9 +122,16 @@ def _commit_together(connection: Connection, group: list[_Job[Any]]) -> None:
             _run_in_savepoint(connection, driver, job)
         driver.execute("COMMIT")
     except Exception as error:  # noqa: BLE001 - boundary: the commit failed for every caller of the group
-        _fail(group, error)
+        _fail(group, _told(error))
         if driver.in_transaction:
             driver.execute("ROLLBACK")
+
+
+def _told(error: Exception) -> Exception:
+    """The driver's errors as SQLAlchemy's, which is what callers know of."""
+    if not isinstance(error, sqlite3.Error):
+        return error
+    return DBAPIError.instance(None, None, error, sqlite3.Error)
 
 
 def _fail(group: list[_Job[Any]], error: Exception) -> None:
@@ -143,8 +151,12 @@ def _run_in_savepoint(connection: Connection, driver: sqlite3.Connection, job: _
     driver.execute("SAVEPOINT caller")
     try:
         job.result = job.transaction(connection)
-    except Exception as error:  # noqa: BLE001 - boundary: belongs to the caller, whose future carries it
+    except Exception as error:
         job.error = error
+        if not driver.in_transaction:
+            # SQLite has undone everything by itself, what the others of the group wrote included: the
+            # disk is full, for one. They all fail for this reason.
+            raise
         driver.execute("ROLLBACK TO caller")
     driver.execute("RELEASE caller")
 

@@ -22,17 +22,17 @@ def add(connection: Connection, order_id: str, entries: Sequence[TimelineEntry])
 
 
 def of_order(connection: Connection, order_id: str) -> list[TimelineEntry]:
-    """Oldest first, by the time of the step and then by the time of its recording."""
+    """Oldest first, by the time of the step and then by the time of its recording; the newest MAX_ENTRIES."""
     table = order_history
     statement = (
         select(table.c.at, table.c.kind, table.c.title, table.c.details, table.c.actor)
         .where(table.c.order_id == order_id)
-        .order_by(table.c.id)
+        .order_by(table.c.id.desc())
         .limit(MAX_ENTRIES)
     )
     entries = [
         TimelineEntry(at, kind, title, details or {}, actor)
-        for at, kind, title, details, actor in connection.execute(statement)
+        for at, kind, title, details, actor in reversed(connection.execute(statement).all())
     ]
     return sorted(entries, key=lambda entry: entry.at)
 

@@ -331,7 +331,7 @@ class OrdersHarness:
     @property
     def became(self) -> list[str]:
         """The statuses that the metrics were told of."""
-        return [recorded.became for recorded in self.recorded if recorded.became]
+        return [status for recorded in self.recorded for status in recorded.became]
 
     @property
     def called(self) -> list[str]:

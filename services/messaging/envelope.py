@@ -5,6 +5,7 @@ Source: seed 5 and 3.2; contract section 5.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,8 @@ from services.domain.events import OutgoingEvent, timestamp
 
 DATA_VERSION = "1.0"
 SOURCE = "order-service"
+MAX_EVENT_ID = 128
+"""Characters of an event id that is kept as it is; a longer one is kept as its SHA-256."""
 
 
 class PoisonEvent(Exception):
@@ -114,7 +117,12 @@ def decode(
         field = ".".join(map(str, first["loc"]))
         raise PoisonEvent(f"{event_type}: field {field}: {first['msg']}") from None
     event_id = body.get("id") or (headers or {}).get("Nats-Msg-Id") or fallback_id
-    return IncomingEvent(str(event_id)[:128], event_type, _time(data, body), data)
+    return IncomingEvent(_bounded(str(event_id)), event_type, _time(data, body), data)
+
+
+def _bounded(event_id: str) -> str:
+    # Cutting would make one event of two that differ in their tails only.
+    return event_id if len(event_id) <= MAX_EVENT_ID else hashlib.sha256(event_id.encode()).hexdigest()
 
 
 def _time(data: dict[str, Any], body: dict[str, Any]) -> datetime | None:

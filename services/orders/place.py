@@ -72,7 +72,7 @@ class OrderPlacement:
             await self._store(order, digest, command.idempotency_key)
         except IntegrityError:
             return await self._repeated(command, order.order_id, digest)
-        self._context.after_commit(Recorded(order, order.status, (), stored_events=False, started_release=False))
+        self._context.after_commit(Recorded(order, (order.status,), (), stored_events=False, started_release=False))
         return await self._run(order)
 
     async def drain(self, timeout_seconds: float) -> None:

@@ -32,8 +32,8 @@ class Recorded:
     """What a transaction did, for the metrics and wake-ups that follow its commit."""
 
     order: Order
-    became: str | None
-    """The new status, if the status changed."""
+    became: tuple[str, ...]
+    """The statuses that the order went through."""
     opened: tuple[str, ...]
     """Reasons of the cases that were opened."""
     stored_events: bool
@@ -65,7 +65,7 @@ def record(
     if change.release_because:
         releases.start(connection, order.order_id, change.release_because, at)
     history.add(connection, order.order_id, timeline)
-    became = saved.status if saved.status != order.status else None
+    became = tuple(entry.details["to"] for entry in change.timeline if "to" in entry.details)
     failure = change.values.get("failure") or {}
     return Recorded(saved, became, opened, bool(change.events), change.release_because is not None, failure.get("code"))
 

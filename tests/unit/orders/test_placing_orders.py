@@ -421,3 +421,8 @@ async def test_a_rejected_order_is_answered_the_same_when_repeated(shop):
     again = await shop.place(idempotency_key="k")
     assert (again, first.status) == (first, "REJECTED")
     assert shop.called == [CHECK]
+
+
+async def test_every_status_on_the_way_is_counted_also_those_recorded_together(shop):
+    await shop.place()
+    assert shop.became == ["RECEIVED", "RESERVING", "PAYING", "PLACED"]

@@ -1,0 +1,325 @@
+"""Every guard of the design as a switch, with the smallest set of circumstances in which it is needed.
+
+A guard is either a rule of the other services or of the tables (a switch of the model), or code of
+the product (switched off by a patch). Where two guards stand behind each other, the second one is
+shown in a world without the first, which is in itself a sound one: BASES says which, and each is
+searched with all its guards on as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from services.domain import lifecycle
+from services.domain.errors import ApiError, InsufficientInventory, PaymentDeclined, ReservationFailed
+from services.domain.lifecycle import Change
+from services.domain.order import Order, OrderStatus, PaymentStatus
+from services.messaging.envelope import IncomingEvent
+from services.orders import inbound, progress
+from services.orders.progress import OrderProgress
+from services.orders.releases import ReleaseJobs
+from services.orders.sweeper import OrderSweeper
+from tests.model.neighbours import StockRules
+from tests.model.rows import RowRules
+from tests.model.runs import Attempts
+from tests.model.world import (
+    CRASH,
+    DECLINE,
+    DUPLICATE,
+    GARBLED,
+    LATE,
+    LOST,
+    PAUSE,
+    RIVAL,
+    SLOW_EVENT,
+    TIME,
+    UNANSWERED,
+    Bounds,
+)
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def _nothing(_: pytest.MonkeyPatch) -> None:
+    """The product as it is."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One rule that can be switched off, and where its absence shows."""
+
+    base: str
+    """Which of BASES; the guard is off in ``off`` and on in the base."""
+    off: Callable[[Bounds], Bounds] = lambda bounds: bounds
+    patch: Patch = _nothing
+
+
+def _bounds(*kinds: str, faults: int = 1, cancels: int = 0, operators: int = 0, **more: Any) -> Bounds:
+    return Bounds(faults=faults, kinds=frozenset(kinds), cancels=cancels, operators=operators, **more)
+
+
+NO_TOMBSTONES = StockRules(tombstones=False)
+
+BASES: dict[str, Bounds] = {
+    "calls": _bounds(LOST, UNANSWERED, LATE, GARBLED, CRASH, RIVAL, DECLINE, attempts=Attempts(reserve=2), faults=2),
+    "cancels": _bounds(LOST, UNANSWERED, LATE, CRASH, DECLINE, cancels=1),
+    "holds": _bounds(TIME, RIVAL, LATE, CRASH, faults=3),
+    "pauses": _bounds(PAUSE, TIME, RIVAL, faults=2, cancels=1),
+    "slow charges": _bounds(PAUSE, LATE, UNANSWERED, faults=3, cancels=1),
+    "events": _bounds(DUPLICATE, SLOW_EVENT, TIME, cancels=1, operators=1),
+    "returns": _bounds(DUPLICATE, cancels=1, returns=1),
+    "operators": _bounds(TIME, SLOW_EVENT, LOST, cancels=1, operators=2),
+    "a shop with more than one unit": _bounds(UNANSWERED, LATE, CRASH, cancels=1, units=2),
+    "a shop without tombstones": _bounds(TIME, cancels=1, operators=1, stock=NO_TOMBSTONES),
+    "a shop without returnIds": _bounds(
+        DUPLICATE, returns=1, stock=StockRules(returns_once=False, returns_are_capped=False)
+    ),
+    "a shop without inbox": _bounds(DUPLICATE, cancels=1, returns=1, stock=StockRules(inbox=False)),
+    "a shop without inbox and cap": _bounds(
+        DUPLICATE, returns=1, stock=StockRules(inbox=False, returns_are_capped=False)
+    ),
+    "a gateway that knows no keys": _bounds(UNANSWERED, CRASH, gateway_knows_the_key=False),
+}
+"""Sound worlds: with every guard that is on in them, nothing goes wrong."""
+
+
+# ------------------------------------------------------------------ switches
+
+
+def _stock(**rules: bool) -> Callable[[Bounds], Bounds]:
+    return lambda bounds: replace(bounds, stock=replace(bounds.stock, **rules))
+
+
+def _rows(**rules: bool) -> Callable[[Bounds], Bounds]:
+    return lambda bounds: replace(bounds, rows=replace(bounds.rows, **rules))
+
+
+# ------------------------------------------------------------------- patches
+
+
+def _for_any_reservation(patch: pytest.MonkeyPatch) -> None:
+    """Events count for the order whatever reservation they name."""
+    for kind, decide in inbound._ORDER_DECISIONS.items():
+        patch.setitem(inbound._ORDER_DECISIONS, kind, _believing_the_reservation(decide))
+
+
+def _believing_the_reservation(decide: Callable[..., Change | None]) -> Callable[..., Change | None]:
+    def decision(order: Order, event: IncomingEvent, at: datetime) -> Change | None:
+        return decide(order, replace(event, data=event.data | {"reservationId": order.reservation_id}), at)
+
+    return decision
+
+
+def _in_any_status(patch: pytest.MonkeyPatch) -> None:
+    """Events are applied wherever the order stands."""
+    for kind, decide in inbound._ORDER_DECISIONS.items():
+        patch.setitem(inbound._ORDER_DECISIONS, kind, _believing_the_status(decide))
+
+
+def _believing_the_status(decide: Callable[..., Change | None]) -> Callable[..., Change | None]:
+    def decision(order: Order, event: IncomingEvent, at: datetime) -> Change | None:
+        return decide(replace(order, status=OrderStatus.PLACED), event, at)
+
+    return decision
+
+
+def _changed(name: str, change_of: Callable[[Order, Change], Change]) -> Patch:
+    """A step of the life cycle whose Change is spoilt."""
+
+    def patch_it(patch: pytest.MonkeyPatch) -> None:
+        real = getattr(lifecycle, name)
+        patch.setattr(lifecycle, name, lambda order, *given, **named: change_of(order, real(order, *given, **named)))
+
+    return patch_it
+
+
+def _without_release(order: Order, change: Change) -> Change:
+    return replace(change, release_because=None)
+
+
+def _without_release_of_the_unseen(order: Order, change: Change) -> Change:
+    return change if order.reservation_id else replace(change, release_because=None)
+
+
+def _without_due(order: Order, change: Change) -> Change:
+    return replace(change, values=change.values | {"due_at": None})
+
+
+def _without_events(order: Order, change: Change) -> Change:
+    return replace(change, events=())
+
+
+def _without_doubt(order: Order, change: Change) -> Change:
+    """The payment's outcome is taken for known."""
+    return replace(change, values=change.values | {"payment_status": order.payment_status})
+
+
+def _no_release_after(*errors: type[ApiError]) -> Patch:
+    def patch_it(patch: pytest.MonkeyPatch) -> None:
+        real = lifecycle.reject
+
+        def reject(order: Order, error: ApiError, at: datetime, *, release: bool = False) -> Change:
+            return real(order, error, at, release=release and not isinstance(error, errors))
+
+        patch.setattr(lifecycle, "reject", reject)
+
+    return patch_it
+
+
+def _no_refund_of_the_unseen(patch: pytest.MonkeyPatch) -> None:
+    """Only a payment that was seen captured is refunded."""
+    real = lifecycle.cancel_while_paying
+
+    def cancel_while_paying(order: Order, reason: str, at: datetime, *, refund_at: datetime | None) -> Change:
+        return real(order, reason, at, refund_at=refund_at if refund_at is not None and refund_at <= at else None)
+
+    patch.setattr(lifecycle, "cancel_while_paying", cancel_while_paying)
+
+
+def _refund_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lifecycle, "LATE_CAPTURE", timedelta(0))
+
+
+def _cancel_does_not_wait(patch: pytest.MonkeyPatch) -> None:
+    """A cancel while PAYING ends the order at once, as it does before."""
+    real = lifecycle.cancel
+
+    def cancel(order: Order, reason: str, at: datetime) -> Change:
+        if order.status == OrderStatus.PAYING:
+            return lifecycle._cancel_unpaid(order, reason, at)
+        return real(order, reason, at)
+
+    patch.setattr(lifecycle, "cancel", cancel)
+
+
+async def _do_nothing(*_: Any, **__: Any) -> None:
+    """What a guard that is gone does."""
+
+
+def _without_method(owner: type, name: str) -> Patch:
+    return lambda patch: patch.setattr(owner, name, _do_nothing)
+
+
+async def _charge_without_asking(self: OrderProgress, order: Order) -> Order:
+    return await self._pay(order, [])
+
+
+def _forget_the_cancel(patch: pytest.MonkeyPatch) -> None:
+    """A payment's outcome is recorded as if no cancel had been asked for."""
+    real = OrderProgress._payment_known
+
+    async def known(self: OrderProgress, order: Order, state: Any, trail: Any) -> Order:
+        return await real(self, replace(order, cancel_reason=None), state, trail)
+
+    patch.setattr(OrderProgress, "_payment_known", known)
+
+
+def _believe_an_old_refusal(patch: pytest.MonkeyPatch) -> None:
+    """That there was nothing to refund is recorded whatever has happened since."""
+    real = OrderSweeper._record_refund
+
+    async def record(self: OrderSweeper, order: Order, change: Change, trail: Any, **_: Any) -> None:
+        await real(self, order, change, trail)
+
+    patch.setattr(OrderSweeper, "_record_refund", record)
+
+
+def _give_up_after_a_failed_release(patch: pytest.MonkeyPatch) -> None:
+    async def failed(self: ReleaseJobs, job: Any, error: ApiError, trail: Any) -> None:
+        await self._done(job, "not released", trail)
+
+    patch.setattr(ReleaseJobs, "_failed", failed)
+
+
+def _hold_lasts_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lifecycle, "hold_lasts", lambda *_: True)
+
+
+def _never_ask_again(patch: pytest.MonkeyPatch) -> None:
+    """A placed order is not looked at any more, whatever becomes of its events."""
+    real = lifecycle.place
+
+    def place(*given: Any) -> Change:
+        return replace(change := real(*given), values=change.values | {"due_at": None})
+
+    patch.setattr(lifecycle, "place", place)
+
+
+def _refund_is_taken_for_made(patch: pytest.MonkeyPatch) -> None:
+    """A refund without an answer counts as made."""
+    patch.setattr(lifecycle, "refund_later", lambda order, due_at: lifecycle.refunded(due_at, was_charged=True))
+
+
+GUARDS: dict[str, Guard] = {
+    # ------------------------------------------------- the Inventory Service
+    "reserve holds only what is available": Guard("calls", _stock(holds_only_what_is_available=False)),
+    "reserve is idempotent by order": Guard("a shop with more than one unit", _stock(reserve_is_idempotent=False)),
+    "confirm only ACTIVE holds": Guard("events", _stock(confirms_only_active=False)),
+    "confirm only holds that are not over": Guard("holds", _stock(confirms_only_unexpired=False)),
+    "one deduction per reservation": Guard("a shop without inbox", _stock(deducts_once=False)),
+    "a release leaves a tombstone": Guard("cancels", _stock(tombstones=False)),
+    "order.cancelled restocks what was deducted": Guard("cancels", _stock(cancel_restocks=False)),
+    "order.cancelled restocks once": Guard("a shop without inbox", _stock(restocks_once=False)),
+    "once per returnId": Guard("a shop without inbox and cap", _stock(returns_once=False)),
+    "the Inventory Service's inbox": Guard("a shop without returnIds", _stock(inbox=False)),
+    # ------------------------------------------------------------ the tables
+    "version check": Guard("cancels", _rows(versions_are_checked=False)),
+    "events are stored with the change": Guard(
+        "cancels", lambda bounds: replace(bounds, events_are_stored_with_the_change=False)
+    ),
+    "a release job's version": Guard("a shop without tombstones", _rows(jobs_are_versioned=False)),
+    # ----------------------------------------------------------- the events
+    "an event counts for its reservation only": Guard("operators", patch=_for_any_reservation),
+    "an event counts for a placed order only": Guard("events", patch=_in_any_status),
+    # ------------------------------------------------------------- the holds
+    "release on cancel of an unseen answer": Guard(
+        "cancels", patch=_changed("_cancel_unpaid", _without_release_of_the_unseen)
+    ),
+    "release after a 409 that follows an unanswered attempt": Guard(
+        "calls", patch=_no_release_after(InsufficientInventory)
+    ),
+    "release after an unusable answer": Guard("calls", patch=_no_release_after(ReservationFailed)),
+    "release after a declined payment": Guard("calls", patch=_no_release_after(PaymentDeclined)),
+    "release when a cancel ends the payment": Guard("cancels", patch=_changed("cancel_while_paying", _without_release)),
+    "release again a hold taken after the end": Guard(
+        "a shop without tombstones", patch=_without_method(OrderProgress, "give_back_if_ended")
+    ),
+    "an unanswered release is tried again": Guard("cancels", patch=_give_up_after_a_failed_release),
+    "nobody is charged for a hold that is over": Guard("holds", patch=_hold_lasts_for_ever),
+    "order.cancelled is published": Guard("cancels", patch=_changed("_cancel_placed", _without_events)),
+    # ------------------------------------------------------------- the money
+    "a charge is keyed by the order": Guard("calls", lambda bounds: replace(bounds, gateway_knows_the_key=False)),
+    "ask the gateway before charging again": Guard(
+        "a gateway that knows no keys",
+        patch=lambda patch: patch.setattr(OrderProgress, "_settle_payment", _charge_without_asking),
+    ),
+    "a cancel waits for the payment's outcome": Guard("cancels", patch=_cancel_does_not_wait),
+    "a cancel asked for while paying is carried out": Guard("cancels", patch=_forget_the_cancel),
+    "refund also when only the answer was lost": Guard("cancels", patch=_no_refund_of_the_unseen),
+    "a refund waits for a late capture": Guard("holds", patch=_refund_at_once),
+    "an order renewed before its payment doubts the payment": Guard(
+        "holds", patch=_changed("reserve_before_payment", _without_doubt)
+    ),
+    "refund a charge made after the end": Guard(
+        "slow charges", patch=_without_method(OrderProgress, "_give_money_back_if_ended")
+    ),
+    "an old answer does not settle a refund": Guard("slow charges", patch=_believe_an_old_refusal),
+    "an unanswered refund is tried again": Guard("cancels", patch=_refund_is_taken_for_made),
+    # ------------------------------------------------------- crashes and rest
+    "an order that reserves has a time": Guard("calls", patch=_changed("start_reserving", _without_due)),
+    "an order that pays has a time": Guard("calls", patch=_changed("hold_stock", _without_due)),
+}
+
+SECOND_LINES: dict[str, Guard] = {
+    "the order service's inbox": Guard("operators", _rows(inbox=False)),
+    "the version of a case": Guard("operators", _rows(cases_are_versioned=False)),
+    "a claim raises the version": Guard("pauses", _rows(claims_raise_the_version=False)),
+}
+"""Guards that the model shows to be second lines: without one of them the others still keep every invariant."""
+
+_ = (PaymentStatus, progress, RowRules)
