@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := app.py pages services state tests benchmarks
 
-.PHONY: help run test check format bench pictures clean
+.PHONY: help run test check format bench soak pictures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ pacts: $(VENV)/.dev ## rewrite the committed contracts from the consumer tests
 
 bench: $(VENV)/.dev ## measure orders per second, latency and CPU of the worker
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+soak: $(VENV)/.dev ## faults in the middle of traffic for MINUTES=10, then the audit (SEED=1)
+	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
 pictures: $(VENV)/.dev $(VENV)/.system ## take the pictures of docs/ anew
 	$(BIN)/python -m tests.browser.pictures docs

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Self
 
 import httpx
@@ -14,6 +15,7 @@ from sqlalchemy import select
 from services.domain.order import OrderStatus
 from services.sandbox.audit import UNDER_WAY, Books
 from services.sandbox.traffic import Visit, plan_visit
+from services.sandbox.web import utc_now
 from state.orders import with_open_review
 from state.tables import orders
 
@@ -41,6 +43,8 @@ class Promises:
 
     acknowledged: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Idempotency key to the order ids that were acknowledged for it."""
+    acknowledged_at: dict[str, datetime] = field(default_factory=dict)
+    """Order id to the first acknowledgement."""
     refused: set[str] = field(default_factory=set)
     cancelled: set[str] = field(default_factory=set)
     returned: set[str] = field(default_factory=set)
@@ -74,7 +78,7 @@ class Customers:
             while not closing.is_set():
                 await asyncio.sleep(self._random.expovariate(self._rate))
                 await places.acquire()
-                customer = customers.create_task(self._serve(self._plan()))
+                customer = customers.create_task(self._visit(self._plan()))
                 customer.add_done_callback(lambda _: places.release())
 
     def _plan(self) -> Visit:
@@ -90,6 +94,12 @@ class Customers:
             cancels_after_seconds=self._random.uniform(0, 3) if mood < CANCELLED else None,
             returns_after_seconds=self._random.uniform(1, 4) if CANCELLED <= mood < CANCELLED + RETURNED else None,
         )
+
+    async def _visit(self, visit: Visit) -> None:
+        try:
+            await self._serve(visit)
+        except TimeoutError:
+            self.promises.unexpected.append(f"none within {PATIENCE_SECONDS:g} s for key {visit.key}")
 
     async def _serve(self, visit: Visit) -> None:
         reply = await self._ask("/api/v1/orders", visit.body, {"Idempotency-Key": visit.key})
@@ -111,6 +121,7 @@ class Customers:
     def _acknowledge(self, key: str, reply: httpx.Response) -> str:
         order_id = str(reply.json()["data"]["orderId"])
         self.promises.acknowledged[key].add(order_id)
+        self.promises.acknowledged_at.setdefault(order_id, utc_now())
         return order_id
 
     def _note_refusal(self, reply: httpx.Response) -> None:

@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ STOP_SECONDS = 10.0
 """How long everything may take to end. Source: contract section 1."""
 
 MOMENT_SECONDS = 1.0
+REACTION_SECONDS = 10.0
 
 HASTE = {
     "SANDBOX_TRAFFIC": "0",
@@ -104,14 +105,16 @@ class LiveStack:
         await self._process.wait()
         await until(lambda: not self.processes(), STOP_SECONDS, lambda: str(self.processes()))
 
-    async def running(self, child: str) -> int:
-        """The child's process id, once it runs."""
-        await until(lambda: self._pid(child) is not None, START_SECONDS, self.logs)
+    async def running(self, child: str, *, instead_of: int | None = None) -> int:
+        """The child's process id, once it runs; ``instead_of`` is that of the process before."""
+        await until(lambda: self._pid(child) not in (None, instead_of), START_SECONDS, self.logs)
         return self._pid(child) or 0
 
     def _pid(self, child: str) -> int | None:
         status = self._status(child)
-        return status.pid if status.state is ChildState.RUNNING else None
+        # The supervisor takes a moment to write that a child has ended.
+        is_up = status.state is ChildState.RUNNING and status.pid is not None and is_running(status.pid)
+        return status.pid if is_up else None
 
     def _status(self, child: str) -> ChildStatus:
         (status,) = (status for status in read_status(self.folder / "var") if status.name == child)
@@ -124,12 +127,13 @@ class LiveStack:
         if number is signal.SIGKILL:
             await until(lambda: not is_running(pid), STOP_SECONDS)
 
-    async def kill_when(self, child: str, database: str, query: str, *, lag_seconds: float) -> None:
-        """Kill a running child so long after the query has found a row, or after MOMENT_SECONDS without any."""
+    async def kill_when(self, child: str, database: str, query: str, *, lag_seconds: float) -> int:
+        """Kill a running child so long after the query has found a row, or after MOMENT_SECONDS without any: its id."""
         pid = await self.running(child)
         await asyncio.to_thread(_await_row, self.folder / "var" / database, query)
         await asyncio.sleep(lag_seconds)
         os.kill(pid, signal.SIGKILL)
+        return pid
 
     def kill_even_while_it_starts(self, child: str) -> None:
         """Kill the child if there is one, before it can do anything."""
@@ -149,7 +153,9 @@ class LiveStack:
     async def destroy(self) -> None:
         """Leave nothing behind, whatever a test left undone."""
         for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
+            # Some end by themselves as soon as their parent has.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if self._process is not None:
             await self._process.wait()
 

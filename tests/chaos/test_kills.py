@@ -14,6 +14,7 @@ from services.sandbox import audit
 from services.sandbox.audit import Books
 from state.tables import orders
 from tests.chaos.customers import Customers, Promises, broken_promises
+from tests.chaos.faults import VICTIMS, kill_at_a_bad_moment
 from tests.chaos.stack import CONSOLE, STOP_SECONDS, LiveStack, live_stack, until
 
 pytestmark = pytest.mark.slow
@@ -22,23 +23,6 @@ COMMAND = "command"
 """The process that the user started: it takes all the others with it, and nobody starts it again but the user."""
 
 KILLS_EACH = 4
-
-RESERVING = ("holdfast.db", "SELECT 1 FROM orders WHERE status = 'RECEIVED'")
-PAYING = ("holdfast.db", "SELECT 1 FROM orders WHERE status = 'PAYING'")
-PUBLISHING = ("holdfast.db", "SELECT 1 FROM outbox WHERE published_at IS NULL AND claimed_until IS NOT NULL")
-ANSWERING = ("sandbox/inventory.db", PUBLISHING[1])
-BAD_MOMENTS = {
-    "worker": (RESERVING, PAYING, PUBLISHING, ANSWERING),
-    "nats-server": (PUBLISHING, ANSWERING),
-    "inventory": (RESERVING, PUBLISHING, ANSWERING),
-    "payments": (PAYING,),
-}
-"""Half-way through something: what is to be interrupted lasts a millisecond or two, so chance alone would miss it."""
-
-LAGS_SECONDS = (0.0, 0.001, 0.002, 0.004)
-"""What one process has stored is in the hands of the next one so much later."""
-
-VICTIMS = tuple(BAD_MOMENTS)
 
 DRAIN_SECONDS = 100.0
 """The claims of a worker that was killed end within half a minute; what it left is then taken up by the next."""
@@ -69,8 +53,7 @@ async def kill_at_bad_moments(stack: LiveStack, random_source: random.Random) ->
             await stack.crash()
             await stack.start()
         else:
-            moment = random_source.choice(BAD_MOMENTS[victim])
-            await stack.kill_when(victim, *moment, lag_seconds=random_source.choice(LAGS_SECONDS))
+            await kill_at_a_bad_moment(stack, victim, random_source)
     for victim in VICTIMS:
         await stack.running(victim)
     return Counter(victims)

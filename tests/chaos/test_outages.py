@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,14 +17,14 @@ from sqlalchemy import func, select
 from services.sandbox import audit
 from services.sandbox.inventory_service.catalogue import CATALOGUE
 from state.tables import outbox
-from tests.chaos.stack import HEADLESS, LiveStack, live_stack, until
+from tests.chaos.faults import frozen, misbehaving
+from tests.chaos.stack import HEADLESS, REACTION_SECONDS, LiveStack, live_stack, until
 from tests.integration.nats_server import NatsServer
 
 pytestmark = pytest.mark.slow
 
 VOLUME_THRESHOLD = 5
 DRAIN_SECONDS = 30.0
-REACTION_SECONDS = 10.0
 
 
 class Shop:
@@ -70,21 +70,14 @@ async def shop_of(stack: LiveStack) -> AsyncIterator[Shop]:
         yield Shop(client)
 
 
-@asynccontextmanager
-async def refusing(stack: LiveStack) -> AsyncIterator[None]:
+def refusing(stack: LiveStack) -> AbstractAsyncContextManager[None]:
     """The Inventory Service answers 503 to everything."""
-    async with httpx.AsyncClient(base_url=stack.inventory_url(), trust_env=False) as client:
-        (await client.put("/api/v1/sandbox/faults", json={"outage": True})).raise_for_status()
-        yield
-        (await client.put("/api/v1/sandbox/faults", json={})).raise_for_status()
+    return misbehaving(stack, outage=True)
 
 
-@asynccontextmanager
-async def hanging(stack: LiveStack) -> AsyncIterator[None]:
-    """The Inventory Service is there and does nothing: connections are taken, answers never come."""
-    await stack.signal("inventory", signal.SIGSTOP)
-    yield
-    await stack.signal("inventory", signal.SIGCONT)
+def hanging(stack: LiveStack) -> AbstractAsyncContextManager[None]:
+    """The Inventory Service takes connections and never answers."""
+    return frozen(stack, "inventory")
 
 
 @asynccontextmanager

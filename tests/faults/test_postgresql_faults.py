@@ -18,7 +18,6 @@ from state.tables import inbox
 from state.watchdog import LinkSilent
 from tests.fakes import START
 from tests.faults.proxy import TcpProxy
-from tests.integration.nats_server import eventually
 from tests.integration.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.slow
@@ -125,8 +124,6 @@ async def test_every_call_on_a_silent_link_ends_in_time_and_the_next_ones_work(d
     assert ends == [OperationalError] * 3
     await database.write(put("z-after"))
     assert await database.read(keys) == ["before-0", "before-1", "z-after"]
-    # Nothing is left of the connections that were given up.
-    await eventually(lambda: proxy.links <= 3)
 
 
 async def test_a_commit_whose_answer_is_lost_ends_in_time_and_stands(database, proxy):

@@ -57,14 +57,15 @@ def _problem_at_rest(state: State) -> str | None:
 def _problem_of_goods(state: State) -> str | None:
     order, shop = state.order, state.shop
     states = [hold.state for hold in shop.holds]
-    is_flagged = any(case.reason == ReviewReason.RELEASE_FAILED for case in state.rows.cases)
-    if order.status in WITHOUT_GOODS and ACTIVE in states and not is_flagged:
+    reasons = {case.reason for case in state.rows.cases}
+    if order.status in WITHOUT_GOODS and ACTIVE in states and ReviewReason.RELEASE_FAILED not in reasons:
         return f"a {order.status} order holds stock"
     if order.status in WITHOUT_GOODS and CONFIRMED in states:
         return f"a {order.status} order has deducted stock"
     if order.status in WITH_GOODS and states.count(CONFIRMED) != 1:
         return f"a {order.status} order has not deducted its stock"
-    if order.status not in WITH_GOODS and CONFIRMED in states:
+    is_unanswered = ReviewReason.CONFIRMATION_TIMEOUT in reasons
+    if order.status not in WITH_GOODS and CONFIRMED in states and not is_unanswered:
         return f"stock was deducted for an order that is {order.status}"
     if sum(state in LIVING for state in states) > 1:
         return "an order holds stock twice"

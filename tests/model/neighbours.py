@@ -111,7 +111,7 @@ def confirm(rules: StockRules, shop: Shop, number: int, now: int) -> Effect:
 
 
 def release(rules: StockRules, shop: Shop, now: int) -> Effect:
-    shop = _end_own_overdue(shop, now)
+    shop = _end_overdue(shop, now)
     living = shop.living
     if living is not None and shop.holds[living].state == CONFIRMED:
         return shop, GONE, living
@@ -123,7 +123,7 @@ def release(rules: StockRules, shop: Shop, now: int) -> Effect:
 
 def cancel(rules: StockRules, shop: Shop, now: int) -> Shop:
     """What order.cancelled does."""
-    shop = _end_own_overdue(shop, now)._replace(is_buried=rules.tombstones)
+    shop = _end_overdue(shop, now)._replace(is_buried=rules.tombstones)
     living = shop.living
     if living is None and not rules.restocks_once:
         restocked = [number for number, hold in enumerate(shop.holds) if hold.state == RESTOCKED]
@@ -140,7 +140,8 @@ def cancel(rules: StockRules, shop: Shop, now: int) -> Shop:
 
 def take_back(rules: StockRules, shop: Shop, now: int) -> Shop:
     """What order.returned does, for the one return that there can be."""
-    living = _end_own_overdue(shop, now).living
+    shop = _end_overdue(shop, now)
+    living = shop.living
     if living is None or shop.holds[living].state != CONFIRMED or (shop.return_seen and rules.returns_once):
         return shop
     shop = shop._replace(return_seen=True)
@@ -163,15 +164,18 @@ def sell_to_rival(shop: Shop, now: int) -> Shop | None:
     return shop._replace(on_hand=shop.on_hand - 1, rival=shop.rival + 1)
 
 
+def take_back_from_rival(shop: Shop) -> Shop | None:
+    """What a competitor bought comes back; None: they have bought nothing."""
+    return shop._replace(on_hand=shop.on_hand + 1, rival=shop.rival - 1) if shop.rival else None
+
+
 def _end_overdue(shop: Shop, now: int) -> Shop:
+    """All holds are the order's own, so that there is no difference between its own and all."""
     holds = tuple(
         hold._replace(state=EXPIRED) if hold.state == ACTIVE and hold.ends <= now else hold for hold in shop.holds
     )
     return shop if holds == shop.holds else shop._replace(holds=holds)
 
-
-_end_own_overdue = _end_overdue
-"""All holds are this order's own."""
 
 NOTHING, CAPTURED, DECLINED, REFUNDED = "ABSENT", "CAPTURED", "DECLINED", "REFUNDED"
 

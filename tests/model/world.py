@@ -41,9 +41,12 @@ from tests.model.runs import (
 )
 
 LOST, UNANSWERED, LATE, GARBLED, CRASH = "lost", "unanswered", "late", "garbled", "crash"
-PAUSE, DUPLICATE, SLOW_EVENT = "pause", "duplicate", "slow event"
-TIME, RIVAL, DECLINE = "time", "rival", "decline"
-FAULTS = frozenset((LOST, UNANSWERED, LATE, GARBLED, CRASH, PAUSE, DUPLICATE, SLOW_EVENT, TIME, RIVAL, DECLINE))
+PAUSE, DUPLICATE, SLOW_EVENT, DEAD_EVENT = "pause", "duplicate", "slow event", "dead event"
+TIME, RIVAL, RIVAL_GIVES_BACK, DECLINE = "time", "rival", "rival gives back", "decline"
+FAULTS = frozenset(
+    (LOST, UNANSWERED, LATE, GARBLED, CRASH, PAUSE, DUPLICATE, SLOW_EVENT, DEAD_EVENT)
+    + (TIME, RIVAL, RIVAL_GIVES_BACK, DECLINE)
+)
 
 MAY_ARRIVE_LATE = (RESERVE, CAPTURE)
 
@@ -154,8 +157,8 @@ class World:
         label = f"{run.kind}: transaction, order {rows.order.status}"
         committed = _with_run(state, number, after)._replace(rows=rows)
         yield label, committed._replace(to_inventory=state.to_inventory + stored)
-        if stored and not self.bounds.events_are_stored_with_the_change and self._may(state, CRASH):
-            yield f"{label}; crash before it publishes", _worse(committed)
+        if stored and self._may_lose_events(state):
+            yield f"{label}; crash before it is published", _worse(committed)
 
     def _call(self, state: State, number: int) -> Iterator[Step]:
         run = state.runs[number]
@@ -236,6 +239,9 @@ class World:
         if self._may(state, DUPLICATE) and not message.was_handled:
             again = (*getattr(after, channel), message._replace(was_handled=True))
             yield f"{label}, and will be again", _worse(after._replace(**{channel: again}))
+        if self._may(state, DEAD_EVENT) and message.type in _ABOUT_CONFIRMATION:
+            left = _without(getattr(state, channel), message)
+            yield f"{message.type} ends among the dead letters", _worse(state._replace(**{channel: left}))
 
     def _at_inventory(self, state: State, message: Message) -> State:
         rules, shop = self.bounds.stock, state.shop
@@ -307,6 +313,8 @@ class World:
                 yield "the hold is about to end", _worse(passed)
         if self._may(state, RIVAL) and (shop := neighbours.sell_to_rival(state.shop, state.phase)):
             yield "a competitor buys a unit", _worse(state._replace(shop=shop))
+        if self._may(state, RIVAL_GIVES_BACK) and (shop := neighbours.take_back_from_rival(state.shop)):
+            yield "a competitor gives a unit back", _worse(state._replace(shop=shop))
         if self._may(state, SLOW_EVENT) and state.order.status == OrderStatus.PLACED and state.order.due_at:
             yield from self._asked_too_early(state)
 
@@ -321,12 +329,18 @@ class World:
         order, left = state.order, state.left
         if left.cancels and order.status not in _PAST_CANCELLING and not order.cancel_reason:
             spent = state._replace(left=left._replace(cancels=left.cancels - 1))
-            yield "the customer cancels", self._at_once(spent, "cancel", None)
+            yield from self._asked_for("the customer cancels", spent, "cancel")
         if left.returns and order.status == OrderStatus.CONFIRMED:
             spent = state._replace(left=left._replace(returns=left.returns - 1))
-            yield "the customer returns the goods", self._at_once(spent, "return", None)
+            yield from self._asked_for("the customer returns the goods", spent, "return")
         if left.operators:
             yield from self._operator(state._replace(left=left._replace(operators=left.operators - 1)))
+
+    def _asked_for(self, label: str, state: State, kind: str) -> Iterator[Step]:
+        after = self._at_once(state, kind, None)
+        yield label, after
+        if len(after.to_inventory) > len(state.to_inventory) and self._may_lose_events(state):
+            yield f"{label}; crash before it is published", _worse(after._replace(to_inventory=state.to_inventory))
 
     def _operator(self, state: State) -> Iterator[Step]:
         for case in state.rows.cases:
@@ -337,9 +351,15 @@ class World:
                     if run is not None:
                         yield f"an operator: {action} for {case.reason}", state._replace(runs=(*state.runs, run))
 
+    def _may_lose_events(self, state: State) -> bool:
+        return not self.bounds.events_are_stored_with_the_change and self._may(state, CRASH)
+
     def _may(self, state: State, fault: str) -> bool:
         return state.left.faults > 0 and fault in self.bounds.kinds
 
+
+_ABOUT_CONFIRMATION = (events.CONFIRM_REQUESTED, events.CONFIRMED, events.CONFIRMATION_FAILED)
+"""Events that are asked for again when they do not come; other dead letters are a person's to replay."""
 
 _PAST_CANCELLING = ENDED | {OrderStatus.PARTIALLY_RETURNED}
 

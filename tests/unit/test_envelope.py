@@ -146,3 +146,12 @@ def test_a_stock_event_needs_its_product_and_may_carry_numbers(event_type):
 def test_what_is_sent_can_be_read_again():
     body = encode(OutgoingEvent("inventory.confirmed", "o-1", CONFIRMED), "e-1", AT + timedelta(0))
     assert read(body).data == CONFIRMED
+
+
+def test_two_long_ids_that_differ_in_their_tails_stay_two_events():
+    def event_id(tail: str) -> str:
+        body = orjson.dumps({"id": "x" * 200 + tail, "orderId": "o-1", "reservationId": "r-1"})
+        return decode(body, subject="inventory.confirmed", headers=None, fallback_id="S:1").event_id
+
+    assert len(event_id("a")) <= 128
+    assert event_id("a") == event_id("a") != event_id("b")
