@@ -128,7 +128,7 @@ def _facts(view: OrderView) -> None:
     }
     if order.reservation_id:
         facts["Reservation"] = words.plain(order.reservation_id)
-    if order.reservation_expires_at:
+    if order.reservation_expires_at and order.inventory_status in words.HELD:
         facts["Hold ends"] = clock.at(order.reservation_expires_at, now)
     if order.confirmed_at:
         facts["Confirmed"] = clock.both(order.confirmed_at, now)
@@ -186,9 +186,8 @@ def _case(case: ReviewCase, *, grey: bool) -> None:
 
 def _resolved(case: ReviewCase) -> str:
     review = case.review
-    done = words.ACTIONS.get(review.resolution or "", words.plain(review.resolution or "settled"))
     note = f": {words.plain(review.note)}" if review.note else ""
-    return f"{done} by {words.plain(review.resolved_by or 'the service')}{note}"
+    return f"{words.resolution(review.resolution, review.resolved_by)}{note}"
 
 
 def _release(reading: Reading[OrderView]) -> None:

@@ -148,14 +148,12 @@ def _standing(case: ReviewCase) -> str:
 
 
 def _ended(case: ReviewCase) -> str:
-    review = case.review
-    done = words.ACTIONS.get(review.resolution or "", words.plain(review.resolution or "settled by itself"))
-    return f"{done} by {words.plain(review.resolved_by or 'the service')}"
+    return words.resolution(case.review.resolution, case.review.resolved_by)
 
 
 def _hold(case: ReviewCase) -> str:
     expires = case.order.reservation_expires_at
-    if not expires or case.review.state != "OPEN":
+    if not expires or case.review.state != "OPEN" or case.order.inventory_status not in words.HELD:
         return ""
     left = expires - console().now()
     return f" · hold ends in {clock.span(left)}" if left.total_seconds() > 0 else " · hold has ended"

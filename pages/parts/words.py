@@ -114,6 +114,12 @@ ACTIONS = {
     "CANCEL_ORDER": "Cancel order",
     "MARK_RELEASED": "Mark released",
 }
+SETTLED_BY_ITSELF = "SETTLED"
+"""The resolution of a case that events settled without anybody's action."""
+
+HELD = ("RESERVED", "CONFIRM_REQUESTED", "INVENTORY_FAILED", "RELEASE_PENDING", "RELEASE_FAILED")
+"""Inventory statuses in which a hold may exist, so that its end matters."""
+
 CONSEQUENCES = {
     "RETRY_RESERVATION": "The Inventory Service is asked to reserve once more. Nothing has been charged.",
     "RECONFIRM": "Stock is reserved anew where needed, and its deduction is requested again.",
@@ -169,3 +175,10 @@ def _fact(name: str, value: object) -> str:
     unit = " ms" * name.endswith("Ms")
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Ms")).lower()
     return f"{plain(spaced)} {plain(value)}{unit}"
+
+
+def resolution(action: str | None, by: str | None) -> str:
+    """How a case ended, and through whom."""
+    if action in (None, SETTLED_BY_ITSELF):
+        return "settled by itself"
+    return f"{ACTIONS.get(str(action), plain(action))} by {plain(by or 'the service')}"

@@ -236,7 +236,10 @@ def _open_cases(books: Books) -> Counter[str]:
 
 
 def longest_unsettled_seconds(holdfast: Connection, acknowledged_at: dict[str, datetime]) -> float:
-    """The longest time from an order's acknowledgement to SETTLED; 0 when all were settled before."""
+    """The longest time from an order's acknowledgement to SETTLED; 0 when all were settled before.
+
+    Orders that wait for a person are not among them: their status tells.
+    """
     settled_at: dict[str, datetime] = {}
     columns = (order_history.c.order_id, order_history.c.at, order_history.c.details)
     statement = select(*columns).where(order_history.c.kind == TRANSITION).order_by(order_history.c.id)

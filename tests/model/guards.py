@@ -71,7 +71,8 @@ BASES: dict[str, Bounds] = {
     "cancels": _bounds(LOST, UNANSWERED, LATE, CRASH, DECLINE, cancels=1),
     "holds": _bounds(TIME, RIVAL, LATE, CRASH, faults=3),
     "sold out and back": _bounds(LATE, RIVAL, RIVAL_GIVES_BACK, faults=3, attempts=Attempts(reserve=2)),
-    "slow charges": _bounds(PAUSE, faults=2, cancels=1),
+    "slow runs": _bounds(PAUSE, cancels=1),
+    "slow charges": _bounds(PAUSE, faults=2, cancels=1, runs=2),
     "events": _bounds(DUPLICATE, SLOW_EVENT, TIME, cancels=1, operators=1),
     "dead letters": _bounds(DEAD_EVENT, CRASH, cancels=1, faults=2),
     "a second reservation": _bounds(DUPLICATE, SLOW_EVENT, TIME, faults=2, operators=1),
@@ -327,6 +328,6 @@ GUARDS: dict[str, Guard] = {
 SECOND_LINES: dict[str, Guard] = {
     "the order service's inbox, behind the reservation's id": Guard("a second reservation", _rows(inbox=False)),
     "the version of a case": Guard("operators", _rows(cases_are_versioned=False)),
-    "a claim raises the version": Guard("slow charges", _rows(claims_raise_the_version=False)),
+    "a claim raises the version": Guard("slow runs", _rows(claims_raise_the_version=False)),
 }
 """Guards that the model shows to be second lines: without one of them the others still keep every invariant."""

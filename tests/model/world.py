@@ -6,7 +6,7 @@ is bounded in number, what has to happen is not.
 
 Assumptions on time, which the search does not question:
 - a capture that a run sent and got no answer to arrives before a refund that is due LATER begins;
-- a run that was slow enough to be taken for dead does not die as well between a charge and its record.
+- a run that was slow enough to be taken for dead does not die as well while a charge of its own is under way.
 """
 
 from __future__ import annotations
@@ -108,6 +108,8 @@ class Bounds:
     returns: int = 0
     units: int = 1
     last_phase: int = 4
+    runs: int = 4
+    """Runs at work at the same time."""
     priority: str = CustomerPriority.STANDARD
     attempts: Attempts = field(default_factory=Attempts)
     stock: StockRules = field(default_factory=StockRules)
@@ -209,11 +211,11 @@ class World:
 
     def _crash(self, state: State, number: int) -> Iterator[Step]:
         run = state.runs[number]
-        if not self._may(state, CRASH) or (run.is_overtaken and _knows_of_a_charge(run)):
+        if not self._may(state, CRASH) or (run.is_overtaken and _may_have_charged(run)):
             return
         dead = _worse(_with_run(state, number, None))
         yield f"{run.kind}: crash before its {run.waits_for}", dead
-        if run.waits_for in MAY_ARRIVE_LATE and self._may(state, LATE):
+        if run.waits_for in MAY_ARRIVE_LATE and self._may(state, LATE) and not run.is_overtaken:
             yield f"{run.kind}: crash, its {run.waits_for} under way", _on_the_wire(dead, run.waits_for)
 
     def _late_arrivals(self, state: State) -> Iterator[Step]:
@@ -270,7 +272,8 @@ class World:
         """The sweeper claims the order; a run that is still at work was slower than it may be."""
         order = state.order
         at_work = [number for number, run in enumerate(state.runs) if run.kind in ("place", "sweep", "resolve")]
-        if order.due_at is None or len(at_work) > 1 or not self._is_time_to_sweep(state):
+        is_full = len(at_work) > 1 or len(state.runs) >= self.bounds.runs
+        if order.due_at is None or is_full or not self._is_time_to_sweep(state):
             return
         tables = Tables(state.rows, self.bounds.rows)
         run = self._service.begin("sweep", tables.claim_order(), state.phase)
@@ -295,7 +298,8 @@ class World:
     def _release_worker(self, state: State) -> Iterator[Step]:
         job = state.rows.job
         at_work = sum(run.kind == "release" for run in state.runs)
-        if job is None or job.state != PENDING or at_work > 1 or (at_work and job.next_attempt_at != SOON):
+        is_full = at_work > 1 or len(state.runs) >= self.bounds.runs
+        if job is None or job.state != PENDING or is_full or (at_work and job.next_attempt_at != SOON):
             return
         tables = Tables(state.rows, self.bounds.rows)
         run = self._service.begin("release", tables.claim_job(), state.phase)
@@ -373,8 +377,8 @@ def _is_sensible(action: str, case: Case, state: State) -> bool:
     return True
 
 
-def _knows_of_a_charge(run: Run) -> bool:
-    return any(answer == neighbours.CAPTURED for _, answer in run.heard)
+def _may_have_charged(run: Run) -> bool:
+    return any(answer in (neighbours.CAPTURED, NO_ANSWER) for _, answer in run.heard)
 
 
 def _with_run(state: State, number: int, run: Run | None) -> State:
