@@ -11,7 +11,7 @@ from pathlib import Path
 import streamlit as st
 
 from services.domain.errors import ConfigurationError
-from services.process import ensure_free
+from services.process import ensure_free, ensure_writable
 from services.settings import Settings
 from services.stack import Stack
 
@@ -38,6 +38,7 @@ async def lifespan(_: object) -> AsyncIterator[None]:
 try:
     settings = Settings.load()
     ensure_free(settings.api_host, settings.api_port)
+    ensure_writable(settings.data_dir)
 except ConfigurationError as error:
     sys.stderr.write(f"{error}\n")
     raise SystemExit(2) from None

@@ -7,8 +7,10 @@ import errno
 import logging
 import signal
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -95,6 +97,18 @@ def ensure_free(host: str, port: int) -> None:
         reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
         raise ConfigurationError(
             f"API_HOST, API_PORT: {host}:{port} {reason}; allowed: an address of this machine nobody listens on"
+        ) from None
+
+
+def ensure_writable(data_dir: Path) -> None:
+    """Make DATA_DIR if it is not there; raise ConfigurationError when nothing can be written in it."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=data_dir):
+            return
+    except OSError as error:
+        raise ConfigurationError(
+            f"DATA_DIR: {str(data_dir)!r} cannot be used ({error.strerror}); allowed: a directory this user may write to"
         ) from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.process import ensure_free
+from services.process import ensure_free, ensure_writable
 from services.settings import Settings
 from services.stack import Stack
 from services.worker import serve
@@ -13,7 +13,10 @@ from services.worker import serve
 async def serve_with_stack(settings: Settings, stop: asyncio.Event) -> None:
     """Run the service until ``stop`` is set; raises ConfigurationError before anything listens."""
     ensure_free(settings.api_host, settings.api_port)
-    if settings.nats_url is not None and settings.inventory_service_url is not None:
+    brings_nothing_along = settings.nats_url is not None and settings.inventory_service_url is not None
+    if not brings_nothing_along or settings.database_url is None:
+        ensure_writable(settings.data_dir)
+    if brings_nothing_along:
         await serve(settings, stop)
         return
     stack = Stack(settings, with_worker=False)

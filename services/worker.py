@@ -156,6 +156,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         confirmation_timeout=timedelta(seconds=settings.confirmation_timeout_seconds),
         reservation_retry=settings.reservation_retry,
         payment_retry=RetryPolicy(attempts=8, base_delay_seconds=5.0, max_delay_seconds=300.0),
+        hold=timedelta(seconds=settings.reservation_ttl_seconds),
     )
     progress = OrderProgress(context, inventory, payments, policy)
     patient_progress = OrderProgress(context, inventory.once(), payments, policy)

@@ -163,6 +163,7 @@ def hold_stock(order: Order, reservation_id: str, expires_at: datetime, at: date
             "reservation_id": reservation_id,
             "reservation_expires_at": expires_at,
             "due_at": due_at,
+            "attempts": order.attempts if order.payment_status == PaymentStatus.UNKNOWN else 0,
         },
         details={"reservationId": reservation_id, "expiresAt": events.timestamp(expires_at)},
         # Without a failed attempt there was no case to open.
@@ -210,9 +211,9 @@ def reserve_before_payment(order: Order, at: datetime, due_at: datetime) -> Chan
     """The hold would end before the payment is settled: it is taken anew first.
 
     A run that died may have asked for a payment that the gateway does not know yet: from here on the
-    order must not end without a refund.
+    order must not end without a refund. The tries to pay stay counted, so that a person is asked in the end.
     """
-    values = {"due_at": due_at, "payment_status": PaymentStatus.UNKNOWN}
+    values = {"due_at": due_at, "payment_status": PaymentStatus.UNKNOWN, "attempts": order.attempts}
     return _change(order, S.RESERVING, at, "The hold is about to end: reserving again", values=values)
 
 
@@ -317,6 +318,7 @@ def reconfirm(order: Order, reservation_id: str, expires_at: datetime, at: datet
             "reservation_id": reservation_id,
             "reservation_expires_at": expires_at,
             "due_at": due_at,
+            "attempts": order.attempts if order.payment_status == PaymentStatus.UNKNOWN else 0,
         },
         details={"reservationId": reservation_id},
         events=(events.confirm_requested(order.order_id, reservation_id),),

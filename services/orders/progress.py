@@ -14,19 +14,20 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from services.domain import lifecycle
+from services.domain import events, lifecycle
 from services.domain.attempts import Attempt
 from services.domain.errors import (
     BusinessError,
     DependencyError,
     InsufficientInventory,
+    InventoryUnavailable,
     PaymentDeclined,
     PaymentOutcomeUnknown,
 )
 from services.domain.lifecycle import Change
 from services.domain.order import Order, OrderStatus, PaymentStatus
 from services.domain.retry import RetryPolicy
-from services.inventory.gateway import Availability, InventoryGateway
+from services.inventory.gateway import Availability, InventoryGateway, Reservation
 from services.orders.context import OrdersContext
 from services.orders.unit_of_work import call_entries
 from services.payments.gateway import PaymentGateway, PaymentState
@@ -49,6 +50,8 @@ class ProgressPolicy:
     confirmation_timeout: timedelta
     reservation_retry: RetryPolicy
     payment_retry: RetryPolicy
+    hold: timedelta = timedelta(minutes=30)
+    """How long a hold is asked for."""
 
 
 class OrderProgress:
@@ -147,6 +150,9 @@ class OrderProgress:
             return lifecycle.reject(order, error, self._now(), release=True)
         except DependencyError as error:
             return self._wait(order, error)
+        if held.expires_at <= self._now():
+            # Asked again at once it would say the same: the order waits like one that got no answer.
+            return self._wait(order, _ended_before_it_began(held))
         return lifecycle.hold_stock(order, held.reservation_id, held.expires_at, self._now(), self._step_due())
 
     def _wait(self, order: Order, error: DependencyError) -> Change:
@@ -193,10 +199,16 @@ class OrderProgress:
             return await self._payment_known(order, state, trail)
         if order.cancel_reason is not None:
             return await self._cancel(order, trail, refund_at=self._step_due())
-        if lifecycle.hold_lasts(order, self._now(), HOLD_MARGIN):
+        if self._hold_is_sure(order):
             return await self._pay(order, trail)
         renewed = lifecycle.reserve_before_payment(order, self._now(), self._step_due())
         return await self._reserve_again(await self._context.commit(order, renewed, trail=trail))
+
+    def _hold_is_sure(self, order: Order) -> bool:
+        """Whether the hold lasts by our clock, and by that of a service whose clock runs ahead."""
+        surely_ends_at = order.created_at + self._policy.hold
+        now = self._now()
+        return lifecycle.hold_lasts(order, now, HOLD_MARGIN) and surely_ends_at - now > HOLD_MARGIN
 
     async def _payment_known(self, order: Order, state: PaymentState, trail: list[Attempt]) -> Order:
         now = self._now()
@@ -269,6 +281,11 @@ class OrderProgress:
 def _after_calls(trail: list[Attempt], change: Change) -> Change:
     """The change with the calls that led to it before it on the timeline."""
     return Change({}, tuple(call_entries(trail))).then(change)
+
+
+def _ended_before_it_began(held: Reservation) -> InventoryUnavailable:
+    ended_at = events.timestamp(held.expires_at)
+    return InventoryUnavailable(f"The hold had ended ({ended_at}) when it was given: the clocks may differ.")
 
 
 def _shortage(availability: Availability) -> InsufficientInventory:

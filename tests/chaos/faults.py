@@ -43,7 +43,7 @@ class Fault:
     inject: Injection
     """Takes the stack, the source of chance, and how many seconds a fault that lasts is to last."""
     recovery_seconds: float = 0.0
-    """About how long an ended process needs to be back; 0 for a fault that ends none."""
+    """How long an ended process needs at least to be back; 0 for a fault that ends none."""
 
     @property
     def is_kill(self) -> bool:
@@ -94,7 +94,7 @@ def _killing(child: str) -> Fault:
         pid = await kill_at_a_bad_moment(stack, child, random_source)
         await stack.running(child, instead_of=pid)
 
-    return Fault(f"kill -9 {child}", inject, recovery_seconds=3.0)
+    return Fault(f"kill -9 {child}", inject, recovery_seconds=1.0)
 
 
 def _ending(child: str) -> Fault:
@@ -103,7 +103,7 @@ def _ending(child: str) -> Fault:
         os.kill(pid, signal.SIGTERM)
         await stack.running(child, instead_of=pid)
 
-    return Fault(f"SIGTERM {child}", inject, recovery_seconds=3.0)
+    return Fault(f"SIGTERM {child}", inject, recovery_seconds=1.0)
 
 
 def _freezing(child: str) -> Fault:
@@ -131,7 +131,7 @@ FAULTS = (
     *(_killing(child) for child in VICTIMS),
     *(_ending(child) for child in VICTIMS),
     *(_freezing(child) for child in VICTIMS),
-    Fault("kill -9 everything", _kill_everything, recovery_seconds=10.0),
+    Fault("kill -9 everything", _kill_everything, recovery_seconds=4.0),
     _answering("inventory outage", lambda _: {"outage": True}),
     # Below and above the time that the worker waits for an answer.
     _answering("inventory latency", lambda chance: {"latencyMs": chance.randint(200, 1500)}),

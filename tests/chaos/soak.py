@@ -58,7 +58,7 @@ class Pace:
 STEADY = Pace(fault_seconds=(2.0, 5.0), calm_seconds=(5.0, 8.0))
 """About six faults a minute; orders get through between them."""
 BRISK = Pace(fault_seconds=(0.5, 1.0), calm_seconds=(0.5, 1.0))
-"""At least eight kinds within 40 seconds."""
+"""At least eight kinds within half a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,12 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """About how long it takes."""
+        """How long it takes at least."""
         return (self.fault.recovery_seconds or self.fault_seconds) + self.calm_seconds
 
 
 def plan(random_source: random.Random, seconds: float, pace: Pace) -> list[Step]:
-    """So many faults as fill the time; every kind comes once before any comes again."""
+    """So many faults as fill at least the time; every kind comes once before any comes again."""
     steps: list[Step] = []
     deck: list[Fault] = []
     while sum(step.seconds for step in steps) < seconds:

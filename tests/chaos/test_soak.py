@@ -16,7 +16,8 @@ from tests.chaos.soak import BRISK, STEADY, Report, longest_unsettled_seconds, p
 from tests.orders_harness import OrdersHarness
 
 SEED = 1
-SECONDS = 40.0
+SECONDS = 36.0
+"""As planned; processes that take their time to come back make it about 40."""
 
 
 @pytest.mark.parametrize("seed", range(50))

@@ -6,6 +6,7 @@ from services.domain.lifecycle import BEFORE_PAYMENT
 from services.domain.order import OrderStatus, PaymentStatus, ReviewReason
 from services.domain.reviews import allowed_actions
 from tests.model.neighbours import ACTIVE, CAPTURED, CONFIRMED, DECLINED, LIVING
+from tests.model.rows import reservation_number
 from tests.model.runs import CAPTURE
 from tests.model.world import State
 
@@ -41,13 +42,15 @@ def _problem_of_money(state: State) -> str | None:
         return "the customer was charged twice"
     if order.payment_status == PaymentStatus.REFUNDED and till.state == CAPTURED:
         return "a refund is recorded that was not made"
-    for run in state.runs:
-        number = state.shop.living
-        if run.waits_for == CAPTURE and run.phase == state.phase and not run.is_overtaken:
-            is_held = number is not None and state.shop.holds[number].ends > run.phase
-            if not is_held and order.reservation_id and order.status == S.PAYING and not state.shop.is_buried:
-                return "a customer is charged for a hold that is known to be over"
+    if any(run.waits_for == CAPTURE and _hold_was_over(state, run.phase) for run in state.runs):
+        return "a customer is charged for a hold that is known to be over"
     return None
+
+
+def _hold_was_over(state: State, phase: int) -> bool:
+    """Whether the hold that the order relies on was over when a charge was asked for."""
+    number = reservation_number(state.order.reservation_id)
+    return state.order.status == S.PAYING and number >= 0 and state.shop.holds[number].ends <= phase
 
 
 def _problem_at_rest(state: State) -> str | None:

@@ -57,6 +57,8 @@ class Run(NamedTuple):
     waits_for: str = TRANSACTION
     is_overtaken: bool = False
     """It was taken for dead while it was only slow."""
+    versions: tuple[int, ...] = ()
+    """The versions of the order that it remembers."""
 
     @property
     def phase(self) -> int:
@@ -169,6 +171,7 @@ class Attempts:
     reservation: int = 2
     payment: int = 2
     release: int = 2
+    confirmation: int = 2
 
 
 Advance = tuple[Rows, tuple[Message, ...], Run | None]
@@ -252,7 +255,8 @@ class OrderService:
         coroutine.close()
         if request is None:
             return None
-        return run._replace(waits_for=request if isinstance(request, str) else TRANSACTION)
+        waits_for = request if isinstance(request, str) else TRANSACTION
+        return run._replace(waits_for=waits_for, versions=tuple(sorted(_versions_in((run.subject, run.heard)))))
 
     def _position(self, run: Run) -> tuple[Coroutine[Any, Any, Any], Any]:
         """The use case brought to where the run stands, and what it asks for there."""
@@ -277,26 +281,26 @@ def _incoming(event: Message) -> IncomingEvent:
     return IncomingEvent("event-1", event.type, None, data)
 
 
-def versions_in(value: Any) -> set[int]:
-    """The versions of the order that a run remembers."""
+def _versions_in(value: Any) -> set[int]:
     if isinstance(value, Order):
         return {value.version}
     if isinstance(value, Recorded):
         return {value.order.version}
     if isinstance(value, tuple):
-        return set().union(*(versions_in(item) for item in value)) if value else set()
+        return set().union(*(_versions_in(item) for item in value))
     return set()
 
 
 def renumbered(value: Any, ranks: dict[int, int]) -> Any:
-    """The same with other version numbers: only which of them are equal matters."""
+    """The same with other version numbers of the order: only which of them are equal matters."""
     if isinstance(value, Order):
         return replace(value, version=ranks[value.version])
     if isinstance(value, Recorded):
         return replace(value, order=renumbered(value.order, ranks))
     if isinstance(value, Run):
         heard = tuple((phase, renumbered(answer, ranks)) for phase, answer in value.heard)
-        return value._replace(subject=renumbered(value.subject, ranks), heard=heard)
+        versions = tuple(ranks[version] for version in value.versions)
+        return value._replace(subject=renumbered(value.subject, ranks), heard=heard, versions=versions)
     if type(value) is tuple:
         return tuple(renumbered(item, ranks) for item in value)
     return value

@@ -6,6 +6,7 @@ is bounded in number, what has to happen is not.
 
 Assumptions on time, which the search does not question:
 - a capture that a run sent and got no answer to arrives before a refund that is due LATER begins;
+- a reservation that nobody waits for any more arrives before a person says that all is given back;
 - a run that was slow enough to be taken for dead does not die as well while a charge of its own is under way.
 """
 
@@ -37,16 +38,16 @@ from tests.model.runs import (
     OrderService,
     Run,
     renumbered,
-    versions_in,
 )
 
 LOST, UNANSWERED, LATE, GARBLED, CRASH = "lost", "unanswered", "late", "garbled", "crash"
 PAUSE, DUPLICATE, SLOW_EVENT, DEAD_EVENT = "pause", "duplicate", "slow event", "dead event"
 TIME, RIVAL, RIVAL_GIVES_BACK, DECLINE = "time", "rival", "rival gives back", "decline"
-FAULTS = frozenset(
-    (LOST, UNANSWERED, LATE, GARBLED, CRASH, PAUSE, DUPLICATE, SLOW_EVENT, DEAD_EVENT)
-    + (TIME, RIVAL, RIVAL_GIVES_BACK, DECLINE)
-)
+IN_CALLS = (LOST, UNANSWERED, LATE, GARBLED, DECLINE)
+IN_EVENTS = (DUPLICATE, SLOW_EVENT, DEAD_EVENT)
+IN_RUNS = (CRASH, PAUSE)
+OUTSIDE = (TIME, RIVAL, RIVAL_GIVES_BACK)
+FAULTS = frozenset((*IN_CALLS, *IN_EVENTS, *IN_RUNS, *OUTSIDE))
 
 MAY_ARRIVE_LATE = (RESERVE, CAPTURE)
 
@@ -290,10 +291,8 @@ class World:
         order = state.order
         if order.payment_status == PaymentStatus.REFUND_PENDING and order.due_at == LATER:
             return CAPTURE not in state.wire
-        if order.status == OrderStatus.PLACED and (state.to_inventory or state.to_orders):
-            # An answer is still to come: only if it takes very long is it asked for again.
-            return False
-        return True
+        # While an answer is still to come it is asked for again only when it takes very long.
+        return order.status != OrderStatus.PLACED or not (state.to_inventory or state.to_orders)
 
     def _release_worker(self, state: State) -> Iterator[Step]:
         job = state.rows.job
@@ -373,7 +372,7 @@ def _is_sensible(action: str, case: Case, state: State) -> bool:
     if action == ReviewAction.APPROVE and case.reason == ReviewReason.PAYMENT_UNKNOWN:
         return state.till.state == neighbours.CAPTURED
     if action == ReviewAction.MARK_RELEASED:
-        return not state.shop.reserved
+        return not state.shop.reserved and RESERVE not in state.wire
     return True
 
 
@@ -424,8 +423,7 @@ def canonical(state: State) -> State:
 
 
 def _with_small_versions(state: State) -> State:
-    parts = (state.order, *((run.subject, run.heard) for run in state.runs))
-    versions = sorted(versions_in(parts))
+    versions = sorted({state.order.version}.union(*(run.versions for run in state.runs)))
     if versions[-1] == len(versions):
         return state
     ranks = {version: rank for rank, version in enumerate(versions, 1)}

@@ -1,0 +1,223 @@
+"""The worker on SQLite while its file is locked, its disk is full, or its directory closed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from services.ids import new_id
+from tests.chaos.stack import ROOT
+from tests.faults.processes import Service, wait_until, worker
+from tests.faults.shop import MUG
+from tests.orders_harness import OrdersHarness
+
+LOCKED_SECONDS = 6.0
+"""Longer than the busy_timeout of five seconds."""
+
+REST_SECONDS = 15.0
+
+slow = pytest.mark.slow
+
+
+def place(service: Service, order_id: str) -> httpx.Response:
+    body = {"orderId": order_id, "userId": "user-1", "items": [MUG.wire()]}
+    return service.client.post("/api/v1/orders", json=body)
+
+
+def refused_for_now(reply: httpx.Response) -> bool:
+    error = reply.json()["error"]
+    return (reply.status_code, error["code"], error["retryable"]) == (503, "SERVICE_UNAVAILABLE", True) and int(
+        reply.headers["Retry-After"]
+    ) >= 1
+
+
+def database_of(folder: Path) -> Path:
+    return folder / "var" / "holdfast.db"
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Another process (this one) writes, and does not come to an end."""
+    with closing(sqlite3.connect(database, isolation_level=None, check_same_thread=False)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+@contextmanager
+def disk_full(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """No file of the process can be written at all, as on a full disk, until the block ends."""
+    soft, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, hard))
+    yield
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def service(tmp_path: Path, nats_url: str, inventory: Service) -> Iterator[Service]:
+    inventory_url = f"http://127.0.0.1:{inventory.port}"
+    with worker(tmp_path, NATS_URL=nats_url, INVENTORY_SERVICE_URL=inventory_url) as service:
+        yield service
+
+
+def all_confirmed(service: Service, order_ids: list[str]) -> bool:
+    replies = [service.client.get(f"/api/v1/orders/{order_id}") for order_id in order_ids]
+    return {reply.json()["data"]["status"] for reply in replies} == {"CONFIRMED"}
+
+
+@slow
+def test_a_locked_database_refuses_orders_with_503_and_serves_them_when_it_is_free(service, tmp_path):
+    before, during, after = new_id(), new_id(), new_id()
+    assert place(service, before).status_code == 201
+    with locked(database_of(tmp_path)):
+        began = time.monotonic()
+        assert refused_for_now(place(service, during))
+        assert time.monotonic() - began < 2 * LOCKED_SECONDS
+        # Whoever only reads is not kept waiting, and the process is alive.
+        assert service.client.get(f"/api/v1/orders/{before}").status_code == 200
+        assert service.client.get("/readyz").status_code == 200
+    assert service.client.get(f"/api/v1/orders/{during}").status_code == 404
+    assert [place(service, order_id).status_code for order_id in (during, after)] == [201, 201]
+    wait_until(lambda: all_confirmed(service, [before, during, after]), REST_SECONDS, service.log)
+
+
+@slow
+def test_a_full_disk_refuses_orders_with_503_loses_none_and_recovers_by_itself(service):
+    before = [new_id() for _ in range(5)]
+    assert {place(service, order_id).status_code for order_id in before} == {201}
+    during, after = [new_id() for _ in range(5)], [new_id() for _ in range(5)]
+    with disk_full(service.process):
+        for order_id in during:
+            assert refused_for_now(place(service, order_id))
+        assert [service.client.get(f"/api/v1/orders/{order_id}").status_code for order_id in before] == [200] * 5
+        assert service.client.get("/healthz").status_code == 200
+    assert {service.client.get(f"/api/v1/orders/{order_id}").status_code for order_id in during} == {404}
+    for order_id in during + after:
+        assert place(service, order_id).status_code == 201
+    wait_until(lambda: all_confirmed(service, before + during + after), REST_SECONDS, service.log)
+
+
+@slow
+def test_a_disk_that_fills_up_while_orders_run_loses_nothing_that_was_acknowledged(service, inventory):
+    stop, answers = threading.Event(), dict[str, int]()
+
+    def customer() -> None:
+        with httpx.Client(base_url=service.client.base_url, timeout=30.0, trust_env=False) as client:
+            while not stop.is_set():
+                order_id = new_id()
+                body = {"orderId": order_id, "userId": "user-1", "items": [MUG.wire() | {"quantity": 1}]}
+                answers[order_id] = client.post("/api/v1/orders", json=body).status_code
+
+    customers = [threading.Thread(target=customer) for _ in range(4)]
+    for thread in customers:
+        thread.start()
+    for _ in range(3):
+        seen = len(answers)
+        wait_until(lambda seen=seen: len(answers) > seen + 12, REST_SECONDS, service.log)
+        with disk_full(service.process):
+            wait_until(lambda: 503 in list(answers.values())[-4:], REST_SECONDS, service.log)
+    stop.set()
+    for thread in customers:
+        thread.join(30)
+    assert set(answers.values()) <= {201, 202, 503}
+    placed = [order_id for order_id, status in answers.items() if status in (201, 202)]
+    assert len(placed) > 30
+    wait_until(lambda: all_confirmed(service, placed), 60.0, service.log)
+    # An order that was refused half way was taken up again by the sweeper, or was never there.
+    wait_until(lambda: rests(service, [o for o, status in answers.items() if status == 503]), 60.0, service.log)
+
+
+def rests(service: Service, order_ids: list[str]) -> bool:
+    replies = [service.client.get(f"/api/v1/orders/{order_id}") for order_id in order_ids]
+    return all(
+        reply.status_code == 404 or reply.json()["data"]["status"] in ("CONFIRMED", "REJECTED") for reply in replies
+    )
+
+
+# ----------------------------------------------------------------- the writer by itself
+
+
+async def test_everybody_who_shares_a_commit_with_a_full_disk_is_told_of_the_disk(shop: OrdersHarness):
+    limit_pages(shop, 1)
+    ends = await asyncio.gather(
+        *(shop.place(metadata={"note": "x" * 200_000}) for _ in range(4)), return_exceptions=True
+    )
+    assert [type(end) for end in ends] == [OperationalError] * 4
+    assert all("disk is full" in str(end) for end in ends)
+    assert await shop.all_orders() == []
+    assert shop.called == []
+    limit_pages(shop, 2**30)
+    assert (await shop.place()).status == "PLACED"
+
+
+def limit_pages(shop: OrdersHarness, pages: int) -> None:
+    shop.real_database.write_now(lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count={pages}"))
+
+
+async def test_a_lock_that_outlasts_our_patience_is_an_error_of_the_database_and_nothing_is_half_done(
+    shop: OrdersHarness, tmp_path: Path
+):
+    shop.real_database.write_now(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout=50"))
+    before = await shop.everything()
+    with locked(tmp_path / "holdfast.db"):
+        ends = await asyncio.gather(shop.place(), shop.place(), return_exceptions=True)
+    assert [type(end) for end in ends] == [OperationalError] * 2
+    assert "database is locked" in str(ends[0])
+    assert await shop.everything() == before
+    assert shop.called == []
+    assert (await shop.place()).status == "PLACED"
+
+
+# --------------------------------------------------------------------- the directory
+
+
+def start(folder: Path, *prefix: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DATA_DIR": str(folder), "SANDBOX_TRAFFIC": "0", "API_PORT": "8699"}
+    return subprocess.run(
+        (*prefix, sys.executable, "-m", "services", "worker"),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def stopped_by_data_dir(done: subprocess.CompletedProcess[str], folder: Path) -> bool:
+    lines = done.stderr.splitlines()
+    return done.returncode == 2 and len(lines) == 1 and lines[0].startswith(f"DATA_DIR: {str(folder)!r} ")
+
+
+@slow
+@pytest.mark.parametrize("name", ["", "below"])
+def test_a_read_only_data_directory_stops_the_start_with_one_line(tmp_path: Path, name: str):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(0o555)
+    # The superuser may write anywhere, unless it gives up that right.
+    prefix = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override") if os.geteuid() == 0 else ()
+    done = start(closed / name, *prefix)
+    assert stopped_by_data_dir(done, closed / name), done.stderr
+    assert "Permission denied" in done.stderr
+    assert list(closed.iterdir()) == []
+
+
+@slow
+def test_a_data_directory_that_is_a_file_stops_the_start_with_one_line(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    done = start(tmp_path / "file")
+    assert stopped_by_data_dir(done, tmp_path / "file"), done.stderr
