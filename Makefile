@@ -14,7 +14,8 @@ run: $(VENV)/.run ## start console and service in sandbox mode (console :8501, A
 	@exec $(BIN)/streamlit run app.py
 
 test: $(VENV)/.dev $(VENV)/.system ## run every test (installs Chromium and PostgreSQL when missing)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## format, lint, types, layers
 	$(BIN)/ruff format --check $(SOURCES)

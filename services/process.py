@@ -108,7 +108,7 @@ def ensure_writable(data_dir: Path) -> None:
             return
     except OSError as error:
         raise ConfigurationError(
-            f"DATA_DIR: {str(data_dir)!r} cannot be used ({error.strerror}); allowed: a directory this user may write to"
+            f"DATA_DIR: {str(data_dir)!r} cannot be used ({error.strerror}); allowed: a directory to write to"
         ) from None
 
 
