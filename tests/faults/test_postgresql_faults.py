@@ -12,17 +12,21 @@ import pytest
 from sqlalchemy import insert, make_url, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from services.ids import new_id
 from state.database import SERVER_OPTIONS, SILENCE_SECONDS, Database
 from state.schema import MIGRATION_LOCK, migrate
 from state.tables import inbox
 from state.watchdog import LinkSilent
 from tests.fakes import START
+from tests.faults.processes import wait_until, worker
 from tests.faults.proxy import TcpProxy
+from tests.faults.shop import MUG
 from tests.integration.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.slow
 
 BOUND_SECONDS = 0.6
+REST_SECONDS = 20.0
 CONNECT_SECONDS = 3.0
 """How long a new connection may take."""
 
@@ -174,3 +178,52 @@ async def test_a_migration_waits_for_another_replicas_for_as_long_as_that_takes(
         go_on.set()
         with_patience.close()
         other.close()
+
+
+# ------------------------------------------------------------------------ the worker
+
+
+def order(service, order_id):
+    body = {"orderId": order_id, "userId": "user-1", "items": [MUG.wire()]}
+    return service.client.post("/api/v1/orders", json=body)
+
+
+def readiness(service):
+    reply = service.client.get("/readyz")
+    return reply.status_code, reply.json()["database"]
+
+
+def test_a_worker_without_its_database_says_so_and_takes_orders_again_when_it_is_back(
+    tmp_path, postgres_url, proxy, nats_url, inventory
+):
+    addresses = {
+        "DATABASE_URL": through(proxy, postgres_url),
+        "NATS_URL": nats_url,
+        "INVENTORY_SERVICE_URL": f"http://127.0.0.1:{inventory.port}",
+    }
+    with worker(tmp_path, **addresses) as service:
+        wait_until(lambda: readiness(service) == (200, True), REST_SECONDS, service.log)
+        placed = [new_id() for _ in range(4)]
+        assert order(service, placed[0]).status_code == 201
+        proxy.cut()
+        assert order(service, placed[1]).status_code == 201
+        with proxy.refusing():
+            assert readiness(service) == (503, False)
+            began = time.monotonic()
+            refused = order(service, placed[2])
+            assert time.monotonic() - began < CONNECT_SECONDS
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "SERVICE_UNAVAILABLE")
+            assert int(refused.headers["Retry-After"]) >= 1
+            assert service.client.get("/healthz").status_code == 200
+        wait_until(lambda: readiness(service) == (200, True), REST_SECONDS, service.log)
+        assert order(service, placed[2]).status_code == 201
+        with proxy.stalled():
+            assert readiness(service) == (503, False)
+        wait_until(lambda: readiness(service) == (200, True), REST_SECONDS, service.log)
+        assert order(service, placed[3]).status_code == 201
+        wait_until(lambda: all_confirmed(service, placed), REST_SECONDS, service.log)
+
+
+def all_confirmed(service, order_ids):
+    replies = [service.client.get(f"/api/v1/orders/{order_id}") for order_id in order_ids]
+    return all(reply.is_success and reply.json()["data"]["status"] == "CONFIRMED" for reply in replies)
