@@ -193,6 +193,12 @@ class Settings(BaseSettings):
         return self.confirmation_timeout / 1000
 
     @property
+    def call_deadline_seconds(self) -> float:
+        """After this long no attempt of a call begins: its attempts and their usual pauses fit in."""
+        pauses = self.immediate_retry.base_delay_seconds * (2.0**self.retry_attempts - 1)
+        return self.retry_attempts * self.inventory_timeout_seconds + pauses
+
+    @property
     def step_deadline_seconds(self) -> float:
         """Longest time that the calls of one step of an order take; afterwards its worker is taken for dead."""
         longest_pause = self.immediate_retry.max_delay_seconds

@@ -227,7 +227,14 @@ def _inventory(
         clock=utc_now,
         token=token.get_secret_value() if token else None,
     )
-    return ResilientInventory(gateway, breakers, settings.immediate_retry, utc_now, on_attempt=metrics.attempt)
+    return ResilientInventory(
+        gateway,
+        breakers,
+        settings.immediate_retry,
+        utc_now,
+        on_attempt=metrics.attempt,
+        deadline_seconds=settings.call_deadline_seconds,
+    )
 
 
 def _witness(settings: Settings, transport: AiohttpTransport) -> HTTPInventoryWitness:

@@ -70,6 +70,22 @@ def page(connection: Connection, *, state: str | None = OPEN, limit: int = MAX_P
     return [DeadLetter(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)))]
 
 
+def groups(
+    connection: Connection, *, state: str = OPEN, limit: int = 100
+) -> list[tuple[str, str, int, datetime, datetime]]:
+    """``(subject, reason, letters, first_at, last_at)`` of letters with the same cause, the most frequent first."""
+    table = dead_letters
+    letters = func.count()
+    statement = (
+        select(table.c.subject, table.c.reason, letters, func.min(table.c.created_at), func.max(table.c.created_at))
+        .where(table.c.state == state)
+        .group_by(table.c.subject, table.c.reason)
+        .order_by(letters.desc(), table.c.subject, table.c.reason)
+        .limit(limit)
+    )
+    return [(row[0], row[1], row[2], row[3], row[4]) for row in connection.execute(statement)]
+
+
 def count_open(connection: Connection) -> int:
     statement = select(func.count()).select_from(dead_letters).where(dead_letters.c.state == OPEN)
     return connection.scalar(statement) or 0

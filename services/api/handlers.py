@@ -241,8 +241,16 @@ class Handlers:
 
     async def list_dead_letters(self, call: Call) -> Response:
         query = call.query
-        found = await self._read(lambda c: dead_letters.page(c, state=query.state, limit=query.limit))
-        return success({"items": [views.dead_letter_view(letter) for letter in found]})
+
+        def read(connection: Connection) -> dict[str, Any]:
+            letters = dead_letters.page(connection, state=query.state, limit=query.limit)
+            groups = dead_letters.groups(connection, state=query.state)
+            return {
+                "items": [views.dead_letter_view(letter) for letter in letters],
+                "groups": [views.dead_letter_group_view(*group) for group in groups],
+            }
+
+        return success(await self._read(read))
 
     async def replay_dead_letter(self, call: Call) -> Response:
         letter = await self._service.dead_letters.replay(call.path("id"), actor=call.caller.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from services.domain.conservation import COMPENSATIONS
@@ -149,6 +150,13 @@ def dead_letter_view(letter: DeadLetter) -> dict[str, Any]:
         "resolvedBy": letter.resolved_by,
         "note": letter.note,
     }
+
+
+def dead_letter_group_view(
+    subject: str, reason: str, letters: int, first_at: datetime, last_at: datetime
+) -> dict[str, Any]:
+    """Letters with the same cause."""
+    return {"subject": subject, "reason": reason, "letters": letters, "firstAt": first_at, "lastAt": last_at}
 
 
 def audit_view(entry: AuditEntry) -> dict[str, Any]:

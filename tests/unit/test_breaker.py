@@ -429,3 +429,17 @@ def test_the_three_breakers_are_built_from_the_settings():
     assert breakers.named("inventoryServiceChecker") is breakers.checker
     with pytest.raises(NotFound):
         breakers.named("inventoryServiceGuesser")
+
+
+async def test_a_wall_clock_that_goes_back_an_hour_changes_nothing_but_the_times_shown():
+    world = World()
+    skew = timedelta(hours=1)
+    world.breaker._clock = lambda: world.time.clock() - skew
+    await world.fail(5)
+    assert world.state == OPEN
+    world.time.now_ms += 29_999
+    assert world.state == OPEN
+    world.time.now_ms += 1
+    assert world.state == "half_open"
+    await world.ok()
+    assert world.state == CLOSED

@@ -458,3 +458,17 @@ async def test_what_does_not_add_up_is_listed_with_the_compensation_that_is_offe
     assert (await api.post(path, {"reason": "again"})).status_code == 409
     missing = await api.post(f"/api/v1/differences/{order.order_id}/NOT_PAID/compensate", {"reason": "never seen"})
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "DIFFERENCE_NOT_FOUND")
+
+
+async def test_dead_letters_are_grouped_by_cause_the_most_frequent_first(api):
+    for seq in (1, 2, 3):
+        await keep(api, seq=seq)
+    await keep(api, seq=4, subject="inventory.low_stock", reason="not JSON")
+
+    groups = (await api.data("/api/v1/dead-letters"))["groups"]
+
+    assert [(group["subject"], group["reason"], group["letters"]) for group in groups] == [
+        ("inventory.confirmed", "UnknownOrder: nobody", 3),
+        ("inventory.low_stock", "not JSON", 1),
+    ]
+    assert groups[0]["firstAt"] == groups[0]["lastAt"] == NOON
