@@ -33,6 +33,8 @@ class TcpProxy:
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
         self.port = 0
+        self.lost_bytes = 0
+        """Of all connections, in losing()."""
         # What the links obey; written by tests, read by the proxy's thread.
         self.flowing = asyncio.Event()
         self.lost: Direction | None = None
@@ -190,6 +192,7 @@ class _Link:
         while chunk := await self._read(reader):
             if self._proxy.lost == direction:
                 self.is_damaged = True
+                self._proxy.lost_bytes += len(chunk)
             elif direction == "requests":
                 await self._write(writer, chunk)
             else:

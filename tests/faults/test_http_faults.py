@@ -63,6 +63,8 @@ EXECUTED = ("cut in the answer", "cut before the answer", "too slow", "answer lo
 """After these the service did what it was asked before anybody gave up."""
 
 each_fault = pytest.mark.parametrize("fault", FAULTS)
+each_kind = pytest.mark.parametrize("fault", ["refused", "cut in the answer", "stalled", "answer lost"])
+"""Not sent; executed and heard of at once; late; executed and never heard of."""
 
 
 class Struck:
@@ -169,7 +171,7 @@ async def test_no_address_of_the_service_is_told_to_the_customer(struck: Struck)
 # ------------------------------------------------------------- what becomes of the order
 
 
-@each_fault
+@each_kind
 async def test_a_check_that_fails_to_the_end_refuses_the_order_and_nothing_is_held(
     shop: Shop, struck: Struck, inventory: Service, fault: str
 ) -> None:
@@ -182,7 +184,7 @@ async def test_a_check_that_fails_to_the_end_refuses_the_order_and_nothing_is_he
     assert states(inventory, order.order_id) == []
 
 
-@each_fault
+@each_kind
 async def test_a_reservation_that_is_repeated_is_one_hold(
     shop: Shop, struck: Struck, inventory: Service, fault: str
 ) -> None:
@@ -194,7 +196,7 @@ async def test_a_reservation_that_is_repeated_is_one_hold(
     await give_back(shop, order, inventory)
 
 
-@each_fault
+@each_kind
 async def test_an_order_whose_reservation_is_unknown_waits_uncharged_and_is_placed_with_one_hold(
     shop: Shop, struck: Struck, inventory: Service, fault: str
 ) -> None:
@@ -211,7 +213,7 @@ async def test_an_order_whose_reservation_is_unknown_waits_uncharged_and_is_plac
     await give_back(shop, order, inventory)
 
 
-@each_fault
+@each_kind
 async def test_a_hold_of_unknown_fate_is_given_back_when_the_order_is_cancelled(
     shop: Shop, struck: Struck, inventory: Service, fault: str
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import warnings
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -69,6 +71,10 @@ async def struck(server: NatsServer, direct: Connection, proxy: TcpProxy) -> Asy
     await connection.open(patience_seconds=5)
     yield connection
     await connection.close()
+    with warnings.catch_warnings():
+        # The client leaves the sockets of attempts that failed to the collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture
@@ -82,10 +88,12 @@ async def relaying(database: Database, connection: Connection) -> AsyncIterator[
     publisher = JetStreamPublisher(connection, timeout_seconds=TIMEOUT_SECONDS)
     relay = OutboxRelay(SqlOutbox(database), publisher, batch_size=50, poll_seconds=0.05)
     running = asyncio.create_task(relay.run())
-    yield relay
-    relay.stop()
-    async with asyncio.timeout(10):
-        await running
+    try:
+        yield relay
+    finally:
+        relay.stop()
+        async with asyncio.timeout(10):
+            await running
 
 
 class Effects:
@@ -120,10 +128,12 @@ async def consuming(connection: Connection, handle) -> AsyncIterator[None]:
         delays_seconds=(0.05,),
     )
     running = asyncio.create_task(consumer.run())
-    yield
-    consumer.stop()
-    async with asyncio.timeout(10):
-        await running
+    try:
+        yield
+    finally:
+        consumer.stop()
+        async with asyncio.timeout(10):
+            await running
 
 
 async def store(database: Database, count: int, *, first: int = 0) -> None:
@@ -185,18 +195,24 @@ async def test_events_wait_while_the_server_refuses_and_leave_when_it_is_back(da
 
 
 async def test_a_silent_link_is_noticed_by_pings_and_replaced(database, struck, direct, proxy):
-    async with relaying(database, struck) as relay:
+    effects = Effects(database)
+    async with relaying(database, struck) as relay, consuming(struck, effects.handle):
         await store(database, 5)
+        await publish(direct, 5)
         relay.wake()
         await everything_is_sent_once(database, direct, 5)
+        await eventually(lambda: effects.calls >= 5)
         began = time.monotonic()
         with proxy.stalled():
             await store(database, 5, first=5)
+            await publish(direct, 5, first=5)
             relay.wake()
             await eventually(lambda: not struck.is_connected)
             # Two pings without an answer, and the third that is not sent any more.
             assert time.monotonic() - began < 3 * PING_SECONDS + 1
         await everything_is_sent_once(database, direct, 10)
+        await eventually(lambda: effects.calls - effects.duplicates == 10)
+        await everything_took_effect_once(database, direct, 10)
 
 
 async def test_events_whose_acknowledgements_are_lost_are_sent_again_and_stored_once(database, struck, direct, proxy):
@@ -248,7 +264,7 @@ async def everything_took_effect_once(database: Database, direct: Connection, co
     assert await database.read(lambda connection: connection.scalar(rows)) == count
 
 
-@pytest.mark.parametrize("fault", ["cut", "refused", "silent"])
+@pytest.mark.parametrize("fault", ["cut", "refused"])
 async def test_a_consumer_goes_on_after_a_fault_and_misses_nothing(database, struck, direct, proxy, fault):
     effects = Effects(database)
     async with consuming(struck, effects.handle):
@@ -258,7 +274,7 @@ async def test_a_consumer_goes_on_after_a_fault_and_misses_nothing(database, str
             proxy.cut()
             await publish(direct, 30, first=30)
         else:
-            with proxy.refusing() if fault == "refused" else proxy.stalled():
+            with proxy.refusing():
                 await publish(direct, 30, first=30)
                 await eventually(lambda: not struck.is_connected)
         await eventually(lambda: effects.calls - effects.duplicates == 60)
@@ -269,14 +285,20 @@ async def test_acknowledgements_that_are_lost_bring_redeliveries_that_the_inbox_
     database, struck, direct, proxy
 ):
     effects = Effects(database)
-    async with consuming(struck, effects.handle):
-        await publish(direct, 1)
-        await eventually(lambda: effects.calls == 1)
-        await publish(direct, 10, first=1)
-        with proxy.losing("requests"):
-            await eventually(lambda: effects.calls >= 11)
-        await eventually(lambda: effects.duplicates >= 1)
-        await everything_took_effect_once(database, direct, 11)
+    await publish(direct, 10)
+    with ExitStack() as fault:
+
+        async def handle(delivery: Delivery) -> None:
+            await effects.handle(delivery)
+            if effects.calls == 1:
+                # The effect is durable; from here on nothing we say arrives.
+                fault.enter_context(proxy.losing("requests"))
+
+        async with consuming(struck, handle):
+            await eventually(lambda: proxy.lost_bytes > 0)
+            fault.close()
+            await eventually(lambda: effects.duplicates >= 1)
+            await everything_took_effect_once(database, direct, 10)
 
 
 async def test_an_order_is_confirmed_once_however_often_its_event_comes(shop: OrdersHarness, struck, direct, proxy):
