@@ -25,7 +25,8 @@ def differences() -> None:
 
 
 def _summary(page: ConservationPage) -> str:
-    return f"{page.compared:,} comparisons, {len(page.rows):,} differences"
+    found = len(page.rows)
+    return f"{page.compared:,} comparisons, {found:,} {'difference' if found == 1 else 'differences'}"
 
 
 def _nothing(page: ConservationPage) -> None:
