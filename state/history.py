@@ -8,17 +8,17 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from services.domain.lifecycle import TimelineEntry
+from state.prepared import Prepared
 from state.tables import order_history
 
-_INSERT = insert(order_history)
+_INSERT = Prepared(insert(order_history), ("order_id", "at", "kind", "title", "details", "actor"))
 MAX_ENTRIES = 1000
 """Entries shown of one order; more would only come from an endless retry."""
 
 
 def add(connection: Connection, order_id: str, entries: Sequence[TimelineEntry]) -> None:
     """Append entries in the order given."""
-    if entries:
-        connection.execute(_INSERT, [_row(order_id, entry) for entry in entries])
+    _INSERT.run_many(connection, [_row(order_id, entry) for entry in entries])
 
 
 def of_order(connection: Connection, order_id: str) -> list[TimelineEntry]:

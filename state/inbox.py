@@ -7,10 +7,14 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from state.prepared import Prepared
 from state.tables import inbox
 
+_COLUMNS = ("event_id", "type", "order_id", "received_at")
 _INSERTS = {
-    name: dialect.insert(inbox).on_conflict_do_nothing(index_elements=["event_id"]).returning(inbox.c.event_id)
+    name: Prepared(
+        dialect.insert(inbox).on_conflict_do_nothing(index_elements=["event_id"]).returning(inbox.c.event_id), _COLUMNS
+    )
     for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
 }
 
@@ -19,7 +23,7 @@ def add(connection: Connection, event_id: str, event_type: str, order_id: str | 
     """Remember an event in the transaction of its effect; False when it was handled before."""
     row = {"event_id": event_id, "type": event_type, "order_id": order_id, "received_at": at}
     # Not the row count: for inserts the drivers do not agree on what it says.
-    return connection.execute(_INSERTS[connection.dialect.name], row).first() is not None
+    return bool(_INSERTS[connection.dialect.name].fetch(connection, row))
 
 
 def prune(connection: Connection, received_before: datetime, limit: int) -> int:

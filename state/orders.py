@@ -12,7 +12,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
-    Update,
     and_,
     bindparam,
     delete,
@@ -25,6 +24,7 @@ from sqlalchemy import (
 )
 
 from services.domain.order import Line, Order
+from state.prepared import Prepared
 from state.tables import idempotency_keys, order_items, orders, reviews
 
 MAX_PAGE = 200
@@ -34,14 +34,14 @@ _COLUMNS = [column for column in orders.c if column.name != "request_hash"]
 _FIELDS = [column.name for column in _COLUMNS]
 _ITEM_COLUMNS = [order_items.c.product_id, order_items.c.variant_id, order_items.c.quantity, order_items.c.returned]
 
-_SELECT_ONE = (
+_SELECT_ONE = Prepared(
     select(*_COLUMNS, *_ITEM_COLUMNS)
     .join(order_items, order_items.c.order_id == orders.c.order_id)
     .where(orders.c.order_id == bindparam("id"))
     .order_by(order_items.c.line)
 )
-_INSERT_ORDER = insert(orders)
-_INSERT_ITEMS = insert(order_items)
+_INSERT_ORDER = Prepared(insert(orders), [*_FIELDS, "request_hash"])
+_INSERT_ITEMS = Prepared(insert(order_items), ("order_id", "product_id", "variant_id", "line", "quantity", "returned"))
 
 
 class StaleOrder(Exception):
@@ -51,7 +51,7 @@ class StaleOrder(Exception):
 def add(connection: Connection, order: Order, request_hash: str) -> None:
     """Insert a new order and its lines; raises IntegrityError when the id is taken."""
     row = {name: getattr(order, name) for name in _FIELDS}
-    connection.execute(_INSERT_ORDER, row | {"request_hash": request_hash})
+    _INSERT_ORDER.run(connection, row | {"request_hash": request_hash})
     items = [
         {
             "order_id": order.order_id,
@@ -63,12 +63,12 @@ def add(connection: Connection, order: Order, request_hash: str) -> None:
         }
         for number, line in enumerate(order.lines)
     ]
-    connection.execute(_INSERT_ITEMS, items)
+    _INSERT_ITEMS.run_many(connection, items)
 
 
 def get(connection: Connection, order_id: str) -> Order | None:
     """The order with its lines, or None."""
-    rows = connection.execute(_SELECT_ONE, {"id": order_id}).fetchall()
+    rows = _SELECT_ONE.fetch(connection, {"id": order_id})
     if not rows:
         return None
     return _order(rows[0], tuple(Line(*row[-4:]) for row in rows))
@@ -78,15 +78,15 @@ def save(connection: Connection, order: Order, values: dict[str, Any], at: datet
     """Write new column values if nobody was faster; raises StaleOrder otherwise."""
     changes = values | {"updated_at": at, "version": order.version + 1}
     parameters = changes | {"key_id": order.order_id, "key_version": order.version}
-    if connection.execute(_update_of(tuple(changes)), parameters).rowcount != 1:
+    if _update_of(tuple(changes)).run(connection, parameters) != 1:
         raise StaleOrder(order.order_id)
     return replace(order, **changes)
 
 
 @lru_cache(maxsize=256)
-def _update_of(names: tuple[str, ...]) -> Update:
+def _update_of(names: tuple[str, ...]) -> Prepared:
     # Built once per set of columns: building the statement costs more than running it.
-    return (
+    return Prepared(
         update(orders)
         .where(orders.c.order_id == bindparam("key_id"), orders.c.version == bindparam("key_version"))
         .values({name: bindparam(name) for name in names})
@@ -264,6 +264,6 @@ def prune_keys(connection: Connection, created_before: datetime, limit: int) -> 
     return connection.execute(delete(idempotency_keys).where(idempotency_keys.c.key.in_(keys))).rowcount
 
 
-def _order(row: Row[Any], lines: tuple[Line, ...]) -> Order:
+def _order(row: Row[Any] | tuple[Any, ...], lines: tuple[Line, ...]) -> Order:
     values = dict(zip(_FIELDS, row, strict=False))
     return Order(lines=lines, **values)

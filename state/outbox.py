@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 
+from state.prepared import Prepared
 from state.tables import outbox
 
 CLAIM = timedelta(seconds=15)
@@ -16,46 +17,59 @@ CLAIM = timedelta(seconds=15)
 LONGEST_DELAY = timedelta(seconds=30)
 """Between two attempts to publish a row that the broker refuses."""
 
-_INSERT = insert(outbox)
+_INSERT = Prepared(insert(outbox), ("event_id", "subject", "order_id", "payload", "created_at"))
+_SETTLE = Prepared(
+    update(outbox)
+    .where(outbox.c.id == bindparam("row_id"))
+    .values(published_at=bindparam("settled_at"), claimed_until=None)
+)
+_FREE = (
+    select(outbox.c.id)
+    .where(
+        outbox.c.published_at.is_(None),
+        or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until < bindparam("now")),
+    )
+    .order_by(outbox.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_CLAIM = Prepared(
+    update(outbox)
+    .where(outbox.c.id.in_(_FREE.scalar_subquery()))
+    .values(claimed_until=bindparam("until"))
+    .returning(
+        outbox.c.id, outbox.c.event_id, outbox.c.subject, outbox.c.payload, outbox.c.order_id, outbox.c.created_at
+    )
+)
+
+
+class Claimed(NamedTuple):
+    """An event that this relay is to publish."""
+
+    id: int
+    event_id: str
+    subject: str
+    payload: bytes
+    order_id: str
+    created_at: datetime
 
 
 def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Store events: ``{event_id, subject, order_id, payload, created_at}`` each."""
-    if rows:
-        connection.execute(_INSERT, list(rows))
+    _INSERT.run_many(connection, rows)
 
 
 def settle_and_claim(
     connection: Connection, settled: Sequence[int], failed: Sequence[tuple[int, str]], limit: int, now: datetime
-) -> list[Any]:
+) -> list[Claimed]:
     """Mark what was published, note what failed, and claim the next unpublished rows, oldest first."""
-    if settled:
-        connection.execute(update(outbox).where(outbox.c.id.in_(settled)).values(published_at=now, claimed_until=None))
+    _SETTLE.run_many(connection, [{"row_id": row_id, "settled_at": now} for row_id in settled])
     if failed:
         _note_failures(connection, dict(failed), now)
     if limit == 0:
         return []
-    free = (
-        select(outbox.c.id)
-        .where(outbox.c.published_at.is_(None), or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until < now))
-        .order_by(outbox.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    claim = (
-        update(outbox)
-        .where(outbox.c.id.in_(free.scalar_subquery()))
-        .values(claimed_until=now + CLAIM)
-        .returning(
-            outbox.c.id,
-            outbox.c.event_id,
-            outbox.c.subject,
-            outbox.c.payload,
-            outbox.c.order_id,
-            outbox.c.created_at,
-        )
-    )
-    return sorted(connection.execute(claim), key=lambda row: row.id)
+    rows = _CLAIM.fetch(connection, {"now": now, "until": now + CLAIM, "most": limit})
+    return sorted(Claimed(*row) for row in rows)
 
 
 def _note_failures(connection: Connection, errors: dict[int, str], now: datetime) -> None:

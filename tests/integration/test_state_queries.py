@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert, select
+from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
 from services.domain.lifecycle import TimelineEntry
@@ -473,16 +473,12 @@ def test_no_list_reads_a_whole_table_on_sqlite(sqlite_url, name):
 
 def plans_of(connection, query):
     """The query plan of every statement that a function executes."""
-    statements: list[tuple[str, Any]] = []
-
-    def remember(_connection, _cursor, statement, parameters, _context, _many):
-        statements.append((statement, parameters))
-
-    event.listen(connection, "before_cursor_execute", remember)
-    query(connection)
-    event.remove(connection, "before_cursor_execute", remember)
+    statements: list[str] = []
     driver = connection.connection.driver_connection
-    found = [driver.execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall() for sql, parameters in statements]
+    driver.set_trace_callback(statements.append)
+    query(connection)
+    driver.set_trace_callback(None)
+    found = [driver.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall() for sql in statements]
     return [row[3] for rows in found for row in rows]
 
 
