@@ -15,14 +15,17 @@ from typing import Any, TypeVar
 
 import httpx
 import orjson
+from multidict import CIMultiDict
+from yarl import URL
 
 from services.domain.attempts import SUCCESS, TIMEOUT, UNAVAILABLE, Attempt
 from services.domain.errors import ApiError
+from services.inventory.transport import AiohttpTransport, Answer, HttpxSender, Outgoing, Sender
 
 T = TypeVar("T")
 
 Transport = httpx.AsyncBaseTransport
-"""The seam: AiohttpTransport in production, httpx.MockTransport in tests."""
+"""The seam: AiohttpTransport in production, which is asked directly; httpx.MockTransport in tests."""
 
 Clock = Callable[[], datetime]
 """Returns the present time, aware and UTC."""
@@ -90,32 +93,31 @@ class Exchange:
         stopwatch: Stopwatch = time.perf_counter,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self._transport = transport
+        self._sender: Sender = transport if isinstance(transport, AiohttpTransport) else HttpxSender(transport)
         self._base_url = base_url
         self._timeout_seconds = timeout_seconds
         self._no_reply = no_reply
         self._clock = clock
         self._stopwatch = stopwatch
-        self._headers = httpx.Headers({"Accept": "application/json", **(headers or {})})
-        self._json_headers = httpx.Headers({**self._headers, "Content-Type": "application/json"})
+        self._headers = {"Accept": "application/json", **(headers or {})}
+        self._json_headers = CIMultiDict({**self._headers, "Content-Type": "application/json"})
 
-    def url(self, path: str) -> httpx.URL:
+    def url(self, path: str) -> URL:
         """An absolute URL, to be kept by callers who use it often."""
-        return httpx.URL(self._base_url + path)
+        return URL(self._base_url + path, encoded=True)
 
-    def post(self, url: httpx.URL, body: Any, *, idempotency_key: str | None = None) -> httpx.Request:
+    def post(self, url: URL, body: Any, *, idempotency_key: str | None = None) -> Outgoing:
         """A POST of JSON."""
-        request = httpx.Request("POST", url, headers=self._json_headers, content=orjson.dumps(body))
+        headers = self._json_headers
         if idempotency_key is not None:
-            request.headers["Idempotency-Key"] = idempotency_key
-        return request
+            headers = CIMultiDict(headers)
+            headers["Idempotency-Key"] = idempotency_key
+        return Outgoing("POST", url, headers, orjson.dumps(body))
 
-    def get(self, url: httpx.URL) -> httpx.Request:
-        return httpx.Request("GET", url, headers=self._headers)
+    def get(self, url: URL) -> Outgoing:
+        return Outgoing("GET", url, CIMultiDict(self._headers))
 
-    async def attempt(
-        self, operation: str, request: httpx.Request, trail: list[Attempt], read: Callable[[Reply], T]
-    ) -> T:
+    async def attempt(self, operation: str, request: Outgoing, trail: list[Attempt], read: Callable[[Reply], T]) -> T:
         """Send once and read the reply; ``read`` raises Failed for a reply that is not a success."""
         at, started = self._clock(), self._stopwatch()
         status: dict[str, Any] = {}
@@ -130,12 +132,11 @@ class Exchange:
         trail.append(Attempt(at, operation, SUCCESS, self._stopwatch() - started, details=status))
         return result
 
-    async def _send(self, request: httpx.Request) -> Reply:
+    async def _send(self, request: Outgoing) -> Reply:
         try:
-            # httpx's timeouts bound each read; a dripping body would outlast them all.
+            # Over the whole exchange: a dripping body would outlast any bound on a single read.
             async with asyncio.timeout(self._timeout_seconds):
-                response = await self._transport.handle_async_request(request)
-                content = await response.aread()
+                answer = await self._sender.send(request)
         except TimeoutError as error:
             reason = f"no complete reply within {self._timeout_seconds:g} s"
             raise self._failed(NoReply(TIMEOUT, reason, may_have_run=True)) from error
@@ -143,14 +144,14 @@ class Exchange:
             outcome = TIMEOUT if isinstance(error, httpx.TimeoutException) else UNAVAILABLE
             reason = str(error) or type(error).__name__
             raise self._failed(NoReply(outcome, reason, not isinstance(error, SURELY_NOT_SENT))) from error
-        return Reply(response.status_code, content, self._retry_after_seconds(response))
+        return Reply(answer.status, answer.content, self._retry_after_seconds(answer))
 
     def _failed(self, why: NoReply) -> Failed:
         # Addresses and system errors are for operators: they stay out of what customers are told.
         return Failed(why.outcome, self._no_reply(why), why.reason)
 
-    def _retry_after_seconds(self, response: httpx.Response) -> float | None:
-        value = response.headers.get("Retry-After") if response.status_code in (429, 503) else None
+    def _retry_after_seconds(self, answer: Answer) -> float | None:
+        value = answer.header(b"retry-after") if answer.status in (429, 503) else None
         if value is None:
             return None
         try:

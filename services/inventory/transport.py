@@ -1,4 +1,4 @@
-"""httpx's transport interface over an aiohttp session, with errors that say what may have happened.
+"""Requests over an aiohttp session, with httpx's errors, which say what may have happened.
 
 Three kinds stay apart, because a caller decides by them whether something may have run:
 
@@ -11,6 +11,10 @@ reports a disconnect after sending as a connect timeout. Source: design 5.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import aiohttp
 import httpx
@@ -52,69 +56,110 @@ _MEANINGS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
 
 
 def client_session(*, connections: int = 256, keepalive_seconds: float = KEEPALIVE_SECONDS) -> aiohttp.ClientSession:
-    """A session without cookies, proxies or headers of its own; call it inside the running loop."""
+    """A session without cookies or proxies, for uncompressed replies; call it inside the running loop."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=keepalive_seconds),
         cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Accept-Encoding": "identity"},
         skip_auto_headers=("Accept", "Content-Type", "User-Agent"),
         auto_decompress=False,
     )
 
 
-class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Sends httpx requests through an aiohttp session, which it closes with itself.
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request ready to be sent, as often as needed."""
 
-    Redirects are not followed, cookies not kept and bodies not decompressed: the reply arrives
-    complete, as sent, of at most ``max_body_bytes``. Timeouts come from the request's ``timeout``
-    extension; the caller bounds the whole exchange.
+    method: str
+    url: URL
+    headers: CIMultiDict[str]
+    content: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete reply."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    content: bytes
+
+    def header(self, name: bytes) -> str | None:
+        """The first header of this name, given in lower case."""
+        return next((value.decode("latin-1") for key, value in self.headers if key.lower() == name), None)
+
+
+class Sender(Protocol):
+    """Sends a request once; raises httpx.RequestError when no complete reply came."""
+
+    async def send(self, request: Outgoing) -> Answer: ...
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """Sends requests through an aiohttp session, which it closes with itself.
+
+    ``send`` is for our own clients; building httpx's requests and responses would cost as much as the
+    exchange itself. Redirects are not followed, cookies not kept and bodies not decompressed: the reply
+    arrives complete, as sent, of at most ``max_body_bytes``. Timeouts come from an httpx request's
+    ``timeout`` extension; whoever calls ``send`` bounds the whole exchange.
     """
 
     def __init__(self, session: aiohttp.ClientSession, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         self._session = session
         self._max_body_bytes = max_body_bytes
 
+    async def send(self, request: Outgoing) -> Answer:
+        return await self._sent(request, _NO_TIMEOUT)
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        content = await request.aread()
+        headers = CIMultiDict(request.headers.multi_items())
+        headers["Accept-Encoding"] = "identity"
+        outgoing = Outgoing(request.method, URL(str(request.url), encoded=True), headers, await request.aread())
         try:
-            return await self._send_once_or_again(request, content)
-        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            meaning = meaning_of(type(error))
-            raise meaning(f"{type(error).__name__}: {error}", request=request) from error
+            answer = await self._sent(outgoing, _timeout(request))
+        except httpx.RequestError as error:
+            error.request = request
+            raise
+        return httpx.Response(answer.status, headers=answer.headers, content=answer.content)
 
     async def aclose(self) -> None:
         await self._session.close()
 
-    async def _send_once_or_again(self, request: httpx.Request, content: bytes) -> httpx.Response:
+    async def _sent(self, request: Outgoing, limits: aiohttp.ClientTimeout) -> Answer:
+        try:
+            return await self._send_once_or_again(request, limits)
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
+            raise meaning_of(type(error))(f"{type(error).__name__}: {error}") from error
+
+    async def _send_once_or_again(self, request: Outgoing, limits: aiohttp.ClientTimeout) -> Answer:
         upload = aiohttp.UploadTracker()
         try:
-            return await self._exchange(request, content, upload)
+            return await self._exchange(request, limits, upload)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientOSError, aiohttp.ClientConnectionResetError, aiohttp.ServerDisconnectedError):
-            if not _nothing_left(upload, content):
+            if not _nothing_left(upload, request.content):
                 raise
         # The server had closed an idle connection; a second one is fresh or fails for good.
-        return await self._exchange(request, content, None)
+        return await self._exchange(request, limits, None)
 
     async def _exchange(
-        self, request: httpx.Request, content: bytes, upload: aiohttp.UploadTracker | None
-    ) -> httpx.Response:
-        headers = CIMultiDict(request.headers.multi_items())
-        headers["Accept-Encoding"] = "identity"
+        self, request: Outgoing, limits: aiohttp.ClientTimeout, upload: aiohttp.UploadTracker | None
+    ) -> Answer:
         async with self._session.request(
             request.method,
-            URL(str(request.url), encoded=True),
-            data=content or None,
-            headers=headers,
+            request.url,
+            data=request.content or None,
+            headers=request.headers,
             allow_redirects=False,
-            timeout=_timeout(request),
+            timeout=limits,
             upload_tracker=upload,
         ) as reply:
-            return httpx.Response(reply.status, headers=reply.raw_headers, content=await self._body(reply, request))
+            return Answer(reply.status, reply.raw_headers, await self._body(reply))
 
-    async def _body(self, reply: aiohttp.ClientResponse, request: httpx.Request) -> bytes:
+    async def _body(self, reply: aiohttp.ClientResponse) -> bytes:
         if reply.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise httpx.RemoteProtocolError("encoded body, though identity was asked for", request=request)
+            raise httpx.RemoteProtocolError("encoded body, though identity was asked for")
         declared = reply.content_length
         if declared is not None and declared <= self._max_body_bytes:
             return await reply.read()
@@ -122,8 +167,22 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         async for chunk in reply.content.iter_any():
             body += chunk
             if len(body) > self._max_body_bytes:
-                raise httpx.RemoteProtocolError("body too large", request=request)
+                raise httpx.RemoteProtocolError("body too large")
         return bytes(body)
+
+
+class HttpxSender:
+    """A Sender over any httpx transport: httpx.MockTransport in tests."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def send(self, request: Outgoing) -> Answer:
+        headers = list(request.headers.items())
+        response = await self._transport.handle_async_request(
+            httpx.Request(request.method, str(request.url), headers=headers, content=request.content)
+        )
+        return Answer(response.status_code, response.headers.raw, await response.aread())
 
 
 def meaning_of(error: type[Exception]) -> type[httpx.TransportError]:

@@ -12,8 +12,10 @@ from types import SimpleNamespace
 import aiohttp
 import httpx
 import pytest
+from multidict import CIMultiDict
+from yarl import URL
 
-from services.inventory.transport import AiohttpTransport, client_session
+from services.inventory.transport import AiohttpTransport, Outgoing, client_session
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"ok":true}'
 Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -109,6 +111,29 @@ async def test_the_request_arrives_as_it_was_given_and_asks_for_a_plain_body():
         ("x-mine", "1"),
     ]
     assert body == b'{"a":1}'
+
+
+async def test_our_own_clients_send_the_same_without_the_objects_of_httpx():
+    async with (
+        serving(OK, b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n") as server,
+        transport() as it,
+    ):
+        request = Outgoing("POST", URL(server.url + "?q=%2F", encoded=True), CIMultiDict({"X-Mine": "1"}), b'{"a":1}')
+        first, second = await it.send(request), await it.send(request)
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /api?q=%2F HTTP/1.1\r\n")
+    assert {("accept-encoding", "identity"), ("x-mine", "1")} <= set(headers(head))
+    assert body == b'{"a":1}'
+    assert (first.status, first.content, first.header(b"retry-after")) == (200, b'{"ok":true}', None)
+    assert (second.status, second.content, second.header(b"retry-after")) == (503, b"", "7")
+    assert server.requests[1] == server.requests[0]
+
+
+async def test_their_errors_are_those_of_httpx():
+    request = Outgoing("GET", URL(f"http://127.0.0.1:{unused_port()}/"), CIMultiDict())
+    async with transport() as it:
+        with pytest.raises(httpx.ConnectError, match="ClientConnectorError"):
+            await it.send(request)
 
 
 async def test_nobody_listening_means_surely_not_sent():
