@@ -80,8 +80,8 @@ class ReviewResolution:
             return review
         try:
             await self._act(command, review)
-        except ReviewConflict:
-            # Perhaps it was this very action that was faster, sent twice.
+        except (ReviewConflict, InvalidState):
+            # Perhaps it was this very action that was faster, sent twice, and has moved the case or the order.
             if not await self._was_done_before(command):
                 raise
         return await self._case(command.review_id)

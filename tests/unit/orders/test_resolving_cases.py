@@ -418,6 +418,27 @@ async def test_an_action_that_comes_twice_at_once_under_one_id_has_one_effect(sh
     assert sum(1 for entry in await shop.audit() if entry.action_id == "a-1") == 1
 
 
+async def test_a_repeat_that_finds_the_order_already_moved_by_the_first_has_no_second_effect(shop):
+    order = await SITUATIONS["PENDING_INVENTORY"](shop)
+    review = await shop.open_case(order.order_id, "PENDING_INVENTORY")
+    real = shop.reviews._context
+
+    class Between:
+        """Lets the first run after the repeat has read the case and before it reads the order."""
+
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        async def get(self, order_id):
+            shop.reviews._context = real
+            await shop.resolve(review, "RETRY_RESERVATION", action_id="a-1")
+            return await real.get(order_id)
+
+    shop.reviews._context = Between()
+    await shop.resolve(review, "RETRY_RESERVATION", action_id="a-1")
+    assert sum(1 for entry in await shop.audit() if entry.action_id == "a-1") == 1
+
+
 async def test_an_action_id_used_for_something_else_is_refused(shop):
     first, second = await unverified(shop), await unverified(shop)
     await shop.resolve(await shop.open_case(first.order_id), "APPROVE", action_id="a-1")
