@@ -150,6 +150,11 @@ def _facts(view: OrderView) -> None:
             for line in order.lines
         ]
         st.table(lines, border="horizontal", hide_index=True, alt="Lines of the order")
+        if trace := console().traces.of(order):
+            st.caption("Trace")
+            st.code(trace.trace_id, language=None)
+            if trace.url:
+                st.link_button("Open the trace", trace.url, icon=":material/timeline:")
 
 
 def _cases(reading: Reading[OrderView]) -> None:

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 
 import orjson
 
+from services.traceparent import current, trace_id
+
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: at, level, logger, event, and the facts given as ``extra``."""
+    """One JSON object a line: at, level, logger, event, the facts given as ``extra``, trace_id within a trace."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -23,6 +25,9 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
             **_facts(record),
         }
+        # The formatter runs in the task or thread that logs.
+        if (traceparent := current()) is not None:
+            line["trace_id"] = trace_id(traceparent)
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         try:

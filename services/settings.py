@@ -39,9 +39,19 @@ def _empty_is_unset(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
+def _lower(value: Any) -> Any:
+    return value.strip().lower() or "otlp" if isinstance(value, str) else value
+
+
+def _only_true(value: Any) -> bool:
+    """The standard's rule for switches: whatever is not "true" is false."""
+    return str(value).strip().lower() == "true"
+
+
 Milliseconds = Annotated[int, Field(ge=1, le=7 * 86_400_000)]
 HttpUrl = Annotated[str | None, BeforeValidator(_empty_is_unset)]
 OptionalText = Annotated[str | None, BeforeValidator(_empty_is_unset)]
+OtlpProtocol = Annotated[Literal["http/protobuf"] | None, BeforeValidator(_empty_is_unset)]
 
 
 class ApiToken:
@@ -98,6 +108,15 @@ class Settings(BaseSettings):
     """Set by the parent of a worker: it ends with its parent, at the end of its standard input."""
     holdfast_sandbox: bool = False
     """Set by the parent of a worker whose INVENTORY_SERVICE_URL is that of the sandbox."""
+    otel_exporter_otlp_endpoint: HttpUrl = None
+    """With this or the next one traces are exported. The SDK reads these itself, and the standard's other variables."""
+    otel_exporter_otlp_traces_endpoint: HttpUrl = None
+    otel_exporter_otlp_protocol: OtlpProtocol = None
+    otel_exporter_otlp_traces_protocol: OtlpProtocol = None
+    otel_traces_exporter: Annotated[Literal["otlp", "none"], BeforeValidator(_lower)] = "otlp"
+    otel_sdk_disabled: Annotated[bool, BeforeValidator(_only_true)] = False
+    otel_service_name: OptionalText = None
+    trace_url_template: OptionalText = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @classmethod
@@ -108,7 +127,14 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise ConfigurationError(_one_line(error)) from None
 
-    @field_validator("inventory_service_url", "payment_service_url", "prometheus_url", "alert_webhook_url")
+    @field_validator(
+        "inventory_service_url",
+        "payment_service_url",
+        "prometheus_url",
+        "alert_webhook_url",
+        "otel_exporter_otlp_endpoint",
+        "otel_exporter_otlp_traces_endpoint",
+    )
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value is None:
@@ -116,6 +142,13 @@ class Settings(BaseSettings):
         if not _is_address(value, ("http", "https")):
             raise ValueError("an http:// or https:// URL with a host, and a port from 1 to 65535 if any")
         return value.rstrip("/")
+
+    @field_validator("trace_url_template")
+    @classmethod
+    def _trace_url(cls, value: str | None) -> str | None:
+        if value is not None and not (_is_address(value, ("http", "https")) and value.count("{trace_id}") == 1):
+            raise ValueError("an http:// or https:// URL that contains {trace_id} once")
+        return value
 
     @field_validator("nats_url")
     @classmethod
@@ -204,6 +237,12 @@ class Settings(BaseSettings):
         longest_pause = self.immediate_retry.max_delay_seconds
         calls = self.retry_attempts * (self.inventory_timeout_seconds + longest_pause)
         return 2 * calls + PAYMENT_TIMEOUT_SECONDS
+
+    @property
+    def is_tracing(self) -> bool:
+        """Whether traces are exported: a standard endpoint is set and nothing standard turns them off."""
+        endpoint = self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint
+        return endpoint is not None and self.otel_traces_exporter == "otlp" and not self.otel_sdk_disabled
 
     @property
     def is_sandbox(self) -> bool:

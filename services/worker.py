@@ -32,13 +32,14 @@ from services.inventory.resilient import ResilientInventory
 from services.inventory.transport import AiohttpTransport, client_session
 from services.inventory.witness import HTTPInventoryWitness
 from services.loops import Loop
-from services.messaging.consumer import Delivery, PullConsumer
+from services.messaging.consumer import Delivery, Handler, PullConsumer
 from services.messaging.dead_letters import DeadLetterOffice
 from services.messaging.envelope import decode
 from services.messaging.jetstream import Connection as NatsConnection
 from services.messaging.jetstream import ConnectionState, by_stream, streams_when_possible
 from services.messaging.publisher import JetStreamPublisher
-from services.messaging.relay import OutboxRelay, OutboxRow
+from services.messaging.relay import OutboxRelay, OutboxRow, Publisher
+from services.messaging.traced import TracedPublisher, traced_handler
 from services.monitoring.metrics import Metrics
 from services.monitoring.overrides import BreakerOverrides
 from services.monitoring.recorder import Recorder
@@ -52,14 +53,17 @@ from services.orders.progress import OrderProgress, ProgressPolicy
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ReviewResolution
 from services.orders.sweeper import AT_ONCE, OrderSweeper
+from services.orders.traced import told_after_commit, told_of_short_circuits
 from services.orders.unit_of_work import Recorded
 from services.payments.client import HTTPPaymentGateway, NullPaymentGateway
 from services.payments.gateway import PaymentGateway
 from services.process import listen, serving
 from services.retention import Retention
 from services.settings import PAYMENT_TIMEOUT_SECONDS, Settings
+from services.spans import Tracer
+from services.traceparent import HEADER, begin
 from services.version import VERSION
-from state import outbox
+from state import orders, outbox
 from state.database import Database
 from state.schema import migrate
 
@@ -132,6 +136,7 @@ class _Running:
 
 async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
     replica = f"{socket.gethostname()}-{os.getpid()}"
+    tracer = _tracer(settings, replica, stack)
     database = Database(settings.database)
     stack.callback(database.close)
     await asyncio.to_thread(migrate, database)
@@ -140,10 +145,11 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
     metrics = Metrics([breaker.label for breaker in breakers])
     transport = AiohttpTransport(client_session())
     stack.push_async_callback(transport.aclose)
-    inventory = _inventory(settings, transport, breakers, metrics)
-    payments = _payments(settings, transport)
+    inventory = _inventory(settings, transport, breakers, metrics, tracer)
+    payments = _payments(settings, transport, tracer)
     wakes = _Wakes(metrics)
-    context = OrdersContext(database, utc_now, new_id, random.random, wakes.after_commit)
+    after_commit = told_after_commit(tracer, wakes.after_commit) if tracer else wakes.after_commit
+    context = OrdersContext(database, utc_now, new_id, random.random, after_commit, tracer)
 
     nats = NatsConnection(settings.nats_servers, name=replica, on_change=wakes.nats_changed)
     stack.push_async_callback(nats.close)
@@ -191,8 +197,13 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         reserver_retry_in_seconds=partial(_retry_in_seconds, breakers),
     )
     executor = CommandExecutor(context, service.cancellation, service.reviews, service.releases, service.conservation)
-    relay = OutboxRelay(SqlOutbox(database), JetStreamPublisher(nats), on_published=metrics.event_published)
+    publisher: Publisher = JetStreamPublisher(nats)
+    if tracer:
+        publisher = TracedPublisher(publisher, tracer)
+    relay = OutboxRelay(SqlOutbox(database), publisher, on_published=metrics.event_published)
     consuming = Consuming(nats, inbound, service.dead_letters, metrics)
+    if tracer:
+        consuming.handle = traced_handler(consuming.apply, tracer, partial(_traceparent_of, database))
     wakes.relay = relay
     wakes.releases = Loop("releases", partial(_full_round, service.releases.run_due), pause_seconds=0.5)
     loops = [
@@ -207,7 +218,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
     ]
     return Worker(
         replica,
-        create_app(service, Authenticator(settings.api_tokens), VERSION),
+        create_app(service, Authenticator(settings.api_tokens), VERSION, tracer),
         service,
         recorder,
         tasks=[relay.run, consuming.run, *(loop.run for loop in loops)],
@@ -215,8 +226,27 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
     )
 
 
+def _tracer(settings: Settings, replica: str, stack: AsyncExitStack) -> Tracer | None:
+    if not settings.is_tracing:
+        return None
+    # OpenTelemetry takes memory and start-up time that nobody pays for who does not use it.
+    from services.tracing import OpenTelemetryTracer
+
+    tracer = OpenTelemetryTracer(service_name=settings.otel_service_name, version=VERSION, instance=replica)
+    stack.push_async_callback(tracer.close)
+    return tracer
+
+
+async def _traceparent_of(database: Database, order_id: str) -> str | None:
+    return await database.read(lambda connection: orders.traceparent(connection, order_id))
+
+
 def _inventory(
-    settings: Settings, transport: AiohttpTransport, breakers: InventoryBreakers, metrics: Metrics
+    settings: Settings,
+    transport: AiohttpTransport,
+    breakers: InventoryBreakers,
+    metrics: Metrics,
+    tracer: Tracer | None,
 ) -> ResilientInventory:
     token = settings.inventory_service_token
     gateway = HTTPInventoryGateway(
@@ -226,13 +256,14 @@ def _inventory(
         reservation_ttl_seconds=settings.reservation_ttl_seconds,
         clock=utc_now,
         token=token.get_secret_value() if token else None,
+        tracer=tracer,
     )
     return ResilientInventory(
         gateway,
         breakers,
         settings.immediate_retry,
         utc_now,
-        on_attempt=metrics.attempt,
+        on_attempt=told_of_short_circuits(tracer, metrics.attempt) if tracer else metrics.attempt,
         deadline_seconds=settings.call_deadline_seconds,
     )
 
@@ -248,11 +279,15 @@ def _witness(settings: Settings, transport: AiohttpTransport) -> HTTPInventoryWi
     )
 
 
-def _payments(settings: Settings, transport: AiohttpTransport) -> PaymentGateway:
+def _payments(settings: Settings, transport: AiohttpTransport, tracer: Tracer | None) -> PaymentGateway:
     if settings.payment_service_url is None:
         return NullPaymentGateway(utc_now)
     return HTTPPaymentGateway(
-        transport, settings.payment_service_url, timeout_seconds=PAYMENT_TIMEOUT_SECONDS, clock=utc_now
+        transport,
+        settings.payment_service_url,
+        timeout_seconds=PAYMENT_TIMEOUT_SECONDS,
+        clock=utc_now,
+        tracer=tracer,
     )
 
 
@@ -313,6 +348,8 @@ class Consuming:
         self._consumers: list[PullConsumer] = []
         self._starting: asyncio.Future[dict[str, str]] | None = None
         self._stopping = False
+        self.handle: Handler = self._handle
+        """What each delivery is given to."""
 
     async def run(self) -> None:
         """Consume until stop(); waits for NATS for as long as it takes."""
@@ -344,12 +381,18 @@ class Consuming:
             stream=stream,
             durable=DURABLE,
             subjects=subjects,
-            handle=self._handle,
+            handle=self.handle,
             dead_letter=self._bury,
             on_outcome=self._count,
         )
 
-    async def _handle(self, delivery: Delivery) -> None:
+    def _handle(self, delivery: Delivery) -> Awaitable[None]:
+        # The sender's trace is taken on as it came; every delivery runs in a task of its own.
+        begin(delivery.headers.get(HEADER))
+        return self.apply(delivery)
+
+    async def apply(self, delivery: Delivery) -> None:
+        """Read an event and let it take effect; raises PoisonEvent, or UnknownOrder."""
         event = decode(
             delivery.payload,
             subject=delivery.subject,

@@ -238,6 +238,10 @@ def count_with_status(connection: Connection, status: str) -> int:
     return connection.scalar(select(func.count()).select_from(orders).where(orders.c.status == status)) or 0
 
 
+def traceparent(connection: Connection, order_id: str) -> str | None:
+    return connection.scalar(select(orders.c.traceparent).where(orders.c.order_id == order_id))
+
+
 def request_hash(connection: Connection, order_id: str) -> str | None:
     return connection.scalar(select(orders.c.request_hash).where(orders.c.order_id == order_id))
 

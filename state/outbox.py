@@ -17,7 +17,7 @@ CLAIM = timedelta(seconds=15)
 LONGEST_DELAY = timedelta(seconds=30)
 """Between two attempts to publish a row that the broker refuses."""
 
-_INSERT = Prepared(insert(outbox), ("event_id", "subject", "order_id", "payload", "created_at"))
+_INSERT = Prepared(insert(outbox), ("event_id", "subject", "order_id", "payload", "created_at", "traceparent"))
 _SETTLE = Prepared(
     update(outbox)
     .where(outbox.c.id == bindparam("row_id"))
@@ -38,7 +38,13 @@ _CLAIM = Prepared(
     .where(outbox.c.id.in_(_FREE.scalar_subquery()))
     .values(claimed_until=bindparam("until"))
     .returning(
-        outbox.c.id, outbox.c.event_id, outbox.c.subject, outbox.c.payload, outbox.c.order_id, outbox.c.created_at
+        outbox.c.id,
+        outbox.c.event_id,
+        outbox.c.subject,
+        outbox.c.payload,
+        outbox.c.order_id,
+        outbox.c.created_at,
+        outbox.c.traceparent,
     )
 )
 
@@ -52,11 +58,12 @@ class Claimed(NamedTuple):
     payload: bytes
     order_id: str
     created_at: datetime
+    traceparent: str | None
 
 
 def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Store events: ``{event_id, subject, order_id, payload, created_at}`` each."""
-    _INSERT.run_many(connection, rows)
+    """Store events: ``{event_id, subject, order_id, payload, created_at, traceparent?}`` each."""
+    _INSERT.run_many(connection, [{"traceparent": None, **row} for row in rows])
 
 
 def settle_and_claim(

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from state.tables import releases
+from state.tables import orders, releases
 
 MAX_PAGE = 200
 PENDING, FAILED, DONE = "PENDING", "FAILED", "DONE"
@@ -29,9 +29,12 @@ class Release:
     created_at: datetime
     updated_at: datetime
     version: int
+    traceparent: str | None = None
+    """That of the order, where the job was claimed to be run."""
 
 
-_COLUMNS = [releases.c[name] for name in Release.__dataclass_fields__]
+_COLUMNS = [releases.c[name] for name in Release.__dataclass_fields__ if name in releases.c]
+_CLAIMED = [*_COLUMNS, orders.c.traceparent]
 
 
 def start(connection: Connection, order_id: str, reason: str, at: datetime) -> None:
@@ -81,7 +84,8 @@ def _claim(connection: Connection, ids: Sequence[str], until: datetime) -> list[
         .where(releases.c.order_id.in_(ids))
         .values(state=PENDING, next_attempt_at=until, version=releases.c.version + 1)
     )
-    rows = connection.execute(select(*_COLUMNS).where(releases.c.order_id.in_(ids)))
+    claimed = select(*_CLAIMED).join(orders, orders.c.order_id == releases.c.order_id)
+    rows = connection.execute(claimed.where(releases.c.order_id.in_(ids)))
     return [Release(*row) for row in rows]
 
 

@@ -39,6 +39,7 @@ metadata = MetaData(
 
 Key = String(128)
 Word = String(40)
+Traceparent = String(55)
 # SQLite gives only INTEGER primary keys a rowid of their own.
 Serial = BigInteger().with_variant(Integer, "sqlite")
 
@@ -63,6 +64,7 @@ orders = Table(
     Column("request_hash", String(64), nullable=False),
     Column("due_at", UtcDateTime),
     Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("traceparent", Traceparent),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("version", Integer, nullable=False),
@@ -189,6 +191,7 @@ outbox = Table(
     Column("claimed_until", UtcDateTime),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
+    Column("traceparent", Traceparent),
     Index(
         "ix_outbox_unpublished",
         "id",

@@ -22,6 +22,8 @@ from services.api.openapi import document
 from services.api.service import OrderService
 from services.domain.errors import ApiError
 from services.orders.place import Overloaded
+from services.spans import Tracer
+from services.traceparent import HEADER, begin, received
 from state.transactions import DatabaseClosed, DatabaseOverloaded
 
 logger = logging.getLogger("holdfast.api")
@@ -242,7 +244,9 @@ def _operator_endpoints(handlers: Handlers) -> list[Endpoint]:
     ]
 
 
-def create_app(service: OrderService, authenticator: Authenticator, version: str) -> Starlette:
+def create_app(
+    service: OrderService, authenticator: Authenticator, version: str, tracer: Tracer | None = None
+) -> Starlette:
     """The application; errors of every kind are answered in the contract's form."""
     table = endpoints(Handlers(service))
     description = json_response(document(table, version)).body
@@ -263,7 +267,7 @@ def create_app(service: OrderService, authenticator: Authenticator, version: str
 
     return Starlette(
         routes=[
-            *[_route(endpoint, authenticator) for endpoint in table],
+            *[_route(endpoint, authenticator, tracer) for endpoint in table],
             Route("/api/v1/openapi.json", openapi),
             Route("/metrics", metrics),
             Route("/healthz", healthz),
@@ -280,8 +284,11 @@ def create_app(service: OrderService, authenticator: Authenticator, version: str
     )
 
 
-def _route(endpoint: Endpoint, authenticator: Authenticator) -> Route:
+def _route(endpoint: Endpoint, authenticator: Authenticator, tracer: Tracer | None) -> Route:
     async def serve(request: Request) -> Response:
+        if tracer is None:
+            # The caller's trace is passed on as it came; the server runs requests in contexts of earlier ones.
+            begin(request.headers.get(HEADER))
         try:
             caller = authenticator.caller(request, endpoint.roles)
             body = await read_body(request, endpoint.body) if endpoint.body else None
@@ -294,7 +301,15 @@ def _route(endpoint: Endpoint, authenticator: Authenticator) -> Route:
             # Only the HTTP server cancels, once its grace is over; it would answer 500 in plain text.
             return failure(Stopping("The service is being stopped; repeat the request in a few seconds."))
 
-    return Route(endpoint.path, serve, methods=[endpoint.method])
+    async def traced(request: Request) -> Response:
+        assert tracer is not None  # noqa: S101 - routed only with one
+        parent = received(request.headers.get(HEADER))
+        with tracer.request(endpoint.method, endpoint.path, request.url.path, parent) as answered:
+            response = await serve(request)
+            answered(response.status_code)
+            return response
+
+    return Route(endpoint.path, traced if tracer else serve, methods=[endpoint.method])
 
 
 async def _api_error(_: Request, error: Exception) -> Response:

@@ -17,6 +17,7 @@ from typing import Any
 from services.console import queries
 from services.console.queries import PAGE_SIZE
 from services.console.readings import Reading, Readings
+from services.console.traces import Traces
 from services.console.views import (
     COUNT_LIMIT,
     Changes,
@@ -80,10 +81,12 @@ class Console:
     monotonic: Callable[[], float] = time.monotonic
     _readings: Readings = field(init=False)
     _source: Source = field(init=False)
+    traces: Traces = field(init=False)
 
     def __post_init__(self) -> None:
         self._readings = Readings(self.clock, self.monotonic)
         self._source = Source(self.settings.database)
+        self.traces = Traces(self.settings.trace_url_template)
 
     def close(self) -> None:
         self._source.close()

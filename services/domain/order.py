@@ -122,6 +122,8 @@ class Order:
     """When a background worker must look at the order if nothing has moved it; None: never."""
     attempts: int = 0
     """Attempts made in the present waiting phase (reservation, confirmation, payment, refund)."""
+    traceparent: str | None = None
+    """W3C trace context of the request that placed the order; what happens later continues it."""
     version: int = 1
 
     @property

@@ -38,6 +38,7 @@ from services.inventory.models import (
     short_lines,
     stated_reason,
 )
+from services.spans import Tracer
 
 TRANSIENT_REFUSALS = (408, 429)
 """4xx that ask to come back, unlike the others, which are answers."""
@@ -59,6 +60,7 @@ class HTTPInventoryGateway:
         clock: Clock,
         token: str | None = None,
         stopwatch: Stopwatch = time.perf_counter,
+        tracer: Tracer | None = None,
     ) -> None:
         self._exchange = Exchange(
             transport,
@@ -68,6 +70,7 @@ class HTTPInventoryGateway:
             clock=clock,
             stopwatch=stopwatch,
             headers={"Authorization": f"Bearer {token}"} if token else None,
+            tracer=tracer,
         )
         self._reservation_ttl_seconds = reservation_ttl_seconds
         self._check_url = self._exchange.url("/api/v1/inventory/check-availability")

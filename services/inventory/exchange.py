@@ -21,6 +21,8 @@ from yarl import URL
 from services.domain.attempts import SUCCESS, TIMEOUT, UNAVAILABLE, Attempt
 from services.domain.errors import ApiError
 from services.inventory.transport import AiohttpTransport, Answer, HttpxSender, Outgoing, Sender
+from services.spans import Tracer
+from services.traceparent import HEADER, current
 
 T = TypeVar("T")
 
@@ -35,6 +37,9 @@ Stopwatch = Callable[[], float]
 
 MAX_RETRY_AFTER_SECONDS = 900.0
 """A longer Retry-After is cut to this: one wrong header must not stop orders for a day."""
+
+CANCELLED = "cancelled"
+"""What became of an attempt that nobody waits for any more, as a span says it."""
 
 SURELY_NOT_SENT = (
     httpx.ConnectError,
@@ -92,6 +97,7 @@ class Exchange:
         clock: Clock,
         stopwatch: Stopwatch = time.perf_counter,
         headers: Mapping[str, str] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._sender: Sender = transport if isinstance(transport, AiohttpTransport) else HttpxSender(transport)
         self._base_url = base_url
@@ -99,6 +105,7 @@ class Exchange:
         self._no_reply = no_reply
         self._clock = clock
         self._stopwatch = stopwatch
+        self._tracer = tracer
         self._headers = {"Accept": "application/json", **(headers or {})}
         self._json_headers = CIMultiDict({**self._headers, "Content-Type": "application/json"})
 
@@ -119,17 +126,28 @@ class Exchange:
 
     async def attempt(self, operation: str, request: Outgoing, trail: list[Attempt], read: Callable[[Reply], T]) -> T:
         """Send once and read the reply; ``read`` raises Failed for a reply that is not a success."""
+        traceparent, span = current(), None
+        if traceparent is not None:
+            if self._tracer is not None:
+                span = self._tracer.attempt(operation, request.method, request.url, traceparent)
+                traceparent = span.traceparent
+            request = request.with_header(HEADER, traceparent)
         at, started = self._clock(), self._stopwatch()
-        status: dict[str, Any] = {}
+        details: dict[str, Any] = {}
+        outcome = CANCELLED
         try:
             reply = await self._send(request)
-            status = {"status": reply.status}
+            details = {"status": reply.status}
             result = read(reply)
+            outcome = SUCCESS
         except Failed as failed:
-            details = {**status, "error": str(failed)}
-            trail.append(Attempt(at, operation, failed.outcome, self._stopwatch() - started, details=details))
+            outcome, details = failed.outcome, {**details, "error": str(failed)}
+            trail.append(Attempt(at, operation, outcome, self._stopwatch() - started, details=details))
             raise failed.error from failed.__cause__
-        trail.append(Attempt(at, operation, SUCCESS, self._stopwatch() - started, details=status))
+        finally:
+            if span is not None:
+                span.end(outcome, details.get("status"), details.get("error"))
+        trail.append(Attempt(at, operation, outcome, self._stopwatch() - started, details=details))
         return result
 
     async def _send(self, request: Outgoing) -> Reply:

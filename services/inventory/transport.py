@@ -13,7 +13,7 @@ reports a disconnect after sending as a connect timeout. Source: design 5.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import aiohttp
@@ -74,6 +74,12 @@ class Outgoing:
     url: URL
     headers: CIMultiDict[str]
     content: bytes = b""
+
+    def with_header(self, name: str, value: str) -> Outgoing:
+        """The same with one header more; headers are shared between requests and never changed."""
+        headers = CIMultiDict(self.headers)
+        headers[name] = value
+        return replace(self, headers=headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class DeadLetterOffice:
             stream=stream,
             stream_seq=stream_seq,
             subject=subject,
-            order_id=_order_id(payload),
+            order_id=order_id_in(payload),
             payload=payload,
             headers=dict(headers),
             reason=storable(reason),
@@ -113,7 +113,8 @@ class DeadLetterOffice:
         return letter
 
 
-def _order_id(payload: bytes) -> str | None:
+def order_id_in(payload: bytes) -> str | None:
+    """The order that an event is about, as far as its bytes can be read."""
     try:
         body = orjson.loads(payload)
     except orjson.JSONDecodeError:

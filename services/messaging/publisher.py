@@ -16,6 +16,7 @@ from nats.js.errors import APIError
 
 from services.messaging.jetstream import Connection
 from services.messaging.relay import OutboxRow
+from services.traceparent import HEADER
 
 ATOMIC_FROM = 32
 """An atomic batch has a fixed cost of some milliseconds and almost none per row; below this many, singles win."""
@@ -70,7 +71,7 @@ class JetStreamPublisher:
         return {row.id: reason for row, reason in zip(rows, reasons, strict=True) if reason is not None}
 
     async def _publish_single(self, js: JetStreamContext, row: OutboxRow) -> str | None:
-        headers = {"Nats-Msg-Id": row.event_id}
+        headers = _headers(row)
         try:
             ack = await js.publish(row.subject, row.payload, timeout=self._timeout_seconds, headers=headers)
         except (nats.errors.Error, OSError) as error:
@@ -82,7 +83,7 @@ class JetStreamPublisher:
         """Store all rows of one stream or none; raises APIError when they were refused."""
         client, batch = self._connection.client, uuid4().hex
         for number, row in enumerate(rows, start=1):
-            headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number), "Nats-Msg-Id": row.event_id}
+            headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number), **_headers(row)}
             if number == len(rows):
                 headers["Nats-Batch-Commit"] = "1"
             elif number > 1:
@@ -92,6 +93,13 @@ class JetStreamPublisher:
             answer = await client.request(row.subject, row.payload, timeout=self._timeout_seconds, headers=headers)
             if answer.data and (refusal := json.loads(answer.data).get("error")):
                 raise APIError.from_error(refusal)
+
+
+def _headers(row: OutboxRow) -> dict[str, str]:
+    headers = {"Nats-Msg-Id": row.event_id}
+    if row.traceparent is not None:
+        headers[HEADER] = row.traceparent
+    return headers
 
 
 def _reason(error: Exception) -> str:

@@ -37,6 +37,8 @@ class OutboxRow:
     payload: bytes
     order_id: str
     created_at: datetime
+    traceparent: str | None = None
+    """Of the transaction that stored it; sent along as a header."""
 
 
 class Outbox(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -14,6 +15,8 @@ from services.domain.errors import NotFound
 from services.domain.lifecycle import Change
 from services.domain.order import Order
 from services.orders.unit_of_work import Recorded, record
+from services.spans import Tracer
+from services.traceparent import carried, continuing, current
 from state import orders
 from state.database import Database
 from state.orders import StaleOrder
@@ -40,6 +43,7 @@ class OrdersContext:
     randomness: Callable[[], float]
     after_commit: Callable[[Recorded], None] = field(default=_ignore)
     """Counts metrics and wakes the relay and the release worker."""
+    tracer: Tracer | None = None
 
     async def commit(
         self, order: Order, change: Change, *, trail: Sequence[Attempt] = (), actor: str | None = None
@@ -47,7 +51,7 @@ class OrdersContext:
         """Record a change of an order read before; raises StaleOrder when somebody was faster."""
         at = self.clock()
         recorded = await self.database.write(
-            lambda connection: record(connection, order, change, at, self.new_id, trail=trail, actor=actor)
+            carried(lambda connection: record(connection, order, change, at, self.new_id, trail=trail, actor=actor))
         )
         self.after_commit(recorded)
         return recorded.order
@@ -77,12 +81,18 @@ class OrdersContext:
 
     async def transact(self, transaction: Callable[[Connection], T]) -> T:
         """Run a transaction, again from its beginning when a version check failed."""
+        transaction = carried(transaction)
         for _ in range(STALE_TRIES - 1):
             try:
                 return await self.database.write(transaction)
             except StaleOrder:
                 continue
         return await self.database.write(transaction)
+
+    def step(self, name: str, order_id: str, traceparent: str | None) -> AbstractContextManager[None]:
+        """Work on an order within the present trace or, where no request waits for it, within the order's own."""
+        parent = current() or traceparent
+        return continuing(parent) if self.tracer is None else self.tracer.step(name, order_id, parent)
 
     async def get(self, order_id: str) -> Order:
         """The order as it stands now; raises NotFound."""

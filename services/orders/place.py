@@ -21,6 +21,7 @@ from services.domain.order import Line, Order, aggregated
 from services.orders.context import OrdersContext
 from services.orders.progress import OrderProgress
 from services.orders.unit_of_work import Recorded
+from services.traceparent import current, trace_id
 from state import history, orders
 
 MAX_IN_FLIGHT = 1000
@@ -115,6 +116,7 @@ class OrderPlacement:
             updated_at=at,
             metadata=command.metadata,
             due_at=at + self._step_deadline,
+            traceparent=current(),
         )
 
     def _insert(self, connection: Connection, order: Order, digest: str, key: str | None) -> None:
@@ -122,6 +124,8 @@ class OrderPlacement:
         if key is not None:
             orders.remember_key(connection, key, order.order_id, digest, order.created_at)
         details = {"to": order.status, "items": [line.wire() for line in order.lines]}
+        if order.traceparent is not None:
+            details["traceId"] = trace_id(order.traceparent)
         history.add(
             connection, order.order_id, [TimelineEntry(order.created_at, TRANSITION, "Order received", details)]
         )

@@ -90,6 +90,10 @@ class ReleaseJobs:
         return after or before
 
     async def _attempt(self, job: Release) -> None:
+        with self._context.step("release reservation", job.order_id, job.traceparent):
+            await self._release(job)
+
+    async def _release(self, job: Release) -> None:
         trail: list[Attempt] = []
         try:
             released = await self._inventory.release(job.order_id, trail)

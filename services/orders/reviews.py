@@ -97,7 +97,8 @@ class ReviewResolution:
                 {"action": command.action, "allowed": list(allowed), "orderStatus": order.status},
             )
         try:
-            await self._actions[command.action](command, order, review)
+            with self._context.step("resolve review", order.order_id, order.traceparent):
+                await self._actions[command.action](command, order, review)
         except IntegrityError:
             # The same action_id is being executed by somebody else at this moment.
             raise await self._conflict(review) from None

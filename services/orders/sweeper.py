@@ -62,7 +62,8 @@ class OrderSweeper:
 
     async def _move_on(self, order: Order) -> None:
         try:
-            await self._next_step(order)
+            with self._context.step("move order on", order.order_id, order.traceparent):
+                await self._next_step(order)
         except StaleOrder:
             # An event or a person was faster; what they did stands.
             return

@@ -12,6 +12,7 @@ from services.domain.attempts import Attempt
 from services.domain.lifecycle import ACTION, CALL, EVENT_OUT, TRANSITION, Change, TimelineEntry
 from services.domain.order import Order
 from services.messaging.envelope import encode
+from services.traceparent import current
 from state import history, orders, outbox, releases, reviews
 
 SYSTEM = "system"
@@ -54,7 +55,7 @@ def record(
     """Write a change under the order's version check; raises StaleOrder and writes nothing if it is late."""
     saved = orders.save(connection, order, change.values, at)
     timeline = [*call_entries(trail), *change.timeline]
-    timeline += _store_events(connection, order.order_id, change, at, new_id)
+    timeline += _store_events(connection, order, change, at, new_id)
     opened = _open_cases(connection, order.order_id, change, at, new_id, timeline)
     if change.closes:
         by = actor or SYSTEM
@@ -95,18 +96,20 @@ def action_entry(at: datetime, title: str, actor: str, note: str | None = None) 
 
 
 def _store_events(
-    connection: Connection, order_id: str, change: Change, at: datetime, new_id: NewId
+    connection: Connection, order: Order, change: Change, at: datetime, new_id: NewId
 ) -> list[TimelineEntry]:
     entries, rows = [], []
+    traceparent = current() or order.traceparent
     for event in change.events:
         event_id = new_id()
         rows.append(
             {
                 "event_id": event_id,
                 "subject": event.type,
-                "order_id": order_id,
+                "order_id": order.order_id,
                 "payload": encode(event, event_id, at),
                 "created_at": at,
+                "traceparent": traceparent,
             }
         )
         entries.append(TimelineEntry(at, EVENT_OUT, event.type, {"eventId": event_id, "data": event.data}))

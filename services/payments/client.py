@@ -15,6 +15,7 @@ from services.domain.errors import PaymentOutcomeUnknown
 from services.domain.order import Line
 from services.inventory.exchange import Clock, Exchange, Failed, NoReply, Reply, Stopwatch, Transport
 from services.payments.gateway import PaymentState
+from services.spans import Tracer
 
 CAPTURE = "capture"
 FIND_PAYMENT = "find_payment"
@@ -37,6 +38,7 @@ class HTTPPaymentGateway:
         timeout_seconds: float,
         clock: Clock,
         stopwatch: Stopwatch = time.perf_counter,
+        tracer: Tracer | None = None,
     ) -> None:
         self._exchange = Exchange(
             transport,
@@ -45,6 +47,7 @@ class HTTPPaymentGateway:
             no_reply=_no_reply,
             clock=clock,
             stopwatch=stopwatch,
+            tracer=tracer,
         )
         self._capture_url = self._exchange.url("/capture")
 

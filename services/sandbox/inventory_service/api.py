@@ -30,6 +30,7 @@ from services.sandbox.inventory_service.rules.stock import (
     ReservationRefused,
 )
 from services.sandbox.web import Clock, Rejection, RequestBody, answer, application, query_int, read_body
+from services.traceparent import HEADER, begin, carried
 from state.database import Database
 from state.transactions import Transaction
 
@@ -135,7 +136,7 @@ class InventoryApi:
             )
 
         try:
-            reservation = await self._write(transaction)
+            reservation = await self._write(request, transaction)
         except InsufficientStock as error:
             raise _insufficient(body.orderId, error) from error
         except ReservationRefused as error:
@@ -147,7 +148,9 @@ class InventoryApi:
         await self._faults.strike()
         now = self._clock()
         try:
-            released = await self._write(lambda connection: stock.release(connection, order_id=body.orderId, now=now))
+            released = await self._write(
+                request, lambda connection: stock.release(connection, order_id=body.orderId, now=now)
+            )
         except AlreadyConfirmed as error:
             message = f"Order {body.orderId} is confirmed: its stock was deducted and is not held any more."
             raise Rejection(409, "ALREADY_CONFIRMED", message, {"orderId": body.orderId}) from error
@@ -179,7 +182,7 @@ class InventoryApi:
             return queries.stock_item(connection, body.productId, body.variantId, now)
 
         try:
-            item = await self._write(transaction)
+            item = await self._write(request, transaction)
         except AdjustmentRefused as error:
             raise _not_adjusted(body, error) from error
         return answer(item, now)
@@ -205,8 +208,10 @@ class InventoryApi:
         self._faults.settings = await read_body(request, FaultSettings)
         return await self.show_faults(request)
 
-    async def _write(self, transaction: Transaction[T]) -> T:
-        result = await self._database.write(transaction)
+    async def _write(self, request: Request, transaction: Transaction[T]) -> T:
+        # Events that the request causes belong to its trace.
+        begin(request.headers.get(HEADER))
+        result = await self._database.write(carried(transaction))
         self._on_commit()
         return result
 

@@ -21,6 +21,7 @@ from services.sandbox.inventory_service.faults import Faults
 from services.sandbox.inventory_service.outbox import SqlOutbox
 from services.sandbox.inventory_service.tables import dead_letters
 from services.sandbox.web import Clock
+from services.traceparent import HEADER, begin, carried
 from state.database import Database
 
 DURABLE = "inventory-service-orders"
@@ -93,9 +94,11 @@ class EventLink:
             fallback_id=f"{delivery.stream}:{delivery.stream_seq}",
             schemas=SCHEMAS,
         )
+        # What the event causes belongs to its trace.
+        begin(delivery.headers.get(HEADER))
         is_silent = self._faults.settings.silentConfirmations
         await self._database.write(
-            lambda connection: handle(connection, event, self._clock(), is_silent=is_silent),
+            carried(lambda connection: handle(connection, event, self._clock(), is_silent=is_silent))
         )
         self.wake()
 

@@ -13,6 +13,7 @@ from services.domain.events import OutgoingEvent
 from services.messaging import envelope
 from services.messaging.relay import OutboxRow
 from services.sandbox.inventory_service.tables import inbox, outbox
+from services.traceparent import current
 from state.database import Database
 
 SOURCE = "inventory-service"
@@ -26,11 +27,13 @@ PUBLISHED_KEPT = timedelta(days=1)
 HANDLED_KEPT = timedelta(days=8)
 """Longer than the streams keep their messages, so that no replay meets an empty inbox."""
 
-_COLUMNS = [outbox.c[name] for name in ("id", "event_id", "subject", "payload", "order_id", "created_at")]
+_COLUMNS = [
+    outbox.c[name] for name in ("id", "event_id", "subject", "payload", "order_id", "created_at", "traceparent")
+]
 
 
 def add(connection: Connection, event: OutgoingEvent, now: datetime) -> None:
-    """Store one event under an id of its own; repeating an answer is a new event."""
+    """Store one event under an id of its own, with the present traceparent; repeating an answer is a new event."""
     event_id = str(uuid4())
     row = {
         "event_id": event_id,
@@ -38,6 +41,7 @@ def add(connection: Connection, event: OutgoingEvent, now: datetime) -> None:
         "order_id": event.order_id,
         "payload": envelope.encode(event, event_id, now, source=SOURCE),
         "created_at": now,
+        "traceparent": current(),
     }
     connection.execute(insert(outbox), row)
 

@@ -17,7 +17,7 @@ from services.sandbox.inventory_service.catalogue import CATALOGUE, put_on_shelv
 from services.sandbox.inventory_service.faults import Faults
 from services.sandbox.inventory_service.link import EventLink
 from services.sandbox.inventory_service.rules import stock
-from services.sandbox.inventory_service.tables import dead_letters, metadata
+from services.sandbox.inventory_service.tables import dead_letters, make
 from services.sandbox.settings import InventorySettings
 from services.sandbox.web import Clock, utc_now
 from state.database import Database, opened
@@ -38,7 +38,7 @@ async def serve(
     """Run the service until ``stop`` is set; ``on_listening`` is told the base URL."""
     listener = listen(settings.host, settings.port)
     with opened(settings.database_url) as database:
-        metadata.create_all(database.engine)
+        await database.write(make)
         await database.write(lambda connection: put_on_shelves(connection, CATALOGUE, clock()))
         faults = Faults(random.random)
         link = EventLink(settings.nats_servers, database, clock, faults)

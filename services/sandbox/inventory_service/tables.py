@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     event,
+    inspect,
 )
 
 from state.database import UtcDateTime
@@ -179,6 +180,7 @@ outbox = Table(
     Column("claimed_until", UtcDateTime),
     Column("attempts", Integer, nullable=False, default=0),
     Column("last_error", Text),
+    Column("traceparent", String(55), doc="Of the request or event that caused it."),
 )
 Index("outbox_unpublished", outbox.c.id, sqlite_where=outbox.c.published_at.is_(None))
 Index("outbox_published", outbox.c.published_at, sqlite_where=outbox.c.published_at.isnot(None))
@@ -192,3 +194,11 @@ dead_letters = Table(
     Column("reason", Text, nullable=False),
     Column("payload", LargeBinary, nullable=False),
 )
+
+
+def make(connection: Connection) -> None:
+    """Create what is missing: tables, and the columns that databases of earlier versions lack."""
+    metadata.create_all(connection)
+    known = {column["name"] for column in inspect(connection).get_columns(outbox.name)}
+    if outbox.c.traceparent.name not in known:
+        connection.exec_driver_sql("ALTER TABLE outbox ADD COLUMN traceparent VARCHAR(55)")
