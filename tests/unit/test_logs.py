@@ -11,6 +11,7 @@ import pytest
 
 from services import logs
 from services.logs import JsonFormatter, TerminalFormatter
+from services.traceparent import continuing
 
 
 def record(message="order_flagged", **facts):
@@ -76,3 +77,10 @@ def test_configuring_sends_everything_to_standard_error(capsys):
     assert written.out == ""
     (line,) = written.err.splitlines()
     assert orjson.loads(line)["replica"] == "r"
+
+
+def test_a_line_written_within_a_trace_names_it_and_other_lines_name_none():
+    with continuing("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"):
+        within = orjson.loads(JsonFormatter().format(record()))
+    assert within["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert "trace_id" not in orjson.loads(JsonFormatter().format(record()))

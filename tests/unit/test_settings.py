@@ -41,10 +41,25 @@ DEFAULTS = {
     "ALERT_AVAILABILITY_LATENCY": 1000,
     "ALERT_WINDOW": 300000,
     "SANDBOX_TRAFFIC": 1.0,
+    "OTEL_EXPORTER_OTLP_ENDPOINT": None,
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": None,
+    "OTEL_EXPORTER_OTLP_PROTOCOL": None,
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": None,
+    "OTEL_TRACES_EXPORTER": "otlp",
+    "OTEL_SDK_DISABLED": False,
+    "OTEL_SERVICE_NAME": None,
+    "TRACE_URL_TEMPLATE": None,
 }
 
 WHOLE_NUMBERS = [name for name, default in DEFAULTS.items() if type(default) is int]
-ADDRESSES = ["INVENTORY_SERVICE_URL", "PAYMENT_SERVICE_URL", "PROMETHEUS_URL", "ALERT_WEBHOOK_URL"]
+ADDRESSES = [
+    "INVENTORY_SERVICE_URL",
+    "PAYMENT_SERVICE_URL",
+    "PROMETHEUS_URL",
+    "ALERT_WEBHOOK_URL",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+]
 SECRETS = ["API_TOKENS", "DATABASE_URL", "NATS_URL"]
 
 
@@ -86,6 +101,8 @@ GOOD = [
     ("BREAKER_VOLUME_THRESHOLD", "0", 0),
     ("API_TOKENS", "", ()),
     ("API_TOKENS", "   ", ()),
+    ("TRACE_URL_TEMPLATE", "https://there.example/{trace_id}?x", "https://there.example/{trace_id}?x"),
+    ("TRACE_URL_TEMPLATE", "", None),
 ]
 
 
@@ -110,6 +127,11 @@ BAD = [
     ("ALERT_RESERVATION_SUCCESS_RATE", "1.5", "a number from 0 to 1"),
     ("ALERT_RESERVATION_SUCCESS_RATE", "nan", "a number from 0 to 1"),
     ("SANDBOX_TRAFFIC", "-1", "a number from 0 to 100"),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "'http/protobuf'"),
+    ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", "'http/protobuf'"),
+    ("OTEL_TRACES_EXPORTER", "zipkin", "'otlp' or 'none'"),
+    ("TRACE_URL_TEMPLATE", "https://there.example/", "an http:// or https:// URL that contains {trace_id} once"),
+    ("TRACE_URL_TEMPLATE", "javascript:{trace_id}", "an http:// or https:// URL that contains {trace_id} once"),
     ("LOG_LEVEL", "LOUD", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
 ]
 

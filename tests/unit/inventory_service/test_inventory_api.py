@@ -7,14 +7,17 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select
 
 from services.sandbox.inventory_service.api import InventoryApi
 from services.sandbox.inventory_service.faults import Faults
+from services.sandbox.inventory_service.tables import outbox
 from tests.unit.inventory_service.shop import Shop, mugs, pens
 
 CHECK = "/api/v1/inventory/check-availability"
 RESERVE = "/api/v1/inventory/reserve"
 RELEASE = "/api/v1/inventory/release"
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 META = {"timestamp": "2026-11-21T15:27:30.123Z"}
 
 
@@ -274,3 +277,15 @@ async def test_faults_are_shown_and_checked(http: httpx.AsyncClient) -> None:
 
 async def test_health_is_answered(http: httpx.AsyncClient) -> None:
     assert (await http.get("/healthz")).json()["data"] == {"state": "ok", "nats": "disconnected"}
+
+
+@pytest.mark.parametrize(("given", "stored"), [(TRACEPARENT, TRACEPARENT), ("nonsense", None), (None, None)])
+async def test_events_that_a_request_causes_carry_its_traceparent(
+    http: httpx.AsyncClient, shop: Shop, given: str | None, stored: str | None
+) -> None:
+    line = mugs(shop.available(mugs(1)))
+    headers = {"traceparent": given} if given else {}
+    reply = await http.post(RESERVE, json={"orderId": "o-1", "items": [line.wire()]}, headers=headers)
+    assert reply.is_success
+    rows = shop.read(lambda c: c.execute(select(outbox.c.subject, outbox.c.traceparent)).all())
+    assert [tuple(row) for row in rows] == [("inventory.out_of_stock", stored)]

@@ -1,0 +1,26 @@
+"""A database that an earlier version of the service made is brought up to date at its start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import inspect, select
+
+from services.sandbox.inventory_service import tables
+from state.database import opened
+from tests.unit.inventory_service.shop import Shop
+
+
+def test_an_older_outbox_gets_the_column_that_it_lacks_and_keeps_its_rows(tmp_path: Path) -> None:
+    with opened(f"sqlite:///{tmp_path}/inventory.db") as database:
+        database.write_now(tables.make)
+        shop = Shop(database)
+        shop.handle("inventory.confirm_requested", orderId="o-1", reservationId="r-none")
+        database.write_now(lambda c: c.exec_driver_sql("ALTER TABLE outbox DROP COLUMN traceparent"))
+        for _ in range(2):
+            database.write_now(tables.make)
+        columns = shop.read(lambda c: inspect(c).get_columns("outbox"))
+        assert [column["name"] for column in columns].count("traceparent") == 1
+        assert shop.published_types() == ["inventory.confirmation_failed"]
+        shop.handle("inventory.confirm_requested", orderId="o-2", reservationId="r-none")
+        assert shop.read(lambda c: list(c.scalars(select(tables.outbox.c.traceparent)))) == [None, None]
