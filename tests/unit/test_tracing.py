@@ -15,8 +15,8 @@ from yarl import URL
 
 from services.domain.attempts import RESERVE
 from services.settings import Settings
-from services.tracing import OpenTelemetryTracer
 from services.traceparent import current, received, trace_id
+from services.tracing import OpenTelemetryTracer
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"

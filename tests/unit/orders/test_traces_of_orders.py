@@ -26,7 +26,7 @@ async def traceparents(shop: OrdersHarness, order: Order) -> dict[str, str | Non
     """Of the order's events in the outbox, by type."""
     table = tables.outbox
     statement = select(table.c.subject, table.c.traceparent).where(table.c.order_id == order.order_id)
-    return dict((await shop.real_database.read(lambda c: c.execute(statement).all())))
+    return dict(await shop.real_database.read(lambda c: c.execute(statement).all()))
 
 
 async def place_traced(shop: OrdersHarness, **given: Any) -> Order:
