@@ -267,12 +267,13 @@ class Dead(SpanExporter):
         self.is_shut_down.set()
 
 
+@pytest.mark.timeout(10)
 async def test_a_collector_that_is_away_is_given_up_before_the_end_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
     # Waiting for the flush first would be seen: it could not end.
-    monkeypatch.setattr("services.tracing.FLUSH_SECONDS", 60.0)
+    monkeypatch.setattr("services.tracing.FLUSH_SECONDS", 20.0)
     exporter = Dead()
     tracer = tracer_to(exporter)
     with tracer.step("step", "o-1", None):
