@@ -235,6 +235,7 @@ class Stuck(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
+@pytest.mark.timeout(10)
 async def test_the_end_does_not_wait_for_a_collector_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.tracing.FLUSH_SECONDS", 0.05)
     exporter = Stuck()
