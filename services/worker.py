@@ -47,10 +47,14 @@ from services.orders.commands import CommandExecutor
 from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
 from services.orders.inbound import InventoryEvents
+from services.orders.operation_verbs import item_actions
+from services.orders.operations import OperationRunner, breaker_gate
 from services.orders.place import OrderPlacement
 from services.orders.progress import OrderProgress, ProgressPolicy
+from services.orders.proof import ReleaseByProof
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ReviewResolution
+from services.orders.steering import OperationSteering
 from services.orders.sweeper import AT_ONCE, OrderSweeper
 from services.orders.unit_of_work import Recorded
 from services.payments.client import HTTPPaymentGateway, NullPaymentGateway
@@ -59,7 +63,7 @@ from services.process import listen, serving
 from services.retention import Retention
 from services.settings import PAYMENT_TIMEOUT_SECONDS, Settings
 from services.version import VERSION
-from state import outbox
+from state import outbox, releases
 from state.database import Database
 from state.schema import migrate
 
@@ -69,6 +73,9 @@ DRAIN_SECONDS = 3.0
 """How long orders in flight may take once the worker was told to stop; the sweeper has the rest."""
 
 DURABLE = "order-service"
+
+CLASSIFIED_AT_ONCE = 500
+"""Release jobs of one transaction that get their cause."""
 
 
 def utc_now() -> datetime:
@@ -162,9 +169,9 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
     patient_progress = OrderProgress(context, inventory.once(), payments, policy)
     inbound = InventoryEvents(context)
     overrides = BreakerOverrides(database, utc_now, breakers)
-    conservation = ConservationAudit(
-        context, _witness(settings, transport), payments if settings.payment_service_url else None
-    )
+    witness = _witness(settings, transport)
+    conservation = ConservationAudit(context, witness, payments if settings.payment_service_url else None)
+    proofs = ReleaseByProof(context, witness)
     service = OrderService(
         database=database,
         clock=utc_now,
@@ -190,7 +197,22 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         refund_retry=RetryPolicy(attempts=12, base_delay_seconds=2.0, max_delay_seconds=300.0),
         reserver_retry_in_seconds=partial(_retry_in_seconds, breakers),
     )
-    executor = CommandExecutor(context, service.cancellation, service.reviews, service.releases, service.conservation)
+    executor = CommandExecutor(
+        context,
+        service.cancellation,
+        service.reviews,
+        service.releases,
+        service.conservation,
+        proofs,
+        OperationSteering(context),
+    )
+    bulk = OperationRunner(
+        context,
+        item_actions(service.releases, proofs, service.reviews),
+        breaker_gate(breakers),
+        answer_within=policy.confirmation_timeout,
+        name=f"{replica}-{new_id()[:8]}",
+    )
     relay = OutboxRelay(SqlOutbox(database), JetStreamPublisher(nats), on_published=metrics.event_published)
     consuming = Consuming(nats, inbound, service.dead_letters, metrics)
     wakes.relay = relay
@@ -199,11 +221,13 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         wakes.releases,
         Loop("sweeper", partial(_full_round, sweeper.run_due), pause_seconds=0.5),
         Loop("commands", executor.run_waiting, pause_seconds=0.25),
+        Loop("operations", bulk.run_due, pause_seconds=0.25),
         Loop("heartbeat", recorder.beat, pause_seconds=1.0),
         Loop("overrides", overrides.follow, pause_seconds=1.0),
         Loop("conservation", conservation.compare_next, pause_seconds=5.0),
         Loop("samples", recorder.sample, pause_seconds=5.0),
         Loop("retention", Retention(database, utc_now).prune, pause_seconds=60.0),
+        Loop("causes", partial(_classify, database), pause_seconds=60.0),
     ]
     return Worker(
         replica,
@@ -377,6 +401,13 @@ class Consuming:
 
 async def _full_round(run_due: Callable[[], Awaitable[int]]) -> bool:
     return await run_due() >= AT_ONCE
+
+
+async def _classify(database: Database) -> bool:
+    """Give release jobs from before causes were kept theirs; one round of a Loop."""
+    if not await database.read(releases.any_unclassified):
+        return False
+    return await database.write(lambda c: releases.classify(c, CLASSIFIED_AT_ONCE)) >= CLASSIFIED_AT_ONCE
 
 
 def _retry_in_seconds(breakers: InventoryBreakers) -> float | None:
