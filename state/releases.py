@@ -207,7 +207,7 @@ def count_failed_since(
         .where(
             releases.c.state == FAILED,
             releases.c.cause.in_(causes),
-            releases.c.updated_at >= since,
+            releases.c.updated_at > since,
             releases.c.order_id.not_in(own),
         )
         .limit(limit)

@@ -157,7 +157,7 @@ def count_opened_since(
         select(reviews.c.review_id)
         .where(
             reviews.c.state == "OPEN",
-            reviews.c.opened_at >= since,
+            reviews.c.opened_at > since,
             reviews.c.reason.in_(reasons),
             reviews.c.review_id.not_in(own),
         )

@@ -49,6 +49,22 @@ class OperationState(StrEnum):
     """By a person: what had not been sent never will be."""
 
 
+class Steer(StrEnum):
+    """A move of a person."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+
+
+STEERABLE: Mapping[str, tuple[Steer, ...]] = {
+    OperationState.RUNNING: (Steer.PAUSE, Steer.CANCEL),
+    OperationState.PAUSED: (Steer.RESUME, Steer.CANCEL),
+    OperationState.STOPPED: (Steer.RESUME, Steer.CANCEL),
+}
+"""What each state lets a person do."""
+
+
 class ItemState(StrEnum):
     """An item's place in the ledger."""
 

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection
 
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
-from services.domain.operations import ItemState, OperationState
+from services.domain.operations import STEERABLE, ItemState, OperationState, Steer
 from services.orders.context import OrdersContext
 from state import audit, operations
 from state.audit import AuditEntry
 from state.operations import Operation
-
-
-class Steer(StrEnum):
-    """A move of a person."""
-
-    PAUSE = "pause"
-    RESUME = "resume"
-    CANCEL = "cancel"
-
-
-ALLOWED: Mapping[str, tuple[Steer, ...]] = {
-    OperationState.RUNNING: (Steer.PAUSE, Steer.CANCEL),
-    OperationState.PAUSED: (Steer.RESUME, Steer.CANCEL),
-    OperationState.STOPPED: (Steer.RESUME, Steer.CANCEL),
-}
-"""What each state lets a person do."""
 
 _BECOMES = {
     Steer.PAUSE: OperationState.PAUSED,
@@ -56,7 +38,7 @@ class OperationSteering:
                 raise NotFound("operation", operation_id)
             if audit.find_action(connection, action_id) is not None:
                 return before
-            if move not in ALLOWED.get(before.state, ()):
+            if move not in STEERABLE.get(before.state, ()):
                 raise InvalidState(f"The operation is {before.state}.", {"operationId": operation_id, "move": move})
             self._apply(connection, before, Steer(move))
             audit.add(connection, self._entry(before, Steer(move), actor, action_id))
