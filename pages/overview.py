@@ -202,7 +202,8 @@ def course() -> None:
 def _changes() -> None:
     reading, now = console().changes(), console().now()
     changes = reading.value
-    _bulk_operations()
+    if _bulk_operations() and not (changes and (changes.transitions or changes.commands)):
+        return
     if changes is None or not (changes.transitions or changes.commands):
         st.markdown(":gray[:material/check: Nothing in the last day.]")
         return
@@ -218,11 +219,13 @@ def _changes() -> None:
         st.markdown(live.shade(f"{text} :small[:gray[{clock.at(at, now)}]]", reading))
 
 
-def _bulk_operations() -> None:
-    """What has been asked for in bulk and has not come to its end."""
+def _bulk_operations() -> bool:
+    """What has been asked for in bulk and has not come to its end; returns whether there is any."""
     reading = console().operations.shown()
-    for operation in (reading.value.unended if reading.value else ())[:3]:
+    unended = reading.value.unended if reading.value else ()
+    for operation in unended[:3]:
         st.markdown(operations.line(operation, grey=bool(reading.problem)))
+    return bool(unended)
 
 
 def everything() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -174,7 +175,8 @@ def _store(connection: Any, bulk: Bulk, reason: str | None, actor: str, operatio
     ids = [target.item_id for target in bulk.targets]
     now = (releases if bulk.verb in _RELEASES else reviews).versions(connection, ids)
     items = [_item(operation_id, place, target, now, at) for place, target in enumerate(bulk.targets)]
-    skipped = sum(item.state == ItemState.SKIPPED for item in items)
+    # orjson takes plain strings for keys only.
+    tally = dict(Counter(str(ItemState(item.state).value) for item in items))
     unseen = len(set(bulk.matching(connection)) - set(ids)) if bulk.matching else 0
     operation = Operation(
         operation_id=operation_id,
@@ -188,12 +190,12 @@ def _store(connection: Any, bulk: Bulk, reason: str | None, actor: str, operatio
         unseen=unseen,
         seen_at=bulk.seen_at,
         created_at=at,
-        tally={ItemState.ASKED: len(items) - skipped, ItemState.SKIPPED: skipped},
+        tally=tally,
     )
     if not operations.add(connection, operation, items):
-        return Commit(operations.get(connection, operation_id) or operation, skipped)
+        return Commit(operations.get(connection, operation_id) or operation, tally.get(ItemState.SKIPPED, 0))
     audit.add(connection, _audit(operation))
-    return Commit(operation, skipped)
+    return Commit(operation, tally.get(ItemState.SKIPPED, 0))
 
 
 def _item(operation_id: str, place: int, target: Target, now: dict[str, tuple[int, str]], at: datetime) -> Item:
