@@ -200,7 +200,7 @@ def _ways_out(ledger: Ledger) -> None:
                 st.caption(str(error))
                 return
             st.download_button(
-                "CSV",
+                "Whole ledger as CSV",
                 content,
                 file_name=f"operation-{operation_id[:8]}.csv",
                 mime="text/csv",
