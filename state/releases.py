@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
 
-from services.domain.causes import cause_of
+from services.domain.release_causes import cause_of
 from state.tables import operation_items, releases
 
 MAX_PAGE = 200

@@ -87,7 +87,7 @@ class Console:
     def __post_init__(self) -> None:
         self._readings = Readings(self.clock, self.monotonic)
         self._source = Source(self.settings.database)
-        self.operations = Operations(self._source, self._readings, self.clock, self.expire)
+        self.operations = Operations(self._source, self._readings, self.clock, self._write)
         self.releases = Releases(self._source, self._readings, self.clock)
 
     def close(self) -> None:
@@ -185,9 +185,14 @@ class Console:
             commands.store(connection, wanted)
             return commands.get(connection, command_id) or wanted
 
-        stored = self._source.write(store)
-        self.expire()
+        stored: Command = self._write(actor, store)
         return stored
+
+    def _write(self, actor: str, transaction: Callable[[Any], Any]) -> Any:
+        """Write in the name of a person; raises SourceUnavailable."""
+        written = self._source.write(transaction)
+        self.expire()
+        return written
 
     def retry_release(self, row: ReleaseRow, *, actor: str, command_id: str) -> Command:
         return self.store_command(RETRY_RELEASE, row.release.order_id, {}, actor=actor, command_id=command_id)

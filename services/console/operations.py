@@ -33,6 +33,9 @@ TTL = 1.0
 IRREVERSIBLE = ("CANCEL_ORDER", "MARK_RELEASED", Verb.MARK_RELEASED)
 """Verbs and review actions whose count is typed when they act on several things."""
 
+Write = Callable[[str, Callable[[Any], Any]], Any]
+"""Writes in the name of a person; raises SourceUnavailable."""
+
 _RELEASES = (Verb.RETRY_RELEASE, Verb.MARK_RELEASED)
 
 
@@ -108,13 +111,11 @@ class Ledger:
 class Operations:
     """The facade's part for bulk operations; reached as ``console().operations``."""
 
-    def __init__(
-        self, source: Source, readings: Readings, clock: Callable[[], datetime], expire: Callable[[], None]
-    ) -> None:
+    def __init__(self, source: Source, readings: Readings, clock: Callable[[], datetime], write: Write) -> None:
         self._source = source
         self._readings = readings
         self._clock = clock
-        self._expire = expire
+        self._write = write
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -150,8 +151,8 @@ class Operations:
         if bulk.is_irreversible and not reason.strip():
             raise ValueError("what cannot be undone needs a reason")
         at = self._clock()
-        commit: Commit = self._source.write(lambda c: _store(c, bulk, reason.strip() or None, actor, operation_id, at))
-        self._expire()
+        why = reason.strip() or None
+        commit: Commit = self._write(actor, lambda c: _store(c, bulk, why, actor, operation_id, at))
         return commit
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from services.console.operations import MAX_ITEMS, Bulk, Target, Verb
 from services.console.readings import Reading, Readings
-from services.domain.causes import NOT_TRIED
 from services.domain.order import Order
+from services.domain.release_causes import NOT_TRIED
 from state import commands, orders, releases, reviews
 from state.commands import Command
 from state.releases import MAX_DEPTH, SORTS, CauseGroup, Release, ReleaseFilter

@@ -13,9 +13,9 @@ from sqlalchemy import Connection
 
 from services.domain import lifecycle
 from services.domain.attempts import Attempt
-from services.domain.causes import BREAKER_OPEN
 from services.domain.errors import ApiError, CircuitOpen, DependencyError, NotFound, ReleaseConflict, ReleaseFailed
 from services.domain.order import Order
+from services.domain.release_causes import BREAKER_OPEN
 from services.domain.retry import RetryPolicy
 from services.inventory.gateway import InventoryGateway
 from services.orders.context import OrdersContext, raise_first

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.domain.causes import BREAKER_OPEN, MAX_LENGTH, NOT_TRIED, cause_of
 from services.domain.errors import CircuitOpen
+from services.domain.release_causes import BREAKER_OPEN, MAX_LENGTH, NOT_TRIED, cause_of
 
 
 @pytest.mark.parametrize(
