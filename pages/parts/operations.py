@@ -8,7 +8,7 @@ import streamlit as st
 from parts import asks, clock, empty, live, orders, paging, words
 
 from services.console import SourceUnavailable, console, same_sight_key
-from services.console.operations import STEERABLE, Item, Ledger, Operation, OperationState
+from services.console.operations import STEERABLE, Item, Ledger, Operation, OperationState, stage_name
 
 OPENED = "operation"
 PAGE = "ledger_page"
@@ -109,6 +109,8 @@ def _remarks(operation: Operation) -> list[str]:
         left = operation.waits_until - console().now()
         soon = f"half-open in {clock.span(left)}" if left.total_seconds() > 0 else "half-open any moment"
         remarks.append(f":material/schedule: Queued until the breaker closes ({soon}).")
+    elif operation.state == OperationState.RUNNING:
+        remarks.append(f":material/stairs: At {stage_name(operation.stage)}.")
     elif operation.note:
         remarks.append(f":material/info: {words.plain(operation.note)}")
     if operation.new_failures:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from services.console.readings import Reading, Readings
-from services.domain.operations import MAX_ITEMS, STEERABLE, ItemState, OperationState, Steer, Verb
+from services.domain.operations import MAX_ITEMS, STEERABLE, ItemState, OperationState, Steer, Verb, stage_name
 from state import audit, operations, releases, reviews
 from state.audit import AuditEntry
 from state.operations import Item, Operation
@@ -22,7 +22,7 @@ from state.source import Source
 
 __all__ = [
     "IRREVERSIBLE", "MAX_ITEMS", "PAGE_SIZE", "STEERABLE", "Bulk", "Commit", "Item", "ItemState", "Ledger", "Operation",
-    "OperationState", "Operations", "Shown", "Steer", "Target", "Verb",
+    "OperationState", "Operations", "Shown", "Steer", "Target", "Verb", "stage_name",
 ]  # fmt: skip
 
 PAGE_SIZE = 20

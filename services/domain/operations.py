@@ -169,7 +169,7 @@ def next_step(stage: int, waiting: int, in_flight: int, batch: Tally, gate: Gate
 def stage_name(stage: int) -> str:
     """A stage in words."""
     size = stage_size(stage)
-    return "the rest" if size is None else f"the stage of {size}"
+    return "the last stage" if size is None else f"the stage of {size}"
 
 
 @dataclass(frozen=True, slots=True)

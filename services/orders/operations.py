@@ -41,6 +41,9 @@ LEASE = timedelta(seconds=60)
 
 OPERATIONS_AT_ONCE = 5
 
+REST = timedelta(seconds=1)
+"""Before an operation that could not move is looked at again."""
+
 GateOf = Callable[[str | None], Gate]
 """What the circuit breaker before a remote operation lets through now."""
 
@@ -76,39 +79,48 @@ class OperationRunner:
         self._gate_of = gate_of
         self._answer_within = answer_within
         self._name = name
+        self._resting: dict[str, datetime] = {}
 
     async def run_due(self) -> bool:
         """One round of a Loop; never asks for another one at once, which paces the operations."""
         now = self._context.clock()
         ids = await self._context.database.read(lambda c: operations.workable(c, self._name, now, OPERATIONS_AT_ONCE))
-        raise_first(await asyncio.gather(*map(self._carry_on, ids), return_exceptions=True))
+        due = [one for one in ids if self._resting.get(one, now) <= now]
+        moved = await asyncio.gather(*map(self._carry_on, due), return_exceptions=True)
+        still = {one: until for one, until in self._resting.items() if one in ids and one not in due}
+        self._resting = still | {one: now + REST for one, has in zip(due, moved, strict=True) if has is False}
+        raise_first(moved)
         return False
 
-    async def _carry_on(self, operation_id: str) -> None:
+    async def _carry_on(self, operation_id: str) -> bool:
+        """One round of one operation; False when there was nothing to do but wait."""
         now = self._context.clock()
 
-        def begin(connection: Connection) -> tuple[Operation, list[Item]] | None:
+        def begin(connection: Connection) -> tuple[Operation, list[Item], int] | None:
             operation = operations.claim(connection, operation_id, self._name, now, now + LEASE)
             if operation is None:
                 return None
-            self._follow(connection, operation, now)
-            return operation, operations.items_in(connection, operation_id, (ItemState.SENT,), MAX_IN_FLIGHT)
+            ended = self._follow(connection, operation, now)
+            stuck = operations.items_in(connection, operation_id, (ItemState.SENT,), MAX_IN_FLIGHT)
+            return operation, stuck, ended
 
         begun = await self._context.database.write(begin)
         if begun is None:
-            return
-        operation, interrupted = begun
+            return False
+        operation, interrupted, ended = begun
         # Whoever sent these did not live to see the answer: the same keys are used again.
         await self._execute(operation, interrupted)
         sent = await self._context.database.write(lambda c: self._step(c, operation_id))
         if sent:
             await self._execute(operation, sent)
             await self._context.database.write(lambda c: self._count(c, operation_id))
+        return bool(sent or interrupted or ended)
 
     # ------------------------------------------------------------ one round
 
-    def _follow(self, connection: Connection, operation: Operation, now: datetime) -> None:
-        """End the accepted items of which something has become, or nothing for too long."""
+    def _follow(self, connection: Connection, operation: Operation, now: datetime) -> int:
+        """End the accepted items of which something has become, or nothing for too long; returns how many."""
+        ended = 0
         accepted = operations.items_in(connection, operation.operation_id, (ItemState.ACCEPTED,), operations.MAX_PAGE)
         ends = self._actions[operation.verb].follow(connection, operation, accepted) if accepted else {}
         for item in accepted:
@@ -117,6 +129,8 @@ class OperationRunner:
                 end = Ended(ItemState.UNANSWERED, "Accepted, and never confirmed.")
             if end is not None:
                 _settle(connection, item, end, now)
+                ended += 1
+        return ended
 
     def _step(self, connection: Connection, operation_id: str) -> list[Item]:
         """Take the next move; returns items that are now marked as sent and have to be sent."""

@@ -345,6 +345,9 @@ async def test_a_reconfirmation_is_accepted_first_and_confirmed_by_the_answer(sh
     await run(shop)
     assert (await look(shop)).state == "RUNNING"
     await shop.pump()
+    await shop.operations.run_due()
+    assert await states(shop) == {"ACCEPTED": 1}, "what could not move rests for a second"
+    shop.clock.advance(1)
     await run(shop)
     item = (await ledger(shop))[case.review_id]
     assert (item.state, (await look(shop)).state) == ("CONFIRMED", "DONE")
