@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import streamlit as st
-from parts import asks, clock, dialogs, empty, live, orders, paging, selection, words
+from parts import asks, bulk, clock, dialogs, empty, live, operations, orders, paging, selection, words
 from parts import filters as kept
 
 from services.console import PAGE_SIZE, REVIEW_REASONS, ReviewAction, ReviewCase, ReviewsPage, console
+from services.console.operations import Verb
 
 NAME = "review"
 FILTER_KEYS = ("review_state", "reason")
@@ -52,6 +53,7 @@ def _clear() -> None:
 def queue() -> None:
     """The cases of one page, oldest first, with their actions."""
     asks.flash()
+    operations.unended((Verb.RESOLVE_REVIEW,))
     state, reason = st.session_state.get("review_state") or "OPEN", st.session_state.get("reason")
     page = paging.number("review_page")
     reading = console().reviews(state=state, reason=reason, page=page)
@@ -73,6 +75,7 @@ def queue() -> None:
         for review_id, case in shown.rows.items():
             _row(case, gone=review_id in shown.gone, grey=bool(reading.problem))
     paging.numbered("review_page", reading.value.count, PAGE_SIZE)
+    operations.past((Verb.RESOLVE_REVIEW,))
 
 
 def _summary(page: ReviewsPage, state: str) -> str:
@@ -112,7 +115,8 @@ def _bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
                 disabled=block is not None,
                 help=block,
             ):
-                dialogs.resolve(allowing, action, len(cases) - len(allowing))
+                targets = [bulk.case(one.review) for one in allowing]
+                bulk.ask(bulk.picked(Verb.RESOLVE_REVIEW, action, targets, of=len(cases)), (NAME, picked))
         st.button(
             "Clear selection",
             key="pick_none_reviews",

@@ -11,7 +11,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from state import commands, inbox, orders, outbox, replicas, samples
+from state import commands, inbox, operations, orders, outbox, replicas, samples
 from state.database import Database
 
 STEP = 500
@@ -24,6 +24,7 @@ KEPT_FOR: tuple[tuple[Callable[[Connection, datetime, int], int], timedelta], ..
     (samples.prune, timedelta(days=1)),
     (replicas.prune_transitions, timedelta(days=90)),
     (commands.prune, timedelta(days=30)),
+    (operations.prune, timedelta(days=90)),
     (orders.prune_keys, timedelta(days=30)),
 )
 

@@ -117,35 +117,30 @@ def _store_compensate(difference: KnownDifference, reason: str, key: str, actor:
     return console().compensate(difference, reason, actor=actor, command_id=key)
 
 
-def retry_releases(rows: Sequence[ReleaseRow], keys: Mapping[str, str]) -> None:
-    """Preview of a retry of several release jobs."""
-    _retry(tuple(rows), dict(keys))
+def mark_released(row: ReleaseRow) -> None:
+    """Close one failed job on a person's proof."""
+    _mark_released(row, new_key())
 
 
-@st.dialog("Retry releases", icon=":material/replay:", width="medium")
-def _retry(rows: tuple[ReleaseRow, ...], keys: dict[str, str]) -> None:
-    jobs = _count(len(rows), "job is", "jobs are")
-    st.markdown(f"{jobs} tried again now. Releasing twice is harmless: the second finds nothing held.")
-    shown = [
-        {
-            "Order": words.plain(row.release.order_id),
-            "State": words.word(words.RELEASE, row.release.state).text,
-            "Attempts": str(row.release.attempts),
-            "Version": str(row.release.version),
-        }
-        for row in rows
-    ]
-    st.table(shown, border="horizontal", hide_index=True, alt="The release jobs tried again")
+@st.dialog("Mark released with proof", icon=":material/verified:")
+def _mark_released(row: ReleaseRow, key: str) -> None:
+    job = row.release
+    st.markdown(f"**{words.plain(job.order_id)}** · {words.plain(job.last_error or job.reason)}")
+    st.markdown(
+        "The job is closed without a release, because you know that nothing is held any more. The Inventory Service "
+        "is asked first: what it still holds or has sold is refused. This cannot be undone."
+    )
     _form(
-        next(iter(keys.values())),
-        button=f"Retry {len(rows)}",
-        store=lambda _: [partial(_store_retry, row, keys[row.release.order_id]) for row in rows],
-        picked=("release", tuple(keys)),
+        key,
+        note="Proof (where you saw it, a ticket, a name)",
+        required=True,
+        button="Mark released",
+        store=lambda proof: [partial(_store_mark_released, row, proof, key)],
     )
 
 
-def _store_retry(row: ReleaseRow, key: str, actor: str) -> Command:
-    return console().retry_release(row, actor=actor, command_id=key)
+def _store_mark_released(row: ReleaseRow, proof: str, key: str, actor: str) -> Command:
+    return console().mark_released(row, proof, actor=actor, command_id=key)
 
 
 def _count(number: int, one: str, many: str) -> str:

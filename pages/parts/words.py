@@ -101,8 +101,30 @@ DIFFERENCE_STATE = {
     "OPEN": Word("Open", "error", "red"),
     "COMPENSATING": Word("Being settled", "hourglass_top", "orange"),
 }
+OPERATION = {
+    "RUNNING": Word("Running", "sync", "blue"),
+    "PAUSED": Word("Paused", "pause_circle", "orange"),
+    "STOPPED": Word("Stopped itself", "front_hand", "red"),
+    "DONE": Word("Done", "check_circle", "green"),
+    "UNCONFIRMED": Word("Ended, not all confirmed", "error", "orange"),
+    "CANCELLED": Word("Cancelled", "cancel", "gray"),
+}
+
+ITEM = {
+    "ASKED": Word("Waits for its turn", "schedule", "gray"),
+    "SENT": Word("Sent", "outgoing_mail", "blue"),
+    "ACCEPTED": Word("Accepted", "done", "blue"),
+    "CONFIRMED": Word("Confirmed", "check_circle", "green"),
+    "RECORDED": Word("Recorded here", "task_alt", "green"),
+    "FAILED": Word("Failed again", "error", "red"),
+    "UNANSWERED": Word("Never answered", "help", "orange"),
+    "SKIPPED": Word("Skipped, changed", "redo", "gray"),
+    "NOT_SENT": Word("Never sent", "block", "gray"),
+}
 KINDS = {
     "retry_release": "Retry release",
+    "mark_released": "Mark released",
+    "steer_operation": "Steer operation",
     "resolve_review": "Resolve case",
     "cancel_order": "Cancel order",
     "compensate": "Compensate",
@@ -114,6 +136,9 @@ ACTIONS = {
     "CANCEL_ORDER": "Cancel order",
     "MARK_RELEASED": "Mark released",
 }
+MOVES = {"pause": "Pause", "resume": "Resume", "cancel": "Cancel the rest"}
+"""What a person may do about a bulk operation."""
+
 SETTLED_BY_ITSELF = "SETTLED"
 """The resolution of a case that events settled without anybody's action."""
 
@@ -121,6 +146,9 @@ HELD = ("RESERVED", "CONFIRM_REQUESTED", "INVENTORY_FAILED", "RELEASE_PENDING", 
 """Inventory statuses in which a hold may exist, so that its end matters."""
 
 CONSEQUENCES = {
+    "retry_release": "One attempt each. Releasing twice is harmless: the second finds nothing held.",
+    "mark_released": "Each job is closed without a release: you have seen that nothing is held any more. Jobs whose "
+    "stock the Inventory Service still holds or has sold are refused. This cannot be undone.",
     "RETRY_RESERVATION": "The Inventory Service is asked to reserve once more. Nothing has been charged.",
     "RECONFIRM": "Stock is reserved anew where needed, and its deduction is requested again.",
     "APPROVE": "The case is closed as checked by you. The order goes on as it stands.",

@@ -9,14 +9,16 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.console import queries
+from services.console.operations import Operations
 from services.console.queries import PAGE_SIZE
 from services.console.readings import Reading, Readings
+from services.console.releases import ReleaseRow, Releases
 from services.console.traces import Traces
 from services.console.views import (
     COUNT_LIMIT,
@@ -29,8 +31,6 @@ from services.console.views import (
     OrderRow,
     OrdersPage,
     OrderView,
-    ReleaseRow,
-    ReleasesPage,
     ReviewCase,
     ReviewsPage,
     Worker,
@@ -57,7 +57,7 @@ __all__ = [
     "ORDER_STATUSES", "PAGE_SIZE", "RELEASE", "RELEASE_STATES", "RESERVE", "REVIEW_REASONS", "Band", "Breaker",
     "BreakerTransition", "Changes", "Command", "ConservationPage", "Console", "Cursor", "DifferenceRow", "Finding",
     "Health", "KnownDifference", "Level", "Live", "OperationTrend", "Order", "OrderFilter", "OrderRow", "OrderView",
-    "OrdersPage", "Reading", "Release", "ReleaseRow", "ReleasesPage", "ReplicaBreaker", "Review", "ReviewAction",
+    "OrdersPage", "Reading", "Release", "ReleaseRow", "ReplicaBreaker", "Review", "ReviewAction",
     "ReviewCase", "ReviewsPage", "SourceUnavailable", "TimelineEntry", "Trend", "Trends", "Worker", "console",
     "install", "interruptions", "new_key", "same_sight_key",
 ]  # fmt: skip
@@ -67,7 +67,8 @@ INVENTORY_STATUSES = tuple(InventoryStatus)
 REVIEW_REASONS = tuple(ReviewReason)
 RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER = "retry_release", "resolve_review", "cancel_order"
 COMPENSATE = "compensate"
-COMMAND_KINDS = (RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE)
+MARK_RELEASED, STEER_OPERATION = "mark_released", "steer_operation"
+COMMAND_KINDS = (RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE, MARK_RELEASED, STEER_OPERATION)
 LIVE_TTL, TRENDS_TTL = 1.0, 2.5
 """Seconds for which a reading serves everybody who looks."""
 
@@ -82,11 +83,15 @@ class Console:
     _readings: Readings = field(init=False)
     _source: Source = field(init=False)
     traces: Traces = field(init=False)
+    operations: Operations = field(init=False)
+    releases: Releases = field(init=False)
 
     def __post_init__(self) -> None:
         self._readings = Readings(self.clock, self.monotonic)
         self._source = Source(self.settings.database)
         self.traces = Traces(self.settings.trace_url_template)
+        self.operations = Operations(self._source, self._readings, self.clock, self._write)
+        self.releases = Releases(self._source, self._readings, self.clock)
 
     def close(self) -> None:
         self._source.close()
@@ -130,10 +135,6 @@ class Console:
     def reviews(self, *, state: str = "OPEN", reason: str | None = None, page: int = 1) -> Reading[ReviewsPage]:
         key = ("reviews", state, reason, page)
         return self._read(key, LIVE_TTL, lambda c: queries.reviews_page(c, state, reason, page))
-
-    def releases(self, *, states: Sequence[str] = ("FAILED", "PENDING"), page: int = 1) -> Reading[ReleasesPage]:
-        key = ("releases", tuple(states), page)
-        return self._read(key, LIVE_TTL, lambda c: queries.releases_page(c, states, page))
 
     def conservation(self) -> Reading[ConservationPage]:
         """What does not add up between the services, and how much was compared."""
@@ -187,12 +188,26 @@ class Console:
             commands.store(connection, wanted)
             return commands.get(connection, command_id) or wanted
 
-        stored = self._source.write(store)
-        self.expire()
+        stored: Command = self._write(actor, store)
         return stored
+
+    def _write(self, actor: str, transaction: Callable[[Any], Any]) -> Any:
+        """Write in the name of a person; raises SourceUnavailable."""
+        written = self._source.write(transaction)
+        self.expire()
+        return written
 
     def retry_release(self, row: ReleaseRow, *, actor: str, command_id: str) -> Command:
         return self.store_command(RETRY_RELEASE, row.release.order_id, {}, actor=actor, command_id=command_id)
+
+    def mark_released(self, row: ReleaseRow, proof: str, *, actor: str, command_id: str) -> Command:
+        """Close a failed job as the person saw it, on their proof that nothing is held."""
+        arguments = {"proof": proof, "version": row.release.version}
+        return self.store_command(MARK_RELEASED, row.release.order_id, arguments, actor=actor, command_id=command_id)
+
+    def steer_operation(self, operation_id: str, move: str, *, actor: str, command_id: str) -> Command:
+        """Pause a bulk operation, let it go on, or cancel what is left of it."""
+        return self.store_command(STEER_OPERATION, operation_id, {"move": move}, actor=actor, command_id=command_id)
 
     def resolve_review(self, review: Review, action: str, note: str, *, actor: str, command_id: str) -> Command:
         """Resolve a case as the person saw it: the worker refuses when its version has moved on."""

@@ -18,8 +18,6 @@ from services.console.views import (
     OrderRow,
     OrdersPage,
     OrderView,
-    ReleaseRow,
-    ReleasesPage,
     ReviewCase,
     ReviewsPage,
     Worker,
@@ -176,17 +174,6 @@ def _cases(connection: Connection, found: Sequence[Review]) -> tuple[ReviewCase,
 
 def _actions(case: Review, order: Order) -> tuple[ReviewAction, ...]:
     return allowed_actions(case.reason, order.status) if case.state == "OPEN" else ()
-
-
-def releases_page(connection: Connection, states: Sequence[str], page: int) -> ReleasesPage:
-    offset = (max(page, 1) - 1) * PAGE_SIZE
-    found = releases.page(connection, states=states, limit=PAGE_SIZE + 1, offset=offset)
-    shown = found[:PAGE_SIZE]
-    ids = [job.order_id for job in shown]
-    owners = {order.order_id: order for order in orders.get_many(connection, ids)}
-    given = commands.latest_of(connection, ids)
-    rows = (ReleaseRow(job, owners[job.order_id], given.get(job.order_id)) for job in shown if job.order_id in owners)
-    return ReleasesPage(tuple(rows), releases.count_by_state(connection), len(found) > PAGE_SIZE)
 
 
 def conservation_page(connection: Connection) -> ConservationPage:

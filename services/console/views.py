@@ -137,25 +137,6 @@ class ReviewsPage:
 
 
 @dataclass(frozen=True, slots=True)
-class ReleaseRow:
-    """A release job with the order it belongs to."""
-
-    release: Release
-    order: Order
-    command: Command | None
-
-
-@dataclass(frozen=True, slots=True)
-class ReleasesPage:
-    """One page of release jobs, the most recently touched first."""
-
-    rows: tuple[ReleaseRow, ...]
-    counts: Mapping[str, int]
-    """PENDING and FAILED jobs in all."""
-    has_more: bool
-
-
-@dataclass(frozen=True, slots=True)
 class DifferenceRow:
     """One difference with what was last asked about it."""
 

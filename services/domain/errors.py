@@ -9,6 +9,7 @@
     │   ├── InsufficientInventory      409 INSUFFICIENT_INVENTORY
     │   ├── InvalidState               409 INVALID_STATE
     │   ├── ReviewConflict             409 REVIEW_CONFLICT
+    │   ├── ReleaseConflict            409 RELEASE_CONFLICT
     │   ├── ReservationFailed          422 RESERVATION_FAILED
     │   └── IdempotencyKeyReused       422 IDEMPOTENCY_KEY_REUSED
     └── DependencyError           another service failed; the outcome may be unknown
@@ -99,6 +100,13 @@ class ReviewConflict(BusinessError):
     """Somebody was faster; details say who, when and what was done."""
 
     code = "REVIEW_CONFLICT"
+    http_status = 409
+
+
+class ReleaseConflict(BusinessError):
+    """The release job is not what the person saw any more; nothing was done."""
+
+    code = "RELEASE_CONFLICT"
     http_status = 409
 
 

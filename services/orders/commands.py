@@ -7,12 +7,15 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
-from services.domain.errors import ApiError
+from services.domain.conservation import StockState
+from services.domain.errors import ApiError, ReleaseFailed
 from services.orders.cancel import OrderCancellation
 from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
+from services.orders.proof import MarkReleased, ReleaseByProof
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ResolveReview, ReviewResolution
+from services.orders.steering import OperationSteering
 from state import commands
 from state.commands import DONE, REFUSED, Command
 
@@ -37,17 +40,23 @@ class CommandExecutor:
         reviews: ReviewResolution,
         releases: ReleaseJobs,
         conservation: ConservationAudit,
+        proofs: ReleaseByProof,
+        steering: OperationSteering,
     ) -> None:
         self._context = context
         self._cancellation = cancellation
         self._reviews = reviews
         self._releases = releases
         self._conservation = conservation
+        self._proofs = proofs
+        self._steering = steering
         self._kinds: dict[str, Callable[[Command], Awaitable[Outcome]]] = {
             "cancel_order": self._cancel_order,
             "resolve_review": self._resolve_review,
             "retry_release": self._retry_release,
             "compensate": self._compensate,
+            "mark_released": self._mark_released,
+            "steer_operation": self._steer_operation,
         }
 
     async def run_waiting(self) -> bool:
@@ -106,8 +115,30 @@ class CommandExecutor:
         return _outcome("Compensation started", "Settled once both sides agree again")
 
     async def _retry_release(self, command: Command) -> Outcome:
-        await self._releases.retry_now(command.target_id, actor=command.actor)
+        try:
+            await self._releases.retry_now(command.target_id, actor=command.actor)
+        except ReleaseFailed as error:
+            if "queuedUntil" not in error.details:
+                raise
+            return _outcome("Queued until the breaker closes", "Nothing was sent yet; the job runs by itself then.")
         return _outcome("Release confirmed by the Inventory Service")
+
+    async def _mark_released(self, command: Command) -> Outcome:
+        given = command.arguments
+        theirs = await self._proofs.mark_released(
+            MarkReleased(
+                command.target_id, int(given["version"]), str(given["proof"]), command.actor, command.command_id
+            )
+        )
+        if theirs == StockState.FREE:
+            return _outcome("Marked released", "The Inventory Service holds nothing for it.")
+        return _outcome("Marked released on the proof alone", "The Inventory Service could not be asked.")
+
+    async def _steer_operation(self, command: Command) -> Outcome:
+        operation = await self._steering.steer(
+            command.target_id, str(command.arguments["move"]), actor=command.actor, action_id=command.command_id
+        )
+        return _outcome(f"Operation {operation.state.lower()}")
 
 
 def _outcome(title: str, detail: str | None = None, code: str | None = None) -> Outcome:

@@ -20,10 +20,23 @@ from services.domain.order import Line, Order, ReviewReason
 from services.domain.order import OrderStatus as S
 from services.domain.order import PaymentStatus as P
 from services.monitoring.buckets import LATENCY_BUCKETS
-from state import commands, conservation, dead_letters, history, orders, outbox, releases, replicas, reviews, samples
+from state import (
+    commands,
+    conservation,
+    dead_letters,
+    history,
+    operations,
+    orders,
+    outbox,
+    releases,
+    replicas,
+    reviews,
+    samples,
+)
 from state.commands import Command
 from state.database import Database, opened
 from state.dead_letters import DeadLetter
+from state.operations import Item, Operation
 from state.replicas import BreakerTransition
 from state.schema import migrate
 
@@ -80,6 +93,7 @@ def _fill(connection: Any, now: datetime, confirmed: int) -> None:
     _messages(connection, now)
     _monitoring(connection, now)
     _commands(connection, now)
+    _operations(connection, now)
 
 
 def _orders(connection: Any, now: datetime, confirmed: int) -> None:
@@ -196,6 +210,35 @@ def _commands(connection: Any, now: datetime) -> None:
         commands.store(connection, command)
         if command.outcome:
             commands.finish(connection, command.command_id, command.state, command.outcome, now)
+
+
+def _operations(connection: Any, now: datetime) -> None:
+    cause = "INVENTORY_UNAVAILABLE: 503 from the Inventory Service"
+    ends: dict[str, list[tuple[str, str | None]]] = {
+        "OP-1": [("FAILED", cause), *[("ASKED", None)] * 11],
+        "OP-2": [*[("CONFIRMED", None)] * 5, ("SKIPPED", "The job has changed since: it is DONE at version 4.")],
+    }
+    for operation_id, items in ends.items():
+        is_stopped = operation_id == "OP-1"
+        at = now - timedelta(minutes=6 if is_stopped else 95)
+        operation = Operation(
+            operation_id, "retry_release", None, "olga@example.com", "service is back", f"Failed; {cause}", [cause],
+            len(items), 2 if is_stopped else 0, at - timedelta(seconds=20), at,
+            state="STOPPED" if is_stopped else "DONE",
+            note="Stopped by itself: 1 of 1 in the stage of 1 not confirmed." if is_stopped else None,
+            tally={state: sum(1 for one, _ in items if one == state) for state, _ in items},
+            new_failures=3 if is_stopped else 0,
+            ended_at=None if is_stopped else at + timedelta(seconds=9),
+        )  # fmt: skip
+        rows = [
+            Item(
+                operation_id, f"ORD-9{number:03}", "ORD-3000", number, 3, "FAILED", state,
+                sent_at=None if state in ("ASKED", "SKIPPED") else at,
+                settled_at=None if state == "ASKED" else at + timedelta(seconds=1), detail=detail,
+            )
+            for number, (state, detail) in enumerate(items)
+        ]  # fmt: skip
+        operations.add(connection, operation, rows)
 
 
 def breaker(name: str, state: str, since: datetime, **more: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Manual review and releases: what waits, and that what people ask for is stored once."""
+"""Manual review and conservation: what waits, and that what people ask for is stored once."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from services.domain.reviews import ReviewAction
-from state import commands, releases, reviews
+from state import reviews
 from state.database import Database
 from tests.ui import seed_console
-from tests.ui.conftest import NOON, checked, press, said, stored
+from tests.ui.conftest import NOON, begun, checked, press, said, stored
 from tests.ui.test_orders_page import dialog, listed
 
 Show = Callable[..., AppTest]
@@ -89,19 +89,25 @@ def test_the_outcome_of_a_command_stands_on_its_case(busy: Database, show: Show)
     assert "Refused] Confirm again: Somebody was faster · resolved by olga@example.com · ben" in text
 
 
-def test_selected_cases_are_previewed_by_id_and_version_before_one_action_on_them(busy: Database, show: Show) -> None:
+def test_selected_cases_are_previewed_by_id_and_version_before_one_operation_on_them(
+    busy: Database, show: Show
+) -> None:
     test = show("reviews.py")
     for review_id in ("REV-2", "REV-3", "REV-5"):
         test.checkbox(key=f"pick_review_{review_id}").check().run()
     assert "**3 selected**" in said(test)
     press(test, "bulk_RECONFIRM")
-    rows = test.table[-1].value.to_dict("records")
-    assert [(row["Case"], row["Version"]) for row in rows] == [("REV-3", "1"), ("REV-2", "1")]
-    assert "1 selected case is left out" in said(test)
+    rows = test.dataframe[-1].value.to_dict("records")
+    assert [(row["Id"], row["Order"], row["Version"]) for row in rows] == [
+        ("REV-3", "ORD-1004", "1"),
+        ("REV-2", "ORD-1006", "1"),
+    ]
+    assert "2 of 3 selected, the others do not allow it" in said(test)
     test.button(key=dialog(test, "do_")).click().run()
-    assert {command.target_id for command in stored(busy)} == {"REV-2", "REV-3"}
-    assert len({command.command_id for command in stored(busy)}) == 2
+    (operation,) = begun(busy)
+    assert (operation.verb, operation.action, operation.total) == ("resolve_review", "RECONFIRM", 2)
     assert not test.checkbox(key="pick_review_REV-2").value
+    assert stored(busy) == []
 
 
 def test_several_irreversible_actions_need_the_count_typed(busy: Database, show: Show) -> None:
@@ -110,7 +116,7 @@ def test_several_irreversible_actions_need_the_count_typed(busy: Database, show:
     test.text_area(key=dialog(test, "note_")).set_value("shop closes")
     test.text_input(key=dialog(test, "count_")).set_value("6")
     test.button(key=dialog(test, "do_")).click().run()
-    assert stored(busy) == []
+    assert begun(busy) == []
 
 
 def test_cases_can_be_filtered_by_cause_from_the_address(busy: Database, show: Show) -> None:
@@ -156,83 +162,6 @@ def test_a_selection_keeps_its_rows_when_a_case_comes_and_another_goes(busy: Dat
     assert "ORD-1001" in listed(test)
     assert "ORD-1003" not in listed(test)
     assert test.checkbox(key="pick_review_REV-4").value
-
-
-def test_jobs_say_attempts_latest_error_and_next_try(busy: Database, show: Show) -> None:
-    text = said(show("releases.py"))
-    assert "3 failed, 3 pending" in text
-    assert "4 attempts, next in 7 min" in text
-    assert "INVENTORY_UNAVAILABLE: 503 from the Inventory Service" in text
-
-
-def test_a_retry_needs_no_dialog_and_three_clicks_are_one_command(busy: Database, show: Show) -> None:
-    first, second, third = show("releases.py"), show("releases.py"), show("releases.py")
-    for test in (first, second, third):
-        test.button(key="retry_ORD-3000").click().run()
-    (command,) = stored(busy)
-    assert (command.kind, command.target_id, command.arguments) == ("retry_release", "ORD-3000", {})
-    assert "Stored] Retry release · console" in said(third)
-
-
-def test_when_a_retry_has_ended_it_can_be_asked_for_again(busy: Database, show: Show) -> None:
-    test = show("releases.py")
-    test.button(key="retry_ORD-3000").click().run()
-    assert test.button(key="retry_ORD-3000").disabled
-    (command,) = stored(busy)
-    busy.write_now(lambda c: commands.finish(c, command.command_id, "REFUSED", {"title": "Breaker open"}, NOON))
-    test.run()
-    assert "Refused] Retry release: Breaker open" in said(test)
-    test.button(key="retry_ORD-3000").click().run()
-    assert len(stored(busy)) == 2
-
-
-def test_a_running_or_stored_retry_keeps_its_button_off(busy: Database, show: Show) -> None:
-    assert show("releases.py").button(key="retry_ORD-3002").disabled
-
-
-def test_selected_jobs_are_previewed_and_each_becomes_one_command(busy: Database, show: Show) -> None:
-    test = show("releases.py")
-    for order_id in ("ORD-3000", "ORD-3001", "ORD-3002"):
-        test.checkbox(key=f"pick_release_{order_id}").check().run()
-    # A retry of ORD-3002 is stored already.
-    assert test.button(key="bulk_retry").label == "Retry 2"
-    press(test, "bulk_retry")
-    assert [row["Order"] for row in test.table[-1].value.to_dict("records")] == ["ORD-3000", "ORD-3001"]
-    test.button(key=dialog(test, "do_")).click().run()
-    assert [command.target_id for command in stored(busy)] == ["ORD-3000", "ORD-3001"]
-
-
-def test_a_job_that_is_done_meanwhile_is_not_acted_on(busy: Database, show: Show) -> None:
-    test = show("releases.py")
-    test.checkbox(key="pick_release_ORD-3000").check().run()
-    test.checkbox(key="pick_release_ORD-3001").check().run()
-
-    def done(connection: Any) -> None:
-        job = releases.get(connection, "ORD-3000")
-        assert job is not None
-        releases.settle(connection, job, NOON, state="DONE")
-
-    busy.write_now(done)
-    test.run()
-    assert test.button(key="bulk_retry").label == "Retry 1"
-
-
-def test_released_jobs_can_be_seen_but_not_retried(busy: Database, show: Show) -> None:
-    def done(connection: Any) -> None:
-        job = releases.get(connection, "ORD-3000")
-        assert job is not None
-        releases.settle(connection, job, NOON, state="DONE")
-
-    busy.write_now(done)
-    test = show("releases.py", job="Released")
-    assert listed(test) == ["ORD-3000"]
-    assert not _has(test, "retry_ORD-3000")
-    assert test.checkbox(key="pick_release_ORD-3000").disabled
-
-
-def test_nothing_to_release_is_good_news(database: Database, show: Show) -> None:
-    assert "Nothing waits to be released." in said(show("releases.py"))
-    assert "No job is in this state." in said(show("releases.py", job="Released"))
 
 
 def test_a_difference_shows_what_its_compensation_does_and_stores_it_with_a_reason(busy: Database, show: Show) -> None:
