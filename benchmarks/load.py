@@ -24,7 +24,12 @@ class Load:
         return self.orders / self.seconds
 
     def percentile(self, share: float) -> float:
-        return self.latencies_ms[min(len(self.latencies_ms) - 1, int(share * len(self.latencies_ms)))]
+        return percentile(self.latencies_ms, share)
+
+
+def percentile(ordered: list[float], share: float) -> float:
+    """The value below which that share of a sorted, non-empty list lies."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 async def place_orders(port: int, *, clients: int, orders: int) -> Load:
@@ -52,11 +57,44 @@ async def _client(port: int, remaining, latencies: list[float]) -> None:
         writer.close()
 
 
+async def paced(port: int, *, per_second: float, seconds: float, path: str | None = None) -> list[float]:
+    """Orders, or requests for ``path``, at a steady rate whatever the answers take; sorted milliseconds.
+
+    Each is counted from when it was due, so that a delay is not hidden by the ones that wait behind it.
+    """
+    latencies: list[float] = []
+    request, expected = (_get(path), 200) if path else (_request(), 201)
+    began = asyncio.get_running_loop().time()
+    free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def one(due: float) -> None:
+        reader, writer = free.pop() if free else await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request)
+        status = await _status(reader)
+        if status != expected:
+            raise RuntimeError(f"{path or 'an order'} was answered {status}")
+        latencies.append((asyncio.get_running_loop().time() - due) * 1000)
+        free.append((reader, writer))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(per_second * seconds)):
+            due = began + number / per_second
+            await asyncio.sleep(due - asyncio.get_running_loop().time())
+            group.create_task(one(due))
+    for _, writer in free:
+        writer.close()
+    return sorted(latencies)
+
+
 async def _status(reader: asyncio.StreamReader) -> int:
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
     await reader.readexactly(length)
     return int(head.split(b" ", 2)[1])
+
+
+def _get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
 
 
 def _request() -> bytes:

@@ -30,8 +30,12 @@ class Run:
     reading: float
     """The part of the script's time in which readings were loaded from the database."""
     serialising: float
-    messages: int
-    size: int
+    messages: float
+    size: float
+
+    @property
+    def total(self) -> float:
+        return self.script + self.serialising
 
 
 class Session:
