@@ -78,10 +78,8 @@ class Session:
 
     def _run(self, fragments: list[str] = ()) -> Run:
         from streamlit.runtime.runtime_util import serialize_forward_msg
-        from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
+        from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
         from streamlit.testing.v1.local_script_runner import LocalScriptRunner
-
-        session = self
 
         class Timed(LocalScriptRunner):
             cpu = 0.0
@@ -94,7 +92,9 @@ class Session:
         runner = Timed(
             str(ENTRY), self._state, self._pages, fragment_storage=self._fragments, user_info={}
         )
-        runner._script_cache = session._scripts
+        runner._script_cache = self._scripts
+        # It would begin with a run of the whole page.
+        runner._requests = ScriptRequests()
         runner.request_rerun(
             RerunData(
                 query_string=self._query,

@@ -110,3 +110,22 @@ def test_steps_outside_the_bins_are_left_out() -> None:
 def test_a_bin_without_a_sample_keeps_the_gauges_of_the_bin_before() -> None:
     gauges = last_gauges(rows(sample(queues={"release": 3}, outboxOldestAgeSeconds=1.5)), NOON - STEP, 4, STEP)
     assert gauges == [None, *[{"release": 3.0, "outboxAge": 1.5}] * 3]
+
+
+def test_increments_that_are_known_are_neither_worked_out_again_nor_kept_beyond_their_samples() -> None:
+    known: dict[tuple[str, datetime, datetime], Interval] = {}
+    seen = rows(sample(1), sample(4), sample(9))
+    first = increments(seen, known)
+    again = increments([*seen[1:], (NOON + 3 * STEP, "a", sample(11))], known)
+    assert again[0][1] is first[1][1]
+    assert [step.requests["reserve", "success"] for _, step in again] == [5, 2]
+    assert [key[1:] for key in known] == [(NOON + n * STEP, NOON + (n + 1) * STEP) for n in (1, 2)]
+
+
+def test_adding_up_leaves_what_is_added_as_it_is() -> None:
+    known: dict[tuple[str, datetime, datetime], Interval] = {}
+    seen = rows(sample(1, latency={"reserve": {"buckets": [1, 2]}}), sample(4, latency={"reserve": {"buckets": [2, 5]}}))
+    for _ in range(2):
+        summed = total(increments(seen, known), NOON)
+        assert summed.requests["reserve", "success"] == 3
+        assert summed.buckets == {"reserve": [1, 3]}
