@@ -160,6 +160,7 @@ async def main(count: int, rounds: int, viewers: int, seconds: float, keep: Path
             migrate(database)
             if database.read_now(lambda c: c.scalar(select(orders.c.order_id).limit(1))) is None:
                 million.seed(database, count)
+            million.keep_fresh(database)
             print_pages(database, url)
         print(f"\n{ORDERS_PER_SECOND} orders/s and {PINGS_PER_SECOND} pings/s for {seconds:g} s a round")
         print(ROUND_HEADING)

@@ -79,7 +79,8 @@ def seed(database: Database, orders: int = ORDERS, now: datetime | None = None) 
     _write(database, _reviews(orders, now))
     _write(database, _releases(orders, now))
     _write(database, _events(orders, now))
-    _write(database, _monitoring(now))
+    _write(database, _measured(now))
+    _write(database, _asked(now))
     database.write_now(_audited)
     if database.is_sqlite:
         database.write_now(lambda connection: connection.exec_driver_sql("ANALYZE"))
@@ -87,6 +88,17 @@ def seed(database: Database, orders: int = ORDERS, now: datetime | None = None) 
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("SET statement_timeout = 0")
             connection.exec_driver_sql("VACUUM ANALYZE")
+
+
+def keep_fresh(database: Database, now: datetime | None = None) -> None:
+    """Move what was measured to the present: the console draws half an hour of it."""
+
+    def forget(connection: Connection) -> None:
+        for table in (metric_samples, breaker_transitions, replicas):
+            connection.execute(table.delete())
+
+    database.write_now(forget)
+    _write(database, _measured(now or datetime.now(UTC)))
 
 
 def order_id(number: int, at: datetime) -> str:
@@ -262,8 +274,8 @@ def _events(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]
         }
 
 
-def _monitoring(now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
-    """A day of samples, some changes of breaker states, the heartbeat of one worker, and a few commands."""
+def _measured(now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
+    """A day of samples, some changes of breaker states, and the heartbeat of one worker."""
     steps = timedelta(days=1) // SAMPLE_EVERY
     for step in range(steps):
         at = now - SAMPLE_EVERY * (steps - 1 - step)
@@ -285,6 +297,9 @@ def _monitoring(now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
         "breakers": [_breaker(name, now) for name in BREAKERS],
         "facts": {"version": "2.0.0", "natsConnected": True, "sandbox": False},
     }
+
+
+def _asked(now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
     for number in range(1_000):
         at = now - timedelta(minutes=number)
         yield commands, {
