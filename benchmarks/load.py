@@ -10,6 +10,10 @@ from dataclasses import dataclass
 import orjson
 
 
+IDLE_SECONDS = 2.0
+"""The worker closes connections that are idle for longer than a few seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """What a run of orders took."""
@@ -64,24 +68,33 @@ async def paced(port: int, *, per_second: float, seconds: float, path: str | Non
     """
     latencies: list[float] = []
     request, expected = (_get(path), 200) if path else (_request(), 201)
-    began = asyncio.get_running_loop().time()
-    free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    free: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def connection() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while free:
+            used_at, reader, writer = free.pop()
+            if clock() - used_at < IDLE_SECONDS:
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", port)
 
     async def one(due: float) -> None:
-        reader, writer = free.pop() if free else await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await connection()
         writer.write(request)
         status = await _status(reader)
         if status != expected:
             raise RuntimeError(f"{path or 'an order'} was answered {status}")
-        latencies.append((asyncio.get_running_loop().time() - due) * 1000)
-        free.append((reader, writer))
+        latencies.append((clock() - due) * 1000)
+        free.append((clock(), reader, writer))
 
     async with asyncio.TaskGroup() as group:
         for number in range(int(per_second * seconds)):
             due = began + number / per_second
-            await asyncio.sleep(due - asyncio.get_running_loop().time())
+            await asyncio.sleep(due - clock())
             group.create_task(one(due))
-    for _, writer in free:
+    for _, _, writer in free:
         writer.close()
     return sorted(latencies)
 

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Table, func, select
 
 from services.monitoring.buckets import LATENCY_BUCKETS
@@ -73,6 +74,8 @@ OUTCOMES = {
 def seed(database: Database, orders: int = ORDERS, now: datetime | None = None) -> None:
     """Fill a migrated, empty database with so many orders (at least 1 000) and all that goes with them."""
     now = now or datetime.now(UTC)
+    if database.is_sqlite:
+        database.write_now(lambda connection: connection.exec_driver_sql("PRAGMA cache_size = -262144"))
     _write(database, _orders(orders, now))
     _write(database, _items(orders, now))
     _write(database, _timelines(orders, now))
@@ -112,13 +115,23 @@ def _write(database: Database, rows: Iterator[tuple[Table, dict[str, Any]]]) -> 
 
 
 def _insert(connection: Connection, step: list[tuple[Table, dict[str, Any]]]) -> None:
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA cache_size = -262144")
     by_table: dict[Table, list[dict[str, Any]]] = {}
     for table, row in step:
         by_table.setdefault(table, []).append(row)
     for table, rows in by_table.items():
-        Prepared(table.insert(), list(rows[0])).run_many(connection, rows)
+        if connection.dialect.name == "sqlite":
+            Prepared(table.insert(), list(rows[0])).run_many(connection, rows)
+        else:
+            _copy(connection, table, rows)
+
+
+def _copy(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    with connection.connection.driver_connection.cursor() as cursor:
+        with cursor.copy(f"COPY {table.name} ({', '.join(rows[0])}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(
+                    [orjson.dumps(v).decode() if isinstance(v, (dict, list)) else v for v in row.values()]
+                )
 
 
 def _at(number: int, count: int, now: datetime) -> datetime:

@@ -81,7 +81,7 @@ class Console:
     monotonic: Callable[[], float] = time.monotonic
     _readings: Readings = field(init=False)
     _source: Source = field(init=False)
-    _known: Known = field(init=False, default_factory=dict)
+    _known: Known = field(init=False, default_factory=Known)
     """Of trends(), whose loads come one after another."""
 
     def __post_init__(self) -> None:

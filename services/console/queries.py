@@ -70,7 +70,10 @@ def recent(connection: Connection, now: datetime, window: timedelta, known: Know
         for breaker in worker.breakers
     ]
     bands = breakers.bands(replicas.transitions_since(connection, start), present, start)
-    return trends(samples.since(connection, start), bands, now, window, known)
+    rows = samples.since(connection, start, known.samples if known else {})
+    if known is not None:
+        known.samples = {(at, replica): sample for at, replica, sample in rows}
+    return trends(rows, bands, now, window, known)
 
 
 def transitions(connection: Connection, now: datetime) -> tuple[BreakerTransition, ...]:

@@ -70,7 +70,7 @@ def trends(
     """
     steps = increments(rows, known)
     start = _floor(now, BIN) - SPAN
-    bins = binned(steps, start, BINS, BIN)
+    bins = binned(steps, start, BINS, BIN, known)
     recent = total(steps, now - window)
     earlier = total([step for step in steps if step[0] <= now - window], now - 2 * window)
     return Trends(
