@@ -37,7 +37,9 @@ from state.tables import orders, replicas
 ROOT = Path(__file__).resolve().parents[1]
 ORDERS_PER_SECOND, PINGS_PER_SECOND = 5, 20
 SECONDS = 20
-PAGE_HEADING = "page          opened ms   refresh ms, readings anew (of them reading)   readings shared   messages      kB"
+PAGE_HEADING = (
+    "page          opened ms   refresh ms, readings anew (of them reading)   readings shared   messages      kB"
+)
 ROUND_HEADING = (
     "viewers  order p50/p99 ms  ping p50/p99 ms  refresh p50/p90 ms  refreshes/s  console CPU  ms CPU a refresh  RSS MB"
 )
@@ -58,12 +60,15 @@ class Round:
 
     def line(self) -> str:
         """One row under ROUND_HEADING."""
-        refreshes = f"{percentile(self.refreshes, 0.5):.0f} / {percentile(self.refreshes, 0.9):.0f}" if self.refreshes else "-"
+        refreshes = (
+            f"{percentile(self.refreshes, 0.5):.0f} / {percentile(self.refreshes, 0.9):.0f}" if self.refreshes else "-"
+        )
         each = f"{self.console_cpu * 1000 / len(self.refreshes):.1f}" if self.refreshes else "-"
         return (
             f"{self.viewers:>7} {percentile(self.orders, 0.5):>8.1f} / {percentile(self.orders, 0.99):<6.1f}"
             f"{percentile(self.pings, 0.5):>7.1f} / {percentile(self.pings, 0.99):<6.1f} {refreshes:>17} "
-            f"{len(self.refreshes) / self.seconds:>12.1f} {self.console_cpu / self.seconds:>12.1%} {each:>17} {self.rss_mb:>7.0f}"
+            f"{len(self.refreshes) / self.seconds:>12.1f} {self.console_cpu / self.seconds:>12.1%} {each:>17} "
+            f"{self.rss_mb:>7.0f}"
         )
 
 
@@ -101,14 +106,23 @@ async def product(data_dir: Path) -> AsyncIterator[tuple[int, int, int, int]]:
             "DATA_DIR": str(data_dir),
             "API_PORT": str(api),
         }
+        inventory = (sys.executable, "-m", "benchmarks.stub_inventory", str(stub), nats.url)
         streamlit = (sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(console))
         children = [
             nats.child(),
-            Child("stub", (sys.executable, "-m", "benchmarks.stub_inventory", str(stub), nats.url), env=environment, ready=listening(stub)),
-            Child("console", streamlit, env=environment, cwd=ROOT, ready=listening(console), start_seconds=60, grace_seconds=10),
-        ]  # fmt: skip
+            Child("stub", inventory, env=environment, cwd=ROOT, ready=listening(stub)),
+            Child(
+                "console",
+                streamlit,
+                env=environment,
+                cwd=ROOT,
+                ready=listening(console),
+                start_seconds=60,
+                grace_seconds=10,
+            ),
+        ]
         supervised = data_dir / "bench"
-        supervised.mkdir()
+        supervised.mkdir(exist_ok=True)
         async with Supervisor(children, supervised) as supervisor:
             pid = next(status.pid for status in supervisor.status() if status.name == "console")
             await listening(api)()
@@ -176,7 +190,9 @@ async def main(count: int, rounds: int, viewers: int, seconds: float, keep: Path
             statistics.median(percentile(r.orders, share) for r in found if bool(r.viewers) is seen)
             for seen in (False, True)
         )
-        print(f"Order latency {name}: {quiet:.1f} ms without viewers, {busy:.1f} ms with {viewers}: {busy / quiet:.2f} times")
+        print(
+            f"Order latency {name} without viewers {quiet:.1f} ms, with {viewers} {busy:.1f} ms: {busy / quiet:.2f} times"
+        )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import orjson
 
-
 IDLE_SECONDS = 2.0
 """The worker closes connections that are idle for longer than a few seconds."""
 

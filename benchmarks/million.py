@@ -126,12 +126,10 @@ def _insert(connection: Connection, step: list[tuple[Table, dict[str, Any]]]) ->
 
 
 def _copy(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    with connection.connection.driver_connection.cursor() as cursor:
-        with cursor.copy(f"COPY {table.name} ({', '.join(rows[0])}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(
-                    [orjson.dumps(v).decode() if isinstance(v, (dict, list)) else v for v in row.values()]
-                )
+    into = f"COPY {table.name} ({', '.join(rows[0])}) FROM STDIN"
+    with connection.connection.driver_connection.cursor() as cursor, cursor.copy(into) as copy:
+        for row in rows:
+            copy.write_row([orjson.dumps(v).decode() if isinstance(v, (dict, list)) else v for v in row.values()])
 
 
 def _at(number: int, count: int, now: datetime) -> datetime:
@@ -149,26 +147,29 @@ def _orders(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]
         at, status = _at(number, count, now), _status(number, count)
         inventory, payment = OUTCOMES[status]
         confirmed = status == "CONFIRMED"
-        yield orders, {
-            "order_id": order_id(number, at),
-            "user_id": _user(number),
-            "customer_priority": "high" if number % 25 == 0 else "standard",
-            "status": status,
-            "inventory_status": inventory,
-            "payment_status": payment,
-            "reservation_id": str(uuid.UUID(int=number)) if confirmed else None,
-            "reservation_expires_at": at + timedelta(minutes=30) if confirmed else None,
-            "confirmed_at": at + timedelta(seconds=1) if confirmed else None,
-            "cancel_reason": "customer called" if status == "CANCELLED" else None,
-            "failure": None,
-            "metadata": None,
-            "request_hash": f"{number:064x}",
-            "due_at": now + NEVER if status == "PENDING_INVENTORY" else None,
-            "attempts": 0,
-            "created_at": at,
-            "updated_at": at + timedelta(seconds=1),
-            "version": 5,
-        }
+        yield (
+            orders,
+            {
+                "order_id": order_id(number, at),
+                "user_id": _user(number),
+                "customer_priority": "high" if number % 25 == 0 else "standard",
+                "status": status,
+                "inventory_status": inventory,
+                "payment_status": payment,
+                "reservation_id": str(uuid.UUID(int=number)) if confirmed else None,
+                "reservation_expires_at": at + timedelta(minutes=30) if confirmed else None,
+                "confirmed_at": at + timedelta(seconds=1) if confirmed else None,
+                "cancel_reason": "customer called" if status == "CANCELLED" else None,
+                "failure": None,
+                "metadata": None,
+                "request_hash": f"{number:064x}",
+                "due_at": now + NEVER if status == "PENDING_INVENTORY" else None,
+                "attempts": 0,
+                "created_at": at,
+                "updated_at": at + timedelta(seconds=1),
+                "version": 5,
+            },
+        )
 
 
 def _user(number: int) -> str:
@@ -180,14 +181,17 @@ def _items(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
         made = order_id(number, _at(number, count, now))
         for line in (0, 1):
             product = str(uuid.UUID(int=(number * 31 + line * 17) % PRODUCTS + 1))
-            yield order_items, {
-                "order_id": made,
-                "product_id": product,
-                "variant_id": product,
-                "line": line,
-                "quantity": 1 + number % 3,
-                "returned": 0,
-            }
+            yield (
+                order_items,
+                {
+                    "order_id": made,
+                    "product_id": product,
+                    "variant_id": product,
+                    "line": line,
+                    "quantity": 1 + number % 3,
+                    "returned": 0,
+                },
+            )
 
 
 STORY = (
@@ -202,14 +206,17 @@ def _timelines(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any
     for number in range(0, count, TOLD_EVERY):
         at = _at(number, count, now)
         for step, (kind, title, details) in enumerate(STORY):
-            yield order_history, {
-                "order_id": order_id(number, at),
-                "at": at + timedelta(milliseconds=100 * step),
-                "kind": kind,
-                "title": title,
-                "details": details,
-                "actor": None,
-            }
+            yield (
+                order_history,
+                {
+                    "order_id": order_id(number, at),
+                    "at": at + timedelta(milliseconds=100 * step),
+                    "kind": kind,
+                    "title": title,
+                    "details": details,
+                    "actor": None,
+                },
+            )
 
 
 def _reviews(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
@@ -218,19 +225,22 @@ def _reviews(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]
         # Distinct orders, the open cases on the newest of them.
         number = count - total + case
         at, is_open = _at(number, count, now), case >= total - OPEN_REVIEWS
-        yield reviews, {
-            "review_id": str(uuid.UUID(int=case + 1)),
-            "order_id": order_id(number, at),
-            "reason": REASONS[case % len(REASONS)],
-            "state": "OPEN" if is_open else "RESOLVED",
-            "detail": "INVENTORY_TIMEOUT: no answer within 3000 ms",
-            "opened_at": at,
-            "resolved_at": None if is_open else at + timedelta(minutes=5),
-            "resolved_by": None if is_open else "olga@example.com",
-            "resolution": None if is_open else "APPROVE",
-            "note": None,
-            "version": 1,
-        }
+        yield (
+            reviews,
+            {
+                "review_id": str(uuid.UUID(int=case + 1)),
+                "order_id": order_id(number, at),
+                "reason": REASONS[case % len(REASONS)],
+                "state": "OPEN" if is_open else "RESOLVED",
+                "detail": "INVENTORY_TIMEOUT: no answer within 3000 ms",
+                "opened_at": at,
+                "resolved_at": None if is_open else at + timedelta(minutes=5),
+                "resolved_by": None if is_open else "olga@example.com",
+                "resolution": None if is_open else "APPROVE",
+                "note": None,
+                "version": 1,
+            },
+        )
 
 
 def _releases(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
@@ -238,53 +248,65 @@ def _releases(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]
     states = ["DONE"] * done + ["FAILED"] * FAILED_JOBS + ["PENDING"] * PENDING_JOBS
     for job, state in enumerate(states):
         at = _at(job, count, now)
-        yield releases, {
-            "order_id": order_id(job, at),
-            "reason": "order cancelled: customer called",
-            "state": state,
-            "attempts": 8 if state == "FAILED" else 1,
-            "next_attempt_at": now + NEVER if state == "PENDING" else None,
-            "last_error": None if state == "DONE" else "INVENTORY_UNAVAILABLE: 503 from the Inventory Service",
-            "created_at": at,
-            "updated_at": at + timedelta(minutes=1),
-            "version": 2,
-        }
+        yield (
+            releases,
+            {
+                "order_id": order_id(job, at),
+                "reason": "order cancelled: customer called",
+                "state": state,
+                "attempts": 8 if state == "FAILED" else 1,
+                "next_attempt_at": now + NEVER if state == "PENDING" else None,
+                "last_error": None if state == "DONE" else "INVENTORY_UNAVAILABLE: 503 from the Inventory Service",
+                "created_at": at,
+                "updated_at": at + timedelta(minutes=1),
+                "version": 2,
+            },
+        )
 
 
 def _events(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
     for event in range(EVENTS):
         at = now - APART * (EVENTS - event)
         about = order_id(count - 1 - event % count, _at(count - 1 - event % count, count, now))
-        yield outbox, {
-            "event_id": str(uuid.UUID(int=event + 1)),
-            "subject": "order.created",
-            "order_id": about,
-            "payload": b'{"type": "order.created"}' + b" " * 400,
-            "created_at": at,
-            "published_at": at + timedelta(milliseconds=20),
-            "claimed_until": None,
-        }
+        yield (
+            outbox,
+            {
+                "event_id": str(uuid.UUID(int=event + 1)),
+                "subject": "order.created",
+                "order_id": about,
+                "payload": b'{"type": "order.created"}' + b" " * 400,
+                "created_at": at,
+                "published_at": at + timedelta(milliseconds=20),
+                "claimed_until": None,
+            },
+        )
     for event in range(EVENTS):
-        yield inbox, {
-            "event_id": str(uuid.UUID(int=event + 1)),
-            "type": "inventory.confirmed",
-            "order_id": order_id(count - 1 - event % count, _at(count - 1 - event % count, count, now)),
-            "received_at": now - APART * (EVENTS - event),
-        }
+        yield (
+            inbox,
+            {
+                "event_id": str(uuid.UUID(int=event + 1)),
+                "type": "inventory.confirmed",
+                "order_id": order_id(count - 1 - event % count, _at(count - 1 - event % count, count, now)),
+                "received_at": now - APART * (EVENTS - event),
+            },
+        )
     for letter in range(40):
-        yield dead_letters, {
-            "id": str(uuid.UUID(int=letter + 1)),
-            "stream": "INVENTORY_EVENTS",
-            "stream_seq": letter,
-            "subject": "inventory.confirmed",
-            "order_id": None,
-            "payload": b"{",
-            "headers": {},
-            "reason": "not JSON",
-            "attempts": 1,
-            "state": "OPEN" if letter % 2 else "DISCARDED",
-            "created_at": now - timedelta(hours=letter),
-        }
+        yield (
+            dead_letters,
+            {
+                "id": str(uuid.UUID(int=letter + 1)),
+                "stream": "INVENTORY_EVENTS",
+                "stream_seq": letter,
+                "subject": "inventory.confirmed",
+                "order_id": None,
+                "payload": b"{",
+                "headers": {},
+                "reason": "not JSON",
+                "attempts": 1,
+                "state": "OPEN" if letter % 2 else "DISCARDED",
+                "created_at": now - timedelta(hours=letter),
+            },
+        )
 
 
 def _measured(now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
@@ -296,36 +318,45 @@ def _measured(now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
     for number in range(200):
         at = now - timedelta(minutes=7 * (199 - number))
         states = ("closed", "open", "half_open", "closed")
-        yield breaker_transitions, {
+        yield (
+            breaker_transitions,
+            {
+                "replica": "worker-1",
+                "breaker": BREAKERS[number // 3 % 3],
+                "from_state": states[number % 3],
+                "to_state": states[number % 3 + 1],
+                "at": at,
+            },
+        )
+    yield (
+        replicas,
+        {
             "replica": "worker-1",
-            "breaker": BREAKERS[number // 3 % 3],
-            "from_state": states[number % 3],
-            "to_state": states[number % 3 + 1],
-            "at": at,
-        }
-    yield replicas, {
-        "replica": "worker-1",
-        "started_at": now - timedelta(days=1),
-        "heartbeat_at": now,
-        "breakers": [_breaker(name, now) for name in BREAKERS],
-        "facts": {"version": "2.0.0", "natsConnected": True, "sandbox": False},
-    }
+            "started_at": now - timedelta(days=1),
+            "heartbeat_at": now,
+            "breakers": [_breaker(name, now) for name in BREAKERS],
+            "facts": {"version": "2.0.0", "natsConnected": True, "sandbox": False},
+        },
+    )
 
 
 def _asked(now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
     for number in range(1_000):
         at = now - timedelta(minutes=number)
-        yield commands, {
-            "command_id": str(uuid.UUID(int=number + 1)),
-            "kind": "resolve_review",
-            "target_id": str(uuid.UUID(int=number % 300 + 1)),
-            "arguments": {"action": "APPROVE", "note": "", "version": 1},
-            "actor": "olga@example.com",
-            "state": "DONE",
-            "created_at": at,
-            "finished_at": at,
-            "outcome": {"title": "Approved", "detail": "The case is closed.", "code": None},
-        }
+        yield (
+            commands,
+            {
+                "command_id": str(uuid.UUID(int=number + 1)),
+                "kind": "resolve_review",
+                "target_id": str(uuid.UUID(int=number % 300 + 1)),
+                "arguments": {"action": "APPROVE", "note": "", "version": 1},
+                "actor": "olga@example.com",
+                "state": "DONE",
+                "created_at": at,
+                "finished_at": at,
+                "outcome": {"title": "Approved", "detail": "The case is closed.", "code": None},
+            },
+        )
 
 
 def _sample(step: int) -> dict[str, Any]:
@@ -335,13 +366,13 @@ def _sample(step: int) -> dict[str, Any]:
     outcomes = {"success": seen, "rejected": seen // 40, "unavailable": seen // 400, "timeout": seen // 900}
     operations = ("check_availability", "reserve", "release")
     return {
-        "requests": {name: outcomes for name in operations},
+        "requests": dict.fromkeys(operations, outcomes),
         "latency": {name: {"buckets": latency, "sum": seen * 0.04, "count": seen} for name in operations},
         "orders": {"PLACED": seen, "PENDING_INVENTORY": seen // 300, "REJECTED": seen // 40},
         "failures": {"INVENTORY_TIMEOUT": seen // 900},
         "queues": {"reservation": step % 3, "release": 150, "outbox": step % 5, "reviews": 200, "deadLetters": 20},
         "outboxOldestAgeSeconds": 0.2,
-        "breakers": {name: "closed" for name in BREAKERS},
+        "breakers": dict.fromkeys(BREAKERS, "closed"),
     }
 
 

@@ -54,7 +54,7 @@ class Session:
         runtime = MagicMock(spec=Runtime)
         runtime.media_file_mgr = MediaFileManager(MemoryMediaFileStorage("/media"))
         runtime.dataframe_source_mgr = DataframeSourceManager()
-        Runtime._instance = runtime
+        Runtime._instance = runtime  # noqa: SLF001 - there is no public way to a session without a server
         self._scripts = ScriptCache()
         self._fragments = MemoryFragmentStorage()
         self._pages = PagesManager(str(ENTRY), self._scripts, setup_watcher=False)
@@ -74,7 +74,7 @@ class Session:
 
     def refresh(self) -> Run:
         """Its fragment, as the timer of a browser asks for it."""
-        return self._run(list(self._fragments._fragments))
+        return self._run(list(self._fragments._fragments))  # noqa: SLF001 - as above
 
     def _run(self, fragments: list[str] = ()) -> Run:
         from streamlit.runtime.runtime_util import serialize_forward_msg
@@ -89,12 +89,10 @@ class Session:
                 super()._run_script(rerun_data)
                 self.cpu = time.thread_time() - started
 
-        runner = Timed(
-            str(ENTRY), self._state, self._pages, fragment_storage=self._fragments, user_info={}
-        )
-        runner._script_cache = self._scripts
+        runner = Timed(str(ENTRY), self._state, self._pages, fragment_storage=self._fragments, user_info={})
+        runner._script_cache = self._scripts  # noqa: SLF001 - as above
         # It would begin with a run of the whole page.
-        runner._requests = ScriptRequests()
+        runner._requests = ScriptRequests()  # noqa: SLF001 - as above
         runner.request_rerun(
             RerunData(
                 query_string=self._query,

@@ -52,7 +52,9 @@ async def memory(data_dir: Path, count: int) -> None:
     async with worker_under_test(data_dir) as (api_port, pid):
         for step in range(10):
             result = await measure(api_port, pid, database, clients=CLIENTS, count=count // 10)
-            print(f"{(step + 1) * count // 10:>9} {result.rss_mb:>7.0f} {result.cpu_seconds_per_1000:>11.2f}", flush=True)
+            print(
+                f"{(step + 1) * count // 10:>9} {result.rss_mb:>7.0f} {result.cpu_seconds_per_1000:>11.2f}", flush=True
+            )
 
 
 async def main(sizes: list[int], rounds: int, count: int, many: int, folder: Path) -> None:
@@ -65,7 +67,9 @@ async def main(sizes: list[int], rounds: int, count: int, many: int, folder: Pat
     costs = {size: statistics.median(r.cpu_seconds_per_1000 for r in results) for size, results in found.items()}
     print(f"This machine takes {slowness():.2f} times the reference's time for the same work.")
     for size in sizes[1:]:
-        print(f"An order with {size:,} stored costs {costs[size] / costs[sizes[0]]:.2f} times one with {sizes[0]:,} stored")
+        print(
+            f"With {size:,} stored an order costs {costs[size] / costs[sizes[0]]:.2f} times as with {sizes[0]:,} stored"
+        )
     if many:
         print("   placed  RSS MB  CPU s/1000")
         await memory(prepared(folder, sizes[0]), many)

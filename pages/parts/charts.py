@@ -15,9 +15,7 @@ from services.console import NAMES, Band, ReplicaBreaker, Trends, interruptions
 
 OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
 DASHES = ([1, 0], [6, 3], [2, 2])
-ORDERS_SCHEMA = pa.schema(
-    {"t": pa.int64(), "until": pa.float64(), "n": pa.float64(), "series": pa.string()}
-)
+ORDERS_SCHEMA = pa.schema({"t": pa.int64(), "until": pa.float64(), "n": pa.float64(), "series": pa.string()})
 LIGHT = {"blue": "#3B82F6", "orange": "#B86E00", "red": "#D9435F", "green": "#199470", "ink": "#1B2433"}
 DARK = {"blue": "#5B9BFF", "orange": "#E0A030", "red": "#F0687D", "green": "#34C48F", "ink": "#E6EAF2"}
 SHORT = timedelta(minutes=8)

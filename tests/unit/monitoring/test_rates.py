@@ -124,7 +124,9 @@ def test_increments_that_are_known_are_neither_worked_out_again_nor_kept_beyond_
 
 def test_adding_up_leaves_what_is_added_as_it_is() -> None:
     known = Known()
-    seen = rows(sample(1, latency={"reserve": {"buckets": [1, 2]}}), sample(4, latency={"reserve": {"buckets": [2, 5]}}))
+    seen = rows(
+        sample(1, latency={"reserve": {"buckets": [1, 2]}}), sample(4, latency={"reserve": {"buckets": [2, 5]}})
+    )
     for _ in range(2):
         summed = total(increments(seen, known), NOON)
         assert summed.requests["reserve", "success"] == 3
