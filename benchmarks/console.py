@@ -190,9 +190,7 @@ async def main(count: int, rounds: int, viewers: int, seconds: float, keep: Path
             statistics.median(percentile(r.orders, share) for r in found if bool(r.viewers) is seen)
             for seen in (False, True)
         )
-        print(
-            f"Order latency {name} without viewers {quiet:.1f} ms, with {viewers} {busy:.1f} ms: {busy / quiet:.2f} times"
-        )
+        print(f"Order latency {name} alone {quiet:.1f} ms, with {viewers} {busy:.1f} ms: {busy / quiet:.2f} times")
 
 
 if __name__ == "__main__":
