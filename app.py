@@ -26,7 +26,7 @@ async def lifespan(_: object) -> AsyncIterator[None]:
 
     stack = Stack(settings, with_worker=True)
     await stack.start()
-    # Streamlit collects garbage after every run; what is frozen here is not looked at again.
+    # What is frozen here is not looked at again when garbage is collected.
     gc.collect()
     gc.freeze()
     try:

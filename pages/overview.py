@@ -20,7 +20,6 @@ from services.console import (
     OperationTrend,
     Trends,
     console,
-    interruptions,
 )
 
 JUMPS = {
@@ -190,7 +189,7 @@ def course() -> None:
     with left.container(border=True, height="stretch"):
         st.markdown("**Orders per minute by outcome**")
         if reading.value.orders_per_minute:
-            charts.orders(reading.value.orders_per_minute, interruptions(reading.value.bands))
+            charts.orders(reading.value)
             live.as_of(reading, f"each point is {clock.span(BIN)}")
         else:
             empty.no_data_yet("No samples yet; the worker writes one every few seconds.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -17,13 +18,25 @@ def add(connection: Connection, at: datetime, replica: str, sample: dict[str, An
 
 
 def since(
-    connection: Connection, start: datetime, limit: int = MAX_SAMPLES
-) -> list[tuple[datetime, str, dict[str, Any]]]:
-    """``(at, replica, sample)`` oldest first; the newest ``limit`` of them."""
+    connection: Connection,
+    start: datetime,
+    known: Mapping[tuple[datetime, str], Mapping[str, Any]] | None = None,
+    limit: int = MAX_SAMPLES,
+) -> list[tuple[datetime, str, Mapping[str, Any]]]:
+    """``(at, replica, sample)`` oldest first; the newest ``limit`` of them.
+
+    What is ``known``, by time and replica, and older than everything that is not, is not read again.
+    """
     table = metric_samples
-    statement = select(table.c.at, table.c.replica, table.c.sample).where(table.c.at >= start)
-    rows = connection.execute(statement.order_by(table.c.at.desc()).limit(limit)).all()
-    return [(at, replica, sample) for at, replica, sample in reversed(rows)]
+    columns = (table.c.at, table.c.replica)
+    newest = select(*columns).where(table.c.at >= start).order_by(table.c.at.desc()).limit(limit)
+    keys = [(at, replica) for at, replica in connection.execute(newest)]
+    have = dict(known or {})
+    unknown = [key for key in keys if key not in have]
+    if unknown:
+        missing = select(*columns, table.c.sample).where(table.c.at >= unknown[-1][0], table.c.at <= unknown[0][0])
+        have |= {(at, replica): sample for at, replica, sample in connection.execute(missing)}
+    return [(at, replica, have[at, replica]) for at, replica in reversed(keys)]
 
 
 def prune(connection: Connection, before: datetime, limit: int) -> int:

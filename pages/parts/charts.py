@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 import streamlit as st
 from parts import words
+from parts.derived import Derived
 
-from services.console import NAMES, Band, ReplicaBreaker
+from services.console import NAMES, Band, ReplicaBreaker, Trends, interruptions
 
 OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
 DASHES = ([1, 0], [6, 3], [2, 2])
+ORDERS_SCHEMA = pa.schema({"t": pa.int64(), "until": pa.float64(), "n": pa.float64(), "series": pa.string()})
 LIGHT = {"blue": "#3B82F6", "orange": "#B86E00", "red": "#D9435F", "green": "#199470", "ink": "#1B2433"}
 DARK = {"blue": "#5B9BFF", "orange": "#E0A030", "red": "#F0687D", "green": "#34C48F", "ink": "#E6EAF2"}
 SHORT = timedelta(minutes=8)
@@ -26,24 +29,37 @@ def palette() -> dict[str, str]:
     return DARK if st.context.theme.type == "dark" else LIGHT
 
 
-def orders(
-    per_minute: Sequence[tuple[datetime, Mapping[str, float]]], interruptions: Sequence[tuple[datetime, datetime]]
-) -> None:
+def orders(trends: Trends) -> None:
     """Orders per minute by outcome, at least one bin, over bands that show when a breaker was not closed."""
+    drawn = _orders_rows.of(trends)
+    summary = "Orders per minute by outcome" + ("; shaded where a breaker was open" if drawn.is_shaded else "")
+    first, last = trends.orders_per_minute[0][0], trends.orders_per_minute[-1][0]
+    st.vega_lite_chart(drawn.rows, _orders_spec(_time("t", first, last)), height=290, alt=summary)
+
+
+class _OrdersRows(NamedTuple):
+    """The rows of that chart, ready to be sent."""
+
+    rows: pa.Table
+    is_shaded: bool
+
+
+def _make_orders_rows(trends: Trends) -> _OrdersRows:
     rows: list[dict[str, Any]] = [
         {"t": _millis(at), "until": None, "n": counts.get(status, 0.0), "series": name}
-        for at, counts in per_minute
+        for at, counts in trends.orders_per_minute
         for status, name in OUTCOMES.items()
     ]
-    first, last = per_minute[0][0], per_minute[-1][0]
+    first = trends.orders_per_minute[0][0]
     shaded = [
         {"t": _millis(max(start, first)), "until": _millis(end), "n": None, "series": "band"}
-        for start, end in interruptions
+        for start, end in interruptions(trends.bands)
         if end > first
     ]
-    summary = "Orders per minute by outcome" + ("; shaded where a breaker was open" if shaded else "")
-    spec = _orders_spec(_time("t", first, last))
-    st.vega_lite_chart(_columns(rows + shaded), spec, height=290, alt=summary)
+    return _OrdersRows(pa.table(_columns(rows + shaded), ORDERS_SCHEMA), bool(shaded))
+
+
+_orders_rows = Derived(_make_orders_rows)
 
 
 def _orders_spec(x: Mapping[str, Any]) -> dict[str, Any]:

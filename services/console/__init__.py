@@ -41,6 +41,7 @@ from services.domain.order import InventoryStatus, Order, OrderStatus, ReviewRea
 from services.domain.reviews import ReviewAction
 from services.monitoring.breakers import OPERATIONS, Band, Breaker, ReplicaBreaker, interruptions
 from services.monitoring.health import NAMES, Facts, Finding, Health, Level, Thresholds, judge
+from services.monitoring.rates import Known
 from services.monitoring.trends import BIN, CHECK, RELEASE, RESERVE, OperationTrend, Trend, Trends
 from services.settings import Settings
 from state import commands
@@ -85,6 +86,8 @@ class Console:
     traces: Traces = field(init=False)
     operations: Operations = field(init=False)
     releases: Releases = field(init=False)
+    _known: Known = field(init=False, default_factory=Known)
+    """Of trends(), whose loads come one after another."""
 
     def __post_init__(self) -> None:
         self._readings = Readings(self.clock, self.monotonic)
@@ -112,7 +115,7 @@ class Console:
 
     def trends(self) -> Reading[Trends]:
         window = timedelta(milliseconds=self.settings.alert_window)
-        return self._read("trends", TRENDS_TTL, lambda c: queries.recent(c, self.now(), window))
+        return self._read("trends", TRENDS_TTL, lambda c: queries.recent(c, self.now(), window, self._known))
 
     def changes(self) -> Reading[Changes]:
         return self._read("changes", TRENDS_TTL, lambda c: queries.changes(c, self.now()))

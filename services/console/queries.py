@@ -25,6 +25,7 @@ from services.console.views import (
 from services.domain.order import Order, OrderStatus
 from services.domain.reviews import ReviewAction, allowed_actions
 from services.monitoring import breakers
+from services.monitoring.rates import Known
 from services.monitoring.trends import SPAN, Trends, trends
 from state import commands, conservation, dead_letters, history, orders, outbox, releases, replicas, reviews, samples
 from state.replicas import BreakerTransition, Replica
@@ -57,17 +58,20 @@ def live(connection: Connection, now: datetime, *, sandbox: bool) -> Live:
     )
 
 
-def recent(connection: Connection, now: datetime, window: timedelta) -> Trends:
-    """The last half hour; ``window`` is the time over which rates are judged."""
+def recent(connection: Connection, now: datetime, window: timedelta, known: Known | None = None) -> Trends:
+    """The last half hour; ``window`` is the time over which rates are judged, ``known`` spares repeated work."""
     start = now - SPAN - timedelta(minutes=2)
-    known = [_worker(row, now) for row in replicas.alive(connection, now - REMEMBERED)]
+    heard_of = [_worker(row, now) for row in replicas.alive(connection, now - REMEMBERED)]
     present = [
         (breaker, worker.started_at, now if worker.is_alive else worker.heartbeat_at)
-        for worker in known
+        for worker in heard_of
         for breaker in worker.breakers
     ]
     bands = breakers.bands(replicas.transitions_since(connection, start), present, start)
-    return trends(samples.since(connection, start), bands, now, window)
+    rows = samples.since(connection, start, known.samples if known else {})
+    if known is not None:
+        known.samples = {(at, replica): sample for at, replica, sample in rows}
+    return trends(rows, bands, now, window, known)
 
 
 def transitions(connection: Connection, now: datetime) -> tuple[BreakerTransition, ...]:

@@ -520,3 +520,21 @@ def test_a_list_comes_out_of_its_index_in_order(sqlite_url, name):
     assert ordering
     # Rows with the same time are put in order as they come; the list as a whole is not.
     assert not any("TEMP B-TREE FOR ORDER BY" in step for step in plans[:2])
+
+
+async def test_samples_that_are_known_are_not_read_again(database):
+    times = [START + timedelta(seconds=5 * number) for number in range(4)]
+
+    def fill(connection):
+        for at in times:
+            samples.add(connection, at, "a", {"number": times.index(at)})
+        samples.add(connection, times[2], "b", {"number": 7})
+
+    await database.write(fill)
+    known = {(at, "a"): {"number": "known"} for at in times[:3]}
+    found = await database.read(lambda c: samples.since(c, times[1], known))
+    numbers = {(at, replica): sample["number"] for at, replica, sample in found}
+    assert numbers == {
+        (times[1], "a"): "known", (times[2], "a"): 2, (times[2], "b"): 7, (times[3], "a"): 3,
+    }  # fmt: skip
+    assert [at for at, _, _ in found] == sorted(at for at, _, _ in found)
