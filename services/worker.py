@@ -39,6 +39,7 @@ from services.messaging.jetstream import Connection as NatsConnection
 from services.messaging.jetstream import ConnectionState, by_stream, streams_when_possible
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRelay, OutboxRow
+from services.monitoring.history import MetricRollups
 from services.monitoring.metrics import Metrics
 from services.monitoring.overrides import BreakerOverrides
 from services.monitoring.recorder import Recorder
@@ -190,7 +191,9 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         refund_retry=RetryPolicy(attempts=12, base_delay_seconds=2.0, max_delay_seconds=300.0),
         reserver_retry_in_seconds=partial(_retry_in_seconds, breakers),
     )
-    executor = CommandExecutor(context, service.cancellation, service.reviews, service.releases, service.conservation)
+    executor = CommandExecutor(
+        context, service.cancellation, service.reviews, service.releases, service.conservation, overrides.commands()
+    )
     relay = OutboxRelay(SqlOutbox(database), JetStreamPublisher(nats), on_published=metrics.event_published)
     consuming = Consuming(nats, inbound, service.dead_letters, metrics)
     wakes.relay = relay
@@ -203,6 +206,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         Loop("overrides", overrides.follow, pause_seconds=1.0),
         Loop("conservation", conservation.compare_next, pause_seconds=5.0),
         Loop("samples", recorder.sample, pause_seconds=5.0),
+        Loop("rollups", MetricRollups(database, utc_now).run, pause_seconds=30.0),
         Loop("retention", Retention(database, utc_now).prune, pause_seconds=60.0),
     ]
     return Worker(

@@ -34,14 +34,19 @@ class Interval:
     """Per status reached."""
     failures: Counter[str] = field(default_factory=Counter)
     """Per reason."""
+    releases: Counter[str] = field(default_factory=Counter)
+    """Attempts to release, per outcome."""
 
     def add(self, other: Interval) -> None:
         self.requests.update(other.requests)
         self.orders.update(other.orders)
         self.failures.update(other.failures)
+        self.releases.update(other.releases)
         for operation, counts in other.buckets.items():
             mine = self.buckets.setdefault(operation, [0] * len(counts))
-            self.buckets[operation] = [a + b for a, b in zip(mine, counts, strict=False)]
+            # Histograms from before the buckets were changed cannot be added to those of today.
+            if len(mine) == len(counts):
+                self.buckets[operation] = [a + b for a, b in zip(mine, counts, strict=True)]
 
     def calls(self, operation: str) -> int:
         return sum(count for (name, _), count in self.requests.items() if name == operation)
@@ -79,18 +84,35 @@ def quantile_of(counts: Sequence[int], quantile: float) -> float | None:
     return LATENCY_BUCKETS[-1]
 
 
-def increments(rows: Iterable[SampleRow]) -> list[tuple[datetime, Interval]]:
+def increments(rows: Iterable[SampleRow], since: datetime | None = None) -> list[tuple[datetime, Interval]]:
     """What each sample adds to the one before it of the same replica, oldest first.
 
-    A counter that fell shows that the replica restarted: then everything it shows is new.
+    A counter that fell, or another ``startedAt``, shows that the replica restarted: then everything it shows is
+    new. So is the first sample of a replica that started after ``since``, the time from which on ``rows`` is
+    complete; the first sample of any other replica may hold years of calls and adds nothing.
     """
+    return [(at, interval) for at, _, interval in increments_by_replica(rows, since)]
+
+
+def increments_by_replica(
+    rows: Iterable[SampleRow], since: datetime | None = None
+) -> list[tuple[datetime, str, Interval]]:
+    """The same, with the replica that counted."""
     before: dict[str, Mapping[str, Any]] = {}
     found = []
     for at, replica, sample in rows:
-        if replica in before:
-            found.append((at, _increment(before[replica], sample)))
+        old = before.get(replica)
+        if old is None and since is not None and _started_after(sample, since):
+            old = {}
+        if old is not None:
+            found.append((at, replica, _increment(old, sample)))
         before[replica] = sample
     return found
+
+
+def _started_after(sample: Mapping[str, Any], since: datetime) -> bool:
+    started = sample.get("startedAt")
+    return started is not None and datetime.fromisoformat(started) >= since
 
 
 def _increment(old: Mapping[str, Any], new: Mapping[str, Any]) -> Interval:
@@ -100,18 +122,23 @@ def _increment(old: Mapping[str, Any], new: Mapping[str, Any]) -> Interval:
         past = base.get("requests", {}).get(operation, {})
         for outcome, count in outcomes.items():
             interval.requests[operation, outcome] = int(count - past.get(outcome, 0))
-    for name, target in (("orders", interval.orders), ("failures", interval.failures)):
+    counters = (("orders", interval.orders), ("failures", interval.failures), ("releases", interval.releases))
+    for name, target in counters:
         for key, count in new.get(name, {}).items():
             target[key] = int(count - base.get(name, {}).get(key, 0))
     for operation, latency in new.get("latency", {}).items():
         counts = latency["buckets"]
-        past_counts = base.get("latency", {}).get(operation, {}).get("buckets", [0] * len(counts))
+        past_counts = base.get("latency", {}).get(operation, {}).get("buckets")
+        if past_counts is None or len(past_counts) != len(counts):
+            past_counts = [0] * len(counts)
         interval.buckets[operation] = [int(a - b) for a, b in zip(counts, past_counts, strict=False)]
     return interval
 
 
 def _restarted(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    pairs = [(old.get(name, {}), new.get(name, {})) for name in ("orders", "failures")]
+    if old.get("startedAt") != new.get("startedAt"):
+        return True
+    pairs = [(old.get(name, {}), new.get(name, {})) for name in ("orders", "failures", "releases")]
     requests = new.get("requests", {})
     pairs += [(outcomes, requests.get(operation, {})) for operation, outcomes in old.get("requests", {}).items()]
     return any(after.get(key, 0) < count for before, after in pairs for key, count in before.items())
@@ -149,12 +176,13 @@ def last_gauges(
     for at, _, sample in rows:
         number = (at - start) // width
         if 0 <= number < bins:
-            found[number] = _gauges(sample)
+            found[number] = gauges_of(sample)
     for number in range(1, bins):
         found[number] = found[number] or found[number - 1]
     return found
 
 
-def _gauges(sample: Mapping[str, Any]) -> dict[str, float]:
+def gauges_of(sample: Mapping[str, Any]) -> dict[str, float]:
+    """What waited when the sample was taken, and the age of the oldest event in seconds."""
     age = sample.get("outboxOldestAgeSeconds") or 0
     return {name: float(value or 0) for name, value in sample.get("queues", {}).items()} | {"outboxAge": float(age)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +26,9 @@ AT_ONCE = 8
 Outcome = dict[str, Any]
 """``{title, detail, code}``: what the console shows."""
 
+Execute = Callable[[Command], Awaitable[Outcome]]
+"""Runs one command; raises ApiError when it is refused. Running it twice has one effect."""
+
 
 class CommandExecutor:
     """Claims stored commands one after another; each can be run twice without a second effect."""
@@ -37,17 +40,20 @@ class CommandExecutor:
         reviews: ReviewResolution,
         releases: ReleaseJobs,
         conservation: ConservationAudit,
+        more: Mapping[str, Execute] | None = None,
     ) -> None:
+        """``more`` executes kinds of commands that are no business of orders."""
         self._context = context
         self._cancellation = cancellation
         self._reviews = reviews
         self._releases = releases
         self._conservation = conservation
-        self._kinds: dict[str, Callable[[Command], Awaitable[Outcome]]] = {
+        self._kinds: dict[str, Execute] = {
             "cancel_order": self._cancel_order,
             "resolve_review": self._resolve_review,
             "retry_release": self._retry_release,
             "compensate": self._compensate,
+            **(more or {}),
         }
 
     async def run_waiting(self) -> bool:
@@ -68,19 +74,19 @@ class CommandExecutor:
     async def _outcome(self, command: Command) -> tuple[str, Outcome]:
         execute = self._kinds.get(command.kind)
         if execute is None:
-            return REFUSED, _outcome(f"Unknown command {command.kind}", code="VALIDATION_ERROR")
+            return REFUSED, outcome_of(f"Unknown command {command.kind}", code="VALIDATION_ERROR")
         try:
             return DONE, await execute(command)
         except ApiError as error:
-            return REFUSED, _outcome(error.message, code=error.code)
+            return REFUSED, outcome_of(error.message, code=error.code)
         except (KeyError, TypeError, ValueError) as error:
             logger.warning("command_malformed", extra={"command": command.command_id, "error": repr(error)})
-            return REFUSED, _outcome("The command could not be understood.", str(error), "VALIDATION_ERROR")
+            return REFUSED, outcome_of("The command could not be understood.", str(error), "VALIDATION_ERROR")
 
     async def _cancel_order(self, command: Command) -> Outcome:
         reason = str(command.arguments["reason"])
         order = await self._cancellation.cancel(command.target_id, reason, actor=command.actor, by_person=True)
-        return _outcome("Cancelled" if order.status == "CANCELLED" else "Cancel recorded, payment is being settled")
+        return outcome_of("Cancelled" if order.status == "CANCELLED" else "Cancel recorded, payment is being settled")
 
     async def _resolve_review(self, command: Command) -> Outcome:
         action = str(command.arguments["action"])
@@ -95,20 +101,21 @@ class CommandExecutor:
             )
         )
         if case.state == "OPEN":
-            return _outcome("Tried without success, the case stays open", case.detail)
-        return _outcome("Case resolved")
+            return outcome_of("Tried without success, the case stays open", case.detail)
+        return outcome_of("Case resolved")
 
     async def _compensate(self, command: Command) -> Outcome:
         given = command.arguments
         await self._conservation.compensate(
             str(given["orderId"]), str(given["kind"]), actor=command.actor, reason=str(given["reason"])
         )
-        return _outcome("Compensation started", "Settled once both sides agree again")
+        return outcome_of("Compensation started", "Settled once both sides agree again")
 
     async def _retry_release(self, command: Command) -> Outcome:
         await self._releases.retry_now(command.target_id, actor=command.actor)
-        return _outcome("Release confirmed by the Inventory Service")
+        return outcome_of("Release confirmed by the Inventory Service")
 
 
-def _outcome(title: str, detail: str | None = None, code: str | None = None) -> Outcome:
+def outcome_of(title: str, detail: str | None = None, code: str | None = None) -> Outcome:
+    """What the console shows of an executed command."""
     return {"title": title, "detail": detail, "code": code}
