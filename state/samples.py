@@ -54,6 +54,12 @@ def last_before(
     return (row[0], row[1], row[2]) if row else None
 
 
+def newest(connection: Connection, before: datetime) -> datetime | None:
+    """The time of the newest sample before then."""
+    table = metric_samples
+    return connection.scalar(select(table.c.at).where(table.c.at < before).order_by(table.c.at.desc()).limit(1))
+
+
 def first_at(connection: Connection, since: datetime) -> datetime | None:
     """The time of the oldest sample from ``since`` on."""
     table = metric_samples

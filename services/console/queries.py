@@ -37,6 +37,8 @@ ALIVE = timedelta(seconds=5)
 REMEMBERED = timedelta(days=1)
 """How long the last heartbeat of a dead worker still tells until when its breakers are known."""
 PAGE_SIZE = 20
+MAX_CHANGES = 2000
+"""Of breaker states that are drawn at once."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END = datetime.max.replace(tzinfo=UTC)
 
@@ -62,14 +64,18 @@ def live(connection: Connection, now: datetime, *, sandbox: bool) -> Live:
 def recent(connection: Connection, now: datetime, window: timedelta) -> Trends:
     """The last half hour; ``window`` is the time over which rates are judged."""
     start = now - SPAN - timedelta(minutes=2)
+    return trends(samples.since(connection, start), bands_since(connection, now, start), now, window)
+
+
+def bands_since(connection: Connection, now: datetime, start: datetime) -> list[breakers.Band]:
+    """In which state each breaker was when, from ``start`` to now; of very many changes the newest."""
     known = [_worker(row, now) for row in replicas.alive(connection, now - REMEMBERED)]
     present = [
         (breaker, worker.started_at, now if worker.is_alive else worker.heartbeat_at)
         for worker in known
         for breaker in worker.breakers
     ]
-    bands = breakers.bands(replicas.transitions_since(connection, start), present, start)
-    return trends(samples.since(connection, start), bands, now, window)
+    return breakers.bands(replicas.transitions_since(connection, start, MAX_CHANGES), present, start)
 
 
 def transitions(connection: Connection, now: datetime) -> tuple[BreakerTransition, ...]:

@@ -73,10 +73,12 @@ def _start(connection: Connection, now: datetime) -> datetime | None:
         first = samples.first_at(connection, EPOCH)
         return floor(first, MINUTE) if first else None
     following = samples.first_at(connection, newest + MINUTE)
+    if following is None and newest < now - KNOWN_FOR:
+        # Its samples may be pruned in part by now; its row is not.
+        return None
     if following is not None and following > newest + AT_ONCE:
         return floor(following, MINUTE)
-    # Samples of a minute long past may be pruned in part; its row is not.
-    return newest - AGAIN + MINUTE if newest > now - KNOWN_FOR else None
+    return newest - AGAIN + MINUTE
 
 
 def _hours(connection: Connection, now: datetime) -> tuple[list[Row], bool]:
