@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.console import queries
+from services.console import loans, queries
+from services.console.history import Metrics
+from services.console.incidents import Incidents
+from services.console.loans import Loans
 from services.console.queries import PAGE_SIZE
 from services.console.readings import Reading, Readings
 from services.console.views import (
@@ -66,7 +69,7 @@ INVENTORY_STATUSES = tuple(InventoryStatus)
 REVIEW_REASONS = tuple(ReviewReason)
 RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER = "retry_release", "resolve_review", "cancel_order"
 COMPENSATE = "compensate"
-COMMAND_KINDS = (RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE)
+COMMAND_KINDS = (RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE, *loans.KINDS)
 LIVE_TTL, TRENDS_TTL = 1.0, 2.5
 """Seconds for which a reading serves everybody who looks."""
 
@@ -80,12 +83,19 @@ class Console:
     monotonic: Callable[[], float] = time.monotonic
     _readings: Readings = field(init=False)
     _source: Source = field(init=False)
+    metrics: Metrics = field(init=False)
+    incidents: Incidents = field(init=False)
+    loans: Loans = field(init=False)
 
     def __post_init__(self) -> None:
         self._readings = Readings(self.clock, self.monotonic)
         self._source = Source(self.settings.database)
+        self.metrics = Metrics(self.settings, self._source, self.clock, self.monotonic)
+        self.incidents = Incidents(self._readings, self._source, self.clock)
+        self.loans = Loans(self._readings, self._source, self.clock, self.store_command)
 
     def close(self) -> None:
+        self.metrics.close()
         self._source.close()
 
     def now(self) -> datetime:

@@ -28,7 +28,19 @@ from services.domain.order import Order, OrderStatus
 from services.domain.reviews import ReviewAction, allowed_actions
 from services.monitoring import breakers
 from services.monitoring.trends import SPAN, Trends, trends
-from state import commands, conservation, dead_letters, history, orders, outbox, releases, replicas, reviews, samples
+from state import (
+    commands,
+    conservation,
+    dead_letters,
+    history,
+    impacts,
+    orders,
+    outbox,
+    releases,
+    replicas,
+    reviews,
+    samples,
+)
 from state.replicas import BreakerTransition, Replica
 from state.reviews import Review
 
@@ -158,6 +170,8 @@ def _order_filters(connection: Connection, wanted: OrderFilter) -> list[ColumnEl
         filters.append(orders.created_between(wanted.since or _EPOCH, wanted.until or _END))
     if wanted.flagged:
         filters.append(orders.with_open_review())
+    if wanted.incident:
+        filters.append(impacts.hurt_in(wanted.incident.window))
     return filters
 
 
