@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.console import loans, queries
+from services.console.background import PATIENCE_SECONDS
 from services.console.history import Metrics
 from services.console.incidents import Incidents
 from services.console.loans import Loans
@@ -81,6 +82,8 @@ class Console:
     settings: Settings
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     monotonic: Callable[[], float] = time.monotonic
+    patience_seconds: float = PATIENCE_SECONDS
+    """How long a look waits for what is read in the background."""
     _readings: Readings = field(init=False)
     _source: Source = field(init=False)
     metrics: Metrics = field(init=False)
@@ -90,7 +93,9 @@ class Console:
     def __post_init__(self) -> None:
         self._readings = Readings(self.clock, self.monotonic)
         self._source = Source(self.settings.database)
-        self.metrics = Metrics(self.settings, self._source, self.clock, self.monotonic)
+        self.metrics = Metrics(
+            self.settings, self._source, self.clock, self.monotonic, patience_seconds=self.patience_seconds
+        )
         self.incidents = Incidents(self._readings, self._source, self.clock)
         self.loans = Loans(self._readings, self._source, self.clock, self.store_command)
 

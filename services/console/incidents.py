@@ -5,8 +5,8 @@ A stretch stands in addresses as ``FROM~TO~BREAKER``: TO is empty while it lasts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 PAGE_SIZE = 20
-TTL_SECONDS = 2.0
+TTL_SECONDS, COUNTED_TTL_SECONDS = 2.0, 5.0
 SERVED_WINDOW = timedelta(hours=1)
 """Over which denied calls and served fallbacks are counted beside a breaker."""
 
@@ -53,7 +53,8 @@ class Stretch:
     breaker: str | None = None
 
     def __str__(self) -> str:
-        end = timestamp(self.end) if self.end else ""
+        # Addresses are kept to the millisecond: what happened in the last one belongs to the stretch.
+        end = timestamp(self.end + timedelta(microseconds=999)) if self.end else ""
         return f"{timestamp(self.start)}~{end}~{self.breaker or ''}"
 
     @classmethod
@@ -101,7 +102,7 @@ class Incident:
     """Impacts per (kind, operation)."""
     orders: int
     """Orders hurt, each counted once."""
-    rows: tuple[HurtRow, ...]
+    rows: tuple[HurtRow, ...] = ()
 
     def count(self, kind: str) -> int:
         return sum(count for (name, _), count in self.counts.items() if name == kind)
@@ -127,6 +128,15 @@ class Incidents:
             key, TTL_SECONDS, lambda: self._database.read(lambda c: _incident(c, stretch, max(page, 1)))
         )
 
+    def counted(self, stretches: Sequence[Stretch]) -> Reading[Mapping[Stretch, Incident]]:
+        """Several stretches at once, without their rows."""
+        wanted = tuple(stretches)
+
+        def read(connection: Connection) -> Mapping[Stretch, Incident]:
+            return {stretch: _counted(connection, stretch) for stretch in wanted}
+
+        return self._readings.get(("incidents", wanted), COUNTED_TTL_SECONDS, lambda: self._database.read(read))
+
     def served(self) -> Reading[Mapping[tuple[str, str], int]]:
         """Impacts per (kind, operation) within SERVED_WINDOW."""
 
@@ -140,9 +150,10 @@ def _incident(connection: Connection, stretch: Stretch, page: int) -> Incident:
     window = stretch.window
     found = impacts.page(connection, window, limit=PAGE_SIZE, offset=(page - 1) * PAGE_SIZE)
     known = {order.order_id: order for order in orders.get_many(connection, [hurt.order_id for hurt in found])}
-    return Incident(
-        stretch,
-        impacts.counts(connection, window),
-        impacts.count_orders(connection, window),
-        tuple(HurtRow(hurt, known.get(hurt.order_id)) for hurt in found),
-    )
+    rows = tuple(HurtRow(hurt, known.get(hurt.order_id)) for hurt in found)
+    return replace(_counted(connection, stretch), rows=rows)
+
+
+def _counted(connection: Connection, stretch: Stretch) -> Incident:
+    window = stretch.window
+    return Incident(stretch, impacts.counts(connection, window), impacts.count_orders(connection, window))

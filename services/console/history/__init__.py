@@ -22,14 +22,14 @@ from services.console.queries import bands_since
 from services.console.readings import Reading
 from services.monitoring import slo
 from services.monitoring.breakers import Band, interruptions
-from services.monitoring.slo import Budget
+from services.monitoring.slo import PERIOD, Budget, Burn
 from services.settings import Settings
 from state.source import Source, SourceUnavailable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["PRESETS", "Budget", "Limits", "MetricHistory", "Metrics", "Span", "Wanted", "span_of"]
+__all__ = ["PERIOD", "PRESETS", "Budget", "Burn", "Limits", "MetricHistory", "Metrics", "Span", "Wanted", "span_of"]
 
 TTL_SECONDS = ((timedelta(hours=1), 5.0), (timedelta(days=1), 20.0))
 LONGEST_TTL_SECONDS = 60.0
@@ -104,15 +104,16 @@ class Metrics:
         database: Source,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
-        **readings: Any,
+        *,
+        patience_seconds: float,
     ) -> None:
-        """``readings`` are handed to BackgroundReadings."""
+        """``patience_seconds``: how long a look waits for what is being read."""
         self._settings = settings
         self._database = database
         self._clock = clock
         self._local = LocalSource(database)
         self._prometheus = PromSource(settings.prometheus_url, monotonic) if settings.prometheus_url else None
-        self._readings = BackgroundReadings(clock, monotonic, **readings)
+        self._readings = BackgroundReadings(clock, monotonic, patience_seconds=patience_seconds)
 
     def close(self) -> None:
         self._readings.close()
