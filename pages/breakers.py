@@ -105,7 +105,7 @@ def _facts(breaker: Breaker, trend: OperationTrend | None, reading: Reading[Any]
             f"{tiles.percent(breaker.failure_rate)} of {breaker.calls:,}" if breaker.calls else "no calls",
             f"opens at {worst.threshold_percentage:g} % of at least {worst.volume_threshold}",
         ),
-        ("Calls denied", f"{breaker.denied:,}", f"in the window · {_hour(served, 'denied', operation)} in an hour"),
+        ("Calls denied", f"{breaker.denied:,}", f"{_hour(served, 'denied', operation)} within the last hour"),
         ("Fallbacks served", _hour(served, "fallback", operation), "within the last hour"),
         ("Latency p95", tiles.milliseconds(latency.get(0.95)), _other_quantiles(latency)),
     ]

@@ -70,15 +70,11 @@ def _source(history: MetricHistory, reading: Reading[MetricHistory]) -> None:
     newest = history.measured.newest_at
     age = f"newest measurement {clock.ago(newest, now)}" if newest else "no measurement yet"
     ends = f"{clock.at(history.span.start, now)} to {clock.at(history.span.end, now)} {clock.zone_name()}"
-    live.as_of(reading, f"source: {history.source}, {age} · {ends} · each point is {clock.span(history.span.step)}")
-    if history.why_not_prometheus:
-        st.warning(
-            f"{history.why_not_prometheus} You see the local history instead; Prometheus is asked again in half a "
-            "minute.",
-            title="Prometheus is away",
-            icon=":material/cloud_off:",
-        )
-    with st.container(horizontal=True, horizontal_alignment="right"):
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        with st.container(width="stretch"):
+            live.as_of(
+                reading, f"source: {history.source}, {age} · {ends} · each point is {clock.span(history.span.step)}"
+            )
         st.download_button(
             "CSV",
             data=history.csv,
@@ -88,6 +84,13 @@ def _source(history: MetricHistory, reading: Reading[MetricHistory]) -> None:
             icon=":material/download:",
             on_click="ignore",
             disabled=history.is_empty,
+        )
+    if history.why_not_prometheus:
+        st.warning(
+            f"{history.why_not_prometheus} You see the local history instead; Prometheus is asked again in half a "
+            "minute.",
+            title="Prometheus is away",
+            icon=":material/cloud_off:",
         )
 
 
@@ -99,9 +102,9 @@ def _tiles(history: MetricHistory, *, grey: bool) -> None:
     shut = sum((end - start for start, end in _within(history)), timedelta())
     shown = [
         (
-            "Response time p95",
+            "Availability p95",
             tiles.milliseconds(p95.get(CHECK)),
-            f"availability · p50 {tiles.milliseconds(p50.get(CHECK))} · p99 {tiles.milliseconds(p99.get(CHECK))}",
+            f"p50 {tiles.milliseconds(p50.get(CHECK))} · p99 {tiles.milliseconds(p99.get(CHECK))}",
         ),
         *(
             (label, tiles.percent(technical.get(name)), _of_calls(calls.get(name), business.get(name)))

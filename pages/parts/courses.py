@@ -13,9 +13,10 @@ from typing import Any, Literal
 import streamlit as st
 from parts import charts
 
-HEIGHT = 230
+HEIGHT = 250
 DAYS = timedelta(hours=36)
 """A longer stretch is labelled with dates."""
+POWERS = [1, 10, 100, 1000, 10_000, 100_000]
 BRUSH = {"name": "brush", "select": {"type": "interval", "encodings": ["x"]}}
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 2], [1, 3])
 
@@ -95,13 +96,14 @@ def _spec(course: Course, names: Sequence[str]) -> dict[str, Any]:
     y = {
         "field": "n",
         "type": "quantitative",
-        "axis": {"title": course.unit or None, "tickCount": 4, "titleFontWeight": "normal"},
+        "axis": {"title": course.unit or None, "tickCount": 4, "titleFontWeight": "normal"}
+        | ({"values": POWERS} if course.scale == "log" else {}),
         "scale": _scale(course),
     }
     x = _time(course)
     layers = [_bands(x, colors["red"]), _values(course, names, x, y)]
     if course.threshold:
-        layers += _rule(course.threshold, y, colors["orange"])
+        layers += _rule(course.threshold, y, colors["orange"], is_lowest=course.unit == "%")
     return {"layer": layers}
 
 
@@ -124,7 +126,7 @@ def _bands(x: Mapping[str, Any], color: str) -> dict[str, Any]:
 def _values(course: Course, names: Sequence[str], x: Mapping[str, Any], y: Mapping[str, Any]) -> dict[str, Any]:
     colors = charts.palette()
     tones = [colors[name] for name in ("blue", "orange", "green", "red")] + ["#8B5CF6", "#64748B", "#0EA5E9"]
-    legend = {"orient": "top", "title": None, "labelLimit": 220}
+    legend = {"orient": "top", "title": None, "labelLimit": 150, "columns": 2 if len(names) > 2 else 0}
     encoding: dict[str, Any] = {
         "x": x,
         "y": {**y, "stack": "zero" if course.mark == "bar" else None},
@@ -153,13 +155,14 @@ def _values(course: Course, names: Sequence[str], x: Mapping[str, Any], y: Mappi
     }
 
 
-def _rule(threshold: Threshold, y: Mapping[str, Any], color: str) -> list[dict[str, Any]]:
+def _rule(threshold: Threshold, y: Mapping[str, Any], color: str, *, is_lowest: bool) -> list[dict[str, Any]]:
+    """``is_lowest``: what is wanted lies above it, so that its name stands below."""
     rule = [{"filter": "datum.what === 'rule'"}]
     text = {
         "type": "text",
         "align": "right",
-        "baseline": "bottom",
-        "dy": -3,
+        "baseline": "top" if is_lowest else "bottom",
+        "dy": 4 if is_lowest else -3,
         "fontSize": 11,
         "color": color,
         "text": f"alert {threshold.text}",

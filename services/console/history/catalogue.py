@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from services.domain.attempts import OPERATIONS
+from services.domain.order import OrderStatus
+from services.monitoring.metrics import FAILURE_REASONS, RELEASE_OUTCOMES
 from services.monitoring.rollup import Rollup
 
 Values = Mapping[str, float | None]
@@ -39,6 +41,10 @@ class Query:
     def over(self, seconds: float) -> str:
         """The expression for a window of so many seconds."""
         return self.expression.replace("$w", f"{max(1, round(seconds))}s")
+
+    def named(self, labels: Mapping[str, str]) -> str:
+        """The series that a result with these labels is."""
+        return labels.get(self.label, self.series) if self.label else self.series
 
 
 def _quantile(quantile: float) -> str:
@@ -111,13 +117,13 @@ READERS: Mapping[str, Callable[[Rollup], Values]] = {
     BUSINESS: lambda rollup: {name: rollup.counted.business_rate(name) for name in OPERATIONS},
     CALLS: lambda rollup: {name: rollup.counted.calls(name) for name in OPERATIONS},
     DENIED: _denied,
-    FAILURES: lambda rollup: dict(rollup.counted.failures),
-    ORDERS: lambda rollup: dict(rollup.counted.orders),
-    RELEASES: lambda rollup: dict(rollup.counted.releases),
+    FAILURES: lambda rollup: {reason: rollup.counted.failures[reason] for reason in FAILURE_REASONS},
+    ORDERS: lambda rollup: {status: rollup.counted.orders[status] for status in OrderStatus},
+    RELEASES: lambda rollup: {outcome: rollup.counted.releases[outcome] for outcome in RELEASE_OUTCOMES},
     QUEUES: _queues,
     OUTBOX_AGE: _outbox_age,
     BREAKER_OPEN: lambda rollup: {
         name: float(state in ("open", "forced_open")) for name, state in rollup.breakers.items()
     },
 }
-"""By metric: its series within one step; a counted one as a count."""
+"""By metric: its series within one step; a counted one as a count, at 0 too, as in Prometheus."""

@@ -13,7 +13,7 @@ from services.console.history.spans import Span
 from services.domain.attempts import RESERVE
 from services.monitoring.history import KNOWN_FOR
 from services.monitoring.rates import ANSWERED
-from services.monitoring.rollup import Rollup, decoded, floor, rolled_up
+from services.monitoring.rollup import Rollup, decoded, rolled_up
 from services.monitoring.slo import Calls
 from state import rollups, samples
 from state.rollups import HOUR, MINUTE
@@ -40,7 +40,7 @@ class LocalSource:
         return self._database.read(lambda connection: _measured(connection, span))
 
     def reservations(self, windows: Sequence[timedelta], now: datetime) -> Mapping[timedelta, Calls]:
-        return self._database.read(lambda connection: {window: _calls(connection, window, now) for window in windows})
+        return self._database.read(lambda connection: _calls(connection, windows, now))
 
 
 def _measured(connection: Connection, span: Span) -> Measured:
@@ -94,11 +94,30 @@ def _sampled(connection: Connection, start: datetime, end: datetime, step: timed
     return sorted(((max(at, start), rollup) for (at, _), rollup in steps.items()), key=lambda piece: piece[0])
 
 
-def _calls(connection: Connection, window: timedelta, now: datetime) -> Calls:
-    step = HOUR if window > timedelta(days=1) else MINUTE
-    start = now - window if window <= timedelta(hours=1) else floor(now - window, step)
-    good = total = 0
-    for _, rollup in pieces(connection, start, now, step):
-        good += sum(rollup.counted.requests[RESERVE, outcome] for outcome in ANSWERED)
-        total += rollup.counted.calls(RESERVE)
-    return Calls(good, total)
+def _calls(connection: Connection, windows: Sequence[timedelta], now: datetime) -> Mapping[timedelta, Calls]:
+    """Windows of up to a day are read off minutes, all in one go, and longer ones off hours."""
+    short = [window for window in windows if window <= timedelta(days=1)]
+    minutes = _reservations(connection, now - max(short), now, MINUTE) if short else []
+    return {
+        window: _since(now - window, minutes if window in short else _reservations(connection, now - window, now, HOUR))
+        for window in windows
+    }
+
+
+def _reservations(
+    connection: Connection, start: datetime, end: datetime, step: timedelta
+) -> list[tuple[datetime, Calls]]:
+    return [
+        (
+            at,
+            Calls(
+                sum(rollup.counted.requests[RESERVE, outcome] for outcome in ANSWERED), rollup.counted.calls(RESERVE)
+            ),
+        )
+        for at, rollup in pieces(connection, start, end, step)
+    ]
+
+
+def _since(start: datetime, counted: Sequence[tuple[datetime, Calls]]) -> Calls:
+    recent = [calls for at, calls in counted if at >= start]
+    return Calls(sum(calls.good for calls in recent), sum(calls.total for calls in recent))

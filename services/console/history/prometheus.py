@@ -7,7 +7,7 @@ Source: contract section 2, PROMETHEUS_URL.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Self, TypeVar
 
@@ -70,8 +70,8 @@ class _Questions:
         from prometheus_api_client import PrometheusConnect
         from urllib3 import Retry
 
-        # Its own retries would make a dead server cost six seconds.
-        self._prometheus = PrometheusConnect(url, retry=Retry(total=0))
+        # Its own retries would make a dead server cost six seconds; without ``read`` a timeout looks like no server.
+        self._prometheus = PrometheusConnect(url, retry=Retry(total=0, read=False))
         self._monotonic = monotonic
         self._deadline = monotonic() + timeout_seconds
 
@@ -81,10 +81,8 @@ class _Questions:
     def __exit__(self, *_: object) -> None:
         self._prometheus.close()
 
-    def course(self, query: Query, span: Span) -> Iterable[tuple[datetime, str, float]]:
+    def course(self, query: Query, span: Span) -> list[tuple[datetime, str, float]]:
         """``(start of step, series, value)``: every step is asked for at its end."""
-        from prometheus_api_client import MetricRangeDataFrame
-
         window = max(span.step, SHORTEST_WINDOW)
         found = self._prometheus.custom_query_range(
             query.over(window.total_seconds()),
@@ -93,20 +91,18 @@ class _Questions:
             step=str(span.step.total_seconds()),
             timeout=self._left(),
         )
-        # The client's own frame of no results at all is an error.
-        rows = MetricRangeDataFrame(found) if found else None
-        if rows is None:
-            return []
-        series = rows[query.label] if query.label else [query.series] * len(rows)
-        times = (rows.index.tz_localize("UTC") - span.step).to_pydatetime()
-        return zip(times, series, rows["value"].astype(float), strict=True)
+        return [
+            (datetime.fromtimestamp(float(at), UTC) - span.step, query.named(result["metric"]), float(value))
+            for result in found
+            for at, value in result["values"]
+        ]
 
     def total(self, query: Query, length: timedelta, at: datetime) -> list[tuple[str, float]]:
         """``(series, value)`` over the stretch that ends at ``at``."""
         found = self._prometheus.custom_query(
             query.over(length.total_seconds()), params={"time": at.timestamp()}, timeout=self._left()
         )
-        return [(result["metric"].get(query.label, query.series), float(result["value"][1])) for result in found]
+        return [(query.named(result["metric"]), float(result["value"][1])) for result in found]
 
     def _left(self) -> float:
         return max(0.001, self._deadline - self._monotonic())

@@ -19,7 +19,7 @@ LONGEST = timedelta(days=400)
 """So long hours are kept."""
 SHORTEST = timedelta(minutes=1)
 
-MAX_POINTS = 240
+MAX_POINTS = 180
 """Of one line; Prometheus refuses more than 11 000."""
 
 STEPS = tuple(
