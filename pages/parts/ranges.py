@@ -13,7 +13,6 @@ from services.console.history import PRESETS, Wanted
 KEY, FROM, TO = "range", "from", "to"
 CUSTOM = "custom"
 DEFAULT = "1h"
-LABELS = {"15m": "15 min", "1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d", "30d": "30 d", CUSTOM: "Custom"}
 
 
 def picker() -> None:
@@ -25,7 +24,6 @@ def picker() -> None:
             key=KEY,
             default=DEFAULT,
             required=True,
-            format_func=lambda name: LABELS[name],
             bind="query-params",
             on_change=_changed,
         )
