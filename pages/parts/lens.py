@@ -98,13 +98,21 @@ def _row(row: HurtRow, *, grey: bool) -> None:
         orders.link(row.hurt.order_id)
         if row.order:
             st.markdown(words.badge(words.ORDER, row.order.status, grey=grey), width=158)
-        said = {(impact.kind, impact.operation): impact for impact in row.hurt.impacts}
-        st.markdown(" ".join(_said(kind, operation, grey) for kind, operation in said), width="stretch")
+        st.markdown(_said(row, grey=grey), width="stretch")
         st.caption(clock.both(row.hurt.first_at, now), width=170, text_alignment="right")
 
 
-def _said(kind: str, operation: str, grey: bool) -> str:
-    return f"{words.badge(words.IMPACT, kind, grey=grey)} :small[{words.named(words.OPERATION, operation).lower()}]"
+def _said(row: HurtRow, *, grey: bool) -> str:
+    """What happened, per operation: ``Call denied, Flagged`` reservation."""
+    kinds: dict[str, list[str]] = {}
+    for impact in row.hurt.impacts:
+        badge = words.badge(words.IMPACT, impact.kind, grey=grey)
+        if badge not in kinds.setdefault(impact.operation, []):
+            kinds[impact.operation].append(badge)
+    return " ".join(
+        f"{' '.join(badges)} :small[{words.named(words.OPERATION, operation).lower()}]"
+        for operation, badges in kinds.items()
+    )
 
 
 def _links(stretch: Stretch) -> None:

@@ -20,7 +20,7 @@ from state.source import SourceUnavailable
 
 T = TypeVar("T")
 THREADS = 2
-PATIENCE_SECONDS = 0.25
+PATIENCE_SECONDS = 0.5
 """How long a look waits: most loads are done by then."""
 
 logger = logging.getLogger("holdfast.console")

@@ -39,7 +39,7 @@ class Impact:
     """One way in which one order was hurt."""
 
     at: datetime
-    """When the call that hurt it ended, or when the step was recorded."""
+    """Of a denied call and of one that timed out its end, of all else the time at which it was recorded."""
     kind: str
     """denied, fallback, flagged, refused or timeout."""
     operation: str
@@ -56,18 +56,17 @@ def of_change(change: Change, timeline: Sequence[TimelineEntry], opened: Sequenc
         for entry in calls
         if (outcome := entry.details["outcome"]) in _OF_OUTCOME
     ]
-    hurt_at = _ended(calls[-1]) if calls else at
     failure = change.values.get("failure")
     if failure and failure["code"] in TROUBLE:
         operation = str(calls[-1].details["operation"]) if calls else RESERVE
-        found.append(Impact(hurt_at, REFUSED, operation, failure["code"]))
+        found.append(Impact(at, REFUSED, operation, failure["code"]))
     if change.values.get("status") == OrderStatus.PENDING_INVENTORY:
-        found.append(Impact(hurt_at, FALLBACK, RESERVE, ReviewReason.PENDING_INVENTORY))
+        found.append(Impact(at, FALLBACK, RESERVE, ReviewReason.PENDING_INVENTORY))
     for reason in opened:
         if reason == ReviewReason.AVAILABILITY_UNVERIFIED:
-            found.append(Impact(hurt_at, FALLBACK, CHECK_AVAILABILITY, reason))
+            found.append(Impact(at, FALLBACK, CHECK_AVAILABILITY, reason))
         if reason in OPERATION_OF_CASE:
-            found.append(Impact(hurt_at, FLAGGED, OPERATION_OF_CASE[reason], reason))
+            found.append(Impact(at, FLAGGED, OPERATION_OF_CASE[reason], reason))
     return _once_each(found) if found else found
 
 

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
 END = START + LENGTH
+PATIENCE_MS = 30_000
 SECONDS = int(LENGTH.total_seconds())
 
 
@@ -56,7 +57,7 @@ def test_the_numbers_of_the_page_are_those_that_prometheus_gives(
     watched: Holdfast, prometheus: PrometheusServer, page: Page
 ) -> None:
     page.goto(address(watched))
-    expect(page.get_by_text("source: Prometheus")).to_be_visible()
+    expect(page.get_by_text("source: Prometheus")).to_be_visible(timeout=PATIENCE_MS)
     at = END.timestamp()
 
     def asked(query: str) -> float:
@@ -79,7 +80,7 @@ def test_the_numbers_of_the_page_are_those_that_prometheus_gives(
 
 def test_a_stretch_brushed_on_a_chart_stands_in_the_address_and_shows_its_orders(watched: Holdfast, page: Page) -> None:
     page.goto(address(watched))
-    chart = page.locator("[class*='st-key-course_Success']").locator("canvas, svg").first
+    chart = page.locator("[class*='st-key-course_Success'] .marks")
     chart.wait_for()
     page.wait_for_timeout(1000)
     box = chart.bounding_box()
@@ -88,7 +89,7 @@ def test_a_stretch_brushed_on_a_chart_stands_in_the_address_and_shows_its_orders
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.6, steps=8)
     page.mouse.up()
-    expect(page.get_by_text("Orders hurt").first).to_be_visible()
+    expect(page.get_by_text("Orders hurt").first).to_be_visible(timeout=PATIENCE_MS)
     assert "incident=" in page.url
 
 
@@ -97,7 +98,7 @@ def test_when_prometheus_goes_away_the_page_falls_back_and_says_so(
 ) -> None:
     prometheus.stop()
     page.goto(f"{watched.console}/metrics?range=15m")
-    expect(page.get_by_text("Prometheus is away")).to_be_visible()
+    expect(page.get_by_text("Prometheus is away")).to_be_visible(timeout=PATIENCE_MS)
     expect(page.get_by_text("source: local history")).to_be_visible()
     prometheus.start()
 
@@ -111,11 +112,12 @@ def test_an_outage_is_followed_from_its_open_band_to_exactly_the_orders_it_hurt(
     hurt = {answer.json()["data"]["orderId"] for answer in answers}
 
     page.goto(f"{watched.console}/breakers")
-    page.get_by_role("button", name="Orders hurt").first.click()
+    opening = page.locator("[class*='st-key-opening_']").filter(has_text=re.compile(r"\d+ orders? ·")).first
+    opening.get_by_role("button", name="Orders hurt").click()
     expect(page.get_by_text(re.compile(r"\d+ orders? hurt"))).to_be_visible()
     lens = page.locator(".st-key-incident_lens")
     listed = set(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", lens.inner_text()))
-    assert listed
+    assert listed, lens.inner_text()
     assert listed <= hurt
     told = re.search(r"(\d+) orders? hurt", lens.inner_text())
     assert told
