@@ -50,24 +50,28 @@ class Impact:
 
 def of_change(change: Change, timeline: Sequence[TimelineEntry], opened: Sequence[str], at: datetime) -> list[Impact]:
     """The impacts of one recorded change: ``timeline`` with the calls before it, ``opened`` the cases it opened."""
-    calls = [entry for entry in timeline if entry.kind == CALL and entry.details.get("operation") in OPERATIONS]
+    failure, status = change.values.get("failure"), change.values.get("status")
+    stopped = [entry for entry in timeline if entry.kind == CALL and entry.details.get("outcome") in _OF_OUTCOME]
+    if not (stopped or opened or failure or status == OrderStatus.PENDING_INVENTORY):
+        # Almost every change of almost every order: it costs no more than this look.
+        return []
     found = [
-        Impact(_ended(entry), _OF_OUTCOME[outcome], str(entry.details["operation"]), outcome)
-        for entry in calls
-        if (outcome := entry.details["outcome"]) in _OF_OUTCOME
+        Impact(
+            _ended(entry), _OF_OUTCOME[entry.details["outcome"]], entry.details["operation"], entry.details["outcome"]
+        )
+        for entry in stopped
+        if entry.details["operation"] in OPERATIONS
     ]
-    failure = change.values.get("failure")
     if failure and failure["code"] in TROUBLE:
-        operation = str(calls[-1].details["operation"]) if calls else RESERVE
-        found.append(Impact(at, REFUSED, operation, failure["code"]))
-    if change.values.get("status") == OrderStatus.PENDING_INVENTORY:
+        found.append(Impact(at, REFUSED, _last_operation(timeline), failure["code"]))
+    if status == OrderStatus.PENDING_INVENTORY:
         found.append(Impact(at, FALLBACK, RESERVE, ReviewReason.PENDING_INVENTORY))
     for reason in opened:
         if reason == ReviewReason.AVAILABILITY_UNVERIFIED:
             found.append(Impact(at, FALLBACK, CHECK_AVAILABILITY, reason))
         if reason in OPERATION_OF_CASE:
             found.append(Impact(at, FLAGGED, OPERATION_OF_CASE[reason], reason))
-    return _once_each(found) if found else found
+    return _once_each(found)
 
 
 def of_attempts(trail: Sequence[Attempt]) -> list[Impact]:
@@ -80,6 +84,12 @@ def of_attempts(trail: Sequence[Attempt]) -> list[Impact]:
         if made.outcome in _OF_OUTCOME and made.operation in OPERATIONS
     ]
     return _once_each(found)
+
+
+def _last_operation(timeline: Sequence[TimelineEntry]) -> str:
+    """Of the last call of the Inventory Service; without one the refusal is that of the reservation."""
+    called = [entry.details["operation"] for entry in timeline if entry.kind == CALL]
+    return next((operation for operation in reversed(called) if operation in OPERATIONS), RESERVE)
 
 
 def _ended(call: TimelineEntry) -> datetime:
