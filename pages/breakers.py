@@ -148,7 +148,8 @@ def _windows(breaker: Breaker) -> None:
     st.caption(f"Rolling window{of}, oldest bucket first")
     charts.window(breaker.worst)
     if several:
-        with st.expander(f"Windows of the other {len(breaker.replicas) - 1}"):
+        others = len(breaker.replicas) - 1
+        with st.expander("Window of the other replica" if others == 1 else f"Windows of {others} other replicas"):
             for replica in breaker.replicas:
                 if replica is not breaker.worst:
                     st.caption(words.plain(replica.replica))
