@@ -24,6 +24,9 @@ async def lifespan(_: object) -> AsyncIterator[None]:
     import pandas  # noqa: F401, ICN001 - imported here so that the first page does not wait for it
     import pyarrow  # noqa: F401, ICN001
 
+    if settings.prometheus_url:
+        import prometheus_api_client  # noqa: F401
+
     stack = Stack(settings, with_worker=True)
     await stack.start()
     # What is frozen here is not looked at again when garbage is collected.

@@ -23,6 +23,7 @@ from benchmarks.breaker import overhead_microseconds
 from benchmarks.load import Load, place_orders
 from benchmarks.process import cpu_seconds, listening, rss_mb
 from benchmarks.reference import slowness
+from benchmarks.scrape import cpu_ms_per_scrape
 from services.messaging.embedded import EmbeddedNats
 from services.supervisor import Child, Supervisor, free_port
 from state.database import opened
@@ -135,6 +136,7 @@ async def main(count: int, rounds: int) -> None:
                 for _ in range(rounds)
                 for clients in (1, 16)
             ]
+            scrape_ms, size = await cpu_ms_per_scrape(api_port, lambda: sum(cpu_seconds(pid)))
     print(HEADING)
     for result in results:
         print(result.line())
@@ -145,6 +147,10 @@ async def main(count: int, rounds: int) -> None:
     print(
         f"CPU per 1 000 orders at 16 clients: {cpu:.2f} s here, {cpu / slow:.2f} s at the reference's speed, "
         f"{share:.2f} of the limit {LIMIT_CPU_SECONDS} s"
+    )
+    print(
+        f"Scrape of /metrics: {scrape_ms:.2f} ms of CPU for {size:,} bytes, as much as {scrape_ms / cpu:.1f} orders; "
+        f"one every 15 s is {scrape_ms / 15_000:.3%} of a core"
     )
     print(f"Circuit breaker: {await overhead_microseconds():.1f} microseconds a call beyond a bare await")
 

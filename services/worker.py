@@ -40,6 +40,7 @@ from services.messaging.jetstream import ConnectionState, by_stream, streams_whe
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRelay, OutboxRow, Publisher
 from services.messaging.traced import TracedPublisher, traced_handler
+from services.monitoring.history import MetricRollups
 from services.monitoring.metrics import Metrics
 from services.monitoring.overrides import BreakerOverrides
 from services.monitoring.recorder import Recorder
@@ -215,6 +216,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         service.conservation,
         proofs,
         OperationSteering(context),
+        overrides.commands(),
     )
     bulk = OperationRunner(
         context,
@@ -237,6 +239,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         Loop("overrides", overrides.follow, pause_seconds=1.0),
         Loop("conservation", conservation.compare_next, pause_seconds=5.0),
         Loop("samples", recorder.sample, pause_seconds=5.0),
+        Loop("rollups", MetricRollups(database, utc_now).run, pause_seconds=30.0),
         Loop("retention", Retention(database, utc_now).prune, pause_seconds=60.0),
         Loop("causes", partial(_classify, database), pause_seconds=60.0),
     ]

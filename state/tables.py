@@ -321,6 +321,28 @@ metric_samples = Table(
     Column("sample", JSON, nullable=False),
 )
 
+metric_rollups = Table(
+    "metric_rollups",
+    metadata,
+    Column("step_seconds", Integer, primary_key=True),
+    Column("at", UtcDateTime, primary_key=True),
+    Column("replica", Key, primary_key=True),
+    Column("counts", JSON, nullable=False),
+    **BY_KEY,
+)
+
+order_impacts = Table(
+    "order_impacts",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("order_id", Key, nullable=False),
+    Column("kind", Word, nullable=False),
+    Column("operation", Word, nullable=False),
+    Column("reason", Word, nullable=False),
+    Index("ix_order_impacts_at", "at"),
+)
+
 commands = Table(
     "commands",
     metadata,

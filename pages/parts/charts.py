@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from parts import words
 from parts.derived import Derived
 
 from services.console import NAMES, Band, ReplicaBreaker, Trends, interruptions
+from services.console.incidents import Stretch
 
 OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
 DASHES = ([1, 0], [6, 3], [2, 2])
@@ -20,6 +21,7 @@ LIGHT = {"blue": "#3B82F6", "orange": "#B86E00", "red": "#D9435F", "green": "#19
 DARK = {"blue": "#5B9BFF", "orange": "#E0A030", "red": "#F0687D", "green": "#34C48F", "ink": "#E6EAF2"}
 SHORT = timedelta(minutes=8)
 """Ticks over a shorter time fall within one minute, so that their labels need seconds."""
+PICKED = {"name": "picked", "select": {"type": "point", "fields": ["stretch"]}}
 LABELLED = timedelta(seconds=90)
 """A shorter band has no room for its word; the tooltip has it."""
 
@@ -115,8 +117,13 @@ def _orders_spec(x: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def states(bands: Sequence[Band], since: datetime) -> None:
-    """Which breaker was in which state when, of at least one band; what is not closed is written on its band."""
+def states(
+    bands: Sequence[Band], since: datetime, *, key: str | None = None, on_select: Callable[[], None] | None = None
+) -> None:
+    """Which breaker was in which state when, of at least one band; what is not closed is written on its band.
+
+    With ``on_select`` such a band can be clicked: the selection ``picked`` under ``key`` holds its ``stretch``.
+    """
     several = len({band.replica for band in bands}) > 1
     rows = [
         {
@@ -126,13 +133,19 @@ def states(bands: Sequence[Band], since: datetime) -> None:
             "end": _millis(band.end),
             "label": _band_label(band),
             "thick": 8 if band.state == "closed" else 20,
+            "stretch": str(Stretch(band.start, band.end, band.breaker)),
         }
         for band in bands
     ]
     lanes = len({row["breaker"] for row in rows})
     x = _time("start", max(since, min(band.start for band in bands)), max(band.end for band in bands))
     st.vega_lite_chart(
-        _columns(rows), _states_spec(x), height=56 + 42 * max(lanes, 1), alt="States of each breaker over time"
+        _columns(rows),
+        _states_spec(x, can_pick=on_select is not None),
+        height=56 + 42 * max(lanes, 1),
+        key=key,
+        on_select=on_select or "ignore",
+        alt="States of each breaker over time",
     )
 
 
@@ -141,13 +154,14 @@ def _band_label(band: Band) -> str:
     return words.word(words.BREAKER, band.state).text if has_room and band.state != "closed" else ""
 
 
-def _states_spec(x: Mapping[str, Any]) -> dict[str, Any]:
+def _states_spec(x: Mapping[str, Any], *, can_pick: bool) -> dict[str, Any]:
     colors = palette()
     axis = {"title": None, "labelLimit": 220, "grid": False}
     return {
         "encoding": {"y": {"field": "breaker", "type": "nominal", "sort": None, "axis": axis}},
         "layer": [
-            *(_state_bars(thick, x, colors) for thick in (8, 20)),
+            _state_bars(8, x, colors),
+            _state_bars(20, x, colors) | ({"params": [PICKED]} if can_pick else {}),
             {
                 "mark": {"type": "text", "align": "left", "dx": 1, "dy": -16, "fontSize": 10},
                 "encoding": {"x": x, "text": {"field": "label"}, "color": {"value": colors["ink"]}},

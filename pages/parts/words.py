@@ -121,6 +121,33 @@ ITEM = {
     "SKIPPED": Word("Skipped, changed", "redo", "gray"),
     "NOT_SENT": Word("Never sent", "block", "gray"),
 }
+CALL = {
+    "check_availability": "Availability check",
+    "reserve": "Reservation",
+    "release": "Release",
+    "confirm": "Confirmation",
+}
+IMPACT = {
+    "denied": Word("Call denied", "block", "red"),
+    "fallback": Word("Fallback served", "alt_route", "orange"),
+    "flagged": Word("Flagged", "flag", "orange"),
+    "refused": Word("Order refused", "cancel", "red"),
+    "timeout": Word("Timed out", "timer_off", "violet"),
+}
+FAILURE = {
+    "INVENTORY_UNAVAILABLE": "Inventory unavailable",
+    "INSUFFICIENT_INVENTORY": "Insufficient inventory",
+    "INVENTORY_TIMEOUT": "Inventory timeout",
+    "RESERVATION_FAILED": "Reservation failed",
+    **{reason: word.text for reason, word in REVIEW.items()},
+}
+QUEUE = {
+    "reservation": "Waiting for inventory",
+    "release": "Releases pending",
+    "outbox": "Outbox",
+    "reviews": "Flagged orders",
+    "deadLetters": "Dead letters",
+}
 KINDS = {
     "retry_release": "Retry release",
     "mark_released": "Mark released",
@@ -128,6 +155,8 @@ KINDS = {
     "resolve_review": "Resolve case",
     "cancel_order": "Cancel order",
     "compensate": "Compensate",
+    "set_override": "Force breaker",
+    "end_override": "End the loan",
 }
 ACTIONS = {
     "RETRY_RESERVATION": "Retry reservation",
@@ -157,6 +186,11 @@ CONSEQUENCES = {
     "MARK_RELEASED": "The job is closed without another call: you have seen that nothing is held any more. "
     "This cannot be undone.",
 }
+
+
+def named(table: Mapping[str, str], name: str) -> str:
+    """What something is called; an unknown name speaks for itself."""
+    return table.get(name) or name.replace("_", " ").capitalize()
 
 
 def word(table: dict[str, Word], state: str) -> Word:

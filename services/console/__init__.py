@@ -14,7 +14,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.console import queries
+from services.console import loans, queries
+from services.console.background import PATIENCE_SECONDS
+from services.console.history import Metrics
+from services.console.incidents import Incidents
+from services.console.loans import Loans
 from services.console.operations import Operations
 from services.console.queries import PAGE_SIZE
 from services.console.readings import Reading, Readings
@@ -69,7 +73,9 @@ REVIEW_REASONS = tuple(ReviewReason)
 RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER = "retry_release", "resolve_review", "cancel_order"
 COMPENSATE = "compensate"
 MARK_RELEASED, STEER_OPERATION = "mark_released", "steer_operation"
-COMMAND_KINDS = (RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE, MARK_RELEASED, STEER_OPERATION)
+COMMAND_KINDS = (
+    RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE, MARK_RELEASED, STEER_OPERATION, *loans.KINDS,
+)  # fmt: skip
 LIVE_TTL, TRENDS_TTL = 1.0, 2.5
 """Seconds for which a reading serves everybody who looks."""
 
@@ -81,6 +87,8 @@ class Console:
     settings: Settings
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     monotonic: Callable[[], float] = time.monotonic
+    patience_seconds: float = PATIENCE_SECONDS
+    """How long a look waits for what is read in the background."""
     _readings: Readings = field(init=False)
     _source: Source = field(init=False)
     traces: Traces = field(init=False)
@@ -88,6 +96,9 @@ class Console:
     releases: Releases = field(init=False)
     _known: Known = field(init=False, default_factory=Known)
     """Of trends(), whose loads come one after another."""
+    metrics: Metrics = field(init=False)
+    incidents: Incidents = field(init=False)
+    loans: Loans = field(init=False)
 
     def __post_init__(self) -> None:
         self._readings = Readings(self.clock, self.monotonic)
@@ -95,8 +106,14 @@ class Console:
         self.traces = Traces(self.settings.trace_url_template)
         self.operations = Operations(self._source, self._readings, self.clock, self._write)
         self.releases = Releases(self._source, self._readings, self.clock)
+        self.metrics = Metrics(
+            self.settings, self._source, self.clock, self.monotonic, patience_seconds=self.patience_seconds
+        )
+        self.incidents = Incidents(self._readings, self._source, self.clock)
+        self.loans = Loans(self._readings, self._source, self.clock, self.store_command)
 
     def close(self) -> None:
+        self.metrics.close()
         self._source.close()
 
     def now(self) -> datetime:

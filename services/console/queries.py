@@ -27,7 +27,19 @@ from services.domain.reviews import ReviewAction, allowed_actions
 from services.monitoring import breakers
 from services.monitoring.rates import Known
 from services.monitoring.trends import SPAN, Trends, trends
-from state import commands, conservation, dead_letters, history, orders, outbox, releases, replicas, reviews, samples
+from state import (
+    commands,
+    conservation,
+    dead_letters,
+    history,
+    impacts,
+    orders,
+    outbox,
+    releases,
+    replicas,
+    reviews,
+    samples,
+)
 from state.replicas import BreakerTransition, Replica
 from state.reviews import Review
 
@@ -36,6 +48,8 @@ ALIVE = timedelta(seconds=5)
 REMEMBERED = timedelta(days=1)
 """How long the last heartbeat of a dead worker still tells until when its breakers are known."""
 PAGE_SIZE = 20
+MAX_CHANGES = 2000
+"""Of breaker states that are drawn at once."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END = datetime.max.replace(tzinfo=UTC)
 
@@ -61,17 +75,21 @@ def live(connection: Connection, now: datetime, *, sandbox: bool) -> Live:
 def recent(connection: Connection, now: datetime, window: timedelta, known: Known | None = None) -> Trends:
     """The last half hour; ``window`` is the time over which rates are judged, ``known`` spares repeated work."""
     start = now - SPAN - timedelta(minutes=2)
-    heard_of = [_worker(row, now) for row in replicas.alive(connection, now - REMEMBERED)]
-    present = [
-        (breaker, worker.started_at, now if worker.is_alive else worker.heartbeat_at)
-        for worker in heard_of
-        for breaker in worker.breakers
-    ]
-    bands = breakers.bands(replicas.transitions_since(connection, start), present, start)
     rows = samples.since(connection, start, known.samples if known else {})
     if known is not None:
         known.samples = {(at, replica): sample for at, replica, sample in rows}
-    return trends(rows, bands, now, window, known)
+    return trends(rows, bands_since(connection, now, start), now, window, known)
+
+
+def bands_since(connection: Connection, now: datetime, start: datetime) -> list[breakers.Band]:
+    """In which state each breaker was when, from ``start`` to now; of very many changes the newest."""
+    known = [_worker(row, now) for row in replicas.alive(connection, now - REMEMBERED)]
+    present = [
+        (breaker, worker.started_at, now if worker.is_alive else worker.heartbeat_at)
+        for worker in known
+        for breaker in worker.breakers
+    ]
+    return breakers.bands(replicas.transitions_since(connection, start, MAX_CHANGES), present, start)
 
 
 def transitions(connection: Connection, now: datetime) -> tuple[BreakerTransition, ...]:
@@ -154,6 +172,8 @@ def _order_filters(connection: Connection, wanted: OrderFilter) -> list[ColumnEl
         filters.append(orders.created_between(wanted.since or _EPOCH, wanted.until or _END))
     if wanted.flagged:
         filters.append(orders.with_open_review())
+    if wanted.incident:
+        filters.append(impacts.hurt_in(wanted.incident.window))
     return filters
 
 

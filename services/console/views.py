@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from services.console.incidents import Stretch
 from services.domain.lifecycle import TimelineEntry
 from services.domain.order import Order
 from services.domain.reviews import CANCELLABLE, ReviewAction
@@ -86,6 +87,8 @@ class OrderFilter:
     since: datetime | None = None
     until: datetime | None = None
     flagged: bool = False
+    incident: Stretch | None = None
+    """Only orders hurt within it."""
 
     @property
     def is_empty(self) -> bool:

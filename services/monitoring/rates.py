@@ -34,14 +34,19 @@ class Interval:
     """Per status reached."""
     failures: Counter[str] = field(default_factory=Counter)
     """Per reason."""
+    releases: Counter[str] = field(default_factory=Counter)
+    """Attempts to release, per outcome."""
 
     def add(self, other: Interval) -> None:
         _add(self.requests, other.requests)
         _add(self.orders, other.orders)
         _add(self.failures, other.failures)
+        _add(self.releases, other.releases)
         for operation, counts in other.buckets.items():
             mine = self.buckets.setdefault(operation, [0] * len(counts))
-            self.buckets[operation] = [a + b for a, b in zip(mine, counts, strict=False)]
+            # Histograms from before the buckets were changed cannot be added to those of today.
+            if len(mine) == len(counts):
+                self.buckets[operation] = [a + b for a, b in zip(mine, counts, strict=True)]
 
     def calls(self, operation: str) -> int:
         return sum(count for (name, _), count in self.requests.items() if name == operation)
@@ -91,32 +96,50 @@ class Known:
 
     samples: dict[tuple[datetime, str], Mapping[str, Any]] = field(default_factory=dict)
     """By time and replica."""
-    increments: dict[tuple[str, datetime, datetime], Interval] = field(default_factory=dict)
+    increments: dict[tuple[str, datetime | None, datetime], Interval] = field(default_factory=dict)
     """By replica and the times of both samples."""
     bins: dict[datetime, tuple[tuple[Interval, ...], Interval]] = field(default_factory=dict)
     """Per start of a bin what was added up, and its sum."""
 
 
-def increments(rows: Iterable[SampleRow], known: Known | None = None) -> list[tuple[datetime, Interval]]:
+def increments(
+    rows: Iterable[SampleRow], since: datetime | None = None, known: Known | None = None
+) -> list[tuple[datetime, Interval]]:
     """What each sample adds to the one before it of the same replica, oldest first.
 
-    A counter that fell shows that the replica restarted: then everything it shows is new.
+    A counter that fell, or another ``startedAt``, shows that the replica restarted: then everything it shows is
+    new. So is the first sample of a replica that started after ``since``, the time from which on ``rows`` is
+    complete; the first sample of any other replica may hold years of calls and adds nothing.
     ``known`` is used, and afterwards holds the increments of these rows and no others.
     """
-    before: dict[str, tuple[datetime, Mapping[str, Any]]] = {}
+    return [(at, interval) for at, _, interval in increments_by_replica(rows, since, known)]
+
+
+def increments_by_replica(
+    rows: Iterable[SampleRow], since: datetime | None = None, known: Known | None = None
+) -> list[tuple[datetime, str, Interval]]:
+    """The same, with the replica that counted."""
+    before: dict[str, tuple[datetime | None, Mapping[str, Any]]] = {}
     found = []
-    used: dict[tuple[str, datetime, datetime], Interval] = {}
+    used: dict[tuple[str, datetime | None, datetime], Interval] = {}
     for at, replica, sample in rows:
-        if replica in before:
-            earlier, old = before[replica]
+        earlier, old = before.get(replica, (None, None))
+        if old is None and since is not None and _started_after(sample, since):
+            old = {}
+        if old is not None:
             key = (replica, earlier, at)
             interval = known.increments.get(key) if known else None
             used[key] = interval if interval is not None else _increment(old, sample)
-            found.append((at, used[key]))
+            found.append((at, replica, used[key]))
         before[replica] = at, sample
     if known is not None:
         known.increments = used
     return found
+
+
+def _started_after(sample: Mapping[str, Any], since: datetime) -> bool:
+    started = sample.get("startedAt")
+    return started is not None and datetime.fromisoformat(started) >= since
 
 
 def _increment(old: Mapping[str, Any], new: Mapping[str, Any]) -> Interval:
@@ -126,18 +149,23 @@ def _increment(old: Mapping[str, Any], new: Mapping[str, Any]) -> Interval:
         past = base.get("requests", {}).get(operation, {})
         for outcome, count in outcomes.items():
             interval.requests[operation, outcome] = int(count - past.get(outcome, 0))
-    for name, target in (("orders", interval.orders), ("failures", interval.failures)):
+    counters = (("orders", interval.orders), ("failures", interval.failures), ("releases", interval.releases))
+    for name, target in counters:
         for key, count in new.get(name, {}).items():
             target[key] = int(count - base.get(name, {}).get(key, 0))
     for operation, latency in new.get("latency", {}).items():
         counts = latency["buckets"]
-        past_counts = base.get("latency", {}).get(operation, {}).get("buckets", [0] * len(counts))
+        past_counts = base.get("latency", {}).get(operation, {}).get("buckets")
+        if past_counts is None or len(past_counts) != len(counts):
+            past_counts = [0] * len(counts)
         interval.buckets[operation] = [int(a - b) for a, b in zip(counts, past_counts, strict=False)]
     return interval
 
 
 def _restarted(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    pairs = [(old.get(name, {}), new.get(name, {})) for name in ("orders", "failures")]
+    if old.get("startedAt") != new.get("startedAt"):
+        return True
+    pairs = [(old.get(name, {}), new.get(name, {})) for name in ("orders", "failures", "releases")]
     requests = new.get("requests", {})
     pairs += [(outcomes, requests.get(operation, {})) for operation, outcomes in old.get("requests", {}).items()]
     return any(after.get(key, 0) < count for before, after in pairs for key, count in before.items())
@@ -195,10 +223,11 @@ def last_gauges(
             last[number] = sample
     found: list[dict[str, float] | None] = []
     for seen in last:
-        found.append(_gauges(seen) if seen is not None else found[-1] if found else None)
+        found.append(gauges_of(seen) if seen is not None else found[-1] if found else None)
     return found
 
 
-def _gauges(sample: Mapping[str, Any]) -> dict[str, float]:
+def gauges_of(sample: Mapping[str, Any]) -> dict[str, float]:
+    """What waited when the sample was taken, and the age of the oldest event in seconds."""
     age = sample.get("outboxOldestAgeSeconds") or 0
     return {name: float(value or 0) for name, value in sample.get("queues", {}).items()} | {"outboxAge": float(age)}

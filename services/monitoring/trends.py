@@ -68,7 +68,7 @@ def trends(
 
     ``known`` keeps what was worked out for the next time; see increments().
     """
-    steps = increments(rows, known)
+    steps = increments(rows, known=known)
     start = _floor(now, BIN) - SPAN
     bins = binned(steps, start, BINS, BIN, known)
     recent = total(steps, now - window)

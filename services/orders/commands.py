@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -29,6 +29,9 @@ AT_ONCE = 8
 Outcome = dict[str, Any]
 """``{title, detail, code}``: what the console shows."""
 
+Execute = Callable[[Command], Awaitable[Outcome]]
+"""Runs one command; raises ApiError when it is refused. Running it twice has one effect."""
+
 
 class CommandExecutor:
     """Claims stored commands one after another; each can be run twice without a second effect."""
@@ -42,7 +45,9 @@ class CommandExecutor:
         conservation: ConservationAudit,
         proofs: ReleaseByProof,
         steering: OperationSteering,
+        more: Mapping[str, Execute] | None = None,
     ) -> None:
+        """``more`` executes kinds of commands that are no business of orders."""
         self._context = context
         self._cancellation = cancellation
         self._reviews = reviews
@@ -50,13 +55,14 @@ class CommandExecutor:
         self._conservation = conservation
         self._proofs = proofs
         self._steering = steering
-        self._kinds: dict[str, Callable[[Command], Awaitable[Outcome]]] = {
+        self._kinds: dict[str, Execute] = {
             "cancel_order": self._cancel_order,
             "resolve_review": self._resolve_review,
             "retry_release": self._retry_release,
             "compensate": self._compensate,
             "mark_released": self._mark_released,
             "steer_operation": self._steer_operation,
+            **(more or {}),
         }
 
     async def run_waiting(self) -> bool:
@@ -77,19 +83,19 @@ class CommandExecutor:
     async def _outcome(self, command: Command) -> tuple[str, Outcome]:
         execute = self._kinds.get(command.kind)
         if execute is None:
-            return REFUSED, _outcome(f"Unknown command {command.kind}", code="VALIDATION_ERROR")
+            return REFUSED, outcome_of(f"Unknown command {command.kind}", code="VALIDATION_ERROR")
         try:
             return DONE, await execute(command)
         except ApiError as error:
-            return REFUSED, _outcome(error.message, code=error.code)
+            return REFUSED, outcome_of(error.message, code=error.code)
         except (KeyError, TypeError, ValueError) as error:
             logger.warning("command_malformed", extra={"command": command.command_id, "error": repr(error)})
-            return REFUSED, _outcome("The command could not be understood.", str(error), "VALIDATION_ERROR")
+            return REFUSED, outcome_of("The command could not be understood.", str(error), "VALIDATION_ERROR")
 
     async def _cancel_order(self, command: Command) -> Outcome:
         reason = str(command.arguments["reason"])
         order = await self._cancellation.cancel(command.target_id, reason, actor=command.actor, by_person=True)
-        return _outcome("Cancelled" if order.status == "CANCELLED" else "Cancel recorded, payment is being settled")
+        return outcome_of("Cancelled" if order.status == "CANCELLED" else "Cancel recorded, payment is being settled")
 
     async def _resolve_review(self, command: Command) -> Outcome:
         action = str(command.arguments["action"])
@@ -104,15 +110,15 @@ class CommandExecutor:
             )
         )
         if case.state == "OPEN":
-            return _outcome("Tried without success, the case stays open", case.detail)
-        return _outcome("Case resolved")
+            return outcome_of("Tried without success, the case stays open", case.detail)
+        return outcome_of("Case resolved")
 
     async def _compensate(self, command: Command) -> Outcome:
         given = command.arguments
         await self._conservation.compensate(
             str(given["orderId"]), str(given["kind"]), actor=command.actor, reason=str(given["reason"])
         )
-        return _outcome("Compensation started", "Settled once both sides agree again")
+        return outcome_of("Compensation started", "Settled once both sides agree again")
 
     async def _retry_release(self, command: Command) -> Outcome:
         try:
@@ -120,8 +126,8 @@ class CommandExecutor:
         except ReleaseFailed as error:
             if "queuedUntil" not in error.details:
                 raise
-            return _outcome("Queued until the breaker closes", "Nothing was sent yet; the job runs by itself then.")
-        return _outcome("Release confirmed by the Inventory Service")
+            return outcome_of("Queued until the breaker closes", "Nothing was sent yet; the job runs by itself then.")
+        return outcome_of("Release confirmed by the Inventory Service")
 
     async def _mark_released(self, command: Command) -> Outcome:
         given = command.arguments
@@ -131,15 +137,16 @@ class CommandExecutor:
             )
         )
         if theirs == StockState.FREE:
-            return _outcome("Marked released", "The Inventory Service holds nothing for it.")
-        return _outcome("Marked released on the proof alone", "The Inventory Service could not be asked.")
+            return outcome_of("Marked released", "The Inventory Service holds nothing for it.")
+        return outcome_of("Marked released on the proof alone", "The Inventory Service could not be asked.")
 
     async def _steer_operation(self, command: Command) -> Outcome:
         operation = await self._steering.steer(
             command.target_id, str(command.arguments["move"]), actor=command.actor, action_id=command.command_id
         )
-        return _outcome(f"Operation {operation.state.lower()}")
+        return outcome_of(f"Operation {operation.state.lower()}")
 
 
-def _outcome(title: str, detail: str | None = None, code: str | None = None) -> Outcome:
+def outcome_of(title: str, detail: str | None = None, code: str | None = None) -> Outcome:
+    """What the console shows of an executed command."""
     return {"title": title, "detail": detail, "code": code}

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
+from services.domain import impacts as hurt
 from services.domain import lifecycle
 from services.domain.attempts import Attempt
 from services.domain.errors import ApiError, CircuitOpen, DependencyError, NotFound, ReleaseConflict, ReleaseFailed
@@ -20,7 +21,7 @@ from services.domain.retry import RetryPolicy
 from services.inventory.gateway import InventoryGateway
 from services.orders.context import OrdersContext, raise_first
 from services.orders.unit_of_work import Recorded, action_entry, call_entries, record
-from state import audit, history, orders, releases
+from state import audit, history, impacts, orders, releases
 from state.audit import AuditEntry
 from state.releases import DONE, FAILED, PENDING, Release
 
@@ -151,7 +152,7 @@ class ReleaseJobs:
         try:
             released = await self._inventory.release(job.order_id, trail)
         except CircuitOpen as error:
-            await self._postpone(job, error)
+            await self._postpone(job, error, trail)
             return False
         except ApiError as error:
             await self._failed(job, error, trail)
@@ -159,15 +160,18 @@ class ReleaseJobs:
             await self._done(job, "Reservation released" if released else "Nothing was left to release", trail)
         return True
 
-    async def _postpone(self, job: Release, error: CircuitOpen) -> None:
+    async def _postpone(self, job: Release, error: CircuitOpen, trail: list[Attempt]) -> None:
         """The breaker is open: nothing was sent, so no attempt is counted."""
         now = self._context.clock()
         # Jobs that waited for the same breaker are spread over a few seconds after it closes.
         delay = max(error.retry_after_seconds or 0.0, 1.0) + 3.0 * self._context.randomness()
         due = now + timedelta(seconds=delay)
-        await self._context.database.write(
-            lambda c: releases.settle(c, job, now, next_attempt_at=due, last_error=error.message)
-        )
+
+        def transaction(connection: Connection) -> None:
+            releases.settle(connection, job, now, next_attempt_at=due, last_error=error.message)
+            impacts.add(connection, job.order_id, hurt.of_attempts(trail))
+
+        await self._context.database.write(transaction)
 
     async def _failed(self, job: Release, error: ApiError, trail: list[Attempt]) -> None:
         attempts = job.attempts + 1
@@ -206,6 +210,7 @@ class ReleaseJobs:
             order = orders.get(connection, job.order_id)
             if not current or change is None or order is None:
                 history.add(connection, job.order_id, call_entries(trail))
+                impacts.add(connection, job.order_id, hurt.of_attempts(trail))
                 return None
             return record(connection, order, change(order, at), at, self._context.new_id, trail=trail)
 

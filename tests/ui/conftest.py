@@ -22,13 +22,25 @@ from tests.ui import seed_console
 
 ENTRY = Path(__file__).resolve().parents[2] / "pages" / "main.py"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-PAGES = ("overview.py", "breakers.py", "orders.py", "reviews.py", "releases.py", "conservation.py", "order.py")
+PAGES = (
+    "overview.py",
+    "breakers.py",
+    "metrics.py",
+    "orders.py",
+    "reviews.py",
+    "releases.py",
+    "conservation.py",
+    "order.py",
+)
 
 
 def look_at(url: str) -> None:
     """Has the console look at a database, at noon; each look finds the one before too old."""
     tick = count(step=60)
-    facade.install(Console(Settings.load(database_url=url), lambda: NOON, lambda: float(next(tick))))
+    # Readings of the background are waited for: a test looks once.
+    facade.install(
+        Console(Settings.load(database_url=url), lambda: NOON, lambda: float(next(tick)), patience_seconds=60)
+    )
 
 
 @pytest.fixture

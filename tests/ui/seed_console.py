@@ -14,6 +14,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from services.domain.conservation import Difference
+from services.domain.impacts import DENIED, FALLBACK, FLAGGED, REFUSED, Impact
 from services.domain.lifecycle import TimelineEntry
 from services.domain.order import InventoryStatus as I
 from services.domain.order import Line, Order, ReviewReason
@@ -25,6 +26,7 @@ from state import (
     conservation,
     dead_letters,
     history,
+    impacts,
     operations,
     orders,
     outbox,
@@ -271,8 +273,27 @@ def _monitoring(connection: Any, now: datetime) -> None:
         connection, now, [breaker(BREAKERS[0], "closed", start), open_breaker, breaker(BREAKERS[2], "closed", start)]
     )
     replicas.add_transitions(connection, _outages(now))
+    _impacts(connection, now)
     for at, sample in _samples(now):
         samples.add(connection, at, REPLICA, sample)
+
+
+HURT = (*tuple(f"ORD-{2000 - number}" for number in range(13, 18)), "ORD-1002", "ORD-1004", "ORD-1008")
+"""Orders that the outage hurt; the last one was refused."""
+
+
+def _impacts(connection: Any, now: datetime) -> None:
+    began = now - OUTAGE[0]
+    for number, order_id in enumerate(HURT):
+        at = began + timedelta(seconds=5 + 20 * number)
+        found = [Impact(at, DENIED, "reserve", "short_circuited")]
+        if order_id == HURT[-1]:
+            found.append(Impact(at, REFUSED, "reserve", "RESERVATION_FAILED"))
+        else:
+            found.append(Impact(at, FALLBACK, "reserve", ReviewReason.PENDING_INVENTORY))
+        if order_id in HURT[-3:-1]:
+            found.append(Impact(at, FLAGGED, "reserve", ReviewReason.PENDING_INVENTORY))
+        impacts.add(connection, order_id, found)
 
 
 def _outages(now: datetime) -> list[BreakerTransition]:
@@ -328,6 +349,8 @@ def _count_step(counts: dict[str, Any], step: int, *, hurt: bool) -> None:
     _bump(counts["orders"], "PLACED", 2 if hurt else 8 + step % 4)
     _bump(counts["orders"], "PENDING_INVENTORY", 4 if hurt else int(step % 11 == 0))
     _bump(counts["orders"], "REJECTED", 3 if hurt else int(step % 6 == 0))
+    _bump(counts["failures"], "INVENTORY_UNAVAILABLE", 3 if hurt else 0)
+    _bump(counts["failures"], "PENDING_INVENTORY", 4 if hurt else int(step % 11 == 0))
 
 
 def _bump(counter: dict[str, int], key: str, number: int) -> None:
@@ -338,13 +361,13 @@ def _snapshot(counts: dict[str, Any], step: int, *, hurt: bool) -> dict[str, Any
     return {
         "requests": {name: dict(values) for name, values in counts["requests"].items()},
         "latency": {name: values | {"buckets": list(values["buckets"])} for name, values in counts["latency"].items()},
-        "orders": dict(counts["orders"]), "failures": {},
+        "orders": dict(counts["orders"]), "failures": dict(counts["failures"]), "releases": {"released": step // 4},
         "queues": {
             "reservation": 9 if hurt else step % 3, "release": 3 + step % 2, "outbox": step % 5,
             "reviews": 4 + step // 130, "deadLetters": int(step > 300),
         },
         "outboxOldestAgeSeconds": 0.4 if not hurt else 3.1,
-        "breakers": {},
+        "breakers": {name: "open" if hurt and name == BREAKERS[1] else "closed" for name in BREAKERS},
     }  # fmt: skip
 
 

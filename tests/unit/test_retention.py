@@ -31,6 +31,14 @@ async def year_old(shop):
     await shop.operations.run_due()
     rows = {
         tables.metric_samples: {"at": START, "replica": "r", "sample": {}},
+        tables.metric_rollups: {"step_seconds": 60, "at": START, "replica": "r", "counts": {}},
+        tables.order_impacts: {
+            "at": START,
+            "order_id": confirmed.order_id,
+            "kind": "denied",
+            "operation": "reserve",
+            "reason": "short_circuited",
+        },
         tables.breaker_transitions: {
             "replica": "r",
             "breaker": "b",
@@ -59,6 +67,8 @@ async def test_old_messages_samples_and_keys_go_and_the_rest_stays(year_old):
         "inbox",
         "commands",
         "metric_samples",
+        "metric_rollups",
+        "order_impacts",
         "breaker_transitions",
         "idempotency_keys",
         "operations",
