@@ -18,8 +18,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import httpx
 from sqlalchemy import text
 
+from services.alerting.commands import alert_commands
+from services.alerting.parts import Alerting, alerting
 from services.api.app import create_app
 from services.api.auth import Authenticator
 from services.api.service import OrderService
@@ -97,6 +100,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 logger.info("worker_started", extra={"replica": worker.replica, "api": _address(listener)})
                 await stop.wait()
             await worker.service.placement.drain(DRAIN_SECONDS)
+        await worker.alerting.hand_over()
         await worker.recorder.sign_off()
         logger.info("worker_stopped", extra={"replica": worker.replica})
 
@@ -109,6 +113,7 @@ class Worker:
     application: Any
     service: OrderService
     recorder: Recorder
+    alerting: Alerting
     tasks: list[Callable[[], Awaitable[None]]]
     stops: list[Callable[[], None]]
 
@@ -171,6 +176,12 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
     conservation = ConservationAudit(
         context, _witness(settings, transport), payments if settings.payment_service_url else None
     )
+    # Connections of its own: a webhook that hangs must not take those of orders.
+    webhook = httpx.AsyncClient(transport=AiohttpTransport(client_session(connections=4)), follow_redirects=False)
+    stack.push_async_callback(webhook.aclose)
+    alarms = alerting(
+        settings, database, utc_now, new_id, replica, webhook, random.random, on_notification=metrics.notification
+    )
     service = OrderService(
         database=database,
         clock=utc_now,
@@ -183,6 +194,9 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         metrics=metrics,
         overrides=overrides,
         conservation=conservation,
+        alert_rules=alarms.rules,
+        alert_desk=alarms.desk,
+        alert_receiver=alarms.receiver,
         wake_releases=wakes.wake_releases,
         beat=recorder.beat,
         refresh_gauges=recorder.refresh_gauges,
@@ -196,7 +210,14 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         refund_retry=RetryPolicy(attempts=12, base_delay_seconds=2.0, max_delay_seconds=300.0),
         reserver_retry_in_seconds=partial(_retry_in_seconds, breakers),
     )
-    executor = CommandExecutor(context, service.cancellation, service.reviews, service.releases, service.conservation)
+    executor = CommandExecutor(
+        context,
+        service.cancellation,
+        service.reviews,
+        service.releases,
+        service.conservation,
+        more=alert_commands(alarms.desk),
+    )
     publisher: Publisher = JetStreamPublisher(nats)
     if tracer:
         publisher = TracedPublisher(publisher, tracer)
@@ -213,14 +234,16 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         Loop("heartbeat", recorder.beat, pause_seconds=1.0),
         Loop("overrides", overrides.follow, pause_seconds=1.0),
         Loop("conservation", conservation.compare_next, pause_seconds=5.0),
-        Loop("samples", recorder.sample, pause_seconds=5.0),
+        Loop("samples", recorder.sample, pause_seconds=settings.alert_interval_seconds),
         Loop("retention", Retention(database, utc_now).prune, pause_seconds=60.0),
+        *alarms.loops(),
     ]
     return Worker(
         replica,
         create_app(service, Authenticator(settings.api_tokens), VERSION, tracer),
         service,
         recorder,
+        alarms,
         tasks=[relay.run, consuming.run, *(loop.run for loop in loops)],
         stops=[relay.stop, consuming.stop, *(loop.stop for loop in loops)],
     )

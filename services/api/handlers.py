@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection
 from starlette.responses import Response
 
 from services.api import views
+from services.api.alerts import AlertHandlers
 from services.api.endpoints import Call
 from services.api.http import success
 from services.api.schemas import OrdersQuery
@@ -56,6 +57,7 @@ class Handlers:
     def __init__(self, service: OrderService) -> None:
         self._service = service
         self._read = service.database.read
+        self.alerts = AlertHandlers(service)
 
     # ----------------------------------------------------------------- orders
 

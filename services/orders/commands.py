@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +26,8 @@ AT_ONCE = 8
 Outcome = dict[str, Any]
 """``{title, detail, code}``: what the console shows."""
 
+Execute = Callable[[Command], Awaitable[Outcome]]
+
 
 class CommandExecutor:
     """Claims stored commands one after another; each can be run twice without a second effect."""
@@ -37,17 +39,20 @@ class CommandExecutor:
         reviews: ReviewResolution,
         releases: ReleaseJobs,
         conservation: ConservationAudit,
+        more: Mapping[str, Execute] | None = None,
     ) -> None:
+        """``more`` executes the kinds of commands that are not about orders."""
         self._context = context
         self._cancellation = cancellation
         self._reviews = reviews
         self._releases = releases
         self._conservation = conservation
-        self._kinds: dict[str, Callable[[Command], Awaitable[Outcome]]] = {
+        self._kinds: dict[str, Execute] = {
             "cancel_order": self._cancel_order,
             "resolve_review": self._resolve_review,
             "retry_release": self._retry_release,
             "compensate": self._compensate,
+            **(more or {}),
         }
 
     async def run_waiting(self) -> bool:
