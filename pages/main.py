@@ -24,6 +24,12 @@ page = st.navigation(
                 help="The circuit breakers before the Inventory Service: state, window, history.",
             ),
             st.Page(
+                "alerts.py",
+                title="Alerts",
+                icon=":material/notifications:",
+                help="What fires, what to do about it, and who was told.",
+            ),
+            st.Page(
                 "orders.py",
                 title="Orders",
                 icon=":material/receipt_long:",

@@ -146,7 +146,9 @@ class AlertEvaluator:
     def _noted(self, view: View, now: datetime) -> dict[str, Any]:
         return {
             "evaluatedAt": timestamp(now),
-            "values": {rule.name: rule.present(view) for rule in self._rules},
+            "intervalSeconds": self._policy.interval.total_seconds(),
+            "webhook": self._policy.is_sent,
+            "rules": {rule.name: {"value": rule.present(view), "threshold": rule.threshold} for rule in self._rules},
         }
 
     def _notify(self, connection: Connection, now: datetime) -> None:

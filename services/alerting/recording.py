@@ -42,7 +42,7 @@ class Recording:
 
     def __init__(self, window_ms: int) -> None:
         self._window_ms = window_ms
-        self._spacing_ms = window_ms // MOST_POINTS
+        self._spacing_ms = max(window_ms // MOST_POINTS, 1)
         self._points: dict[Key, deque[Point]] = {}
         self._fed_ms: dict[str, int] = {}
 
@@ -50,7 +50,7 @@ class Recording:
         """Take in samples ``(at, replica, sample)``, oldest first; those known already are passed over."""
         for at, replica, sample in rows:
             at_ms = milliseconds(at)
-            if at_ms < self._fed_ms.get(replica, -1) + max(self._spacing_ms, 1):
+            if replica in self._fed_ms and at_ms < self._fed_ms[replica] + self._spacing_ms:
                 continue
             self._fed_ms[replica] = at_ms
             for name, labels, value in counters_of(sample):

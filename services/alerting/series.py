@@ -1,8 +1,8 @@
 """Recorded series, and the functions of Prometheus over them that our alerts are made of.
 
-Pure. The results equal those of Prometheus to the last digit of its arithmetic, extrapolation to the
-edges of the window included, so that the service and a Prometheus beside it judge alike.
-Source: Prometheus' documentation of increase() and histogram_quantile(); issue "one definition of each alert".
+Pure. The results are those of Prometheus, extrapolation to the edges of the window included, so that the
+service and a Prometheus beside it judge alike; tests/integration/test_alerts_agree_with_prometheus.py compares.
+Source: Prometheus' documentation of increase() and histogram_quantile().
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def increase(points: Sequence[Point], start_ms: int, end_ms: int) -> float | Non
     if grown > 0 and first >= 0:
         # A counter does not start below zero.
         to_start = min(to_start, covered * (first / grown))
-    reach = covered + sum(edge if edge < usual * EDGE_TOLERANCE else usual / 2 for edge in (to_start, to_end))
+    reach = covered
+    for edge in (to_start, to_end):
+        reach += edge if edge < usual * EDGE_TOLERANCE else usual / 2
     return grown * (reach / covered)
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.console import queries
+from services.console.alerts import ALERT_KINDS, Alerts
 from services.console.queries import PAGE_SIZE
 from services.console.readings import Reading, Readings
 from services.console.traces import Traces
@@ -67,7 +68,7 @@ INVENTORY_STATUSES = tuple(InventoryStatus)
 REVIEW_REASONS = tuple(ReviewReason)
 RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER = "retry_release", "resolve_review", "cancel_order"
 COMPENSATE = "compensate"
-COMMAND_KINDS = (RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE)
+COMMAND_KINDS = (RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE, *ALERT_KINDS)
 LIVE_TTL, TRENDS_TTL = 1.0, 2.5
 """Seconds for which a reading serves everybody who looks."""
 
@@ -82,11 +83,13 @@ class Console:
     _readings: Readings = field(init=False)
     _source: Source = field(init=False)
     traces: Traces = field(init=False)
+    alerts: Alerts = field(init=False)
 
     def __post_init__(self) -> None:
         self._readings = Readings(self.clock, self.monotonic)
         self._source = Source(self.settings.database)
         self.traces = Traces(self.settings.trace_url_template)
+        self.alerts = Alerts(self.settings, self.clock, self._read, self.store_command)
 
     def close(self) -> None:
         self._source.close()

@@ -26,6 +26,7 @@ from state.database import Database, opened
 from state.dead_letters import DeadLetter
 from state.replicas import BreakerTransition
 from state.schema import migrate
+from tests.ui import seed_alerts
 
 REPLICA = "worker-1"
 BREAKERS = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")
@@ -80,6 +81,7 @@ def _fill(connection: Any, now: datetime, confirmed: int) -> None:
     _messages(connection, now)
     _monitoring(connection, now)
     _commands(connection, now)
+    seed_alerts.fill(connection, now)
 
 
 def _orders(connection: Any, now: datetime, confirmed: int) -> None:
