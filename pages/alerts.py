@@ -68,8 +68,9 @@ def _warnings(page: AlertsPage, reading: Reading[AlertsPage]) -> None:
             icon=":material/notification_important:",
         )
     if (trouble := page.mail.trouble) is not None:
+        waiting = f"{page.mail.pending:,} message{'' if page.mail.pending == 1 else 's'} to be sent"
         st.warning(
-            f"{page.mail.pending:,} wait. Last attempt: {words.plain(trouble.last_error)}",
+            f"{waiting}. Last attempt: {words.plain(trouble.last_error)}",
             title="Notifications cannot be sent",
             icon=":material/outgoing_mail:",
         )

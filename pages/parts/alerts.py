@@ -40,10 +40,10 @@ def card(row: AlertRow, page: AlertsPage, *, grey: bool) -> None:
             st.markdown(words.badge(words.ALERT, alert.state, grey=grey), width="content")
             st.markdown(words.badge(words.SEVERITY, alert.severity, grey=grey), width="content")
             st.markdown(f"**{words.plain(alert.name)}**", width="content")
-            _buttons(row, page)
         st.markdown(words.plain(alert.annotations.get("summary", "")))
         st.caption(" · ".join(_facts(row)))
         _said(row)
+        _buttons(row, page)
         _runbook(row)
 
 
@@ -102,25 +102,31 @@ def _said(row: AlertRow) -> None:
 
 def _runbook(row: AlertRow) -> None:
     alert = row.alert
-    with st.expander("Runbook", icon=":material/menu_book:", expanded=alert.state == "firing" and row.rule is not None):
+    is_new = alert.state == "firing" and not alert.acknowledged_at and not row.silences
+    with st.expander("Runbook", icon=":material/menu_book:", expanded=is_new and row.rule is not None):
         if row.rule is not None:
             steps = [words.plain(step) for step in row.rule.runbook]
             st.markdown("\n".join([steps[0], "", *(f"{number}. {step}" for number, step in enumerate(steps[1:], 1))]))
-            filters = {name: words.word(FILTERS[name], state).text for name, state in row.rule.filters.items()}
-            st.page_link(
-                f"{row.rule.page}.py",
-                label=OPEN_LABELS[row.rule.page],
-                icon=":material/arrow_forward:",
-                query_params=filters or None,
-            )
             return
         said = {name: text for name, text in alert.annotations.items() if name != "summary"}
         if not said:
             st.caption("The sender gave none.")
         for name, text in said.items():
             st.markdown(f"**{words.plain(name)}** {words.plain(text)}")
-        if alert.generator_url.startswith(("http://", "https://")):
-            st.link_button("Open at the sender", alert.generator_url, icon=":material/open_in_new:")
+
+
+def _explained(row: AlertRow) -> None:
+    """A link to where the alert is explained, with the filters set."""
+    if row.rule is not None:
+        filters = {name: words.word(FILTERS[name], state).text for name, state in row.rule.filters.items()}
+        st.page_link(
+            f"{row.rule.page}.py",
+            label=OPEN_LABELS[row.rule.page],
+            icon=":material/arrow_forward:",
+            query_params=filters or None,
+        )
+    elif row.alert.generator_url.startswith(("http://", "https://")):
+        st.link_button("Open at the sender", row.alert.generator_url, icon=":material/open_in_new:", type="tertiary")
 
 
 def _buttons(row: AlertRow, page: AlertsPage) -> None:
@@ -129,7 +135,7 @@ def _buttons(row: AlertRow, page: AlertsPage) -> None:
     waiting = "A command on this alert is under way." if asks.is_waiting(row.command) else None
     not_ack = "It does not fire yet." if alert.state != "firing" else None
     not_ack = not_ack or ("Somebody is at it already." if alert.acknowledged_at else None)
-    with st.container(horizontal=True, horizontal_alignment="right", width="stretch"):
+    with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(
             "Acknowledge",
             key=f"ack_{alert.alert_id}",
@@ -146,6 +152,7 @@ def _buttons(row: AlertRow, page: AlertsPage) -> None:
             help=block or waiting or "Send no notifications about it for a while.",
         ):
             silence(alert, page)
+        _explained(row)
 
 
 def acknowledge(alert: Alert) -> None:

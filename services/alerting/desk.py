@@ -88,7 +88,7 @@ class AlertDesk:
                 raise InvalidState(f"{silences.MAX_RUNNING} silences are running; end one first.")
             silences.add(connection, made)
             hit = [alert for alert in alerts.standing(connection) if fit(matchers, alert.labels)]
-            until = f"until {timestamp(made.ends_at)}: {reason}"
+            until = f"{reason} (until {made.ends_at:%d %b %H:%M} UTC)"
             alerts.add_events(connection, [event_of(alert, "SILENCED", at, actor=actor, detail=until) for alert in hit])
             entry = _entry("SILENCE_ALERTS", f"silence:{made.silence_id}", actor, reason, at, action_id)
             audit.add(connection, replace(entry, before={"silenced": False}, after=_facts(made, [a.name for a in hit])))

@@ -111,7 +111,7 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
             runbook=(
                 (
                     "Timeouts, connection errors, server errors and calls denied by an open breaker are failures; "
-                    "a shortage is an answer and does not."
+                    "a shortage is an answer, not a failure."
                 ),
                 (
                     "Look at Breakers: the reservation breaker's failures and latency say whether the service is down "

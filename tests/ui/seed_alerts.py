@@ -73,7 +73,7 @@ def fill(connection: Any, now: datetime) -> None:
     matchers = [matcher.wire() for matcher in exactly(letters.labels)]
     made = Silence(SILENCE, matchers, reason, "ben@example.com", now - timedelta(minutes=19), ends_at)
     silences.add(connection, made)
-    _history(connection, now, was, over, standing, f"until {timestamp(ends_at)}: {reason}")
+    _history(connection, now, was, over, standing, f"{reason} (until {ends_at:%d %b %H:%M} UTC)")
     _judged(connection, now)
     _mail(connection, now, over)
 
