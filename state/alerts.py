@@ -23,6 +23,10 @@ MAX_STANDING = MAX_RECEIVED + 200
 """All alerts of all sources that can stand at a time."""
 
 
+LEASE = "alerts"
+"""The lease under which alerts are judged; whoever else changes one waits for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
     """One alert: pending, firing or lately resolved."""

@@ -40,7 +40,14 @@ def take(connection: Connection, name: str, holder: str, now: datetime, until: d
         return True
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     row = {"name": name, "holder": holder, "acquired_at": now, "expires_at": until, "noted": {}}
-    return connection.execute(dialect.insert(leases).values(row).on_conflict_do_nothing()).rowcount > 0
+    # The number of inserted rows is not told by every driver.
+    first = dialect.insert(leases).values(row).on_conflict_do_nothing().returning(leases.c.name)
+    return connection.execute(first).first() is not None
+
+
+def wait_for(connection: Connection, name: str) -> None:
+    """Wait until nobody works under the lease, and have its holder wait until the end of this transaction."""
+    connection.execute(select(leases.c.name).where(leases.c.name == name).with_for_update())
 
 
 def note(connection: Connection, name: str, noted: dict[str, Any]) -> None:

@@ -23,10 +23,10 @@ logger = logging.getLogger("holdfast.alerting")
 
 LEASE = "alert-notifications"
 TIMEOUT_SECONDS = 5.0
-LEASE_TIME = timedelta(seconds=6 * TIMEOUT_SECONDS)
+LEASE_TIME = timedelta(seconds=2 * TIMEOUT_SECONDS)
 
-RETRY = RetryPolicy(attempts=150, base_delay_seconds=1.0, max_delay_seconds=300.0)
-"""For about ten hours."""
+RETRY = RetryPolicy(attempts=600, base_delay_seconds=1.0, max_delay_seconds=60.0)
+"""For about eight hours; a pager that is back is told within a minute."""
 ONCE = RetryPolicy(attempts=1, base_delay_seconds=1.0, max_delay_seconds=1.0)
 """A sign of life that comes late is none."""
 

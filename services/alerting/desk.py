@@ -16,8 +16,8 @@ from services.alerting.labels import Matcher, exactly, fit, matchers_of
 from services.alerting.states import event_of
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.domain.events import timestamp
-from state import alerts, audit, silences
-from state.alerts import FIRING, Alert, AlertEvent
+from state import alerts, audit, leases, silences
+from state.alerts import FIRING, LEASE, Alert, AlertEvent
 from state.audit import AuditEntry
 from state.database import Database
 from state.silences import Silence
@@ -39,6 +39,7 @@ class AlertDesk:
         at = self._clock()
 
         def transaction(connection: Connection) -> Alert:
+            leases.wait_for(connection, LEASE)
             before = _found(connection, alert_id)
             if action_id is not None and audit.find_action(connection, action_id):
                 return before

@@ -34,11 +34,10 @@ from state import (
     reviews,
     silences,
 )
-from state.alerts import FIRING, PROMETHEUS, WORKER
+from state.alerts import FIRING, LEASE, PROMETHEUS, WORKER
 from state.database import Database
 from state.replicas import Replica
 
-LEASE = "alerts"
 LEASE_ROUNDS = 3
 """The lease runs out when so many rounds are missed."""
 SHORTEST_LEASE = timedelta(seconds=5)

@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 from services.alerting.labels import fingerprint
 from services.alerting.states import Step, ended, event_of
 from services.domain.errors import ApiError
-from state import alerts
-from state.alerts import FIRING, MAX_RECEIVED, PROMETHEUS, RESOLVED, Alert
+from state import alerts, leases
+from state.alerts import FIRING, LEASE, MAX_RECEIVED, PROMETHEUS, RESOLVED, Alert
 from state.database import Database
 
 RESOLVED_UNLESS_REPEATED = timedelta(minutes=5)
@@ -55,6 +55,7 @@ class AlertReceiver:
         at = self._clock()
 
         def transaction(connection: Connection) -> int:
+            leases.wait_for(connection, LEASE)
             room = MAX_RECEIVED - alerts.count_standing(connection, PROMETHEUS)
             refused = 0
             for received in posted:

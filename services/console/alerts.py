@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from services.alerting.evaluator import LEASE, silencers
+from services.alerting.evaluator import silencers
 from services.alerting.labels import Matcher, exactly, fit, matchers_of
 from services.alerting.rules import Rule, rules
 from services.alerting.states import silenced_by
@@ -20,7 +20,7 @@ from services.alerting.webhook import WATCHDOG
 from services.console.readings import Reading
 from services.settings import Settings
 from state import alerts, commands, leases, notifications, silences
-from state.alerts import Alert, AlertEvent
+from state.alerts import LEASE, Alert, AlertEvent
 from state.commands import Command
 from state.notifications import Notification
 from state.silences import Silence

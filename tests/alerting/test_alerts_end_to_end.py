@@ -183,6 +183,12 @@ async def test_every_cause_fires_its_alert_everywhere_and_its_end_resolves_it(tm
             await until(lambda: len(ours.of("Watchdog")) >= 2, PATIENCE_SECONDS)
     for name in SEED:
         check_messages(ours.of(name))
+        assert fingerprints(ours.of(name)) == fingerprints(theirs.of(name))
+
+
+def fingerprints(messages: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """By the labels they belong to. Alertmanager is told the labels of the scraped process besides, never by us."""
+    return {(str(alert["labels"]), alert["fingerprint"]) for message in messages for alert in message["alerts"]}
 
 
 def check_messages(messages: list[dict[str, Any]]) -> None:
