@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 from parts import alerts, asks, clock, empty, live, paging, words
 
@@ -108,18 +110,18 @@ def _standing(page: AlertsPage, *, grey: bool) -> None:
 
 
 def _more(page: AlertsPage, *, grey: bool) -> None:
-    names = ["Lately resolved", "Silences", "All alerts", "Notifications", "History"]
-    resolved, silences, rules, mail, history = st.tabs(names, key="alert_tabs")
-    with resolved:
-        _resolved(page, grey=grey)
-    with silences:
-        _silences(page, grey=grey)
-    with rules:
-        _rules(page, grey=grey)
-    with mail:
-        _mail(page.mail, grey=grey)
-    with history:
-        _history()
+    """The other sides of it, one at a time: what is not looked at is not drawn."""
+    sections: dict[str, Callable[[], None]] = {
+        "Lately resolved": lambda: _resolved(page, grey=grey),
+        "Silences": lambda: _silences(page, grey=grey),
+        "All alerts": lambda: _rules(page, grey=grey),
+        "Notifications": lambda: _mail(page.mail, grey=grey),
+        "History": _history,
+    }
+    for tab, draw in zip(st.tabs(list(sections), key="section", bind="query-params"), sections.values(), strict=True):
+        if tab.open:
+            with tab:
+                draw()
 
 
 def _resolved(page: AlertsPage, *, grey: bool) -> None:

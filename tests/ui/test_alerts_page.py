@@ -110,7 +110,7 @@ def test_fewer_labels_silence_more_and_none_silence_nothing(busy: Database) -> N
 
 
 def test_running_silences_are_listed_and_can_be_ended_once(busy: Database, show: Show) -> None:
-    test = show("alerts.py")
+    test = show("alerts.py", section="Silences")
     assert "ends in 41 min, at 12:41:00 · 1 held back now · ben@example.com: replayed at noon, known case" in said(test)
     press(test, f"end_{seed_alerts.SILENCE}")
     (command,) = stored(busy)
@@ -121,17 +121,22 @@ def test_running_silences_are_listed_and_can_be_ended_once(busy: Database, show:
 def test_notifications_that_cannot_be_sent_are_said_at_the_top(busy: Database, show: Show) -> None:
     test = show("alerts.py")
     assert [warning.value for warning in test.warning] == ["1 message to be sent. Last attempt: answered 502"]
-    assert "Sign of life" in said(test)
+    assert "Sign of life" in said(show("alerts.py", section="Notifications"))
 
 
 def test_history_tells_who_did_what(busy: Database, show: Show) -> None:
-    shown = said(show("alerts.py"))
+    shown = said(show("alerts.py", section="History"))
     assert "by olga@example.com · asked the team" in shown
     assert "(until 22 Nov 12:41 UTC)" in shown
 
 
 def test_every_alert_is_listed_with_its_value_and_threshold(busy: Database, show: Show) -> None:
-    rows = [row for table in show("alerts.py").table for row in table.value.to_dict("records") if "Threshold" in row]
+    rows = [
+        row
+        for table in show("alerts.py", section="All alerts").table
+        for row in table.value.to_dict("records")
+        if "Threshold" in row
+    ]
     assert len(rows) == 8
     assert (rows[2]["Alert"], rows[2]["Value"], rows[2]["Fires after"]) == (
         "InventoryReservationQueueDeep",
@@ -166,7 +171,7 @@ def test_all_well_is_quiet(database: Database, show: Show) -> None:
     database.write_now(quiet)
     test = show("alerts.py")
     assert "No alert fires." in said(test)
-    assert "Nothing is silenced." in said(test)
+    assert "Nothing is silenced." in said(show("alerts.py", section="Silences"))
     assert not test.warning
     assert "firing]" not in said(test)
     assert "Alerts: what to do" not in said(show())
@@ -185,7 +190,7 @@ def test_alerts_that_nobody_judges_are_said_to_be_old(busy: Database, show: Show
 
 
 def test_without_a_webhook_the_page_says_that_nobody_is_told(database: Database, show: Show) -> None:
-    assert "Set ALERT_WEBHOOK_URL" in said(show("alerts.py"))
+    assert "Set ALERT_WEBHOOK_URL" in said(show("alerts.py", section="Notifications"))
 
 
 @pytest.mark.parametrize("page", ["overview.py", "releases.py"])
