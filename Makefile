@@ -13,7 +13,7 @@ run: $(VENV)/.run ## start console and service in sandbox mode (console :8501, A
 	@echo "Starting Holdfast. Console: http://127.0.0.1:$${STREAMLIT_SERVER_PORT:-8501}  API: http://127.0.0.1:$${API_PORT:-8600}"
 	@exec $(BIN)/streamlit run app.py
 
-test: $(VENV)/.dev $(VENV)/.system ## run every test (installs Chromium and PostgreSQL when missing)
+test: $(VENV)/.dev $(VENV)/.system ## run every test (installs Chromium, PostgreSQL, Prometheus when missing)
 	$(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
@@ -64,7 +64,7 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-# Debian packages that the tests use for real: a browser and a database server.
+# Debian packages that the tests use for real: a browser, a database server, Prometheus and Alertmanager.
 $(VENV)/.system: | $(VENV)/bin/python
 	@sh tests/install_system_packages.sh
 	@touch $@

@@ -30,6 +30,12 @@ page = st.navigation(
                 help="The history over any stretch of time, and from a spike to the orders in it.",
             ),
             st.Page(
+                "alerts.py",
+                title="Alerts",
+                icon=":material/notifications:",
+                help="What fires, what to do about it, and who was told.",
+            ),
+            st.Page(
                 "orders.py",
                 title="Orders",
                 icon=":material/receipt_long:",

@@ -22,6 +22,8 @@ from services.console import (
     console,
 )
 
+FIRING_SHOWN = 5
+
 JUMPS = {
     "breakers": "Breakers",
     "orders": "Orders that wait",
@@ -74,6 +76,24 @@ def _filters(finding: Finding) -> dict[str, str] | None:
     """The filters of a finding as they stand in an address: in words."""
     tables = {"status": words.ORDER, "job": words.RELEASE}
     return {name: words.word(tables[name], state).text for name, state in finding.filters} or None
+
+
+def firing() -> None:
+    """The alerts that fire, each in a line; nothing when there are none."""
+    reading = console().alerts.firing()
+    if not reading.value:
+        return
+    now = console().now()
+    with st.container(border=True, gap="xxsmall", key="firing_alerts"):
+        for alert in reading.value[:FIRING_SHOWN]:
+            since = clock.ago(alert.fired_at or alert.active_at, now)
+            badge = words.badge(words.SEVERITY, alert.severity, grey=bool(reading.problem))
+            taken = f" · taken by {words.plain(alert.acknowledged_by)}" if alert.acknowledged_by else ""
+            summary = words.plain(alert.annotations.get("summary", ""))
+            st.markdown(live.shade(f"{badge} **{words.plain(alert.name)}** {summary} :small[{since}{taken}]", reading))
+        more = len(reading.value) - FIRING_SHOWN
+        label = f"Alerts, {more} more firing" if more > 0 else "Alerts: what to do, acknowledge, silence"
+        st.page_link("alerts.py", label=label, icon=":material/notifications_active:")
 
 
 def breakers() -> None:
@@ -229,6 +249,7 @@ def _bulk_operations() -> bool:
 
 def everything() -> None:
     health()
+    firing()
     breakers()
     numbers()
     course()

@@ -1,4 +1,6 @@
-"""``python -m services worker``: the integration service without the console; ``audit``: the sandbox's books."""
+"""``python -m services worker``: the integration service without the console; ``alerts``: the alerts as defined;
+``audit``: the sandbox's books.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("worker", help="run the integration service")
+    alerts = commands.add_parser("alerts", help="print the alerts with their conditions and runbooks")
+    alerts.add_argument("--prometheus", action="store_true", help="print them as a Prometheus rule file")
     audit = commands.add_parser(
         "audit", help="compare the sandbox's orders, stock and money; exit code 1 if they differ"
     )
@@ -31,6 +35,8 @@ def main() -> int:
         logs.configure(settings.log_level)
         if arguments.command == "audit":
             return _run_audit(settings, arguments.settled_seconds)
+        if arguments.command == "alerts":
+            return _print_alerts(settings, as_rule_file=arguments.prometheus)
         return _run_worker(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
@@ -49,6 +55,20 @@ def _run_worker(settings: Settings) -> int:
     from services.standalone import serve_with_stack
 
     run(lambda stop: serve_with_stack(settings, stop), is_supervised=settings.holdfast_supervised)
+    return 0
+
+
+def _print_alerts(settings: Settings, *, as_rule_file: bool) -> int:
+    from services.alerting.prometheus import rule_file, table
+    from services.alerting.rules import rules
+
+    window = timedelta(milliseconds=settings.alert_window)
+    if as_rule_file:
+        interval = timedelta(seconds=settings.alert_interval_seconds)
+        text = rule_file(rules(settings), window, interval, settings.console_url)
+    else:
+        text = table(rules(settings), window)
+    sys.stdout.write(text)
     return 0
 
 

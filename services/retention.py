@@ -11,7 +11,20 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from state import commands, impacts, inbox, operations, orders, outbox, replicas, rollups, samples
+from state import (
+    alerts,
+    commands,
+    impacts,
+    inbox,
+    notifications,
+    operations,
+    orders,
+    outbox,
+    replicas,
+    rollups,
+    samples,
+    silences,
+)
 from state.database import Database
 
 STEP = 500
@@ -29,6 +42,10 @@ KEPT_FOR: tuple[tuple[Callable[[Connection, datetime, int], int], timedelta], ..
     (commands.prune, timedelta(days=30)),
     (operations.prune, timedelta(days=90)),
     (orders.prune_keys, timedelta(days=30)),
+    (alerts.prune, timedelta(days=1)),
+    (alerts.prune_history, timedelta(days=90)),
+    (silences.prune, timedelta(days=90)),
+    (notifications.prune, timedelta(days=7)),
 )
 
 

@@ -49,6 +49,8 @@ def _only_true(value: Any) -> bool:
 
 
 Milliseconds = Annotated[int, Field(ge=1, le=7 * 86_400_000)]
+AlertWindow = Annotated[int, Field(ge=1, le=86_400_000)]
+"""Milliseconds; samples are kept in full for a day."""
 HttpUrl = Annotated[str | None, BeforeValidator(_empty_is_unset)]
 OptionalText = Annotated[str | None, BeforeValidator(_empty_is_unset)]
 OtlpProtocol = Annotated[Literal["http/protobuf"] | None, BeforeValidator(_empty_is_unset)]
@@ -102,7 +104,11 @@ class Settings(BaseSettings):
     alert_queue_depth: Annotated[int, Field(ge=0)] = 100
     alert_release_failures: Annotated[int, Field(ge=1)] = 3
     alert_availability_latency: Milliseconds = 1000
-    alert_window: Milliseconds = 300_000
+    alert_window: AlertWindow = 300_000
+    alert_outbox_age: Milliseconds = 60_000
+    alert_review_age: Milliseconds = 3_600_000
+    alert_heartbeat_interval: AlertWindow = 300_000
+    console_url: HttpUrl = None
     sandbox_traffic: Annotated[float, Field(ge=0, le=100)] = 1.0
     holdfast_supervised: bool = False
     """Set by the parent of a worker: it ends with its parent, at the end of its standard input."""
@@ -132,6 +138,7 @@ class Settings(BaseSettings):
         "payment_service_url",
         "prometheus_url",
         "alert_webhook_url",
+        "console_url",
         "otel_exporter_otlp_endpoint",
         "otel_exporter_otlp_traces_endpoint",
     )
@@ -220,6 +227,17 @@ class Settings(BaseSettings):
         return RetryPolicy(
             self.release_retry_attempts, self.release_retry_base_delay / 1000, self.release_retry_max_delay / 1000
         )
+
+    @property
+    def alert_interval_seconds(self) -> float:
+        """How often alerts are judged, and what they are judged by is sampled: often enough for a short window."""
+        return min(max(self.alert_window / 1000 / 60, 1.0), 5.0)
+
+    @property
+    def api_url(self) -> str:
+        """The address of the API as this machine reaches it."""
+        host = "127.0.0.1" if self.api_host in ("0.0.0.0", "::") else self.api_host
+        return f"http://{host}:{self.api_port}"
 
     @property
     def confirmation_timeout_seconds(self) -> float:

@@ -18,8 +18,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import httpx
 from sqlalchemy import text
 
+from services.alerting.commands import alert_commands
+from services.alerting.parts import Alerting, alerting
 from services.api.app import create_app
 from services.api.auth import Authenticator
 from services.api.service import OrderService
@@ -105,6 +108,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 logger.info("worker_started", extra={"replica": worker.replica, "api": _address(listener)})
                 await stop.wait()
             await worker.service.placement.drain(DRAIN_SECONDS)
+        await worker.alerting.hand_over()
         await worker.recorder.sign_off()
         logger.info("worker_stopped", extra={"replica": worker.replica})
 
@@ -117,6 +121,7 @@ class Worker:
     application: Any
     service: OrderService
     recorder: Recorder
+    alerting: Alerting
     tasks: list[Callable[[], Awaitable[None]]]
     stops: list[Callable[[], None]]
 
@@ -179,6 +184,12 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
     witness = _witness(settings, transport)
     conservation = ConservationAudit(context, witness, payments if settings.payment_service_url else None)
     proofs = ReleaseByProof(context, witness)
+    # Connections of its own: a webhook that hangs must not take those of orders.
+    webhook = httpx.AsyncClient(transport=AiohttpTransport(client_session(connections=4)), follow_redirects=False)
+    stack.push_async_callback(webhook.aclose)
+    alarms = alerting(
+        settings, database, utc_now, new_id, replica, webhook, random.random, on_notification=metrics.notification
+    )
     service = OrderService(
         database=database,
         clock=utc_now,
@@ -191,6 +202,9 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         metrics=metrics,
         overrides=overrides,
         conservation=conservation,
+        alert_rules=alarms.rules,
+        alert_desk=alarms.desk,
+        alert_receiver=alarms.receiver,
         wake_releases=wakes.wake_releases,
         beat=recorder.beat,
         refresh_gauges=recorder.refresh_gauges,
@@ -216,7 +230,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         service.conservation,
         proofs,
         OperationSteering(context),
-        overrides.commands(),
+        more={**overrides.commands(), **alert_commands(alarms.desk)},
     )
     bulk = OperationRunner(
         context,
@@ -238,16 +252,18 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         Loop("heartbeat", recorder.beat, pause_seconds=1.0),
         Loop("overrides", overrides.follow, pause_seconds=1.0),
         Loop("conservation", conservation.compare_next, pause_seconds=5.0),
-        Loop("samples", recorder.sample, pause_seconds=5.0),
         Loop("rollups", MetricRollups(database, utc_now).run, pause_seconds=30.0),
+        Loop("samples", recorder.sample, pause_seconds=settings.alert_interval_seconds),
         Loop("retention", Retention(database, utc_now).prune, pause_seconds=60.0),
         Loop("causes", partial(_classify, database), pause_seconds=60.0),
+        *alarms.loops(),
     ]
     return Worker(
         replica,
         create_app(service, Authenticator(settings.api_tokens), VERSION, tracer),
         service,
         recorder,
+        alarms,
         tasks=[relay.run, consuming.run, *(loop.run for loop in loops)],
         stops=[relay.stop, consuming.stop, *(loop.stop for loop in loops)],
     )

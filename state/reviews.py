@@ -143,6 +143,12 @@ def count(connection: Connection, *, state: str | None = "OPEN", reason: str | N
     return connection.scalar(statement) or 0
 
 
+def oldest_open_at(connection: Connection) -> datetime | None:
+    """Since when the case that has waited longest is open."""
+    oldest: datetime | None = connection.scalar(select(func.min(reviews.c.opened_at)).where(reviews.c.state == "OPEN"))
+    return oldest
+
+
 def count_open_by_reason(connection: Connection) -> dict[str, int]:
     statement = select(reviews.c.reason, func.count()).where(reviews.c.state == "OPEN").group_by(reviews.c.reason)
     return dict(connection.execute(statement).all())

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -436,4 +437,98 @@ operation_items = Table(
     Index("ix_operation_items_operation_id_position", "operation_id", "position"),
     Index("ix_operation_items_operation_id_state", "operation_id", "state"),
     **BY_KEY,
+)
+
+# ---------------------------------------------------------------- alerting
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Key, primary_key=True),
+    Column("holder", Key, nullable=False),
+    Column("acquired_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("noted", JSON, nullable=False),
+    **BY_KEY,
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("alert_id", Key, primary_key=True),
+    Column("source", Word, nullable=False),
+    Column("name", Key, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("annotations", JSON, nullable=False),
+    Column("generator_url", Text, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("value", Float),
+    Column("active_at", UtcDateTime, nullable=False),
+    Column("fired_at", UtcDateTime),
+    Column("resolved_at", UtcDateTime),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("kept_since", UtcDateTime),
+    Column("ends_at", UtcDateTime),
+    Column("is_notified", Boolean, nullable=False),
+    Column("acknowledged_at", UtcDateTime),
+    Column("acknowledged_by", Key),
+    Column("acknowledged_note", Text),
+    Index("ix_alerts_state_resolved_at", "state", "resolved_at"),
+    Index("ix_alerts_source_state", "source", "state"),
+    **BY_KEY,
+)
+
+alert_history = Table(
+    "alert_history",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("kind", Word, nullable=False),
+    Column("alert_id", Key),
+    Column("name", Key, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("source", Word, nullable=False),
+    Column("value", Float),
+    Column("actor", Key),
+    Column("detail", Text),
+    Index("ix_alert_history_at", "at"),
+    Index("ix_alert_history_alert_id_at", "alert_id", "at"),
+)
+
+silences = Table(
+    "silences",
+    metadata,
+    Column("silence_id", Key, primary_key=True),
+    Column("matchers", JSON, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Key, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False),
+    Column("ended_by", Key),
+    Index("ix_silences_ends_at", "ends_at"),
+    **BY_KEY,
+)
+
+alert_notifications = Table(
+    "alert_notifications",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("alert_id", Key, nullable=False),
+    Column("name", Key, nullable=False),
+    Column("status", Word, nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", UtcDateTime),
+    Column("last_error", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Index("ix_alert_notifications_alert_id_id", "alert_id", "id"),
+    Index("ix_alert_notifications_finished_at", "finished_at"),
+    Index(
+        "ix_alert_notifications_pending",
+        "id",
+        sqlite_where=text("state = 'PENDING'"),
+        postgresql_where=text("state = 'PENDING'"),
+    ),
 )

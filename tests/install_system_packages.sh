@@ -1,15 +1,23 @@
 #!/bin/sh
-# Installs Chromium, PostgreSQL and Prometheus with Debian's apt when they are missing; fails loudly when it cannot.
+# Installs Chromium, PostgreSQL, Prometheus and Alertmanager with Debian's apt when they are missing; fails loudly when it cannot.
 set -eu
 missing=""
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
-command -v prometheus >/dev/null 2>&1 || missing="$missing prometheus"
+command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
+command -v prometheus-alertmanager >/dev/null 2>&1 || missing="$missing prometheus-alertmanager"
 [ -n "$missing" ] || exit 0
 echo "Installing Debian packages:$missing"
 as_root=""
 [ "$(id -u)" -eq 0 ] || as_root="sudo"
 export DEBIAN_FRONTEND=noninteractive
+# The tests start servers of their own, on ports of their own: Debian must not start any on the usual ones.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+    $as_root chmod 755 "$policy"
+    trap '$as_root rm -f "$policy"' EXIT
+fi
 $as_root apt-get update -q
 # shellcheck disable=SC2086 - a list of words
 $as_root apt-get install -yq --no-install-recommends $missing

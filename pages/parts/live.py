@@ -57,6 +57,10 @@ def _badges(place: DeltaGenerator) -> None:
     live = console().live().value
     is_sandbox = live.sandbox if live else console().sandbox
     badge = ":violet-badge[:material/science: SANDBOX] " * is_sandbox
+    firing = console().alerts.firing()
+    if firing.value:
+        color = "gray" if firing.problem else "red"
+        badge = f":{color}-badge[:material/notifications_active: {len(firing.value)} firing] {badge}"
     now = console().now()
     place.markdown(f"{badge}:small[:gray[Updated {clock.at(now, now)} {clock.zone_name()}]]", width="content")
 

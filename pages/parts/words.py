@@ -148,6 +148,31 @@ QUEUE = {
     "reviews": "Flagged orders",
     "deadLetters": "Dead letters",
 }
+ALERT = {
+    "firing": Word("Firing", "notifications_active", "red"),
+    "pending": Word("Pending", "hourglass_top", "orange"),
+    "resolved": Word("Resolved", "check_circle", "green"),
+}
+SEVERITY = {
+    "critical": Word("Critical", "error", "red"),
+    "warning": Word("Warning", "warning", "orange"),
+}
+ALERT_SOURCE = {
+    "worker": Word("Judged here", "dns", "gray"),
+    "prometheus": Word("Received from Prometheus", "input", "gray"),
+}
+ALERT_EVENT = {
+    "FIRING": Word("Firing", "notifications_active", "red"),
+    "RESOLVED": Word("Resolved", "check_circle", "green"),
+    "ACKNOWLEDGED": Word("Acknowledged", "person_check", "blue"),
+    "SILENCED": Word("Silenced", "notifications_off", "violet"),
+    "SILENCE_ENDED": Word("Silence ended", "notifications", "gray"),
+}
+NOTIFICATION = {
+    "PENDING": Word("Waits", "schedule", "orange"),
+    "SENT": Word("Sent", "check_circle", "green"),
+    "FAILED": Word("Given up", "error", "red"),
+}
 KINDS = {
     "retry_release": "Retry release",
     "mark_released": "Mark released",
@@ -157,6 +182,9 @@ KINDS = {
     "compensate": "Compensate",
     "set_override": "Force breaker",
     "end_override": "End the loan",
+    "acknowledge_alert": "Acknowledge alert",
+    "silence_alert": "Silence",
+    "end_silence": "End silence",
 }
 ACTIONS = {
     "RETRY_RESERVATION": "Retry reservation",

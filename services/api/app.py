@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Match, Route
 
 from services.api import schemas
+from services.api.alerts import alert_endpoints
 from services.api.auth import OPERATE, TRADE, Authenticator
 from services.api.endpoints import Call, Endpoint
 from services.api.handlers import Handlers
@@ -46,7 +47,7 @@ class Stopping(ApiError):
 
 
 def endpoints(handlers: Handlers) -> list[Endpoint]:
-    """Every endpoint below /api/v1 but the OpenAPI document itself."""
+    """Every endpoint below /api but the OpenAPI document itself."""
     order, orders = "/api/v1/orders/{orderId}", "/api/v1/orders"
     return [
         Endpoint(
@@ -99,6 +100,7 @@ def endpoints(handlers: Handlers) -> list[Endpoint]:
             roles=TRADE,
         ),
         *_operator_endpoints(handlers),
+        *alert_endpoints(handlers.alerts),
     ]
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection
 from starlette.responses import Response
 
 from services.api import views
+from services.api.alerts import AlertHandlers
 from services.api.endpoints import Call
 from services.api.http import success
 from services.api.operations import OperationHandlers
@@ -58,6 +59,7 @@ class Handlers:
         self._service = service
         self.operations = OperationHandlers(service)
         self._read = service.database.read
+        self.alerts = AlertHandlers(service)
 
     # ----------------------------------------------------------------- orders
 

@@ -17,13 +17,13 @@ from services.domain.order import InventoryStatus, OrderStatus, PaymentStatus, R
 from services.domain.reviews import ReviewAction
 
 
-def _whole_float(value: Any) -> Any:
+def whole_float(value: Any) -> Any:
     # JSON knows one kind of number: 2.0 is an integer there.
     return int(value) if type(value) is float and value.is_integer() else value
 
 
 Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:\-]*$")]
-Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000_000), BeforeValidator(_whole_float)]
+Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000_000), BeforeValidator(whole_float)]
 # PostgreSQL stores no NUL character.
 Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 Note = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
@@ -95,7 +95,7 @@ class OverrideBody(Request):
 
     state: Literal["forced_open", "forced_closed"]
     reason: Text
-    expiresIn: Annotated[int, Field(ge=1000, le=86_400_000), BeforeValidator(_whole_float)]
+    expiresIn: Annotated[int, Field(ge=1000, le=86_400_000), BeforeValidator(whole_float)]
 
 
 class NoteBody(Request):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.alerting.desk import AlertDesk
+from services.alerting.receiver import AlertReceiver
+from services.alerting.rules import Rule
 from services.messaging.dead_letters import DeadLetterOffice
 from services.monitoring.metrics import Metrics
 from services.monitoring.overrides import BreakerOverrides
@@ -32,6 +35,9 @@ class OrderService:
     metrics: Metrics
     overrides: BreakerOverrides
     conservation: ConservationAudit
+    alert_rules: Sequence[Rule]
+    alert_desk: AlertDesk
+    alert_receiver: AlertReceiver
     wake_releases: Callable[[], None]
     beat: Callable[[], Awaitable[object]]
     """Writes this replica's breaker states down now."""

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.console import loans, queries
+from services.console.alerts import ALERT_KINDS, Alerts
 from services.console.background import PATIENCE_SECONDS
 from services.console.history import Metrics
 from services.console.incidents import Incidents
@@ -75,6 +76,7 @@ COMPENSATE = "compensate"
 MARK_RELEASED, STEER_OPERATION = "mark_released", "steer_operation"
 COMMAND_KINDS = (
     RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE, MARK_RELEASED, STEER_OPERATION, *loans.KINDS,
+    *ALERT_KINDS,
 )  # fmt: skip
 LIVE_TTL, TRENDS_TTL = 1.0, 2.5
 """Seconds for which a reading serves everybody who looks."""
@@ -99,6 +101,7 @@ class Console:
     metrics: Metrics = field(init=False)
     incidents: Incidents = field(init=False)
     loans: Loans = field(init=False)
+    alerts: Alerts = field(init=False)
 
     def __post_init__(self) -> None:
         self._readings = Readings(self.clock, self.monotonic)
@@ -111,6 +114,7 @@ class Console:
         )
         self.incidents = Incidents(self._readings, self._source, self.clock)
         self.loans = Loans(self._readings, self._source, self.clock, self.store_command)
+        self.alerts = Alerts(self.settings, self.clock, self._read, self.store_command)
 
     def close(self) -> None:
         self.metrics.close()

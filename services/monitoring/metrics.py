@@ -29,6 +29,7 @@ FAILURE_REASONS = (
 )
 RELEASE_OUTCOMES = ("released", "retried", "failed")
 PUBLISH_OUTCOMES = ("published", "failed")
+NOTIFICATION_OUTCOMES = ("sent", "retried", "failed")
 CONSUME_OUTCOMES = ("handled", "duplicate", "ignored", "retried", "dead_lettered")
 
 
@@ -62,6 +63,10 @@ class Metrics:
         self._outbox_pending = self._gauge("outbox_pending", "Events waiting to be published.")
         self._outbox_age = self._gauge("outbox_oldest_age_seconds", "Age of the oldest unpublished event.")
         self._reviews = self._gauge("manual_reviews_open", "Open cases of the manual-review queue.", ["reason"])
+        self._reviews_age = self._gauge("manual_reviews_oldest_age_seconds", "Age of the oldest open case.")
+        self._notifications = self._counter("alert_notifications", "Attempts to send to the webhook.", ["outcome"])
+        self._notifications_pending = self._gauge("alert_notifications_pending", "Notifications that wait to be sent.")
+        self._firing = self._gauge("alerts_firing", "Alerts that fire, received ones included.")
         self._dead_letters = self._gauge("dead_letters", "Events that could not be handled and wait for a person.")
         self._differences = self._gauge(
             "conservation_differences", "Orders for which stock or money do not add up between the services."
@@ -103,6 +108,15 @@ class Metrics:
         known = event_type if event_type in events.INCOMING else "unknown"
         self._consumed.labels(known, outcome).inc()
 
+    def notification(self, outcome: str) -> None:
+        """Count an attempt to send a notification about an alert."""
+        self._notifications.labels(outcome).inc()
+
+    def alerting(self, *, firing: int, pending_notifications: int) -> None:
+        """Set the gauges about alerts."""
+        self._firing.set(firing)
+        self._notifications_pending.set(pending_notifications)
+
     def breaker_changed(self, breaker: str, to: str) -> None:
         self._transitions.labels(breaker, to).inc()
 
@@ -119,6 +133,7 @@ class Metrics:
         outbox_oldest_at: datetime | None,
         now: datetime,
         reviews: Mapping[str, int],
+        reviews_oldest_at: datetime | None,
         dead_letters: int,
         differences: int,
     ) -> None:
@@ -126,7 +141,8 @@ class Metrics:
         self._reservation_queue.set(reservation)
         self._release_queue.set(release)
         self._outbox_pending.set(outbox)
-        self._outbox_age.set(max(0.0, (now - outbox_oldest_at).total_seconds()) if outbox_oldest_at else 0.0)
+        self._outbox_age.set(_age(outbox_oldest_at, now))
+        self._reviews_age.set(_age(reviews_oldest_at, now))
         for reason in ReviewReason:
             self._reviews.labels(reason.value).set(reviews.get(reason, 0))
         self._dead_letters.set(dead_letters)
@@ -177,6 +193,7 @@ class Metrics:
             (self._failures, FAILURE_REASONS),
             (self._orders, [status.value for status in OrderStatus]),
             (self._releases, RELEASE_OUTCOMES),
+            (self._notifications, NOTIFICATION_OUTCOMES),
         ]
         for counter, values in closed_sets:
             for value in values:
@@ -199,3 +216,7 @@ def _counted(counter: Counter, labels: Sequence[tuple[str, ...]]) -> dict[str, i
     """What was counted under each label set, by its last label; nothing is not listed."""
     counts = {values[-1]: int(counter.labels(*values)._value.get()) for values in labels}  # noqa: SLF001 - no public reader
     return {name: count for name, count in counts.items() if count}
+
+
+def _age(oldest: datetime | None, now: datetime) -> float:
+    return max(0.0, (now - oldest).total_seconds()) if oldest else 0.0

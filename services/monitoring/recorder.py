@@ -16,7 +16,18 @@ from services.domain.events import timestamp
 from services.domain.order import OrderStatus
 from services.inventory.breaker import AsyncBreaker, BreakerSnapshot, InventoryBreakers
 from services.monitoring.metrics import Metrics
-from state import conservation, dead_letters, orders, outbox, releases, replicas, reviews, samples
+from state import (
+    alerts,
+    conservation,
+    dead_letters,
+    notifications,
+    orders,
+    outbox,
+    releases,
+    replicas,
+    reviews,
+    samples,
+)
 from state.database import Database
 from state.replicas import BreakerTransition
 
@@ -37,8 +48,11 @@ class Queues:
     outbox: int
     outbox_oldest_at: datetime | None
     reviews: dict[str, int]
+    reviews_oldest_at: datetime | None
     dead_letters: int
     differences: int
+    firing: int
+    notifications: int
 
 
 class Recorder:
@@ -147,9 +161,11 @@ class Recorder:
             outbox_oldest_at=queues.outbox_oldest_at,
             now=now,
             reviews=queues.reviews,
+            reviews_oldest_at=queues.reviews_oldest_at,
             dead_letters=queues.dead_letters,
             differences=queues.differences,
         )
+        self._metrics.alerting(firing=queues.firing, pending_notifications=queues.notifications)
 
     def _set_breakers(self) -> None:
         for breaker in self._breakers:
@@ -164,8 +180,11 @@ def _queues(connection: Connection) -> Queues:
         outbox=waiting,
         outbox_oldest_at=oldest,
         reviews=reviews.count_open_by_reason(connection),
+        reviews_oldest_at=reviews.oldest_open_at(connection),
         dead_letters=dead_letters.count_open(connection),
         differences=conservation.count_unsettled(connection),
+        firing=alerts.count_by_state(connection).get(alerts.FIRING, 0),
+        notifications=notifications.count_pending(connection),
     )
 
 

@@ -24,6 +24,7 @@ ENTRY = Path(__file__).resolve().parents[2] / "pages" / "main.py"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PAGES = (
     "overview.py",
+    "alerts.py",
     "breakers.py",
     "metrics.py",
     "orders.py",

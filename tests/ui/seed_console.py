@@ -41,6 +41,7 @@ from state.dead_letters import DeadLetter
 from state.operations import Item, Operation
 from state.replicas import BreakerTransition
 from state.schema import migrate
+from tests.ui import seed_alerts
 
 REPLICA = "worker-1"
 BREAKERS = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")
@@ -96,6 +97,7 @@ def _fill(connection: Any, now: datetime, confirmed: int) -> None:
     _monitoring(connection, now)
     _commands(connection, now)
     _operations(connection, now)
+    seed_alerts.fill(connection, now)
 
 
 def _orders(connection: Any, now: datetime, confirmed: int) -> None:

@@ -32,7 +32,13 @@ def test_what_is_wrong_is_said_worst_first_and_linked(busy: Database, show: Show
     test = show()
     assert test.error[0].value.startswith("The breaker of reservation is open. 1 order waits for inventory.")
     links = {link.proto.label: link.proto for link in test.get("page_link")}
-    assert list(links) == ["Breakers", "Orders that wait", "Failed releases", "Manual review"]
+    assert list(links) == [
+        "Breakers",
+        "Orders that wait",
+        "Failed releases",
+        "Manual review",
+        "Alerts: what to do, acknowledge, silence",
+    ]
     assert links["Orders that wait"].query_string == "status=Waiting+for+inventory"
     assert links["Failed releases"].query_string == "job=Failed"
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import insert
 
 from services import retention
+from services.alerting.states import event_of
 from services.retention import Retention
-from state import tables
+from state import alerts, notifications, silences, tables
+from state.silences import Silence
 from tests import bulk
 from tests.fakes import START
+from tests.ui import seed_alerts
 
 YEAR = timedelta(days=365)
 
@@ -76,6 +80,33 @@ async def test_old_messages_samples_and_keys_go_and_the_rest_stays(year_old):
     }
     assert (after["inbox"], after["metric_samples"], after["breaker_transitions"]) == (0, 0, 0)
     assert after["idempotency_keys"] == 0
+
+
+async def test_ended_alerts_and_what_was_said_about_them_go_and_those_that_stand_stay(shop):
+    firing = seed_alerts.breaker_open(START)
+    over = replace(seed_alerts.success_low(START), state="resolved", resolved_at=START, is_notified=False)
+    untold = replace(over, alert_id="untold", is_notified=True)
+    silence = Silence("old", [], "x", "ada", START, START)
+
+    def fill(connection):
+        for alert in (firing, over, untold):
+            alerts.put(connection, alert)
+        alerts.add_events(connection, [event_of(over, "RESOLVED", START)])
+        silences.add(connection, silence)
+        silences.add(connection, replace(silence, silence_id="running", ends_at=START + 2 * YEAR))
+        for name in ("sent", "waiting"):
+            notifications.add(connection, alert_id=name, name=name, status="firing", payload={}, at=START)
+        sent = notifications.last_of(connection, "sent")
+        notifications.settle(connection, sent, START, error=None, next_attempt_at=None)
+
+    await shop.real_database.write(fill)
+    shop.clock.now = START + YEAR
+    await Retention(shop.real_database, shop.clock).prune()
+    left = await shop.everything()
+    assert {row.alert_id for row in left["alerts"]} == {firing.alert_id, "untold"}
+    assert left["alert_history"] == []
+    assert [row.silence_id for row in left["silences"]] == ["running"]
+    assert [row.name for row in left["alert_notifications"]] == ["waiting"]
 
 
 async def test_an_event_that_was_never_published_and_a_command_never_run_are_kept_however_old(year_old):

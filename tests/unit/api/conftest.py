@@ -8,13 +8,16 @@ from typing import Any
 import httpx
 import pytest
 
+from services.alerting.desk import AlertDesk
+from services.alerting.receiver import AlertReceiver
+from services.alerting.rules import rules
 from services.api.app import create_app
 from services.api.auth import Authenticator
 from services.api.service import OrderService
 from services.monitoring.metrics import Metrics
 from services.monitoring.overrides import BreakerOverrides
 from services.monitoring.recorder import Recorder
-from services.settings import ApiToken
+from services.settings import ApiToken, Settings
 from tests.orders_harness import OrdersHarness
 
 TOKENS = [ApiToken(role, role, f"secret-of-{role}") for role in ("viewer", "operator", "admin", "service")]
@@ -56,6 +59,9 @@ class Api:
             dead_letters=shop.dead_letters,
             metrics=self.metrics,
             conservation=shop.conservation,
+            alert_rules=rules(Settings()),
+            alert_desk=AlertDesk(shop.real_database, shop.clock, shop.new_id),
+            alert_receiver=AlertReceiver(shop.real_database, shop.clock),
             overrides=BreakerOverrides(shop.real_database, shop.clock, shop.breakers),
             wake_releases=wake,
             beat=self.recorder.beat,

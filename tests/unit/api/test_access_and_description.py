@@ -41,6 +41,16 @@ MAY = {
     ("GET", "/api/v1/differences"): EVERYBODY,
     ("POST", "/api/v1/differences/x/x/compensate"): OPERATORS,
     ("GET", "/api/v1/audit"): EVERYBODY,
+    ("GET", "/api/v1/alerts"): EVERYBODY,
+    ("GET", "/api/v1/alerts/history"): EVERYBODY,
+    ("GET", "/api/v1/alerts/notifications"): EVERYBODY,
+    ("POST", "/api/v1/alerts/x/acknowledge"): OPERATORS,
+    ("POST", "/api/v1/alerts/x/silence"): OPERATORS,
+    ("GET", "/api/v1/silences"): EVERYBODY,
+    ("POST", "/api/v1/silences"): OPERATORS,
+    ("POST", "/api/v1/silences/preview"): EVERYBODY,
+    ("DELETE", "/api/v1/silences/x"): OPERATORS,
+    ("POST", "/api/v2/alerts"): TRADERS,
 }
 OPEN = ["/metrics", "/healthz", "/readyz", "/api/v1/openapi.json"]
 
@@ -120,7 +130,7 @@ async def test_every_route_is_described_and_nothing_else(api, document):
         (method, route.path)
         for route in api.app.routes
         for method in route.methods - {"HEAD"}
-        if route.path.startswith("/api/v1") and not route.path.endswith("openapi.json")
+        if route.path.startswith("/api/") and not route.path.endswith("openapi.json")
     }
     assert described == served
 

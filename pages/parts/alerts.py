@@ -1,0 +1,273 @@
+"""How alerts are drawn: a card each, values in their unit, and the dialogs that act on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+
+import streamlit as st
+from parts import asks, clock, live, words
+from parts.dialogs import _form
+
+from services.console import Command, console, new_key, same_sight_key
+from services.console.alerts import Alert, AlertRow, AlertsPage, Matcher, SilenceRow, exactly, would_silence
+
+LASTS = {
+    "30 minutes": timedelta(minutes=30),
+    "1 hour": timedelta(hours=1),
+    "4 hours": timedelta(hours=4),
+    "12 hours": timedelta(hours=12),
+    "1 day": timedelta(days=1),
+    "3 days": timedelta(days=3),
+    "7 days": timedelta(days=7),
+}
+FILTERS = {"status": words.ORDER, "job": words.RELEASE}
+OPEN_LABELS = {
+    "breakers": "Open Breakers",
+    "orders": "Open the orders that wait",
+    "releases": "Open the failed releases",
+    "overview": "Open Overview",
+    "reviews": "Open Manual review",
+}
+
+
+def card(row: AlertRow, page: AlertsPage, *, grey: bool) -> None:
+    """One alert that stands: what, since when, how bad, what to do, and the buttons."""
+    alert = row.alert
+    with st.container(border=True, gap="xsmall", key=f"alert_{alert.alert_id}"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(words.badge(words.ALERT, alert.state, grey=grey), width="content")
+            st.markdown(words.badge(words.SEVERITY, alert.severity, grey=grey), width="content")
+            st.markdown(f"**{words.plain(alert.name)}**", width="content")
+        st.markdown(words.plain(alert.annotations.get("summary", "")))
+        st.caption(" · ".join(_facts(row)))
+        _said(row)
+        _buttons(row, page)
+        _runbook(row)
+
+
+def _facts(row: AlertRow) -> list[str]:
+    alert, now = row.alert, console().now()
+    since = alert.fired_at or alert.active_at
+    word = "pending" if alert.state == "pending" else "firing"
+    facts = [f"{word} since {clock.both(since, now)}"]
+    if row.rule is not None and row.rule.unit != "state":
+        facts.insert(0, f"{measured(alert.value, row.rule.unit)}, threshold {limit(row)}")
+    if row.rule is not None and alert.state == "pending" and row.rule.hold:
+        facts.append(f"fires after {clock.span(row.rule.hold)}")
+    if alert.kept_since:
+        facts.append("condition no longer true, about to end")
+    shown = {name: value for name, value in alert.labels.items() if name not in ("alertname", "severity")}
+    facts += [f"{words.plain(name)} {words.plain(value)}" for name, value in sorted(shown.items())][:8]
+    facts.append(words.word(words.ALERT_SOURCE, alert.source).text.lower())
+    return facts
+
+
+def limit(row: AlertRow) -> str:
+    """The threshold in words."""
+    if row.rule is None or row.threshold is None:
+        return "n/a"
+    return f"{words.plain(row.rule.comparison)} {measured(row.threshold, row.rule.unit)}"
+
+
+def measured(value: float | None, unit: str) -> str:
+    """A value in its unit."""
+    if value is None:
+        return "no data"
+    if unit == "share":
+        return f"{value * 100:.1f} %"
+    if unit == "seconds":
+        return f"{value * 1000:,.0f} ms" if value < 10 else clock.span(timedelta(seconds=value))
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def _said(row: AlertRow) -> None:
+    alert, now = row.alert, console().now()
+    if alert.acknowledged_at:
+        note = f": {words.plain(alert.acknowledged_note)}" if alert.acknowledged_note else ""
+        who = words.plain(alert.acknowledged_by)
+        st.markdown(
+            f":blue-badge[:material/person_check: Acknowledged] {who}, {clock.ago(alert.acknowledged_at, now)}{note}"
+        )
+    for silence in row.silences:
+        left = clock.span(silence.ends_at - now)
+        st.markdown(
+            f":violet-badge[:material/notifications_off: Silenced] for another {left} by {words.plain(silence.actor)}: "
+            f"{words.plain(silence.reason)}"
+        )
+    if row.command:
+        st.markdown(f":small[{asks.state(row.command)}]")
+
+
+def _runbook(row: AlertRow) -> None:
+    alert = row.alert
+    is_new = alert.state == "firing" and not alert.acknowledged_at and not row.silences
+    with st.expander("Runbook", icon=":material/menu_book:", expanded=is_new and row.rule is not None):
+        if row.rule is not None:
+            steps = [words.plain(step) for step in row.rule.runbook]
+            st.markdown("\n".join([steps[0], "", *(f"{number}. {step}" for number, step in enumerate(steps[1:], 1))]))
+            return
+        said = {name: text for name, text in alert.annotations.items() if name != "summary"}
+        if not said:
+            st.caption("The sender gave none.")
+        for name, text in said.items():
+            st.markdown(f"**{words.plain(name)}** {words.plain(text)}")
+
+
+def _explained(row: AlertRow) -> None:
+    """A link to where the alert is explained, with the filters set."""
+    if row.rule is not None:
+        filters = {name: words.word(FILTERS[name], state).text for name, state in row.rule.filters.items()}
+        st.page_link(
+            f"{row.rule.page}.py",
+            label=OPEN_LABELS[row.rule.page],
+            icon=":material/arrow_forward:",
+            query_params=filters or None,
+        )
+    elif row.alert.generator_url.startswith(("http://", "https://")):
+        st.link_button("Open at the sender", row.alert.generator_url, icon=":material/open_in_new:", type="tertiary")
+
+
+def _buttons(row: AlertRow, page: AlertsPage) -> None:
+    alert = row.alert
+    block = live.write_block()
+    waiting = "A command on this alert is under way." if asks.is_waiting(row.command) else None
+    not_ack = "It does not fire yet." if alert.state != "firing" else None
+    not_ack = not_ack or ("Somebody is at it already." if alert.acknowledged_at else None)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button(
+            "Acknowledge",
+            key=f"ack_{alert.alert_id}",
+            icon=":material/person_check:",
+            disabled=bool(block or waiting or not_ack),
+            help=block or waiting or not_ack or "Say that you are at it, until the alert ends.",
+        ):
+            acknowledge(alert)
+        if st.button(
+            "Silence",
+            key=f"silence_{alert.alert_id}",
+            icon=":material/notifications_off:",
+            disabled=bool(block or waiting),
+            help=block or waiting or "Send no notifications about it for a while.",
+        ):
+            silence(alert, page)
+        _explained(row)
+
+
+def acknowledge(alert: Alert) -> None:
+    _acknowledge(alert, new_key())
+
+
+@st.dialog("Acknowledge", icon=":material/person_check:")
+def _acknowledge(alert: Alert, key: str) -> None:
+    st.markdown(
+        f"**{words.plain(alert.name)}** · Others see that you are at it until the alert ends. "
+        "The pager is told when it ends, not before."
+    )
+    _form(
+        key,
+        note="Note",
+        button="Acknowledge",
+        store=lambda note: [partial(_store_acknowledge, alert, note, key)],
+    )
+
+
+def _store_acknowledge(alert: Alert, note: str, key: str, actor: str) -> Command:
+    return console().alerts.acknowledge(alert, note, actor=actor, command_id=key)
+
+
+def silence(alert: Alert, page: AlertsPage) -> None:
+    """Preview of a silence; what stands is frozen as it was when the dialog opened."""
+    _silence(alert, page, new_key())
+
+
+@st.dialog("Silence", icon=":material/notifications_off:", width="medium")
+def _silence(alert: Alert, page: AlertsPage, key: str) -> None:
+    st.markdown(
+        f"**{words.plain(alert.name)}** · Nothing is sent about alerts with all of these labels until the end. "
+        "They are still judged and shown; the silence ends by itself."
+    )
+    every = exactly(alert.labels)
+    chosen = st.multiselect(
+        "Labels that must be equal",
+        [str(matcher) for matcher in every],
+        default=[str(matcher) for matcher in every],
+        key=f"labels_{key}",
+        help="Fewer labels silence more: without the breaker, for example, this alert for all breakers.",
+    )
+    lasts = st.selectbox("For", list(LASTS), index=1, key=f"lasts_{key}", width=200)
+    matchers = tuple(matcher for matcher in every if str(matcher) in chosen)
+    _preview(matchers, page)
+    if not matchers:
+        st.error("Choose at least one label; a silence of everything would silence the next incident.")
+        return
+    _form(
+        key,
+        note="Reason",
+        required=True,
+        button="Silence",
+        store=lambda reason: [partial(_store_silence, alert, matchers, reason, LASTS[lasts or "1 hour"], key)],
+    )
+
+
+def _preview(matchers: Sequence[Matcher], page: AlertsPage) -> None:
+    hit = would_silence(matchers, page)
+    if not hit:
+        st.caption("No alert that stands now is silenced by this; one that comes later would be.")
+        return
+    st.markdown(f"Silences now: **{len(hit)}** of {len(page.standing)} standing")
+    rows = [
+        {
+            "Alert": words.plain(found.name),
+            "State": words.word(words.ALERT, found.state).text,
+            "Labels": words.plain(_others(found)),
+        }
+        for found in hit[:20]
+    ]
+    st.table(rows, border="horizontal", hide_index=True, alt="The alerts that would be silenced")
+
+
+def _others(alert: Alert) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(alert.labels.items()) if name != "alertname")
+
+
+def _store_silence(
+    alert: Alert, matchers: Sequence[Matcher], reason: str, lasts: timedelta, key: str, actor: str
+) -> Command:
+    return console().alerts.silence(alert.alert_id, matchers, reason, lasts, actor=actor, command_id=key)
+
+
+def silence_row(row: SilenceRow, *, grey: bool) -> None:
+    """One running silence and the button that ends it."""
+    silence, now = row.silence, console().now()
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"silence_{silence.silence_id}"):
+        with st.container(gap="xxsmall", width="stretch"):
+            names = ", ".join(words.plain(str(matcher)) for matcher in row.matchers)
+            badge = f":{'gray' if grey else 'violet'}-badge[:material/notifications_off: Silenced]"
+            st.markdown(f"{badge} {names}")
+            held = f"{len(row.alerts)} held back now" if row.alerts else "nothing held back now"
+            left = clock.span(silence.ends_at - now)
+            st.caption(
+                f"ends in {left}, at {clock.at(silence.ends_at, now)} · {held} · {words.plain(silence.actor)}: "
+                f"{words.plain(silence.reason)}"
+            )
+            if row.command:
+                st.markdown(f":small[{asks.state(row.command)}]")
+        block = live.write_block()
+        waiting = "It is being ended." if asks.is_waiting(row.command) else None
+        st.button(
+            "End now",
+            key=f"end_{silence.silence_id}",
+            icon=":material/notifications:",
+            disabled=bool(block or waiting),
+            help=block or waiting or "What still fires is sent again.",
+            on_click=_end,
+            args=(row,),
+        )
+
+
+def _end(row: SilenceRow) -> None:
+    silence = row.silence
+    key = same_sight_key("end_silence", silence.silence_id, 0, row.command)
+    asks.ask(lambda actor: console().alerts.end_silence(silence, actor=actor, command_id=key))

@@ -1,0 +1,56 @@
+"""Labels of alerts: their fingerprint, and the matchers that pick alerts by them.
+
+Pure. The fingerprint is the one that Prometheus and Alertmanager compute, so that a receiver
+recognises the same alert from either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_FNV_OFFSET, _FNV_PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
+_SEPARATOR = b"\xff"
+
+
+def fingerprint(labels: Mapping[str, str]) -> str:
+    """Sixteen hexadecimal digits: FNV-1a over the sorted names and values."""
+    digest = _FNV_OFFSET
+    for name in sorted(labels):
+        for byte in name.encode() + _SEPARATOR + labels[name].encode() + _SEPARATOR:
+            digest = ((digest ^ byte) * _FNV_PRIME) & _MASK
+    return f"{digest:016x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """A condition on one label; an absent label has the empty value."""
+
+    name: str
+    value: str
+    is_equal: bool = True
+
+    def fits(self, labels: Mapping[str, str]) -> bool:
+        return (labels.get(self.name, "") == self.value) is self.is_equal
+
+    def wire(self) -> dict[str, Any]:
+        """In Alertmanager's form."""
+        return {"name": self.name, "value": self.value, "isRegex": False, "isEqual": self.is_equal}
+
+    def __str__(self) -> str:
+        return f'{self.name}{"=" if self.is_equal else "!="}"{self.value}"'
+
+
+def matchers_of(wire: Iterable[Mapping[str, Any]]) -> tuple[Matcher, ...]:
+    """The matchers written in Alertmanager's form."""
+    return tuple(Matcher(str(m["name"]), str(m["value"]), bool(m.get("isEqual", True))) for m in wire)
+
+
+def exactly(labels: Mapping[str, str]) -> tuple[Matcher, ...]:
+    """Matchers that pick the alerts with all of these labels."""
+    return tuple(Matcher(name, value) for name, value in sorted(labels.items()))
+
+
+def fit(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
+    return all(matcher.fits(labels) for matcher in matchers)

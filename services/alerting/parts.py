@@ -1,0 +1,82 @@
+"""Alerting as one piece, put together for a composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import httpx
+
+from services.alerting.delivery import WebhookDelivery
+from services.alerting.desk import AlertDesk
+from services.alerting.evaluator import AlertEvaluator, AlertingPolicy
+from services.alerting.receiver import AlertReceiver
+from services.alerting.rules import Rule, rules
+from services.domain.retry import Randomness
+from services.loops import Loop
+from services.settings import Settings
+from state.database import Database
+
+DELIVERY_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Alerting:
+    """Everything about alerts that a worker runs or serves."""
+
+    rules: tuple[Rule, ...]
+    evaluator: AlertEvaluator
+    delivery: WebhookDelivery | None
+    """None without ALERT_WEBHOOK_URL."""
+    desk: AlertDesk
+    receiver: AlertReceiver
+    interval_seconds: float
+
+    def loops(self) -> list[Loop]:
+        """The work to be repeated for as long as the worker runs."""
+        found = [Loop("alerts", self.evaluator.evaluate, pause_seconds=self.interval_seconds)]
+        if self.delivery is not None:
+            found.append(Loop("notifications", self.delivery.deliver, pause_seconds=DELIVERY_PAUSE_SECONDS))
+        return found
+
+    async def hand_over(self) -> None:
+        """Let another replica go on at once; once the loops have ended."""
+        await self.evaluator.hand_over()
+        if self.delivery is not None:
+            await self.delivery.hand_over()
+
+
+def policy_of(settings: Settings) -> AlertingPolicy:
+    """What the settings say; without CONSOLE_URL links point at the API."""
+    return AlertingPolicy(
+        window=timedelta(milliseconds=settings.alert_window),
+        interval=timedelta(seconds=settings.alert_interval_seconds),
+        heartbeat=timedelta(milliseconds=settings.alert_heartbeat_interval),
+        is_sent=settings.alert_webhook_url is not None,
+        external_url=settings.console_url or settings.api_url,
+        link=f"{settings.console_url}/alerts" if settings.console_url else f"{settings.api_url}/api/v1/alerts",
+    )
+
+
+def alerting(
+    settings: Settings,
+    database: Database,
+    clock: Callable[[], datetime],
+    new_id: Callable[[], str],
+    replica: str,
+    client: httpx.AsyncClient,
+    randomness: Randomness,
+    on_notification: Callable[[str], None],
+) -> Alerting:
+    """``client`` carries the notifications; it must not follow redirects."""
+    definitions = rules(settings)
+    url = settings.alert_webhook_url
+    return Alerting(
+        rules=definitions,
+        evaluator=AlertEvaluator(database, clock, replica, definitions, policy_of(settings)),
+        delivery=WebhookDelivery(database, clock, replica, client, url, randomness, on_notification) if url else None,
+        desk=AlertDesk(database, clock, new_id),
+        receiver=AlertReceiver(database, clock),
+        interval_seconds=settings.alert_interval_seconds,
+    )

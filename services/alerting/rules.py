@@ -1,0 +1,229 @@
+"""The alerts: one definition each, for the service itself and for Prometheus.
+
+Pure. Thresholds come from the settings; the times scale with ALERT_WINDOW.
+Source: seed 9.2; contract sections 2 and 6.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Literal
+
+from services.alerting.expressions import Expression, Highest, Increase, Quantile, Share
+from services.alerting.series import Vector, View
+from services.settings import Settings
+
+Severity = Literal["critical", "warning"]
+Comparison = Literal[">", ">=", "<"]
+
+ENOUGH_CALLS = 5
+"""Rates and latencies of fewer calls within the window alarm nobody."""
+
+LONGEST_KEEP = timedelta(seconds=60)
+
+_COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt}
+_ANSWERED = ("success", "rejected")
+_REQUESTS = "inventory_requests_total"
+_DURATION = "inventory_request_duration_seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When an alert fires, and what to do then."""
+
+    name: str
+    severity: Severity
+    summary: str
+    runbook: tuple[str, ...]
+    """What it means, then what to do, step by step."""
+    page: str
+    """The console's page that explains it."""
+    value: Expression
+    comparison: Comparison
+    threshold: float
+    unit: Literal["seconds", "share", "count", "state"]
+    hold: timedelta = timedelta(0)
+    """How long it must be true before the alert fires: Prometheus' ``for``."""
+    keep: timedelta = timedelta(0)
+    """How long the alert goes on after that, so that it does not flap: Prometheus' ``keep_firing_for``."""
+    enough: Expression | None = None
+    """A count that must reach ENOUGH_CALLS as well."""
+    filters: Mapping[str, str] = field(default_factory=dict)
+    """Filters to set on the page, by the name they have in its address."""
+
+    def promql(self, window: str) -> str:
+        """The condition in PromQL."""
+        condition = f"{self.value.promql(window)} {self.comparison} {self.threshold:g}"
+        return f"{condition} and {self.enough.promql(window)} >= {ENOUGH_CALLS}" if self.enough else condition
+
+    def active(self, view: View) -> Vector:
+        """For which labels the condition holds, with the value; ``{}`` when for none."""
+        if self.enough and self.enough.evaluate(view).get((), 0.0) < ENOUGH_CALLS:
+            return {}
+        holds = _COMPARE[self.comparison]
+        return {labels: value for labels, value in self.value.evaluate(view).items() if holds(value, self.threshold)}
+
+    def present(self, view: View) -> float | None:
+        """The value that comes nearest to the threshold, or is farthest beyond it; None when nothing is known."""
+        values = self.value.evaluate(view).values()
+        worst = min if self.comparison == "<" else max
+        return worst(values, default=None)
+
+
+def rules(settings: Settings) -> tuple[Rule, ...]:
+    """All alerts under these settings, the most urgent first."""
+    window = timedelta(milliseconds=settings.alert_window)
+    return (*_of_the_inventory_service(settings, window), *_of_our_queues(settings))
+
+
+def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Rule, ...]:
+    reserve = {"operation": ("reserve",)}
+    check = {"operation": ("check_availability",)}
+    return (
+        Rule(
+            name="InventoryCircuitBreakerOpen",
+            severity="critical",
+            summary="A circuit breaker of the Inventory Service is open: calls are refused without being sent.",
+            runbook=(
+                (
+                    "Too many calls of one operation failed, or a person forced the breaker open. Standard orders are "
+                    "refused with 503, high-priority ones wait in PENDING_INVENTORY."
+                ),
+                "Look at Breakers: which operation, since when, when the next trial is let through.",
+                "Ask the owners of the Inventory Service, with the error of the last calls of an affected order.",
+                "Nothing has to be restarted here: after the next successful trial everything drains by itself.",
+            ),
+            page="breakers",
+            value=Highest("inventory_circuit_breaker_state", ("breaker",), {"state": ("open", "forced_open")}),
+            comparison=">",
+            threshold=0,
+            unit="state",
+            # While the service stays away the breaker lets a trial through now and then: one incident, not many.
+            keep=min(LONGEST_KEEP, window / 5),
+        ),
+        Rule(
+            name="InventoryReservationSuccessLow",
+            severity="critical",
+            summary="Too many reservations are not answered by the Inventory Service.",
+            runbook=(
+                (
+                    "Timeouts, connection errors, server errors and calls denied by an open breaker are failures; "
+                    "a shortage is an answer, not a failure."
+                ),
+                (
+                    "Look at Breakers: the reservation breaker's failures and latency say whether the service is down "
+                    "or slow."
+                ),
+                "Then at Manual review: cases of waiting orders can be retried there once the service is back.",
+            ),
+            page="breakers",
+            value=Share(Increase(_REQUESTS, reserve | {"outcome": _ANSWERED}), Increase(_REQUESTS, reserve)),
+            comparison="<",
+            threshold=settings.alert_reservation_success_rate,
+            unit="share",
+            hold=window / 5,
+            enough=Increase(_REQUESTS, reserve),
+        ),
+        Rule(
+            name="InventoryReservationQueueDeep",
+            severity="warning",
+            summary="Many orders wait for inventory.",
+            runbook=(
+                "Orders in PENDING_INVENTORY are reserved again after growing delays; customers wait meanwhile.",
+                "Look at Orders, status Waiting for inventory: since when, and for which products.",
+                "If the Inventory Service is well, retry them from Manual review; if it is not, see its breaker.",
+            ),
+            page="orders",
+            value=Highest("reservation_queue_depth"),
+            comparison=">",
+            threshold=settings.alert_queue_depth,
+            unit="count",
+            hold=window / 5,
+            filters={"status": "PENDING_INVENTORY"},
+        ),
+        Rule(
+            name="InventoryReleasesFailing",
+            severity="warning",
+            summary="Attempts to release stock fail repeatedly.",
+            runbook=(
+                "Held stock cannot be sold until it is released or its hold expires.",
+                "Look at Releases: the latest error of each job. Pending jobs are tried again by themselves.",
+                "Failed jobs wait for a person: retry one; if it succeeds, retry the rest.",
+            ),
+            page="releases",
+            value=Increase("inventory_releases_total", {"outcome": ("retried", "failed")}),
+            comparison=">=",
+            threshold=settings.alert_release_failures,
+            unit="count",
+            filters={"job": "FAILED"},
+        ),
+        Rule(
+            name="InventoryAvailabilitySlow",
+            severity="warning",
+            summary="Checks of availability are slow (95th percentile).",
+            runbook=(
+                "Every order waits for this call first; at the timeout of a call it counts as failed.",
+                "Look at Breakers: latency and failures of the availability check.",
+                "Ask the owners of the Inventory Service about load and slow queries.",
+            ),
+            page="breakers",
+            value=Quantile(0.95, _DURATION, check),
+            comparison=">",
+            threshold=settings.alert_availability_latency / 1000,
+            unit="seconds",
+            hold=window / 5,
+            enough=Increase(f"{_DURATION}_count", check),
+        ),
+    )
+
+
+def _of_our_queues(settings: Settings) -> tuple[Rule, ...]:
+    return (
+        Rule(
+            name="OutboxStalled",
+            severity="critical",
+            summary="Events are not being published: the oldest has waited too long.",
+            runbook=(
+                "Confirmations, cancels and returns reach the Inventory Service as events; none is lost, all wait.",
+                "Look at Overview: is the connection to NATS lost, or no worker running?",
+                "Check the NATS server and its JetStream storage; publishing resumes by itself.",
+            ),
+            page="overview",
+            value=Highest("outbox_oldest_age_seconds"),
+            comparison=">",
+            threshold=settings.alert_outbox_age / 1000,
+            unit="seconds",
+        ),
+        Rule(
+            name="DeadLettersPresent",
+            severity="warning",
+            summary="Events could not be handled and wait for a person.",
+            runbook=(
+                "Each is kept with its bytes and the reason; the order it belongs to may wait for it.",
+                "Read the reasons (GET /api/v1/dead-letters groups them), mend the cause, then replay them.",
+                "Discard only what is known to be meaningless; a reason is kept.",
+            ),
+            page="overview",
+            value=Highest("dead_letters"),
+            comparison=">",
+            threshold=0,
+            unit="count",
+        ),
+        Rule(
+            name="ManualReviewsAging",
+            severity="warning",
+            summary="A case in the manual-review queue has waited too long.",
+            runbook=(
+                "Behind every case is a customer whose order does not go on without a person.",
+                "Look at Manual review: the oldest cases stand first. Group them by cause and resolve them together.",
+            ),
+            page="reviews",
+            value=Highest("manual_reviews_oldest_age_seconds"),
+            comparison=">",
+            threshold=settings.alert_review_age / 1000,
+            unit="seconds",
+        ),
+    )

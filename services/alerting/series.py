@@ -1,0 +1,96 @@
+"""Recorded series, and the functions of Prometheus over them that our alerts are made of.
+
+Pure. The results are those of Prometheus, extrapolation to the edges of the window included, so that the
+service and a Prometheus beside it judge alike; tests/integration/test_alerts_agree_with_prometheus.py compares.
+Source: Prometheus' documentation of increase() and histogram_quantile().
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+Labels = tuple[tuple[str, str], ...]
+"""Sorted pairs of name and value."""
+
+Vector = dict[Labels, float]
+"""One value per set of labels."""
+
+Point = tuple[int, float]
+"""``(milliseconds since 1970, value)``."""
+
+Matchers = Mapping[str, Sequence[str]]
+"""Allowed values per label."""
+
+EDGE_TOLERANCE = 1.1
+"""A window is taken to be covered up to its edge when less than this many usual distances are missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One metric with one set of labels of one process, oldest point first."""
+
+    labels: Mapping[str, str]
+    points: Sequence[Point]
+
+    def fits(self, matchers: Matchers) -> bool:
+        return all(self.labels.get(name, "") in allowed for name, allowed in matchers.items())
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is known at one instant."""
+
+    at_ms: int
+    window_ms: int
+    """The time over which increases are judged."""
+    counters: Mapping[str, Sequence[Series]] = field(default_factory=dict)
+    """Per metric; points outside of the window are allowed and left out."""
+    gauges: Mapping[str, Sequence[tuple[Mapping[str, str], float]]] = field(default_factory=dict)
+    """Per metric: labels and present value."""
+
+
+def increase(points: Sequence[Point], start_ms: int, end_ms: int) -> float | None:
+    """How much a counter grew from ``start_ms`` to ``end_ms``, both included; None with fewer than two points.
+
+    A counter that falls was restarted. What the window holds is extrapolated to its edges.
+    """
+    inside = [point for point in points if start_ms <= point[0] <= end_ms]
+    if len(inside) < 2:
+        return None
+    (first_ms, first), (last_ms, last) = inside[0], inside[-1]
+    grown = last - first
+    for (_, before), (_, after) in itertools.pairwise(inside):
+        if after < before:
+            grown += before
+    covered = (last_ms - first_ms) / 1000
+    usual = covered / (len(inside) - 1)
+    to_start, to_end = (first_ms - start_ms) / 1000, (end_ms - last_ms) / 1000
+    if grown > 0 and first >= 0:
+        # A counter does not start below zero.
+        to_start = min(to_start, covered * (first / grown))
+    reach = covered
+    for edge in (to_start, to_end):
+        reach += edge if edge < usual * EDGE_TOLERANCE else usual / 2
+    return grown * (reach / covered)
+
+
+def quantile(share: float, buckets: Mapping[float, float]) -> float | None:
+    """The quantile of cumulative ``buckets`` by upper bound, the last one infinite; None of an empty histogram.
+
+    What lies beyond the last finite bound is reported as that bound.
+    """
+    bounds = sorted(buckets)
+    counts: list[float] = []
+    for bound in bounds:
+        # Rounding may make a larger bucket count less than a smaller one.
+        counts.append(max(buckets[bound], counts[-1] if counts else 0.0))
+    if len(bounds) < 2 or counts[-1] == 0:
+        return None
+    rank = share * counts[-1]
+    place = next((number for number, count in enumerate(counts[:-1]) if count >= rank), len(bounds) - 1)
+    if place == len(bounds) - 1:
+        return bounds[-2]
+    lower, below = (bounds[place - 1], counts[place - 1]) if place else (0.0, 0.0)
+    return lower + (bounds[place] - lower) * ((rank - below) / (counts[place] - below))

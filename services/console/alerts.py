@@ -1,0 +1,265 @@
+"""Alerts for the pages: what stands, what people said about it, what is silenced, who was told.
+
+Commands are stored; the worker executes them. Source: console page Alerts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+
+from services.alerting.evaluator import silencers
+from services.alerting.labels import Matcher, exactly, fit, matchers_of
+from services.alerting.rules import Rule, rules
+from services.alerting.states import silenced_by
+from services.alerting.webhook import WATCHDOG
+from services.console.readings import Reading
+from services.settings import Settings
+from state import alerts, commands, leases, notifications, silences
+from state.alerts import LEASE, Alert, AlertEvent
+from state.commands import Command
+from state.notifications import Notification
+from state.silences import Silence
+
+__all__ = [
+    "ALERT_KINDS",
+    "HISTORY_PAGE",
+    "WATCHDOG",
+    "Alert",
+    "AlertEvent",
+    "AlertRow",
+    "Alerts",
+    "AlertsPage",
+    "Judge",
+    "Mail",
+    "Matcher",
+    "Notification",
+    "RuleRow",
+    "Silence",
+    "SilenceRow",
+    "exactly",
+    "matchers_of",
+    "would_silence",
+]  # fmt: skip
+
+ACKNOWLEDGE, SILENCE, END_SILENCE = "acknowledge_alert", "silence_alert", "end_silence"
+ALERT_KINDS = (ACKNOWLEDGE, SILENCE, END_SILENCE)
+
+RECENTLY = timedelta(days=1)
+RESOLVED_SHOWN = 50
+HISTORY_PAGE = 30
+TTL = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRow:
+    """An alert as it is defined, with what it looks at right now."""
+
+    rule: Rule
+    threshold: float
+    """As the worker has it."""
+    value: float | None
+    state: str
+    """The worst of its alerts; ``resolved`` when none stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRow:
+    """An alert with what a person needs to act on it."""
+
+    alert: Alert
+    rule: Rule | None
+    """None of one received from elsewhere."""
+    threshold: float | None
+    silences: tuple[Silence, ...]
+    command: Command | None
+    """The last one given on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceRow:
+    """A running silence with the alerts it holds back now."""
+
+    silence: Silence
+    alerts: tuple[Alert, ...]
+    command: Command | None
+
+    @property
+    def matchers(self) -> tuple[Matcher, ...]:
+        return matchers_of(self.silence.matchers)
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Who judges the alerts, and when that was last done."""
+
+    replica: str
+    evaluated_at: datetime | None
+    interval: timedelta
+    is_late: bool
+    """Not for several rounds: what is shown may no longer be true."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """How the webhook is doing."""
+
+    is_configured: bool
+    pending: int
+    latest: tuple[Notification, ...]
+    """Newest first, signs of life left out."""
+    heartbeat: Notification | None
+    """The last sign of life."""
+
+    @property
+    def trouble(self) -> Notification | None:
+        """The newest message that could not be sent so far, if one waits for that."""
+        return next((n for n in self.latest if n.state == notifications.PENDING and n.last_error), None)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsPage:
+    """Everything about alerts at one instant."""
+
+    standing: tuple[AlertRow, ...]
+    """Firing ones first, critical before the rest, the oldest at the head."""
+    resolved: tuple[AlertRow, ...]
+    """Of the last day, newest first."""
+    silences: tuple[SilenceRow, ...]
+    ended: tuple[Silence, ...]
+    rules: tuple[RuleRow, ...]
+    judge: Judge | None
+    """None: nobody has judged alerts so far."""
+    mail: Mail
+
+
+class Read(Protocol):
+    """How the facade reads: at most once per ``ttl_seconds``, keeping the last good value."""
+
+    def __call__(self, key: Any, ttl_seconds: float, query: Callable[[Any], Any]) -> Reading[Any]: ...
+
+
+class Store(Protocol):
+    """How the facade stores commands."""
+
+    def __call__(
+        self, kind: str, target_id: str, arguments: Mapping[str, Any], *, actor: str, command_id: str
+    ) -> Command: ...
+
+
+class Alerts:
+    """What the pages may know and ask about alerts."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime], read: Read, store: Store) -> None:
+        self._rules = {rule.name: rule for rule in rules(settings)}
+        self._clock = clock
+        self._read = read
+        self._store = store
+
+    def firing(self) -> Reading[tuple[Alert, ...]]:
+        """Those that fire and are not silenced, critical ones first."""
+        return self._read("alerts_firing", TTL, lambda c: _firing(c, self._clock()))
+
+    def page(self) -> Reading[AlertsPage]:
+        return self._read("alerts", TTL, lambda c: _page(c, self._rules, self._clock()))
+
+    def history(self, page: int = 1) -> Reading[tuple[AlertEvent, ...]]:
+        """One page, newest first, and one entry more when there is a next page."""
+        offset = (max(page, 1) - 1) * HISTORY_PAGE
+        key = ("alert_history", offset)
+        return self._read(key, TTL, lambda c: tuple(alerts.history(c, limit=HISTORY_PAGE + 1, offset=offset)))
+
+    def acknowledge(self, alert: Alert, note: str, *, actor: str, command_id: str) -> Command:
+        return self._store(ACKNOWLEDGE, alert.alert_id, {"note": note}, actor=actor, command_id=command_id)
+
+    def silence(
+        self, target: str, matchers: Sequence[Matcher], reason: str, lasts: timedelta, *, actor: str, command_id: str
+    ) -> Command:
+        """Silence whatever fits; ``target`` is the alert from which the person came."""
+        arguments = {
+            "matchers": [matcher.wire() for matcher in matchers],
+            "reason": reason,
+            "expiresIn": lasts // timedelta(milliseconds=1),
+        }
+        return self._store(SILENCE, target, arguments, actor=actor, command_id=command_id)
+
+    def end_silence(self, silence: Silence, *, actor: str, command_id: str) -> Command:
+        return self._store(END_SILENCE, silence.silence_id, {}, actor=actor, command_id=command_id)
+
+
+def would_silence(matchers: Sequence[Matcher], page: AlertsPage) -> tuple[Alert, ...]:
+    """The standing alerts that a silence with these matchers would hold back."""
+    return tuple(row.alert for row in page.standing if matchers and fit(matchers, row.alert.labels))
+
+
+def _firing(connection: Connection, now: datetime) -> tuple[Alert, ...]:
+    running = silencers(connection, now)
+    found = [alert for alert in alerts.standing(connection) if alert.state == alerts.FIRING]
+    return tuple(sorted((a for a in found if not silenced_by(a.labels, running)), key=_urgency))
+
+
+def _urgency(alert: Alert) -> tuple[bool, bool, datetime]:
+    return alert.state != alerts.FIRING, alert.severity != "critical", alert.active_at
+
+
+def _page(connection: Connection, known: Mapping[str, Rule], now: datetime) -> AlertsPage:
+    standing = sorted(alerts.standing(connection), key=_urgency)
+    resolved = alerts.resolved(connection, now - RECENTLY, RESOLVED_SHOWN)
+    running = silences.running(connection, now)
+    ids = [alert.alert_id for alert in standing] + [silence.silence_id for silence in running]
+    given = commands.latest_of(connection, ids) if ids else {}
+    lease = leases.get(connection, LEASE)
+    judged = (lease.noted if lease else {}).get("rules", {})
+
+    def row(alert: Alert) -> AlertRow:
+        over = tuple(silence for silence in running if fit(matchers_of(silence.matchers), alert.labels))
+        rule = known.get(alert.name) if alert.source == alerts.WORKER else None
+        threshold = judged.get(alert.name, {}).get("threshold", rule.threshold) if rule else None
+        return AlertRow(alert, rule, threshold, over, given.get(alert.alert_id))
+
+    return AlertsPage(
+        standing=tuple(row(alert) for alert in standing),
+        resolved=tuple(row(alert) for alert in resolved),
+        silences=tuple(
+            SilenceRow(
+                silence,
+                tuple(alert for alert in standing if fit(matchers_of(silence.matchers), alert.labels)),
+                given.get(silence.silence_id),
+            )
+            for silence in running
+        ),
+        ended=tuple(silences.ended(connection, now, limit=10)),
+        rules=tuple(_rule_row(rule, judged.get(rule.name, {}), standing) for rule in known.values()),
+        judge=_judge(lease, now),
+        mail=_mail(connection, lease),
+    )
+
+
+def _rule_row(rule: Rule, judged: Mapping[str, Any], standing: Sequence[Alert]) -> RuleRow:
+    states = {alert.state for alert in standing if alert.name == rule.name and alert.source == alerts.WORKER}
+    worst = next((state for state in alerts.STATES if state in states), alerts.RESOLVED)
+    return RuleRow(rule, judged.get("threshold", rule.threshold), judged.get("value"), worst)
+
+
+def _judge(lease: leases.Lease | None, now: datetime) -> Judge | None:
+    if lease is None:
+        return None
+    at = lease.noted.get("evaluatedAt")
+    evaluated_at = datetime.fromisoformat(at) if at else None
+    interval = timedelta(seconds=lease.noted.get("intervalSeconds", 5.0))
+    is_late = evaluated_at is None or now - evaluated_at > max(4 * interval, timedelta(seconds=10))
+    return Judge(lease.holder, evaluated_at, interval, is_late)
+
+
+def _mail(connection: Connection, lease: leases.Lease | None) -> Mail:
+    found = notifications.latest(connection, limit=60)
+    return Mail(
+        is_configured=bool((lease.noted if lease else {}).get("webhook")),
+        pending=notifications.count_pending(connection),
+        latest=tuple(n for n in found if n.alert_id != WATCHDOG)[:20],
+        heartbeat=notifications.last_of(connection, WATCHDOG),
+    )

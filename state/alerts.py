@@ -1,0 +1,170 @@
+"""Alerts as they stand, one row per source and set of labels, and the history of what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from state.tables import alert_history, alerts
+
+PENDING, FIRING, RESOLVED = "pending", "firing", "resolved"
+STATES = (FIRING, PENDING, RESOLVED)
+WORKER, PROMETHEUS = "worker", "prometheus"
+SOURCES = (WORKER, PROMETHEUS)
+
+MAX_PAGE = 200
+MAX_RECEIVED = 500
+"""Alerts of another source that are kept at a time; more are refused."""
+MAX_STANDING = MAX_RECEIVED + 200
+"""All alerts of all sources that can stand at a time."""
+
+
+LEASE = "alerts"
+"""The lease under which alerts are judged; whoever else changes one waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert: pending, firing or lately resolved."""
+
+    alert_id: str
+    source: str
+    """``worker``: judged here; ``prometheus``: received."""
+    name: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    generator_url: str
+    state: str
+    value: float | None
+    active_at: datetime
+    """Since when its condition has been true."""
+    fired_at: datetime | None
+    resolved_at: datetime | None
+    """End of the last time that it fired."""
+    seen_at: datetime
+    """When its condition was last found true."""
+    kept_since: datetime | None = None
+    """Firing although its condition is no longer true, since then."""
+    ends_at: datetime | None = None
+    """When a received alert resolves unless it is received again."""
+    is_notified: bool = False
+    """Whether a notification says that it fires, and none yet that it is resolved."""
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    acknowledged_note: str | None = None
+
+    @property
+    def severity(self) -> str:
+        return self.labels.get("severity", "none")
+
+
+_COLUMNS = [alerts.c[name] for name in Alert.__dataclass_fields__]
+
+
+def _row(alert: Alert) -> dict[str, Any]:
+    return {name: getattr(alert, name) for name in Alert.__dataclass_fields__}
+
+
+def put(connection: Connection, alert: Alert) -> None:
+    """Store an alert as it stands now."""
+    row = _row(alert)
+    if not connection.execute(update(alerts).where(alerts.c.alert_id == alert.alert_id).values(row)).rowcount:
+        connection.execute(insert(alerts), row)
+
+
+def remove(connection: Connection, alert_id: str) -> None:
+    connection.execute(delete(alerts).where(alerts.c.alert_id == alert_id))
+
+
+def get(connection: Connection, alert_id: str) -> Alert | None:
+    row = connection.execute(select(*_COLUMNS).where(alerts.c.alert_id == alert_id)).one_or_none()
+    return Alert(*row) if row else None
+
+
+def of_source(connection: Connection, source: str) -> list[Alert]:
+    """All alerts of one source; their number is bounded."""
+    statement = select(*_COLUMNS).where(alerts.c.source == source).order_by(alerts.c.alert_id)
+    return [Alert(*row) for row in connection.execute(statement.limit(10 * MAX_STANDING))]
+
+
+def standing(connection: Connection) -> list[Alert]:
+    """All that are pending or firing, the one that began first at the head."""
+    statement = select(*_COLUMNS).where(alerts.c.state.in_((PENDING, FIRING)))
+    ordered = statement.order_by(alerts.c.active_at, alerts.c.alert_id).limit(MAX_STANDING)
+    return [Alert(*row) for row in connection.execute(ordered)]
+
+
+def owing(connection: Connection) -> list[Alert]:
+    """Resolved alerts of which nobody has been told so."""
+    statement = select(*_COLUMNS).where(alerts.c.state == RESOLVED, alerts.c.is_notified.is_(True))
+    return [Alert(*row) for row in connection.execute(statement.limit(MAX_STANDING))]
+
+
+def resolved(connection: Connection, since: datetime, limit: int = MAX_PAGE) -> list[Alert]:
+    """Newest first."""
+    statement = select(*_COLUMNS).where(alerts.c.state == RESOLVED, alerts.c.resolved_at >= since)
+    rows = connection.execute(statement.order_by(alerts.c.resolved_at.desc()).limit(limit))
+    return [Alert(*row) for row in rows]
+
+
+def count_by_state(connection: Connection) -> dict[str, int]:
+    statement = select(alerts.c.state, func.count()).group_by(alerts.c.state)
+    return dict(connection.execute(statement).all())
+
+
+def count_standing(connection: Connection, source: str) -> int:
+    found = select(func.count()).select_from(alerts).where(alerts.c.source == source, alerts.c.state == FIRING)
+    return connection.scalar(found) or 0
+
+
+def prune(connection: Connection, resolved_before: datetime, limit: int) -> int:
+    old = select(alerts.c.alert_id).where(
+        alerts.c.state == RESOLVED, alerts.c.resolved_at < resolved_before, alerts.c.is_notified.is_(False)
+    )
+    ids = connection.scalars(old.limit(limit)).all()
+    return connection.execute(delete(alerts).where(alerts.c.alert_id.in_(ids))).rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class AlertEvent:
+    """Something became of an alert."""
+
+    at: datetime
+    kind: str
+    """FIRING, RESOLVED, ACKNOWLEDGED, SILENCED or SILENCE_ENDED."""
+    alert_id: str | None
+    name: str
+    labels: dict[str, str]
+    source: str
+    value: float | None = None
+    actor: str | None = None
+    detail: str | None = None
+
+
+_EVENT_COLUMNS = [alert_history.c[name] for name in AlertEvent.__dataclass_fields__]
+
+
+def add_events(connection: Connection, events: Sequence[AlertEvent]) -> None:
+    if events:
+        rows = [{name: getattr(event, name) for name in AlertEvent.__dataclass_fields__} for event in events]
+        connection.execute(insert(alert_history), rows)
+
+
+def history(
+    connection: Connection, *, alert_id: str | None = None, limit: int = MAX_PAGE, offset: int = 0
+) -> list[AlertEvent]:
+    """Newest first, of one alert or of all."""
+    statement = select(*_EVENT_COLUMNS)
+    if alert_id is not None:
+        statement = statement.where(alert_history.c.alert_id == alert_id)
+    ordered = statement.order_by(alert_history.c.at.desc(), alert_history.c.id.desc())
+    return [AlertEvent(*row) for row in connection.execute(ordered.limit(min(limit, MAX_PAGE)).offset(offset))]
+
+
+def prune_history(connection: Connection, before: datetime, limit: int) -> int:
+    old = connection.scalars(select(alert_history.c.id).where(alert_history.c.at < before).limit(limit)).all()
+    return connection.execute(delete(alert_history).where(alert_history.c.id.in_(old))).rowcount

@@ -1,0 +1,66 @@
+"""Work that only one replica may do at a time: a row per kind of work, held for a while and held on to by its holder.
+
+When the holder dies, the row runs out and another replica takes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from state.tables import leases
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who does the work, until when, and what it noted about it last."""
+
+    name: str
+    holder: str
+    acquired_at: datetime
+    expires_at: datetime
+    noted: dict[str, Any]
+
+
+def take(connection: Connection, name: str, holder: str, now: datetime, until: datetime) -> bool:
+    """Take or keep a lease; False when another holder's has not run out.
+
+    To be the first statement of a transaction: whoever takes the lease keeps others out until the commit.
+    """
+    mine, free = leases.c.holder == holder, leases.c.expires_at <= now
+    kept = update(leases).where(and_(leases.c.name == name, mine)).values(expires_at=until)
+    if connection.execute(kept).rowcount:
+        return True
+    taken = update(leases).where(and_(leases.c.name == name, free))
+    if connection.execute(taken.values(holder=holder, acquired_at=now, expires_at=until)).rowcount:
+        return True
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    row = {"name": name, "holder": holder, "acquired_at": now, "expires_at": until, "noted": {}}
+    # The number of inserted rows is not told by every driver.
+    first = dialect.insert(leases).values(row).on_conflict_do_nothing().returning(leases.c.name)
+    return connection.execute(first).first() is not None
+
+
+def wait_for(connection: Connection, name: str) -> None:
+    """Wait until nobody works under the lease, and have its holder wait until the end of this transaction."""
+    connection.execute(select(leases.c.name).where(leases.c.name == name).with_for_update())
+
+
+def note(connection: Connection, name: str, noted: dict[str, Any]) -> None:
+    """Leave word for whoever looks, and for the next holder."""
+    connection.execute(update(leases).where(leases.c.name == name).values(noted=noted))
+
+
+def give_back(connection: Connection, name: str, holder: str, now: datetime) -> None:
+    """Let the next one have it at once."""
+    mine = and_(leases.c.name == name, leases.c.holder == holder)
+    connection.execute(update(leases).where(mine, leases.c.expires_at > now).values(expires_at=now))
+
+
+def get(connection: Connection, name: str) -> Lease | None:
+    row = connection.execute(select(*leases.c).where(leases.c.name == name)).one_or_none()
+    return Lease(*row) if row else None

@@ -1,0 +1,107 @@
+"""Notifications about alerts that wait to be sent to the webhook: a durable queue, in order per alert."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, text, update
+
+from state.tables import alert_notifications as table
+
+PENDING, SENT, FAILED = "PENDING", "SENT", "FAILED"
+
+MAX_PENDING = 1000
+"""More are not kept: the oldest are given up."""
+
+_IS_PENDING = text("alert_notifications.state = 'PENDING'")
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One message in Alertmanager's webhook format."""
+
+    id: int
+    alert_id: str
+    name: str
+    status: str
+    """firing or resolved."""
+    payload: dict[str, Any]
+    state: str
+    attempts: int
+    next_attempt_at: datetime | None
+    last_error: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+_COLUMNS = [table.c[name] for name in Notification.__dataclass_fields__]
+
+
+def add(
+    connection: Connection, *, alert_id: str, name: str, status: str, payload: dict[str, Any], at: datetime
+) -> None:
+    """Queue a message; when the queue is full, the oldest one is given up for it."""
+    waiting = connection.scalar(select(func.count()).select_from(table).where(_IS_PENDING)) or 0
+    if waiting >= MAX_PENDING:
+        oldest = connection.scalar(select(func.min(table.c.id)).where(_IS_PENDING))
+        values = {"state": FAILED, "finished_at": at, "last_error": f"given up: {MAX_PENDING} messages waited"}
+        connection.execute(update(table).where(table.c.id == oldest).values(values))
+    row = {"alert_id": alert_id, "name": name, "status": status, "payload": payload, "created_at": at}
+    connection.execute(insert(table), row | {"state": PENDING, "attempts": 0, "next_attempt_at": at})
+
+
+def next_due(connection: Connection, now: datetime, *, after: int = 0) -> Notification | None:
+    """The oldest message that is due and of whose alert no earlier one waits; ``after`` this id."""
+    earlier = table.alias()
+    blocked = (
+        select(earlier.c.id)
+        .where(earlier.c.alert_id == table.c.alert_id, earlier.c.state == PENDING, earlier.c.id < table.c.id)
+        .exists()
+    )
+    statement = select(*_COLUMNS).where(_IS_PENDING, table.c.id > after, table.c.next_attempt_at <= now, ~blocked)
+    row = connection.execute(statement.order_by(table.c.id).limit(1)).one_or_none()
+    return Notification(*row) if row else None
+
+
+def settle(
+    connection: Connection,
+    notification: Notification,
+    at: datetime,
+    *,
+    error: str | None,
+    next_attempt_at: datetime | None,
+) -> None:
+    """Note how an attempt ended: sent, to be tried again, or given up."""
+    state = SENT if error is None else PENDING if next_attempt_at else FAILED
+    values = {
+        "state": state,
+        "attempts": notification.attempts + 1,
+        "next_attempt_at": next_attempt_at,
+        "last_error": error,
+        "finished_at": None if state == PENDING else at,
+    }
+    connection.execute(update(table).where(table.c.id == notification.id).values(values))
+
+
+def count_pending(connection: Connection) -> int:
+    return connection.scalar(select(func.count()).select_from(table).where(_IS_PENDING)) or 0
+
+
+def last_of(connection: Connection, alert_id: str) -> Notification | None:
+    """The newest message about one alert."""
+    statement = select(*_COLUMNS).where(table.c.alert_id == alert_id).order_by(table.c.id.desc()).limit(1)
+    row = connection.execute(statement).one_or_none()
+    return Notification(*row) if row else None
+
+
+def latest(connection: Connection, limit: int = 20) -> list[Notification]:
+    """Newest first."""
+    statement = select(*_COLUMNS).order_by(table.c.id.desc()).limit(limit)
+    return [Notification(*row) for row in connection.execute(statement)]
+
+
+def prune(connection: Connection, finished_before: datetime, limit: int) -> int:
+    old = connection.scalars(select(table.c.id).where(table.c.finished_at < finished_before).limit(limit)).all()
+    return connection.execute(delete(table).where(table.c.id.in_(old))).rowcount

@@ -1,0 +1,184 @@
+"""Notifications reach the webhook at least once, in order per alert, and a dead webhook hurts nobody."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from services.alerting.delivery import WebhookDelivery
+from services.inventory.transport import AiohttpTransport, client_session
+from state import notifications
+from state.database import Database, opened
+from state.notifications import FAILED, MAX_PENDING, PENDING, SENT
+from tests.alerting.receiver import Pager, pager
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+class Post:
+    """The queue and one sender."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.now = NOON
+        self.outcomes: list[str] = []
+
+    @asynccontextmanager
+    async def sender(self, url: str, replica: str = "a") -> AsyncIterator[WebhookDelivery]:
+        transport = AiohttpTransport(client_session(connections=4))
+        async with httpx.AsyncClient(transport=transport, follow_redirects=False) as client:
+            yield WebhookDelivery(
+                self.database, lambda: self.now, replica, client, url, lambda: 0.999, self.outcomes.append
+            )
+
+    async def queue(self, *names: str, status: str = "firing") -> None:
+        for name in names:
+            payload = {"alerts": [{"labels": {"alertname": name}, "status": status}]}
+            await self.database.write(
+                lambda c, name=name, payload=payload: notifications.add(
+                    c, alert_id=name, name=name, status=status, payload=payload, at=self.now
+                )
+            )
+
+    async def states(self) -> list[tuple[str, str, int]]:
+        found = await self.database.read(lambda c: notifications.latest(c, 100))
+        return [(n.name, n.state, n.attempts) for n in reversed(found)]
+
+
+@pytest.fixture
+def post(database_url: str) -> Iterator[Post]:
+    with opened(database_url) as database:
+        yield Post(database)
+
+
+@pytest.fixture
+def desk() -> Iterator[Pager]:
+    with pager() as running:
+        yield running
+
+
+def names(desk: Pager) -> list[tuple[str, str]]:
+    return [(m["alerts"][0]["labels"]["alertname"], m["alerts"][0]["status"]) for m in desk.messages]
+
+
+async def test_what_is_queued_is_sent_once_and_in_order(post: Post, desk: Pager) -> None:
+    await post.queue("A", "B")
+    await post.queue("A", status="resolved")
+    async with post.sender(desk.url) as sender:
+        assert await sender.deliver() is False
+        assert await sender.deliver() is False
+    assert names(desk) == [("A", "firing"), ("B", "firing"), ("A", "resolved")]
+    assert post.outcomes == ["sent"] * 3
+
+
+async def test_a_refusal_is_tried_again_after_growing_delays_and_holds_back_only_its_own_alert(
+    post: Post, desk: Pager
+) -> None:
+    desk.status = 503
+    await post.queue("A")
+    waits = []
+    async with post.sender(desk.url) as sender:
+        for attempt in range(1, 9):
+            await sender.deliver()
+            assert await post.states() == [("A", PENDING, attempt)]
+            due = (await post.database.read(notifications.latest))[0].next_attempt_at
+            assert due is not None
+            waits.append((due - post.now).total_seconds())
+            asked = desk.asked
+            await sender.deliver()
+            assert desk.asked == asked
+            post.now = due
+        assert [round(wait) for wait in waits] == [1, 2, 4, 8, 16, 32, 60, 60]
+        post.now -= timedelta(seconds=1)
+        desk.status = 200
+        await post.queue("A", status="resolved")
+        await post.queue("B")
+        await sender.deliver()
+        assert names(desk) == [("B", "firing")]
+        post.now += timedelta(seconds=1)
+        await sender.deliver()
+    assert names(desk) == [("B", "firing"), ("A", "firing"), ("A", "resolved")]
+    assert set(post.outcomes) == {"retried", "sent"}
+
+
+async def test_a_message_is_given_up_in_the_end_and_those_behind_it_go_on(post: Post, desk: Pager) -> None:
+    desk.status = 400
+    await post.queue("A")
+    await post.queue("A", status="resolved")
+
+    def nearly_worn(connection: Any) -> None:
+        connection.exec_driver_sql("UPDATE alert_notifications SET attempts = 599 WHERE status = 'firing'")
+
+    await post.database.write(nearly_worn)
+    async with post.sender(desk.url) as sender:
+        await sender.deliver()
+        assert await post.states() == [("A", FAILED, 600), ("A", PENDING, 1)]
+    assert "failed" in post.outcomes
+
+
+async def test_a_late_sign_of_life_is_not_sent_later(post: Post, desk: Pager) -> None:
+    desk.status = 500
+    await post.queue("Watchdog")
+    async with post.sender(desk.url) as sender:
+        await sender.deliver()
+    assert await post.states() == [("Watchdog", FAILED, 1)]
+
+
+async def test_a_redirect_is_not_followed(post: Post, desk: Pager) -> None:
+    with pager() as elsewhere:
+        desk.status, desk.location = 307, elsewhere.url
+        await post.queue("A")
+        async with post.sender(desk.url) as sender:
+            await sender.deliver()
+        assert elsewhere.asked == 0
+    (waiting,) = await post.database.read(notifications.latest)
+    assert waiting.last_error == "answered 307: redirects are not followed"
+
+
+async def test_nobody_there_is_noted_and_tried_again(post: Post, desk: Pager) -> None:
+    url, port = desk.url, desk.port
+    desk.close()
+    await post.queue("A")
+    async with post.sender(url) as sender:
+        await sender.deliver()
+        (waiting,) = await post.database.read(notifications.latest)
+        assert waiting.state == PENDING
+        assert "ConnectError" in (waiting.last_error or "")
+        with pager(port) as back:
+            post.now += timedelta(seconds=2)
+            await sender.deliver()
+            assert names(back) == [("A", "firing")]
+
+
+async def test_what_one_sender_left_another_sends_once_the_lease_has_run_out(post: Post, desk: Pager) -> None:
+    await post.queue("A")
+    async with post.sender(desk.url) as first, post.sender(desk.url, "b") as second:
+        await first.deliver()
+        await post.queue("B")
+        await second.deliver()
+        assert names(desk) == [("A", "firing")]
+        post.now += timedelta(seconds=11)
+        await second.deliver()
+        assert names(desk) == [("A", "firing"), ("B", "firing")]
+        await second.hand_over()
+        await post.queue("C")
+        await first.deliver()
+    assert [state for _, state, _ in await post.states()] == [SENT] * 3
+
+
+async def test_the_queue_is_bounded_and_the_oldest_goes_first(post: Post) -> None:
+    def fill(connection: Any) -> None:
+        for number in range(MAX_PENDING + 1):
+            notifications.add(connection, alert_id=str(number), name="A", status="firing", payload={}, at=NOON)
+
+    await post.database.write(fill)
+    assert await post.database.read(notifications.count_pending) == MAX_PENDING
+    oldest = await post.database.read(lambda c: notifications.last_of(c, "0"))
+    assert oldest is not None
+    assert oldest.state == FAILED
+    assert "waited" in (oldest.last_error or "")

@@ -1,0 +1,123 @@
+"""The service and Prometheus judge the same series alike, at every step, because each alert has one definition."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from services.alerting.prometheus import rule_file
+from services.alerting.recording import Recording
+from services.alerting.rules import rules
+from services.alerting.states import step
+from services.settings import Settings
+from state.alerts import FIRING, PENDING, Alert
+from tests.alert_world import EPOCH, Instant, input_series, recorded, written
+
+PROMTOOL = "promtool"
+SETTINGS = Settings(alert_window=60_000, alert_queue_depth=20, alert_outbox_age=40_000, alert_review_age=50_000)
+WINDOW = timedelta(milliseconds=SETTINGS.alert_window)
+INTERVAL = timedelta(seconds=5)
+STEPS = 150
+
+
+async def promtool(*arguments: str | Path) -> tuple[int | None, str]:
+    assert shutil.which(PROMTOOL), "promtool is missing; `make test` installs it"
+    process = await asyncio.create_subprocess_exec(
+        PROMTOOL, *map(str, arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    return process.returncode, output.decode()
+
+
+def judged_by_us(instants: list[Instant], interval: timedelta) -> list[list[Alert]]:
+    """The alerts that stand after each evaluation."""
+    recording, known, found = Recording(WINDOW // timedelta(milliseconds=1)), {}, []
+    for instant in instants:
+        recording.feed(instant.samples)
+        if (instant.at - EPOCH) % interval:
+            continue
+        view = recording.view(instant.at, instant.gauges, instant.replicas)
+        change = step(rules(SETTINGS), view, list(known.values()), instant.at, outage=WINDOW, link="http://here")
+        known |= {alert.alert_id: alert for alert in change.put}
+        for alert_id in change.remove:
+            del known[alert_id]
+        found.append([alert for alert in known.values() if alert.state in (FIRING, PENDING)])
+    return found
+
+
+def unit_test(instants: list[Instant], expected: list[list[Alert]], interval: timedelta) -> dict[str, object]:
+    """For ``promtool test rules``; JSON is YAML."""
+    return {
+        "rule_files": ["rules.yml"],
+        "evaluation_interval": f"{interval.seconds}s",
+        "tests": [
+            {
+                "interval": f"{INTERVAL.seconds}s",
+                "input_series": [
+                    {"series": series, "values": " ".join(values)} for series, values in input_series(instants).items()
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": "ALERTS",
+                        "eval_time": f"{number * interval.seconds}s",
+                        "exp_samples": [
+                            {"labels": written("ALERTS", alert.labels | {"alertstate": alert.state}), "value": 1}
+                            for alert in alerts
+                        ],
+                    }
+                    for number, alerts in enumerate(expected)
+                ],
+            }
+        ],
+    }
+
+
+async def agreed(folder: Path, instants: list[Instant], expected: list[list[Alert]], interval: timedelta) -> str:
+    """What promtool says; nothing but SUCCESS when it agrees."""
+    (folder / "rules.yml").write_text(rule_file(rules(SETTINGS), WINDOW, interval))
+    (folder / "test.yml").write_text(json.dumps(unit_test(instants, expected, interval)))
+    status, output = await promtool("test", "rules", folder / "test.yml")
+    return "agreed" if status == 0 and "SUCCESS" in output else output[:3000]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("every", [1, 2])
+async def test_both_judge_recorded_series_alike_at_every_step(tmp_path: Path, seed: int, every: int) -> None:
+    instants = recorded(seed, STEPS, INTERVAL)
+    assert await agreed(tmp_path, instants, judged_by_us(instants, every * INTERVAL), every * INTERVAL) == "agreed"
+
+
+def test_every_alert_and_both_states_occur_in_what_is_compared() -> None:
+    seen = {
+        (alert.name, alert.state)
+        for seed in range(4)
+        for alerts in judged_by_us(recorded(seed, STEPS, INTERVAL), INTERVAL)
+        for alert in alerts
+    }
+    for rule in rules(SETTINGS):
+        assert (rule.name, FIRING) in seen
+        assert not rule.hold or (rule.name, PENDING) in seen
+
+
+async def test_a_difference_would_be_found(tmp_path: Path) -> None:
+    instants = recorded(1, STEPS, INTERVAL)
+    expected = judged_by_us(instants, INTERVAL)
+    next(alerts for alerts in expected if alerts).pop()
+    assert "FAILED" in await agreed(tmp_path, instants, expected, INTERVAL)
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings(), SETTINGS, Settings(alert_window=12_345, console_url="https://x.test")]
+)
+async def test_the_rule_file_passes_promtools_check(tmp_path: Path, settings: Settings) -> None:
+    window = timedelta(milliseconds=settings.alert_window)
+    interval = timedelta(seconds=settings.alert_interval_seconds)
+    (tmp_path / "rules.yml").write_text(rule_file(rules(settings), window, interval, settings.console_url))
+    status, output = await promtool("check", "rules", tmp_path / "rules.yml")
+    assert status == 0, output
+    assert "8 rules found" in output

@@ -1,0 +1,125 @@
+"""Alerts as a busy half hour would have left them: firing, pending, received, silenced, resolved, sent and not sent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from services.alerting import webhook
+from services.alerting.labels import exactly, fingerprint
+from services.alerting.rules import rules
+from services.alerting.states import annotations_of, event_of
+from services.domain.events import timestamp
+from services.settings import Settings
+from state import alerts, leases, notifications, silences
+from state.alerts import FIRING, PENDING, PROMETHEUS, RESOLVED, WORKER, Alert
+from state.silences import Silence
+
+RULES = {rule.name: rule for rule in rules(Settings())}
+LINK = "http://127.0.0.1:8600/api/v1/alerts"
+SILENCE = "SIL-1"
+
+
+def alert(name: str, state: str, at: datetime, value: float, **labels: str) -> Alert:
+    """One of our own, as it stands."""
+    rule = RULES[name]
+    named = {"alertname": name, "severity": rule.severity, **labels}
+    fired = at + rule.hold if state != PENDING else None
+    return Alert(
+        fingerprint(named), WORKER, name, named, annotations_of(rule, value), LINK, state, value, at, fired, None, at
+    )
+
+
+def breaker_open(now: datetime) -> Alert:
+    found = alert(
+        "InventoryCircuitBreakerOpen", FIRING, now - timedelta(seconds=12), 1, breaker="inventoryServiceReserver"
+    )
+    return replace(found, is_notified=True)
+
+
+def success_low(now: datetime) -> Alert:
+    found = alert("InventoryReservationSuccessLow", FIRING, now - timedelta(minutes=9), 0.871)
+    return replace(
+        found,
+        is_notified=True,
+        acknowledged_at=now - timedelta(minutes=6),
+        acknowledged_by="olga@example.com",
+        acknowledged_note="asked the inventory team",
+    )
+
+
+def received(now: datetime) -> Alert:
+    labels = {"alertname": "HostDiskFull", "severity": "warning", "instance": "db-1:9100", "mount": "/var"}
+    said = {"summary": "The disk of db-1 is 92 % full.", "runbook_url": "https://runbooks.example/disk"}
+    return Alert(
+        f"prometheus-{fingerprint(labels)}", PROMETHEUS, "HostDiskFull", labels, said,
+        "http://prometheus.example/graph?g0.expr=disk", FIRING, None, now - timedelta(hours=3),
+        now - timedelta(hours=3), None, now, ends_at=now + timedelta(minutes=4),
+    )  # fmt: skip
+
+
+def fill(connection: Any, now: datetime) -> None:
+    """Everything at once."""
+    letters = alert("DeadLettersPresent", FIRING, now - timedelta(minutes=19), 1)
+    slow = alert("InventoryAvailabilitySlow", PENDING, now - timedelta(seconds=24), 1.42)
+    was = alert("InventoryReleasesFailing", FIRING, now - timedelta(minutes=50), 3)
+    over = replace(was, state=RESOLVED, resolved_at=now - timedelta(minutes=31))
+    standing = (breaker_open(now), success_low(now), slow, letters, received(now))
+    for one in (*standing, over):
+        alerts.put(connection, one)
+    reason = "replayed at noon, known case"
+    ends_at = now + timedelta(minutes=41)
+    matchers = [matcher.wire() for matcher in exactly(letters.labels)]
+    made = Silence(SILENCE, matchers, reason, "ben@example.com", now - timedelta(minutes=19), ends_at)
+    silences.add(connection, made)
+    _history(connection, now, was, over, standing, f"{reason} (until {ends_at:%d %b %H:%M} UTC)")
+    _judged(connection, now)
+    _mail(connection, now, over)
+
+
+def _history(
+    connection: Any, now: datetime, was: Alert, over: Alert, standing: tuple[Alert, ...], silenced: str
+) -> None:
+    events = [event_of(was, "FIRING", was.active_at), event_of(over, "RESOLVED", now - timedelta(minutes=31))]
+    events += [event_of(one, "FIRING", one.fired_at or now) for one in standing if one.state == FIRING]
+    taken, letters = standing[1], standing[3]
+    events.append(
+        event_of(
+            taken, "ACKNOWLEDGED", now - timedelta(minutes=6), actor=taken.acknowledged_by, detail="asked the team"
+        )
+    )
+    events.append(event_of(letters, "SILENCED", now - timedelta(minutes=19), actor="ben@example.com", detail=silenced))
+    alerts.add_events(connection, sorted(events, key=lambda event: event.at))
+
+
+VALUES = {
+    "InventoryCircuitBreakerOpen": 1.0, "InventoryReservationSuccessLow": 0.871, "InventoryReservationQueueDeep": 1.0,
+    "InventoryReleasesFailing": 1.0, "InventoryAvailabilitySlow": 1.42, "OutboxStalled": 0.4, "DeadLettersPresent": 1.0,
+    "ManualReviewsAging": 3900.0,
+}  # fmt: skip
+
+
+def _judged(connection: Any, now: datetime) -> None:
+    leases.take(connection, "alerts", "worker-1", now, now + timedelta(seconds=15))
+    judged = {name: {"value": value, "threshold": RULES[name].threshold} for name, value in VALUES.items()}
+    noted = {"evaluatedAt": timestamp(now - timedelta(seconds=2)), "intervalSeconds": 5.0, "webhook": True}
+    leases.note(connection, "alerts", noted | {"rules": judged})
+
+
+def _mail(connection: Any, now: datetime, over: Alert) -> None:
+    sent = [(webhook.WATCHDOG, webhook.WATCHDOG, FIRING, timedelta(minutes=4))]
+    sent += [(over.alert_id, over.name, FIRING, timedelta(minutes=50))]
+    sent += [(over.alert_id, over.name, RESOLVED, timedelta(minutes=31))]
+    for alert_id, name, status, ago in sent:
+        _queued(connection, alert_id, name, status, now - ago, error=None)
+    last = breaker_open(now)
+    _queued(connection, last.alert_id, last.name, FIRING, now - timedelta(seconds=12), error="answered 502")
+
+
+def _queued(connection: Any, alert_id: str, name: str, status: str, at: datetime, *, error: str | None) -> None:
+    notifications.add(connection, alert_id=alert_id, name=name, status=status, payload={}, at=at)
+    found = notifications.last_of(connection, alert_id)
+    assert found is not None
+    next_at = at + timedelta(seconds=19) if error else None
+    notifications.settle(connection, found, at, error=error, next_attempt_at=next_at)

@@ -1,0 +1,164 @@
+"""Pending, firing, resolved: as Prometheus counts ``for`` and ``keep_firing_for``, and what is sent about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from services.alerting.labels import Matcher
+from services.alerting.states import owed, silenced_by
+from services.alerting.webhook import notification, watchdog
+from state.alerts import FIRING, PENDING, RESOLVED
+from tests.unit.alerting.world import NOON, OUTAGE, Judged, letters, seconds
+
+
+def test_without_a_hold_it_fires_at_once():
+    judged = Judged(letters())
+    judged.at(0, 1)
+    assert (judged.state, judged.alert.fired_at, judged.alert.active_at) == (FIRING, NOON, NOON)
+    assert judged.events == ["FIRING"]
+
+
+def test_it_is_pending_until_it_was_true_for_long_enough():
+    judged = Judged(letters(hold=10))
+    states = []
+    for second in (0, 5, 9.999, 10, 15):
+        judged.at(second, 1)
+        states.append(judged.state)
+    assert states == [PENDING, PENDING, PENDING, FIRING, FIRING]
+    assert judged.alert.active_at == NOON
+    assert judged.alert.fired_at == NOON + seconds(10)
+
+
+def test_a_pending_alert_that_comes_to_nothing_leaves_nothing():
+    judged = Judged(letters(hold=10))
+    judged.at(0, 1)
+    judged.at(5, 0)
+    assert (judged.known, judged.events) == ({}, [])
+    judged.at(10, 1)
+    assert judged.alert.active_at == NOON + seconds(10)
+
+
+def test_it_resolves_as_soon_as_it_is_no_longer_true():
+    judged = Judged(letters())
+    judged.at(0, 1)
+    judged.at(5, 0)
+    assert (judged.state, judged.alert.resolved_at) == (RESOLVED, NOON + seconds(5))
+    assert judged.events == ["FIRING", "RESOLVED"]
+    assert judged.at(10, 0).put == ()
+
+
+def test_with_a_keep_it_goes_on_and_a_relapse_is_the_same_incident():
+    judged = Judged(letters(keep=10))
+    judged.at(0, 1)
+    for second, value in ((5, 0), (14, 0), (14.5, 1), (16, 0), (25.9, 0)):
+        judged.at(second, value)
+        assert judged.state == FIRING
+    judged.at(26, 0)
+    assert judged.state == RESOLVED
+    assert judged.events == ["FIRING", "RESOLVED"]
+
+
+def test_a_resolved_alert_that_comes_again_begins_anew():
+    judged = Judged(letters(hold=10))
+    for second in (0, 10):
+        judged.at(second, 1)
+    judged.known = {
+        key: replace(alert, acknowledged_at=NOON, acknowledged_by="ada") for key, alert in judged.known.items()
+    }
+    judged.at(11, 0)
+    assert judged.alert.acknowledged_by is None
+    judged.at(20, 1)
+    assert (judged.state, judged.alert.active_at) == (PENDING, NOON + seconds(20))
+    judged.at(21, 0)
+    assert (judged.state, judged.alert.resolved_at) == (RESOLVED, NOON + seconds(11))
+    assert judged.events == ["FIRING", "RESOLVED"]
+
+
+def test_a_pending_alert_is_not_taken_for_true_while_nobody_looked():
+    judged = Judged(letters(hold=10))
+    judged.at(0, 1)
+    after = OUTAGE.total_seconds() + 5
+    judged.at(after, 1)
+    assert (judged.state, judged.alert.active_at) == (PENDING, NOON + seconds(after))
+
+
+def test_a_firing_alert_survives_that_nobody_looked():
+    judged = Judged(letters())
+    judged.at(0, 1)
+    judged.at(10_000, 1)
+    assert (judged.state, judged.alert.fired_at, judged.events) == (FIRING, NOON, ["FIRING"])
+
+
+def test_value_and_annotations_follow():
+    judged = Judged(letters())
+    judged.at(0, 1)
+    judged.at(5, 7)
+    assert judged.alert.value == 7
+    assert judged.alert.annotations["value"] == "7"
+    assert judged.alert.annotations["threshold"] == "> 0"
+
+
+# ------------------------------------------------------------- notifications
+
+
+def firing():
+    judged = Judged(letters())
+    judged.at(0, 1)
+    return judged.alert
+
+
+SILENCER = {"S": (Matcher("alertname", "DeadLettersPresent"),)}
+
+
+def test_what_fires_is_sent_once():
+    assert owed([firing()], {}) == [(firing(), FIRING)]
+    assert owed([replace(firing(), is_notified=True)], {}) == []
+
+
+def test_what_is_silenced_is_not_sent_until_the_silence_ends():
+    assert silenced_by(firing().labels, SILENCER) == ["S"]
+    assert owed([firing()], SILENCER) == []
+    assert owed([firing()], {}) != []
+
+
+def test_whoever_was_told_of_it_is_told_its_end_though_it_is_silenced_now():
+    over = replace(firing(), state=RESOLVED, is_notified=True, resolved_at=NOON)
+    assert owed([over], SILENCER) == [(over, RESOLVED)]
+    assert owed([replace(over, is_notified=False)], {}) == []
+
+
+def test_what_is_pending_is_not_sent():
+    assert owed([replace(firing(), state=PENDING)], {}) == []
+
+
+def test_a_message_has_the_form_of_alertmanagers_webhook():
+    message = notification(firing(), FIRING, "http://console")
+    (alert,) = message["alerts"]
+    assert set(message) == {
+        "version", "groupKey", "truncatedAlerts", "status", "receiver", "groupLabels", "commonLabels",
+        "commonAnnotations", "externalURL", "alerts",
+    }  # fmt: skip
+    assert set(alert) == {
+        "status", "labels", "annotations", "startsAt", "endsAt", "generatorURL", "fingerprint",
+    }  # fmt: skip
+    assert (message["version"], message["status"], message["externalURL"]) == ("4", "firing", "http://console")
+    assert message["groupKey"] == '{}:{alertname="DeadLettersPresent", severity="warning"}'
+    assert (alert["startsAt"], alert["endsAt"]) == ("2026-11-22T12:00:00.000Z", "0001-01-01T00:00:00Z")
+    over = replace(firing(), state=RESOLVED, resolved_at=NOON + seconds(90))
+    assert notification(over, RESOLVED, "")["alerts"][0]["endsAt"] == "2026-11-22T12:01:30.000Z"
+
+
+def test_a_received_alert_is_a_group_of_its_own():
+    assert notification(replace(firing(), source="prometheus"), FIRING, "")["groupKey"].startswith(
+        '{}/{source="prometheus"}:'
+    )
+
+
+def test_the_sign_of_life_always_fires():
+    message = watchdog(NOON + seconds(60), NOON, "http://console")
+    (alert,) = message["alerts"]
+    assert (message["status"], alert["labels"]["alertname"], alert["startsAt"]) == (
+        "firing",
+        "Watchdog",
+        "2026-11-22T12:00:00.000Z",
+    )

@@ -1,0 +1,52 @@
+"""A rule that fires as it is told, and the times of the tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from services.alerting.rules import Rule, rules
+from services.alerting.series import View
+from services.alerting.states import Step, step
+from services.settings import Settings
+from state.alerts import Alert
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+OUTAGE = timedelta(seconds=60)
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+def letters(hold: float = 0, keep: float = 0) -> Rule:
+    """DeadLettersPresent with other times."""
+    (rule,) = [rule for rule in rules(Settings()) if rule.name == "DeadLettersPresent"]
+    return replace(rule, hold=seconds(hold), keep=seconds(keep))
+
+
+class Judged:
+    """Steps of one rule, a second apart or more, and what they leave."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.known: dict[str, Alert] = {}
+        self.events: list[str] = []
+
+    def at(self, second: float, value: float) -> Step:
+        view = View(0, 1000, {}, {"dead_letters": [({}, value)]})
+        now = NOON + seconds(second)
+        change = step([self.rule], view, list(self.known.values()), now, outage=OUTAGE, link="http://here")
+        self.known |= {alert.alert_id: alert for alert in change.put}
+        for alert_id in change.remove:
+            del self.known[alert_id]
+        self.events += [event.kind for event in change.events]
+        return change
+
+    @property
+    def alert(self) -> Alert | None:
+        return next(iter(self.known.values()), None)
+
+    @property
+    def state(self) -> str | None:
+        return self.alert.state if self.alert else None
