@@ -383,7 +383,7 @@ class PaymentFault(StrEnum):
     NONE = "none"
 
 
-CAPTURE, FIND_PAYMENT, REFUND = "capture", "find_payment", "refund"
+CAPTURE, FIND_PAYMENT, REFUND, VOID = "capture", "find_payment", "refund", "void"
 
 
 class InMemoryPayments:
@@ -396,6 +396,7 @@ class InMemoryPayments:
         self.hooks = Hooks()
         self._faults: dict[str, deque[PaymentFault]] = defaultdict(deque)
         self._under_way: list[str] = []
+        self.can_void = True
 
     def fail(self, operation: str, *faults: PaymentFault) -> None:
         """The next calls of the operation end like this, one after another."""
@@ -432,6 +433,14 @@ class InMemoryPayments:
             return self.states.get(order_id, PaymentState.ABSENT)
 
         return await self._call(REFUND, order_id, trail, execute)
+
+    async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        def execute(_: PaymentFault) -> PaymentState:
+            if not self.can_void:
+                return PaymentState.ABSENT
+            return self.states.setdefault(order_id, PaymentState.VOIDED)
+
+        return await self._call(VOID, order_id, trail, execute)
 
     async def _call(
         self, operation: str, order_id: str, trail: list[Attempt], execute: Callable[[PaymentFault], PaymentState]
