@@ -34,7 +34,7 @@ Stopwatch = Callable[[], float]
 """Returns seconds that never go back."""
 
 MAX_RETRY_AFTER_SECONDS = 900.0
-"""A longer Retry-After is cut to this: one wrong header must not stop orders for a day."""
+"""A longer Retry-After is cut to this: one wrong header must not stop orders for a day. See settings, longest wait."""
 
 SURELY_NOT_SENT = (
     httpx.ConnectError,

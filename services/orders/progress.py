@@ -50,6 +50,8 @@ class ProgressPolicy:
     confirmation_timeout: timedelta
     reservation_retry: RetryPolicy
     payment_retry: RetryPolicy
+    payment_deadline: timedelta = timedelta(seconds=60)
+    """The same for a step that only asks the payment gateway."""
     hold: timedelta = timedelta(minutes=30)
     """How long a hold is asked for."""
 
@@ -153,7 +155,8 @@ class OrderProgress:
         if held.expires_at <= self._now():
             # Asked again at once it would say the same: the order waits like one that got no answer.
             return self._wait(order, _ended_before_it_began(held))
-        return lifecycle.hold_stock(order, held.reservation_id, held.expires_at, self._now(), self._step_due())
+        due_at = self._now() + self._policy.payment_deadline
+        return lifecycle.hold_stock(order, held.reservation_id, held.expires_at, self._now(), due_at)
 
     def _wait(self, order: Order, error: DependencyError) -> Change:
         delay = self._policy.reservation_retry.delay_seconds(
