@@ -57,6 +57,18 @@ class FrozenClock:
         self.now += timedelta(seconds=seconds)
 
 
+class SkewedClock(FrozenClock):
+    """Another machine's clock: ours, and so much more."""
+
+    def __init__(self, ours: FrozenClock, skew: timedelta) -> None:
+        super().__init__()
+        self._ours = ours
+        self._skew = skew
+
+    def __call__(self) -> datetime:
+        return self._ours() + self._skew
+
+
 class Fault(StrEnum):
     """How the next call of an operation fails; BEFORE: it did not run, AFTER: it ran and the answer was lost."""
 

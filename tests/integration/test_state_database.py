@@ -13,8 +13,9 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from state import schema, tables
-from state.database import Database, DatabaseClosed, opened
+from state.database import Database, opened
 from state.schema import migrate
+from state.transactions import DatabaseClosed
 from tests.fakes import START
 
 
