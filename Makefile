@@ -34,8 +34,8 @@ pacts: $(VENV)/.dev ## rewrite the committed contracts from the consumer tests
 bench: $(VENV)/.dev ## measure orders per second, latency and CPU of the worker
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-soak: $(VENV)/.dev ## faults in the middle of traffic for MINUTES=10, then the audit (SEED=1)
-	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
+soak: $(VENV)/.dev ## faults in the middle of traffic for MINUTES=10, then the audit (SEED=1; REPLICAS=1: two workers, PostgreSQL)
+	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) $(if $(REPLICAS),--replicas)
 
 pictures: $(VENV)/.dev $(VENV)/.system ## take the pictures of docs/ anew
 	$(BIN)/python -m tests.browser.pictures docs

@@ -21,7 +21,6 @@ BACKGROUND = (
     "Recorder.",
     "Retention.",
     "_run",
-    "partial",
     "BreakerOverrides.",
     "Timekeeping.",
     "ConservationAudit.",
@@ -73,7 +72,8 @@ class Seams:
 
 def label_of(transaction: Any) -> str | None:
     """What a transaction is called; None when it belongs to no order."""
-    name: str = getattr(transaction, "__qualname__", type(transaction).__name__)
+    function = getattr(transaction, "func", transaction)
+    name: str = getattr(function, "__qualname__", type(function).__name__)
     if any(background in name for background in BACKGROUND):
         return None
     return name.replace("<locals>.", "").replace(".<lambda>", "")
