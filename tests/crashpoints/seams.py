@@ -15,8 +15,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
-
 BACKGROUND = (
     "Recorder.",
     "Retention.",
@@ -117,19 +115,19 @@ def install_in_availability(seams: Seams) -> None:
 
 def install_in_transport(seams: Seams) -> None:
     """Before a request is sent, and after its answer came and before anything was done about it."""
-    from services.inventory.transport import AiohttpTransport
+    from services.inventory.transport import AiohttpTransport, Answer, Outgoing
 
-    send = AiohttpTransport.handle_async_request
+    send = AiohttpTransport.send
 
-    async def watched(self: AiohttpTransport, request: httpx.Request) -> httpx.Response:
+    async def watched(self: AiohttpTransport, request: Outgoing) -> Answer:
         words = [word for word in request.url.path.split("/") if word and "-" not in word.removeprefix("check-")]
         label = f"{request.method} {'/'.join(words[2:])}"
         seams.passes(label, BEFORE)
-        response = await send(self, request)
+        answer = await send(self, request)
         seams.passes(label, AFTER)
-        return response
+        return answer
 
-    AiohttpTransport.handle_async_request = watched  # type: ignore[method-assign]
+    AiohttpTransport.send = watched  # type: ignore[method-assign]
 
 
 def install_in_relay(seams: Seams) -> None:
