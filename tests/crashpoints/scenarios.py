@@ -128,6 +128,7 @@ SCENARIOS: dict[str, Scenario] = {
     "release, retried": Scenario(
         Visit.retry_release, "CANCELLED", before=Visit.has_a_release_that_fails, settings=NO_RELEASES_BY_ITSELF
     ),
+    "place, favoured": Scenario(Visit.place_high, "CONFIRMED", opens=UNVERIFIED),
     "command of the console": Scenario(
         lambda visit, lane: lane.store_command("cancel_order", visit.order_id, reason="WRONG"),
         "CANCELLED",

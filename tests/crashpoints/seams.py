@@ -25,9 +25,8 @@ BACKGROUND = (
     "_sweep.",
     "SqlOutbox.",
     "serve.",
-    "settle_and_claim",
 )
-"""Transactions by the names of their functions: they belong to no order, or are counted elsewhere."""
+"""How the names of transactions begin that belong to no order, or are counted elsewhere."""
 
 BEFORE, AFTER = "before", "after"
 
@@ -72,7 +71,7 @@ def label_of(transaction: Any) -> str | None:
     """What a transaction is called; None when it belongs to no order."""
     function = getattr(transaction, "func", transaction)
     name: str = getattr(function, "__qualname__", type(function).__name__)
-    if any(background in name for background in BACKGROUND):
+    if name.startswith(BACKGROUND) or "settle_and_claim" in name:
         return None
     return name.replace("<locals>.", "").replace(".<lambda>", "")
 

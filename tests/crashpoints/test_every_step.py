@@ -15,9 +15,10 @@ from queue import SimpleQueue
 
 import pytest
 
-from tests.crashpoints.lane import LATER_SECONDS, Forks, Lane, is_running, wait_until
+from tests.crashpoints.lane import LATER_SECONDS, Forks, Lane, wait_until
 from tests.crashpoints.scenarios import SCENARIOS, Scenario, Visit
 from tests.crashpoints.seams import AFTER, BEFORE, Point
+from tests.integration.nats_server import is_running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -126,7 +127,8 @@ def die_everywhere(scenario: Scenario, lanes: list[Lane], points: list[Point], r
 
 @pytest.mark.parametrize("role", ["inventory", "payments"])
 def test_a_service_that_is_killed_before_or_after_it_did_what_it_was_asked_loses_nothing(lanes, role):
-    for name in ("place", "cancel, confirmed", "cancel, only placed"):
+    # A check that nobody answers is the end of a standard customer's order, and rightly so.
+    for name in ("place, favoured", "cancel, confirmed", "cancel, only placed"):
         scenario = SCENARIOS[name]
         points = points_of(scenario, lanes[0], role)
         print(f"\n{role}, {name}: {len(points)} points: {', '.join(map(str, points))}")  # noqa: T201 - shown by pytest -s

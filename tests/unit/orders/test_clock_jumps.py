@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
+from services.inventory.exchange import MAX_RETRY_AFTER_SECONDS
 from services.orders.context import OrdersContext
 from services.orders.inbound import InventoryEvents
 from services.orders.place import OrderPlacement, PlaceOrder
@@ -14,7 +15,7 @@ from services.orders.progress import OrderProgress
 from services.orders.releases import ReleaseJobs
 from services.orders.sweeper import OrderSweeper
 from services.orders.timekeeping import SLACK, Timekeeping
-from services.settings import Settings
+from services.settings import LONGEST_RETRY_AFTER_SECONDS, Settings
 from state import outbox
 from state.tables import commands, orders, releases
 from tests.fakes import CAPTURE, Fault, SkewedClock
@@ -267,3 +268,5 @@ async def test_the_longest_wait_is_longer_than_any_that_the_rules_can_set():
     assert all(policy.max_delay_seconds < settings.longest_wait_seconds for policy in waits)
     assert settings.confirmation_timeout_seconds < settings.longest_wait_seconds
     assert settings.breaker_reset_timeout / 1000 + 5 < settings.longest_wait_seconds
+    assert max(LONGEST_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS) < settings.longest_wait_seconds
+    assert LONGEST_RETRY_AFTER_SECONDS == MAX_RETRY_AFTER_SECONDS

@@ -32,6 +32,9 @@ from tests.fakes import Fault, InMemoryInventory
 from tests.orders_harness import POLICY, REFUND_RETRY, RELEASE_RETRY, OrdersHarness
 
 WAITING = 500
+FEW = 100
+"""Enough for a stampede."""
+
 AT_ONCE = 8
 RESET_SECONDS = 30.0
 
@@ -272,6 +275,7 @@ RULES: dict[str, tuple[Rule, str]] = {
 @pytest.mark.parametrize("queue", QUEUES)
 @pytest.mark.parametrize("rule", RULES)
 async def test_without_the_rule_there_is_a_stampede(shop, monkeypatch, rule, queue):
+    monkeypatch.setitem(globals(), "WAITING", FEW)
     remove, stampede = RULES[rule]
     real = {"orders": waiting_orders, "releases": waiting_releases}[queue]
 
