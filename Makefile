@@ -40,8 +40,8 @@ bench-console: $(VENV)/.dev ## measure the console with a million orders stored,
 bench-stored: $(VENV)/.dev ## measure whether an order costs more with a million orders stored, and the worker's memory
 	$(BIN)/python -m benchmarks.stored $(BENCH_ARGS)
 
-soak: $(VENV)/.dev ## faults in the middle of traffic for MINUTES=10, then the audit (SEED=1)
-	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
+soak: $(VENV)/.dev ## faults in the middle of traffic for MINUTES=10, then the audit (SEED=1; REPLICAS=1: two workers, PostgreSQL)
+	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) $(if $(REPLICAS),--replicas)
 
 pictures: $(VENV)/.dev $(VENV)/.system ## take the pictures of docs/ anew
 	$(BIN)/python -m tests.browser.pictures docs

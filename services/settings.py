@@ -23,6 +23,12 @@ from services.domain.retry import RetryPolicy
 PAYMENT_TIMEOUT_SECONDS = 5.0
 """Timeout of one call to the payment gateway."""
 
+RECORDING_SECONDS = 2.0
+"""How long the recording of what a call did may usually take."""
+
+LONGEST_RETRY_AFTER_SECONDS = 900
+"""Of any service: a longer one is cut to this, since one wrong header must not stop orders for a day."""
+
 ROLES = ("viewer", "operator", "admin", "service")
 
 MAX_NAME_LENGTH = 128
@@ -251,10 +257,33 @@ class Settings(BaseSettings):
 
     @property
     def step_deadline_seconds(self) -> float:
-        """Longest time that the calls of one step of an order take; afterwards its worker is taken for dead."""
-        longest_pause = self.immediate_retry.max_delay_seconds
-        calls = self.retry_attempts * (self.inventory_timeout_seconds + longest_pause)
-        return 2 * calls + PAYMENT_TIMEOUT_SECONDS
+        """Longest time that the calls of one step of an order take; afterwards its worker is taken for dead.
+
+        Two calls to the Inventory Service, the last attempt of each beginning at its deadline, and a payment.
+        """
+        longest_call = self.call_deadline_seconds + self.inventory_timeout_seconds
+        return 2 * longest_call + self.payment_deadline_seconds
+
+    @property
+    def payment_deadline_seconds(self) -> float:
+        """The same for a step that only asks the payment gateway."""
+        return PAYMENT_TIMEOUT_SECONDS + RECORDING_SECONDS
+
+    @property
+    def release_claim_seconds(self) -> float:
+        """The same for one attempt of a release."""
+        return self.inventory_timeout_seconds + RECORDING_SECONDS
+
+    @property
+    def longest_wait_seconds(self) -> float:
+        """Longest time that anything is put off by any rule; what waits for longer was given a wrong time."""
+        waits = (
+            self.reservation_retry_max_delay,
+            self.release_retry_max_delay,
+            self.confirmation_timeout,
+            self.breaker_reset_timeout,
+        )
+        return max(*waits, 1000 * LONGEST_RETRY_AFTER_SECONDS) / 1000 + self.step_deadline_seconds
 
     @property
     def is_tracing(self) -> bool:

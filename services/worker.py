@@ -11,12 +11,13 @@ import logging
 import os
 import random
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from sqlalchemy import text
@@ -61,6 +62,7 @@ from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ReviewResolution
 from services.orders.steering import OperationSteering
 from services.orders.sweeper import AT_ONCE, OrderSweeper
+from services.orders.timekeeping import Timekeeping
 from services.orders.traced import told_after_commit, told_of_short_circuits
 from services.orders.unit_of_work import Recorded
 from services.payments.client import HTTPPaymentGateway, NullPaymentGateway
@@ -69,16 +71,19 @@ from services.process import listen, serving
 from services.retention import Retention
 from services.settings import PAYMENT_TIMEOUT_SECONDS, Settings
 from services.spans import Tracer
+from services.starting import database_when_ready
 from services.traceparent import HEADER, begin
 from services.version import VERSION
 from state import orders, outbox, releases
 from state.database import Database
-from state.schema import migrate
 
 logger = logging.getLogger("holdfast.worker")
 
-DRAIN_SECONDS = 3.0
+DRAIN_SECONDS = 2.0
 """How long orders in flight may take once the worker was told to stop; the sweeper has the rest."""
+
+STOP_SECONDS = 3.0
+"""After this long whatever still hangs is cut short: it is settled at the next start like after a crash."""
 
 DURABLE = "order-service"
 
@@ -98,16 +103,23 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     Raises OSError when the API's address is taken; nothing has been started by then.
     """
     listener = listen(settings.api_host, settings.api_port)
+    database = await database_when_ready(settings, listener, stop)
+    if database is None:
+        listener.close()
+        return
     async with AsyncExitStack() as stack:
-        worker = await _build(settings, stack)
-        async with worker.running():
+        stack.callback(database.close)
+        worker = await _build(settings, database, stack)
+        async with worker.running() as running:
             async with serving(worker.application, listener):
                 # What exists now lives as long as the process: collections need not look at it again.
                 gc.collect()
                 gc.freeze()
                 logger.info("worker_started", extra={"replica": worker.replica, "api": _address(listener)})
                 await stop.wait()
-            await worker.service.placement.drain(DRAIN_SECONDS)
+                # Nothing new is begun while requests under way have their grace.
+                running.wind_down()
+            await worker.service.placement.drain(running.seconds_left(DRAIN_SECONDS))
         await worker.alerting.hand_over()
         await worker.recorder.sign_off()
         logger.info("worker_stopped", extra={"replica": worker.replica})
@@ -124,6 +136,8 @@ class Worker:
     alerting: Alerting
     tasks: list[Callable[[], Awaitable[None]]]
     stops: list[Callable[[], None]]
+    last_stop: Callable[[], None]
+    """Of what has to go on until the last order in flight is at rest: the relay of its events."""
 
     def running(self) -> _Running:
         """The background work, for as long as the block lasts."""
@@ -134,26 +148,36 @@ class _Running:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._tasks: list[asyncio.Future[None]] = []
+        self._stopping_since: float | None = None
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> Self:
         self._tasks = [asyncio.ensure_future(task()) for task in self._worker.tasks]
+        return self
+
+    def wind_down(self) -> None:
+        """Finish what is under way; the time that an orderly end may take runs from here."""
+        if self._stopping_since is None:
+            self._stopping_since = time.monotonic()
+            for stop in self._worker.stops:
+                stop()
+
+    def seconds_left(self, seconds: float) -> float:
+        """Of so many since the end began."""
+        since = time.monotonic() if self._stopping_since is None else self._stopping_since
+        return max(since + seconds - time.monotonic(), 0.0)
 
     async def __aexit__(self, *_: object) -> None:
-        for stop in self._worker.stops:
-            stop()
-        late = (await asyncio.wait(self._tasks, timeout=DRAIN_SECONDS))[1]
+        self.wind_down()
+        self._worker.last_stop()
+        late = (await asyncio.wait(self._tasks, timeout=self.seconds_left(STOP_SECONDS)))[1]
         for task in late:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
+async def _build(settings: Settings, database: Database, stack: AsyncExitStack) -> Worker:
     replica = f"{socket.gethostname()}-{os.getpid()}"
     tracer = _tracer(settings, replica, stack)
-    database = Database(settings.database)
-    stack.callback(database.close)
-    await asyncio.to_thread(migrate, database)
-
     breakers = inventory_breakers(settings, clock=utc_now)
     metrics = Metrics([breaker.label for breaker in breakers])
     transport = AiohttpTransport(client_session())
@@ -172,6 +196,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
 
     policy = ProgressPolicy(
         step_deadline=timedelta(seconds=settings.step_deadline_seconds),
+        payment_deadline=timedelta(seconds=settings.payment_deadline_seconds),
         confirmation_timeout=timedelta(seconds=settings.confirmation_timeout_seconds),
         reservation_retry=settings.reservation_retry,
         payment_retry=RetryPolicy(attempts=8, base_delay_seconds=5.0, max_delay_seconds=300.0),
@@ -197,7 +222,13 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         cancellation=OrderCancellation(context),
         returns=OrderReturns(context),
         reviews=ReviewResolution(context, patient_progress, inventory, policy.confirmation_timeout),
-        releases=ReleaseJobs(context, inventory.once(), settings.release_retry, metrics.release),
+        releases=ReleaseJobs(
+            context,
+            inventory.once(),
+            settings.release_retry,
+            metrics.release,
+            timedelta(seconds=settings.release_claim_seconds),
+        ),
         dead_letters=DeadLetterOffice(database, utc_now, new_id, inbound.handle),
         metrics=metrics,
         overrides=overrides,
@@ -239,6 +270,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         answer_within=policy.confirmation_timeout,
         name=f"{replica}-{new_id()[:8]}",
     )
+    timekeeping = Timekeeping(context, timedelta(seconds=settings.longest_wait_seconds))
     consuming = Consuming(nats, inbound, service.dead_letters, metrics)
     if tracer:
         consuming.handle = traced_handler(consuming.apply, tracer, partial(_traceparent_of, database))
@@ -254,6 +286,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         Loop("conservation", conservation.compare_next, pause_seconds=5.0),
         Loop("rollups", MetricRollups(database, utc_now).run, pause_seconds=30.0),
         Loop("samples", recorder.sample, pause_seconds=settings.alert_interval_seconds),
+        Loop("timekeeping", timekeeping.run_round, pause_seconds=30.0),
         Loop("retention", Retention(database, utc_now).prune, pause_seconds=60.0),
         Loop("causes", partial(_classify, database), pause_seconds=60.0),
         *alarms.loops(),
@@ -265,7 +298,8 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         recorder,
         alarms,
         tasks=[relay.run, consuming.run, *(loop.run for loop in loops)],
-        stops=[relay.stop, consuming.stop, *(loop.stop for loop in loops)],
+        stops=[consuming.stop, *(loop.stop for loop in loops)],
+        last_stop=relay.stop,
     )
 
 

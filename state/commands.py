@@ -6,7 +6,7 @@ The command's id is its idempotency key: storing it twice is storing it once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, text, update
@@ -73,6 +73,16 @@ def _waiting(now: datetime) -> tuple[ColumnElement[bool], ...]:
     unfinished = text("commands.state IN ('STORED', 'RUNNING')")
     is_free = or_(commands.c.state == STORED, and_(commands.c.state == RUNNING, commands.c.claimed_until < now))
     return cast("ColumnElement[bool]", unfinished), is_free
+
+
+def bring_forward(connection: Connection, last: datetime, to: datetime, limit: int) -> int:
+    """End at ``to`` the claims that last until after ``last``; returns how many commands."""
+    is_beyond = (text("commands.state IN ('STORED', 'RUNNING')"), commands.c.claimed_until > last)
+    ids = connection.scalars(select(commands.c.command_id).where(*is_beyond).limit(limit)).all()
+    if ids:
+        ended = to - timedelta(milliseconds=1)
+        connection.execute(update(commands).where(commands.c.command_id.in_(ids)).values(claimed_until=ended))
+    return len(ids)
 
 
 def finish(connection: Connection, command_id: str, state: str, outcome: dict[str, Any], at: datetime) -> None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,18 +23,25 @@ from sqlalchemy import DateTime, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import sqlite
 
 from state.group_commit import GroupCommitWriter
-from state.transactions import MAX_WAITING_TRANSACTIONS, DatabaseClosed, DatabaseOverloaded, T, Transaction, Writer
+from state.pooled import PooledTransactions
+from state.transactions import T, Transaction, Writer
 
 SERVER_OPTIONS = {
     "timezone": "UTC",
-    "statement_timeout": 15_000,
-    "lock_timeout": 5_000,
+    "statement_timeout": 5_000,
+    "lock_timeout": 3_000,
     "idle_in_transaction_session_timeout": 15_000,
 }
 """Of every PostgreSQL session; times in milliseconds."""
 
-SILENCE_SECONDS = 18.0
-"""The server gives a statement up after fifteen: three seconds later it does not answer any more."""
+SILENCE_SECONDS = 6.5
+"""The server gives a statement up after five: a second and a half later it does not answer any more."""
+
+CONNECT_SECONDS = 3
+"""How long a new connection to a server may take to be made."""
+
+KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 2, "tcp_user_timeout": 6_000}
+"""A server that is gone is noticed on idle connections too; libpq's names, seconds but for the last."""
 
 SQLITE_PATIENCE_SECONDS = 5.0
 
@@ -83,18 +89,21 @@ class Database:
     """Reads and writes of one database, from an event loop or from plain threads."""
 
     def __init__(
-        self, url: str, *, readers: int = 3, writers: int = 8, silence_seconds: float = SILENCE_SECONDS
+        self, url: str, *, readers: int = 3, writers: int = 8, silence_seconds: float | None = SILENCE_SECONDS
     ) -> None:
-        """``silence_seconds`` bounds how long a call waits for a PostgreSQL server that does not answer."""
+        """``silence_seconds`` bounds how long a call waits for a PostgreSQL server that does not answer; None: not."""
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._write_engine = (
             _sqlite_engine(url, writes=True) if self.is_sqlite else _server_engine(url, writers, silence_seconds)
         )
         self._read_engine = _sqlite_engine(url, writes=False) if self.is_sqlite else self._write_engine
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read")
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read") if self.is_sqlite else None
+        self._server_readers = None if self.is_sqlite else PooledTransactions(self._read_engine, readers, "db-read")
         self._writer: Writer = (
-            GroupCommitWriter(self._write_engine) if self.is_sqlite else _PooledWriter(self._write_engine, writers)
+            GroupCommitWriter(self._write_engine)
+            if self.is_sqlite
+            else PooledTransactions(self._write_engine, writers, "db-write")
         )
 
     @property
@@ -112,6 +121,8 @@ class Database:
 
     async def read(self, transaction: Transaction[T]) -> T:
         """Run a reading function on a reader thread."""
+        if self._server_readers is not None:
+            return await self._server_readers.run(transaction)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self.read_now, transaction)
 
@@ -129,40 +140,13 @@ class Database:
     def close(self) -> None:
         """Finish what was handed over, refuse more, and close every connection."""
         self._writer.close()
-        self._readers.shutdown(wait=True)
+        if self._readers is not None:
+            self._readers.shutdown(wait=True)
+        if self._server_readers is not None:
+            self._server_readers.close()
         self._write_engine.dispose()
         if self._read_engine is not self._write_engine:
             self._read_engine.dispose()
-
-
-class _PooledWriter(Writer):
-    """One thread and one connection per running transaction."""
-
-    def __init__(self, engine: Engine, threads: int) -> None:
-        self._engine = engine
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="db-write")
-        self._places = threading.BoundedSemaphore(MAX_WAITING_TRANSACTIONS)
-
-    async def run(self, transaction: Transaction[T]) -> T:
-        return await asyncio.wrap_future(self.submit(transaction))
-
-    def submit(self, transaction: Transaction[T]) -> Future[T]:
-        if not self._places.acquire(blocking=False):
-            raise DatabaseOverloaded(f"{MAX_WAITING_TRANSACTIONS} transactions are waiting")
-        try:
-            future = self._threads.submit(self._run, transaction)
-        except RuntimeError as error:
-            self._places.release()
-            raise DatabaseClosed("the database is closed") from error
-        future.add_done_callback(lambda _: self._places.release())
-        return future
-
-    def _run(self, transaction: Transaction[T]) -> T:
-        with self._engine.begin() as connection:
-            return transaction(connection)
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=True)
 
 
 def _sqlite_engine(url: str, *, writes: bool) -> Engine:
@@ -197,7 +181,7 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             return
 
 
-def _server_engine(url: str, connections: int, silence_seconds: float) -> Engine:
+def _server_engine(url: str, connections: int, silence_seconds: float | None) -> Engine:
     # Imported here: the driver costs a tenth of a second, and SQLite does without it.
     from state.watchdog import watch
 
@@ -209,7 +193,8 @@ def _server_engine(url: str, connections: int, silence_seconds: float) -> Engine
         pool_pre_ping=True,
         pool_recycle=1800,
         connect_args={
-            "connect_timeout": 3,
+            "connect_timeout": CONNECT_SECONDS,
+            **KEEPALIVE,
             "options": " ".join(f"-c {name}={value}" for name, value in SERVER_OPTIONS.items()),
         },
     )

@@ -90,7 +90,8 @@ class GroupCommitWriter(Writer):
                 continue
             try:
                 connection = connection or self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-                _commit_together(connection, group)
+                if not _commit_together(connection, group):
+                    group += self._all_who_wait()
             except Exception as error:  # noqa: BLE001 - boundary: this thread must go on answering callers
                 _fail(group, error)
                 _drop(connection)
@@ -112,12 +113,27 @@ class GroupCommitWriter(Writer):
                 return group, True
         return group, False
 
+    def _all_who_wait(self) -> list[_Job[Any]]:
+        """Those who came while the lock was waited for, in vain: they have waited too and are told the same."""
+        waiting: list[_Job[Any]] = []
+        for _ in range(self._jobs.qsize()):
+            job = self._jobs.get()
+            if job is None:
+                self._jobs.put(None)
+                break
+            waiting.append(job)
+        _fail(waiting, _told(sqlite3.OperationalError("database is locked")))
+        return waiting
 
-def _commit_together(connection: Connection, group: list[_Job[Any]]) -> None:
+
+def _commit_together(connection: Connection, group: list[_Job[Any]]) -> bool:
+    """Run and commit a group; False when the lock for it could not be had within the busy_timeout."""
     driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    is_locked_out = True
     try:
         # IMMEDIATE takes the write lock up front: upgrading a read lock can fail half way.
         driver.execute("BEGIN IMMEDIATE")
+        is_locked_out = False
         for job in group:
             _run_in_savepoint(connection, driver, job)
         driver.execute("COMMIT")
@@ -125,6 +141,8 @@ def _commit_together(connection: Connection, group: list[_Job[Any]]) -> None:
         _fail(group, _told(error))
         if driver.in_transaction:
             driver.execute("ROLLBACK")
+        return not (is_locked_out and "locked" in str(error))
+    return True
 
 
 def _told(error: Exception) -> Exception:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from services.domain.lifecycle import TimelineEntry
+from services.domain.lifecycle import shows_capture as entry_shows_capture
 from state.prepared import Prepared
 from state.tables import order_history
 
@@ -35,6 +36,11 @@ def of_order(connection: Connection, order_id: str) -> list[TimelineEntry]:
         for at, kind, title, details, actor in reversed(connection.execute(statement).all())
     ]
     return sorted(entries, key=lambda entry: entry.at)
+
+
+def shows_capture(connection: Connection, order_id: str) -> bool:
+    """Whether the money of the order was ever seen captured."""
+    return any(map(entry_shows_capture, of_order(connection, order_id)))
 
 
 def _row(order_id: str, entry: TimelineEntry) -> dict[str, Any]:

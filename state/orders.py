@@ -129,6 +129,15 @@ def claim_due(connection: Connection, now: datetime, until: datetime, limit: int
     return get_many(connection, ids)
 
 
+def bring_forward(connection: Connection, last: datetime, to: datetime, limit: int) -> int:
+    """Make due at ``to`` what is due after ``last``, the furthest first; returns how many orders."""
+    beyond = select(orders.c.order_id).where(orders.c.due_at > last).order_by(orders.c.due_at.desc()).limit(limit)
+    ids = connection.scalars(beyond).all()
+    if ids:
+        connection.execute(update(orders).where(orders.c.order_id.in_(ids), orders.c.due_at > last).values(due_at=to))
+    return len(ids)
+
+
 def get_many(connection: Connection, ids: Sequence[str]) -> list[Order]:
     """The orders in the order of their ids as given; unknown ids are left out."""
     if not ids:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select,
 from state.prepared import Prepared
 from state.tables import outbox
 
-CLAIM = timedelta(seconds=15)
+CLAIM = timedelta(seconds=8)
 """How long a relay may take to publish what it claimed before another one does."""
 
 LONGEST_DELAY = timedelta(seconds=30)
@@ -85,6 +85,15 @@ def _note_failures(connection: Connection, errors: dict[int, str], now: datetime
         delay = min(timedelta(seconds=0.5 * 2 ** min(attempts, 10)), LONGEST_DELAY)
         values = {"attempts": attempts + 1, "last_error": errors[row_id], "claimed_until": now + delay}
         connection.execute(update(outbox).where(outbox.c.id == row_id).values(values))
+
+
+def bring_forward(connection: Connection, last: datetime, limit: int) -> int:
+    """Give free what is claimed until after ``last``; returns how many events."""
+    is_beyond = (outbox.c.published_at.is_(None), outbox.c.claimed_until > last)
+    ids = connection.scalars(select(outbox.c.id).where(*is_beyond).order_by(outbox.c.id).limit(limit)).all()
+    if ids:
+        connection.execute(update(outbox).where(outbox.c.id.in_(ids), *is_beyond).values(claimed_until=None))
+    return len(ids)
 
 
 def pending(connection: Connection) -> tuple[int, datetime | None]:

@@ -20,6 +20,9 @@ from sqlalchemy import Connection, Engine, event
 CHECK_SECONDS = 0.1
 """How often a waiting call looks at the clock and at interrupts."""
 
+PING_SECONDS = 2.0
+"""How long a connection that was idle may take to show that it still works; then a new one is made."""
+
 
 class LinkSilent(psycopg.OperationalError):
     """The server did not answer in time and the connection was shut; a commit under way may have happened."""
@@ -43,8 +46,8 @@ class WatchedConnection(psycopg.Connection[Any]):
             raise LinkSilent(f"the database did not answer for {bound:g} s: its connection was shut") from error
 
 
-def watch(engine: Engine, silence_seconds: float) -> Engine:
-    """The engine, all of whose connections are watched from their first statement on."""
+def watch(engine: Engine, silence_seconds: float | None) -> Engine:
+    """The engine, all of whose connections are watched from their first statement on; None: they are not."""
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: Any, _record: Any, arguments: Any, options: Any) -> WatchedConnection:
@@ -52,15 +55,33 @@ def watch(engine: Engine, silence_seconds: float) -> Engine:
         connection.silence_seconds = silence_seconds
         return connection
 
+    if silence_seconds is not None:
+        _bound_the_ping(engine, min(silence_seconds, PING_SECONDS))
     return engine
+
+
+def _bound_the_ping(engine: Engine, seconds: float) -> None:
+    real = engine.dialect.do_ping
+
+    def ping(dbapi_connection: Any) -> bool:
+        with _bounded(dbapi_connection, seconds):
+            return real(dbapi_connection)
+
+    engine.dialect.do_ping = ping  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager
 def unhurried(connection: Connection) -> Iterator[None]:
     """Statements in the block may take as long as they take: for migrations, which wait for each other."""
     watched: WatchedConnection = connection.connection.driver_connection  # type: ignore[assignment]
+    with _bounded(watched, None):
+        yield
+
+
+@contextlib.contextmanager
+def _bounded(watched: WatchedConnection, seconds: float | None) -> Iterator[None]:
     before = watched.silence_seconds
-    watched.silence_seconds = None
+    watched.silence_seconds = seconds
     try:
         yield
     finally:

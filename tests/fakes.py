@@ -57,6 +57,18 @@ class FrozenClock:
         self.now += timedelta(seconds=seconds)
 
 
+class SkewedClock(FrozenClock):
+    """Another machine's clock: ours, and so much more."""
+
+    def __init__(self, ours: FrozenClock, skew: timedelta) -> None:
+        super().__init__()
+        self._ours = ours
+        self._skew = skew
+
+    def __call__(self) -> datetime:
+        return self._ours() + self._skew
+
+
 class Fault(StrEnum):
     """How the next call of an operation fails; BEFORE: it did not run, AFTER: it ran and the answer was lost."""
 
@@ -383,7 +395,7 @@ class PaymentFault(StrEnum):
     NONE = "none"
 
 
-CAPTURE, FIND_PAYMENT, REFUND = "capture", "find_payment", "refund"
+CAPTURE, FIND_PAYMENT, REFUND, VOID = "capture", "find_payment", "refund", "void"
 
 
 class InMemoryPayments:
@@ -396,6 +408,7 @@ class InMemoryPayments:
         self.hooks = Hooks()
         self._faults: dict[str, deque[PaymentFault]] = defaultdict(deque)
         self._under_way: list[str] = []
+        self.can_void = True
 
     def fail(self, operation: str, *faults: PaymentFault) -> None:
         """The next calls of the operation end like this, one after another."""
@@ -432,6 +445,14 @@ class InMemoryPayments:
             return self.states.get(order_id, PaymentState.ABSENT)
 
         return await self._call(REFUND, order_id, trail, execute)
+
+    async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        def execute(_: PaymentFault) -> PaymentState:
+            if not self.can_void:
+                return PaymentState.ABSENT
+            return self.states.setdefault(order_id, PaymentState.VOIDED)
+
+        return await self._call(VOID, order_id, trail, execute)
 
     async def _call(
         self, operation: str, order_id: str, trail: list[Attempt], execute: Callable[[PaymentFault], PaymentState]

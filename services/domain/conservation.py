@@ -117,7 +117,7 @@ def compensate(order: Order, kind: str, at: datetime) -> Change:
         values = {"inventory_status": InventoryStatus.RELEASE_PENDING}
         return Change(values, (entry,), release_because="conservation audit: hold leaked")
     if kind == DifferenceKind.MONEY_KEPT:
-        return Change({"payment_status": PaymentStatus.REFUND_PENDING, "due_at": at, "attempts": 0}, (entry,))
+        return lifecycle.request_refund(at, entry.title, seen=True)
     reason = order.cancel_reason or "CONSERVATION_AUDIT"
     return Change({}, (entry,), events=(events.order_cancelled(order, reason, at),))
 

@@ -41,7 +41,10 @@ AFTER_PAYMENT = frozenset({S.PLACED, S.CONFIRMED, S.CONFIRMATION_FAILED})
 ENDED = frozenset({S.CANCELLED, S.REJECTED, S.RETURNED})
 
 LATE_CAPTURE = timedelta(seconds=60)
-"""A capture that was never answered may still arrive for so long after the gateway denied it."""
+"""So long a capture under way is waited for at a gateway that cannot be told to refuse it. See docs/adr/0008."""
+
+CAPTURE_SEEN: dict[str, Any] = {"captured": True}
+"""Among the details of a transition: the gateway said that it has the money."""
 
 TRANSITION, CALL, EVENT_OUT, EVENT_IN, ACTION = "transition", "call", "event_out", "event_in", "action"
 
@@ -145,10 +148,10 @@ def _failure(error: ApiError) -> dict[str, Any]:
 
 
 def _money_that_may_come(order: Order, at: datetime) -> dict[str, Any]:
-    """An order that ends while a capture may still be under way has it refunded, once it can have arrived."""
+    """An order that ends while a capture may still be under way has it fenced off or refunded."""
     if order.payment_status != PaymentStatus.UNKNOWN:
         return {}
-    return {"payment_status": PaymentStatus.REFUND_PENDING, "due_at": at + LATE_CAPTURE}
+    return {"payment_status": PaymentStatus.REFUND_PENDING, "due_at": at}
 
 
 def hold_stock(order: Order, reservation_id: str, expires_at: datetime, at: datetime, due_at: datetime) -> Change:
@@ -386,34 +389,42 @@ def _cancel_placed(order: Order, reason: str, at: datetime) -> Change:
     )
 
 
-def cancel_while_paying(order: Order, reason: str, at: datetime, *, refund_at: datetime | None) -> Change:
+def cancel_while_paying(order: Order, reason: str, at: datetime, *, money: bool | None) -> Change:
     """A cancel was waiting for the payment's outcome: neither money nor stock is kept.
 
-    ``refund_at`` None: the gateway declined, so there is nothing to refund. A capture whose
-    answer was lost may still arrive, so anything but a decline is refunded, then or later.
+    ``money``: True when it was seen captured, False when the gateway declined, so that there is nothing
+    to refund. None: a capture whose answer was lost may still arrive, so it is fenced off or refunded.
     """
+    to_refund = money is not False
     return _change(
         order,
         S.CANCELLED,
         at,
-        "Cancelled, " + ("refund requested" if refund_at else "nothing was charged"),
+        "Cancelled, " + ("refund requested" if to_refund else "nothing was charged"),
         values={
             "cancel_reason": reason,
             "inventory_status": InventoryStatus.RELEASE_PENDING,
-            "payment_status": PaymentStatus.REFUND_PENDING if refund_at else PaymentStatus.FAILED,
-            "due_at": refund_at,
+            "payment_status": PaymentStatus.REFUND_PENDING if to_refund else PaymentStatus.FAILED,
+            "due_at": at if to_refund else None,
         },
-        details={"reason": reason},
+        details={"reason": reason} | (CAPTURE_SEEN if money else {}),
         release_because=f"order cancelled: {reason}",
         closes=(ReviewReason.PAYMENT_UNKNOWN, ReviewReason.AVAILABILITY_UNVERIFIED),
     )
 
 
-def refund_late_capture(at: datetime, due_at: datetime) -> Change:
-    """Money came for an order that had ended without it, or (``due_at`` later than ``at``) may: it is given back."""
-    what = "may be captured" if due_at > at else "captured"
-    entry = TimelineEntry(at, TRANSITION, f"Payment {what} after the order had ended, refund requested")
-    return Change({"payment_status": PaymentStatus.REFUND_PENDING, "due_at": due_at, "attempts": 0}, (entry,))
+def refund_late_capture(at: datetime, *, seen: bool) -> Change:
+    """Money came for an order that had ended without it, or (not ``seen``) may: it is given back."""
+    what = "captured" if seen else "may be captured"
+    title = f"Payment {what} after the order had ended, refund requested"
+    return request_refund(at, title, seen=seen)
+
+
+def request_refund(at: datetime, title: str, *, seen: bool) -> Change:
+    """The sweeper gives back what an order without goods was charged."""
+    entry = TimelineEntry(at, TRANSITION, title, dict(CAPTURE_SEEN) if seen else {})
+    values = {"payment_status": PaymentStatus.REFUND_PENDING, "due_at": at, "attempts": 0}
+    return Change(values, (entry,), closes=(ReviewReason.PAYMENT_UNKNOWN,))
 
 
 def refunded(at: datetime, *, was_charged: bool) -> Change:
@@ -421,6 +432,38 @@ def refunded(at: datetime, *, was_charged: bool) -> Change:
     entry = TimelineEntry(at, TRANSITION, "Payment refunded" if was_charged else "Nothing was charged")
     status = PaymentStatus.REFUNDED if was_charged else PaymentStatus.FAILED
     return Change({"payment_status": status, "due_at": None, "attempts": 0}, (entry,))
+
+
+def nothing_to_refund(order: Order, at: datetime, *, is_final: bool, was_captured: bool) -> Change:
+    """The gateway has no money to give back.
+
+    ``is_final``: none can come any more, since it declined or was told to refuse. ``was_captured``: we saw
+    it capture, so it has forgotten or somebody else was there, and only a person can find out.
+    """
+    if was_captured:
+        return _money_in_doubt(at, "The capture was recorded, but the gateway has no money to give back")
+    if is_final:
+        return refunded(at, was_charged=False)
+    if order.attempts == 0:
+        return refund_later(order, at + LATE_CAPTURE)
+    return _money_in_doubt(at, "The gateway knows of no payment and cannot be told to refuse one that is under way")
+
+
+def _money_in_doubt(at: datetime, detail: str) -> Change:
+    entry = TimelineEntry(at, TRANSITION, "Refund in doubt: a person has to look", {"detail": detail})
+    values = {"payment_status": PaymentStatus.UNKNOWN, "due_at": None, "attempts": 0}
+    return Change(values, (entry,), opens=(ReviewRequest(ReviewReason.PAYMENT_UNKNOWN, detail),))
+
+
+def money_settled_by_hand(at: datetime) -> Change:
+    """A person has made sure that the customer of an ended order has all the money."""
+    entry = TimelineEntry(at, TRANSITION, "Seen by a person: the customer has all the money")
+    return Change({"payment_status": PaymentStatus.FAILED, "due_at": None}, (entry,))
+
+
+def shows_capture(entry: TimelineEntry) -> bool:
+    """Whether a line of the timeline says that the money was seen captured."""
+    return entry.details.get("to") == S.PLACED or entry.details.items() >= CAPTURE_SEEN.items()
 
 
 def refund_later(order: Order, due_at: datetime) -> Change:

@@ -37,14 +37,18 @@ _WHILE: Mapping[str, tuple[str, ReviewAction]] = {
     ReviewReason.CONFIRMATION_TIMEOUT: (OrderStatus.PLACED, ReviewAction.RECONFIRM),
     ReviewReason.PAYMENT_UNKNOWN: (OrderStatus.PAYING, ReviewAction.APPROVE),
 }
+WITHOUT_GOODS = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED})
 """Possible, together with cancelling, only while the order stands where the case was opened."""
 
 
 def allowed_actions(reason: str, order_status: str) -> tuple[ReviewAction, ...]:
     """The actions that a case allows, the usual one first; none when the order has moved on.
 
-    APPROVE of PAYMENT_UNKNOWN says that a person has seen the money captured.
+    APPROVE of PAYMENT_UNKNOWN says that a person has seen the money captured or, when the order has ended
+    without goods, that the customer has it all.
     """
+    if reason == ReviewReason.PAYMENT_UNKNOWN and order_status in WITHOUT_GOODS:
+        return (ReviewAction.APPROVE,)
     if reason in _WHILE:
         status, action = _WHILE[reason]
         return (action, ReviewAction.CANCEL_ORDER) if order_status == status else ()

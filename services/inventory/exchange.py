@@ -36,7 +36,7 @@ Stopwatch = Callable[[], float]
 """Returns seconds that never go back."""
 
 MAX_RETRY_AFTER_SECONDS = 900.0
-"""A longer Retry-After is cut to this: one wrong header must not stop orders for a day."""
+"""A longer Retry-After is cut to this: one wrong header must not stop orders for a day. See settings, longest wait."""
 
 CANCELLED = "cancelled"
 """What became of an attempt that nobody waits for any more, as a span says it."""

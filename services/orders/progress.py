@@ -50,6 +50,8 @@ class ProgressPolicy:
     confirmation_timeout: timedelta
     reservation_retry: RetryPolicy
     payment_retry: RetryPolicy
+    payment_deadline: timedelta = timedelta(seconds=60)
+    """The same for a step that only asks the payment gateway."""
     hold: timedelta = timedelta(minutes=30)
     """How long a hold is asked for."""
 
@@ -153,7 +155,8 @@ class OrderProgress:
         if held.expires_at <= self._now():
             # Asked again at once it would say the same: the order waits like one that got no answer.
             return self._wait(order, _ended_before_it_began(held))
-        return lifecycle.hold_stock(order, held.reservation_id, held.expires_at, self._now(), self._step_due())
+        due_at = self._now() + self._policy.payment_deadline
+        return lifecycle.hold_stock(order, held.reservation_id, held.expires_at, self._now(), due_at)
 
     def _wait(self, order: Order, error: DependencyError) -> Change:
         delay = self._policy.reservation_retry.delay_seconds(
@@ -184,7 +187,7 @@ class OrderProgress:
                 return await self._payment_unknown(order, error, trail)
             except StaleOrder:
                 if error.may_have_run:
-                    await self._give_money_back_if_ended(order.order_id, trail, lifecycle.LATE_CAPTURE)
+                    await self._give_money_back_if_ended(order.order_id, trail, seen=False)
                 raise
         return await self._payment_known(order, state, trail)
 
@@ -198,7 +201,7 @@ class OrderProgress:
         if state != PaymentState.ABSENT:
             return await self._payment_known(order, state, trail)
         if order.cancel_reason is not None:
-            return await self._cancel(order, trail, refund_at=self._step_due())
+            return await self._cancel(order, trail, money=None)
         if self._hold_is_sure(order):
             return await self._pay(order, trail)
         renewed = lifecycle.reserve_before_payment(order, self._now(), self._step_due())
@@ -213,8 +216,7 @@ class OrderProgress:
     async def _payment_known(self, order: Order, state: PaymentState, trail: list[Attempt]) -> Order:
         now = self._now()
         if order.cancel_reason is not None:
-            refund_at = now if state == PaymentState.CAPTURED else None
-            return await self._cancel(order, trail, refund_at=refund_at)
+            return await self._cancel(order, trail, money=state == PaymentState.CAPTURED)
         if state == PaymentState.CAPTURED:
             change = lifecycle.place(order, now, now + self._policy.confirmation_timeout)
         else:
@@ -236,17 +238,17 @@ class OrderProgress:
             current = await self._context.get(order.order_id)
             if current.status == OrderStatus.PAYING and current.cancel_reason is not None:
                 # A cancel came while the gateway was working; it waits for exactly this outcome.
-                return await self._cancel(current, trail, refund_at=self._now() if captured else None)
+                return await self._cancel(current, trail, money=captured)
             if captured:
-                await self._give_money_back_if_ended(order.order_id, trail, timedelta(0))
+                await self._give_money_back_if_ended(order.order_id, trail, seen=True)
             raise
 
-    async def _cancel(self, order: Order, trail: list[Attempt], *, refund_at: datetime | None) -> Order:
+    async def _cancel(self, order: Order, trail: list[Attempt], *, money: bool | None) -> Order:
         reason = order.cancel_reason or "CUSTOMER_CANCELLED"
-        change = lifecycle.cancel_while_paying(order, reason, self._now(), refund_at=refund_at)
+        change = lifecycle.cancel_while_paying(order, reason, self._now(), money=money)
         return await self._context.commit(order, change, trail=trail)
 
-    async def _give_money_back_if_ended(self, order_id: str, trail: list[Attempt], wait: timedelta) -> None:
+    async def _give_money_back_if_ended(self, order_id: str, trail: list[Attempt], *, seen: bool) -> None:
         """A capture may arrive after another run found no payment and the order has ended.
 
         A refund that is pending begins anew: it may just be told that there is nothing to give back.
@@ -256,7 +258,7 @@ class OrderProgress:
             settled = (PaymentStatus.CAPTURED, PaymentStatus.REFUNDED)
             if order.status not in lifecycle.ENDED or order.payment_status in settled:
                 return None
-            return lifecycle.refund_late_capture(self._now(), self._now() + wait)
+            return lifecycle.refund_late_capture(self._now(), seen=seen)
 
         await self._context.decide(order_id, decide, trail=trail)
 

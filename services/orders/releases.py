@@ -26,7 +26,6 @@ from state.audit import AuditEntry
 from state.releases import DONE, FAILED, PENDING, Release
 
 CLAIM = timedelta(seconds=30)
-"""How long an attempt may take before another replica takes the job."""
 
 AT_ONCE = 8
 """Jobs of one round; few, so that a service that has just come back is not trampled."""
@@ -43,16 +42,19 @@ class ReleaseJobs:
         inventory: InventoryGateway,
         policy: RetryPolicy,
         on_outcome: Callable[[str], None] = lambda _: None,
+        claim: timedelta = CLAIM,
     ) -> None:
+        """``claim``: how long an attempt may take before another replica takes the job."""
         self._context = context
         self._inventory = inventory
         self._policy = policy
         self._on_outcome = on_outcome
+        self._claim = claim
 
     async def run_due(self) -> int:
         """One round of due jobs; returns how many there were, AT_ONCE meaning that more may wait."""
         now = self._context.clock()
-        jobs = await self._context.database.write(lambda c: releases.claim_due(c, now, now + CLAIM, AT_ONCE))
+        jobs = await self._context.database.write(lambda c: releases.claim_due(c, now, now + self._claim, AT_ONCE))
         # All are waited for, so that one that fails unexpectedly leaves no others running unobserved.
         raise_first(await asyncio.gather(*(self._attempt(job) for job in jobs), return_exceptions=True))
         return len(jobs)
@@ -69,7 +71,7 @@ class ReleaseJobs:
         """Retry and wait for the outcome; raises ReleaseFailed when it failed again, NotFound."""
         await self.retry([order_id], actor=actor)
         now = self._context.clock()
-        jobs = await self._context.database.write(lambda c: releases.claim(c, [order_id], now + CLAIM))
+        jobs = await self._context.database.write(lambda c: releases.claim(c, [order_id], now + self._claim))
         for job in jobs:
             await self._attempt(job)
         release = await self._context.database.read(lambda c: releases.get(c, order_id))

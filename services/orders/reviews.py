@@ -18,8 +18,8 @@ from services.domain.attempts import Attempt
 from services.domain.errors import ApiError, IdempotencyKeyReused, InvalidState, NotFound, ReviewConflict
 from services.domain.events import timestamp
 from services.domain.lifecycle import Change
-from services.domain.order import Order, OrderStatus, ReviewReason
-from services.domain.reviews import ReviewAction, allowed_actions
+from services.domain.order import Order, OrderStatus, PaymentStatus, ReviewReason
+from services.domain.reviews import WITHOUT_GOODS, ReviewAction, allowed_actions
 from services.inventory.gateway import InventoryGateway
 from services.orders.context import OrdersContext
 from services.orders.progress import OrderProgress
@@ -108,12 +108,14 @@ class ReviewResolution:
 
     async def _approve(self, command: ResolveReview, order: Order, review: Review) -> None:
         def change(current: Order) -> Change | None:
+            now = self._context.clock()
+            if current.status in WITHOUT_GOODS and current.payment_status == PaymentStatus.UNKNOWN:
+                return lifecycle.money_settled_by_hand(now)
             if current.status != OrderStatus.PAYING:
                 return None
             # PAYMENT_UNKNOWN: the person has seen that the money was captured.
-            now = self._context.clock()
             if current.cancel_reason:
-                return lifecycle.cancel_while_paying(current, current.cancel_reason, now, refund_at=now)
+                return lifecycle.cancel_while_paying(current, current.cancel_reason, now, money=True)
             return lifecycle.place(current, now, now + self._confirmation_timeout)
 
         await self._resolve_with(
@@ -126,9 +128,7 @@ class ReviewResolution:
         def change(current: Order) -> Change:
             now = self._context.clock()
             if review.reason == ReviewReason.PAYMENT_UNKNOWN:
-                # Nobody knows whether a capture is still to come; it has to be there to be refunded.
-                refund_at = now + lifecycle.LATE_CAPTURE
-                return lifecycle.cancel_while_paying(current, reason, now, refund_at=refund_at)
+                return lifecycle.cancel_while_paying(current, reason, now, money=None)
             return lifecycle.cancel(current, reason, now)
 
         await self._resolve_with(command, order, review, change)

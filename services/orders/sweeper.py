@@ -20,7 +20,7 @@ from services.domain.retry import RetryPolicy
 from services.orders.context import OrdersContext, raise_first
 from services.orders.progress import OrderProgress, ProgressPolicy
 from services.payments.gateway import PaymentGateway, PaymentState
-from state import orders
+from state import history, orders
 from state.orders import StaleOrder
 
 AT_ONCE = 8
@@ -94,7 +94,7 @@ class OrderSweeper:
     async def _refund(self, order: Order) -> None:
         trail: list[Attempt] = []
         try:
-            state = await self._payments.refund(order.order_id, trail)
+            state = await self._give_back(order.order_id, trail)
         except PaymentOutcomeUnknown as error:
             # Refunds are tried for as long as it takes: money is never kept for a cancelled order.
             made = min(order.attempts + 1, self._refund_retry.attempts - 1)
@@ -104,23 +104,37 @@ class OrderSweeper:
             change = lifecycle.refund_later(order, self._context.clock() + timedelta(seconds=delay or 0.0))
             await self._record_refund(order, change, trail)
             return
-        was_charged = state == PaymentState.REFUNDED
-        change = lifecycle.refunded(self._context.clock(), was_charged=was_charged)
-        await self._record_refund(order, change, trail, may_be_outdated=not was_charged)
+        if state == PaymentState.REFUNDED:
+            await self._record_refund(order, lifecycle.refunded(self._context.clock(), was_charged=True), trail)
+        else:
+            await self._record_nothing_to_refund(order, state, trail)
 
-    async def _record_refund(
-        self, order: Order, change: Change, trail: list[Attempt], *, may_be_outdated: bool = False
-    ) -> None:
-        """The order may have changed meanwhile: its hold is released at the same time.
+    async def _give_back(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        """Refund what was captured; when nothing was, have what may still be under way refused."""
+        state = await self._payments.refund(order_id, trail)
+        if state != PaymentState.ABSENT:
+            return state
+        state = await self._payments.void(order_id, trail)
+        return await self._payments.refund(order_id, trail) if state == PaymentState.CAPTURED else state
 
-        ``may_be_outdated``: or a charge was made since the gateway had none, and it has to be asked again.
-        """
+    async def _record_refund(self, order: Order, change: Change, trail: list[Attempt]) -> None:
+        """The order may have changed meanwhile: its hold is released at the same time."""
 
         def decide(_: Connection, current: Order) -> Change | None:
+            return change if current.payment_status == PaymentStatus.REFUND_PENDING else None
+
+        await self._context.decide(order.order_id, decide, trail=trail)
+
+    async def _record_nothing_to_refund(self, order: Order, state: PaymentState, trail: list[Attempt]) -> None:
+        def decide(connection: Connection, current: Order) -> Change | None:
             if current.payment_status != PaymentStatus.REFUND_PENDING:
                 return None
-            if may_be_outdated and current.version != order.version:
-                return lifecycle.postpone(self._context.clock())
-            return change
+            now = self._context.clock()
+            if current.version != order.version:
+                # A charge may have been made since the gateway had none: it has to be asked again.
+                return lifecycle.postpone(now)
+            was_captured = history.shows_capture(connection, order.order_id)
+            is_final = state in (PaymentState.DECLINED, PaymentState.VOIDED)
+            return lifecycle.nothing_to_refund(current, now, is_final=is_final, was_captured=was_captured)
 
         await self._context.decide(order.order_id, decide, trail=trail)

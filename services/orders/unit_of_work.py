@@ -26,6 +26,7 @@ _OPERATION_TITLES = {
     "capture": "Capture payment",
     "find_payment": "Ask for the payment",
     "refund": "Refund payment",
+    "void": "Fence payment",
 }
 
 

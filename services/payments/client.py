@@ -20,11 +20,15 @@ from services.spans import Tracer
 CAPTURE = "capture"
 FIND_PAYMENT = "find_payment"
 REFUND = "refund"
+VOID = "void"
 
 SURELY_REFUSED = frozenset({400, 401, 403, 404, 405, 415, 422, 429})
 """Statuses by which the gateway says that it did not even begin."""
 
-_SETTLED = (PaymentState.CAPTURED, PaymentState.DECLINED, PaymentState.REFUNDED)
+_SETTLED = (PaymentState.CAPTURED, PaymentState.DECLINED, PaymentState.REFUNDED, PaymentState.VOIDED)
+
+CANNOT_VOID = dict.fromkeys((404, 405, 501), PaymentState.ABSENT)
+"""What a gateway without the operation answers."""
 
 
 class HTTPPaymentGateway:
@@ -61,7 +65,7 @@ class HTTPPaymentGateway:
             "metadata": metadata,
         }
         request = self._exchange.post(self._capture_url, body, idempotency_key=_key(order_id))
-        read = partial(_state, order_id, _SETTLED, {402: PaymentState.DECLINED})
+        read = partial(_state, order_id, _SETTLED, {402: PaymentState.DECLINED, 410: PaymentState.VOIDED})
         return await self._exchange.attempt(CAPTURE, request, trail, read)
 
     async def find(self, order_id: str, trail: list[Attempt]) -> PaymentState:
@@ -75,6 +79,10 @@ class HTTPPaymentGateway:
         return await self._exchange.attempt(
             REFUND, request, trail, partial(_state, order_id, (PaymentState.REFUNDED,), answers)
         )
+
+    async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        request = self._exchange.post(self._exchange.url(f"/{_key(order_id)}/void"), {})
+        return await self._exchange.attempt(VOID, request, trail, partial(_state, order_id, _SETTLED, CANNOT_VOID))
 
 
 class NullPaymentGateway:
@@ -102,6 +110,9 @@ class NullPaymentGateway:
 
     async def refund(self, order_id: str, trail: list[Attempt]) -> PaymentState:
         return self._approved(REFUND, PaymentState.REFUNDED, trail)
+
+    async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        return self._approved(VOID, PaymentState.VOIDED, trail)
 
     def _approved(self, operation: str, state: PaymentState, trail: list[Attempt]) -> PaymentState:
         trail.append(Attempt(self._clock(), operation, SUCCESS, 0.0, details={"gateway": "null"}))

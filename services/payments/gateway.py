@@ -15,12 +15,14 @@ class PaymentState(StrEnum):
     CAPTURED = "CAPTURED"
     DECLINED = "DECLINED"
     REFUNDED = "REFUNDED"
+    VOIDED = "VOIDED"
+    """Nothing was captured, and the gateway refuses a capture under this key for good."""
     ABSENT = "ABSENT"
     """The gateway knows of no payment under this key."""
 
 
 class PaymentGateway(Protocol):
-    """Capture, ask and refund. Each appends one Attempt per try to ``trail``.
+    """Capture, ask, refund and fence. Each appends one Attempt per try to ``trail``.
 
     Error: PaymentOutcomeUnknown, with may_have_run False when nothing can have been sent.
     """
@@ -35,3 +37,9 @@ class PaymentGateway(Protocol):
 
     async def refund(self, order_id: str, trail: list[Attempt]) -> PaymentState:
         """Give the money back, once: REFUNDED, or ABSENT/DECLINED when there is nothing to refund."""
+
+    async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        """Have every capture that is still to come refused: VOIDED, or what the payment is that was faster.
+
+        ABSENT: this gateway cannot promise it, and a capture under way may still arrive.
+        """

@@ -1,5 +1,7 @@
 """A reference payment gateway: captures and refunds, each once per order, in a process of its own.
 
+A key can be fenced off: when nothing was captured yet, every capture that is still to come is refused (410).
+
 Orders can choose their fate for tests through ``metadata.sandboxPayment``: ``decline`` refuses the
 payment, ``timeout`` captures it and answers only after ten seconds.
 """
@@ -41,6 +43,7 @@ from state.database import Database, UtcDateTime, opened
 CAPTURED = "CAPTURED"
 DECLINED = "DECLINED"
 REFUNDED = "REFUNDED"
+VOIDED = "VOIDED"
 
 SLOW_SECONDS = 10.0
 """How long the answer to a ``timeout`` payment takes: longer than any caller waits."""
@@ -63,6 +66,14 @@ payments = Table(
     CheckConstraint(f"(refunded_at IS NOT NULL) = (state = '{REFUNDED}')", name="refunded_at_a_time"),
 )
 
+voided = Table(
+    "voided",
+    metadata,
+    Column("order_id", String(128), primary_key=True),
+    Column("voided_at", UtcDateTime, nullable=False),
+)
+"""Keys under which nothing is captured any more."""
+
 Identifier = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -78,13 +89,28 @@ def find(connection: Connection, order_id: str) -> Row[Any] | None:
     return connection.execute(select(payments).where(payments.c.order_id == order_id)).one_or_none()
 
 
+def is_voided(connection: Connection, order_id: str) -> bool:
+    """Whether the key was fenced off."""
+    return connection.execute(select(voided).where(voided.c.order_id == order_id)).first() is not None
+
+
+def void(connection: Connection, order_id: str, now: datetime) -> Row[Any] | None:
+    """Refuse captures that are still to come; a payment that was faster is left as it is and returned."""
+    payment = find(connection, order_id)
+    if payment is None and not is_voided(connection, order_id):
+        connection.execute(insert(voided), {"order_id": order_id, "voided_at": now})
+    return payment
+
+
 def capture(
     connection: Connection, order_id: str, user_id: str, metadata: dict[str, Any], now: datetime
-) -> tuple[Row[Any], bool]:
-    """Capture or decline once per order: the payment, and whether this call made it."""
+) -> tuple[Row[Any] | None, bool]:
+    """Capture or decline once per order: the payment (None: it was fenced off), and whether this call made it."""
     existing = find(connection, order_id)
     if existing is not None:
         return existing, False
+    if is_voided(connection, order_id):
+        return None, False
     is_declined = metadata.get("sandboxPayment") == "decline"
     row = {"order_id": order_id, "user_id": user_id, "metadata": metadata, "created_at": now}
     outcome = {"state": DECLINED} if is_declined else {"state": CAPTURED, "captured_at": now}
@@ -123,6 +149,7 @@ class PaymentApi:
                 Route("/api/v1/payments/capture", self.capture, methods=["POST"]),
                 Route("/api/v1/payments/{order_id}", self.show, methods=["GET"]),
                 Route("/api/v1/payments/{order_id}/refund", self.refund, methods=["POST"]),
+                Route("/api/v1/payments/{order_id}/void", self.void, methods=["POST"]),
                 Route("/healthz", self.healthz, methods=["GET"]),
             ],
             self._clock,
@@ -134,6 +161,8 @@ class PaymentApi:
         row, is_new = await self._database.write(
             lambda connection: capture(connection, body.orderId, body.userId, body.metadata, now)
         )
+        if row is None:
+            raise Rejection(410, "PAYMENT_VOIDED", "Captures of this order are refused.", {"orderId": body.orderId})
         if row.state == DECLINED:
             raise Rejection(402, "PAYMENT_DECLINED", "The payment was declined.", {"orderId": body.orderId})
         if is_new and body.metadata.get("sandboxPayment") == "timeout":
@@ -142,8 +171,9 @@ class PaymentApi:
 
     async def show(self, request: Request) -> Response:
         order_id = request.path_params["order_id"]
-        row = await self._database.read(lambda connection: find(connection, order_id))
-        return answer(_view(_existing(row, order_id)), self._clock())
+        row, fenced = await self._database.read(lambda c: (find(c, order_id), is_voided(c, order_id)))
+        view = _voided(order_id) if row is None and fenced else _view(_existing(row, order_id))
+        return answer(view, self._clock())
 
     async def refund(self, request: Request) -> Response:
         order_id = request.path_params["order_id"]
@@ -152,6 +182,12 @@ class PaymentApi:
         if row.state == DECLINED:
             raise Rejection(409, "PAYMENT_NOT_CAPTURED", "Nothing was captured for this order.", {"orderId": order_id})
         return answer(_view(row), now)
+
+    async def void(self, request: Request) -> Response:
+        order_id = request.path_params["order_id"]
+        now = self._clock()
+        row = await self._database.write(lambda connection: void(connection, order_id, now))
+        return answer(_voided(order_id) if row is None else _view(row), now)
 
     async def list_payments(self, request: Request) -> Response:
         limit = query_int(request, "limit", default=100, low=1, high=1000)
@@ -169,6 +205,10 @@ def _existing(row: Row[Any] | None, order_id: str) -> Row[Any]:
     if row is None:
         raise Rejection(404, "PAYMENT_NOT_FOUND", f"No payment of order {order_id!r} is known.", {"orderId": order_id})
     return row
+
+
+def _voided(order_id: str) -> dict[str, Any]:
+    return {"orderId": order_id, "state": VOIDED, "capturedAt": None, "refundedAt": None}
 
 
 def _view(row: Row[Any]) -> dict[str, Any]:

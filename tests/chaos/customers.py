@@ -59,9 +59,11 @@ class Promises:
 class Customers:
     """Mixed orders at a mean rate, with cancels, declined payments and returns."""
 
-    def __init__(self, api_url: str, *, per_second: float, seed: int) -> None:
+    def __init__(self, *api_urls: str, per_second: float, seed: int) -> None:
+        """Of several replicas each request goes to any, and its repetition perhaps to another one."""
         self.promises = Promises()
-        self._client = httpx.AsyncClient(base_url=api_url, timeout=15.0, trust_env=False)
+        self._clients = [httpx.AsyncClient(base_url=url, timeout=15.0, trust_env=False) for url in api_urls]
+        self._routing = random.Random(seed)
         self._rate = per_second
         self._random = random.Random(seed)
 
@@ -69,7 +71,8 @@ class Customers:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()
 
     async def shop_until(self, closing: asyncio.Event) -> None:
         """Come in until ``closing`` is set; returns when everybody who came has been served."""
@@ -144,7 +147,7 @@ class Customers:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 try:
-                    reply = await self._client.post(path, json=body, headers=headers)
+                    reply = await self._routing.choice(self._clients).post(path, json=body, headers=headers)
                 except httpx.TransportError:
                     await asyncio.sleep(AGAIN_SECONDS)
                     continue

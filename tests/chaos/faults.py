@@ -13,13 +13,15 @@ from typing import Any
 
 import httpx
 
+from tests.chaos.replicated import SECOND
 from tests.chaos.stack import REACTION_SECONDS, LiveStack, until
+from tests.integration.postgres_server import PostgresServer
 
 RESERVING = ("holdfast.db", "SELECT 1 FROM orders WHERE status = 'RECEIVED'")
 PAYING = ("holdfast.db", "SELECT 1 FROM orders WHERE status = 'PAYING'")
 PUBLISHING = ("holdfast.db", "SELECT 1 FROM outbox WHERE published_at IS NULL AND claimed_until IS NOT NULL")
 ANSWERING = ("sandbox/inventory.db", PUBLISHING[1])
-BAD_MOMENTS = {
+BAD_MOMENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "worker": (RESERVING, PAYING, PUBLISHING, ANSWERING),
     "nats-server": (PUBLISHING, ANSWERING),
     "inventory": (RESERVING, PUBLISHING, ANSWERING),
@@ -31,6 +33,7 @@ LAGS_SECONDS = (0.0, 0.001, 0.002, 0.004)
 """What one process has stored is in the hands of the next one so much later."""
 
 VICTIMS = tuple(BAD_MOMENTS)
+BAD_MOMENTS[SECOND] = BAD_MOMENTS["worker"]
 
 Injection = Callable[[LiveStack, random.Random, float], Awaitable[None]]
 
@@ -125,6 +128,29 @@ def _answering(kind: str, choose: Callable[[random.Random], dict[str, Any]]) -> 
 async def _kill_everything(stack: LiveStack, _: random.Random, __: float) -> None:
     await stack.crash()
     await stack.start()
+
+
+async def _both_workers(stack: LiveStack, random_source: random.Random, _: float) -> None:
+    """One after the other, so soon that what the first one held is still claimed."""
+    pids = {child: await kill_at_a_bad_moment(stack, child, random_source) for child in ("worker", SECOND)}
+    for child, pid in pids.items():
+        await stack.running(child, instead_of=pid)
+
+
+def replica_faults(server: PostgresServer) -> tuple[Fault, ...]:
+    """What can happen besides to two workers on one PostgreSQL server."""
+
+    async def restart(_: LiveStack, __: random.Random, ___: float) -> None:
+        await asyncio.to_thread(server.restart)
+
+    return (
+        *FAULTS,
+        _killing(SECOND),
+        _ending(SECOND),
+        _freezing(SECOND),
+        Fault("kill -9 both workers", _both_workers, recovery_seconds=1.0),
+        Fault("PostgreSQL crash", restart, recovery_seconds=1.0),
+    )
 
 
 FAULTS = (

@@ -16,8 +16,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,8 +33,10 @@ from services.sandbox.audit import Books
 from services.sandbox.traffic import plan_delivery
 from state.tables import order_history, orders, reviews
 from tests.chaos.customers import Customers, Promises, broken_promises
-from tests.chaos.faults import FAULTS, VICTIMS, Fault
-from tests.chaos.stack import CONSOLE, LiveStack, live_stack
+from tests.chaos.faults import FAULTS, VICTIMS, Fault, replica_faults
+from tests.chaos.replicated import SECOND
+from tests.chaos.stack import CONSOLE, REPLICATED, LiveStack, live_stack
+from tests.integration.postgres_server import PostgresServer
 
 ORDERS_PER_SECOND = 6.0
 LOOK_SECONDS = 1.0
@@ -75,12 +77,12 @@ class Step:
         return (self.fault.recovery_seconds or self.fault_seconds) + self.calm_seconds
 
 
-def plan(random_source: random.Random, seconds: float, pace: Pace) -> list[Step]:
+def plan(random_source: random.Random, seconds: float, pace: Pace, faults: Sequence[Fault] = FAULTS) -> list[Step]:
     """So many faults as fill at least the time; every kind comes once before any comes again."""
     steps: list[Step] = []
     deck: list[Fault] = []
     while sum(step.seconds for step in steps) < seconds:
-        deck = deck or random_source.sample(FAULTS, len(FAULTS))
+        deck = deck or random_source.sample(faults, len(faults))
         steps.append(
             Step(deck.pop(), random_source.uniform(*pace.fault_seconds), random_source.uniform(*pace.calm_seconds))
         )
@@ -141,11 +143,22 @@ def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "none"
 
 
-async def soak(folder: Path, steps: Sequence[Step], *, seed: int, tell: Callable[[str], None]) -> Report:
-    """Run the steps in the middle of traffic; the processes are gone when this returns, whatever happens."""
+async def soak(
+    folder: Path,
+    steps: Sequence[Step],
+    *,
+    seed: int,
+    tell: Callable[[str], None],
+    database_url: str | None = None,
+) -> Report:
+    """Run the steps in the middle of traffic; the processes are gone when this returns, whatever happens.
+
+    ``database_url``: of a server, which two workers share.
+    """
+    command, environment = (REPLICATED, {"DATABASE_URL": database_url}) if database_url else (CONSOLE, {})
     async with (
-        live_stack(folder, CONSOLE) as stack,
-        Customers(stack.api_url, per_second=ORDERS_PER_SECOND, seed=seed) as customers,
+        live_stack(folder, command, **environment) as stack,
+        Customers(*stack.api_urls, per_second=ORDERS_PER_SECOND, seed=seed) as customers,
     ):
         began = time.monotonic()
         await _maltreat(stack, customers, steps, random.Random(seed), tell)
@@ -183,7 +196,7 @@ async def _maltreat(
             tell(f"{time.monotonic() - began:6.1f} s  {number}/{len(steps)}  {step.fault.kind}")
             await step.fault.inject(stack, random_source, step.fault_seconds)
             await asyncio.sleep(step.calm_seconds)
-        for child in VICTIMS:
+        for child in (*VICTIMS, *([SECOND] if len(stack.api_urls) > 1 else [])):
             await stack.running(child)
         closing.set()
         await shopping
@@ -250,6 +263,16 @@ def longest_unsettled_seconds(holdfast: Connection, acknowledged_at: dict[str, d
     return max((wait.total_seconds() for wait in waits), default=0.0)
 
 
+@contextmanager
+def _server() -> Iterator[PostgresServer]:
+    server = PostgresServer(keeps_commits=True)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
 async def _until_terminated(work: Coroutine[Any, Any, Report]) -> Report:
     """SIGTERM cleans up as Ctrl-C does."""
     task = asyncio.ensure_future(work)
@@ -262,11 +285,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak", description="faults, traffic and an audit")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long faults come (10)")
     parser.add_argument("--seed", type=int, default=1, help="decides faults and customers (1)")
+    parser.add_argument("--replicas", action="store_true", help="two workers on one PostgreSQL server")
     arguments = parser.parse_args()
-    steps = plan(random.Random(arguments.seed), 60 * arguments.minutes, STEADY)
     folder = Path(tempfile.mkdtemp(prefix="holdfast-soak-"))
     try:
-        report = asyncio.run(_until_terminated(soak(folder, steps, seed=arguments.seed, tell=_tell)))
+        with _server() if arguments.replicas else nullcontext() as server:
+            faults = replica_faults(server) if server else FAULTS
+            steps = plan(random.Random(arguments.seed), 60 * arguments.minutes, STEADY, faults)
+            url = server.new_database() if server else None
+            work = soak(folder, steps, seed=arguments.seed, tell=_tell, database_url=url)
+            report = asyncio.run(_until_terminated(work))
     except BaseException:
         _tell(f"ended before its time; logs and books are in {folder}")
         raise

@@ -14,21 +14,26 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 
 from services.sandbox import audit
 from services.sandbox.audit import Books
 from services.settings import Settings
 from services.supervisor import ChildState, ChildStatus, free_port, read_status
+from tests.chaos.replicated import SECOND_PORT
 from tests.integration.nats_server import is_running
+from tests.integration.postgres_server import conninfo_of
 
 ROOT = Path(__file__).parents[2]
 CONSOLE = ("-m", "streamlit", "run", "app.py", "--server.headless=true")
 HEADLESS = ("-m", "services", "worker")
+REPLICATED = ("-m", "tests.chaos.replicated")
 
 START_SECONDS = 40.0
 STOP_SECONDS = 10.0
 """How long everything may take to end. Source: contract section 1."""
 
+HOLDFAST = "holdfast.db"
 MOMENT_SECONDS = 1.0
 REACTION_SECONDS = 10.0
 
@@ -58,13 +63,18 @@ class LiveStack:
         self._ports = {
             "API_PORT": str(free_port(folder / "api.port")),
             "STREAMLIT_SERVER_PORT": str(free_port(folder / "console.port")),
+            SECOND_PORT: str(free_port(folder / "second.port")),
         }
         self._environment = {**os.environ, **HASTE, **self._ports, "DATA_DIR": str(folder / "var"), **environment}
         self._process: asyncio.subprocess.Process | None = None
+        self._database_url = environment.get("DATABASE_URL")
+        self.api_urls = [f"http://127.0.0.1:{self._ports['API_PORT']}"]
+        if command == REPLICATED:
+            self.api_urls.append(f"http://127.0.0.1:{self._ports[SECOND_PORT]}")
 
     @property
     def api_url(self) -> str:
-        return f"http://127.0.0.1:{self._ports['API_PORT']}"
+        return self.api_urls[0]
 
     async def start(self) -> None:
         """Start the command; returns when the API answers."""
@@ -78,8 +88,9 @@ class LiveStack:
                 stdout=log,
                 stderr=log,
             )
-        async with httpx.AsyncClient(base_url=self.api_url, trust_env=False) as client:
-            await until(lambda: self._answers(client), START_SECONDS, self.logs)
+        for url in self.api_urls:
+            async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+                await until(lambda client=client: self._answers(client), START_SECONDS, self.logs)
 
     async def _answers(self, client: httpx.AsyncClient) -> bool:
         assert self._process is not None
@@ -130,7 +141,10 @@ class LiveStack:
     async def kill_when(self, child: str, database: str, query: str, *, lag_seconds: float) -> int:
         """Kill a running child so long after the query has found a row, or after MOMENT_SECONDS without any: its id."""
         pid = await self.running(child)
-        await asyncio.to_thread(_await_row, self.folder / "var" / database, query)
+        if self._database_url is not None and database == HOLDFAST:
+            await asyncio.to_thread(_await_row_on_server, self._database_url, query)
+        else:
+            await asyncio.to_thread(_await_row, self.folder / "var" / database, query)
         await asyncio.sleep(lag_seconds)
         os.kill(pid, signal.SIGKILL)
         return pid
@@ -162,7 +176,7 @@ class LiveStack:
     @contextmanager
     def books(self) -> Iterator[Books]:
         """The databases as they are now."""
-        with audit.opened(Settings(data_dir=self.folder / "var")) as books:
+        with audit.opened(Settings(data_dir=self.folder / "var", database_url=self._database_url)) as books:
             yield books
 
     async def at_rest(self, seconds: float) -> float:
@@ -212,6 +226,14 @@ def _await_row(database: Path, query: str) -> None:
         deadline = time.monotonic() + MOMENT_SECONDS
         while connection.execute(query).fetchone() is None and time.monotonic() < deadline:
             time.sleep(0.0002)
+
+
+def _await_row_on_server(url: str, query: str) -> None:
+    deadline = time.monotonic() + MOMENT_SECONDS
+    # A server that is being restarted offers no moment.
+    with suppress(psycopg.OperationalError), psycopg.connect(conninfo_of(url), autocommit=True) as connection:
+        while connection.execute(query).fetchone() is None and time.monotonic() < deadline:
+            time.sleep(0.0005)
 
 
 def _read(path: Path) -> bytes:

@@ -10,22 +10,10 @@ from datetime import timedelta
 import pytest
 
 from services.domain.attempts import CHECK_AVAILABILITY, RESERVE
-from tests.fakes import CAPTURE, START, Fault, FrozenClock, PaymentFault
+from tests.fakes import CAPTURE, START, Fault, PaymentFault, SkewedClock
 
 HOUR = timedelta(hours=1)
 HOLD_SECONDS = 1800
-
-
-class SkewedClock(FrozenClock):
-    """Another machine's clock: ours, and so much more."""
-
-    def __init__(self, ours: FrozenClock, skew: timedelta) -> None:
-        super().__init__()
-        self._ours = ours
-        self._skew = skew
-
-    def __call__(self):
-        return self._ours() + self._skew
 
 
 @pytest.fixture

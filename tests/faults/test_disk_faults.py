@@ -19,13 +19,15 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from services.ids import new_id
+from state.group_commit import GroupCommitWriter
 from tests.chaos.stack import ROOT
 from tests.faults.processes import Service, wait_until, worker
 from tests.faults.shop import MUG
+from tests.integration.nats_server import eventually
 from tests.orders_harness import OrdersHarness
 
-WAIT_SECONDS = 14.0
-"""Twice the busy_timeout of five seconds, since a group that waits before this one fails first; and some more."""
+WAIT_SECONDS = 7.0
+"""The busy_timeout of five seconds, whoever waits before; and some more."""
 
 REST_SECONDS = 15.0
 
@@ -179,6 +181,23 @@ async def test_a_lock_that_outlasts_our_patience_is_an_error_of_the_database_and
     assert "database is locked" in str(ends[0])
     assert await shop.everything() == before
     assert shop.called == []
+    assert (await shop.place()).status == "PLACED"
+
+
+async def test_whoever_comes_while_the_lock_is_waited_for_waits_no_longer_than_the_first(
+    shop: OrdersHarness, tmp_path: Path
+):
+    shop.real_database.write_now(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout=500"))
+    writer = shop.real_database._writer
+    assert isinstance(writer, GroupCommitWriter)
+    with locked(tmp_path / "holdfast.db"):
+        first = asyncio.ensure_future(shop.place())
+        await eventually(lambda: first.done() or (writer._jobs.qsize() == 0 and bool(shop.placement._arriving)))
+        later = [asyncio.ensure_future(shop.place()) for _ in range(3)]
+        _, waiting = await asyncio.wait([first, *later], return_when=asyncio.FIRST_COMPLETED)
+        assert await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 0.25) is not None
+        ends = await asyncio.gather(first, *later, return_exceptions=True)
+    assert [type(end) for end in ends] == [OperationalError] * 4
     assert (await shop.place()).status == "PLACED"
 
 

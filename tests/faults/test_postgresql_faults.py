@@ -13,10 +13,10 @@ from sqlalchemy import insert, make_url, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from services.ids import new_id
-from state.database import SERVER_OPTIONS, SILENCE_SECONDS, Database
+from state.database import CONNECT_SECONDS, SERVER_OPTIONS, SILENCE_SECONDS, Database
 from state.schema import MIGRATION_LOCK, migrate
 from state.tables import inbox
-from state.watchdog import LinkSilent
+from state.watchdog import PING_SECONDS, LinkSilent
 from tests.fakes import START
 from tests.faults.processes import wait_until, worker
 from tests.faults.proxy import TcpProxy
@@ -27,8 +27,6 @@ pytestmark = pytest.mark.slow
 
 BOUND_SECONDS = 0.6
 REST_SECONDS = 20.0
-CONNECT_SECONDS = 3.0
-"""How long a new connection may take."""
 
 
 @pytest.fixture
@@ -115,6 +113,49 @@ async def test_a_link_that_goes_silent_in_a_transaction_ends_it_in_time(database
     assert isinstance(caught.value.orig, LinkSilent)
     assert BOUND_SECONDS <= time.monotonic() - began < BOUND_SECONDS + 1
     assert await database.read(keys) == []
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+async def test_it_is_the_watchdog_that_ends_a_call_on_a_silent_link(postgres_url, proxy, monkeypatch, is_watched):
+    """Without it the call hangs, whatever the server's own clock and the keepalives are set to."""
+    monkeypatch.setitem(SERVER_OPTIONS, "statement_timeout", 200)
+    silence = BOUND_SECONDS if is_watched else None
+    database = Database(through(proxy, postgres_url), readers=1, writers=1, silence_seconds=silence)
+    try:
+        with ExitStack() as fault:
+
+            def transaction(connection):
+                connection.execute(text("SELECT 1"))
+                fault.enter_context(proxy.stalled())
+                connection.execute(text("SELECT 2"))
+
+            call = asyncio.ensure_future(database.write(transaction))
+            (ended, _) = await asyncio.wait([call], timeout=5 * BOUND_SECONDS)
+            assert bool(ended) == is_watched
+        # The link flows again, and only now does the unwatched call end.
+        outcome = (await asyncio.gather(call, return_exceptions=True))[0]
+        assert isinstance(outcome, OperationalError) == is_watched
+    finally:
+        database.close()
+
+
+async def test_those_who_wait_for_a_connection_share_the_fate_of_those_who_have_one(database, proxy):
+    await asyncio.gather(*(database.write(put(f"before-{n}")) for n in range(2)))
+    with proxy.stalled():
+        began = time.monotonic()
+        # Two threads: without sharing, the last of them would find out in the fifteenth round.
+        calls = [database.write(put(f"during-{n}")) for n in range(30)] + [database.read(keys) for _ in range(10)]
+        ends = {type(end) for end in await asyncio.gather(*calls, return_exceptions=True)}
+        assert time.monotonic() - began < BOUND_SECONDS + CONNECT_SECONDS + 1
+    assert ends == {OperationalError}
+    await database.write(put("z-after"))
+    assert await database.read(keys) == ["before-0", "before-1", "z-after"]
+
+
+def test_nobody_waits_longer_than_ten_seconds_for_a_silent_database():
+    in_a_transaction = SILENCE_SECONDS
+    with_an_idle_connection = PING_SECONDS + CONNECT_SECONDS
+    assert max(in_a_transaction, with_an_idle_connection) + 1 < 10
 
 
 async def test_every_call_on_a_silent_link_ends_in_time_and_the_next_ones_work(database, proxy):

@@ -44,6 +44,10 @@ class NatsServer:
     def url(self) -> str:
         return self._embedded.url
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
     async def start(self) -> None:
         child = self._embedded.child()
         self._spawn(child)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -12,6 +13,7 @@ from itertools import count
 from pathlib import Path
 
 import psycopg
+from sqlalchemy import make_url
 
 from state.database import Database
 from state.schema import migrate
@@ -38,7 +40,9 @@ class PostgresMissing(RuntimeError):
 class PostgresServer:
     """A server on a Unix socket of its own, with a migrated template to make databases from."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_commits: bool = False) -> None:
+        """``keeps_commits``: also when the server is killed (not when the machine is)."""
+        self._options = OPTIONS | ({"synchronous_commit": "on"} if keeps_commits else {})
         self._binaries = _binaries()
         # Not below pytest's directory: that one is closed to the unprivileged user the server runs as.
         self._directory = Path(tempfile.mkdtemp(prefix="holdfast-pg-"))
@@ -50,7 +54,18 @@ class PostgresServer:
     def start(self) -> None:
         """Initialise and run the server, and migrate the template; raises RuntimeError with the server's log."""
         self._initialise()
-        settings = [word for name, value in OPTIONS.items() for word in ("-c", f"{name}={value}")]
+        self._run()
+        self._make_template()
+
+    def restart(self) -> None:
+        """End the server without any farewell, and start it again on the same data."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(PATIENCE_SECONDS)
+        self._run()
+
+    def _run(self) -> None:
+        settings = [word for name, value in self._options.items() for word in ("-c", f"{name}={value}")]
         command = [
             *self._as_user,
             # As its parent ends, however it ends, the server shuts down fast.
@@ -62,10 +77,9 @@ class PostgresServer:
             str(self._directory),
             *settings,
         ]
-        with self._log().open("wb") as log:
+        with self._log().open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._wait_until_it_answers()
-        self._make_template()
 
     def new_database(self, *, migrated: bool = True) -> str:
         """The URL of a fresh database."""
@@ -132,6 +146,12 @@ class PostgresServer:
 
     def _url(self, name: str) -> str:
         return f"postgresql+psycopg://{SUPERUSER}@/{name}?host={self._directory}"
+
+
+def conninfo_of(url: str) -> str:
+    """The URL of one of these databases as libpq takes it."""
+    parsed = make_url(url)
+    return f"host={parsed.query['host']} user={parsed.username} dbname={parsed.database} connect_timeout=2"
 
 
 def _binaries() -> Path:

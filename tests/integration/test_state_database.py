@@ -13,8 +13,9 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from state import schema, tables
-from state.database import Database, DatabaseClosed, opened
+from state.database import Database, opened
 from state.schema import migrate
+from state.transactions import DatabaseClosed
 from tests.fakes import START
 
 
@@ -245,4 +246,4 @@ def test_sessions_of_postgresql_are_bounded_in_time(postgres_url):
             database.read_now(lambda c, name=name: c.execute(text(f"SHOW {name}")).scalar())
             for name in ("timezone", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
         ]
-    assert shown == ["UTC", "15s", "5s", "15s"]
+    assert shown == ["UTC", "5s", "3s", "15s"]

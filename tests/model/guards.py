@@ -24,7 +24,9 @@ from services.orders import inbound
 from services.orders.progress import OrderProgress
 from services.orders.releases import ReleaseJobs
 from services.orders.sweeper import OrderSweeper
+from services.payments.gateway import PaymentState
 from tests.model.neighbours import StockRules
+from tests.model.rows import START
 from tests.model.runs import Attempts
 from tests.model.world import (
     CRASH,
@@ -78,6 +80,13 @@ BASES: dict[str, Bounds] = {
     "a second reservation": _bounds(DUPLICATE, SLOW_EVENT, TIME, faults=2, operators=1),
     "returns": _bounds(DUPLICATE, cancels=1, returns=1),
     "operators": _bounds(TIME, operators=2),
+    "holds, with a gateway that cannot void": _bounds(TIME, RIVAL, LATE, CRASH, faults=3, gateway_can_void=False),
+    "cancels, with a gateway that cannot void": _bounds(
+        LOST, UNANSWERED, LATE, CRASH, cancels=1, gateway_can_void=False
+    ),
+    "slow charges, with a gateway that cannot void": _bounds(
+        PAUSE, faults=3, cancels=1, runs=2, gateway_can_void=False
+    ),
     "a shop with more than one unit": _bounds(UNANSWERED, LATE, CRASH, cancels=1, units=2),
     "a shop without tombstones": _bounds(TIME, cancels=1, operators=1, stock=NO_TOMBSTONES),
     "a shop without returnIds": _bounds(
@@ -180,8 +189,8 @@ def _no_refund_of_the_unseen(patch: pytest.MonkeyPatch) -> None:
     """Only a payment that was seen captured is refunded."""
     real = lifecycle.cancel_while_paying
 
-    def cancel_while_paying(order: Order, reason: str, at: datetime, *, refund_at: datetime | None) -> Change:
-        return real(order, reason, at, refund_at=refund_at if refund_at is not None and refund_at <= at else None)
+    def cancel_while_paying(order: Order, reason: str, at: datetime, *, money: bool | None) -> Change:
+        return real(order, reason, at, money=bool(money))
 
     patch.setattr(lifecycle, "cancel_while_paying", cancel_while_paying)
 
@@ -226,12 +235,21 @@ def _forget_the_cancel(patch: pytest.MonkeyPatch) -> None:
 
 def _believe_an_old_refusal(patch: pytest.MonkeyPatch) -> None:
     """That there was nothing to refund is recorded whatever has happened since."""
-    real = OrderSweeper._record_refund
 
-    async def record(self: OrderSweeper, order: Order, change: Change, trail: Any, **_: Any) -> None:
-        await real(self, order, change, trail)
+    async def record(self: OrderSweeper, order: Order, *_: Any) -> None:
+        await self._record_refund(order, lifecycle.refunded(START, was_charged=False), [])
 
-    patch.setattr(OrderSweeper, "_record_refund", record)
+    patch.setattr(OrderSweeper, "_record_nothing_to_refund", record)
+
+
+def _refund_without_fence(patch: pytest.MonkeyPatch) -> None:
+    """That there was nothing to refund is taken to mean that there never will be."""
+
+    async def give_back(self: OrderSweeper, order_id: str, trail: Any) -> PaymentState:
+        state = await self._payments.refund(order_id, trail)
+        return PaymentState.VOIDED if state == PaymentState.ABSENT else state
+
+    patch.setattr(OrderSweeper, "_give_back", give_back)
 
 
 def _give_up_after_a_failed_release(patch: pytest.MonkeyPatch) -> None:
@@ -310,14 +328,20 @@ GUARDS: dict[str, Guard] = {
     "a cancel waits for the payment's outcome": Guard("cancels", patch=_cancel_does_not_wait),
     "a cancel asked for while paying is carried out": Guard("cancels", patch=_forget_the_cancel),
     "refund also when only the answer was lost": Guard("cancels", patch=_no_refund_of_the_unseen),
-    "a refund waits for a late capture": Guard("holds", patch=_refund_at_once),
+    "a refund that finds no money fences the key off": Guard("holds", patch=_refund_without_fence),
+    "without a fence, a refund waits for a late capture": Guard(
+        "holds, with a gateway that cannot void", patch=_refund_at_once
+    ),
     "an order renewed before its payment doubts the payment": Guard(
         "holds", patch=_changed("reserve_before_payment", _without_doubt)
     ),
     "refund a charge made after the end": Guard(
-        "slow charges", patch=_without_method(OrderProgress, "_give_money_back_if_ended")
+        "slow charges, with a gateway that cannot void",
+        patch=_without_method(OrderProgress, "_give_money_back_if_ended"),
     ),
-    "an old answer does not settle a refund": Guard("slow charges", patch=_believe_an_old_refusal),
+    "an old answer does not settle a refund": Guard(
+        "slow charges, with a gateway that cannot void", patch=_believe_an_old_refusal
+    ),
     "an unanswered refund is tried again": Guard("cancels", patch=_refund_is_taken_for_made),
     # ------------------------------------------------------- crashes and rest
     "a placed order has a time": Guard("dead letters", patch=_never_ask_again),
@@ -327,6 +351,10 @@ GUARDS: dict[str, Guard] = {
 
 SECOND_LINES: dict[str, Guard] = {
     "the order service's inbox, behind the reservation's id": Guard("a second reservation", _rows(inbox=False)),
+    "refund a charge made after the end, behind the fence": Guard(
+        "slow charges", patch=_without_method(OrderProgress, "_give_money_back_if_ended")
+    ),
+    "an old answer does not settle a refund, behind the fence": Guard("slow charges", patch=_believe_an_old_refusal),
     "the version of a case": Guard("operators", _rows(cases_are_versioned=False)),
     "a claim raises the version": Guard("slow runs", _rows(claims_raise_the_version=False)),
 }

@@ -177,7 +177,7 @@ def _end_overdue(shop: Shop, now: int) -> Shop:
     return shop if holds == shop.holds else shop._replace(holds=holds)
 
 
-NOTHING, CAPTURED, DECLINED, REFUNDED = "ABSENT", "CAPTURED", "DECLINED", "REFUNDED"
+NOTHING, CAPTURED, DECLINED, REFUNDED, VOIDED = "ABSENT", "CAPTURED", "DECLINED", "REFUNDED", "VOIDED"
 
 
 class Till(NamedTuple):
@@ -189,7 +189,7 @@ class Till(NamedTuple):
 
 def charge(till: Till, *, declines: bool = False, knows_the_key: bool = True) -> tuple[Till, str]:
     """Capture or decline, once per order."""
-    if till.state != NOTHING and knows_the_key:
+    if till.state == VOIDED or (till.state != NOTHING and knows_the_key):
         return till, till.state
     state = DECLINED if declines else CAPTURED
     return Till(state, till.charges + (not declines)), state
@@ -198,4 +198,11 @@ def charge(till: Till, *, declines: bool = False, knows_the_key: bool = True) ->
 def refund(till: Till) -> tuple[Till, str]:
     if till.state == CAPTURED:
         till = till._replace(state=REFUNDED)
+    return till, till.state
+
+
+def void(till: Till, *, can: bool) -> tuple[Till, str]:
+    """Refuse what is still to come, if the gateway can and nothing was faster."""
+    if till.state == NOTHING and can:
+        till = till._replace(state=VOIDED)
     return till, till.state

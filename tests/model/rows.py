@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from services.domain import events
+from services.domain import events, lifecycle
 from services.domain.events import OutgoingEvent
+from services.domain.lifecycle import TimelineEntry
 from services.domain.order import CustomerPriority, Line, Order
 from services.orders import unit_of_work
 from state import audit, history, impacts, inbox, orders, outbox, releases, returns, reviews
@@ -55,6 +56,8 @@ class Rows(NamedTuple):
     cases: tuple[Case, ...] = ()
     last_serial: int = 0
     return_known: bool = False
+    capture_seen: bool = False
+    """The timeline says that the money was captured."""
 
 
 class Message(NamedTuple):
@@ -91,12 +94,14 @@ class Tables:
         self.cases = {case.review_id: case for case in rows.cases}
         self.last_serial = rows.last_serial
         self.return_known = rows.return_known
+        self.capture_seen = rows.capture_seen
         self.rules = rules
         self.was_handled = was_handled
         self.stored: list[Message] = []
 
     def rows(self) -> Rows:
-        return Rows(self.order, self.job, tuple(sorted(self.cases.values())), self.last_serial, self.return_known)
+        cases = tuple(sorted(self.cases.values()))
+        return Rows(self.order, self.job, cases, self.last_serial, self.return_known, self.capture_seen)
 
     # ------------------------------------------------------------ state.orders
 
@@ -195,6 +200,12 @@ class Tables:
     def remember_event(self, event_id: str, event_type: str, order_id: str | None, at: datetime) -> bool:
         return not (self.was_handled and self.rules.inbox)
 
+    def note_on_timeline(self, order_id: str, entries: Sequence[TimelineEntry]) -> None:
+        self.capture_seen = self.capture_seen or any(map(lifecycle.shows_capture, entries))
+
+    def shows_capture(self, order_id: str) -> bool:
+        return self.capture_seen
+
     def remember_return(self, return_id: str, order_id: str, **_: Any) -> None:
         self.return_known = True
 
@@ -243,8 +254,9 @@ def standing_in_for_the_database() -> Iterator[None]:
         (inbox, "add", Tables.remember_event),
         (returns, "add", Tables.remember_return),
         (returns, "find", lambda *_: None),
-        (history, "add", lambda *_: None),
+        (history, "add", Tables.note_on_timeline),
         (impacts, "add", lambda *_: None),
+        (history, "shows_capture", Tables.shows_capture),
         (audit, "add", lambda *_: None),
         (audit, "last_on", lambda *_: None),
         (unit_of_work, "encode", lambda event, *_: event),

@@ -36,8 +36,8 @@ from tests.model.neighbours import GONE, HELD, SHORT
 from tests.model.rows import CANCEL_REASON, LINE, START, Message, RowRules, Rows, Tables, reservation_id
 
 TRANSACTION = "transaction"
-CAPTURE, FIND, REFUND = "capture", "find", "refund"
-CALLS = (CHECK_AVAILABILITY, RESERVE, RELEASE, CAPTURE, FIND, REFUND)
+CAPTURE, FIND, REFUND, VOID = "capture", "find", "refund", "void"
+CALLS = (CHECK_AVAILABILITY, RESERVE, RELEASE, CAPTURE, FIND, REFUND, VOID)
 
 NO_ANSWER = "no answer"
 UNUSABLE = "unusable answer"
@@ -154,6 +154,9 @@ class _Payments:
 
     async def refund(self, order_id: str, trail: list[Attempt]) -> PaymentState:
         return await self._ask(REFUND)
+
+    async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        return await self._ask(VOID)
 
     async def _ask(self, operation: str) -> PaymentState:
         answer = await _Ask(operation)

@@ -5,8 +5,9 @@ that happens by itself: a crash, time passing, a competitor, a customer, an oper
 is bounded in number, what has to happen is not.
 
 Assumptions on time, which the search does not question:
-- a capture that a run sent and got no answer to arrives before a refund that is due LATER begins;
 - a reservation that nobody waits for any more arrives before a person says that all is given back;
+and, where the gateway cannot be told to refuse a capture (``gateway_can_void`` is off), besides:
+- a capture that a run sent and got no answer to arrives before a refund that is due LATER begins;
 - a run that was slow enough to be taken for dead does not die as well while a charge of its own is under way.
 """
 
@@ -33,6 +34,7 @@ from tests.model.runs import (
     REFUND,
     TRANSACTION,
     UNUSABLE,
+    VOID,
     Answer,
     Attempts,
     OrderService,
@@ -116,6 +118,7 @@ class Bounds:
     stock: StockRules = field(default_factory=StockRules)
     rows: RowRules = field(default_factory=RowRules)
     gateway_knows_the_key: bool = True
+    gateway_can_void: bool = True
     events_are_stored_with_the_change: bool = True
 
 
@@ -196,6 +199,9 @@ class World:
         elif call == REFUND:
             till, answer = neighbours.refund(state.till)
             yield f"refund: {answer}", answer, state._replace(till=till)
+        elif call == VOID:
+            till, answer = neighbours.void(state.till, can=self.bounds.gateway_can_void)
+            yield f"void: {answer}", answer, state._replace(till=till)
         else:
             yield from self._charged(state)
 
@@ -212,11 +218,12 @@ class World:
 
     def _crash(self, state: State, number: int) -> Iterator[Step]:
         run = state.runs[number]
-        if not self._may(state, CRASH) or (run.is_overtaken and _may_have_charged(run)):
+        is_assumed_to_live = run.is_overtaken and not self.bounds.gateway_can_void
+        if not self._may(state, CRASH) or (is_assumed_to_live and _may_have_charged(run)):
             return
         dead = _worse(_with_run(state, number, None))
         yield f"{run.kind}: crash before its {run.waits_for}", dead
-        if run.waits_for in MAY_ARRIVE_LATE and self._may(state, LATE) and not run.is_overtaken:
+        if run.waits_for in MAY_ARRIVE_LATE and self._may(state, LATE) and not is_assumed_to_live:
             yield f"{run.kind}: crash, its {run.waits_for} under way", _on_the_wire(dead, run.waits_for)
 
     def _late_arrivals(self, state: State) -> Iterator[Step]:
@@ -290,7 +297,7 @@ class World:
     def _is_time_to_sweep(self, state: State) -> bool:
         order = state.order
         if order.payment_status == PaymentStatus.REFUND_PENDING and order.due_at == LATER:
-            return CAPTURE not in state.wire
+            return self.bounds.gateway_can_void or CAPTURE not in state.wire
         # While an answer is still to come it is asked for again only when it takes very long.
         return order.status != OrderStatus.PLACED or not (state.to_inventory or state.to_orders)
 

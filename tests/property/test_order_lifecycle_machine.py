@@ -25,7 +25,7 @@ from services.domain.lifecycle import ENDED
 from services.domain.order import Line, Order, OrderStatus
 from services.domain.reviews import allowed_actions
 from services.orders.inbound import UnknownOrder
-from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, Fault, PaymentFault
+from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, VOID, Fault, PaymentFault
 from tests.orders_harness import OrdersHarness, SqliteTemplate
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ SHELF = 12
 inventory_faults = st.sampled_from([fault for fault in Fault if fault != Fault.NONE])
 payment_faults = st.sampled_from([fault for fault in PaymentFault if fault != PaymentFault.NONE])
 operations = st.sampled_from(["check_availability", "reserve", "release"])
-payment_operations = st.sampled_from([CAPTURE, FIND_PAYMENT, REFUND])
+payment_operations = st.sampled_from([CAPTURE, FIND_PAYMENT, REFUND, VOID])
 picks = st.integers(0, 1000)
 moments = st.tuples(st.integers(1, 3), st.booleans())
 
@@ -303,7 +303,7 @@ class OrderLives(RuleBasedStateMachine):
         assert inventory.held(order.order_id) == [], order
         assert not inventory.leaked(order.order_id) or order.status not in ENDED - {OrderStatus.RETURNED}, order
         if order.status in (OrderStatus.CANCELLED, OrderStatus.REJECTED):
-            assert money in (None, "REFUNDED", "DECLINED"), order
+            assert money in (None, "REFUNDED", "DECLINED", "VOIDED"), order
             assert order.payment_status in ("NONE", "REFUNDED", "FAILED"), order
             assert inventory.deducted(order.order_id) == [], order
         else:

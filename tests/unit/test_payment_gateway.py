@@ -98,3 +98,23 @@ async def test_payments_are_paged_in_the_order_they_were_made(http: httpx.AsyncC
 async def test_a_wrong_body_is_400(http: httpx.AsyncClient) -> None:
     reply = await http.post(CAPTURE, json={"orderId": "o-1"})
     assert (reply.status_code, reply.json()["error"]["details"]["field"]) == (400, "userId")
+
+
+async def test_a_key_that_was_fenced_off_is_never_captured(http: httpx.AsyncClient) -> None:
+    for _ in range(2):
+        reply = await http.post("/api/v1/payments/o-1/void", json={})
+        assert (reply.status_code, reply.json()["data"]["state"]) == (200, "VOIDED")
+    late = await http.post(CAPTURE, json=payment("o-1"))
+    assert (late.status_code, late.json()["error"]["code"]) == (410, "PAYMENT_VOIDED")
+    assert await state(http, "o-1") == "VOIDED"
+    assert (await http.post("/api/v1/payments/o-1/refund", json={})).status_code == 404
+    assert (await http.get("/api/v1/payments")).json()["data"]["items"] == []
+
+
+@pytest.mark.parametrize(("fate", "expected"), [(None, "CAPTURED"), ("decline", "DECLINED")])
+async def test_a_fence_leaves_a_payment_that_was_faster_as_it_is(
+    http: httpx.AsyncClient, fate: str | None, expected: str
+) -> None:
+    await http.post(CAPTURE, json=payment("o-1", fate))
+    assert (await http.post("/api/v1/payments/o-1/void", json={})).json()["data"]["state"] == expected
+    assert await state(http, "o-1") == expected

@@ -51,8 +51,11 @@ class Service:
     async def refund(self) -> PaymentState:
         return await self.gateway().refund("o-1", self.trail)
 
+    async def void(self) -> PaymentState:
+        return await self.gateway().void("o-1", self.trail)
 
-CALLS = [Service.capture, Service.find, Service.refund]
+
+CALLS = [Service.capture, Service.find, Service.refund, Service.void]
 
 
 def stated(state: str, order_id: str = "o-1") -> dict[str, Any]:
@@ -95,6 +98,10 @@ async def test_an_order_id_cannot_lead_to_another_path():
     ("call", "status", "state"),
     [
         (Service.capture, 402, PaymentState.DECLINED),
+        (Service.capture, 410, PaymentState.VOIDED),
+        (Service.void, 404, PaymentState.ABSENT),
+        (Service.void, 405, PaymentState.ABSENT),
+        (Service.void, 501, PaymentState.ABSENT),
         (Service.find, 404, PaymentState.ABSENT),
         (Service.refund, 404, PaymentState.ABSENT),
         (Service.refund, 409, PaymentState.DECLINED),
@@ -199,9 +206,10 @@ async def test_the_null_gateway_approves_everything_and_says_in_the_trail_who_di
         await gateway.capture("o-1", "u-1", LINES, {}, trail),
         await gateway.find("o-1", trail),
         await gateway.refund("o-1", trail),
+        await gateway.void("o-1", trail),
     ]
-    assert states == [PaymentState.CAPTURED, PaymentState.CAPTURED, PaymentState.REFUNDED]
+    assert states == ["CAPTURED", "CAPTURED", "REFUNDED", "VOIDED"]
     assert trail == [
         Attempt(NOW, operation, "success", 0.0, 1, {"gateway": "null"})
-        for operation in ("capture", "find_payment", "refund")
+        for operation in ("capture", "find_payment", "refund", "void")
     ]

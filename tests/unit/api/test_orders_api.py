@@ -11,7 +11,7 @@ import pytest
 
 from services.api.http import MAX_BODY_BYTES
 from services.orders.place import Overloaded
-from state.database import DatabaseOverloaded
+from state.transactions import DatabaseOverloaded
 from tests.fakes import CAPTURE, Fault, PaymentFault
 
 ORDERS = "/api/v1/orders"

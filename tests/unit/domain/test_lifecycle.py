@@ -191,7 +191,7 @@ def test_a_rejection_keeps_its_error_and_releases_only_when_told_to():
         (S.RESERVING, PaymentStatus.NONE, None, None),
         (S.PAYING, PaymentStatus.NONE, PaymentStatus.FAILED, None),
         (S.PAYING, PaymentStatus.UNKNOWN, PaymentStatus.FAILED, None),
-        (S.RESERVING, PaymentStatus.UNKNOWN, PaymentStatus.REFUND_PENDING, START + lifecycle.LATE_CAPTURE),
+        (S.RESERVING, PaymentStatus.UNKNOWN, PaymentStatus.REFUND_PENDING, START),
     ],
 )
 def test_a_rejection_gives_back_money_that_may_still_come(status, before, after, due_at):
@@ -298,13 +298,17 @@ def test_a_cancel_after_payment_refunds_and_announces_and_releases_what_is_only_
     assert (change.release_because is not None) is releases
 
 
-@pytest.mark.parametrize(("refund_at", "payment"), [(None, "FAILED"), (LATER, "REFUND_PENDING")])
-def test_a_cancel_decided_after_the_payment_refunds_anything_but_a_decline(refund_at, payment):
-    change = lifecycle.cancel_while_paying(order(S.PAYING), "X", START, refund_at=refund_at)
+@pytest.mark.parametrize(
+    ("money", "payment", "due_at"),
+    [(False, "FAILED", None), (None, "REFUND_PENDING", START), (True, "REFUND_PENDING", START)],
+)
+def test_a_cancel_decided_after_the_payment_refunds_anything_but_a_decline(money, payment, due_at):
+    change = lifecycle.cancel_while_paying(order(S.PAYING), "X", START, money=money)
+    assert any(map(lifecycle.shows_capture, change.timeline)) == bool(money)
     assert (change.values["status"], change.values["payment_status"], change.values["due_at"]) == (
         "CANCELLED",
         payment,
-        refund_at,
+        due_at,
     )
     assert change.release_because == "order cancelled: X"
 

@@ -7,7 +7,9 @@ import asyncio
 import pytest
 
 from services.domain.errors import InvalidState, NotFound
-from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, Fault, PaymentFault
+from services.domain.lifecycle import LATE_CAPTURE
+from services.payments.gateway import PaymentState
+from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, VOID, Fault, PaymentFault
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
 
@@ -109,7 +111,7 @@ async def test_a_cancel_asked_for_twice_while_paying_is_recorded_once(shop):
     assert (await shop.titles("mine")).count("Cancel order") == 1
 
 
-async def test_a_capture_that_arrives_after_the_cancel_found_none_is_refunded(shop):
+async def cancelled_with_a_capture_under_way(shop):
     async def cancel() -> None:
         await shop.cancel("mine")
 
@@ -118,9 +120,108 @@ async def test_a_capture_that_arrives_after_the_cancel_found_none_is_refunded(sh
     await shop.place(order_id="mine")
     order = await shop.sweep_when_due("mine")
     assert (order.status, order.payment_status) == ("CANCELLED", "REFUND_PENDING")
-    assert order.due_at > shop.clock()
+
+
+async def test_a_capture_that_arrives_after_the_cancel_found_none_is_refunded(shop):
+    await cancelled_with_a_capture_under_way(shop)
     shop.payments.arrive()
     await ended_without_stock_or_money(shop, "mine", payment="REFUNDED")
+
+
+async def test_a_capture_that_arrives_after_the_refund_found_none_is_refused(shop):
+    await cancelled_with_a_capture_under_way(shop)
+    await shop.quiesce()
+    assert [name for name, _ in shop.payments.calls][-2:] == [REFUND, VOID]
+    shop.payments.arrive()
+    assert shop.payments.states["mine"] == "VOIDED"
+    order = await shop.order("mine")
+    assert (order.payment_status, order.due_at, await shop.open_reasons("mine")) == ("FAILED", None, [])
+
+
+async def test_a_capture_that_arrives_between_refund_and_fence_is_refunded(shop):
+    async def arrive() -> None:
+        shop.payments.arrive()
+
+    await cancelled_with_a_capture_under_way(shop)
+    shop.payments.hooks.before(VOID, arrive)
+    await ended_without_stock_or_money(shop, "mine", payment="REFUNDED")
+    assert [name for name, _ in shop.payments.calls][-3:] == [REFUND, VOID, REFUND]
+
+
+async def test_an_unanswered_fence_is_tried_again(shop):
+    await cancelled_with_a_capture_under_way(shop)
+    shop.payments.fail(VOID, PaymentFault.LOST_BEFORE, PaymentFault.LOST_AFTER)
+    await shop.quiesce()
+    assert (shop.payments.count(VOID), shop.payments.states["mine"]) == (2, "VOIDED")
+    assert (await shop.order("mine")).payment_status == "FAILED"
+
+
+async def test_without_a_fence_a_late_capture_is_waited_for_and_refunded(shop):
+    shop.payments.can_void = False
+    await cancelled_with_a_capture_under_way(shop)
+    await shop.sweep()
+    order = await shop.order("mine")
+    assert (order.payment_status, order.due_at) == ("REFUND_PENDING", shop.clock() + LATE_CAPTURE)
+    shop.payments.arrive()
+    await ended_without_stock_or_money(shop, "mine", payment="REFUNDED")
+
+
+async def test_without_a_fence_a_person_looks_when_no_capture_came(shop):
+    shop.payments.can_void = False
+    await cancelled_with_a_capture_under_way(shop)
+    await shop.quiesce()
+    order = await shop.order("mine")
+    assert (order.status, order.payment_status, order.due_at) == ("CANCELLED", "UNKNOWN", None)
+    case = await shop.open_case("mine", "PAYMENT_UNKNOWN")
+    assert "cannot be told to refuse" in case.detail
+    await shop.resolve(case, "APPROVE")
+    assert ((await shop.order("mine")).payment_status, await shop.open_reasons("mine")) == ("FAILED", [])
+
+
+FORGOTTEN = [("ABSENT", None), ("DECLINED", "DECLINED"), ("VOIDED", "VOIDED")]
+
+
+@pytest.mark.parametrize(("_said", "state"), FORGOTTEN, ids=[said for said, _ in FORGOTTEN])
+async def test_money_that_was_recorded_as_captured_and_that_the_gateway_denies_is_a_persons(shop, _said, state):
+    order = await shop.place_confirmed()
+    shop.payments.states.pop(order.order_id)
+    if state:
+        shop.payments.states[order.order_id] = PaymentState(state)
+    await shop.cancel(order.order_id)
+    await shop.quiesce()
+    order = await shop.order(order.order_id)
+    assert (order.status, order.payment_status, order.due_at) == ("CANCELLED", "UNKNOWN", None)
+    case = await shop.open_case(order.order_id, "PAYMENT_UNKNOWN")
+    assert "capture was recorded" in case.detail
+    await shop.resolve(case, "APPROVE", note="paid back by bank transfer")
+    assert (await shop.order(order.order_id)).payment_status == "FAILED"
+
+
+async def test_money_seen_captured_while_a_cancel_waited_and_denied_later_is_a_persons(shop):
+    async def cancel() -> None:
+        await shop.cancel("mine")
+
+    shop.payments.hooks.before(CAPTURE, cancel)
+    order = await shop.place(order_id="mine")
+    assert (order.status, order.payment_status) == ("CANCELLED", "REFUND_PENDING")
+    shop.payments.states.clear()
+    await shop.quiesce()
+    assert await shop.open_reasons("mine") == ["PAYMENT_UNKNOWN"]
+
+
+async def test_money_that_turns_up_after_all_can_be_given_back_by_the_audit_which_settles_the_case(shop):
+    order = await shop.place_confirmed()
+    shop.payments.states.pop(order.order_id)
+    await shop.cancel(order.order_id)
+    await shop.quiesce()
+    shop.payments.states[order.order_id] = PaymentState.CAPTURED
+    shop.clock.advance(61)
+    while await shop.conservation.compare_next():
+        pass
+    await shop.conservation.compensate(order.order_id, "MONEY_KEPT", actor="ada", reason="restored from backup")
+    await shop.quiesce()
+    assert (await shop.order(order.order_id)).payment_status == "REFUNDED"
+    assert await shop.open_reasons(order.order_id) == []
 
 
 async def test_an_order_whose_payment_only_a_person_was_to_settle_is_looked_at_again_when_cancelled(shop):

@@ -1,0 +1,76 @@
+"""Transactions on a database server: one thread and one connection per running transaction.
+
+Who waits for a thread shares the fate of whoever holds it: when the link goes silent, all who had been
+waiting fail together with the one who found out, so that nobody waits longer than a single call may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from state.transactions import MAX_WAITING_TRANSACTIONS, DatabaseClosed, DatabaseOverloaded, T, Transaction, Writer
+
+SLOW_SECONDS = 0.5
+"""A failure that took so long kept others waiting; a quick one says nothing about their chances."""
+
+
+class PooledTransactions(Writer):
+    """Runs transactions on threads of its own; a failing link fails everybody who was waiting for it."""
+
+    def __init__(self, engine: Engine, threads: int, name: str) -> None:
+        self._engine = engine
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._places = threading.BoundedSemaphore(MAX_WAITING_TRANSACTIONS)
+        self._failure: tuple[float, OperationalError] | None = None
+        """When a call found the server away, and how."""
+
+    async def run(self, transaction: Transaction[T]) -> T:
+        return await asyncio.wrap_future(self.submit(transaction))
+
+    def submit(self, transaction: Transaction[T]) -> Future[T]:
+        return self.call(lambda: self._in_transaction(transaction))
+
+    def call(self, work: Callable[[], T]) -> Future[T]:
+        """Have something done on one of the threads."""
+        if not self._places.acquire(blocking=False):
+            raise DatabaseOverloaded(f"{MAX_WAITING_TRANSACTIONS} transactions are waiting")
+        try:
+            future = self._threads.submit(self._work, work, time.monotonic())
+        except RuntimeError as error:
+            self._places.release()
+            raise DatabaseClosed("the database is closed") from error
+        future.add_done_callback(lambda _: self._places.release())
+        return future
+
+    def _work(self, work: Callable[[], T], since: float) -> T:
+        failure = self._failure
+        if failure is not None and since < failure[0]:
+            known = failure[1]
+            raise OperationalError(known.statement, known.params, known.orig or known)
+        began = time.monotonic()
+        try:
+            return work()
+        except OperationalError as error:
+            now = time.monotonic()
+            if now - began >= SLOW_SECONDS and (error.connection_invalidated or _is_unreachable(error)):
+                self._failure = now, error
+            raise
+
+    def _in_transaction(self, transaction: Transaction[T]) -> T:
+        with self._engine.begin() as connection:
+            return transaction(connection)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True)
+
+
+def _is_unreachable(error: OperationalError) -> bool:
+    """Whether no connection was to be had; a refusal by a server that answers has an SQLSTATE."""
+    return getattr(error.orig, "sqlstate", None) is None

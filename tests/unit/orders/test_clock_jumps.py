@@ -1,0 +1,272 @@
+"""A clock that jumps by hours, forwards or back, or differs between replicas: no storm, and nothing waits for ever."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from services.inventory.exchange import MAX_RETRY_AFTER_SECONDS
+from services.orders.context import OrdersContext
+from services.orders.inbound import InventoryEvents
+from services.orders.place import OrderPlacement, PlaceOrder
+from services.orders.progress import OrderProgress
+from services.orders.releases import ReleaseJobs
+from services.orders.sweeper import OrderSweeper
+from services.orders.timekeeping import SLACK, Timekeeping
+from services.settings import LONGEST_RETRY_AFTER_SECONDS, Settings
+from state import outbox
+from state.tables import commands, orders, releases
+from tests.fakes import CAPTURE, Fault, SkewedClock
+from tests.orders_harness import LINES, POLICY, REFUND_RETRY, RELEASE_RETRY, Crash
+
+RESERVE, RELEASE = "reserve", "release"
+HOURS = 6
+LONGEST = timedelta(seconds=Settings().longest_wait_seconds)
+AT_ONCE = 8
+
+
+@pytest.fixture
+def timekeeping(shop):
+    return Timekeeping(shop.context, LONGEST)
+
+
+def jump(shop, hours):
+    shop.clock.advance(3600 * hours)
+
+
+async def column(shop, found, *conditions):
+    return list(await shop.real_database.read(lambda c: c.scalars(select(found).where(*conditions)).all()))
+
+
+async def dies_in(shop, operation, run):
+    """The process dies while the call is under way."""
+
+    async def die() -> None:
+        raise Crash
+
+    shop.inventory.hooks.before(operation, die)
+    with pytest.raises(Crash):
+        await run()
+    shop.start()
+
+
+# -------------------------------------------- what waits, and how it is seen to have gone on
+
+
+async def delayed_order(shop):
+    shop.inventory.fail(RESERVE, Fault.UNAVAILABLE)
+    await shop.place(order_id="mine")
+
+
+async def claimed_order(shop):
+    await delayed_order(shop)
+    shop.clock.now = (await shop.order("mine")).due_at
+    await dies_in(shop, RESERVE, shop.sweep)
+
+
+async def order_is_placed(shop):
+    await shop.sweep()
+    return (await shop.order("mine")).status == "PLACED"
+
+
+async def delayed_release(shop):
+    await shop.place(order_id="mine")
+    await shop.cancel("mine")
+    shop.inventory.fail(RELEASE, *[Fault.UNAVAILABLE] * 4)
+    for _ in range(4):
+        (due,) = await column(shop, releases.c.next_attempt_at)
+        shop.clock.now = max(shop.clock.now, due)
+        await shop.releases.run_due()
+
+
+async def claimed_release(shop):
+    await shop.place(order_id="mine")
+    await shop.cancel("mine")
+    await dies_in(shop, RELEASE, shop.releases.run_due)
+
+
+async def stock_is_released(shop):
+    await shop.releases.run_due()
+    return shop.inventory.held("mine") == []
+
+
+async def claimed_events(shop):
+    await shop.place(order_id="mine")
+    now = shop.clock()
+    await shop.real_database.write(lambda c: outbox.settle_and_claim(c, [], [], 100, now))
+
+
+async def events_are_sent(shop):
+    return len(await shop.take_outbox()) == 2
+
+
+async def claimed_command(shop):
+    await shop.place(order_id="mine")
+    await shop.command("cancel_order", "mine", reason="WRONG")
+    # Claimed, and not executed before the process died.
+    shop.database.die_at(2, after=False)
+    with pytest.raises(Crash):
+        await shop.commands.run_waiting()
+    shop.start()
+
+
+async def command_is_done(shop):
+    await shop.commands.run_waiting()
+    return await column(shop, commands.c.state) == ["DONE"]
+
+
+WAITING = {
+    "order, delayed": (delayed_order, order_is_placed),
+    "order, claimed": (claimed_order, order_is_placed),
+    "release, delayed": (delayed_release, stock_is_released),
+    "release, claimed": (claimed_release, stock_is_released),
+    "events, claimed": (claimed_events, events_are_sent),
+    "command, claimed": (claimed_command, command_is_done),
+}
+
+
+@pytest.mark.parametrize("waiting", WAITING)
+async def test_a_clock_that_is_set_back_by_hours_keeps_nothing_waiting(shop, timekeeping, waiting):
+    begin, has_gone_on = WAITING[waiting]
+    await begin(shop)
+    jump(shop, -HOURS)
+    # Without the timekeeping it would wait for six hours: it does even after one.
+    jump(shop, 1)
+    assert not await has_gone_on(shop)
+    await timekeeping.run_round()
+    assert await has_gone_on(shop)
+
+
+@pytest.mark.parametrize("waiting", WAITING)
+async def test_a_clock_that_is_set_forward_makes_it_due_and_no_more_than_once(shop, timekeeping, waiting):
+    begin, has_gone_on = WAITING[waiting]
+    await begin(shop)
+    jump(shop, HOURS)
+    await timekeeping.run_round()
+    assert await has_gone_on(shop)
+    assert shop.payments.count(CAPTURE) == 1
+    # What follows from it.
+    await shop.releases.run_due()
+    calls = list(shop.inventory.calls)
+    assert calls.count((RESERVE, "mine")) <= 3
+    # What has gone on is not begun again.
+    await shop.sweep()
+    await shop.releases.run_due()
+    assert shop.inventory.calls == calls
+
+
+@pytest.mark.parametrize("waiting", WAITING)
+async def test_the_timekeeping_leaves_alone_what_waits_as_it_should(shop, timekeeping, waiting):
+    begin, _ = WAITING[waiting]
+    await begin(shop)
+    before = await shop.everything()
+    assert not await timekeeping.run_round()
+    # Replicas' clocks may differ a little.
+    shop.clock.now -= SLACK / 2
+    assert not await timekeeping.run_round()
+    assert await shop.everything() == before
+
+
+@pytest.mark.parametrize("hours", [HOURS, -HOURS])
+async def test_a_jump_makes_no_storm(shop, timekeeping, hours):
+    shop.inventory.fail(RESERVE, *[Fault.UNAVAILABLE] * 60)
+    for n in range(30):
+        await shop.place(order_id=f"order-{n}")
+    shop.inventory.calls.clear()
+    jump(shop, hours)
+    await timekeeping.run_round()
+    sent = []
+    while await shop.sweep():
+        sent.append(shop.inventory.count(RESERVE) - sum(sent))
+    assert sent == [AT_ONCE, AT_ONCE, AT_ONCE, 30 - 3 * AT_ONCE]
+    # Each was tried once, and waits again for as long as its next delay, by the new clock.
+    due = [order.due_at - shop.clock() for order in await shop.all_orders()]
+    assert min(due) > timedelta(seconds=30)
+    assert max(due) < timedelta(seconds=61)
+    assert {order.attempts for order in await shop.all_orders()} == {2}
+
+
+async def test_the_timekeeping_takes_small_steps(shop, timekeeping):
+    shop.inventory.on_hand.default_factory = lambda: 1000
+    for n in range(130):
+        await shop.place(order_id=f"order-{n}")
+    jump(shop, -HOURS)
+    assert await timekeeping.run_round()
+    assert len(await column(shop, orders.c.due_at, orders.c.due_at <= shop.clock())) == 100
+    assert not await timekeeping.run_round()
+    assert len(await column(shop, orders.c.due_at, orders.c.due_at <= shop.clock())) == 130
+
+
+# ------------------------------------------------------------------------ between replicas
+
+
+class Replica:
+    """Another worker on the same database, whose clock differs."""
+
+    def __init__(self, shop, hours):
+        clock = SkewedClock(shop.clock, timedelta(hours=hours))
+        self.context = OrdersContext(shop.database, clock, shop.new_id, lambda: 0.5)
+        progress = OrderProgress(self.context, shop.inventory, shop.payments, POLICY)
+        self.placement = OrderPlacement(self.context, progress, POLICY.step_deadline)
+        self.sweeper = OrderSweeper(self.context, progress, shop.payments, POLICY, REFUND_RETRY, lambda: None)
+        self.releases = ReleaseJobs(self.context, shop.inventory, RELEASE_RETRY)
+        self.inbound = InventoryEvents(self.context)
+        self.timekeeping = Timekeeping(self.context, LONGEST)
+
+    async def work(self):
+        await self.timekeeping.run_round()
+        await self.sweeper.run_due()
+        await self.releases.run_due()
+
+
+@pytest.mark.parametrize("hours", [HOURS, -HOURS])
+@pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.TIMEOUT_AFTER])
+async def test_replicas_whose_clocks_differ_by_hours_finish_each_others_orders_once(shop, timekeeping, hours, fault):
+    other = Replica(shop, hours)
+    for n in range(10):
+        shop.inventory.fail(RESERVE, fault)
+        await shop.place(order_id=f"order-{n}")
+    tried = shop.inventory.count(RESERVE)
+    rounds = 0
+    while {order.status for order in await shop.all_orders()} != {"CONFIRMED"}:
+        rounds += 1
+        assert rounds < 40, "the orders wait for ever"
+        await other.work()
+        await timekeeping.run_round()
+        await shop.sweep()
+        await shop.pump()
+        shop.clock.advance(30)
+    # A replica whose clock is ahead takes fresh holds for ended ones, and leaves the order to others.
+    assert shop.inventory.count(RESERVE) <= 3 * tried
+    assert shop.payments.count(CAPTURE) == 10
+    assert len(shop.inventory.holds) == 10
+
+
+@pytest.mark.parametrize("hours", [HOURS, -HOURS])
+async def test_what_a_replica_left_that_died_with_a_wrong_clock_is_taken_up(shop, timekeeping, hours):
+    other = Replica(shop, hours)
+
+    async def die() -> None:
+        raise Crash
+
+    shop.inventory.hooks.before(RESERVE, die)
+    with pytest.raises(Crash):
+        await other.placement.place(PlaceOrder("user-1", LINES, order_id="mine"))
+    for _ in range(4):
+        await timekeeping.run_round()
+        await shop.sweep()
+        shop.clock.advance(30)
+    assert (await shop.order("mine")).status == "PLACED"
+    assert shop.payments.count(CAPTURE) == 1
+
+
+async def test_the_longest_wait_is_longer_than_any_that_the_rules_can_set():
+    settings = Settings()
+    waits = [settings.reservation_retry, settings.release_retry]
+    assert all(policy.max_delay_seconds < settings.longest_wait_seconds for policy in waits)
+    assert settings.confirmation_timeout_seconds < settings.longest_wait_seconds
+    assert settings.breaker_reset_timeout / 1000 + 5 < settings.longest_wait_seconds
+    assert max(LONGEST_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS) < settings.longest_wait_seconds
+    assert LONGEST_RETRY_AFTER_SECONDS == MAX_RETRY_AFTER_SECONDS
