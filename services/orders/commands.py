@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
+
+from sqlalchemy import Connection
 
 from services.domain.errors import ApiError
 from services.orders.cancel import OrderCancellation
@@ -13,8 +15,10 @@ from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ResolveReview, ReviewResolution
-from state import commands
+from state import audit, commands
+from state.audit import AuditEntry
 from state.commands import DONE, REFUSED, Command
+from state.correlation import correlated
 
 logger = logging.getLogger("holdfast.commands")
 
@@ -25,6 +29,19 @@ AT_ONCE = 8
 
 Outcome = dict[str, Any]
 """``{title, detail, code}``: what the console shows."""
+
+Kinds = Mapping[str, Callable[[Command], Awaitable[Outcome]]]
+
+TARGETS = {
+    "cancel_order": "order",
+    "return_items": "order",
+    "resolve_review": "review",
+    "retry_release": "release",
+    "compensate": "difference",
+    "replay_dead_letter": "dead-letter",
+    "discard_dead_letter": "dead-letter",
+}
+"""What the target of a command is called in the audit log."""
 
 
 class CommandExecutor:
@@ -37,7 +54,10 @@ class CommandExecutor:
         reviews: ReviewResolution,
         releases: ReleaseJobs,
         conservation: ConservationAudit,
+        *,
+        also: Kinds | None = None,
     ) -> None:
+        """``also``: the kinds of commands of other topics, with what executes them."""
         self._context = context
         self._cancellation = cancellation
         self._reviews = reviews
@@ -48,6 +68,7 @@ class CommandExecutor:
             "resolve_review": self._resolve_review,
             "retry_release": self._retry_release,
             "compensate": self._compensate,
+            **(also or {}),
         }
 
     async def run_waiting(self) -> bool:
@@ -61,9 +82,16 @@ class CommandExecutor:
         return True
 
     async def _run(self, command: Command) -> None:
-        state, outcome = await self._outcome(command)
+        with correlated(command.command_id):
+            state, outcome = await self._outcome(command)
         at = self._context.clock()
-        await self._context.database.write(lambda c: commands.finish(c, command.command_id, state, outcome, at))
+
+        def finish(connection: Connection) -> None:
+            commands.finish(connection, command.command_id, state, outcome, at)
+            if state == REFUSED and not audit.has(connection, command.command_id):
+                audit.add(connection, _refused(command, outcome, at))
+
+        await self._context.database.write(finish)
 
     async def _outcome(self, command: Command) -> tuple[str, Outcome]:
         execute = self._kinds.get(command.kind)
@@ -108,6 +136,25 @@ class CommandExecutor:
     async def _retry_release(self, command: Command) -> Outcome:
         await self._releases.retry_now(command.target_id, actor=command.actor)
         return _outcome("Release confirmed by the Inventory Service")
+
+
+def _refused(command: Command, outcome: Outcome, at: datetime) -> AuditEntry:
+    """The audit entry of what somebody asked for and did not get."""
+    of_order = command.kind in ("cancel_order", "return_items", "retry_release")
+    given = command.arguments
+    return AuditEntry(
+        at=at,
+        actor=command.actor,
+        action=str(given.get("action") or command.kind).upper(),
+        target=f"{TARGETS.get(command.kind, command.kind)}:{command.target_id}"[:128],
+        order_id=command.target_id if of_order else given.get("orderId"),
+        reason=given.get("reason") or given.get("note"),
+        before=None,
+        after={"refusal": outcome["title"], "detail": outcome["detail"]},
+        result=f"refused: {outcome['code']}"[:40],
+        action_id=None,
+        correlation_id=command.command_id,
+    )
 
 
 def _outcome(title: str, detail: str | None = None, code: str | None = None) -> Outcome:
