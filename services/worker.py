@@ -460,6 +460,7 @@ def _facts(settings: Settings, nats: NatsConnection) -> dict[str, Any]:
         "natsConnected": nats.is_connected,
         "apiUrl": f"http://{settings.api_host}:{settings.api_port}",
         "inventoryUrl": settings.inventory_service_url,
+        "sandboxTraffic": settings.sandbox_traffic if settings.holdfast_sandbox else None,
     }
 
 

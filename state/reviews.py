@@ -148,6 +148,17 @@ def count_open_by_reason(connection: Connection) -> dict[str, int]:
     return dict(connection.execute(statement).all())
 
 
+def claimed(connection: Connection, now: datetime, limit: int) -> list[tuple[Review, str, datetime]]:
+    """``(case, by, until)`` of open cases that somebody holds, the first to end first."""
+    statement = (
+        select(*_COLUMNS, reviews.c.claimed_by, reviews.c.claimed_until)
+        .where(reviews.c.state == "OPEN", reviews.c.claimed_until > now)
+        .order_by(reviews.c.claimed_until)
+        .limit(limit)
+    )
+    return [(Review(*row[:-2]), row[-2], row[-1]) for row in connection.execute(statement)]
+
+
 def _conditions(state: str | None, reason: str | None, order_id: str | None) -> list[ColumnElement[bool]]:
     wanted: list[tuple[Any, str | None]] = [
         (reviews.c.state, state),
