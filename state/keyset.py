@@ -10,11 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
-WINDOW = 20_000
+WINDOW = 5_000
 """Rows that a page looks at for a filter that no index serves."""
+
+FIRST_WINDOW = 250
+"""Looked at first: a common value fills the page from it."""
 
 Key = tuple[Any, ...]
 Columns = ReadOnlyColumnCollection[str, Any]
@@ -50,12 +53,14 @@ class Keyset:
         walk = self._walk(start, backwards=backwards)
         if self.residual is None:
             return Slice(connection.execute(walk.limit(limit)).all())
-        looked_at = walk.limit(self.window).subquery("looked_at")
-        order = _ordered([looked_at.c[str(column.key)] for column in self.key], backwards=backwards)
-        matching = select(looked_at).where(*self.residual(looked_at.c)).order_by(*order).limit(limit)
-        rows = connection.execute(matching).all()
-        if len(rows) >= limit:
-            return Slice(rows)
+        rows: Sequence[Row[Any]] = ()
+        for window in (min(FIRST_WINDOW, self.window), self.window):
+            looked_at = walk.limit(window).subquery("looked_at")
+            order = _ordered([looked_at.c[str(column.key)] for column in self.key], backwards=backwards)
+            matching = select(looked_at).where(*self.residual(looked_at.c)).order_by(*order).limit(limit)
+            rows = connection.execute(matching).all()
+            if len(rows) >= limit:
+                return Slice(rows)
         last = walk.with_only_columns(*self.key).offset(self.window - 1).limit(1)
         end = connection.execute(last).first()
         return Slice(rows, tuple(end) if end else None)
@@ -67,10 +72,9 @@ class Keyset:
             found = connection.scalar(select(func.count()).select_from(walk.limit(limit).subquery())) or 0
             return found, found >= limit
         looked_at = walk.limit(self.window).subquery("looked_at")
-        matching = select(looked_at.c[str(self.key[0].key)]).where(*self.residual(looked_at.c)).limit(limit).subquery()
-        seen = connection.scalar(select(func.count()).select_from(walk.limit(self.window).subquery())) or 0
-        found = connection.scalar(select(func.count()).select_from(matching)) or 0
-        return found, found >= limit or seen >= self.window
+        matches = case((and_(*self.residual(looked_at.c)), 1))
+        seen, found = connection.execute(select(func.count(), func.count(matches)).select_from(looked_at)).one()
+        return min(found, limit), found >= limit or seen >= self.window
 
     def _walk(self, start: Key | None, *, backwards: bool) -> Select[Any]:
         conditions = [*self.driving, *(_beyond(self.key, start, newer=backwards) if start else ())]

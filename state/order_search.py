@@ -28,7 +28,7 @@ _COLUMNS = [
     orders.c[name] for name in ("created_at", "order_id", "user_id", "status", "inventory_status", "payment_status")
 ]
 _KEY = (orders.c.created_at, orders.c.order_id)
-_UNUSUAL: Any = text("orders.payment_status IN ('UNKNOWN', 'REFUND_PENDING', 'FAILED')")
+_UNUSUAL: Any = text("orders.payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')")
 
 
 @dataclass(frozen=True, slots=True)

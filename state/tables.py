@@ -75,8 +75,8 @@ orders = Table(
         "ix_orders_unusual_payment",
         "payment_status",
         "created_at",
-        sqlite_where=text("payment_status IN ('UNKNOWN', 'REFUND_PENDING', 'FAILED')"),
-        postgresql_where=text("payment_status IN ('UNKNOWN', 'REFUND_PENDING', 'FAILED')"),
+        sqlite_where=text("payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')"),
+        postgresql_where=text("payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')"),
     ),
     Index(
         "ix_orders_due_at",

@@ -107,8 +107,8 @@ def upgrade() -> None:
             "ix_orders_unusual_payment",
             ["payment_status", "created_at"],
             unique=False,
-            sqlite_where=sa.text("payment_status IN ('UNKNOWN', 'REFUND_PENDING', 'FAILED')"),
-            postgresql_where=sa.text("payment_status IN ('UNKNOWN', 'REFUND_PENDING', 'FAILED')"),
+            sqlite_where=sa.text("payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')"),
+            postgresql_where=sa.text("payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')"),
         )
 
     with op.batch_alter_table("outbox", schema=None) as batch_op:
@@ -151,8 +151,8 @@ def downgrade() -> None:
     with op.batch_alter_table("orders", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_orders_unusual_payment",
-            sqlite_where=sa.text("payment_status IN ('UNKNOWN', 'REFUND_PENDING', 'FAILED')"),
-            postgresql_where=sa.text("payment_status IN ('UNKNOWN', 'REFUND_PENDING', 'FAILED')"),
+            sqlite_where=sa.text("payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')"),
+            postgresql_where=sa.text("payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')"),
         )
 
     with op.batch_alter_table("inbox", schema=None) as batch_op:
