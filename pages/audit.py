@@ -19,6 +19,7 @@ TIMES = {
     "month": ("Last 30 days", timedelta(days=30)),
 }
 FILTER_KEYS = ("who", "did", "target", "within")
+# Where the target of an action can be seen.
 PAGES = {
     "order": "order.py",
     "review": "reviews.py",
@@ -29,7 +30,6 @@ PAGES = {
     "drill": "sandbox.py",
     "sandbox": "sandbox.py",
 }
-"""Where the target of an action can be seen."""
 
 
 def filters() -> None:
@@ -111,9 +111,8 @@ def _row(number: int, entry: AuditEntry, *, grey: bool) -> None:
             _target(entry)
             st.caption(clock.both(entry.at, now), width="stretch", text_alignment="right")
         reason = words.plain(entry.reason) if entry.reason else "no reason given"
-        st.caption(f"{reason}{_changes(entry.before, entry.after)}")
-        if entry.correlation_id:
-            st.caption(f"{words.plain(entry.action)} · under {words.plain(entry.correlation_id)}")
+        under = f" · under {words.plain(entry.correlation_id)}" if entry.correlation_id else ""
+        st.caption(f"{reason}{_changes(entry.before, entry.after)}{under}")
 
 
 def _result(result: str, *, grey: bool) -> str:

@@ -11,6 +11,7 @@ from services.console import NAMES, SourceUnavailable, console
 from services.console.handover import HandoverPage, Item, Section, markdown
 
 SOON = timedelta(minutes=30)
+SHOWN = 12
 
 
 def everything() -> None:
@@ -83,8 +84,10 @@ def _since(page: HandoverPage) -> None:
         changes = _changes(page)
         if page.opened_cases:
             st.markdown(f"{page.opened_cases:,} of the open cases came in this time.")
-        for at, text in changes[:30]:
+        for at, text in changes[:SHOWN]:
             st.markdown(f"{text} :small[:gray[{clock.at(at, now)}]]")
+        if len(changes) > SHOWN:
+            st.page_link("audit.py", label="Everything is in the audit log", icon=":material/arrow_forward:")
         if not changes and not page.opened_cases:
             st.markdown(":gray[:material/check: Nothing changed.]")
 

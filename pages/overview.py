@@ -75,9 +75,7 @@ def _jumps(findings: Sequence[Finding]) -> None:
 def _filters(finding: Finding) -> dict[str, str] | None:
     """The filters of a finding as they stand in an address: in words."""
     tables = {"status": words.ORDER, "job": words.RELEASE}
-    said = {
-        name: words.word(tables[name], state).text if name in tables else state for name, state in finding.filters
-    }
+    said = {name: words.word(tables[name], state).text if name in tables else state for name, state in finding.filters}
     return said or None
 
 

@@ -43,7 +43,7 @@ def everything() -> None:
 
 def _one(drill_id: str) -> None:
     """One drill with its report."""
-    st.page_link("sandbox.py", label="Every drill", icon=":material/arrow_back:", query_params={})
+    st.button("Every drill", key="every_drill", type="tertiary", icon=":material/arrow_back:", on_click=_close)
     reading = console().drills.drill(drill_id)
     if reading.value is not None:
         live.as_of(reading)
@@ -118,13 +118,26 @@ def _past(page: SandboxPage) -> None:
     with st.container(border=True, gap="xsmall"):
         for drill in page.past:
             with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"past_{drill.drill_id}"):
-                st.page_link(
-                    "sandbox.py", label=f":blue[{KINDS[drill.kind].title}]", icon="", width=150,
-                    query_params={"drill": drill.drill_id}, help="Open the report",
-                )  # fmt: skip
+                st.button(
+                    KINDS[drill.kind].title,
+                    key=f"open_{drill.drill_id}",
+                    type="tertiary",
+                    icon=":material/description:",
+                    help="Open the report",
+                    on_click=_open,
+                    args=(drill.drill_id,),
+                )
                 st.markdown(drill_report.verdict(drill), width="content")
                 st.caption(drill_report.summary(drill), width="stretch")
-                st.caption(clock.both(drill.created_at, console().now()), width=170, text_alignment="right")
+                st.caption(clock.ago(drill.created_at, console().now()), width="content")
+
+
+def _open(drill_id: str) -> None:
+    st.query_params["drill"] = drill_id
+
+
+def _close() -> None:
+    st.query_params.pop("drill", None)
 
 
 def _traffic(page: SandboxPage) -> None:

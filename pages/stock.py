@@ -78,7 +78,10 @@ def _waiting(page: StockPage) -> None:
         for product_id, variant_id, count, units in page.most_wanted:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.markdown(f"{words.plain(product_id)} {words.plain(variant_id)}", width="stretch")
-                st.caption(f"{count:,} {'order' if count == 1 else 'orders'}, {units:,} units", width="content")
+                st.caption(
+                    f"{count:,} {'order' if count == 1 else 'orders'}, {units:,} {'unit' if units == 1 else 'units'}",
+                    width="content",
+                )
                 _orders_of(product_id)
 
 

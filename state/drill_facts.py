@@ -75,7 +75,7 @@ def opened(connection: Connection, since: datetime, until: datetime) -> dict[str
         .where(table.c.at >= since, table.c.at <= until, table.c.to_state == "open")
         .group_by(table.c.breaker)
     )
-    return dict(connection.execute(statement).tuples().all())
+    return {row[0]: row[1] for row in connection.execute(statement)}
 
 
 def differences_of(connection: Connection, order_ids: Sequence[str]) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -36,7 +36,7 @@ class Drill:
     stopped_by: str | None = None
     before: dict[str, Any] | None = None
     """``{faults, waiting, releases, reviews}`` before the drill: what is restored, and what counts as recovered."""
-    noticed: dict[str, str] | None = None
+    noticed: dict[str, str] = field(default_factory=dict)
     """What noticed the faults first, and when: ``{breaker: time, health: time, alert: time}``."""
     report: dict[str, Any] | None = None
     version: int = 1
@@ -50,7 +50,7 @@ def start(connection: Connection, drill: Drill) -> bool:
     if active(connection) is not None:
         return False
     row = {name: getattr(drill, name) for name in Drill.__dataclass_fields__}
-    connection.execute(insert(drills), row | {"is_active": 1, "noticed": drill.noticed or {}})
+    connection.execute(insert(drills), row | {"is_active": 1})
     return True
 
 

@@ -49,7 +49,7 @@ def noticed(drill: Drill) -> None:
     """What has noticed the faults so far, while a drill runs."""
     if drill.began_at is None:
         return
-    moments = [(name, datetime.fromisoformat(at)) for name, at in (drill.noticed or {}).items()]
+    moments = [(name, datetime.fromisoformat(at)) for name, at in drill.noticed.items()]
     said = [f"{BY.get(name, name)} after {(at - drill.began_at).total_seconds():.0f} s" for name, at in moments]
     st.caption(f"Noticed by: {', '.join(said)}." if said else "Nothing has noticed it yet.")
 

@@ -71,7 +71,7 @@ def _one_group(group: Group, number: int, state: str, *, grey: bool) -> None:
     block = live.write_block()
     with st.container(gap="xxsmall", key=f"cause_{number}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(words.badge(words.LETTER, state, grey=grey), width=120)
+            st.markdown(words.badge(words.LETTER, state, grey=grey), width=90)
             count = f"{group.letters:,} {'letter' if group.letters == 1 else 'letters'}"
             st.markdown(f"**{words.plain(group.subject)}** · {count}", width="content")
             st.caption(f"last {clock.ago(group.last_at, now)}", width="stretch")
@@ -106,7 +106,7 @@ def _letter(row: Letter, *, grey: bool) -> None:
     letter, now = row.letter, console().now()
     with st.container(gap="xxsmall", key=f"letter_{letter.id}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(words.badge(words.LETTER, letter.state, grey=grey), width=120)
+            st.markdown(words.badge(words.LETTER, letter.state, grey=grey), width=90)
             st.markdown(f"**{words.plain(letter.subject)}**", width="content")
             if letter.order_id:
                 orders.link(letter.order_id)

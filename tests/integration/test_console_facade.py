@@ -129,7 +129,7 @@ def test_the_whole_busy_day_is_read(database: Database, console: Console) -> Non
         "failed_releases": 3,
         "reviews": 6,
         "outbox": 3,
-        "dead_letters": 1,
+        "dead_letters": 12,
     }
     assert [breaker.state for breaker in live.breakers] == ["closed", "open", "closed"]
     assert trends.sampled_at == NOON

@@ -30,14 +30,14 @@ def fill(connection: Any, now: datetime) -> None:
 def _events(connection: Any, now: datetime) -> None:
     for number in range(30):
         at = now - timedelta(seconds=20 * number + 5)
-        body = {"id": f"evt-1{number:02}", "type": "inventory.confirm_requested", "data": {"orderId": "ORD-2000"}}
+        body = {"id": f"evt-p{number:02}", "type": "inventory.confirm_requested", "data": {"orderId": "ORD-2000"}}
         row = {
-            "event_id": f"evt-1{number:02}", "subject": ("order.created", "inventory.confirm_requested")[number % 2],
+            "event_id": f"evt-p{number:02}", "subject": ("order.created", "inventory.confirm_requested")[number % 2],
             "order_id": f"ORD-{2000 - number}", "payload": orjson.dumps(body), "created_at": at,
         }  # fmt: skip
         outbox.add(connection, [row])
     rows = outbox.settle_and_claim(connection, [], [], 100, now)
-    ids = [row.id for row in rows if row.event_id.startswith("evt-1")]
+    ids = [row.id for row in rows if row.event_id.startswith("evt-p")]
     outbox.settle_and_claim(connection, ids, [(rows[0].id, "no response from stream")], 0, now)
     for number in range(25):
         at = now - timedelta(seconds=20 * number + 4)
@@ -58,6 +58,9 @@ def _letters(connection: Any, now: datetime) -> None:
     dead_letters.resolve(connection, "DL-211", "DISCARDED", by="olga@example.com", note="a test order", at=now)
 
 
+SOURCES = {"low": "inventory.low_stock", "in_stock": "inventory.back_in_stock", "out": "inventory.out_of_stock"}
+
+
 def _products(connection: Any, now: datetime) -> None:
     half_hour = timedelta(minutes=30)
     for number in range(28):
@@ -66,7 +69,7 @@ def _products(connection: Any, now: datetime) -> None:
         left = {"low": 4, "in_stock": 60, "out": 0}[level]
         product = Product(
             f"SKU-{number:02}", "oak", level != "out", level, left, 10 if level == "low" else None,
-            {"low": "inventory.low_stock", "in_stock": "inventory.back_in_stock", "out": "inventory.out_of_stock"}[level],
+            SOURCES[level],
             at, at + half_hour if level == "out" else None,
         )  # fmt: skip
         products.put(connection, product)

@@ -32,7 +32,7 @@ def test_what_is_wrong_is_said_worst_first_and_linked(busy: Database, show: Show
     test = show()
     assert test.error[0].value.startswith("The breaker of reservation is open. 1 order waits for inventory.")
     links = {link.proto.label: link.proto for link in test.get("page_link")}
-    assert list(links) == ["Breakers", "Orders that wait", "Failed releases", "Manual review"]
+    assert list(links) == ["Breakers", "Orders that wait", "Failed releases", "Manual review", "Events"]
     assert links["Orders that wait"].query_string == "status=Waiting+for+inventory"
     assert links["Failed releases"].query_string == "job=Failed"
 
@@ -49,7 +49,7 @@ def test_numbers_stand_with_their_course(busy: Database, show: Show) -> None:
     assert shown["Waiting for inventory"].value == "1"
     assert shown["Releases pending"].value == "3"
     assert shown["Flagged orders"].value == "6"
-    assert shown["Dead letters"].value == "1"
+    assert shown["Dead letters"].value == "12"
     assert shown["Reservation success"].value.endswith(" %")
     assert len(shown["Flagged orders"].proto.chart_data) > 20
 

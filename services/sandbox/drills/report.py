@@ -40,7 +40,7 @@ def made(
     return {
         "completed": True,
         "faultSeconds": seconds(drill.began_at, end),
-        "detection": detection(drill.began_at, drill.noticed or {}, opened),
+        "detection": detection(drill.began_at, drill.noticed, opened),
         "breakersOpened": drill_facts.opened(connection, drill.began_at, end),
         "orders": _orders(facts),
         "recovery": {

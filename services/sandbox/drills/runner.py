@@ -209,7 +209,7 @@ def known_of(drill: Drill) -> Known:
         recovered_at=drill.recovered_at,
         is_stopped=drill.stopped_by is not None,
         before=drill.before,
-        noticed=drill.noticed or {},
+        noticed=drill.noticed,
     )
 
 
