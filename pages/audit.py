@@ -105,7 +105,7 @@ def _row(number: int, entry: AuditEntry, *, grey: bool) -> None:
     now = console().now()
     with st.container(key=f"audit_{number}", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(_result(entry.result, grey=grey), width=150)
+            st.markdown(_result(entry.result, grey=grey), width="content")
             what = words.AUDIT.get(entry.action, words.plain(entry.action.replace("_", " ").capitalize()))
             st.markdown(f"**{what}** · {words.plain(entry.actor)}", width="content")
             _target(entry)

@@ -66,7 +66,7 @@ def flow() -> None:
     now, delivery, grey = console().now(), reading.value, bool(reading.problem)
     live.as_of(reading)
     age = (now - delivery.outbox_oldest_at).total_seconds() if delivery.outbox_oldest_at else 0.0
-    with st.grid(4, min_column_width=190):
+    with st.grid(4, min_column_width=150):
         tiles.plain("Outbox", f"{delivery.outbox_waiting:,}", _oldest(age), grey=grey)
         tiles.plain("Relay", *_relay(), grey=grey)
         for lag in delivery.consumers:
