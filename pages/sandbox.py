@@ -29,7 +29,8 @@ def everything() -> None:
         return
     live.as_of(reading)
     if page.active:
-        _active(page.active, grey=bool(reading.problem))
+        last = next((one for one in page.commands if one.target_id == page.active.drill_id), None)
+        _active(page.active, last, grey=bool(reading.problem))
     _offers(page)
     for command in page.commands[:2]:
         st.markdown(f":small[{asks.state(command)}]")
@@ -55,7 +56,8 @@ def _one(drill_id: str) -> None:
         empty.nothing_matches("No such drill is known; reports are kept for a year.")
 
 
-def _active(drill: Drill, *, grey: bool) -> None:
+def _active(drill: Drill, last: Command | None, *, grey: bool) -> None:
+    """The drill under way; ``last`` is the last command given on it."""
     now, kind = console().now(), KINDS[drill.kind]
     with st.container(border=True, key="active_drill"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -64,10 +66,12 @@ def _active(drill: Drill, *, grey: bool) -> None:
             st.caption(_progress(drill), width="stretch")
             block = live.write_block()
             over = None if drill.phase in STOPPABLE else "The faults are over; the report comes when all has recovered."
-            reason = block or over or ("It was stopped." if drill.stopped_by else None)
+            asked = "It was stopped." if drill.stopped_by or asks.is_waiting(last) else None
+            reason = block or over or asked
             st.button(
                 "End the faults now", key="stop_drill", icon=":material/stop_circle:", disabled=reason is not None,
-                help=reason or "Everything is put back as it was; the report follows.", on_click=_stop, args=(drill,),
+                help=reason or "Everything is put back as it was; the report follows.", on_click=_stop,
+                args=(drill, last),
             )  # fmt: skip
         st.caption(f"{kind.what} {kind.expected}")
         if drill.began_at and drill.phase == "RUNNING":
@@ -86,8 +90,8 @@ def _progress(drill: Drill) -> str:
     return f"asked for {clock.ago(drill.created_at, now)}"
 
 
-def _stop(drill: Drill) -> None:
-    key = same_sight_key("stop_drill", drill.drill_id, 0, None)
+def _stop(drill: Drill, last: Command | None) -> None:
+    key = same_sight_key("stop_drill", drill.drill_id, 0, last)
     asks.ask(lambda actor: console().drills.stop(drill, actor=actor, command_id=key))
 
 

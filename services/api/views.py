@@ -174,6 +174,7 @@ def audit_view(entry: AuditEntry) -> dict[str, Any]:
         "before": entry.before,
         "after": entry.after,
         "result": entry.result,
+        "correlationId": entry.correlation_id,
     }
 
 
