@@ -17,8 +17,8 @@ from tests.browser.product import BROWSER_ARGUMENTS, CHROMIUM, Holdfast, running
 SETTINGS = {"SANDBOX_TRAFFIC": "4", "BREAKER_RESET_TIMEOUT": "5000", "RETRY_BASE_DELAY": "50"}
 CALM_SECONDS, OUTAGE_SECONDS, RECOVERY_SECONDS = 90, 20, 60
 PAGES = (
-    "overview", "breakers", "orders", "events", "stock", "order", "reviews", "releases", "conservation", "handover", "audit",
-    "sandbox",
+    "overview", "breakers", "orders", "events", "stock", "order", "reviews", "releases", "conservation", "handover",
+    "audit", "sandbox",
 )  # fmt: skip
 WIDTHS = {1440: 1000, 390: 844}
 README = ("overview", "dark", 1440)
