@@ -4,67 +4,51 @@ from __future__ import annotations
 
 import streamlit as st
 from parts import clock, person
+from streamlit.navigation.page import StreamlitPage
+
+from services.console import console
 
 st.set_page_config(page_title="Holdfast", page_icon="⚓", layout="wide")
 
-page = st.navigation(
-    {
-        "Monitor": [
-            st.Page(
-                "overview.py",
-                title="Overview",
-                icon=":material/monitoring:",
-                default=True,
-                help="Is the integration healthy, and if not, why not?",
-            ),
-            st.Page(
-                "breakers.py",
-                title="Breakers",
-                icon=":material/electrical_services:",
-                help="The circuit breakers before the Inventory Service: state, window, history.",
-            ),
-            st.Page(
-                "metrics.py",
-                title="Metrics",
-                icon=":material/query_stats:",
-                help="The history over any stretch of time, and from a spike to the orders in it.",
-            ),
-            st.Page(
-                "alerts.py",
-                title="Alerts",
-                icon=":material/notifications:",
-                help="What fires, what to do about it, and who was told.",
-            ),
-            st.Page(
-                "orders.py",
-                title="Orders",
-                icon=":material/receipt_long:",
-                help="Find orders by id, user, product, status or time.",
-            ),
-        ],
-        "Work": [
-            st.Page(
-                "reviews.py",
-                title="Manual review",
-                icon=":material/rate_review:",
-                help="Cases that only a person can decide.",
-            ),
-            st.Page(
-                "releases.py",
-                title="Releases",
-                icon=":material/lock_open:",
-                help="Stock that is to be given back, and what hinders it.",
-            ),
-            st.Page(
-                "conservation.py",
-                title="Conservation",
-                icon=":material/balance:",
-                help="What does not add up between orders, stock and money.",
-            ),
-            st.Page("order.py", title="Order", icon=":material/receipt:", url_path="order", visibility="hidden"),
-        ],
-    }
-)
+
+def _page(name: str, title: str, icon: str, tip: str, *, default: bool = False) -> StreamlitPage:
+    return st.Page(f"{name}.py", title=title, icon=f":material/{icon}:", help=tip, default=default)
+
+
+def _sections() -> dict[str, list[StreamlitPage]]:
+    """What the sidebar lists; the sandbox only where there is one."""
+    live = console().live().value
+    is_sandbox = live.sandbox if live else console().sandbox
+    monitor = [
+        _page("overview", "Overview", "monitoring", "Is the integration healthy, and if not, why not?", default=True),
+        _page(
+            "breakers", "Breakers", "electrical_services",
+            "The circuit breakers before the Inventory Service: state, window, history.",
+        ),
+        _page("metrics", "Metrics", "query_stats", "The history over any time, and from a spike to the orders in it."),
+        _page("alerts", "Alerts", "notifications", "What fires, what to do about it, and who was told."),
+        _page("orders", "Orders", "receipt_long", "Find orders by id, user, product, status or time."),
+        _page("events", "Events", "swap_vert", "What went out, what came in, and what could not be handled."),
+        _page("stock", "Stock", "inventory_2", "What is low or out of stock, and which orders wait for it."),
+    ]  # fmt: skip
+    work = [
+        _page("reviews", "Manual review", "rate_review", "Cases that only a person can decide."),
+        _page("releases", "Releases", "lock_open", "Stock that is to be given back, and what hinders it."),
+        _page("conservation", "Conservation", "balance", "What does not add up between orders, stock and money."),
+        st.Page("order.py", title="Order", icon=":material/receipt:", url_path="order", visibility="hidden"),
+    ]
+    team = [
+        _page("handover", "Hand-over", "handshake", "What the next shift has to know."),
+        _page("audit", "Audit", "history_edu", "Who did what, when and why."),
+    ]
+    drills = st.Page(
+        "sandbox.py", title="Sandbox", icon=":material/science:", help="Drills before a sale, and the demo's shelves.",
+        visibility="visible" if is_sandbox else "hidden",
+    )  # fmt: skip
+    return {"Monitor": monitor, "Work": work, "Team": team, "Sandbox": [drills]}
+
+
+page = st.navigation(_sections())
 
 with st.sidebar:
     person.ask_name()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, clock, dialogs, empty, live, orders, timeline, words
+from parts import asks, clock, dialogs, empty, event_lists, live, orders, payloads, timeline, words
 
 from services.console import OrderView, Reading, Release, ReviewCase, console, same_sight_key
 
@@ -25,6 +25,7 @@ def the_order() -> None:
     left, right = st.columns([3, 2])
     with left:
         _timeline(reading)
+        _events(reading)
     with right:
         _facts(reading.value)
         _cases(reading)
@@ -57,6 +58,15 @@ def _actions(view: OrderView) -> None:
             help=reason or live.write_note(),
         ):
             dialogs.cancel_order(view.order)
+        returning = block or (None if view.can_return else "Only what was confirmed and not yet returned can be.")
+        if st.button(
+            "Return items",
+            key="return_items",
+            icon=":material/undo:",
+            disabled=returning is not None,
+            help=returning or live.write_note(),
+        ):
+            dialogs.return_items(view.order)
         if view.release and view.release.state != "DONE":
             _retry_button(view, view.release, block)
         if reason and not block:
@@ -117,6 +127,29 @@ def _timeline(reading: Reading[OrderView]) -> None:
             timeline.draw(view.timeline, reading)
         else:
             st.caption("Nothing has been recorded.")
+
+
+def _events(reading: Reading[OrderView]) -> None:
+    """The events themselves, as they went out and came in."""
+    view = reading.value
+    if view is None or not (view.sent or view.received):
+        return
+    grey = bool(reading.problem)
+    with st.container(border=True, gap="xsmall"):
+        st.markdown("**Raw events**")
+        for row in view.sent:
+            state = words.badge(words.OUTGOING, event_lists.state_of(row), grey=grey)
+            with st.expander(f"Out: {words.plain(row.subject)} · {clock.at(row.created_at, console().now())}"):
+                st.markdown(f"{state} :small[event {words.plain(row.event_id)}]")
+                payloads.draw(row.payload)
+        for received in view.received:
+            again = f" · came again {received.repeats}x" if received.repeats else ""
+            outcome = words.badge(words.INCOMING, received.outcome, grey=grey) if received.outcome else ""
+            at = clock.at(received.received_at, console().now())
+            st.markdown(
+                f"In: {words.plain(received.type)} · {at} {outcome} "
+                f":small[:gray[event {words.plain(received.event_id)}{again}; its content is on the timeline]]"
+            )
 
 
 def _facts(view: OrderView) -> None:

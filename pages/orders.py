@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
-from parts import clock, empty, lens, live, orders, paging, words
+from parts import clock, empty, files, lens, live, orders, paging, words
 from parts import filters as kept
 
 from services.console import (
     COUNT_LIMIT,
     INVENTORY_STATUSES,
     ORDER_STATUSES,
+    PAYMENT_STATUSES,
     Cursor,
     OrderFilter,
     OrderRow,
@@ -24,7 +25,7 @@ TIMES = {
     "day": ("Last day", timedelta(days=1)),
     "week": ("Last week", timedelta(weeks=1)),
 }
-FILTER_KEYS = ("q", "status", "inventory", "time", "flagged")
+FILTER_KEYS = ("q", "status", "inventory", "payment", "time", "flagged")
 
 
 def filters() -> None:
@@ -60,6 +61,16 @@ def filters() -> None:
             width=220,
             on_change=_newest,
         )
+        st.multiselect(
+            "Payment",
+            list(PAYMENT_STATUSES),
+            key="payment",
+            placeholder="Every payment status",
+            format_func=lambda status: words.word(words.PAYMENT, status).text,
+            bind="query-params",
+            width=200,
+            on_change=_newest,
+        )
         st.selectbox(
             "Created",
             list(TIMES),
@@ -72,6 +83,7 @@ def filters() -> None:
             on_change=_newest,
         )
         st.toggle("Flagged only", key="flagged", bind="query-params", on_change=_newest)
+        files.csv("orders", lambda: console().orders_csv(_wanted()), key="orders_csv", what="The orders that match")
     _between()
     _incident()
 
@@ -123,7 +135,7 @@ def _newest() -> None:
 
 
 def _clear() -> None:
-    st.session_state.update({"q": "", "status": [], "inventory": [], "time": None, "flagged": False})
+    st.session_state.update({"q": "", "status": [], "inventory": [], "payment": [], "time": None, "flagged": False})
     _drop_between()
     _drop_incident()
 
@@ -137,10 +149,11 @@ def _wanted() -> OrderFilter:
         text=words.typed(st.session_state.get("q")),
         statuses=tuple(sorted(st.session_state.get("status") or ())),
         inventory_statuses=tuple(sorted(st.session_state.get("inventory") or ())),
+        payment_statuses=tuple(sorted(st.session_state.get("payment") or ())),
         since=since,
         until=until,
         flagged=bool(st.session_state.get("flagged")),
-        incident=lens.picked(),
+        incident=stretch.window if (stretch := lens.picked()) else None,
     )
 
 
@@ -155,6 +168,7 @@ def found() -> None:
     live.as_of(reading, _summary(reading.value, wanted))
     if not reading.value.rows:
         _nothing(wanted)
+        _steps(reading.value)
         return
     with st.container(border=True, gap="xsmall"):
         for row in reading.value.rows:
@@ -194,6 +208,9 @@ def _flags(row: OrderRow) -> str:
 
 
 def _steps(page: OrdersPage) -> None:
+    if page.looked_back_to is not None:
+        seen = clock.both(page.looked_back_to, console().now())
+        st.caption(f":material/search: Looked back to {seen}. Next goes on there.")
     if not (page.newer or page.older):
         return
     with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):

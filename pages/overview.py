@@ -29,6 +29,7 @@ JUMPS = {
     "orders": "Orders that wait",
     "releases": "Failed releases",
     "reviews": "Manual review",
+    "events": "Events",
 }
 
 
@@ -75,7 +76,8 @@ def _jumps(findings: Sequence[Finding]) -> None:
 def _filters(finding: Finding) -> dict[str, str] | None:
     """The filters of a finding as they stand in an address: in words."""
     tables = {"status": words.ORDER, "job": words.RELEASE}
-    return {name: words.word(tables[name], state).text for name, state in finding.filters} or None
+    said = {name: words.word(tables[name], state).text if name in tables else state for name, state in finding.filters}
+    return said or None
 
 
 def firing() -> None:

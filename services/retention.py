@@ -14,8 +14,11 @@ from sqlalchemy import Connection
 from state import (
     alerts,
     commands,
+    dead_letters,
+    drills,
     impacts,
     inbox,
+    looks,
     notifications,
     operations,
     orders,
@@ -46,6 +49,9 @@ KEPT_FOR: tuple[tuple[Callable[[Connection, datetime, int], int], timedelta], ..
     (alerts.prune_history, timedelta(days=90)),
     (silences.prune, timedelta(days=90)),
     (notifications.prune, timedelta(days=7)),
+    (dead_letters.prune, timedelta(days=90)),
+    (drills.prune, timedelta(days=365)),
+    (looks.prune, timedelta(days=365)),
 )
 
 

@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Self
@@ -36,7 +36,7 @@ from services.inventory.resilient import ResilientInventory
 from services.inventory.transport import AiohttpTransport, client_session
 from services.inventory.witness import HTTPInventoryWitness
 from services.loops import Loop
-from services.messaging.consumer import Delivery, Handler, PullConsumer
+from services.messaging.consumer import Delivery, Handler, Lag, PullConsumer
 from services.messaging.dead_letters import DeadLetterOffice
 from services.messaging.envelope import decode
 from services.messaging.jetstream import Connection as NatsConnection
@@ -44,6 +44,7 @@ from services.messaging.jetstream import ConnectionState, by_stream, streams_whe
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRelay, OutboxRow, Publisher
 from services.messaging.traced import TracedPublisher, traced_handler
+from services.monitoring.health import Thresholds
 from services.monitoring.history import MetricRollups
 from services.monitoring.metrics import Metrics
 from services.monitoring.overrides import BreakerOverrides
@@ -53,12 +54,14 @@ from services.orders.commands import CommandExecutor
 from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
 from services.orders.inbound import InventoryEvents
+from services.orders.letter_commands import LetterCommands
 from services.orders.operation_verbs import item_actions
 from services.orders.operations import OperationRunner, breaker_gate
 from services.orders.place import OrderPlacement
 from services.orders.progress import OrderProgress, ProgressPolicy
 from services.orders.proof import ReleaseByProof
 from services.orders.releases import ReleaseJobs
+from services.orders.return_commands import ReturnCommands
 from services.orders.reviews import ReviewResolution
 from services.orders.steering import OperationSteering
 from services.orders.sweeper import AT_ONCE, OrderSweeper
@@ -69,6 +72,10 @@ from services.payments.client import HTTPPaymentGateway, NullPaymentGateway
 from services.payments.gateway import PaymentGateway
 from services.process import listen, serving
 from services.retention import Retention
+from services.sandbox.drills.drill_commands import DrillCommands, NoDrills
+from services.sandbox.drills.runner import DrillParts, DrillRunner
+from services.sandbox.drills.shelves import Shelves
+from services.sandbox.drills.switches import InventorySwitches, switches_client
 from services.settings import PAYMENT_TIMEOUT_SECONDS, Settings
 from services.spans import Tracer
 from services.starting import database_when_ready
@@ -190,7 +197,10 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
 
     nats = NatsConnection(settings.nats_servers, name=replica, on_change=wakes.nats_changed)
     stack.push_async_callback(nats.close)
-    recorder = Recorder(database, utc_now, replica, breakers, metrics, partial(_facts, settings, nats))
+    messaging = _MessagingFacts()
+    recorder = Recorder(
+        database, utc_now, replica, breakers, metrics, lambda: {**_facts(settings, nats), **messaging.facts()}
+    )
     for breaker in breakers:
         breaker.on_transition(recorder.breaker_changed)
 
@@ -253,6 +263,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     if tracer:
         publisher = TracedPublisher(publisher, tracer)
     relay = OutboxRelay(SqlOutbox(database), publisher, on_published=metrics.event_published)
+    sandbox = await _sandbox(settings, database, conservation, stack)
     executor = CommandExecutor(
         context,
         service.cancellation,
@@ -261,7 +272,13 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         service.conservation,
         proofs,
         OperationSteering(context),
-        more={**overrides.commands(), **alert_commands(alarms.desk)},
+        more={
+            **overrides.commands(),
+            **alert_commands(alarms.desk),
+            **ReturnCommands(service.returns).kinds,
+            **LetterCommands(service.dead_letters).kinds,
+            **(DrillCommands(sandbox[0]) if sandbox else NoDrills()).kinds,
+        },
     )
     bulk = OperationRunner(
         context,
@@ -274,6 +291,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     consuming = Consuming(nats, inbound, service.dead_letters, metrics)
     if tracer:
         consuming.handle = traced_handler(consuming.apply, tracer, partial(_traceparent_of, database))
+    messaging.relay, messaging.consuming = relay, consuming
     wakes.relay = relay
     wakes.releases = Loop("releases", partial(_full_round, service.releases.run_due), pause_seconds=0.5)
     loops = [
@@ -290,7 +308,15 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         Loop("retention", Retention(database, utc_now).prune, pause_seconds=60.0),
         Loop("causes", partial(_classify, database), pause_seconds=60.0),
         *alarms.loops(),
+        Loop("replays", service.dead_letters.replay_due, pause_seconds=0.5),
+        Loop("consumer_lag", messaging.sample, pause_seconds=5.0),
     ]
+    if sandbox:
+        drill_runner, shelves = sandbox
+        loops += [
+            Loop("drills", drill_runner.run_next, pause_seconds=1.0),
+            Loop("shelves", shelves.look, pause_seconds=5.0),
+        ]
     return Worker(
         replica,
         create_app(service, Authenticator(settings.api_tokens), VERSION, tracer),
@@ -316,6 +342,21 @@ def _tracer(settings: Settings, replica: str, stack: AsyncExitStack) -> Tracer |
 
 async def _traceparent_of(database: Database, order_id: str) -> str | None:
     return await database.read(lambda connection: orders.traceparent(connection, order_id))
+
+
+async def _sandbox(
+    settings: Settings, database: Database, conservation: ConservationAudit, stack: AsyncExitStack
+) -> tuple[DrillRunner, Shelves] | None:
+    """What runs drills, where the reference Inventory Service is in use."""
+    if not (settings.holdfast_sandbox and settings.inventory_service_url):
+        return None
+    http = await stack.enter_async_context(switches_client(settings.inventory_service_url))
+    switches = InventorySwitches(http)
+    thresholds = Thresholds(
+        settings.alert_reservation_success_rate, settings.alert_queue_depth, settings.alert_availability_latency / 1000
+    )
+    parts = DrillParts(database, utc_now, new_id, switches, conservation.compare, thresholds)
+    return DrillRunner(parts), Shelves(database, utc_now, switches)
 
 
 def _inventory(
@@ -399,6 +440,25 @@ class _Wakes:
             self.relay.wake()
 
 
+class _MessagingFacts:
+    """What the heartbeat says of the events: how far the consumers are behind, and what hinders the relay."""
+
+    def __init__(self) -> None:
+        self.relay: OutboxRelay | None = None
+        self.consuming: Consuming | None = None
+        self._lags: list[dict[str, Any]] = []
+
+    async def sample(self) -> bool:
+        """Ask NATS how far the consumers are; one round of a Loop. While it is away the last answer stays."""
+        if self.consuming is not None:
+            at = utc_now().isoformat()
+            self._lags = [{**asdict(lag), "at": at} for lag in await self.consuming.lags()] or self._lags
+        return False
+
+    def facts(self) -> dict[str, Any]:
+        return {"consumers": self._lags, "relayProblem": self.relay.problem if self.relay else None}
+
+
 class SqlOutbox:
     """The relay's port over the outbox table."""
 
@@ -447,6 +507,10 @@ class Consuming:
             self._starting.cancel()
         for consumer in self._consumers:
             consumer.stop()
+
+    async def lags(self) -> list[Lag]:
+        """How far the consumers of all replicas are behind; none while NATS does not say."""
+        return [lag for consumer in self._consumers if (lag := await consumer.lag()) is not None]
 
     async def _start(self) -> dict[str, str]:
         await self._nats.open()
@@ -518,6 +582,7 @@ def _facts(settings: Settings, nats: NatsConnection) -> dict[str, Any]:
         "natsConnected": nats.is_connected,
         "apiUrl": f"http://{settings.api_host}:{settings.api_port}",
         "inventoryUrl": settings.inventory_service_url,
+        "sandboxTraffic": settings.sandbox_traffic if settings.holdfast_sandbox else None,
     }
 
 

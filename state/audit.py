@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, insert, select
 
+from state import correlation
+from state.keyset import WINDOW, Key, Keyset, Slice
 from state.tables import audit_log
 
 MAX_PAGE = 200
@@ -21,13 +23,15 @@ class AuditEntry:
     actor: str
     action: str
     target: str
-    """``order:ID``, ``review:ID``, ``release:ID`` or ``dead-letter:ID``."""
+    """What was acted on: ``order:ID``, ``review:ID``, ``release:ID``, ``dead-letter:ID``, ``breaker:NAME``, ..."""
     order_id: str | None
     reason: str | None
     before: dict[str, Any] | None
     after: dict[str, Any] | None
     result: str
     action_id: str | None
+    correlation_id: str | None = None
+    """The command or request that it belongs to; left out, the one in force."""
 
 
 _COLUMNS = [audit_log.c[name] for name in AuditEntry.__dataclass_fields__]
@@ -35,12 +39,20 @@ _COLUMNS = [audit_log.c[name] for name in AuditEntry.__dataclass_fields__]
 
 def add(connection: Connection, entry: AuditEntry) -> None:
     """Append; raises IntegrityError when an entry with this action_id exists."""
-    connection.execute(insert(audit_log), {name: getattr(entry, name) for name in AuditEntry.__dataclass_fields__})
+    row = {name: getattr(entry, name) for name in AuditEntry.__dataclass_fields__}
+    row["correlation_id"] = entry.correlation_id or correlation.current()
+    connection.execute(insert(audit_log), row)
 
 
 def find_action(connection: Connection, action_id: str) -> AuditEntry | None:
     row = connection.execute(select(*_COLUMNS).where(audit_log.c.action_id == action_id)).one_or_none()
     return AuditEntry(*row) if row else None
+
+
+def has(connection: Connection, correlation_id: str) -> bool:
+    """Whether anything was recorded under a command or request."""
+    found = select(audit_log.c.id).where(audit_log.c.correlation_id == correlation_id).limit(1)
+    return connection.execute(found).first() is not None
 
 
 def last_on(connection: Connection, target: str, order_id: str) -> AuditEntry | None:
@@ -54,3 +66,86 @@ def page(connection: Connection, *, limit: int = MAX_PAGE) -> list[AuditEntry]:
     """Newest first."""
     statement = select(*_COLUMNS).order_by(audit_log.c.at.desc(), audit_log.c.id.desc())
     return [AuditEntry(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)))]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which actions are asked for; empty means all."""
+
+    actor: str = ""
+    action: str = ""
+    target: str = ""
+    """A whole target, an order's id, or the id of a command or request."""
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return self == AuditFilter()
+
+
+def search(
+    connection: Connection,
+    wanted: AuditFilter,
+    *,
+    limit: int,
+    before: Key | None = None,
+    after: Key | None = None,
+    window: int = WINDOW,
+) -> Slice:
+    """Rows of ``id`` and AuditEntry, newest first by ``(at, id)``."""
+    listed = _listed(connection, wanted, window)
+    return listed.page(connection, min(limit, MAX_PAGE + 1), before=before, after=after)
+
+
+def count_up_to(connection: Connection, wanted: AuditFilter, limit: int) -> tuple[int, bool]:
+    """How many there are, counted up to ``limit``, and whether there may be more."""
+    return _listed(connection, wanted, WINDOW).count(connection, limit)
+
+
+def _listed(connection: Connection, wanted: AuditFilter, window: int) -> Keyset:
+    table = audit_log
+    driving: list[ColumnElement[bool]] = []
+    if wanted.since:
+        driving.append(table.c.at >= wanted.since)
+    if wanted.until:
+        driving.append(table.c.at < wanted.until)
+    equal: dict[str, str] = {}
+    if wanted.target:
+        equal[_column_of(connection, wanted.target)] = wanted.target
+    equal |= {name: value for name, value in (("actor", wanted.actor), ("action", wanted.action)) if value}
+    # The first one, the most telling, chooses the index; the others are looked up in its rows.
+    first, *others = equal.items() or [("", "")]
+    if first[0]:
+        driving.append(table.c[first[0]] == first[1])
+    residual = (lambda row: [row[name] == value for name, value in others]) if others else None
+    return Keyset([table.c.id, *_COLUMNS], (table.c.at, table.c.id), driving, residual, window)
+
+
+def _column_of(connection: Connection, target: str) -> str:
+    """What a person may mean by the id typed: the target itself, an order or a command."""
+    for name in ("order_id", "correlation_id"):
+        if connection.execute(select(audit_log.c.id).where(audit_log.c[name] == target).limit(1)).first():
+            return name
+    return "target"
+
+
+def actions(connection: Connection) -> list[str]:
+    """Every action that was ever taken, by name; one step in the index for each."""
+    return _distinct(connection, "action")
+
+
+def actors(connection: Connection, limit: int = 200) -> list[str]:
+    """Everybody who ever acted, by name."""
+    return _distinct(connection, "actor", limit)
+
+
+def _distinct(connection: Connection, name: str, limit: int = 100) -> list[str]:
+    # From each value to the next greater one: neither database does this for DISTINCT by itself.
+    column, found = audit_log.c[name], [""]
+    while len(found) <= limit:
+        greater = connection.scalar(select(column).where(column > found[-1]).order_by(column).limit(1))
+        if greater is None:
+            break
+        found.append(greater)
+    return found[1:]

@@ -22,6 +22,7 @@ import orjson
 from sqlalchemy import DateTime, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import sqlite
 
+from state.correlation import carried
 from state.group_commit import GroupCommitWriter
 from state.pooled import PooledTransactions
 from state.transactions import T, Transaction, Writer
@@ -117,7 +118,7 @@ class Database:
         An exception raised by the function undoes what it did and nothing else. Cancelling the
         caller does not undo a transaction that has begun.
         """
-        return await self._writer.run(transaction)
+        return await self._writer.run(carried(transaction))
 
     async def read(self, transaction: Transaction[T]) -> T:
         """Run a reading function on a reader thread."""

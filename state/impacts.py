@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select
+from sqlalchemy import Connection, Select, delete, func, insert, select
 
 from services.domain.impacts import Impact
-from state.tables import order_impacts, orders
+from state.tables import order_impacts
 
 MAX_WINDOW = 10_000
 """Rows of one window that are looked at; the newest of a window that holds more."""
@@ -90,9 +90,9 @@ def page(connection: Connection, window: Window, *, limit: int, offset: int = 0)
     return [HurtOrder(order_id, impacts[order_id][0].at, tuple(impacts[order_id])) for order_id in order]
 
 
-def hurt_in(window: Window) -> ColumnElement[bool]:
-    """The filter of orders that were hurt within a window: the same orders that page() lists."""
-    return orders.c.order_id.in_(select(_within(window).subquery().c.order_id))
+def hurt_ids(window: Window) -> Select[tuple[str]]:
+    """The ids of the orders that were hurt within a window: the same orders that page() lists."""
+    return select(_within(window).subquery().c.order_id)
 
 
 def prune(connection: Connection, before: datetime, limit: int) -> int:

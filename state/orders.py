@@ -15,7 +15,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
-    false,
     func,
     insert,
     or_,
@@ -174,47 +173,6 @@ def page(
     return get_many(connection, connection.scalars(statement).all())
 
 
-def page_newer(
-    connection: Connection,
-    *,
-    limit: int,
-    after: tuple[datetime, str],
-    filters: Sequence[ColumnElement[bool]] = (),
-) -> list[Order]:
-    """The ``limit`` orders next newer than the cursor ``after``, newest first: one page back."""
-    at, order_id = after
-    newer = or_(orders.c.created_at > at, and_(orders.c.created_at == at, orders.c.order_id > order_id))
-    statement = (
-        select(orders.c.order_id)
-        .where(*filters, orders.c.created_at >= at, newer)
-        .order_by(orders.c.created_at.asc(), orders.c.order_id.asc())
-        .limit(min(limit, MAX_PAGE))
-    )
-    return get_many(connection, list(reversed(connection.scalars(statement).all())))
-
-
-def count_up_to(connection: Connection, limit: int, filters: Sequence[ColumnElement[bool]] = ()) -> int:
-    """How many orders match, counted no further than ``limit``, so that a million cost no more than it."""
-    some = select(orders.c.order_id).where(*filters).limit(limit).subquery()
-    return connection.scalar(select(func.count()).select_from(some)) or 0
-
-
-def named(connection: Connection, text: str) -> list[ColumnElement[bool]]:
-    """The filters under which a search text finds orders: as order id, user id or product id."""
-    # The items are asked themselves: for orders that are in a subselect PostgreSQL reads the whole table.
-    candidates = (
-        (select(orders.c.order_id).where(orders.c.order_id == text), orders.c.order_id == text),
-        (select(orders.c.order_id).where(of_user(text)), of_user(text)),
-        (select(order_items.c.order_id).where(order_items.c.product_id == text), containing_product(text)),
-    )
-    return [found for any_one, found in candidates if connection.execute(any_one.limit(1)).first()]
-
-
-def any_of(filters: Sequence[ColumnElement[bool]]) -> ColumnElement[bool]:
-    """Orders that match at least one filter; none when there is no filter."""
-    return or_(false(), *filters)
-
-
 def with_status(statuses: Sequence[str]) -> ColumnElement[bool]:
     return orders.c.status.in_(statuses)
 
@@ -225,14 +183,6 @@ def with_inventory_status(statuses: Sequence[str]) -> ColumnElement[bool]:
 
 def of_user(user_id: str) -> ColumnElement[bool]:
     return orders.c.user_id == user_id
-
-
-def containing_product(product_id: str) -> ColumnElement[bool]:
-    return orders.c.order_id.in_(select(order_items.c.order_id).where(order_items.c.product_id == product_id))
-
-
-def created_between(since: datetime, until: datetime) -> ColumnElement[bool]:
-    return and_(orders.c.created_at >= since, orders.c.created_at < until)
 
 
 def with_open_review(is_open: bool = True) -> ColumnElement[bool]:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, or_, select, text, update
 
+from state.keyset import WINDOW, Key, Keyset, Slice
 from state.prepared import Prepared
 from state.tables import outbox
+
+PENDING, FAILING, PUBLISHED = "pending", "failing", "published"
+OUTCOMES = (PENDING, FAILING, PUBLISHED)
+"""Not published yet; not published and refused at least once; published."""
+MAX_PAGE = 200
 
 CLAIM = timedelta(seconds=8)
 """How long a relay may take to publish what it claimed before another one does."""
@@ -61,6 +68,25 @@ class Claimed(NamedTuple):
     traceparent: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One event that was stored to be published."""
+
+    id: int
+    event_id: str
+    subject: str
+    order_id: str
+    payload: bytes
+    created_at: datetime
+    published_at: datetime | None
+    attempts: int
+    """Attempts that failed."""
+    last_error: str | None
+
+
+_COLUMNS = [outbox.c[name] for name in Outgoing.__dataclass_fields__]
+
+
 def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Store events: ``{event_id, subject, order_id, payload, created_at, traceparent?}`` each."""
     _INSERT.run_many(connection, [{"traceparent": None, **row} for row in rows])
@@ -101,6 +127,36 @@ def pending(connection: Connection) -> tuple[int, datetime | None]:
     statement = select(func.count(), func.min(outbox.c.created_at)).where(outbox.c.published_at.is_(None))
     count, oldest = connection.execute(statement).one()
     return count, oldest
+
+
+def page(
+    connection: Connection,
+    *,
+    limit: int,
+    subject: str | None = None,
+    order_id: str | None = None,
+    outcome: str | None = None,
+    before: Key | None = None,
+    after: Key | None = None,
+    window: int = WINDOW,
+) -> Slice:
+    """Rows of Outgoing, newest first by ``(id,)``."""
+    driving: list[ColumnElement[bool]] = []
+    if order_id:
+        driving.append(outbox.c.order_id == order_id)
+    if outcome in (PENDING, FAILING):
+        driving.append(outbox.c.published_at.is_(None))
+    if outcome == FAILING:
+        # Word for word the condition of a partial index, which is found by it.
+        driving.append(text("outbox.attempts > 0"))  # type: ignore[arg-type]
+
+    def residual(row: Any) -> list[ColumnElement[bool]]:
+        wanted = [row.subject == subject] if subject else []
+        return [*wanted, row.published_at.is_not(None)] if outcome == PUBLISHED else wanted
+
+    is_filtered = bool(subject) or outcome == PUBLISHED
+    listed = Keyset(_COLUMNS, (outbox.c.id,), driving, residual if is_filtered else None, window)
+    return listed.page(connection, min(limit, MAX_PAGE + 1), before=before, after=after)
 
 
 def prune(connection: Connection, published_before: datetime, limit: int) -> int:

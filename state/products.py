@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import ColumnElement, Connection, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from state.keyset import Key, Keyset, Slice
 from state.tables import products
 
 MAX_PAGE = 500
@@ -68,6 +69,55 @@ def page(
         statement = statement.where(products.c.available.is_(False), or_(products.c.expires_at.is_(None), ~expired))
     statement = statement.order_by(products.c.changed_at.desc()).limit(min(limit, MAX_PAGE))
     return [_decayed(Product(*row), now) for row in connection.execute(statement)]
+
+
+OUT, LOW, IN_STOCK = "out", "low", "in_stock"
+LEVELS = (OUT, LOW, IN_STOCK)
+
+
+def search(
+    connection: Connection,
+    now: datetime,
+    *,
+    level: str | None = None,
+    product_id: str | None = None,
+    limit: int,
+    before: Key | None = None,
+    after: Key | None = None,
+) -> Slice:
+    """Rows of Product, the most recently changed first, by ``(changed_at, sku)``; marks that have expired are not out.
+
+    ``sku`` is the product and the variant in one, so that a place in the list is two values.
+    """
+    driving: list[ColumnElement[bool]] = []
+    if product_id:
+        driving.append(products.c.product_id == product_id)
+    elif level:
+        driving.append(products.c.level == level)
+    if level == OUT:
+        # Only the youngest marks stand: the index of their ends finds them, however many have expired.
+        driving.append(products.c.expires_at > now)
+    residual = (lambda row: [row.level == level]) if level and product_id else None
+    sku = (products.c.product_id + "/" + products.c.variant_id).label("sku")
+    listed = Keyset([*_COLUMNS, sku], (products.c.changed_at, sku), driving, residual)
+    return listed.page(connection, min(limit, MAX_PAGE + 1), before=before, after=after)
+
+
+def product(row: Any, now: datetime) -> Product:
+    """The product of a row of search(), with a mark that has expired taken back."""
+    return _decayed(Product(*row[:9]), now)
+
+
+def count_out(connection: Connection, now: datetime) -> int:
+    """Variants marked as sold out whose mark still stands."""
+    is_out = (products.c.expires_at > now, products.c.level == OUT)
+    return connection.scalar(select(func.count()).select_from(products).where(*is_out)) or 0
+
+
+def count_low(connection: Connection, limit: int) -> int:
+    """Variants said to be low, counted up to ``limit``."""
+    low = select(products.c.product_id).where(products.c.level == LOW).limit(limit).subquery()
+    return connection.scalar(select(func.count()).select_from(low)) or 0
 
 
 def unavailable_skus(connection: Connection, limit: int = 1000) -> set[tuple[str, str]]:

@@ -180,6 +180,17 @@ def versions(connection: Connection, review_ids: Sequence[str]) -> dict[str, tup
     return {review_id: (version, state) for review_id, version, state in rows}
 
 
+def claimed(connection: Connection, now: datetime, limit: int) -> list[tuple[Review, str, datetime]]:
+    """``(case, by, until)`` of open cases that somebody holds, the first to end first."""
+    statement = (
+        select(*_COLUMNS, reviews.c.claimed_by, reviews.c.claimed_until)
+        .where(reviews.c.state == "OPEN", reviews.c.claimed_until > now)
+        .order_by(reviews.c.claimed_until)
+        .limit(limit)
+    )
+    return [(Review(*row[:-2]), row[-2], row[-1]) for row in connection.execute(statement)]
+
+
 def _conditions(state: str | None, reason: str | None, order_id: str | None) -> list[ColumnElement[bool]]:
     wanted: list[tuple[Any, str | None]] = [
         (reviews.c.state, state),

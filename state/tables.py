@@ -73,6 +73,14 @@ orders = Table(
     Index("ix_orders_status_created_at", "status", "created_at"),
     Index("ix_orders_inventory_status_created_at", "inventory_status", "created_at"),
     Index("ix_orders_user_id_created_at", "user_id", "created_at"),
+    # Of the common payment statuses a list is walked by time; these are rare, so few orders pay for the index.
+    Index(
+        "ix_orders_unusual_payment",
+        "payment_status",
+        "created_at",
+        sqlite_where=text("payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')"),
+        postgresql_where=text("payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')"),
+    ),
     Index(
         "ix_orders_due_at",
         "due_at",
@@ -134,6 +142,8 @@ reviews = Table(
     Column("resolution", Word),
     Column("note", Text),
     Column("version", Integer, nullable=False),
+    Column("claimed_by", Key),
+    Column("claimed_until", UtcDateTime),
     Index("ix_reviews_state_opened_at", "state", "opened_at"),
     Index("ix_reviews_order_id", "order_id"),
     Index(
@@ -210,6 +220,12 @@ outbox = Table(
         postgresql_where=text("published_at IS NULL"),
     ),
     Index("ix_outbox_published_at", "published_at"),
+    Index(
+        "ix_outbox_attempted",
+        "id",
+        sqlite_where=text("attempts > 0"),
+        postgresql_where=text("attempts > 0"),
+    ),
 )
 
 inbox = Table(
@@ -219,6 +235,20 @@ inbox = Table(
     Column("type", Key, nullable=False),
     Column("order_id", Key, index=True),
     Column("received_at", UtcDateTime, nullable=False, index=True),
+    Column("outcome", Word),
+    Column("repeats", Integer, nullable=False, server_default="0"),
+    Index(
+        "ix_inbox_ignored",
+        "received_at",
+        sqlite_where=text("outcome = 'ignored'"),
+        postgresql_where=text("outcome = 'ignored'"),
+    ),
+    Index(
+        "ix_inbox_repeated",
+        "received_at",
+        sqlite_where=text("repeats > 0"),
+        postgresql_where=text("repeats > 0"),
+    ),
     **BY_KEY,
 )
 
@@ -239,8 +269,21 @@ dead_letters = Table(
     Column("resolved_at", UtcDateTime),
     Column("resolved_by", Key),
     Column("note", Text),
+    Column("cause", String(200), nullable=False, server_default=""),
+    Column("replay_at", UtcDateTime),
+    Column("replay_by", Key),
+    Column("replay_command", Key),
     UniqueConstraint("stream", "stream_seq"),
     Index("ix_dead_letters_state_created_at", "state", "created_at"),
+    Index("ix_dead_letters_state_subject_cause", "state", "subject", "cause", "created_at"),
+    Index("ix_dead_letters_order_id", "order_id"),
+    Index("ix_dead_letters_resolved_at", "resolved_at"),
+    Index(
+        "ix_dead_letters_replay_at",
+        "replay_at",
+        sqlite_where=text("replay_at IS NOT NULL"),
+        postgresql_where=text("replay_at IS NOT NULL"),
+    ),
 )
 
 products = Table(
@@ -256,6 +299,9 @@ products = Table(
     Column("changed_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime),
     Index("ix_products_available_changed_at", "available", "changed_at"),
+    Index("ix_products_level_changed_at", "level", "changed_at"),
+    Index("ix_products_changed_at", "changed_at"),
+    Index("ix_products_expires_at", "expires_at"),
 )
 
 replicas = Table(
@@ -381,8 +427,57 @@ audit_log = Table(
     Column("after", JSON(none_as_null=True)),
     Column("result", Word, nullable=False),
     Column("action_id", Key, unique=True),
+    Column("correlation_id", Key),
     Index("ix_audit_log_at", "at"),
     Index("ix_audit_log_order_id_at", "order_id", "at"),
+    Index("ix_audit_log_actor_at", "actor", "at"),
+    Index("ix_audit_log_action_at", "action", "at"),
+    Index("ix_audit_log_target_at", "target", "at"),
+    Index("ix_audit_log_correlation_id", "correlation_id"),
+)
+
+# -- drills of the sandbox, and what the console remembers of the people who look ----------------
+
+drills = Table(
+    "drills",
+    metadata,
+    Column("drill_id", Key, primary_key=True),
+    Column("kind", Word, nullable=False),
+    Column("faults", JSON, nullable=False),
+    Column("seconds", Integer, nullable=False),
+    Column("actor", Key, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("phase", Word, nullable=False),
+    # 1 of the one drill that is under way, else null: there is never a second one.
+    Column("is_active", Integer, unique=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("began_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("recovered_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Column("stopped_by", Key),
+    Column("before", JSON(none_as_null=True)),
+    Column("noticed", JSON, nullable=False),
+    Column("report", JSON(none_as_null=True)),
+    Column("version", Integer, nullable=False),
+    Index("ix_drills_created_at", "created_at"),
+)
+
+sandbox_values = Table(
+    "sandbox_values",
+    metadata,
+    Column("name", Key, primary_key=True),
+    Column("value", JSON, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    **BY_KEY,
+)
+
+console_looks = Table(
+    "console_looks",
+    metadata,
+    Column("person", Key, primary_key=True),
+    Column("looked_at", UtcDateTime, nullable=False, index=True),
+    **BY_KEY,
 )
 
 operations = Table(

@@ -8,7 +8,7 @@ from functools import partial
 
 import streamlit as st
 from parts import asks, clock, live, words
-from parts.dialogs import _form
+from parts.dialogs import form
 
 from services.console import Command, console, new_key, same_sight_key
 from services.console.alerts import Alert, AlertRow, AlertsPage, Matcher, SilenceRow, exactly, would_silence
@@ -165,7 +165,7 @@ def _acknowledge(alert: Alert, key: str) -> None:
         f"**{words.plain(alert.name)}** · Others see that you are at it until the alert ends. "
         "The pager is told when it ends, not before."
     )
-    _form(
+    form(
         key,
         note="Note",
         button="Acknowledge",
@@ -202,7 +202,7 @@ def _silence(alert: Alert, page: AlertsPage, key: str) -> None:
     if not matchers:
         st.error("Choose at least one label; a silence of everything would silence the next incident.")
         return
-    _form(
+    form(
         key,
         note="Reason",
         required=True,

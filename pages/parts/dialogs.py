@@ -16,6 +16,7 @@ from services.console import (
     COMPENSATIONS,
     Command,
     KnownDifference,
+    Line,
     Order,
     ReleaseRow,
     ReviewAction,
@@ -35,7 +36,7 @@ def cancel_order(order: Order) -> None:
 @st.dialog("Cancel order", icon=":material/cancel:")
 def _cancel(order: Order, key: str) -> None:
     st.markdown(f"**{words.plain(order.order_id)}** · {_cancel_means(order.status)} This cannot be undone.")
-    _form(
+    form(
         key,
         note="Reason",
         required=True,
@@ -71,7 +72,7 @@ def _resolve(cases: tuple[ReviewCase, ...], action: ReviewAction, left_out: int,
     if left_out:
         left = _count(left_out, "selected case is", "selected cases are")
         st.caption(f"{left} left out: it is not possible there.")
-    _form(
+    form(
         next(iter(keys.values())),
         note="Reason" if action in IRREVERSIBLE else "Note",
         required=action in IRREVERSIBLE,
@@ -95,6 +96,55 @@ def _store_resolve(case: ReviewCase, action: str, note: str, key: str, actor: st
     return console().resolve_review(case.review, action, note, actor=actor, command_id=key)
 
 
+def return_items(order: Order) -> None:
+    _return(order, new_key())
+
+
+@st.dialog("Return items", icon=":material/undo:", width="medium")
+def _return(order: Order, key: str) -> None:
+    st.markdown(
+        f"**{words.plain(order.order_id)}** · Records what the customer has sent back; the Inventory Service is told "
+        "by event. This cannot be undone."
+    )
+    for number, line in enumerate(order.lines):
+        left = line.quantity - line.returned
+        st.number_input(
+            f"{words.plain(line.product_id)} {words.plain(line.variant_id)}: {left} of {line.quantity} can come back",
+            min_value=0,
+            max_value=left,
+            value=0,
+            disabled=not left,
+            key=f"return_{number}_{key}",
+        )
+    st.toggle("Can be sold again", value=True, key=f"restock_{key}", help="Off: damaged, it does not go on the shelf.")
+    form(
+        key,
+        note="Reason",
+        required=True,
+        button="Record the return",
+        store=lambda reason: [partial(_store_return, order, reason, key)],
+        complaint=lambda: None if _returned(order, key) else "Say how many of what came back; nothing was stored.",
+    )
+
+
+def _returned(order: Order, key: str) -> list[Line]:
+    counts = [int(st.session_state.get(f"return_{number}_{key}") or 0) for number in range(len(order.lines))]
+    return [
+        Line(line.product_id, line.variant_id, count) for line, count in zip(order.lines, counts, strict=True) if count
+    ]
+
+
+def _store_return(order: Order, reason: str, key: str, actor: str) -> Command:
+    return console().return_items(
+        order.order_id,
+        _returned(order, key),
+        reason=reason,
+        restockable=bool(st.session_state.get(f"restock_{key}", True)),
+        actor=actor,
+        command_id=key,
+    )
+
+
 def compensate(difference: KnownDifference) -> None:
     """Preview of the compensation of one difference."""
     _compensate(difference, new_key())
@@ -104,7 +154,7 @@ def compensate(difference: KnownDifference) -> None:
 def _compensate(difference: KnownDifference, key: str) -> None:
     st.markdown(f"**{words.plain(difference.order_id)}** · {words.plain(difference.detail)}")
     st.markdown(f"What will be done: {COMPENSATIONS[difference.kind]}")
-    _form(
+    form(
         key,
         note="Reason",
         required=True,
@@ -130,7 +180,7 @@ def _mark_released(row: ReleaseRow, key: str) -> None:
         "The job is closed without a release, because you know that nothing is held any more. The Inventory Service "
         "is asked first: what it still holds or has sold is refused. This cannot be undone."
     )
-    _form(
+    form(
         key,
         note="Proof (where you saw it, a ticket, a name)",
         required=True,
@@ -151,7 +201,7 @@ Stores = Sequence[Callable[[str], Command]]
 Picked = tuple[str, tuple[str, ...]]
 
 
-def _form(
+def form(
     key: str,
     *,
     button: str,
@@ -160,9 +210,11 @@ def _form(
     required: bool = False,
     typed_count: int | None = None,
     picked: Picked = ("", ()),
+    complaint: Callable[[], str | None] = lambda: None,
 ) -> None:
     """Reason, typed count and the one button; closes the dialog when the commands are stored.
 
+    ``complaint`` says at the click what else is missing; then nothing is stored.
     ``picked`` names the list and the ids whose check boxes are emptied then.
     """
     block = live.write_block()
@@ -178,24 +230,33 @@ def _form(
             key=f"do_{key}",
             disabled=block is not None,
             on_click=_submit,
-            args=(key, store, required, typed_count, picked),
+            args=(key, store, required, typed_count, picked, complaint),
         )
-    if complaint := st.session_state.get(f"complaint_{key}") or block:
-        st.error(complaint, icon=":material/error:")
+    if problem := st.session_state.get(f"complaint_{key}") or block:
+        st.error(problem, icon=":material/error:")
     elif clicked:
         st.rerun()
     elif remark := live.write_note():
         st.caption(f":material/info: {remark}")
 
 
-def _submit(key: str, store: Callable[[str], Stores], required: bool, typed_count: int | None, picked: Picked) -> None:
+def _submit(
+    key: str,
+    store: Callable[[str], Stores],
+    required: bool,
+    typed_count: int | None,
+    picked: Picked,
+    missing: Callable[[], str | None],
+) -> None:
     note = str(st.session_state.get(f"note_{key}") or "").strip()
     typed = str(st.session_state.get(f"count_{key}") or "").strip()
-    complaint = None
+    complaint: str | None = None
     if required and not note:
         complaint = "A reason is needed; it stays with the order."
     elif typed_count is not None and typed != str(typed_count):
         complaint = f"Type {typed_count} to confirm; nothing was stored."
+    elif lacking := missing():
+        complaint = lacking
     elif not asks.ask(*store(note[:MAX_TEXT])):
         complaint = "The database is away; nothing was stored."
     else:

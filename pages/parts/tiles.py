@@ -101,3 +101,11 @@ def difference(series: Sequence[float], now: float, window: timedelta, step: tim
     """How much a gauge differs from its value one window ago."""
     back = window // step
     return f"{now - series[-back]:+,.0f}" if 0 < back <= len(series) else None
+
+
+def plain(label: str, value: str, note: str, *, grey: bool = False) -> None:
+    """A number or a word without a course, with what explains it."""
+    with st.container(border=True, height="stretch", gap="xxsmall"):
+        st.caption(label)
+        st.markdown(f"### :gray[{value}]" if grey else f"### {value}", width="content")
+        st.caption(note)

@@ -173,7 +173,68 @@ NOTIFICATION = {
     "SENT": Word("Sent", "check_circle", "green"),
     "FAILED": Word("Given up", "error", "red"),
 }
+OUTGOING = {
+    "pending": Word("Not published", "schedule", "orange"),
+    "failing": Word("Refused, tried again", "error", "red"),
+    "published": Word("Published", "check_circle", "green"),
+}
+INCOMING = {
+    "handled": Word("Handled", "check_circle", "green"),
+    "ignored": Word("Changed nothing", "remove", "gray"),
+    "duplicate": Word("Came again", "content_copy", "gray"),
+}
+LETTER = {
+    "OPEN": Word("Open", "mark_email_unread", "red"),
+    "REPLAYED": Word("Replayed", "check_circle", "green"),
+    "DISCARDED": Word("Discarded", "delete", "gray"),
+}
+STOCK = {
+    "out": Word("Out of stock", "production_quantity_limits", "red"),
+    "low": Word("Low", "trending_down", "orange"),
+    "in_stock": Word("In stock", "check_circle", "green"),
+}
+SOURCES = {
+    "inventory.out_of_stock": "event: out of stock",
+    "inventory.low_stock": "event: low stock",
+    "inventory.back_in_stock": "event: back in stock",
+    "decay": "no news for long",
+}
+DRILL = {
+    "WAITING": Word("Waiting to begin", "schedule", "gray"),
+    "APPLYING": Word("Switching faults on", "sync", "orange"),
+    "RUNNING": Word("Faults are on", "local_fire_department", "red"),
+    "RESTORING": Word("Switching faults off", "sync", "orange"),
+    "RECOVERING": Word("Recovering", "healing", "orange"),
+    "CHECKING": Word("Comparing the books", "balance", "blue"),
+    "DONE": Word("Finished", "check_circle", "green"),
+}
+AUDIT = {
+    "CANCEL_ORDER": "Cancelled the order",
+    "RETURN_ITEMS": "Recorded a return",
+    "RETRY_RELEASE": "Retried a release",
+    "COMPENSATE": "Compensated a difference",
+    "FORCE_BREAKER": "Forced a breaker",
+    "END_BREAKER_OVERRIDE": "Ended a forced breaker state",
+    "REPLAY_EVENT": "Replayed an event",
+    "DISCARD_EVENT": "Discarded an event",
+    "START_DRILL": "Started a drill",
+    "STOP_DRILL": "Stopped a drill",
+    "FINISH_DRILL": "Drill finished",
+    "SET_TRAFFIC": "Set the demo traffic",
+    "RETRY_RESERVATION": "Retried a reservation",
+    "RECONFIRM": "Asked to confirm again",
+    "APPROVE": "Approved a case",
+    "MARK_RELEASED": "Marked as released",
+}
 KINDS = {
+    "return_items": "Return items",
+    "replay_dead_letter": "Replay event",
+    "replay_dead_letters": "Replay events",
+    "discard_dead_letter": "Discard event",
+    "discard_dead_letters": "Discard events",
+    "start_drill": "Start drill",
+    "stop_drill": "Stop drill",
+    "set_traffic": "Set traffic",
     "retry_release": "Retry release",
     "mark_released": "Mark released",
     "steer_operation": "Steer operation",

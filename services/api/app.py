@@ -22,12 +22,16 @@ from services.api.http import RouteError, failure, json_response, read_body, rea
 from services.api.openapi import document
 from services.api.service import OrderService
 from services.domain.errors import ApiError
+from services.ids import new_id
 from services.orders.place import Overloaded
 from services.spans import Tracer
 from services.traceparent import HEADER, begin, received
+from state.correlation import correlated
 from state.transactions import DatabaseClosed, DatabaseOverloaded
 
 logger = logging.getLogger("holdfast.api")
+
+MAX_CORRELATION_ID = 128
 
 
 class DatabaseAway(ApiError):
@@ -311,7 +315,12 @@ def _route(endpoint: Endpoint, authenticator: Authenticator, tracer: Tracer | No
             caller = authenticator.caller(request, endpoint.roles)
             body = await read_body(request, endpoint.body) if endpoint.body else None
             query = read_query(request, endpoint.query) if endpoint.query else None
-            return await endpoint.handler(Call(request, caller, body, query))
+            call = Call(request, caller, body, query)
+            if not (caller.is_person and endpoint.method != "GET"):
+                return await endpoint.handler(call)
+            # What a person does is audited under the id that the caller gave, or under one of its own.
+            with correlated((request.headers.get("x-correlation-id") or new_id())[:MAX_CORRELATION_ID]):
+                return await endpoint.handler(call)
         except ApiError as error:
             # Answered here: the middleware that would do it costs as much as the routing.
             return failure(error)

@@ -141,7 +141,8 @@ class Handlers:
             restockable=body.restockable,
             return_id=body.returnId,
         )
-        order, return_id = await self._service.returns.take_back(command, actor=call.caller.name)
+        caller = call.caller
+        order, return_id = await self._service.returns.take_back(command, actor=caller.name, by_person=caller.is_person)
         return success({"returnId": return_id, "order": views.order_view(order, await self._cases(order.order_id))})
 
     # ---------------------------------------------------------------- reviews
@@ -251,7 +252,7 @@ class Handlers:
             groups = dead_letters.groups(connection, state=query.state)
             return {
                 "items": [views.dead_letter_view(letter) for letter in letters],
-                "groups": [views.dead_letter_group_view(*group) for group in groups],
+                "groups": [views.dead_letter_group_view(group) for group in groups],
             }
 
         return success(await self._read(read))

@@ -334,6 +334,8 @@ class AuditEntryView(BaseModel):
     before: dict[str, Any] | None
     after: dict[str, Any] | None
     result: str
+    correlationId: str | None
+    """The command or request that the action belongs to; a request may give it as X-Correlation-Id."""
 
 
 class DifferenceView(BaseModel):

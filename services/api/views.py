@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from services.domain.conservation import COMPENSATIONS
@@ -12,7 +11,7 @@ from services.domain.order import Order
 from services.domain.reviews import allowed_actions
 from state.audit import AuditEntry
 from state.conservation import KnownDifference
-from state.dead_letters import DeadLetter
+from state.dead_letters import DeadLetter, Group
 from state.overrides import BreakerOverride
 from state.products import Product
 from state.releases import Release
@@ -152,11 +151,16 @@ def dead_letter_view(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def dead_letter_group_view(
-    subject: str, reason: str, letters: int, first_at: datetime, last_at: datetime
-) -> dict[str, Any]:
-    """Letters with the same cause."""
-    return {"subject": subject, "reason": reason, "letters": letters, "firstAt": first_at, "lastAt": last_at}
+def dead_letter_group_view(group: Group) -> dict[str, Any]:
+    """Letters with the same cause; the reason is that of one of them."""
+    return {
+        "subject": group.subject,
+        "cause": group.cause,
+        "reason": group.example,
+        "letters": group.letters,
+        "firstAt": group.first_at,
+        "lastAt": group.last_at,
+    }
 
 
 def audit_view(entry: AuditEntry) -> dict[str, Any]:
@@ -170,6 +174,7 @@ def audit_view(entry: AuditEntry) -> dict[str, Any]:
         "before": entry.before,
         "after": entry.after,
         "result": entry.result,
+        "correlationId": entry.correlation_id,
     }
 
 

@@ -9,14 +9,20 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.console import loans, queries
+from services.console.access import Access
 from services.console.alerts import ALERT_KINDS, Alerts
+from services.console.audit import Audit
 from services.console.background import PATIENCE_SECONDS
+from services.console.csv_files import MAX_ROWS, csv_text
+from services.console.events import KINDS as EVENT_KINDS
+from services.console.events import Events, Outgoing, Received
+from services.console.handover import Handover
 from services.console.history import Metrics
 from services.console.incidents import Incidents
 from services.console.loans import Loans
@@ -24,6 +30,9 @@ from services.console.operations import Operations
 from services.console.queries import PAGE_SIZE
 from services.console.readings import Reading, Readings
 from services.console.releases import ReleaseRow, Releases
+from services.console.sandbox import COMMAND_KINDS as SANDBOX_KINDS
+from services.console.sandbox import Sandbox
+from services.console.stock import Stock
 from services.console.traces import Traces
 from services.console.views import (
     COUNT_LIMIT,
@@ -42,7 +51,7 @@ from services.console.views import (
 )
 from services.domain.conservation import COMPENSATIONS
 from services.domain.lifecycle import TimelineEntry
-from services.domain.order import InventoryStatus, Order, OrderStatus, ReviewReason
+from services.domain.order import InventoryStatus, Line, Order, OrderStatus, PaymentStatus, ReviewReason
 from services.domain.reviews import ReviewAction
 from services.monitoring.breakers import OPERATIONS, Band, Breaker, ReplicaBreaker, interruptions
 from services.monitoring.health import NAMES, Facts, Finding, Health, Level, Thresholds, judge
@@ -59,24 +68,76 @@ from state.reviews import Review
 from state.source import Source, SourceUnavailable
 
 __all__ = [
-    "BIN", "CHECK", "COMMAND_KINDS", "COMPENSATIONS", "COUNT_LIMIT", "INVENTORY_STATUSES", "NAMES", "OPERATIONS",
-    "ORDER_STATUSES", "PAGE_SIZE", "RELEASE", "RELEASE_STATES", "RESERVE", "REVIEW_REASONS", "Band", "Breaker",
-    "BreakerTransition", "Changes", "Command", "ConservationPage", "Console", "Cursor", "DifferenceRow", "Finding",
-    "Health", "KnownDifference", "Level", "Live", "OperationTrend", "Order", "OrderFilter", "OrderRow", "OrderView",
-    "OrdersPage", "Reading", "Release", "ReleaseRow", "ReplicaBreaker", "Review", "ReviewAction",
-    "ReviewCase", "ReviewsPage", "SourceUnavailable", "TimelineEntry", "Trend", "Trends", "Worker", "console",
-    "install", "interruptions", "new_key", "same_sight_key",
+    "BIN",
+    "CHECK",
+    "COMMAND_KINDS",
+    "COMPENSATIONS",
+    "COUNT_LIMIT",
+    "INVENTORY_STATUSES",
+    "MAX_ROWS",
+    "NAMES",
+    "OPERATIONS",
+    "ORDER_STATUSES",
+    "PAGE_SIZE",
+    "PAYMENT_STATUSES",
+    "RELEASE",
+    "RELEASE_STATES",
+    "RESERVE",
+    "REVIEW_REASONS",
+    "Band",
+    "Breaker",
+    "BreakerTransition",
+    "Changes",
+    "Command",
+    "ConservationPage",
+    "Console",
+    "Cursor",
+    "DifferenceRow",
+    "Finding",
+    "Health",
+    "KnownDifference",
+    "Level",
+    "Line",
+    "Live",
+    "OperationTrend",
+    "Order",
+    "OrderFilter",
+    "OrderRow",
+    "OrderView",
+    "OrdersPage",
+    "Outgoing",
+    "Reading",
+    "Received",
+    "Release",
+    "ReleaseRow",
+    "ReplicaBreaker",
+    "Review",
+    "ReviewAction",
+    "ReviewCase",
+    "ReviewsPage",
+    "SourceUnavailable",
+    "TimelineEntry",
+    "Trend",
+    "Trends",
+    "Worker",
+    "console",
+    "install",
+    "interruptions",
+    "new_key",
+    "same_sight_key",
 ]  # fmt: skip
 
 ORDER_STATUSES = tuple(OrderStatus)
 INVENTORY_STATUSES = tuple(InventoryStatus)
+PAYMENT_STATUSES = tuple(PaymentStatus)
 REVIEW_REASONS = tuple(ReviewReason)
 RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER = "retry_release", "resolve_review", "cancel_order"
 COMPENSATE = "compensate"
 MARK_RELEASED, STEER_OPERATION = "mark_released", "steer_operation"
+RETURN_ITEMS = "return_items"
 COMMAND_KINDS = (
-    RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE, MARK_RELEASED, STEER_OPERATION, *loans.KINDS,
-    *ALERT_KINDS,
+    RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE, RETURN_ITEMS, MARK_RELEASED, STEER_OPERATION,
+    *loans.KINDS, *ALERT_KINDS, *EVENT_KINDS, *SANDBOX_KINDS,
 )  # fmt: skip
 LIVE_TTL, TRENDS_TTL = 1.0, 2.5
 """Seconds for which a reading serves everybody who looks."""
@@ -102,6 +163,11 @@ class Console:
     incidents: Incidents = field(init=False)
     loans: Loans = field(init=False)
     alerts: Alerts = field(init=False)
+    events: Events = field(init=False)
+    stock: Stock = field(init=False)
+    audit: Audit = field(init=False)
+    drills: Sandbox = field(init=False)
+    handover: Handover = field(init=False)
 
     def __post_init__(self) -> None:
         self._readings = Readings(self.clock, self.monotonic)
@@ -115,6 +181,12 @@ class Console:
         self.incidents = Incidents(self._readings, self._source, self.clock)
         self.loans = Loans(self._readings, self._source, self.clock, self.store_command)
         self.alerts = Alerts(self.settings, self.clock, self._read, self.store_command)
+        access = Access(self._read, self._source.read, self._source.write, self.store_command, self.now)
+        self.events = Events(access)
+        self.stock = Stock(access)
+        self.audit = Audit(access)
+        self.drills = Sandbox(access)
+        self.handover = Handover(access)
 
     def close(self) -> None:
         self.metrics.close()
@@ -151,6 +223,10 @@ class Console:
         """The page of orders older than ``before``, or newer than ``after``, or the newest."""
         key = ("orders", wanted, before, after)
         return self._read(key, LIVE_TTL, lambda c: queries.orders_page(c, wanted, before, after))
+
+    def orders_csv(self, wanted: OrderFilter) -> str:
+        """The matching orders, newest first, at most MAX_ROWS; raises SourceUnavailable."""
+        return csv_text(queries.ORDER_COLUMNS, self._source.read(lambda c: queries.order_rows(c, wanted, MAX_ROWS)))
 
     def order(self, order_id: str) -> Reading[OrderView]:
         """The order; no value although there is an as_of means that it does not exist."""
@@ -240,6 +316,13 @@ class Console:
 
     def cancel_order(self, order_id: str, reason: str, *, actor: str, command_id: str) -> Command:
         return self.store_command(CANCEL_ORDER, order_id, {"reason": reason}, actor=actor, command_id=command_id)
+
+    def return_items(
+        self, order_id: str, lines: Sequence[Line], *, reason: str, restockable: bool, actor: str, command_id: str
+    ) -> Command:
+        """Record what a customer has sent back; the command's id is the return's."""
+        arguments = {"items": [line.wire() for line in lines], "reason": reason, "restockable": restockable}
+        return self.store_command(RETURN_ITEMS, order_id, arguments, actor=actor, command_id=command_id)
 
     def compensate(self, difference: KnownDifference, reason: str, *, actor: str, command_id: str) -> Command:
         """Apply the compensation that is offered for a difference."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection
+from sqlalchemy import Connection
 
+from services.console.events import of_order
 from services.console.views import (
     COUNT_LIMIT,
     Changes,
@@ -32,14 +33,15 @@ from state import (
     conservation,
     dead_letters,
     history,
-    impacts,
+    order_search,
     orders,
     outbox,
     releases,
     replicas,
     reviews,
     samples,
-)
+)  # fmt: skip
+from state.order_search import OrdersFound
 from state.replicas import BreakerTransition, Replica
 from state.reviews import Review
 
@@ -50,8 +52,6 @@ REMEMBERED = timedelta(days=1)
 PAGE_SIZE = 20
 MAX_CHANGES = 2000
 """Of breaker states that are drawn at once."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_END = datetime.max.replace(tzinfo=UTC)
 
 
 def live(connection: Connection, now: datetime, *, sandbox: bool) -> Live:
@@ -127,54 +127,62 @@ def _queues(connection: Connection) -> dict[str, int]:
 
 def orders_page(connection: Connection, wanted: OrderFilter, before: Cursor | None, after: Cursor | None) -> OrdersPage:
     """The page older than ``before``, or newer than ``after``, or the newest."""
-    filters = _order_filters(connection, wanted)
-    found, older, newer = _newer_page(connection, filters, after) if after and not before else ([], None, None)
-    if newer is None:
-        # Too near the newest for a full page: the newest page itself is shown.
-        found, older, newer = _older_page(connection, filters, before)
-    flags = reviews.of_orders(connection, [order.order_id for order in found])
+    found, is_newer = _found(connection, wanted, before, after)
+    flags = reviews.of_orders(connection, [order.order_id for order in found.orders])
     rows = tuple(
-        OrderRow(order, tuple(case.reason for case in flags[order.order_id] if case.state == "OPEN")) for order in found
+        OrderRow(order, tuple(case.reason for case in flags[order.order_id] if case.state == "OPEN"))
+        for order in found.orders
     )
-    return OrdersPage(rows, orders.count_up_to(connection, COUNT_LIMIT, filters), older, newer)
+    count, is_capped = order_search.count(connection, wanted, COUNT_LIMIT)
+    frontier = Cursor(*found.frontier) if found.frontier else None
+    older = _cursor(found.orders, -1) if found.has_more or is_newer else frontier
+    newer = _cursor(found.orders, 0) or before if before or is_newer else None
+    return OrdersPage(rows, count, is_capped, older, newer, frontier.at if frontier and not is_newer else None)
 
 
-_Page = tuple[list[Order], Cursor | None, Cursor | None]
-
-
-def _newer_page(connection: Connection, filters: Sequence[ColumnElement[bool]], after: Cursor) -> _Page:
-    place = (after.at, after.order_id)
-    found = orders.page_newer(connection, limit=PAGE_SIZE + 1, after=place, filters=filters)
-    has_more, found = len(found) > PAGE_SIZE, found[-PAGE_SIZE:]
-    return found, _cursor(found, -1), _cursor(found, 0) if has_more else None
-
-
-def _older_page(connection: Connection, filters: Sequence[ColumnElement[bool]], before: Cursor | None) -> _Page:
+def _found(
+    connection: Connection, wanted: OrderFilter, before: Cursor | None, after: Cursor | None
+) -> tuple[OrdersFound, bool]:
+    """The orders of a page, and whether it is one that more newer ones stand before."""
+    if after and not before:
+        found = order_search.find(connection, wanted, limit=PAGE_SIZE, after=(after.at, after.order_id))
+        if found.has_more:
+            return found, True
+    # Too near the newest for a full page: the newest page itself is shown.
     place = (before.at, before.order_id) if before else None
-    found = orders.page(connection, limit=PAGE_SIZE + 1, before=place, filters=filters)
-    has_more, found = len(found) > PAGE_SIZE, found[:PAGE_SIZE]
-    return found, _cursor(found, -1) if has_more else None, _cursor(found, 0) if before else None
+    return order_search.find(connection, wanted, limit=PAGE_SIZE, before=place), False
 
 
 def _cursor(found: Sequence[Order], position: int) -> Cursor | None:
     return Cursor(found[position].created_at, found[position].order_id) if found else None
 
 
-def _order_filters(connection: Connection, wanted: OrderFilter) -> list[ColumnElement[bool]]:
-    filters: list[ColumnElement[bool]] = []
-    if wanted.text:
-        filters.append(orders.any_of(orders.named(connection, wanted.text)))
-    if wanted.statuses:
-        filters.append(orders.with_status(wanted.statuses))
-    if wanted.inventory_statuses:
-        filters.append(orders.with_inventory_status(wanted.inventory_statuses))
-    if wanted.since or wanted.until:
-        filters.append(orders.created_between(wanted.since or _EPOCH, wanted.until or _END))
-    if wanted.flagged:
-        filters.append(orders.with_open_review())
-    if wanted.incident:
-        filters.append(impacts.hurt_in(wanted.incident.window))
-    return filters
+ORDER_COLUMNS = (
+    "orderId", "userId", "customerPriority", "status", "inventoryStatus", "paymentStatus", "reservationId", "items",
+    "createdAt", "updatedAt", "confirmedAt", "cancelReason", "failureCode",
+)  # fmt: skip
+
+
+def order_rows(connection: Connection, wanted: OrderFilter, limit: int) -> list[tuple[object, ...]]:
+    """The matching orders as rows of ORDER_COLUMNS."""
+    return [
+        (
+            order.order_id,
+            order.user_id,
+            order.customer_priority,
+            order.status,
+            order.inventory_status,
+            order.payment_status,
+            order.reservation_id,
+            "; ".join(f"{line.quantity} x {line.product_id}/{line.variant_id}" for line in order.lines),
+            order.created_at,
+            order.updated_at,
+            order.confirmed_at,
+            order.cancel_reason,
+            (order.failure or {}).get("code"),
+        )
+        for order in order_search.walk(connection, wanted, limit)
+    ]
 
 
 def reviews_page(connection: Connection, state: str, reason: str | None, page: int) -> ReviewsPage:
@@ -215,10 +223,13 @@ def order_view(connection: Connection, order_id: str) -> OrderView | None:
     given = [*commands.latest(connection, target_id=order_id)]
     for case in found:
         given += commands.latest(connection, target_id=case.review_id, limit=5)
+    sent, received = of_order(connection, order_id)
     return OrderView(
         order=order,
         cases=_cases(connection, found),
         release=releases.get(connection, order_id),
         timeline=tuple(history.of_order(connection, order_id)),
         commands=tuple(sorted(given, key=lambda command: command.created_at, reverse=True)),
+        sent=sent,
+        received=received,
     )

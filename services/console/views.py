@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from services.console.incidents import Stretch
-from services.domain.lifecycle import TimelineEntry
+from services.domain.lifecycle import RETURNABLE, TimelineEntry
 from services.domain.order import Order
 from services.domain.reviews import CANCELLABLE, ReviewAction
 from services.monitoring.breakers import Breaker, ReplicaBreaker
 from state.commands import Command
 from state.conservation import KnownDifference
+from state.inbox import Received
+from state.order_search import OrderQuery
+from state.outbox import Outgoing
 from state.releases import Release
 from state.replicas import BreakerTransition
 from state.reviews import Review
@@ -76,23 +78,7 @@ class Cursor:
         return cls(_EPOCH + int(micros) * _MICROSECOND, order_id)
 
 
-@dataclass(frozen=True, slots=True)
-class OrderFilter:
-    """Which orders are asked for; empty means all."""
-
-    text: str = ""
-    """A whole order id, user id or product id."""
-    statuses: tuple[str, ...] = ()
-    inventory_statuses: tuple[str, ...] = ()
-    since: datetime | None = None
-    until: datetime | None = None
-    flagged: bool = False
-    incident: Stretch | None = None
-    """Only orders hurt within it."""
-
-    @property
-    def is_empty(self) -> bool:
-        return self == OrderFilter()
+OrderFilter = OrderQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +97,12 @@ class OrdersPage:
     rows: tuple[OrderRow, ...]
     count: int
     """Matching orders, counted up to COUNT_LIMIT."""
+    is_count_capped: bool
+    """Whether there may be more."""
     older: Cursor | None
     newer: Cursor | None
-
-    @property
-    def is_count_capped(self) -> bool:
-        return self.count >= COUNT_LIMIT
+    looked_back_to: datetime | None = None
+    """Orders older than this were not looked at yet; None when all were, or when the page is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +152,14 @@ class OrderView:
     timeline: tuple[TimelineEntry, ...]
     commands: tuple[Command, ...]
     """Newest first: those on the order and on its cases."""
+    sent: tuple[Outgoing, ...] = ()
+    """Its last events out, newest first; kept for two weeks."""
+    received: tuple[Received, ...] = ()
+    """Its last events in, newest first; kept for a month."""
+
+    @property
+    def can_return(self) -> bool:
+        return self.order.status in RETURNABLE and any(line.quantity > line.returned for line in self.order.lines)
 
     @property
     def can_cancel(self) -> bool:

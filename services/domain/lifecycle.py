@@ -38,6 +38,7 @@ NEXT: dict[str, frozenset[str]] = {
 
 BEFORE_PAYMENT = frozenset({S.RECEIVED, S.RESERVING, S.PENDING_INVENTORY})
 AFTER_PAYMENT = frozenset({S.PLACED, S.CONFIRMED, S.CONFIRMATION_FAILED})
+RETURNABLE = frozenset({S.CONFIRMED, S.PARTIALLY_RETURNED})
 ENDED = frozenset({S.CANCELLED, S.REJECTED, S.RETURNED})
 
 LATE_CAPTURE = timedelta(seconds=60)
@@ -494,7 +495,7 @@ def return_lines(
     order: Order, lines: tuple[Line, ...], *, return_id: str, reason: str, restockable: bool, at: datetime
 ) -> Change:
     """The customer sends goods back; never more per line than was bought. Source: seed 2.2, order.returned."""
-    if order.status not in (S.CONFIRMED, S.PARTIALLY_RETURNED):
+    if order.status not in RETURNABLE:
         raise InvalidState(
             f"Order {order.order_id} is {order.status}; only confirmed orders can be returned.",
             {"orderId": order.order_id, "status": order.status},

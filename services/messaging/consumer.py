@@ -54,6 +54,20 @@ class Delivery:
     """A failure now means the dead letters."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a durable consumer is behind its stream, over all replicas."""
+
+    stream: str
+    durable: str
+    pending: int
+    """Messages not delivered yet."""
+    ack_pending: int
+    """Delivered and not settled: in handlers, or waiting for their next delivery."""
+    redelivered: int
+    """Of those, delivered more than once."""
+
+
 Outcome = Literal["handled", "retried", "dead_lettered"]
 Handler = Callable[[Delivery], Awaitable[None]]
 """Returns when the effects are durable; raises PoisonEvent when they can never be, anything else to be called again."""
@@ -106,6 +120,22 @@ class PullConsumer:
     def stop(self) -> None:
         """Fetch no more; run() returns when the running handlers are done, within FETCH_SECONDS when idle."""
         self._stopping.set()
+
+    async def lag(self) -> Lag | None:
+        """How far the consumer is behind; None when the server does not say."""
+        if not self._connection.is_connected:
+            return None
+        try:
+            known = await self._connection.js.consumer_info(self._stream, self._durable)
+        except (nats.errors.Error, TimeoutError):
+            return None
+        return Lag(
+            self._stream,
+            self._durable,
+            pending=known.num_pending or 0,
+            ack_pending=known.num_ack_pending or 0,
+            redelivered=known.num_redelivered or 0,
+        )
 
     async def run(self) -> None:
         """Consume until stop() or until the connection is closed; outlives every failure of the server."""

@@ -5,8 +5,9 @@ Source: contract section 5, last paragraph; design 6.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
 
 import orjson
 from sqlalchemy import Connection
@@ -15,8 +16,14 @@ from services.domain.errors import InvalidState, NotFound
 from services.messaging.envelope import IncomingEvent, PoisonEvent, decode
 from state import audit, dead_letters
 from state.audit import AuditEntry
+from state.correlation import correlated
 from state.database import Database
 from state.dead_letters import DISCARDED, OPEN, REPLAYED, DeadLetter
+
+REPLAYS_PER_SECOND = 10
+"""Of a group: handlers of replayed events must not crowd out those of new ones."""
+
+AT_ONCE = 20
 
 
 class DeadLetterOffice:
@@ -86,6 +93,42 @@ class DeadLetterOffice:
         letter = await self._open_letter(letter_id)
         return await self._settle(letter, DISCARDED, actor, note)
 
+    async def discard_all(self, letter_ids: Sequence[str], *, actor: str, note: str) -> int:
+        """Give up those of the letters that are still open, all at once; returns how many there were."""
+        letters = [await self._get(letter_id) for letter_id in letter_ids]
+
+        def transaction(connection: Connection) -> int:
+            at = self._clock()
+            settled = [
+                letter
+                for letter in letters
+                if dead_letters.resolve(connection, letter.id, DISCARDED, by=actor, note=note, at=at)
+            ]
+            for letter in settled:
+                audit.add(connection, _audit(letter, DISCARDED, actor, note, at, result="done"))
+            return len(settled)
+
+        return await self._database.write(transaction)
+
+    async def replay_later(self, letter_ids: Sequence[str], *, actor: str, command_id: str) -> int:
+        """Have letters replayed one after another, REPLAYS_PER_SECOND at most; returns how many are still open."""
+        at = self._clock()
+        due = [at + timedelta(seconds=number / REPLAYS_PER_SECOND) for number in range(len(letter_ids))]
+        return await self._database.write(
+            lambda connection: dead_letters.ask_replay(connection, letter_ids, due, by=actor, command=command_id)
+        )
+
+    async def replay_due(self) -> bool:
+        """Replay what is due, each once; one round of a Loop: whether more may be due."""
+        letters = await self._database.read(
+            lambda connection: dead_letters.due_replays(connection, self._clock(), AT_ONCE)
+        )
+        for letter in letters:
+            with correlated(letter.replay_command or letter.id), suppress(InvalidState):
+                # What fails again is noted on the letter.
+                await self.replay(letter.id, actor=letter.replay_by or "system")
+        return len(letters) == AT_ONCE
+
     async def _open_letter(self, letter_id: str) -> DeadLetter:
         letter = await self._get(letter_id)
         if letter.state != OPEN:
@@ -104,7 +147,12 @@ class DeadLetterOffice:
 
     async def _record_failure(self, letter: DeadLetter, actor: str, reason: str) -> None:
         entry = _audit(letter, REPLAYED, actor, storable(reason), self._clock(), result="failed")
-        await self._database.write(lambda connection: audit.add(connection, entry))
+
+        def transaction(connection: Connection) -> None:
+            dead_letters.note_failure(connection, letter.id, storable(reason))
+            audit.add(connection, entry)
+
+        await self._database.write(transaction)
 
     async def _get(self, letter_id: str) -> DeadLetter:
         letter = await self._database.read(lambda connection: dead_letters.get(connection, letter_id))

@@ -99,6 +99,7 @@ class OutboxRelay:
         self._stopping = asyncio.Event()
         self._settled: list[int] = []
         self._failed: list[tuple[int, str]] = []
+        self._problem: str | None = None
 
     def wake(self) -> None:
         """Look for rows now: call it on the loop after each commit that stored events, and on reconnect."""
@@ -108,6 +109,11 @@ class OutboxRelay:
         """Claim nothing more; run() returns once what was claimed is published and settled."""
         self._stopping.set()
         self._woken.set()
+
+    @property
+    def problem(self) -> str | None:
+        """Why the last attempt to publish failed; None when it succeeded."""
+        return self._problem
 
     async def run(self) -> None:
         """Publish until stop(); to be run once."""
@@ -142,6 +148,7 @@ class OutboxRelay:
             rows = await self._outbox.settle_and_claim(self._settled, self._failed, limit)
         except Exception as error:  # noqa: BLE001 - boundary: the relay outlives a database that is away
             log.warning("outbox_unavailable", extra={"reason": repr(error)})
+            self._problem = f"the outbox cannot be read: {error!r}"
             return None
         self._settled, self._failed = [], []
         return rows
@@ -152,6 +159,7 @@ class OutboxRelay:
         self._settled = [row.id for row in rows if row.id not in failures]
         for row in rows:
             self._on_published(row.subject, "failed" if row.id in failures else "published")
+        self._problem = next(iter(failures.values()), None)
         if failures:
             log.warning("events_not_published", extra={"count": len(failures), "reason": next(iter(failures.values()))})
 

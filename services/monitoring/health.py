@@ -132,10 +132,10 @@ def _of_queues(facts: Facts, thresholds: Thresholds) -> Iterator[Finding]:
         text = f"{_count(reviews, 'case waits', 'cases wait')} for a person"
         yield Finding(Level.ATTENTION, text, "reviews")
     if letters := facts.queues.get("dead_letters", 0):
-        yield Finding(Level.ATTENTION, f"{_count(letters, 'dead letter')}", "overview")
+        yield Finding(Level.ATTENTION, f"{_count(letters, 'dead letter')}", "events")
     if facts.outbox_age_seconds > thresholds.outbox_age_seconds:
         text = f"The oldest event has waited {facts.outbox_age_seconds:,.0f} s to be published"
-        yield Finding(Level.BROKEN, text, "overview")
+        yield Finding(Level.BROKEN, text, "events", (("view", "Outgoing"),))
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

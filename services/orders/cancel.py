@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -62,8 +63,11 @@ class OrderReturns:
     def __init__(self, context: OrdersContext) -> None:
         self._context = context
 
-    async def take_back(self, command: ReturnItems, *, actor: str) -> tuple[Order, str]:
-        """The order after the return, and the returnId. Raises NotFound, InvalidState, IdempotencyKeyReused."""
+    async def take_back(self, command: ReturnItems, *, actor: str, by_person: bool = False) -> tuple[Order, str]:
+        """The order after the return, and the returnId. Raises NotFound, InvalidState, IdempotencyKeyReused.
+
+        ``by_person`` writes the audit log; a customer's return is on the timeline only.
+        """
         return_id = command.return_id or self._context.new_id()
         lines = aggregated(command.lines)
         digest = _digest(command.order_id, lines)
@@ -94,6 +98,8 @@ class OrderReturns:
                 restockable=command.restockable,
                 at=at,
             )
+            if by_person:
+                audit.add(connection, _audited_return(order, change, lines, command.reason, actor, return_id, at))
             return Change({}, (action_entry(at, "Return items", actor, command.reason),)).then(change)
 
         try:
@@ -128,6 +134,27 @@ def _audit_cancel(
             result="done",
             action_id=None,
         ),
+    )
+
+
+def _audited_return(
+    order: Order, change: Change, lines: tuple[Line, ...], reason: str, actor: str, return_id: str, at: datetime
+) -> AuditEntry:
+    return AuditEntry(
+        at=at,
+        actor=actor,
+        action="RETURN_ITEMS",
+        target=f"order:{order.order_id}",
+        order_id=order.order_id,
+        reason=reason,
+        before={"status": order.status},
+        after={
+            "status": change.values.get("status", order.status),
+            "returnId": return_id,
+            "items": [line.wire() for line in lines],
+        },
+        result="done",
+        action_id=None,
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+
+from sqlalchemy import Connection
 
 from services.domain.conservation import StockState
 from services.domain.errors import ApiError, ReleaseFailed
@@ -16,8 +18,10 @@ from services.orders.proof import MarkReleased, ReleaseByProof
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ResolveReview, ReviewResolution
 from services.orders.steering import OperationSteering
-from state import commands
+from state import audit, commands
+from state.audit import AuditEntry
 from state.commands import DONE, REFUSED, Command
+from state.correlation import correlated
 
 logger = logging.getLogger("holdfast.commands")
 
@@ -31,6 +35,17 @@ Outcome = dict[str, Any]
 
 Execute = Callable[[Command], Awaitable[Outcome]]
 """Runs one command; raises ApiError when it is refused. Running it twice has one effect."""
+
+TARGETS = {
+    "cancel_order": "order",
+    "return_items": "order",
+    "resolve_review": "review",
+    "retry_release": "release",
+    "compensate": "difference",
+    "replay_dead_letter": "dead-letter",
+    "discard_dead_letter": "dead-letter",
+}
+"""What the target of a command is called in the audit log."""
 
 
 class CommandExecutor:
@@ -76,9 +91,16 @@ class CommandExecutor:
         return True
 
     async def _run(self, command: Command) -> None:
-        state, outcome = await self._outcome(command)
+        with correlated(command.command_id):
+            state, outcome = await self._outcome(command)
         at = self._context.clock()
-        await self._context.database.write(lambda c: commands.finish(c, command.command_id, state, outcome, at))
+
+        def finish(connection: Connection) -> None:
+            commands.finish(connection, command.command_id, state, outcome, at)
+            if state == REFUSED and not audit.has(connection, command.command_id):
+                audit.add(connection, _refused(command, outcome, at))
+
+        await self._context.database.write(finish)
 
     async def _outcome(self, command: Command) -> tuple[str, Outcome]:
         execute = self._kinds.get(command.kind)
@@ -145,6 +167,25 @@ class CommandExecutor:
             command.target_id, str(command.arguments["move"]), actor=command.actor, action_id=command.command_id
         )
         return outcome_of(f"Operation {operation.state.lower()}")
+
+
+def _refused(command: Command, outcome: Outcome, at: datetime) -> AuditEntry:
+    """The audit entry of what somebody asked for and did not get."""
+    of_order = command.kind in ("cancel_order", "return_items", "retry_release")
+    given = command.arguments
+    return AuditEntry(
+        at=at,
+        actor=command.actor,
+        action=str(given.get("action") or command.kind).upper(),
+        target=f"{TARGETS.get(command.kind, command.kind)}:{command.target_id}"[:128],
+        order_id=command.target_id if of_order else given.get("orderId"),
+        reason=given.get("reason") or given.get("note"),
+        before=None,
+        after={"refusal": outcome["title"], "detail": outcome["detail"]},
+        result=f"refused: {outcome['code']}"[:40],
+        action_id=None,
+        correlation_id=command.command_id,
+    )
 
 
 def outcome_of(title: str, detail: str | None = None, code: str | None = None) -> Outcome:

@@ -7,6 +7,7 @@ again until both sides agree. A person applies the compensation that is offered.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -62,6 +63,15 @@ class ConservationAudit:
         if asked or reached:
             await self._context.database.write(lambda c: self._note(c, asked, answers, reached))
         return len(grown) == AT_ONCE and len(reached) == AT_ONCE
+
+    async def compare(self, order_ids: Sequence[str]) -> None:
+        """Compare these orders now, whether they rest or not, and note what differs."""
+        for start in range(0, len(order_ids), AT_ONCE):
+            some = order_ids[start : start + AT_ONCE]
+            found = await self._context.database.read(lambda c, some=some: orders.get_many(c, some))  # type: ignore[misc]
+            asked = {order.order_id: order for order in found}
+            answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
+            await self._context.database.write(lambda c, a=asked, b=answers: self._note(c, a, b, []))  # type: ignore[misc]
 
     async def compensate(self, order_id: str, kind: str, *, actor: str, reason: str) -> KnownDifference:
         """Apply the move that settles a difference; raises NotFound, InvalidState when it is not open any more."""

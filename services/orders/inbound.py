@@ -18,12 +18,11 @@ from services.messaging.envelope import IncomingEvent
 from services.orders.context import OrdersContext
 from services.orders.unit_of_work import Recorded, record
 from state import history, inbox, orders, products
+from state.inbox import DUPLICATE, HANDLED, IGNORED
 from state.products import Product
 
 UNAVAILABLE_FOR = timedelta(minutes=30)
 """After this long without news a product marked unavailable counts as available again."""
-
-HANDLED, DUPLICATE, IGNORED = "handled", "duplicate", "ignored"
 
 
 class UnknownOrder(LookupError):
@@ -39,22 +38,10 @@ class InventoryEvents:
     async def handle(self, event: IncomingEvent) -> str:
         """Apply an event; raises UnknownOrder when its order is not here."""
         apply = self._apply_to_order if event.type in _ORDER_DECISIONS else self._apply_to_product
-        outcome, recorded = await self._context.transact(lambda c: self._once(c, event, apply))
+        outcome, recorded = await self._context.transact(lambda c: apply(c, event, self._context.clock()))
         if recorded is not None:
             self._context.after_commit(recorded)
         return outcome
-
-    def _once(
-        self,
-        connection: Connection,
-        event: IncomingEvent,
-        apply: Callable[[Connection, IncomingEvent, datetime], tuple[str, Recorded | None]],
-    ) -> tuple[str, Recorded | None]:
-        at = self._context.clock()
-        order_id = event.data["orderId"] if event.type in _ORDER_DECISIONS else None
-        if not inbox.add(connection, event.event_id, event.type, order_id, at):
-            return DUPLICATE, None
-        return apply(connection, event, at)
 
     def _apply_to_order(
         self, connection: Connection, event: IncomingEvent, at: datetime
@@ -63,6 +50,9 @@ class InventoryEvents:
         if order is None:
             raise UnknownOrder(f"order {event.data['orderId']} is not known")
         change = _ORDER_DECISIONS[event.type](order, event, at)
+        # Decided before it is known whether the event is new, so that its outcome is stored with it at no cost.
+        if not inbox.add(connection, event.event_id, event.type, order.order_id, at, HANDLED if change else IGNORED):
+            return DUPLICATE, None
         entry = TimelineEntry(
             at,
             EVENT_IN,
@@ -77,8 +67,12 @@ class InventoryEvents:
     def _apply_to_product(
         self, connection: Connection, event: IncomingEvent, at: datetime
     ) -> tuple[str, Recorded | None]:
-        stored = products.put(connection, _product(event, at))
-        return (HANDLED if stored else IGNORED), None
+        if not inbox.add(connection, event.event_id, event.type, None, at, HANDLED):
+            return DUPLICATE, None
+        if products.put(connection, _product(event, at)):
+            return HANDLED, None
+        inbox.note_ignored(connection, event.event_id)
+        return IGNORED, None
 
 
 def _confirmed(order: Order, event: IncomingEvent, at: datetime) -> Change | None:

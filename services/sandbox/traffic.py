@@ -39,6 +39,9 @@ ATTEMPTS_PER_ORDER = 3
 LOOK_SECONDS = 5.0
 """Between two looks of the supplier's, at up to one order per second."""
 
+RATE_SECONDS = 2.0
+"""Between two looks at the switch of the rate."""
+
 BACKOFF = RetryPolicy(attempts=2**31, base_delay_seconds=0.5, max_delay_seconds=15.0)
 
 
@@ -114,7 +117,8 @@ class Traffic:
     ) -> None:
         self._api = api
         self._inventory = inventory
-        self._rate = orders_per_second
+        self._own_rate = self._rate = orders_per_second
+        self._changed = asyncio.Event()
         self._random = random_source
         self._under_way: set[asyncio.Task[None]] = set()
         self._unreachable = 0
@@ -122,18 +126,42 @@ class Traffic:
 
     async def run(self) -> None:
         """Send customers and look after the shelves; ends only by being cancelled."""
-        if self._rate <= 0:
-            await asyncio.Event().wait()
         self._start(self._supply())
+        self._start(self._follow_rate())
         try:
             while True:
-                await asyncio.sleep(self._gap_seconds())
+                if not await self._gap():
+                    continue
                 if len(self._under_way) < MAX_UNDER_WAY:
                     self._start(self._visit(plan_visit(self._random)))
         finally:
             for task in self._under_way:
                 task.cancel()
             await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def _gap(self) -> bool:
+        """Wait for the next customer; False when the rate has changed meanwhile and the wait begins anew."""
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(self._gap_seconds() if self._rate > 0 else None):
+                await self._changed.wait()
+        except TimeoutError:
+            return True
+        return False
+
+    async def _follow_rate(self) -> None:
+        """Keep to the rate that the Inventory Service's switch says, or to one's own."""
+        while True:
+            await asyncio.sleep(RATE_SECONDS)
+            await _surviving(self._look_at_the_switch())
+
+    async def _look_at_the_switch(self) -> None:
+        reply = (await self._inventory.get("/api/v1/sandbox/traffic")).raise_for_status()
+        asked = reply.json()["data"]["ordersPerSecond"]
+        rate = self._own_rate if asked is None else float(asked)
+        if rate != self._rate:
+            self._rate = rate
+            self._changed.set()
 
     def _gap_seconds(self) -> float:
         usual = min(self._random.expovariate(self._rate), 10 / self._rate)

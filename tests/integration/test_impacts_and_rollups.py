@@ -15,9 +15,10 @@ from services.domain.impacts import DENIED, FLAGGED, REFUSED, Impact
 from services.monitoring.buckets import LATENCY_BUCKETS
 from services.monitoring.history import MetricRollups
 from services.monitoring.rollup import Rollup, decoded
-from state import impacts, orders, rollups, samples
+from state import impacts, order_search, orders, rollups, samples
 from state.database import Database
 from state.impacts import Window
+from state.order_search import OrderQuery
 from state.rollups import HOUR, MINUTE
 from tests.ui.seed_console import order
 
@@ -76,7 +77,7 @@ def test_the_filter_of_orders_finds_the_orders_that_the_list_names(database: Dat
     hurt(database, "ORD-3", NOON + SECOND, DENIED)
     window = Window(NOON, NOON + 2 * SECOND)
     listed = {row.order_id for row in database.read_now(lambda c: impacts.page(c, window, limit=10))}
-    found = database.read_now(lambda c: orders.page(c, limit=10, filters=[impacts.hurt_in(window)]))
+    found = database.read_now(lambda c: order_search.find(c, OrderQuery(incident=window), limit=10)).orders
     assert {one.order_id for one in found} == listed == {"ORD-1", "ORD-3"}
 
 

@@ -19,6 +19,7 @@ from state import (
     history,
     inbox,
     operations,
+    order_search,
     orders,
     outbox,
     products,
@@ -31,6 +32,7 @@ from state import (
 from state.audit import AuditEntry
 from state.commands import Command
 from state.dead_letters import DeadLetter
+from state.order_search import OrderQuery
 from state.orders import StaleOrder
 from state.products import Product
 from state.releases import ReleaseFilter
@@ -371,8 +373,8 @@ async def test_every_list_is_bounded_whatever_is_asked_for(database):
 
     far = START - timedelta(days=1)
     assert await length(lambda c: orders.page(c, limit=10**6)) == orders.MAX_PAGE + 1
-    newest = (START + timedelta(seconds=1), "")
-    assert await length(lambda c: orders.page_newer(c, limit=10**6, after=newest)) == orders.MAX_PAGE
+    found = await database.read(lambda c: order_search.find(c, OrderQuery(), limit=10**6))
+    assert len(found.orders) == orders.MAX_PAGE
     assert await length(lambda c: reviews.page(c, limit=10**6)) == reviews.MAX_PAGE
     assert await length(lambda c: releases.page(c, limit=10**6)) == releases.MAX_PAGE
     assert await length(lambda c: audit.page(c, limit=10**6)) == audit.MAX_PAGE
@@ -382,7 +384,7 @@ async def test_every_list_is_bounded_whatever_is_asked_for(database):
     assert await length(lambda c: replicas.transitions_since(c, far)) == 500
     assert await length(commands.latest) == 20
     assert await length(lambda c: history.of_order(c, "o-0000")) == history.MAX_ENTRIES
-    assert await database.read(lambda c: orders.count_up_to(c, 100)) == 100
+    assert await database.read(lambda c: order_search.count(c, OrderQuery(), 100)) == (100, True)
 
 
 async def test_pages_forwards_and_backwards_meet(database):
@@ -391,18 +393,17 @@ async def test_pages_forwards_and_backwards_meet(database):
     assert whole == [f"o-{n:04}" for n in reversed(range(50))]
     at = START + timedelta(seconds=30)
     older = await database.read(lambda c: orders.page(c, limit=5, before=(at, "o-0030")))
-    newer = await database.read(lambda c: orders.page_newer(c, limit=5, after=(at, "o-0030")))
+    found = await database.read(lambda c: order_search.find(c, OrderQuery(), limit=5, after=(at, "o-0030")))
     assert [one.order_id for one in older] == [f"o-{n:04}" for n in (29, 28, 27, 26, 25)]
-    assert [one.order_id for one in newer] == [f"o-{n:04}" for n in (35, 34, 33, 32, 31)]
+    assert [one.order_id for one in found.orders] == [f"o-{n:04}" for n in (35, 34, 33, 32, 31)]
 
 
 async def test_orders_are_found_by_order_user_and_product(database):
     await add_orders(database, 2)
 
     async def found(text):
-        filters = await database.read(lambda c: orders.named(c, text))
-        page = await database.read(lambda c: orders.page(c, limit=10, filters=[orders.any_of(filters)]))
-        return [one.order_id for one in page]
+        page = await database.read(lambda c: order_search.find(c, OrderQuery(text=text), limit=10))
+        return [one.order_id for one in page.orders]
 
     assert await found("o-001") == ["o-001"]
     assert await found("user-1") == await found("lamp") == ["o-001", "o-000"]
@@ -437,7 +438,7 @@ async def test_pruning_takes_small_steps(database):
 LISTS: dict[str, Any] = {
     "newest orders": lambda c: orders.page(c, limit=50),
     "the next page": lambda c: orders.page(c, limit=50, before=(START, "o")),
-    "the page before": lambda c: orders.page_newer(c, limit=50, after=(START, "o")),
+    "the page before": lambda c: order_search.find(c, OrderQuery(), limit=50, after=(START, "o")),
     "orders of a status": lambda c: orders.page(c, limit=50, filters=[orders.with_status(["PLACED"])]),
     "orders of an inventory status": lambda c: orders.page(
         c, limit=50, filters=[orders.with_inventory_status(["NONE"])]

@@ -197,7 +197,9 @@ class Tables:
     def store_events(self, rows: Sequence[dict[str, Any]]) -> None:
         self.stored += [message for row in rows if (message := _message(row["payload"]))]
 
-    def remember_event(self, event_id: str, event_type: str, order_id: str | None, at: datetime) -> bool:
+    def remember_event(
+        self, event_id: str, event_type: str, order_id: str | None, at: datetime, outcome: str = "handled"
+    ) -> bool:
         return not (self.was_handled and self.rules.inbox)
 
     def note_on_timeline(self, order_id: str, entries: Sequence[TimelineEntry]) -> None:

@@ -23,16 +23,10 @@ from tests.ui import seed_console
 ENTRY = Path(__file__).resolve().parents[2] / "pages" / "main.py"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PAGES = (
-    "overview.py",
-    "alerts.py",
-    "breakers.py",
-    "metrics.py",
-    "orders.py",
-    "reviews.py",
-    "releases.py",
-    "conservation.py",
-    "order.py",
-)
+    "overview.py", "breakers.py", "metrics.py", "alerts.py", "orders.py", "events.py", "stock.py",
+    "reviews.py", "releases.py",
+    "conservation.py", "order.py", "handover.py", "audit.py", "sandbox.py",
+)  # fmt: skip
 
 
 def look_at(url: str) -> None:

@@ -41,7 +41,7 @@ from state.dead_letters import DeadLetter
 from state.operations import Item, Operation
 from state.replicas import BreakerTransition
 from state.schema import migrate
-from tests.ui import seed_alerts
+from tests.ui import seed_alerts, seed_topics
 
 REPLICA = "worker-1"
 BREAKERS = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")
@@ -98,6 +98,7 @@ def _fill(connection: Any, now: datetime, confirmed: int) -> None:
     _commands(connection, now)
     _operations(connection, now)
     seed_alerts.fill(connection, now)
+    seed_topics.fill(connection, now)
 
 
 def _orders(connection: Any, now: datetime, confirmed: int) -> None:
@@ -259,7 +260,11 @@ def heartbeat(connection: Any, now: datetime, breakers: list[dict[str, Any]] | N
     start = now - timedelta(hours=6)
     said = {
         "version": "0.1.0", "sandbox": True, "natsConnected": True, "apiUrl": "http://127.0.0.1:8600",
-        "inventoryUrl": "http://127.0.0.1:8701",
+        "inventoryUrl": "http://127.0.0.1:8701", "sandboxTraffic": 1.0, "relayProblem": None,
+        "consumers": [
+            {"stream": "INVENTORY_EVENTS", "durable": "order-service", "pending": 12, "ack_pending": 3,
+             "redelivered": 1, "at": now.isoformat()},
+        ],
     } | facts  # fmt: skip
     shown = breakers if breakers is not None else [breaker(name, "closed", start) for name in BREAKERS]
     replicas.beat(connection, REPLICA, started_at=start, at=now, breakers=shown, facts=said)

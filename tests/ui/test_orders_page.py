@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from services import console as facade
+from services.console import OrderFilter
 from state.database import Database
 from tests.ui.conftest import press, said, stored
 
@@ -186,3 +188,48 @@ def test_a_release_is_retried_from_the_page_of_its_order(busy: Database, show: S
     press(show("order.py", order="ORD-3000"), "retry_release")
     (command,) = stored(busy)
     assert (command.kind, command.target_id, command.arguments) == ("retry_release", "ORD-3000", {})
+
+
+def test_orders_are_found_by_their_payment(busy: Database, show: Show) -> None:
+    assert "5 orders match" in said(show("orders.py", payment="Refunded", inventory="Release pending"))
+    assert len(listed(show("orders.py", payment="Captured"))) == 20
+
+
+def test_the_file_has_the_filtered_orders(busy: Database) -> None:
+    lines = facade.console().orders_csv(OrderFilter(text="USR-77")).splitlines()
+    assert lines[0].startswith("orderId,userId,customerPriority,status")
+    assert [line.split(",")[0] for line in lines[1:]] == [f"ORD-300{number}" for number in range(5)]
+
+
+def test_the_order_page_has_the_raw_events_in_both_directions(busy: Database, show: Show) -> None:
+    test = show("order.py", order="ORD-2000")
+    assert any('"type": "inventory.confirm_requested"' in code.value for code in test.code)
+    assert "In: inventory.confirmed · 11:59:56" in said(test)
+
+
+def test_a_return_is_asked_for_by_line_with_a_reason(busy: Database, show: Show) -> None:
+    test = press(show("order.py", order="ORD-1005"), "return_items")
+    do = dialog(test, "do_")
+    key = do.removeprefix("do_")
+    test.text_area(key=f"note_{key}").set_value("a scratch")
+    test.button(key=do).click().run()
+    assert stored(busy) == []
+    do = dialog(press(test, "return_items"), "do_")
+    key = do.removeprefix("do_")
+    test.text_area(key=f"note_{key}").set_value("a scratch")
+    test.number_input(key=f"return_0_{key}").set_value(1)
+    test.toggle(key=f"restock_{key}").set_value(False)
+    test.button(key=do).click().run()
+    (command,) = stored(busy)
+    assert (command.kind, command.target_id) == ("return_items", "ORD-1005")
+    assert command.arguments == {
+        "items": [{"productId": "SKU-CHAIR", "variantId": "oak", "quantity": 1}],
+        "reason": "a scratch",
+        "restockable": False,
+    }
+
+
+def test_what_cannot_be_returned_says_why(busy: Database, show: Show) -> None:
+    button = show("order.py", order="ORD-1004").button(key="return_items")
+    assert button.disabled
+    assert "Only what was confirmed" in button.help

@@ -37,6 +37,7 @@ def test_what_is_wrong_is_said_worst_first_and_linked(busy: Database, show: Show
         "Orders that wait",
         "Failed releases",
         "Manual review",
+        "Events",
         "Alerts: what to do, acknowledge, silence",
     ]
     assert links["Orders that wait"].query_string == "status=Waiting+for+inventory"
@@ -55,7 +56,7 @@ def test_numbers_stand_with_their_course(busy: Database, show: Show) -> None:
     assert shown["Waiting for inventory"].value == "1"
     assert shown["Releases pending"].value == "3"
     assert shown["Flagged orders"].value == "6"
-    assert shown["Dead letters"].value == "1"
+    assert shown["Dead letters"].value == "12"
     assert shown["Reservation success"].value.endswith(" %")
     assert len(shown["Flagged orders"].proto.chart_data) > 20
 

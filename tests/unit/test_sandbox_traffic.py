@@ -84,6 +84,27 @@ class Api:
         return httpx.Response(201, json={"success": True, "data": {"orderId": f"o-{len(self.keys)}"}})
 
 
+async def test_the_traffic_keeps_to_the_rate_of_the_switch_and_falls_back_to_its_own() -> None:
+    asked: list[float | None] = [None]
+
+    def inventory(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"data": {"ordersPerSecond": asked[0]}})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(inventory), base_url="http://inventory") as client:
+        traffic = Traffic(client, client, orders_per_second=1.0, random_source=random.Random(7))
+        waiting = asyncio.create_task(traffic._gap())
+        await asyncio.sleep(0)
+        asked[0] = 0.0
+        await traffic._look_at_the_switch()
+        assert await waiting is False
+        asked[0] = 50.0
+        await traffic._look_at_the_switch()
+        assert traffic._gap_seconds() <= 10 / 50
+        asked[0] = None
+        await traffic._look_at_the_switch()
+        assert traffic._rate == 1.0
+
+
 async def test_traffic_goes_on_after_errors_and_ends_when_cancelled() -> None:
     api = Api(failures=1)
     async with (

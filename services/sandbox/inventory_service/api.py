@@ -80,6 +80,13 @@ class AdjustBody(RequestBody):
     reason: Annotated[str, Field(min_length=1, max_length=200)]
 
 
+class TrafficBody(RequestBody):
+    """The rate that the demo traffic, which asks for it here, is to have."""
+
+    ordersPerSecond: Annotated[float | None, Field(ge=0, le=100, strict=False)] = None
+    """None: the rate that it was started with."""
+
+
 class InventoryApi:
     """The endpoints; each is one transaction on the service's own database."""
 
@@ -91,6 +98,7 @@ class InventoryApi:
         self._faults = faults
         self._health = health
         self._on_commit = on_commit
+        self._traffic = TrafficBody()
 
     def application(self) -> Starlette:
         """Everything the service answers, ready to be served."""
@@ -105,6 +113,8 @@ class InventoryApi:
                 Route("/api/v1/inventory/ledger", self.show_ledger, methods=["GET"]),
                 Route("/api/v1/sandbox/faults", self.show_faults, methods=["GET"]),
                 Route("/api/v1/sandbox/faults", self.set_faults, methods=["PUT"]),
+                Route("/api/v1/sandbox/traffic", self.show_traffic, methods=["GET"]),
+                Route("/api/v1/sandbox/traffic", self.set_traffic, methods=["PUT"]),
                 Route("/healthz", self.healthz, methods=["GET"]),
             ],
             self._clock,
@@ -116,6 +126,8 @@ class InventoryApi:
         now = self._clock()
         lines = aggregated(item.line() for item in body.items)
         found = await self._database.read(lambda connection: queries.availability(connection, lines, now))
+        if self._faults.settings.soldOut:
+            found = [(line, 0) for line, _ in found]
         items = [_available(line, available) for line, available in found]
         return answer({"available": all(item["available"] for item in items), "items": items}, now)
 
@@ -133,6 +145,7 @@ class InventoryApi:
                 user_id=body.user_id(),
                 expires_in=timedelta(seconds=body.expiresIn),
                 now=now,
+                shelves_look_empty=self._faults.settings.soldOut,
             )
 
         try:
@@ -207,6 +220,13 @@ class InventoryApi:
     async def set_faults(self, request: Request) -> Response:
         self._faults.settings = await read_body(request, FaultSettings)
         return await self.show_faults(request)
+
+    async def show_traffic(self, _request: Request) -> Response:
+        return answer(self._traffic.model_dump(), self._clock())
+
+    async def set_traffic(self, request: Request) -> Response:
+        self._traffic = await read_body(request, TrafficBody)
+        return await self.show_traffic(request)
 
     async def _write(self, request: Request, transaction: Transaction[T]) -> T:
         # Events that the request causes belong to its trace.

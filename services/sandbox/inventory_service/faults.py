@@ -6,6 +6,7 @@ Stock lists, audits and the switch itself keep answering, so that a drill can be
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -26,15 +27,39 @@ class FaultSettings(RequestBody):
     """The share of calls answered with 500, before anything is done."""
     silentConfirmations: bool = False
     """Confirmations are carried out, but nobody is told."""
+    soldOut: bool = False
+    """Nothing can be reserved anew, as if the shelves were empty; the stock itself is not touched."""
+    leaseMs: Annotated[int | None, Field(ge=100, le=86_400_000)] = None
+    """After so long without being set again, everything is off: whoever set it may have died."""
 
 
 class Faults:
     """The switch. It forgets everything at a restart."""
 
-    def __init__(self, randomness: Randomness, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        self.settings = FaultSettings()
+    def __init__(
+        self,
+        randomness: Randomness,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = FaultSettings()
+        self._ends_at = float("inf")
         self._randomness = randomness
         self._sleep = sleep
+        self._monotonic = monotonic
+
+    @property
+    def settings(self) -> FaultSettings:
+        """What goes wrong now."""
+        if self._monotonic() >= self._ends_at:
+            self.settings = FaultSettings()
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: FaultSettings) -> None:
+        self._settings = settings
+        lease = settings.leaseMs
+        self._ends_at = float("inf") if lease is None else self._monotonic() + lease / 1000
 
     async def strike(self) -> None:
         """Delay or refuse the call at hand, as the settings say."""

@@ -87,6 +87,42 @@ def upgrade() -> None:
         batch_op.create_index("ix_alerts_state_resolved_at", ["state", "resolved_at"], unique=False)
 
     op.create_table(
+        "console_looks",
+        sa.Column("person", sa.String(length=128), nullable=False),
+        sa.Column("looked_at", UtcDateTime, nullable=False),
+        sa.PrimaryKeyConstraint("person", name=op.f("pk_console_looks")),
+        sqlite_with_rowid=False,
+    )
+    with op.batch_alter_table("console_looks", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_console_looks_looked_at"), ["looked_at"], unique=False)
+
+    op.create_table(
+        "drills",
+        sa.Column("drill_id", sa.String(length=128), nullable=False),
+        sa.Column("kind", sa.String(length=40), nullable=False),
+        sa.Column("faults", sa.JSON(), nullable=False),
+        sa.Column("seconds", sa.Integer(), nullable=False),
+        sa.Column("actor", sa.String(length=128), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("phase", sa.String(length=40), nullable=False),
+        sa.Column("is_active", sa.Integer(), nullable=True),
+        sa.Column("created_at", UtcDateTime, nullable=False),
+        sa.Column("began_at", UtcDateTime, nullable=True),
+        sa.Column("ended_at", UtcDateTime, nullable=True),
+        sa.Column("recovered_at", UtcDateTime, nullable=True),
+        sa.Column("finished_at", UtcDateTime, nullable=True),
+        sa.Column("stopped_by", sa.String(length=128), nullable=True),
+        sa.Column("before", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("noticed", sa.JSON(), nullable=False),
+        sa.Column("report", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("drill_id", name=op.f("pk_drills")),
+        sa.UniqueConstraint("is_active", name=op.f("uq_drills_is_active")),
+    )
+    with op.batch_alter_table("drills", schema=None) as batch_op:
+        batch_op.create_index("ix_drills_created_at", ["created_at"], unique=False)
+
+    op.create_table(
         "leases",
         sa.Column("name", sa.String(length=128), nullable=False),
         sa.Column("holder", sa.String(length=128), nullable=False),
@@ -155,6 +191,14 @@ def upgrade() -> None:
         batch_op.create_index("ix_order_impacts_at", ["at"], unique=False)
 
     op.create_table(
+        "sandbox_values",
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("value", sa.JSON(), nullable=False),
+        sa.Column("changed_at", UtcDateTime, nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_sandbox_values")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "silences",
         sa.Column("silence_id", sa.String(length=128), nullable=False),
         sa.Column("matchers", sa.JSON(), nullable=False),
@@ -193,11 +237,73 @@ def upgrade() -> None:
         batch_op.create_index("ix_operation_items_operation_id_position", ["operation_id", "position"], unique=False)
         batch_op.create_index("ix_operation_items_operation_id_state", ["operation_id", "state"], unique=False)
 
+    with op.batch_alter_table("audit_log", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("correlation_id", sa.String(length=128), nullable=True))
+        batch_op.create_index("ix_audit_log_action_at", ["action", "at"], unique=False)
+        batch_op.create_index("ix_audit_log_actor_at", ["actor", "at"], unique=False)
+        batch_op.create_index("ix_audit_log_correlation_id", ["correlation_id"], unique=False)
+        batch_op.create_index("ix_audit_log_target_at", ["target", "at"], unique=False)
+
+    with op.batch_alter_table("dead_letters", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("cause", sa.String(length=200), server_default="", nullable=False))
+        batch_op.add_column(sa.Column("replay_at", UtcDateTime, nullable=True))
+        batch_op.add_column(sa.Column("replay_by", sa.String(length=128), nullable=True))
+        batch_op.add_column(sa.Column("replay_command", sa.String(length=128), nullable=True))
+        batch_op.create_index("ix_dead_letters_order_id", ["order_id"], unique=False)
+        batch_op.create_index(
+            "ix_dead_letters_replay_at",
+            ["replay_at"],
+            unique=False,
+            sqlite_where=sa.text("replay_at IS NOT NULL"),
+            postgresql_where=sa.text("replay_at IS NOT NULL"),
+        )
+        batch_op.create_index("ix_dead_letters_resolved_at", ["resolved_at"], unique=False)
+        batch_op.create_index(
+            "ix_dead_letters_state_subject_cause", ["state", "subject", "cause", "created_at"], unique=False
+        )
+
+    with op.batch_alter_table("inbox", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("outcome", sa.String(length=40), nullable=True))
+        batch_op.add_column(sa.Column("repeats", sa.Integer(), server_default="0", nullable=False))
+        batch_op.create_index(
+            "ix_inbox_ignored",
+            ["received_at"],
+            unique=False,
+            sqlite_where=sa.text("outcome = 'ignored'"),
+            postgresql_where=sa.text("outcome = 'ignored'"),
+        )
+        batch_op.create_index(
+            "ix_inbox_repeated",
+            ["received_at"],
+            unique=False,
+            sqlite_where=sa.text("repeats > 0"),
+            postgresql_where=sa.text("repeats > 0"),
+        )
+
     with op.batch_alter_table("orders", schema=None) as batch_op:
         batch_op.add_column(sa.Column("traceparent", sa.String(length=55), nullable=True))
+        batch_op.create_index(
+            "ix_orders_unusual_payment",
+            ["payment_status", "created_at"],
+            unique=False,
+            sqlite_where=sa.text("payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')"),
+            postgresql_where=sa.text("payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')"),
+        )
 
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.add_column(sa.Column("traceparent", sa.String(length=55), nullable=True))
+        batch_op.create_index(
+            "ix_outbox_attempted",
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text("attempts > 0"),
+            postgresql_where=sa.text("attempts > 0"),
+        )
+
+    with op.batch_alter_table("products", schema=None) as batch_op:
+        batch_op.create_index("ix_products_changed_at", ["changed_at"], unique=False)
+        batch_op.create_index("ix_products_expires_at", ["expires_at"], unique=False)
+        batch_op.create_index("ix_products_level_changed_at", ["level", "changed_at"], unique=False)
 
     with op.batch_alter_table("releases", schema=None) as batch_op:
         batch_op.add_column(sa.Column("cause", sa.String(length=160), nullable=True))
@@ -211,11 +317,19 @@ def upgrade() -> None:
             postgresql_where=sa.text("cause IS NULL"),
         )
 
+    with op.batch_alter_table("reviews", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("claimed_by", sa.String(length=128), nullable=True))
+        batch_op.add_column(sa.Column("claimed_until", UtcDateTime, nullable=True))
+
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    with op.batch_alter_table("reviews", schema=None) as batch_op:
+        batch_op.drop_column("claimed_until")
+        batch_op.drop_column("claimed_by")
+
     with op.batch_alter_table("releases", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_releases_unclassified", sqlite_where=sa.text("cause IS NULL"), postgresql_where=sa.text("cause IS NULL")
@@ -224,11 +338,57 @@ def downgrade() -> None:
         batch_op.drop_index("ix_releases_state_attempts")
         batch_op.drop_column("cause")
 
+    with op.batch_alter_table("products", schema=None) as batch_op:
+        batch_op.drop_index("ix_products_level_changed_at")
+        batch_op.drop_index("ix_products_expires_at")
+        batch_op.drop_index("ix_products_changed_at")
+
     with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_outbox_attempted", sqlite_where=sa.text("attempts > 0"), postgresql_where=sa.text("attempts > 0")
+        )
         batch_op.drop_column("traceparent")
 
     with op.batch_alter_table("orders", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_orders_unusual_payment",
+            sqlite_where=sa.text("payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')"),
+            postgresql_where=sa.text("payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')"),
+        )
         batch_op.drop_column("traceparent")
+
+    with op.batch_alter_table("inbox", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_inbox_repeated", sqlite_where=sa.text("repeats > 0"), postgresql_where=sa.text("repeats > 0")
+        )
+        batch_op.drop_index(
+            "ix_inbox_ignored",
+            sqlite_where=sa.text("outcome = 'ignored'"),
+            postgresql_where=sa.text("outcome = 'ignored'"),
+        )
+        batch_op.drop_column("repeats")
+        batch_op.drop_column("outcome")
+
+    with op.batch_alter_table("dead_letters", schema=None) as batch_op:
+        batch_op.drop_index("ix_dead_letters_state_subject_cause")
+        batch_op.drop_index("ix_dead_letters_resolved_at")
+        batch_op.drop_index(
+            "ix_dead_letters_replay_at",
+            sqlite_where=sa.text("replay_at IS NOT NULL"),
+            postgresql_where=sa.text("replay_at IS NOT NULL"),
+        )
+        batch_op.drop_index("ix_dead_letters_order_id")
+        batch_op.drop_column("replay_command")
+        batch_op.drop_column("replay_by")
+        batch_op.drop_column("replay_at")
+        batch_op.drop_column("cause")
+
+    with op.batch_alter_table("audit_log", schema=None) as batch_op:
+        batch_op.drop_index("ix_audit_log_target_at")
+        batch_op.drop_index("ix_audit_log_correlation_id")
+        batch_op.drop_index("ix_audit_log_actor_at")
+        batch_op.drop_index("ix_audit_log_action_at")
+        batch_op.drop_column("correlation_id")
 
     with op.batch_alter_table("operation_items", schema=None) as batch_op:
         batch_op.drop_index("ix_operation_items_operation_id_state")
@@ -239,6 +399,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_silences_ends_at")
 
     op.drop_table("silences")
+    op.drop_table("sandbox_values")
     with op.batch_alter_table("order_impacts", schema=None) as batch_op:
         batch_op.drop_index("ix_order_impacts_at")
 
@@ -254,6 +415,14 @@ def downgrade() -> None:
     op.drop_table("operations")
     op.drop_table("metric_rollups")
     op.drop_table("leases")
+    with op.batch_alter_table("drills", schema=None) as batch_op:
+        batch_op.drop_index("ix_drills_created_at")
+
+    op.drop_table("drills")
+    with op.batch_alter_table("console_looks", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_console_looks_looked_at"))
+
+    op.drop_table("console_looks")
     with op.batch_alter_table("alerts", schema=None) as batch_op:
         batch_op.drop_index("ix_alerts_state_resolved_at")
         batch_op.drop_index("ix_alerts_source_state")

@@ -374,7 +374,8 @@ async def test_an_unknown_letter_is_not_found(api):
 async def test_the_audit_log_says_who_did_what_when_and_why(api):
     review = await unverified(api)
     path = f"/api/v1/reviews/{review.review_id}/resolve"
-    await api.post(path, {"action": "CANCEL_ORDER", "note": "FRAUD", "version": 1}, x_actor="ada")
+    body = {"action": "CANCEL_ORDER", "note": "FRAUD", "version": 1}
+    await api.post(path, body, x_actor="ada", x_correlation_id="ticket-7")
     (entry,) = (await api.data("/api/v1/audit"))["items"]
     assert entry == {
         "at": NOON,
@@ -390,7 +391,21 @@ async def test_the_audit_log_says_who_did_what_when_and_why(api):
             "payment_status": "REFUND_PENDING",
         },
         "result": "done",
+        "correlationId": "ticket-7",
     }
+
+
+async def test_a_return_by_a_person_is_audited_under_an_id_of_its_own_and_one_by_a_program_is_not(api):
+    order = await api.shop.place_confirmed()
+    line = order.lines[0]
+    items = [{"productId": line.product_id, "variantId": line.variant_id, "quantity": 1}]
+    path = f"/api/v1/orders/{order.order_id}/return"
+    assert (await api.post(path, {"items": items, "reason": "DAMAGED"})).status_code == 200
+    assert (await api.data("/api/v1/audit"))["items"] == []
+    assert (await api.post(path, {"items": items, "reason": "SECOND"}, x_actor="ada")).status_code == 200
+    (entry,) = (await api.data("/api/v1/audit"))["items"]
+    assert (entry["actor"], entry["action"], entry["reason"]) == ("ada", "RETURN_ITEMS", "SECOND")
+    assert entry["correlationId"]
 
 
 async def test_the_audit_log_comes_newest_first_and_bounded(api):

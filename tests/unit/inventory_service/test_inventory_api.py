@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from services.sandbox.inventory_service.api import InventoryApi
-from services.sandbox.inventory_service.faults import Faults
+from services.sandbox.inventory_service.faults import Faults, FaultSettings
 from services.sandbox.inventory_service.tables import outbox
 from tests.unit.inventory_service.shop import Shop, mugs, pens
 
@@ -272,7 +272,43 @@ async def test_faults_are_shown_and_checked(http: httpx.AsyncClient) -> None:
         "latencyMs": 0,
         "errorRate": 1.0,
         "silentConfirmations": True,
+        "soldOut": False,
+        "leaseMs": None,
     }
+
+
+async def test_sold_out_refuses_what_is_new_keeps_what_is_held_and_touches_no_stock(
+    http: httpx.AsyncClient, shop: Shop
+) -> None:
+    held = await http.post(RESERVE, json=order("o-1", mugs(1)))
+    await http.put("/api/v1/sandbox/faults", json={"soldOut": True})
+    assert (await http.post(RESERVE, json=order("o-1", mugs(1)))).json()["data"] == held.json()["data"]
+    refused = await http.post(RESERVE, json=order("o-2", mugs(1)))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "INSUFFICIENT_INVENTORY")
+    assert refused.json()["error"]["details"]["items"][0]["availableQuantity"] == 0
+    checked = await http.post("/api/v1/inventory/check-availability", json={"items": order("o-3", mugs(1))["items"]})
+    assert checked.json()["data"]["available"] is False
+    assert shop.columns(mugs(0)) == (10, 1)
+
+
+def test_faults_end_with_their_lease_unless_they_are_set_again() -> None:
+    now = [0.0]
+    faults = Faults(lambda: 0.5, monotonic=lambda: now[0])
+    faults.settings = FaultSettings(outage=True, leaseMs=2000)
+    now[0] = 1.9
+    assert faults.settings.outage
+    faults.settings = FaultSettings(outage=True, leaseMs=2000)
+    now[0] = 3.8
+    assert faults.settings.outage
+    now[0] = 3.9
+    assert faults.settings == FaultSettings()
+
+
+async def test_the_rate_of_the_traffic_is_a_switch_that_is_unset_at_first(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/api/v1/sandbox/traffic")).json()["data"] == {"ordersPerSecond": None}
+    assert (await http.put("/api/v1/sandbox/traffic", json={"ordersPerSecond": 101})).status_code == 400
+    await http.put("/api/v1/sandbox/traffic", json={"ordersPerSecond": 2.5})
+    assert (await http.get("/api/v1/sandbox/traffic")).json()["data"] == {"ordersPerSecond": 2.5}
 
 
 async def test_health_is_answered(http: httpx.AsyncClient) -> None:

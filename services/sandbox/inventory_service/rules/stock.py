@@ -111,9 +111,11 @@ def reserve(
     user_id: str | None,
     expires_in: timedelta,
     now: datetime,
+    shelves_look_empty: bool = False,
 ) -> Reservation:
     """Hold all lines or none, once per order; the same request again gets the same answer.
 
+    ``shelves_look_empty`` (a drill): nothing can be held anew, and what is held stays held.
     Raises InsufficientStock with every short line, or ReservationRefused.
     """
     if _is_tombstoned(connection, order_id):
@@ -122,6 +124,8 @@ def reserve(
         existing = _living(book, order_id)
         if existing is not None:
             return _again(connection, existing, lines)
+        if shelves_look_empty:
+            raise InsufficientStock([(line, 0) for line in in_order(aggregated(lines))])
         _end_overdue_holds(book)
         return _hold(book, order_id, in_order(aggregated(lines)), user_id, now + expires_in)
 

@@ -1,0 +1,163 @@
+"""Audit: who did what, when, why, what it changed, and how it ended."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import streamlit as st
+from parts import clock, empty, files, live, steps, words
+from parts import filters as kept
+
+from services.console import console
+from services.console.audit import AuditEntry, AuditFilter, AuditPage
+
+TIMES = {
+    "shift": ("Last 8 hours", timedelta(hours=8)),
+    "day": ("Last day", timedelta(days=1)),
+    "week": ("Last week", timedelta(weeks=1)),
+    "month": ("Last 30 days", timedelta(days=30)),
+}
+FILTER_KEYS = ("who", "did", "target", "within")
+# Where the target of an action can be seen.
+PAGES = {
+    "order": "order.py",
+    "review": "reviews.py",
+    "release": "releases.py",
+    "dead-letter": "events.py",
+    "breaker": "breakers.py",
+    "difference": "conservation.py",
+    "drill": "sandbox.py",
+    "sandbox": "sandbox.py",
+}
+
+
+def filters() -> None:
+    known = console().audit.people_and_actions().value or ((), ())
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        _choice("Person", "who", _with(known[0], "who"), "Everybody", 190)
+        _choice("Action", "did", _with(known[1], "did"), "Every action", 230)
+        st.text_input(
+            "Target", key="target", type="search", placeholder="Order, target or command id", bind="query-params",
+            width=280, max_chars=128, icon=":material/search:", on_change=steps.reset, args=("audit",),
+        )  # fmt: skip
+        _choice("Time", "within", list(TIMES), "Any time", 150)
+        files.csv("audit", lambda: console().audit.csv(_wanted()), key="audit_csv", what="The actions that match")
+
+
+def _with(known: tuple[str, ...], key: str) -> list[str]:
+    """The options, and what the address asks for even when the log does not know it."""
+    asked = st.query_params.get(key)
+    return [*known, *([asked] if asked and asked not in known else [])]
+
+
+def _choice(label: str, key: str, options: list[str], every: str, width: int) -> None:
+    st.selectbox(
+        label, options, index=None, key=key, placeholder=every, bind="query-params", width=width,
+        format_func=lambda one: TIMES[one][0] if one in TIMES else one, on_change=steps.reset, args=("audit",),
+    )  # fmt: skip
+
+
+def _clear() -> None:
+    st.session_state.update({"who": None, "did": None, "target": "", "within": None})
+    steps.reset("audit")
+
+
+def _wanted() -> AuditFilter:
+    within = st.session_state.get("within")
+    now = console().now().replace(second=0, microsecond=0)
+    return AuditFilter(
+        actor=str(st.session_state.get("who") or ""),
+        action=str(st.session_state.get("did") or ""),
+        target=words.typed(st.session_state.get("target")),
+        since=now - TIMES[within][1] if within in TIMES else None,
+    )
+
+
+def actions() -> None:
+    wanted = _wanted()
+    before, after = steps.places("audit")
+    reading = console().audit.page(wanted, before=before, after=after)
+    page = reading.value
+    if page is None:
+        empty.no_source(reading)
+        return
+    live.as_of(reading, _summary(page, wanted))
+    if page.rows.rows:
+        with st.container(border=True, gap="small"):
+            for number, entry in page.rows.rows:
+                _row(number, entry, grey=bool(reading.problem))
+    elif wanted.is_empty:
+        empty.no_data_yet("Nobody has done anything by hand yet.")
+    else:
+        empty.nothing_matches("No action matches. Ids are searched as a whole, not in part.", _clear)
+    steps.buttons("audit", page.rows)  # type: ignore[arg-type]
+
+
+def _summary(page: AuditPage, wanted: AuditFilter) -> str:
+    count = f"{page.count:,} or more" if page.is_count_capped else f"{page.count:,}"
+    one = page.count == 1
+    match = "" if wanted.is_empty else " matches" if one else " match"
+    return f"{count} {'action' if one else 'actions'}{match}"
+
+
+def _row(number: int, entry: AuditEntry, *, grey: bool) -> None:
+    now = console().now()
+    with st.container(key=f"audit_{number}", gap="xxsmall"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(_result(entry.result, grey=grey), width="content")
+            what = words.AUDIT.get(entry.action, words.plain(entry.action.replace("_", " ").capitalize()))
+            st.markdown(f"**{what}** · {words.plain(entry.actor)}", width="content")
+            _target(entry)
+            st.caption(clock.both(entry.at, now), width="stretch", text_alignment="right")
+        reason = words.plain(entry.reason) if entry.reason else "no reason given"
+        under = f" · under {words.plain(entry.correlation_id)}" if entry.correlation_id else ""
+        st.caption(f"{reason}{_changes(entry.before, entry.after)}{under}")
+
+
+def _result(result: str, *, grey: bool) -> str:
+    kind, _, detail = result.partition(":")
+    looks = {
+        "done": ("green", "check_circle", "Done"),
+        "started": ("blue", "sync", "Started"),
+        "failed": ("red", "error", "Failed"),
+        "refused": ("red", "block", "Refused"),
+    }
+    color, icon, word = looks.get(kind, ("gray", "help", words.plain(kind)))
+    badge = f":{'gray' if grey else color}-badge[:material/{icon}: {word}]"
+    return f"{badge} :small[{words.plain(detail)}]" if detail else badge
+
+
+def _target(entry: AuditEntry) -> None:
+    kind, _, identifier = entry.target.partition(":")
+    if entry.order_id:
+        st.page_link(
+            "order.py", label=f":blue[{words.plain(entry.target)}]", icon="", width="content", help="Open the order",
+            query_params={"order": entry.order_id},
+        )  # fmt: skip
+    elif kind in PAGES and (PAGES[kind] != "sandbox.py" or console().sandbox):
+        query = {"drill": identifier} if kind == "drill" else None
+        st.page_link(
+            PAGES[kind], label=f":blue[{words.plain(entry.target)}]", icon="", width="content", query_params=query
+        )
+    else:
+        st.caption(words.plain(entry.target), width="content")
+
+
+def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+    """What differs, as ``status: PLACED to CANCELLED``."""
+    old, new = before or {}, after or {}
+    changed = [name for name in [*old, *(name for name in new if name not in old)] if old.get(name) != new.get(name)]
+    return "".join(f" · {words.plain(name)}: {_value(old, name)} to {_value(new, name)}" for name in changed)
+
+
+def _value(values: dict[str, Any], name: str) -> str:
+    value = values.get(name)
+    return "nothing" if value is None else words.plain(value)
+
+
+frame = live.header("Audit")
+kept.restore(*FILTER_KEYS)
+filters()
+kept.remember(*FILTER_KEYS)
+live.body(frame, actions)

@@ -1,0 +1,112 @@
+"""Events: dead letters by cause, what went out, what came in, and how far behind either side is."""
+
+from __future__ import annotations
+
+import streamlit as st
+from parts import asks, clock, empty, event_lists, letters, live, steps, tiles, words
+from parts import filters as kept
+
+from services.console import console
+
+VIEWS = ("Dead letters", "Outgoing", "Incoming")
+FILTER_KEYS = ("view", "letters", "out_type", "out_state", "in_type", "in_state", "event_order")
+LISTS = ("letters", "outgoing", "incoming")
+
+
+def filters() -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.segmented_control(
+            "Show", list(VIEWS), key="view", default=VIEWS[0], required=True, bind="query-params",
+            on_change=steps.reset, args=LISTS,
+        )  # fmt: skip
+        view = st.session_state.get("view") or VIEWS[0]
+        if view == "Dead letters":
+            _letter_state()
+        elif view == "Outgoing":
+            _choice("Type", "out_type", console().events.OUTGOING_TYPES, None)
+            _choice("State", "out_state", console().events.OUTGOING_OUTCOMES, words.OUTGOING)
+        else:
+            _choice("Type", "in_type", console().events.INCOMING_TYPES, None)
+            _choice("Outcome", "in_state", console().events.INCOMING_OUTCOMES, words.INCOMING)
+        st.text_input(
+            "Order", key="event_order", type="search", placeholder="Order id", bind="query-params", width=260,
+            max_chars=128, icon=":material/search:", on_change=steps.reset, args=LISTS,
+        )  # fmt: skip
+
+
+def _letter_state() -> None:
+    st.segmented_control(
+        "State", list(console().events.LETTER_STATES), key="letters", default="OPEN", required=True,
+        format_func=lambda state: words.word(words.LETTER, state).text, bind="query-params",
+        on_change=steps.reset, args=LISTS,
+    )  # fmt: skip
+
+
+def _choice(label: str, key: str, options: tuple[str, ...], table: dict[str, words.Word] | None) -> None:
+    st.selectbox(
+        label, list(options), index=None, key=key, placeholder=f"Every {label.lower()}", bind="query-params",
+        format_func=lambda one: words.word(table, one).text if table else one, width=230,
+        on_change=steps.reset, args=LISTS,
+    )  # fmt: skip
+
+
+def _clear() -> None:
+    st.session_state.update({"out_type": None, "out_state": None, "in_type": None, "in_state": None})
+    st.session_state.update({"event_order": "", "letters": "OPEN"})
+    letters.every_cause()
+    steps.reset(*LISTS)
+
+
+def flow() -> None:
+    """Outbox, consumers and relay as tiles, each with its time."""
+    reading = console().events.delivery()
+    if reading.value is None:
+        empty.no_source(reading)
+        return
+    now, delivery, grey = console().now(), reading.value, bool(reading.problem)
+    live.as_of(reading)
+    age = (now - delivery.outbox_oldest_at).total_seconds() if delivery.outbox_oldest_at else 0.0
+    with st.grid(4, min_column_width=150):
+        tiles.plain("Outbox", f"{delivery.outbox_waiting:,}", _oldest(age), grey=grey)
+        tiles.plain("Relay", *_relay(), grey=grey)
+        for lag in delivery.consumers:
+            note = f"{lag.ack_pending:,} in hand, {lag.redelivered:,} again · as of {clock.at(lag.as_of, now)}"
+            tiles.plain(f"Behind on {lag.stream}", f"{lag.pending:,}", note, grey=grey)
+        if not delivery.consumers:
+            tiles.plain("Consumers", "n/a", "no worker has asked NATS yet", grey=grey)
+        tiles.plain("Dead letters", f"{delivery.open_letters:,}", "open", grey=grey)
+
+
+def _oldest(age_seconds: float) -> str:
+    return f"oldest waits {age_seconds:,.0f} s" if age_seconds else "everything is published"
+
+
+def _relay() -> tuple[str, str]:
+    delivery = console().events.delivery().value
+    if delivery is None or not delivery.connected:
+        return "n/a", "no worker is running"
+    if not all(delivery.connected.values()):
+        return "Disconnected", "no connection to NATS: events wait in the outbox"
+    if delivery.relay_problems:
+        return "Refused", words.plain(next(iter(delivery.relay_problems.values())))
+    return "Publishing", f"connected: {len(delivery.connected)} of {len(delivery.connected)}"
+
+
+def everything() -> None:
+    asks.flash()
+    flow()
+    view = st.session_state.get("view") or VIEWS[0]
+    order_id = words.typed(st.session_state.get("event_order")) or None
+    if view == "Dead letters":
+        letters.draw(st.session_state.get("letters") or "OPEN", order_id, _clear)
+    elif view == "Outgoing":
+        event_lists.outgoing(st.session_state.get("out_type"), st.session_state.get("out_state"), order_id, _clear)
+    else:
+        event_lists.incoming(st.session_state.get("in_type"), st.session_state.get("in_state"), order_id, _clear)
+
+
+frame = live.header("Events")
+kept.restore(*FILTER_KEYS)
+filters()
+kept.remember(*FILTER_KEYS)
+live.body(frame, everything)

@@ -1,0 +1,118 @@
+"""Shift hand-over: what is open, what ends soon, and what changed since you last looked."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import streamlit as st
+from parts import clock, empty, live, person, words
+
+from services.console import NAMES, SourceUnavailable, console
+from services.console.handover import HandoverPage, Item, Section, markdown
+
+SOON = timedelta(minutes=30)
+SHOWN = 12
+
+
+def everything() -> None:
+    reading = console().handover.page(person.actor())
+    page = reading.value
+    if page is None:
+        empty.no_source(reading)
+        return
+    live.as_of(reading, f"for {words.plain(person.actor())}")
+    left, right = st.columns([3, 2])
+    with left:
+        for section in page.sections:
+            _section(section, grey=bool(reading.problem))
+    with right:
+        _since(page)
+        with st.container(border=True):
+            st.markdown("**As text**")
+            st.caption("For a chat or a ticket; times in UTC. The button in its corner copies it.")
+            st.code(markdown(page, console().now(), _words()), language="markdown", wrap_lines=True, height=320)
+
+
+def _words() -> dict[str, str]:
+    """States as people say them; the longer names first, so that none is replaced in part."""
+    tables = (words.REVIEW, words.DIFFERENCE)
+    said = {name: word.text for table in tables for name, word in table.items()}
+    return dict(sorted(said.items(), key=lambda item: -len(item[0])))
+
+
+def _section(section: Section, *, grey: bool) -> None:
+    with st.container(border=True, gap="xsmall"):
+        if not section.items:
+            st.markdown(f":gray[**{section.title}**] :small[:green[:material/check_circle:] {section.nothing}]")
+            return
+        st.markdown(f"**{section.title}** :{'gray' if grey else 'orange'}-badge[{section.count:,}]")
+        for number, item in enumerate(section.items):
+            _item(item, f"{section.title}_{number}")
+
+
+def _item(item: Item, key: str) -> None:
+    now = console().now()
+    text = item.text
+    for name, word in _words().items():
+        text = text.replace(name, word)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"item_{key}"):
+        st.markdown(words.plain(text), width="stretch")
+        if item.until:
+            left = item.until - now
+            color = "orange" if left <= SOON else "gray"
+            st.markdown(f":{color}-badge[:material/timer: ends in {clock.span(left)}]", width="content")
+        elif item.at:
+            st.caption(clock.ago(item.at, now), width="content")
+        if item.page:
+            st.page_link(
+                f"{item.page}.py", label="Open", icon=":material/arrow_forward:", width="content",
+                query_params=dict(item.query) or None,
+            )  # fmt: skip
+
+
+def _since(page: HandoverPage) -> None:
+    now = console().now()
+    with st.container(border=True, gap="xsmall"):
+        title = "The last eight hours" if page.is_first_look else "Since you last looked"
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.markdown(f"**{title}** :small[:gray[{clock.both(page.since, now)}]]", width="content")
+            block = live.write_block()
+            st.button(
+                "Mark as seen", key="mark_seen", icon=":material/done_all:", type="tertiary", on_click=_seen,
+                args=(page.since,), disabled=block is not None, help=block or "The next look begins from now.",
+            )  # fmt: skip
+        changes = _changes(page)
+        if page.opened_cases:
+            st.markdown(f"{page.opened_cases:,} of the open cases came in this time.")
+        for at, text in changes[:SHOWN]:
+            st.markdown(f"{text} :small[:gray[{clock.at(at, now)}]]")
+        if len(changes) > SHOWN:
+            st.page_link("audit.py", label="Everything is in the audit log", icon=":material/arrow_forward:")
+        if not changes and not page.opened_cases:
+            st.markdown(":gray[:material/check: Nothing changed.]")
+
+
+def _changes(page: HandoverPage) -> list[tuple[datetime, str]]:
+    lines = [
+        (change.at, f"{words.badge(words.BREAKER, change.to_state)} {NAMES.get(change.breaker, change.breaker)}")
+        for change in page.transitions
+    ]
+    for entry in page.actions:
+        what = words.AUDIT.get(entry.action, words.plain(entry.action.replace("_", " ").capitalize()))
+        why = f": {words.plain(entry.reason)}" if entry.reason else ""
+        lines.append((entry.at, f"**{words.plain(entry.actor)}** · {what} ({words.plain(entry.result)}){why}"))
+    return sorted(lines, key=lambda line: line[0], reverse=True)
+
+
+def _seen(since: datetime) -> None:
+    try:
+        console().handover.looked(person.actor())
+    except SourceUnavailable as error:
+        st.toast(str(error), icon=":material/error:")
+        return
+    console().expire()
+    st.toast(f"Seen up to now; it had been {clock.ago(since, console().now())}.", icon=":material/done_all:")
+
+
+frame = live.header("Shift hand-over")
+live.body(frame, everything)

@@ -1,0 +1,145 @@
+"""The report of a drill: time to detect, orders hurt, time to recover, anything lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import streamlit as st
+from parts import clock, tiles, words
+
+from services.console import console
+from services.console.sandbox import KINDS, Drill
+
+BY = {"breaker": "a breaker opened", "health": "the health verdict", "alert": "an alert"}
+
+
+def verdict(drill: Drill) -> str:
+    """Whether anything was lost, as a badge."""
+    report = drill.report or {}
+    if not report.get("completed"):
+        return ":gray-badge[:material/block: Not run]"
+    if lost := report["lost"]["count"]:
+        return f":red-badge[:material/error: {lost:,} to look at]"
+    if report["recovery"]["seconds"] is None:
+        return ":orange-badge[:material/timer_off: Not recovered]"
+    return ":green-badge[:material/check_circle: Nothing lost]"
+
+
+def summary(drill: Drill) -> str:
+    """One line: how fast it was noticed, who was hurt, how fast all was well again."""
+    report = drill.report or {}
+    if not report.get("completed"):
+        return words.plain(report.get("why", ""))
+    return f"detected {_detected(report)} · {report['orders']['hurt']:,} orders hurt · recovered {_recovered(report)}"
+
+
+def _detected(report: Mapping[str, Any]) -> str:
+    found = report["detection"]
+    return f"after {found[0]['seconds']:g} s" if found else "by nothing"
+
+
+def _recovered(report: Mapping[str, Any]) -> str:
+    seconds = report["recovery"]["seconds"]
+    return "not within 30 minutes" if seconds is None else f"after {seconds:g} s"
+
+
+def noticed(drill: Drill) -> None:
+    """What has noticed the faults so far, while a drill runs."""
+    if drill.began_at is None:
+        return
+    moments = [(name, datetime.fromisoformat(at)) for name, at in drill.noticed.items()]
+    said = [f"{BY.get(name, name)} after {(at - drill.began_at).total_seconds():.0f} s" for name, at in moments]
+    st.caption(f"Noticed by: {', '.join(said)}." if said else "Nothing has noticed it yet.")
+
+
+def draw(drill: Drill) -> None:
+    """The whole report."""
+    now, kind, report = console().now(), KINDS[drill.kind], drill.report or {}
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"### {kind.title}", width="content")
+        st.markdown(verdict(drill) if drill.finished_at else words.badge(words.DRILL, drill.phase), width="content")
+    st.caption(
+        f"{kind.what} {drill.seconds} s asked for by {words.plain(drill.actor)}, "
+        f"{clock.both(drill.created_at, now)}: {words.plain(drill.reason)}"
+        + (f" · ended early by {words.plain(drill.stopped_by)}" if drill.stopped_by else "")
+    )
+    if not report.get("completed"):
+        st.info(
+            words.plain(report.get("why", "The drill is under way; its report comes at the end.")),
+            icon=":material/hourglass_top:",
+        )
+        return
+    _tiles(report)
+    left, right = st.columns(2)
+    with left:
+        _detection(report)
+        _lost(report)
+    with right:
+        _orders(drill, report)
+    with st.container(border=True):
+        st.markdown("**What should have happened**")
+        st.caption(kind.expected)
+
+
+def _tiles(report: Mapping[str, Any]) -> None:
+    orders, lost = report["orders"], report["lost"]
+    with st.grid(4, min_column_width=180):
+        found = report["detection"]
+        first = BY.get(found[0]["by"], found[0]["by"]) if found else "no breaker, no verdict"
+        tiles.plain("Time to detect", f"{found[0]['seconds']:g} s" if found else "not detected", first)
+        tiles.plain("Orders hurt", f"{orders['hurt']:,}", f"of {orders['placed']:,} placed meanwhile")
+        seconds = report["recovery"]["seconds"]
+        tiles.plain(
+            "Time to recover",
+            "not recovered" if seconds is None else f"{seconds:g} s",
+            "from the end of the faults until breakers were closed and queues drained",
+        )
+        tiles.plain("Lost", f"{lost['count']:,}", f"{lost['compared']:,} orders compared with stock and money")
+
+
+def _detection(report: Mapping[str, Any]) -> None:
+    with st.container(border=True, gap="xsmall"):
+        st.markdown("**Detection**")
+        for one in report["detection"]:
+            st.markdown(f"{BY.get(one['by'], words.plain(one['by']))} after {one['seconds']:g} s")
+        for breaker, times in report["breakersOpened"].items():
+            st.caption(f"{words.plain(breaker)} opened {times}x while the faults lasted")
+        if not report["detection"]:
+            st.caption("Nothing noticed it. Either the traffic was too thin, or the fault is one that hurts nobody.")
+
+
+def _orders(drill: Drill, report: Mapping[str, Any]) -> None:
+    orders = report["orders"]
+    rows = [
+        {"Orders": "Placed while the faults lasted", "Count": f"{orders['placed']:,}"},
+        {"Orders": "Refused", "Count": f"{orders['refused']:,}"},
+        {"Orders": "Flagged for a person", "Count": f"{orders['flagged']:,}"},
+        *({"Orders": f"Ended with {code}", "Count": f"{n:,}"} for code, n in sorted(orders["refusals"].items())),
+        *(
+            {"Orders": f"Now {words.word(words.ORDER, status).text.lower()}", "Count": f"{n:,}"}
+            for status, n in sorted(orders["statuses"].items())
+        ),
+    ]
+    with st.container(border=True):
+        st.markdown("**Orders**")
+        st.table(rows, border="horizontal", hide_index=True, hide_header=True, alt="What became of the orders")
+        if drill.began_at:
+            end = drill.ended_at or drill.began_at + timedelta(seconds=drill.seconds)
+            st.page_link(
+                "orders.py", label="Show exactly these orders", icon=":material/arrow_forward:",
+                query_params={"from": drill.began_at.isoformat(), "to": end.isoformat()},
+            )  # fmt: skip
+
+
+def _lost(report: Mapping[str, Any]) -> None:
+    lost = report["lost"]
+    with st.container(border=True, gap="xsmall"):
+        st.markdown("**Lost**")
+        if not lost["count"]:
+            st.markdown(":green[:material/check_circle:] Every order is settled or waits for a person; all adds up.")
+        for difference in lost["differences"]:
+            st.markdown(f":red[:material/balance:] {words.plain(difference)}")
+        for order_id in lost["unsettled"]:
+            st.markdown(f":orange[:material/hourglass_top:] {words.plain(order_id)} is not settled")

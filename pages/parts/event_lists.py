@@ -1,0 +1,103 @@
+"""The lists of events that went out and that came in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+from parts import clock, empty, live, orders, payloads, steps, words
+
+from services.console import Outgoing, Received, console
+
+
+def outgoing(subject: str | None, outcome: str | None, order_id: str | None, clear: Callable[[], None]) -> None:
+    """Events stored to be published, newest first, each with its payload."""
+    before, after = steps.places("outgoing")
+    reading = console().events.outgoing(subject=subject, order_id=order_id, outcome=outcome, before=before, after=after)
+    if reading.value is None:
+        empty.no_source(reading)
+        return
+    live.as_of(reading, "published events are kept for two weeks")
+    if not reading.value.rows:
+        _nothing(
+            bool(subject or order_id or outcome), outcome in ("pending", "failing"), "Every event is published.",
+            "No event has been stored yet.", clear,
+        )  # fmt: skip
+    else:
+        with st.container(border=True, gap="xsmall"):
+            for row in reading.value.rows:
+                _sent(row, grey=bool(reading.problem))
+    steps.buttons("outgoing", reading.value)  # type: ignore[arg-type]
+
+
+def incoming(event_type: str | None, outcome: str | None, order_id: str | None, clear: Callable[[], None]) -> None:
+    """Events that came in, newest first, with what became of them."""
+    before, after = steps.places("incoming")
+    reading = console().events.incoming(
+        event_type=event_type, order_id=order_id, outcome=outcome, before=before, after=after
+    )
+    if reading.value is None:
+        empty.no_source(reading)
+        return
+    live.as_of(reading, "events that came in are kept for a month; those not handled are dead letters")
+    if not reading.value.rows:
+        filtered = bool(event_type or order_id or outcome)
+        _nothing(filtered, False, "", "No event has come in yet.", clear)
+    else:
+        with st.container(border=True, gap="xsmall"):
+            for row in reading.value.rows:
+                received(row, grey=bool(reading.problem))
+    steps.buttons("incoming", reading.value)  # type: ignore[arg-type]
+
+
+def _nothing(is_filtered: bool, is_good: bool, good: str, none: str, clear: Callable[[], None]) -> None:
+    if is_good:
+        empty.nothing_wrong(good)
+    elif is_filtered:
+        empty.nothing_matches("No event matches. Ids are searched as a whole, not in part.", clear)
+    else:
+        empty.no_data_yet(none)
+
+
+def state_of(row: Outgoing) -> str:
+    if row.published_at is not None:
+        return "published"
+    return "failing" if row.attempts else "pending"
+
+
+def _sent(row: Outgoing, *, grey: bool) -> None:
+    now = console().now()
+    with st.container(key=f"out_{row.id}", gap="xxsmall"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f"**{words.plain(row.subject)}**", width=230)
+            st.markdown(words.badge(words.OUTGOING, state_of(row), grey=grey), width=180)
+            orders.link(row.order_id)
+            st.caption(clock.both(row.created_at, now), width="stretch", text_alignment="right")
+        facts = [f"event {words.plain(row.event_id)}"]
+        if row.attempts:
+            facts.append(f"{row.attempts} failed {'attempt' if row.attempts == 1 else 'attempts'}")
+        if row.last_error:
+            facts.append(words.plain(row.last_error))
+        if row.published_at is not None:
+            facts.append(f"published after {_delay(row)}")
+        st.caption(" · ".join(facts))
+        with st.expander("Payload", type="compact"):
+            payloads.draw(row.payload)
+
+
+def _delay(row: Outgoing) -> str:
+    waited = (row.published_at or row.created_at) - row.created_at
+    return f"{waited.total_seconds() * 1000:,.0f} ms" if waited.total_seconds() < 1 else clock.span(waited)
+
+
+def received(row: Received, *, grey: bool) -> None:
+    """One event that came in, on one line."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"in_{row.event_id}"):
+        st.markdown(f"**{words.plain(row.type)}**", width=230)
+        outcome = words.badge(words.INCOMING, row.outcome, grey=grey) if row.outcome else ":gray[not recorded]"
+        st.markdown(outcome, width=180)
+        if row.order_id:
+            orders.link(row.order_id)
+        again = f" · came again {row.repeats}x" if row.repeats else ""
+        st.caption(f"event {orders.short(row.event_id)}{again}", width="stretch")
+        st.caption(clock.both(row.received_at, console().now()), width=170, text_alignment="right")

@@ -1,0 +1,31 @@
+"""Downloads that are made when they are asked for, from what the filters say then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from services.console import MAX_ROWS, SourceUnavailable
+
+
+def csv(name: str, make: Callable[[], str], *, key: str, what: str) -> None:
+    """A button for a CSV file; what is too much for one file is said beforehand."""
+
+    def content() -> str:
+        try:
+            return make()
+        except SourceUnavailable as error:
+            return f"problem\n{error}\n"
+
+    st.download_button(
+        "CSV",
+        content,
+        file_name=f"{name}.csv",
+        mime="text/csv",
+        key=key,
+        icon=":material/download:",
+        type="tertiary",
+        on_click="ignore",
+        help=f"{what}, at most the newest {MAX_ROWS:,}; times in UTC.",
+    )

@@ -1,0 +1,176 @@
+"""The sandbox: drills before a sale, the rate of the traffic, and the reference Inventory Service's shelves."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import streamlit as st
+from parts import asks, clock, drill_report, empty, live, sandbox_dialogs, shelves, words
+
+from services.console import Command, console, same_sight_key
+from services.console.sandbox import KINDS, Drill, SandboxPage
+
+STOPPABLE = ("WAITING", "APPLYING", "RUNNING")
+
+
+def everything() -> None:
+    asks.flash()
+    known = console().live().value
+    if not (known.sandbox if known else console().sandbox):
+        st.info("A real Inventory Service is in use; drills are for the sandbox.", icon=":material/science:")
+        return
+    if asked := str(st.query_params.get("drill", ""))[:128]:
+        _one(asked)
+        return
+    reading = console().drills.page()
+    page = reading.value
+    if page is None:
+        empty.no_source(reading)
+        return
+    live.as_of(reading)
+    if page.active:
+        last = next((one for one in page.commands if one.target_id == page.active.drill_id), None)
+        _active(page.active, last, grey=bool(reading.problem))
+    _offers(page)
+    for command in page.commands[:2]:
+        st.markdown(f":small[{asks.state(command)}]")
+    left, right = st.columns([3, 2])
+    with left:
+        _past(page)
+    with right:
+        _traffic(page)
+    shelves.draw(page.shelves, grey=bool(reading.problem))
+
+
+def _one(drill_id: str) -> None:
+    """One drill with its report."""
+    st.button("Every drill", key="every_drill", type="tertiary", icon=":material/arrow_back:", on_click=_close)
+    reading = console().drills.drill(drill_id)
+    if reading.value is not None:
+        live.as_of(reading)
+        drill_report.draw(reading.value)
+    elif reading.as_of is None:
+        empty.no_source(reading)
+    else:
+        live.as_of(reading)
+        empty.nothing_matches("No such drill is known; reports are kept for a year.")
+
+
+def _active(drill: Drill, last: Command | None, *, grey: bool) -> None:
+    """The drill under way; ``last`` is the last command given on it."""
+    now, kind = console().now(), KINDS[drill.kind]
+    with st.container(border=True, key="active_drill"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(words.badge(words.DRILL, drill.phase, grey=grey), width="content")
+            st.markdown(f"**{kind.title}** · {drill.seconds} s · by {words.plain(drill.actor)}", width="content")
+            st.caption(_progress(drill), width="stretch")
+            block = live.write_block()
+            over = None if drill.phase in STOPPABLE else "The faults are over; the report comes when all has recovered."
+            asked = "It was stopped." if drill.stopped_by or asks.is_waiting(last) else None
+            reason = block or over or asked
+            st.button(
+                "End the faults now", key="stop_drill", icon=":material/stop_circle:", disabled=reason is not None,
+                help=reason or "Everything is put back as it was; the report follows.", on_click=_stop,
+                args=(drill, last),
+            )  # fmt: skip
+        st.caption(f"{kind.what} {kind.expected}")
+        if drill.began_at and drill.phase == "RUNNING":
+            done = (now - drill.began_at).total_seconds() / drill.seconds
+            st.progress(min(max(done, 0.0), 1.0))
+        drill_report.noticed(drill)
+
+
+def _progress(drill: Drill) -> str:
+    now = console().now()
+    if drill.phase == "RUNNING" and drill.began_at:
+        left = drill.seconds - (now - drill.began_at).total_seconds()
+        return f"{max(left, 0):.0f} s left"
+    if drill.ended_at:
+        return f"the faults ended {clock.ago(drill.ended_at, now)}"
+    return f"asked for {clock.ago(drill.created_at, now)}"
+
+
+def _stop(drill: Drill, last: Command | None) -> None:
+    key = same_sight_key("stop_drill", drill.drill_id, 0, last)
+    asks.ask(lambda actor: console().drills.stop(drill, actor=actor, command_id=key))
+
+
+def _offers(page: SandboxPage) -> None:
+    block = live.write_block() or ("A drill is under way; there is one at a time." if page.active else None)
+    if page.started_rate == 0:
+        st.warning(
+            "The demo traffic is off (SANDBOX_TRAFFIC=0): unless you place orders yourself, a drill hurts nobody "
+            "and proves nothing.",
+            icon=":material/traffic:",
+        )
+    with st.grid(3, min_column_width=250):
+        for name, kind in KINDS.items():
+            with st.container(border=True, height="stretch", gap="xsmall"):
+                st.markdown(f"**{kind.title}**")
+                st.caption(f"{kind.what} {kind.expected}")
+                if st.button(
+                    "Set up", key=f"drill_{name}", icon=":material/science:", disabled=block is not None, help=block
+                ):
+                    sandbox_dialogs.start(name)
+
+
+def _past(page: SandboxPage) -> None:
+    st.markdown("**Past drills**")
+    if not page.past:
+        empty.no_data_yet("No drill has been run yet.")
+        return
+    with st.container(border=True, gap="xsmall"):
+        for drill in page.past:
+            with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"past_{drill.drill_id}"):
+                st.button(
+                    KINDS[drill.kind].title,
+                    key=f"open_{drill.drill_id}",
+                    type="tertiary",
+                    icon=":material/description:",
+                    help="Open the report",
+                    on_click=_open,
+                    args=(drill.drill_id,),
+                )
+                st.markdown(drill_report.verdict(drill), width="content")
+                st.caption(drill_report.summary(drill), width="stretch")
+                st.caption(clock.ago(drill.created_at, console().now()), width="content")
+
+
+def _open(drill_id: str) -> None:
+    st.query_params["drill"] = drill_id
+
+
+def _close() -> None:
+    st.query_params.pop("drill", None)
+
+
+def _traffic(page: SandboxPage) -> None:
+    st.markdown("**Demo traffic**")
+    rate = page.wished_rate if page.wished_rate is not None else page.started_rate
+    block = live.write_block()
+    off = "The traffic process was not started (SANDBOX_TRAFFIC=0)." if page.started_rate == 0 else None
+    with st.container(border=True), st.form("traffic", border=False):
+        asked = st.number_input(
+            "Orders a second", min_value=0.0, max_value=console().drills.MAX_RATE, step=0.5, key="traffic_rate",
+            value=rate if rate is not None else 1.0,
+        )  # fmt: skip
+        st.form_submit_button(
+            "Set", key="set_traffic", disabled=bool(block or off), help=block or off, on_click=_set_traffic,
+            args=(page.commands[0].command_id if page.commands else "-",),
+        )  # fmt: skip
+        now = f"{rate:g} a second" if rate is not None else "unknown"
+        st.caption(f"Asked for now: {now}. {'' if asked == rate else 'Press Set to change it.'}")
+
+
+def _set_traffic(last: str) -> None:
+    rate = float(st.session_state["traffic_rate"])
+    key = same_sight_key("set_traffic", f"{rate:g}/{last}", 0, None)
+    asks.ask(partial(_store_traffic, rate, key))
+
+
+def _store_traffic(rate: float, key: str, actor: str) -> Command:
+    return console().drills.set_traffic(rate, actor=actor, command_id=key)
+
+
+frame = live.header("Sandbox")
+live.body(frame, everything)

@@ -1,0 +1,125 @@
+"""Stock: what was last heard about each variant, and which orders wait for what."""
+
+from __future__ import annotations
+
+import streamlit as st
+from parts import clock, empty, files, live, steps, words
+from parts import filters as kept
+
+from services.console import console
+from services.console.stock import StockPage, StockRow
+
+FILTER_KEYS = ("level", "product")
+
+
+def filters() -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.segmented_control(
+            "Level", list(console().stock.LEVELS), key="level", bind="query-params",
+            format_func=lambda level: words.word(words.STOCK, level).text, on_change=steps.reset, args=("stock",),
+        )  # fmt: skip
+        st.text_input(
+            "Product", key="product", type="search", placeholder="Product id", bind="query-params", width=300,
+            max_chars=128, icon=":material/search:", on_change=steps.reset, args=("stock",),
+        )  # fmt: skip
+        files.csv("stock", lambda: console().stock.csv(**_wanted()), key="stock_csv", what="The variants that match")
+
+
+def _wanted() -> dict[str, str | None]:
+    return {
+        "level": st.session_state.get("level"),
+        "product_id": words.typed(st.session_state.get("product")) or None,
+    }
+
+
+def _clear() -> None:
+    st.session_state.update({"level": None, "product": ""})
+    steps.reset("stock")
+
+
+def variants() -> None:
+    before, after = steps.places("stock")
+    wanted = _wanted()
+    reading = console().stock.page(**wanted, before=before, after=after)
+    page = reading.value
+    if page is None:
+        empty.no_source(reading)
+        return
+    live.as_of(reading, f"{page.out:,} out of stock, {page.low:,} low")
+    _waiting(page)
+    if page.rows.rows:
+        with st.container(border=True, gap="xsmall"):
+            for row in page.rows.rows:
+                _row(row, grey=bool(reading.problem))
+    else:
+        _nothing(wanted)
+    steps.buttons("stock", page.rows)  # type: ignore[arg-type]
+
+
+def _nothing(wanted: dict[str, str | None]) -> None:
+    if wanted["product_id"]:
+        empty.nothing_matches("Nothing was heard about this product. Ids are searched as a whole, not in part.", _clear)
+    elif wanted["level"] in ("out", "low"):
+        empty.nothing_wrong("No product is reported as out of stock or low.")
+    elif wanted["level"]:
+        empty.nothing_matches("No product is reported as back in stock.", _clear)
+    else:
+        empty.no_data_yet("The Inventory Service has not reported on any product yet.")
+
+
+def _waiting(page: StockPage) -> None:
+    """What orders in PENDING_INVENTORY wait for."""
+    if not page.waiting_orders:
+        return
+    many = f"{page.waiting_orders:,}{' or more' if page.is_waiting_capped else ''}"
+    with st.container(border=True, gap="xsmall"):
+        verb = "order waits" if page.waiting_orders == 1 else "orders wait"
+        st.markdown(f"**{many} {verb} for inventory**")
+        for product_id, variant_id, count, units in page.most_wanted:
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                st.markdown(f"{words.plain(product_id)} {words.plain(variant_id)}", width="stretch")
+                st.caption(
+                    f"{count:,} {'order' if count == 1 else 'orders'}, {units:,} {'unit' if units == 1 else 'units'}",
+                    width="content",
+                )
+                _orders_of(product_id)
+
+
+def _orders_of(product_id: str) -> None:
+    st.page_link(
+        "orders.py", label="Show orders", icon=":material/arrow_forward:", width="content",
+        query_params={"q": product_id, "status": words.word(words.ORDER, "PENDING_INVENTORY").text},
+    )  # fmt: skip
+
+
+def _row(row: StockRow, *, grey: bool) -> None:
+    product, now = row.product, console().now()
+    with st.container(key=f"sku_{product.product_id}_{product.variant_id}", gap="xxsmall"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(words.badge(words.STOCK, product.level, grey=grey), width=130)
+            st.markdown(f"{words.plain(product.product_id)} {words.plain(product.variant_id)}", width="stretch")
+            if row.waiting:
+                st.markdown(f":orange-badge[:material/hourglass_top: {row.waiting:,} waiting]", width="content")
+                _orders_of(product.product_id)
+        st.caption(_facts(row, clock.both(product.changed_at, now)))
+
+
+def _facts(row: StockRow, changed: str) -> str:
+    product = row.product
+    facts = [words.SOURCES.get(product.source, words.plain(product.source)), f"since {changed}"]
+    if product.available_quantity is not None:
+        facts.append(f"{product.available_quantity:,} available")
+    if product.threshold is not None:
+        facts.append(f"low from {product.threshold:,}")
+    if product.expires_at is not None:
+        left = clock.span(product.expires_at - console().now())
+        facts.append(f"without news it counts as available again in {left}")
+    return " · ".join(facts)
+
+
+frame = live.header("Stock")
+st.caption("What events have said about availability. It informs people; only a reservation holds stock.")
+kept.restore(*FILTER_KEYS)
+filters()
+kept.remember(*FILTER_KEYS)
+live.body(frame, variants)

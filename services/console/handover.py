@@ -1,0 +1,212 @@
+"""What the next shift has to know, and what has changed since a person last looked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from services.console.access import LIVE_TTL, Access
+from services.console.readings import Reading
+from services.monitoring.health import NAMES
+from state import audit, conservation, dead_letters, drills, looks, overrides, releases, replicas, reviews
+from state.audit import AuditEntry, AuditFilter
+from state.replicas import BreakerTransition
+
+__all__ = ["Handover", "HandoverPage", "Item", "Section"]
+
+SHOWN = 20
+"""Items of one section; more are counted."""
+FIRST_LOOK = timedelta(hours=8)
+"""How far back "since you last looked" goes for somebody who never did: one shift."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to know."""
+
+    text: str
+    page: str = ""
+    """The page where it can be acted on, and its parameters."""
+    query: tuple[tuple[str, str], ...] = ()
+    at: datetime | None = None
+    until: datetime | None = None
+    """When it ends by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What is open of one kind."""
+
+    title: str
+    nothing: str
+    """What to say when there is nothing."""
+    items: tuple[Item, ...]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandoverPage:
+    """Everything that is handed over."""
+
+    sections: tuple[Section, ...]
+    since: datetime
+    """When the person last looked."""
+    is_first_look: bool
+    actions: tuple[AuditEntry, ...]
+    """What people did since then, newest first."""
+    transitions: tuple[BreakerTransition, ...]
+    """How breakers changed since then, newest first."""
+    opened_cases: int
+    """Still open cases that were opened since then."""
+
+
+Make = Callable[[Connection, datetime], Section]
+
+
+class Handover:
+    """The topic of the Hand-over page."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def page(self, person: str, since: datetime | None = None) -> Reading[HandoverPage]:
+        """What is open, and what changed since ``person`` last looked, or since the time given."""
+        return self._access.read(
+            ("handover", person, since), LIVE_TTL, lambda c: _page(c, self._access.now(), person, since)
+        )
+
+    def looked(self, person: str) -> None:
+        """Remember that this person has seen everything up to now; raises SourceUnavailable."""
+        now = self._access.now()
+        self._access.note(lambda connection: looks.note(connection, person, now))
+
+
+def _page(connection: Connection, now: datetime, person: str, since: datetime | None) -> HandoverPage:
+    last = looks.last(connection, person)
+    start = since or last or now - FIRST_LOOK
+    found = audit.search(connection, AuditFilter(since=start), limit=50)
+    opened = reviews.page(connection, state="OPEN", limit=reviews.MAX_PAGE)
+    return HandoverPage(
+        sections=tuple(make(connection, now) for make in SECTIONS),
+        since=start,
+        is_first_look=since is None and last is None,
+        actions=tuple(AuditEntry(*tuple(row)[1:]) for row in found.rows),
+        transitions=tuple(replicas.transitions_since(connection, start, 50)),
+        opened_cases=sum(1 for case in opened if case.opened_at >= start),
+    )
+
+
+def _claims(connection: Connection, now: datetime) -> Section:
+    held = reviews.claimed(connection, now, SHOWN + 1)
+    items = [
+        Item(f"{case.reason} of {case.order_id}, claimed by {by}", "order", (("order", case.order_id),), None, until)
+        for case, by, until in held[:SHOWN]
+    ]
+    return Section("Open claims", "Nobody holds a case.", tuple(items), len(held))
+
+
+def _open_cases(connection: Connection, _now: datetime) -> Section:
+    counted = reviews.count_open_by_reason(connection)
+    items = [Item(f"{count} x {reason}", "reviews") for reason, count in sorted(counted.items())]
+    return Section("Cases for a person", "No case is open.", tuple(items), sum(counted.values()))
+
+
+def _releases(connection: Connection, _now: datetime) -> Section:
+    failed = releases.count_by_state(connection).get(releases.FAILED, 0)
+    jobs = releases.page(connection, states=(releases.FAILED,), limit=SHOWN)
+    items = [
+        Item(f"{job.order_id}: {job.last_error or job.reason}", "order", (("order", job.order_id),), job.updated_at)
+        for job in jobs
+    ]
+    return Section("Failed releases", "No release has failed.", tuple(items), failed)
+
+
+def _overrides(connection: Connection, now: datetime) -> Section:
+    lent = overrides.active(connection, now)
+    items = [
+        Item(
+            f"{NAMES.get(name, name)} {loan.state.replace('_', ' ')} by {loan.actor}: {loan.reason}",
+            "breakers",
+            (),
+            loan.created_at,
+            loan.expires_at,
+        )
+        for name, loan in sorted(lent.items(), key=lambda item: item[1].expires_at)
+    ]
+    return Section("Breaker overrides", "No breaker is forced.", tuple(items), len(items))
+
+
+def _drills(connection: Connection, _now: datetime) -> Section:
+    drill = drills.active(connection)
+    items: tuple[Item, ...] = ()
+    if drill is not None:
+        text = f"{drill.kind.replace('_', ' ')} for {drill.seconds} s by {drill.actor}: {drill.phase.lower()}"
+        items = (Item(text, "sandbox", (), drill.created_at),)
+    return Section("Drills", "No drill is under way.", items, len(items))
+
+
+def _letters(connection: Connection, _now: datetime) -> Section:
+    found = dead_letters.groups(connection, limit=SHOWN)
+    items = [
+        Item(
+            f"{group.letters} x {group.subject}: {group.example}", "events", (("view", "Dead letters"),), group.last_at
+        )
+        for group in found
+    ]
+    return Section(
+        "Dead letters", "No event is waiting for a person.", tuple(items), dead_letters.count_open(connection)
+    )
+
+
+def _differences(connection: Connection, _now: datetime) -> Section:
+    found = conservation.page(connection, limit=SHOWN)
+    items = [
+        Item(f"{one.kind} of {one.order_id}: {one.detail}", "conservation", (), one.first_seen_at) for one in found
+    ]
+    return Section("Differences", "Stock and money add up.", tuple(items), conservation.count_unsettled(connection))
+
+
+SECTIONS: Sequence[Make] = (_open_cases, _claims, _releases, _overrides, _letters, _differences, _drills)
+"""In the order in which they are read; a further topic adds its function here."""
+
+
+def markdown(page: HandoverPage, now: datetime, words: Mapping[str, str]) -> str:
+    """The hand-over as text to be pasted into a chat or a ticket; times in UTC."""
+    lines = [f"# Hand-over, {now:%d %b %Y %H:%M} UTC", ""]
+    for section in page.sections:
+        if not section.items:
+            continue
+        lines.append(f"## {section.title} ({section.count})")
+        lines += [f"- {_line(item, words)}" for item in section.items]
+        if section.count > len(section.items) and section.title not in _SUMMED:
+            lines.append(f"- and {section.count - len(section.items)} more")
+        lines.append("")
+    quiet = [section.nothing for section in page.sections if not section.items]
+    if quiet:
+        lines += ["## Nothing open", *[f"- {text}" for text in quiet], ""]
+    lines.append(f"## Since {page.since:%d %b %H:%M} UTC")
+    lines += [
+        f"- {entry.at:%H:%M} {entry.actor}: {entry.action} {entry.target} ({entry.result})"
+        + (f", {entry.reason}" if entry.reason else "")
+        for entry in page.actions
+    ] or ["- nobody did anything"]
+    lines += [
+        f"- {change.at:%H:%M} breaker {NAMES.get(change.breaker, change.breaker)}: "
+        f"{change.from_state} to {change.to_state}"
+        for change in page.transitions
+    ]
+    return "\n".join([*lines, ""])
+
+
+_SUMMED = ("Cases for a person", "Dead letters")
+"""Sections whose items stand for several things each."""
+
+
+def _line(item: Item, words: Mapping[str, str]) -> str:
+    text = item.text
+    for name, word in words.items():
+        text = text.replace(name, word)
+    return text + (f" (until {item.until:%H:%M} UTC)" if item.until else "")

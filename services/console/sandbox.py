@@ -1,0 +1,107 @@
+"""The sandbox: the reference Inventory Service's shelves, its faults, the rate of the traffic, and drills."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from services.console.access import LIVE_TTL, Access
+from services.console.readings import Reading
+from services.sandbox.drills.kinds import KINDS, Kind, Level
+from services.sandbox.drills.rules import MAX_SECONDS, MIN_SECONDS, Phase
+from services.sandbox.drills.shelves import MAX_RATE
+from state import commands, drills, replicas, sandbox
+from state.commands import Command
+from state.drills import Drill
+
+__all__ = ["KINDS", "Drill", "Kind", "Level", "Phase", "Sandbox", "SandboxPage", "Shelves"]
+
+START_DRILL, STOP_DRILL, SET_TRAFFIC = "start_drill", "stop_drill", "set_traffic"
+COMMAND_KINDS = (START_DRILL, STOP_DRILL, SET_TRAFFIC)
+FORGOTTEN = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelves:
+    """What the Inventory Service showed."""
+
+    as_of: datetime
+    items: tuple[Mapping[str, Any], ...]
+    """``{productId, variantId, name, onHand, reserved, available, safety, lowStockThreshold, level}`` each."""
+    ledger: tuple[Mapping[str, Any], ...]
+    """``{at, kind, productId, variantId, onHandDelta, reservedDelta, orderId, reason}`` each, newest first."""
+    faults: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxPage:
+    """Everything that the Sandbox page shows."""
+
+    shelves: Shelves | None
+    active: Drill | None
+    past: tuple[Drill, ...]
+    """Finished ones, newest first."""
+    wished_rate: float | None
+    """Orders per second that a person asked for."""
+    started_rate: float | None
+    """Orders per second that the traffic was started with; None: no worker says."""
+    commands: tuple[Command, ...]
+    """The last ones about the sandbox, newest first."""
+
+
+class Sandbox:
+    """The topic of the Sandbox page."""
+
+    KINDS = KINDS
+    MIN_SECONDS, MAX_SECONDS = MIN_SECONDS, MAX_SECONDS
+    MAX_RATE = MAX_RATE
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def page(self) -> Reading[SandboxPage]:
+        """How the sandbox stands."""
+        return self._access.read("sandbox", LIVE_TTL, lambda c: _page(c, self._access.now()))
+
+    def drill(self, drill_id: str) -> Reading[Drill | None]:
+        """One drill; no value although there is an as_of means that it does not exist."""
+        return self._access.read(("drill", drill_id), LIVE_TTL, lambda c: drills.get(c, drill_id))
+
+    def start(
+        self, kind: str, *, seconds: int, level: float | None, reason: str, actor: str, command_id: str
+    ) -> Command:
+        """Ask for a drill; the command's id becomes the drill's."""
+        arguments = {"seconds": seconds, "level": level, "reason": reason}
+        return self._access.store(START_DRILL, kind, arguments, actor=actor, command_id=command_id)
+
+    def stop(self, drill: Drill, *, actor: str, command_id: str) -> Command:
+        return self._access.store(STOP_DRILL, drill.drill_id, {}, actor=actor, command_id=command_id)
+
+    def set_traffic(self, orders_per_second: float, *, actor: str, command_id: str) -> Command:
+        arguments = {"ordersPerSecond": orders_per_second}
+        return self._access.store(SET_TRAFFIC, "traffic", arguments, actor=actor, command_id=command_id)
+
+
+def _page(connection: Connection, now: datetime) -> SandboxPage:
+    shown = sandbox.get(connection, sandbox.SHELVES)
+    wished = sandbox.get(connection, sandbox.TRAFFIC)
+    living = replicas.alive(connection, now - FORGOTTEN)
+    rates = [float(row.facts["sandboxTraffic"]) for row in living if row.facts.get("sandboxTraffic") is not None]
+    known = drills.latest(connection)
+    given = [command for command in commands.latest(connection, limit=50) if command.kind in COMMAND_KINDS]
+    return SandboxPage(
+        shelves=_shelves(*shown) if shown else None,
+        active=drills.active(connection),
+        past=tuple(drill for drill in known if drill.finished_at),
+        wished_rate=float(wished[0]["ordersPerSecond"]) if wished else None,
+        started_rate=max(rates, default=None),
+        commands=tuple(given[:5]),
+    )
+
+
+def _shelves(shown: Mapping[str, Any], at: datetime) -> Shelves:
+    return Shelves(at, tuple(shown["items"]), tuple(shown["ledger"]), shown["faults"])

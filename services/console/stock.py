@@ -1,0 +1,116 @@
+"""What is known of the stock: the availability cache, and the orders that wait for each product."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from services.console.access import Access
+from services.console.csv_files import MAX_ROWS, csv_text
+from services.console.paging import Paged, paged, time_and_text, walk
+from services.console.readings import Reading
+from state import products, waiting
+from state.products import LEVELS, Product
+
+__all__ = ["Product", "Stock", "StockPage", "StockRow"]
+
+STOCK_TTL = 2.5
+
+
+@dataclass(frozen=True, slots=True)
+class StockRow:
+    """A variant with the orders that wait for its product."""
+
+    product: Product
+    waiting: int
+    units: int
+
+
+@dataclass(frozen=True, slots=True)
+class StockPage:
+    """One page of variants, the most recently changed first."""
+
+    rows: Paged[StockRow]
+    out: int
+    low: int
+    waiting_orders: int
+    is_waiting_capped: bool
+    most_wanted: tuple[tuple[str, str, int, int], ...]
+    """``(product_id, variant_id, orders, units)`` that orders wait for, the most wanted first."""
+
+
+class Stock:
+    """The topic of the Stock page."""
+
+    LEVELS = LEVELS
+    WAITING_LIMIT = waiting.MAX_ORDERS
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def page(
+        self,
+        *,
+        level: str | None = None,
+        product_id: str | None = None,
+        before: str | None = None,
+        after: str | None = None,
+    ) -> Reading[StockPage]:
+        """Variants of a level (out, low, in_stock), or of one product."""
+
+        def query(connection: Connection) -> StockPage:
+            now = self._access.now()
+            wanted = waiting.by_variant(connection)
+            found = paged(
+                lambda limit, *, before, after: products.search(
+                    connection, now, level=level, product_id=product_id, limit=limit, before=before, after=after
+                ),
+                lambda row: _row(products.product(row, now), wanted.variants),
+                lambda row: (row.changed_at, row.sku),
+                time_and_text,
+                before,
+                after,
+            )
+            most = sorted(wanted.variants.items(), key=lambda item: (-item[1][0], item[0]))[:10]
+            return StockPage(
+                rows=found,
+                out=products.count_out(connection, now),
+                low=products.count_low(connection, 1000),
+                waiting_orders=wanted.orders,
+                is_waiting_capped=wanted.is_capped,
+                most_wanted=tuple((*sku, *counts) for sku, counts in most),
+            )
+
+        return self._access.read(("stock", level, product_id, before, after), STOCK_TTL, query)
+
+    def csv(self, *, level: str | None = None, product_id: str | None = None) -> str:
+        """The filtered variants, at most MAX_ROWS; raises SourceUnavailable."""
+        now = self._access.now()
+
+        def query(connection: Connection) -> list[Product]:
+            rows = walk(
+                lambda limit, *, before, after: products.search(
+                    connection, now, level=level, product_id=product_id, limit=limit, before=before, after=after
+                ),
+                lambda row: (row.changed_at, row.sku),
+                MAX_ROWS,
+            )
+            return [products.product(row, now) for row in rows]
+
+        header = ("productId", "variantId", "level", "available", "availableQuantity", "threshold", "source",
+                  "changedAt", "expiresAt")  # fmt: skip
+        return csv_text(
+            header,
+            (
+                (p.product_id, p.variant_id, p.level, p.available, p.available_quantity, p.threshold, p.source,
+                 p.changed_at, p.expires_at)
+                for p in self._access.ask(query)
+            ),
+        )  # fmt: skip
+
+
+def _row(product: Product, wanted: Mapping[tuple[str, str], tuple[int, int]]) -> StockRow:
+    orders, units = wanted.get((product.product_id, product.variant_id), (0, 0))
+    return StockRow(product, orders, units)

@@ -1,0 +1,97 @@
+"""Lists of any length in pages by key: what a page costs does not depend on how long the list is.
+
+A filter that no index serves is applied to a window of the next rows only. When the window holds
+less than a page, the answer says how far it has looked, and the next page goes on there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
+
+WINDOW = 5_000
+"""Rows that a page looks at for a filter that no index serves."""
+
+FIRST_WINDOW = 250
+"""Looked at first: a common value fills the page from it."""
+
+Key = tuple[Any, ...]
+Columns = ReadOnlyColumnCollection[str, Any]
+Residual = Callable[[Columns], list[ColumnElement[bool]]]
+"""Conditions on the rows of the window, given its columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Some rows of a list, in its order."""
+
+    rows: Sequence[Row[Any]]
+    frontier: Key | None = None
+    """The key of the last row looked at, when the window ended before the page was full and more rows follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyset:
+    """A list in the order of its key, newest first: what to select, and which rows an index finds."""
+
+    columns: Sequence[Any]
+    key: Sequence[ColumnElement[Any]]
+    """Of the table; together unique. They are among the columns, under their own names."""
+    driving: Sequence[ColumnElement[bool]] = ()
+    """Conditions that an index serves in the order of the key."""
+    residual: Residual | None = None
+    window: int = WINDOW
+
+    def page(self, connection: Connection, limit: int, *, before: Key | None = None, after: Key | None = None) -> Slice:
+        """The rows next older than ``before``, or next newer than ``after`` (nearest first), or the newest."""
+        backwards = after is not None and before is None
+        start = after if backwards else before
+        walk = self._walk(start, backwards=backwards)
+        if self.residual is None:
+            return Slice(connection.execute(walk.limit(limit)).all())
+        rows: Sequence[Row[Any]] = ()
+        for window in (min(FIRST_WINDOW, self.window), self.window):
+            looked_at = walk.limit(window).subquery("looked_at")
+            order = _ordered([looked_at.c[str(column.key)] for column in self.key], backwards=backwards)
+            matching = select(looked_at).where(*self.residual(looked_at.c)).order_by(*order).limit(limit)
+            rows = connection.execute(matching).all()
+            if len(rows) >= limit:
+                return Slice(rows)
+        last = walk.with_only_columns(*self.key).offset(self.window - 1).limit(1)
+        end = connection.execute(last).first()
+        return Slice(rows, tuple(end) if end else None)
+
+    def count(self, connection: Connection, limit: int) -> tuple[int, bool]:
+        """How many rows there are, counted up to ``limit`` and within one window; whether there may be more."""
+        walk = self._walk(None, backwards=False)
+        if self.residual is None:
+            found = connection.scalar(select(func.count()).select_from(walk.limit(limit).subquery())) or 0
+            return found, found >= limit
+        looked_at = walk.limit(self.window).subquery("looked_at")
+        matches = case((and_(*self.residual(looked_at.c)), 1))
+        seen, found = connection.execute(select(func.count(), func.count(matches)).select_from(looked_at)).one()
+        return min(found, limit), found >= limit or seen >= self.window
+
+    def _walk(self, start: Key | None, *, backwards: bool) -> Select[Any]:
+        conditions = [*self.driving, *(_beyond(self.key, start, newer=backwards) if start else ())]
+        return select(*self.columns).where(*conditions).order_by(*_ordered(self.key, backwards=backwards))
+
+
+def _ordered(key: Sequence[ColumnElement[Any]], *, backwards: bool) -> list[ColumnElement[Any]]:
+    return [column.asc() if backwards else column.desc() for column in key]
+
+
+def _beyond(key: Sequence[ColumnElement[Any]], start: Key, *, newer: bool) -> list[ColumnElement[bool]]:
+    first, value = key[0], start[0]
+    if len(key) == 1:
+        return [first > value if newer else first < value]
+    (second,), (other,) = key[1:], start[1:]
+    tie = and_(first == value, second > other if newer else second < other)
+    # The first condition alone lets the index be entered at the right place.
+    if newer:
+        return [first >= value, or_(first > value, tie)]
+    return [first <= value, or_(first < value, tie)]

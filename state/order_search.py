@@ -1,0 +1,207 @@
+"""Finding orders by id, user, product, statuses and time, newest first, whatever their number.
+
+Each search is a few lists that an index serves, merged by time. What no index serves is looked up in a
+window of each list, and the answer says how far back it has looked. See state.keyset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, exists, select, text
+
+from services.domain.order import Order
+from state.impacts import Window, hurt_ids
+from state.keyset import WINDOW, Columns, Key, Keyset, Residual
+from state.orders import MAX_PAGE, get_many
+from state.tables import order_items, orders, reviews
+
+MAX_CANDIDATES = 2000
+"""Orders of one product, or flagged ones, that are sorted by time; with more, the orders are walked by time."""
+
+UNUSUAL_PAYMENTS = ("UNKNOWN", "REFUND_PENDING", "FAILED")
+"""Payment statuses with an index of their own."""
+
+_COLUMNS = [
+    orders.c[name] for name in ("created_at", "order_id", "user_id", "status", "inventory_status", "payment_status")
+]
+_KEY = (orders.c.created_at, orders.c.order_id)
+_UNUSUAL: Any = text("orders.payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDED')")
+
+
+@dataclass(frozen=True, slots=True)
+class OrderQuery:
+    """Which orders are asked for; empty means all."""
+
+    text: str = ""
+    """A whole order id, user id or product id."""
+    statuses: tuple[str, ...] = ()
+    inventory_statuses: tuple[str, ...] = ()
+    payment_statuses: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    flagged: bool = False
+    incident: Window | None = None
+    """Only orders hurt within it."""
+
+    @property
+    def is_empty(self) -> bool:
+        return self == OrderQuery()
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersFound:
+    """Some orders, newest first."""
+
+    orders: tuple[Order, ...]
+    has_more: bool
+    """Whether matching orders follow in the direction that was asked for, as far as has been looked."""
+    frontier: Key | None = None
+    """``(created_at, order_id)`` of the order up to which has been looked, when that was not the end."""
+
+
+def find(
+    connection: Connection,
+    query: OrderQuery,
+    *,
+    limit: int,
+    before: Key | None = None,
+    after: Key | None = None,
+    window: int = WINDOW,
+) -> OrdersFound:
+    """At most ``limit`` orders (bounded by MAX_PAGE) older than ``before``, newer than ``after``, or the newest."""
+    limit = min(limit, MAX_PAGE)
+    backwards = after is not None and before is None
+    keys: set[Key] = set()
+    ends: list[Key] = []
+    for listed in _lists(connection, query, window):
+        part = listed.page(connection, limit + 1, before=before, after=after)
+        keys |= {(row.created_at, row.order_id) for row in part.rows}
+        if part.frontier:
+            ends.append(part.frontier)
+    # Beyond the nearest end of a list, orders of that list may be missing between those of the others.
+    frontier = (min(ends) if backwards else max(ends)) if ends else None
+    ordered = sorted(keys, reverse=not backwards)
+    if frontier is not None:
+        ordered = [key for key in ordered if (key <= frontier if backwards else key >= frontier)]
+    has_more, shown = len(ordered) > limit, ordered[:limit]
+    newest_first = sorted(shown, reverse=True)
+    found = get_many(connection, [order_id for _, order_id in newest_first])
+    return OrdersFound(tuple(found), has_more, None if has_more else frontier)
+
+
+def count(connection: Connection, query: OrderQuery, limit: int) -> tuple[int, bool]:
+    """How many match, counted up to ``limit``, and whether there may be more."""
+    total, is_more = 0, False
+    for listed in _lists(connection, query, WINDOW):
+        found, may_be_more = listed.count(connection, limit)
+        total, is_more = total + found, is_more or may_be_more
+    return min(total, limit), is_more or total >= limit
+
+
+def walk(connection: Connection, query: OrderQuery, limit: int) -> Iterator[Order]:
+    """The newest matching orders one after another, at most ``limit``; for files."""
+    before: Key | None = None
+    while limit > 0:
+        found = find(connection, query, limit=min(limit, MAX_PAGE), before=before)
+        yield from found.orders
+        limit -= len(found.orders)
+        if not found.has_more and found.frontier is None:
+            return
+        last = found.orders[-1] if found.has_more else None
+        before = (last.created_at, last.order_id) if last else found.frontier
+
+
+def _lists(connection: Connection, query: OrderQuery, window: int) -> list[Keyset]:
+    """The lists whose union, filtered, is what was asked for."""
+    time: list[ColumnElement[bool]] = []
+    if query.since:
+        time.append(orders.c.created_at >= query.since)
+    if query.until:
+        time.append(orders.c.created_at < query.until)
+    return [
+        Keyset(_COLUMNS, _KEY, [*time, *driving], _combined(residuals), window)
+        for driving, residuals in _arms(connection, query)
+    ]
+
+
+Arm = tuple[list[ColumnElement[bool]], list[Residual]]
+
+
+def _arms(connection: Connection, query: OrderQuery) -> list[Arm]:
+    flagged: list[Residual] = [_is_flagged] if query.flagged else []
+    statuses = _statuses(query)
+    if query.text:
+        hurt: list[Residual] = [_is_hurt(query.incident)] if query.incident else []
+        others = [_is_one_of(name, values) for name, values in statuses.items()] + flagged + hurt
+        return [(driving, [*residuals, *others]) for driving, residuals in _named(connection, query.text)]
+    if query.incident:
+        others = [_is_one_of(name, values) for name, values in statuses.items()]
+        return [([orders.c.order_id.in_(hurt_ids(query.incident))], others + flagged)]
+    if query.flagged:
+        others = [_is_one_of(name, values) for name, values in statuses.items()]
+        ids = connection.scalars(
+            select(reviews.c.order_id).where(reviews.c.state == "OPEN").limit(MAX_CANDIDATES + 1)
+        ).all()
+        if len(ids) <= MAX_CANDIDATES:
+            return [([orders.c.order_id.in_(set(ids))], others)]
+        return [([], [_is_flagged, *others])]
+    return _by_status(statuses)
+
+
+def _statuses(query: OrderQuery) -> dict[str, tuple[str, ...]]:
+    wanted = {
+        "status": query.statuses,
+        "inventory_status": query.inventory_statuses,
+        "payment_status": query.payment_statuses,
+    }
+    return {name: values for name, values in wanted.items() if values}
+
+
+def _by_status(statuses: dict[str, tuple[str, ...]]) -> list[Arm]:
+    """One list for each status of the first column that has an index; the others are looked up in them."""
+    for name, values in statuses.items():
+        driving: list[ColumnElement[bool]] = []
+        if name == "payment_status":
+            if not set(values) <= set(UNUSUAL_PAYMENTS):
+                continue
+            driving = [_UNUSUAL]
+        others = [_is_one_of(other, wanted) for other, wanted in statuses.items() if other != name]
+        return [([*driving, orders.c[name] == value], others) for value in values]
+    return [([], [_is_one_of(name, values) for name, values in statuses.items()])]
+
+
+def _named(connection: Connection, wanted: str) -> list[Arm]:
+    """The lists in which a search text finds orders: as order id, as user id, as product id."""
+    arms: list[Arm] = [([orders.c.order_id == wanted], []), ([orders.c.user_id == wanted], [])]
+    ids = connection.scalars(
+        select(order_items.c.order_id).where(order_items.c.product_id == wanted).limit(MAX_CANDIDATES + 1)
+    ).all()
+    if len(ids) > MAX_CANDIDATES:
+        return [*arms, ([], [lambda row: [_contains(row, wanted)]])]
+    return [*arms, ([orders.c.order_id.in_(set(ids))], [])] if ids else arms
+
+
+def _contains(row: Columns, product_id: str) -> ColumnElement[bool]:
+    return exists().where(order_items.c.order_id == row.order_id, order_items.c.product_id == product_id)
+
+
+def _is_flagged(row: Columns) -> list[ColumnElement[bool]]:
+    return [exists().where(reviews.c.order_id == row.order_id, reviews.c.state == "OPEN")]
+
+
+def _is_hurt(window: Window) -> Residual:
+    return lambda row: [row.order_id.in_(hurt_ids(window))]
+
+
+def _is_one_of(name: str, values: Sequence[str]) -> Residual:
+    return lambda row: [row[name].in_(values)]
+
+
+def _combined(residuals: Sequence[Residual]) -> Residual | None:
+    if not residuals:
+        return None
+    return lambda row: [condition for residual in residuals for condition in residual(row)]

@@ -1,0 +1,76 @@
+"""Hand-over: everything open in one place, what changed since this person last looked, and all of it as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from sqlalchemy import update
+from streamlit.testing.v1 import AppTest
+
+from state import audit, looks, tables
+from state.audit import AuditEntry
+from state.database import Database
+from tests.ui.conftest import NOON, press, said
+from tests.ui.test_sandbox_page import begin
+
+Show = Callable[..., AppTest]
+
+
+def test_what_is_open_stands_in_sections_and_what_ends_soon_says_when(busy: Database, show: Show) -> None:
+    begin(busy)
+    held = update(tables.reviews).where(tables.reviews.c.review_id == "REV-2")
+    busy.write_now(lambda c: c.execute(held.values(claimed_by="ben", claimed_until=NOON + timedelta(minutes=4))))
+    text = said(show("handover.py"))
+    assert "Confirmation failed of ORD-1006, claimed by ben" in text
+    assert "ends in 4 min" in text
+    assert "Release forced closed by ben: trial of the new version" in text
+    assert "11 x inventory.confirmed: UnknownOrder" in text
+    assert "Hold leaked of ORD-" in text
+    assert "latency for 60 s by ben: running" in text
+    assert "Failed releases** :orange-badge[3]" in text
+
+
+def test_a_claim_that_has_ended_is_not_handed_over(busy: Database, show: Show) -> None:
+    held = update(tables.reviews).where(tables.reviews.c.review_id == "REV-2")
+    busy.write_now(lambda c: c.execute(held.values(claimed_by="ben", claimed_until=NOON)))
+    assert "Nobody holds a case." in said(show("handover.py"))
+
+
+def test_each_person_sees_what_changed_since_their_own_last_look(busy: Database, show: Show) -> None:
+    busy.write_now(lambda c: looks.note(c, "console", NOON - timedelta(minutes=12)))
+    text = said(show("handover.py"))
+    assert "Since you last looked" in text
+    assert "olga@example.com** · Cancelled the order (done): customer called" in text
+    assert text.count("Cancelled the order") == 1
+    test = show("handover.py")
+    test.text_input(key="display_name").set_value("ada").run()
+    assert "The last eight hours" in said(test)
+
+
+def test_what_was_marked_as_seen_is_gone_at_the_next_look_and_only_for_that_person(busy: Database, show: Show) -> None:
+    test = press(show("handover.py"), "mark_seen")
+    assert "Nothing changed." in said(test) or "Since you last looked" in said(test)
+    later = AuditEntry(
+        NOON + timedelta(seconds=1), "ada", "APPROVE", "review:REV-4", "ORD-1004", "checked", None, None, "done", None
+    )
+    busy.write_now(lambda c: audit.add(c, later))
+    text = said(test.run())
+    assert "ada** · Approved a case (done): checked" in text
+    assert "Cancelled the order" not in text
+
+
+def test_it_can_be_copied_as_text(busy: Database, show: Show) -> None:
+    (block,) = [code.value for code in show("handover.py").code]
+    assert block.startswith("# Hand-over, 22 Nov 2026 12:00 UTC\n")
+    assert (
+        "## Breaker overrides (1)\n- Release forced closed by ben: trial of the new version (until 12:09 UTC)" in block
+    )
+    assert "## Nothing open\n- Nobody holds a case.\n- No drill is under way." in block
+    assert "- 11:57 olga@example.com: CANCEL_ORDER order:ORD-1007 (done), customer called" in block
+
+
+def test_a_quiet_shift_says_so(database: Database, show: Show) -> None:
+    text = said(show("handover.py"))
+    for line in ("No case is open.", "No release has failed.", "No event is waiting for a person.", "Nothing changed."):
+        assert line in text

@@ -1,0 +1,58 @@
+"""Stock: what was heard, what it rests on, and who waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from streamlit.testing.v1 import AppTest
+
+from services import console as facade
+from state.database import Database
+from tests.ui.conftest import press, said
+
+Show = Callable[..., AppTest]
+
+
+def test_a_variant_has_its_level_source_age_and_the_end_of_its_mark(busy: Database, show: Show) -> None:
+    text = said(show("stock.py"))
+    assert "event: low stock · since 11:59:00 · 60 s ago · 4 available · low from 10" in text
+    assert "without news it counts as available again in 23 min" in text
+
+
+def test_a_mark_that_has_expired_counts_as_available(busy: Database, show: Show) -> None:
+    test = show("stock.py", level="Out of stock")
+    text = said(test)
+    assert "SKU-02 oak" in text
+    assert "SKU-11 oak" not in text
+    assert "no news for long" in said(show("stock.py", product="SKU-11"))
+
+
+def test_orders_that_wait_are_counted_by_product_with_a_link_to_them(busy: Database, show: Show) -> None:
+    test = show("stock.py")
+    assert "1 order waits for inventory" in said(test)
+    links = [link.proto.query_string for link in test.get("page_link") if link.proto.label == "Show orders"]
+    assert links[0] == "q=SKU-CHAIR&status=Waiting+for+inventory"
+
+
+def test_the_list_is_paged_and_goes_back(busy: Database, show: Show) -> None:
+    test = press(show("stock.py"), "stock_before_step")
+    assert "SKU-27 oak" in said(test)
+    assert "SKU-00 oak" not in said(test)
+    press(test, "stock_newest")
+    assert "SKU-00 oak" in said(test)
+
+
+def test_what_is_empty_says_why(database: Database, show: Show) -> None:
+    assert "has not reported on any product yet" in said(show("stock.py"))
+    assert "No product is reported as out of stock or low." in said(show("stock.py", level="Low"))
+    test = show("stock.py", product="nothing")
+    assert "Nothing was heard about this product." in said(test)
+    press(test, "clear_filters")
+    assert not test.text_input(key="product").value
+
+
+def test_the_file_has_what_the_filters_leave(busy: Database) -> None:
+    lines = facade.console().stock.csv(level="low").splitlines()
+    assert lines[0].startswith("productId,variantId,level")
+    assert len(lines) == 1 + 10
+    assert lines[1] == "SKU-00,oak,low,True,4,10,inventory.low_stock,2026-11-22T11:59:00.000Z,"

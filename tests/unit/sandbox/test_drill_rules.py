@@ -1,0 +1,167 @@
+"""A drill ends by itself, puts back what it changed, and notices who noticed it; whatever is seen on the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.domain.errors import ValidationFailed
+from services.sandbox.drills.kinds import KINDS, checked_seconds, kind_of
+from services.sandbox.drills.rules import CHECK_LIMIT, PATIENCE, RECOVERY_LIMIT, Do, Known, Phase, Seen, advance, same
+
+START = datetime(2026, 11, 22, 12, tzinfo=UTC)
+CALM = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False, "soldOut": False}
+OUT = CALM | {"outage": True}
+NEW = Known(Phase.WAITING, {"outage": True}, 30, START)
+
+
+def after(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def moved(known: Known, seen: Seen, now: datetime) -> tuple[Known, Do]:
+    """The drill after one step, as it would be stored."""
+    move = advance(known, seen, now)
+    values = {name: value for name, value in move.values.items() if name in Known.__dataclass_fields__}
+    return replace(known, **values), move.do
+
+
+def running(noticed: dict[str, str] | None = None) -> Known:
+    before = {"faults": CALM, "waiting": 1, "releases": 0, "level": 1}
+    return replace(NEW, phase=Phase.RUNNING, began_at=START, before=before, noticed=noticed or {})
+
+
+def test_what_is_there_before_is_stored_before_anything_is_changed() -> None:
+    move = advance(NEW, Seen(CALM | {"latencyMs": 20}, waiting=3, releases=2, level=1), after(1))
+    assert move.do is Do.APPLY
+    assert move.values == {
+        "phase": Phase.APPLYING,
+        "before": {"faults": CALM | {"latencyMs": 20}, "waiting": 3, "releases": 2, "level": 1},
+    }
+
+
+def test_a_drill_begins_when_the_faults_are_seen_and_not_when_they_were_asked_for() -> None:
+    applying = replace(running(), phase=Phase.APPLYING, began_at=None)
+    assert moved(applying, Seen(CALM), after(1)) == (applying, Do.APPLY)
+    begun, do = moved(applying, Seen(OUT), after(2))
+    assert (begun.phase, begun.began_at, do) == (Phase.RUNNING, after(2), Do.NOTHING)
+
+
+def test_the_faults_are_renewed_until_their_time_is_over() -> None:
+    assert moved(running(), Seen(OUT), after(29)) == (running(), Do.APPLY)
+    over, do = moved(running(), Seen(OUT), after(30))
+    assert (over.phase, do) == (Phase.RESTORING, Do.RESTORE)
+
+
+def test_a_restart_of_the_inventory_service_brings_the_faults_back() -> None:
+    assert moved(running(), Seen(CALM), after(10))[1] is Do.APPLY
+
+
+def test_the_first_that_notices_is_kept_and_what_was_bad_before_is_no_news() -> None:
+    known, _ = moved(running(), Seen(OUT, level=1), after(3))
+    assert known.noticed == {}
+    known, _ = moved(known, Seen(OUT, breakers_closed=False, level=1), after(4))
+    known, _ = moved(known, Seen(OUT, breakers_closed=False, level=2), after(6))
+    known, _ = moved(known, Seen(OUT, breakers_closed=False, level=2), after(7))
+    assert known.noticed == {"breaker": after(4).isoformat(), "health": after(6).isoformat()}
+
+
+def test_recovery_is_over_when_breakers_are_closed_and_queues_are_as_before() -> None:
+    recovering = replace(running(), phase=Phase.RECOVERING, ended_at=after(30))
+    calm = Seen(CALM, waiting=1)
+    not_yet = [
+        replace(calm, breakers_closed=False),
+        replace(calm, waiting=2),
+        replace(calm, releases=1),
+        replace(calm, unsettled=1),
+        replace(calm, outbox_age_seconds=9),
+    ]
+    assert [moved(recovering, seen, after(40))[0].phase for seen in not_yet] == [Phase.RECOVERING] * 5
+    recovered, do = moved(recovering, calm, after(41))
+    assert (recovered.phase, recovered.recovered_at, do) == (Phase.CHECKING, after(41), Do.COMPARE)
+
+
+def test_one_that_never_recovers_is_checked_and_reported_nevertheless() -> None:
+    recovering = replace(running(), phase=Phase.RECOVERING, ended_at=START)
+    seen = Seen(None, breakers_closed=False)
+    checking, do = moved(recovering, seen, START + RECOVERY_LIMIT)
+    assert (checking.phase, checking.recovered_at, do) == (Phase.CHECKING, None, Do.COMPARE)
+    assert moved(checking, seen, START + RECOVERY_LIMIT + CHECK_LIMIT)[1] is Do.REPORT
+
+
+def test_differences_have_a_minute_to_settle_before_they_count() -> None:
+    checking = replace(running(), phase=Phase.CHECKING, ended_at=after(30), recovered_at=after(40))
+    assert moved(checking, Seen(CALM, differences=None), after(41)) == (checking, Do.COMPARE)
+    assert moved(checking, Seen(CALM, differences=2), after(60)) == (checking, Do.COMPARE)
+    assert moved(checking, Seen(CALM, differences=0), after(60))[1] is Do.REPORT
+    assert moved(checking, Seen(CALM, differences=2), after(101))[1] is Do.REPORT
+
+
+def test_one_whose_service_never_answers_is_given_up_without_having_changed_anything() -> None:
+    assert moved(NEW, Seen(None), after(59)) == (NEW, Do.NOTHING)
+    over, do = moved(NEW, Seen(None), START + PATIENCE)
+    assert (over.phase, over.before, do) == (Phase.DONE, None, Do.REPORT)
+
+
+SEEN = st.builds(
+    Seen,
+    faults=st.sampled_from([None, CALM, OUT]),
+    breakers_closed=st.booleans(),
+    level=st.integers(0, 2),
+    waiting=st.integers(0, 3),
+    releases=st.integers(0, 2),
+    unsettled=st.integers(0, 2),
+    outbox_age_seconds=st.sampled_from([0.0, 60.0]),
+    differences=st.sampled_from([None, 0, 3]),
+)
+
+
+@given(st.lists(st.tuples(SEEN, st.integers(1, 40), st.booleans()), max_size=60))
+def test_whatever_happens_it_ends_and_has_put_everything_back(story: list[tuple[Seen, int, bool]]) -> None:
+    known, now, faults, changed = NEW, START, dict(CALM), False
+    for chance, seconds, is_stopped in story:
+        now += timedelta(seconds=seconds)
+        # The service shows what was last set, or does not answer.
+        seen = replace(chance, faults=None if chance.faults is None else faults)
+        if is_stopped and known.phase in (Phase.WAITING, Phase.APPLYING, Phase.RUNNING):
+            known = replace(known, is_stopped=True)
+        known, do = moved(known, seen, now)
+        assert not (do is Do.APPLY and known.before is None)
+        if do is Do.APPLY and seen.faults is not None:
+            faults, changed = dict(OUT), True
+        if do is Do.RESTORE and seen.faults is not None:
+            assert known.before is not None
+            faults = dict(known.before["faults"])
+    for _ in range(12):
+        now += timedelta(minutes=31)
+        known, do = moved(known, Seen(faults, differences=0), now)
+        if do is Do.APPLY:
+            faults, changed = dict(OUT), True
+        if do is Do.RESTORE:
+            faults = dict((known.before or {})["faults"])
+    assert known.phase is Phase.DONE
+    assert same(faults, CALM)
+    assert (known.ended_at is not None) or not changed
+
+
+def test_settings_are_the_same_whatever_the_lease_says() -> None:
+    assert same(OUT | {"leaseMs": 900}, {"outage": True})
+    assert not same(CALM, {"outage": True})
+    assert not same(CALM | {"latencyMs": 10}, {})
+
+
+def test_a_kind_takes_its_level_within_bounds_only() -> None:
+    assert kind_of("outage").faults(None) == {"outage": True}
+    assert kind_of("latency").faults(700.0) == {"latencyMs": 700}
+    assert kind_of("error_rate").faults(None) == {"errorRate": 0.5}
+    with pytest.raises(ValidationFailed, match=r"level: 1\.5 is not valid; allowed: 0\.05 to 1 of calls"):
+        kind_of("error_rate").faults(1.5)
+    with pytest.raises(ValidationFailed, match="kind: 'fire' is not valid; allowed: outage"):
+        kind_of("fire")
+    with pytest.raises(ValidationFailed, match="seconds: 4 is not valid; allowed: 5 to 1800"):
+        checked_seconds(4)
+    assert len(KINDS) == 5
