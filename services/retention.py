@@ -11,7 +11,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from state import commands, inbox, orders, outbox, replicas, samples
+from state import commands, inbox, orders, outbox, replicas, samples, their_answers
 from state.database import Database
 
 STEP = 500
@@ -25,6 +25,7 @@ KEPT_FOR: tuple[tuple[Callable[[Connection, datetime, int], int], timedelta], ..
     (replicas.prune_transitions, timedelta(days=90)),
     (commands.prune, timedelta(days=30)),
     (orders.prune_keys, timedelta(days=30)),
+    (their_answers.prune, timedelta(days=30)),
 )
 
 

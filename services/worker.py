@@ -44,6 +44,7 @@ from services.monitoring.metrics import Metrics
 from services.monitoring.overrides import BreakerOverrides
 from services.monitoring.recorder import Recorder
 from services.orders.cancel import OrderCancellation, OrderReturns
+from services.orders.claims import ReviewClaims
 from services.orders.commands import CommandExecutor
 from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
@@ -53,6 +54,7 @@ from services.orders.progress import OrderProgress, ProgressPolicy
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ReviewResolution
 from services.orders.sweeper import AT_ONCE, OrderSweeper
+from services.orders.their_side import TheirSide
 from services.orders.traced import told_after_commit, told_of_short_circuits
 from services.orders.unit_of_work import Recorded
 from services.payments.client import HTTPPaymentGateway, NullPaymentGateway
@@ -168,16 +170,17 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
     patient_progress = OrderProgress(context, inventory.once(), payments, policy)
     inbound = InventoryEvents(context)
     overrides = BreakerOverrides(database, utc_now, breakers)
-    conservation = ConservationAudit(
-        context, _witness(settings, transport), payments if settings.payment_service_url else None
-    )
+    witness = _witness(settings, transport)
+    conservation = ConservationAudit(context, witness, payments if settings.payment_service_url else None)
+    their_side = TheirSide(context, witness)
     service = OrderService(
         database=database,
         clock=utc_now,
         placement=OrderPlacement(context, progress, policy.step_deadline),
         cancellation=OrderCancellation(context),
         returns=OrderReturns(context),
-        reviews=ReviewResolution(context, patient_progress, inventory, policy.confirmation_timeout),
+        reviews=ReviewResolution(context, patient_progress, inventory, policy.confirmation_timeout, their_side),
+        claims=ReviewClaims(context),
         releases=ReleaseJobs(context, inventory.once(), settings.release_retry, metrics.release),
         dead_letters=DeadLetterOffice(database, utc_now, new_id, inbound.handle),
         metrics=metrics,
@@ -196,7 +199,15 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         refund_retry=RetryPolicy(attempts=12, base_delay_seconds=2.0, max_delay_seconds=300.0),
         reserver_retry_in_seconds=partial(_retry_in_seconds, breakers),
     )
-    executor = CommandExecutor(context, service.cancellation, service.reviews, service.releases, service.conservation)
+    executor = CommandExecutor(
+        context,
+        service.cancellation,
+        service.reviews,
+        service.releases,
+        service.conservation,
+        service.claims,
+        their_side,
+    )
     publisher: Publisher = JetStreamPublisher(nats)
     if tracer:
         publisher = TracedPublisher(publisher, tracer)

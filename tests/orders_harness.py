@@ -24,6 +24,7 @@ from services.inventory.resilient import ResilientInventory
 from services.messaging.dead_letters import DeadLetterOffice
 from services.messaging.envelope import IncomingEvent
 from services.orders.cancel import OrderCancellation, OrderReturns, ReturnItems
+from services.orders.claims import ReviewClaims
 from services.orders.commands import CommandExecutor
 from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
@@ -33,6 +34,7 @@ from services.orders.progress import OrderProgress, ProgressPolicy
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ResolveReview, ReviewResolution
 from services.orders.sweeper import OrderSweeper
+from services.orders.their_side import TheirSide
 from services.orders.unit_of_work import Recorded
 from services.settings import Settings
 from state import audit, history, orders, outbox, releases, reviews, tables
@@ -119,6 +121,7 @@ class OrdersHarness:
         self.clock = FrozenClock()
         self.inventory = InMemoryInventory(self.clock)
         self.payments = InMemoryPayments(self.clock)
+        self.witness = InMemoryWitness(self.inventory)
         self.real_database = Database(url)
         self.database: Any = CrashingDatabase(self.real_database)
         self.recorded: list[Recorded] = []
@@ -141,14 +144,26 @@ class OrdersHarness:
         self.placement = OrderPlacement(self.context, self.progress, POLICY.step_deadline)
         self.cancellation = OrderCancellation(self.context)
         self.returns = OrderReturns(self.context)
-        self.reviews = ReviewResolution(self.context, self.progress, gateway, POLICY.confirmation_timeout)
+        self.their_side = TheirSide(self.context, self.witness)
+        self.claims = ReviewClaims(self.context)
+        self.reviews = ReviewResolution(
+            self.context, self.progress, gateway, POLICY.confirmation_timeout, self.their_side
+        )
         self.releases = ReleaseJobs(self.context, gateway, RELEASE_RETRY, self.release_outcomes.append)
         self.sweeper = OrderSweeper(
             self.context, self.progress, self.payments, POLICY, REFUND_RETRY, lambda: self.breaker_retry_in_seconds
         )
         self.inbound = InventoryEvents(self.context)
-        self.conservation = ConservationAudit(self.context, InMemoryWitness(self.inventory), self.payments)
-        self.commands = CommandExecutor(self.context, self.cancellation, self.reviews, self.releases, self.conservation)
+        self.conservation = ConservationAudit(self.context, self.witness, self.payments)
+        self.commands = CommandExecutor(
+            self.context,
+            self.cancellation,
+            self.reviews,
+            self.releases,
+            self.conservation,
+            self.claims,
+            self.their_side,
+        )
         self.dead_letters = DeadLetterOffice(self.database, self.clock, self.new_id, self.inbound.handle)
 
     def _gateway(self) -> InventoryGateway:

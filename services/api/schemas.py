@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from services.domain.conservation import DifferenceKind
 from services.domain.order import InventoryStatus, OrderStatus, PaymentStatus, ReviewReason
+from services.domain.resolutions import ResolutionReason
 from services.domain.reviews import ReviewAction
 
 
@@ -83,6 +84,13 @@ class ResolveBody(Request):
     note: Note = ""
     version: Annotated[int, Field(ge=1)]
     actionId: Identifier | None = None
+    resolutionReason: ResolutionReason | None = None
+
+
+class ClaimBody(Request):
+    """``takeOver`` takes the case from whoever has it; only an admin may."""
+
+    takeOver: bool = False
 
 
 class RetryReleasesBody(Request):
@@ -210,7 +218,10 @@ class ReviewView(BaseModel):
     resolvedAt: datetime | None
     resolvedBy: str | None
     resolution: str | None
+    resolutionReason: str | None
     note: str | None
+    owner: str | None
+    claimedUntil: datetime | None
 
 
 class ReleaseView(BaseModel):

@@ -43,7 +43,10 @@ async def test_the_queue_shows_each_case_with_what_can_be_done(api):
             "resolvedAt": None,
             "resolvedBy": None,
             "resolution": None,
+            "resolutionReason": None,
             "note": None,
+            "owner": None,
+            "claimedUntil": None,
         }
     ]
 
