@@ -15,8 +15,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.console import queries
-from services.console.queries import PAGE_SIZE
+from services.console.people import NotPermitted, People
+from services.console.queries import CANCEL_ORDER, COMMAND_KINDS, COMPENSATE, PAGE_SIZE, RESOLVE_REVIEW, RETRY_RELEASE
 from services.console.readings import Reading, Readings
+from services.console.review_desk import ReviewDesk
 from services.console.traces import Traces
 from services.console.views import (
     COUNT_LIMIT,
@@ -32,7 +34,6 @@ from services.console.views import (
     ReleaseRow,
     ReleasesPage,
     ReviewCase,
-    ReviewsPage,
     Worker,
 )
 from services.domain.conservation import COMPENSATIONS
@@ -56,18 +57,15 @@ __all__ = [
     "BIN", "CHECK", "COMMAND_KINDS", "COMPENSATIONS", "COUNT_LIMIT", "INVENTORY_STATUSES", "NAMES", "OPERATIONS",
     "ORDER_STATUSES", "PAGE_SIZE", "RELEASE", "RELEASE_STATES", "RESERVE", "REVIEW_REASONS", "Band", "Breaker",
     "BreakerTransition", "Changes", "Command", "ConservationPage", "Console", "Cursor", "DifferenceRow", "Finding",
-    "Health", "KnownDifference", "Level", "Live", "OperationTrend", "Order", "OrderFilter", "OrderRow", "OrderView",
-    "OrdersPage", "Reading", "Release", "ReleaseRow", "ReleasesPage", "ReplicaBreaker", "Review", "ReviewAction",
-    "ReviewCase", "ReviewsPage", "SourceUnavailable", "TimelineEntry", "Trend", "Trends", "Worker", "console",
-    "install", "interruptions", "new_key", "same_sight_key",
+    "Health", "KnownDifference", "Level", "Live", "NotPermitted", "OperationTrend", "Order", "OrderFilter",
+    "OrderRow", "OrderView", "OrdersPage", "Reading", "Release", "ReleaseRow", "ReleasesPage", "ReplicaBreaker",
+    "Review", "ReviewAction", "ReviewCase", "ReviewDesk", "SourceUnavailable", "TimelineEntry", "Trend", "Trends",
+    "Worker", "console", "install", "interruptions", "new_key", "same_sight_key",
 ]  # fmt: skip
 
 ORDER_STATUSES = tuple(OrderStatus)
 INVENTORY_STATUSES = tuple(InventoryStatus)
 REVIEW_REASONS = tuple(ReviewReason)
-RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER = "retry_release", "resolve_review", "cancel_order"
-COMPENSATE = "compensate"
-COMMAND_KINDS = (RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE)
 LIVE_TTL, TRENDS_TTL = 1.0, 2.5
 """Seconds for which a reading serves everybody who looks."""
 
@@ -79,6 +77,8 @@ class Console:
     settings: Settings
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     monotonic: Callable[[], float] = time.monotonic
+    people: People = field(init=False)
+    desk: ReviewDesk = field(init=False)
     _readings: Readings = field(init=False)
     _source: Source = field(init=False)
     traces: Traces = field(init=False)
@@ -87,6 +87,8 @@ class Console:
         self._readings = Readings(self.clock, self.monotonic)
         self._source = Source(self.settings.database)
         self.traces = Traces(self.settings.trace_url_template)
+        self.people = People(self.settings.console_role, dict(self.settings.console_people))
+        self.desk = ReviewDesk(self._read, self._write, self.store_command, self.now)
 
     def close(self) -> None:
         self._source.close()
@@ -126,10 +128,6 @@ class Console:
     def order(self, order_id: str) -> Reading[OrderView]:
         """The order; no value although there is an as_of means that it does not exist."""
         return self._read(("order", order_id), LIVE_TTL, lambda c: queries.order_view(c, order_id))
-
-    def reviews(self, *, state: str = "OPEN", reason: str | None = None, page: int = 1) -> Reading[ReviewsPage]:
-        key = ("reviews", state, reason, page)
-        return self._read(key, LIVE_TTL, lambda c: queries.reviews_page(c, state, reason, page))
 
     def releases(self, *, states: Sequence[str] = ("FAILED", "PENDING"), page: int = 1) -> Reading[ReleasesPage]:
         key = ("releases", tuple(states), page)
@@ -173,23 +171,49 @@ class Console:
     # -- writing -------------------------------------------------------------------------------
 
     def store_command(
-        self, kind: str, target_id: str, arguments: Mapping[str, Any], *, actor: str, command_id: str
+        self,
+        kind: str,
+        target_id: str,
+        arguments: Mapping[str, Any],
+        *,
+        actor: str,
+        command_id: str,
+        held_for: timedelta | None = None,
     ) -> Command:
         """Store what a person asked for; under a known ``command_id`` nothing is stored again.
 
-        Returns the command as it is stored. Raises SourceUnavailable, and then nothing was stored.
+        ``held_for`` is how long it can be taken back before a worker runs it. Returns the command as it is
+        stored. Raises NotPermitted or SourceUnavailable, and then nothing was stored.
         """
         if kind not in COMMAND_KINDS:
             raise ValueError(f"unknown command {kind!r}")
-        wanted = Command(command_id, kind, target_id, dict(arguments), actor, commands.STORED, self.now())
+        role = self.people.role_of(actor)
+        now = self.now()
+        wanted = Command(
+            command_id,
+            kind,
+            target_id,
+            dict(arguments),
+            actor,
+            commands.STORED,
+            now,
+            not_before=now + held_for if held_for else None,
+            role=role,
+        )
 
         def store(connection: Any) -> Command:
             commands.store(connection, wanted)
             return commands.get(connection, command_id) or wanted
 
-        stored = self._source.write(store)
-        self.expire()
+        stored: Command = self._write(actor, store)
         return stored
+
+    def _write(self, actor: str, transaction: Callable[[Any], Any]) -> Any:
+        """Write in the name of a person who may; raises NotPermitted or SourceUnavailable."""
+        self.people.require(actor)
+        written = self._source.write(transaction)
+        self.expire()
+        return written
 
     def retry_release(self, row: ReleaseRow, *, actor: str, command_id: str) -> Command:
         return self.store_command(RETRY_RELEASE, row.release.order_id, {}, actor=actor, command_id=command_id)

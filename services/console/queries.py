@@ -21,7 +21,6 @@ from services.console.views import (
     ReleaseRow,
     ReleasesPage,
     ReviewCase,
-    ReviewsPage,
     Worker,
 )
 from services.domain.order import Order, OrderStatus
@@ -37,6 +36,19 @@ ALIVE = timedelta(seconds=5)
 REMEMBERED = timedelta(days=1)
 """How long the last heartbeat of a dead worker still tells until when its breakers are known."""
 PAGE_SIZE = 20
+
+RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER = "retry_release", "resolve_review", "cancel_order"
+COMPENSATE = "compensate"
+CLAIM_REVIEW, RELEASE_CLAIM, ASK_THEIRS = "claim_review", "release_claim", "ask_theirs"
+COMMAND_KINDS = (
+    RETRY_RELEASE,
+    RESOLVE_REVIEW,
+    CANCEL_ORDER,
+    COMPENSATE,
+    CLAIM_REVIEW,
+    RELEASE_CLAIM,
+    ASK_THEIRS,
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END = datetime.max.replace(tzinfo=UTC)
 
@@ -155,20 +167,20 @@ def _order_filters(connection: Connection, wanted: OrderFilter) -> list[ColumnEl
     return filters
 
 
-def reviews_page(connection: Connection, state: str, reason: str | None, page: int) -> ReviewsPage:
-    found = reviews.page(connection, state=state, reason=reason, limit=PAGE_SIZE, offset=(max(page, 1) - 1) * PAGE_SIZE)
-    return ReviewsPage(
-        cases=_cases(connection, found),
-        count=reviews.count(connection, state=state, reason=reason),
-        open_by_reason=reviews.count_open_by_reason(connection),
-    )
-
-
-def _cases(connection: Connection, found: Sequence[Review]) -> tuple[ReviewCase, ...]:
+def cases(connection: Connection, found: Sequence[Review]) -> tuple[ReviewCase, ...]:
+    """Cases with their orders, what our side allows, and what was last asked about them."""
+    ids = [case.review_id for case in found]
     owners = {o.order_id: o for o in orders.get_many(connection, list({case.order_id for case in found}))}
-    given = commands.latest_of(connection, [case.review_id for case in found])
+    given = commands.latest_of(connection, ids, (RESOLVE_REVIEW,))
+    claims = commands.latest_of(connection, ids, (CLAIM_REVIEW, RELEASE_CLAIM))
     return tuple(
-        ReviewCase(case, owners[case.order_id], _actions(case, owners[case.order_id]), given.get(case.review_id))
+        ReviewCase(
+            case,
+            owners[case.order_id],
+            _actions(case, owners[case.order_id]),
+            given.get(case.review_id),
+            claims.get(case.review_id),
+        )
         for case in found
         if case.order_id in owners
     )
@@ -184,7 +196,7 @@ def releases_page(connection: Connection, states: Sequence[str], page: int) -> R
     shown = found[:PAGE_SIZE]
     ids = [job.order_id for job in shown]
     owners = {order.order_id: order for order in orders.get_many(connection, ids)}
-    given = commands.latest_of(connection, ids)
+    given = commands.latest_of(connection, ids, (RETRY_RELEASE, CANCEL_ORDER))
     rows = (ReleaseRow(job, owners[job.order_id], given.get(job.order_id)) for job in shown if job.order_id in owners)
     return ReleasesPage(tuple(rows), releases.count_by_state(connection), len(found) > PAGE_SIZE)
 
@@ -206,7 +218,7 @@ def order_view(connection: Connection, order_id: str) -> OrderView | None:
         given += commands.latest(connection, target_id=case.review_id, limit=5)
     return OrderView(
         order=order,
-        cases=_cases(connection, found),
+        cases=cases(connection, found),
         release=releases.get(connection, order_id),
         timeline=tuple(history.of_order(connection, order_id)),
         commands=tuple(sorted(given, key=lambda command: command.created_at, reverse=True)),

@@ -17,6 +17,9 @@ from services.domain.reviews import ReviewAction, allowed_actions
 FRESH = timedelta(seconds=10)
 """For so long an answer counts as what they say now; a move that rests on an older one asks again."""
 
+OFFERED = timedelta(minutes=5)
+"""For so long an answer decides what is offered to a person; carrying it out asks again."""
+
 CANNOT_ANSWER, NO_ANSWER = "CANNOT_ANSWER", "NO_ANSWER"
 
 
@@ -110,5 +113,5 @@ def advice(reason: str, order_status: str, theirs: StockState | None) -> str | N
     return None
 
 
-def is_fresh(asked_at: datetime, now: datetime) -> bool:
-    return now - asked_at <= FRESH
+def is_fresh(asked_at: datetime, now: datetime, within: timedelta = FRESH) -> bool:
+    return now - asked_at <= within
