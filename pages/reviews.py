@@ -51,7 +51,9 @@ def filters() -> None:
         with st.container(horizontal=True, vertical_alignment="bottom", width="content"):
             _choice("State", "review_state", STATES)
             _choice("Owner", "owner", OWNERS)
-        _next_button()
+        with st.container(horizontal=True, width="content", gap="small"):
+            _find_button()
+            _next_button()
     _code_badge()
 
 
@@ -149,6 +151,24 @@ def _wanted() -> CaseFilter:
         text=words.typed(state.get("q")),
         sort=state.get("sort") or SORTS[0],
     )
+
+
+def _find_button() -> None:
+    if st.button("Find", key="find", icon=":material/search:", shortcut="F", help="Find cases by id"):
+        _find()
+
+
+@st.dialog("Find cases", icon=":material/search:")
+def _find() -> None:
+    with st.form("find_form", border=False):
+        st.text_input("Case, order or user id", key="find_text", max_chars=128)
+        if st.form_submit_button("Find", type="primary", key="find_do", on_click=_found):
+            st.rerun()
+
+
+def _found() -> None:
+    _clear()
+    st.session_state["q"] = words.typed(st.session_state.get("find_text"))
 
 
 def _next_button() -> None:

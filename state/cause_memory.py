@@ -45,7 +45,11 @@ def last_cases(connection: Connection, reason: str, cause: str) -> list[PastCase
     """The last LAST resolved cases of one cause, newest first."""
     past = reviews
     later = reviews.alias("later")
-    came_again = exists().where(later.c.order_id == past.c.order_id, later.c.opened_at >= past.c.resolved_at)
+    came_again = exists().where(
+        later.c.order_id == past.c.order_id,
+        later.c.opened_at >= past.c.resolved_at,
+        later.c.review_id != past.c.review_id,
+    )
     statement = (
         select(
             past.c.review_id,

@@ -141,15 +141,17 @@ def latest_of(connection: Connection, target_ids: Sequence[str], kinds: Sequence
 def _newest(connection: Connection, target_ids: Sequence[str], kinds: Sequence[str]) -> list[Command]:
     # A subquery per target enters the index at its newest row; a window would read the target's whole past.
     wanted = union_all(*(select(literal(target_id).label("target_id")) for target_id in target_ids)).subquery()
-    newest = [select(_newest_id(wanted.c.target_id, kind)).scalar_subquery() for kind in (kinds or (None,))]
+    newest = [select(_newest_id(wanted.c.target_id, kind)).select_from(wanted) for kind in (kinds or (None,))]
     chosen = or_(*(commands.c.command_id.in_(ids) for ids in newest))
     return [Command(*row) for row in connection.execute(select(*_COLUMNS).where(chosen))]
 
 
 def _newest_id(target_id: ColumnElement[str], kind: str | None) -> ScalarSelect[str]:
-    of_target = select(commands.c.command_id).where(commands.c.target_id == target_id)
-    of_kind = of_target if kind is None else of_target.where(commands.c.kind == kind)
-    return of_kind.order_by(commands.c.created_at.desc(), commands.c.command_id.desc()).limit(1).scalar_subquery()
+    # An alias: under its own name the table would be taken for that of the enclosing query.
+    one = commands.alias("one")
+    of_target = select(one.c.command_id).where(one.c.target_id == target_id)
+    of_kind = of_target if kind is None else of_target.where(one.c.kind == kind)
+    return of_kind.order_by(one.c.created_at.desc(), one.c.command_id.desc()).limit(1).scalar_subquery()
 
 
 def prune(connection: Connection, finished_before: datetime, limit: int) -> int:

@@ -9,17 +9,17 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from services.domain.both_sides import Testimony
+from services.domain.both_sides import Statement
 from services.domain.conservation import StockState
 from state.tables import their_answers
 
 
 @dataclass(frozen=True, slots=True)
 class TheirAnswer:
-    """A testimony with its time."""
+    """A statement with its time."""
 
     order_id: str
-    testimony: Testimony
+    statement: Statement
     asked_at: datetime
     asked_by: str
 
@@ -30,7 +30,7 @@ _COLUMNS = [their_answers.c[name] for name in ("order_id", *_FACTS, "asked_at", 
 
 def note(connection: Connection, answer: TheirAnswer) -> None:
     """Keep the answer unless a later one is known."""
-    values = {name: getattr(answer.testimony, name) for name in _FACTS}
+    values = {name: getattr(answer.statement, name) for name in _FACTS}
     values |= {"asked_at": answer.asked_at, "asked_by": answer.asked_by}
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     new = dialect.insert(their_answers).on_conflict_do_nothing(index_elements=["order_id"])
@@ -70,4 +70,4 @@ def _answer(
     asked_by: str,
 ) -> TheirAnswer:
     known = StockState(stock) if stock else None
-    return TheirAnswer(order_id, Testimony(known, said, reservation_id, expires_at, problem), asked_at, asked_by)
+    return TheirAnswer(order_id, Statement(known, said, reservation_id, expires_at, problem), asked_at, asked_by)

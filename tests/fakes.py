@@ -22,7 +22,7 @@ from services.domain.attempts import (
     UNAVAILABLE,
     Attempt,
 )
-from services.domain.both_sides import NO_ANSWER, Testimony
+from services.domain.both_sides import NO_ANSWER, Statement
 from services.domain.conservation import StockState
 from services.domain.errors import (
     ApiError,
@@ -364,15 +364,15 @@ class InMemoryWitness:
         self.is_away = False
         self.asked = 0
 
-    async def ask(self, order_id: str) -> Testimony:
+    async def ask(self, order_id: str) -> Statement:
         self.asked += 1
         if self.is_away:
-            return Testimony(None, problem=NO_ANSWER)
+            return Statement(None, problem=NO_ANSWER)
         if self.inventory.held(order_id):
-            return Testimony(StockState.HELD, "ACTIVE")
+            return Statement(StockState.HELD, "ACTIVE")
         if self.inventory.deducted(order_id):
-            return Testimony(StockState.DEDUCTED, "CONFIRMED")
-        return Testimony(StockState.FREE, "RELEASED")
+            return Statement(StockState.DEDUCTED, "CONFIRMED")
+        return Statement(StockState.FREE, "RELEASED")
 
     async def stock_of(self, order_id: str) -> StockState | None:
         return (await self.ask(order_id)).stock

@@ -6,22 +6,25 @@ import streamlit as st
 from parts import asks, clock, live, words
 
 from services.console import Command, Order, console, same_sight_key
-from services.console.review_desk import TheirAnswer, is_fresh
+from services.console.review_desk import TheirSay, is_fresh
 
 ASKED = "asked_theirs"
 
 
 def draw(
     order: Order,
-    answer: TheirAnswer | None,
-    asking: Command | None,
+    say: TheirSay,
     *,
     advice: str | None = None,
     review_id: str | None = None,
     grey: bool = False,
 ) -> None:
-    """Our columns, their answer with its time, and the button that has them asked again."""
-    _ask_once(order, answer, asking, review_id)
+    """Our columns, their answer with its time, and the button that has them asked again.
+
+    Any page can use it: ``draw(order, console().desk.their_say(order_id).value)``. Asks once when it is
+    first drawn for a case or an order.
+    """
+    _ask_once(order, say, review_id)
     with st.grid(2, min_column_width=260):
         with st.container(border=True, height="stretch", gap="xsmall", key=f"ours_{order.order_id}"):
             st.caption("Ours")
@@ -29,8 +32,8 @@ def draw(
         with st.container(border=True, height="stretch", gap="xsmall", key=f"theirs_{order.order_id}"):
             with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
                 st.caption("Theirs: the Inventory Service", width="content")
-                _ask_button(order, answer, asking, review_id)
-            st.markdown(_theirs(answer, asking, grey=grey))
+                _ask_button(order, say, review_id)
+            st.markdown(_theirs(say, grey=grey))
     if advice:
         st.info(advice, icon=":material/compare_arrows:")
 
@@ -57,10 +60,11 @@ def _hold(order: Order) -> str:
     return f" · hold ends in {clock.span(left)}" if left.total_seconds() > 0 else " · hold has ended"
 
 
-def _theirs(answer: TheirAnswer | None, asking: Command | None, *, grey: bool) -> str:
+def _theirs(say: TheirSay, *, grey: bool) -> str:
+    answer = say.answer
     if answer is None:
-        return ":gray[Asking...]" if asks.is_waiting(asking) else ":gray[Not asked yet.]"
-    said, now = answer.testimony, console().now()
+        return ":gray[Asking...]" if asks.is_waiting(say.asking) else ":gray[Not asked yet.]"
+    said, now = answer.statement, console().now()
     asked = f":small[Asked {clock.both(answer.asked_at, now)} by {words.plain(answer.asked_by)}]"
     if said.stock is None:
         silence = words.badge(words.THEIR_SILENCE, said.problem or "NO_ANSWER", grey=grey)
@@ -85,26 +89,26 @@ def _ask(order_id: str, review_id: str | None, key: str) -> None:
     asks.quietly(lambda actor: console().desk.ask_theirs(order_id, actor=actor, command_id=key, review_id=review_id))
 
 
-def _ask_once(order: Order, answer: TheirAnswer | None, asking: Command | None, review_id: str | None) -> None:
+def _ask_once(order: Order, say: TheirSay, review_id: str | None) -> None:
     """Opening a case asks; looking at it for longer does not ask again and again."""
     here = review_id or order.order_id
-    if st.session_state.get(ASKED) == here or live.write_block() or asks.is_waiting(asking):
+    if st.session_state.get(ASKED) == here or live.write_block() or asks.is_waiting(say.asking):
         return
     st.session_state[ASKED] = here
-    if answer is None or not is_fresh(answer.asked_at, console().now()):
-        _ask(order.order_id, review_id, _key(order, asking))
+    if say.answer is None or not is_fresh(say.answer.asked_at, console().now()):
+        _ask(order.order_id, review_id, _key(order, say.asking))
 
 
-def _ask_button(order: Order, answer: TheirAnswer | None, asking: Command | None, review_id: str | None) -> None:
-    waiting = asks.is_waiting(asking)
+def _ask_button(order: Order, say: TheirSay, review_id: str | None) -> None:
+    waiting = asks.is_waiting(say.asking)
     reason = live.write_block() or ("They are being asked." if waiting else None)
     st.button(
-        "Ask again" if answer else "Ask",
+        "Ask again" if say.answer else "Ask",
         key=f"ask_theirs_{order.order_id}",
         icon=":material/sync:",
         type="tertiary",
         disabled=reason is not None,
         help=reason or live.write_note(),
         on_click=_ask,
-        args=(order.order_id, review_id, _key(order, asking)),
+        args=(order.order_id, review_id, _key(order, say.asking)),
     )

@@ -52,7 +52,7 @@ def _work_area(review_id: str) -> None:
         return
     view, grey = reading.value, bool(reading.problem)
     _head(reading)
-    both_sides.draw(view.case.order, view.theirs, view.asking, advice=view.advice, review_id=review_id, grey=grey)
+    both_sides.draw(view.case.order, view.theirs, advice=view.advice, review_id=review_id, grey=grey)
     _actions(view)
     with st.expander("The last times this cause came", expanded=True, icon=":material/history:"):
         memory.draw(view.memory, view.remembered, view.case.review.cause)
@@ -186,7 +186,7 @@ def _retry_release(view: CaseView) -> None:
     job = view.release
     assert job is not None  # noqa: S101 - the caller has looked
     waiting = "A retry is under way." if asks.is_waiting(view.release_command) else None
-    reason = live.write_block() or claims.why_not_resolve(view.case) or waiting or view.why_no_release
+    reason = live.write_block() or claims.why_not_resolve(view.case) or waiting or view.theirs.why_no_release
     key = same_sight_key("retry_release", job.order_id, job.version, view.release_command)
     st.button(
         "Retry release",

@@ -16,6 +16,7 @@ from services.console.views import ReviewCase
 from services.domain import resolutions
 from services.domain.both_sides import CANNOT_ANSWER, NO_ANSWER, OFFERED, Moves, advice, is_fresh, moves, why_no_release
 from services.domain.cause_memory import BY_ITSELF, Past, Remembered, remember
+from services.domain.conservation import StockState
 from services.domain.errors import ValidationFailed
 from services.domain.lifecycle import TimelineEntry
 from services.domain.resolutions import REASONS, UNDO_FOR, needs_reason
@@ -32,8 +33,8 @@ from state.their_answers import TheirAnswer
 
 __all__ = [
     "BY_ITSELF", "CANNOT_ANSWER", "NO_ANSWER", "POOL", "REASONS", "SORTS", "CaseFilter", "CaseView", "Group", "Moves",
-    "QueuePage", "Remembered", "ReviewDesk", "Stake", "TheirAnswer", "ValidationFailed", "is_fresh", "needs_reason",
-    "why_no_release",
+    "QueuePage", "Remembered", "ReviewDesk", "Stake", "TheirAnswer", "TheirSay", "ValidationFailed", "is_fresh",
+    "needs_reason",
 ]  # fmt: skip
 
 TTL_SECONDS = 1.0
@@ -55,6 +56,17 @@ class QueuePage:
 
 
 @dataclass(frozen=True, slots=True)
+class TheirSay:
+    """What the Inventory Service said about one order."""
+
+    answer: TheirAnswer | None
+    asking: Command | None
+    """The last command that asked them."""
+    why_no_release: str | None
+    """Why a release should not be sent again."""
+
+
+@dataclass(frozen=True, slots=True)
 class CaseView:
     """One case with all that a person needs to decide it."""
 
@@ -62,13 +74,9 @@ class CaseView:
     moves: Moves
     """What is legal for our side and theirs; without an answer, for our side alone."""
     advice: str | None
-    theirs: TheirAnswer | None
-    asking: Command | None
-    """The last command that asked them."""
+    theirs: TheirSay
     release: Release | None
     release_command: Command | None
-    why_no_release: str | None
-    """Why a release should not be sent again."""
     timeline: tuple[TimelineEntry, ...]
     """The newest entries, oldest first."""
     memory: tuple[Remembered, ...]
@@ -105,6 +113,10 @@ class ReviewDesk:
     def case(self, review_id: str) -> Reading[CaseView]:
         """The case; no value although there is an as_of means that it does not exist."""
         return self._read(("case", review_id), TTL_SECONDS, lambda c: _case(c, review_id, self._now()))
+
+    def their_say(self, order_id: str) -> Reading[TheirSay]:
+        """What they said about an order, whatever became of it since."""
+        return self._read(("their_say", order_id), TTL_SECONDS, lambda c: _their_say(c, order_id, self._now()))
 
     def next_unclaimed(self, wanted: CaseFilter, *, leave: str = "") -> Reading[ReviewCase]:
         """The most urgent of these cases that nobody has: the hold that ends first, then priority, then age.
@@ -177,6 +189,17 @@ def _next(connection: Connection, wanted: CaseFilter, now: datetime, leave: str)
     return next(iter(queries.cases(connection, found[:1])), None)
 
 
+def _their_say(connection: Connection, order_id: str, now: datetime) -> TheirSay:
+    answer = their_answers.get(connection, order_id)
+    asked = commands.latest_of(connection, [order_id], (ASK_THEIRS,))
+    return TheirSay(answer, asked.get(order_id), why_no_release(_said(answer, now)))
+
+
+def _said(answer: TheirAnswer | None, now: datetime) -> StockState | None:
+    """What decides on what is offered; an older answer is shown with its age and decides nothing."""
+    return answer.statement.stock if answer and is_fresh(answer.asked_at, now, OFFERED) else None
+
+
 def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | None:
     review = reviews.get(connection, review_id)
     found = queries.cases(connection, [review]) if review else ()
@@ -184,10 +207,8 @@ def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | N
         return None
     (case,) = found
     order_id = case.review.order_id
-    theirs = their_answers.get(connection, order_id)
-    # An older answer is shown with its age, but does not decide any more what is offered.
-    said = theirs.testimony.stock if theirs and is_fresh(theirs.asked_at, now, OFFERED) else None
-    asked = commands.latest_of(connection, [order_id], (ASK_THEIRS,))
+    theirs = _their_say(connection, order_id, now)
+    said = _said(theirs.answer, now)
     retried = commands.latest_of(connection, [order_id], (RETRY_RELEASE,))
     past = cause_memory.last_cases(connection, case.review.reason, case.review.cause)
     is_open = case.review.state == "OPEN"
@@ -196,10 +217,8 @@ def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | N
         moves=moves(case.review.reason, case.order.status, said) if is_open else Moves(()),
         advice=advice(case.review.reason, case.order.status, said) if is_open else None,
         theirs=theirs,
-        asking=asked.get(order_id),
         release=releases.get(connection, order_id),
         release_command=retried.get(order_id),
-        why_no_release=why_no_release(said),
         timeline=tuple(history.of_order(connection, order_id)[-EXCERPT:]),
         memory=remember(_pasts(connection, past)),
         remembered=len(past),

@@ -24,7 +24,7 @@ CANNOT_ANSWER, NO_ANSWER = "CANNOT_ANSWER", "NO_ANSWER"
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class Statement:
     """What the Inventory Service said about the stock of one order, or why it did not."""
 
     stock: StockState | None

@@ -134,7 +134,7 @@ class CommandExecutor:
         if review_id := _optional(command.arguments.get("reviewId")):
             await self._claims.renew(review_id, actor=command.actor)
         answer = await self._their_side.ask(command.target_id, asked_by=command.actor)
-        return _outcome(in_words(answer.testimony))
+        return _outcome(in_words(answer.statement))
 
     async def _compensate(self, command: Command) -> Outcome:
         given = command.arguments

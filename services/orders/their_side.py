@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.domain.both_sides import CANNOT_ANSWER, NO_ANSWER, Testimony, is_fresh
+from services.domain.both_sides import CANNOT_ANSWER, NO_ANSWER, Statement, is_fresh
 from services.domain.conservation import StockState
 from services.domain.errors import NotFound
 from services.inventory.witness import InventoryWitness
@@ -37,10 +37,10 @@ class TheirSide:
         asked_at = self._context.clock()
         try:
             async with asyncio.timeout(self._patience_seconds):
-                testimony = await self._witness.ask(order_id)
+                statement = await self._witness.ask(order_id)
         except TimeoutError:
-            testimony = Testimony(None, problem=NO_ANSWER)
-        answer = TheirAnswer(order_id, testimony, asked_at, asked_by)
+            statement = Statement(None, problem=NO_ANSWER)
+        answer = TheirAnswer(order_id, statement, asked_at, asked_by)
         await self._context.database.write(lambda c: their_answers.note(c, answer))
         return answer
 
@@ -49,13 +49,13 @@ class TheirSide:
         known = await self._context.database.read(lambda c: their_answers.get(c, order_id))
         if known is None or not is_fresh(known.asked_at, self._context.clock()):
             known = await self.ask(order_id, asked_by=asked_by)
-        return known.testimony.stock
+        return known.statement.stock
 
 
-def in_words(testimony: Testimony) -> str:
+def in_words(statement: Statement) -> str:
     """The answer as the outcome of a command."""
-    if testimony.problem == CANNOT_ANSWER:
+    if statement.problem == CANNOT_ANSWER:
         return "The Inventory Service has no such question"
-    if testimony.stock is None:
+    if statement.stock is None:
         return "The Inventory Service did not answer"
-    return f"The Inventory Service says {testimony.said or testimony.stock}"
+    return f"The Inventory Service says {statement.said or statement.stock}"

@@ -13,7 +13,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from services.domain.both_sides import Testimony
+from services.domain.both_sides import Statement
 from services.domain.conservation import Difference, StockState
 from services.domain.lifecycle import TimelineEntry
 from services.domain.order import InventoryStatus as I
@@ -169,7 +169,7 @@ def _desk(connection: Any, now: datetime) -> None:
     """A claim, an answer of the other side, and what was done before about the same cause."""
     until = now + timedelta(minutes=11)
     reviews.claim(connection, "REV-2", "olga@example.com", now - timedelta(minutes=4), until, take=False)
-    held = Testimony(StockState.HELD, "ACTIVE", "RSV-1004", now + timedelta(minutes=20))
+    held = Statement(StockState.HELD, "ACTIVE", "RSV-1004", now + timedelta(minutes=20))
     their_answers.note(connection, TheirAnswer("ORD-1004", held, now - timedelta(seconds=3), "olga@example.com"))
     reason = ReviewReason.INVENTORY_CONFIRMATION_FAILED
     for number in range(6):
