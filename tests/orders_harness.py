@@ -40,6 +40,7 @@ from services.settings import Settings
 from state import audit, history, orders, outbox, releases, reviews, tables
 from state.audit import AuditEntry
 from state.commands import STORED, Command
+from state.commands import get as get_command
 from state.commands import store as store_command
 from state.database import Database, Transaction, opened
 from state.releases import Release
@@ -221,8 +222,18 @@ class OrdersHarness:
     async def command(self, kind: str, target_id: str, command_id: str | None = None, /, **arguments: Any) -> str:
         """Store a console command; returns its id."""
         stored = Command(command_id or self.new_id(), kind, target_id, arguments, "ada", STORED, self.clock())
+        return await self.store(stored)
+
+    async def store(self, stored: Command) -> str:
+        """Store a command as it is; returns its id."""
         await self.real_database.write(lambda connection: store_command(connection, stored))
         return stored.command_id
+
+    async def stored_command(self, command_id: str) -> Command:
+        """The command as it stands now."""
+        command = await self.real_database.read(lambda connection: get_command(connection, command_id))
+        assert command is not None
+        return command
 
     # ----------------------------------------------------- time and workers
 

@@ -98,7 +98,7 @@ class ReviewResolution:
 
     async def _act(self, command: ResolveReview, review: Review) -> None:
         if review.state != "OPEN" or review.version != command.version:
-            raise await self._conflict(review)
+            raise await self._conflict(review, command)
         if not command.by_admin and (claimed := claimed_by_other(review, command.actor, self._context.clock())):
             raise claimed
         order = await self._context.get(review.order_id)
@@ -115,7 +115,7 @@ class ReviewResolution:
                 await self._actions[command.action](command, order, review)
         except IntegrityError:
             # The same action_id is being executed by somebody else at this moment.
-            raise await self._conflict(review) from None
+            raise await self._conflict(review, command) from None
 
     async def _compare_sides(self, command: ResolveReview, order: Order, review: Review) -> None:
         """Raises InvalidState when what the Inventory Service says makes the action wrong."""
@@ -243,7 +243,7 @@ class ReviewResolution:
         try:
             recorded = await self._context.transact(transaction)
         except _LostRace:
-            raise await self._conflict(review) from None
+            raise await self._conflict(review, command) from None
         if recorded is not None:
             self._context.after_commit(recorded)
 
@@ -261,7 +261,7 @@ class ReviewResolution:
             return True
 
         if not await self._context.transact(transaction):
-            raise await self._conflict(review)
+            raise await self._conflict(review, command)
         return replace(review, version=review.version + 1)
 
     async def _reconfirm_failed(
@@ -322,9 +322,13 @@ class ReviewResolution:
             raise NotFound("review", review_id)
         return review
 
-    async def _conflict(self, review: Review) -> ReviewConflict:
+    async def _conflict(self, review: Review, command: ResolveReview) -> ApiError:
         """Who was faster, when, and what they did."""
         current = await self._case(review.review_id)
+        if current.state == "OPEN" and current.version == review.version == command.version and not command.by_admin:
+            claimed = claimed_by_other(current, command.actor, self._context.clock())
+            if claimed:
+                return claimed
         target = _target(review.review_id)
         entry = await self._context.database.read(
             lambda c: audit.last_on(c, target, review.order_id, tuple(ReviewAction))
