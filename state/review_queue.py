@@ -137,7 +137,9 @@ def _matching(pool: Subquery, wanted: CaseFilter, now: datetime) -> Select[tuple
     if wanted.priority:
         conditions.append(orders.c.customer_priority == wanted.priority)
     if wanted.product:
-        of_order = and_(order_items.c.order_id == pool.c.order_id, order_items.c.product_id == wanted.product)
+        # An alias: the table may be joined by the enclosing query as well.
+        line = order_items.alias("line")
+        of_order = and_(line.c.order_id == pool.c.order_id, line.c.product_id == wanted.product)
         conditions.append(exists().where(of_order))
     return select(pool.c.review_id).join(orders, orders.c.order_id == pool.c.order_id).where(*conditions)
 
