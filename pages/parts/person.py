@@ -49,3 +49,5 @@ def ask_name() -> None:
         help="Stands beside everything you ask for.",
         icon=":material/person:",
     )
+    if console().people.is_listed(str(st.session_state.get(NAME_KEY) or "").strip()):
+        st.caption(f":material/lock: This name belongs to somebody who logs in. You are {actor()}.")

@@ -28,6 +28,7 @@ from services.domain.reviews import ReviewAction, allowed_actions
 from services.monitoring import breakers
 from services.monitoring.trends import SPAN, Trends, trends
 from state import commands, conservation, dead_letters, history, orders, outbox, releases, replicas, reviews, samples
+from state.commands import Command
 from state.replicas import BreakerTransition, Replica
 from state.reviews import Review
 
@@ -90,7 +91,13 @@ def transitions(connection: Connection, now: datetime) -> tuple[BreakerTransitio
 
 def changes(connection: Connection, now: datetime) -> Changes:
     found = replicas.transitions_since(connection, now - REMEMBERED, 6)
-    return Changes(tuple(found), tuple(commands.latest(connection, limit=6)))
+    return Changes(tuple(found), tuple(_asked_for(connection, None, 6)))
+
+
+def _asked_for(connection: Connection, target_id: str | None, limit: int) -> list[Command]:
+    """What people asked for last, without the questions, which change nothing."""
+    given = commands.latest(connection, target_id=target_id, limit=5 * limit)
+    return [command for command in given if command.kind != ASK_THEIRS][:limit]
 
 
 def _worker(row: Replica, now: datetime) -> Worker:
@@ -213,7 +220,7 @@ def order_view(connection: Connection, order_id: str) -> OrderView | None:
     if order is None:
         return None
     found = reviews.of_orders(connection, [order_id])[order_id]
-    given = [*commands.latest(connection, target_id=order_id)]
+    given = _asked_for(connection, order_id, 20)
     for case in found:
         given += commands.latest(connection, target_id=case.review_id, limit=5)
     return OrderView(
