@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := app.py pages services state tests benchmarks
 
-.PHONY: help run test check format bench soak pictures clean
+.PHONY: help run test check format bench bench-console bench-stored soak pictures clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## start console and service in sandbox mode (console :8501, API :8600)
 	@echo "Starting Holdfast. Console: http://127.0.0.1:$${STREAMLIT_SERVER_PORT:-8501}  API: http://127.0.0.1:$${API_PORT:-8600}"
@@ -33,6 +33,12 @@ pacts: $(VENV)/.dev ## rewrite the committed contracts from the consumer tests
 
 bench: $(VENV)/.dev ## measure orders per second, latency and CPU of the worker
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-console: $(VENV)/.dev ## measure the console with a million orders stored, and what 30 viewers cost the orders
+	$(BIN)/python -m benchmarks.console $(BENCH_ARGS)
+
+bench-stored: $(VENV)/.dev ## measure whether an order costs more with a million orders stored, and the worker's memory
+	$(BIN)/python -m benchmarks.stored $(BENCH_ARGS)
 
 soak: $(VENV)/.dev ## faults in the middle of traffic for MINUTES=10, then the audit (SEED=1)
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)

@@ -24,9 +24,12 @@ async def lifespan(_: object) -> AsyncIterator[None]:
     import pandas  # noqa: F401, ICN001 - imported here so that the first page does not wait for it
     import pyarrow  # noqa: F401, ICN001
 
+    if settings.prometheus_url:
+        import prometheus_api_client  # noqa: F401
+
     stack = Stack(settings, with_worker=True)
     await stack.start()
-    # Streamlit collects garbage after every run; what is frozen here is not looked at again.
+    # What is frozen here is not looked at again when garbage is collected.
     gc.collect()
     gc.freeze()
     try:

@@ -21,7 +21,9 @@ import uvloop
 
 from benchmarks.breaker import overhead_microseconds
 from benchmarks.load import Load, place_orders
+from benchmarks.process import cpu_seconds, listening, rss_mb
 from benchmarks.reference import slowness
+from benchmarks.scrape import cpu_ms_per_scrape
 from services.messaging.embedded import EmbeddedNats
 from services.supervisor import Child, Supervisor, free_port
 from state.database import opened
@@ -74,61 +76,36 @@ async def worker_under_test(data_dir: Path):
         stub = (sys.executable, "-m", "benchmarks.stub_inventory", str(stub_port), nats.url)
         children = [
             nats.child(),
-            Child("stub", stub, env=environment, ready=_listening(stub_port)),
+            Child("stub", stub, env=environment, ready=listening(stub_port)),
             Child(
                 "worker",
                 (*pin, sys.executable, "-m", "services", "worker"),
                 env=environment,
-                ready=_listening(api_port),
+                ready=listening(api_port),
             ),
         ]
         async with Supervisor(children, data_dir) as supervisor:
             yield api_port, next(status.pid for status in supervisor.status() if status.name == "worker")
 
 
-def _listening(port: int):
-    async def ready() -> None:
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.02)
-            else:
-                writer.close()
-                return
-
-    return ready
-
-
 async def measure(api_port: int, pid: int, database: str, *, clients: int, count: int) -> Result:
     """One run, with the CPU until every order of it is confirmed."""
     before = await asyncio.to_thread(_count, database)
-    cpu = _cpu_seconds(pid)
+    cpu = cpu_seconds(pid)
     load = await place_orders(api_port, clients=clients, orders=count)
     while await asyncio.to_thread(_count, database) < before + count:  # noqa: ASYNC110 - it is another process's
         await asyncio.sleep(0.05)
-    user, system = (after - before for after, before in zip(_cpu_seconds(pid), cpu, strict=True))
+    user, system = (after - before for after, before in zip(cpu_seconds(pid), cpu, strict=True))
     lags = await asyncio.to_thread(_confirmation_ms, database, count)
     return Result(
         clients,
         load,
         (user + system) * 1000 / count,
         system / (user + system),
-        _rss_mb(pid),
+        rss_mb(pid),
         statistics.median(lags),
         lags[min(len(lags) - 1, int(0.99 * len(lags)))],
     )
-
-
-def _cpu_seconds(pid: int) -> tuple[float, float]:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    ticks = os.sysconf("SC_CLK_TCK")
-    return int(fields[11]) / ticks, int(fields[12]) / ticks
-
-
-def _rss_mb(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def _count(database: str) -> int:
@@ -159,6 +136,7 @@ async def main(count: int, rounds: int) -> None:
                 for _ in range(rounds)
                 for clients in (1, 16)
             ]
+            scrape_ms, size = await cpu_ms_per_scrape(api_port, lambda: sum(cpu_seconds(pid)))
     print(HEADING)
     for result in results:
         print(result.line())
@@ -169,6 +147,10 @@ async def main(count: int, rounds: int) -> None:
     print(
         f"CPU per 1 000 orders at 16 clients: {cpu:.2f} s here, {cpu / slow:.2f} s at the reference's speed, "
         f"{share:.2f} of the limit {LIMIT_CPU_SECONDS} s"
+    )
+    print(
+        f"Scrape of /metrics: {scrape_ms:.2f} ms of CPU for {size:,} bytes, as much as {scrape_ms / cpu:.1f} orders; "
+        f"one every 15 s is {scrape_ms / 15_000:.3%} of a core"
     )
     print(f"Circuit breaker: {await overhead_microseconds():.1f} microseconds a call beyond a bare await")
 

@@ -1,25 +1,35 @@
-"""The circuit breakers: state in words, time to the next trial, the window they judge by, and their history."""
+"""The circuit breakers: state in words, time to the next trial, the window they judge by, and what they denied.
+
+A breaker can be forced as a loan, and from every stretch in which one was open it is one click to exactly the
+orders that this hurt.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import streamlit as st
-from parts import charts, clock, empty, live, tiles, words
+from parts import asks, charts, clock, empty, force, lens, live, tiles, words
 
 from services.console import (
     NAMES,
     OPERATIONS,
     Breaker,
     BreakerTransition,
+    Command,
     OperationTrend,
     Reading,
     ReplicaBreaker,
     console,
 )
+from services.console.incidents import Incident, Stretch
+from services.console.loans import Loan
 
 SPAN = timedelta(minutes=30)
+SHOWN_OPENINGS = 10
+BANDS = "breaker_bands"
 
 
 def breakers() -> None:
@@ -33,54 +43,83 @@ def breakers() -> None:
         return
     live.as_of(reading, f"latencies of the last {clock.span(trends.value.window)}" if trends.value else "")
     operations = trends.value.operations if trends.value else {}
+    asked = console().loans.asked(tuple(breaker.name for breaker in reading.value.breakers)).value or {}
+    loans = console().loans.running().value or {}
     for breaker in reading.value.breakers:
-        _breaker(breaker, operations.get(OPERATIONS.get(breaker.name, "")), reading)
+        trend = operations.get(OPERATIONS.get(breaker.name, ""))
+        _breaker(breaker, trend, reading, loans.get(breaker.name), asked.get(breaker.name))
 
 
-def _breaker(breaker: Breaker, trend: OperationTrend | None, reading: Reading[Any]) -> None:
+def _breaker(
+    breaker: Breaker, trend: OperationTrend | None, reading: Reading[Any], loan: Loan | None, asked: Command | None
+) -> None:
     with st.container(border=True, key=f"breaker_{breaker.name}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{NAMES.get(breaker.name, words.plain(breaker.name))}**", width="content")
             st.markdown(words.badge(words.BREAKER, breaker.state, grey=bool(reading.problem)), width="content")
-            st.caption(f"{words.plain(breaker.name)} · {_standing(breaker)}", width="content")
+            st.caption(f"{words.plain(breaker.name)} · {_standing(breaker, loan)}", width="stretch")
+            _force_button(breaker, asked)
         facts, window = st.columns([3, 2])
         with facts:
             _facts(breaker, trend, reading)
             _replicas(breaker)
         with window:
-            st.caption("Rolling window, oldest bucket first")
-            charts.window(breaker.worst)
+            _windows(breaker)
+        if asked and asked.kind in ("set_override", "end_override"):
+            st.markdown(f":small[{asks.state(asked)}]")
 
 
-def _standing(breaker: Breaker) -> str:
+def _standing(breaker: Breaker, loan: Loan | None) -> str:
     since = breaker.worst.since
     now = console().now()
     parts = [f"since {clock.both(since, now)}"] if since else []
     if breaker.state == "open":
         parts.append(tiles.standing(breaker).replace("trial", "half-open, one trial,"))
+    if loan:
+        parts.append(f"forced by {words.plain(loan.actor)} for another {clock.span(loan.expires_at - now)}")
     return " · ".join(parts)
+
+
+def _force_button(breaker: Breaker, asked: Command | None) -> None:
+    reason = live.write_block()
+    if asked and asked.kind == "set_override" and asks.is_waiting(asked):
+        reason = "A command on this breaker is under way."
+    if st.button(
+        "Force",
+        key=f"force_{breaker.name}",
+        icon=":material/front_hand:",
+        disabled=reason is not None,
+        help=reason or live.write_note() or "Open or closed, for a while, with a reason.",
+    ):
+        force.breaker(breaker.name)
 
 
 def _facts(breaker: Breaker, trend: OperationTrend | None, reading: Reading[Any]) -> None:
     worst = breaker.worst
     latency = trend.latency_seconds if trend else {}
+    served = console().incidents.served().value or {}
+    operation = OPERATIONS.get(breaker.name, "")
     facts = [
         (
             "Failure rate",
             f"{tiles.percent(breaker.failure_rate)} of {breaker.calls:,}" if breaker.calls else "no calls",
             f"opens at {worst.threshold_percentage:g} % of at least {worst.volume_threshold}",
         ),
-        ("Calls denied", f"{breaker.denied:,}", "refused without being sent"),
+        ("Calls denied", f"{breaker.denied:,}", f"{_hour(served, 'denied', operation)} within the last hour"),
+        ("Fallbacks served", _hour(served, "fallback", operation), "within the last hour"),
         ("Latency p95", tiles.milliseconds(latency.get(0.95)), _other_quantiles(latency)),
     ]
-    with st.grid(3, min_column_width=150):
+    with st.grid(4, min_column_width=130):
         for label, value, note in facts:
             st.metric(label, live.shade(value, reading), delta=None, delta_description=note)
 
 
-def _other_quantiles(latency: object) -> str:
-    values = latency if isinstance(latency, dict) else {}
-    return f"p50 {tiles.milliseconds(values.get(0.5))} · p99 {tiles.milliseconds(values.get(0.99))}"
+def _hour(served: Mapping[tuple[str, str], int], kind: str, operation: str) -> str:
+    return f"{served.get((kind, operation), 0):,}"
+
+
+def _other_quantiles(latency: Mapping[float, float | None]) -> str:
+    return f"p50 {tiles.milliseconds(latency.get(0.5))} · p99 {tiles.milliseconds(latency.get(0.99))}"
 
 
 def _replicas(breaker: Breaker) -> None:
@@ -91,59 +130,91 @@ def _replicas(breaker: Breaker) -> None:
 def _replica(replica: ReplicaBreaker) -> dict[str, str]:
     now = console().now()
     opens = replica.retry_at - now if replica.retry_at else None
+    rate = f" · {tiles.percent(replica.failure_rate)}" if replica.calls else ""
     return {
         "Replica": words.plain(replica.replica),
         "State": words.badge(words.BREAKER, replica.state),
         "Since": clock.both(replica.since, now) if replica.since else "unknown",
-        "Failed": f"{replica.failures} of {replica.calls}",
+        "Failed": f"{replica.failures} of {replica.calls}{rate}",
         "Denied": f"{replica.denied:,}",
         "Half-open in": clock.span(opens) if opens is not None and replica.state == "open" else "",
     }
 
 
+def _windows(breaker: Breaker) -> None:
+    """The rolling window of the worst replica, and behind a fold those of the others."""
+    several = len(breaker.replicas) > 1
+    of = f" of {words.plain(breaker.worst.replica)}" if several else ""
+    st.caption(f"Rolling window{of}, oldest bucket first")
+    charts.window(breaker.worst)
+    if several:
+        others = len(breaker.replicas) - 1
+        with st.expander("Window of the other replica" if others == 1 else f"Windows of {others} other replicas"):
+            for replica in breaker.replicas:
+                if replica is not breaker.worst:
+                    st.caption(words.plain(replica.replica))
+                    charts.window(replica)
+
+
 def history() -> None:
-    """Bands of states, and the changes that made them, each with the orders of that time."""
+    """Bands of states, and the stretches in which a breaker was open, each with what it hurt."""
     reading, changes = console().trends(), console().transitions()
     if reading.value is None:
         return
     with st.container(border=True):
-        st.markdown("**States over the last half hour**")
+        st.markdown("**States over the last half hour** :gray[:small[click an open band to see what it hurt]]")
         since = console().now() - SPAN
         bands = [band for band in reading.value.bands if band.end > since]
         if bands:
-            charts.states(bands, since)
+            charts.states(bands, since, key=BANDS, on_select=_pick_band)
         else:
             empty.no_data_yet("No breaker has been reported yet.")
         live.as_of(reading)
     with st.container(border=True):
         st.markdown("**Openings in the last day**")
-        _openings(changes.value or ())
+        _openings(_stretches(changes.value or ())[:SHOWN_OPENINGS])
 
 
-def _openings(changes: tuple[BreakerTransition, ...]) -> None:
-    """Each stretch from opening to closing, with a link to the orders created in it."""
-    stretches = _stretches(changes)
-    if not stretches:
+def _pick_band() -> None:
+    chosen = st.session_state.get(BANDS, {}).get("selection", {}).get("picked") or []
+    stretch = Stretch.parse(str(chosen[0].get("stretch"))) if chosen else None
+    if stretch:
+        lens.pick(stretch)
+
+
+def _openings(openings: list[tuple[BreakerTransition, datetime | None]]) -> None:
+    """Each stretch from opening to closing, with what it hurt in numbers and a button to the orders."""
+    if not openings:
         empty.nothing_wrong("No breaker has opened in the last day.")
     now = console().now()
-    for opened, closed_at in stretches[:10]:
+    stretches = [Stretch(opened.at, closed_at, opened.breaker) for opened, closed_at in openings]
+    counted = console().incidents.counted(stretches).value or {}
+    for number, ((opened, closed_at), stretch) in enumerate(zip(openings, stretches, strict=True)):
         length = clock.span((closed_at or now) - opened.at)
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"opening_{number}"):
+            state = "forced_open" if opened.to_state == "forced_open" else "open"
             st.markdown(
-                f"{words.badge(words.BREAKER, 'open')} **{NAMES.get(opened.breaker, opened.breaker)}**", width=210
+                f"{words.badge(words.BREAKER, state)} **{NAMES.get(opened.breaker, opened.breaker)}**", width=230
             )
             until = clock.at(closed_at, now) if closed_at else "now"
-            st.markdown(f"{clock.at(opened.at, now)} to {until} · {length}", width="stretch")
+            st.markdown(f"{clock.at(opened.at, now)} to {until} · {length}", width=220)
+            st.caption(_hurt(counted.get(stretch)), width="stretch")
             st.caption(words.plain(opened.replica), width="content")
-            st.page_link(
-                "orders.py",
-                label="Orders of that time",
-                icon=":material/receipt_long:",
-                query_params={
-                    "from": opened.at.isoformat(timespec="seconds"),
-                    "to": ((closed_at or now) + timedelta(seconds=1)).isoformat(timespec="seconds"),
-                },
-            )
+            lens.button(stretch, "Orders hurt", f"lens_{opened.replica}_{opened.breaker}_{opened.at.timestamp()}")
+
+
+def _hurt(incident: Incident | None) -> str:
+    if incident is None:
+        return ""
+    if not incident.orders:
+        return "no order hurt"
+    parts = [f"{incident.orders:,} {'order' if incident.orders == 1 else 'orders'}"]
+    parts += [
+        f"{incident.count(kind):,} {name}"
+        for kind, name in (("denied", "denied"), ("fallback", "fallbacks"), ("flagged", "flagged"))
+        if incident.count(kind)
+    ]
+    return " · ".join(parts)
 
 
 def _stretches(changes: tuple[BreakerTransition, ...]) -> list[tuple[BreakerTransition, datetime | None]]:
@@ -161,6 +232,8 @@ def _stretches(changes: tuple[BreakerTransition, ...]) -> list[tuple[BreakerTran
 
 
 def everything() -> None:
+    asks.flash()
+    lens.panel()
     breakers()
     history()
 

@@ -26,6 +26,12 @@ page = st.navigation(
                 help="The circuit breakers before the Inventory Service: state, window, history.",
             ),
             st.Page(
+                "metrics.py",
+                title="Metrics",
+                icon=":material/query_stats:",
+                help="The history over any stretch of time, and from a spike to the orders in it.",
+            ),
+            st.Page(
                 "orders.py",
                 title="Orders",
                 icon=":material/receipt_long:",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
-from parts import clock, empty, live, orders, paging, words
+from parts import clock, empty, lens, live, orders, paging, words
 from parts import filters as kept
 
 from services.console import (
@@ -73,6 +73,7 @@ def filters() -> None:
         )
         st.toggle("Flagged only", key="flagged", bind="query-params", on_change=_newest)
     _between()
+    _incident()
 
 
 def _between() -> None:
@@ -103,6 +104,20 @@ def _drop_between() -> None:
     paging.reset("from", "to", "before", "after")
 
 
+def _incident() -> None:
+    """An incident whose orders alone are listed, wherever the filters are."""
+    stretch = lens.picked()
+    if stretch is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.badge(f"Hurt {lens.name(stretch, console().now())}", icon=":material/troubleshoot:", color="red")
+        st.button("All orders", key="drop_incident", type="tertiary", icon=":material/close:", on_click=_drop_incident)
+
+
+def _drop_incident() -> None:
+    paging.reset(lens.PARAMETER, "before", "after")
+
+
 def _newest() -> None:
     paging.reset("before", "after")
 
@@ -110,6 +125,7 @@ def _newest() -> None:
 def _clear() -> None:
     st.session_state.update({"q": "", "status": [], "inventory": [], "time": None, "flagged": False})
     _drop_between()
+    _drop_incident()
 
 
 def _wanted() -> OrderFilter:
@@ -124,6 +140,7 @@ def _wanted() -> OrderFilter:
         since=since,
         until=until,
         flagged=bool(st.session_state.get("flagged")),
+        incident=lens.picked(),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-from parts import asks, charts, clock, empty, live, tiles, words
+from parts import asks, charts, clock, empty, live, operations, tiles, words
 
 from services.console import (
     BIN,
@@ -20,7 +20,6 @@ from services.console import (
     OperationTrend,
     Trends,
     console,
-    interruptions,
 )
 
 JUMPS = {
@@ -190,7 +189,7 @@ def course() -> None:
     with left.container(border=True, height="stretch"):
         st.markdown("**Orders per minute by outcome**")
         if reading.value.orders_per_minute:
-            charts.orders(reading.value.orders_per_minute, interruptions(reading.value.bands))
+            charts.orders(reading.value)
             live.as_of(reading, f"each point is {clock.span(BIN)}")
         else:
             empty.no_data_yet("No samples yet; the worker writes one every few seconds.")
@@ -202,6 +201,8 @@ def course() -> None:
 def _changes() -> None:
     reading, now = console().changes(), console().now()
     changes = reading.value
+    if _bulk_operations() and not (changes and (changes.transitions or changes.commands)):
+        return
     if changes is None or not (changes.transitions or changes.commands):
         st.markdown(":gray[:material/check: Nothing in the last day.]")
         return
@@ -215,6 +216,15 @@ def _changes() -> None:
     lines += [(command.created_at, asks.summary(command)) for command in changes.commands]
     for at, text in sorted(lines, key=lambda line: line[0], reverse=True)[:6]:
         st.markdown(live.shade(f"{text} :small[:gray[{clock.at(at, now)}]]", reading))
+
+
+def _bulk_operations() -> bool:
+    """What has been asked for in bulk and has not come to its end; returns whether there is any."""
+    reading = console().operations.shown()
+    unended = reading.value.unended if reading.value else ()
+    for operation in unended[:3]:
+        st.markdown(operations.line(operation, grey=bool(reading.problem)))
+    return bool(unended)
 
 
 def everything() -> None:

@@ -1,57 +1,118 @@
-"""Release jobs: stock that is to be given back, how often it was tried, and what the last error was."""
+"""Release jobs: stock that is to be given back, by cause, what the latest error was, and what to do about it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import streamlit as st
-from parts import asks, clock, dialogs, empty, live, orders, paging, selection, words
+from parts import asks, bulk, clock, dialogs, empty, live, operations, orders, paging, retries, selection, words
 from parts import filters as kept
 
-from services.console import RELEASE_STATES, ReleaseRow, ReleasesPage, console, same_sight_key
+from services.console import RELEASE_STATES, SourceUnavailable, console, same_sight_key
+from services.console.operations import Verb
+from services.console.releases import (
+    MAX_ITEMS,
+    SORTS,
+    CauseGroup,
+    ReleaseFilter,
+    ReleaseRow,
+    ReleasesPage,
+    narrows_nothing,
+    target,
+)
 
 NAME = "release"
 DEFAULT = ["PENDING", "FAILED"]
+FILTER_KEYS = ("job", "release_sort", "find")
+CAUSE = "cause"
+SORT_NAMES = {"newest": "Latest first", "oldest": "Longest untouched first", "attempts": "Most attempts first"}
+VERBS = (Verb.RETRY_RELEASE, Verb.MARK_RELEASED)
+GROUPS_SHOWN = 6
 
 
 def filters() -> None:
-    st.segmented_control(
-        "State",
-        list(RELEASE_STATES),
-        selection_mode="multi",
-        default=DEFAULT,
-        format_func=lambda state: words.word(words.RELEASE, state).text,
-        key="job",
-        bind="query-params",
-        on_change=paging.reset,
-        args=("release_page",),
-    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.segmented_control(
+            "State",
+            list(RELEASE_STATES),
+            selection_mode="multi",
+            default=DEFAULT,
+            format_func=lambda state: words.word(words.RELEASE, state).text,
+            key="job",
+            bind="query-params",
+            on_change=_first_page,
+        )
+        st.text_input(
+            "Order",
+            key="find",
+            bind="query-params",
+            placeholder="A whole order id",
+            max_chars=128,
+            width=280,
+            on_change=_first_page,
+        )
+        st.selectbox(
+            "Sort",
+            list(SORTS),
+            format_func=SORT_NAMES.__getitem__,
+            key="release_sort",
+            bind="query-params",
+            width=220,
+            on_change=_first_page,
+        )
+
+
+def _first_page() -> None:
+    paging.reset("release_page")
 
 
 def _clear() -> None:
     st.session_state["job"] = list(DEFAULT)
-    paging.reset("release_page")
+    st.session_state["find"] = ""
+    st.query_params.pop(CAUSE, None)
+    _first_page()
+
+
+def _wanted() -> ReleaseFilter:
+    states = tuple(state for state in RELEASE_STATES if state in (st.session_state.get("job") or RELEASE_STATES))
+    return ReleaseFilter(states, st.query_params.get(CAUSE) or None, words.typed(st.session_state.get("find")) or None)
+
+
+def _in_words(wanted: ReleaseFilter) -> str:
+    order = f"order {wanted.order_id}" if wanted.order_id else None
+    parts = [", ".join(words.texts(words.RELEASE, wanted.states)), wanted.cause, order]
+    return "; ".join(part for part in parts if part)
+
+
+def everything() -> None:
+    """Running operations first: whoever comes to this page must see that somebody is at it."""
+    asks.flash()
+    retries.notice()
+    operations.unended(VERBS)
+    jobs()
+    operations.past(VERBS)
 
 
 def jobs() -> None:
-    """The jobs of one page, the most recently touched first."""
-    asks.flash()
-    states = tuple(st.session_state.get("job") or RELEASE_STATES)
-    page = paging.number("release_page")
-    reading = console().releases(states=states, page=page)
+    """The causes, and the jobs of one page."""
+    wanted, page = _wanted(), paging.number("release_page")
+    sort = st.session_state.get("release_sort") or SORTS[0]
+    reading = console().releases.page(wanted, sort=sort, page=page)
     if reading.value is None:
         empty.no_source(reading)
         return
-    place = f"{states}/{page}"
+    _causes(reading.value, wanted, grey=bool(reading.problem))
+    place = f"{wanted}/{sort}/{page}"
     fresh = {row.release.order_id: row for row in reading.value.rows}
     shown = selection.hold(NAME, place, fresh)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         live.as_of(reading, _summary(reading.value))
         selection.show_new(NAME, place, fresh, shown)
     if not shown.rows:
-        _nothing(states)
+        _nothing(wanted)
         return
-    _bar(shown.rows, shown.picked)
+    _all_matching(reading.value, wanted)
+    _selected(shown.rows, shown.picked)
     with st.container(border=True, gap="small"):
         for order_id, row in shown.rows.items():
             _row(row, gone=order_id in shown.gone, grey=bool(reading.problem))
@@ -62,25 +123,119 @@ def _summary(page: ReleasesPage) -> str:
     return f"{page.counts.get('FAILED', 0):,} failed, {page.counts.get('PENDING', 0):,} pending"
 
 
-def _nothing(states: tuple[str, ...]) -> None:
-    if set(states) >= {"PENDING", "FAILED"}:
+def _nothing(wanted: ReleaseFilter) -> None:
+    if narrows_nothing(wanted):
         empty.nothing_wrong("Nothing waits to be released.")
     else:
-        empty.nothing_matches("No job is in this state.", _clear)
+        empty.nothing_matches("No job matches.", _clear)
 
 
-def _can_retry(row: ReleaseRow) -> bool:
+# -- causes ------------------------------------------------------------------------------------
+
+
+def _causes(page: ReleasesPage, wanted: ReleaseFilter, *, grey: bool) -> None:
+    if not page.groups:
+        return
+    with st.container(border=True, gap="xsmall"):
+        st.markdown("**By cause**")
+        for number, group in enumerate(page.groups[:GROUPS_SHOWN]):
+            _cause(number, group, is_chosen=wanted.cause is not None and group.cause == wanted.cause, grey=grey)
+        left = page.groups[GROUPS_SHOWN:]
+        if left:
+            count = sum(group.failed + group.pending for group in left)
+            st.caption(f"{count:,} jobs of {len(left)} rarer causes")
+        if wanted.cause is not None and wanted.cause not in [group.cause for group in page.groups]:
+            st.caption(f"No job has the cause {words.plain(wanted.cause)} any more.")
+
+
+def _cause(number: int, group: CauseGroup, *, is_chosen: bool, grey: bool) -> None:
+    name = group.cause or "Not sorted yet"
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        for state, count in (("FAILED", group.failed), ("PENDING", group.pending)):
+            if count:
+                text, icon, color = words.word(words.RELEASE, state)
+                shade = "gray" if grey else color
+                st.markdown(f":{shade}-badge[:material/{icon}: {count:,} {text.lower()}]", width="content")
+        st.markdown(words.plain(name), width="stretch")
+        st.caption(f"last {clock.ago(group.last_at, console().now())}", width="content")
+        st.button(
+            "Show all" if is_chosen else "Only these",
+            key=f"cause_{number}",
+            icon=":material/filter_alt_off:" if is_chosen else ":material/filter_alt:",
+            type="tertiary",
+            disabled=group.cause is None,
+            on_click=_choose,
+            args=(None if is_chosen else group.cause,),
+        )
+
+
+def _choose(cause: str | None) -> None:
+    _first_page()
+    if cause is None:
+        st.query_params.pop(CAUSE, None)
+    else:
+        st.query_params[CAUSE] = cause
+
+
+# -- all that match ----------------------------------------------------------------------------
+
+
+def _all_matching(page: ReleasesPage, wanted: ReleaseFilter) -> None:
+    """Apart from what is picked; never more than a thousand, and never with a filter that narrows nothing."""
+    if not page.matching:
+        return
+    block = live.write_block()
+    if narrows_nothing(wanted):
+        block = block or "Choose a cause, a state or an order first: everything at once is not offered."
+    with st.container(horizontal=True, vertical_alignment="center", key="matching_bar"):
+        clicked = {
+            Verb.RETRY_RELEASE: st.button(
+                f"{'Queue' if retries.is_shut() else 'Retry'} {_of(page.matching)}",
+                key="retry_matching",
+                icon=":material/playlist_play:",
+                disabled=block is not None,
+                help=block,
+            ),
+            Verb.MARK_RELEASED: page.failed > 0
+            and st.button(
+                f"Mark released {_of(page.failed)}",
+                key="mark_matching",
+                icon=":material/verified:",
+                type="tertiary",
+                disabled=block is not None,
+                help=block or "With proof; only failed jobs.",
+            ),
+        }
+    for verb, is_clicked in clicked.items():
+        if is_clicked:
+            _freeze(verb, wanted)
+
+
+def _of(matching: int) -> str:
+    if matching > MAX_ITEMS:
+        return f"the {MAX_ITEMS:,} longest untouched of more than {MAX_ITEMS:,} matching"
+    return f"{matching:,} of {matching:,} matching"
+
+
+def _freeze(verb: str, wanted: ReleaseFilter) -> None:
+    try:
+        frozen = console().releases.freeze(verb, wanted, _in_words(wanted))
+    except SourceUnavailable as error:
+        st.toast(str(error), icon=":material/error:")
+        return
+    if frozen.targets:
+        bulk.ask(frozen)
+
+
+# -- what is picked ----------------------------------------------------------------------------
+
+
+def _can_act(row: ReleaseRow) -> bool:
     return row.release.state != "DONE" and not asks.is_waiting(row.command)
 
 
-def _key(row: ReleaseRow) -> str:
-    return same_sight_key("retry_release", row.release.order_id, row.release.version, row.command)
-
-
-def _bar(rows: Mapping[str, ReleaseRow], picked: tuple[str, ...]) -> None:
+def _selected(rows: Mapping[str, ReleaseRow], picked: tuple[str, ...]) -> None:
     chosen = [rows[order_id] for order_id in picked]
-    able = [row for row in chosen if _can_retry(row)]
-    block = live.write_block()
     with st.container(horizontal=True, vertical_alignment="center", key="release_bar"):
         if not chosen:
             st.button(
@@ -93,15 +248,11 @@ def _bar(rows: Mapping[str, ReleaseRow], picked: tuple[str, ...]) -> None:
             )
             return
         st.markdown(f"**{len(chosen)} selected**", width="content")
-        if st.button(
-            f"Retry {len(able)}",
-            key="bulk_retry",
-            type="primary",
-            icon=":material/replay:",
-            disabled=block is not None or not able,
-            help=block or (None if able else "A retry of each of them is under way."),
-        ):
-            dialogs.retry_releases(able, {row.release.order_id: _key(row) for row in able})
+        able = [row for row in chosen if _can_act(row)]
+        _act_on_selected("bulk_retry", "Queue" if retries.is_shut() else "Retry", Verb.RETRY_RELEASE, able, picked)
+        failed = [row for row in able if row.release.state == "FAILED"]
+        if failed:
+            _act_on_selected("bulk_mark", "Mark released", Verb.MARK_RELEASED, failed, picked)
         st.button(
             "Clear selection",
             key="pick_none_releases",
@@ -109,6 +260,22 @@ def _bar(rows: Mapping[str, ReleaseRow], picked: tuple[str, ...]) -> None:
             on_click=selection.pick_none,
             args=(NAME, list(rows)),
         )
+
+
+def _act_on_selected(key: str, label: str, verb: str, rows: list[ReleaseRow], picked: tuple[str, ...]) -> None:
+    block = live.write_block()
+    if st.button(
+        f"{label} {len(rows)}",
+        key=key,
+        type="primary" if verb == Verb.RETRY_RELEASE else "secondary",
+        icon=":material/replay:" if verb == Verb.RETRY_RELEASE else ":material/verified:",
+        disabled=block is not None or not rows,
+        help=block or (None if rows else "A command on each of them is under way."),
+    ):
+        bulk.ask(bulk.picked(verb, None, [target(row.release) for row in rows]), (NAME, picked))
+
+
+# -- one job -----------------------------------------------------------------------------------
 
 
 def _row(row: ReleaseRow, *, gone: bool, grey: bool) -> None:
@@ -125,9 +292,10 @@ def _row(row: ReleaseRow, *, gone: bool, grey: bool) -> None:
                 if gone:
                     st.caption("no longer in this list", width="content")
                 elif job.state != "DONE":
-                    _button(row)
-            error = f"{words.plain(job.last_error)} · " if job.last_error else ""
-            st.caption(f"{error}{words.plain(job.reason)} · {orders.items(row.order)}")
+                    _buttons(row)
+            if job.last_error:
+                st.markdown(f":small[**{words.plain(job.last_error)}**]")
+            st.caption(f"{words.plain(job.reason)} · {orders.items(row.order)}")
             if row.command:
                 st.markdown(f":small[{asks.state(row.command)}]")
 
@@ -140,18 +308,28 @@ def _next(row: ReleaseRow) -> str:
     return f", next in {clock.span(left)}" if left.total_seconds() > 0 else ", next is due"
 
 
-def _button(row: ReleaseRow) -> None:
+def _buttons(row: ReleaseRow) -> None:
     block = live.write_block()
-    reason = block or (None if _can_retry(row) else "A command on this job is under way.")
-    with st.container(horizontal=True, horizontal_alignment="right"):
+    reason = block or (None if _can_act(row) else "A command on this job is under way.")
+    order_id = row.release.order_id
+    with st.container(horizontal=True, horizontal_alignment="right", gap="xsmall"):
+        if row.release.state == "FAILED" and st.button(
+            "Mark released",
+            key=f"mark_{order_id}",
+            icon=":material/verified:",
+            type="tertiary",
+            disabled=reason is not None,
+            help=reason or "With proof that nothing is held any more.",
+        ):
+            dialogs.mark_released(row)
         st.button(
-            "Retry now",
-            key=f"retry_{row.release.order_id}",
+            retries.label("Retry now"),
+            key=f"retry_{order_id}",
             icon=":material/replay:",
             disabled=reason is not None,
             help=reason or live.write_note(),
             on_click=_retry,
-            args=(row, _key(row)),
+            args=(row, same_sight_key("retry_release", order_id, row.release.version, row.command)),
         )
 
 
@@ -160,7 +338,7 @@ def _retry(row: ReleaseRow, key: str) -> None:
 
 
 frame = live.header("Releases")
-kept.restore("job")
+kept.restore(*FILTER_KEYS)
 filters()
-kept.remember("job")
-live.body(frame, jobs)
+kept.remember(*FILTER_KEYS)
+live.body(frame, everything)

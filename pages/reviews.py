@@ -8,11 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import streamlit as st
-from parts import asks, claims, clock, dialogs, empty, live, orders, paging, person, selection, words
+from parts import (
+    asks,
+    bulk,
+    claims,
+    clock,
+    empty,
+    live,
+    operations,
+    orders,
+    paging,
+    person,
+    selection,
+    words,
+)
 from parts import case as work
 from parts import filters as kept
 
 from services.console import PAGE_SIZE, REVIEW_REASONS, ReviewAction, ReviewCase, console
+from services.console.operations import Verb
 from services.console.review_desk import POOL, SORTS, CaseFilter, QueuePage
 
 NAME = "review"
@@ -194,6 +208,7 @@ def queue() -> None:
         st.rerun()
     if not work.asked_for():
         asks.flash()
+    operations.unended((Verb.RESOLVE_REVIEW,))
     wanted, page = _wanted(), paging.number("review_page")
     reading = console().desk.queue(wanted, page=page)
     if reading.value is None:
@@ -215,6 +230,7 @@ def queue() -> None:
         for review_id, case in shown.rows.items():
             _row(case, gone=review_id in shown.gone, grey=bool(reading.problem))
     paging.numbered("review_page", reading.value.count, PAGE_SIZE)
+    operations.past((Verb.RESOLVE_REVIEW,))
 
 
 def _summary(page: QueuePage, state: str) -> str:
@@ -291,7 +307,8 @@ def _bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
                 disabled=block is not None,
                 help=block,
             ):
-                dialogs.resolve(allowing, action, len(cases) - len(allowing))
+                targets = [bulk.case(one.review) for one in allowing]
+                bulk.ask(bulk.picked(Verb.RESOLVE_REVIEW, action, targets, of=len(cases)), (NAME, picked))
         st.button(
             "Clear selection",
             key="pick_none_reviews",

@@ -11,7 +11,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from state import commands, inbox, orders, outbox, replicas, samples, their_answers
+from state import commands, impacts, inbox, operations, orders, outbox, replicas, rollups, samples, their_answers
 from state.database import Database
 
 STEP = 500
@@ -22,8 +22,12 @@ KEPT_FOR: tuple[tuple[Callable[[Connection, datetime, int], int], timedelta], ..
     (outbox.prune, timedelta(days=14)),
     (inbox.prune, timedelta(days=30)),
     (samples.prune, timedelta(days=1)),
+    (rollups.prune_minutes, timedelta(days=31)),
+    (rollups.prune_hours, timedelta(days=400)),
+    (impacts.prune, timedelta(days=90)),
     (replicas.prune_transitions, timedelta(days=90)),
     (commands.prune, timedelta(days=30)),
+    (operations.prune, timedelta(days=90)),
     (orders.prune_keys, timedelta(days=30)),
     (their_answers.prune, timedelta(days=30)),
 )

@@ -40,6 +40,7 @@ from services.messaging.jetstream import ConnectionState, by_stream, streams_whe
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRelay, OutboxRow, Publisher
 from services.messaging.traced import TracedPublisher, traced_handler
+from services.monitoring.history import MetricRollups
 from services.monitoring.metrics import Metrics
 from services.monitoring.overrides import BreakerOverrides
 from services.monitoring.recorder import Recorder
@@ -49,10 +50,14 @@ from services.orders.commands import CommandExecutor
 from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
 from services.orders.inbound import InventoryEvents
+from services.orders.operation_verbs import item_actions
+from services.orders.operations import OperationRunner, breaker_gate
 from services.orders.place import OrderPlacement
 from services.orders.progress import OrderProgress, ProgressPolicy
+from services.orders.proof import ReleaseByProof
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ReviewResolution
+from services.orders.steering import OperationSteering
 from services.orders.sweeper import AT_ONCE, OrderSweeper
 from services.orders.their_side import TheirSide
 from services.orders.traced import told_after_commit, told_of_short_circuits
@@ -65,7 +70,7 @@ from services.settings import PAYMENT_TIMEOUT_SECONDS, Settings
 from services.spans import Tracer
 from services.traceparent import HEADER, begin
 from services.version import VERSION
-from state import orders, outbox
+from state import orders, outbox, releases
 from state.database import Database
 from state.schema import migrate
 
@@ -75,6 +80,9 @@ DRAIN_SECONDS = 3.0
 """How long orders in flight may take once the worker was told to stop; the sweeper has the rest."""
 
 DURABLE = "order-service"
+
+CLASSIFIED_AT_ONCE = 500
+"""Release jobs of one transaction that get their cause."""
 
 
 def utc_now() -> datetime:
@@ -172,6 +180,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
     overrides = BreakerOverrides(database, utc_now, breakers)
     witness = _witness(settings, transport)
     conservation = ConservationAudit(context, witness, payments if settings.payment_service_url else None)
+    proofs = ReleaseByProof(context, witness)
     their_side = TheirSide(context, witness)
     service = OrderService(
         database=database,
@@ -199,19 +208,29 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         refund_retry=RetryPolicy(attempts=12, base_delay_seconds=2.0, max_delay_seconds=300.0),
         reserver_retry_in_seconds=partial(_retry_in_seconds, breakers),
     )
+    publisher: Publisher = JetStreamPublisher(nats)
+    if tracer:
+        publisher = TracedPublisher(publisher, tracer)
+    relay = OutboxRelay(SqlOutbox(database), publisher, on_published=metrics.event_published)
     executor = CommandExecutor(
         context,
         service.cancellation,
         service.reviews,
         service.releases,
         service.conservation,
+        proofs,
+        OperationSteering(context),
         service.claims,
         their_side,
+        overrides.commands(),
     )
-    publisher: Publisher = JetStreamPublisher(nats)
-    if tracer:
-        publisher = TracedPublisher(publisher, tracer)
-    relay = OutboxRelay(SqlOutbox(database), publisher, on_published=metrics.event_published)
+    bulk = OperationRunner(
+        context,
+        item_actions(service.releases, proofs, service.reviews),
+        breaker_gate(breakers),
+        answer_within=policy.confirmation_timeout,
+        name=f"{replica}-{new_id()[:8]}",
+    )
     consuming = Consuming(nats, inbound, service.dead_letters, metrics)
     if tracer:
         consuming.handle = traced_handler(consuming.apply, tracer, partial(_traceparent_of, database))
@@ -221,11 +240,14 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> Worker:
         wakes.releases,
         Loop("sweeper", partial(_full_round, sweeper.run_due), pause_seconds=0.5),
         Loop("commands", executor.run_waiting, pause_seconds=0.25),
+        Loop("operations", bulk.run_due, pause_seconds=0.25),
         Loop("heartbeat", recorder.beat, pause_seconds=1.0),
         Loop("overrides", overrides.follow, pause_seconds=1.0),
         Loop("conservation", conservation.compare_next, pause_seconds=5.0),
         Loop("samples", recorder.sample, pause_seconds=5.0),
+        Loop("rollups", MetricRollups(database, utc_now).run, pause_seconds=30.0),
         Loop("retention", Retention(database, utc_now).prune, pause_seconds=60.0),
+        Loop("causes", partial(_classify, database), pause_seconds=60.0),
     ]
     return Worker(
         replica,
@@ -431,6 +453,13 @@ class Consuming:
 
 async def _full_round(run_due: Callable[[], Awaitable[int]]) -> bool:
     return await run_due() >= AT_ONCE
+
+
+async def _classify(database: Database) -> bool:
+    """Give release jobs from before causes were kept theirs; one round of a Loop."""
+    if not await database.read(releases.any_unclassified):
+        return False
+    return await database.write(lambda c: releases.classify(c, CLASSIFIED_AT_ONCE)) >= CLASSIFIED_AT_ONCE
 
 
 def _retry_in_seconds(breakers: InventoryBreakers) -> float | None:

@@ -192,10 +192,13 @@ def count_up_to(connection: Connection, limit: int, filters: Sequence[ColumnElem
 
 def named(connection: Connection, text: str) -> list[ColumnElement[bool]]:
     """The filters under which a search text finds orders: as order id, user id or product id."""
-    candidates = (orders.c.order_id == text, of_user(text), containing_product(text))
-    return [
-        found for found in candidates if connection.execute(select(orders.c.order_id).where(found).limit(1)).first()
-    ]
+    # The items are asked themselves: for orders that are in a subselect PostgreSQL reads the whole table.
+    candidates = (
+        (select(orders.c.order_id).where(orders.c.order_id == text), orders.c.order_id == text),
+        (select(orders.c.order_id).where(of_user(text)), of_user(text)),
+        (select(order_items.c.order_id).where(order_items.c.product_id == text), containing_product(text)),
+    )
+    return [found for any_one, found in candidates if connection.execute(any_one.limit(1)).first()]
 
 
 def any_of(filters: Sequence[ColumnElement[bool]]) -> ColumnElement[bool]:

@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
 
-from state.tables import orders, releases
+from services.domain.release_causes import cause_of
+from state.tables import operation_items, orders, releases
 
 MAX_PAGE = 200
+MAX_DEPTH = 1000
+"""Jobs of a list beyond this place are found by narrower filters."""
+
+MAX_GROUPS = 50
 PENDING, FAILED, DONE = "PENDING", "FAILED", "DONE"
 STATES = (PENDING, FAILED, DONE)
+
+NEWEST, OLDEST, ATTEMPTS = "newest", "oldest", "attempts"
+SORTS = (NEWEST, OLDEST, ATTEMPTS)
+"""Most recently touched first, least recently touched first, most attempts first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +38,31 @@ class Release:
     created_at: datetime
     updated_at: datetime
     version: int
+    cause: str | None = None
+    """What last_error has in common with others."""
     traceparent: str | None = None
     """That of the order, where the job was claimed to be run."""
+
+
+@dataclass(frozen=True, slots=True)
+class CauseGroup:
+    """Unfinished jobs with the same cause."""
+
+    cause: str | None
+    failed: int
+    pending: int
+    first_at: datetime
+    last_at: datetime
+    """When the first and the last of them was touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseFilter:
+    """Which jobs are asked for."""
+
+    states: tuple[str, ...] = STATES
+    cause: str | None = None
+    order_id: str | None = None
 
 
 _COLUMNS = [releases.c[name] for name in Release.__dataclass_fields__ if name in releases.c]
@@ -45,6 +77,7 @@ def start(connection: Connection, order_id: str, reason: str, at: datetime) -> N
         "attempts": 0,
         "next_attempt_at": at,
         "last_error": None,
+        "cause": cause_of(None),
         "updated_at": at,
     }
     again = connection.execute(
@@ -91,6 +124,8 @@ def _claim(connection: Connection, ids: Sequence[str], until: datetime) -> list[
 
 def settle(connection: Connection, release: Release, at: datetime, **values: Any) -> bool:
     """Record how an attempt ended; False when the job was started again meanwhile."""
+    if "last_error" in values:
+        values["cause"] = cause_of(values["last_error"])
     done = connection.execute(
         update(releases)
         .where(releases.c.order_id == release.order_id, releases.c.version == release.version)
@@ -108,14 +143,104 @@ def page(
     connection: Connection, *, states: Sequence[str] = STATES, limit: int = MAX_PAGE, offset: int = 0
 ) -> list[Release]:
     """Jobs, the most recently touched first."""
+    return matching(connection, ReleaseFilter(tuple(states)), limit=min(limit, MAX_PAGE), offset=offset)
+
+
+def matching(
+    connection: Connection, wanted: ReleaseFilter, *, sort: str = NEWEST, limit: int, offset: int = 0
+) -> list[Release]:
+    """Jobs that match, at most MAX_DEPTH of them; every state is read along its own index and then merged."""
+    until = min(offset + limit, MAX_DEPTH)
+    column, descending = _SORTS[sort]
+    found: list[Release] = []
+    for state in wanted.states:
+        place = column.desc() if descending else column.asc()
+        statement = select(*_COLUMNS).where(*_conditions(wanted, state)).order_by(place, releases.c.order_id)
+        found += [Release(*row) for row in connection.execute(statement.limit(until))]
+    found.sort(key=lambda job: job.order_id)
+    found.sort(key=lambda job: getattr(job, column.name), reverse=descending)
+    return found[offset:until]
+
+
+def count_matching(connection: Connection, wanted: ReleaseFilter, limit: int) -> int:
+    """Jobs that match, counted no further than ``limit``."""
+    counted = 0
+    for state in wanted.states:
+        some = select(releases.c.order_id).where(*_conditions(wanted, state)).limit(limit - counted).subquery()
+        counted += connection.scalar(select(func.count()).select_from(some)) or 0
+    return counted
+
+
+_SORTS = {
+    NEWEST: (releases.c.updated_at, True),
+    OLDEST: (releases.c.updated_at, False),
+    ATTEMPTS: (releases.c.attempts, True),
+}
+
+
+def _conditions(wanted: ReleaseFilter, state: str) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [releases.c.state == state]
+    if wanted.cause is not None:
+        conditions.append(releases.c.cause == wanted.cause)
+    if wanted.order_id is not None:
+        conditions.append(releases.c.order_id == wanted.order_id)
+    return conditions
+
+
+def groups(connection: Connection) -> list[CauseGroup]:
+    """Unfinished jobs by cause, those with the most failed jobs first."""
+    failed = func.sum(case((releases.c.state == FAILED, 1), else_=0))
+    pending = func.sum(case((releases.c.state == PENDING, 1), else_=0))
     statement = (
-        select(*_COLUMNS)
-        .where(releases.c.state.in_(states))
-        .order_by(releases.c.updated_at.desc(), releases.c.order_id)
-        .limit(min(limit, MAX_PAGE))
-        .offset(offset)
+        select(releases.c.cause, failed, pending, func.min(releases.c.updated_at), func.max(releases.c.updated_at))
+        .where(releases.c.state.in_((PENDING, FAILED)))
+        .group_by(releases.c.cause)
+        .order_by(failed.desc(), pending.desc(), releases.c.cause)
+        .limit(MAX_GROUPS)
     )
-    return [Release(*row) for row in connection.execute(statement)]
+    return [CauseGroup(*row) for row in connection.execute(statement)]
+
+
+def count_failed_since(
+    connection: Connection, causes: Sequence[str], since: datetime, *, outside_operation: str, limit: int
+) -> int:
+    """Jobs that have failed of one of the causes since then, those of the operation left out."""
+    own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_operation)
+    some = (
+        select(releases.c.order_id)
+        .where(
+            releases.c.state == FAILED,
+            releases.c.cause.in_(causes),
+            releases.c.updated_at > since,
+            releases.c.order_id.not_in(own),
+        )
+        .limit(limit)
+    )
+    return connection.scalar(select(func.count()).select_from(some.subquery())) or 0
+
+
+def versions(connection: Connection, order_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Version and state of the given jobs."""
+    rows = connection.execute(
+        select(releases.c.order_id, releases.c.version, releases.c.state).where(releases.c.order_id.in_(order_ids))
+    )
+    return {order_id: (version, state) for order_id, version, state in rows}
+
+
+def any_unclassified(connection: Connection) -> bool:
+    """Whether classify() would find something."""
+    return (
+        connection.execute(select(releases.c.order_id).where(releases.c.cause.is_(None)).limit(1)).first() is not None
+    )
+
+
+def classify(connection: Connection, limit: int) -> int:
+    """Work out the causes of jobs from before causes were kept; returns how many got theirs."""
+    old = select(releases.c.order_id, releases.c.last_error).where(releases.c.cause.is_(None)).limit(limit)
+    rows = connection.execute(old).all()
+    for order_id, error in rows:
+        connection.execute(update(releases).where(releases.c.order_id == order_id).values(cause=cause_of(error)))
+    return len(rows)
 
 
 def count_by_state(connection: Connection) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
 from services.domain.causes import cause_of
-from state.tables import reviews
+from state.tables import operation_items, reviews
 
 MAX_PAGE = 200
 
@@ -212,6 +212,32 @@ def count(connection: Connection, *, state: str | None = "OPEN", reason: str | N
 def count_open_by_reason(connection: Connection) -> dict[str, int]:
     statement = select(reviews.c.reason, func.count()).where(reviews.c.state == "OPEN").group_by(reviews.c.reason)
     return dict(connection.execute(statement).all())
+
+
+def count_opened_since(
+    connection: Connection, reasons: Sequence[str], since: datetime, *, outside_operation: str, limit: int
+) -> int:
+    """Open cases with one of the reasons from since then, those of the operation left out."""
+    own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_operation)
+    some = (
+        select(reviews.c.review_id)
+        .where(
+            reviews.c.state == "OPEN",
+            reviews.c.opened_at > since,
+            reviews.c.reason.in_(reasons),
+            reviews.c.review_id.not_in(own),
+        )
+        .limit(limit)
+    )
+    return connection.scalar(select(func.count()).select_from(some.subquery())) or 0
+
+
+def versions(connection: Connection, review_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Version and state of the given cases."""
+    rows = connection.execute(
+        select(reviews.c.review_id, reviews.c.version, reviews.c.state).where(reviews.c.review_id.in_(review_ids))
+    )
+    return {review_id: (version, state) for review_id, version, state in rows}
 
 
 def _conditions(state: str | None, reason: str | None, order_id: str | None) -> list[ColumnElement[bool]]:

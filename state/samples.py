@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
+from state import rollups
 from state.tables import metric_samples
 
 MAX_SAMPLES = 2000
+UNROLLED_KEPT_FOR = timedelta(days=1)
+"""So much longer is a sample kept that no minute holds yet."""
 
 
 def add(connection: Connection, at: datetime, replica: str, sample: dict[str, Any]) -> None:
@@ -17,18 +21,70 @@ def add(connection: Connection, at: datetime, replica: str, sample: dict[str, An
 
 
 def since(
-    connection: Connection, start: datetime, limit: int = MAX_SAMPLES
-) -> list[tuple[datetime, str, dict[str, Any]]]:
-    """``(at, replica, sample)`` oldest first; the newest ``limit`` of them."""
+    connection: Connection,
+    start: datetime,
+    known: Mapping[tuple[datetime, str], Mapping[str, Any]] | None = None,
+    limit: int = MAX_SAMPLES,
+) -> list[tuple[datetime, str, Mapping[str, Any]]]:
+    """``(at, replica, sample)`` oldest first; the newest ``limit`` of them.
+
+    What is ``known``, by time and replica, and older than everything that is not, is not read again.
+    """
     table = metric_samples
-    statement = select(table.c.at, table.c.replica, table.c.sample).where(table.c.at >= start)
-    rows = connection.execute(statement.order_by(table.c.at.desc()).limit(limit)).all()
-    return [(at, replica, sample) for at, replica, sample in reversed(rows)]
+    columns = (table.c.at, table.c.replica)
+    newest = select(*columns).where(table.c.at >= start).order_by(table.c.at.desc()).limit(limit)
+    keys = [(at, replica) for at, replica in connection.execute(newest)]
+    have = dict(known or {})
+    unknown = [key for key in keys if key not in have]
+    if unknown:
+        missing = select(*columns, table.c.sample).where(table.c.at >= unknown[-1][0], table.c.at <= unknown[0][0])
+        have |= {(at, replica): sample for at, replica, sample in connection.execute(missing)}
+    return [(at, replica, have[at, replica]) for at, replica in reversed(keys)]
+
+
+def between(
+    connection: Connection, start: datetime, end: datetime, limit: int = MAX_SAMPLES
+) -> list[tuple[datetime, str, dict[str, Any]]]:
+    """``(at, replica, sample)`` of ``[start, end)``, the oldest ``limit`` of them, oldest first."""
+    table = metric_samples
+    statement = select(table.c.at, table.c.replica, table.c.sample).where(table.c.at >= start, table.c.at < end)
+    rows = connection.execute(statement.order_by(table.c.at, table.c.replica).limit(limit))
+    return [(at, replica, sample) for at, replica, sample in rows]
+
+
+def last_before(
+    connection: Connection, replica: str, at: datetime, not_before: datetime
+) -> tuple[datetime, str, dict[str, Any]] | None:
+    """The newest sample of a replica in ``[not_before, at)``."""
+    table = metric_samples
+    statement = (
+        select(table.c.at, table.c.replica, table.c.sample)
+        .where(table.c.replica == replica, table.c.at < at, table.c.at >= not_before)
+        .order_by(table.c.at.desc())
+        .limit(1)
+    )
+    row = connection.execute(statement).one_or_none()
+    return (row[0], row[1], row[2]) if row else None
+
+
+def newest(connection: Connection, before: datetime) -> datetime | None:
+    """The time of the newest sample before then."""
+    table = metric_samples
+    return connection.scalar(select(table.c.at).where(table.c.at < before).order_by(table.c.at.desc()).limit(1))
+
+
+def first_at(connection: Connection, since: datetime) -> datetime | None:
+    """The time of the oldest sample from ``since`` on."""
+    table = metric_samples
+    return connection.scalar(select(table.c.at).where(table.c.at >= since).order_by(table.c.at).limit(1))
 
 
 def prune(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete a small step of old samples; returns how many went."""
+    """Delete a small step of old samples; returns how many went. Those that no minute holds yet stay for longer."""
     table = metric_samples
+    rolled_up = rollups.newest(connection, rollups.MINUTE)
+    if rolled_up is None or rolled_up < before:
+        before = max(before - UNROLLED_KEPT_FOR, rolled_up or before - UNROLLED_KEPT_FOR)
     old = connection.execute(
         select(table.c.at, table.c.replica).where(table.c.at < before).order_by(table.c.at).limit(limit)
     ).all()

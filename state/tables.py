@@ -176,10 +176,20 @@ releases = Table(
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_at", UtcDateTime),
     Column("last_error", Text),
+    # What last_error has in common with others; NULL until it was worked out.
+    Column("cause", String(160)),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("version", Integer, nullable=False),
     Index("ix_releases_state_updated_at", "state", "updated_at"),
+    Index("ix_releases_state_attempts", "state", "attempts"),
+    Index("ix_releases_state_cause_updated_at", "state", "cause", "updated_at"),
+    Index(
+        "ix_releases_unclassified",
+        "order_id",
+        sqlite_where=text("cause IS NULL"),
+        postgresql_where=text("cause IS NULL"),
+    ),
     Index(
         "ix_releases_next_attempt_at",
         "next_attempt_at",
@@ -333,6 +343,28 @@ metric_samples = Table(
     Column("sample", JSON, nullable=False),
 )
 
+metric_rollups = Table(
+    "metric_rollups",
+    metadata,
+    Column("step_seconds", Integer, primary_key=True),
+    Column("at", UtcDateTime, primary_key=True),
+    Column("replica", Key, primary_key=True),
+    Column("counts", JSON, nullable=False),
+    **BY_KEY,
+)
+
+order_impacts = Table(
+    "order_impacts",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("order_id", Key, nullable=False),
+    Column("kind", Word, nullable=False),
+    Column("operation", Word, nullable=False),
+    Column("reason", Word, nullable=False),
+    Index("ix_order_impacts_at", "at"),
+)
+
 commands = Table(
     "commands",
     metadata,
@@ -375,4 +407,58 @@ audit_log = Table(
     Column("action_id", Key, unique=True),
     Index("ix_audit_log_at", "at"),
     Index("ix_audit_log_order_id_at", "order_id", "at"),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("operation_id", Key, primary_key=True),
+    Column("verb", Word, nullable=False),
+    Column("action", Word),
+    Column("actor", Key, nullable=False),
+    Column("reason", Text),
+    Column("filter", Text, nullable=False),
+    Column("causes", JSON, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("unseen", Integer, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("note", Text),
+    Column("stage", Integer, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("in_flight", Integer, nullable=False),
+    Column("tally", JSON, nullable=False),
+    Column("new_failures", Integer, nullable=False),
+    Column("waits_until", UtcDateTime),
+    Column("claimed_by", Key),
+    Column("claimed_until", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Index("ix_operations_created_at", "created_at"),
+    Index(
+        "ix_operations_unended",
+        "created_at",
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+)
+
+operation_items = Table(
+    "operation_items",
+    metadata,
+    Column("operation_id", Key, ForeignKey("operations.operation_id"), primary_key=True),
+    Column("item_id", Key, primary_key=True),
+    Column("order_id", Key, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("seen_state", Word, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("batch", Integer),
+    Column("sent_at", UtcDateTime),
+    Column("accepted_at", UtcDateTime),
+    Column("settled_at", UtcDateTime),
+    Column("detail", Text),
+    Index("ix_operation_items_operation_id_position", "operation_id", "position"),
+    Index("ix_operation_items_operation_id_state", "operation_id", "state"),
+    **BY_KEY,
 )

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Installs Chromium and PostgreSQL with Debian's apt when they are missing; fails loudly when it cannot.
+# Installs Chromium, PostgreSQL and Prometheus with Debian's apt when they are missing; fails loudly when it cannot.
 set -eu
 missing=""
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+command -v prometheus >/dev/null 2>&1 || missing="$missing prometheus"
 [ -n "$missing" ] || exit 0
 echo "Installing Debian packages:$missing"
 as_root=""

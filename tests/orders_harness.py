@@ -29,10 +29,14 @@ from services.orders.commands import CommandExecutor
 from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
 from services.orders.inbound import InventoryEvents
+from services.orders.operation_verbs import item_actions
+from services.orders.operations import OperationRunner, breaker_gate
 from services.orders.place import OrderPlacement, PlaceOrder
 from services.orders.progress import OrderProgress, ProgressPolicy
+from services.orders.proof import ReleaseByProof
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ResolveReview, ReviewResolution
+from services.orders.steering import OperationSteering
 from services.orders.sweeper import OrderSweeper
 from services.orders.their_side import TheirSide
 from services.orders.unit_of_work import Recorded
@@ -156,16 +160,26 @@ class OrdersHarness:
         )
         self.inbound = InventoryEvents(self.context)
         self.conservation = ConservationAudit(self.context, self.witness, self.payments)
+        self.proofs = ReleaseByProof(self.context, self.witness)
+        self.steering = OperationSteering(self.context)
         self.commands = CommandExecutor(
             self.context,
             self.cancellation,
             self.reviews,
             self.releases,
             self.conservation,
+            self.proofs,
+            self.steering,
             self.claims,
             self.their_side,
         )
+        self.operations = self.operation_runner("runner-1")
         self.dead_letters = DeadLetterOffice(self.database, self.clock, self.new_id, self.inbound.handle)
+
+    def operation_runner(self, name: str) -> OperationRunner:
+        """The runner of a replica of that name; all share the database, the breakers and the other services."""
+        actions = item_actions(self.releases, self.proofs, self.reviews)
+        return OperationRunner(self.context, actions, breaker_gate(self.breakers), POLICY.confirmation_timeout, name)
 
     def _gateway(self) -> InventoryGateway:
         if not self._resilient:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 import streamlit as st
 from parts import words
+from parts.derived import Derived
 
-from services.console import NAMES, Band, ReplicaBreaker
+from services.console import NAMES, Band, ReplicaBreaker, Trends, interruptions
+from services.console.incidents import Stretch
 
 OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
 DASHES = ([1, 0], [6, 3], [2, 2])
+ORDERS_SCHEMA = pa.schema({"t": pa.int64(), "until": pa.float64(), "n": pa.float64(), "series": pa.string()})
 LIGHT = {"blue": "#3B82F6", "orange": "#B86E00", "red": "#D9435F", "green": "#199470", "ink": "#1B2433"}
 DARK = {"blue": "#5B9BFF", "orange": "#E0A030", "red": "#F0687D", "green": "#34C48F", "ink": "#E6EAF2"}
 SHORT = timedelta(minutes=8)
 """Ticks over a shorter time fall within one minute, so that their labels need seconds."""
+PICKED = {"name": "picked", "select": {"type": "point", "fields": ["stretch"]}}
 LABELLED = timedelta(seconds=90)
 """A shorter band has no room for its word; the tooltip has it."""
 
@@ -26,24 +31,37 @@ def palette() -> dict[str, str]:
     return DARK if st.context.theme.type == "dark" else LIGHT
 
 
-def orders(
-    per_minute: Sequence[tuple[datetime, Mapping[str, float]]], interruptions: Sequence[tuple[datetime, datetime]]
-) -> None:
+def orders(trends: Trends) -> None:
     """Orders per minute by outcome, at least one bin, over bands that show when a breaker was not closed."""
+    drawn = _orders_rows.of(trends)
+    summary = "Orders per minute by outcome" + ("; shaded where a breaker was open" if drawn.is_shaded else "")
+    first, last = trends.orders_per_minute[0][0], trends.orders_per_minute[-1][0]
+    st.vega_lite_chart(drawn.rows, _orders_spec(_time("t", first, last)), height=290, alt=summary)
+
+
+class _OrdersRows(NamedTuple):
+    """The rows of that chart, ready to be sent."""
+
+    rows: pa.Table
+    is_shaded: bool
+
+
+def _make_orders_rows(trends: Trends) -> _OrdersRows:
     rows: list[dict[str, Any]] = [
         {"t": _millis(at), "until": None, "n": counts.get(status, 0.0), "series": name}
-        for at, counts in per_minute
+        for at, counts in trends.orders_per_minute
         for status, name in OUTCOMES.items()
     ]
-    first, last = per_minute[0][0], per_minute[-1][0]
+    first = trends.orders_per_minute[0][0]
     shaded = [
         {"t": _millis(max(start, first)), "until": _millis(end), "n": None, "series": "band"}
-        for start, end in interruptions
+        for start, end in interruptions(trends.bands)
         if end > first
     ]
-    summary = "Orders per minute by outcome" + ("; shaded where a breaker was open" if shaded else "")
-    spec = _orders_spec(_time("t", first, last))
-    st.vega_lite_chart(_columns(rows + shaded), spec, height=290, alt=summary)
+    return _OrdersRows(pa.table(_columns(rows + shaded), ORDERS_SCHEMA), bool(shaded))
+
+
+_orders_rows = Derived(_make_orders_rows)
 
 
 def _orders_spec(x: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,8 +117,13 @@ def _orders_spec(x: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def states(bands: Sequence[Band], since: datetime) -> None:
-    """Which breaker was in which state when, of at least one band; what is not closed is written on its band."""
+def states(
+    bands: Sequence[Band], since: datetime, *, key: str | None = None, on_select: Callable[[], None] | None = None
+) -> None:
+    """Which breaker was in which state when, of at least one band; what is not closed is written on its band.
+
+    With ``on_select`` such a band can be clicked: the selection ``picked`` under ``key`` holds its ``stretch``.
+    """
     several = len({band.replica for band in bands}) > 1
     rows = [
         {
@@ -110,13 +133,19 @@ def states(bands: Sequence[Band], since: datetime) -> None:
             "end": _millis(band.end),
             "label": _band_label(band),
             "thick": 8 if band.state == "closed" else 20,
+            "stretch": str(Stretch(band.start, band.end, band.breaker)),
         }
         for band in bands
     ]
     lanes = len({row["breaker"] for row in rows})
     x = _time("start", max(since, min(band.start for band in bands)), max(band.end for band in bands))
     st.vega_lite_chart(
-        _columns(rows), _states_spec(x), height=56 + 42 * max(lanes, 1), alt="States of each breaker over time"
+        _columns(rows),
+        _states_spec(x, can_pick=on_select is not None),
+        height=56 + 42 * max(lanes, 1),
+        key=key,
+        on_select=on_select or "ignore",
+        alt="States of each breaker over time",
     )
 
 
@@ -125,13 +154,14 @@ def _band_label(band: Band) -> str:
     return words.word(words.BREAKER, band.state).text if has_room and band.state != "closed" else ""
 
 
-def _states_spec(x: Mapping[str, Any]) -> dict[str, Any]:
+def _states_spec(x: Mapping[str, Any], *, can_pick: bool) -> dict[str, Any]:
     colors = palette()
     axis = {"title": None, "labelLimit": 220, "grid": False}
     return {
         "encoding": {"y": {"field": "breaker", "type": "nominal", "sort": None, "axis": axis}},
         "layer": [
-            *(_state_bars(thick, x, colors) for thick in (8, 20)),
+            _state_bars(8, x, colors),
+            _state_bars(20, x, colors) | ({"params": [PICKED]} if can_pick else {}),
             {
                 "mark": {"type": "text", "align": "left", "dx": 1, "dy": -16, "fontSize": 10},
                 "encoding": {"x": x, "text": {"field": "label"}, "color": {"value": colors["ink"]}},

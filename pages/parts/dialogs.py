@@ -6,7 +6,7 @@ keys: three clicks on its button are one command per thing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import streamlit as st
@@ -18,8 +18,6 @@ from services.console import (
     KnownDifference,
     Order,
     ReleaseRow,
-    ReviewAction,
-    ReviewCase,
     console,
     new_key,
 )
@@ -58,43 +56,6 @@ def _cancel_means(status: str) -> str:
     return "The money is refunded and the held stock is released."
 
 
-def resolve(cases: Sequence[ReviewCase], action: ReviewAction, left_out: int = 0) -> None:
-    """Preview of one action on one or several cases."""
-    _resolve(tuple(cases), action, left_out, {case.review.review_id: new_key() for case in cases})
-
-
-@st.dialog("Resolve", icon=":material/rate_review:", width="medium")
-def _resolve(cases: tuple[ReviewCase, ...], action: ReviewAction, left_out: int, keys: Mapping[str, str]) -> None:
-    name = words.ACTIONS[action]
-    st.markdown(f"**{name}** · {_count(len(cases), 'case', 'cases')}. {words.CONSEQUENCES[action]}")
-    st.table([_case_row(case) for case in cases], border="horizontal", hide_index=True, alt="The cases acted on")
-    if left_out:
-        left = _count(left_out, "selected case is", "selected cases are")
-        st.caption(f"{left} left out: it is not possible there.")
-    _form(
-        next(iter(keys.values())),
-        note="Reason" if action in IRREVERSIBLE else "Note",
-        required=action in IRREVERSIBLE,
-        typed_count=len(cases) if action in IRREVERSIBLE and len(cases) > 1 else None,
-        button=name if len(cases) == 1 else f"{name}: {len(cases)} cases",
-        store=lambda note: [partial(_store_resolve, case, action, note, keys[case.review.review_id]) for case in cases],
-        picked=("review", tuple(keys)),
-    )
-
-
-def _case_row(case: ReviewCase) -> dict[str, str]:
-    return {
-        "Case": words.plain(case.review.review_id),
-        "Order": words.plain(case.review.order_id),
-        "Cause": words.word(words.REVIEW, case.review.reason).text,
-        "Version": str(case.review.version),
-    }
-
-
-def _store_resolve(case: ReviewCase, action: str, note: str, key: str, actor: str) -> Command:
-    return console().resolve_review(case.review, action, note, actor=actor, command_id=key)
-
-
 def compensate(difference: KnownDifference) -> None:
     """Preview of the compensation of one difference."""
     _compensate(difference, new_key())
@@ -117,35 +78,30 @@ def _store_compensate(difference: KnownDifference, reason: str, key: str, actor:
     return console().compensate(difference, reason, actor=actor, command_id=key)
 
 
-def retry_releases(rows: Sequence[ReleaseRow], keys: Mapping[str, str]) -> None:
-    """Preview of a retry of several release jobs."""
-    _retry(tuple(rows), dict(keys))
+def mark_released(row: ReleaseRow) -> None:
+    """Close one failed job on a person's proof."""
+    _mark_released(row, new_key())
 
 
-@st.dialog("Retry releases", icon=":material/replay:", width="medium")
-def _retry(rows: tuple[ReleaseRow, ...], keys: dict[str, str]) -> None:
-    jobs = _count(len(rows), "job is", "jobs are")
-    st.markdown(f"{jobs} tried again now. Releasing twice is harmless: the second finds nothing held.")
-    shown = [
-        {
-            "Order": words.plain(row.release.order_id),
-            "State": words.word(words.RELEASE, row.release.state).text,
-            "Attempts": str(row.release.attempts),
-            "Version": str(row.release.version),
-        }
-        for row in rows
-    ]
-    st.table(shown, border="horizontal", hide_index=True, alt="The release jobs tried again")
+@st.dialog("Mark released with proof", icon=":material/verified:")
+def _mark_released(row: ReleaseRow, key: str) -> None:
+    job = row.release
+    st.markdown(f"**{words.plain(job.order_id)}** · {words.plain(job.last_error or job.reason)}")
+    st.markdown(
+        "The job is closed without a release, because you know that nothing is held any more. The Inventory Service "
+        "is asked first: what it still holds or has sold is refused. This cannot be undone."
+    )
     _form(
-        next(iter(keys.values())),
-        button=f"Retry {len(rows)}",
-        store=lambda _: [partial(_store_retry, row, keys[row.release.order_id]) for row in rows],
-        picked=("release", tuple(keys)),
+        key,
+        note="Proof (where you saw it, a ticket, a name)",
+        required=True,
+        button="Mark released",
+        store=lambda proof: [partial(_store_mark_released, row, proof, key)],
     )
 
 
-def _store_retry(row: ReleaseRow, key: str, actor: str) -> Command:
-    return console().retry_release(row, actor=actor, command_id=key)
+def _store_mark_released(row: ReleaseRow, proof: str, key: str, actor: str) -> Command:
+    return console().mark_released(row, proof, actor=actor, command_id=key)
 
 
 def _count(number: int, one: str, many: str) -> str:

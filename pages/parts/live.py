@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import streamlit as st
-from parts import clock, empty, person
+from parts import clock, empty, loans, person
 from streamlit.delta_generator import DeltaGenerator
 
 from services.console import Reading, console
@@ -38,8 +38,8 @@ def header(title: str, *, says_worker: bool = True) -> Frame:
     return Frame(badges, st.empty(), says_worker)
 
 
-def body(frame: Frame, draw: Callable[[], None]) -> None:
-    """Draw the page now and, while it is live, again every two seconds.
+def body(frame: Frame, draw: Callable[[], None], *, every: str = REFRESH) -> None:
+    """Draw the page now and, while it is live, again every two seconds or as told.
 
     One fragment does all of it: each costs a script run, whatever it draws.
     """
@@ -47,10 +47,10 @@ def body(frame: Frame, draw: Callable[[], None]) -> None:
     def refresh() -> None:
         _badges(frame.badges)
         _banner(frame)
+        loans.banner(write_block())
         draw()
 
-    every = REFRESH if st.session_state.get(LIVE_KEY, True) else None
-    st.fragment(refresh, run_every=every)()
+    st.fragment(refresh, run_every=every if st.session_state.get(LIVE_KEY, True) else None)()
 
 
 def _badges(place: DeltaGenerator) -> None:

@@ -28,7 +28,7 @@ def draw(memory: Sequence[Remembered], cases: int, cause: str) -> None:
 
 def _row(one: Remembered) -> dict[str, str]:
     return {
-        "Move": words.MOVES.get(one.move, words.plain(one.move)),
+        "Move": words.PAST_MOVES.get(one.move, words.plain(one.move)),
         "Times": str(one.times),
         "Held": _held(one),
         "Last": f"{words.plain(one.last.by)}, {clock.ago(one.last.at, console().now())}{_why(one)}",

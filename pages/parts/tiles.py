@@ -64,17 +64,19 @@ def number(
     note: str = "",
     kind: Literal["line", "area"] = "line",
     grey: bool = False,
+    chart: bool = True,
     help: str | None = None,  # noqa: A002 - Streamlit's word for it
 ) -> None:
     """A number, its change and its course; all grey when it may no longer be true."""
+    flat = [0.0, 0.0] if chart else None
     color: Literal["off", "inverse", "normal"] = "off" if grey else "inverse" if more_is_worse else "normal"
     st.metric(
         label,
         f":gray[{value}]" if grey else value,
-        0 if change is None or not any(sign in change for sign in "123456789") else change,
+        None if not chart else 0 if change is None or not any(sign in change for sign in "123456789") else change,
         delta_color=color,
         delta_description=note or None,
-        chart_data=list(series) if len(series) > 1 else [0.0, 0.0],
+        chart_data=list(series) if len(series) > 1 else flat,
         chart_type=kind,
         border=True,
         height="stretch",

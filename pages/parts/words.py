@@ -102,14 +102,65 @@ DIFFERENCE_STATE = {
     "OPEN": Word("Open", "error", "red"),
     "COMPENSATING": Word("Being settled", "hourglass_top", "orange"),
 }
+OPERATION = {
+    "RUNNING": Word("Running", "sync", "blue"),
+    "PAUSED": Word("Paused", "pause_circle", "orange"),
+    "STOPPED": Word("Stopped itself", "front_hand", "red"),
+    "DONE": Word("Done", "check_circle", "green"),
+    "UNCONFIRMED": Word("Ended, not all confirmed", "error", "orange"),
+    "CANCELLED": Word("Cancelled", "cancel", "gray"),
+}
+
+ITEM = {
+    "ASKED": Word("Waits for its turn", "schedule", "gray"),
+    "SENT": Word("Sent", "outgoing_mail", "blue"),
+    "ACCEPTED": Word("Accepted", "done", "blue"),
+    "CONFIRMED": Word("Confirmed", "check_circle", "green"),
+    "RECORDED": Word("Recorded here", "task_alt", "green"),
+    "FAILED": Word("Failed again", "error", "red"),
+    "UNANSWERED": Word("Never answered", "help", "orange"),
+    "SKIPPED": Word("Skipped, changed", "redo", "gray"),
+    "NOT_SENT": Word("Never sent", "block", "gray"),
+}
+CALL = {
+    "check_availability": "Availability check",
+    "reserve": "Reservation",
+    "release": "Release",
+    "confirm": "Confirmation",
+}
+IMPACT = {
+    "denied": Word("Call denied", "block", "red"),
+    "fallback": Word("Fallback served", "alt_route", "orange"),
+    "flagged": Word("Flagged", "flag", "orange"),
+    "refused": Word("Order refused", "cancel", "red"),
+    "timeout": Word("Timed out", "timer_off", "violet"),
+}
+FAILURE = {
+    "INVENTORY_UNAVAILABLE": "Inventory unavailable",
+    "INSUFFICIENT_INVENTORY": "Insufficient inventory",
+    "INVENTORY_TIMEOUT": "Inventory timeout",
+    "RESERVATION_FAILED": "Reservation failed",
+    **{reason: word.text for reason, word in REVIEW.items()},
+}
+QUEUE = {
+    "reservation": "Waiting for inventory",
+    "release": "Releases pending",
+    "outbox": "Outbox",
+    "reviews": "Flagged orders",
+    "deadLetters": "Dead letters",
+}
 KINDS = {
     "retry_release": "Retry release",
+    "mark_released": "Mark released",
+    "steer_operation": "Steer operation",
     "resolve_review": "Resolve case",
     "cancel_order": "Cancel order",
     "compensate": "Compensate",
     "claim_review": "Claim case",
     "release_claim": "Hand case back",
     "ask_theirs": "Ask the Inventory Service",
+    "set_override": "Force breaker",
+    "end_override": "End the loan",
 }
 ACTIONS = {
     "RETRY_RESERVATION": "Retry reservation",
@@ -118,7 +169,7 @@ ACTIONS = {
     "CANCEL_ORDER": "Cancel order",
     "MARK_RELEASED": "Mark released",
 }
-MOVES = ACTIONS | {"BY_ITSELF": "Settled by itself"}
+PAST_MOVES = ACTIONS | {"BY_ITSELF": "Settled by itself"}
 THEIRS = {
     "HELD": Word("Held", "lock", "blue"),
     "DEDUCTED": Word("Deducted", "check_circle", "green"),
@@ -141,6 +192,9 @@ RESOLUTION_REASONS = {
 }
 FIELDS = {"note": "Note", "resolutionReason": "Resolution reason"}
 PRIORITY = {"high": "High priority", "standard": "Standard"}
+MOVES = {"pause": "Pause", "resume": "Resume", "cancel": "Cancel the rest"}
+"""What a person may do about a bulk operation."""
+
 SETTLED_BY_ITSELF = "SETTLED"
 """The resolution of a case that events settled without anybody's action."""
 
@@ -148,6 +202,9 @@ HELD = ("RESERVED", "CONFIRM_REQUESTED", "INVENTORY_FAILED", "RELEASE_PENDING", 
 """Inventory statuses in which a hold may exist, so that its end matters."""
 
 CONSEQUENCES = {
+    "retry_release": "One attempt each. Releasing twice is harmless: the second finds nothing held.",
+    "mark_released": "Each job is closed without a release: you have seen that nothing is held any more. Jobs whose "
+    "stock the Inventory Service still holds or has sold are refused. This cannot be undone.",
     "RETRY_RESERVATION": "The Inventory Service is asked to reserve once more. Nothing has been charged.",
     "RECONFIRM": "Stock is reserved anew where needed, and its deduction is requested again.",
     "APPROVE": "The case is closed as checked by you. The order goes on as it stands.",
@@ -156,6 +213,11 @@ CONSEQUENCES = {
     "MARK_RELEASED": "The job is closed without another call: you have seen that nothing is held any more. "
     "This cannot be undone.",
 }
+
+
+def named(table: Mapping[str, str], name: str) -> str:
+    """What something is called; an unknown name speaks for itself."""
+    return table.get(name) or name.replace("_", " ").capitalize()
 
 
 def word(table: dict[str, Word], state: str) -> Word:

@@ -179,6 +179,22 @@ def _operator_endpoints(handlers: Handlers) -> list[Endpoint]:
         ),
         Endpoint(
             "GET",
+            "/api/v1/operations",
+            "Bulk operations, newest first",
+            handlers.operations.list_operations,
+            {200: schemas.OperationView},
+            query=schemas.ListQuery,
+            is_list=True,
+        ),
+        Endpoint(
+            "GET",
+            "/api/v1/operations/{operationId}",
+            "One bulk operation with the ledger of its items",
+            handlers.operations.get_operation,
+            {200: schemas.OperationLedgerView},
+        ),
+        Endpoint(
+            "GET",
             "/api/v1/breakers",
             "Live state of the circuit breakers",
             handlers.list_breakers,

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from services.api import views
 from services.api.endpoints import Call
 from services.api.http import success
+from services.api.operations import OperationHandlers
 from services.api.schemas import OrdersQuery
 from services.api.service import OrderService
 from services.domain.errors import ApiError, InvalidState, NotFound, ValidationFailed
@@ -54,6 +55,7 @@ class Handlers:
 
     def __init__(self, service: OrderService) -> None:
         self._service = service
+        self.operations = OperationHandlers(service)
         self._read = service.database.read
 
     @property

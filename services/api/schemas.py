@@ -12,6 +12,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.domain.conservation import DifferenceKind
+from services.domain.operations import ItemState, OperationState, Verb
 from services.domain.order import InventoryStatus, OrderStatus, PaymentStatus, ReviewReason
 from services.domain.resolutions import ResolutionReason
 from services.domain.reviews import ReviewAction
@@ -233,6 +234,42 @@ class ReleaseView(BaseModel):
     lastError: str | None
     createdAt: datetime
     updatedAt: datetime
+
+
+class OperationView(BaseModel):
+    """``ledger`` counts the items per state; ``notIncluded`` matched at the commit without having been shown."""
+
+    operationId: str
+    verb: Verb
+    action: ReviewAction | None
+    actor: str
+    reason: str | None
+    filter: str
+    state: OperationState
+    note: str | None
+    total: int
+    ledger: dict[ItemState, int]
+    notIncluded: int
+    newFailures: int
+    seenAt: datetime
+    createdAt: datetime
+    waitsUntil: datetime | None
+    endedAt: datetime | None
+
+
+class OperationItemView(BaseModel):
+    itemId: str
+    orderId: str
+    seenVersion: int
+    state: ItemState
+    sentAt: datetime | None
+    acceptedAt: datetime | None
+    settledAt: datetime | None
+    detail: str | None
+
+
+class OperationLedgerView(OperationView):
+    items: list[OperationItemView]
 
 
 class ReplicaBreakerView(BaseModel):

@@ -9,15 +9,30 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.console import queries
+from services.console import loans, queries
+from services.console.background import PATIENCE_SECONDS
+from services.console.history import Metrics
+from services.console.incidents import Incidents
+from services.console.loans import Loans
+from services.console.operations import Operations
 from services.console.people import NotPermitted, People
-from services.console.queries import CANCEL_ORDER, COMMAND_KINDS, COMPENSATE, PAGE_SIZE, RESOLVE_REVIEW, RETRY_RELEASE
+from services.console.queries import (
+    ASK_THEIRS,
+    CANCEL_ORDER,
+    CLAIM_REVIEW,
+    COMPENSATE,
+    PAGE_SIZE,
+    RELEASE_CLAIM,
+    RESOLVE_REVIEW,
+    RETRY_RELEASE,
+)
 from services.console.readings import Reading, Readings
+from services.console.releases import ReleaseRow, Releases
 from services.console.review_desk import ReviewDesk
 from services.console.traces import Traces
 from services.console.views import (
@@ -31,8 +46,6 @@ from services.console.views import (
     OrderRow,
     OrdersPage,
     OrderView,
-    ReleaseRow,
-    ReleasesPage,
     ReviewCase,
     Worker,
 )
@@ -42,6 +55,7 @@ from services.domain.order import InventoryStatus, Order, OrderStatus, ReviewRea
 from services.domain.reviews import ReviewAction
 from services.monitoring.breakers import OPERATIONS, Band, Breaker, ReplicaBreaker, interruptions
 from services.monitoring.health import NAMES, Facts, Finding, Health, Level, Thresholds, judge
+from services.monitoring.rates import Known
 from services.monitoring.trends import BIN, CHECK, RELEASE, RESERVE, OperationTrend, Trend, Trends
 from services.settings import Settings
 from state import commands
@@ -58,7 +72,7 @@ __all__ = [
     "ORDER_STATUSES", "PAGE_SIZE", "RELEASE", "RELEASE_STATES", "RESERVE", "REVIEW_REASONS", "Band", "Breaker",
     "BreakerTransition", "Changes", "Command", "ConservationPage", "Console", "Cursor", "DifferenceRow", "Finding",
     "Health", "KnownDifference", "Level", "Live", "NotPermitted", "OperationTrend", "Order", "OrderFilter",
-    "OrderRow", "OrderView", "OrdersPage", "Reading", "Release", "ReleaseRow", "ReleasesPage", "ReplicaBreaker",
+    "OrderRow", "OrderView", "OrdersPage", "Reading", "Release", "ReleaseRow", "ReplicaBreaker",
     "Review", "ReviewAction", "ReviewCase", "ReviewDesk", "SourceUnavailable", "TimelineEntry", "Trend", "Trends",
     "Worker", "console", "install", "interruptions", "new_key", "same_sight_key",
 ]  # fmt: skip
@@ -66,6 +80,11 @@ __all__ = [
 ORDER_STATUSES = tuple(OrderStatus)
 INVENTORY_STATUSES = tuple(InventoryStatus)
 REVIEW_REASONS = tuple(ReviewReason)
+MARK_RELEASED, STEER_OPERATION = "mark_released", "steer_operation"
+COMMAND_KINDS = (
+    RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE, MARK_RELEASED, STEER_OPERATION, *loans.KINDS,
+    CLAIM_REVIEW, RELEASE_CLAIM, ASK_THEIRS,
+)  # fmt: skip
 LIVE_TTL, TRENDS_TTL = 1.0, 2.5
 """Seconds for which a reading serves everybody who looks."""
 
@@ -77,20 +96,37 @@ class Console:
     settings: Settings
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     monotonic: Callable[[], float] = time.monotonic
+    patience_seconds: float = PATIENCE_SECONDS
+    """How long a look waits for what is read in the background."""
     people: People = field(init=False)
     desk: ReviewDesk = field(init=False)
     _readings: Readings = field(init=False)
     _source: Source = field(init=False)
     traces: Traces = field(init=False)
+    operations: Operations = field(init=False)
+    releases: Releases = field(init=False)
+    _known: Known = field(init=False, default_factory=Known)
+    """Of trends(), whose loads come one after another."""
+    metrics: Metrics = field(init=False)
+    incidents: Incidents = field(init=False)
+    loans: Loans = field(init=False)
 
     def __post_init__(self) -> None:
         self._readings = Readings(self.clock, self.monotonic)
         self._source = Source(self.settings.database)
         self.traces = Traces(self.settings.trace_url_template)
+        self.operations = Operations(self._source, self._readings, self.clock, self._write)
+        self.releases = Releases(self._source, self._readings, self.clock)
+        self.metrics = Metrics(
+            self.settings, self._source, self.clock, self.monotonic, patience_seconds=self.patience_seconds
+        )
+        self.incidents = Incidents(self._readings, self._source, self.clock)
+        self.loans = Loans(self._readings, self._source, self.clock, self.store_command)
         self.people = People(self.settings.console_role, dict(self.settings.console_people))
         self.desk = ReviewDesk(self._read, self._write, self.store_command, self.now)
 
     def close(self) -> None:
+        self.metrics.close()
         self._source.close()
 
     def now(self) -> datetime:
@@ -109,7 +145,7 @@ class Console:
 
     def trends(self) -> Reading[Trends]:
         window = timedelta(milliseconds=self.settings.alert_window)
-        return self._read("trends", TRENDS_TTL, lambda c: queries.recent(c, self.now(), window))
+        return self._read("trends", TRENDS_TTL, lambda c: queries.recent(c, self.now(), window, self._known))
 
     def changes(self) -> Reading[Changes]:
         return self._read("changes", TRENDS_TTL, lambda c: queries.changes(c, self.now()))
@@ -128,10 +164,6 @@ class Console:
     def order(self, order_id: str) -> Reading[OrderView]:
         """The order; no value although there is an as_of means that it does not exist."""
         return self._read(("order", order_id), LIVE_TTL, lambda c: queries.order_view(c, order_id))
-
-    def releases(self, *, states: Sequence[str] = ("FAILED", "PENDING"), page: int = 1) -> Reading[ReleasesPage]:
-        key = ("releases", tuple(states), page)
-        return self._read(key, LIVE_TTL, lambda c: queries.releases_page(c, states, page))
 
     def conservation(self) -> Reading[ConservationPage]:
         """What does not add up between the services, and how much was compared."""
@@ -218,10 +250,14 @@ class Console:
     def retry_release(self, row: ReleaseRow, *, actor: str, command_id: str) -> Command:
         return self.store_command(RETRY_RELEASE, row.release.order_id, {}, actor=actor, command_id=command_id)
 
-    def resolve_review(self, review: Review, action: str, note: str, *, actor: str, command_id: str) -> Command:
-        """Resolve a case as the person saw it: the worker refuses when its version has moved on."""
-        arguments = {"action": action, "note": note, "version": review.version}
-        return self.store_command(RESOLVE_REVIEW, review.review_id, arguments, actor=actor, command_id=command_id)
+    def mark_released(self, row: ReleaseRow, proof: str, *, actor: str, command_id: str) -> Command:
+        """Close a failed job as the person saw it, on their proof that nothing is held."""
+        arguments = {"proof": proof, "version": row.release.version}
+        return self.store_command(MARK_RELEASED, row.release.order_id, arguments, actor=actor, command_id=command_id)
+
+    def steer_operation(self, operation_id: str, move: str, *, actor: str, command_id: str) -> Command:
+        """Pause a bulk operation, let it go on, or cancel what is left of it."""
+        return self.store_command(STEER_OPERATION, operation_id, {"move": move}, actor=actor, command_id=command_id)
 
     def cancel_order(self, order_id: str, reason: str, *, actor: str, command_id: str) -> Command:
         return self.store_command(CANCEL_ORDER, order_id, {"reason": reason}, actor=actor, command_id=command_id)

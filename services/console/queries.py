@@ -18,16 +18,27 @@ from services.console.views import (
     OrderRow,
     OrdersPage,
     OrderView,
-    ReleaseRow,
-    ReleasesPage,
     ReviewCase,
     Worker,
 )
 from services.domain.order import Order, OrderStatus
 from services.domain.reviews import ReviewAction, allowed_actions
 from services.monitoring import breakers
+from services.monitoring.rates import Known
 from services.monitoring.trends import SPAN, Trends, trends
-from state import commands, conservation, dead_letters, history, orders, outbox, releases, replicas, reviews, samples
+from state import (
+    commands,
+    conservation,
+    dead_letters,
+    history,
+    impacts,
+    orders,
+    outbox,
+    releases,
+    replicas,
+    reviews,
+    samples,
+)
 from state.commands import Command
 from state.replicas import BreakerTransition, Replica
 from state.reviews import Review
@@ -37,19 +48,12 @@ ALIVE = timedelta(seconds=5)
 REMEMBERED = timedelta(days=1)
 """How long the last heartbeat of a dead worker still tells until when its breakers are known."""
 PAGE_SIZE = 20
+MAX_CHANGES = 2000
+"""Of breaker states that are drawn at once."""
 
 RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER = "retry_release", "resolve_review", "cancel_order"
 COMPENSATE = "compensate"
 CLAIM_REVIEW, RELEASE_CLAIM, ASK_THEIRS = "claim_review", "release_claim", "ask_theirs"
-COMMAND_KINDS = (
-    RETRY_RELEASE,
-    RESOLVE_REVIEW,
-    CANCEL_ORDER,
-    COMPENSATE,
-    CLAIM_REVIEW,
-    RELEASE_CLAIM,
-    ASK_THEIRS,
-)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END = datetime.max.replace(tzinfo=UTC)
 
@@ -72,17 +76,24 @@ def live(connection: Connection, now: datetime, *, sandbox: bool) -> Live:
     )
 
 
-def recent(connection: Connection, now: datetime, window: timedelta) -> Trends:
-    """The last half hour; ``window`` is the time over which rates are judged."""
+def recent(connection: Connection, now: datetime, window: timedelta, known: Known | None = None) -> Trends:
+    """The last half hour; ``window`` is the time over which rates are judged, ``known`` spares repeated work."""
     start = now - SPAN - timedelta(minutes=2)
+    rows = samples.since(connection, start, known.samples if known else {})
+    if known is not None:
+        known.samples = {(at, replica): sample for at, replica, sample in rows}
+    return trends(rows, bands_since(connection, now, start), now, window, known)
+
+
+def bands_since(connection: Connection, now: datetime, start: datetime) -> list[breakers.Band]:
+    """In which state each breaker was when, from ``start`` to now; of very many changes the newest."""
     known = [_worker(row, now) for row in replicas.alive(connection, now - REMEMBERED)]
     present = [
         (breaker, worker.started_at, now if worker.is_alive else worker.heartbeat_at)
         for worker in known
         for breaker in worker.breakers
     ]
-    bands = breakers.bands(replicas.transitions_since(connection, start), present, start)
-    return trends(samples.since(connection, start), bands, now, window)
+    return breakers.bands(replicas.transitions_since(connection, start, MAX_CHANGES), present, start)
 
 
 def transitions(connection: Connection, now: datetime) -> tuple[BreakerTransition, ...]:
@@ -171,6 +182,8 @@ def _order_filters(connection: Connection, wanted: OrderFilter) -> list[ColumnEl
         filters.append(orders.created_between(wanted.since or _EPOCH, wanted.until or _END))
     if wanted.flagged:
         filters.append(orders.with_open_review())
+    if wanted.incident:
+        filters.append(impacts.hurt_in(wanted.incident.window))
     return filters
 
 
@@ -195,17 +208,6 @@ def cases(connection: Connection, found: Sequence[Review]) -> tuple[ReviewCase, 
 
 def _actions(case: Review, order: Order) -> tuple[ReviewAction, ...]:
     return allowed_actions(case.reason, order.status) if case.state == "OPEN" else ()
-
-
-def releases_page(connection: Connection, states: Sequence[str], page: int) -> ReleasesPage:
-    offset = (max(page, 1) - 1) * PAGE_SIZE
-    found = releases.page(connection, states=states, limit=PAGE_SIZE + 1, offset=offset)
-    shown = found[:PAGE_SIZE]
-    ids = [job.order_id for job in shown]
-    owners = {order.order_id: order for order in orders.get_many(connection, ids)}
-    given = commands.latest_of(connection, ids, (RETRY_RELEASE, CANCEL_ORDER))
-    rows = (ReleaseRow(job, owners[job.order_id], given.get(job.order_id)) for job in shown if job.order_id in owners)
-    return ReleasesPage(tuple(rows), releases.count_by_state(connection), len(found) > PAGE_SIZE)
 
 
 def conservation_page(connection: Connection) -> ConservationPage:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from services.console.incidents import Stretch
 from services.domain.lifecycle import TimelineEntry
 from services.domain.order import Order
 from services.domain.reviews import CANCELLABLE, ReviewAction
@@ -87,6 +88,8 @@ class OrderFilter:
     since: datetime | None = None
     until: datetime | None = None
     flagged: bool = False
+    incident: Stretch | None = None
+    """Only orders hurt within it."""
 
     @property
     def is_empty(self) -> bool:
@@ -132,25 +135,6 @@ class ReviewCase:
     @property
     def stake(self) -> Stake:
         return stake(self.order)
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseRow:
-    """A release job with the order it belongs to."""
-
-    release: Release
-    order: Order
-    command: Command | None
-
-
-@dataclass(frozen=True, slots=True)
-class ReleasesPage:
-    """One page of release jobs, the most recently touched first."""
-
-    rows: tuple[ReleaseRow, ...]
-    counts: Mapping[str, int]
-    """PENDING and FAILED jobs in all."""
-    has_more: bool
 
 
 @dataclass(frozen=True, slots=True)

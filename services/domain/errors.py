@@ -10,6 +10,7 @@
     │   ├── InvalidState               409 INVALID_STATE
     │   ├── ReviewConflict             409 REVIEW_CONFLICT
     │   ├── ClaimedByOther             409 CLAIMED_BY_OTHER
+    │   ├── ReleaseConflict            409 RELEASE_CONFLICT
     │   ├── ReservationFailed          422 RESERVATION_FAILED
     │   └── IdempotencyKeyReused       422 IDEMPOTENCY_KEY_REUSED
     └── DependencyError           another service failed; the outcome may be unknown
@@ -107,6 +108,13 @@ class ClaimedByOther(BusinessError):
     """Somebody else works on the case; details say who and until when."""
 
     code = "CLAIMED_BY_OTHER"
+    http_status = 409
+
+
+class ReleaseConflict(BusinessError):
+    """The release job is not what the person saw any more; nothing was done."""
+
+    code = "RELEASE_CONFLICT"
     http_status = 409
 
 

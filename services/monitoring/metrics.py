@@ -7,7 +7,7 @@ Source: contract section 6; seed 9.1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import product
 from typing import Any
 
@@ -65,6 +65,10 @@ class Metrics:
         self._dead_letters = self._gauge("dead_letters", "Events that could not be handled and wait for a person.")
         self._differences = self._gauge(
             "conservation_differences", "Orders for which stock or money do not add up between the services."
+        )
+        self._gauges_age = self._gauge(
+            "gauges_age_seconds",
+            "Age of the queue gauges, which come from the database; since the start when never read.",
         )
         self._make_all_series(breakers)
         # labels() takes a lock and builds a key; the children used for every order are looked up once.
@@ -128,31 +132,38 @@ class Metrics:
         self._dead_letters.set(dead_letters)
         self._differences.set(differences)
 
+    def gauges_are(self, age: timedelta) -> None:
+        """Say how old the gauges are that the database knows."""
+        self._gauges_age.set(max(0.0, age.total_seconds()))
+
     def exposition(self) -> bytes:
         """The Prometheus text format."""
         return generate_latest(self.registry)
 
     def sample(self) -> dict[str, Any]:
-        """The present counts for the local history; counters restart at 0 with the process."""
+        """The present counts for the local history, without those at 0; counters restart with the process."""
         return {
             "requests": {
-                operation: {outcome: _value(self._requests.labels(operation, outcome)) for outcome in OUTCOMES}
+                operation: _counted(self._requests, [(operation, outcome) for outcome in OUTCOMES])
                 for operation in OPERATIONS
             },
             "latency": {operation: self._latency(operation) for operation in OPERATIONS},
-            "orders": {status.value: _value(self._orders.labels(status.value)) for status in OrderStatus},
-            "failures": {reason: _value(self._failures.labels(reason)) for reason in FAILURE_REASONS},
+            "orders": _counted(self._orders, [(status.value,) for status in OrderStatus]),
+            "failures": _counted(self._failures, [(reason,) for reason in FAILURE_REASONS]),
+            "releases": _counted(self._releases, [(outcome,) for outcome in RELEASE_OUTCOMES]),
         }
 
     # ---------------------------------------------------------------- helpers
 
     def _latency(self, operation: str) -> dict[str, Any]:
-        samples = {"buckets": [], "sum": 0.0, "count": 0.0}  # type: dict[str, Any]
+        samples = {"buckets": [], "sum": 0.0, "count": 0}  # type: dict[str, Any]
         for metric in self._duration.labels(operation)._samples():  # noqa: SLF001 - no public reader of one child
             if metric.name == "_bucket":
-                samples["buckets"].append(metric.value)
-            elif metric.name in ("_sum", "_count"):
-                samples[metric.name[1:]] = metric.value
+                samples["buckets"].append(int(metric.value))
+            elif metric.name == "_count":
+                samples["count"] = int(metric.value)
+            elif metric.name == "_sum":
+                samples["sum"] = round(metric.value, 4)
         return samples
 
     def _make_all_series(self, breakers: Sequence[str]) -> None:
@@ -184,5 +195,7 @@ class Metrics:
         return Gauge(name, text, labels, registry=self.registry)
 
 
-def _value(counter: Counter) -> float:
-    return float(counter._value.get())  # noqa: SLF001 - the library offers no public reader of one child
+def _counted(counter: Counter, labels: Sequence[tuple[str, ...]]) -> dict[str, int]:
+    """What was counted under each label set, by its last label; nothing is not listed."""
+    counts = {values[-1]: int(counter.labels(*values)._value.get()) for values in labels}  # noqa: SLF001 - no public reader
+    return {name: count for name, count in counts.items() if count}

@@ -8,7 +8,7 @@ Source: seed 10; contract section 6.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,14 +34,19 @@ class Interval:
     """Per status reached."""
     failures: Counter[str] = field(default_factory=Counter)
     """Per reason."""
+    releases: Counter[str] = field(default_factory=Counter)
+    """Attempts to release, per outcome."""
 
     def add(self, other: Interval) -> None:
-        self.requests.update(other.requests)
-        self.orders.update(other.orders)
-        self.failures.update(other.failures)
+        _add(self.requests, other.requests)
+        _add(self.orders, other.orders)
+        _add(self.failures, other.failures)
+        _add(self.releases, other.releases)
         for operation, counts in other.buckets.items():
             mine = self.buckets.setdefault(operation, [0] * len(counts))
-            self.buckets[operation] = [a + b for a, b in zip(mine, counts, strict=False)]
+            # Histograms from before the buckets were changed cannot be added to those of today.
+            if len(mine) == len(counts):
+                self.buckets[operation] = [a + b for a, b in zip(mine, counts, strict=True)]
 
     def calls(self, operation: str) -> int:
         return sum(count for (name, _), count in self.requests.items() if name == operation)
@@ -57,6 +62,12 @@ class Interval:
 
     def latency_seconds(self, operation: str, quantile: float) -> float | None:
         return quantile_of(self.buckets.get(operation, ()), quantile)
+
+
+def _add(mine: MutableMapping[Any, int], more: Mapping[Any, int]) -> None:
+    # A third of the time of Counter.update: half an hour of samples is added up every few seconds.
+    for key, count in more.items():
+        mine[key] = mine.get(key, 0) + count
 
 
 def _ratio(part: int, whole: int) -> float | None:
@@ -79,18 +90,56 @@ def quantile_of(counts: Sequence[int], quantile: float) -> float | None:
     return LATENCY_BUCKETS[-1]
 
 
-def increments(rows: Iterable[SampleRow]) -> list[tuple[datetime, Interval]]:
+@dataclass(slots=True)
+class Known:
+    """What was read and worked out the last time; samples never change. Its values are not to be changed."""
+
+    samples: dict[tuple[datetime, str], Mapping[str, Any]] = field(default_factory=dict)
+    """By time and replica."""
+    increments: dict[tuple[str, datetime | None, datetime], Interval] = field(default_factory=dict)
+    """By replica and the times of both samples."""
+    bins: dict[datetime, tuple[tuple[Interval, ...], Interval]] = field(default_factory=dict)
+    """Per start of a bin what was added up, and its sum."""
+
+
+def increments(
+    rows: Iterable[SampleRow], since: datetime | None = None, known: Known | None = None
+) -> list[tuple[datetime, Interval]]:
     """What each sample adds to the one before it of the same replica, oldest first.
 
-    A counter that fell shows that the replica restarted: then everything it shows is new.
+    A counter that fell, or another ``startedAt``, shows that the replica restarted: then everything it shows is
+    new. So is the first sample of a replica that started after ``since``, the time from which on ``rows`` is
+    complete; the first sample of any other replica may hold years of calls and adds nothing.
+    ``known`` is used, and afterwards holds the increments of these rows and no others.
     """
-    before: dict[str, Mapping[str, Any]] = {}
+    return [(at, interval) for at, _, interval in increments_by_replica(rows, since, known)]
+
+
+def increments_by_replica(
+    rows: Iterable[SampleRow], since: datetime | None = None, known: Known | None = None
+) -> list[tuple[datetime, str, Interval]]:
+    """The same, with the replica that counted."""
+    before: dict[str, tuple[datetime | None, Mapping[str, Any]]] = {}
     found = []
+    used: dict[tuple[str, datetime | None, datetime], Interval] = {}
     for at, replica, sample in rows:
-        if replica in before:
-            found.append((at, _increment(before[replica], sample)))
-        before[replica] = sample
+        earlier, old = before.get(replica, (None, None))
+        if old is None and since is not None and _started_after(sample, since):
+            old = {}
+        if old is not None:
+            key = (replica, earlier, at)
+            interval = known.increments.get(key) if known else None
+            used[key] = interval if interval is not None else _increment(old, sample)
+            found.append((at, replica, used[key]))
+        before[replica] = at, sample
+    if known is not None:
+        known.increments = used
     return found
+
+
+def _started_after(sample: Mapping[str, Any], since: datetime) -> bool:
+    started = sample.get("startedAt")
+    return started is not None and datetime.fromisoformat(started) >= since
 
 
 def _increment(old: Mapping[str, Any], new: Mapping[str, Any]) -> Interval:
@@ -100,18 +149,23 @@ def _increment(old: Mapping[str, Any], new: Mapping[str, Any]) -> Interval:
         past = base.get("requests", {}).get(operation, {})
         for outcome, count in outcomes.items():
             interval.requests[operation, outcome] = int(count - past.get(outcome, 0))
-    for name, target in (("orders", interval.orders), ("failures", interval.failures)):
+    counters = (("orders", interval.orders), ("failures", interval.failures), ("releases", interval.releases))
+    for name, target in counters:
         for key, count in new.get(name, {}).items():
             target[key] = int(count - base.get(name, {}).get(key, 0))
     for operation, latency in new.get("latency", {}).items():
         counts = latency["buckets"]
-        past_counts = base.get("latency", {}).get(operation, {}).get("buckets", [0] * len(counts))
+        past_counts = base.get("latency", {}).get(operation, {}).get("buckets")
+        if past_counts is None or len(past_counts) != len(counts):
+            past_counts = [0] * len(counts)
         interval.buckets[operation] = [int(a - b) for a, b in zip(counts, past_counts, strict=False)]
     return interval
 
 
 def _restarted(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    pairs = [(old.get(name, {}), new.get(name, {})) for name in ("orders", "failures")]
+    if old.get("startedAt") != new.get("startedAt"):
+        return True
+    pairs = [(old.get(name, {}), new.get(name, {})) for name in ("orders", "failures", "releases")]
     requests = new.get("requests", {})
     pairs += [(outcomes, requests.get(operation, {})) for operation, outcomes in old.get("requests", {}).items()]
     return any(after.get(key, 0) < count for before, after in pairs for key, count in before.items())
@@ -127,15 +181,32 @@ def total(steps: Iterable[tuple[datetime, Interval]], since: datetime) -> Interv
 
 
 def binned(
-    steps: Iterable[tuple[datetime, Interval]], start: datetime, bins: int, width: timedelta
+    steps: Iterable[tuple[datetime, Interval]], start: datetime, bins: int, width: timedelta, known: Known | None = None
 ) -> list[tuple[datetime, Interval]]:
-    """``(start of bin, interval)`` for ``bins`` equal bins from ``start`` on; empty ones included."""
-    found = [(start + number * width, Interval()) for number in range(bins)]
+    """``(start of bin, interval)`` for ``bins`` equal bins from ``start`` on; empty ones included.
+
+    ``known`` is used, and afterwards holds these bins and no others.
+    """
+    parts: list[list[Interval]] = [[] for _ in range(bins)]
     for at, step in steps:
         number = (at - start) // width
         if 0 <= number < bins:
-            found[number][1].add(step)
-    return found
+            parts[number].append(step)
+    before = known.bins if known else {}
+    sums = {start + number * width: tuple(some) for number, some in enumerate(parts)}
+    found = {at: (some, _sum(some, before.get(at))) for at, some in sums.items()}
+    if known is not None:
+        known.bins = found
+    return [(at, interval) for at, (_, interval) in found.items()]
+
+
+def _sum(parts: tuple[Interval, ...], known: tuple[tuple[Interval, ...], Interval] | None) -> Interval:
+    if known is not None and known[0] == parts:
+        return known[1]
+    interval = Interval()
+    for part in parts:
+        interval.add(part)
+    return interval
 
 
 def last_gauges(
@@ -145,16 +216,18 @@ def last_gauges(
 
     Queues are shared by all replicas, so the newest sample speaks for all of them.
     """
-    found: list[dict[str, float] | None] = [None] * bins
+    last: list[Mapping[str, Any] | None] = [None] * bins
     for at, _, sample in rows:
         number = (at - start) // width
         if 0 <= number < bins:
-            found[number] = _gauges(sample)
-    for number in range(1, bins):
-        found[number] = found[number] or found[number - 1]
+            last[number] = sample
+    found: list[dict[str, float] | None] = []
+    for seen in last:
+        found.append(gauges_of(seen) if seen is not None else found[-1] if found else None)
     return found
 
 
-def _gauges(sample: Mapping[str, Any]) -> dict[str, float]:
+def gauges_of(sample: Mapping[str, Any]) -> dict[str, float]:
+    """What waited when the sample was taken, and the age of the oldest event in seconds."""
     age = sample.get("outboxOldestAgeSeconds") or 0
     return {name: float(value or 0) for name, value in sample.get("queues", {}).items()} | {"outboxAge": float(age)}

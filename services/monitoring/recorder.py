@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +22,10 @@ from state.replicas import BreakerTransition
 
 REPLICA_FORGOTTEN_AFTER = timedelta(minutes=10)
 MAX_UNSAVED_TRANSITIONS = 1000
+GAUGES_PATIENCE_SECONDS = 2.0
+"""How long a scrape waits for the database; Prometheus itself gives up after ten seconds by default."""
+
+logger = logging.getLogger("holdfast.recorder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,8 @@ class Recorder:
         self._metrics = metrics
         self._facts = facts
         self._started_at = clock()
+        self._gauges_at = self._started_at
+        self._refreshing: asyncio.Future[Exception | None] | None = None
         self._transitions: deque[BreakerTransition] = deque(maxlen=MAX_UNSAVED_TRANSITIONS)
 
     def breaker_changed(self, breaker: AsyncBreaker, before: str, after: str, at: datetime) -> None:
@@ -95,6 +103,8 @@ class Recorder:
                 "deadLetters": queues.dead_letters,
                 "differences": queues.differences,
             },
+            # A counter is compared with the last sample of the same start: names of replicas come back.
+            "startedAt": timestamp(self._started_at),
             "outboxOldestAgeSeconds": _age(queues.outbox_oldest_at, at),
             "breakers": {breaker.label: breaker.effective_state for breaker in self._breakers},
         }
@@ -102,16 +112,34 @@ class Recorder:
         return False
 
     async def refresh_gauges(self) -> None:
-        """Bring the gauges up to date before a scrape."""
-        self._set_gauges(await self._database.read(_queues), self._clock())
+        """Bring the gauges up to date before a scrape; never raises.
+
+        While the database is away the last known gauges stay, and ``gauges_age_seconds`` says how old they are.
+        Scrapes share one question: those of a slow database must not queue up behind each other.
+        """
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.ensure_future(self._read_gauges())
+        done, _ = await asyncio.wait([self._refreshing], timeout=GAUGES_PATIENCE_SECONDS)
+        problem = self._refreshing.result() if done else TimeoutError("the database does not answer")
+        if problem is not None:
+            logger.warning("gauges_not_refreshed", extra={"error": repr(problem)})
+            self._set_breakers()
+        self._metrics.gauges_are(self._clock() - self._gauges_at)
+
+    async def _read_gauges(self) -> Exception | None:
+        try:
+            self._set_gauges(await self._database.read(_queues), self._clock())
+        except Exception as error:  # noqa: BLE001 - a boundary: whatever keeps the database from answering, counters are served
+            return error
+        return None
 
     async def sign_off(self) -> None:
         """Take this replica's row along when it stops in good order."""
         await self._database.write(lambda c: replicas.remove(c, self._replica))
 
     def _set_gauges(self, queues: Queues, now: datetime) -> None:
-        for breaker in self._breakers:
-            self._metrics.breaker_is(breaker.label, breaker.effective_state)
+        self._set_breakers()
+        self._gauges_at = now
         self._metrics.queues(
             reservation=queues.reservation,
             release=queues.release,
@@ -122,6 +150,10 @@ class Recorder:
             dead_letters=queues.dead_letters,
             differences=queues.differences,
         )
+
+    def _set_breakers(self) -> None:
+        for breaker in self._breakers:
+            self._metrics.breaker_is(breaker.label, breaker.effective_state)
 
 
 def _queues(connection: Connection) -> Queues:

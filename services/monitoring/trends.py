@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from services.monitoring.breakers import Band
-from services.monitoring.rates import Interval, SampleRow, binned, increments, last_gauges, total
+from services.monitoring.rates import Interval, Known, SampleRow, binned, increments, last_gauges, total
 
 BIN = timedelta(seconds=30)
 BINS = 60
@@ -61,11 +61,16 @@ class Trends:
     bands: tuple[Band, ...]
 
 
-def trends(rows: Sequence[SampleRow], bands: Iterable[Band], now: datetime, window: timedelta) -> Trends:
-    """Everything the pages draw of the past, from samples (oldest first) and breaker bands."""
-    steps = increments(rows)
+def trends(
+    rows: Sequence[SampleRow], bands: Iterable[Band], now: datetime, window: timedelta, known: Known | None = None
+) -> Trends:
+    """Everything the pages draw of the past, from samples (oldest first) and breaker bands.
+
+    ``known`` keeps what was worked out for the next time; see increments().
+    """
+    steps = increments(rows, known=known)
     start = _floor(now, BIN) - SPAN
-    bins = binned(steps, start, BINS, BIN)
+    bins = binned(steps, start, BINS, BIN, known)
     recent = total(steps, now - window)
     earlier = total([step for step in steps if step[0] <= now - window], now - 2 * window)
     return Trends(

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from services.domain.errors import ApiError
+from services.domain.conservation import StockState
+from services.domain.errors import ApiError, ReleaseFailed
 from services.domain.events import timestamp
 from services.domain.roles import ADMIN, OPERATE
 from services.orders.cancel import OrderCancellation
 from services.orders.claims import ReviewClaims
 from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
+from services.orders.proof import MarkReleased, ReleaseByProof
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ResolveReview, ReviewResolution
+from services.orders.steering import OperationSteering
 from services.orders.their_side import TheirSide, in_words
 from state import commands
 from state.commands import DONE, REFUSED, Command
@@ -33,6 +36,9 @@ ASK_THEIRS = "ask_theirs"
 Outcome = dict[str, Any]
 """``{title, detail, code}``: what the console shows."""
 
+Execute = Callable[[Command], Awaitable[Outcome]]
+"""Runs one command; raises ApiError when it is refused. Running it twice has one effect."""
+
 
 class CommandExecutor:
     """Claims stored commands one after another; each can be run twice without a second effect."""
@@ -44,17 +50,23 @@ class CommandExecutor:
         reviews: ReviewResolution,
         releases: ReleaseJobs,
         conservation: ConservationAudit,
+        proofs: ReleaseByProof,
+        steering: OperationSteering,
         claims: ReviewClaims,
         their_side: TheirSide,
+        more: Mapping[str, Execute] | None = None,
     ) -> None:
+        """``more`` executes kinds of commands that are no business of orders."""
         self._context = context
         self._cancellation = cancellation
         self._reviews = reviews
         self._releases = releases
         self._conservation = conservation
+        self._proofs = proofs
+        self._steering = steering
         self._claims = claims
         self._their_side = their_side
-        self._kinds: dict[str, Callable[[Command], Awaitable[Outcome]]] = {
+        self._kinds: dict[str, Execute] = {
             "cancel_order": self._cancel_order,
             "resolve_review": self._resolve_review,
             "retry_release": self._retry_release,
@@ -62,6 +74,9 @@ class CommandExecutor:
             "claim_review": self._claim_review,
             "release_claim": self._release_claim,
             ASK_THEIRS: self._ask_theirs,
+            "mark_released": self._mark_released,
+            "steer_operation": self._steer_operation,
+            **(more or {}),
         }
 
     async def run_waiting(self) -> bool:
@@ -87,21 +102,21 @@ class CommandExecutor:
     async def _outcome(self, command: Command) -> tuple[str, Outcome]:
         execute = self._kinds.get(command.kind)
         if execute is None:
-            return REFUSED, _outcome(f"Unknown command {command.kind}", code="VALIDATION_ERROR")
+            return REFUSED, outcome_of(f"Unknown command {command.kind}", code="VALIDATION_ERROR")
         if command.role not in OPERATE:
-            return REFUSED, _outcome(f"Role {command.role} may not do this.", code="FORBIDDEN")
+            return REFUSED, outcome_of(f"Role {command.role} may not do this.", code="FORBIDDEN")
         try:
             return DONE, await execute(command)
         except ApiError as error:
-            return REFUSED, _outcome(error.message, code=error.code)
+            return REFUSED, outcome_of(error.message, code=error.code)
         except (KeyError, TypeError, ValueError) as error:
             logger.warning("command_malformed", extra={"command": command.command_id, "error": repr(error)})
-            return REFUSED, _outcome("The command could not be understood.", str(error), "VALIDATION_ERROR")
+            return REFUSED, outcome_of("The command could not be understood.", str(error), "VALIDATION_ERROR")
 
     async def _cancel_order(self, command: Command) -> Outcome:
         reason = str(command.arguments["reason"])
         order = await self._cancellation.cancel(command.target_id, reason, actor=command.actor, by_person=True)
-        return _outcome("Cancelled" if order.status == "CANCELLED" else "Cancel recorded, payment is being settled")
+        return outcome_of("Cancelled" if order.status == "CANCELLED" else "Cancel recorded, payment is being settled")
 
     async def _resolve_review(self, command: Command) -> Outcome:
         action = str(command.arguments["action"])
@@ -118,39 +133,62 @@ class CommandExecutor:
             )
         )
         if case.state == "OPEN":
-            return _outcome("Tried without success, the case stays open", case.detail)
-        return _outcome("Case resolved")
+            return outcome_of("Tried without success, the case stays open", case.detail)
+        return outcome_of("Case resolved")
 
     async def _claim_review(self, command: Command) -> Outcome:
         take_over = bool(command.arguments.get("takeOver")) and command.role == ADMIN
         case = await self._claims.claim(command.target_id, actor=command.actor, take_over=take_over)
-        return _outcome("Case claimed", f"until {timestamp(case.claimed_until)}" if case.claimed_until else None)
+        return outcome_of("Case claimed", f"until {timestamp(case.claimed_until)}" if case.claimed_until else None)
 
     async def _release_claim(self, command: Command) -> Outcome:
         await self._claims.release(command.target_id, actor=command.actor, take_over=command.role == ADMIN)
-        return _outcome("Case handed back")
+        return outcome_of("Case handed back")
 
     async def _ask_theirs(self, command: Command) -> Outcome:
         if review_id := _optional(command.arguments.get("reviewId")):
             await self._claims.renew(review_id, actor=command.actor)
         answer = await self._their_side.ask(command.target_id, asked_by=command.actor)
-        return _outcome(in_words(answer.statement))
+        return outcome_of(in_words(answer.statement))
 
     async def _compensate(self, command: Command) -> Outcome:
         given = command.arguments
         await self._conservation.compensate(
             str(given["orderId"]), str(given["kind"]), actor=command.actor, reason=str(given["reason"])
         )
-        return _outcome("Compensation started", "Settled once both sides agree again")
+        return outcome_of("Compensation started", "Settled once both sides agree again")
 
     async def _retry_release(self, command: Command) -> Outcome:
-        await self._releases.retry_now(command.target_id, actor=command.actor)
-        return _outcome("Release confirmed by the Inventory Service")
+        try:
+            await self._releases.retry_now(command.target_id, actor=command.actor)
+        except ReleaseFailed as error:
+            if "queuedUntil" not in error.details:
+                raise
+            return outcome_of("Queued until the breaker closes", "Nothing was sent yet; the job runs by itself then.")
+        return outcome_of("Release confirmed by the Inventory Service")
+
+    async def _mark_released(self, command: Command) -> Outcome:
+        given = command.arguments
+        theirs = await self._proofs.mark_released(
+            MarkReleased(
+                command.target_id, int(given["version"]), str(given["proof"]), command.actor, command.command_id
+            )
+        )
+        if theirs == StockState.FREE:
+            return outcome_of("Marked released", "The Inventory Service holds nothing for it.")
+        return outcome_of("Marked released on the proof alone", "The Inventory Service could not be asked.")
+
+    async def _steer_operation(self, command: Command) -> Outcome:
+        operation = await self._steering.steer(
+            command.target_id, str(command.arguments["move"]), actor=command.actor, action_id=command.command_id
+        )
+        return outcome_of(f"Operation {operation.state.lower()}")
 
 
 def _optional(value: object) -> str | None:
     return str(value) if value else None
 
 
-def _outcome(title: str, detail: str | None = None, code: str | None = None) -> Outcome:
+def outcome_of(title: str, detail: str | None = None, code: str | None = None) -> Outcome:
+    """What the console shows of an executed command."""
     return {"title": title, "detail": detail, "code": code}

@@ -11,15 +11,17 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
+from services.domain import impacts as hurt
 from services.domain import lifecycle
 from services.domain.attempts import Attempt
-from services.domain.errors import ApiError, CircuitOpen, DependencyError, NotFound, ReleaseFailed
+from services.domain.errors import ApiError, CircuitOpen, DependencyError, NotFound, ReleaseConflict, ReleaseFailed
 from services.domain.order import Order
+from services.domain.release_causes import BREAKER_OPEN
 from services.domain.retry import RetryPolicy
 from services.inventory.gateway import InventoryGateway
 from services.orders.context import OrdersContext, raise_first
 from services.orders.unit_of_work import Recorded, action_entry, call_entries, record
-from state import audit, history, orders, releases
+from state import audit, history, impacts, orders, releases
 from state.audit import AuditEntry
 from state.releases import DONE, FAILED, PENDING, Release
 
@@ -73,8 +75,57 @@ class ReleaseJobs:
         release = await self._context.database.read(lambda c: releases.get(c, order_id))
         if release is None or release.state != DONE:
             error = release.last_error if release else None
-            raise ReleaseFailed(f"The release failed: {error}", {"orderId": order_id, "lastError": error})
+            details: dict[str, object] = {"orderId": order_id, "lastError": error}
+            if release is not None and release.cause == BREAKER_OPEN:
+                details["queuedUntil"] = release.next_attempt_at
+            raise ReleaseFailed(f"The release failed: {error}", details)
         return release
+
+    async def try_once(
+        self, order_id: str, version: int, *, actor: str, reason: str | None, action_id: str
+    ) -> Release | None:
+        """One attempt now, of the job as a person saw it; a failed job that fails again is failed again.
+
+        Returns the job as the attempt left it; None when the breaker is open: nothing was sent, and the job
+        is as it was. Raises NotFound, and ReleaseConflict when it is not at that version any more. Under an
+        action_id seen before it is the same action: the version is not asked again, nor is it audited twice.
+        """
+
+        def begin(connection: Connection) -> tuple[Release, list[Release]]:
+            before = releases.get(connection, order_id)
+            if before is None:
+                raise NotFound("release", order_id)
+            known = audit.find_action(connection, action_id) is not None
+            if known and before.state == DONE:
+                return before, []
+            if not known:
+                refuse_changed(before, version)
+                at = self._context.clock()
+                history.add(connection, order_id, [action_entry(at, "Retry release", actor, reason)])
+                audit.add(connection, audit_release("RETRY_RELEASE", before, actor, at, reason, action_id))
+            claimed = releases.claim(connection, [order_id], self._context.clock() + CLAIM)
+            if not claimed:
+                raise changed_since(before)
+            return before, claimed
+
+        before, claimed = await self._context.transact(begin)
+        for job in claimed:
+            if not await self._attempt(job):
+                await self._put_back(order_id, before)
+                return None
+        after = await self._context.database.read(lambda c: releases.get(c, order_id))
+        return after or before
+
+    async def _put_back(self, order_id: str, before: Release) -> None:
+        """Nothing was sent: the job waits for its next turn as if nobody had touched it."""
+
+        def transaction(connection: Connection) -> None:
+            job = releases.get(connection, order_id)
+            if job is not None and job.state == PENDING and job.cause == BREAKER_OPEN:
+                values = {"state": before.state, "next_attempt_at": before.next_attempt_at}
+                releases.settle(connection, job, before.updated_at, last_error=before.last_error, **values)
+
+        await self._context.transact(transaction)
 
     def _start_again(self, connection: Connection, order_id: str, actor: str) -> Release:
         before = releases.get(connection, order_id)
@@ -85,34 +136,42 @@ class ReleaseJobs:
         at = self._context.clock()
         releases.start(connection, order_id, before.reason, at)
         history.add(connection, order_id, [action_entry(at, "Retry release", actor)])
-        audit.add(connection, _audit_retry(before, actor, at))
+        audit.add(
+            connection, audit_release("RETRY_RELEASE", before, actor, at, after={"state": PENDING, "attempts": 0})
+        )
         after = releases.get(connection, order_id)
         return after or before
 
-    async def _attempt(self, job: Release) -> None:
+    async def _attempt(self, job: Release) -> bool:
+        """Make one attempt and record how it ended; False when the breaker is open and nothing was sent."""
         with self._context.step("release reservation", job.order_id, job.traceparent):
-            await self._release(job)
+            return await self._release(job)
 
-    async def _release(self, job: Release) -> None:
+    async def _release(self, job: Release) -> bool:
         trail: list[Attempt] = []
         try:
             released = await self._inventory.release(job.order_id, trail)
         except CircuitOpen as error:
-            await self._postpone(job, error)
+            await self._postpone(job, error, trail)
+            return False
         except ApiError as error:
             await self._failed(job, error, trail)
         else:
             await self._done(job, "Reservation released" if released else "Nothing was left to release", trail)
+        return True
 
-    async def _postpone(self, job: Release, error: CircuitOpen) -> None:
+    async def _postpone(self, job: Release, error: CircuitOpen, trail: list[Attempt]) -> None:
         """The breaker is open: nothing was sent, so no attempt is counted."""
         now = self._context.clock()
         # Jobs that waited for the same breaker are spread over a few seconds after it closes.
         delay = max(error.retry_after_seconds or 0.0, 1.0) + 3.0 * self._context.randomness()
         due = now + timedelta(seconds=delay)
-        await self._context.database.write(
-            lambda c: releases.settle(c, job, now, next_attempt_at=due, last_error=error.message)
-        )
+
+        def transaction(connection: Connection) -> None:
+            releases.settle(connection, job, now, next_attempt_at=due, last_error=error.message)
+            impacts.add(connection, job.order_id, hurt.of_attempts(trail))
+
+        await self._context.database.write(transaction)
 
     async def _failed(self, job: Release, error: ApiError, trail: list[Attempt]) -> None:
         attempts = job.attempts + 1
@@ -151,6 +210,7 @@ class ReleaseJobs:
             order = orders.get(connection, job.order_id)
             if not current or change is None or order is None:
                 history.add(connection, job.order_id, call_entries(trail))
+                impacts.add(connection, job.order_id, hurt.of_attempts(trail))
                 return None
             return record(connection, order, change(order, at), at, self._context.new_id, trail=trail)
 
@@ -159,16 +219,41 @@ class ReleaseJobs:
             self._context.after_commit(recorded)
 
 
-def _audit_retry(before: Release, actor: str, at: datetime) -> AuditEntry:
+def refuse_changed(job: Release, version: int) -> None:
+    """Raise ReleaseConflict unless the unfinished job is at that version."""
+    if job.state == DONE or job.version != version:
+        raise changed_since(job)
+
+
+def changed_since(job: Release) -> ReleaseConflict:
+    """The error for a job that is not what the person saw."""
+    return ReleaseConflict(
+        f"The job has changed since: it is {job.state} at version {job.version}.",
+        {"orderId": job.order_id, "state": job.state, "version": job.version},
+    )
+
+
+def audit_release(
+    action: str,
+    before: Release,
+    actor: str,
+    at: datetime,
+    reason: str | None = None,
+    action_id: str | None = None,
+    *,
+    after: Mapping[str, object] | None = None,
+    result: str = "started",
+) -> AuditEntry:
+    """The audit entry of an action on a release job."""
     return AuditEntry(
         at=at,
         actor=actor,
-        action="RETRY_RELEASE",
+        action=action,
         target=f"release:{before.order_id}",
         order_id=before.order_id,
-        reason=None,
+        reason=reason,
         before={"state": before.state, "attempts": before.attempts, "lastError": before.last_error},
-        after={"state": PENDING, "attempts": 0},
-        result="started",
-        action_id=None,
+        after=dict(after) if after is not None else {"state": PENDING, "attempts": before.attempts},
+        result=result,
+        action_id=action_id,
     )

@@ -12,6 +12,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from services.domain import impacts as hurt
 from services.domain import lifecycle, resolutions
 from services.domain.attempts import Attempt
 from services.domain.both_sides import moves
@@ -26,7 +27,7 @@ from services.orders.context import OrdersContext
 from services.orders.progress import OrderProgress
 from services.orders.their_side import TheirSide
 from services.orders.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
-from state import audit, history, orders, releases, reviews
+from state import audit, history, impacts, orders, releases, reviews
 from state.audit import AuditEntry
 from state.releases import DONE, FAILED
 from state.reviews import Review
@@ -272,6 +273,7 @@ class ReviewResolution:
             title = f"Review: {command.action} failed: {error.code}"
             entries = [*call_entries(trail), action_entry(at, title, command.actor, error.message)]
             history.add(connection, review.order_id, entries)
+            impacts.add(connection, review.order_id, hurt.of_attempts(trail))
             again = replace(command, action_id=None)
             self._audit(connection, again, review, None, None, f"failed: {error.code}")
 

@@ -8,12 +8,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from services.domain import impacts as hurt
 from services.domain.attempts import Attempt
 from services.domain.lifecycle import ACTION, CALL, EVENT_OUT, TRANSITION, Change, TimelineEntry
 from services.domain.order import Order
 from services.messaging.envelope import encode
 from services.traceparent import current
-from state import history, orders, outbox, releases, reviews
+from state import history, impacts, orders, outbox, releases, reviews
 
 SYSTEM = "system"
 NewId = Callable[[], str]
@@ -66,6 +67,8 @@ def record(
     if change.release_because:
         releases.start(connection, order.order_id, change.release_because, at)
     history.add(connection, order.order_id, timeline)
+    if found := hurt.of_change(change, timeline, opened, at):
+        impacts.add(connection, order.order_id, found)
     became = tuple(entry.details["to"] for entry in change.timeline if "to" in entry.details)
     failure = change.values.get("failure") or {}
     return Recorded(saved, became, opened, bool(change.events), change.release_because is not None, failure.get("code"))

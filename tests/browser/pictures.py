@@ -16,7 +16,7 @@ from tests.browser.product import BROWSER_ARGUMENTS, CHROMIUM, Holdfast, running
 
 SETTINGS = {"SANDBOX_TRAFFIC": "4", "BREAKER_RESET_TIMEOUT": "5000", "RETRY_BASE_DELAY": "50"}
 CALM_SECONDS, OUTAGE_SECONDS, RECOVERY_SECONDS = 90, 20, 60
-PAGES = ("overview", "breakers", "orders", "order", "reviews", "releases", "conservation")
+PAGES = ("overview", "breakers", "metrics", "orders", "order", "reviews", "releases", "conservation")
 WIDTHS = {1440: 1000, 390: 844}
 README = ("overview", "dark", 1440)
 

@@ -9,6 +9,7 @@ import pytest
 
 from services.domain.errors import InvalidState, ReviewConflict
 from services.domain.order import Line
+from tests import bulk
 from tests.fakes import CAPTURE, REFUND, Fault, PaymentFault
 from tests.orders_harness import OrdersHarness
 
@@ -150,3 +151,16 @@ async def test_an_order_is_never_lost_when_a_worker_dies(shop, commit, after):
     await shop.quiesce()
     assert (await shop.order("mine")).status == "CONFIRMED"
     assert len(shop.inventory.holds) == 1
+
+
+async def test_a_bulk_operation_with_three_runners_at_once_sends_every_item_once(shop):
+    failed = [(await bulk.failed_release(shop, f"order-{number:02}")).order_id for number in range(9)]
+    await bulk.begin(shop, failed)
+    before = shop.inventory.count("release")
+    runners = [shop.operation_runner(f"runner-{number}") for number in range(3)]
+    for _ in range(10):
+        await asyncio.gather(*(runner.run_due() for runner in runners))
+    operation = await bulk.look(shop)
+    assert (operation.state, operation.tally, operation.new_failures) == ("DONE", {"CONFIRMED": 9}, 0)
+    assert shop.inventory.count("release") - before == 9
+    assert len([entry for entry in await shop.audit() if entry.action == "RETRY_RELEASE"]) == 9

@@ -18,7 +18,7 @@ from services.domain import events
 from services.domain.events import OutgoingEvent
 from services.domain.order import CustomerPriority, Line, Order
 from services.orders import unit_of_work
-from state import audit, history, inbox, orders, outbox, releases, returns, reviews
+from state import audit, history, impacts, inbox, orders, outbox, releases, returns, reviews
 from state.orders import StaleOrder
 from state.releases import PENDING, Release
 from state.reviews import Review
@@ -248,6 +248,7 @@ def standing_in_for_the_database() -> Iterator[None]:
         (returns, "add", Tables.remember_return),
         (returns, "find", lambda *_: None),
         (history, "add", lambda *_: None),
+        (impacts, "add", lambda *_: None),
         (audit, "add", lambda *_: None),
         (audit, "last_on", lambda *_: None),
         (unit_of_work, "encode", lambda event, *_: event),

@@ -14,20 +14,33 @@ from streamlit.testing.v1 import AppTest
 from services import console as facade
 from services.console import Console
 from services.settings import Settings
-from state import commands
+from state import commands, operations
 from state.commands import Command
 from state.database import Database, opened
+from state.operations import Operation
 from tests.ui import seed_console
 
 ENTRY = Path(__file__).resolve().parents[2] / "pages" / "main.py"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-PAGES = ("overview.py", "breakers.py", "orders.py", "reviews.py", "releases.py", "conservation.py", "order.py")
+PAGES = (
+    "overview.py",
+    "breakers.py",
+    "metrics.py",
+    "orders.py",
+    "reviews.py",
+    "releases.py",
+    "conservation.py",
+    "order.py",
+)
 
 
 def look_at(url: str) -> None:
     """Has the console look at a database, at noon; each look finds the one before too old."""
     tick = count(step=60)
-    facade.install(Console(Settings.load(database_url=url), lambda: NOON, lambda: float(next(tick))))
+    # Readings of the background are waited for: a test looks once.
+    facade.install(
+        Console(Settings.load(database_url=url), lambda: NOON, lambda: float(next(tick)), patience_seconds=60)
+    )
 
 
 @pytest.fixture
@@ -83,6 +96,12 @@ def stored(database: Database) -> list[Command]:
     """The commands given in the test, oldest first; those of the seed are left out."""
     found = database.read_now(lambda connection: commands.latest(connection, limit=100))
     return [command for command in reversed(found) if not command.command_id.startswith("CMD-")]
+
+
+def begun(database: Database) -> list[Operation]:
+    """The bulk operations begun in the test, oldest first; those of the seed are left out."""
+    found = database.read_now(lambda connection: operations.page(connection, limit=100))
+    return [operation for operation in reversed(found) if not operation.operation_id.startswith("OP-")]
 
 
 def said(test: AppTest) -> str:

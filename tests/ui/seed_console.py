@@ -15,6 +15,7 @@ if __name__ == "__main__":
 
 from services.domain.both_sides import Statement
 from services.domain.conservation import Difference, StockState
+from services.domain.impacts import DENIED, FALLBACK, FLAGGED, REFUSED, Impact
 from services.domain.lifecycle import TimelineEntry
 from services.domain.order import InventoryStatus as I
 from services.domain.order import Line, Order, ReviewReason
@@ -27,6 +28,8 @@ from state import (
     conservation,
     dead_letters,
     history,
+    impacts,
+    operations,
     orders,
     outbox,
     releases,
@@ -39,6 +42,7 @@ from state.audit import AuditEntry
 from state.commands import Command
 from state.database import Database, opened
 from state.dead_letters import DeadLetter
+from state.operations import Item, Operation
 from state.replicas import BreakerTransition
 from state.schema import migrate
 from state.their_answers import TheirAnswer
@@ -97,6 +101,7 @@ def _fill(connection: Any, now: datetime, confirmed: int) -> None:
     _messages(connection, now)
     _monitoring(connection, now)
     _commands(connection, now)
+    _operations(connection, now)
 
 
 def _orders(connection: Any, now: datetime, confirmed: int) -> None:
@@ -237,6 +242,35 @@ def _commands(connection: Any, now: datetime) -> None:
             commands.finish(connection, command.command_id, command.state, command.outcome, now)
 
 
+def _operations(connection: Any, now: datetime) -> None:
+    cause = "INVENTORY_UNAVAILABLE: 503 from the Inventory Service"
+    ends: dict[str, list[tuple[str, str | None]]] = {
+        "OP-1": [("FAILED", cause), *[("ASKED", None)] * 11],
+        "OP-2": [*[("CONFIRMED", None)] * 5, ("SKIPPED", "The job has changed since: it is DONE at version 4.")],
+    }
+    for operation_id, items in ends.items():
+        is_stopped = operation_id == "OP-1"
+        at = now - timedelta(minutes=6 if is_stopped else 95)
+        operation = Operation(
+            operation_id, "retry_release", None, "olga@example.com", "service is back", f"Failed; {cause}", [cause],
+            len(items), 2 if is_stopped else 0, at - timedelta(seconds=20), at,
+            state="STOPPED" if is_stopped else "DONE",
+            note="Stopped by itself: 1 of 1 in the stage of 1 not confirmed." if is_stopped else None,
+            tally={state: sum(1 for one, _ in items if one == state) for state, _ in items},
+            new_failures=3 if is_stopped else 0,
+            ended_at=None if is_stopped else at + timedelta(seconds=9),
+        )  # fmt: skip
+        rows = [
+            Item(
+                operation_id, f"ORD-9{number:03}", "ORD-3000", number, 3, "FAILED", state,
+                sent_at=None if state in ("ASKED", "SKIPPED") else at,
+                settled_at=None if state == "ASKED" else at + timedelta(seconds=1), detail=detail,
+            )
+            for number, (state, detail) in enumerate(items)
+        ]  # fmt: skip
+        operations.add(connection, operation, rows)
+
+
 def breaker(name: str, state: str, since: datetime, **more: Any) -> dict[str, Any]:
     """A breaker as a heartbeat reports it."""
     return {
@@ -267,8 +301,27 @@ def _monitoring(connection: Any, now: datetime) -> None:
         connection, now, [breaker(BREAKERS[0], "closed", start), open_breaker, breaker(BREAKERS[2], "closed", start)]
     )
     replicas.add_transitions(connection, _outages(now))
+    _impacts(connection, now)
     for at, sample in _samples(now):
         samples.add(connection, at, REPLICA, sample)
+
+
+HURT = (*tuple(f"ORD-{2000 - number}" for number in range(13, 18)), "ORD-1002", "ORD-1004", "ORD-1008")
+"""Orders that the outage hurt; the last one was refused."""
+
+
+def _impacts(connection: Any, now: datetime) -> None:
+    began = now - OUTAGE[0]
+    for number, order_id in enumerate(HURT):
+        at = began + timedelta(seconds=5 + 20 * number)
+        found = [Impact(at, DENIED, "reserve", "short_circuited")]
+        if order_id == HURT[-1]:
+            found.append(Impact(at, REFUSED, "reserve", "RESERVATION_FAILED"))
+        else:
+            found.append(Impact(at, FALLBACK, "reserve", ReviewReason.PENDING_INVENTORY))
+        if order_id in HURT[-3:-1]:
+            found.append(Impact(at, FLAGGED, "reserve", ReviewReason.PENDING_INVENTORY))
+        impacts.add(connection, order_id, found)
 
 
 def _outages(now: datetime) -> list[BreakerTransition]:
@@ -324,6 +377,8 @@ def _count_step(counts: dict[str, Any], step: int, *, hurt: bool) -> None:
     _bump(counts["orders"], "PLACED", 2 if hurt else 8 + step % 4)
     _bump(counts["orders"], "PENDING_INVENTORY", 4 if hurt else int(step % 11 == 0))
     _bump(counts["orders"], "REJECTED", 3 if hurt else int(step % 6 == 0))
+    _bump(counts["failures"], "INVENTORY_UNAVAILABLE", 3 if hurt else 0)
+    _bump(counts["failures"], "PENDING_INVENTORY", 4 if hurt else int(step % 11 == 0))
 
 
 def _bump(counter: dict[str, int], key: str, number: int) -> None:
@@ -334,13 +389,13 @@ def _snapshot(counts: dict[str, Any], step: int, *, hurt: bool) -> dict[str, Any
     return {
         "requests": {name: dict(values) for name, values in counts["requests"].items()},
         "latency": {name: values | {"buckets": list(values["buckets"])} for name, values in counts["latency"].items()},
-        "orders": dict(counts["orders"]), "failures": {},
+        "orders": dict(counts["orders"]), "failures": dict(counts["failures"]), "releases": {"released": step // 4},
         "queues": {
             "reservation": 9 if hurt else step % 3, "release": 3 + step % 2, "outbox": step % 5,
             "reviews": 4 + step // 130, "deadLetters": int(step > 300),
         },
         "outboxOldestAgeSeconds": 0.4 if not hurt else 3.1,
-        "breakers": {},
+        "breakers": {name: "open" if hurt and name == BREAKERS[1] else "closed" for name in BREAKERS},
     }  # fmt: skip
 
 

@@ -81,12 +81,6 @@ def test_a_breaker_shows_rate_with_sample_and_threshold_denied_calls_and_quantil
     assert "'Half-open in': '18 s'" in text
 
 
-def test_an_opening_leads_to_the_orders_of_its_time(busy: Database, show: Show) -> None:
-    links = [link.proto for link in show("breakers.py").get("page_link") if link.proto.label == "Orders of that time"]
-    assert len(links) == 2
-    assert links[1].query_string == "from=2026-11-22T11%3A48%3A00%2B00%3A00&to=2026-11-22T11%3A51%3A31%2B00%3A00"
-
-
 def test_the_worst_replica_makes_the_state_of_a_breaker(busy: Database, show: Show) -> None:
     def second(connection: Any) -> None:
         half_open = [seed_console.breaker(seed_console.BREAKERS[0], "half_open", NOON)]

@@ -20,7 +20,7 @@ from state import audit, commands, reviews, their_answers
 from state.commands import Command
 from state.database import Database
 from state.their_answers import TheirAnswer
-from tests.ui.conftest import NOON, checked, press, said, stored
+from tests.ui.conftest import NOON, begun, checked, press, said, stored
 from tests.ui.test_orders_page import dialog, listed
 
 Show = Callable[..., AppTest]
@@ -169,19 +169,25 @@ def test_a_selection_keeps_its_rows_when_a_case_comes_and_another_goes(busy: Dat
     assert test.checkbox(key="pick_review_REV-4").value
 
 
-def test_selected_cases_are_previewed_by_id_and_version_before_one_action_on_them(busy: Database, show: Show) -> None:
+def test_selected_cases_are_previewed_by_id_and_version_before_one_operation_on_them(
+    busy: Database, show: Show
+) -> None:
     test = show("reviews.py")
     for review_id in ("REV-2", "REV-3", "REV-5"):
         test.checkbox(key=f"pick_review_{review_id}").check().run()
     assert "**3 selected**" in said(test)
     press(test, "bulk_RECONFIRM")
-    rows = test.table[-1].value.to_dict("records")
-    assert {(row["Case"], row["Version"]) for row in rows} == {("REV-3", "1"), ("REV-2", "1")}
-    assert "1 selected case is left out" in said(test)
+    rows = test.dataframe[-1].value.to_dict("records")
+    assert [(row["Id"], row["Order"], row["Version"]) for row in rows] == [
+        ("REV-2", "ORD-1006", "1"),
+        ("REV-3", "ORD-1004", "1"),
+    ]
+    assert "2 of 3 selected, the others do not allow it" in said(test)
     test.button(key=dialog(test, "do_")).click().run()
-    assert {command.target_id for command in stored(busy)} == {"REV-2", "REV-3"}
-    assert len({command.command_id for command in stored(busy)}) == 2
+    (operation,) = begun(busy)
+    assert (operation.verb, operation.action, operation.total) == ("resolve_review", "RECONFIRM", 2)
     assert not test.checkbox(key="pick_review_REV-2").value
+    assert stored(busy) == []
 
 
 def test_several_irreversible_actions_need_the_count_typed(busy: Database, show: Show) -> None:
@@ -190,7 +196,7 @@ def test_several_irreversible_actions_need_the_count_typed(busy: Database, show:
     test.text_area(key=dialog(test, "note_")).set_value("shop closes")
     test.text_input(key=dialog(test, "count_")).set_value("6")
     test.button(key=dialog(test, "do_")).click().run()
-    assert stored(busy) == []
+    assert begun(busy) == []
 
 
 # ---------------------------------------------------------------------- claims

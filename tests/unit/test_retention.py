@@ -10,6 +10,7 @@ from sqlalchemy import insert
 from services import retention
 from services.retention import Retention
 from state import tables
+from tests import bulk
 from tests.fakes import START
 
 YEAR = timedelta(days=365)
@@ -24,8 +25,20 @@ async def year_old(shop):
     await shop.command("cancel_order", waiting.order_id, reason="X")
     await shop.commands.run_waiting()
     await shop.command("cancel_order", "unfinished", "unfinished", reason="X")
+    failed = await bulk.failed_release(shop, "failed")
+    await bulk.begin(shop, [failed.order_id], operation_id="ended")
+    await bulk.run(shop)
+    await shop.operations.run_due()
     rows = {
         tables.metric_samples: {"at": START, "replica": "r", "sample": {}},
+        tables.metric_rollups: {"step_seconds": 60, "at": START, "replica": "r", "counts": {}},
+        tables.order_impacts: {
+            "at": START,
+            "order_id": confirmed.order_id,
+            "kind": "denied",
+            "operation": "reserve",
+            "reason": "short_circuited",
+        },
         tables.breaker_transitions: {
             "replica": "r",
             "breaker": "b",
@@ -54,8 +67,12 @@ async def test_old_messages_samples_and_keys_go_and_the_rest_stays(year_old):
         "inbox",
         "commands",
         "metric_samples",
+        "metric_rollups",
+        "order_impacts",
         "breaker_transitions",
         "idempotency_keys",
+        "operations",
+        "operation_items",
     }
     assert (after["inbox"], after["metric_samples"], after["breaker_transitions"]) == (0, 0, 0)
     assert after["idempotency_keys"] == 0
@@ -68,6 +85,17 @@ async def test_an_event_that_was_never_published_and_a_command_never_run_are_kep
     assert all(row.published_at is None for row in everything["outbox"])
     assert len(everything["outbox"]) > 0
     assert [row.command_id for row in everything["commands"]] == ["unfinished"]
+
+
+async def test_an_operation_that_still_runs_is_kept_however_old(year_old):
+    shop = year_old
+    job = await bulk.failed_release(shop, "another")
+    await bulk.begin(shop, [job.order_id], operation_id="running")
+    shop.clock.now += YEAR
+    await Retention(shop.real_database, shop.clock).prune()
+    everything = await shop.everything()
+    assert [row.operation_id for row in everything["operations"]] == ["running"]
+    assert [row.operation_id for row in everything["operation_items"]] == ["running"]
 
 
 async def test_what_is_young_is_kept(shop):

@@ -31,6 +31,8 @@ MAY = {
     ("GET", "/api/v1/releases"): EVERYBODY,
     ("POST", "/api/v1/releases/retry"): OPERATORS,
     ("POST", "/api/v1/releases/x/retry"): OPERATORS,
+    ("GET", "/api/v1/operations"): EVERYBODY,
+    ("GET", "/api/v1/operations/x"): EVERYBODY,
     ("GET", "/api/v1/breakers"): EVERYBODY,
     ("PUT", "/api/v1/breakers/x/override"): OPERATORS,
     ("DELETE", "/api/v1/breakers/x/override"): OPERATORS,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.monitoring.buckets import LATENCY_BUCKETS
-from services.monitoring.rates import Interval, binned, increments, last_gauges, quantile_of, total
+from services.monitoring.rates import Interval, Known, binned, increments, last_gauges, quantile_of, total
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 STEP = timedelta(seconds=5)
@@ -110,3 +110,36 @@ def test_steps_outside_the_bins_are_left_out() -> None:
 def test_a_bin_without_a_sample_keeps_the_gauges_of_the_bin_before() -> None:
     gauges = last_gauges(rows(sample(queues={"release": 3}, outboxOldestAgeSeconds=1.5)), NOON - STEP, 4, STEP)
     assert gauges == [None, *[{"release": 3.0, "outboxAge": 1.5}] * 3]
+
+
+def test_increments_that_are_known_are_neither_worked_out_again_nor_kept_beyond_their_samples() -> None:
+    known = Known()
+    seen = rows(sample(1), sample(4), sample(9))
+    first = increments(seen, known)
+    again = increments([*seen[1:], (NOON + 3 * STEP, "a", sample(11))], known)
+    assert again[0][1] is first[1][1]
+    assert [step.requests["reserve", "success"] for _, step in again] == [5, 2]
+    assert [key[1:] for key in known.increments] == [(NOON + n * STEP, NOON + (n + 1) * STEP) for n in (1, 2)]
+
+
+def test_adding_up_leaves_what_is_added_as_it_is() -> None:
+    known = Known()
+    seen = rows(
+        sample(1, latency={"reserve": {"buckets": [1, 2]}}), sample(4, latency={"reserve": {"buckets": [2, 5]}})
+    )
+    for _ in range(2):
+        summed = total(increments(seen, known), NOON)
+        assert summed.requests["reserve", "success"] == 3
+        assert summed.buckets == {"reserve": [1, 3]}
+
+
+def test_a_bin_is_added_up_again_when_a_sample_has_come_to_it() -> None:
+    known = Known()
+    seen = rows(sample(1), sample(4), sample(9))
+    first = binned(increments(seen, known), NOON, 2, 4 * STEP, known)
+    more = [*seen, (NOON + 3 * STEP, "a", sample(11)), (NOON + 4 * STEP, "a", sample(12))]
+    second = binned(increments(more, known), NOON, 2, 4 * STEP, known)
+    third = binned(increments(more, known), NOON, 2, 4 * STEP, known)
+    assert [interval.requests["reserve", "success"] for _, interval in (*first, *second)] == [8, 0, 10, 1]
+    assert third[0][1] is second[0][1]
+    assert list(known.bins) == [NOON, NOON + 4 * STEP]

@@ -1,0 +1,240 @@
+"""The history of the integration: the five key metrics of the seed and more, over any stretch of time.
+
+From a spike, brushed on a chart, it is one look to exactly the orders in it. Source: seed 9.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import streamlit as st
+from parts import charts, clock, courses, empty, lens, live, objective, ranges, tiles, words
+from parts.courses import Course, Threshold
+
+from services.console import CHECK, NAMES, RESERVE, Reading, console
+from services.console.history import Limits, MetricHistory
+from services.console.incidents import Stretch
+
+QUANTILES = {"p50": "latency_p50", "p95": "latency_p95", "p99": "latency_p99"}
+EVERY = "5s"
+
+
+def filters() -> None:
+    """The time range, and which latency is drawn."""
+    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+        ranges.picker()
+        st.segmented_control(
+            "Latency", list(QUANTILES), key="quantile", default="p95", required=True, bind="query-params"
+        )
+
+
+def everything() -> None:
+    lens.panel()
+    _zoom()
+    wanted = ranges.chosen()
+    reading = console().metrics.history(wanted)
+    history = reading.value
+    if history is None and reading.problem is None:
+        empty.no_data_yet("The history is being read.")
+        return
+    if history is None:
+        empty.no_source(reading)
+        return
+    _source(history, reading)
+    if history.is_empty:
+        empty.nothing_matches("Nothing was recorded in this time.", ranges.last_hour, key="last_hour")
+        return
+    _tiles(history, grey=bool(reading.problem))
+    _charts(history, console().metrics.limits)
+    objective.panel(console().metrics.budget())
+
+
+def _zoom() -> None:
+    """Beside a picked stretch: look at it closely."""
+    if stretch := lens.picked():
+        end = stretch.end or console().now()
+        around = (end - stretch.start) / 4 + timedelta(seconds=30)
+        st.button(
+            "Zoom in",
+            key="zoom_in",
+            icon=":material/zoom_in:",
+            on_click=ranges.show,
+            args=(stretch.start - around, min(end + around, console().now())),
+        )
+
+
+def _source(history: MetricHistory, reading: Reading[MetricHistory]) -> None:
+    """Where the numbers come from and how old they are; a stand-in says so."""
+    now = console().now()
+    newest = history.measured.newest_at
+    age = f"newest measurement {clock.ago(newest, now)}" if newest else "no measurement yet"
+    ends = f"{clock.at(history.span.start, now)} to {clock.at(history.span.end, now)} {clock.zone_name()}"
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        with st.container(width="stretch"):
+            live.as_of(
+                reading, f"source: {history.source}, {age} · {ends} · each point is {clock.span(history.span.step)}"
+            )
+        st.download_button(
+            "CSV",
+            data=history.csv,
+            file_name=f"holdfast-{history.span.start:%Y%m%dT%H%M}-{history.span.end:%Y%m%dT%H%M}.csv",
+            mime="text/csv",
+            key="csv",
+            icon=":material/download:",
+            on_click="ignore",
+            disabled=history.is_empty,
+        )
+    if history.why_not_prometheus:
+        st.warning(
+            f"{history.why_not_prometheus} You see the local history instead; Prometheus is asked again in half a "
+            "minute.",
+            title="Prometheus is away",
+            icon=":material/cloud_off:",
+        )
+
+
+def _tiles(history: MetricHistory, *, grey: bool) -> None:
+    """The seed's five key metrics over the whole stretch."""
+    p95, p50, p99 = (history.total(f"latency_p{number}") for number in (95, 50, 99))
+    technical, business, calls = (history.total(name) for name in ("success_rate", "business_rate", "calls"))
+    failures = history.total("failures")
+    shut = sum((end - start for start, end in _within(history)), timedelta())
+    shown = [
+        (
+            "Availability p95",
+            tiles.milliseconds(p95.get(CHECK)),
+            f"p50 {tiles.milliseconds(p50.get(CHECK))} · p99 {tiles.milliseconds(p99.get(CHECK))}",
+        ),
+        *(
+            (label, tiles.percent(technical.get(name)), _of_calls(calls.get(name), business.get(name)))
+            for label, name in (("Availability success", CHECK), ("Reservation success", RESERVE))
+        ),
+        (
+            "Breakers not closed",
+            clock.span(shut) if shut else "never",
+            f"{len(_within(history))} times" if shut else "all closed throughout",
+        ),
+        ("Failed orders", f"{round(sum(failures.values())):,}", _worst(failures)),
+    ]
+    with st.grid(5, min_column_width=150):
+        for label, value, note in shown:
+            tiles.number(label, value, note=note, grey=grey, chart=False)
+
+
+def _within(history: MetricHistory) -> list[tuple[datetime, datetime]]:
+    span = history.span
+    ends = ((max(start, span.start), min(end, span.end)) for start, end in history.interruptions)
+    return [(start, end) for start, end in ends if end > start]
+
+
+def _of_calls(calls: float | None, business: float | None) -> str:
+    return f"{round(calls or 0):,} calls · business {tiles.percent(business)}"
+
+
+def _worst(failures: Mapping[str, float]) -> str:
+    if not any(failures.values()):
+        return "none due to inventory"
+    reason = max(failures, key=lambda name: failures[name])
+    return f"most: {words.named(words.FAILURE, reason).lower()}"
+
+
+def _charts(history: MetricHistory, limits: Limits) -> None:
+    quantile = str(st.session_state.get("quantile") or "p95")
+    latency = _course(
+        history,
+        QUANTILES[quantile],
+        f"Response time {quantile}",
+        words.CALL,
+        factor=1000,
+        unit="ms",
+        scale="log",
+        threshold=Threshold(limits.latency_seconds * 1000, f"{limits.latency_seconds * 1000:,.0f} ms (availability)"),
+    )
+    success = _course(
+        history,
+        "success_rate",
+        "Success rate",
+        words.CALL,
+        factor=100,
+        unit="%",
+        threshold=Threshold(limits.success_rate * 100, f"{limits.success_rate:.0%} (reservation)"),
+    )
+    failures = _course(history, "failures", "Failed orders per minute", words.FAILURE, mark="bar")
+    queues = _course(
+        history,
+        "queues",
+        "Queues",
+        words.QUEUE,
+        scale="symlog",
+        threshold=Threshold(limits.queue_depth, f"{limits.queue_depth:,} (waiting for inventory)"),
+    )
+    statuses = {name: word.text for name, word in words.ORDER.items()}
+    orders = _course(history, "orders", "Orders per minute by status reached", statuses)
+    denied = _course(history, "denied", "Calls denied per minute", words.CALL, mark="bar")
+    outcomes = {"released": "Released", "retried": "Retried", "failed": "Failed"}
+    releases = _course(history, "releases", "Releases per minute", outcomes, mark="bar")
+    with st.grid(2, min_column_width=340):
+        _panel(latency, "No call was answered in this time.")
+        _panel(success, "No call was made in this time.")
+        _breakers(history)
+        _panel(failures, "No order failed because of inventory in this time.", is_good=True)
+        _panel(queues, "No queue was measured in this time.")
+        _panel(orders, "No order changed its status in this time.")
+        _panel(denied, "No call was denied by an open breaker in this time.", is_good=True)
+        _panel(releases, "Nothing was released in this time.")
+
+
+def _course(
+    history: MetricHistory, metric: str, name: str, called: Mapping[str, str], *, factor: float = 1, **more: object
+) -> Course:
+    """One metric in words; series that are nothing throughout are left out."""
+    points = history.lines(metric)
+    alive = {series for _, series, value in points if value}
+    return Course(
+        name=name,
+        points=[(at, words.named(called, series), value * factor) for at, series, value in points if series in alive],
+        start=history.span.start,
+        end=history.span.end,
+        bands=history.interruptions,
+        step=history.span.step,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def _panel(course: Course, nothing: str, *, is_good: bool = False) -> None:
+    with st.container(border=True, height="stretch"):
+        st.markdown(f"**{course.name}**")
+        if course.points:
+            courses.draw(course, key=f"course_{course.name}", on_select=_picked)
+        elif is_good:
+            empty.nothing_wrong(nothing)
+        else:
+            empty.no_data_yet(nothing)
+
+
+def _picked(key: str) -> None:
+    if found := courses.brushed(key):
+        lens.pick(Stretch(*found))
+
+
+def _breakers(history: MetricHistory) -> None:
+    with st.container(border=True, height="stretch"):
+        st.markdown("**Circuit breakers** :gray[:small[click an open band to see what it hurt]]")
+        bands = [band for band in history.bands if band.breaker in NAMES]
+        if bands:
+            charts.states(bands, history.span.start, key="metrics_bands", on_select=_pick_band)
+        else:
+            empty.no_data_yet("No breaker was reported in this time.")
+
+
+def _pick_band() -> None:
+    chosen = st.session_state.get("metrics_bands", {}).get("selection", {}).get("picked") or []
+    stretch = Stretch.parse(str(chosen[0].get("stretch"))) if chosen else None
+    if stretch:
+        lens.pick(stretch)
+
+
+frame = live.header("Metrics")
+filters()
+live.body(frame, everything, every=EVERY)

@@ -1,0 +1,190 @@
+"""Courses over time: lines and stacked bars with alert thresholds on them and breaker bands behind.
+
+A stretch of time can be brushed on every one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import streamlit as st
+from parts import charts
+
+HEIGHT = 250
+DAYS = timedelta(hours=36)
+"""A longer stretch is labelled with dates."""
+POWERS = [1, 10, 100, 1000, 10_000, 100_000]
+BRUSH = {"name": "brush", "select": {"type": "interval", "encodings": ["x"]}}
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 2], [1, 3])
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """An alert's threshold: a dashed rule with its name."""
+
+    value: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What is drawn: ``(time, series, value)``, oldest first, at least one."""
+
+    name: str
+    points: Sequence[tuple[datetime, str, float]]
+    start: datetime
+    end: datetime
+    bands: Sequence[tuple[datetime, datetime]] = ()
+    """When a breaker was not closed."""
+    threshold: Threshold | None = None
+    unit: str = ""
+    mark: Literal["line", "bar"] = "line"
+    scale: Literal["linear", "log", "symlog"] = "linear"
+    step: timedelta = timedelta(minutes=1)
+
+
+def draw(course: Course, *, key: str, on_select: Callable[[str], None]) -> None:
+    """The chart; ``on_select`` is told its key when a stretch is brushed or the brush is taken away."""
+    names = list(dict.fromkeys(series for _, series, _ in sorted(course.points, key=lambda point: point[1])))
+    middle = course.step / 2 if course.mark == "bar" else timedelta()
+    rows: list[dict[str, Any]] = [
+        {"t": _millis(at + middle), "until": None, "n": value, "series": series, "what": "point"}
+        for at, series, value in course.points
+    ]
+    rows += [
+        {"t": _millis(max(begin, course.start)), "until": _millis(min(end, course.end)), "n": None, "series": None}
+        | {"what": "band"}
+        for begin, end in course.bands
+        if end > course.start and begin < course.end
+    ]
+    if course.threshold:
+        rows.append({"t": None, "until": None, "n": course.threshold.value, "series": None, "what": "rule"})
+    st.vega_lite_chart(
+        {name: [row[name] for row in rows] for name in rows[0]},
+        _spec(course, names),
+        height=HEIGHT,
+        key=key,
+        on_select=lambda: on_select(key),
+        alt=_alt(course, names),
+    )
+
+
+def brushed(key: str) -> tuple[datetime, datetime] | None:
+    """The stretch brushed on a chart."""
+    chosen = st.session_state.get(key, {}).get("selection", {}).get("brush") or {}
+    ends = chosen.get("t") or []
+    if len(ends) != 2 or ends[0] == ends[1]:
+        return None
+    first, last = (datetime.fromtimestamp(float(end) / 1000, UTC) for end in sorted(ends))
+    return first, last
+
+
+def _alt(course: Course, names: Sequence[str]) -> str:
+    parts = [f"{course.name}: {', '.join(names)}" if names else course.name]
+    if course.threshold:
+        parts.append(f"alert threshold {course.threshold.text}")
+    if course.bands:
+        parts.append("shaded where a breaker was not closed")
+    return "; ".join(parts)
+
+
+def _spec(course: Course, names: Sequence[str]) -> dict[str, Any]:
+    colors = charts.palette()
+    y = {
+        "field": "n",
+        "type": "quantitative",
+        "axis": {"title": course.unit or None, "tickCount": 4, "titleFontWeight": "normal"}
+        | ({"values": POWERS} if course.scale == "log" else {}),
+        "scale": _scale(course),
+    }
+    x = _time(course)
+    layers = [_bands(x, colors["red"]), _values(course, names, x, y)]
+    if course.threshold:
+        layers += _rule(course.threshold, y, colors["orange"], is_lowest=course.unit == "%")
+    return {"layer": layers}
+
+
+def _scale(course: Course) -> dict[str, Any]:
+    scale: dict[str, Any] = {"type": course.scale, "zero": course.scale != "log"}
+    if course.unit == "%":
+        lowest = min([value for _, _, value in course.points] + [course.threshold.value if course.threshold else 100])
+        scale |= {"domain": [max(0, 10 * ((lowest - 1) // 10)), 100], "zero": False, "clamp": True}
+    return scale
+
+
+def _bands(x: Mapping[str, Any], color: str) -> dict[str, Any]:
+    return {
+        "transform": [{"filter": "datum.what === 'band'"}],
+        "mark": {"type": "rect", "color": color, "opacity": 0.13},
+        "encoding": {"x": x, "x2": {"field": "until"}},
+    }
+
+
+def _values(course: Course, names: Sequence[str], x: Mapping[str, Any], y: Mapping[str, Any]) -> dict[str, Any]:
+    colors = charts.palette()
+    tones = [colors[name] for name in ("blue", "orange", "green", "red")] + ["#8B5CF6", "#64748B", "#0EA5E9"]
+    legend = {"orient": "top", "title": None, "labelLimit": 150, "columns": 2 if len(names) > 2 else 0}
+    encoding: dict[str, Any] = {
+        "x": x,
+        "y": {**y, "stack": "zero" if course.mark == "bar" else None},
+        "color": {
+            "field": "series",
+            "type": "nominal",
+            "scale": {"domain": list(names), "range": tones},
+            "legend": legend,
+        },
+        "tooltip": [
+            {"field": "series", "title": course.name},
+            {"field": "t", "type": "temporal", "title": "Time", "format": "%d %b %H:%M:%S"},
+            {"field": "n", "title": course.unit or "Value", "format": ",.2f"},
+        ],
+    }
+    if course.mark == "line":
+        dashes = {"domain": list(names), "range": list(DASHES)}
+        encoding["strokeDash"] = {"field": "series", "type": "nominal", "scale": dashes, "legend": legend}
+    width = max(2.0, min(14.0, 560 * (course.step / (course.end - course.start)) * 0.8))
+    mark: dict[str, Any] = {"type": "line", "strokeWidth": 2, "point": len(course.points) <= 2 * len(names)}
+    return {
+        "params": [BRUSH],
+        "transform": [{"filter": "datum.what === 'point'"}],
+        "mark": mark if course.mark == "line" else {"type": "bar", "width": width},
+        "encoding": encoding,
+    }
+
+
+def _rule(threshold: Threshold, y: Mapping[str, Any], color: str, *, is_lowest: bool) -> list[dict[str, Any]]:
+    """``is_lowest``: what is wanted lies above it, so that its name stands below."""
+    rule = [{"filter": "datum.what === 'rule'"}]
+    text = {
+        "type": "text",
+        "align": "right",
+        "baseline": "top" if is_lowest else "bottom",
+        "dy": 4 if is_lowest else -3,
+        "fontSize": 11,
+        "color": color,
+        "text": f"alert {threshold.text}",
+    }
+    return [
+        {
+            "transform": rule,
+            "mark": {"type": "rule", "color": color, "strokeDash": [5, 4], "strokeWidth": 1.5},
+            "encoding": {"y": y},
+        },
+        {"transform": rule, "mark": text, "encoding": {"x": {"value": "width"}, "y": y}},
+    ]
+
+
+def _time(course: Course) -> dict[str, Any]:
+    labels = "%d %b" if course.end - course.start > 4 * DAYS else "%d %b %H:%M"
+    if course.end - course.start <= DAYS:
+        labels = "%H:%M"
+    axis = {"title": None, "grid": False, "tickCount": 6, "labelOverlap": True, "format": labels}
+    ends = {"domain": [_millis(course.start), _millis(course.end)]}
+    return {"field": "t", "type": "temporal", "axis": axis, "scale": ends}
+
+
+def _millis(at: datetime) -> int:
+    return int(at.timestamp() * 1000)

@@ -1,0 +1,28 @@
+"""What is worked out of a reading once, for everybody who looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class Derived(Generic[S, T]):
+    """A pure function of a reading's value that remembers the last one.
+
+    All open pages draw the same value until it is read anew, so one place is enough. What is made is
+    shared between their threads: it must not be changed.
+    """
+
+    def __init__(self, make: Callable[[S], T]) -> None:
+        self._make = make
+        self._last: tuple[S, T] | None = None
+
+    def of(self, source: S) -> T:
+        """The function's value for exactly this object."""
+        last = self._last
+        if last is None or last[0] is not source:
+            last = self._last = (source, self._make(source))
+        return last[1]

@@ -1,0 +1,87 @@
+"""The time range of the Metrics page: presets or two times of the viewer's zone, kept in the address."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import streamlit as st
+from parts import clock, lens, paging
+
+from services.console import console
+from services.console.history import PRESETS, Wanted
+
+KEY, FROM, TO = "range", "from", "to"
+CUSTOM = "custom"
+DEFAULT = "1h"
+
+
+def picker() -> None:
+    """Presets as buttons; with ``custom`` two times beside them."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.segmented_control(
+            "Time range",
+            [*PRESETS, CUSTOM],
+            key=KEY,
+            default=DEFAULT,
+            required=True,
+            bind="query-params",
+            on_change=_changed,
+        )
+        if st.session_state.get(KEY) == CUSTOM:
+            wanted = chosen()
+            for name, label, at in ((FROM, "From", wanted.start), (TO, "To", wanted.end)):
+                st.datetime_input(
+                    f"{label} ({clock.zone_name()})",
+                    value=at.astimezone(clock.zone()).replace(tzinfo=None) if at else None,
+                    key=f"at_{name}",
+                    step=timedelta(minutes=1),
+                    width=210,
+                    on_change=_typed,
+                )
+
+
+def chosen() -> Wanted:
+    """What the address says; a stretch that makes no sense is the last hour."""
+    preset = str(st.session_state.get(KEY) or DEFAULT)
+    if preset != CUSTOM:
+        return Wanted(preset)
+    end = _moment(st.query_params.get(TO)) or console().now().replace(second=0, microsecond=0)
+    start = _moment(st.query_params.get(FROM)) or end - timedelta(hours=1)
+    return Wanted(CUSTOM, start, end) if start < end else Wanted(DEFAULT)
+
+
+def show(start: datetime, end: datetime) -> None:
+    """For callbacks: look at a stretch of one's own."""
+    st.session_state[KEY] = CUSTOM
+    _write(start, end)
+
+
+def last_hour() -> None:
+    """For callbacks: back to where something is."""
+    st.session_state[KEY] = DEFAULT
+    paging.reset(FROM, TO, lens.PARAMETER, lens.PAGE)
+
+
+def _changed() -> None:
+    if st.session_state.get(KEY) != CUSTOM:
+        paging.reset(FROM, TO)
+
+
+def _typed() -> None:
+    start, end = (st.session_state.get(f"at_{name}") for name in (FROM, TO))
+    if start and end:
+        _write(start.replace(tzinfo=clock.zone()), end.replace(tzinfo=clock.zone()))
+
+
+def _write(start: datetime, end: datetime) -> None:
+    for name, moment in ((FROM, start), (TO, end)):
+        st.query_params[name] = moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        st.session_state.pop(f"at_{name}", None)
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

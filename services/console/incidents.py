@@ -1,0 +1,159 @@
+"""The incident lens: exactly which orders trouble with the Inventory Service hurt within a stretch of time.
+
+A stretch stands in addresses as ``FROM~TO~BREAKER``: TO is empty while it lasts, BREAKER where all count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection
+
+from services.console.readings import Reading, Readings
+from services.domain.events import timestamp
+from services.domain.impacts import DENIED, FALLBACK, FLAGGED, REFUSED, TIMED_OUT
+from services.domain.order import Order
+from services.monitoring.breakers import OPERATIONS
+from state import impacts, orders
+from state.impacts import MAX_WINDOW, HurtOrder, Window
+from state.source import Source
+
+__all__ = [
+    "DENIED",
+    "FALLBACK",
+    "FLAGGED",
+    "MAX_WINDOW",
+    "PAGE_SIZE",
+    "REFUSED",
+    "TIMED_OUT",
+    "HurtOrder",
+    "HurtRow",
+    "Incident",
+    "Incidents",
+    "Stretch",
+]
+
+PAGE_SIZE = 20
+TTL_SECONDS, COUNTED_TTL_SECONDS = 2.0, 5.0
+SERVED_WINDOW = timedelta(hours=1)
+"""Over which denied calls and served fallbacks are counted beside a breaker."""
+
+_END = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The time of an incident, and the breaker that it is about."""
+
+    start: datetime
+    end: datetime | None = None
+    """None: it is not over."""
+    breaker: str | None = None
+
+    def __str__(self) -> str:
+        # Addresses are kept to the millisecond: what happened in the last one belongs to the stretch.
+        end = timestamp(self.end + timedelta(microseconds=999)) if self.end else ""
+        return f"{timestamp(self.start)}~{end}~{self.breaker or ''}"
+
+    @classmethod
+    def parse(cls, text: str | None) -> Stretch | None:
+        """The stretch written in an address; None when there is none or it makes no sense."""
+        start, _, rest = (text or "").partition("~")
+        end, _, breaker = rest.partition("~")
+        try:
+            began, ended = _moment(start), _moment(end) if end else None
+        except ValueError:
+            return None
+        if (ended is not None and ended <= began) or (breaker and breaker not in OPERATIONS):
+            return None
+        return cls(began, ended, breaker or None)
+
+    @property
+    def window(self) -> Window:
+        """What counts. Times are kept to the millisecond: the one that ``start`` lies in belongs to it."""
+        start = self.start.replace(microsecond=self.start.microsecond // 1000 * 1000)
+        operations = (OPERATIONS[self.breaker],) if self.breaker else ()
+        return Window(start, self.end or _END, operations)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    return moment.astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class HurtRow:
+    """An order that was hurt, as it stands now; None should it be gone."""
+
+    hurt: HurtOrder
+    order: Order | None
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One page of the orders hurt within a stretch, the last hurt first."""
+
+    stretch: Stretch
+    counts: Mapping[tuple[str, str], int]
+    """Impacts per (kind, operation)."""
+    orders: int
+    """Orders hurt, each counted once."""
+    rows: tuple[HurtRow, ...] = ()
+
+    def count(self, kind: str) -> int:
+        return sum(count for (name, _), count in self.counts.items() if name == kind)
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether there may be more than was counted."""
+        return sum(self.counts.values()) >= MAX_WINDOW
+
+
+class Incidents:
+    """What the incident lens asks for."""
+
+    def __init__(self, readings: Readings, database: Source, clock: Callable[[], datetime]) -> None:
+        self._readings = readings
+        self._database = database
+        self._clock = clock
+
+    def of(self, stretch: Stretch, page: int = 1) -> Reading[Incident]:
+        """The orders hurt within a stretch."""
+        key = ("incident", stretch, page)
+        return self._readings.get(
+            key, TTL_SECONDS, lambda: self._database.read(lambda c: _incident(c, stretch, max(page, 1)))
+        )
+
+    def counted(self, stretches: Sequence[Stretch]) -> Reading[Mapping[Stretch, Incident]]:
+        """Several stretches at once, without their rows."""
+        wanted = tuple(stretches)
+
+        def read(connection: Connection) -> Mapping[Stretch, Incident]:
+            return {stretch: _counted(connection, stretch) for stretch in wanted}
+
+        return self._readings.get(("incidents", wanted), COUNTED_TTL_SECONDS, lambda: self._database.read(read))
+
+    def served(self) -> Reading[Mapping[tuple[str, str], int]]:
+        """Impacts per (kind, operation) within SERVED_WINDOW."""
+
+        def read(connection: Connection) -> Mapping[tuple[str, str], int]:
+            return impacts.counts(connection, Window(self._clock() - SERVED_WINDOW, _END))
+
+        return self._readings.get("served", TTL_SECONDS, lambda: self._database.read(read))
+
+
+def _incident(connection: Connection, stretch: Stretch, page: int) -> Incident:
+    window = stretch.window
+    found = impacts.page(connection, window, limit=PAGE_SIZE, offset=(page - 1) * PAGE_SIZE)
+    known = {order.order_id: order for order in orders.get_many(connection, [hurt.order_id for hurt in found])}
+    rows = tuple(HurtRow(hurt, known.get(hurt.order_id)) for hurt in found)
+    return replace(_counted(connection, stretch), rows=rows)
+
+
+def _counted(connection: Connection, stretch: Stretch) -> Incident:
+    window = stretch.window
+    return Incident(stretch, impacts.counts(connection, window), impacts.count_orders(connection, window))

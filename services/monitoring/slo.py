@@ -1,0 +1,92 @@
+"""The objective for reservations: how much of the error budget is left, and how fast it burns. Pure.
+
+A burn rate of 1 uses the budget up exactly within the period; 14.4 uses 2 % of a 30-day budget in an hour.
+Source: seed 9.2, High Reservation Failure Rate; the windows are those of the SRE workbook.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+PERIOD = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Calls of a stretch of time: answered, and in all."""
+
+    good: float = 0.0
+    total: float = 0.0
+
+    @property
+    def success_rate(self) -> float | None:
+        return self.good / self.total if self.total else None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Two windows that must both burn too fast: the long one shows that it matters, the short one that it lasts."""
+
+    name: str
+    long: timedelta
+    short: timedelta
+    limit: float
+    """Burn rate from which on a person is needed."""
+
+
+PACES = (
+    Pace("Fast burn", timedelta(hours=1), timedelta(minutes=5), 14.4),
+    Pace("Slow burn", timedelta(hours=6), timedelta(minutes=30), 6.0),
+)
+WINDOWS = tuple(sorted({PERIOD, *(pace.long for pace in PACES), *(pace.short for pace in PACES)}))
+"""The stretches of time, up to now, that judge() needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Burn:
+    """How fast the budget burns at one pace; None without calls."""
+
+    pace: Pace
+    long: float | None
+    short: float | None
+
+    @property
+    def is_too_fast(self) -> bool:
+        return all(rate is not None and rate >= self.pace.limit for rate in (self.long, self.short))
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The objective and how it stands."""
+
+    target: float
+    calls: Calls
+    """Within PERIOD."""
+    left: float | None
+    """Share of the error budget that is left: 1 untouched, 0 used up, below 0 overdrawn; None without calls."""
+    burns: tuple[Burn, ...]
+
+
+def judge(target: float, calls: Mapping[timedelta, Calls]) -> Budget:
+    """The state of the objective, from the calls of every one of WINDOWS."""
+    period = calls.get(PERIOD, Calls())
+    used = burn_rate(target, period)
+    burns = (
+        Burn(pace, burn_rate(target, calls.get(pace.long, Calls())), burn_rate(target, calls.get(pace.short, Calls())))
+        for pace in PACES
+    )
+    return Budget(target, period, None if used is None else 1 - used, tuple(burns))
+
+
+def burn_rate(target: float, calls: Calls) -> float | None:
+    """Failures as a multiple of those the target allows; infinite where it allows none."""
+    if not calls.total:
+        return None
+    failed = max(0.0, 1 - calls.good / calls.total)
+    allowed = 1 - target
+    if allowed <= 0:
+        return math.inf if failed else 0.0
+    return failed / allowed

@@ -1,0 +1,179 @@
+"""What a bulk operation does to one item, per verb: act under an idempotent key, and see what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from services.domain.attempts import RELEASE, RESERVE
+from services.domain.conservation import StockState
+from services.domain.errors import (
+    BusinessError,
+    CircuitOpen,
+    ClaimedByOther,
+    DependencyError,
+    InvalidState,
+    InventoryTimeout,
+    NotFound,
+    ReleaseConflict,
+    ReviewConflict,
+)
+from services.domain.operations import Ended, ItemState, Verb, became
+from services.domain.reviews import ReviewAction
+from services.orders.proof import MarkReleased, ReleaseByProof
+from services.orders.releases import ReleaseJobs
+from services.orders.reviews import ResolveReview, ReviewResolution
+from state import orders, releases, reviews
+from state.operations import Item, Operation
+from state.releases import DONE
+from state.releases import MAX_DEPTH as MAX_COUNTED
+
+CHANGED = (NotFound, ReleaseConflict, ReviewConflict, InvalidState, ClaimedByOther)
+"""The item is no longer what the person saw, or no longer allows the action."""
+
+
+class ItemAction(Protocol):
+    """One verb of bulk operations."""
+
+    def guarded_by(self, operation: Operation) -> str | None:
+        """The remote operation whose circuit breaker decides whether items may be sent; None: none is called."""
+
+    async def act(self, operation: Operation, item: Item) -> Ended:
+        """Act on one item; the same item again has no second effect. ASKED: the breaker let nothing through."""
+
+    def follow(self, connection: Connection, operation: Operation, items: Sequence[Item]) -> dict[str, Ended]:
+        """Accepted items that have come to their end since."""
+
+    def new_failures(self, connection: Connection, operation: Operation, since: datetime) -> int:
+        """Failures of the same causes since then that are not part of the operation."""
+
+
+class RetryRelease:
+    """One attempt per release job."""
+
+    def __init__(self, jobs: ReleaseJobs) -> None:
+        self._jobs = jobs
+
+    def guarded_by(self, operation: Operation) -> str | None:
+        return RELEASE
+
+    async def act(self, operation: Operation, item: Item) -> Ended:
+        try:
+            job = await self._jobs.try_once(
+                item.item_id,
+                item.version,
+                actor=operation.actor,
+                reason=operation.reason,
+                action_id=item.action_id,
+            )
+        except CHANGED as error:
+            return Ended(ItemState.SKIPPED, error.message)
+        if job is None:
+            return Ended(ItemState.ASKED, "Nothing was sent: the circuit breaker is open.")
+        if job.state == DONE:
+            return Ended(ItemState.CONFIRMED)
+        is_unknown = (job.last_error or "").startswith(InventoryTimeout.code)
+        return Ended(ItemState.UNANSWERED if is_unknown else ItemState.FAILED, job.last_error)
+
+    def follow(self, connection: Connection, operation: Operation, items: Sequence[Item]) -> dict[str, Ended]:
+        return {}
+
+    def new_failures(self, connection: Connection, operation: Operation, since: datetime) -> int:
+        return _release_failures(connection, operation, since)
+
+
+class MarkReleasedByProof:
+    """Ends failed release jobs on a person's word, after asking the other side."""
+
+    def __init__(self, proofs: ReleaseByProof) -> None:
+        self._proofs = proofs
+
+    def guarded_by(self, operation: Operation) -> str | None:
+        return None
+
+    async def act(self, operation: Operation, item: Item) -> Ended:
+        command = MarkReleased(
+            item.item_id, item.version, operation.reason or "", operation.actor, action_id=item.action_id
+        )
+        try:
+            theirs = await self._proofs.mark_released(command)
+        except InvalidState as error:
+            return Ended(ItemState.FAILED, error.message)
+        except CHANGED as error:
+            return Ended(ItemState.SKIPPED, error.message)
+        if theirs == StockState.FREE:
+            return Ended(ItemState.CONFIRMED, "The Inventory Service holds nothing for it.")
+        return Ended(ItemState.RECORDED, "On the proof alone: the Inventory Service could not be asked.")
+
+    def follow(self, connection: Connection, operation: Operation, items: Sequence[Item]) -> dict[str, Ended]:
+        return {}
+
+    def new_failures(self, connection: Connection, operation: Operation, since: datetime) -> int:
+        return _release_failures(connection, operation, since)
+
+
+class ResolveCase:
+    """The same action on several review cases."""
+
+    def __init__(self, resolution: ReviewResolution) -> None:
+        self._resolution = resolution
+
+    def guarded_by(self, operation: Operation) -> str | None:
+        calls = (ReviewAction.RECONFIRM, ReviewAction.RETRY_RESERVATION)
+        return RESERVE if operation.action in calls else None
+
+    async def act(self, operation: Operation, item: Item) -> Ended:
+        command = ResolveReview(
+            review_id=item.item_id,
+            action=operation.action or "",
+            note=operation.reason or "",
+            version=item.version,
+            actor=operation.actor,
+            action_id=item.action_id,
+        )
+        try:
+            case = await self._resolution.resolve(command)
+        except CHANGED as error:
+            return Ended(ItemState.SKIPPED, error.message)
+        except CircuitOpen as error:
+            # The attempt is on the case's record by now; repeating it under the same key would do nothing.
+            return Ended(ItemState.FAILED, error.message)
+        except InventoryTimeout as error:
+            return Ended(ItemState.UNANSWERED, error.message)
+        except (BusinessError, DependencyError) as error:
+            return Ended(ItemState.FAILED, f"{error.code}: {error.message}")
+        if case.state == "OPEN":
+            return Ended(ItemState.FAILED, f"Tried without success, the case stays open. {case.detail}")
+        return Ended(ItemState.ACCEPTED)
+
+    def follow(self, connection: Connection, operation: Operation, items: Sequence[Item]) -> dict[str, Ended]:
+        found = {order.order_id: order for order in orders.get_many(connection, [item.order_id for item in items])}
+        ends = {
+            item.item_id: became(operation.action or "", found[item.order_id])
+            for item in items
+            if item.order_id in found
+        }
+        return {item_id: end for item_id, end in ends.items() if end is not None}
+
+    def new_failures(self, connection: Connection, operation: Operation, since: datetime) -> int:
+        return reviews.count_opened_since(
+            connection, operation.causes, since, outside_operation=operation.operation_id, limit=MAX_COUNTED
+        )
+
+
+def item_actions(jobs: ReleaseJobs, proofs: ReleaseByProof, resolution: ReviewResolution) -> Mapping[str, ItemAction]:
+    """Every verb with what it does."""
+    return {
+        Verb.RETRY_RELEASE: RetryRelease(jobs),
+        Verb.MARK_RELEASED: MarkReleasedByProof(proofs),
+        Verb.RESOLVE_REVIEW: ResolveCase(resolution),
+    }
+
+
+def _release_failures(connection: Connection, operation: Operation, since: datetime) -> int:
+    return releases.count_failed_since(
+        connection, operation.causes, since, outside_operation=operation.operation_id, limit=MAX_COUNTED
+    )

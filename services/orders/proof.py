@@ -1,0 +1,115 @@
+"""Closing a failed release job by hand: a person has proof that nothing is held any more.
+
+The Inventory Service is asked first, where it can answer: what it still holds or has sold is never marked
+released. Source: console, page Releases and "what none of them has" 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from services.domain import lifecycle
+from services.domain.conservation import StockState
+from services.domain.errors import InvalidState, NotFound, ValidationFailed
+from services.domain.lifecycle import Change
+from services.domain.order import InventoryStatus, Order, ReviewReason
+from services.domain.reviews import ReviewAction
+from services.inventory.witness import InventoryWitness
+from services.orders.context import OrdersContext
+from services.orders.releases import audit_release, refuse_changed
+from services.orders.unit_of_work import action_entry
+from state import audit, releases, reviews
+from state.releases import DONE, FAILED, Release
+
+SOLD = frozenset({InventoryStatus.INVENTORY_CONFIRMED, InventoryStatus.RESTOCK_REQUESTED})
+"""The stock was deducted: there is no hold that could be released, only goods to be restocked."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkReleased:
+    """The command behind the button."""
+
+    order_id: str
+    version: int
+    proof: str
+    actor: str
+    action_id: str
+
+
+class ReleaseByProof:
+    """The use case: ends a failed job, its case and the order's wait in one transaction."""
+
+    def __init__(self, context: OrdersContext, witness: InventoryWitness) -> None:
+        self._context = context
+        self._witness = witness
+
+    async def mark_released(self, command: MarkReleased) -> StockState | None:
+        """What the Inventory Service says of the stock: FREE, or None when it cannot answer.
+
+        The same action_id again changes nothing. Raises ValidationFailed without a proof, NotFound,
+        ReleaseConflict when the job is not at that version any more, and InvalidState when it is still
+        tried, when the order's stock was deducted, or when the Inventory Service still holds it.
+        """
+        if not command.proof.strip():
+            problem = {"field": "proof", "value": command.proof, "allowed": "how you know that nothing is held"}
+            raise ValidationFailed("A proof is needed.", {"problems": [problem]})
+        theirs = await self._witness.stock_of(command.order_id)
+        action_id = command.action_id
+        if await self._context.database.read(lambda c: audit.find_action(c, action_id)) is not None:
+            return theirs
+        if theirs in (StockState.HELD, StockState.DEDUCTED):
+            raise InvalidState(
+                f"The Inventory Service says that the stock is {theirs.lower()}.",
+                {"orderId": command.order_id, "stock": theirs},
+            )
+        await self._context.decide(command.order_id, lambda c, order: self._end(c, order, command, theirs))
+        return theirs
+
+    def _end(
+        self, connection: Connection, order: Order, command: MarkReleased, theirs: StockState | None
+    ) -> Change | None:
+        if audit.find_action(connection, command.action_id) is not None:
+            return None
+        job = releases.get(connection, command.order_id)
+        if job is None:
+            raise NotFound("release", command.order_id)
+        _refuse_unfit(job, order, command.version)
+        at = self._context.clock()
+        releases.settle(connection, job, at, state=DONE, next_attempt_at=None)
+        _close_case(connection, order, command, at)
+        audit.add(
+            connection,
+            audit_release(
+                ReviewAction.MARK_RELEASED,
+                job,
+                command.actor,
+                at,
+                command.proof,
+                command.action_id,
+                after={"state": DONE, "theirs": theirs},
+                result="done",
+            ),
+        )
+        entry = action_entry(at, "Marked released with proof", command.actor, command.proof)
+        return Change({}, (entry,)).then(lifecycle.released(order, at, f"Marked released by {command.actor}"))
+
+
+def _close_case(connection: Connection, order: Order, command: MarkReleased, at: datetime) -> None:
+    for case in reviews.of_orders(connection, [order.order_id])[order.order_id]:
+        if case.reason == ReviewReason.RELEASE_FAILED and case.state == "OPEN":
+            resolution = ReviewAction.MARK_RELEASED
+            reviews.resolve(connection, case, by=command.actor, resolution=resolution, note=command.proof, at=at)
+
+
+def _refuse_unfit(job: Release, order: Order, version: int) -> None:
+    refuse_changed(job, version)
+    if job.state != FAILED:
+        raise InvalidState("The job is still tried; only failed ones can be marked.", {"state": job.state})
+    if order.inventory_status in SOLD:
+        raise InvalidState(
+            "The order's stock was deducted: it has to be restocked, not released.",
+            {"orderId": order.order_id, "inventoryStatus": order.inventory_status},
+        )

@@ -1,0 +1,244 @@
+"""Bulk operations and the ledger of their items. An operation is stored by its own idempotency key."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, or_, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from state.tables import operation_items as items
+from state.tables import operations
+
+MAX_PAGE = 200
+RUNNING, ASKED, SENT, ACCEPTED = "RUNNING", "ASKED", "SENT", "ACCEPTED"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One bulk action of one person."""
+
+    operation_id: str
+    verb: str
+    action: str | None
+    """Of ``resolve_review``: how each case is resolved."""
+    actor: str
+    reason: str | None
+    filter: str
+    """What was matched or picked, in words."""
+    causes: list[str]
+    """The causes among the items: new failures of the same causes are counted."""
+    total: int
+    unseen: int
+    """Things that matched at the commit and were not among those shown; they are not included."""
+    seen_at: datetime
+    """When the person saw the items with their versions."""
+    created_at: datetime
+    state: str = RUNNING
+    note: str | None = None
+    """Why it stopped, or what it waits for."""
+    stage: int = 0
+    batch: int = 0
+    """Serial number of the stage at work; it never repeats, unlike ``stage``."""
+    in_flight: int = 0
+    tally: dict[str, int] = field(default_factory=dict)
+    """Items per state, as last counted."""
+    new_failures: int = 0
+    waits_until: datetime | None = None
+    """When the breaker that it waits for lets a trial through."""
+    claimed_by: str | None = None
+    claimed_until: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that an operation acts on, as it was seen, and how it stands."""
+
+    operation_id: str
+    item_id: str
+    order_id: str
+    position: int
+    version: int
+    seen_state: str
+    state: str = ASKED
+    batch: int | None = None
+    sent_at: datetime | None = None
+    accepted_at: datetime | None = None
+    settled_at: datetime | None = None
+    detail: str | None = None
+
+    @property
+    def action_id(self) -> str:
+        """The idempotency key of what is done to this item."""
+        return f"{self.operation_id}/{self.item_id}"
+
+
+_COLUMNS = [operations.c[one.name] for one in fields(Operation)]
+_ITEM_COLUMNS = [items.c[one.name] for one in fields(Item)]
+
+
+def add(connection: Connection, operation: Operation, rows: Sequence[Item]) -> bool:
+    """Store an operation with its items; False, and nothing stored, when its id is known."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    row = {one.name: getattr(operation, one.name) for one in fields(Operation)}
+    statement = dialect.insert(operations).on_conflict_do_nothing(index_elements=["operation_id"])
+    if not connection.execute(statement, row).rowcount:
+        return False
+    connection.execute(insert(items), [{one.name: getattr(item, one.name) for one in fields(Item)} for item in rows])
+    return True
+
+
+def get(connection: Connection, operation_id: str) -> Operation | None:
+    row = connection.execute(select(*_COLUMNS).where(operations.c.operation_id == operation_id)).one_or_none()
+    return Operation(*row) if row else None
+
+
+def page(
+    connection: Connection, *, verbs: Sequence[str] | None = None, limit: int = MAX_PAGE, offset: int = 0
+) -> list[Operation]:
+    """Newest first."""
+    statement = select(*_COLUMNS).order_by(operations.c.created_at.desc(), operations.c.operation_id)
+    if verbs is not None:
+        statement = statement.where(operations.c.verb.in_(verbs))
+    return [Operation(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)).offset(offset))]
+
+
+def unended(connection: Connection, limit: int = MAX_PAGE) -> list[Operation]:
+    """Operations that have not come to their end, oldest first."""
+    statement = select(*_COLUMNS).where(text("operations.ended_at IS NULL")).order_by(operations.c.created_at)
+    return [Operation(*row) for row in connection.execute(statement.limit(limit))]
+
+
+def workable(connection: Connection, runner: str, now: datetime, limit: int) -> list[str]:
+    """Ids of operations that this runner could carry on now: something is to be sent or followed up."""
+    statement = (
+        select(operations.c.operation_id)
+        .where(
+            # Word for word the condition of the index ix_operations_unended.
+            text("operations.ended_at IS NULL"),
+            or_(operations.c.state.in_((RUNNING, "CANCELLED")), operations.c.in_flight > 0),
+            _is_free(runner, now),
+        )
+        .order_by(operations.c.created_at)
+        .limit(limit)
+    )
+    return list(connection.scalars(statement))
+
+
+def claim(connection: Connection, operation_id: str, runner: str, now: datetime, until: datetime) -> Operation | None:
+    """Take or keep the lease of an unended operation; None when somebody else has it."""
+    taken = connection.execute(
+        update(operations)
+        .where(operations.c.operation_id == operation_id, operations.c.ended_at.is_(None), _is_free(runner, now))
+        .values(claimed_by=runner, claimed_until=until)
+    )
+    return get(connection, operation_id) if taken.rowcount else None
+
+
+def _is_free(runner: str, now: datetime) -> Any:
+    lapsed = or_(operations.c.claimed_until.is_(None), operations.c.claimed_until < now)
+    return or_(operations.c.claimed_by == runner, lapsed)
+
+
+def change(
+    connection: Connection,
+    operation_id: str,
+    *,
+    only_from: Collection[str] | None = None,
+    runner: str | None = None,
+    **values: Any,
+) -> bool:
+    """Write columns of an operation; False when it is in another state, or ``runner`` has lost its lease."""
+    statement = update(operations).where(operations.c.operation_id == operation_id)
+    if only_from is not None:
+        statement = statement.where(operations.c.state.in_(only_from))
+    if runner is not None:
+        statement = statement.where(operations.c.claimed_by == runner)
+    return connection.execute(statement.values(**values)).rowcount == 1
+
+
+def tally(connection: Connection, operation_id: str, *, batch: int | None = None) -> dict[str, int]:
+    """Items per state, of the whole operation or of one batch."""
+    statement = select(items.c.state, func.count()).where(items.c.operation_id == operation_id)
+    if batch is not None:
+        statement = statement.where(items.c.batch == batch)
+    return dict(connection.execute(statement.group_by(items.c.state)).all())
+
+
+def items_in(connection: Connection, operation_id: str, states: Sequence[str], limit: int) -> list[Item]:
+    """Items in the given states, in the order in which they were shown."""
+    statement = (
+        select(*_ITEM_COLUMNS)
+        .where(items.c.operation_id == operation_id, items.c.state.in_(states))
+        .order_by(items.c.position)
+        .limit(limit)
+    )
+    return [Item(*row) for row in connection.execute(statement)]
+
+
+def item_page(
+    connection: Connection, operation_id: str, *, states: Sequence[str] | None = None, limit: int, offset: int = 0
+) -> list[Item]:
+    """Items in the order in which they were shown."""
+    statement = select(*_ITEM_COLUMNS).where(items.c.operation_id == operation_id)
+    if states:
+        statement = statement.where(items.c.state.in_(states))
+    rows = connection.execute(statement.order_by(items.c.position).limit(limit).offset(offset))
+    return [Item(*row) for row in rows]
+
+
+def send(connection: Connection, operation_id: str, batch: int, limit: int, at: datetime) -> list[Item]:
+    """Mark the next waiting items as sent in this batch, before anything is sent."""
+    waiting = items_in(connection, operation_id, (ASKED,), limit)
+    values = {"state": SENT, "batch": batch, "sent_at": at, "detail": None}
+    connection.execute(
+        update(items)
+        .where(items.c.operation_id == operation_id, items.c.item_id.in_([item.item_id for item in waiting]))
+        .values(values)
+    )
+    return waiting
+
+
+def settle(connection: Connection, item: Item, only_from: Collection[str], **values: Any) -> bool:
+    """Record how an item stands; False when it is in none of the given states any more."""
+    done = connection.execute(
+        update(items)
+        .where(
+            items.c.operation_id == item.operation_id,
+            items.c.item_id == item.item_id,
+            items.c.state.in_(only_from),
+        )
+        .values(**values)
+    )
+    return done.rowcount == 1
+
+
+def withdraw(connection: Connection, operation_id: str, state: str, at: datetime) -> int:
+    """End every item that has not been sent; returns how many."""
+    done = connection.execute(
+        update(items)
+        .where(items.c.operation_id == operation_id, items.c.state == ASKED)
+        .values(state=state, settled_at=at)
+    )
+    return done.rowcount
+
+
+def prune(connection: Connection, created_before: datetime, limit: int) -> int:
+    """Delete a small step of old operations that run no more, items first; returns how many rows went."""
+    old = select(operations.c.operation_id).where(
+        operations.c.created_at < created_before, operations.c.state != RUNNING, operations.c.in_flight == 0
+    )
+    ids = connection.scalars(old.order_by(operations.c.created_at).limit(limit)).all()
+    if not ids:
+        return 0
+    of_these = select(items.c.operation_id, items.c.item_id).where(items.c.operation_id.in_(ids)).limit(limit)
+    keys = connection.execute(of_these).all()
+    for operation_id, item_id in keys:
+        connection.execute(delete(items).where(items.c.operation_id == operation_id, items.c.item_id == item_id))
+    if len(keys) >= limit:
+        return len(keys)
+    return len(keys) + connection.execute(delete(operations).where(operations.c.operation_id.in_(ids))).rowcount

@@ -1,0 +1,150 @@
+"""The Metrics page in Chromium over a real Prometheus: its numbers are those of a query, and it outlives the server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import QUICK_SETTINGS
+from tests.browser.product import Holdfast, running
+from tests.integration.openmetrics_history import LENGTH, half_hour
+from tests.integration.prometheus_server import PrometheusServer
+
+pytestmark = pytest.mark.slow
+
+START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
+END = START + LENGTH
+PATIENCE_MS = 30_000
+SECONDS = int(LENGTH.total_seconds())
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
+    server = PrometheusServer(tmp_path_factory.mktemp("prometheus"))
+    server.load(half_hour(START)[0])
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def watched(prometheus: PrometheusServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holdfast]:
+    """The product, told of the Prometheus."""
+    settings = QUICK_SETTINGS | {"PROMETHEUS_URL": prometheus.url, "BREAKER_RESET_TIMEOUT": "3000"}
+    with running(tmp_path_factory.mktemp("watched"), settings) as product:
+        yield product
+
+
+def address(product: Holdfast) -> str:
+    return f"{product.console}/metrics?range=custom&from={START:%Y-%m-%dT%H:%M:%SZ}&to={END:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def tile(page: Page, label: str) -> str:
+    """The value of a tile, without its label and note."""
+    metric = page.get_by_test_id("stMetric").filter(has_text=re.compile(rf"^{label}"))
+    return metric.get_by_test_id("stMetricValue").inner_text()
+
+
+def shown(place: Locator | Page) -> set[str]:
+    """The orders that are linked there."""
+    links = place.locator("a[href*='order=']")
+    expect(links.first).to_be_visible(timeout=PATIENCE_MS)
+    return {str(link.get_attribute("href")).rpartition("order=")[2] for link in links.all()}
+
+
+def number(text: str) -> float:
+    return float(re.sub(r"[^0-9.]", "", text))
+
+
+def test_the_numbers_of_the_page_are_those_that_prometheus_gives(
+    watched: Holdfast, prometheus: PrometheusServer, page: Page
+) -> None:
+    page.goto(address(watched))
+    expect(page.get_by_text("source: Prometheus")).to_be_visible(timeout=PATIENCE_MS)
+    at = END.timestamp()
+
+    def asked(query: str) -> float:
+        (value,) = prometheus.ask(query.replace("$r", f"{SECONDS}s"), at).values()
+        return value
+
+    buckets = 'sum by (le) (rate(inventory_request_duration_seconds_bucket{operation="check_availability"}[$r]))'
+    p95 = asked(f"histogram_quantile(0.95, {buckets})") * 1000
+    reserve = 'inventory_requests_total{operation="reserve"'
+    success = asked(
+        f'100 * sum(increase({reserve},outcome=~"success|rejected"}}[$r])) / sum(increase({reserve}}}[$r]))'
+    )
+    failed = asked("sum(increase(inventory_order_failures_total[$r]))")
+
+    assert number(tile(page, "Availability p95")) == pytest.approx(p95, abs=0.5)
+    assert number(tile(page, "Reservation success")) == pytest.approx(success, abs=0.05)
+    assert number(tile(page, "Failed orders")) == pytest.approx(failed, abs=0.5)
+    assert (round(p95), round(success), round(failed)) == (1750, 90, 138)
+
+
+def test_a_stretch_brushed_on_a_chart_stands_in_the_address_and_shows_its_orders(watched: Holdfast, page: Page) -> None:
+    page.goto(address(watched))
+    chart = page.locator("[class*='st-key-course_Success'] .marks")
+    chart.wait_for()
+    page.wait_for_timeout(1000)
+    box = chart.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.6)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.6, steps=8)
+    page.mouse.up()
+    expect(page.get_by_text("Orders hurt").first).to_be_visible(timeout=PATIENCE_MS)
+    assert "incident=" in page.url
+
+
+def test_when_prometheus_goes_away_the_page_falls_back_and_says_so(
+    watched: Holdfast, prometheus: PrometheusServer, page: Page
+) -> None:
+    prometheus.stop()
+    page.goto(f"{watched.console}/metrics?range=15m")
+    expect(page.get_by_text("Prometheus is away")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("source: local history")).to_be_visible()
+    prometheus.start()
+
+
+def test_an_outage_is_followed_from_its_open_band_to_exactly_the_orders_it_hurt(watched: Holdfast, page: Page) -> None:
+    watched.set_outage(True)
+    try:
+        answers = [watched.place_order(customerPriority="high") for _ in range(4)]
+    finally:
+        watched.set_outage(False)
+    hurt = {answer.json()["data"]["orderId"] for answer in answers}
+
+    page.goto(f"{watched.console}/breakers")
+    opening = page.locator("[class*='st-key-opening_']").filter(has_text=re.compile(r"\d+ orders? ·")).first
+    opening.get_by_role("button", name="Orders hurt").click()
+    expect(page.get_by_text(re.compile(r"\d+ orders? hurt"))).to_be_visible()
+    lens = page.locator(".st-key-incident_lens")
+    listed = shown(lens)
+    assert listed <= hurt
+    told = re.search(r"(\d+) orders? hurt", lens.inner_text())
+    assert told
+    assert int(told.group(1)) == len(listed)
+
+    lens.get_by_role("link", name="These orders on the Orders page").click()
+    expect(page.get_by_text(f"{len(listed)} order")).to_be_visible()
+    assert shown(page.get_by_test_id("stMain")) == listed
+
+
+def test_a_breaker_is_forced_as_a_loan_with_a_banner_everywhere_until_it_is_ended(
+    watched: Holdfast, page: Page
+) -> None:
+    page.goto(f"{watched.console}/breakers")
+    page.locator(".st-key-force_inventoryServiceReleaser").get_by_role("button").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Reason").fill("A drill before the sale")
+    dialog.get_by_role("button", name="Force it").click()
+    banner = page.locator(".st-key-loan_inventoryServiceReleaser")
+    expect(banner).to_contain_text("A drill before the sale")
+    page.goto(f"{watched.console}/reviews")
+    expect(banner).to_contain_text("Forced open")
+    banner.get_by_role("button", name="End now").click()
+    expect(banner).to_be_hidden()

@@ -1,0 +1,123 @@
+"""The journey "releases keep failing": the cause is shown, a bulk retry stops itself, proof ends what is known."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.product import Holdfast, running
+from tests.browser.test_first_journeys import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+SETTINGS = {
+    "SANDBOX_TRAFFIC": "0",
+    "RETRY_BASE_DELAY": "20",
+    "RELEASE_RETRY_ATTEMPTS": "2",
+    "RELEASE_RETRY_BASE_DELAY": "50",
+    # The canary is to stop the operation, not the breaker.
+    "BREAKER_VOLUME_THRESHOLD": "1000",
+}
+ORDERS = 4
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holdfast]:
+    with running(tmp_path_factory.mktemp("holdfast"), SETTINGS) as product:
+        yield product
+
+
+def set_faults(shop: Holdfast, **faults: bool) -> None:
+    body = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False}
+    httpx.put(f"{shop.inventory}/api/v1/sandbox/faults", json=body | faults).raise_for_status()
+
+
+def data(shop: Holdfast, path: str, **parameters: str) -> Any:
+    return httpx.get(f"{shop.api}/api/v1/{path}", params=parameters).raise_for_status().json()["data"]
+
+
+def job_states(shop: Holdfast) -> Counter[str]:
+    return Counter(job["state"] for job in data(shop, "releases")["items"])
+
+
+def fail_some_releases(shop: Holdfast) -> None:
+    """Orders that were cancelled while their stock was only held, with nobody to give it back to."""
+    set_faults(shop, silentConfirmations=True)
+    placed = [shop.place_order().json()["data"]["orderId"] for _ in range(ORDERS)]
+    set_faults(shop, silentConfirmations=True, outage=True)
+    for order_id in placed:
+        httpx.post(f"{shop.api}/api/v1/orders/{order_id}/cancel", json={"reason": "X"}).raise_for_status()
+    eventually(lambda: job_states(shop) == {"FAILED": ORDERS}, 60)
+
+
+def test_a_bulk_retry_stops_itself_and_goes_on_when_the_service_is_back(shop: Holdfast, page: Page) -> None:
+    fail_some_releases(shop)
+
+    page.goto(f"{shop.console}/releases")
+    expect(page.get_by_text(re.compile(f"{ORDERS} failed, 0 pending"))).to_be_visible()
+    page.get_by_role("button", name="Only these").click()
+    expect(page).to_have_url(re.compile("cause=INVENTORY_UNAVAILABLE"))
+    page.get_by_role("button", name=f"Retry {ORDERS} of {ORDERS} matching").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Reason (optional)").fill("trying whether it is back")
+    dialog.get_by_role("button", name=f"Retry release: {ORDERS} items").click()
+
+    expect(page.get_by_text("Stopped itself")).to_be_visible()
+    expect(page.get_by_text("1 of 1 in the stage of 1 not confirmed")).to_be_visible()
+    (operation,) = data(shop, "operations")["items"]
+    assert operation["ledger"] == {"ASKED": ORDERS - 1, "FAILED": 1}
+
+    set_faults(shop)
+    ledger = data(shop, f"operations/{operation['operationId']}")["items"]
+    marked = ledger[-1]["itemId"]
+    row = page.locator(f".st-key-job_{marked}")
+    row.get_by_role("button", name="Mark released").click()
+    dialog.get_by_label(re.compile("Proof")).fill("Seen in their ledger, ticket 77")
+    dialog.get_by_role("button", name="Mark released").click()
+    eventually(lambda: job_states(shop)["DONE"] == 1)
+
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_text("Ended, not all confirmed")).to_be_visible()
+    after = data(shop, f"operations/{operation['operationId']}")
+    assert after["ledger"] == {"CONFIRMED": ORDERS - 2, "FAILED": 1, "SKIPPED": 1}
+    assert {item["itemId"] for item in after["items"] if item["state"] == "SKIPPED"} == {marked}
+
+    canary = page.locator(f".st-key-job_{ledger[0]['itemId']}")
+    canary.get_by_role("button", name="Retry now").click()
+    eventually(lambda: job_states(shop) == {"DONE": ORDERS})
+
+    done = {(entry["action"], entry["reason"]) for entry in data(shop, "audit")["items"]}
+    assert ("MARK_RELEASED", "Seen in their ledger, ticket 77") in done
+    assert ("RETRY_RELEASE", "trying whether it is back") in done
+    assert "OPERATION_RESUME" in {action for action, _ in done}
+    page.get_by_role("button", name="Ledger").first.click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Whole ledger as CSV").click()
+    assert marked in download.value.path().read_text()
+
+
+def test_while_the_breaker_is_open_a_retry_is_queued_and_runs_when_it_closes(shop: Holdfast, page: Page) -> None:
+    guard = f"{shop.api}/api/v1/breakers/inventoryServiceReleaser/override"
+    loan = {"state": "forced_open", "reason": "maintenance over there", "expiresIn": 120_000}
+    httpx.put(guard, json=loan).raise_for_status()
+    set_faults(shop, silentConfirmations=True)
+    order_id = shop.place_order().json()["data"]["orderId"]
+    httpx.post(f"{shop.api}/api/v1/orders/{order_id}/cancel", json={"reason": "X"}).raise_for_status()
+
+    page.goto(f"{shop.console}/releases")
+    expect(page.get_by_text("Retries wait and are let through one by one until it closes.")).to_be_visible()
+    row = page.locator(f".st-key-job_{order_id}")
+    row.get_by_role("button", name=re.compile("Queue until it closes .forced open")).click()
+    expect(row.get_by_text("Queued until the breaker closes")).to_be_visible()
+    assert job_states(shop)["PENDING"] == 1
+
+    httpx.delete(guard).raise_for_status()
+    page.goto(f"{shop.console}/releases")
+    row.get_by_role("button", name="Retry now").click()
+    eventually(lambda: job_states(shop)["PENDING"] == 0)

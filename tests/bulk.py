@@ -1,0 +1,62 @@
+"""Bulk operations for tests: failed jobs to act on, operations stored as the console does, and their ledgers."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from state import operations, releases
+from state.operations import Item, Operation
+from tests.fakes import CAPTURE, Fault, PaymentFault
+
+RELEASE = "release"
+
+
+async def failed_release(shop, order_id):
+    """An order whose hold could not be released in all its attempts."""
+    shop.payments.fail(CAPTURE, PaymentFault.DECLINE)
+    order = await shop.place(order_id=order_id)
+
+    def last_attempt(connection):
+        job = releases.get(connection, order_id)
+        releases.settle(connection, job, shop.clock(), attempts=7)
+
+    await shop.real_database.write(last_attempt)
+    shop.inventory.fail(RELEASE, Fault.UNAVAILABLE)
+    await shop.releases.run_due()
+    assert (await shop.release(order_id)).state == "FAILED"
+    return order
+
+
+async def begin(shop, ids, *, verb="retry_release", action=None, operation_id="op-1", versions=None, owner=str, **more):
+    """Store an operation as the console does: what was seen with its versions."""
+    seen = versions or await shop.real_database.read(lambda c: releases.versions(c, ids))
+    causes = sorted({(await shop.release(one)).cause for one in ids}) if verb != "resolve_review" else []
+    operation = Operation(
+        operation_id, verb, action, "ada", "tidying up", "Failed", causes, len(ids), 0, shop.clock(), shop.clock(),
+        **more,
+    )  # fmt: skip
+    rows = [Item(operation_id, one, owner(one), place, *seen[one]) for place, one in enumerate(ids)]
+    await shop.real_database.write(lambda c: operations.add(c, operation, rows))
+    return operation_id
+
+
+async def look(shop, operation_id="op-1"):
+    return await shop.real_database.read(lambda c: operations.get(c, operation_id))
+
+
+async def ledger(shop, operation_id="op-1"):
+    items = await shop.real_database.read(lambda c: operations.item_page(c, operation_id, limit=1000))
+    return {item.item_id: item for item in items}
+
+
+async def states(shop, operation_id="op-1"):
+    return Counter(item.state for item in (await ledger(shop, operation_id)).values())
+
+
+async def run(shop, runner=None, *, rounds=60):
+    """Rounds until the operations rest."""
+    for _ in range(rounds):
+        before = await shop.everything()
+        await (runner or shop.operations).run_due()
+        if await shop.everything() == before:
+            return

@@ -1,0 +1,79 @@
+"""A half hour in the life of the service as OpenMetrics, the way a scrape every fifteen seconds would have seen it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+from services.domain.attempts import Attempt
+from services.monitoring.metrics import Metrics
+
+BREAKERS = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")
+SCRAPE = timedelta(seconds=15)
+LENGTH = timedelta(minutes=30)
+OUTAGE = (timedelta(minutes=18), timedelta(minutes=21))
+"""After the start: reservations fail, and the breaker is open."""
+
+
+Sample = tuple[datetime, dict[str, Any]]
+
+
+@cache
+def half_hour(start: datetime) -> tuple[str, list[Sample]]:
+    """The exposition texts of a registry that lives through it, and the samples that a worker would store."""
+    metrics = Metrics(BREAKERS)
+    families: dict[str, list[str]] = {}
+    heads: dict[str, list[str]] = {}
+    samples: list[Sample] = []
+    for number in range(LENGTH // SCRAPE + 1):
+        at = start + number * SCRAPE
+        hurt = OUTAGE[0] <= at - start < OUTAGE[1]
+        _live(metrics, number, at, hurt=hurt)
+        _collect(metrics.exposition().decode(), at.timestamp(), heads, families)
+        samples.append((at, metrics.sample() | _gauges(number, hurt=hurt)))
+    text = "".join("\n".join([*heads[name], *families[name]]) + "\n" for name in families) + "# EOF\n"
+    return text, samples
+
+
+def _gauges(number: int, *, hurt: bool) -> dict[str, Any]:
+    waiting = 7 if hurt else 0
+    return {
+        "queues": {"reservation": waiting, "release": 1, "outbox": number % 3, "reviews": waiting, "deadLetters": 0},
+        "outboxOldestAgeSeconds": 0.0,
+        "breakers": {name: "open" if hurt and name == BREAKERS[1] else "closed" for name in BREAKERS},
+    }
+
+
+def _live(metrics: Metrics, number: int, at: datetime, *, hurt: bool) -> None:
+    for call in range(10 + number % 4):
+        seconds = 0.02 + 0.01 * (call % 7)
+        metrics.attempt(
+            Attempt(
+                at, "check_availability", "timeout" if hurt and call % 3 == 0 else "success", 1.7 if hurt else seconds
+            )
+        )
+        metrics.attempt(Attempt(at, "reserve", "short_circuited" if hurt else "success", 0.0 if hurt else 2 * seconds))
+        metrics.order_became("PENDING_INVENTORY" if hurt else "PLACED")
+        if hurt:
+            metrics.order_failed("PENDING_INVENTORY")
+    metrics.breaker_is(BREAKERS[1], "open" if hurt else "closed")
+    waiting = 7 if hurt else 0
+    metrics.queues(
+        reservation=waiting, release=1, outbox=number % 3, outbox_oldest_at=None, now=at,
+        reviews={"PENDING_INVENTORY": waiting}, dead_letters=0, differences=0,
+    )  # fmt: skip
+
+
+def _collect(text: str, at: float, heads: dict[str, list[str]], families: dict[str, list[str]]) -> None:
+    name = ""
+    for line, following in pairwise([*text.splitlines(), ""]):
+        if line.startswith("# HELP"):
+            # OpenMetrics names a family without the suffix of its samples.
+            name = line.split()[2].removesuffix("_total")
+            kind = following.split()[3]
+            heads[name] = [f"# TYPE {name} {kind}"]
+            families.setdefault(name, [])
+        elif not line.startswith("#") and line:
+            families[name].append(f"{line} {at:.3f}")

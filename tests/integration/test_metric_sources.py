@@ -1,0 +1,221 @@
+"""The sources of the Metrics page say the same of the same life; a dead Prometheus costs its timeout once."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from services.console.history import Metrics, Wanted, span_of
+from services.console.history.local import LocalSource
+from services.console.history.prometheus import PAUSE_SECONDS, PromSource
+from services.console.history.sources import COLUMNS, SourceFailed
+from services.monitoring.slo import WINDOWS
+from services.settings import Settings
+from state import samples
+from state.database import Database
+from state.source import Source
+from tests.integration.openmetrics_history import LENGTH, OUTAGE, half_hour
+from tests.integration.prometheus_server import PrometheusServer
+
+START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
+END = START + LENGTH
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
+    """Prometheus over a half hour three hours ago."""
+    server = PrometheusServer(tmp_path_factory.mktemp("prometheus"))
+    server.load(half_hour(START)[0])
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def local(database: Database) -> Iterator[LocalSource]:
+    """The same half hour as the worker's own samples."""
+    rows = half_hour(START)[1]
+
+    def store(connection: object) -> None:
+        for at, sample in rows:
+            samples.add(connection, at, "worker-1", sample)  # type: ignore[arg-type]
+
+    database.write_now(store)
+    source = Source(database.url.render_as_string(hide_password=False))
+    yield LocalSource(source)
+    source.close()
+
+
+def the_half_hour(now: datetime = END + timedelta(hours=1)):
+    return span_of(Wanted("custom", START, END), now)
+
+
+def values(frame, metric: str) -> dict[str, float]:
+    rows = frame[frame["metric"] == metric]
+    return dict(zip(rows["series"], rows["value"], strict=True))
+
+
+def test_both_sources_give_frames_of_one_shape(prometheus: PrometheusServer, local: LocalSource) -> None:
+    theirs = PromSource(prometheus.url, time.monotonic).read(the_half_hour())
+    ours = local.read(the_half_hour())
+    for frame in (theirs.course, theirs.totals, ours.course, ours.totals):
+        assert tuple(frame.columns) == COLUMNS
+        assert str(frame["at"].dtype) == "datetime64[us, UTC]"
+        assert not frame["value"].isna().any()
+    assert set(theirs.course["metric"]) == set(ours.course["metric"])
+
+
+@pytest.mark.parametrize("metric", ["calls", "denied", "failures", "orders", "success_rate", "latency_p95", "queues"])
+def test_both_sources_say_the_same_of_the_whole_half_hour(
+    prometheus: PrometheusServer, local: LocalSource, metric: str
+) -> None:
+    theirs = values(PromSource(prometheus.url, time.monotonic).read(the_half_hour()).totals, metric)
+    ours = values(local.read(the_half_hour()).totals, metric)
+    assert any(ours.values())
+    for series, value in ours.items():
+        assert theirs[series] == pytest.approx(value, rel=0.03, abs=0.01), series
+
+
+def test_both_sources_show_the_outage_at_the_same_time(prometheus: PrometheusServer, local: LocalSource) -> None:
+    source = PromSource(prometheus.url, time.monotonic)
+    for measured in (source.read(the_half_hour()), local.read(the_half_hour())):
+        rows = measured.course
+        shut = rows[(rows["metric"] == "breaker_open") & (rows["value"] == 1)]
+        assert abs(shut["at"].min() - (START + OUTAGE[0])) <= timedelta(minutes=1)
+        assert abs(shut["at"].max() - (START + OUTAGE[1])) <= timedelta(minutes=1)
+
+
+def test_both_sources_count_the_same_reservations(prometheus: PrometheusServer, local: LocalSource) -> None:
+    # Prometheus extrapolates to the edges of a window; five minutes of scrapes are a little more than that.
+    theirs = PromSource(prometheus.url, time.monotonic).reservations(WINDOWS, END)
+    ours = local.reservations(WINDOWS, END)
+    for window in WINDOWS:
+        assert theirs[window].total == pytest.approx(ours[window].total, rel=0.08), window
+        assert theirs[window].good == pytest.approx(ours[window].good, rel=0.08), window
+
+
+def test_a_time_without_data_is_an_empty_frame_and_no_error(prometheus: PrometheusServer, local: LocalSource) -> None:
+    span = span_of(Wanted("custom", START - timedelta(days=2), START - timedelta(days=1)), END)
+    for source in (PromSource(prometheus.url, time.monotonic), local):
+        measured = source.read(span)
+        assert measured.course.empty
+        assert tuple(measured.course.columns) == COLUMNS
+        assert measured.totals.empty
+        assert measured.newest_at is None
+
+
+def test_a_month_asks_for_few_points(prometheus: PrometheusServer) -> None:
+    span = span_of(Wanted("30d"), END)
+    rows = PromSource(prometheus.url, time.monotonic).read(span).course
+    assert span.points <= 181
+    assert values(rows, "orders")
+
+
+# ------------------------------------------------------------------------------- a dead Prometheus
+
+
+@contextmanager
+def silent_server() -> Iterator[tuple[str, list[socket.socket]]]:
+    """Takes every connection and never answers; yields its address and the connections."""
+    connections: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+
+        def take() -> None:
+            while True:
+                try:
+                    connections.append(server.accept()[0])
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}", connections
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in connections:
+                connection.close()
+
+
+def test_a_prometheus_that_never_answers_is_asked_once_and_again_after_a_pause() -> None:
+    clock = [0.0]
+    with silent_server() as (url, connections):
+        source = PromSource(url, lambda: clock[0], timeout_seconds=0.2)
+        for _ in range(5):
+            with pytest.raises(SourceFailed, match="takes too long"):
+                source.read(the_half_hour())
+        assert len(connections) == 1
+        clock[0] += PAUSE_SECONDS
+        with pytest.raises(SourceFailed):
+            source.read(the_half_hour())
+        assert len(connections) == 2
+
+
+def test_everybody_who_looks_at_a_dead_prometheus_gets_the_local_history_which_says_so(
+    local: LocalSource, database: Database
+) -> None:
+    with silent_server() as (url, connections):
+        settings = Settings.load(database_url=database.url.render_as_string(hide_password=False), prometheus_url=url)
+        source = Source(settings.database)
+        console = Metrics(settings, source, lambda: END, time.monotonic, patience_seconds=30)
+        for wanted in (Wanted("1h"), Wanted("6h"), Wanted("24h")):
+            history = console.history(wanted).value
+            assert history is not None
+            assert history.source == "local history"
+            assert history.why_not_prometheus == "Prometheus takes too long to answer."
+            assert not history.is_empty
+        assert len(connections) == 1
+        console.close()
+        source.close()
+
+
+def test_a_prometheus_that_comes_back_is_used_again(tmp_path: Path, local: LocalSource, database: Database) -> None:
+    server = PrometheusServer(tmp_path)
+    server.load(half_hour(START)[0])
+    clock = [0.0]
+    settings = Settings.load(database_url=database.url.render_as_string(hide_password=False), prometheus_url=server.url)
+    source = Source(settings.database)
+    console = Metrics(settings, source, lambda: END, lambda: clock[0], patience_seconds=30)
+    found = []
+    for step in ("dead", "alive"):
+        if step == "alive":
+            server.start()
+            clock[0] += PAUSE_SECONDS + 60
+        history = console.history(Wanted("1h")).value
+        assert history is not None
+        found.append(history.source)
+    server.stop()
+    console.close()
+    source.close()
+    assert found == ["local history", "Prometheus"]
+
+
+def test_an_answer_that_is_no_answer_is_a_failure_of_the_source() -> None:
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>somebody else's page</html>")
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        source = PromSource(f"http://127.0.0.1:{server.server_port}", time.monotonic)
+        with pytest.raises(SourceFailed, match="does not answer as it should"):
+            source.read(the_half_hour())
+        server.shutdown()
+        thread.join()

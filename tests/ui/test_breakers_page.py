@@ -1,0 +1,168 @@
+"""The Breakers page: what each breaker does on each replica, what its openings hurt, and forcing one as a loan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from services.console import console
+from services.console.incidents import Stretch
+from services.domain.impacts import DENIED, Impact
+from state import impacts, orders, overrides, replicas
+from state.database import Database
+from state.overrides import BreakerOverride
+from tests.ui import seed_console
+from tests.ui.conftest import NOON, PAGES, checked, press, said, stored
+from tests.ui.test_orders_page import dialog, listed
+
+Show = Callable[..., AppTest]
+CHECKER, RESERVER, RELEASER = seed_console.BREAKERS
+OUTAGE = Stretch(NOON - seed_console.OUTAGE[0], NOON - seed_console.OUTAGE[1], RESERVER)
+
+
+def hurt(test: AppTest) -> list[str]:
+    """The orders that the lens lists."""
+    return [name for name in listed(test) if name.startswith(("ORD-", "HURT-"))]
+
+
+def lend(database: Database, *, minutes: int = 10, state: str = "forced_open") -> None:
+    loan = BreakerOverride(RESERVER, state, "sale drill", "olga", NOON, NOON + timedelta(minutes=minutes))
+    database.write_now(lambda c: overrides.put(c, loan))
+
+
+def test_each_breaker_says_its_state_its_sample_its_threshold_and_what_it_denied(busy: Database, show: Show) -> None:
+    text = said(show("breakers.py"))
+    assert "70.8 % of 24" in text
+    assert "opens at 50 % of at least 5" in text
+    assert "half-open, one trial, in 18 s" in text
+    assert "Calls denied 8 within the last hour 9" in text
+    assert "Fallbacks served within the last hour 7" in text
+
+
+def test_each_replica_has_a_line_and_the_worst_one_speaks_for_the_breaker(busy: Database, show: Show) -> None:
+    start = NOON - timedelta(hours=1)
+    calm = [seed_console.breaker(name, "closed", start) for name in seed_console.BREAKERS]
+
+    def second(connection: Any) -> None:
+        replicas.beat(connection, "worker-2", started_at=start, at=NOON, breakers=calm, facts={"sandbox": True})
+
+    busy.write_now(second)
+    test = show("breakers.py")
+    rows = test.table[1].value.to_dict("records")
+    assert [row["Replica"].replace("\\", "") for row in rows] == ["worker-1", "worker-2"]
+    assert "Rolling window of worker-1" in said(test)
+
+
+def test_an_opening_says_what_it_hurt_and_leads_to_exactly_those_orders(busy: Database, show: Show) -> None:
+    test = show("breakers.py")
+    assert "8 orders · 8 denied · 7 fallbacks · 2 flagged" in said(test)
+    lens = next(button for button in test.button if f"_{OUTAGE.start.timestamp()}" in str(button.key))
+    checked(lens.click().run())
+    assert test.query_params["incident"] == str(OUTAGE)
+    assert set(hurt(test)) == set(seed_console.HURT)
+    text = said(test)
+    assert "8 orders hurt" in text
+    assert "Calls denied refused by an open breaker 8" in text
+
+
+def test_the_orders_page_lists_the_very_orders_that_the_lens_lists(busy: Database, show: Show) -> None:
+    test = show("orders.py", incident=str(OUTAGE))
+    assert set(listed(test)) == set(seed_console.HURT)
+    text = said(test)
+    assert "8 orders match" in text
+    press(test, "drop_incident")
+    assert "incident" not in test.query_params
+    assert len(listed(test)) == 20
+
+
+def test_counts_and_list_agree_and_the_list_is_paged(busy: Database, show: Show) -> None:
+    def many(connection: Any) -> None:
+        for number in range(30):
+            at = OUTAGE.start + timedelta(seconds=number)
+            made = seed_console.order(f"HURT-{number:02}", "REJECTED", at)
+            orders.add(connection, made, "h")
+            impacts.add(connection, made.order_id, [Impact(at, DENIED, "reserve", "short_circuited")])
+
+    busy.write_now(many)
+    test = show("breakers.py", incident=str(OUTAGE))
+    first = hurt(test)
+    press(test, "hurt_page_next")
+    second = hurt(test)
+    assert "38 orders hurt" in said(test)
+    assert (len(first), len(second)) == (20, 18)
+    assert len({*first, *second}) == 38
+
+
+def test_a_stretch_that_hurt_nobody_says_so(busy: Database, show: Show) -> None:
+    calm = Stretch(NOON - timedelta(hours=5), NOON - timedelta(hours=4))
+    assert "No order was hurt in this time" in said(show("breakers.py", incident=str(calm)))
+
+
+@pytest.mark.parametrize(
+    "nonsense", ["x", "2026~", "~", "2026-11-22T12:00:00Z~2026-11-22T11:00:00Z~", "2026-11-22T12:00:00Z~~thief"]
+)
+def test_an_address_that_makes_no_sense_is_no_incident(busy: Database, show: Show, nonsense: str) -> None:
+    assert "Orders hurt**" not in said(show("breakers.py", incident=nonsense))
+
+
+def test_closing_the_lens_takes_it_out_of_the_address(busy: Database, show: Show) -> None:
+    test = press(show("breakers.py", incident=str(OUTAGE)), "drop_incident")
+    assert "incident" not in test.query_params
+
+
+# -------------------------------------------------------------------------------------------- loans
+
+
+def test_a_breaker_is_forced_by_a_stored_command_with_state_reason_and_length(busy: Database, show: Show) -> None:
+    test = press(show("breakers.py"), f"force_{CHECKER}")
+    test.radio[0].set_value("forced_closed")
+    test.text_area(key=dialog(test, "note_")).set_value("sale drill")
+    test.button(key=dialog(test, "do_")).click().run()
+    (command,) = stored(busy)
+    assert (command.kind, command.target_id) == ("set_override", CHECKER)
+    assert command.arguments == {"state": "forced_closed", "reason": "sale drill", "expiresIn": 900_000}
+
+
+def test_without_a_reason_nothing_is_forced(busy: Database, show: Show) -> None:
+    test = press(show("breakers.py"), f"force_{CHECKER}")
+    test.button(key=dialog(test, "do_")).click().run()
+    assert stored(busy) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_says_which_breaker_is_forced_by_whom_why_and_until_when(
+    busy: Database, show: Show, page: str
+) -> None:
+    lend(busy)
+    text = said(show(page, order="ORD-1002"))
+    assert "Forced open] **Reservation** by olga: sale drill · ends by itself in 10 min (12:10:00)" in text
+
+
+def test_a_loan_is_ended_from_the_banner_once(busy: Database, show: Show) -> None:
+    lend(busy)
+    test = show("overview.py")
+    test.button(key=f"end_loan_{RESERVER}").click().run()
+    (command,) = stored(busy)
+    assert (command.kind, command.target_id) == ("end_override", RESERVER)
+    assert test.button(key=f"end_loan_{RESERVER}").disabled
+
+
+def test_a_loan_that_has_ended_has_no_banner(busy: Database, show: Show) -> None:
+    lend(busy, minutes=-1)
+    assert "sale drill" not in said(show("overview.py"))
+
+
+def test_nothing_can_be_forced_while_the_database_is_away(busy: Database, show: Show) -> None:
+    lend(busy)
+    test = show("breakers.py")
+    file = Path(str(busy.url.database))
+    file.rename(file.with_suffix(".away"))
+    test.run()
+    assert test.button(key=f"force_{CHECKER}").disabled
+    assert test.button(key=f"end_loan_{RESERVER}").disabled
+    assert console().loans.running().problem

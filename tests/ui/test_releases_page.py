@@ -1,0 +1,333 @@
+"""Releases: by cause, one at a time or in bulk from a frozen selection, with the ledger of what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text, update
+from streamlit.testing.v1 import AppTest
+
+from services.console import console
+from services.console.releases import ReleaseFilter
+from state import audit, commands, operations, releases, tables
+from state.database import Database
+from tests.ui import seed_console
+from tests.ui.conftest import NOON, begun, press, said, stored
+from tests.ui.test_orders_page import dialog, listed
+
+Show = Callable[..., AppTest]
+UNAVAILABLE = "INVENTORY_UNAVAILABLE: 503 from the Inventory Service"
+TIMED_OUT = "INVENTORY_TIMEOUT: no answer within … ms"
+
+
+def _has(test: AppTest, key: str) -> bool:
+    return any(button.key == key for button in test.button)
+
+
+def test_jobs_say_attempts_latest_error_and_next_try(busy: Database, show: Show) -> None:
+    text = said(show("releases.py"))
+    assert "3 failed, 3 pending" in text
+    assert "4 attempts, next in 7 min" in text
+    assert "INVENTORY_UNAVAILABLE: 503 from the Inventory Service" in text
+
+
+def test_a_retry_needs_no_dialog_and_three_clicks_are_one_command(busy: Database, show: Show) -> None:
+    first, second, third = show("releases.py"), show("releases.py"), show("releases.py")
+    for test in (first, second, third):
+        test.button(key="retry_ORD-3000").click().run()
+    (command,) = stored(busy)
+    assert (command.kind, command.target_id, command.arguments) == ("retry_release", "ORD-3000", {})
+    assert "Stored] Retry release · console" in said(third)
+
+
+def test_when_a_retry_has_ended_it_can_be_asked_for_again(busy: Database, show: Show) -> None:
+    test = show("releases.py")
+    test.button(key="retry_ORD-3000").click().run()
+    assert test.button(key="retry_ORD-3000").disabled
+    (command,) = stored(busy)
+    busy.write_now(lambda c: commands.finish(c, command.command_id, "REFUSED", {"title": "Breaker open"}, NOON))
+    test.run()
+    assert "Refused] Retry release: Breaker open" in said(test)
+    test.button(key="retry_ORD-3000").click().run()
+    assert len(stored(busy)) == 2
+
+
+def test_a_running_or_stored_retry_keeps_its_button_off(busy: Database, show: Show) -> None:
+    assert show("releases.py").button(key="retry_ORD-3002").disabled
+
+
+def test_a_job_that_is_done_meanwhile_is_not_acted_on(busy: Database, show: Show) -> None:
+    test = show("releases.py")
+    test.checkbox(key="pick_release_ORD-3000").check().run()
+    test.checkbox(key="pick_release_ORD-3001").check().run()
+
+    def done(connection: Any) -> None:
+        job = releases.get(connection, "ORD-3000")
+        assert job is not None
+        releases.settle(connection, job, NOON, state="DONE")
+
+    busy.write_now(done)
+    test.run()
+    assert test.button(key="bulk_retry").label == "Retry 1"
+
+
+def test_released_jobs_can_be_seen_but_not_retried(busy: Database, show: Show) -> None:
+    def done(connection: Any) -> None:
+        job = releases.get(connection, "ORD-3000")
+        assert job is not None
+        releases.settle(connection, job, NOON, state="DONE")
+
+    busy.write_now(done)
+    test = show("releases.py", job="Released")
+    assert listed(test) == ["ORD-3000"]
+    assert not _has(test, "retry_ORD-3000")
+    assert test.checkbox(key="pick_release_ORD-3000").disabled
+
+
+def test_nothing_to_release_is_good_news(database: Database, show: Show) -> None:
+    assert "Nothing waits to be released." in said(show("releases.py"))
+    assert "No job matches." in said(show("releases.py", job="Released"))
+
+
+# -- causes and filters ------------------------------------------------------------------------
+
+
+def test_jobs_are_grouped_by_cause_without_what_differs_between_them(busy: Database, show: Show) -> None:
+    text = said(show("releases.py"))
+    assert "3 failed" in text
+    assert UNAVAILABLE in text
+    assert TIMED_OUT in text
+
+
+def test_a_cause_is_a_filter_in_the_address(busy: Database, show: Show) -> None:
+    test = press(show("releases.py"), "cause_0")
+    assert test.query_params["cause"] in (UNAVAILABLE, [UNAVAILABLE])
+    assert listed(test) == ["ORD-3000", "ORD-3001", "ORD-1007"]
+    assert listed(show("releases.py", cause=TIMED_OUT)) == ["ORD-3002", "ORD-3003", "ORD-3004"]
+    press(test, "cause_0")
+    assert len(listed(test)) == 6
+
+
+def test_order_state_and_sort_come_from_the_address(busy: Database, show: Show) -> None:
+    assert listed(show("releases.py", find="ORD-3003")) == ["ORD-3003"]
+    assert listed(show("releases.py", job="Failed", release_sort="Longest untouched first")) == [
+        "ORD-1007",
+        "ORD-3001",
+        "ORD-3000",
+    ]
+    most = listed(show("releases.py", job="Pending", release_sort="Most attempts first"))
+    assert most == ["ORD-3004", "ORD-3003", "ORD-3002"]
+
+
+def test_a_filter_that_finds_nothing_can_be_cleared(busy: Database, show: Show) -> None:
+    test = show("releases.py", cause="nobody has this", find="ORD-0")
+    assert "No job matches." in said(test)
+    press(test, "clear_filters")
+    assert len(listed(test)) == 6
+
+
+# -- bulk ----------------------------------------------------------------------------------------
+
+
+def test_everything_at_once_is_not_offered_without_a_filter(busy: Database, show: Show) -> None:
+    test = show("releases.py")
+    assert test.button(key="retry_matching").label == "Retry 6 of 6 matching"
+    assert test.button(key="retry_matching").disabled
+    assert "first" in test.button(key="retry_matching").help
+    assert not show("releases.py", job="Failed").button(key="retry_matching").disabled
+
+
+def test_all_matching_are_previewed_frozen_and_stored_as_one_operation(busy: Database, show: Show) -> None:
+    test = press(show("releases.py", cause=UNAVAILABLE), "retry_matching")
+    shown = test.dataframe[-1].value.to_dict("records")
+    assert [row["Id"] for row in shown] == ["ORD-1007", "ORD-3001", "ORD-3000"]
+    test.text_area(key=dialog(test, "note_")).set_value("they are back")
+    test.button(key=dialog(test, "do_")).click().run()
+    (operation,) = begun(busy)
+    assert (operation.verb, operation.total, operation.reason) == ("retry_release", 3, "they are back")
+    assert operation.filter == f"Pending, Failed; {UNAVAILABLE}"
+    assert operation.causes == [UNAVAILABLE]
+    items = busy.read_now(lambda c: operations.item_page(c, operation.operation_id, limit=10))
+    assert [(item.item_id, item.version, item.state) for item in items] == [
+        ("ORD-1007", 2, "ASKED"),
+        ("ORD-3001", 2, "ASKED"),
+        ("ORD-3000", 2, "ASKED"),
+    ]
+    (entry,) = [e for e in busy.read_now(audit.page) if e.action_id == operation.operation_id]
+    assert (entry.actor, entry.action, entry.reason) == ("console", "BULK_RETRY_RELEASE", "they are back")
+    assert stored(busy) == []
+
+
+def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(busy: Database, show: Show) -> None:
+    test = press(show("releases.py", cause=UNAVAILABLE), "retry_matching")
+
+    def meanwhile(connection: Any) -> None:
+        job = releases.get(connection, "ORD-3000")
+        assert job is not None
+        releases.settle(connection, job, NOON, state="FAILED")
+        for order_id in ("ORD-3002", "ORD-3003"):
+            other = releases.get(connection, order_id)
+            assert other is not None
+            releases.settle(connection, other, NOON, state="FAILED", last_error=UNAVAILABLE)
+
+    busy.write_now(meanwhile)
+    test.button(key=dialog(test, "do_")).click().run()
+    (operation,) = begun(busy)
+    assert (operation.total, operation.unseen, operation.tally) == (3, 2, {"ASKED": 2, "SKIPPED": 1})
+    text = said(test)
+    assert "Since 12:00:00: 1 of 3 changed since and is skipped; 2 new match, not included" in text
+    assert "Not included: 2 new ones matched at the commit." in text
+    items = busy.read_now(lambda c: operations.item_page(c, operation.operation_id, limit=10))
+    assert {item.item_id for item in items} == {"ORD-1007", "ORD-3000", "ORD-3001"}
+
+
+def test_the_same_commit_again_is_the_same_operation(busy: Database) -> None:
+    frozen = console().releases.freeze("retry_release", ReleaseFilter(("FAILED",)), "Failed")
+    first, second, third = (console().operations.start(frozen, "", actor="ada", operation_id="key-1") for _ in range(3))
+    assert first.operation == second.operation == third.operation
+    assert len(begun(busy)) == 1
+    assert [entry.action for entry in busy.read_now(audit.page)] == ["BULK_RETRY_RELEASE"]
+
+
+def test_what_must_not_be_stored_is_refused_by_the_facade_too(busy: Database) -> None:
+    everything = ReleaseFilter(("FAILED", "PENDING"))
+    with pytest.raises(ValueError, match="narrows nothing"):
+        console().releases.freeze("retry_release", everything, "all")
+    frozen = console().releases.freeze("mark_released", ReleaseFilter(("FAILED", "PENDING"), UNAVAILABLE), "x")
+    assert {target.state for target in frozen.targets} == {"FAILED"}
+    with pytest.raises(ValueError, match="reason"):
+        console().operations.start(frozen, " ", actor="ada", operation_id="key-1")
+    too_many = replace(frozen, targets=frozen.targets * 400)
+    with pytest.raises(ValueError, match="1 to 1000"):
+        console().operations.start(too_many, "proof", actor="ada", operation_id="key-1")
+    assert begun(busy) == []
+
+
+def test_a_file_of_items_is_safe_to_open_in_a_spreadsheet(busy: Database) -> None:
+    busy.write_now(
+        lambda c: c.execute(update(tables.operation_items).where(text("state = 'FAILED'")).values(detail="=cmd()"))
+    )
+    lines = console().operations.csv("OP-1").splitlines()
+    assert len(lines) == 13
+    assert lines[0].startswith("item_id,order_id,version")
+    assert lines[1].endswith(",'=cmd()")
+
+
+def test_selected_jobs_become_one_operation_by_id_and_version(busy: Database, show: Show) -> None:
+    test = show("releases.py")
+    for order_id in ("ORD-3000", "ORD-3001", "ORD-3002"):
+        test.checkbox(key=f"pick_release_{order_id}").check().run()
+    # A retry of ORD-3002 is stored already.
+    assert test.button(key="bulk_retry").label == "Retry 2"
+    press(test, "bulk_retry")
+    assert [row["Id"] for row in test.dataframe[-1].value.to_dict("records")] == ["ORD-3000", "ORD-3001"]
+    test.button(key=dialog(test, "do_")).click().run()
+    (operation,) = begun(busy)
+    assert (operation.total, operation.filter, operation.unseen) == (2, "2 selected", 0)
+    assert not test.checkbox(key="pick_release_ORD-3000").value
+
+
+@pytest.mark.parametrize(("proof", "count"), [("", "3"), ("ticket 77", "2"), ("ticket 77", "")])
+def test_marking_several_needs_a_proof_and_the_count_typed(busy: Database, show: Show, proof: str, count: str) -> None:
+    test = press(show("releases.py", job="Failed"), "mark_matching")
+    test.text_area(key=dialog(test, "note_")).set_value(proof)
+    test.text_input(key=dialog(test, "count_")).set_value(count)
+    test.button(key=dialog(test, "do_")).click().run()
+    assert begun(busy) == []
+
+
+def test_marking_several_is_one_operation_with_its_proof(busy: Database, show: Show) -> None:
+    test = press(show("releases.py", job="Failed"), "mark_matching")
+    test.text_area(key=dialog(test, "note_")).set_value("ticket 77")
+    test.text_input(key=dialog(test, "count_")).set_value("3")
+    test.button(key=dialog(test, "do_")).click().run()
+    (operation,) = begun(busy)
+    assert (operation.verb, operation.total, operation.reason) == ("mark_released", 3, "ticket 77")
+
+
+@pytest.mark.parametrize("proof", ["", "seen in their ledger"])
+def test_one_failed_job_is_marked_with_proof_and_the_version_seen(busy: Database, show: Show, proof: str) -> None:
+    test = press(show("releases.py"), "mark_ORD-3000")
+    assert not _has(test, "mark_ORD-3002")
+    test.text_area(key=dialog(test, "note_")).set_value(proof)
+    test.button(key=dialog(test, "do_")).click().run()
+    given = [(command.kind, command.target_id, command.arguments) for command in stored(busy)]
+    expected = [("mark_released", "ORD-3000", {"proof": proof, "version": 2})]
+    assert given == (expected if proof else [])
+
+
+# -- the breaker ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "wait", "label"),
+    [
+        ("closed", None, "Retry now"),
+        ("open", 18_000, "Queue until it closes (half-open in 18 s)"),
+        ("half_open", None, "Queue until it closes (half-open now)"),
+        ("forced_open", 60_000, "Queue until it closes (forced open, 60 s left)"),
+    ],
+)
+def test_the_button_says_what_the_release_breaker_makes_of_a_retry(
+    busy: Database, show: Show, state: str, wait: int | None, label: str
+) -> None:
+    guard = seed_console.breaker("inventoryServiceReleaser", state, NOON - timedelta(seconds=12), retryInMs=wait)
+    busy.write_now(lambda c: seed_console.heartbeat(c, NOON, [guard]))
+    test = show("releases.py", job="Failed")
+    assert test.button(key="retry_ORD-3000").label == label
+    matching = "Retry 3 of 3 matching" if state == "closed" else "Queue 3 of 3 matching"
+    assert test.button(key="retry_matching").label == matching
+
+
+# -- operations ------------------------------------------------------------------------------------
+
+
+def test_an_operation_shows_its_ledger_why_it_stopped_and_what_failed_since(busy: Database, show: Show) -> None:
+    text = said(show("releases.py"))
+    assert "Stopped itself" in text
+    assert "**12** asked :gray[·] **1** sent :gray[·] **0** accepted :gray[·] **0** confirmed" in text
+    assert "Stopped by itself: 1 of 1 in the stage of 1 not confirmed." in text
+    assert "3 new failures of the same cause since." in text
+    assert "Done] **Retry release: 6 items**" in text
+
+
+@pytest.mark.parametrize("move", ["resume", "cancel"])
+def test_a_stopped_operation_can_go_on_or_be_cancelled_by_one_command(busy: Database, show: Show, move: str) -> None:
+    first, second = show("releases.py"), show("releases.py")
+    for test in (first, second):
+        test.button(key=f"{move}_OP-1").click().run()
+    (command,) = stored(busy)
+    assert (command.kind, command.target_id, command.arguments) == ("steer_operation", "OP-1", {"move": move})
+    assert not _has(first, f"{move}_OP-2")
+
+
+def test_the_ledger_of_an_operation_is_a_link_with_a_file(busy: Database, show: Show) -> None:
+    test = press(show("releases.py"), "ledger_OP-1")
+    rows = test.dataframe[0].value.to_dict("records")
+    assert (rows[0]["State"], rows[0]["What was said"]) == ("Failed again", UNAVAILABLE)
+    assert len(rows) == 12
+    again = show("releases.py", operation="OP-2")
+    assert [row["State"] for row in again.dataframe[0].value.to_dict("records")] == [
+        *["Confirmed"] * 5,
+        "Skipped, changed",
+    ]
+    assert len(again.get("download_button")) == 1
+
+
+def test_an_operation_that_waits_for_the_breaker_says_until_when(busy: Database, show: Show) -> None:
+    until = NOON + timedelta(seconds=18)
+    busy.write_now(lambda c: operations.change(c, "OP-1", state="RUNNING", waits_until=until))
+    assert "Queued until the breaker closes (half-open in 18 s)." in said(show("releases.py"))
+
+
+def test_an_operation_that_ended_without_every_confirmation_is_not_called_done(busy: Database, show: Show) -> None:
+    busy.write_now(lambda c: operations.change(c, "OP-2", tally={"CONFIRMED": 5, "UNANSWERED": 1}))
+    assert "Ended, not all confirmed] **Retry release: 6 items**" in said(show("releases.py"))
+
+
+def test_running_operations_appear_on_the_overview(busy: Database, show: Show) -> None:
+    assert "Stopped itself] Retry release: 12 items, 0 of 12 confirmed" in said(show())

@@ -1,0 +1,88 @@
+"""Loans that people ask for on the console: executed once, audited under the command's id, refused with words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from services.domain.errors import InvalidState, NotFound, ValidationFailed
+from services.inventory.breaker import inventory_breakers
+from services.monitoring.overrides import BreakerOverrides
+from services.settings import Settings
+from state import audit, overrides
+from state.commands import STORED, Command
+from state.database import Database, opened
+
+START = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
+RESERVER = "inventoryServiceReserver"
+GIVEN = {"state": "forced_open", "reason": "sale drill", "expiresIn": 600_000}
+
+
+@pytest.fixture
+def database(sqlite_url: str) -> Iterator[Database]:
+    with opened(sqlite_url) as database:
+        yield database
+
+
+def at(now: datetime, database: Database) -> BreakerOverrides:
+    return BreakerOverrides(database, lambda: now, inventory_breakers(Settings.load(), clock=lambda: now))
+
+
+def asked(kind: str = "set_override", target: str = RESERVER, command_id: str = "c-1", **changes: Any) -> Command:
+    return Command(command_id, kind, target, GIVEN | changes, "olga", STORED, START)
+
+
+async def test_a_loan_runs_from_the_click_on_and_is_audited_under_the_commands_id(database: Database) -> None:
+    lending = at(START + timedelta(seconds=5), database)
+    outcome = await lending.commands()["set_override"](asked())
+    assert outcome["title"] == "Forced open until 03:10:00 UTC"
+    loan = database.read_now(lambda c: overrides.active(c, START))[RESERVER]
+    assert (loan.state, loan.reason, loan.actor, loan.expires_at) == (
+        "forced_open",
+        "sale drill",
+        "olga",
+        START + timedelta(minutes=10),
+    )
+    (entry,) = database.read_now(audit.page)
+    assert (entry.actor, entry.action, entry.reason, entry.action_id) == ("olga", "FORCE_BREAKER", "sale drill", "c-1")
+    assert entry.before == {"override": "none"}
+
+
+async def test_a_command_run_twice_lends_once_even_when_the_loan_was_ended_between(database: Database) -> None:
+    lending = at(START, database)
+    await lending.commands()["set_override"](asked())
+    await lending.commands()["end_override"](asked("end_override", command_id="c-2"))
+    await lending.commands()["set_override"](asked())
+    await lending.commands()["end_override"](asked("end_override", command_id="c-2"))
+    assert database.read_now(lambda c: overrides.active(c, START)) == {}
+    assert [entry.action for entry in database.read_now(audit.page)] == ["END_BREAKER_OVERRIDE", "FORCE_BREAKER"]
+
+
+async def test_a_loan_that_no_worker_came_to_in_time_is_refused(database: Database) -> None:
+    with pytest.raises(InvalidState, match="would have ended"):
+        await at(START + timedelta(minutes=10), database).commands()["set_override"](asked())
+    assert database.read_now(audit.page) == []
+
+
+async def test_ending_what_was_not_lent_says_so(database: Database) -> None:
+    outcome = await at(START, database).commands()["end_override"](asked("end_override"))
+    assert outcome["title"] == "Nothing was lent any more"
+    assert database.read_now(audit.page) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("state", "half_open"), ("expiresIn", 0), ("expiresIn", 86_400_001), ("reason", "  ")]
+)
+async def test_a_loan_that_makes_no_sense_is_refused_with_the_field(database: Database, field: str, value: Any) -> None:
+    with pytest.raises(ValidationFailed, match=field):
+        await at(START, database).commands()["set_override"](asked(**{field: value}))
+    assert database.read_now(lambda c: overrides.active(c, START)) == {}
+
+
+@pytest.mark.parametrize("kind", ["set_override", "end_override"])
+async def test_an_unknown_breaker_is_refused(database: Database, kind: str) -> None:
+    with pytest.raises(NotFound):
+        await at(START, database).commands()[kind](asked(kind, target="inventoryServicePainter"))

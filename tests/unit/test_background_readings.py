@@ -1,0 +1,108 @@
+"""Readings that take long hold nobody up, are shared, and outlive a failure."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.console.background import BackgroundReadings
+from services.console.history.spans import MAX_POINTS, PRESETS, STEPS, Wanted, span_of
+from state.source import SourceUnavailable
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+class Time:
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def readings(time: Time) -> Iterator[BackgroundReadings]:
+    made = BackgroundReadings(lambda: NOON, time, patience_seconds=0.02)
+    yield made
+    made.close()
+
+
+def test_a_look_does_not_wait_for_a_slow_source_and_finds_its_answer_later(readings: BackgroundReadings) -> None:
+    gate = threading.Event()
+    first = readings.get("k", 5, lambda: gate.wait(10) and "slow")
+    assert (first.value, first.problem) == (None, None)
+    gate.set()
+    patient = next(reading for _ in range(500) if (reading := readings.get("k", 5, lambda: "other")).value)
+    assert patient.value == "slow"
+
+
+def test_many_who_look_at_the_same_share_one_load(readings: BackgroundReadings) -> None:
+    gate, loads = threading.Event(), []
+
+    def load() -> int:
+        loads.append(1)
+        gate.wait(10)
+        return 7
+
+    for _ in range(5):
+        readings.get("k", 5, load)
+    gate.set()
+    while readings.get("k", 5, load).value is None:
+        pass
+    assert len(loads) == 1
+
+
+def test_old_data_is_shown_while_new_data_is_read(readings: BackgroundReadings, time: Time) -> None:
+    while readings.get("k", 5, lambda: "old").value is None:
+        pass
+    time.seconds = 6
+    gate = threading.Event()
+    assert readings.get("k", 5, lambda: gate.wait(10) and "new").value == "old"
+    gate.set()
+
+
+def test_a_failure_keeps_the_last_value_and_says_what_is_wrong(readings: BackgroundReadings, time: Time) -> None:
+    def fail() -> str:
+        raise SourceUnavailable("The database does not answer.")
+
+    while readings.get("k", 5, lambda: "good").value is None:
+        pass
+    time.seconds = 6
+    while (reading := readings.get("k", 5, fail)).problem is None:
+        pass
+    assert (reading.value, reading.as_of, reading.problem) == ("good", NOON, "The database does not answer.")
+
+
+def test_what_nobody_expected_becomes_a_problem_and_not_a_page_that_waits_for_ever(
+    readings: BackgroundReadings,
+) -> None:
+    while (reading := readings.get("k", 5, lambda: 1 // 0)).problem is None:
+        pass
+    assert reading.problem == "It could not be read."
+
+
+@given(st.timedeltas(timedelta(0), timedelta(days=500)), st.timedeltas(timedelta(0), timedelta(days=500)))
+def test_every_stretch_has_few_points_and_ends_in_the_past(length: timedelta, ago: timedelta) -> None:
+    end = NOON - ago
+    span = span_of(Wanted("custom", end - length, end), NOON)
+    assert span.step in STEPS
+    assert 1 <= span.points <= MAX_POINTS + 1 or span.step == STEPS[-1]
+    assert span.points < 11_000
+    assert span.start < span.end <= NOON + timedelta(minutes=1)
+    assert span.begins(span.points) >= span.end
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_ends_now_and_is_as_long_as_it_says(preset: str) -> None:
+    span = span_of(Wanted(preset), NOON)
+    assert span.end == NOON
+    assert PRESETS[preset] <= span.length < PRESETS[preset] + span.step
