@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import clock, person
+from parts import clock, empty, person
 from streamlit.navigation.page import StreamlitPage
 
 from services.console import console
@@ -54,4 +54,8 @@ with st.sidebar:
     person.ask_name()
     st.caption(f"Holdfast · times in {clock.zone_name()}")
 
-page.run()
+if person.may_look():
+    page.run()
+else:
+    st.title(page.title, anchor=False)
+    empty.no_permission(console().people.role_of(person.actor()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, clock, dialogs, empty, event_lists, live, orders, payloads, timeline, words
+from parts import asks, claims, clock, dialogs, empty, event_lists, live, orders, payloads, timeline, words
 
 from services.console import OrderView, Reading, Release, ReviewCase, console, same_sight_key
 
@@ -202,24 +202,18 @@ def _cases(reading: Reading[OrderView]) -> None:
 
 def _case(case: ReviewCase, *, grey: bool) -> None:
     review, now = case.review, console().now()
-    block = live.write_block()
-    reason = block or ("A command on this case is under way." if asks.is_waiting(case.command) else None)
     is_open = review.state == "OPEN"
     st.markdown(
         f"{words.badge(words.REVIEW, review.reason, grey=grey or not is_open)} "
         + (f"open for {clock.span(now - review.opened_at)}" if is_open else _resolved(case))
         + f"  \n:small[:gray[{words.plain(review.detail)}]]"
     )
-    if case.actions:
-        with st.container(horizontal=True, gap="xsmall"):
-            for action in case.actions:
-                if st.button(
-                    words.ACTIONS[action],
-                    key=f"{action}_{review.review_id}",
-                    disabled=reason is not None,
-                    help=reason or words.CONSEQUENCES[action],
-                ):
-                    dialogs.resolve([case], action)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.page_link(
+            "reviews.py", label="Open case", icon=":material/side_navigation:", query_params={"case": review.review_id}
+        )
+        if mine := claims.said(case):
+            st.markdown(f":small[{mine}]", width="content")
 
 
 def _resolved(case: ReviewCase) -> str:

@@ -1,75 +1,230 @@
-"""Cases that only a person can decide: what waits, why, for how long, and what may be done about it."""
+"""Cases that only a person can decide: what waits, why, for how long, whose it is, and what may be done about it.
+
+Deep link of one case: ``/reviews?case=ID``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import streamlit as st
-from parts import asks, bulk, clock, dialogs, empty, live, operations, orders, paging, selection, words
+from parts import (
+    asks,
+    bulk,
+    claims,
+    clock,
+    empty,
+    live,
+    operations,
+    orders,
+    paging,
+    person,
+    selection,
+    words,
+)
+from parts import case as work
 from parts import filters as kept
 
-from services.console import PAGE_SIZE, REVIEW_REASONS, ReviewAction, ReviewCase, ReviewsPage, console
+from services.console import PAGE_SIZE, REVIEW_REASONS, ReviewAction, ReviewCase, console
 from services.console.operations import Verb
+from services.console.review_desk import POOL, SORTS, CaseFilter, QueuePage
 
 NAME = "review"
-FILTER_KEYS = ("review_state", "reason")
+FILTER_KEYS = ("review_state", "q", "reason", "owner", "priority", "product", "sort")
 STATES = {"OPEN": "Open", "RESOLVED": "Resolved"}
+OWNERS = {"anybody": "Anybody", "mine": "Mine", "unclaimed": "Unclaimed"}
+ORDERS = {
+    "urgent": "Most urgent",
+    "oldest": "Longest waiting",
+    "newest": "Newest",
+    "units": "Most units at stake",
+}
+# The parameter of the address that narrows a cause down to one code.
+CODE = "code"
+ANY_CODE = "none"
+GROUPS_SHOWN = 6
+WHOLE_PAGE = "reviews_whole_page"
 
 
 def filters() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.segmented_control(
-            "State",
-            list(STATES),
-            default="OPEN",
-            required=True,
-            format_func=STATES.__getitem__,
-            key="review_state",
-            bind="query-params",
-            on_change=_first_page,
-        )
+        _text("Search", "q", "Case, order or user id")
+        _pick("Cause", "reason", list(REVIEW_REASONS), "Every cause", 210)
+        _pick("Priority", "priority", list(words.PRIORITY), "Every priority", 150)
+        _text("Product", "product", "Whole product id")
         st.selectbox(
-            "Cause",
-            list(REVIEW_REASONS),
-            index=None,
-            placeholder="Every cause",
-            format_func=lambda reason: words.word(words.REVIEW, reason).text,
-            key="reason",
+            "Sort",
+            list(SORTS),
+            format_func=ORDERS.__getitem__,
+            key="sort",
             bind="query-params",
-            width=280,
+            width=180,
             on_change=_first_page,
         )
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
+        with st.container(horizontal=True, vertical_alignment="bottom", width="content"):
+            _choice("State", "review_state", STATES)
+            _choice("Owner", "owner", OWNERS)
+        with st.container(horizontal=True, width="content", gap="small"):
+            _find_button()
+            _next_button()
+    _code_badge()
+
+
+def _text(label: str, key: str, placeholder: str) -> None:
+    st.text_input(
+        label,
+        key=key,
+        type="search",
+        placeholder=placeholder,
+        bind="query-params",
+        width=190,
+        max_chars=128,
+        icon=":material/search:",
+        on_change=_first_page,
+    )
+
+
+def _pick(label: str, key: str, options: list[str], placeholder: str, width: int) -> None:
+    st.selectbox(
+        label,
+        options,
+        index=None,
+        placeholder=placeholder,
+        format_func=_said,
+        key=key,
+        bind="query-params",
+        width=width,
+        on_change=_first_page if key != "reason" else _other_cause,
+    )
+
+
+def _said(option: str) -> str:
+    return words.PRIORITY.get(option) or words.word(words.REVIEW, option).text
+
+
+def _choice(label: str, key: str, options: Mapping[str, str]) -> None:
+    st.segmented_control(
+        label,
+        list(options),
+        default=next(iter(options)),
+        required=True,
+        format_func=options.__getitem__,
+        key=key,
+        bind="query-params",
+        on_change=_first_page,
+    )
+
+
+def _code_badge() -> None:
+    if code := _code():
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.badge(f"Only {_code_text(code)}", icon=":material/filter_alt:", color="blue")
+            st.button("Every code", key="drop_code", type="tertiary", icon=":material/close:", on_click=_other_cause)
+
+
+def _code() -> str:
+    return str(st.query_params.get(CODE, ""))[:40]
+
+
+def _code_text(code: str) -> str:
+    return "without a code" if code == ANY_CODE else code
 
 
 def _first_page() -> None:
     paging.reset("review_page")
 
 
+def _other_cause() -> None:
+    paging.reset("review_page", CODE)
+
+
+def _whole_page() -> None:
+    """For callbacks inside the live part: the filters stand outside it and have to be drawn again as well."""
+    st.session_state[WHOLE_PAGE] = True
+
+
 def _clear() -> None:
-    st.session_state["reason"] = None
-    paging.reset("review_page")
+    _whole_page()
+    st.session_state.update({"q": "", "reason": None, "owner": "anybody", "priority": None, "product": ""})
+    _other_cause()
+
+
+def _wanted() -> CaseFilter:
+    state = st.session_state
+    owner = state.get("owner") or "anybody"
+    code = _code()
+    return CaseFilter(
+        state=state.get("review_state") or "OPEN",
+        reason=state.get("reason"),
+        cause={"": None, ANY_CODE: ""}.get(code, code),
+        owner=person.actor() if owner == "mine" else None,
+        unclaimed=owner == "unclaimed",
+        priority=state.get("priority"),
+        product=words.typed(state.get("product")) or None,
+        text=words.typed(state.get("q")),
+        sort=state.get("sort") or SORTS[0],
+    )
+
+
+def _find_button() -> None:
+    if st.button("Find", key="find", icon=":material/search:", shortcut="F", help="Find cases by id"):
+        _find()
+
+
+@st.dialog("Find cases", icon=":material/search:")
+def _find() -> None:
+    with st.form("find_form", border=False):
+        st.text_input("Case, order or user id", key="find_text", max_chars=128)
+        if st.form_submit_button("Find", type="primary", key="find_do", on_click=_found):
+            st.rerun()
+
+
+def _found() -> None:
+    _clear()
+    st.session_state["q"] = words.typed(st.session_state.get("find_text"))
+
+
+def _next_button() -> None:
+    # Stands outside the live part, so that its key works whatever the page shows.
+    reason = live.write_block()
+    st.button(
+        "Next unclaimed",
+        key="next_unclaimed",
+        type="primary",
+        icon=":material/skip_next:",
+        shortcut="N",
+        disabled=reason is not None,
+        help=reason
+        or "Claims the most urgent case that matches and opens it: the hold that ends first, then priority.",
+        on_click=work.next_unclaimed,
+        args=(_wanted(),),
+    )
 
 
 def queue() -> None:
-    """The cases of one page, oldest first, with their actions."""
-    asks.flash()
+    """The cases of one page with their actions, and what they have in common."""
+    if st.session_state.pop(WHOLE_PAGE, False):
+        st.rerun()
+    if not work.asked_for():
+        asks.flash()
     operations.unended((Verb.RESOLVE_REVIEW,))
-    state, reason = st.session_state.get("review_state") or "OPEN", st.session_state.get("reason")
-    page = paging.number("review_page")
-    reading = console().reviews(state=state, reason=reason, page=page)
+    wanted, page = _wanted(), paging.number("review_page")
+    reading = console().desk.queue(wanted, page=page)
     if reading.value is None:
         empty.no_source(reading)
         return
-    place = f"{state}/{reason}/{page}"
+    place = f"{wanted}/{page}"
     fresh = {case.review.review_id: case for case in reading.value.cases}
     shown = selection.hold(NAME, place, fresh)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        live.as_of(reading, _summary(reading.value, state))
+        live.as_of(reading, _summary(reading.value, wanted.state))
         selection.show_new(NAME, place, fresh, shown)
     if not shown.rows:
-        _nothing(state, reason)
+        _nothing(wanted)
         return
-    if state == "OPEN":
+    _groups(reading.value)
+    if wanted.state == "OPEN":
         _bar(shown.rows, shown.picked)
     with st.container(border=True, gap="small"):
         for review_id, case in shown.rows.items():
@@ -78,17 +233,54 @@ def queue() -> None:
     operations.past((Verb.RESOLVE_REVIEW,))
 
 
-def _summary(page: ReviewsPage, state: str) -> str:
-    return f"{page.count:,} {'waiting' if state == 'OPEN' else 'resolved'}"
+def _summary(page: QueuePage, state: str) -> str:
+    count = f"{POOL:,} or more" if page.count >= POOL else f"{page.count:,}"
+    return f"{count} {'waiting' if state == 'OPEN' else 'resolved'}"
 
 
-def _nothing(state: str, reason: str | None) -> None:
-    if reason:
-        empty.nothing_matches("No case has this cause.", _clear)
-    elif state == "OPEN":
+def _nothing(wanted: CaseFilter) -> None:
+    if wanted != CaseFilter(state=wanted.state, sort=wanted.sort):
+        empty.nothing_matches("No case matches. Ids are searched as a whole, not in part.", _clear)
+    elif wanted.state == "OPEN":
         empty.nothing_wrong("Nothing waits for a person.")
     else:
         empty.no_data_yet("No case has been resolved yet.")
+
+
+def _groups(page: QueuePage) -> None:
+    """What the matching cases share; a click keeps only those."""
+    with st.container(gap=None):
+        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+            st.caption("By cause", width=70)
+            for group in page.by_cause[:GROUPS_SHOWN]:
+                reason, code = group.keys
+                named = f" · {code}" if code else ""
+                text = f"{words.word(words.REVIEW, reason).text}{named} **{group.count:,}**"
+                _group_button(text, f"cause_{reason}_{code}", _only_cause, reason, code)
+        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+            st.caption("By product", width=70)
+            for group in page.by_product[:GROUPS_SHOWN]:
+                (product,) = group.keys
+                _group_button(
+                    f"{orders.short(product)} **{group.count:,}**", f"product_{product}", _only_product, product
+                )
+
+
+def _group_button(text: str, key: str, keep: Callable[..., None], *keys: str) -> None:
+    st.button(text, key=key, type="tertiary", help="Keep only these", on_click=keep, args=keys)
+
+
+def _only_cause(reason: str, code: str) -> None:
+    _whole_page()
+    st.session_state["reason"] = reason
+    _first_page()
+    st.query_params[CODE] = code or ANY_CODE
+
+
+def _only_product(product: str) -> None:
+    _whole_page()
+    st.session_state["product"] = product
+    _first_page()
 
 
 def _bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
@@ -136,22 +328,30 @@ def _row(case: ReviewCase, *, gone: bool, grey: bool) -> None:
                 orders.link(review.order_id)
                 st.markdown(words.badge(words.REVIEW, review.reason, grey=grey or gone), width=190)
                 st.markdown(f":small[{_standing(case)}]{orders.priority(case.order)}", width="content")
-                if gone:
-                    st.caption("no longer in this list", width="content")
-                else:
-                    _buttons(case)
-            st.caption(f"{words.plain(review.detail)} · {orders.items(case.order)}{_hold(case)}")
+                if mine := claims.said(case):
+                    st.markdown(f":small[{mine}]", width="content")
+                with st.container(horizontal=True, horizontal_alignment="right"):
+                    if gone:
+                        st.caption("no longer in this list", width="content")
+                    else:
+                        work.open_button(case)
+            st.caption(f"{words.plain(review.detail)} · {orders.items(case.order)} · {orders.stake(case)}{_hold(case)}")
             if case.command:
-                st.markdown(f":small[{asks.state(case.command)}]")
+                _command(case)
+
+
+def _command(case: ReviewCase) -> None:
+    command = case.command
+    assert command is not None  # noqa: S101 - the caller has looked
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f":small[{asks.state(command)}]", width="content")
+        if asks.is_held(command):
+            asks.undo_button(command, key=f"undo_row_{case.review.review_id}")
 
 
 def _standing(case: ReviewCase) -> str:
     if case.review.state == "OPEN":
         return f"waits {clock.span(console().now() - case.review.opened_at)}"
-    return _ended(case)
-
-
-def _ended(case: ReviewCase) -> str:
     return words.resolution(case.review.resolution, case.review.resolved_by)
 
 
@@ -163,26 +363,10 @@ def _hold(case: ReviewCase) -> str:
     return f" · hold ends in {clock.span(left)}" if left.total_seconds() > 0 else " · hold has ended"
 
 
-def _buttons(case: ReviewCase) -> None:
-    block = live.write_block()
-    waiting = asks.is_waiting(case.command)
-    reason = block or ("A command on this case is under way." if waiting else None)
-    with st.container(horizontal=True, horizontal_alignment="right", gap="xsmall"):
-        if case.review.state == "OPEN" and not case.actions:
-            st.caption("The order has moved on; the case will close.", width="content")
-        for number, action in enumerate(case.actions):
-            if st.button(
-                words.ACTIONS[action],
-                key=f"{action}_{case.review.review_id}",
-                type="secondary" if number == 0 else "tertiary",
-                disabled=reason is not None,
-                help=reason or words.CONSEQUENCES[action],
-            ):
-                dialogs.resolve([case], action)
-
-
 frame = live.header("Manual review")
 kept.restore(*FILTER_KEYS)
 filters()
 kept.remember(*FILTER_KEYS)
 live.body(frame, queue)
+if opened := work.asked_for():
+    work.drawer(opened)

@@ -27,6 +27,7 @@ from state import (
     rollups,
     samples,
     silences,
+    their_answers,
 )
 from state.database import Database
 
@@ -52,6 +53,7 @@ KEPT_FOR: tuple[tuple[Callable[[Connection, datetime, int], int], timedelta], ..
     (dead_letters.prune, timedelta(days=90)),
     (drills.prune, timedelta(days=365)),
     (looks.prune, timedelta(days=365)),
+    (their_answers.prune, timedelta(days=30)),
 )
 
 

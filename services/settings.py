@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError
 
 from services.domain.errors import ConfigurationError
 from services.domain.retry import RetryPolicy
+from services.domain.roles import CONSOLE_ROLES
 
 PAYMENT_TIMEOUT_SECONDS = 5.0
 """Timeout of one call to the payment gateway."""
@@ -36,6 +37,10 @@ MAX_NAME_LENGTH = 128
 
 TOKENS_ALLOWED = (
     f"name:role:token, comma separated, role one of {', '.join(ROLES)}, name of at most {MAX_NAME_LENGTH} characters"
+)
+
+PEOPLE_ALLOWED = (
+    f"name:role, comma separated, role one of {', '.join(CONSOLE_ROLES)}, name of at most {MAX_NAME_LENGTH} characters"
 )
 
 DATABASE_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
@@ -88,6 +93,9 @@ class Settings(BaseSettings):
     data_dir: Path = Path("var")
     api_host: str = "127.0.0.1"
     api_port: Annotated[int, Field(ge=1, le=65535)] = 8600
+    console_role: Literal["none", "viewer", "operator", "admin"] = "operator"
+    console_people: Annotated[tuple[tuple[str, str], ...], NoDecode] = ()
+    """Roles of people who log in, where theirs differs from console_role."""
     prometheus_url: HttpUrl = None
     alert_webhook_url: HttpUrl = None
     api_tokens: Annotated[tuple[ApiToken, ...], NoDecode] = ()
@@ -200,6 +208,16 @@ class Settings(BaseSettings):
             # Without tokens everybody is let in: that must not come from a stray comma.
             raise ValueError(TOKENS_ALLOWED)
         return tuple(tokens)
+
+    @field_validator("console_people", mode="before")
+    @classmethod
+    def _people(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [entry.strip().rpartition(":")[::2] for entry in value.split(",") if entry.strip()]
+        if not all(1 <= len(name) <= MAX_NAME_LENGTH and role in CONSOLE_ROLES for name, role in pairs):
+            raise ValueError(PEOPLE_ALLOWED)
+        return tuple(pairs)
 
     @cached_property
     def database(self) -> str:

@@ -50,6 +50,7 @@ from services.monitoring.metrics import Metrics
 from services.monitoring.overrides import BreakerOverrides
 from services.monitoring.recorder import Recorder
 from services.orders.cancel import OrderCancellation, OrderReturns
+from services.orders.claims import ReviewClaims
 from services.orders.commands import CommandExecutor
 from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
@@ -65,6 +66,7 @@ from services.orders.return_commands import ReturnCommands
 from services.orders.reviews import ReviewResolution
 from services.orders.steering import OperationSteering
 from services.orders.sweeper import AT_ONCE, OrderSweeper
+from services.orders.their_side import TheirSide
 from services.orders.timekeeping import Timekeeping
 from services.orders.traced import told_after_commit, told_of_short_circuits
 from services.orders.unit_of_work import Recorded
@@ -225,13 +227,15 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     alarms = alerting(
         settings, database, utc_now, new_id, replica, webhook, random.random, on_notification=metrics.notification
     )
+    their_side = TheirSide(context, witness)
     service = OrderService(
         database=database,
         clock=utc_now,
         placement=OrderPlacement(context, progress, policy.step_deadline),
         cancellation=OrderCancellation(context),
         returns=OrderReturns(context),
-        reviews=ReviewResolution(context, patient_progress, inventory, policy.confirmation_timeout),
+        reviews=ReviewResolution(context, patient_progress, inventory, policy.confirmation_timeout, their_side),
+        claims=ReviewClaims(context),
         releases=ReleaseJobs(
             context,
             inventory.once(),
@@ -272,6 +276,8 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         service.conservation,
         proofs,
         OperationSteering(context),
+        service.claims,
+        their_side,
         more={
             **overrides.commands(),
             **alert_commands(alarms.desk),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -55,9 +56,11 @@ def has(connection: Connection, correlation_id: str) -> bool:
     return connection.execute(found).first() is not None
 
 
-def last_on(connection: Connection, target: str, order_id: str) -> AuditEntry | None:
-    """The newest action on one target of an order."""
-    statement = select(*_COLUMNS).where(audit_log.c.order_id == order_id, audit_log.c.target == target)
+def last_on(connection: Connection, target: str, order_id: str, actions: Sequence[str]) -> AuditEntry | None:
+    """The newest of some actions on one target of an order."""
+    statement = select(*_COLUMNS).where(
+        audit_log.c.order_id == order_id, audit_log.c.target == target, audit_log.c.action.in_(actions)
+    )
     row = connection.execute(statement.order_by(audit_log.c.at.desc(), audit_log.c.id.desc()).limit(1)).one_or_none()
     return AuditEntry(*row) if row else None
 

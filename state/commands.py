@@ -5,16 +5,32 @@ The command's id is its idempotency key: storing it twice is storing it once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    and_,
+    delete,
+    literal,
+    or_,
+    select,
+    text,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from state.tables import commands
 
 STORED, RUNNING, DONE, REFUSED = "STORED", "RUNNING", "DONE", "REFUSED"
+WITHDRAWN = "WITHDRAWN"
+TARGETS_AT_ONCE = 200
+"""SQLite allows 500 parts in a compound query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +43,14 @@ class Command:
     arguments: dict[str, Any]
     actor: str
     state: str
-    """STORED, RUNNING, DONE or REFUSED."""
+    """STORED, RUNNING, DONE, REFUSED or WITHDRAWN."""
     created_at: datetime
     finished_at: datetime | None = None
     outcome: dict[str, Any] | None = None
+    not_before: datetime | None = None
+    """Until then it can be taken back; None: it runs at once."""
+    role: str = "operator"
+    """What the actor was allowed when asking."""
 
 
 _COLUMNS = [commands.c[name] for name in Command.__dataclass_fields__]
@@ -72,7 +92,20 @@ def _waiting(now: datetime) -> tuple[ColumnElement[bool], ...]:
     # The first condition, word for word that of the index ix_commands_waiting, keeps finished commands unread.
     unfinished = text("commands.state IN ('STORED', 'RUNNING')")
     is_free = or_(commands.c.state == STORED, and_(commands.c.state == RUNNING, commands.c.claimed_until < now))
-    return cast("ColumnElement[bool]", unfinished), is_free
+    is_ripe = or_(commands.c.not_before.is_(None), commands.c.not_before <= now)
+    return cast("ColumnElement[bool]", unfinished), is_free, is_ripe
+
+
+def withdraw(connection: Connection, command_id: str, outcome: dict[str, Any], at: datetime) -> Command | None:
+    """Take back a command that is held; None when it is not there or not waiting any more.
+
+    A worker that claims it at the same time and this cannot both succeed: each changes the row's state
+    only from STORED, and the database lets one change go first.
+    """
+    values = {"state": WITHDRAWN, "outcome": outcome, "finished_at": at}
+    is_held = and_(commands.c.state == STORED, commands.c.not_before.is_not(None))
+    done = connection.execute(update(commands).where(commands.c.command_id == command_id, is_held).values(values))
+    return get(connection, command_id) if done.rowcount == 1 else None
 
 
 def bring_forward(connection: Connection, last: datetime, to: datetime, limit: int) -> int:
@@ -104,10 +137,31 @@ def latest(connection: Connection, *, target_id: str | None = None, limit: int =
     return [Command(*row) for row in rows]
 
 
-def latest_of(connection: Connection, target_ids: list[str]) -> dict[str, Command]:
-    """The newest command per target."""
-    statement = select(*_COLUMNS).where(commands.c.target_id.in_(target_ids)).order_by(commands.c.created_at)
-    return {row.target_id: Command(*row) for row in connection.execute(statement)}
+def latest_of(connection: Connection, target_ids: Sequence[str], kinds: Sequence[str] = ()) -> dict[str, Command]:
+    """The newest command per target, of all kinds or of some; reads one row per target and kind."""
+    found: dict[str, Command] = {}
+    for start in range(0, len(target_ids), TARGETS_AT_ONCE):
+        for command in _newest(connection, target_ids[start : start + TARGETS_AT_ONCE], kinds):
+            known = found.get(command.target_id)
+            if known is None or (known.created_at, known.command_id) < (command.created_at, command.command_id):
+                found[command.target_id] = command
+    return found
+
+
+def _newest(connection: Connection, target_ids: Sequence[str], kinds: Sequence[str]) -> list[Command]:
+    # A subquery per target enters the index at its newest row; a window would read the target's whole past.
+    wanted = union_all(*(select(literal(target_id).label("target_id")) for target_id in target_ids)).subquery()
+    newest = [select(_newest_id(wanted.c.target_id, kind)).select_from(wanted) for kind in (kinds or (None,))]
+    chosen = or_(*(commands.c.command_id.in_(ids) for ids in newest))
+    return [Command(*row) for row in connection.execute(select(*_COLUMNS).where(chosen))]
+
+
+def _newest_id(target_id: ColumnElement[str], kind: str | None) -> ScalarSelect[str]:
+    # An alias: under its own name the table would be taken for that of the enclosing query.
+    one = commands.alias("one")
+    of_target = select(one.c.command_id).where(one.c.target_id == target_id)
+    of_kind = of_target if kind is None else of_target.where(one.c.kind == kind)
+    return of_kind.order_by(one.c.created_at.desc(), one.c.command_id.desc()).limit(1).scalar_subquery()
 
 
 def prune(connection: Connection, finished_before: datetime, limit: int) -> int:

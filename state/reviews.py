@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
+from services.domain.causes import cause_of
 from state.tables import operation_items, reviews
 
 MAX_PAGE = 200
@@ -30,9 +31,19 @@ class Review:
     resolved_by: str | None = None
     resolution: str | None = None
     note: str | None = None
+    owner: str | None = None
+    """Who claimed the case last; counts only until ``claimed_until``."""
+    claimed_until: datetime | None = None
+    cause: str = ""
+    """What cases with the same cause share; see services.domain.causes."""
+    resolution_reason: str | None = None
+
+    def owner_at(self, now: datetime) -> str | None:
+        """Who has the case at that time; None: nobody, or not any more."""
+        return self.owner if self.owner and self.claimed_until and self.claimed_until > now else None
 
 
-_COLUMNS = [reviews.c[name] for name in Review.__dataclass_fields__]
+COLUMNS = [reviews.c[name] for name in Review.__dataclass_fields__]
 
 
 def open_case(connection: Connection, review_id: str, order_id: str, reason: str, detail: str, at: datetime) -> bool:
@@ -40,7 +51,7 @@ def open_case(connection: Connection, review_id: str, order_id: str, reason: str
     again = connection.execute(
         update(reviews)
         .where(reviews.c.order_id == order_id, reviews.c.reason == reason, reviews.c.state == "OPEN")
-        .values(detail=detail)
+        .values(detail=detail, cause=cause_of(detail))
     )
     if again.rowcount:
         return False
@@ -50,6 +61,7 @@ def open_case(connection: Connection, review_id: str, order_id: str, reason: str
         "reason": reason,
         "state": "OPEN",
         "detail": detail,
+        "cause": cause_of(detail),
         "opened_at": at,
         "version": 1,
     }
@@ -70,39 +82,93 @@ def close_cases(
     return list(closed.scalars())
 
 
-def resolve(connection: Connection, review: Review, *, by: str, resolution: str, note: str, at: datetime) -> bool:
-    """Close one case under a version check; False when somebody was faster."""
+def resolve(
+    connection: Connection,
+    review: Review,
+    *,
+    by: str,
+    resolution: str,
+    note: str,
+    at: datetime,
+    reason: str | None = None,
+    whoever_has_it: bool = False,
+) -> bool:
+    """Close one case under a version check; False when somebody was faster, or has claimed the case.
+
+    ``whoever_has_it``: somebody else's claim is no hindrance.
+    """
     done = connection.execute(
         update(reviews)
-        .where(
-            reviews.c.review_id == review.review_id,
-            reviews.c.version == review.version,
-            reviews.c.state == "OPEN",
-        )
+        .where(*_as_seen(review, by, at, whoever_has_it=whoever_has_it))
         .values(
             state="RESOLVED",
             resolved_at=at,
             resolved_by=by,
             resolution=resolution,
             note=note,
+            resolution_reason=reason,
             version=review.version + 1,
         )
     )
     return done.rowcount == 1
 
 
-def touch(connection: Connection, review: Review) -> bool:
+def touch(connection: Connection, review: Review, *, by: str, at: datetime, whoever_has_it: bool = False) -> bool:
     """Raise the version of an open case, so that nobody else acts on it meanwhile; False: too late."""
     done = connection.execute(
         update(reviews)
-        .where(reviews.c.review_id == review.review_id, reviews.c.version == review.version, reviews.c.state == "OPEN")
+        .where(*_as_seen(review, by, at, whoever_has_it=whoever_has_it))
         .values(version=review.version + 1)
     )
     return done.rowcount == 1
 
 
+def claim(connection: Connection, review_id: str, owner: str, at: datetime, until: datetime, *, take: bool) -> bool:
+    """Claim an open case, or renew one's own claim; False when somebody else has it and it is not to be taken."""
+    conditions = [reviews.c.review_id == review_id, reviews.c.state == "OPEN"]
+    if not take:
+        conditions.append(free_for(owner, at))
+    done = connection.execute(update(reviews).where(*conditions).values(owner=owner, claimed_until=until))
+    return done.rowcount == 1
+
+
+def renew_claim(connection: Connection, review_id: str, owner: str, at: datetime, until: datetime) -> None:
+    """Put off the end of a claim that still lasts; whoever has none gets none by it."""
+    lasts = and_(reviews.c.owner == owner, reviews.c.claimed_until > at)
+    is_it = and_(reviews.c.review_id == review_id, reviews.c.state == "OPEN")
+    connection.execute(update(reviews).where(is_it, lasts).values(claimed_until=until))
+
+
+def release_claim(connection: Connection, review_id: str, owner: str) -> bool:
+    """Hand a case back; False when this owner does not have it."""
+    done = connection.execute(
+        update(reviews)
+        .where(reviews.c.review_id == review_id, reviews.c.owner == owner)
+        .values(owner=None, claimed_until=None)
+    )
+    return done.rowcount == 1
+
+
+def free_for(owner: str, at: datetime) -> ColumnElement[bool]:
+    """Cases that nobody else has."""
+    return or_(unclaimed(at), reviews.c.owner == owner)
+
+
+def unclaimed(at: datetime) -> ColumnElement[bool]:
+    return or_(reviews.c.owner.is_(None), reviews.c.claimed_until <= at)
+
+
+def _as_seen(review: Review, by: str, at: datetime, *, whoever_has_it: bool) -> list[ColumnElement[bool]]:
+    conditions = [
+        reviews.c.review_id == review.review_id,
+        reviews.c.version == review.version,
+        reviews.c.state == "OPEN",
+    ]
+    return conditions if whoever_has_it else [*conditions, free_for(by, at)]
+
+
 def get(connection: Connection, review_id: str) -> Review | None:
-    row = connection.execute(select(*_COLUMNS).where(reviews.c.review_id == review_id)).one_or_none()
+    row = connection.execute(select(*COLUMNS).where(reviews.c.review_id == review_id)).one_or_none()
     return Review(*row) if row else None
 
 
@@ -110,7 +176,7 @@ def of_orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, lis
     """All cases per order, oldest first."""
     found: dict[str, list[Review]] = {order_id: [] for order_id in order_ids}
     if order_ids:
-        statement = select(*_COLUMNS).where(reviews.c.order_id.in_(order_ids)).order_by(reviews.c.opened_at)
+        statement = select(*COLUMNS).where(reviews.c.order_id.in_(order_ids)).order_by(reviews.c.opened_at)
         for row in connection.execute(statement):
             review = Review(*row)
             found[review.order_id].append(review)
@@ -129,7 +195,7 @@ def page(
     """Open cases oldest first (they wait longest), resolved ones newest first."""
     order = reviews.c.opened_at.asc() if state == "OPEN" else reviews.c.opened_at.desc()
     statement = (
-        select(*_COLUMNS)
+        select(*COLUMNS)
         .where(*_conditions(state, reason, order_id))
         .order_by(order, reviews.c.review_id)
         .limit(min(limit, MAX_PAGE))
@@ -180,15 +246,15 @@ def versions(connection: Connection, review_ids: Sequence[str]) -> dict[str, tup
     return {review_id: (version, state) for review_id, version, state in rows}
 
 
-def claimed(connection: Connection, now: datetime, limit: int) -> list[tuple[Review, str, datetime]]:
-    """``(case, by, until)`` of open cases that somebody holds, the first to end first."""
+def claimed(connection: Connection, now: datetime, limit: int) -> list[Review]:
+    """Open cases that somebody holds, the first to end first."""
     statement = (
-        select(*_COLUMNS, reviews.c.claimed_by, reviews.c.claimed_until)
+        select(*COLUMNS)
         .where(reviews.c.state == "OPEN", reviews.c.claimed_until > now)
         .order_by(reviews.c.claimed_until)
         .limit(limit)
     )
-    return [(Review(*row[:-2]), row[-2], row[-1]) for row in connection.execute(statement)]
+    return [Review(*row) for row in connection.execute(statement)]
 
 
 def _conditions(state: str | None, reason: str | None, order_id: str | None) -> list[ColumnElement[bool]]:

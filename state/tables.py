@@ -142,9 +142,14 @@ reviews = Table(
     Column("resolution", Word),
     Column("note", Text),
     Column("version", Integer, nullable=False),
-    Column("claimed_by", Key),
+    Column("owner", Key),
     Column("claimed_until", UtcDateTime),
+    Column("cause", Word, nullable=False, server_default=""),
+    Column("resolution_reason", Word),
     Index("ix_reviews_state_opened_at", "state", "opened_at"),
+    Index("ix_reviews_state_reason_opened_at", "state", "reason", "opened_at"),
+    Index("ix_reviews_state_resolved_at", "state", "resolved_at"),
+    Index("ix_reviews_reason_cause_resolved_at", "reason", "cause", "resolved_at"),
     Index("ix_reviews_order_id", "order_id"),
     Index(
         "uq_reviews_open_case",
@@ -154,6 +159,21 @@ reviews = Table(
         sqlite_where=text("state = 'OPEN'"),
         postgresql_where=text("state = 'OPEN'"),
     ),
+)
+
+their_answers = Table(
+    "their_answers",
+    metadata,
+    Column("order_id", Key, ForeignKey("orders.order_id"), primary_key=True),
+    Column("stock", Word),
+    Column("said", Word),
+    Column("reservation_id", Key),
+    Column("expires_at", UtcDateTime),
+    Column("problem", Word),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("asked_by", Key, nullable=False),
+    Index("ix_their_answers_asked_at", "asked_at"),
+    **BY_KEY,
 )
 
 releases = Table(
@@ -403,7 +423,10 @@ commands = Table(
     Column("claimed_until", UtcDateTime),
     Column("finished_at", UtcDateTime),
     Column("outcome", JSON(none_as_null=True)),
+    Column("not_before", UtcDateTime),
+    Column("role", Word, nullable=False, server_default="operator"),
     Index("ix_commands_target_id_created_at", "target_id", "created_at"),
+    Index("ix_commands_target_id_kind_created_at", "target_id", "kind", "created_at"),
     Index("ix_commands_created_at", "created_at"),
     Index(
         "ix_commands_waiting",

@@ -22,6 +22,7 @@ from services.domain.attempts import (
     UNAVAILABLE,
     Attempt,
 )
+from services.domain.both_sides import NO_ANSWER, Statement
 from services.domain.conservation import StockState
 from services.domain.errors import (
     ApiError,
@@ -373,13 +374,20 @@ class InMemoryWitness:
     def __init__(self, inventory: InMemoryInventory) -> None:
         self.inventory = inventory
         self.is_away = False
+        self.asked = 0
+
+    async def ask(self, order_id: str) -> Statement:
+        self.asked += 1
+        if self.is_away:
+            return Statement(None, problem=NO_ANSWER)
+        if self.inventory.held(order_id):
+            return Statement(StockState.HELD, "ACTIVE")
+        if self.inventory.deducted(order_id):
+            return Statement(StockState.DEDUCTED, "CONFIRMED")
+        return Statement(StockState.FREE, "RELEASED")
 
     async def stock_of(self, order_id: str) -> StockState | None:
-        if self.is_away:
-            return None
-        if self.inventory.held(order_id):
-            return StockState.HELD
-        return StockState.DEDUCTED if self.inventory.deducted(order_id) else StockState.FREE
+        return (await self.ask(order_id)).stock
 
 
 class PaymentFault(StrEnum):

@@ -24,6 +24,7 @@ from services.inventory.resilient import ResilientInventory
 from services.messaging.dead_letters import DeadLetterOffice
 from services.messaging.envelope import IncomingEvent
 from services.orders.cancel import OrderCancellation, OrderReturns, ReturnItems
+from services.orders.claims import ReviewClaims
 from services.orders.commands import CommandExecutor
 from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
@@ -37,11 +38,13 @@ from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ResolveReview, ReviewResolution
 from services.orders.steering import OperationSteering
 from services.orders.sweeper import OrderSweeper
+from services.orders.their_side import TheirSide
 from services.orders.unit_of_work import Recorded
 from services.settings import Settings
 from state import audit, history, orders, outbox, releases, reviews, tables
 from state.audit import AuditEntry
 from state.commands import STORED, Command
+from state.commands import get as get_command
 from state.commands import store as store_command
 from state.database import Database, Transaction, opened
 from state.releases import Release
@@ -123,6 +126,7 @@ class OrdersHarness:
         self.clock = FrozenClock()
         self.inventory = InMemoryInventory(self.clock)
         self.payments = InMemoryPayments(self.clock)
+        self.witness = InMemoryWitness(self.inventory)
         self.real_database = Database(url)
         self.database: Any = CrashingDatabase(self.real_database)
         self.recorded: list[Recorded] = []
@@ -145,13 +149,16 @@ class OrdersHarness:
         self.placement = OrderPlacement(self.context, self.progress, POLICY.step_deadline)
         self.cancellation = OrderCancellation(self.context)
         self.returns = OrderReturns(self.context)
-        self.reviews = ReviewResolution(self.context, self.progress, gateway, POLICY.confirmation_timeout)
+        self.their_side = TheirSide(self.context, self.witness)
+        self.claims = ReviewClaims(self.context)
+        self.reviews = ReviewResolution(
+            self.context, self.progress, gateway, POLICY.confirmation_timeout, self.their_side
+        )
         self.releases = ReleaseJobs(self.context, gateway, RELEASE_RETRY, self.release_outcomes.append)
         self.sweeper = OrderSweeper(
             self.context, self.progress, self.payments, POLICY, REFUND_RETRY, lambda: self.breaker_retry_in_seconds
         )
         self.inbound = InventoryEvents(self.context)
-        self.witness = InMemoryWitness(self.inventory)
         self.conservation = ConservationAudit(self.context, self.witness, self.payments)
         self.proofs = ReleaseByProof(self.context, self.witness)
         self.steering = OperationSteering(self.context)
@@ -163,6 +170,8 @@ class OrdersHarness:
             self.conservation,
             self.proofs,
             self.steering,
+            self.claims,
+            self.their_side,
         )
         self.operations = self.operation_runner("runner-1")
         self.dead_letters = DeadLetterOffice(self.database, self.clock, self.new_id, self.inbound.handle)
@@ -227,8 +236,18 @@ class OrdersHarness:
     async def command(self, kind: str, target_id: str, command_id: str | None = None, /, **arguments: Any) -> str:
         """Store a console command; returns its id."""
         stored = Command(command_id or self.new_id(), kind, target_id, arguments, "ada", STORED, self.clock())
+        return await self.store(stored)
+
+    async def store(self, stored: Command) -> str:
+        """Store a command as it is; returns its id."""
         await self.real_database.write(lambda connection: store_command(connection, stored))
         return stored.command_id
+
+    async def stored_command(self, command_id: str) -> Command:
+        """The command as it stands now."""
+        command = await self.real_database.read(lambda connection: get_command(connection, command_id))
+        assert command is not None
+        return command
 
     # ----------------------------------------------------- time and workers
 

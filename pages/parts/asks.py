@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import streamlit as st
-from parts import clock, person, words
+from parts import clock, live, person, words
 
-from services.console import Command, SourceUnavailable, console
+from services.console import Command, NotPermitted, SourceUnavailable, console
 
 FLASH = "flash"
 UNFINISHED = ("STORED", "RUNNING")
@@ -18,13 +19,19 @@ def ask(*stores: Callable[[str], Command]) -> bool:
     actor = person.actor()
     try:
         commands = [store(actor) for store in stores]
-    except SourceUnavailable as error:
+    except (SourceUnavailable, NotPermitted) as error:
         st.session_state[FLASH] = (f"Not stored: {error}", ":material/error:")
         return False
     what = words.KINDS.get(commands[0].kind, "Command") if commands else "Nothing"
     count = f" x {len(commands)}" if len(commands) > 1 else ""
     st.session_state[FLASH] = (f"{what}{count}: stored", ":material/schedule:")
     return True
+
+
+def quietly(store: Callable[[str], Command]) -> None:
+    """Store a question in the name of the person here; nothing is said when it cannot be stored."""
+    with suppress(SourceUnavailable, NotPermitted):
+        store(person.actor())
 
 
 def flash() -> None:
@@ -37,6 +44,39 @@ def flash() -> None:
 def is_waiting(command: Command | None) -> bool:
     """Whether a command on this thing is stored or running."""
     return command is not None and command.state in UNFINISHED
+
+
+def is_held(command: Command | None) -> bool:
+    """Whether a command waits so that it can be taken back."""
+    if command is None or command.state != "STORED" or command.not_before is None:
+        return False
+    return command.not_before > console().now()
+
+
+def undo(command: Command) -> None:
+    """Take a held command back. For callbacks."""
+    try:
+        taken = console().desk.undo(command, actor=person.actor())
+    except (SourceUnavailable, NotPermitted) as error:
+        st.session_state[FLASH] = (f"Not taken back: {error}", ":material/error:")
+        return
+    late = ("Too late: it has run already", ":material/error:")
+    st.session_state[FLASH] = ("Taken back: nothing was done", ":material/undo:") if taken else late
+
+
+def undo_button(command: Command, *, key: str) -> None:
+    """How long the command is still held, and the way to take it back."""
+    left = clock.span(command.not_before - console().now()) if command.not_before else ""
+    reason = live.write_block()
+    st.button(
+        f"Undo ({left})",
+        key=key,
+        icon=":material/undo:",
+        disabled=reason is not None,
+        help=reason or "Nothing has been done yet: this takes it back.",
+        on_click=undo,
+        args=(command,),
+    )
 
 
 def state(command: Command) -> str:

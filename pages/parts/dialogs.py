@@ -6,7 +6,7 @@ keys: three clicks on its button are one command per thing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import streamlit as st
@@ -19,8 +19,6 @@ from services.console import (
     Line,
     Order,
     ReleaseRow,
-    ReviewAction,
-    ReviewCase,
     console,
     new_key,
 )
@@ -57,43 +55,6 @@ def _cancel_means(status: str) -> str:
     if status == "CONFIRMED":
         return "The money is refunded and the deducted stock goes back on the shelf."
     return "The money is refunded and the held stock is released."
-
-
-def resolve(cases: Sequence[ReviewCase], action: ReviewAction, left_out: int = 0) -> None:
-    """Preview of one action on one or several cases."""
-    _resolve(tuple(cases), action, left_out, {case.review.review_id: new_key() for case in cases})
-
-
-@st.dialog("Resolve", icon=":material/rate_review:", width="medium")
-def _resolve(cases: tuple[ReviewCase, ...], action: ReviewAction, left_out: int, keys: Mapping[str, str]) -> None:
-    name = words.ACTIONS[action]
-    st.markdown(f"**{name}** · {_count(len(cases), 'case', 'cases')}. {words.CONSEQUENCES[action]}")
-    st.table([_case_row(case) for case in cases], border="horizontal", hide_index=True, alt="The cases acted on")
-    if left_out:
-        left = _count(left_out, "selected case is", "selected cases are")
-        st.caption(f"{left} left out: it is not possible there.")
-    form(
-        next(iter(keys.values())),
-        note="Reason" if action in IRREVERSIBLE else "Note",
-        required=action in IRREVERSIBLE,
-        typed_count=len(cases) if action in IRREVERSIBLE and len(cases) > 1 else None,
-        button=name if len(cases) == 1 else f"{name}: {len(cases)} cases",
-        store=lambda note: [partial(_store_resolve, case, action, note, keys[case.review.review_id]) for case in cases],
-        picked=("review", tuple(keys)),
-    )
-
-
-def _case_row(case: ReviewCase) -> dict[str, str]:
-    return {
-        "Case": words.plain(case.review.review_id),
-        "Order": words.plain(case.review.order_id),
-        "Cause": words.word(words.REVIEW, case.review.reason).text,
-        "Version": str(case.review.version),
-    }
-
-
-def _store_resolve(case: ReviewCase, action: str, note: str, key: str, actor: str) -> Command:
-    return console().resolve_review(case.review, action, note, actor=actor, command_id=key)
 
 
 def return_items(order: Order) -> None:

@@ -38,6 +38,16 @@ def no_source(reading: Reading[Any]) -> None:
         st.markdown(f":material/cloud_off: {reading.problem or 'No data source.'}", width="content")
 
 
+def no_permission(role: str) -> None:
+    """The person may not read this page; who could is said, because a dead end helps nobody."""
+    with st.container(horizontal_alignment="center", border=True):
+        st.markdown(
+            f":material/lock: Your role here is {role}: it may not read this page. Ask an admin for a role in "
+            "CONSOLE_PEOPLE.",
+            width="content",
+        )
+
+
 def database_away(place: DeltaGenerator, reading: Reading[Any]) -> None:
     """Above every page, while the database does not answer."""
     now = console().now()

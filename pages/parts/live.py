@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import streamlit as st
-from parts import clock, empty, loans
+from parts import clock, empty, loans, person
 from streamlit.delta_generator import DeltaGenerator
 
 from services.console import Reading, console
@@ -96,7 +96,7 @@ def as_of(reading: Reading[Any], note: str = "") -> None:
 def write_block() -> str | None:
     """Why nothing can be asked for right now; None when it can."""
     problem = console().live().problem
-    return f"{problem} Nothing can be stored." if problem else None
+    return f"{problem} Nothing can be stored." if problem else person.why_not_act()
 
 
 def write_note() -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 from parts.words import plain
 
-from services.console import Order
+from services.console import Order, ReviewCase
 
 ID_WIDTH = 265
 """Room for a UUID."""
@@ -44,6 +44,13 @@ def short(identifier: str) -> str:
 def units(order: Order) -> str:
     count = sum(line.quantity for line in order.lines)
     return f"{count} {'unit' if count == 1 else 'units'}"
+
+
+def stake(case: ReviewCase) -> str:
+    """What is at stake: units, and money where the order's metadata carries a total."""
+    money = case.stake
+    amount = f" · {plain(money.currency or '')} {money.amount:,.2f}".rstrip() if money.amount is not None else ""
+    return f"{units(case.order)}{amount}"
 
 
 def priority(order: Order) -> str:

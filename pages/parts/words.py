@@ -82,6 +82,7 @@ COMMAND = {
     "RUNNING": Word("Running", "sync", "blue"),
     "DONE": Word("Done", "check_circle", "green"),
     "REFUSED": Word("Refused", "block", "red"),
+    "WITHDRAWN": Word("Taken back", "undo", "gray"),
 }
 TIMELINE = {
     "transition": Word("Status", "arrow_forward", "blue"),
@@ -241,6 +242,9 @@ KINDS = {
     "resolve_review": "Resolve case",
     "cancel_order": "Cancel order",
     "compensate": "Compensate",
+    "claim_review": "Claim case",
+    "release_claim": "Hand case back",
+    "ask_theirs": "Ask the Inventory Service",
     "set_override": "Force breaker",
     "end_override": "End the loan",
     "acknowledge_alert": "Acknowledge alert",
@@ -254,6 +258,29 @@ ACTIONS = {
     "CANCEL_ORDER": "Cancel order",
     "MARK_RELEASED": "Mark released",
 }
+PAST_MOVES = ACTIONS | {"BY_ITSELF": "Settled by itself"}
+THEIRS = {
+    "HELD": Word("Held", "lock", "blue"),
+    "DEDUCTED": Word("Deducted", "check_circle", "green"),
+    "FREE": Word("Nothing held", "lock_open", "gray"),
+}
+THEIR_SILENCE = {
+    "CANNOT_ANSWER": Word("Cannot answer", "help", "gray"),
+    "NO_ANSWER": Word("No answer", "cloud_off", "orange"),
+}
+RESOLUTION_REASONS = {
+    "CUSTOMER_ASKED": "The customer asked for it",
+    "OUT_OF_STOCK": "Out of stock",
+    "SUSPECTED_FRAUD": "Suspected fraud",
+    "DUPLICATE_ORDER": "Duplicate order",
+    "PAYMENT_SEEN": "Payment seen at the gateway",
+    "STOCK_SEEN": "Stock seen",
+    "SEEN_RELEASED": "Seen released in their ledger",
+    "NEVER_HELD": "Nothing was ever held",
+    "OTHER": "Other, see note",
+}
+FIELDS = {"note": "Note", "resolutionReason": "Resolution reason"}
+PRIORITY = {"high": "High priority", "standard": "Standard"}
 MOVES = {"pause": "Pause", "resume": "Resume", "cancel": "Cancel the rest"}
 """What a person may do about a bulk operation."""
 

@@ -20,6 +20,7 @@ from services.api.endpoints import Call, Endpoint
 from services.api.handlers import Handlers
 from services.api.http import RouteError, failure, json_response, read_body, read_query
 from services.api.openapi import document
+from services.api.reviews import ReviewHandlers
 from services.api.service import OrderService
 from services.domain.errors import ApiError
 from services.ids import new_id
@@ -103,12 +104,13 @@ def endpoints(handlers: Handlers) -> list[Endpoint]:
             errors=(409, 422),
             roles=TRADE,
         ),
+        *_review_endpoints(ReviewHandlers(handlers.service)),
         *_operator_endpoints(handlers),
         *alert_endpoints(handlers.alerts),
     ]
 
 
-def _operator_endpoints(handlers: Handlers) -> list[Endpoint]:
+def _review_endpoints(handlers: ReviewHandlers) -> list[Endpoint]:
     return [
         Endpoint(
             "GET",
@@ -121,6 +123,25 @@ def _operator_endpoints(handlers: Handlers) -> list[Endpoint]:
         ),
         Endpoint(
             "POST",
+            "/api/v1/reviews/{reviewId}/claim",
+            "Take a case; the claim ends by itself",
+            handlers.claim_review,
+            {200: schemas.ReviewView},
+            body=schemas.ClaimBody,
+            errors=(409,),
+            roles=OPERATE,
+        ),
+        Endpoint(
+            "POST",
+            "/api/v1/reviews/{reviewId}/release-claim",
+            "Hand a case back",
+            handlers.release_claim,
+            {200: schemas.ReviewView},
+            errors=(409,),
+            roles=OPERATE,
+        ),
+        Endpoint(
+            "POST",
             "/api/v1/reviews/{reviewId}/resolve",
             "Resolve a case",
             handlers.resolve_review,
@@ -129,6 +150,11 @@ def _operator_endpoints(handlers: Handlers) -> list[Endpoint]:
             errors=(408, 409, 422, 503),
             roles=OPERATE,
         ),
+    ]
+
+
+def _operator_endpoints(handlers: Handlers) -> list[Endpoint]:
+    return [
         Endpoint(
             "GET",
             "/api/v1/releases",

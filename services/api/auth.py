@@ -12,15 +12,11 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from services.domain.errors import ApiError
+from services.domain.roles import ADMIN, OPERATE, READ, SERVICE, TRADE
 from services.settings import ApiToken
 
-VIEWER, OPERATOR, ADMIN, SERVICE = "viewer", "operator", "admin", "service"
+__all__ = ["ANYBODY", "OPERATE", "READ", "TRADE", "Authenticator", "Caller", "Forbidden", "Unauthorized"]
 
-READ = frozenset({VIEWER, OPERATOR, ADMIN, SERVICE})
-TRADE = frozenset({SERVICE, OPERATOR, ADMIN})
-"""Place, cancel and return orders."""
-OPERATE = frozenset({OPERATOR, ADMIN})
-"""Work the review queue, releases and dead letters."""
 ANYBODY: frozenset[str] = frozenset()
 
 

@@ -23,7 +23,6 @@ from services.domain.lifecycle import AFTER_PAYMENT
 from services.domain.order import Line, Order, OrderStatus
 from services.orders.cancel import ReturnItems
 from services.orders.place import PlaceOrder
-from services.orders.reviews import ResolveReview
 from state import audit, conservation, dead_letters, history, orders, overrides, products, releases, replicas, reviews
 
 HEARTBEAT_LIMIT = timedelta(seconds=10)
@@ -60,6 +59,11 @@ class Handlers:
         self.operations = OperationHandlers(service)
         self._read = service.database.read
         self.alerts = AlertHandlers(service)
+
+    @property
+    def service(self) -> OrderService:
+        """For the handlers of topics that have a module of their own."""
+        return self._service
 
     # ----------------------------------------------------------------- orders
 
@@ -144,43 +148,6 @@ class Handlers:
         caller = call.caller
         order, return_id = await self._service.returns.take_back(command, actor=caller.name, by_person=caller.is_person)
         return success({"returnId": return_id, "order": views.order_view(order, await self._cases(order.order_id))})
-
-    # ---------------------------------------------------------------- reviews
-
-    async def list_reviews(self, call: Call) -> Response:
-        query = call.query
-
-        def read(connection: Connection) -> list[dict[str, Any]]:
-            cases = reviews.page(
-                connection, state=query.state, reason=query.reason, order_id=query.orderId, limit=query.limit
-            )
-            found = {order.order_id: order for order in orders.get_many(connection, [c.order_id for c in cases])}
-            return [views.review_view(case, found[case.order_id].status) for case in cases]
-
-        return success({"items": await self._read(read)})
-
-    async def resolve_review(self, call: Call) -> Response:
-        body = call.body
-        review_id = call.path("reviewId")
-        await self._service.reviews.resolve(
-            ResolveReview(
-                review_id=review_id,
-                action=body.action,
-                note=body.note,
-                version=body.version,
-                actor=call.caller.name,
-                action_id=body.actionId,
-            )
-        )
-
-        def read(connection: Connection) -> dict[str, Any]:
-            case = reviews.get(connection, review_id)
-            order = orders.get(connection, case.order_id) if case else None
-            if case is None or order is None:
-                raise NotFound("review", review_id)
-            return views.review_view(case, order.status)
-
-        return success(await self._read(read))
 
     # --------------------------------------------------------------- releases
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from services.domain.conservation import DifferenceKind
 from services.domain.operations import ItemState, OperationState, Verb
 from services.domain.order import InventoryStatus, OrderStatus, PaymentStatus, ReviewReason
+from services.domain.resolutions import ResolutionReason
 from services.domain.reviews import ReviewAction
 
 
@@ -84,6 +85,13 @@ class ResolveBody(Request):
     note: Note = ""
     version: Annotated[int, Field(ge=1)]
     actionId: Identifier | None = None
+    resolutionReason: ResolutionReason | None = None
+
+
+class ClaimBody(Request):
+    """``takeOver`` takes the case from whoever has it; only an admin may."""
+
+    takeOver: bool = False
 
 
 class RetryReleasesBody(Request):
@@ -211,7 +219,10 @@ class ReviewView(BaseModel):
     resolvedAt: datetime | None
     resolvedBy: str | None
     resolution: str | None
+    resolutionReason: str | None
     note: str | None
+    owner: str | None
+    claimedUntil: datetime | None
 
 
 class ReleaseView(BaseModel):

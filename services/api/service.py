@@ -13,6 +13,7 @@ from services.messaging.dead_letters import DeadLetterOffice
 from services.monitoring.metrics import Metrics
 from services.monitoring.overrides import BreakerOverrides
 from services.orders.cancel import OrderCancellation, OrderReturns
+from services.orders.claims import ReviewClaims
 from services.orders.conservation import ConservationAudit
 from services.orders.place import OrderPlacement
 from services.orders.releases import ReleaseJobs
@@ -30,6 +31,7 @@ class OrderService:
     cancellation: OrderCancellation
     returns: OrderReturns
     reviews: ReviewResolution
+    claims: ReviewClaims
     releases: ReleaseJobs
     dead_letters: DeadLetterOffice
     metrics: Metrics

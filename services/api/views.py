@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from services.domain.conservation import COMPENSATIONS
@@ -48,7 +49,7 @@ def timeline_view(entry: TimelineEntry) -> dict[str, Any]:
     return view | {"actor": entry.actor} if entry.actor else view
 
 
-def review_view(case: Review, order_status: str) -> dict[str, Any]:
+def review_view(case: Review, order_status: str, now: datetime) -> dict[str, Any]:
     return {
         "reviewId": case.review_id,
         "orderId": case.order_id,
@@ -61,7 +62,10 @@ def review_view(case: Review, order_status: str) -> dict[str, Any]:
         "resolvedAt": case.resolved_at,
         "resolvedBy": case.resolved_by,
         "resolution": case.resolution,
+        "resolutionReason": case.resolution_reason,
         "note": case.note,
+        "owner": case.owner_at(now),
+        "claimedUntil": case.claimed_until if case.owner_at(now) else None,
     }
 
 

@@ -27,9 +27,20 @@ from services.console.history import Metrics
 from services.console.incidents import Incidents
 from services.console.loans import Loans
 from services.console.operations import Operations
-from services.console.queries import PAGE_SIZE
+from services.console.people import NotPermitted, People
+from services.console.queries import (
+    ASK_THEIRS,
+    CANCEL_ORDER,
+    CLAIM_REVIEW,
+    COMPENSATE,
+    PAGE_SIZE,
+    RELEASE_CLAIM,
+    RESOLVE_REVIEW,
+    RETRY_RELEASE,
+)
 from services.console.readings import Reading, Readings
 from services.console.releases import ReleaseRow, Releases
+from services.console.review_desk import ReviewDesk
 from services.console.sandbox import COMMAND_KINDS as SANDBOX_KINDS
 from services.console.sandbox import Sandbox
 from services.console.stock import Stock
@@ -46,7 +57,6 @@ from services.console.views import (
     OrdersPage,
     OrderView,
     ReviewCase,
-    ReviewsPage,
     Worker,
 )
 from services.domain.conservation import COMPENSATIONS
@@ -99,6 +109,7 @@ __all__ = [
     "Level",
     "Line",
     "Live",
+    "NotPermitted",
     "OperationTrend",
     "Order",
     "OrderFilter",
@@ -114,7 +125,7 @@ __all__ = [
     "Review",
     "ReviewAction",
     "ReviewCase",
-    "ReviewsPage",
+    "ReviewDesk",
     "SourceUnavailable",
     "TimelineEntry",
     "Trend",
@@ -131,12 +142,11 @@ ORDER_STATUSES = tuple(OrderStatus)
 INVENTORY_STATUSES = tuple(InventoryStatus)
 PAYMENT_STATUSES = tuple(PaymentStatus)
 REVIEW_REASONS = tuple(ReviewReason)
-RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER = "retry_release", "resolve_review", "cancel_order"
-COMPENSATE = "compensate"
 MARK_RELEASED, STEER_OPERATION = "mark_released", "steer_operation"
 RETURN_ITEMS = "return_items"
 COMMAND_KINDS = (
     RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE, RETURN_ITEMS, MARK_RELEASED, STEER_OPERATION,
+    CLAIM_REVIEW, RELEASE_CLAIM, ASK_THEIRS,
     *loans.KINDS, *ALERT_KINDS, *EVENT_KINDS, *SANDBOX_KINDS,
 )  # fmt: skip
 LIVE_TTL, TRENDS_TTL = 1.0, 2.5
@@ -152,6 +162,8 @@ class Console:
     monotonic: Callable[[], float] = time.monotonic
     patience_seconds: float = PATIENCE_SECONDS
     """How long a look waits for what is read in the background."""
+    people: People = field(init=False)
+    desk: ReviewDesk = field(init=False)
     _readings: Readings = field(init=False)
     _source: Source = field(init=False)
     traces: Traces = field(init=False)
@@ -187,6 +199,8 @@ class Console:
         self.audit = Audit(access)
         self.drills = Sandbox(access)
         self.handover = Handover(access)
+        self.people = People(self.settings.console_role, dict(self.settings.console_people))
+        self.desk = ReviewDesk(self._read, self._write, self.store_command, self.now)
 
     def close(self) -> None:
         self.metrics.close()
@@ -232,10 +246,6 @@ class Console:
         """The order; no value although there is an as_of means that it does not exist."""
         return self._read(("order", order_id), LIVE_TTL, lambda c: queries.order_view(c, order_id))
 
-    def reviews(self, *, state: str = "OPEN", reason: str | None = None, page: int = 1) -> Reading[ReviewsPage]:
-        key = ("reviews", state, reason, page)
-        return self._read(key, LIVE_TTL, lambda c: queries.reviews_page(c, state, reason, page))
-
     def conservation(self) -> Reading[ConservationPage]:
         """What does not add up between the services, and how much was compared."""
         return self._read("conservation", LIVE_TTL, queries.conservation_page)
@@ -274,15 +284,35 @@ class Console:
     # -- writing -------------------------------------------------------------------------------
 
     def store_command(
-        self, kind: str, target_id: str, arguments: Mapping[str, Any], *, actor: str, command_id: str
+        self,
+        kind: str,
+        target_id: str,
+        arguments: Mapping[str, Any],
+        *,
+        actor: str,
+        command_id: str,
+        held_for: timedelta | None = None,
     ) -> Command:
         """Store what a person asked for; under a known ``command_id`` nothing is stored again.
 
-        Returns the command as it is stored. Raises SourceUnavailable, and then nothing was stored.
+        ``held_for`` is how long it can be taken back before a worker runs it. Returns the command as it is
+        stored. Raises NotPermitted or SourceUnavailable, and then nothing was stored.
         """
         if kind not in COMMAND_KINDS:
             raise ValueError(f"unknown command {kind!r}")
-        wanted = Command(command_id, kind, target_id, dict(arguments), actor, commands.STORED, self.now())
+        role = self.people.role_of(actor)
+        now = self.now()
+        wanted = Command(
+            command_id,
+            kind,
+            target_id,
+            dict(arguments),
+            actor,
+            commands.STORED,
+            now,
+            not_before=now + held_for if held_for else None,
+            role=role,
+        )
 
         def store(connection: Any) -> Command:
             commands.store(connection, wanted)
@@ -292,7 +322,8 @@ class Console:
         return stored
 
     def _write(self, actor: str, transaction: Callable[[Any], Any]) -> Any:
-        """Write in the name of a person; raises SourceUnavailable."""
+        """Write in the name of a person who may; raises NotPermitted or SourceUnavailable."""
+        self.people.require(actor)
         written = self._source.write(transaction)
         self.expire()
         return written
@@ -308,11 +339,6 @@ class Console:
     def steer_operation(self, operation_id: str, move: str, *, actor: str, command_id: str) -> Command:
         """Pause a bulk operation, let it go on, or cancel what is left of it."""
         return self.store_command(STEER_OPERATION, operation_id, {"move": move}, actor=actor, command_id=command_id)
-
-    def resolve_review(self, review: Review, action: str, note: str, *, actor: str, command_id: str) -> Command:
-        """Resolve a case as the person saw it: the worker refuses when its version has moved on."""
-        arguments = {"action": action, "note": note, "version": review.version}
-        return self.store_command(RESOLVE_REVIEW, review.review_id, arguments, actor=actor, command_id=command_id)
 
     def cancel_order(self, order_id: str, reason: str, *, actor: str, command_id: str) -> Command:
         return self.store_command(CANCEL_ORDER, order_id, {"reason": reason}, actor=actor, command_id=command_id)

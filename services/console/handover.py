@@ -11,7 +11,20 @@ from sqlalchemy import Connection
 from services.console.access import LIVE_TTL, Access
 from services.console.readings import Reading
 from services.monitoring.health import NAMES
-from state import audit, conservation, dead_letters, drills, looks, overrides, releases, replicas, reviews
+from state import (
+    alerts,
+    audit,
+    conservation,
+    dead_letters,
+    drills,
+    looks,
+    operations,
+    overrides,
+    releases,
+    replicas,
+    reviews,
+    silences,
+)
 from state.audit import AuditEntry, AuditFilter
 from state.replicas import BreakerTransition
 
@@ -102,8 +115,14 @@ def _page(connection: Connection, now: datetime, person: str, since: datetime | 
 def _claims(connection: Connection, now: datetime) -> Section:
     held = reviews.claimed(connection, now, SHOWN + 1)
     items = [
-        Item(f"{case.reason} of {case.order_id}, claimed by {by}", "order", (("order", case.order_id),), None, until)
-        for case, by, until in held[:SHOWN]
+        Item(
+            f"{case.reason} of {case.order_id}, claimed by {case.owner}",
+            "reviews",
+            (("case", case.review_id),),
+            None,
+            case.claimed_until,
+        )
+        for case in held[:SHOWN]
     ]
     return Section("Open claims", "Nobody holds a case.", tuple(items), len(held))
 
@@ -139,6 +158,52 @@ def _overrides(connection: Connection, now: datetime) -> Section:
     return Section("Breaker overrides", "No breaker is forced.", tuple(items), len(items))
 
 
+def _firing(connection: Connection, _now: datetime) -> Section:
+    firing = [alert for alert in alerts.standing(connection) if alert.state == "firing"]
+    items = [
+        Item(
+            f"{alert.name}: {alert.annotations.get('summary', '')}"
+            + (f", acknowledged by {alert.acknowledged_by}" if alert.acknowledged_by else ""),
+            "alerts",
+            (),
+            alert.fired_at,
+        )
+        for alert in firing[:SHOWN]
+    ]
+    return Section("Firing alerts", "No alert is firing.", tuple(items), len(firing))
+
+
+def _silences(connection: Connection, now: datetime) -> Section:
+    running = sorted(silences.running(connection, now), key=lambda silence: silence.ends_at)
+    items = [
+        Item(
+            ", ".join(f"{one['name']}={one['value']}" for one in silence.matchers)
+            + f" by {silence.actor}: {silence.reason}",
+            "alerts",
+            (),
+            silence.created_at,
+            silence.ends_at,
+        )
+        for silence in running[:SHOWN]
+    ]
+    return Section("Silences", "No alert is silenced.", tuple(items), len(running))
+
+
+def _operations(connection: Connection, _now: datetime) -> Section:
+    unended = operations.unended(connection, SHOWN)
+    items = [
+        Item(
+            f"{one.verb.replace('_', ' ')} of {one.total} by {one.actor}: {one.state.lower()}"
+            + (f", {one.note}" if one.note else ""),
+            "releases" if one.verb.endswith("release") or one.verb == "mark_released" else "reviews",
+            (),
+            one.created_at,
+        )
+        for one in unended
+    ]
+    return Section("Bulk operations", "No bulk operation is under way.", tuple(items), len(items))
+
+
 def _drills(connection: Connection, _now: datetime) -> Section:
     drill = drills.active(connection)
     items: tuple[Item, ...] = ()
@@ -169,7 +234,18 @@ def _differences(connection: Connection, _now: datetime) -> Section:
     return Section("Differences", "Stock and money add up.", tuple(items), conservation.count_unsettled(connection))
 
 
-SECTIONS: Sequence[Make] = (_open_cases, _claims, _releases, _overrides, _letters, _differences, _drills)
+SECTIONS: Sequence[Make] = (
+    _firing,
+    _open_cases,
+    _claims,
+    _releases,
+    _operations,
+    _overrides,
+    _silences,
+    _letters,
+    _differences,
+    _drills,
+)
 """In the order in which they are read; a further topic adds its function here."""
 
 

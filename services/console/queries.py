@@ -20,7 +20,6 @@ from services.console.views import (
     OrdersPage,
     OrderView,
     ReviewCase,
-    ReviewsPage,
     Worker,
 )
 from services.domain.order import Order, OrderStatus
@@ -40,7 +39,8 @@ from state import (
     replicas,
     reviews,
     samples,
-)  # fmt: skip
+)
+from state.commands import Command
 from state.order_search import OrdersFound
 from state.replicas import BreakerTransition, Replica
 from state.reviews import Review
@@ -52,6 +52,10 @@ REMEMBERED = timedelta(days=1)
 PAGE_SIZE = 20
 MAX_CHANGES = 2000
 """Of breaker states that are drawn at once."""
+
+RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER = "retry_release", "resolve_review", "cancel_order"
+COMPENSATE = "compensate"
+CLAIM_REVIEW, RELEASE_CLAIM, ASK_THEIRS = "claim_review", "release_claim", "ask_theirs"
 
 
 def live(connection: Connection, now: datetime, *, sandbox: bool) -> Live:
@@ -98,7 +102,13 @@ def transitions(connection: Connection, now: datetime) -> tuple[BreakerTransitio
 
 def changes(connection: Connection, now: datetime) -> Changes:
     found = replicas.transitions_since(connection, now - REMEMBERED, 6)
-    return Changes(tuple(found), tuple(commands.latest(connection, limit=6)))
+    return Changes(tuple(found), tuple(_asked_for(connection, None, 6)))
+
+
+def _asked_for(connection: Connection, target_id: str | None, limit: int) -> list[Command]:
+    """What people asked for last, without the questions, which change nothing."""
+    given = commands.latest(connection, target_id=target_id, limit=5 * limit)
+    return [command for command in given if command.kind != ASK_THEIRS][:limit]
 
 
 def _worker(row: Replica, now: datetime) -> Worker:
@@ -185,20 +195,20 @@ def order_rows(connection: Connection, wanted: OrderFilter, limit: int) -> list[
     ]
 
 
-def reviews_page(connection: Connection, state: str, reason: str | None, page: int) -> ReviewsPage:
-    found = reviews.page(connection, state=state, reason=reason, limit=PAGE_SIZE, offset=(max(page, 1) - 1) * PAGE_SIZE)
-    return ReviewsPage(
-        cases=_cases(connection, found),
-        count=reviews.count(connection, state=state, reason=reason),
-        open_by_reason=reviews.count_open_by_reason(connection),
-    )
-
-
-def _cases(connection: Connection, found: Sequence[Review]) -> tuple[ReviewCase, ...]:
+def cases(connection: Connection, found: Sequence[Review]) -> tuple[ReviewCase, ...]:
+    """Cases with their orders, what our side allows, and what was last asked about them."""
+    ids = [case.review_id for case in found]
     owners = {o.order_id: o for o in orders.get_many(connection, list({case.order_id for case in found}))}
-    given = commands.latest_of(connection, [case.review_id for case in found])
+    given = commands.latest_of(connection, ids, (RESOLVE_REVIEW,))
+    claims = commands.latest_of(connection, ids, (CLAIM_REVIEW, RELEASE_CLAIM))
     return tuple(
-        ReviewCase(case, owners[case.order_id], _actions(case, owners[case.order_id]), given.get(case.review_id))
+        ReviewCase(
+            case,
+            owners[case.order_id],
+            _actions(case, owners[case.order_id]),
+            given.get(case.review_id),
+            claims.get(case.review_id),
+        )
         for case in found
         if case.order_id in owners
     )
@@ -220,13 +230,13 @@ def order_view(connection: Connection, order_id: str) -> OrderView | None:
     if order is None:
         return None
     found = reviews.of_orders(connection, [order_id])[order_id]
-    given = [*commands.latest(connection, target_id=order_id)]
+    given = _asked_for(connection, order_id, 20)
     for case in found:
         given += commands.latest(connection, target_id=case.review_id, limit=5)
     sent, received = of_order(connection, order_id)
     return OrderView(
         order=order,
-        cases=_cases(connection, found),
+        cases=cases(connection, found),
         release=releases.get(connection, order_id),
         timeline=tuple(history.of_order(connection, order_id)),
         commands=tuple(sorted(given, key=lambda command: command.created_at, reverse=True)),

@@ -24,6 +24,8 @@ __all__ = [
 
 PAGE_SIZE = 20
 TTL = 1.0
+KINDS = ("retry_release", "mark_released", "cancel_order")
+"""Commands on a release job; questions about its order are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def _rows(connection: Any, shown: list[Release]) -> tuple[ReleaseRow, ...]:
     ids = [job.order_id for job in shown]
     owners = {order.order_id: order for order in orders.get_many(connection, ids)}
     cases = reviews.of_orders(connection, ids)
-    given = commands.latest_of(connection, ids)
+    given = commands.latest_of(connection, ids, KINDS)
     rows = (
         ReleaseRow(job, owners[job.order_id], _case(cases[job.order_id]), given.get(job.order_id))
         for job in shown

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from services.domain.lifecycle import RETURNABLE, TimelineEntry
 from services.domain.order import Order
 from services.domain.reviews import CANCELLABLE, ReviewAction
+from services.domain.stakes import Stake, stake
 from services.monitoring.breakers import Breaker, ReplicaBreaker
 from state.commands import Command
 from state.conservation import KnownDifference
@@ -113,16 +114,13 @@ class ReviewCase:
     order: Order
     actions: tuple[ReviewAction, ...]
     command: Command | None
-    """The last command given on the case."""
+    """The last command that was to resolve the case."""
+    claim: Command | None = None
+    """The last command that was to claim it or to hand it back."""
 
-
-@dataclass(frozen=True, slots=True)
-class ReviewsPage:
-    """One page of cases; open ones oldest first."""
-
-    cases: tuple[ReviewCase, ...]
-    count: int
-    open_by_reason: Mapping[str, int]
+    @property
+    def stake(self) -> Stake:
+        return stake(self.order)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@
     │   ├── InsufficientInventory      409 INSUFFICIENT_INVENTORY
     │   ├── InvalidState               409 INVALID_STATE
     │   ├── ReviewConflict             409 REVIEW_CONFLICT
+    │   ├── ClaimedByOther             409 CLAIMED_BY_OTHER
     │   ├── ReleaseConflict            409 RELEASE_CONFLICT
     │   ├── ReservationFailed          422 RESERVATION_FAILED
     │   └── IdempotencyKeyReused       422 IDEMPOTENCY_KEY_REUSED
@@ -100,6 +101,13 @@ class ReviewConflict(BusinessError):
     """Somebody was faster; details say who, when and what was done."""
 
     code = "REVIEW_CONFLICT"
+    http_status = 409
+
+
+class ClaimedByOther(BusinessError):
+    """Somebody else works on the case; details say who and until when."""
+
+    code = "CLAIMED_BY_OTHER"
     http_status = 409
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Protocol
 
 import httpx
 import orjson
 
 from services.domain.attempts import INVALID, Attempt
+from services.domain.both_sides import CANNOT_ANSWER, NO_ANSWER, Statement
 from services.domain.conservation import StockState
 from services.domain.errors import ApiError, InventoryTimeout, InventoryUnavailable
 from services.inventory.exchange import Clock, Exchange, Failed, NoReply, Reply, Transport
@@ -22,11 +24,16 @@ ASK = "ask_reservation"
 PAUSE_SECONDS = 300.0
 """How long a service that cannot answer is left alone."""
 
+MAX_WORD, MAX_ID = 40, 128
+
 _STATES = {"ACTIVE": StockState.HELD, "CONFIRMED": StockState.DEDUCTED}
 
 
 class InventoryWitness(Protocol):
     """Says what the Inventory Service knows of an order's stock."""
+
+    async def ask(self, order_id: str) -> Statement:
+        """What it says, or why it does not; never raises for a service that is away."""
 
     async def stock_of(self, order_id: str) -> StockState | None:
         """None when it cannot say; never raises for a service that is away."""
@@ -57,39 +64,57 @@ class HTTPInventoryWitness:
         self._silent_until = float("-inf")
 
     async def stock_of(self, order_id: str) -> StockState | None:
+        return (await self.ask(order_id)).stock
+
+    async def ask(self, order_id: str) -> Statement:
         if self._monotonic() < self._silent_until:
-            return None
+            return Statement(None, problem=CANNOT_ANSWER)
         trail: list[Attempt] = []
         request = self._exchange.get(self._exchange.url(f"/api/v1/inventory/reservations/{order_id}"))
         try:
-            return await self._exchange.attempt(ASK, request, trail, _stock)
+            return await self._exchange.attempt(ASK, request, trail, _statement)
         except CannotAnswer:
             self._silent_until = self._monotonic() + PAUSE_SECONDS
+            return Statement(None, problem=CANNOT_ANSWER)
         except ApiError:
             # It is away; the audit comes back to this order.
-            return None
-        return None
+            return Statement(None, problem=NO_ANSWER)
 
 
 class CannotAnswer(ApiError):
     """The service has no such route, or answers it in a way we do not know."""
 
 
-def _stock(reply: Reply) -> StockState:
+def _statement(reply: Reply) -> Statement:
     body = _body(reply)
     data = body.get("data")
     if reply.is_success and isinstance(data, dict) and "state" in data:
-        return _STATES.get(str(data["state"]), StockState.FREE)
+        said = str(data["state"])
+        reservation_id = data.get("reservationId")
+        return Statement(
+            _STATES.get(said, StockState.FREE),
+            said[:MAX_WORD],
+            reservation_id[:MAX_ID] if isinstance(reservation_id, str) else None,
+            _moment(data.get("expiresAt")),
+        )
     error = body.get("error")
     if (
         reply.status == httpx.codes.NOT_FOUND
         and isinstance(error, dict)
         and error.get("code") == "RESERVATION_NOT_FOUND"
     ):
-        return StockState.FREE
+        return Statement(StockState.FREE)
     if reply.status >= httpx.codes.INTERNAL_SERVER_ERROR or reply.status == httpx.codes.TOO_MANY_REQUESTS:
         raise Failed(INVALID, InventoryUnavailable("The Inventory Service is unavailable."))
     raise Failed(INVALID, CannotAnswer("The Inventory Service does not say what it holds for an order."))
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment and moment.tzinfo else None
 
 
 def _body(reply: Reply) -> dict[str, object]:

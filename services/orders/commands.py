@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,13 +12,17 @@ from sqlalchemy import Connection
 
 from services.domain.conservation import StockState
 from services.domain.errors import ApiError, ReleaseFailed
+from services.domain.events import timestamp
+from services.domain.roles import ADMIN, OPERATE
 from services.orders.cancel import OrderCancellation
+from services.orders.claims import ReviewClaims
 from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
 from services.orders.proof import MarkReleased, ReleaseByProof
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ResolveReview, ReviewResolution
 from services.orders.steering import OperationSteering
+from services.orders.their_side import TheirSide, in_words
 from state import audit, commands
 from state.audit import AuditEntry
 from state.commands import DONE, REFUSED, Command
@@ -29,6 +34,8 @@ CLAIM = timedelta(seconds=60)
 """A worker that takes longer than this is taken for dead, and the command is run again."""
 
 AT_ONCE = 8
+
+ASK_THEIRS = "ask_theirs"
 
 Outcome = dict[str, Any]
 """``{title, detail, code}``: what the console shows."""
@@ -60,6 +67,8 @@ class CommandExecutor:
         conservation: ConservationAudit,
         proofs: ReleaseByProof,
         steering: OperationSteering,
+        claims: ReviewClaims,
+        their_side: TheirSide,
         more: Mapping[str, Execute] | None = None,
     ) -> None:
         """``more`` executes kinds of commands that are no business of orders."""
@@ -70,11 +79,16 @@ class CommandExecutor:
         self._conservation = conservation
         self._proofs = proofs
         self._steering = steering
+        self._claims = claims
+        self._their_side = their_side
         self._kinds: dict[str, Execute] = {
             "cancel_order": self._cancel_order,
             "resolve_review": self._resolve_review,
             "retry_release": self._retry_release,
             "compensate": self._compensate,
+            "claim_review": self._claim_review,
+            "release_claim": self._release_claim,
+            ASK_THEIRS: self._ask_theirs,
             "mark_released": self._mark_released,
             "steer_operation": self._steer_operation,
             **(more or {}),
@@ -86,9 +100,14 @@ class CommandExecutor:
         if not await self._context.database.read(lambda c: commands.any_waiting(c, now)):
             return False
         claimed = await self._context.database.write(lambda c: commands.claim(c, now, now + CLAIM, AT_ONCE))
+        # Questions wait for another service; what people have decided does not wait for them.
+        asking = [command for command in claimed if command.kind == ASK_THEIRS]
+        await asyncio.gather(self._run_all(c for c in claimed if c not in asking), *map(self._run, asking))
+        return True
+
+    async def _run_all(self, claimed: Iterable[Command]) -> None:
         for command in claimed:
             await self._run(command)
-        return True
 
     async def _run(self, command: Command) -> None:
         with correlated(command.command_id):
@@ -106,6 +125,8 @@ class CommandExecutor:
         execute = self._kinds.get(command.kind)
         if execute is None:
             return REFUSED, outcome_of(f"Unknown command {command.kind}", code="VALIDATION_ERROR")
+        if command.role not in OPERATE:
+            return REFUSED, outcome_of(f"Role {command.role} may not do this.", code="FORBIDDEN")
         try:
             return DONE, await execute(command)
         except ApiError as error:
@@ -129,11 +150,28 @@ class CommandExecutor:
                 version=int(command.arguments["version"]),
                 actor=command.actor,
                 action_id=command.command_id,
+                reason=_optional(command.arguments.get("reason")),
+                by_admin=command.role == ADMIN,
             )
         )
         if case.state == "OPEN":
             return outcome_of("Tried without success, the case stays open", case.detail)
         return outcome_of("Case resolved")
+
+    async def _claim_review(self, command: Command) -> Outcome:
+        take_over = bool(command.arguments.get("takeOver")) and command.role == ADMIN
+        case = await self._claims.claim(command.target_id, actor=command.actor, take_over=take_over)
+        return outcome_of("Case claimed", f"until {timestamp(case.claimed_until)}" if case.claimed_until else None)
+
+    async def _release_claim(self, command: Command) -> Outcome:
+        await self._claims.release(command.target_id, actor=command.actor, take_over=command.role == ADMIN)
+        return outcome_of("Case handed back")
+
+    async def _ask_theirs(self, command: Command) -> Outcome:
+        if review_id := _optional(command.arguments.get("reviewId")):
+            await self._claims.renew(review_id, actor=command.actor)
+        answer = await self._their_side.ask(command.target_id, asked_by=command.actor)
+        return outcome_of(in_words(answer.statement))
 
     async def _compensate(self, command: Command) -> Outcome:
         given = command.arguments
@@ -186,6 +224,10 @@ def _refused(command: Command, outcome: Outcome, at: datetime) -> AuditEntry:
         action_id=None,
         correlation_id=command.command_id,
     )
+
+
+def _optional(value: object) -> str | None:
+    return str(value) if value else None
 
 
 def outcome_of(title: str, detail: str | None = None, code: str | None = None) -> Outcome:

@@ -13,6 +13,7 @@ from services.domain.conservation import StockState
 from services.domain.errors import (
     BusinessError,
     CircuitOpen,
+    ClaimedByOther,
     DependencyError,
     InvalidState,
     InventoryTimeout,
@@ -30,7 +31,7 @@ from state.operations import Item, Operation
 from state.releases import DONE
 from state.releases import MAX_DEPTH as MAX_COUNTED
 
-CHANGED = (NotFound, ReleaseConflict, ReviewConflict, InvalidState)
+CHANGED = (NotFound, ReleaseConflict, ReviewConflict, InvalidState, ClaimedByOther)
 """The item is no longer what the person saw, or no longer allows the action."""
 
 

@@ -13,16 +13,19 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from services.domain import impacts as hurt
-from services.domain import lifecycle
+from services.domain import lifecycle, resolutions
 from services.domain.attempts import Attempt
+from services.domain.both_sides import moves
 from services.domain.errors import ApiError, IdempotencyKeyReused, InvalidState, NotFound, ReviewConflict
 from services.domain.events import timestamp
 from services.domain.lifecycle import Change
 from services.domain.order import Order, OrderStatus, PaymentStatus, ReviewReason
 from services.domain.reviews import WITHOUT_GOODS, ReviewAction, allowed_actions
 from services.inventory.gateway import InventoryGateway
+from services.orders.claims import LEASE, claimed_by_other
 from services.orders.context import OrdersContext
 from services.orders.progress import OrderProgress
+from services.orders.their_side import TheirSide
 from services.orders.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
 from state import audit, history, impacts, orders, releases, reviews
 from state.audit import AuditEntry
@@ -40,6 +43,10 @@ class ResolveReview:
     version: int
     actor: str
     action_id: str | None = None
+    reason: str | None = None
+    """A ResolutionReason."""
+    by_admin: bool = False
+    """Somebody else's claim is no hindrance."""
 
 
 class _LostRace(Exception):
@@ -55,11 +62,14 @@ class ReviewResolution:
         progress: OrderProgress,
         inventory: InventoryGateway,
         confirmation_timeout: timedelta,
+        their_side: TheirSide | None = None,
     ) -> None:
+        """``their_side`` None: there is nobody who could be asked, and our side alone decides."""
         self._context = context
         self._progress = progress
         self._inventory = inventory
         self._confirmation_timeout = confirmation_timeout
+        self._their_side = their_side
         self._actions: dict[str, Callable[[ResolveReview, Order, Review], Awaitable[None]]] = {
             ReviewAction.APPROVE: self._approve,
             ReviewAction.CANCEL_ORDER: self._cancel_order,
@@ -71,10 +81,10 @@ class ReviewResolution:
     async def resolve(self, command: ResolveReview) -> Review:
         """The case after the action; still OPEN when a retry failed again.
 
-        Raises NotFound, ReviewConflict (wrong version or not open any more), InvalidState (the case
-        does not allow the action), or what the Inventory Service answered to RECONFIRM. The same action
-        under an action_id seen before changes nothing and answers with the case as it is; another one
-        raises IdempotencyKeyReused.
+        Raises NotFound, ValidationFailed (an explanation is missing), ReviewConflict (wrong version or not
+        open any more), ClaimedByOther, InvalidState (our side or theirs does not allow the action), or what
+        the Inventory Service answered to RECONFIRM. The same action under an action_id seen before changes
+        nothing and answers with the case as it is; another one raises IdempotencyKeyReused.
         """
         review = await self._case(command.review_id)
         if await self._was_done_before(command):
@@ -89,7 +99,9 @@ class ReviewResolution:
 
     async def _act(self, command: ResolveReview, review: Review) -> None:
         if review.state != "OPEN" or review.version != command.version:
-            raise await self._conflict(review)
+            raise await self._conflict(review, command)
+        if not command.by_admin and (claimed := claimed_by_other(review, command.actor, self._context.clock())):
+            raise claimed
         order = await self._context.get(review.order_id)
         allowed = allowed_actions(review.reason, order.status)
         if command.action not in allowed:
@@ -97,12 +109,26 @@ class ReviewResolution:
                 f"{command.action} is not possible for this case.",
                 {"action": command.action, "allowed": list(allowed), "orderStatus": order.status},
             )
+        resolutions.check(review.reason, command.action, command.reason, command.note)
+        await self._compare_sides(command, order, review)
         try:
             with self._context.step("resolve review", order.order_id, order.traceparent):
                 await self._actions[command.action](command, order, review)
         except IntegrityError:
             # The same action_id is being executed by somebody else at this moment.
-            raise await self._conflict(review) from None
+            raise await self._conflict(review, command) from None
+
+    async def _compare_sides(self, command: ResolveReview, order: Order, review: Review) -> None:
+        """Raises InvalidState when what the Inventory Service says makes the action wrong."""
+        if self._their_side is None:
+            return
+        theirs = await self._their_side.now(order.order_id, asked_by=command.actor)
+        found = moves(review.reason, order.status, theirs)
+        if command.action in found.refused:
+            raise InvalidState(
+                found.refused[ReviewAction(command.action)],
+                {"action": command.action, "allowed": list(found.legal), "theirs": theirs},
+            )
 
     # ---------------------------------------------------------------- actions
 
@@ -123,7 +149,7 @@ class ReviewResolution:
         )
 
     async def _cancel_order(self, command: ResolveReview, order: Order, review: Review) -> None:
-        reason = command.note or "OPERATOR_CANCELLED"
+        reason = command.note or command.reason or "OPERATOR_CANCELLED"
 
         def change(current: Order) -> Change:
             now = self._context.clock()
@@ -195,7 +221,14 @@ class ReviewResolution:
             if current is None:
                 raise NotFound("order", order.order_id)
             if not reviews.resolve(
-                connection, review, by=command.actor, resolution=command.action, note=command.note, at=at
+                connection,
+                review,
+                by=command.actor,
+                resolution=command.action,
+                note=command.note,
+                at=at,
+                reason=command.reason,
+                whoever_has_it=command.by_admin,
             ):
                 raise _LostRace
             also(connection)
@@ -211,7 +244,7 @@ class ReviewResolution:
         try:
             recorded = await self._context.transact(transaction)
         except _LostRace:
-            raise await self._conflict(review) from None
+            raise await self._conflict(review, command) from None
         if recorded is not None:
             self._context.after_commit(recorded)
 
@@ -219,16 +252,17 @@ class ReviewResolution:
         """Record that the action runs, before it calls anybody; the case stays open until it succeeds."""
 
         def transaction(connection: Connection) -> bool:
-            if not reviews.touch(connection, review):
-                return False
             at = self._context.clock()
+            if not reviews.touch(connection, review, by=command.actor, at=at, whoever_has_it=command.by_admin):
+                return False
+            reviews.renew_claim(connection, review.review_id, command.actor, at, at + LEASE)
             entry = action_entry(at, f"Review: {command.action}", command.actor, command.note)
             history.add(connection, review.order_id, [entry])
             self._audit(connection, command, review, None, None, "started")
             return True
 
         if not await self._context.transact(transaction):
-            raise await self._conflict(review)
+            raise await self._conflict(review, command)
         return replace(review, version=review.version + 1)
 
     async def _reconfirm_failed(
@@ -265,7 +299,7 @@ class ReviewResolution:
                 action=command.action,
                 target=_target(review.review_id),
                 order_id=review.order_id,
-                reason=command.note,
+                reason=": ".join(filter(None, (command.reason, command.note))),
                 before={name: getattr(order, name) for name in changed},
                 after={name: change.values[name] for name in changed} if change else {},
                 result=result,
@@ -290,11 +324,17 @@ class ReviewResolution:
             raise NotFound("review", review_id)
         return review
 
-    async def _conflict(self, review: Review) -> ReviewConflict:
+    async def _conflict(self, review: Review, command: ResolveReview) -> ApiError:
         """Who was faster, when, and what they did."""
         current = await self._case(review.review_id)
+        if current.state == "OPEN" and current.version == review.version == command.version and not command.by_admin:
+            claimed = claimed_by_other(current, command.actor, self._context.clock())
+            if claimed:
+                return claimed
         target = _target(review.review_id)
-        entry = await self._context.database.read(lambda c: audit.last_on(c, target, review.order_id))
+        entry = await self._context.database.read(
+            lambda c: audit.last_on(c, target, review.order_id, tuple(ReviewAction))
+        )
         if entry is not None:
             # What a person did; the case may have been settled by what followed from it.
             by, at, action = entry.actor, entry.at, entry.action

@@ -53,14 +53,13 @@ def test_a_flagged_order_is_resolved_by_clicking_and_the_order_goes_on(holdfast:
 
     page.goto(f"{holdfast.console}/reviews")
     row = page.locator(f".st-key-case_{case['reviewId']}")
-    row.get_by_role("button", name="Retry reservation").click()
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_label(re.compile("Note")).fill("The service is back")
-    dialog.get_by_role("button", name="Retry reservation").click()
+    row.get_by_role("button", name="Open case").click()
+    work_area = page.get_by_role("dialog")
+    work_area.get_by_role("textbox", name="Note").fill("The service is back")
+    work_area.get_by_role("textbox", name="Note").press("Tab")
+    work_area.get_by_role("button", name="Retry reservation").click()
 
     eventually(lambda: holdfast.order(order["orderId"])["status"] == "CONFIRMED")
     resolved = [c for c in holdfast.order(order["orderId"])["reviews"] if c["reason"] == "PENDING_INVENTORY"]
     assert [c["state"] for c in resolved] == ["RESOLVED"]
-    expect(
-        page.locator(f".st-key-case_{case['reviewId']}").get_by_role("button", name="Retry reservation")
-    ).to_be_hidden()
+    expect(work_area.get_by_role("button", name="Retry reservation")).to_be_hidden()

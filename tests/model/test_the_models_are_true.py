@@ -268,7 +268,9 @@ class BothTables:
         self._on_a_case(chance, lambda case: reviews.resolve(self.connection, case, **named), self.small.resolve_case)
 
     def touch_case(self, chance: random.Random) -> None:
-        self._on_a_case(chance, lambda case: reviews.touch(self.connection, case), self.small.touch_case)
+        self._on_a_case(
+            chance, lambda case: reviews.touch(self.connection, case, by="ada", at=START), self.small.touch_case
+        )
 
     def remember_event(self, chance: random.Random) -> None:
         name = chance.choice(["e-1", "e-2", "e-3"])

@@ -356,7 +356,7 @@ class World:
         for case in state.rows.cases:
             for action in allowed_actions(case.reason, state.order.status):
                 if _is_sensible(action, case, state):
-                    command = ResolveReview(case.review_id, action, "", case.version, "ada")
+                    command = ResolveReview(case.review_id, action, "seen", case.version, "ada")
                     run = self._service.begin("resolve", command, state.phase)
                     if run is not None:
                         yield f"an operator: {action} for {case.reason}", state._replace(runs=(*state.runs, run))

@@ -13,7 +13,8 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from services.domain.conservation import Difference
+from services.domain.both_sides import Statement
+from services.domain.conservation import Difference, StockState
 from services.domain.impacts import DENIED, FALLBACK, FLAGGED, REFUSED, Impact
 from services.domain.lifecycle import TimelineEntry
 from services.domain.order import InventoryStatus as I
@@ -22,6 +23,7 @@ from services.domain.order import OrderStatus as S
 from services.domain.order import PaymentStatus as P
 from services.monitoring.buckets import LATENCY_BUCKETS
 from state import (
+    audit,
     commands,
     conservation,
     dead_letters,
@@ -34,13 +36,16 @@ from state import (
     replicas,
     reviews,
     samples,
+    their_answers,
 )
+from state.audit import AuditEntry
 from state.commands import Command
 from state.database import Database, opened
 from state.dead_letters import DeadLetter
 from state.operations import Item, Operation
 from state.replicas import BreakerTransition
 from state.schema import migrate
+from state.their_answers import TheirAnswer
 from tests.ui import seed_alerts, seed_topics
 
 REPLICA = "worker-1"
@@ -91,6 +96,7 @@ def seed(database: Database, now: datetime, *, confirmed: int = 40) -> None:
 def _fill(connection: Any, now: datetime, confirmed: int) -> None:
     _orders(connection, now, confirmed)
     _reviews(connection, now)
+    _desk(connection, now)
     _releases(connection, now)
     _differences(connection, now)
     _messages(connection, now)
@@ -108,7 +114,10 @@ def _orders(connection: Any, now: datetime, confirmed: int) -> None:
     for number, status in enumerate(STATES):
         at = now - timedelta(minutes=2 * number + 1, seconds=7)
         priority = "high" if status in (S.PLACED, S.PENDING_INVENTORY) else "standard"
-        made = order(f"ORD-1{number:03}", status, at, customer_priority=priority, user_id=f"USR-{number + 40}")
+        total = {"total": 249.9 + 100 * number, "currency": "EUR"} if number % 2 else None
+        made = order(
+            f"ORD-1{number:03}", status, at, customer_priority=priority, user_id=f"USR-{number + 40}", metadata=total
+        )
         orders.add(connection, made, "h")
         history.add(connection, made.order_id, _story(made))
 
@@ -162,6 +171,25 @@ def _reviews(connection: Any, now: datetime) -> None:
     closed = reviews.get(connection, "REV-0")
     assert closed is not None
     reviews.resolve(connection, closed, by="olga@example.com", resolution="RECONFIRM", note="asked again", at=now)
+
+
+def _desk(connection: Any, now: datetime) -> None:
+    """A claim, an answer of the other side, and what was done before about the same cause."""
+    until = now + timedelta(minutes=11)
+    reviews.claim(connection, "REV-2", "olga@example.com", now - timedelta(minutes=4), until, take=False)
+    held = Statement(StockState.HELD, "ACTIVE", "RSV-1004", now + timedelta(minutes=20))
+    their_answers.note(connection, TheirAnswer("ORD-1004", held, now - timedelta(seconds=3), "olga@example.com"))
+    reason = ReviewReason.INVENTORY_CONFIRMATION_FAILED
+    for number in range(6):
+        review_id, order_id, at = f"PAST-{number}", f"ORD-{1990 - number}", now - timedelta(days=number + 1)
+        reviews.open_case(connection, review_id, order_id, reason, DETAILS[reason], at)
+        past = reviews.get(connection, review_id)
+        assert past is not None
+        action = "CANCEL_ORDER" if number == 2 else "RECONFIRM"
+        reviews.resolve(connection, past, by="ben", resolution=action, note="stock was recounted", at=at)
+        target = f"review:{review_id}"
+        entry = AuditEntry(at, "ben", action, target, order_id, "stock was recounted", {}, {}, "done", None)
+        audit.add(connection, entry)
 
 
 def _releases(connection: Any, now: datetime) -> None:

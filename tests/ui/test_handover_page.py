@@ -20,7 +20,7 @@ Show = Callable[..., AppTest]
 def test_what_is_open_stands_in_sections_and_what_ends_soon_says_when(busy: Database, show: Show) -> None:
     begin(busy)
     held = update(tables.reviews).where(tables.reviews.c.review_id == "REV-2")
-    busy.write_now(lambda c: c.execute(held.values(claimed_by="ben", claimed_until=NOON + timedelta(minutes=4))))
+    busy.write_now(lambda c: c.execute(held.values(owner="ben", claimed_until=NOON + timedelta(minutes=4))))
     text = said(show("handover.py"))
     assert "Confirmation failed of ORD-1006, claimed by ben" in text
     assert "ends in 4 min" in text
@@ -33,7 +33,7 @@ def test_what_is_open_stands_in_sections_and_what_ends_soon_says_when(busy: Data
 
 def test_a_claim_that_has_ended_is_not_handed_over(busy: Database, show: Show) -> None:
     held = update(tables.reviews).where(tables.reviews.c.review_id == "REV-2")
-    busy.write_now(lambda c: c.execute(held.values(claimed_by="ben", claimed_until=NOON)))
+    busy.write_now(lambda c: c.execute(held.values(owner="ben", claimed_until=NOON)))
     assert "Nobody holds a case." in said(show("handover.py"))
 
 

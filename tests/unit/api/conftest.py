@@ -55,6 +55,7 @@ class Api:
             cancellation=shop.cancellation,
             returns=shop.returns,
             reviews=shop.reviews,
+            claims=shop.claims,
             releases=shop.releases,
             dead_letters=shop.dead_letters,
             metrics=self.metrics,

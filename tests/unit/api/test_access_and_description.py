@@ -25,6 +25,8 @@ MAY = {
     ("GET", f"{ORDERS}/x"): EVERYBODY,
     ("GET", f"{ORDERS}/x/timeline"): EVERYBODY,
     ("GET", "/api/v1/reviews"): EVERYBODY,
+    ("POST", "/api/v1/reviews/x/claim"): OPERATORS,
+    ("POST", "/api/v1/reviews/x/release-claim"): OPERATORS,
     ("POST", "/api/v1/reviews/x/resolve"): OPERATORS,
     ("GET", "/api/v1/releases"): EVERYBODY,
     ("POST", "/api/v1/releases/retry"): OPERATORS,

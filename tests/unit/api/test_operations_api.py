@@ -43,7 +43,10 @@ async def test_the_queue_shows_each_case_with_what_can_be_done(api):
             "resolvedAt": None,
             "resolvedBy": None,
             "resolution": None,
+            "resolutionReason": None,
             "note": None,
+            "owner": None,
+            "claimedUntil": None,
         }
     ]
 
@@ -487,3 +490,54 @@ async def test_dead_letters_are_grouped_by_cause_the_most_frequent_first(api):
         ("inventory.low_stock", "not JSON", 1),
     ]
     assert groups[0]["firstAt"] == groups[0]["lastAt"] == NOON
+
+
+# ---------------------------------------------------------------------- claims
+
+
+async def test_a_case_is_claimed_and_handed_back(api):
+    review = await unverified(api)
+    path = f"/api/v1/reviews/{review.review_id}"
+    case = (await api.post(f"{path}/claim", x_actor="ada")).json()["data"]
+    assert (case["owner"], case["claimedUntil"], case["version"]) == ("ada", "2026-03-01T12:15:00.000Z", 1)
+    case = (await api.post(f"{path}/release-claim", x_actor="ada")).json()["data"]
+    assert (case["owner"], case["claimedUntil"]) == (None, None)
+
+
+async def test_a_claim_that_has_ended_is_not_shown(api):
+    review = await unverified(api)
+    await api.post(f"/api/v1/reviews/{review.review_id}/claim", x_actor="ada")
+    api.shop.clock.advance(15 * 60)
+    (case,) = (await api.data("/api/v1/reviews"))["items"]
+    assert (case["owner"], case["claimedUntil"]) == (None, None)
+
+
+async def test_somebody_elses_case_is_neither_claimed_nor_resolved_and_it_is_said_whose_it_is(guarded):
+    review = await unverified(guarded)
+    path = f"/api/v1/reviews/{review.review_id}"
+    await guarded.shop.claims.claim(review.review_id, actor="ada")
+    guarded.acting_as("operator")
+    resolve = {"action": "APPROVE", "note": "", "version": 1}
+    for verb, body in (("claim", {}), ("release-claim", None), ("resolve", resolve)):
+        error = error_of(await guarded.post(f"{path}/{verb}", body), 409, "CLAIMED_BY_OTHER")
+        assert error["details"] == {"reviewId": review.review_id, "by": "ada", "until": "2026-03-01T12:15:00.000Z"}
+
+
+async def test_only_an_admin_takes_a_case_over(guarded):
+    review = await unverified(guarded)
+    path = f"/api/v1/reviews/{review.review_id}/claim"
+    await guarded.shop.claims.claim(review.review_id, actor="ada")
+    guarded.acting_as("operator")
+    error_of(await guarded.post(path, {"takeOver": True}), 403, "FORBIDDEN")
+    guarded.acting_as("admin")
+    error_of(await guarded.post(path), 409, "CLAIMED_BY_OTHER")
+    assert (await guarded.post(path, {"takeOver": True})).json()["data"]["owner"] == "admin"
+
+
+async def test_what_matters_is_not_resolved_without_an_explanation(api):
+    review = await unverified(api)
+    path = f"/api/v1/reviews/{review.review_id}/resolve"
+    error = error_of(await api.post(path, {"action": "CANCEL_ORDER", "version": 1}), 400, "VALIDATION_ERROR")
+    assert error["details"]["problems"][0]["field"] == "note"
+    body = {"action": "CANCEL_ORDER", "version": 1, "resolutionReason": "CUSTOMER_ASKED"}
+    assert (await api.post(path, body)).json()["data"]["resolutionReason"] == "CUSTOMER_ASKED"

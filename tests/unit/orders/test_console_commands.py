@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 
-from state import commands
+from state import commands, their_answers
+from state.commands import STORED, Command
 from tests.fakes import CAPTURE, REFUND, Fault, PaymentFault
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
@@ -164,3 +169,154 @@ async def test_a_running_command_is_not_taken_by_another_worker_until_its_claim_
     assert (await stored(shop, "c-1")).state == "RUNNING"
     shop.clock.advance(59)
     assert await shop.commands.run_waiting() is False
+
+
+# --------------------------------------------------------- claims, questions, undo
+
+
+async def a_case(shop):
+    shop.inventory.fail(CHECK, Fault.UNAVAILABLE)
+    order = await shop.place_high()
+    return await shop.open_case(order.order_id)
+
+
+async def held(shop, review, *, seconds=10, **changes):
+    """Store an approval that can be taken back for a while."""
+    wanted = Command(
+        "c-1", "resolve_review", review.review_id, {"action": "APPROVE", "note": "", "version": review.version},
+        "ada", STORED, shop.clock(), not_before=shop.clock() + timedelta(seconds=seconds),
+    )  # fmt: skip
+    await shop.store(replace(wanted, **changes))
+    return wanted
+
+
+async def withdraw(shop):
+    at = shop.clock()
+    return await shop.real_database.write(lambda c: commands.withdraw(c, "c-1", {"title": "Taken back"}, at))
+
+
+async def test_a_case_is_claimed_and_handed_back_by_command(shop):
+    review = await a_case(shop)
+    claimed = await shop.command("claim_review", review.review_id)
+    await shop.commands.run_waiting()
+    assert (await outcome(shop, claimed))[:2] == ("DONE", "Case claimed")
+    assert (await shop.open_case(review.order_id)).owner == "ada"
+    released = await shop.command("release_claim", review.review_id)
+    await shop.commands.run_waiting()
+    assert (await outcome(shop, released))[:2] == ("DONE", "Case handed back")
+    assert (await shop.open_case(review.order_id)).owner is None
+
+
+async def test_a_claim_that_comes_second_is_refused_with_the_name_of_the_first(shop):
+    review = await a_case(shop)
+    await shop.claims.claim(review.review_id, actor="bob")
+    command_id = await shop.command("claim_review", review.review_id, takeOver=True)
+    await shop.commands.run_waiting()
+    state, title, code = await outcome(shop, command_id)
+    assert (state, code) == ("REFUSED", "CLAIMED_BY_OTHER")
+    assert title.startswith("bob works on this case until")
+
+
+async def test_only_an_admin_takes_a_case_over_by_command(shop):
+    review = await a_case(shop)
+    await shop.claims.claim(review.review_id, actor="bob")
+    wanted = Command("c-1", "claim_review", review.review_id, {"takeOver": True}, "eve", STORED, shop.clock())
+    await shop.store(replace(wanted, role="admin"))
+    await shop.commands.run_waiting()
+    assert (await shop.open_case(review.order_id)).owner == "eve"
+
+
+@pytest.mark.parametrize("role", ["viewer", "none"])
+async def test_the_worker_refuses_what_a_role_does_not_allow(shop, role):
+    review = await a_case(shop)
+    await held(shop, review, not_before=None, role=role)
+    await shop.commands.run_waiting()
+    assert (await outcome(shop, "c-1"))[::2] == ("REFUSED", "FORBIDDEN")
+    assert await shop.open_case(review.order_id) == review
+
+
+async def test_they_are_asked_by_command_and_the_claim_of_who_asks_is_renewed(shop):
+    review = await a_case(shop)
+    await shop.claims.claim(review.review_id, actor="ada")
+    shop.clock.advance(60)
+    command_id = await shop.command("ask_theirs", review.order_id, reviewId=review.review_id)
+    await shop.commands.run_waiting()
+    assert (await outcome(shop, command_id))[:2] == ("DONE", "The Inventory Service says ACTIVE")
+    kept = await shop.real_database.read(lambda c: their_answers.get(c, review.order_id))
+    assert kept.asked_by == "ada"
+    case = await shop.open_case(review.order_id)
+    assert case.claimed_until == shop.clock() + timedelta(minutes=15)
+
+
+async def test_a_question_that_waits_holds_up_no_decision(shop):
+    review = await a_case(shop)
+    decided = asyncio.Event()
+    ask, claim = shop.witness.ask, shop.claims.claim
+
+    async def ask_slowly(order_id):
+        await decided.wait()
+        return await ask(order_id)
+
+    async def claim_and_say_so(*given, **named):
+        decided.set()
+        return await claim(*given, **named)
+
+    shop.witness.ask, shop.claims.claim = ask_slowly, claim_and_say_so
+    await shop.command("ask_theirs", review.order_id)
+    claimed = await shop.command("claim_review", review.review_id)
+    await shop.commands.run_waiting()
+    assert (await stored(shop, claimed)).state == "DONE"
+
+
+async def test_what_is_held_does_not_run_before_its_time_and_a_new_worker_keeps_it(shop):
+    review = await a_case(shop)
+    await held(shop, review)
+    for _ in range(2):
+        shop.clock.advance(4.9)
+        assert await shop.commands.run_waiting() is False
+        shop.start()
+    shop.clock.advance(0.2)
+    assert await shop.commands.run_waiting() is True
+    assert (await outcome(shop, "c-1"))[1] == "Case resolved"
+
+
+async def test_what_was_taken_back_never_runs(shop):
+    review = await a_case(shop)
+    await held(shop, review)
+    assert (await withdraw(shop)).state == "WITHDRAWN"
+    assert await withdraw(shop) is None
+    shop.clock.advance(3600)
+    assert await shop.commands.run_waiting() is False
+    assert await shop.open_case(review.order_id) == review
+
+
+async def test_what_runs_or_was_never_held_cannot_be_taken_back(shop):
+    review = await a_case(shop)
+    await held(shop, review, not_before=None)
+    assert await withdraw(shop) is None
+    await shop.commands.run_waiting()
+    assert await withdraw(shop) is None
+    assert (await outcome(shop, "c-1"))[1] == "Case resolved"
+
+
+async def test_a_worker_that_died_while_running_it_leaves_nothing_to_take_back(shop):
+    review = await a_case(shop)
+    await held(shop, review)
+    shop.clock.advance(11)
+    assert await shop.crash(1, shop.commands.run_waiting, after=True)
+    assert await withdraw(shop) is None
+    shop.clock.advance(61)
+    await shop.commands.run_waiting()
+    assert (await outcome(shop, "c-1"))[1] == "Case resolved"
+
+
+async def test_undo_and_execution_at_once_have_exactly_one_winner(shop):
+    for _ in range(10):
+        review = await a_case(shop)
+        wanted = await held(shop, review)
+        shop.clock.advance(11)
+        taken, _ = await asyncio.gather(withdraw(shop), shop.commands.run_waiting())
+        command = await stored(shop, wanted.command_id)
+        was_resolved = await shop.open_reasons(review.order_id) == []
+        assert (command.state, was_resolved) == (("WITHDRAWN", False) if taken else ("DONE", True))
+        await shop.real_database.write(lambda c: commands.prune(c, shop.clock() + timedelta(days=1), 10))

@@ -55,7 +55,8 @@ async def unsettled(shop, fault=PaymentFault.LOST_AFTER):
 
 async def unreleased(shop):
     shop.payments.fail(CAPTURE, PaymentFault.DECLINE)
-    shop.inventory.fail(RELEASE, *[Fault.UNAVAILABLE] * 8)
+    # The last attempt had its effect, only its answer was lost.
+    shop.inventory.fail(RELEASE, *[Fault.UNAVAILABLE] * 7, Fault.UNAVAILABLE_AFTER)
     order = await shop.place()
     await shop.quiesce()
     return await shop.order(order.order_id)
@@ -116,11 +117,13 @@ async def test_cancelling_an_unverified_order_that_is_placed_refunds_it(shop):
     assert (order.status, order.payment_status, shop.inventory.held(order.order_id)) == ("CANCELLED", "REFUNDED", [])
 
 
-async def test_a_cancel_without_a_note_still_has_a_reason(shop):
+async def test_a_cancel_without_a_note_has_its_resolution_reason_for_a_reason(shop):
     order = await unverified(shop)
-    await shop.resolve(await shop.open_case(order.order_id), "CANCEL_ORDER", note="")
-    assert (await shop.sent())[-1].data["reason"] == "OPERATOR_CANCELLED"
-    assert (await shop.order(order.order_id)).cancel_reason == "OPERATOR_CANCELLED"
+    review = await shop.open_case(order.order_id)
+    case = await shop.resolve(review, "CANCEL_ORDER", note="", reason="DUPLICATE_ORDER")
+    assert (await shop.sent())[-1].data["reason"] == "DUPLICATE_ORDER"
+    assert (await shop.order(order.order_id)).cancel_reason == "DUPLICATE_ORDER"
+    assert case.resolution_reason == "DUPLICATE_ORDER"
 
 
 @pytest.mark.parametrize("fault", [PaymentFault.NONE, PaymentFault.LATE])
@@ -457,7 +460,8 @@ async def test_an_action_id_used_for_something_else_is_refused(shop):
 async def test_a_reconfirmation_during_which_the_worker_died_can_be_done_again(shop):
     order = await unconfirmed(shop)
     review = await shop.open_case(order.order_id)
-    assert await shop.crash(2, lambda: shop.resolve(review, "RECONFIRM", action_id="a-1"), after=False)
+    # The commits: what they said, that it begins, how it ended.
+    assert await shop.crash(3, lambda: shop.resolve(review, "RECONFIRM", action_id="a-1"), after=False)
     case = await shop.open_case(order.order_id)
     assert case.version == 2
     await shop.resolve(case, "RECONFIRM", action_id="a-2")

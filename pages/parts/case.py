@@ -1,0 +1,216 @@
+"""The work area of one case: both sides, what is legal, what was done before, and how to take it back."""
+
+from __future__ import annotations
+
+import streamlit as st
+from parts import asks, both_sides, claims, clock, empty, live, memory, orders, timeline, words
+
+from services.console import Reading, ReviewAction, ReviewCase, console, same_sight_key
+from services.console.review_desk import REASONS, CaseFilter, CaseView, ValidationFailed, needs_reason
+
+CASE = "case"
+"""The parameter of the address that opens a case."""
+
+MAX_NOTE = 500
+
+
+def asked_for() -> str:
+    return str(st.query_params.get(CASE, ""))[:128]
+
+
+def close() -> None:
+    """For callbacks: the address names no case any more."""
+    st.query_params.pop(CASE, None)
+    st.session_state.pop(both_sides.ASKED, None)
+
+
+def open_button(case: ReviewCase) -> None:
+    """Opens the case; the page runs again as a whole, because the work area stands outside its live part."""
+    review_id = case.review.review_id
+    if st.button("Open case", key=f"open_{review_id}", icon=":material/side_navigation:"):
+        st.query_params[CASE] = review_id
+        st.rerun()
+
+
+def drawer(review_id: str) -> None:
+    """The work area at the side of the page; what is typed in it outlives its refreshes."""
+    st.dialog("Case", width="large", position="right", icon=":material/rate_review:", on_dismiss=close)(_refreshing)(
+        review_id
+    )
+
+
+def _refreshing(review_id: str) -> None:
+    every = live.REFRESH if st.session_state.get(live.LIVE_KEY, True) else None
+    st.fragment(_work_area, run_every=every)(review_id)
+
+
+def _work_area(review_id: str) -> None:
+    asks.flash()
+    reading = console().desk.case(review_id)
+    if reading.value is None:
+        _missing(review_id, reading)
+        return
+    view, grey = reading.value, bool(reading.problem)
+    _head(reading)
+    both_sides.draw(view.case.order, view.theirs, advice=view.advice, review_id=review_id, grey=grey)
+    _actions(view)
+    with st.expander("The last times this cause came", expanded=True, icon=":material/history:"):
+        memory.draw(view.memory, view.remembered, view.case.review.cause)
+    with st.expander("Timeline", expanded=True, icon=":material/timeline:"):
+        timeline.draw(view.timeline, reading)
+        orders.link(view.case.review.order_id)
+
+
+def _missing(review_id: str, reading: Reading[CaseView]) -> None:
+    if reading.as_of is None:
+        empty.no_source(reading)
+    else:
+        empty.nothing_matches(f"No case {words.plain(review_id)} exists.")
+
+
+def _head(reading: Reading[CaseView]) -> None:
+    view = reading.value
+    assert view is not None  # noqa: S101 - the caller has looked
+    case, now = view.case, console().now()
+    review = case.review
+    live.as_of(reading, f"case {words.plain(review.review_id)}, version {review.version}")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(words.badge(words.REVIEW, review.reason, grey=bool(reading.problem)), width="content")
+        waits = f"waits {clock.span(now - review.opened_at)}" if review.state == "OPEN" else _ended(case)
+        st.markdown(f"{waits}{orders.priority(case.order)}", width="content")
+    facts = (words.plain(case.order.user_id), orders.items(case.order), f"at stake {orders.stake(case)}")
+    st.markdown(f"{words.plain(review.detail)}  \n:small[:gray[{' · '.join(facts)}]]")
+    if review.state == "OPEN":
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(claims.said(case) or ":gray[Nobody has claimed it]", width="content")
+            claims.buttons(case)
+
+
+def _ended(case: ReviewCase) -> str:
+    review = case.review
+    why = words.RESOLUTION_REASONS.get(review.resolution_reason or "", "")
+    explained = ": ".join(filter(None, (why, words.plain(review.note or ""))))
+    ended = words.resolution(review.resolution, review.resolved_by)
+    return f"{ended}{f' ({explained})' if explained else ''}"
+
+
+def _actions(view: CaseView) -> None:
+    case = view.case
+    if case.command:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f":small[{asks.state(case.command)}]", width="content")
+            if asks.is_held(case.command):
+                asks.undo_button(case.command, key=f"undo_{case.review.review_id}")
+    if case.review.state != "OPEN":
+        return
+    offered = [*view.moves.legal, *view.moves.refused]
+    if not offered:
+        st.caption("The order has moved on; the case will close.")
+        return
+    _explanation(case, offered)
+    reason = _why_not(case)
+    with st.container(horizontal=True, gap="small", key=f"actions_{case.review.review_id}"):
+        for number, action in enumerate(offered):
+            refused = reason or view.moves.refused.get(action)
+            st.button(
+                words.ACTIONS[action],
+                key=f"{action}_{case.review.review_id}",
+                type="primary" if number == 0 and not refused else "secondary",
+                disabled=refused is not None,
+                help=refused or words.CONSEQUENCES[action],
+                on_click=_resolve,
+                args=(case, action, _key(case, action)),
+            )
+        if view.release and view.release.state != "DONE":
+            _retry_release(view)
+    for action, why in view.moves.refused.items():
+        st.caption(f":material/block: {words.ACTIONS[action]}: {why}")
+    if complaint := st.session_state.get(f"complaint_{case.review.review_id}"):
+        st.error(complaint, icon=":material/error:")
+    elif note := live.write_note():
+        st.caption(f":material/info: {note}")
+
+
+def _why_not(case: ReviewCase) -> str | None:
+    waiting = "A command on this case is under way." if asks.is_waiting(case.command) else None
+    return live.write_block() or claims.why_not_resolve(case) or waiting
+
+
+def _explanation(case: ReviewCase, offered: list[ReviewAction]) -> None:
+    """Reason and note; which of them are needed depends on the action and is said when it is missing."""
+    review_id = case.review.review_id
+    fitting = dict.fromkeys(reason for action in offered for reason in REASONS.get(action, ()))
+    needed = [words.ACTIONS[action] for action in offered if needs_reason(case.review.reason, action)]
+    hint = f"Needed for: {', '.join(needed)}." if needed else "Optional."
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        if fitting:
+            st.selectbox(
+                "Resolution reason",
+                list(fitting),
+                index=None,
+                key=f"why_{review_id}",
+                placeholder="Choose",
+                format_func=lambda reason: words.RESOLUTION_REASONS[reason],
+                help=hint,
+                width=240,
+            )
+        st.text_area("Note", key=f"note_{review_id}", max_chars=MAX_NOTE, height=68, help=hint)
+
+
+def _key(case: ReviewCase, action: str) -> str:
+    return same_sight_key(f"resolve_review/{action}", case.review.review_id, case.review.version, case.command)
+
+
+def _resolve(case: ReviewCase, action: str, key: str) -> None:
+    review_id = case.review.review_id
+    note = str(st.session_state.get(f"note_{review_id}") or "").strip()
+    why = st.session_state.get(f"why_{review_id}")
+    # A reason that is chosen for another action of the case is not this one's.
+    reason = str(why) if why in REASONS.get(action, ()) else None
+    complaint = None
+    try:
+        asks.ask(
+            lambda actor: console().desk.resolve(
+                case.review, action, note=note, reason=reason, actor=actor, command_id=key
+            )
+        )
+    except ValidationFailed as error:
+        problem = error.details["problems"][0]
+        complaint = (
+            f"{words.FIELDS[problem['field']]} {problem['value']!r} is not valid; allowed: {problem['allowed']}."
+        )
+    st.session_state[f"complaint_{review_id}"] = complaint
+
+
+def _retry_release(view: CaseView) -> None:
+    job = view.release
+    assert job is not None  # noqa: S101 - the caller has looked
+    waiting = "A retry is under way." if asks.is_waiting(view.release_command) else None
+    reason = live.write_block() or claims.why_not_resolve(view.case) or waiting or view.theirs.why_no_release
+    key = same_sight_key("retry_release", job.order_id, job.version, view.release_command)
+    st.button(
+        "Retry release",
+        key=f"retry_release_{job.order_id}",
+        icon=":material/replay:",
+        disabled=reason is not None,
+        help=reason or "The Inventory Service is asked once more to give the hold back.",
+        on_click=_store_retry,
+        args=(job.order_id, key),
+    )
+
+
+def _store_retry(order_id: str, key: str) -> None:
+    asks.ask(lambda actor: console().store_command("retry_release", order_id, {}, actor=actor, command_id=key))
+
+
+def next_unclaimed(wanted: CaseFilter) -> None:
+    """For callbacks: claims the most urgent of these cases that nobody has, and opens it."""
+    found = console().desk.next_unclaimed(wanted, leave=asked_for())
+    if found.problem:
+        st.session_state[asks.FLASH] = (f"Not claimed: {found.problem}", ":material/error:")
+    elif found.value is None:
+        st.session_state[asks.FLASH] = ("No unclaimed case matches", ":material/check_circle:")
+    else:
+        close()
+        claims.claim(found.value.review.review_id, claims.key("claim_review", found.value))
+        st.query_params[CASE] = found.value.review.review_id

@@ -1,0 +1,81 @@
+"""Claims on cases: whose a case is, taking it, handing it back."""
+
+from __future__ import annotations
+
+import streamlit as st
+from parts import asks, clock, live, person, words
+
+from services.console import ReviewCase, console, same_sight_key
+
+
+def owner(case: ReviewCase) -> str | None:
+    """Who has the case now."""
+    return case.review.owner_at(console().now())
+
+
+def is_mine(case: ReviewCase) -> bool:
+    return owner(case) == person.actor()
+
+
+def said(case: ReviewCase) -> str:
+    """Whose the case is, in one phrase; empty when nobody has it."""
+    name = owner(case)
+    if name is None or case.review.claimed_until is None:
+        return ""
+    who = "you" if name == person.actor() else words.plain(name)
+    return f":material/person_pin: {who} until {clock.at(case.review.claimed_until, console().now())}"
+
+
+def why_not_resolve(case: ReviewCase) -> str | None:
+    """Why somebody else's claim keeps the person here from acting; None when it does not."""
+    name = owner(case)
+    if name in (None, person.actor()) or person.is_admin():
+        return None
+    return f"{name} works on this case until {clock.at(case.review.claimed_until or console().now())}."
+
+
+def buttons(case: ReviewCase) -> None:
+    """Claim, hand back, or (admins) take over."""
+    waiting = "A claim is under way." if asks.is_waiting(case.claim) else None
+    reason = live.write_block() or waiting
+    review_id = case.review.review_id
+    name = owner(case)
+    if name == person.actor():
+        st.button(
+            "Hand back",
+            key=f"release_claim_{review_id}",
+            icon=":material/person_remove:",
+            disabled=reason is not None,
+            help=reason or "Others may take the case then. A claim also ends by itself.",
+            on_click=_hand_back,
+            args=(review_id, key("release_claim", case)),
+        )
+        return
+    taken = None if name is None or person.is_admin() else why_not_resolve(case)
+    why_not = reason or taken
+    st.button(
+        "Claim" if name is None else "Take over",
+        key=f"claim_{review_id}",
+        icon=":material/person_pin:",
+        disabled=why_not is not None,
+        help=why_not or "The case is yours for 15 minutes, and for longer while you act on it. Key: M",
+        shortcut="M" if name is None else None,
+        on_click=claim,
+        args=(review_id, key("claim_review", case), name is not None),
+    )
+
+
+def claim(review_id: str, command_id: str, take_over: bool = False) -> None:
+    """For callbacks."""
+    asks.ask(lambda actor: console().desk.claim(review_id, actor=actor, command_id=command_id, take_over=take_over))
+
+
+def _hand_back(review_id: str, command_id: str) -> None:
+    asks.ask(lambda actor: console().desk.release_claim(review_id, actor=actor, command_id=command_id))
+
+
+def key(kind: str, case: ReviewCase) -> str:
+    """The idempotency key of a claim, or of its end, as the person here sees the case."""
+    # Whose it is belongs to what was seen: after a claim has ended, the same button means a new one.
+    sight = f"{case.review.review_id}/{person.actor()}/{owner(case)}/{case.review.claimed_until}"
+    return same_sight_key(kind, sight, case.review.version, case.claim)

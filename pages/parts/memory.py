@@ -1,0 +1,46 @@
+"""Cause memory: what was done the last times a cause came, by whom, and how often it held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+from parts import clock, words
+
+from services.console import console
+from services.console.review_desk import Remembered
+
+
+def draw(memory: Sequence[Remembered], cases: int, cause: str) -> None:
+    """One row per move, the most frequent first."""
+    named = f" with {words.plain(cause)}" if cause else ""
+    if not memory:
+        st.caption(f"No case like this{named} has been resolved before.")
+        return
+    st.caption(f"The last {cases} resolved {'case' if cases == 1 else 'cases'} like this{named}:")
+    st.table(
+        [_row(one) for one in memory],
+        border="horizontal",
+        hide_index=True,
+        alt="What was done the last times this cause came, and how often it held",
+    )
+
+
+def _row(one: Remembered) -> dict[str, str]:
+    return {
+        "Move": words.PAST_MOVES.get(one.move, words.plain(one.move)),
+        "Times": str(one.times),
+        "Held": _held(one),
+        "Last": f"{words.plain(one.last.by)}, {clock.ago(one.last.at, console().now())}{_why(one)}",
+    }
+
+
+def _held(one: Remembered) -> str:
+    decided = one.held + one.failed
+    share = f"{one.held} of {decided}" if decided else "not known yet"
+    return f"{share}, {one.undecided} under way" if decided and one.undecided else share
+
+
+def _why(one: Remembered) -> str:
+    why = one.last.why
+    return f": {words.plain(words.RESOLUTION_REASONS.get(why, why))}" if why else ""

@@ -1,0 +1,117 @@
+"""Our side beside theirs: which moves are right for what both services say of one order.
+
+Pure: the case, the order's status and what the Inventory Service says go in; legal and refused moves come out.
+A side that cannot be asked refuses nothing. Source: console, "what none of them has" 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from services.domain.conservation import StockState
+from services.domain.order import OrderStatus, ReviewReason
+from services.domain.reviews import ReviewAction, allowed_actions
+
+FRESH = timedelta(seconds=10)
+"""For so long an answer counts as what they say now; a move that rests on an older one asks again."""
+
+OFFERED = timedelta(minutes=5)
+"""For so long an answer decides what is offered to a person; carrying it out asks again."""
+
+CANNOT_ANSWER, NO_ANSWER = "CANNOT_ANSWER", "NO_ANSWER"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What the Inventory Service said about the stock of one order, or why it did not."""
+
+    stock: StockState | None
+    """None: it did not say."""
+    said: str | None = None
+    """Its own word, such as RELEASED or EXPIRED."""
+    reservation_id: str | None = None
+    expires_at: datetime | None = None
+    problem: str | None = None
+    """CANNOT_ANSWER: it has no such question. NO_ANSWER: it is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What may be done for a pair of sides, the usual move first."""
+
+    legal: tuple[ReviewAction, ...]
+    refused: Mapping[ReviewAction, str] = field(default_factory=dict)
+    """Moves that our side alone would allow, each with the reason why theirs does not."""
+
+
+HOLDS_OR_HAS = frozenset({StockState.HELD, StockState.DEDUCTED})
+_STOCK_OF: Mapping[str, frozenset[StockState]] = {
+    OrderStatus.PAYING: HOLDS_OR_HAS,
+    OrderStatus.PLACED: HOLDS_OR_HAS,
+    OrderStatus.CONFIRMED: frozenset({StockState.DEDUCTED}),
+}
+"""What theirs must be for an order in this status to be as it should; other statuses say nothing about it."""
+
+_SAYS: Mapping[StockState, str] = {
+    StockState.HELD: "still holds stock for this order",
+    StockState.DEDUCTED: "has already deducted the stock of this order",
+    StockState.FREE: "holds nothing for this order",
+}
+
+
+def moves(reason: str, order_status: str, theirs: StockState | None) -> Moves:
+    """The moves for a case: those of our side, less those that what they say makes wrong."""
+    ours = allowed_actions(reason, order_status)
+    if theirs is None:
+        return Moves(ours)
+    refused = {action: why for action in ours if (why := _why_not(reason, action, order_status, theirs))}
+    return Moves(tuple(action for action in ours if action not in refused), refused)
+
+
+def _why_not(reason: str, action: ReviewAction, order_status: str, theirs: StockState) -> str | None:
+    says = f"The Inventory Service {_SAYS[theirs]}"
+    if action == ReviewAction.RETRY_RESERVATION and theirs == StockState.DEDUCTED:
+        return f"{says}: reserving again would take it twice."
+    # An order that is still PLACED only asks again for the reservation it has; one that failed reserves anew.
+    reserves_anew = action == ReviewAction.RECONFIRM and order_status == OrderStatus.CONFIRMATION_FAILED
+    if reserves_anew and theirs == StockState.DEDUCTED:
+        return f"{says}: reserving anew would take it twice."
+    if action == ReviewAction.MARK_RELEASED and theirs == StockState.HELD:
+        return f"{says}: retry the release instead."
+    if action == ReviewAction.APPROVE and reason == ReviewReason.AVAILABILITY_UNVERIFIED:
+        needed = _STOCK_OF.get(order_status)
+        if needed is not None and theirs not in needed:
+            return f"{says}, but the order is {order_status}: approving would close the case over it."
+    return None
+
+
+def why_no_release(theirs: StockState | None) -> str | None:
+    """Why a release should not be sent again; None when it may be. A second release can oversell."""
+    if theirs in (None, StockState.HELD):
+        return None
+    return f"The Inventory Service {_SAYS[theirs]}: there is nothing to release."
+
+
+def advice(reason: str, order_status: str, theirs: StockState | None) -> str | None:
+    """One sentence on what the pair means, where it is not what one would expect."""
+    if reason == ReviewReason.RELEASE_FAILED:
+        return {
+            StockState.HELD: "Nothing was given back yet: retry the release.",
+            StockState.DEDUCTED: "There is no hold to release. Mark it released; the conservation audit then "
+            "offers to put the deducted stock back.",
+            StockState.FREE: "Nothing is held any more: marking it released is right.",
+            None: None,
+        }[theirs]
+    if order_status == OrderStatus.PAYING and theirs == StockState.FREE:
+        return "The hold has ended: an approved order will fail its confirmation and has to reserve anew."
+    if order_status == OrderStatus.PLACED and theirs == StockState.DEDUCTED:
+        return "They have done their part and the answer was lost: confirming again settles it."
+    if order_status == OrderStatus.PLACED and theirs == StockState.FREE:
+        return "The hold has ended: confirming again will be refused, and a new case then reserves anew."
+    return None
+
+
+def is_fresh(asked_at: datetime, now: datetime, within: timedelta = FRESH) -> bool:
+    return now - asked_at <= within

@@ -1,0 +1,21 @@
+"""What lies behind a review case, as a word that cases with the same cause share.
+
+Source: console, "what none of them has" 6.
+"""
+
+from __future__ import annotations
+
+import re
+
+_CODE = re.compile(r"\b[A-Z]{2,}(?:_[A-Z]+)+\b")
+MAX_LENGTH = 40
+"""Of a Word column."""
+
+
+def cause_of(detail: str) -> str:
+    """The first code named in a case's detail, such as ``INVENTORY_TIMEOUT``; empty when there is none.
+
+    Numbers and sentences differ from case to case; the code is what they have in common.
+    """
+    found = _CODE.search(detail)
+    return found.group()[:MAX_LENGTH] if found else ""

@@ -1,0 +1,158 @@
+"""The manual-review queue as people work it: filtered, sorted by urgency, grouped, a page at a time.
+
+What is looked at is bounded: the POOL longest waiting (or last resolved) cases that an index finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Subquery,
+    UnaryExpression,
+    and_,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+)
+
+from services.domain.order import CustomerPriority, InventoryStatus
+from state.reviews import COLUMNS, Review
+from state.tables import order_items, orders, reviews
+
+POOL = 5000
+MAX_PAGE = 200
+MAX_GROUPS = 12
+MAX_ORDERS_OF_USER = 500
+
+OPEN, RESOLVED = "OPEN", "RESOLVED"
+URGENT, OLDEST, NEWEST, STAKE = "urgent", "oldest", "newest", "units"
+SORTS = (URGENT, OLDEST, NEWEST, STAKE)
+
+HOLDING = (InventoryStatus.RESERVED, InventoryStatus.CONFIRM_REQUESTED, InventoryStatus.INVENTORY_FAILED)
+"""Inventory statuses in which the end of the hold takes the goods away from the order."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFilter:
+    """Which cases are asked for; None and empty mean all."""
+
+    state: str = OPEN
+    reason: str | None = None
+    cause: str | None = None
+    owner: str | None = None
+    """Only cases that this person has."""
+    unclaimed: bool = False
+    priority: str | None = None
+    product: str | None = None
+    text: str = ""
+    """A whole review id, order id or user id."""
+    sort: str = URGENT
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """How many of the matching cases share something."""
+
+    keys: tuple[str, ...]
+    count: int
+
+
+def page(connection: Connection, wanted: CaseFilter, now: datetime, *, limit: int, offset: int = 0) -> list[Review]:
+    """One page of what matches."""
+    pool = _pool(connection, wanted)
+    statement = _matching(pool, wanted, now).with_only_columns(pool.c.review_id)
+    statement = statement.order_by(*_order(pool, wanted.sort, now), pool.c.review_id)
+    ids = connection.scalars(statement.limit(min(limit, MAX_PAGE)).offset(offset)).all()
+    rows = connection.execute(select(*COLUMNS).where(reviews.c.review_id.in_(ids)))
+    found = {row.review_id: Review(*row) for row in rows}
+    return [found[review_id] for review_id in ids]
+
+
+def count(connection: Connection, wanted: CaseFilter, now: datetime) -> int:
+    """How many match, at most POOL."""
+    statement = _matching(_pool(connection, wanted), wanted, now).with_only_columns(func.count())
+    return connection.scalar(statement) or 0
+
+
+def by_cause(connection: Connection, wanted: CaseFilter, now: datetime) -> list[Group]:
+    """Matching cases by reason and cause, the most frequent first."""
+    pool = _pool(connection, wanted)
+    return _groups(connection, _matching(pool, wanted, now), (pool.c.reason, pool.c.cause))
+
+
+def by_product(connection: Connection, wanted: CaseFilter, now: datetime) -> list[Group]:
+    """Matching cases by product, the most frequent first; a case counts once for each of its products."""
+    pool = _pool(connection, wanted)
+    distinct = (
+        _matching(pool, wanted, now)
+        .join(order_items, order_items.c.order_id == pool.c.order_id)
+        .with_only_columns(pool.c.review_id, order_items.c.product_id)
+        .distinct()
+        .subquery()
+    )
+    return _groups(connection, select(distinct.c.product_id), (distinct.c.product_id,))
+
+
+def _groups(connection: Connection, matching: Select[tuple[str]], keys: Sequence[ColumnElement[str]]) -> list[Group]:
+    statement = matching.with_only_columns(*keys, func.count().label("n")).group_by(*keys)
+    rows = connection.execute(statement.order_by(func.count().desc(), *keys).limit(MAX_GROUPS))
+    return [Group(tuple(row[:-1]), int(row[-1])) for row in rows]
+
+
+def _pool(connection: Connection, wanted: CaseFilter) -> Subquery:
+    """The cases that an index leads to: the longest waiting, or the last resolved."""
+    conditions = [reviews.c.state == wanted.state]
+    if wanted.reason:
+        conditions.append(reviews.c.reason == wanted.reason)
+    if wanted.text:
+        conditions.append(_named(connection, wanted.text))
+    order = reviews.c.opened_at.asc() if wanted.state == OPEN else reviews.c.resolved_at.desc()
+    if wanted.state == OPEN and wanted.sort == NEWEST:
+        order = reviews.c.opened_at.desc()
+    return select(reviews).where(*conditions).order_by(order).limit(POOL).subquery()
+
+
+def _named(connection: Connection, text: str) -> ColumnElement[bool]:
+    of_user = select(orders.c.order_id).where(orders.c.user_id == text).order_by(orders.c.created_at.desc())
+    order_ids = [text, *connection.scalars(of_user.limit(MAX_ORDERS_OF_USER))]
+    return or_(reviews.c.review_id == text, reviews.c.order_id.in_(order_ids))
+
+
+def _matching(pool: Subquery, wanted: CaseFilter, now: datetime) -> Select[tuple[str]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.cause is not None:
+        conditions.append(pool.c.cause == wanted.cause)
+    if wanted.owner:
+        conditions.append(and_(pool.c.owner == wanted.owner, pool.c.claimed_until > now))
+    if wanted.unclaimed:
+        conditions.append(or_(pool.c.owner.is_(None), pool.c.claimed_until <= now))
+    if wanted.priority:
+        conditions.append(orders.c.customer_priority == wanted.priority)
+    if wanted.product:
+        # An alias: the table may be joined by the enclosing query as well.
+        line = order_items.alias("line")
+        of_order = and_(line.c.order_id == pool.c.order_id, line.c.product_id == wanted.product)
+        conditions.append(exists().where(of_order))
+    return select(pool.c.review_id).join(orders, orders.c.order_id == pool.c.order_id).where(*conditions)
+
+
+def _order(pool: Subquery, sort: str, now: datetime) -> tuple[ColumnElement[object] | UnaryExpression[object], ...]:
+    if sort == OLDEST:
+        return (pool.c.opened_at.asc(),)
+    if sort == NEWEST:
+        return (func.coalesce(pool.c.resolved_at, pool.c.opened_at).desc(),)
+    if sort == STAKE:
+        units = select(func.sum(order_items.c.quantity)).where(order_items.c.order_id == pool.c.order_id)
+        return (units.scalar_subquery().desc(), pool.c.opened_at.asc())
+    is_running = and_(orders.c.inventory_status.in_(HOLDING), orders.c.reservation_expires_at > now)
+    hold_ends = case((is_running, orders.c.reservation_expires_at), else_=None)
+    standard_last = case((orders.c.customer_priority == CustomerPriority.HIGH, 0), else_=1)
+    return (hold_ends.asc().nulls_last(), standard_last, pool.c.opened_at.asc())

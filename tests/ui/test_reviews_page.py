@@ -1,0 +1,475 @@
+"""Manual review: the queue, its filters and groups, claims, one case's work area, undo and permission."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from services import console as facade
+from services.console import Console
+from services.domain.both_sides import CANNOT_ANSWER, Statement
+from services.domain.conservation import StockState
+from services.domain.reviews import ReviewAction
+from services.settings import Settings
+from state import audit, commands, reviews, their_answers
+from state.commands import Command
+from state.database import Database
+from state.their_answers import TheirAnswer
+from tests.ui.conftest import NOON, begun, checked, press, said, stored
+from tests.ui.test_orders_page import dialog, listed
+
+Show = Callable[..., AppTest]
+
+
+def has(test: AppTest, key: str) -> bool:
+    return any(button.key == key for button in test.button)
+
+
+def as_role(database: Database, role: str, **people: str) -> None:
+    """Everybody at the console has this role from now on, but for the people given."""
+    tick = count(step=60)
+    listed = ",".join(f"{name}:{role}" for name, role in people.items())
+    settings = Settings.load(
+        database_url=f"sqlite:///{database.url.database}", console_role=role, console_people=listed
+    )
+    facade.install(Console(settings, lambda: NOON, lambda: float(next(tick))))
+
+
+def at(moment: Any, database: Database) -> None:
+    """The console's time from now on."""
+    tick = count(step=60)
+    settings = Settings.load(database_url=f"sqlite:///{database.url.database}")
+    facade.install(Console(settings, lambda: moment, lambda: float(next(tick))))
+
+
+def decided(database: Database) -> list[Command]:
+    """The commands that resolve; opening a case also asks the Inventory Service."""
+    return [command for command in stored(database) if command.kind != "ask_theirs"]
+
+
+def answer(database: Database, order_id: str, statement: Statement, *, seconds_ago: float = 3) -> None:
+    told = TheirAnswer(order_id, statement, NOON - timedelta(seconds=seconds_ago), "olga")
+    database.write_now(lambda connection: their_answers.note(connection, told))
+
+
+# ----------------------------------------------------------------------- queue
+
+
+def test_the_most_urgent_cases_come_first_by_hold_then_priority_then_age(busy: Database, show: Show) -> None:
+    test = show("reviews.py")
+    assert listed(test) == ["ORD-1006", "ORD-1004", "ORD-1004", "ORD-1003", "ORD-1002", "ORD-1007"]
+    text = said(test)
+    assert "6 waiting" in text
+    assert "waits 65 min" in text
+    assert "No answer to 3 requests for confirmation" in text
+    assert "hold ends in 16 min" in text
+    assert "3 units · EUR 549.90" in text
+    assert "olga@example.com until 12:11:00" in text
+
+
+def test_the_sort_is_in_the_address(busy: Database, show: Show) -> None:
+    assert listed(show("reviews.py", sort="Longest waiting"))[0] == "ORD-1003"
+    assert listed(show("reviews.py", sort="Newest"))[0] == "ORD-1002"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"reason": "Payment unknown"}, ["ORD-1003"]),
+        ({"priority": "High priority"}, ["ORD-1004", "ORD-1004", "ORD-1002"]),
+        ({"owner": "Unclaimed"}, ["ORD-1004", "ORD-1004", "ORD-1003", "ORD-1002", "ORD-1007"]),
+        ({"owner": "Mine"}, []),
+        ({"q": "ORD-1004"}, ["ORD-1004", "ORD-1004"]),
+        ({"q": "USR-42"}, ["ORD-1002"]),
+        ({"q": "REV-5"}, ["ORD-1007"]),
+        ({"product": "SKU-NONE"}, []),
+        ({"code": "INVENTORY_TIMEOUT"}, ["ORD-1002"]),
+        ({"q": "ORD-1004", "reason": "No confirmation"}, ["ORD-1004"]),
+    ],
+)
+def test_each_filter_comes_from_the_address(
+    busy: Database, show: Show, parameters: dict[str, str], expected: list[str]
+) -> None:
+    assert listed(show("reviews.py", **parameters)) == expected
+
+
+def test_mine_are_the_cases_of_the_person_at_the_console(busy: Database, show: Show) -> None:
+    test = show("reviews.py", owner="Mine")
+    test.user = {"is_logged_in": True, "email": "olga@example.com"}
+    assert listed(checked(test.run())) == ["ORD-1006"]
+    assert "you until 12:11:00" in said(test)
+
+
+def test_a_claim_that_has_ended_is_nobodys(busy: Database, show: Show) -> None:
+    at(NOON + timedelta(minutes=12), busy)
+    assert "ORD-1006" in listed(show("reviews.py", owner="Unclaimed"))
+
+
+def test_cases_are_grouped_by_cause_and_by_product_and_a_click_keeps_one_group(busy: Database, show: Show) -> None:
+    test = show("reviews.py")
+    assert "SKU-CHAIR **6**" in said(test)
+    press(test, "cause_PENDING_INVENTORY_INVENTORY_TIMEOUT")
+    assert listed(test) == ["ORD-1002"]
+    assert test.selectbox(key="reason").value == "PENDING_INVENTORY"
+    assert test.query_params["code"] == "INVENTORY_TIMEOUT"
+    press(test, "drop_code")
+    press(test, "product_SKU-CHAIR")
+    assert test.text_input(key="product").value == "SKU-CHAIR"
+
+
+def test_find_leaves_only_what_was_named(busy: Database, show: Show) -> None:
+    test = press(show("reviews.py", priority="High priority"), "find")
+    test.text_input(key="find_text").set_value("ORD-1003")
+    test.button(key="find_do").click().run()
+    assert listed(checked(test)) == ["ORD-1003"]
+
+
+def test_resolved_cases_say_who_did_what(busy: Database, show: Show) -> None:
+    test = show("reviews.py", review_state="Resolved")
+    assert "Confirm again by olga@example.com" in said(test)
+    assert not test.checkbox
+
+
+def test_nothing_to_review_is_good_news(database: Database, show: Show) -> None:
+    assert "Nothing waits for a person." in said(show("reviews.py"))
+
+
+def test_filters_that_leave_nothing_can_be_cleared(database: Database, show: Show) -> None:
+    test = show("reviews.py", reason="Payment unknown", owner="Mine")
+    assert "No case matches." in said(test)
+    press(test, "clear_filters")
+    assert "Nothing waits for a person." in said(test)
+
+
+def test_a_selection_keeps_its_rows_when_a_case_comes_and_another_goes(busy: Database, show: Show) -> None:
+    test = show("reviews.py")
+    test.checkbox(key="pick_review_REV-4").check().run()
+    before = listed(test)
+
+    def meanwhile(connection: Any) -> None:
+        reviews.open_case(connection, "REV-9", "ORD-1001", "CONFIRMATION_TIMEOUT", "new", NOON)
+        first = reviews.get(connection, "REV-6")
+        assert first is not None
+        reviews.resolve(connection, first, by="ben", resolution="APPROVE", note="", at=NOON)
+
+    busy.write_now(meanwhile)
+    checked(test.run())
+    assert listed(test) == before
+    assert test.checkbox(key="pick_review_REV-4").value
+    assert test.checkbox(key="pick_review_REV-6").disabled
+    assert "1 new · 1 gone · show" in said(test)
+    press(test, "show_new_review")
+    assert "ORD-1001" in listed(test)
+    assert "ORD-1003" not in listed(test)
+    assert test.checkbox(key="pick_review_REV-4").value
+
+
+def test_selected_cases_are_previewed_by_id_and_version_before_one_operation_on_them(
+    busy: Database, show: Show
+) -> None:
+    test = show("reviews.py")
+    for review_id in ("REV-2", "REV-3", "REV-5"):
+        test.checkbox(key=f"pick_review_{review_id}").check().run()
+    assert "**3 selected**" in said(test)
+    press(test, "bulk_RECONFIRM")
+    rows = test.dataframe[-1].value.to_dict("records")
+    assert [(row["Id"], row["Order"], row["Version"]) for row in rows] == [
+        ("REV-2", "ORD-1006", "1"),
+        ("REV-3", "ORD-1004", "1"),
+    ]
+    assert "2 of 3 selected, the others do not allow it" in said(test)
+    test.button(key=dialog(test, "do_")).click().run()
+    (operation,) = begun(busy)
+    assert (operation.verb, operation.action, operation.total) == ("resolve_review", "RECONFIRM", 2)
+    assert not test.checkbox(key="pick_review_REV-2").value
+    assert stored(busy) == []
+
+
+def test_several_irreversible_actions_need_the_count_typed(busy: Database, show: Show) -> None:
+    test = press(show("reviews.py"), "pick_all_reviews")
+    press(test, "bulk_CANCEL_ORDER")
+    test.text_area(key=dialog(test, "note_")).set_value("shop closes")
+    test.text_input(key=dialog(test, "count_")).set_value("6")
+    test.button(key=dialog(test, "do_")).click().run()
+    assert begun(busy) == []
+
+
+# ---------------------------------------------------------------------- claims
+
+
+def test_next_unclaimed_claims_the_most_urgent_free_case_and_opens_it(busy: Database, show: Show) -> None:
+    test = press(show("reviews.py"), "next_unclaimed")
+    # REV-2 is the most urgent one, but olga has it.
+    (command,) = decided(busy)
+    assert (command.kind, command.target_id, command.arguments) == ("claim_review", "REV-4", {})
+    assert test.query_params["case"] == "REV-4"
+    assert "case REV-4, version 1" in said(test)
+
+
+def test_next_unclaimed_honours_the_filters_and_says_when_there_is_none(busy: Database, show: Show) -> None:
+    test = press(show("reviews.py", reason="Confirmation failed"), "next_unclaimed")
+    assert "No unclaimed case matches" in said(test)
+    assert decided(busy) == []
+
+
+def test_a_case_is_claimed_once_however_often_the_button_is_pressed(busy: Database, show: Show) -> None:
+    first, second = show("reviews.py", case="REV-3"), show("reviews.py", case="REV-3")
+    press(first, "claim_REV-3")
+    press(second, "claim_REV-3")
+    assert [command.kind for command in decided(busy)] == ["claim_review"]
+    assert first.button(key="claim_REV-3").disabled
+
+
+def test_somebody_elses_case_says_whose_it_is_and_offers_nothing(busy: Database, show: Show) -> None:
+    test = show("reviews.py", case="REV-2")
+    for key in ("claim_REV-2", "RECONFIRM_REV-2", "CANCEL_ORDER_REV-2"):
+        assert test.button(key=key).disabled
+        assert test.button(key=key).help == "olga@example.com works on this case until 12:11:00."
+
+
+def test_an_admin_may_take_a_case_over_and_resolve_it(busy: Database, show: Show) -> None:
+    as_role(busy, "admin")
+    test = show("reviews.py", case="REV-2")
+    assert not test.button(key="RECONFIRM_REV-2").disabled
+    assert test.button(key="claim_REV-2").label == "Take over"
+    press(test, "claim_REV-2")
+    (command,) = decided(busy)
+    assert (command.arguments, command.role) == ({"takeOver": True}, "admin")
+
+
+def test_one_hands_back_what_one_has(busy: Database, show: Show) -> None:
+    test = show("reviews.py", case="REV-2")
+    test.user = {"is_logged_in": True, "email": "olga@example.com"}
+    press(checked(test.run()), "release_claim_REV-2")
+    assert [command.kind for command in decided(busy)] == ["release_claim"]
+
+
+# ------------------------------------------------------------------- work area
+
+
+def test_each_case_offers_what_our_side_allows_while_theirs_is_not_known(busy: Database, show: Show) -> None:
+    offered = {}
+    for review_id in ("REV-1", "REV-2", "REV-3", "REV-4", "REV-5", "REV-6"):
+        test = show("reviews.py", case=review_id)
+        offered[review_id] = [action for action in ReviewAction if has(test, f"{action}_{review_id}")]
+    assert offered == {
+        "REV-1": ["RETRY_RESERVATION", "CANCEL_ORDER"],
+        "REV-2": ["RECONFIRM", "CANCEL_ORDER"],
+        "REV-3": ["RECONFIRM", "CANCEL_ORDER"],
+        "REV-4": ["APPROVE", "CANCEL_ORDER"],
+        "REV-5": ["MARK_RELEASED"],
+        "REV-6": ["APPROVE", "CANCEL_ORDER"],
+    }
+
+
+def test_the_work_area_shows_both_sides_the_memory_and_the_timeline(busy: Database, show: Show) -> None:
+    text = said(show("reviews.py", case="REV-3"))
+    assert "Confirmation requested" in text
+    assert "they say ACTIVE" in text
+    assert "Asked 11:59:57 · 3 s ago by olga@example.com" in text
+    assert "Stock reserved" in text
+    assert "This cause" not in text
+
+
+def test_the_memory_says_what_was_done_how_often_it_held_and_by_whom(busy: Database, show: Show) -> None:
+    test = show("reviews.py", case="REV-2")
+    rows = next(table.value.to_dict("records") for table in test.table if "Move" in table.value.columns)
+    assert [(row["Move"], row["Times"], row["Held"]) for row in rows] == [
+        ("Confirm again", "5", "5 of 5"),
+        ("Cancel order", "1", "not known yet"),
+    ]
+    assert rows[0]["Last"] == "ben, 24 h 0 min ago: stock was recounted"
+
+
+def test_opening_a_case_asks_them_once(busy: Database, show: Show) -> None:
+    test = show("reviews.py", case="REV-1")
+    checked(test.run())
+    (command,) = [command for command in stored(busy) if command.kind == "ask_theirs"]
+    assert (command.target_id, command.arguments) == ("ORD-1002", {"reviewId": "REV-1"})
+    assert "Asking..." in said(test)
+    assert test.button(key="ask_theirs_ORD-1002").disabled
+
+
+def test_an_answer_that_is_fresh_is_not_asked_for_again(busy: Database, show: Show) -> None:
+    show("reviews.py", case="REV-3")
+    assert stored(busy) == []
+
+
+def test_a_move_that_their_side_makes_wrong_stays_visible_disabled_and_explained(busy: Database, show: Show) -> None:
+    answer(busy, "ORD-1002", Statement(StockState.DEDUCTED, "CONFIRMED"))
+    test = show("reviews.py", case="REV-1")
+    assert test.button(key="RETRY_RESERVATION_REV-1").disabled
+    assert "reserving again would take it twice" in test.button(key="RETRY_RESERVATION_REV-1").help
+    assert not test.button(key="CANCEL_ORDER_REV-1").disabled
+    assert "Retry reservation: The Inventory Service has already deducted" in said(test)
+
+
+def test_a_hold_that_lasts_is_released_again_and_not_marked(busy: Database, show: Show) -> None:
+    answer(busy, "ORD-1007", Statement(StockState.HELD, "ACTIVE"))
+    test = show("reviews.py", case="REV-5")
+    assert test.button(key="MARK_RELEASED_REV-5").disabled
+    press(test, "retry_release_ORD-1007")
+    assert [(command.kind, command.target_id) for command in decided(busy)] == [("retry_release", "ORD-1007")]
+
+
+def test_nothing_held_means_that_nothing_is_released_again(busy: Database, show: Show) -> None:
+    answer(busy, "ORD-1007", Statement(StockState.FREE, "RELEASED"))
+    test = show("reviews.py", case="REV-5")
+    assert not test.button(key="MARK_RELEASED_REV-5").disabled
+    assert test.button(key="retry_release_ORD-1007").disabled
+    assert "marking it released is right" in said(test) or test.info
+
+
+def test_a_service_that_cannot_answer_is_said_plainly_and_refuses_nothing(busy: Database, show: Show) -> None:
+    answer(busy, "ORD-1002", Statement(None, problem=CANNOT_ANSWER))
+    test = show("reviews.py", case="REV-1")
+    assert "Cannot answer" in said(test)
+    assert "our side alone decides what is offered" in said(test)
+    assert not test.button(key="RETRY_RESERVATION_REV-1").disabled
+
+
+def test_an_old_answer_is_shown_with_its_age_and_refuses_nothing(busy: Database, show: Show) -> None:
+    answer(busy, "ORD-1002", Statement(StockState.DEDUCTED, "CONFIRMED"), seconds_ago=301)
+    test = show("reviews.py", case="REV-1")
+    assert "5 min ago by olga" in said(test)
+    assert not test.button(key="RETRY_RESERVATION_REV-1").disabled
+
+
+def test_an_unknown_case_is_said_to_be_unknown(busy: Database, show: Show) -> None:
+    assert "No case REV-99 exists." in said(show("reviews.py", case="REV-99"))
+
+
+def test_half_typed_text_outlives_a_refresh(busy: Database, show: Show) -> None:
+    test = show("reviews.py", case="REV-3")
+    test.text_area(key="note_REV-3").set_value("half a sen").run()
+    checked(test.run())
+    assert test.text_area(key="note_REV-3").value == "half a sen"
+
+
+# ----------------------------------------------------------- resolving, undoing
+
+
+@pytest.mark.parametrize(
+    ("review_id", "action", "reason", "note", "is_held"),
+    [
+        ("REV-1", "RETRY_RESERVATION", None, "", False),
+        ("REV-3", "RECONFIRM", None, "stock is back", False),
+        ("REV-4", "APPROVE", None, "", True),
+        ("REV-6", "APPROVE", "PAYMENT_SEEN", "", True),
+        ("REV-6", "CANCEL_ORDER", "OTHER", "customer gave up", True),
+        ("REV-5", "MARK_RELEASED", "SEEN_RELEASED", "", True),
+    ],
+)
+def test_one_case_is_resolved_without_a_dialog_and_what_is_final_is_held_first(
+    busy: Database, show: Show, review_id: str, action: str, reason: str | None, note: str, is_held: bool
+) -> None:
+    test = show("reviews.py", case=review_id)
+    if reason:
+        test.selectbox(key=f"why_{review_id}").select(reason)
+    test.text_area(key=f"note_{review_id}").set_value(note)
+    press(test, f"{action}_{review_id}")
+    (command,) = decided(busy)
+    assert (command.kind, command.target_id, command.role) == ("resolve_review", review_id, "operator")
+    explained = {"reason": reason} if reason else {}
+    assert command.arguments == {"action": action, "note": note, "version": 1} | explained
+    assert command.not_before == (NOON + timedelta(seconds=10) if is_held else None)
+    assert has(test, f"undo_{review_id}") is is_held
+
+
+@pytest.mark.parametrize(
+    ("review_id", "action"), [("REV-5", "MARK_RELEASED"), ("REV-3", "CANCEL_ORDER"), ("REV-6", "APPROVE")]
+)
+def test_what_matters_needs_an_explanation_and_the_complaint_names_field_value_and_what_is_allowed(
+    busy: Database, show: Show, review_id: str, action: str
+) -> None:
+    test = press(show("reviews.py", case=review_id), f"{action}_{review_id}")
+    assert decided(busy) == []
+    assert "Note '' is not valid; allowed: 1 character or more, unless resolutionReason is one of" in said(test)
+
+
+def test_three_clicks_are_one_command(busy: Database, show: Show) -> None:
+    tests = [show("reviews.py", case="REV-4") for _ in range(3)]
+    for test in tests:
+        press(test, "APPROVE_REV-4")
+    assert len(decided(busy)) == 1
+    assert tests[-1].button(key="APPROVE_REV-4").help == "A command on this case is under way."
+
+
+def test_undo_takes_back_what_is_held_and_the_audit_log_says_so(busy: Database, show: Show) -> None:
+    test = press(show("reviews.py", case="REV-4"), "APPROVE_REV-4")
+    press(test, "undo_REV-4")
+    (command,) = decided(busy)
+    assert (command.state, command.outcome) == (
+        "WITHDRAWN",
+        {"title": "Taken back by console", "detail": None, "code": None},
+    )
+    entry = busy.read_now(lambda connection: audit.page(connection, limit=1))[0]
+    assert (entry.actor, entry.action, entry.target) == ("console", "UNDO", "review:REV-4")
+    assert entry.reason == "APPROVE asked for by console"
+    assert "Taken back" in said(test)
+
+
+def test_after_an_undo_the_same_can_be_asked_for_again(busy: Database, show: Show) -> None:
+    test = press(show("reviews.py", case="REV-4"), "APPROVE_REV-4")
+    press(test, "undo_REV-4")
+    press(test, "APPROVE_REV-4")
+    assert [command.state for command in decided(busy)] in (["WITHDRAWN", "STORED"], ["STORED", "WITHDRAWN"])
+
+
+def test_undo_that_comes_too_late_says_so(busy: Database, show: Show) -> None:
+    test = press(show("reviews.py", case="REV-4"), "APPROVE_REV-4")
+    busy.write_now(lambda c: commands.claim(c, NOON + timedelta(seconds=11), NOON + timedelta(minutes=1), 8))
+    press(test, "undo_REV-4")
+    assert "Too late: it has run already" in said(test)
+    assert [command.state for command in decided(busy)] == ["RUNNING"]
+
+
+def test_the_queue_offers_the_undo_as_well(busy: Database, show: Show) -> None:
+    test = press(show("reviews.py", case="REV-4"), "APPROVE_REV-4")
+    del test.query_params["case"]
+    press(checked(test.run()), "undo_row_REV-4")
+    assert [command.state for command in decided(busy)] == ["WITHDRAWN"]
+
+
+def test_the_outcome_of_a_command_stands_on_its_case(busy: Database, show: Show) -> None:
+    text = said(show("reviews.py"))
+    assert "Refused] Confirm again: Somebody was faster · resolved by olga@example.com · ben" in text
+
+
+# ------------------------------------------------------------------ permission
+
+
+def test_a_viewer_sees_every_action_disabled_with_the_reason(busy: Database, show: Show) -> None:
+    as_role(busy, "viewer")
+    test = show("reviews.py", case="REV-3")
+    for key in ("next_unclaimed", "claim_REV-3", "RECONFIRM_REV-3", "CANCEL_ORDER_REV-3", "ask_theirs_ORD-1004"):
+        assert test.button(key=key).disabled
+        assert test.button(key=key).help == "Your role here is viewer: an operator may do this."
+    assert stored(busy) == []
+
+
+@pytest.mark.parametrize("page", ["overview.py", "reviews.py", "releases.py"])
+def test_who_may_not_look_is_told_so_and_sees_nothing(busy: Database, show: Show, page: str) -> None:
+    as_role(busy, "none")
+    text = said(show(page, case="REV-3"))
+    assert "Your role here is none: it may not read this page." in text
+    assert "ORD-" not in text
+
+
+def test_a_person_who_logs_in_has_the_role_listed_for_them(busy: Database, show: Show) -> None:
+    as_role(busy, "none", **{"olga@example.com": "operator"})
+    test = show("reviews.py")
+    test.user = {"is_logged_in": True, "email": "olga@example.com"}
+    assert "6 waiting" in said(checked(test.run()))
+
+
+def test_nobody_gets_a_listed_persons_role_by_typing_their_name(busy: Database, show: Show) -> None:
+    as_role(busy, "viewer", **{"olga@example.com": "admin"})
+    test = show("reviews.py", case="REV-3")
+    test.text_input(key="display_name").set_value("olga@example.com").run()
+    assert test.button(key="RECONFIRM_REV-3").disabled

@@ -1,0 +1,73 @@
+"""Which moves are legal for our side and theirs, over every pair there is."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from services.domain.both_sides import advice, moves, why_no_release
+from services.domain.conservation import StockState
+from services.domain.order import OrderStatus, ReviewReason
+from services.domain.reviews import ReviewAction, allowed_actions
+
+A, R, S = ReviewAction, ReviewReason, OrderStatus
+HELD, DEDUCTED, FREE = StockState.HELD, StockState.DEDUCTED, StockState.FREE
+
+# What theirs takes away from the moves of our side; every pair that is not listed takes away nothing.
+REFUSED: dict[tuple[str, str, StockState], set[ReviewAction]] = {
+    (R.PENDING_INVENTORY, S.PENDING_INVENTORY, DEDUCTED): {A.RETRY_RESERVATION},
+    (R.INVENTORY_CONFIRMATION_FAILED, S.CONFIRMATION_FAILED, DEDUCTED): {A.RECONFIRM},
+    (R.AVAILABILITY_UNVERIFIED, S.PAYING, FREE): {A.APPROVE},
+    (R.AVAILABILITY_UNVERIFIED, S.PLACED, FREE): {A.APPROVE},
+    (R.AVAILABILITY_UNVERIFIED, S.CONFIRMED, FREE): {A.APPROVE},
+    (R.AVAILABILITY_UNVERIFIED, S.CONFIRMED, HELD): {A.APPROVE},
+} | {(R.RELEASE_FAILED, status, HELD): {A.MARK_RELEASED} for status in S}
+
+PAIRS = list(product(R, S, StockState))
+
+
+@pytest.mark.parametrize(("reason", "status", "theirs"), PAIRS)
+def test_every_pair_offers_what_our_side_allows_less_what_theirs_makes_wrong(
+    reason: str, status: str, theirs: StockState
+) -> None:
+    ours = allowed_actions(reason, status)
+    refused = REFUSED.get((reason, status, theirs), set()) & set(ours)
+    found = moves(reason, status, theirs)
+    assert found.legal == tuple(action for action in ours if action not in refused)
+    assert set(found.refused) == refused
+    assert all("The Inventory Service" in why for why in found.refused.values())
+
+
+@pytest.mark.parametrize(("reason", "status"), list(product(R, S)))
+def test_a_side_that_does_not_say_refuses_nothing(reason: str, status: str) -> None:
+    found = moves(reason, status, None)
+    assert (found.legal, dict(found.refused)) == (allowed_actions(reason, status), {})
+
+
+def test_no_pair_of_an_order_that_can_be_cancelled_is_a_dead_end() -> None:
+    for reason, status, theirs in PAIRS:
+        if A.CANCEL_ORDER in allowed_actions(reason, status):
+            assert A.CANCEL_ORDER in moves(reason, status, theirs).legal
+
+
+def test_a_release_is_sent_again_only_where_something_is_held_or_nobody_knows() -> None:
+    assert [why_no_release(theirs) is None for theirs in (HELD, None, DEDUCTED, FREE)] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "theirs", "words"),
+    [
+        (R.RELEASE_FAILED, S.CANCELLED, HELD, "retry the release"),
+        (R.RELEASE_FAILED, S.CANCELLED, FREE, "marking it released is right"),
+        (R.RELEASE_FAILED, S.CANCELLED, DEDUCTED, "conservation audit"),
+        (R.PAYMENT_UNKNOWN, S.PAYING, FREE, "reserve anew"),
+        (R.CONFIRMATION_TIMEOUT, S.PLACED, DEDUCTED, "confirming again settles it"),
+        (R.CONFIRMATION_TIMEOUT, S.PLACED, FREE, "will be refused"),
+    ],
+)
+def test_a_pair_that_is_not_what_one_expects_is_explained(
+    reason: str, status: str, theirs: StockState, words: str
+) -> None:
+    assert words in (advice(reason, status, theirs) or "")
+    assert advice(reason, status, None) is None

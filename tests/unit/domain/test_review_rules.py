@@ -1,0 +1,175 @@
+"""What a case is about, what is at stake, what must be explained, and how often a move has held."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.domain import resolutions
+from services.domain.cause_memory import BY_ITSELF, FAILED, HELD, UNDECIDED, Past, remember, verdict
+from services.domain.causes import MAX_LENGTH, cause_of
+from services.domain.errors import ValidationFailed
+from services.domain.order import Line, Order, OrderStatus, ReviewReason
+from services.domain.resolutions import REASONS, ResolutionReason
+from services.domain.reviews import ReviewAction
+from services.domain.stakes import stake
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+A, R, S = ReviewAction, ReviewReason, OrderStatus
+ORDER = Order("o", "u", "standard", (Line("chair", "oak", 2), Line("lamp", "brass", 1)), NOON, NOON)
+
+
+@pytest.mark.parametrize(
+    ("detail", "cause"),
+    [
+        ("INVENTORY_TIMEOUT: no answer within 3000 ms", "INVENTORY_TIMEOUT"),
+        ("Inventory confirmation failed: RESERVATION_EXPIRED", "RESERVATION_EXPIRED"),
+        ("Release failed after 8 attempts: INVENTORY_UNAVAILABLE: 503", "INVENTORY_UNAVAILABLE"),
+        ("Release failed after 7 attempts: INVENTORY_UNAVAILABLE: 502", "INVENTORY_UNAVAILABLE"),
+        ("Conservation audit: NOT_DEDUCTED", "NOT_DEDUCTED"),
+        ("No answer to 3 requests for confirmation", ""),
+        ("The gateway said HTTP 500", ""),
+        ("", ""),
+    ],
+)
+def test_the_cause_of_a_case_is_the_first_code_in_its_detail(detail: str, cause: str) -> None:
+    assert cause_of(detail) == cause
+
+
+@given(st.text(alphabet="ABC_ :x9", max_size=200))
+def test_every_cause_fits_its_column(detail: str) -> None:
+    assert len(cause_of(detail)) <= MAX_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("metadata", "amount", "currency"),
+    [
+        (None, None, None),
+        ({"total": 129.9, "currency": "EUR"}, Decimal("129.9"), "EUR"),
+        ({"total": {"amount": "129.90", "currency": "EUR"}}, Decimal("129.90"), "EUR"),
+        ({"total": 5}, Decimal(5), None),
+        ({"total": 5, "currency": 7}, Decimal(5), None),
+        ({"total": True}, None, None),
+        ({"total": "much"}, None, None),
+        ({"total": "NaN"}, None, None),
+        ({"total": -1}, None, None),
+        ({"total": 10**13}, None, None),
+        ({"total": [1]}, None, None),
+        ({"total": {}}, None, None),
+    ],
+)
+def test_money_is_at_stake_only_where_the_shop_has_said_how_much(
+    metadata: dict[str, Any] | None, amount: Decimal | None, currency: str | None
+) -> None:
+    found = stake(replace(ORDER, metadata=metadata))
+    assert (found.units, found.amount, found.currency) == (3, amount, currency)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda part: st.dictionaries(st.text(), part)))
+def test_whatever_stands_in_the_metadata_the_stake_can_be_said(total: Any) -> None:
+    assert stake(replace(ORDER, metadata={"total": total})).units == 3
+
+
+# ----------------------------------------------------------------- explanations
+
+
+@pytest.mark.parametrize(
+    ("case_reason", "action"),
+    [
+        *((reason, A.CANCEL_ORDER) for reason in R),
+        (R.RELEASE_FAILED, A.MARK_RELEASED),
+        (R.PAYMENT_UNKNOWN, A.APPROVE),
+    ],
+)
+def test_what_matters_needs_a_note_or_a_reason_that_says_it_all(case_reason: str, action: ReviewAction) -> None:
+    for reason in (None, ResolutionReason.OTHER):
+        with pytest.raises(ValidationFailed) as caught:
+            resolutions.check(case_reason, action, reason, "  ")
+        (problem,) = caught.value.details["problems"]
+        assert (problem["field"], problem["value"]) == ("note", "  ")
+        assert "1 character or more" in problem["allowed"]
+        resolutions.check(case_reason, action, reason, "seen")
+    resolutions.check(case_reason, action, REASONS[action][0], "")
+
+
+@pytest.mark.parametrize("action", [A.RETRY_RESERVATION, A.RECONFIRM])
+def test_trying_again_needs_no_explanation_and_takes_no_reason(action: ReviewAction) -> None:
+    resolutions.check(R.PENDING_INVENTORY, action, None, "")
+    with pytest.raises(ValidationFailed) as caught:
+        resolutions.check(R.PENDING_INVENTORY, action, "OTHER", "x")
+    assert caught.value.details["problems"][0]["field"] == "resolutionReason"
+
+
+def test_a_reason_of_another_action_is_refused_with_those_that_fit() -> None:
+    with pytest.raises(ValidationFailed) as caught:
+        resolutions.check(R.RELEASE_FAILED, A.MARK_RELEASED, "OUT_OF_STOCK", "x")
+    (problem,) = caught.value.details["problems"]
+    assert problem == {
+        "field": "resolutionReason",
+        "value": "OUT_OF_STOCK",
+        "allowed": "one of SEEN_RELEASED, NEVER_HELD, OTHER",
+    }
+
+
+def test_what_is_held_for_an_undo_is_what_takes_a_reason() -> None:
+    assert set(resolutions.UNDO_FOR) == set(REASONS) == {A.CANCEL_ORDER, A.APPROVE, A.MARK_RELEASED}
+
+
+# ------------------------------------------------------------------ cause memory
+
+
+@pytest.mark.parametrize("move", [A.RETRY_RESERVATION, A.RECONFIRM, A.APPROVE, BY_ITSELF])
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(S.CONFIRMED, HELD), (S.RETURNED, HELD), (S.CANCELLED, FAILED), (S.REJECTED, FAILED), (S.PLACED, UNDECIDED)],
+)
+def test_going_on_has_held_when_the_goods_went_out(move: str, status: str, expected: str) -> None:
+    assert verdict(move, status, came_again=False) == expected
+
+
+def test_cancelling_has_held_when_the_order_is_cancelled() -> None:
+    assert verdict(A.CANCEL_ORDER, S.CANCELLED, came_again=False) == HELD
+    assert verdict(A.CANCEL_ORDER, S.PAYING, came_again=False) == UNDECIDED
+
+
+@pytest.mark.parametrize("status", list(S))
+def test_marking_released_holds_until_a_case_comes_again(status: str) -> None:
+    assert verdict(A.MARK_RELEASED, status, came_again=False) == HELD
+
+
+@pytest.mark.parametrize("move", [*A, BY_ITSELF])
+@pytest.mark.parametrize("status", list(S))
+def test_nothing_has_held_when_a_case_came_again(move: str, status: str) -> None:
+    assert verdict(move, status, came_again=True) == FAILED
+
+
+def test_moves_are_remembered_by_frequency_with_the_last_one_of_each() -> None:
+    past = [
+        Past(A.RECONFIRM, "ben", NOON, S.CONFIRMED, came_again=False, why="recounted"),
+        Past(A.CANCEL_ORDER, "olga", NOON, S.CANCELLED, came_again=False),
+        Past(A.RECONFIRM, "eve", NOON, S.PLACED, came_again=False),
+        Past(A.RECONFIRM, "eve", NOON, S.CONFIRMED, came_again=True),
+    ]
+    again, cancel = remember(past)
+    assert (again.move, again.times, again.held, again.failed, again.undecided) == (A.RECONFIRM, 3, 1, 1, 1)
+    assert (again.last.by, again.last.why) == ("ben", "recounted")
+    assert (cancel.move, cancel.times, cancel.held) == (A.CANCEL_ORDER, 1, 1)
+    assert remember([]) == ()
+
+
+moves = st.sampled_from([*A, BY_ITSELF])
+pasts = st.builds(Past, moves, st.just("x"), st.just(NOON), st.sampled_from(list(S)), came_again=st.booleans())
+
+
+@given(st.lists(pasts, max_size=60))
+def test_every_case_counts_once(past: list[Past]) -> None:
+    found = remember(past)
+    assert sum(one.times for one in found) == len(past)
+    assert all(min(one.held, one.failed, one.undecided) >= 0 for one in found)
+    assert len({one.move for one in found}) == len(found)
