@@ -24,7 +24,6 @@ from services.console import (
 )
 
 MAX_TEXT = 500
-IRREVERSIBLE = ("CANCEL_ORDER", "MARK_RELEASED")
 
 
 def cancel_order(order: Order) -> None:
