@@ -118,11 +118,11 @@ async def test_a_release_that_fails_again_is_refused_with_its_error(shop):
         ("retry_release", {}, "RELEASE_NOT_FOUND"),
     ],
 )
-async def test_what_cannot_be_done_is_refused_with_a_reason_and_writes_nothing_else(shop, kind, arguments, code):
+async def test_what_cannot_be_done_is_refused_on_record_and_writes_nothing_else(shop, kind, arguments, code):
     command_id = await shop.command(kind, "nobody", **arguments)
     await shop.commands.run_waiting()
     assert (await outcome(shop, command_id))[::2] == ("REFUSED", code)
-    assert {name for name, rows in (await shop.everything()).items() if rows} == {"commands"}
+    assert {name for name, rows in (await shop.everything()).items() if rows} == {"commands", "audit_log"}
 
 
 async def test_storing_a_command_twice_is_storing_it_once(shop):
