@@ -162,7 +162,13 @@ class OrdersHarness:
         self.conservation = ConservationAudit(self.context, self.witness, self.payments)
         self.proofs = ReleaseByProof(self.context, self.witness)
         self.steering = OperationSteering(self.context)
-        self.commands = CommandExecutor(
+        self.commands = self.executor({})
+        self.operations = self.operation_runner("runner-1")
+        self.dead_letters = DeadLetterOffice(self.database, self.clock, self.new_id, self.inbound.handle)
+
+    def executor(self, more: dict[str, Any]) -> CommandExecutor:
+        """Executes commands, those of further topics too."""
+        return CommandExecutor(
             self.context,
             self.cancellation,
             self.reviews,
@@ -172,9 +178,8 @@ class OrdersHarness:
             self.steering,
             self.claims,
             self.their_side,
+            more,
         )
-        self.operations = self.operation_runner("runner-1")
-        self.dead_letters = DeadLetterOffice(self.database, self.clock, self.new_id, self.inbound.handle)
 
     def operation_runner(self, name: str) -> OperationRunner:
         """The runner of a replica of that name; all share the database, the breakers and the other services."""

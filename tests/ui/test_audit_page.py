@@ -20,7 +20,7 @@ Show = Callable[..., AppTest]
 def test_a_row_has_person_action_reason_change_result_and_a_link(busy: Database, show: Show) -> None:
     test = show("audit.py")
     text = said(test)
-    assert "26 actions" in text
+    assert "32 actions" in text
     assert "Cancelled the order** · olga@example.com" in text
     assert "customer called · status: PLACED to CANCELLED · under cmd-0" in text
     assert "Refused] :small[INVALID_STATE]" in text
@@ -28,7 +28,7 @@ def test_a_row_has_person_action_reason_change_result_and_a_link(busy: Database,
 
 
 def test_filters_come_from_the_address_and_combine(busy: Database, show: Show) -> None:
-    assert "9 actions match" in said(show("audit.py", who="ben"))
+    assert "15 actions match" in said(show("audit.py", who="ben"))
     assert "8 actions match" in said(show("audit.py", did="DISCARD_EVENT"))
     assert "0 actions match" in said(show("audit.py", who="ben", did="DISCARD_EVENT"))
     assert "1 action matches" in said(show("audit.py", target="cmd-4"))
@@ -40,7 +40,7 @@ def test_nothing_matches_is_told_from_nothing_was_ever_done(busy: Database, data
     test = show("audit.py", target="nobody")
     assert "No action matches." in said(test)
     press(test, "clear_filters")
-    assert "26 actions" in said(test)
+    assert "32 actions" in said(test)
 
 
 def test_nobody_has_done_anything(database: Database, show: Show) -> None:
@@ -66,4 +66,4 @@ def test_the_file_has_the_filtered_rows_and_no_formulas(busy: Database) -> None:
         "at,actor,action,target,orderId,reason,before,after,result,correlationId",
         '2026-11-22T12:00:01.000Z,\'=cmd(),APPROVE,review:1,,\'@x,"{""a"":1}",,done,',
     ]
-    assert len(facade.console().audit.csv(AuditFilter()).splitlines()) == 1 + 27
+    assert len(facade.console().audit.csv(AuditFilter()).splitlines()) == 1 + 33

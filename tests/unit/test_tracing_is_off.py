@@ -16,14 +16,21 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 SOMEWHERE = "http://127.0.0.1:1"
 
 LOADED = """
-import asyncio, sys
+import asyncio, logging, sys
 import services.console, services.standalone, services.sandbox.inventory_service.service
 from services import worker
 from services.settings import Settings
 
+class Started(logging.Handler):
+    def emit(self, record):
+        if record.getMessage() == "worker_started":
+            self.stop.set()
+
 async def main():
-    stop = asyncio.Event()
-    stop.set()
+    started = Started()
+    started.stop = stop = asyncio.Event()
+    logging.getLogger("holdfast.worker").addHandler(started)
+    logging.getLogger("holdfast.worker").setLevel(logging.INFO)
     # Port 0: any free one.
     await worker.serve(Settings.load().model_copy(update={"api_port": 0}), stop)
 

@@ -115,8 +115,8 @@ def test_a_bin_without_a_sample_keeps_the_gauges_of_the_bin_before() -> None:
 def test_increments_that_are_known_are_neither_worked_out_again_nor_kept_beyond_their_samples() -> None:
     known = Known()
     seen = rows(sample(1), sample(4), sample(9))
-    first = increments(seen, known)
-    again = increments([*seen[1:], (NOON + 3 * STEP, "a", sample(11))], known)
+    first = increments(seen, known=known)
+    again = increments([*seen[1:], (NOON + 3 * STEP, "a", sample(11))], known=known)
     assert again[0][1] is first[1][1]
     assert [step.requests["reserve", "success"] for _, step in again] == [5, 2]
     assert [key[1:] for key in known.increments] == [(NOON + n * STEP, NOON + (n + 1) * STEP) for n in (1, 2)]
@@ -128,7 +128,7 @@ def test_adding_up_leaves_what_is_added_as_it_is() -> None:
         sample(1, latency={"reserve": {"buckets": [1, 2]}}), sample(4, latency={"reserve": {"buckets": [2, 5]}})
     )
     for _ in range(2):
-        summed = total(increments(seen, known), NOON)
+        summed = total(increments(seen, known=known), NOON)
         assert summed.requests["reserve", "success"] == 3
         assert summed.buckets == {"reserve": [1, 3]}
 
@@ -136,10 +136,10 @@ def test_adding_up_leaves_what_is_added_as_it_is() -> None:
 def test_a_bin_is_added_up_again_when_a_sample_has_come_to_it() -> None:
     known = Known()
     seen = rows(sample(1), sample(4), sample(9))
-    first = binned(increments(seen, known), NOON, 2, 4 * STEP, known)
+    first = binned(increments(seen, known=known), NOON, 2, 4 * STEP, known)
     more = [*seen, (NOON + 3 * STEP, "a", sample(11)), (NOON + 4 * STEP, "a", sample(12))]
-    second = binned(increments(more, known), NOON, 2, 4 * STEP, known)
-    third = binned(increments(more, known), NOON, 2, 4 * STEP, known)
+    second = binned(increments(more, known=known), NOON, 2, 4 * STEP, known)
+    third = binned(increments(more, known=known), NOON, 2, 4 * STEP, known)
     assert [interval.requests["reserve", "success"] for _, interval in (*first, *second)] == [8, 0, 10, 1]
     assert third[0][1] is second[0][1]
     assert list(known.bins) == [NOON, NOON + 4 * STEP]

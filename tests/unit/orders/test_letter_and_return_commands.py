@@ -6,7 +6,6 @@ import orjson
 import pytest
 
 from services.messaging.dead_letters import REPLAYS_PER_SECOND
-from services.orders.commands import CommandExecutor
 from services.orders.letter_commands import MAX_GROUP, LetterCommands
 from services.orders.return_commands import ReturnCommands
 from state import commands, dead_letters, inbox
@@ -15,8 +14,8 @@ from state.dead_letters import cause_of
 
 @pytest.fixture
 def executor(shop):
-    also = {**LetterCommands(shop.dead_letters).kinds, **ReturnCommands(shop.returns).kinds}
-    return CommandExecutor(shop.context, shop.cancellation, shop.reviews, shop.releases, shop.conservation, also=also)
+    more = {**LetterCommands(shop.dead_letters).kinds, **ReturnCommands(shop.returns).kinds}
+    return shop.executor(more)
 
 
 async def bury(shop, order, number=1):

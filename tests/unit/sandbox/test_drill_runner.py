@@ -8,7 +8,6 @@ import pytest
 
 from services.domain.errors import InvalidState
 from services.monitoring.health import Thresholds
-from services.orders.commands import CommandExecutor
 from services.sandbox.drills.drill_commands import DrillCommands, NoDrills
 from services.sandbox.drills.runner import DrillParts, DrillRunner
 from services.sandbox.drills.shelves import Shelves
@@ -182,9 +181,7 @@ async def test_a_drill_that_is_stopped_ends_its_faults_at_once_and_is_reported(s
 
 async def test_commands_start_drills_and_set_the_traffic_in_the_sandbox_only(shop, switches):
     async def ask(kinds):
-        executor = CommandExecutor(
-            shop.context, shop.cancellation, shop.reviews, shop.releases, shop.conservation, also=kinds
-        )
+        executor = shop.executor(kinds)
         drill = await shop.command("start_drill", "outage", seconds=10, level=None, reason="sale")
         rate = await shop.command("set_traffic", "traffic", ordersPerSecond=2.5)
         await executor.run_waiting()
