@@ -49,7 +49,7 @@ async def database_when_ready(settings: Settings, listener: socket.socket, stop:
     last = _LastReason()
     async with AsyncExitStack() as stack:
         attempts = 0
-        while not stop.is_set():
+        while True:
             database = Database(settings.database)
             try:
                 await asyncio.to_thread(migrate, database)
@@ -68,7 +68,8 @@ async def database_when_ready(settings: Settings, listener: socket.socket, stop:
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await stop.wait()
-    return None
+            if stop.is_set():
+                return None
 
 
 def _reason(settings: Settings, database: Database, error: DBAPIError) -> str:

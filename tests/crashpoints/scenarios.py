@@ -50,12 +50,13 @@ class Visit:
     def is_confirmed(self, lane: Lane) -> None:
         self.place(lane)
         self.waits_to_be(lane, "CONFIRMED")
+        self.has_told_everybody(lane)
 
     def is_placed(self, lane: Lane) -> None:
         lane.misbehave(silentConfirmations=True)
         self.place(lane)
         self.waits_to_be(lane, "PLACED")
-        wait_until(lambda: not lane.waiting().unsent_events, "its events are sent")
+        self.has_told_everybody(lane)
 
     def waits_for_inventory(self, lane: Lane) -> None:
         lane.misbehave(outage=True)
@@ -69,6 +70,15 @@ class Visit:
         self.cancel(lane)
         wait_until(lambda: lane.waiting().refunds == 0, "the refund is made")
         lane.misbehave()
+
+    def has_told_everybody(self, lane: Lane) -> None:
+        """Nothing of it is under way that the next step could be taken for."""
+
+        def is_heard() -> bool:
+            waiting = lane.waiting()
+            return not waiting.unsent_events and not waiting.unheard_events
+
+        wait_until(is_heard, "its events are heard")
 
     def waits_to_be(self, lane: Lane, status: str) -> None:
         def is_so() -> bool:

@@ -121,6 +121,9 @@ def install_in_transport(seams: Seams) -> None:
     async def watched(self: AiohttpTransport, request: Outgoing) -> Answer:
         words = [word for word in request.url.path.split("/") if word and "-" not in word.removeprefix("check-")]
         label = f"{request.method} {'/'.join(words[2:])}"
+        if label.startswith("GET inventory"):
+            # The audit looks whenever it likes.
+            return await send(self, request)
         seams.passes(label, BEFORE)
         answer = await send(self, request)
         seams.passes(label, AFTER)

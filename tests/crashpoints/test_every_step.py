@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -22,8 +23,14 @@ from tests.integration.nats_server import is_running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
-LANES = 4
+LANES = 3
 """Each spends most of its time waiting."""
+SETTLE_SECONDS = 0.5
+
+UNREACHED = "the order ended without passing the point"
+MOST_UNREACHED = 3
+"""Of a scenario: events about stock in general, and which of two events comes first, differ from run to run."""
+
 FEWEST_POINTS = {"place": 19, "cancel, confirmed": 12}
 
 
@@ -68,6 +75,11 @@ def points_of(scenario: Scenario, lane: Lane, role: str = "worker") -> list[Poin
     return [Point(*json.loads(line)) for line in trace.read_text().splitlines()]
 
 
+def has_ended(scenario: Scenario, visit: Visit, lane: Lane) -> bool:
+    order = lane.order(visit.order_id) if lane.is_running("worker") else None
+    return order is not None and order["status"] == scenario.ends and lane.is_at_rest()
+
+
 def ends_well(scenario: Scenario, visit: Visit, lane: Lane) -> None:
     lane.misbehave()
     visit.waits_to_be(lane, scenario.ends)
@@ -89,8 +101,14 @@ def dies_and_ends_well(scenario: Scenario, lane: Lane, point: Point, role: str =
         scenario.before(visit, lane)
         lane.arm()
         scenario.act(visit, lane)
-        wait_until(lambda: not lane.is_running(role), f"{role} {pid} dies {point}")
+        wait_until(lambda: not lane.is_running(role) or has_ended(scenario, visit, lane), f"{role} {pid} at {point}")
+        if lane.is_running(role):
+            # The end of an order is seen by us before the last of its points is come by.
+            time.sleep(SETTLE_SECONDS)
         lane.disarm()
+        if lane.is_running(role):
+            ends_well(scenario, visit, lane)
+            return UNREACHED
         if role == "worker":
             lane.start("worker", CRASH_CLOCK=str(LATER_SECONDS), **scenario.settings)
         else:
@@ -104,7 +122,8 @@ def dies_and_ends_well(scenario: Scenario, lane: Lane, point: Point, role: str =
     finally:
         lane.disarm()
         lane.kill("worker")
-        if not lane.is_running(role) and role != "worker":
+        if role != "worker":
+            # Whatever went wrong is this point's, and not the next one's.
             lane.start(role)
     return None
 
@@ -122,7 +141,11 @@ def die_everywhere(scenario: Scenario, lanes: list[Lane], points: list[Point], r
             free.put(lane)
 
     with ThreadPoolExecutor(len(lanes)) as testers:
-        return [wrong for wrong in testers.map(die, points) if wrong is not None]
+        found = [wrong for wrong in testers.map(die, points) if wrong is not None]
+    unreached = found.count(UNREACHED)
+    print(f"{len(points) - unreached} of {len(points)} kills")  # noqa: T201 - shown by pytest -s
+    assert unreached <= MOST_UNREACHED, unreached
+    return [wrong for wrong in found if wrong != UNREACHED]
 
 
 @pytest.mark.parametrize("role", ["inventory", "payments"])

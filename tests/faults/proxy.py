@@ -168,7 +168,13 @@ class _Link:
 
     async def run(self, reader: asyncio.StreamReader, connect: Connect) -> None:
         await self._proxy.flowing.wait()
-        server_reader, server = await connect()
+        connecting = asyncio.ensure_future(connect())
+        try:
+            server_reader, server = await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            # Cut while it was being made: it comes to be all the same, and nobody would close it.
+            connecting.add_done_callback(_hang_up)
+            raise
         self._writers.append(server)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pass_on("requests", reader, server))
@@ -228,3 +234,8 @@ class _Link:
         with suppress(OSError):
             writer.write(chunk)
             await writer.drain()
+
+
+def _hang_up(connecting: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result()[1].transport.abort()
