@@ -2,7 +2,7 @@
 
 It is imported only when tracing is on. Names and attributes follow the semantic conventions for HTTP
 and messaging; what they have no word for begins with ``holdfast.``. Endpoint, headers, sampler, resource
-attributes and batch sizes are read by the SDK from its standard variables. See docs/adr/0008.
+attributes and batch sizes are read by the SDK from its standard variables. See docs/adr/0011.
 """
 
 from __future__ import annotations

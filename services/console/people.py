@@ -1,7 +1,7 @@
 """What the people at the console may do.
 
 CONSOLE_ROLE holds for everybody; CONSOLE_PEOPLE says who of those who log in may more or less. A name
-that is only typed never gets the role of a listed one. Source: console rule 10; docs/adr/0009.
+that is only typed never gets the role of a listed one. Source: console rule 10; docs/adr/0016.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What somebody may do here: the roles of the API's tokens and of the people at the console.
 
-Source: contract section 2; docs/adr/0009.
+Source: contract section 2; docs/adr/0016.
 """
 
 from __future__ import annotations
