@@ -56,7 +56,7 @@ def test_an_alert_is_seen_taken_silenced_and_heard_again(holdfast: Holdfast, pag
         expect(page.get_by_text(re.compile("planned work")).first).to_be_visible(timeout=PATIENCE)
 
         page.get_by_role("tab", name="Silences").click()
-        page.get_by_role("button", name="End now").click()
+        page.get_by_test_id("stTabs").get_by_role("button", name="End now").click()
         eventually(lambda: [silence["reason"] for silence in silences(holdfast, "ended")] == ["planned work"])
         expect(page.get_by_text("Nothing is silenced.")).to_be_visible(timeout=PATIENCE)
         expect(page.get_by_role("tab", name="Silences")).to_have_attribute("aria-selected", "true")
