@@ -14,8 +14,8 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, Self
 
@@ -27,22 +27,17 @@ from services.alerting.parts import Alerting, alerting
 from services.api.app import create_app
 from services.api.auth import Authenticator
 from services.api.service import OrderService
-from services.domain import events
+from services.clock import utc_now
 from services.domain.retry import RetryPolicy
 from services.ids import new_id
 from services.inventory.breaker import InventoryBreakers, inventory_breakers
-from services.inventory.client import HTTPInventoryGateway
-from services.inventory.resilient import ResilientInventory
 from services.inventory.transport import AiohttpTransport, client_session
-from services.inventory.witness import HTTPInventoryWitness
 from services.loops import Loop
-from services.messaging.consumer import Delivery, Handler, Lag, PullConsumer
 from services.messaging.dead_letters import DeadLetterOffice
-from services.messaging.envelope import decode
 from services.messaging.jetstream import Connection as NatsConnection
-from services.messaging.jetstream import ConnectionState, by_stream, streams_when_possible
+from services.messaging.jetstream import ConnectionState
 from services.messaging.publisher import JetStreamPublisher
-from services.messaging.relay import OutboxRelay, OutboxRow, Publisher
+from services.messaging.relay import OutboxRelay, Publisher
 from services.messaging.traced import TracedPublisher, traced_handler
 from services.monitoring.health import Thresholds
 from services.monitoring.history import MetricRollups
@@ -68,22 +63,21 @@ from services.orders.steering import OperationSteering
 from services.orders.sweeper import AT_ONCE, OrderSweeper
 from services.orders.their_side import TheirSide
 from services.orders.timekeeping import Timekeeping
-from services.orders.traced import told_after_commit, told_of_short_circuits
+from services.orders.traced import told_after_commit
 from services.orders.unit_of_work import Recorded
-from services.payments.client import HTTPPaymentGateway, NullPaymentGateway
-from services.payments.gateway import PaymentGateway
 from services.process import listen, serving
 from services.retention import Retention
 from services.sandbox.drills.drill_commands import DrillCommands, NoDrills
 from services.sandbox.drills.runner import DrillParts, DrillRunner
 from services.sandbox.drills.shelves import Shelves
 from services.sandbox.drills.switches import InventorySwitches, switches_client
-from services.settings import PAYMENT_TIMEOUT_SECONDS, Settings
+from services.settings import Settings
 from services.spans import Tracer
 from services.starting import database_when_ready
-from services.traceparent import HEADER, begin
 from services.version import VERSION
-from state import orders, outbox, releases
+from services.wiring.clients import inventory_client, inventory_witness, payment_client
+from services.wiring.events import Consuming, MessagingFacts, SqlOutbox
+from state import orders, releases
 from state.database import Database
 
 logger = logging.getLogger("holdfast.worker")
@@ -94,16 +88,8 @@ DRAIN_SECONDS = 2.0
 STOP_SECONDS = 3.0
 """After this long whatever still hangs is cut short: it is settled at the next start like after a crash."""
 
-DURABLE = "order-service"
-
 CLASSIFIED_AT_ONCE = 500
 """Release jobs of one transaction that get their cause."""
-
-
-def utc_now() -> datetime:
-    """The present time, aware, to the millisecond: what is stored is what is shown."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -191,15 +177,15 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     metrics = Metrics([breaker.label for breaker in breakers])
     transport = AiohttpTransport(client_session())
     stack.push_async_callback(transport.aclose)
-    inventory = _inventory(settings, transport, breakers, metrics, tracer)
-    payments = _payments(settings, transport, tracer)
+    inventory = inventory_client(settings, transport, breakers, metrics, tracer)
+    payments = payment_client(settings, transport, tracer)
     wakes = _Wakes(metrics)
     after_commit = told_after_commit(tracer, wakes.after_commit) if tracer else wakes.after_commit
     context = OrdersContext(database, utc_now, new_id, random.random, after_commit, tracer)
 
     nats = NatsConnection(settings.nats_servers, name=replica, on_change=wakes.nats_changed)
     stack.push_async_callback(nats.close)
-    messaging = _MessagingFacts()
+    messaging = MessagingFacts()
     recorder = Recorder(
         database, utc_now, replica, breakers, metrics, lambda: {**_facts(settings, nats), **messaging.facts()}
     )
@@ -218,7 +204,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     patient_progress = OrderProgress(context, inventory.once(), payments, policy)
     inbound = InventoryEvents(context)
     overrides = BreakerOverrides(database, utc_now, breakers)
-    witness = _witness(settings, transport)
+    witness = inventory_witness(settings, transport)
     conservation = ConservationAudit(context, witness, payments if settings.payment_service_url else None)
     proofs = ReleaseByProof(context, witness)
     # Connections of its own: a webhook that hangs must not take those of orders.
@@ -365,56 +351,6 @@ async def _sandbox(
     return DrillRunner(parts), Shelves(database, utc_now, switches)
 
 
-def _inventory(
-    settings: Settings,
-    transport: AiohttpTransport,
-    breakers: InventoryBreakers,
-    metrics: Metrics,
-    tracer: Tracer | None,
-) -> ResilientInventory:
-    token = settings.inventory_service_token
-    gateway = HTTPInventoryGateway(
-        transport,
-        settings.inventory_service_url or "",
-        timeout_seconds=settings.inventory_timeout_seconds,
-        reservation_ttl_seconds=settings.reservation_ttl_seconds,
-        clock=utc_now,
-        token=token.get_secret_value() if token else None,
-        tracer=tracer,
-    )
-    return ResilientInventory(
-        gateway,
-        breakers,
-        settings.immediate_retry,
-        utc_now,
-        on_attempt=told_of_short_circuits(tracer, metrics.attempt) if tracer else metrics.attempt,
-        deadline_seconds=settings.call_deadline_seconds,
-    )
-
-
-def _witness(settings: Settings, transport: AiohttpTransport) -> HTTPInventoryWitness:
-    token = settings.inventory_service_token
-    return HTTPInventoryWitness(
-        transport,
-        settings.inventory_service_url or "",
-        timeout_seconds=settings.inventory_timeout_seconds,
-        clock=utc_now,
-        token=token.get_secret_value() if token else None,
-    )
-
-
-def _payments(settings: Settings, transport: AiohttpTransport, tracer: Tracer | None) -> PaymentGateway:
-    if settings.payment_service_url is None:
-        return NullPaymentGateway(utc_now)
-    return HTTPPaymentGateway(
-        transport,
-        settings.payment_service_url,
-        timeout_seconds=PAYMENT_TIMEOUT_SECONDS,
-        clock=utc_now,
-        tracer=tracer,
-    )
-
-
 class _Wakes:
     """What follows a commit: metrics, and waking whoever has something to do now."""
 
@@ -444,125 +380,6 @@ class _Wakes:
     def nats_changed(self, state: ConnectionState) -> None:
         if state is ConnectionState.CONNECTED and self.relay:
             self.relay.wake()
-
-
-class _MessagingFacts:
-    """What the heartbeat says of the events: how far the consumers are behind, and what hinders the relay."""
-
-    def __init__(self) -> None:
-        self.relay: OutboxRelay | None = None
-        self.consuming: Consuming | None = None
-        self._lags: list[dict[str, Any]] = []
-
-    async def sample(self) -> bool:
-        """Ask NATS how far the consumers are; one round of a Loop. While it is away the last answer stays."""
-        if self.consuming is not None:
-            at = utc_now().isoformat()
-            self._lags = [{**asdict(lag), "at": at} for lag in await self.consuming.lags()] or self._lags
-        return False
-
-    def facts(self) -> dict[str, Any]:
-        return {"consumers": self._lags, "relayProblem": self.relay.problem if self.relay else None}
-
-
-class SqlOutbox:
-    """The relay's port over the outbox table."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def settle_and_claim(self, settled: Any, failed: Any, limit: int) -> list[OutboxRow]:
-        rows = await self._database.write(
-            lambda c: outbox.settle_and_claim(c, list(settled), list(failed), limit, utc_now())
-        )
-        return [OutboxRow(*row) for row in rows]
-
-
-class Consuming:
-    """The consumers of inventory events: opens the connection, finds the streams, runs one consumer per stream."""
-
-    def __init__(
-        self, nats: NatsConnection, inbound: InventoryEvents, office: DeadLetterOffice, metrics: Metrics
-    ) -> None:
-        self._nats = nats
-        self._inbound = inbound
-        self._office = office
-        self._metrics = metrics
-        self._consumers: list[PullConsumer] = []
-        self._starting: asyncio.Future[dict[str, str]] | None = None
-        self._stopping = False
-        self.handle: Handler = self._handle
-        """What each delivery is given to."""
-
-    async def run(self) -> None:
-        """Consume until stop(); waits for NATS for as long as it takes."""
-        self._starting = asyncio.ensure_future(self._start())
-        try:
-            placement = await self._starting
-        except asyncio.CancelledError:
-            if self._stopping:
-                return
-            raise
-        groups = by_stream(placement, events.INCOMING)
-        self._consumers = [self._consumer(stream, subjects) for stream, subjects in groups.items()]
-        await asyncio.gather(*(consumer.run() for consumer in self._consumers))
-
-    def stop(self) -> None:
-        self._stopping = True
-        if self._starting is not None:
-            self._starting.cancel()
-        for consumer in self._consumers:
-            consumer.stop()
-
-    async def lags(self) -> list[Lag]:
-        """How far the consumers of all replicas are behind; none while NATS does not say."""
-        return [lag for consumer in self._consumers if (lag := await consumer.lag()) is not None]
-
-    async def _start(self) -> dict[str, str]:
-        await self._nats.open()
-        return await streams_when_possible(self._nats)
-
-    def _consumer(self, stream: str, subjects: list[str]) -> PullConsumer:
-        return PullConsumer(
-            self._nats,
-            stream=stream,
-            durable=DURABLE,
-            subjects=subjects,
-            handle=self.handle,
-            dead_letter=self._bury,
-            on_outcome=self._count,
-        )
-
-    def _handle(self, delivery: Delivery) -> Awaitable[None]:
-        # The sender's trace is taken on as it came; every delivery runs in a task of its own.
-        begin(delivery.headers.get(HEADER))
-        return self.apply(delivery)
-
-    async def apply(self, delivery: Delivery) -> None:
-        """Read an event and let it take effect; raises PoisonEvent, or UnknownOrder."""
-        event = decode(
-            delivery.payload,
-            subject=delivery.subject,
-            headers=delivery.headers,
-            fallback_id=f"{delivery.stream}:{delivery.stream_seq}",
-        )
-        self._metrics.event_consumed(event.type, await self._inbound.handle(event))
-
-    async def _bury(self, delivery: Delivery, reason: str) -> None:
-        await self._office.keep(
-            stream=delivery.stream,
-            stream_seq=delivery.stream_seq,
-            subject=delivery.subject,
-            payload=delivery.payload,
-            headers=delivery.headers,
-            reason=reason,
-            attempts=delivery.num_delivered,
-        )
-
-    def _count(self, subject: str, outcome: str) -> None:
-        # Handled deliveries are counted above, where their effect is known.
-        if outcome != "handled":
-            self._metrics.event_consumed(subject, outcome)
 
 
 async def _full_round(run_due: Callable[[], Awaitable[int]]) -> bool:

@@ -136,7 +136,7 @@ def install_in_relay(seams: Seams) -> None:
     """Around claiming, publishing and marking events; a broker that is killed has answered nothing."""
     from services.messaging.publisher import JetStreamPublisher
     from services.messaging.relay import OutboxRow
-    from services.worker import SqlOutbox
+    from services.wiring.events import SqlOutbox
 
     publish, settle_and_claim = JetStreamPublisher.publish, SqlOutbox.settle_and_claim
 

@@ -23,7 +23,7 @@ from services.messaging.envelope import decode
 from services.messaging.jetstream import Connection, connect, ensure_streams
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRelay, OutboxRow
-from services.worker import SqlOutbox
+from services.wiring.events import SqlOutbox
 from state import inbox, outbox
 from state.database import Database, opened
 from state.tables import inbox as inbox_table

@@ -1,0 +1,11 @@
+"""The clock of the running processes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def utc_now() -> datetime:
+    """The present time, aware, to the millisecond: what is stored is what is shown."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)

@@ -1,0 +1,66 @@
+"""The clients of the other services, as the settings name them."""
+
+from __future__ import annotations
+
+from services.clock import utc_now
+from services.inventory.breaker import InventoryBreakers
+from services.inventory.client import HTTPInventoryGateway
+from services.inventory.resilient import ResilientInventory
+from services.inventory.transport import AiohttpTransport
+from services.inventory.witness import HTTPInventoryWitness
+from services.monitoring.metrics import Metrics
+from services.orders.traced import told_of_short_circuits
+from services.payments.client import HTTPPaymentGateway, NullPaymentGateway
+from services.payments.gateway import PaymentGateway
+from services.settings import PAYMENT_TIMEOUT_SECONDS, Settings
+from services.spans import Tracer
+
+
+def inventory_client(
+    settings: Settings,
+    transport: AiohttpTransport,
+    breakers: InventoryBreakers,
+    metrics: Metrics,
+    tracer: Tracer | None,
+) -> ResilientInventory:
+    token = settings.inventory_service_token
+    gateway = HTTPInventoryGateway(
+        transport,
+        settings.inventory_service_url or "",
+        timeout_seconds=settings.inventory_timeout_seconds,
+        reservation_ttl_seconds=settings.reservation_ttl_seconds,
+        clock=utc_now,
+        token=token.get_secret_value() if token else None,
+        tracer=tracer,
+    )
+    return ResilientInventory(
+        gateway,
+        breakers,
+        settings.immediate_retry,
+        utc_now,
+        on_attempt=told_of_short_circuits(tracer, metrics.attempt) if tracer else metrics.attempt,
+        deadline_seconds=settings.call_deadline_seconds,
+    )
+
+
+def inventory_witness(settings: Settings, transport: AiohttpTransport) -> HTTPInventoryWitness:
+    token = settings.inventory_service_token
+    return HTTPInventoryWitness(
+        transport,
+        settings.inventory_service_url or "",
+        timeout_seconds=settings.inventory_timeout_seconds,
+        clock=utc_now,
+        token=token.get_secret_value() if token else None,
+    )
+
+
+def payment_client(settings: Settings, transport: AiohttpTransport, tracer: Tracer | None) -> PaymentGateway:
+    if settings.payment_service_url is None:
+        return NullPaymentGateway(utc_now)
+    return HTTPPaymentGateway(
+        transport,
+        settings.payment_service_url,
+        timeout_seconds=PAYMENT_TIMEOUT_SECONDS,
+        clock=utc_now,
+        tracer=tracer,
+    )
