@@ -165,13 +165,15 @@ def install_in_relay(seams: Seams) -> None:
 def shift_the_clock(seconds: float) -> None:
     """Let the worker believe that so much time has passed, so that no test has to wait for a claim's end."""
     from services import worker
+    from services.wiring import clients, events
 
     real = worker.utc_now
 
     def shifted() -> datetime:
         return real() + timedelta(seconds=seconds)
 
-    worker.utc_now = shifted
+    for module in (worker, clients, events):
+        module.utc_now = shifted  # type: ignore[attr-defined]
 
 
 def hurry_redeliveries() -> None:
