@@ -25,9 +25,9 @@ from parts import (
 from parts import case as work
 from parts import filters as kept
 
-from services.console import PAGE_SIZE, REVIEW_REASONS, ReviewAction, ReviewCase, console
-from services.console.operations import Verb
-from services.console.review_desk import POOL, SORTS, CaseFilter, QueuePage
+from services.console import PAGE_SIZE, REVIEW_REASONS, ReviewAction, ReviewCase, SourceUnavailable, console
+from services.console.operations import MAX_ITEMS, Verb
+from services.console.review_desk import POOL, SORTS, CaseFilter, QueuePage, narrows_nothing, target
 
 NAME = "review"
 FILTER_KEYS = ("review_state", "q", "reason", "owner", "priority", "product", "sort")
@@ -225,6 +225,7 @@ def queue() -> None:
         return
     _groups(reading.value)
     if wanted.state == "OPEN":
+        _all_matching(reading.value, wanted)
         _bar(shown.rows, shown.picked)
     with st.container(border=True, gap="small"):
         for review_id, case in shown.rows.items():
@@ -239,7 +240,7 @@ def _summary(page: QueuePage, state: str) -> str:
 
 
 def _nothing(wanted: CaseFilter) -> None:
-    if wanted != CaseFilter(state=wanted.state, sort=wanted.sort):
+    if not narrows_nothing(wanted):
         empty.nothing_matches("No case matches. Ids are searched as a whole, not in part.", _clear)
     elif wanted.state == "OPEN":
         empty.nothing_wrong("Nothing waits for a person.")
@@ -283,6 +284,54 @@ def _only_product(product: str) -> None:
     _first_page()
 
 
+def _all_matching(page: QueuePage, wanted: CaseFilter) -> None:
+    """Apart from what is picked; never more than a thousand, and never with a filter that narrows nothing."""
+    block = live.write_block()
+    if narrows_nothing(wanted):
+        block = block or "Choose a cause, a product or another filter first: everything at once is not offered."
+    with st.container(horizontal=True, vertical_alignment="center", key="matching_bar"):
+        for action in ReviewAction:
+            number = page.allowing.get(action, 0)
+            if number and st.button(
+                f"{words.ACTIONS[action]} {_of(number, page.count)}",
+                key=f"matching_{action}",
+                icon=":material/playlist_play:",
+                type="tertiary",
+                disabled=block is not None,
+                help=block,
+            ):
+                _freeze(action, wanted)
+
+
+def _of(number: int, matching: int) -> str:
+    if number > MAX_ITEMS:
+        return f"the {MAX_ITEMS:,} longest waiting of {matching:,} matching"
+    return f"{number:,} of {matching:,} matching"
+
+
+def _freeze(action: ReviewAction, wanted: CaseFilter) -> None:
+    try:
+        frozen = console().desk.freeze(action, wanted, _in_words(wanted))
+    except SourceUnavailable as error:
+        st.toast(str(error), icon=":material/error:")
+        return
+    if frozen.targets:
+        bulk.ask(frozen)
+
+
+def _in_words(wanted: CaseFilter) -> str:
+    parts = [
+        words.word(words.REVIEW, wanted.reason).text if wanted.reason else None,
+        _code_text(wanted.cause or ANY_CODE) if wanted.cause is not None else None,
+        words.PRIORITY.get(wanted.priority or ""),
+        f"product {wanted.product}" if wanted.product else None,
+        f"owner {wanted.owner}" if wanted.owner else None,
+        "unclaimed" if wanted.unclaimed else None,
+        f"id {wanted.text}" if wanted.text else None,
+    ]
+    return "; ".join(part for part in parts if part)
+
+
 def _bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
     """Acts on what is picked, one button per action that at least one of the cases allows."""
     cases = [rows[review_id] for review_id in picked]
@@ -307,7 +356,7 @@ def _bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
                 disabled=block is not None,
                 help=block,
             ):
-                targets = [bulk.case(one.review) for one in allowing]
+                targets = [target(one.review) for one in allowing]
                 bulk.ask(bulk.picked(Verb.RESOLVE_REVIEW, action, targets, of=len(cases)), (NAME, picked))
         st.button(
             "Clear selection",

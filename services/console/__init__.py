@@ -200,7 +200,7 @@ class Console:
         self.drills = Sandbox(access)
         self.handover = Handover(access)
         self.people = People(self.settings.console_role, dict(self.settings.console_people))
-        self.desk = ReviewDesk(self._read, self._write, self.store_command, self.now)
+        self.desk = ReviewDesk(self._read, self._source.read, self._write, self.store_command, self.now)
 
     def close(self) -> None:
         self.metrics.close()
