@@ -14,6 +14,7 @@ from parts import (
     claims,
     clock,
     empty,
+    find,
     live,
     operations,
     orders,
@@ -66,7 +67,7 @@ def filters() -> None:
             _choice("State", "review_state", STATES)
             _choice("Owner", "owner", OWNERS)
         with st.container(horizontal=True, width="content", gap="small"):
-            _find_button()
+            find.button("q", "Case, order or user id", _clear)
             _next_button()
     _code_badge()
 
@@ -167,24 +168,6 @@ def _wanted() -> CaseFilter:
     )
 
 
-def _find_button() -> None:
-    if st.button("Find", key="find", icon=":material/search:", shortcut="F", help="Find cases by id"):
-        _find()
-
-
-@st.dialog("Find cases", icon=":material/search:")
-def _find() -> None:
-    with st.form("find_form", border=False):
-        st.text_input("Case, order or user id", key="find_text", max_chars=128)
-        if st.form_submit_button("Find", type="primary", key="find_do", on_click=_found):
-            st.rerun()
-
-
-def _found() -> None:
-    _clear()
-    st.session_state["q"] = words.typed(st.session_state.get("find_text"))
-
-
 def _next_button() -> None:
     # Stands outside the live part, so that its key works whatever the page shows.
     reason = live.write_block()
@@ -230,7 +213,7 @@ def queue() -> None:
     with st.container(border=True, gap="small"):
         for review_id, case in shown.rows.items():
             _row(case, gone=review_id in shown.gone, grey=bool(reading.problem))
-    paging.numbered("review_page", reading.value.count, PAGE_SIZE)
+    paging.numbered("review_page", reading.value.count, PAGE_SIZE, keys=True)
     operations.past((Verb.RESOLVE_REVIEW,))
 
 

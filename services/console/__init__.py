@@ -193,7 +193,7 @@ class Console:
         self.incidents = Incidents(self._readings, self._source, self.clock)
         self.loans = Loans(self._readings, self._source, self.clock, self.store_command)
         self.alerts = Alerts(self.settings, self.clock, self._read, self.store_command)
-        access = Access(self._read, self._source.read, self._source.write, self.store_command, self.now)
+        access = Access(self._read, self._source.read, self._write, self.store_command, self.now)
         self.events = Events(access)
         self.stock = Stock(access)
         self.audit = Audit(access)

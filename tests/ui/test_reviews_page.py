@@ -123,9 +123,9 @@ def test_cases_are_grouped_by_cause_and_by_product_and_a_click_keeps_one_group(b
 
 
 def test_find_leaves_only_what_was_named(busy: Database, show: Show) -> None:
-    test = press(show("reviews.py", priority="High priority"), "find")
-    test.text_input(key="find_text").set_value("ORD-1003")
-    test.button(key="find_do").click().run()
+    test = press(show("reviews.py", priority="High priority"), "open_find_q")
+    test.text_input(key="find_text_q").set_value("ORD-1003")
+    test.button(key="find_do_q").click().run()
     assert listed(checked(test)) == ["ORD-1003"]
 
 
