@@ -15,13 +15,13 @@ from services.console import Console
 from services.console.review_desk import CaseFilter
 from services.domain.both_sides import CANNOT_ANSWER, Statement
 from services.domain.conservation import StockState
-from services.domain.order import Order
 from services.domain.reviews import ReviewAction
 from services.settings import Settings
 from state import audit, commands, orders, reviews, their_answers
 from state.commands import Command
 from state.database import Database
 from state.their_answers import TheirAnswer
+from tests.ui import seed_console
 from tests.ui.conftest import NOON, begun, checked, press, said, stored
 from tests.ui.test_orders_page import dialog, listed
 
@@ -231,15 +231,12 @@ def test_all_that_match_and_allow_it_are_previewed_frozen_and_stored_as_one_oper
 def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(busy: Database, show: Show) -> None:
     test = press(show("reviews.py", product="SKU-CHAIR"), "matching_RECONFIRM")
 
-    def fits(order: Order) -> bool:
-        return order.status == "PLACED" and order.order_id != "ORD-1004" and order.lines[0].product_id == "SKU-CHAIR"
-
     def meanwhile(connection: Any) -> None:
         seen = reviews.get(connection, "REV-3")
         assert seen is not None
         assert reviews.touch(connection, seen, by="ben", at=NOON)
-        placed = next(one.order_id for one in orders.page(connection, limit=200) if fits(one))
-        for review_id, order_id in (("REV-8", placed), ("REV-9", "ORD-1006")):
+        orders.add(connection, seed_console.order("ORD-NEW", "PLACED", NOON), "h")
+        for review_id, order_id in (("REV-8", "ORD-NEW"), ("REV-9", "ORD-1006")):
             reviews.open_case(connection, review_id, order_id, "CONFIRMATION_TIMEOUT", "new", NOON)
 
     busy.write_now(meanwhile)
