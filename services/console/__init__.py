@@ -246,9 +246,9 @@ class Console:
         """The order; no value although there is an as_of means that it does not exist."""
         return self._read(("order", order_id), LIVE_TTL, lambda c: queries.order_view(c, order_id))
 
-    def conservation(self) -> Reading[ConservationPage]:
-        """What does not add up between the services, and how much was compared."""
-        return self._read("conservation", LIVE_TTL, queries.conservation_page)
+    def conservation(self, page: int = 1) -> Reading[ConservationPage]:
+        """One page of what does not add up between the services, and how much was compared."""
+        return self._read(("conservation", page), LIVE_TTL, lambda c: queries.conservation_page(c, page))
 
     def _read(self, key: Any, ttl_seconds: float, query: Callable[[Any], Any]) -> Reading[Any]:
         return self._readings.get(key, ttl_seconds, lambda: self._source.read(query))
