@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import streamlit as st
 from parts import (
+    all_matching,
     asks,
     bulk,
     claims,
@@ -26,8 +27,8 @@ from parts import (
 from parts import case as work
 from parts import filters as kept
 
-from services.console import PAGE_SIZE, REVIEW_REASONS, ReviewAction, ReviewCase, SourceUnavailable, console
-from services.console.operations import MAX_ITEMS, Verb
+from services.console import PAGE_SIZE, REVIEW_REASONS, ReviewAction, ReviewCase, console
+from services.console.operations import Verb
 from services.console.review_desk import POOL, SORTS, CaseFilter, QueuePage, narrows_nothing, target
 
 NAME = "review"
@@ -42,7 +43,6 @@ ORDERS = {
 }
 # The parameter of the address that narrows a cause down to one code.
 CODE = "code"
-ANY_CODE = "none"
 GROUPS_SHOWN = 6
 WHOLE_PAGE = "reviews_whole_page"
 
@@ -120,16 +120,12 @@ def _choice(label: str, key: str, options: Mapping[str, str]) -> None:
 def _code_badge() -> None:
     if code := _code():
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.badge(f"Only {_code_text(code)}", icon=":material/filter_alt:", color="blue")
+            st.badge(f"Only {all_matching.code_text(code)}", icon=":material/filter_alt:", color="blue")
             st.button("Every code", key="drop_code", type="tertiary", icon=":material/close:", on_click=_other_cause)
 
 
 def _code() -> str:
     return str(st.query_params.get(CODE, ""))[:40]
-
-
-def _code_text(code: str) -> str:
-    return "without a code" if code == ANY_CODE else code
 
 
 def _first_page() -> None:
@@ -158,7 +154,7 @@ def _wanted() -> CaseFilter:
     return CaseFilter(
         state=state.get("review_state") or "OPEN",
         reason=state.get("reason"),
-        cause={"": None, ANY_CODE: ""}.get(code, code),
+        cause={"": None, all_matching.ANY_CODE: ""}.get(code, code),
         owner=person.actor() if owner == "mine" else None,
         unclaimed=owner == "unclaimed",
         priority=state.get("priority"),
@@ -208,7 +204,7 @@ def queue() -> None:
         return
     _groups(reading.value)
     if wanted.state == "OPEN":
-        _all_matching(reading.value, wanted)
+        all_matching.bar(reading.value, wanted)
         _bar(shown.rows, shown.picked)
     with st.container(border=True, gap="small"):
         for review_id, case in shown.rows.items():
@@ -258,61 +254,13 @@ def _only_cause(reason: str, code: str) -> None:
     _whole_page()
     st.session_state["reason"] = reason
     _first_page()
-    st.query_params[CODE] = code or ANY_CODE
+    st.query_params[CODE] = code or all_matching.ANY_CODE
 
 
 def _only_product(product: str) -> None:
     _whole_page()
     st.session_state["product"] = product
     _first_page()
-
-
-def _all_matching(page: QueuePage, wanted: CaseFilter) -> None:
-    """Apart from what is picked; never more than a thousand, and never with a filter that narrows nothing."""
-    block = live.write_block()
-    if narrows_nothing(wanted):
-        block = block or "Choose a cause, a product or another filter first: everything at once is not offered."
-    with st.container(horizontal=True, vertical_alignment="center", key="matching_bar"):
-        for action in ReviewAction:
-            number = page.allowing.get(action, 0)
-            if number and st.button(
-                f"{words.ACTIONS[action]} {_of(number, page.count)}",
-                key=f"matching_{action}",
-                icon=":material/playlist_play:",
-                type="tertiary",
-                disabled=block is not None,
-                help=block,
-            ):
-                _freeze(action, wanted)
-
-
-def _of(number: int, matching: int) -> str:
-    if number > MAX_ITEMS:
-        return f"the {MAX_ITEMS:,} longest waiting of {matching:,} matching"
-    return f"{number:,} of {matching:,} matching"
-
-
-def _freeze(action: ReviewAction, wanted: CaseFilter) -> None:
-    try:
-        frozen = console().desk.freeze(action, wanted, _in_words(wanted))
-    except SourceUnavailable as error:
-        st.toast(str(error), icon=":material/error:")
-        return
-    if frozen.targets:
-        bulk.ask(frozen)
-
-
-def _in_words(wanted: CaseFilter) -> str:
-    parts = [
-        words.word(words.REVIEW, wanted.reason).text if wanted.reason else None,
-        _code_text(wanted.cause or ANY_CODE) if wanted.cause is not None else None,
-        words.PRIORITY.get(wanted.priority or ""),
-        f"product {wanted.product}" if wanted.product else None,
-        f"owner {wanted.owner}" if wanted.owner else None,
-        "unclaimed" if wanted.unclaimed else None,
-        f"id {wanted.text}" if wanted.text else None,
-    ]
-    return "; ".join(part for part in parts if part)
 
 
 def _bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
