@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import streamlit as st
-from parts import alerts, asks, clock, empty, live, paging, words
+from parts import alerts, asks, clock, empty, find, live, paging, words
 
 from services.console import Reading, console
 from services.console.alerts import HISTORY_PAGE, AlertEvent, AlertRow, AlertsPage, Judge, Mail, Notification
@@ -30,6 +30,7 @@ def filters() -> None:
             key="severity",
             bind="query-params",
         )
+        find.button("alert", "Alert, label or id", _clear)
 
 
 def _clear() -> None:

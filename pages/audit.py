@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import streamlit as st
-from parts import clock, empty, files, live, steps, words
+from parts import clock, empty, files, find, live, steps, words
 from parts import filters as kept
 
 from services.console import console
@@ -42,6 +42,7 @@ def filters() -> None:
             width=280, max_chars=128, icon=":material/search:", on_change=steps.reset, args=("audit",),
         )  # fmt: skip
         _choice("Time", "within", list(TIMES), "Any time", 150)
+        find.button("target", "Order, target or command id", _clear)
         files.csv("audit", lambda: console().audit.csv(_wanted()), key="audit_csv", what="The actions that match")
 
 

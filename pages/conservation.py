@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, clock, dialogs, empty, live, orders, words
+from parts import asks, clock, dialogs, empty, live, orders, paging, words
 
-from services.console import COMPENSATIONS, ConservationPage, DifferenceRow, console
+from services.console import COMPENSATIONS, PAGE_SIZE, ConservationPage, DifferenceRow, console
 
 
 def differences() -> None:
     """Every difference that is not settled, with the compensation that is offered."""
     asks.flash()
-    reading = console().conservation()
+    reading = console().conservation(paging.number("difference_page"))
     if reading.value is None:
         empty.no_source(reading)
         return
@@ -22,10 +22,11 @@ def differences() -> None:
     with st.container(border=True, gap="small"):
         for row in reading.value.rows:
             _row(row, grey=bool(reading.problem))
+    paging.numbered("difference_page", reading.value.count, PAGE_SIZE, keys=True)
 
 
 def _summary(page: ConservationPage) -> str:
-    found = len(page.rows)
+    found = page.count
     return f"{page.compared:,} comparisons, {found:,} {'difference' if found == 1 else 'differences'}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, clock, empty, event_lists, letters, live, steps, tiles, words
+from parts import asks, clock, empty, event_lists, find, letters, live, steps, tiles, words
 from parts import filters as kept
 
 from services.console import console
@@ -32,6 +32,7 @@ def filters() -> None:
             "Order", key="event_order", type="search", placeholder="Order id", bind="query-params", width=260,
             max_chars=128, icon=":material/search:", on_change=steps.reset, args=LISTS,
         )  # fmt: skip
+        find.button("event_order", "Order id", _clear)
 
 
 def _letter_state() -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import streamlit as st
 from parts import clock, empty, live, person, words
 
-from services.console import NAMES, SourceUnavailable, console
+from services.console import NAMES, NotPermitted, SourceUnavailable, console
 from services.console.handover import HandoverPage, Item, Section, markdown
 
 SOON = timedelta(minutes=30)
@@ -107,10 +107,9 @@ def _changes(page: HandoverPage) -> list[tuple[datetime, str]]:
 def _seen(since: datetime) -> None:
     try:
         console().handover.looked(person.actor())
-    except SourceUnavailable as error:
+    except (SourceUnavailable, NotPermitted) as error:
         st.toast(str(error), icon=":material/error:")
         return
-    console().expire()
     st.toast(f"Seen up to now; it had been {clock.ago(since, console().now())}.", icon=":material/done_all:")
 
 

@@ -52,7 +52,7 @@ page = st.navigation(_sections())
 
 with st.sidebar:
     person.ask_name()
-    st.caption(f"Holdfast · times in {clock.zone_name()}")
+    clock.pick()
 
 if person.may_look():
     page.run()

@@ -89,7 +89,8 @@ def _retry_button(view: OrderView, job: Release, block: str | None) -> None:
         key="retry_release",
         icon=":material/replay:",
         disabled=reason is not None,
-        help=reason or live.write_note(),
+        help=reason or live.write_note() or "One attempt now. Key: T",
+        shortcut="T",
         on_click=_retry,
         args=(job, same_sight_key("retry_release", job.order_id, job.version, last)),
     )

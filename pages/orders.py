@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
-from parts import clock, empty, files, lens, live, orders, paging, words
+from parts import clock, empty, files, find, lens, live, orders, paging, words
 from parts import filters as kept
 
 from services.console import (
@@ -83,6 +83,7 @@ def filters() -> None:
             on_change=_newest,
         )
         st.toggle("Flagged only", key="flagged", bind="query-params", on_change=_newest)
+        find.button("q", "Order, user or product id", _clear)
         files.csv("orders", lambda: console().orders_csv(_wanted()), key="orders_csv", what="The orders that match")
     _between()
     _incident()
@@ -229,6 +230,7 @@ def _step(label: str, name: str, cursor: Cursor | None, icon: str, side: str) ->
         disabled=cursor is None,
         on_click=_go,
         args=(name, str(cursor)),
+        shortcut="Ctrl+ArrowRight" if side == "right" else "Ctrl+ArrowLeft",
     )
 
 

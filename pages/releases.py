@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import streamlit as st
-from parts import asks, bulk, clock, dialogs, empty, live, operations, orders, paging, retries, selection, words
+from parts import asks, bulk, clock, dialogs, empty, find, live, operations, orders, paging, retries, selection, words
 from parts import filters as kept
 
 from services.console import RELEASE_STATES, SourceUnavailable, console, same_sight_key
@@ -60,6 +60,7 @@ def filters() -> None:
             width=220,
             on_change=_first_page,
         )
+        find.button("find", "Order id", _clear)
 
 
 def _first_page() -> None:
@@ -116,7 +117,7 @@ def jobs() -> None:
     with st.container(border=True, gap="small"):
         for order_id, row in shown.rows.items():
             _row(row, gone=order_id in shown.gone, grey=bool(reading.problem))
-    paging.stepped("release_page", has_more=reading.value.has_more)
+    paging.stepped("release_page", has_more=reading.value.has_more, keys=True)
 
 
 def _summary(page: ReleasesPage) -> str:
@@ -271,6 +272,7 @@ def _act_on_selected(key: str, label: str, verb: str, rows: list[ReleaseRow], pi
         icon=":material/replay:" if verb == Verb.RETRY_RELEASE else ":material/verified:",
         disabled=block is not None or not rows,
         help=block or (None if rows else "A command on each of them is under way."),
+        shortcut="T" if verb == Verb.RETRY_RELEASE else None,
     ):
         bulk.ask(bulk.picked(verb, None, [target(row.release) for row in rows]), (NAME, picked))
 

@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 
 import streamlit as st
 from parts import (
+    all_matching,
     asks,
     bulk,
     claims,
     clock,
     empty,
+    find,
     live,
     operations,
     orders,
@@ -27,7 +29,7 @@ from parts import filters as kept
 
 from services.console import PAGE_SIZE, REVIEW_REASONS, ReviewAction, ReviewCase, console
 from services.console.operations import Verb
-from services.console.review_desk import POOL, SORTS, CaseFilter, QueuePage
+from services.console.review_desk import POOL, SORTS, CaseFilter, QueuePage, narrows_nothing, target
 
 NAME = "review"
 FILTER_KEYS = ("review_state", "q", "reason", "owner", "priority", "product", "sort")
@@ -41,7 +43,6 @@ ORDERS = {
 }
 # The parameter of the address that narrows a cause down to one code.
 CODE = "code"
-ANY_CODE = "none"
 GROUPS_SHOWN = 6
 WHOLE_PAGE = "reviews_whole_page"
 
@@ -66,7 +67,7 @@ def filters() -> None:
             _choice("State", "review_state", STATES)
             _choice("Owner", "owner", OWNERS)
         with st.container(horizontal=True, width="content", gap="small"):
-            _find_button()
+            find.button("q", "Case, order or user id", _clear)
             _next_button()
     _code_badge()
 
@@ -119,16 +120,12 @@ def _choice(label: str, key: str, options: Mapping[str, str]) -> None:
 def _code_badge() -> None:
     if code := _code():
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.badge(f"Only {_code_text(code)}", icon=":material/filter_alt:", color="blue")
+            st.badge(f"Only {all_matching.code_text(code)}", icon=":material/filter_alt:", color="blue")
             st.button("Every code", key="drop_code", type="tertiary", icon=":material/close:", on_click=_other_cause)
 
 
 def _code() -> str:
     return str(st.query_params.get(CODE, ""))[:40]
-
-
-def _code_text(code: str) -> str:
-    return "without a code" if code == ANY_CODE else code
 
 
 def _first_page() -> None:
@@ -157,7 +154,7 @@ def _wanted() -> CaseFilter:
     return CaseFilter(
         state=state.get("review_state") or "OPEN",
         reason=state.get("reason"),
-        cause={"": None, ANY_CODE: ""}.get(code, code),
+        cause={"": None, all_matching.ANY_CODE: ""}.get(code, code),
         owner=person.actor() if owner == "mine" else None,
         unclaimed=owner == "unclaimed",
         priority=state.get("priority"),
@@ -165,24 +162,6 @@ def _wanted() -> CaseFilter:
         text=words.typed(state.get("q")),
         sort=state.get("sort") or SORTS[0],
     )
-
-
-def _find_button() -> None:
-    if st.button("Find", key="find", icon=":material/search:", shortcut="F", help="Find cases by id"):
-        _find()
-
-
-@st.dialog("Find cases", icon=":material/search:")
-def _find() -> None:
-    with st.form("find_form", border=False):
-        st.text_input("Case, order or user id", key="find_text", max_chars=128)
-        if st.form_submit_button("Find", type="primary", key="find_do", on_click=_found):
-            st.rerun()
-
-
-def _found() -> None:
-    _clear()
-    st.session_state["q"] = words.typed(st.session_state.get("find_text"))
 
 
 def _next_button() -> None:
@@ -225,11 +204,12 @@ def queue() -> None:
         return
     _groups(reading.value)
     if wanted.state == "OPEN":
+        all_matching.bar(reading.value, wanted)
         _bar(shown.rows, shown.picked)
     with st.container(border=True, gap="small"):
         for review_id, case in shown.rows.items():
             _row(case, gone=review_id in shown.gone, grey=bool(reading.problem))
-    paging.numbered("review_page", reading.value.count, PAGE_SIZE)
+    paging.numbered("review_page", reading.value.count, PAGE_SIZE, keys=True)
     operations.past((Verb.RESOLVE_REVIEW,))
 
 
@@ -239,7 +219,7 @@ def _summary(page: QueuePage, state: str) -> str:
 
 
 def _nothing(wanted: CaseFilter) -> None:
-    if wanted != CaseFilter(state=wanted.state, sort=wanted.sort):
+    if not narrows_nothing(wanted):
         empty.nothing_matches("No case matches. Ids are searched as a whole, not in part.", _clear)
     elif wanted.state == "OPEN":
         empty.nothing_wrong("Nothing waits for a person.")
@@ -274,7 +254,7 @@ def _only_cause(reason: str, code: str) -> None:
     _whole_page()
     st.session_state["reason"] = reason
     _first_page()
-    st.query_params[CODE] = code or ANY_CODE
+    st.query_params[CODE] = code or all_matching.ANY_CODE
 
 
 def _only_product(product: str) -> None:
@@ -307,7 +287,7 @@ def _bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
                 disabled=block is not None,
                 help=block,
             ):
-                targets = [bulk.case(one.review) for one in allowing]
+                targets = [target(one.review) for one in allowing]
                 bulk.ask(bulk.picked(Verb.RESOLVE_REVIEW, action, targets, of=len(cases)), (NAME, picked))
         st.button(
             "Clear selection",

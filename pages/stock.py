@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import clock, empty, files, live, steps, words
+from parts import clock, empty, files, find, live, steps, words
 from parts import filters as kept
 
 from services.console import console
@@ -22,6 +22,7 @@ def filters() -> None:
             "Product", key="product", type="search", placeholder="Product id", bind="query-params", width=300,
             max_chars=128, icon=":material/search:", on_change=steps.reset, args=("stock",),
         )  # fmt: skip
+        find.button("product", "Product id", _clear)
         files.csv("stock", lambda: console().stock.csv(**_wanted()), key="stock_csv", what="The variants that match")
 
 

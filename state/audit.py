@@ -71,6 +71,10 @@ def page(connection: Connection, *, limit: int = MAX_PAGE) -> list[AuditEntry]:
     return [AuditEntry(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)))]
 
 
+KINDS = ("review", "operation", "dead-letter", "drill", "breaker", "alert", "silence", "sandbox")
+"""Kinds of targets that are found by their id alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
     """Which actions are asked for; empty means all."""
@@ -78,7 +82,7 @@ class AuditFilter:
     actor: str = ""
     action: str = ""
     target: str = ""
-    """A whole target, an order's id, or the id of a command or request."""
+    """A whole target or its id alone, an order's id, or the id of a command or request."""
     since: datetime | None = None
     until: datetime | None = None
 
@@ -115,7 +119,8 @@ def _listed(connection: Connection, wanted: AuditFilter, window: int) -> Keyset:
         driving.append(table.c.at < wanted.until)
     equal: dict[str, str] = {}
     if wanted.target:
-        equal[_column_of(connection, wanted.target)] = wanted.target
+        name, value = _meant(connection, wanted.target)
+        equal[name] = value
     equal |= {name: value for name, value in (("actor", wanted.actor), ("action", wanted.action)) if value}
     # The first one, the most telling, chooses the index; the others are looked up in its rows.
     first, *others = equal.items() or [("", "")]
@@ -125,12 +130,15 @@ def _listed(connection: Connection, wanted: AuditFilter, window: int) -> Keyset:
     return Keyset([table.c.id, *_COLUMNS], (table.c.at, table.c.id), driving, residual, window)
 
 
-def _column_of(connection: Connection, target: str) -> str:
-    """What a person may mean by the id typed: the target itself, an order or a command."""
-    for name in ("order_id", "correlation_id"):
-        if connection.execute(select(audit_log.c.id).where(audit_log.c[name] == target).limit(1)).first():
-            return name
-    return "target"
+def _meant(connection: Connection, target: str) -> tuple[str, str]:
+    """What a person may mean by the id typed, as column and value: an order, a command, or a target of some kind."""
+    told = [("order_id", target), ("correlation_id", target)]
+    if ":" not in target:
+        told += [("target", f"{kind}:{target}") for kind in KINDS]
+    for name, value in told:
+        if connection.execute(select(audit_log.c.id).where(audit_log.c[name] == value).limit(1)).first():
+            return name, value
+    return "target", target
 
 
 def actions(connection: Connection) -> list[str]:

@@ -126,12 +126,14 @@ def get(connection: Connection, order_id: str, kind: str) -> KnownDifference | N
     return KnownDifference(*row) if row else None
 
 
-def page(connection: Connection, *, state: str | None = None, limit: int = MAX_PAGE) -> list[KnownDifference]:
+def page(
+    connection: Connection, *, state: str | None = None, limit: int = MAX_PAGE, offset: int = 0
+) -> list[KnownDifference]:
     """The longest known first; without a state, those that are not settled."""
     table = conservation_differences
     wanted = table.c.state == state if state else table.c.state.in_((OPEN, COMPENSATING))
     statement = select(*_COLUMNS).where(wanted).order_by(table.c.first_seen_at, table.c.order_id)
-    return [KnownDifference(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)))]
+    return [KnownDifference(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)).offset(offset))]
 
 
 def count_unsettled(connection: Connection) -> int:

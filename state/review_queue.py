@@ -5,7 +5,7 @@ What is looked at is bounded: the POOL longest waiting (or last resolved) cases 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,6 +18,7 @@ from sqlalchemy import (
     and_,
     case,
     exists,
+    false,
     func,
     or_,
     select,
@@ -30,6 +31,9 @@ from state.tables import order_items, orders, reviews
 POOL = 5000
 MAX_PAGE = 200
 MAX_GROUPS = 12
+MAX_STANDINGS = 100
+"""More than there are pairs of a review reason and an order status."""
+
 MAX_ORDERS_OF_USER = 500
 
 OPEN, RESOLVED = "OPEN", "RESOLVED"
@@ -101,9 +105,39 @@ def by_product(connection: Connection, wanted: CaseFilter, now: datetime) -> lis
     return _groups(connection, select(distinct.c.product_id), (distinct.c.product_id,))
 
 
-def _groups(connection: Connection, matching: Select[tuple[str]], keys: Sequence[ColumnElement[str]]) -> list[Group]:
+def by_standing(connection: Connection, wanted: CaseFilter, now: datetime) -> list[Group]:
+    """Matching cases by reason and status of the order, which is what decides on the actions they allow."""
+    pool = _pool(connection, wanted)
+    return _groups(connection, _matching(pool, wanted, now), (pool.c.reason, orders.c.status), limit=MAX_STANDINGS)
+
+
+def standing(
+    connection: Connection, wanted: CaseFilter, now: datetime, where: Mapping[str, Collection[str]], *, limit: int
+) -> list[Review]:
+    """Matching cases whose order stands where ``where`` says, per review reason; the longest waiting first."""
+    pool = _pool(connection, wanted)
+    places = [and_(pool.c.reason == reason, orders.c.status.in_(statuses)) for reason, statuses in where.items()]
+    ids = (
+        _matching(pool, wanted, now)
+        .where(or_(false(), *places))
+        .order_by(pool.c.opened_at, pool.c.review_id)
+        .limit(limit)
+    )
+    rows = connection.execute(
+        select(*COLUMNS).where(reviews.c.review_id.in_(ids)).order_by(reviews.c.opened_at, reviews.c.review_id)
+    )
+    return [Review(*row) for row in rows]
+
+
+def _groups(
+    connection: Connection,
+    matching: Select[tuple[str]],
+    keys: Sequence[ColumnElement[str]],
+    *,
+    limit: int = MAX_GROUPS,
+) -> list[Group]:
     statement = matching.with_only_columns(*keys, func.count().label("n")).group_by(*keys)
-    rows = connection.execute(statement.order_by(func.count().desc(), *keys).limit(MAX_GROUPS))
+    rows = connection.execute(statement.order_by(func.count().desc(), *keys).limit(limit))
     return [Group(tuple(row[:-1]), int(row[-1])) for row in rows]
 
 

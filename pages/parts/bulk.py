@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import streamlit as st
 from parts import asks, clock, live, person, retries, selection, words
 
-from services.console import Review, SourceUnavailable, console, new_key
+from services.console import SourceUnavailable, console, new_key
 from services.console.operations import Bulk, Target, Verb
 
 MAX_TEXT = 500
@@ -30,11 +30,6 @@ def picked(verb: str, action: str | None, targets: Sequence[Target], *, of: int 
     fit = len(targets)
     said = f"{fit} of {of} selected, the others do not allow it" if of > fit else f"{fit} selected"
     return Bulk(verb, action, tuple(targets), console().now(), said)
-
-
-def case(review: Review) -> Target:
-    """A review case as an operation captures it."""
-    return Target(review.review_id, review.order_id, review.version, review.state, review.reason, review.detail)
 
 
 def ask(bulk: Bulk, empties: Picked = ("", ())) -> None:

@@ -12,6 +12,8 @@ CASE = "case"
 """The parameter of the address that opens a case."""
 
 MAX_NOTE = 500
+TRIED_AGAIN = (ReviewAction.RETRY_RESERVATION, ReviewAction.RECONFIRM)
+"""Actions with a key of their own: they only try again, and a case allows one of them."""
 
 
 def asked_for() -> str:
@@ -120,6 +122,7 @@ def _actions(view: CaseView) -> None:
                 help=refused or words.CONSEQUENCES[action],
                 on_click=_resolve,
                 args=(case, action, _key(case, action)),
+                shortcut="T" if action in TRIED_AGAIN else None,
             )
         if view.release and view.release.state != "DONE":
             _retry_release(view)

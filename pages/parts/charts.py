@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import streamlit as st
-from parts import words
+from parts import clock, words
 from parts.derived import Derived
 
 from services.console import NAMES, Band, ReplicaBreaker, Trends, interruptions
@@ -189,8 +189,8 @@ def _state_bars(thick: int, x: Mapping[str, Any], colors: Mapping[str, str]) -> 
             "tooltip": [
                 {"field": "breaker", "title": "Breaker"},
                 {"field": "state", "title": "State"},
-                {"field": "start", "type": "temporal", "title": "From", "format": "%H:%M:%S"},
-                {"field": "end", "type": "temporal", "title": "To", "format": "%H:%M:%S"},
+                {"field": "start", "type": "temporal", "title": "From", "format": "%H:%M:%S"} | in_zone(),
+                {"field": "end", "type": "temporal", "title": "To", "format": "%H:%M:%S"} | in_zone(),
             ],
         },
     }
@@ -242,7 +242,17 @@ def _time(field: str, first: datetime, last: datetime) -> dict[str, Any]:
     """The encoding of time on the horizontal axis."""
     labels = "%H:%M:%S" if last - first < SHORT else "%H:%M"
     axis = {"title": None, "grid": False, "tickCount": 7, "labelOverlap": True, "format": labels}
-    return {"field": field, "type": "temporal", "axis": axis}
+    return {"field": field, "type": "temporal", "axis": axis, "scale": time_scale()}
+
+
+def time_scale() -> dict[str, Any]:
+    """The scale of a time axis in the zone that the viewer picked; Vega knows the browser's and UTC."""
+    return {"type": "utc" if clock.is_utc() else "time"}
+
+
+def in_zone() -> dict[str, str]:
+    """What a time in a tooltip needs beside its format to be in the zone that the viewer picked."""
+    return {"timeUnit": "utcyearmonthdatehoursminutesseconds"} if clock.is_utc() else {}
 
 
 def _millis(at: datetime) -> int:

@@ -7,9 +7,32 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
+PICKED = "times_in"
+UTC_NAME = "UTC"
+
+
+def pick() -> None:
+    """The one choice of the zone for tables and charts: that of the browser, or UTC as in logs."""
+    browser = str(getattr(_of_browser(), "key", UTC_NAME))
+    if browser == UTC_NAME:
+        st.caption("Holdfast · times in UTC")
+        return
+    st.segmented_control(
+        "Times in", [browser, UTC_NAME], default=browser, required=True, key=PICKED, persist_state="session"
+    )
+
 
 def zone() -> tzinfo:
-    """The zone of the viewer's browser; UTC when it does not say."""
+    """The zone that the viewer picked; at first that of the browser."""
+    return UTC if is_utc() else _of_browser()
+
+
+def is_utc() -> bool:
+    """Whether times are to be shown in UTC although the browser may be elsewhere."""
+    return st.session_state.get(PICKED) == UTC_NAME
+
+
+def _of_browser() -> tzinfo:
     try:
         return ZoneInfo(st.context.timezone or "UTC")
     except (ZoneInfoNotFoundError, ValueError):

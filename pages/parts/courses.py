@@ -138,7 +138,7 @@ def _values(course: Course, names: Sequence[str], x: Mapping[str, Any], y: Mappi
         },
         "tooltip": [
             {"field": "series", "title": course.name},
-            {"field": "t", "type": "temporal", "title": "Time", "format": "%d %b %H:%M:%S"},
+            {"field": "t", "type": "temporal", "title": "Time", "format": "%d %b %H:%M:%S"} | charts.in_zone(),
             {"field": "n", "title": course.unit or "Value", "format": ",.2f"},
         ],
     }
@@ -182,7 +182,7 @@ def _time(course: Course) -> dict[str, Any]:
     if course.end - course.start <= DAYS:
         labels = "%H:%M"
     axis = {"title": None, "grid": False, "tickCount": 6, "labelOverlap": True, "format": labels}
-    ends = {"domain": [_millis(course.start), _millis(course.end)]}
+    ends = charts.time_scale() | {"domain": [_millis(course.start), _millis(course.end)]}
     return {"field": "t", "type": "temporal", "axis": axis, "scale": ends}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import streamlit as st
-from parts import asks, live, selection, words
+from parts import asks, both_sides, live, selection, words
 
 from services.console import (
     COMPENSATIONS,
@@ -140,6 +140,8 @@ def _mark_released(row: ReleaseRow, key: str) -> None:
         "The job is closed without a release, because you know that nothing is held any more. The Inventory Service "
         "is asked first: what it still holds or has sold is refused. This cannot be undone."
     )
+    every = live.REFRESH if st.session_state.get(live.LIVE_KEY, True) else None
+    st.fragment(_both_sides, run_every=every)(row.order)
     form(
         key,
         note="Proof (where you saw it, a ticket, a name)",
@@ -147,6 +149,13 @@ def _mark_released(row: ReleaseRow, key: str) -> None:
         button="Mark released",
         store=lambda proof: [partial(_store_mark_released, row, proof, key)],
     )
+
+
+def _both_sides(order: Order) -> None:
+    """What is known on either side, so that the proof is not given against what they say."""
+    reading = console().desk.their_say(order.order_id)
+    if reading.value is not None:
+        both_sides.draw(order, reading.value, grey=bool(reading.problem))
 
 
 def _store_mark_released(row: ReleaseRow, proof: str, key: str, actor: str) -> Command:

@@ -19,22 +19,22 @@ def reset(*names: str) -> None:
         st.query_params.pop(name, None)
 
 
-def numbered(name: str, count: int, size: int) -> None:
-    """Previous and next of a list whose length is known."""
+def numbered(name: str, count: int, size: int, *, keys: bool = False) -> None:
+    """Previous and next of a list whose length is known; ``keys`` for the one list of a page that has them."""
     pages = max(math.ceil(count / size), 1)
     here = number(name)
     if pages > 1 or here > 1:
-        _buttons(name, here, has_more=here < pages, label=f"Page {here} of {pages}")
+        _buttons(name, here, has_more=here < pages, label=f"Page {here} of {pages}", keys=keys)
 
 
-def stepped(name: str, *, has_more: bool) -> None:
-    """Previous and next of a list whose length is not known."""
+def stepped(name: str, *, has_more: bool, keys: bool = False) -> None:
+    """Previous and next of a list whose length is not known; ``keys`` as in numbered()."""
     here = number(name)
     if has_more or here > 1:
-        _buttons(name, here, has_more=has_more, label=f"Page {here}")
+        _buttons(name, here, has_more=has_more, label=f"Page {here}", keys=keys)
 
 
-def _buttons(name: str, here: int, *, has_more: bool, label: str) -> None:
+def _buttons(name: str, here: int, *, has_more: bool, label: str, keys: bool) -> None:
     with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
         st.caption(label, width="content")
         st.button(
@@ -44,6 +44,7 @@ def _buttons(name: str, here: int, *, has_more: bool, label: str) -> None:
             disabled=here <= 1,
             on_click=_go,
             args=(name, here - 1),
+            shortcut="Ctrl+ArrowLeft" if keys else None,
         )
         st.button(
             "Next",
@@ -53,6 +54,7 @@ def _buttons(name: str, here: int, *, has_more: bool, label: str) -> None:
             disabled=not has_more,
             on_click=_go,
             args=(name, here + 1),
+            shortcut="Ctrl+ArrowRight" if keys else None,
         )
 
 

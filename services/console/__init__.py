@@ -193,14 +193,14 @@ class Console:
         self.incidents = Incidents(self._readings, self._source, self.clock)
         self.loans = Loans(self._readings, self._source, self.clock, self.store_command)
         self.alerts = Alerts(self.settings, self.clock, self._read, self.store_command)
-        access = Access(self._read, self._source.read, self._source.write, self.store_command, self.now)
+        access = Access(self._read, self._source.read, self._write, self.store_command, self.now)
         self.events = Events(access)
         self.stock = Stock(access)
         self.audit = Audit(access)
         self.drills = Sandbox(access)
         self.handover = Handover(access)
         self.people = People(self.settings.console_role, dict(self.settings.console_people))
-        self.desk = ReviewDesk(self._read, self._write, self.store_command, self.now)
+        self.desk = ReviewDesk(self._read, self._source.read, self._write, self.store_command, self.now)
 
     def close(self) -> None:
         self.metrics.close()
@@ -246,9 +246,9 @@ class Console:
         """The order; no value although there is an as_of means that it does not exist."""
         return self._read(("order", order_id), LIVE_TTL, lambda c: queries.order_view(c, order_id))
 
-    def conservation(self) -> Reading[ConservationPage]:
-        """What does not add up between the services, and how much was compared."""
-        return self._read("conservation", LIVE_TTL, queries.conservation_page)
+    def conservation(self, page: int = 1) -> Reading[ConservationPage]:
+        """One page of what does not add up between the services, and how much was compared."""
+        return self._read(("conservation", page), LIVE_TTL, lambda c: queries.conservation_page(c, page))
 
     def _read(self, key: Any, ttl_seconds: float, query: Callable[[Any], Any]) -> Reading[Any]:
         return self._readings.get(key, ttl_seconds, lambda: self._source.read(query))

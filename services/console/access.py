@@ -33,9 +33,15 @@ class Store(Protocol):
 
 
 class Direct(Protocol):
-    """Reads, or writes, now and for one caller; raises SourceUnavailable."""
+    """Reads now and for one caller; raises SourceUnavailable."""
 
     def __call__(self, query: Callable[[Connection], T], /) -> T: ...
+
+
+class Write(Protocol):
+    """Writes in the name of a person who may; raises NotPermitted or SourceUnavailable."""
+
+    def __call__(self, actor: str, transaction: Callable[[Connection], T], /) -> T: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ class Access:
     read: Read
     ask: Direct
     """For files and dialogs, which want the present."""
-    note: Direct
+    note: Write
     """Writes what belongs to the console alone."""
     store: Store
     now: Callable[[], datetime]

@@ -92,9 +92,9 @@ class Handover:
         )
 
     def looked(self, person: str) -> None:
-        """Remember that this person has seen everything up to now; raises SourceUnavailable."""
+        """Remember that this person has seen everything up to now; raises NotPermitted, SourceUnavailable."""
         now = self._access.now()
-        self._access.note(lambda connection: looks.note(connection, person, now))
+        self._access.note(person, lambda connection: looks.note(connection, person, now))
 
 
 def _page(connection: Connection, now: datetime, person: str, since: datetime | None) -> HandoverPage:

@@ -30,7 +30,7 @@ PAST = 8
 """Operations that have ended, as shown on a page."""
 
 TTL = 1.0
-IRREVERSIBLE = ("CANCEL_ORDER", "MARK_RELEASED", Verb.MARK_RELEASED)
+IRREVERSIBLE = ("CANCEL_ORDER", "MARK_RELEASED", "APPROVE", Verb.MARK_RELEASED)
 """Verbs and review actions whose count is typed when they act on several things."""
 
 Write = Callable[[str, Callable[[Any], Any]], Any]

@@ -218,11 +218,11 @@ def _actions(case: Review, order: Order) -> tuple[ReviewAction, ...]:
     return allowed_actions(case.reason, order.status) if case.state == "OPEN" else ()
 
 
-def conservation_page(connection: Connection) -> ConservationPage:
-    found = conservation.page(connection, limit=PAGE_SIZE)
+def conservation_page(connection: Connection, page: int) -> ConservationPage:
+    found = conservation.page(connection, limit=PAGE_SIZE, offset=(max(page, 1) - 1) * PAGE_SIZE)
     given = commands.latest_of(connection, [f"{known.order_id}/{known.kind}" for known in found])
     rows = (DifferenceRow(known, given.get(f"{known.order_id}/{known.kind}")) for known in found)
-    return ConservationPage(tuple(rows), conservation.progress(connection)[1])
+    return ConservationPage(tuple(rows), conservation.count_unsettled(connection), conservation.progress(connection)[1])
 
 
 def order_view(connection: Connection, order_id: str) -> OrderView | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -10,6 +11,8 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from services.console import queries
+from services.console.access import Direct
+from services.console.operations import MAX_ITEMS, Bulk, Target, Verb
 from services.console.queries import ASK_THEIRS, CLAIM_REVIEW, PAGE_SIZE, RELEASE_CLAIM, RESOLVE_REVIEW, RETRY_RELEASE
 from services.console.readings import Reading
 from services.console.views import ReviewCase
@@ -20,7 +23,7 @@ from services.domain.conservation import StockState
 from services.domain.errors import ValidationFailed
 from services.domain.lifecycle import TimelineEntry
 from services.domain.resolutions import REASONS, UNDO_FOR, needs_reason
-from services.domain.reviews import ReviewAction
+from services.domain.reviews import ReviewAction, allowed_actions, standings
 from services.domain.stakes import Stake
 from services.orders.unit_of_work import SYSTEM, action_entry
 from state import audit, cause_memory, commands, history, releases, review_queue, reviews, their_answers
@@ -34,7 +37,7 @@ from state.their_answers import TheirAnswer
 __all__ = [
     "BY_ITSELF", "CANNOT_ANSWER", "NO_ANSWER", "POOL", "REASONS", "SORTS", "CaseFilter", "CaseView", "Group", "Moves",
     "QueuePage", "Remembered", "ReviewDesk", "Stake", "TheirAnswer", "TheirSay", "ValidationFailed", "is_fresh",
-    "needs_reason",
+    "narrows_nothing", "needs_reason", "target",
 ]  # fmt: skip
 
 TTL_SECONDS = 1.0
@@ -53,6 +56,8 @@ class QueuePage:
     """Keys: review reason, cause."""
     by_product: tuple[Group, ...]
     """Key: product id."""
+    allowing: Mapping[str, int]
+    """How many of the matching cases our side allows each action for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +102,11 @@ Write = Callable[[str, Callable[[Connection], Any]], Any]
 class ReviewDesk:
     """Reads are shared for a second; writes are stored commands, but for taking one of them back."""
 
-    def __init__(self, read: Read, write: Write, store: Callable[..., Command], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, read: Read, ask: Direct, write: Write, store: Callable[..., Command], now: Callable[[], datetime]
+    ) -> None:
         self._read = read
+        self._ask = ask
         self._write = write
         self._store = store
         self._now = now
@@ -125,6 +133,19 @@ class ReviewDesk:
         """
         free = replace(wanted, state=review_queue.OPEN, owner=None, unclaimed=True, sort=review_queue.URGENT)
         return self._read(("next", free, leave), 0.0, lambda c: _next(c, free, self._now(), leave))
+
+    def freeze(self, action: ReviewAction, wanted: CaseFilter, words: str) -> Bulk:
+        """Every open case that matches now and allows the action, the longest waiting first, at most MAX_ITEMS.
+
+        ``words`` says the filter as a person reads it. Raises ValueError for a filter that narrows nothing,
+        and SourceUnavailable.
+        """
+        if narrows_nothing(wanted):
+            raise ValueError("a filter that narrows nothing cannot be acted on as a whole")
+        fit, now = replace(wanted, state=review_queue.OPEN, sort=review_queue.OLDEST), self._now()
+        found = self._ask(lambda c: _fitting(c, fit, action, now))
+        targets = tuple(map(target, found))
+        return Bulk(Verb.RESOLVE_REVIEW, action, targets, now, words, lambda c: _ids(c, fit, action, self._now()))
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -181,7 +202,34 @@ def _queue(connection: Connection, wanted: CaseFilter, now: datetime, page: int)
         count=review_queue.count(connection, wanted, now),
         by_cause=tuple(review_queue.by_cause(connection, wanted, now)),
         by_product=tuple(review_queue.by_product(connection, wanted, now)),
+        allowing=_allowing(review_queue.by_standing(connection, wanted, now)) if wanted.state == "OPEN" else {},
     )
+
+
+def narrows_nothing(wanted: CaseFilter) -> bool:
+    """Whether every case of a state matches."""
+    return wanted == CaseFilter(state=wanted.state, sort=wanted.sort)
+
+
+def target(review: Review) -> Target:
+    """A case as an operation captures it."""
+    return Target(review.review_id, review.order_id, review.version, review.state, review.reason, review.detail)
+
+
+def _allowing(groups: list[Group]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for group in groups:
+        for action in allowed_actions(*group.keys):
+            counts[action] += group.count
+    return dict(counts)
+
+
+def _fitting(connection: Connection, wanted: CaseFilter, action: ReviewAction, now: datetime) -> list[Review]:
+    return review_queue.standing(connection, wanted, now, standings(action), limit=MAX_ITEMS)
+
+
+def _ids(connection: Connection, wanted: CaseFilter, action: ReviewAction, now: datetime) -> list[str]:
+    return [review.review_id for review in _fitting(connection, wanted, action, now)]
 
 
 def _next(connection: Connection, wanted: CaseFilter, now: datetime, leave: str) -> ReviewCase | None:

@@ -136,6 +136,9 @@ class ConservationPage:
     """What does not add up, the longest known first."""
 
     rows: tuple[DifferenceRow, ...]
+    """One page of them."""
+    count: int
+    """All that are not settled."""
     compared: int
     """Orders compared so far, each as often as it changed."""
 

@@ -55,3 +55,12 @@ def allowed_actions(reason: str, order_status: str) -> tuple[ReviewAction, ...]:
     usual = (_ALWAYS[reason],) if reason in _ALWAYS else ()
     may_cancel = reason == ReviewReason.AVAILABILITY_UNVERIFIED and order_status in CANCELLABLE
     return (*usual, ReviewAction.CANCEL_ORDER) if may_cancel else usual
+
+
+def standings(action: str) -> Mapping[str, frozenset[str]]:
+    """Where an action is allowed: per review reason the statuses of the order."""
+    found = {
+        reason: frozenset(status for status in OrderStatus if action in allowed_actions(reason, status))
+        for reason in ReviewReason
+    }
+    return {reason: statuses for reason, statuses in found.items() if statuses}

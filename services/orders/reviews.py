@@ -49,6 +49,14 @@ class ResolveReview:
     """Somebody else's claim is no hindrance."""
 
 
+_STATES = ("status", "inventory_status", "payment_status")
+
+
+def _standing(order: Order) -> dict[str, str]:
+    """Where an order stands, as the audit log keeps it."""
+    return {name: str(getattr(order, name)) for name in _STATES}
+
+
 class _LostRace(Exception):
     """Somebody else changed the case between our reading and our writing; nothing was written."""
 
@@ -172,19 +180,24 @@ class ReviewResolution:
         await self._resolve_with(command, order, review, change, settle_job)
 
     async def _retry_reservation(self, command: ResolveReview, order: Order, review: Review) -> None:
-        await self._begin(command, review)
-        await self._progress.resume(order, actor=command.actor)
+        await self._begin(command, review, order)
+        moved = await self._progress.resume(order, actor=command.actor)
+        case = await self._case(command.review_id)
+        result = "done" if case.state != "OPEN" else f"failed: {case.cause or case.detail}"
+        await self._context.transact(
+            lambda c: self._audit(c, replace(command, action_id=None), case, order, moved, result)
+        )
 
     async def _reconfirm(self, command: ResolveReview, order: Order, review: Review) -> None:
         if order.status == OrderStatus.PLACED:
             await self._resolve_with(command, order, review, self._ask_again)
             return
-        review = await self._begin(command, review)
+        review = await self._begin(command, review, order)
         trail: list[Attempt] = []
         try:
             held = await self._inventory.reserve(order.order_id, order.lines, order.user_id, trail)
         except ApiError as error:
-            await self._reconfirm_failed(command, review, error, trail)
+            await self._reconfirm_failed(command, review, order, error, trail)
             raise
 
         def change(current: Order) -> Change:
@@ -234,7 +247,8 @@ class ReviewResolution:
             also(connection)
             entry = action_entry(at, f"Review resolved: {command.action}", command.actor, command.note)
             decided = change(current) if change else None
-            self._audit(connection, command, review, current, decided, "done")
+            then = replace(current, **decided.values) if decided else current
+            self._audit(connection, command, review, current, then, "done")
             if decided is None:
                 history.add(connection, current.order_id, [entry])
                 return None
@@ -248,7 +262,7 @@ class ReviewResolution:
         if recorded is not None:
             self._context.after_commit(recorded)
 
-    async def _begin(self, command: ResolveReview, review: Review) -> Review:
+    async def _begin(self, command: ResolveReview, review: Review, order: Order) -> Review:
         """Record that the action runs, before it calls anybody; the case stays open until it succeeds."""
 
         def transaction(connection: Connection) -> bool:
@@ -258,7 +272,7 @@ class ReviewResolution:
             reviews.renew_claim(connection, review.review_id, command.actor, at, at + LEASE)
             entry = action_entry(at, f"Review: {command.action}", command.actor, command.note)
             history.add(connection, review.order_id, [entry])
-            self._audit(connection, command, review, None, None, "started")
+            self._audit(connection, command, review, order, order, "started")
             return True
 
         if not await self._context.transact(transaction):
@@ -266,7 +280,7 @@ class ReviewResolution:
         return replace(review, version=review.version + 1)
 
     async def _reconfirm_failed(
-        self, command: ResolveReview, review: Review, error: ApiError, trail: list[Attempt]
+        self, command: ResolveReview, review: Review, order: Order, error: ApiError, trail: list[Attempt]
     ) -> None:
         def transaction(connection: Connection) -> None:
             at = self._context.clock()
@@ -275,7 +289,7 @@ class ReviewResolution:
             history.add(connection, review.order_id, entries)
             impacts.add(connection, review.order_id, hurt.of_attempts(trail))
             again = replace(command, action_id=None)
-            self._audit(connection, again, review, None, None, f"failed: {error.code}")
+            self._audit(connection, again, review, order, order, f"failed: {error.code}")
 
         await self._context.transact(transaction)
 
@@ -284,13 +298,10 @@ class ReviewResolution:
         connection: Connection,
         command: ResolveReview,
         review: Review,
-        order: Order | None,
-        change: Change | None,
+        before: Order,
+        after: Order,
         result: str,
     ) -> None:
-        changed = [
-            name for name in ("status", "inventory_status", "payment_status") if change and name in change.values
-        ]
         audit.add(
             connection,
             AuditEntry(
@@ -300,8 +311,8 @@ class ReviewResolution:
                 target=_target(review.review_id),
                 order_id=review.order_id,
                 reason=": ".join(filter(None, (command.reason, command.note))),
-                before={name: getattr(order, name) for name in changed},
-                after={name: change.values[name] for name in changed} if change else {},
+                before=_standing(before),
+                after=_standing(after),
                 result=result,
                 action_id=command.action_id,
             ),

@@ -15,6 +15,7 @@ from sqlalchemy import event
 from services.domain.both_sides import NO_ANSWER, Statement
 from services.domain.conservation import StockState
 from services.domain.order import Line
+from services.domain.reviews import standings
 from state import audit, cause_memory, commands, orders, review_queue, reviews, their_answers
 from state.audit import AuditEntry
 from state.commands import Command
@@ -195,6 +196,31 @@ def test_groups_count_cases_by_cause_and_by_product_within_the_filter(database: 
     assert groups(review_queue.by_product, reason="PAYMENT_UNKNOWN") == [(("desk",), 1)]
 
 
+def test_what_an_action_fits_is_counted_and_listed_by_reason_and_status(database: Database) -> None:
+    add(database, "late", waits=30)
+    add(database, "later", waits=20)
+    add(database, "moved", status="CONFIRMED")
+    add(database, "waiting", status="PENDING_INVENTORY", reason="PENDING_INVENTORY")
+
+    def listed(action: str, limit: int = 50, **wanted: Any) -> list[str]:
+        found = database.read_now(
+            lambda c: review_queue.standing(c, CaseFilter(**wanted), NOON, standings(action), limit=limit)
+        )
+        return [review.review_id.removeprefix("REV-") for review in found]
+
+    assert listed("RECONFIRM") == ["late", "later"]
+    assert listed("RECONFIRM", limit=1) == ["late"]
+    assert listed("CANCEL_ORDER") == ["late", "later", "waiting"]
+    assert listed("CANCEL_ORDER", reason="PENDING_INVENTORY") == ["waiting"]
+    assert listed("MARK_RELEASED") == []
+    counted = database.read_now(lambda c: review_queue.by_standing(c, CaseFilter(), NOON))
+    assert {group.keys: group.count for group in counted} == {
+        ("CONFIRMATION_TIMEOUT", "PLACED"): 2,
+        ("CONFIRMATION_TIMEOUT", "CONFIRMED"): 1,
+        ("PENDING_INVENTORY", "PENDING_INVENTORY"): 1,
+    }
+
+
 def test_the_memory_holds_the_last_cases_of_one_cause_and_what_became_of_them(database: Database) -> None:
     for number in range(3):
         add(database, f"{number}", detail="AA_CODE: x", waits=60 - number, status="CONFIRMED")
@@ -250,6 +276,8 @@ def test_no_question_of_the_desk_reads_a_whole_table(sqlite_url: str) -> None:
             for wanted in (CaseFilter(), CaseFilter(reason="X", owner="a", product="p"), CaseFilter(state="RESOLVED")):
                 review_queue.page(connection, wanted, NOON, limit=20)
                 review_queue.count(connection, wanted, NOON)
+                review_queue.by_standing(connection, wanted, NOON)
+                review_queue.standing(connection, wanted, NOON, standings("CANCEL_ORDER"), limit=20)
                 review_queue.by_cause(connection, wanted, NOON)
                 review_queue.by_product(connection, wanted, NOON)
             review_queue.page(connection, CaseFilter(text="ORD-1"), NOON, limit=20)

@@ -34,6 +34,7 @@ def test_filters_come_from_the_address_and_combine(busy: Database, show: Show) -
     assert "1 action matches" in said(show("audit.py", target="cmd-4"))
     assert "9 actions match" in said(show("audit.py", target="ORD-1007"))
     assert "8 actions match" in said(show("audit.py", target="dead-letter:DL-211"))
+    assert "8 actions match" in said(show("audit.py", target="DL-211"))
 
 
 def test_nothing_matches_is_told_from_nothing_was_ever_done(busy: Database, database: Database, show: Show) -> None:

@@ -254,9 +254,12 @@ def test_marking_several_is_one_operation_with_its_proof(busy: Database, show: S
 def test_one_failed_job_is_marked_with_proof_and_the_version_seen(busy: Database, show: Show, proof: str) -> None:
     test = press(show("releases.py"), "mark_ORD-3000")
     assert not _has(test, "mark_ORD-3002")
+    assert "Theirs: the Inventory Service" in said(test)
     test.text_area(key=dialog(test, "note_")).set_value(proof)
     test.button(key=dialog(test, "do_")).click().run()
-    given = [(command.kind, command.target_id, command.arguments) for command in stored(busy)]
+    asked, *others = stored(busy)
+    assert (asked.kind, asked.target_id) == ("ask_theirs", "ORD-3000")
+    given = [(command.kind, command.target_id, command.arguments) for command in others]
     expected = [("mark_released", "ORD-3000", {"proof": proof, "version": 2})]
     assert given == (expected if proof else [])
 

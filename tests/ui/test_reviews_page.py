@@ -12,14 +12,16 @@ from streamlit.testing.v1 import AppTest
 
 from services import console as facade
 from services.console import Console
+from services.console.review_desk import CaseFilter
 from services.domain.both_sides import CANNOT_ANSWER, Statement
 from services.domain.conservation import StockState
 from services.domain.reviews import ReviewAction
 from services.settings import Settings
-from state import audit, commands, reviews, their_answers
+from state import audit, commands, orders, reviews, their_answers
 from state.commands import Command
 from state.database import Database
 from state.their_answers import TheirAnswer
+from tests.ui import seed_console
 from tests.ui.conftest import NOON, begun, checked, press, said, stored
 from tests.ui.test_orders_page import dialog, listed
 
@@ -123,9 +125,9 @@ def test_cases_are_grouped_by_cause_and_by_product_and_a_click_keeps_one_group(b
 
 
 def test_find_leaves_only_what_was_named(busy: Database, show: Show) -> None:
-    test = press(show("reviews.py", priority="High priority"), "find")
-    test.text_input(key="find_text").set_value("ORD-1003")
-    test.button(key="find_do").click().run()
+    test = press(show("reviews.py", priority="High priority"), "open_find_q")
+    test.text_input(key="find_text_q").set_value("ORD-1003")
+    test.button(key="find_do_q").click().run()
     assert listed(checked(test)) == ["ORD-1003"]
 
 
@@ -197,6 +199,60 @@ def test_several_irreversible_actions_need_the_count_typed(busy: Database, show:
     test.text_input(key=dialog(test, "count_")).set_value("6")
     test.button(key=dialog(test, "do_")).click().run()
     assert begun(busy) == []
+
+
+# ---------------------------------------------------------------- all matching
+
+
+def test_everything_at_once_is_not_offered_without_a_filter(busy: Database, show: Show) -> None:
+    test = show("reviews.py")
+    assert test.button(key="matching_RECONFIRM").label == "Confirm again 2 of 6 matching"
+    assert test.button(key="matching_RECONFIRM").disabled
+    assert "everything at once is not offered" in test.button(key="matching_RECONFIRM").help
+    with pytest.raises(ValueError, match="narrows nothing"):
+        facade.console().desk.freeze(ReviewAction.RECONFIRM, CaseFilter(sort="newest"), "all")
+
+
+def test_all_that_match_and_allow_it_are_previewed_frozen_and_stored_as_one_operation(
+    busy: Database, show: Show
+) -> None:
+    test = show("reviews.py", priority="High priority")
+    assert test.button(key="matching_CANCEL_ORDER").label == "Cancel order 3 of 3 matching"
+    press(test, "matching_RECONFIRM")
+    rows = test.dataframe[-1].value.to_dict("records")
+    assert [(row["Id"], row["Version"], row["Cause"]) for row in rows] == [("REV-3", "1", "CONFIRMATION_TIMEOUT")]
+    test.button(key=dialog(test, "do_")).click().run()
+    (operation,) = begun(busy)
+    assert (operation.verb, operation.action, operation.total) == ("resolve_review", "RECONFIRM", 1)
+    assert operation.filter == "High priority"
+    assert stored(busy) == []
+
+
+def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(busy: Database, show: Show) -> None:
+    test = press(show("reviews.py", product="SKU-CHAIR"), "matching_RECONFIRM")
+
+    def meanwhile(connection: Any) -> None:
+        seen = reviews.get(connection, "REV-3")
+        assert seen is not None
+        assert reviews.touch(connection, seen, by="ben", at=NOON)
+        orders.add(connection, seed_console.order("ORD-NEW", "PLACED", NOON), "h")
+        for review_id, order_id in (("REV-8", "ORD-NEW"), ("REV-9", "ORD-1006")):
+            reviews.open_case(connection, review_id, order_id, "CONFIRMATION_TIMEOUT", "new", NOON)
+
+    busy.write_now(meanwhile)
+    test.button(key=dialog(test, "do_")).click().run()
+    (operation,) = begun(busy)
+    # The order of REV-9 stands where this action is not possible.
+    assert (operation.total, operation.unseen, operation.tally) == (2, 1, {"ASKED": 1, "SKIPPED": 1})
+    assert "Since 12:00:00: 1 of 2 changed since and is skipped; 1 new matches, not included" in said(test)
+
+
+@pytest.mark.parametrize(("reason", "begins"), [("", 0), ("looked at them", 1)])
+def test_approving_all_that_match_needs_a_reason(busy: Database, show: Show, reason: str, begins: int) -> None:
+    test = press(show("reviews.py", reason="Availability unverified"), "matching_APPROVE")
+    test.text_area(key=dialog(test, "note_")).set_value(reason)
+    test.button(key=dialog(test, "do_")).click().run()
+    assert len(begun(busy)) == begins
 
 
 # ---------------------------------------------------------------------- claims

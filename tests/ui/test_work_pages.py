@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
+from services.console import PAGE_SIZE
+from services.domain.conservation import Difference
+from state import conservation, orders
 from state.database import Database
-from tests.ui.conftest import said, stored
+from tests.ui.conftest import NOON, press, said, stored
 
 Show = Callable[..., AppTest]
 
@@ -31,3 +36,21 @@ def test_a_difference_shows_what_its_compensation_does_and_stores_it_with_a_reas
 
 def test_a_conservation_page_without_differences_says_that_all_adds_up(database: Database, show: Show) -> None:
     assert "Nothing has been compared yet" in said(show("conservation.py"))
+
+
+def test_differences_are_counted_in_the_database_and_paged(busy: Database, show: Show) -> None:
+    def many(connection: Any) -> None:
+        for order in orders.page(connection, limit=PAGE_SIZE + 1):
+            conservation.note(connection, order.order_id, [Difference("NOT_PAID", "It was not paid.")], NOON)
+
+    busy.write_now(many)
+    test = show("conservation.py")
+    (count,) = re.findall(r"(\d+) differences", said(test))
+    assert int(count) > PAGE_SIZE
+    first = {button.key for button in test.button if str(button.key).startswith("compensate_")}
+    assert len(first) == PAGE_SIZE
+    press(test, "difference_page_next")
+    assert test.query_params["difference_page"] == "2"
+    second = {button.key for button in test.button if str(button.key).startswith("compensate_")}
+    assert len(second) == int(count) - PAGE_SIZE
+    assert not first & second

@@ -150,8 +150,13 @@ async def test_retrying_the_reservation_of_a_waiting_order_places_it(shop):
     case = await shop.resolve(review, "RETRY_RESERVATION", action_id="a-1")
     assert case.state == "RESOLVED"
     assert (await shop.order(order.order_id)).status == "PLACED"
-    (entry,) = await shop.audit()
-    assert (entry.actor, entry.action, entry.result, entry.action_id) == ("ada", "RETRY_RESERVATION", "started", "a-1")
+    entries = [(one.actor, one.action, one.result, one.action_id) for one in await shop.audit()]
+    assert sorted(entries, key=str) == [
+        ("ada", "RETRY_RESERVATION", "done", None),
+        ("ada", "RETRY_RESERVATION", "started", "a-1"),
+    ]
+    (ended,) = [one for one in await shop.audit() if one.result == "done"]
+    assert (ended.before["status"], ended.after["status"]) == ("PENDING_INVENTORY", "PLACED")
 
 
 async def test_a_retry_that_fails_again_leaves_the_case_open_for_the_next_try(shop):
@@ -162,6 +167,7 @@ async def test_a_retry_that_fails_again_leaves_the_case_open_for_the_next_try(sh
     assert (case.state, case.version) == ("OPEN", 2)
     assert case.detail.startswith("INVENTORY_TIMEOUT")
     assert (await shop.order(order.order_id)).status == "PENDING_INVENTORY"
+    assert "failed: INVENTORY_TIMEOUT" in [entry.result for entry in await shop.audit()]
     assert (await shop.resolve(case, "RETRY_RESERVATION")).state == "RESOLVED"
 
 

@@ -1,0 +1,66 @@
+"""The same action on every review case that matches: apart from what is picked, with its numbers, and capped."""
+
+from __future__ import annotations
+
+import streamlit as st
+from parts import bulk, live, words
+
+from services.console import ReviewAction, SourceUnavailable, console
+from services.console.operations import MAX_ITEMS
+from services.console.review_desk import CaseFilter, QueuePage, narrows_nothing
+
+ANY_CODE = "none"
+"""How an address says that a cause has no code."""
+
+
+def bar(page: QueuePage, wanted: CaseFilter) -> None:
+    """Apart from what is picked; never more than a thousand, and never with a filter that narrows nothing."""
+    block = live.write_block()
+    if narrows_nothing(wanted):
+        block = block or "Choose a cause, a product or another filter first: everything at once is not offered."
+    with st.container(horizontal=True, vertical_alignment="center", key="matching_bar"):
+        for action in ReviewAction:
+            number = page.allowing.get(action, 0)
+            if number and st.button(
+                f"{words.ACTIONS[action]} {_of(number, page.count)}",
+                key=f"matching_{action}",
+                icon=":material/playlist_play:",
+                type="tertiary",
+                disabled=block is not None,
+                help=block,
+            ):
+                _freeze(action, wanted)
+
+
+def _of(number: int, matching: int) -> str:
+    if number > MAX_ITEMS:
+        return f"the {MAX_ITEMS:,} longest waiting of {matching:,} matching"
+    return f"{number:,} of {matching:,} matching"
+
+
+def _freeze(action: ReviewAction, wanted: CaseFilter) -> None:
+    try:
+        frozen = console().desk.freeze(action, wanted, _in_words(wanted))
+    except SourceUnavailable as error:
+        st.toast(str(error), icon=":material/error:")
+        return
+    if frozen.targets:
+        bulk.ask(frozen)
+
+
+def _in_words(wanted: CaseFilter) -> str:
+    parts = [
+        words.word(words.REVIEW, wanted.reason).text if wanted.reason else None,
+        code_text(wanted.cause or ANY_CODE) if wanted.cause is not None else None,
+        words.PRIORITY.get(wanted.priority or ""),
+        f"product {wanted.product}" if wanted.product else None,
+        f"owner {wanted.owner}" if wanted.owner else None,
+        "unclaimed" if wanted.unclaimed else None,
+        f"id {wanted.text}" if wanted.text else None,
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def code_text(code: str) -> str:
+    """The code of a cause in words."""
+    return "without a code" if code == ANY_CODE else code

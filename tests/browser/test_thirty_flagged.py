@@ -1,0 +1,222 @@
+"""The journey "thirty flagged orders on Monday": by cause, one by hand, two picked, the rest at once, all on record."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.product import Holdfast, running
+from tests.browser.test_first_journeys import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+SETTINGS = {
+    "SANDBOX_TRAFFIC": "0",
+    "RETRY_BASE_DELAY": "20",
+    "CONFIRMATION_TIMEOUT": "1000",
+    # Long, so that what waits for inventory waits for a person and not for its own retry.
+    "RESERVATION_RETRY_BASE_DELAY": "600000",
+    # The orders are to wait for one and the same cause, not some of them for the breaker.
+    "BREAKER_VOLUME_THRESHOLD": "1000",
+}
+UNCONFIRMED, WAITING = 12, 18
+CAUSE = "INVENTORY_UNAVAILABLE"
+
+
+@pytest.fixture(scope="module")
+def monday(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holdfast]:
+    with running(tmp_path_factory.mktemp("monday"), SETTINGS) as product:
+        yield product
+
+
+def set_faults(shop: Holdfast, **faults: bool) -> None:
+    body = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False}
+    httpx.put(f"{shop.inventory}/api/v1/sandbox/faults", json=body | faults).raise_for_status()
+
+
+def data(shop: Holdfast, path: str, **parameters: str) -> Any:
+    return httpx.get(f"{shop.api}/api/v1/{path}", params=parameters).raise_for_status().json()["data"]
+
+
+def waiting_orders(shop: Holdfast, number: int) -> list[dict[str, Any]]:
+    """Orders of important customers that come while the Inventory Service is away, with their cases."""
+    set_faults(shop, outage=True)
+    placed = [shop.place_order(customerPriority="high") for _ in range(number)]
+    set_faults(shop)
+    assert {answer.status_code for answer in placed} == {202}
+    return [answer.json()["data"] for answer in placed]
+
+
+def case_of(order: dict[str, Any]) -> str:
+    return str(next(case["reviewId"] for case in order["reviews"] if case["reason"] == "PENDING_INVENTORY"))
+
+
+def open_cases(shop: Holdfast) -> Counter[str]:
+    return Counter(case["reason"] for case in data(shop, "reviews", limit="200")["items"])
+
+
+def flag_thirty(shop: Holdfast) -> list[dict[str, Any]]:
+    """Twelve orders whose confirmation was never answered, and eighteen that wait for inventory."""
+    set_faults(shop, silentConfirmations=True)
+    placed = [shop.place_order().status_code for _ in range(UNCONFIRMED)]
+    assert placed == [201] * UNCONFIRMED
+    eventually(lambda: open_cases(shop) == {"CONFIRMATION_TIMEOUT": UNCONFIRMED}, 30)
+    return waiting_orders(shop, WAITING)
+
+
+def sign_in(page: Page, name: str) -> None:
+    page.get_by_role("textbox", name="Your name").fill(name)
+    page.get_by_role("textbox", name="Your name").press("Enter")
+
+
+def row(page: Page, review_id: str) -> Locator:
+    return page.locator(f".st-key-case_{review_id}")
+
+
+def tick(page: Page, review_id: str) -> None:
+    # The box itself is drawn by its label.
+    row(page, review_id).get_by_role("checkbox").check(force=True)
+
+
+def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday: Holdfast, page: Page) -> None:
+    orders = flag_thirty(monday)
+    mine, *others = [case_of(order) for order in orders]
+    picked, left = others[:2], others[2:]
+    in_group = WAITING
+
+    # By cause: one click leaves the eighteen that wait for the same thing.
+    page.goto(f"{monday.console}/reviews?sort=Longest%20waiting")
+    sign_in(page, "olga")
+    everything = page.get_by_role("button", name=re.compile(r"^Cancel order \d+ of \d+ matching"))
+    expect(everything).to_be_disabled()
+    page.get_by_role("button", name=f"Waiting for inventory · {CAUSE} {in_group}", exact=True).click()
+    expect(page).to_have_url(re.compile(f"code={CAUSE}"))
+    expect(page.get_by_text(f"{in_group} waiting")).to_be_visible()
+
+    # One of them is claimed, and everybody sees whose it is.
+    row(page, mine).get_by_role("button", name="Open case").click()
+    case = page.get_by_role("dialog")
+    case.get_by_role("button", name="Claim").click()
+    expect(case.get_by_text("you until")).to_be_visible()
+    expect(case.locator(f".st-key-ours_{orders[0]['orderId']}")).to_contain_text("Waiting for inventory")
+    expect(case.locator(f".st-key-theirs_{orders[0]['orderId']}")).to_contain_text("Nothing held")
+    case.get_by_role("button", name="Close").click()
+    expect(case).to_be_hidden()
+    expect(row(page, mine)).to_contain_text("you until")
+    assert page.context.browser is not None
+    colleague = page.context.browser.new_page()
+    colleague.goto(f"{monday.console}/reviews?q={mine}")
+    sign_in(colleague, "ben")
+    row(colleague, mine).get_by_role("button", name="Open case").click()
+    expect(colleague.get_by_role("dialog").get_by_text("olga until")).to_be_visible()
+    retry = colleague.get_by_role("dialog").get_by_role("button", name="Retry reservation")
+    expect(retry).to_be_disabled()
+    colleague.close()
+
+    # Two are picked and tried; the ledger calls them confirmed when the other side has deducted the stock.
+    for review_id in picked:
+        tick(page, review_id)
+    expect(page.get_by_text("2 selected", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Retry reservation 2", exact=True).click()
+    preview = page.get_by_role("dialog")
+    expect(preview.get_by_text("Retry reservation: 2 items").first).to_be_visible()
+    preview.get_by_role("button", name="Retry reservation: 2 items").click()
+    (first,) = [one["operationId"] for one in data(monday, "operations")["items"]]
+    expect(page.locator(f".st-key-operation_{first}")).to_contain_text(re.compile("2 confirmed"))
+
+    # All that are left, as they were when the preview opened; meanwhile one changes and two come.
+    rest = 1 + len(left)
+    expect(page.get_by_text(f"{rest} waiting")).to_be_visible()
+    page.get_by_role("button", name=f"Retry reservation {rest} of {rest} matching").click()
+    expect(preview.get_by_text(re.compile("what comes later is not included"))).to_be_visible()
+    changed = data(monday, "reviews", limit="200")["items"]
+    version = next(one["version"] for one in changed if one["reviewId"] == left[-1])
+    answer = {"action": "CANCEL_ORDER", "note": "customer called ben", "version": version}
+    httpx.post(f"{monday.api}/api/v1/reviews/{left[-1]}/resolve", json=answer).raise_for_status()
+    late = waiting_orders(monday, 2)
+    preview.get_by_label("Reason (optional)").fill("they are back since 8:30")
+    preview.get_by_role("button", name=f"Retry reservation: {rest} items").click()
+    expect(page.get_by_text(f"1 of {rest} changed since and is skipped; 2 new match, not included")).to_be_visible()
+
+    second = next(one["operationId"] for one in data(monday, "operations")["items"] if one["operationId"] != first)
+    card = page.locator(f".st-key-operation_{second}")
+    expect(card).to_contain_text(re.compile(f"{rest - 1} confirmed"), timeout=40_000)
+    expect(card).to_contain_text("1 skipped, changed")
+    expect(card).to_contain_text("Not included: 2 new ones matched at the commit.")
+    operation = data(monday, f"operations/{second}")
+    assert operation["ledger"] == {"CONFIRMED": rest - 1, "SKIPPED": 1}
+    assert {item["itemId"] for item in operation["items"]} == {mine, *left}
+    card.get_by_role("button", name="Ledger").click()
+    with page.expect_download() as download:
+        card.get_by_role("button", name="Whole ledger as CSV").click()
+    written = download.value.path().read_text()
+    assert left[-1] in written
+    assert case_of(late[0]) not in written
+
+    # What came meanwhile is left: one order is cancelled, taken back, and cancelled again.
+    expect(page.get_by_text("2 waiting")).to_be_visible()
+    cancelled = case_of(late[0])
+    row(page, cancelled).get_by_role("button", name="Open case").click()
+    case.get_by_role("textbox", name="Note").fill("ordered twice")
+    case.get_by_role("textbox", name="Note").press("Tab")
+    case.get_by_role("button", name="Cancel order").click()
+    case.get_by_role("button", name="Undo").click()
+    expect(case.get_by_text("Taken back by olga")).to_be_visible()
+    assert monday.order(late[0]["orderId"])["status"] == "PENDING_INVENTORY"
+    case.get_by_role("button", name="Cancel order").click()
+    expect(case.get_by_role("button", name="Undo")).to_be_visible()
+    eventually(lambda: monday.order(late[0]["orderId"])["status"] == "CANCELLED", 30)
+
+    on_record(monday, page, mine=mine, cancelled=cancelled, operations=(first, second), tried=[mine, *picked, *left])
+
+
+def on_record(
+    shop: Holdfast, page: Page, *, mine: str, cancelled: str, operations: tuple[str, str], tried: list[str]
+) -> None:
+    """Every action with actor, reason, before and after, in the log and on its page."""
+    entries = data(shop, "audit", limit="200")["items"]
+
+    def of(target: str) -> list[dict[str, Any]]:
+        return [entry for entry in reversed(entries) if entry["target"] == target]
+
+    def said(target: str) -> list[tuple[str, str, str, str | None]]:
+        return [(one["actor"], one["action"], one["result"], one["reason"]) for one in of(target)]
+
+    waiting, confirmed = "PENDING_INVENTORY", ("PLACED", "CONFIRMED")
+    assert said(f"review:{mine}") == [
+        ("olga", "CLAIM", "done", None),
+        ("olga", "RETRY_RESERVATION", "started", "they are back since 8:30"),
+        ("olga", "RETRY_RESERVATION", "done", "they are back since 8:30"),
+    ]
+    for review_id in tried[:-1]:
+        began, ended = of(f"review:{review_id}")[-2:]
+        assert began["before"]["status"] == ended["before"]["status"] == waiting
+        assert ended["after"]["status"] in confirmed
+    assert [one[:3] for one in said(f"review:{cancelled}")] == [
+        ("olga", "UNDO", "done"),
+        ("olga", "CANCEL_ORDER", "done"),
+    ]
+    ended = of(f"review:{cancelled}")[-1]
+    assert (ended["reason"], ended["before"]["status"], ended["after"]["status"]) == (
+        "ordered twice",
+        waiting,
+        "CANCELLED",
+    )
+    for operation_id, asked, skipped in ((operations[0], 2, 0), (operations[1], len(tried) - 3, 1)):
+        (begun,) = of(f"operation:{operation_id}")
+        assert (begun["actor"], begun["action"]) == ("olga", "BULK_RETRY_RESERVATION")
+        assert begun["before"]["shown"] == asked + skipped
+        assert begun["after"] == {"asked": asked, "skipped": skipped}
+
+    page.goto(f"{shop.console}/audit?who=olga&target={cancelled}")
+    expect(page.get_by_text("2 actions match")).to_be_visible()
+    expect(page.get_by_text("Cancelled the order").first).to_be_visible()
+    expect(page.get_by_text(re.compile("ordered twice.*status: PENDING_INVENTORY to CANCELLED"))).to_be_visible()
+    page.goto(f"{shop.console}/audit?who=olga&target={mine}")
+    expect(page.get_by_text(re.compile("they are back since 8:30.*status: PENDING_INVENTORY to "))).to_be_visible()
