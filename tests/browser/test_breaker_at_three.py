@@ -152,12 +152,13 @@ def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(
     shop.set_outage(False)
     # The breaker waits for its time and then for a call, so an order has to come in.
     expect(badge).to_have_text(re.compile("Half-open$"), timeout=PATIENCE)
-    assert shop.place_order().status_code == 201
+    trial = placed(shop)
     expect(badge).to_have_text(re.compile("Closed$"), timeout=PATIENCE)
     for order_id in waiting:
         expect(page.locator(f".st-key-hurt_{order_id}")).to_contain_text("Confirmed", timeout=PATIENCE)
     expect(header.get_by_text(re.compile(r"\d firing"))).to_be_hidden(timeout=PATIENCE)
     assert page.url == address
+    assert shop.order(trial)["status"] == "CONFIRMED"
     assert listed(lens) == hurt
     assert set(breaker_states(shop).values()) == {"closed"}
 

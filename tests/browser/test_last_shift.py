@@ -1,0 +1,171 @@
+"""The journey "what happened on the last shift": hand-over, its text, each person's own look, the audit log, its CSV."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.product import Holdfast, running
+from tests.browser.test_first_journeys import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+SETTINGS = {
+    "SANDBOX_TRAFFIC": "0",
+    "RETRY_BASE_DELAY": "20",
+    "RELEASE_RETRY_ATTEMPTS": "1",
+    "RELEASE_RETRY_BASE_DELAY": "50",
+    # Long, so that flagged orders wait for a person and not for their own retry.
+    "RESERVATION_RETRY_BASE_DELAY": "600000",
+    # No breaker opens by itself: what fires is what the night shift has forced.
+    "BREAKER_VOLUME_THRESHOLD": "1000",
+    "ALERT_WINDOW": "15000",
+}
+PATIENCE = 30_000
+"""Milliseconds: alerts are judged every second, pages and commands follow a little later."""
+RELEASER, CHECKER = "inventoryServiceReleaser", "inventoryServiceChecker"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holdfast]:
+    with running(tmp_path_factory.mktemp("holdfast"), SETTINGS) as product:
+        yield product
+
+
+def data(shop: Holdfast, path: str, **parameters: str) -> Any:
+    return httpx.get(f"{shop.api}/api/v1/{path}", params=parameters).raise_for_status().json()["data"]
+
+
+def act(shop: Holdfast, person: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """What a person does through the API."""
+    answer = httpx.request(method, f"{shop.api}/api/v1/{path}", json=body, headers={"X-Actor": person}, timeout=30)
+    return answer.raise_for_status().json()["data"]
+
+
+def set_faults(shop: Holdfast, **faults: bool) -> None:
+    body = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False}
+    httpx.put(f"{shop.inventory}/api/v1/sandbox/faults", json=body | faults).raise_for_status()
+
+
+def case_of(order: dict[str, Any], reason: str) -> dict[str, Any]:
+    (case,) = (case for case in order["reviews"] if case["reason"] == reason)
+    return dict(case)
+
+
+def live_through_the_night(shop: Holdfast) -> dict[str, str]:
+    """What nadia and omar did; returns the ids of the orders it was about."""
+    set_faults(shop, silentConfirmations=True)
+    unreleased = shop.place_order().json()["data"]["orderId"]
+    set_faults(shop, outage=True)
+    act(shop, "omar", "POST", f"orders/{unreleased}/cancel", {"reason": "customer called"})
+    eventually(lambda: [job["state"] for job in data(shop, "releases")["items"]] == ["FAILED"], 30)
+    resolved, held = (shop.place_order(customerPriority="high").json()["data"] for _ in range(2))
+    act(shop, "omar", "POST", f"releases/{unreleased}/retry", {})
+    set_faults(shop)
+
+    case = case_of(resolved, "PENDING_INVENTORY")
+    body = {"action": "CANCEL_ORDER", "note": "sold out elsewhere", "version": case["version"]}
+    act(shop, "nadia", "POST", f"reviews/{case['reviewId']}/resolve", body)
+    act(shop, "nadia", "POST", f"reviews/{case_of(held, 'PENDING_INVENTORY')['reviewId']}/claim", {})
+    loan = {"state": "forced_open", "reason": "their maintenance", "expiresIn": 1_500_000}
+    act(shop, "nadia", "PUT", f"breakers/{RELEASER}/override", loan)
+    eventually(lambda: len(data(shop, "alerts", state="firing")["items"]) == 1, 30)
+    (alert,) = data(shop, "alerts", state="firing")["items"]
+    silence = {"reason": "known until seven", "expiresIn": 900_000}
+    act(shop, "nadia", "POST", f"alerts/{alert['alertId']}/silence", silence)
+    return {"unreleased": unreleased, "resolved": resolved["orderId"], "held": held["orderId"]}
+
+
+def section(page: Page, title: str) -> Locator:
+    """One box of the hand-over."""
+    return page.get_by_test_id("stVerticalBlock").filter(has=page.locator(f"strong:text-is('{title}')")).last
+
+
+def named(page: Page, name: str) -> None:
+    page.get_by_role("textbox", name="Your name").fill(name)
+    page.get_by_role("textbox", name="Your name").press("Enter")
+
+
+def test_the_next_shift_reads_what_is_open_and_what_was_done_down_to_the_row(shop: Holdfast, page: Page) -> None:
+    ids = live_through_the_night(shop)
+
+    page.goto(f"{shop.console}/handover")
+    named(page, "petra")
+    expect(page.get_by_text("for petra")).to_be_visible(timeout=PATIENCE)
+    expect(section(page, "Firing alerts")).to_contain_text("InventoryCircuitBreakerOpen")
+    expect(section(page, "Open claims")).to_contain_text(f"{ids['held']}, claimed by nadia")
+    expect(section(page, "Open claims")).to_contain_text("ends in")
+    expect(section(page, "Failed releases")).to_contain_text(ids["unreleased"])
+    expect(section(page, "Breaker overrides")).to_contain_text("forced open by nadia: their maintenance")
+    # Within half an hour, so it stands out.
+    expect(section(page, "Breaker overrides")).to_contain_text(re.compile(r"ends in 2\d min"))
+    expect(section(page, "Silences")).to_contain_text("by nadia: known until seven")
+    expect(section(page, "Silences")).to_contain_text(re.compile(r"ends in 1\d min"))
+    expect(page.get_by_text("No bulk operation is under way.")).to_be_visible()
+    since = section(page, "The last eight hours")
+    for did in ("Cancelled the order", "Forced a breaker", "Retried a release", "Forced open"):
+        expect(since).to_contain_text(did)
+
+    text = page.get_by_test_id("stCode").inner_text()
+    for line in (
+        "## Firing alerts (1)",
+        f"- Waiting for inventory of {ids['held']}, claimed by nadia (until",
+        "forced open by nadia: their maintenance (until",
+        "by nadia: known until seven (until",
+        f"- {ids['unreleased']}:",
+        "- No bulk operation is under way.",
+        "omar: RETRY_RELEASE",
+    ):
+        assert line in text
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_test_id("stCode").hover()
+    page.get_by_test_id("stCodeCopyButton").click()
+    assert "## Open claims (1)" in page.evaluate("navigator.clipboard.readText()")
+
+    page.get_by_role("button", name="Mark as seen").click()
+    expect(section(page, "Since you last looked")).to_contain_text("Nothing changed.", timeout=PATIENCE)
+    act(shop, "nadia", "DELETE", f"breakers/{RELEASER}/override")
+    expect(section(page, "Since you last looked")).to_contain_text("Ended a forced breaker state", timeout=PATIENCE)
+    expect(page.get_by_text("No breaker is forced.")).to_be_visible(timeout=PATIENCE)
+    # What one person has seen another has not.
+    named(page, "quentin")
+    expect(section(page, "The last eight hours")).to_contain_text("Retried a release", timeout=PATIENCE)
+    named(page, "petra")
+    expect(page.locator("strong:text-is('Since you last looked')")).to_be_visible(timeout=PATIENCE)
+
+
+def test_the_audit_log_of_one_person_is_the_same_on_the_page_and_in_the_file(shop: Holdfast, page: Page) -> None:
+    log = data(shop, "audit", limit="200")["items"]
+    hers = [entry for entry in log if entry["actor"] == "nadia"]
+    assert {entry["actor"] for entry in log} == {"nadia", "omar"}
+
+    page.goto(f"{shop.console}/audit?who=nadia")
+    rows = page.locator("[class*='st-key-audit_']").filter(has_text="nadia")
+    expect(page.get_by_text(f"{len(hers)} actions match")).to_be_visible(timeout=PATIENCE)
+    expect(rows).to_have_count(len(hers))
+    expect(page.get_by_text("omar")).to_have_count(0)
+    forced = rows.filter(has_text="Forced a breaker")
+    expect(forced).to_contain_text("their maintenance")
+    expect(forced).to_contain_text(re.compile("nothing to forced.open"))
+    expect(forced).to_contain_text("Done")
+    cancelled = rows.filter(has_text="sold out elsewhere")
+    expect(cancelled).to_contain_text(re.compile("PENDING_INVENTORY to CANCELLED"))
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    with download.value.path().open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [(row["actor"], row["action"], row["target"], row["reason"], row["result"]) for row in written] == [
+        (entry["actor"], entry["action"], entry["target"], entry["reason"] or "", entry["result"]) for entry in hers
+    ]
+
+    cancelled.get_by_role("link").click()
+    expect(page.get_by_role("heading", name=re.compile("^Order"))).to_be_visible()
+    expect(page.get_by_text("Cancelled").first).to_be_visible()
+    expect(page.get_by_text("sold out elsewhere").first).to_be_visible()
