@@ -22,7 +22,8 @@ def filters() -> None:
             "Product", key="product", type="search", placeholder="Product id", bind="query-params", width=300,
             max_chars=128, icon=":material/search:", on_change=steps.reset, args=("stock",),
         )  # fmt: skip
-        files.csv("stock", lambda: console().stock.csv(**_wanted()), key="stock_csv", what="The variants that match")
+        wanted = _wanted()
+        files.csv("stock", lambda: console().stock.csv(**wanted), key="stock_csv", what="The variants that match")
 
 
 def _wanted() -> dict[str, str | None]:
