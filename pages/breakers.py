@@ -211,9 +211,7 @@ def _hurt(incident: Incident | None) -> str:
         return "no order hurt"
     parts = [f"{incident.orders:,} {'order' if incident.orders == 1 else 'orders'}"]
     parts += [
-        f"{count:,} {one if count == 1 else many}"
-        for kind, one, many in COUNTED
-        if (count := incident.count(kind))
+        f"{count:,} {one if count == 1 else many}" for kind, one, many in COUNTED if (count := incident.count(kind))
     ]
     return " · ".join(parts)
 

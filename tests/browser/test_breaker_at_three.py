@@ -62,7 +62,9 @@ def placed(shop: Holdfast, **changes: str) -> str:
 
 def outcomes(shop: Holdfast, order_id: str, operation: str = "check_availability") -> list[str]:
     """How the calls of one operation ended, as the timeline of an order has them."""
-    calls = [entry["details"] for entry in data(shop, f"orders/{order_id}/timeline")["items"] if entry["kind"] == "call"]
+    calls = [
+        entry["details"] for entry in data(shop, f"orders/{order_id}/timeline")["items"] if entry["kind"] == "call"
+    ]
     return [call["outcome"] for call in calls if call["operation"] == operation]
 
 
