@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -43,7 +44,8 @@ def filters() -> None:
         )  # fmt: skip
         _choice("Time", "within", list(TIMES), "Any time", 150)
         find.button("target", "Order, target or command id", _clear)
-        files.csv("audit", lambda: console().audit.csv(_wanted()), key="audit_csv", what="The actions that match")
+        said = _said()
+        files.csv("audit", lambda: console().audit.csv(_wanted(said)), key="audit_csv", what="The actions that match")
 
 
 def _with(known: tuple[str, ...], key: str) -> list[str]:
@@ -64,19 +66,24 @@ def _clear() -> None:
     steps.reset("audit")
 
 
-def _wanted() -> AuditFilter:
-    within = st.session_state.get("within")
+def _said() -> dict[str, Any]:
+    """What the filters hold."""
+    return {key: st.session_state.get(key) for key in FILTER_KEYS}
+
+
+def _wanted(said: Mapping[str, Any]) -> AuditFilter:
+    within = said["within"]
     now = console().now().replace(second=0, microsecond=0)
     return AuditFilter(
-        actor=str(st.session_state.get("who") or ""),
-        action=str(st.session_state.get("did") or ""),
-        target=words.typed(st.session_state.get("target")),
+        actor=str(said["who"] or ""),
+        action=str(said["did"] or ""),
+        target=words.typed(said["target"]),
         since=now - TIMES[within][1] if within in TIMES else None,
     )
 
 
 def actions() -> None:
-    wanted = _wanted()
+    wanted = _wanted(_said())
     before, after = steps.places("audit")
     reading = console().audit.page(wanted, before=before, after=after)
     page = reading.value

@@ -30,6 +30,7 @@ from services.console.loans import Loan
 SPAN = timedelta(minutes=30)
 SHOWN_OPENINGS = 10
 BANDS = "breaker_bands"
+COUNTED = (("denied", "denied", "denied"), ("fallback", "fallback", "fallbacks"), ("flagged", "flagged", "flagged"))
 
 
 def breakers() -> None:
@@ -210,9 +211,7 @@ def _hurt(incident: Incident | None) -> str:
         return "no order hurt"
     parts = [f"{incident.orders:,} {'order' if incident.orders == 1 else 'orders'}"]
     parts += [
-        f"{incident.count(kind):,} {name}"
-        for kind, name in (("denied", "denied"), ("fallback", "fallbacks"), ("flagged", "flagged"))
-        if incident.count(kind)
+        f"{count:,} {one if count == 1 else many}" for kind, one, many in COUNTED if (count := incident.count(kind))
     ]
     return " · ".join(parts)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import streamlit as st
 from parts import clock, empty, files, find, lens, live, orders, paging, words
@@ -84,7 +86,8 @@ def filters() -> None:
         )
         st.toggle("Flagged only", key="flagged", bind="query-params", on_change=_newest)
         find.button("q", "Order, user or product id", _clear)
-        files.csv("orders", lambda: console().orders_csv(_wanted()), key="orders_csv", what="The orders that match")
+        said = _said()
+        files.csv("orders", lambda: console().orders_csv(_wanted(said)), key="orders_csv", what="The orders that match")
     _between()
     _incident()
 
@@ -141,26 +144,32 @@ def _clear() -> None:
     _drop_incident()
 
 
-def _wanted() -> OrderFilter:
+def _said() -> dict[str, Any]:
+    """What the filters and the address hold."""
+    held = {key: st.session_state.get(key) for key in FILTER_KEYS}
+    return held | {"between": _stretch(), "incident": lens.picked()}
+
+
+def _wanted(said: Mapping[str, Any]) -> OrderFilter:
     """What the filters say; a relative time begins at a full minute, so that all viewers share one reading."""
-    since, until = _stretch()
-    if time := st.session_state.get("time"):
+    since, until = said["between"]
+    if time := said["time"]:
         since = console().now().replace(second=0, microsecond=0) - TIMES[time][1]
     return OrderFilter(
-        text=words.typed(st.session_state.get("q")),
-        statuses=tuple(sorted(st.session_state.get("status") or ())),
-        inventory_statuses=tuple(sorted(st.session_state.get("inventory") or ())),
-        payment_statuses=tuple(sorted(st.session_state.get("payment") or ())),
+        text=words.typed(said["q"]),
+        statuses=tuple(sorted(said["status"] or ())),
+        inventory_statuses=tuple(sorted(said["inventory"] or ())),
+        payment_statuses=tuple(sorted(said["payment"] or ())),
         since=since,
         until=until,
-        flagged=bool(st.session_state.get("flagged")),
-        incident=stretch.window if (stretch := lens.picked()) else None,
+        flagged=bool(said["flagged"]),
+        incident=said["incident"].window if said["incident"] else None,
     )
 
 
 def found() -> None:
     """One page of what matches."""
-    wanted = _wanted()
+    wanted = _wanted(_said())
     before, after = (Cursor.parse(st.query_params.get(name)) for name in ("before", "after"))
     reading = console().orders(wanted, before=before, after=after)
     if reading.value is None:

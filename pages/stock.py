@@ -23,7 +23,8 @@ def filters() -> None:
             max_chars=128, icon=":material/search:", on_change=steps.reset, args=("stock",),
         )  # fmt: skip
         find.button("product", "Product id", _clear)
-        files.csv("stock", lambda: console().stock.csv(**_wanted()), key="stock_csv", what="The variants that match")
+        wanted = _wanted()
+        files.csv("stock", lambda: console().stock.csv(**wanted), key="stock_csv", what="The variants that match")
 
 
 def _wanted() -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""Downloads that are made when they are asked for, from what the filters say then."""
+"""Downloads that are made when they are asked for, from what the filters said when the page was drawn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from services.console import MAX_ROWS, SourceUnavailable
 
 
 def csv(name: str, make: Callable[[], str], *, key: str, what: str) -> None:
-    """A button for a CSV file; what is too much for one file is said beforehand."""
+    """A button for a CSV file; what is too much for one file is said beforehand.
+
+    ``make`` runs when the button is clicked, outside of any script run: it finds neither session state nor address.
+    """
 
     def content() -> str:
         try:

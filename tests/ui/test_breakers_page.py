@@ -12,10 +12,11 @@ from streamlit.testing.v1 import AppTest
 
 from services.console import console
 from services.console.incidents import Stretch
-from services.domain.impacts import DENIED, Impact
+from services.domain.impacts import DENIED, FALLBACK, Impact
 from state import impacts, orders, overrides, replicas
 from state.database import Database
 from state.overrides import BreakerOverride
+from state.replicas import BreakerTransition
 from tests.ui import seed_console
 from tests.ui.conftest import NOON, PAGES, checked, press, said, stored
 from tests.ui.test_orders_page import dialog, listed
@@ -68,6 +69,17 @@ def test_an_opening_says_what_it_hurt_and_leads_to_exactly_those_orders(busy: Da
     text = said(test)
     assert "8 orders hurt" in text
     assert "Calls denied refused by an open breaker 8" in text
+
+
+def test_one_of_a_kind_is_said_in_the_singular(busy: Database, show: Show) -> None:
+    at = NOON - timedelta(minutes=3)
+
+    def one(connection: Any) -> None:
+        replicas.add_transitions(connection, [BreakerTransition("worker-1", CHECKER, "closed", "open", at)])
+        impacts.add(connection, "HURT-0", [Impact(at, FALLBACK, "check_availability", "AVAILABILITY_UNVERIFIED")])
+
+    busy.write_now(one)
+    assert "1 order · 1 fallback\n" in said(show("breakers.py"))
 
 
 def test_the_orders_page_lists_the_very_orders_that_the_lens_lists(busy: Database, show: Show) -> None:

@@ -1,0 +1,211 @@
+"""The journey "what happened on the last shift": hand-over and its text, each person's look, audit log, CSV."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.product import Holdfast, running
+from tests.browser.test_first_journeys import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+SETTINGS = {
+    "SANDBOX_TRAFFIC": "0",
+    "RETRY_BASE_DELAY": "20",
+    "RELEASE_RETRY_ATTEMPTS": "1",
+    "RELEASE_RETRY_BASE_DELAY": "50",
+    # Long, so that flagged orders wait for a person and not for their own retry.
+    "RESERVATION_RETRY_BASE_DELAY": "600000",
+    # No breaker opens by itself: what fires is what the night has forced.
+    "BREAKER_VOLUME_THRESHOLD": "1000",
+    "ALERT_WINDOW": "15000",
+}
+PATIENCE = 30_000
+"""Milliseconds: alerts are judged every second, pages and commands follow a little later."""
+CHECKER = "inventoryServiceChecker"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holdfast]:
+    with running(tmp_path_factory.mktemp("holdfast"), SETTINGS) as product:
+        yield product
+
+
+def data(shop: Holdfast, path: str, **parameters: str) -> Any:
+    return httpx.get(f"{shop.api}/api/v1/{path}", params=parameters).raise_for_status().json()["data"]
+
+
+def act(shop: Holdfast, person: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """What a person does through the API."""
+    answer = httpx.request(method, f"{shop.api}/api/v1/{path}", json=body, headers={"X-Actor": person}, timeout=30)
+    return answer.raise_for_status().json()["data"]
+
+
+def set_faults(shop: Holdfast, **faults: bool) -> None:
+    body = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False}
+    httpx.put(f"{shop.inventory}/api/v1/sandbox/faults", json=body | faults).raise_for_status()
+
+
+def waiting_case(shop: Holdfast, order: dict[str, Any]) -> dict[str, Any]:
+    (case,) = (
+        case
+        for case in data(shop, "reviews")["items"]
+        if (case["orderId"], case["reason"]) == (order["orderId"], "PENDING_INVENTORY")
+    )
+    return dict(case)
+
+
+def named(page: Page, name: str) -> None:
+    page.get_by_role("textbox", name="Your name").fill(name)
+    page.get_by_role("textbox", name="Your name").press("Enter")
+
+
+@pytest.fixture(scope="module")
+def night(shop: Holdfast) -> dict[str, str]:
+    """What nadia and omar did; the ids of the orders it was about."""
+    set_faults(shop, silentConfirmations=True)
+    unreleased = [shop.place_order().json()["data"]["orderId"] for _ in range(2)]
+    set_faults(shop, outage=True)
+    for order_id in unreleased:
+        act(shop, "omar", "POST", f"orders/{order_id}/cancel", {"reason": "customer called"})
+    eventually(lambda: [job["state"] for job in data(shop, "releases")["items"]] == ["FAILED"] * 2, 30)
+    resolved, held = (shop.place_order(customerPriority="high").json()["data"] for _ in range(2))
+    set_faults(shop)
+
+    case = waiting_case(shop, resolved)
+    body = {"action": "CANCEL_ORDER", "note": "sold out elsewhere", "version": case["version"]}
+    act(shop, "nadia", "POST", f"reviews/{case['reviewId']}/resolve", body)
+    act(shop, "nadia", "POST", f"reviews/{waiting_case(shop, held)['reviewId']}/claim", {})
+    loan = {"state": "forced_open", "reason": "their maintenance", "expiresIn": 1_500_000}
+    act(shop, "nadia", "PUT", f"breakers/{CHECKER}/override", loan)
+    eventually(lambda: len(data(shop, "alerts", state="firing")["items"]) == 1, 30)
+    (alert,) = data(shop, "alerts", state="firing")["items"]
+    silence = {"reason": "known until seven", "expiresIn": 900_000}
+    act(shop, "nadia", "POST", f"alerts/{alert['alertId']}/silence", silence)
+    return {"unreleased": unreleased[0], "resolved": resolved["orderId"], "held": held["orderId"]}
+
+
+def retry_all_failed(shop: Holdfast, page: Page) -> None:
+    """A bulk operation of omar's that stops itself at its first item, since nothing answers."""
+    set_faults(shop, outage=True)
+    page.goto(f"{shop.console}/releases?job=Failed")
+    named(page, "omar")
+    page.get_by_role("button", name="Retry 2 of 2 matching").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Reason (optional)").fill("before I go")
+    dialog.get_by_role("button", name="Retry release: 2 items").click()
+    eventually(lambda: [one["state"] for one in data(shop, "operations")["items"]] == ["STOPPED"], 30)
+    set_faults(shop)
+
+
+def section(page: Page, title: str) -> Locator:
+    """One box of the hand-over."""
+    return page.get_by_test_id("stVerticalBlock").filter(has=page.locator(f"strong:text-is('{title}')")).last
+
+
+def downloaded(page: Page) -> list[dict[str, str]]:
+    """The rows of the page's file."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    with download.value.path().open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_next_shift_reads_what_is_open_and_what_was_done_down_to_the_row(
+    shop: Holdfast, night: dict[str, str], page: Page
+) -> None:
+    retry_all_failed(shop, page)
+
+    page.goto(f"{shop.console}/handover")
+    named(page, "petra")
+    expect(page.get_by_text("for petra")).to_be_visible(timeout=PATIENCE)
+    expect(section(page, "Firing alerts")).to_contain_text("InventoryCircuitBreakerOpen")
+    expect(section(page, "Open claims")).to_contain_text(f"{night['held']}, claimed by nadia")
+    expect(section(page, "Open claims")).to_contain_text("ends in")
+    expect(section(page, "Failed releases")).to_contain_text(night["unreleased"])
+    expect(section(page, "Breaker overrides")).to_contain_text("forced open by nadia: their maintenance")
+    # Within half an hour, so it stands out.
+    expect(section(page, "Breaker overrides")).to_contain_text(re.compile(r"ends in 2\d min"))
+    expect(section(page, "Silences")).to_contain_text("by nadia: known until seven")
+    expect(section(page, "Silences")).to_contain_text(re.compile(r"ends in 1\d min"))
+    expect(section(page, "Bulk operations")).to_contain_text("retry release of 2 by omar: stopped")
+    since = section(page, "The last eight hours")
+    for did in ("Cancelled the order", "Forced a breaker", "Retried a release", "Forced open"):
+        expect(since).to_contain_text(did)
+
+    text = page.get_by_test_id("stCode").inner_text()
+    for line in (
+        "## Firing alerts (1)",
+        f"- Waiting for inventory of {night['held']}, claimed by nadia (until",
+        "forced open by nadia: their maintenance (until",
+        "by nadia: known until seven (until",
+        f"- {night['unreleased']}:",
+        "- retry release of 2 by omar: stopped",
+        "omar: RETRY_RELEASE",
+    ):
+        assert line in text
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_test_id("stCode").hover()
+    page.get_by_role("button", name="Copy to clipboard").click()
+    assert "## Open claims (1)" in page.evaluate("navigator.clipboard.readText()")
+
+    page.get_by_role("button", name="Mark as seen").click()
+    expect(section(page, "Since you last looked")).to_contain_text("Nothing changed.", timeout=PATIENCE)
+    act(shop, "nadia", "DELETE", f"breakers/{CHECKER}/override")
+    expect(section(page, "Since you last looked")).to_contain_text("Ended a forced breaker state", timeout=PATIENCE)
+    expect(page.get_by_text("No breaker is forced.").first).to_be_visible(timeout=PATIENCE)
+    # What one person has seen another has not.
+    named(page, "quentin")
+    expect(section(page, "The last eight hours")).to_contain_text("Retried a release", timeout=PATIENCE)
+    named(page, "petra")
+    expect(page.locator("strong:text-is('Since you last looked')")).to_be_visible(timeout=PATIENCE)
+
+
+def test_the_audit_log_of_one_person_is_the_same_on_the_page_and_in_the_file(
+    shop: Holdfast, night: dict[str, str], page: Page
+) -> None:
+    log = data(shop, "audit", limit="200")["items"]
+    hers = [entry for entry in log if entry["actor"] == "nadia"]
+    assert {entry["actor"] for entry in log} == {"nadia", "omar"}
+
+    page.goto(f"{shop.console}/audit?who=nadia")
+    rows = page.locator("[class*='st-key-audit_']").filter(has_text="nadia")
+    expect(page.get_by_text(f"{len(hers)} actions match")).to_be_visible(timeout=PATIENCE)
+    expect(rows).to_have_count(len(hers))
+    expect(page.get_by_text("omar")).to_have_count(0)
+    forced = rows.filter(has_text="Forced a breaker")
+    expect(forced).to_contain_text("their maintenance")
+    expect(forced).to_contain_text(re.compile("override: none to forced_open"))
+    expect(forced).to_contain_text("Done")
+    cancelled = rows.filter(has_text="sold out elsewhere")
+    expect(cancelled).to_contain_text(re.compile("PENDING_INVENTORY to CANCELLED"))
+
+    written = downloaded(page)
+    assert [(row["actor"], row["action"], row["target"], row["reason"], row["result"]) for row in written] == [
+        (entry["actor"], entry["action"], entry["target"], entry["reason"] or "", entry["result"]) for entry in hers
+    ]
+
+    cancelled.get_by_role("link").click()
+    expect(page).to_have_url(re.compile(night["resolved"]))
+    expect(page.get_by_role("heading", name=re.compile("^Order"))).to_be_visible()
+    expect(page.get_by_text("Cancelled").first).to_be_visible()
+    expect(page.get_by_text("sold out elsewhere").first).to_be_visible()
+
+
+def test_the_file_of_orders_has_exactly_what_the_filters_show(
+    shop: Holdfast, night: dict[str, str], page: Page
+) -> None:
+    statuses = {order["orderId"]: order["status"] for order in data(shop, "orders")["items"]}
+    cancelled = {order_id for order_id, status in statuses.items() if status == "CANCELLED"}
+    assert night["resolved"] in cancelled
+    assert night["held"] not in cancelled
+    page.goto(f"{shop.console}/orders?status=Cancelled")
+    expect(page.get_by_text(f"{len(cancelled)} orders match")).to_be_visible(timeout=PATIENCE)
+    assert {row["orderId"] for row in downloaded(page)} == cancelled
