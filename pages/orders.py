@@ -229,6 +229,7 @@ def _step(label: str, name: str, cursor: Cursor | None, icon: str, side: str) ->
         disabled=cursor is None,
         on_click=_go,
         args=(name, str(cursor)),
+        shortcut="Ctrl+ArrowRight" if side == "right" else "Ctrl+ArrowLeft",
     )
 
 
