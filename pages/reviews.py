@@ -192,7 +192,6 @@ def _next_button() -> None:
     st.button(
         "Next unclaimed",
         key="next_unclaimed",
-        type="primary",
         icon=":material/skip_next:",
         shortcut="N",
         disabled=reason is not None,
@@ -267,9 +266,8 @@ def _groups(page: QueuePage) -> None:
 
 def _shared(label: str) -> DeltaGenerator:
     """A line of its own for what is shared; what does not fit goes on below, not below the label."""
-    with st.container(horizontal=True, gap="small"):
-        with st.container(width=70, height=40, vertical_alignment="center"):
-            st.caption(label)
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.caption(label, width=80)
         return st.container(horizontal=True, gap="small", vertical_alignment="center", width="stretch")
 
 
