@@ -231,8 +231,10 @@ def _changes() -> None:
     lines = [
         (
             change.at,
-            f"{words.badge(words.BREAKER, change.to_state, grey=bool(reading.problem))} "
-            f"{NAMES.get(change.breaker, change.breaker)} breaker",
+            (
+                f"{words.badge(words.BREAKER, change.to_state, grey=bool(reading.problem))} "
+                f"{NAMES.get(change.breaker, change.breaker)} breaker"
+            ),
         )
         for change in changes.transitions
     ]

@@ -57,7 +57,7 @@ CONTRAST = """
     const isLarge = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
     // Drawn with the one colour that white text has to stand out on as well; its frame tells the choice, too.
     const isChosen = element.closest(
-      '[role=radio][aria-checked=true], [role=tab][aria-selected=true], [kind$=Active]');
+      '[role=radio][aria-checked=true], [role=tab][aria-selected=true], [aria-pressed=true]');
     const rgb = (one) => one.slice(0, 3).map(Math.round).join(',');
     if (ratio < (isLarge || isChosen ? 3 : 4.5))
       found.push(`${ratio.toFixed(2)} "${text.slice(0, 40)}" (${rgb(front)}) on (${rgb(back)})`);

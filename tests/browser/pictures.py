@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import httpx
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -19,14 +20,15 @@ SETTINGS = {
     "SANDBOX_TRAFFIC": "4",
     "BREAKER_RESET_TIMEOUT": "5000",
     "RETRY_BASE_DELAY": "50",
-    # Long, so that some cases of the outage still wait for a person when the pictures are taken.
-    "RESERVATION_RETRY_BASE_DELAY": "900000",
+    # Long, so that some of what the second outage hurts still waits when the first pictures are taken.
+    "RESERVATION_RETRY_BASE_DELAY": "60000",
+    "RELEASE_RETRY_BASE_DELAY": "60000",
 }
-CALM_SECONDS, DRILL_SECONDS, RECOVERY_SECONDS = 90, 20, 60
-DRILL_TIMEOUT = 240_000
+CALM_SECONDS, DRILL_SECONDS, OUTAGE_SECONDS, RECOVERY_SECONDS = 45, 20, 12, 12
+DRILL_TIMEOUT = 300_000
 PAGES = (
-    "overview", "breakers", "metrics", "alerts", "orders", "order", "events", "stock", "reviews", "case", "releases",
-    "conservation", "handover", "audit", "sandbox",
+    "case", "reviews", "releases", "order", "overview", "handover", "breakers", "metrics", "alerts", "orders", "events",
+    "stock", "conservation", "audit", "sandbox",
 )  # fmt: skip
 ON_A_PHONE = ("overview", "order", "reviews")
 WIDE, PHONE = (1440, 1000), (390, 844)
@@ -35,7 +37,7 @@ COLORS = 128
 
 
 def live_through_a_drill(product: Holdfast, page: Page) -> dict[str, str]:
-    """Some traffic, a drill that flags orders, and the recovery; returns the addresses that need an id."""
+    """Traffic, a drill with its report, and a short outage that hurts; returns the addresses that need an id."""
     time.sleep(CALM_SECONDS)
     page.goto(f"{product.console}/sandbox")
     page.locator(".st-key-drill_outage button").first.click()
@@ -45,8 +47,14 @@ def live_through_a_drill(product: Holdfast, page: Page) -> dict[str, str]:
     dialog.get_by_label("Reason").fill("before the sale")
     dialog.get_by_role("button", name="Start the drill").click()
     page.get_by_text("Faults are on").first.wait_for(timeout=DRILL_TIMEOUT)
-    placed = [product.place_order(customerPriority="high").json()["data"]["orderId"] for _ in range(3)]
     page.locator("[class*='st-key-past_']").first.wait_for(timeout=DRILL_TIMEOUT)
+    bought = [product.place_order().json()["data"]["orderId"] for _ in range(2)]
+    product.set_outage(True)
+    placed = [product.place_order(customerPriority="high").json()["data"]["orderId"] for _ in range(3)]
+    for order_id in bought:
+        httpx.post(f"{product.api}/api/v1/orders/{order_id}/cancel", json={"reason": "customer called"}, timeout=30)
+    time.sleep(OUTAGE_SECONDS)
+    product.set_outage(False)
     time.sleep(RECOVERY_SECONDS)
     case = product.order(placed[0])["reviews"][0]["reviewId"]
     return {"overview": "", "order": f"order?order={placed[0]}", "case": f"reviews?case={case}"}
