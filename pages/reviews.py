@@ -265,10 +265,10 @@ def _groups(page: QueuePage) -> None:
 
 
 def _shared(label: str) -> DeltaGenerator:
-    """A line of its own for what is shared; what does not fit goes on below, not below the label."""
-    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.caption(label, width=80)
-        return st.container(horizontal=True, gap="small", vertical_alignment="center", width="stretch")
+    """A line of its own for what is shared, with its label."""
+    line = st.container(horizontal=True, gap="small", vertical_alignment="center")
+    line.caption(label, width=80)
+    return line
 
 
 def _group_button(text: str, key: str, keep: Callable[..., None], *keys: str) -> None:

@@ -57,6 +57,21 @@ def test_controls_have_names_states_have_words_and_text_stands_out_in_light_and_
     assert not found, "\n".join(found)
 
 
+def test_what_is_measured_here_is_noticed(page: Page) -> None:
+    words = "".join(f"<p>word {number}</p>" for number in range(25))
+    page.set_content(
+        f"<body style='background: white; color: black'>{words}"
+        "<button><span>chevron_left</span></button><input aria-label='Search'><input>"
+        "<p style='color: rgba(0, 0, 0, 0.5)'>too faint</p><p style='opacity: 0.5'>faded</p>"
+        "<p style='color: rgba(0, 0, 0, 0.6)'>just right</p><button disabled style='color: silver'>Off</button>"
+        "<span class='stMarkdownBadge'><span role='img'>error</span></span>"
+        "<span class='stMarkdownBadge'><span role='img'>error</span> Failed</span></body>"
+    )
+    assert nameless(page) == ["button 'chevron_left'", "textbox ''"]
+    assert [text.split('"')[1] for text in faint(page)] == ["too faint", "faded"]
+    assert len(wordless_badges(page)) == 1
+
+
 def is_dark(page: Page) -> bool:
     """Whether the page has followed the wish for dark."""
     color = page.get_by_test_id("stApp").evaluate("one => getComputedStyle(one).backgroundColor")
