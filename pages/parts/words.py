@@ -363,7 +363,7 @@ def _fact(name: str, value: object) -> str:
         value = f"{value:,.0f}"
     unit = " ms" * name.endswith("Ms")
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Ms")).lower()
-    return f"{plain(spaced)} {plain(said(str(value)))}{unit}"
+    return f"{plain(spaced)} {plain(CALL.get(str(value)) or said(str(value)))}{unit}"
 
 
 def resolution(action: str | None, by: str | None) -> str:
