@@ -43,8 +43,8 @@ bench-stored: $(VENV)/.dev ## measure whether an order costs more with a million
 soak: $(VENV)/.dev ## faults in the middle of traffic for MINUTES=10, then the audit (SEED=1; REPLICAS=1: two workers, PostgreSQL)
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) $(if $(REPLICAS),--replicas)
 
-pictures: $(VENV)/.dev $(VENV)/.system ## take the pictures of docs/ anew
-	$(BIN)/python -m tests.browser.pictures docs
+pictures: $(VENV)/.dev $(VENV)/.system ## take the pictures of docs/pictures anew (about seven minutes)
+	$(BIN)/python -m tests.browser.pictures docs/pictures
 
 clean: ## remove the environment and everything the sandbox wrote
 	rm -rf $(VENV) var

@@ -14,7 +14,7 @@ from services.console.alerts import HISTORY_PAGE, AlertEvent, AlertRow, AlertsPa
 def filters() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(
-            "Find",
+            "Search",
             key="alert",
             bind="query-params",
             placeholder="Alert, label or id",
@@ -90,11 +90,10 @@ def _wanted(row: AlertRow) -> bool:
 def _standing(page: AlertsPage, *, grey: bool) -> None:
     shown = [row for row in page.standing if _wanted(row)]
     firing = sum(row.alert.state == "firing" for row in page.standing)
-    silenced = sum(bool(row.silences) for row in page.standing)
+    silenced = sum(row.alert.state == "firing" and bool(row.silences) for row in page.standing)
     if page.standing:
-        parts = [f"{firing} firing", f"{len(page.standing) - firing} pending"] + [f"{silenced} silenced"] * bool(
-            silenced
-        )
+        of_them = f", {silenced} of them silenced" if silenced else ""
+        parts = [f"{firing} firing{of_them}", f"{len(page.standing) - firing} pending"]
         st.markdown(f"**{' · '.join(parts)}**")
     for row in shown:
         alerts.card(row, page, grey=grey)
@@ -207,7 +206,7 @@ def _message(notification: Notification, *, grey: bool) -> str:
     badge = words.badge(words.NOTIFICATION, notification.state, grey=grey)
     facts = [clock.both(notification.created_at, now)]
     if notification.attempts != 1:
-        facts.append(f"{notification.attempts} attempts")
+        facts.append(f"{notification.attempts} attempts" if notification.attempts else "not tried yet")
     if notification.state == "PENDING" and notification.attempts and notification.next_attempt_at:
         facts.append(f"next in {clock.span(notification.next_attempt_at - now)}")
     if notification.last_error:

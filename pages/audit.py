@@ -10,7 +10,7 @@ import streamlit as st
 from parts import clock, empty, files, find, live, steps, words
 from parts import filters as kept
 
-from services.console import console
+from services.console import NAMES, console
 from services.console.audit import AuditEntry, AuditFilter, AuditPage
 
 TIMES = {
@@ -140,20 +140,26 @@ def _target(entry: AuditEntry) -> None:
     kind, _, identifier = entry.target.partition(":")
     if entry.order_id:
         st.page_link(
-            "order.py", label=f":blue[{words.plain(entry.target)}]", icon="", width="content", help="Open the order",
+            "order.py", label=f":blue[{_named(entry.target)}]", icon="", width="content", help="Open the order",
             query_params={"order": entry.order_id},
         )  # fmt: skip
     elif kind in PAGES and (PAGES[kind] != "sandbox.py" or console().sandbox):
         query = {"drill": identifier} if kind == "drill" else None
-        st.page_link(
-            PAGES[kind], label=f":blue[{words.plain(entry.target)}]", icon="", width="content", query_params=query
-        )
+        st.page_link(PAGES[kind], label=f":blue[{_named(entry.target)}]", icon="", width="content", query_params=query)
     else:
-        st.caption(words.plain(entry.target), width="content")
+        st.caption(_named(entry.target), width="content")
+
+
+def _named(target: str) -> str:
+    """What was acted on, in words: ``order:ORD-7`` is Order ORD-7."""
+    kind, colon, identifier = target.partition(":")
+    if kind == "breaker":
+        return f"{words.plain(NAMES.get(identifier, identifier))} breaker"
+    return words.plain(f"{kind.replace('-', ' ').capitalize()} {identifier}" if colon else target)
 
 
 def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
-    """What differs, as ``status: PLACED to CANCELLED``."""
+    """What differs, as ``status: Placed to Cancelled``."""
     old, new = before or {}, after or {}
     changed = [name for name in [*old, *(name for name in new if name not in old)] if old.get(name) != new.get(name)]
     return "".join(f" · {words.plain(name)}: {_value(old, name)} to {_value(new, name)}" for name in changed)
@@ -161,7 +167,7 @@ def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str
 
 def _value(values: dict[str, Any], name: str) -> str:
     value = values.get(name)
-    return "nothing" if value is None else words.plain(value)
+    return "nothing" if value is None else words.plain(words.said(str(value)))
 
 
 frame = live.header("Audit")

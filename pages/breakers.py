@@ -63,7 +63,7 @@ def _breaker(
         facts, window = st.columns([3, 2])
         with facts:
             _facts(breaker, trend, reading)
-            _replicas(breaker)
+            _replicas(breaker, grey=bool(reading.problem))
         with window:
             _windows(breaker)
         if asked and asked.kind in ("set_override", "end_override"):
@@ -123,23 +123,26 @@ def _other_quantiles(latency: Mapping[float, float | None]) -> str:
     return f"p50 {tiles.milliseconds(latency.get(0.5))} · p99 {tiles.milliseconds(latency.get(0.99))}"
 
 
-def _replicas(breaker: Breaker) -> None:
-    rows = [_replica(replica) for replica in breaker.replicas]
+def _replicas(breaker: Breaker, *, grey: bool) -> None:
+    is_open = any(replica.state == "open" for replica in breaker.replicas)
+    rows = [_replica(replica, grey=grey, is_open=is_open) for replica in breaker.replicas]
     st.table(rows, border="horizontal", hide_index=True, alt=f"{breaker.name} on each replica")
 
 
-def _replica(replica: ReplicaBreaker) -> dict[str, str]:
+def _replica(replica: ReplicaBreaker, *, grey: bool, is_open: bool) -> dict[str, str]:
+    """``is_open``: some replica is, so that there is a time to tell."""
     now = console().now()
     opens = replica.retry_at - now if replica.retry_at else None
     rate = f" · {tiles.percent(replica.failure_rate)}" if replica.calls else ""
     return {
         "Replica": words.plain(replica.replica),
-        "State": words.badge(words.BREAKER, replica.state),
+        "State": words.badge(words.BREAKER, replica.state, grey=grey),
         "Since": clock.both(replica.since, now) if replica.since else "unknown",
         "Failed": f"{replica.failures} of {replica.calls}{rate}",
         "Denied": f"{replica.denied:,}",
-        "Half-open in": clock.span(opens) if opens is not None and replica.state == "open" else "",
-    }
+    } | (
+        {"Half-open in": clock.span(opens) if opens is not None and replica.state == "open" else ""} if is_open else {}
+    )
 
 
 def _windows(breaker: Breaker) -> None:
@@ -173,7 +176,7 @@ def history() -> None:
         live.as_of(reading)
     with st.container(border=True):
         st.markdown("**Openings in the last day**")
-        _openings(_stretches(changes.value or ())[:SHOWN_OPENINGS])
+        _openings(_stretches(changes.value or ())[:SHOWN_OPENINGS], grey=bool(changes.problem))
 
 
 def _pick_band() -> None:
@@ -183,7 +186,7 @@ def _pick_band() -> None:
         lens.pick(stretch)
 
 
-def _openings(openings: list[tuple[BreakerTransition, datetime | None]]) -> None:
+def _openings(openings: list[tuple[BreakerTransition, datetime | None]], *, grey: bool) -> None:
     """Each stretch from opening to closing, with what it hurt in numbers and a button to the orders."""
     if not openings:
         empty.nothing_wrong("No breaker has opened in the last day.")
@@ -195,7 +198,8 @@ def _openings(openings: list[tuple[BreakerTransition, datetime | None]]) -> None
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"opening_{number}"):
             state = "forced_open" if opened.to_state == "forced_open" else "open"
             st.markdown(
-                f"{words.badge(words.BREAKER, state)} **{NAMES.get(opened.breaker, opened.breaker)}**", width=230
+                f"{words.badge(words.BREAKER, state, grey=grey)} **{NAMES.get(opened.breaker, opened.breaker)}**",
+                width=230,
             )
             until = clock.at(closed_at, now) if closed_at else "now"
             st.markdown(f"{clock.at(opened.at, now)} to {until} · {length}", width=220)

@@ -46,7 +46,7 @@ def _row(row: DifferenceRow, *, grey: bool) -> None:
             st.markdown(words.badge(words.DIFFERENCE_STATE, known.state, grey=grey), width="content")
             st.markdown(f":small[known {clock.ago(known.first_seen_at, console().now())}]", width="content")
             _button(row)
-        st.caption(f"{words.plain(known.detail)} Offered: {COMPENSATIONS[known.kind]}")
+        st.caption(f"{words.plain(words.said(known.detail))} Offered: {COMPENSATIONS[known.kind]}")
         if row.command:
             st.markdown(f":small[{asks.state(row.command)}]")
 
@@ -68,6 +68,6 @@ def _button(row: DifferenceRow) -> None:
             dialogs.compensate(known)
 
 
-frame = live.header("Conservation audit")
+frame = live.header("Conservation")
 st.caption("Orders are compared with the stock and the money of the other services a minute after they last changed.")
 live.body(frame, differences)

@@ -30,12 +30,12 @@ def everything() -> None:
         with st.container(border=True):
             st.markdown("**As text**")
             st.caption("For a chat or a ticket; times in UTC. The button in its corner copies it.")
-            st.code(markdown(page, console().now(), _words()), language="markdown", wrap_lines=True, height=320)
+            st.code(markdown(page, console().now(), _words()), language=None, wrap_lines=True, height=320)
 
 
 def _words() -> dict[str, str]:
     """States as people say them; the longer names first, so that none is replaced in part."""
-    tables = (words.REVIEW, words.DIFFERENCE)
+    tables = (words.ORDER, words.REVIEW, words.DIFFERENCE)
     said = {name: word.text for table in tables for name, word in table.items()}
     return dict(sorted(said.items(), key=lambda item: -len(item[0])))
 
@@ -52,11 +52,8 @@ def _section(section: Section, *, grey: bool) -> None:
 
 def _item(item: Item, key: str) -> None:
     now = console().now()
-    text = item.text
-    for name, word in _words().items():
-        text = text.replace(name, word)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"item_{key}"):
-        st.markdown(words.plain(text), width="stretch")
+        st.markdown(words.plain(words.said(item.text)), width="stretch")
         if item.until:
             left = item.until - now
             color = "orange" if left <= SOON else "gray"
@@ -113,5 +110,5 @@ def _seen(since: datetime) -> None:
     st.toast(f"Seen up to now; it had been {clock.ago(since, console().now())}.", icon=":material/done_all:")
 
 
-frame = live.header("Shift hand-over")
+frame = live.header("Hand-over")
 live.body(frame, everything)

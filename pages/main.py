@@ -48,7 +48,8 @@ def _sections() -> dict[str, list[StreamlitPage]]:
     return {"Monitor": monitor, "Work": work, "Team": team, "Sandbox": [drills]}
 
 
-page = st.navigation(_sections())
+# Folded, the sidebar would hide the last sections.
+page = st.navigation(_sections(), expanded=True)
 
 with st.sidebar:
     person.ask_name()

@@ -81,6 +81,7 @@ def _source(history: MetricHistory, reading: Reading[MetricHistory]) -> None:
             file_name=f"holdfast-{history.span.start:%Y%m%dT%H%M}-{history.span.end:%Y%m%dT%H%M}.csv",
             mime="text/csv",
             key="csv",
+            type="tertiary",
             icon=":material/download:",
             on_click="ignore",
             disabled=history.is_empty,
@@ -92,6 +93,10 @@ def _source(history: MetricHistory, reading: Reading[MetricHistory]) -> None:
             title="Prometheus is away",
             icon=":material/cloud_off:",
         )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
 
 
 def _tiles(history: MetricHistory, *, grey: bool) -> None:
@@ -113,7 +118,7 @@ def _tiles(history: MetricHistory, *, grey: bool) -> None:
         (
             "Breakers not closed",
             clock.span(shut) if shut else "never",
-            f"{len(_within(history))} times" if shut else "all closed throughout",
+            _times(len(_within(history))) if shut else "all closed throughout",
         ),
         ("Failed orders", f"{round(sum(failures.values())):,}", _worst(failures)),
     ]

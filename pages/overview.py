@@ -153,7 +153,7 @@ def _outbox(now: Live, trends: Trends, grey: bool) -> None:
         "Oldest unpublished event",
         f"{age:,.1f} s",
         series=series,
-        change=tiles.difference(series, age, trends.window, BIN),
+        change=tiles.difference(series, age, trends.window, BIN, unit=" s"),
         more_is_worse=True,
         note=f"{now.queues.get('outbox', 0):,} in the outbox",
         grey=grey,
@@ -179,10 +179,10 @@ def _quantiles(trend: OperationTrend) -> str:
 
 
 QUEUES = (
-    ("Waiting for inventory", "reservation", "reservation", "orders to reserve again"),
+    ("Waiting for inventory", "reservation", "reservation", "to reserve again"),
     ("Releases pending", "release", "release", "{failed_releases} failed"),
-    ("Flagged orders", "reviews", "reviews", "cases for a person"),
-    ("Dead letters", "dead_letters", "deadLetters", "events not handled"),
+    ("Flagged orders", "reviews", "reviews", "for a person"),
+    ("Dead letters", "dead_letters", "deadLetters", "not handled"),
 )
 
 
@@ -231,7 +231,10 @@ def _changes() -> None:
     lines = [
         (
             change.at,
-            f"{words.badge(words.BREAKER, change.to_state)} {NAMES.get(change.breaker, change.breaker)} breaker",
+            (
+                f"{words.badge(words.BREAKER, change.to_state, grey=bool(reading.problem))} "
+                f"{NAMES.get(change.breaker, change.breaker)} breaker"
+            ),
         )
         for change in changes.transitions
     ]

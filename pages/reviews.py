@@ -26,6 +26,7 @@ from parts import (
 )
 from parts import case as work
 from parts import filters as kept
+from streamlit.delta_generator import DeltaGenerator
 
 from services.console import PAGE_SIZE, REVIEW_REASONS, ReviewAction, ReviewCase, console
 from services.console.operations import Verb
@@ -170,7 +171,6 @@ def _next_button() -> None:
     st.button(
         "Next unclaimed",
         key="next_unclaimed",
-        type="primary",
         icon=":material/skip_next:",
         shortcut="N",
         disabled=reason is not None,
@@ -230,20 +230,25 @@ def _nothing(wanted: CaseFilter) -> None:
 def _groups(page: QueuePage) -> None:
     """What the matching cases share; a click keeps only those."""
     with st.container(gap=None):
-        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-            st.caption("By cause", width=70)
+        with _shared("By cause"):
             for group in page.by_cause[:GROUPS_SHOWN]:
                 reason, code = group.keys
                 named = f" · {code}" if code else ""
                 text = f"{words.word(words.REVIEW, reason).text}{named} **{group.count:,}**"
                 _group_button(text, f"cause_{reason}_{code}", _only_cause, reason, code)
-        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-            st.caption("By product", width=70)
+        with _shared("By product"):
             for group in page.by_product[:GROUPS_SHOWN]:
                 (product,) = group.keys
                 _group_button(
                     f"{orders.short(product)} **{group.count:,}**", f"product_{product}", _only_product, product
                 )
+
+
+def _shared(label: str) -> DeltaGenerator:
+    """A line of its own for what is shared, with its label."""
+    line = st.container(horizontal=True, gap="small", vertical_alignment="center")
+    line.caption(label, width=80)
+    return line
 
 
 def _group_button(text: str, key: str, keep: Callable[..., None], *keys: str) -> None:

@@ -88,7 +88,7 @@ def summary(command: Command) -> str:
     """The same without the time."""
     outcome = command.outcome or {}
     ended = " · ".join(words.plain(outcome[key]) for key in ("title", "detail") if outcome.get(key))
-    badge = words.badge(words.COMMAND, command.state)
+    badge = words.badge(words.COMMAND, command.state, grey=bool(console().live().problem))
     who = words.plain(command.actor)
     what = _what(command)
     return f"{badge} {what}{f': {ended}' if ended else ''} · {who}"

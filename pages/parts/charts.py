@@ -17,7 +17,7 @@ from services.console.incidents import Stretch
 OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
 DASHES = ([1, 0], [6, 3], [2, 2])
 ORDERS_SCHEMA = pa.schema({"t": pa.int64(), "until": pa.float64(), "n": pa.float64(), "series": pa.string()})
-LIGHT = {"blue": "#3B82F6", "orange": "#B86E00", "red": "#D9435F", "green": "#199470", "ink": "#1B2433"}
+LIGHT = {"blue": "#3B82F6", "orange": "#B86E00", "red": "#D9435F", "green": "#199470", "ink": "#0F1726"}
 DARK = {"blue": "#5B9BFF", "orange": "#E0A030", "red": "#F0687D", "green": "#34C48F", "ink": "#E6EAF2"}
 SHORT = timedelta(minutes=8)
 """Ticks over a shorter time fall within one minute, so that their labels need seconds."""

@@ -63,7 +63,8 @@ def span(length: timedelta) -> str:
     if seconds < 90 * 60:
         return f"{seconds // 60} min"
     if seconds < 36 * 3600:
-        return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+        hours, minutes = seconds // 3600, seconds % 3600 // 60
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     return f"{seconds // 86400} d"
 
 

@@ -75,7 +75,10 @@ def _one_group(group: Group, number: int, state: str, *, grey: bool) -> None:
             count = f"{group.letters:,} {'letter' if group.letters == 1 else 'letters'}"
             st.markdown(f"**{words.plain(group.subject)}** · {count}", width="content")
             st.caption(f"last {clock.ago(group.last_at, now)}", width="stretch")
-            st.button("Show", key=f"show_cause_{number}", type="tertiary", on_click=_only, args=(group,))
+            st.button(
+                "Only these", key=f"show_cause_{number}", icon=":material/filter_alt:", type="tertiary", on_click=_only,
+                args=(group,),
+            )  # fmt: skip
             if state == "OPEN":
                 reach = min(group.letters, console().events.MAX_GROUP)
                 if st.button(
@@ -110,6 +113,8 @@ def _letter(row: Letter, *, grey: bool) -> None:
             st.markdown(f"**{words.plain(letter.subject)}**", width="content")
             if letter.order_id:
                 orders.link(letter.order_id)
+            else:
+                st.caption("no order known", width=orders.ID_WIDTH)
             st.caption(clock.both(letter.created_at, now), width="stretch")
             if letter.state == "OPEN":
                 _buttons(row)
@@ -144,7 +149,10 @@ def _buttons(row: Letter) -> None:
         help=reason or live.write_note() or "Runs the handler on these bytes again; what was handled has no second "
         "effect.", on_click=_replay, args=(row,),
     )  # fmt: skip
-    if st.button("Discard", key=f"discard_{letter.id}", disabled=reason is not None, help=reason or live.write_note()):
+    if st.button(
+        "Discard", key=f"discard_{letter.id}", icon=":material/delete:", disabled=reason is not None,
+        help=reason or live.write_note(),
+    ):  # fmt: skip
         letter_dialogs.discard(letter)
 
 

@@ -40,7 +40,7 @@ def banner(block: str | None) -> None:
 def _sentence(loan: Loan) -> str:
     now = console().now()
     name = NAMES.get(loan.breaker, words.plain(loan.breaker))
-    state = words.badge(words.BREAKER, loan.state)
+    state = words.badge(words.BREAKER, loan.state, grey=bool(console().live().problem))
     ends = f"ends by itself in {clock.span(loan.expires_at - now)} ({clock.at(loan.expires_at, now)})"
     return f"{state} **{name}** by {words.plain(loan.actor)}: {words.plain(loan.reason)} · {ends}"
 

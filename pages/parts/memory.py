@@ -17,7 +17,7 @@ def draw(memory: Sequence[Remembered], cases: int, cause: str) -> None:
     if not memory:
         st.caption(f"No case like this{named} has been resolved before.")
         return
-    st.caption(f"The last {cases} resolved {'case' if cases == 1 else 'cases'} like this{named}:")
+    st.caption(f"The last {'resolved case' if cases == 1 else f'{cases} resolved cases'} like this{named}:")
     st.table(
         [_row(one) for one in memory],
         border="horizontal",

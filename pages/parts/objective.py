@@ -27,7 +27,7 @@ def panel(reading: Reading[Budget]) -> None:
 
 
 def _budget(budget: Budget, reading: Reading[Budget]) -> None:
-    live.as_of(reading, f"target {budget.target:.2%} over {clock.span(PERIOD)}")
+    live.as_of(reading, f"target {budget.target * 100:g} % over {clock.span(PERIOD)}")
     calls = budget.calls
     failed = round(calls.total - calls.good)
     allowed = round(calls.total * (1 - budget.target))
@@ -41,7 +41,7 @@ def _budget(budget: Budget, reading: Reading[Budget]) -> None:
         )
         tiles.number(
             "Error budget left",
-            "n/a" if budget.left is None else f"{max(-9.99, budget.left):.0%}",
+            "n/a" if budget.left is None else f"{max(-9.99, budget.left) * 100:.0f} %",
             note=f"{failed:,} failed of {allowed:,} allowed",
             grey=bool(reading.problem),
             chart=False,

@@ -17,7 +17,7 @@ DEFAULT = "1h"
 
 def picker() -> None:
     """Presets as buttons; with ``custom`` two times beside them."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="bottom", width="content"):
         st.segmented_control(
             "Time range",
             [*PRESETS, CUSTOM],

@@ -97,10 +97,12 @@ def slower(trend: Trend) -> str | None:
     return f"{change * 1000:+,.0f} ms"
 
 
-def difference(series: Sequence[float], now: float, window: timedelta, step: timedelta) -> str | None:
+def difference(
+    series: Sequence[float], now: float, window: timedelta, step: timedelta, *, unit: str = ""
+) -> str | None:
     """How much a gauge differs from its value one window ago."""
     back = window // step
-    return f"{now - series[-back]:+,.0f}" if 0 < back <= len(series) else None
+    return f"{now - series[-back]:+,.0f}{unit}" if 0 < back <= len(series) else None
 
 
 def plain(label: str, value: str, note: str, *, grey: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 from parts import clock
-from parts.words import TIMELINE, details, payload, plain, word
+from parts.words import TIMELINE, details, payload, plain, said, word
 
 from services.console import Reading, TimelineEntry, console
 
@@ -38,4 +38,4 @@ def _kind(entry: TimelineEntry, *, grey: bool) -> str:
 def _text(entry: TimelineEntry) -> str:
     who = f" · {plain(entry.actor)}" if entry.actor else ""
     facts = details(entry.details)
-    return f"{plain(entry.title)}{who}" + (f"  \n:small[:gray[{facts}]]" if facts else "")
+    return f"{plain(said(entry.title))}{who}" + (f"  \n:small[:gray[{facts}]]" if facts else "")

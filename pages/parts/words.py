@@ -304,6 +304,10 @@ CONSEQUENCES = {
 }
 
 
+_SAID = {name: word.text for table in (ORDER, REVIEW, DIFFERENCE) for name, word in table.items()}
+_NAMED = re.compile(rf"\b({'|'.join(_SAID)})\b")
+
+
 def named(table: Mapping[str, str], name: str) -> str:
     """What something is called; an unknown name speaks for itself."""
     return table.get(name) or name.replace("_", " ").capitalize()
@@ -330,6 +334,11 @@ def plain(text: object) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(str(text).split())).replace("@", _UNLINKED)
 
 
+def said(text: str) -> str:
+    """A sentence of the service with the names of states in it as the badges say them."""
+    return _NAMED.sub(lambda name: _SAID[name[0]], text)
+
+
 def typed(text: object) -> str:
     """What a person typed or pasted, without the invisible breaks of plain()."""
     return str(text or "").replace(_UNLINKED, "@").strip()
@@ -350,9 +359,11 @@ def _is_payload(value: object) -> bool:
 
 
 def _fact(name: str, value: object) -> str:
+    if name.endswith("Ms") and isinstance(value, (int, float)):
+        value = f"{value:,.0f}"
     unit = " ms" * name.endswith("Ms")
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Ms")).lower()
-    return f"{plain(spaced)} {plain(value)}{unit}"
+    return f"{plain(spaced)} {plain(CALL.get(str(value)) or said(str(value)))}{unit}"
 
 
 def resolution(action: str | None, by: str | None) -> str:

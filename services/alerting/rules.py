@@ -90,7 +90,7 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
             runbook=(
                 (
                     "Too many calls of one operation failed, or a person forced the breaker open. Standard orders are "
-                    "refused with 503, high-priority ones wait in PENDING_INVENTORY."
+                    "refused with 503, high-priority ones wait for inventory."
                 ),
                 "Look at Breakers: which operation, since when, when the next trial is let through.",
                 "Ask the owners of the Inventory Service, with the error of the last calls of an affected order.",

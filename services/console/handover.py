@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -163,7 +164,7 @@ def _firing(connection: Connection, _now: datetime) -> Section:
     items = [
         Item(
             f"{alert.name}: {alert.annotations.get('summary', '')}"
-            + (f", acknowledged by {alert.acknowledged_by}" if alert.acknowledged_by else ""),
+            + (f" Acknowledged by {alert.acknowledged_by}." if alert.acknowledged_by else ""),
             "alerts",
             (),
             alert.fired_at,
@@ -177,8 +178,7 @@ def _silences(connection: Connection, now: datetime) -> Section:
     running = sorted(silences.running(connection, now), key=lambda silence: silence.ends_at)
     items = [
         Item(
-            ", ".join(f"{one['name']}={one['value']}" for one in silence.matchers)
-            + f" by {silence.actor}: {silence.reason}",
+            f"{_silenced(silence.matchers)} silenced by {silence.actor}: {silence.reason}",
             "alerts",
             (),
             silence.created_at,
@@ -189,12 +189,20 @@ def _silences(connection: Connection, now: datetime) -> Section:
     return Section("Silences", "No alert is silenced.", tuple(items), len(running))
 
 
+def _silenced(matchers: Sequence[Mapping[str, Any]]) -> str:
+    """The alert a silence is about, and in brackets what narrows it down."""
+    labels = {one["name"]: one["value"] for one in matchers}
+    name = labels.pop("alertname", "Every alert")
+    others = ", ".join(f"{label} {value}" for label, value in labels.items())
+    return f"{name} ({others})" if others else str(name)
+
+
 def _operations(connection: Connection, _now: datetime) -> Section:
     unended = operations.unended(connection, SHOWN)
     items = [
         Item(
-            f"{one.verb.replace('_', ' ')} of {one.total} by {one.actor}: {one.state.lower()}"
-            + (f", {one.note}" if one.note else ""),
+            f"{one.verb.replace('_', ' ').capitalize()}, {one.total} {'item' if one.total == 1 else 'items'}, "
+            f"by {one.actor}: {one.note or one.state.lower()}",
             "releases" if one.verb.endswith("release") or one.verb == "mark_released" else "reviews",
             (),
             one.created_at,

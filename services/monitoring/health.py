@@ -88,7 +88,7 @@ def _quiet(facts: Facts) -> str:
     if facts.breakers:
         parts.append(f"{_count(len(facts.breakers), 'breaker')} closed")
     if facts.reserve_rate is not None:
-        parts.append(f"{facts.reserve_rate:.1%} of reservations answered")
+        parts.append(f"{facts.reserve_rate * 100:.1f} % of reservations answered")
     return "; ".join([*parts, "nothing waits for a person"]) + "."
 
 

@@ -71,7 +71,7 @@ def running(data_dir: Path, settings: Mapping[str, str]) -> Iterator[Holdfast]:
             command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        _wait_until_healthy(f"http://127.0.0.1:{console_port}/_stcore/health", process, log)
+        wait_until_healthy(f"http://127.0.0.1:{console_port}/_stcore/health", process, log)
         inventory_port = (data_dir / "sandbox" / "inventory.port").read_text()
         yield Holdfast(
             f"http://127.0.0.1:{console_port}", f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{inventory_port}"
@@ -81,7 +81,7 @@ def running(data_dir: Path, settings: Mapping[str, str]) -> Iterator[Holdfast]:
         process.wait(15)
 
 
-def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()

@@ -32,7 +32,7 @@ def area(test: AppTest) -> object:
 
 def test_what_fires_stands_with_value_threshold_and_since(busy: Database, show: Show) -> None:
     shown = said(show("alerts.py"))
-    assert "4 firing · 1 pending · 1 silenced" in shown
+    assert "4 firing, 1 of them silenced · 1 pending" in shown
     assert "87.1 %, threshold < 95.0 %" in shown
     assert "firing since 11:52:00 · 8 min ago" in shown
     assert "breaker inventoryServiceReserver" in shown

@@ -22,9 +22,9 @@ def test_a_row_has_person_action_reason_change_result_and_a_link(busy: Database,
     text = said(test)
     assert "32 actions" in text
     assert "Cancelled the order** · olga@example.com" in text
-    assert "customer called · status: PLACED to CANCELLED · under cmd-0" in text
+    assert "customer called · status: Placed to Cancelled · under cmd-0" in text
     assert "Refused] :small[INVALID_STATE]" in text
-    assert "order:ORD-1007" in text
+    assert "Order ORD-1007" in text
 
 
 def test_filters_come_from_the_address_and_combine(busy: Database, show: Show) -> None:

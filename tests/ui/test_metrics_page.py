@@ -108,7 +108,7 @@ def test_a_picked_stretch_can_be_looked_at_closely(busy: Database, show: Show) -
 
 def test_the_objective_shows_what_is_left_of_its_budget(busy: Database, show: Show) -> None:
     text = said(show("metrics.py"))
-    assert "target 95.00% over 30 d" in text
+    assert "target 95 % over 30 d" in text
     assert "Error budget left" in text
     assert "Fast burn (60 min)" in text
 

@@ -116,7 +116,7 @@ def test_the_page_of_an_order_opens_from_its_link(busy: Database, show: Show) ->
 def test_the_timeline_says_kind_fact_and_time_of_every_step(busy: Database, show: Show) -> None:
     text = said(show("order.py", order="ORD-1002"))
     assert "Reserve: no answer" in text
-    assert "outcome timeout · duration 3000 ms · attempt 3" in text
+    assert "outcome timeout · duration 3,000 ms · attempt 3" in text
     assert ":red-badge[:material/error: Call]" in text
     steps = ["Order received", "Checked availability", "Reserve: no answer", "**Facts**"]
     assert [text.index(step) for step in steps] == sorted(text.index(step) for step in steps)

@@ -48,7 +48,7 @@ def test_a_tile_per_breaker_has_state_in_words_sample_size_and_time_to_the_trial
     text = said(show())
     assert ":red-badge[:material/block: Open]" in text
     assert "17 of 24 failed · trial in 18 s" in text
-    assert "1 of 42 failed · closed for 6 h 0 min" in text
+    assert "1 of 42 failed · closed for 6 h" in text
 
 
 def test_numbers_stand_with_their_course(busy: Database, show: Show) -> None:

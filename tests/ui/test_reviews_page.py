@@ -339,7 +339,7 @@ def test_the_memory_says_what_was_done_how_often_it_held_and_by_whom(busy: Datab
         ("Confirm again", "5", "5 of 5"),
         ("Cancel order", "1", "not known yet"),
     ]
-    assert rows[0]["Last"] == "ben, 24 h 0 min ago: stock was recounted"
+    assert rows[0]["Last"] == "ben, 24 h ago: stock was recounted"
 
 
 def test_opening_a_case_asks_them_once(busy: Database, show: Show) -> None:

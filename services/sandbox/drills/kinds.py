@@ -77,7 +77,7 @@ KINDS: dict[str, Kind] = {
     "silent_confirmations": Kind(
         "Silent confirmations",
         "Stock is deducted, but no confirmation is sent.",
-        "Orders stay placed until the confirmation is asked for again, CONFIRMATION_TIMEOUT after they were placed.",
+        "Orders stay placed until the confirmation is asked for again, some minutes after they were placed.",
         "silentConfirmations",
     ),
 }

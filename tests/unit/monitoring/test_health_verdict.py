@@ -55,7 +55,7 @@ def test_orders_that_wait_lead_to_exactly_those_orders() -> None:
     [
         (replace(WELL, workers=0, breakers=()), Level.BROKEN, "No worker is running"),
         (replace(WELL, nats_connected=False), Level.BROKEN, "The connection to NATS is lost"),
-        (replace(WELL, reserve_rate=0.9), Level.BROKEN, "Only 90.0% of reservations were answered"),
+        (replace(WELL, reserve_rate=0.9), Level.BROKEN, "Only 90.0 % of reservations were answered"),
         (replace(WELL, check_p95_seconds=1.2), Level.ATTENTION, "Availability checks take 1,200 ms"),
         (replace(WELL, queues={"reservation": 101}), Level.BROKEN, "101 orders wait for inventory"),
         (replace(WELL, queues={"failed_releases": 1}), Level.ATTENTION, "1 release failed"),

@@ -1,0 +1,145 @@
+"""Every page can be used without a mouse, without colours and with weak eyes: names, contrast, keyboard."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.accessible import faint, focused, nameless, tabbed, wordless_badges
+from tests.browser.seeded import seeded_console
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+PAGES = {
+    "overview": "", "breakers": "breakers", "metrics": "metrics", "alerts": "alerts", "orders": "orders",
+    "order": "order?order=ORD-1002", "events": "events", "stock": "stock", "reviews": "reviews",
+    "case": "reviews?case=REV-2", "releases": "releases", "conservation": "conservation", "handover": "handover",
+    "audit": "audit", "sandbox": "sandbox",
+}  # fmt: skip
+SECTIONS = ("Monitor", "Work", "Team", "Sandbox")
+LINKS = (
+    "Overview", "Breakers", "Metrics", "Alerts", "Orders", "Events", "Stock", "Manual review", "Releases",
+    "Conservation", "Hand-over", "Audit", "Sandbox",
+)  # fmt: skip
+SETTLE_MILLIS = 600
+"""Colours fade in; what is measured before is neither the one nor the other."""
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with seeded_console(tmp_path_factory.mktemp("seeded")) as address:
+        yield address
+
+
+def look(page: Page, address: str) -> None:
+    page.goto(address)
+    page.get_by_text("Updated").first.wait_for()
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+    page.wait_for_timeout(SETTLE_MILLIS)
+
+
+def test_controls_have_names_states_have_words_and_text_stands_out_in_light_and_dark(seeded: str, page: Page) -> None:
+    found: list[str] = []
+    for name, path in PAGES.items():
+        page.emulate_media(color_scheme="light")
+        look(page, f"{seeded}/{path}")
+        found += [f"{name}: no name: {control}" for control in nameless(page)]
+        found += [f"{name}: no word: {badge}" for badge in wordless_badges(page)]
+        found += [f"{name}, light: {text}" for text in faint(page)]
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_timeout(SETTLE_MILLIS)
+        assert is_dark(page)
+        found += [f"{name}, dark: {text}" for text in faint(page)]
+    assert not found, "\n".join(found)
+
+
+def test_what_is_measured_here_is_noticed(page: Page) -> None:
+    words = "".join(f"<p>word {number}</p>" for number in range(25))
+    page.set_content(
+        f"<body style='background: white; color: black'>{words}"
+        "<button><span>chevron_left</span></button><input aria-label='Search'><input>"
+        "<p style='color: rgba(0, 0, 0, 0.5)'>too faint</p><p style='opacity: 0.5'>faded</p>"
+        "<p style='color: rgba(0, 0, 0, 0.6)'>just right</p><button disabled style='color: silver'>Off</button>"
+        "<span class='stMarkdownBadge'><span role='img'>error</span></span>"
+        "<span class='stMarkdownBadge'><span role='img'>error</span> Failed</span></body>"
+    )
+    assert nameless(page) == ["button 'chevron_left'", "textbox ''"]
+    assert [text.split('"')[1] for text in faint(page)] == ["too faint", "faded"]
+    assert len(wordless_badges(page)) == 1
+
+
+def is_dark(page: Page) -> bool:
+    """Whether the page has followed the wish for dark."""
+    color = page.get_by_test_id("stApp").evaluate("one => getComputedStyle(one).backgroundColor")
+    return sum(int(number) for number in re.findall(r"\d+", color)[:3]) < 3 * 64
+
+
+def test_charts_say_what_they_show(seeded: str, page: Page) -> None:
+    for path in ("", "breakers", "metrics"):
+        look(page, f"{seeded}/{path}")
+        charts = page.get_by_test_id("stVegaLiteChart")
+        expect(charts.first).to_be_visible()
+        silent = charts.evaluate_all(
+            "charts => charts.filter(one => !one.closest('[aria-label]') && !one.querySelector('[aria-label], [alt]'))"
+            ".length"
+        )
+        assert silent == 0, path
+
+
+@pytest.mark.parametrize("path", ["", "reviews", "releases", "orders"])
+def test_tab_goes_through_the_sections_and_then_down_the_page(seeded: str, page: Page, path: str) -> None:
+    look(page, f"{seeded}/{path}")
+    for section in SECTIONS:
+        expect(page.get_by_test_id("stNavSectionHeader").filter(has_text=section)).to_be_visible()
+    # Nothing may move below the one who walks.
+    page.get_by_text("Live", exact=True).click()
+    page.wait_for_timeout(SETTLE_MILLIS)
+    page.evaluate("document.activeElement.blur()")
+    page.mouse.click(1, 1)
+    stops = tabbed(page, 60)
+    links = [stop["name"] for stop in stops if stop["in_sidebar"] and stop["name"] in LINKS]
+    assert links == list(LINKS)
+    tops = [stop["top"] for stop in stops if stop["in_main"]]
+    assert len(tops) > 5
+    back = [(before, after) for before, after in itertools.pairwise(tops) if after < before - 60]
+    assert not back, f"the focus jumps upwards: {back} in {stops}"
+    stuck = [one["name"] for one, two, three in zip(stops, stops[1:], stops[2:], strict=False) if one == two == three]
+    assert not stuck
+
+
+DIALOGS = {
+    "breakers": r"^Force$",
+    "order?order=ORD-1002": r"^Cancel order$",
+    "reviews": r"^Find",
+    "alerts": r"^Silence$",
+    "events": r"^Discard$",
+    "sandbox": r"^Set up$",
+}
+
+
+@pytest.mark.parametrize("path", list(DIALOGS))
+def test_a_dialog_keeps_the_focus_and_escape_closes_it(seeded: str, page: Page, path: str) -> None:
+    look(page, f"{seeded}/{path}")
+    opener = (
+        page.get_by_test_id("stMain")
+        .get_by_role("button", name=re.compile(DIALOGS[path].replace("^", "").replace("$", "")))
+        .first
+    )
+    opener.focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    page.wait_for_timeout(SETTLE_MILLIS)
+    assert not nameless(page)
+    stops = tabbed(page, 14)
+    assert stops
+    assert all(stop["in_dialog"] for stop in stops)
+    assert any("close" in stop["name"].lower() for stop in stops), stops
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    last = focused(page)
+    assert last is None or not last["in_dialog"]
