@@ -163,7 +163,7 @@ def _charts(history: MetricHistory, limits: Limits) -> None:
         words.CALL,
         factor=100,
         unit="%",
-        threshold=Threshold(limits.success_rate * 100, f"{limits.success_rate:.0%} (reservation)"),
+        threshold=Threshold(limits.success_rate * 100, f"{limits.success_rate * 100:g} % (reservation)"),
     )
     failures = _course(history, "failures", "Failed orders per minute", words.FAILURE, mark="bar")
     queues = _course(

@@ -101,7 +101,7 @@ def _findings(facts: Facts, thresholds: Thresholds) -> Iterator[Finding]:
         yield from _of_breaker(breaker)
     yield from _of_queues(facts, thresholds)
     if facts.reserve_rate is not None and facts.reserve_rate < thresholds.success_rate:
-        text = f"Only {facts.reserve_rate:.1%} of reservations were answered"
+        text = f"Only {facts.reserve_rate * 100:.1f} % of reservations were answered"
         yield Finding(Level.BROKEN, text, "breakers")
     if facts.check_p95_seconds is not None and facts.check_p95_seconds > thresholds.latency_seconds:
         text = f"Availability checks take {facts.check_p95_seconds * 1000:,.0f} ms (p95)"
