@@ -51,7 +51,7 @@ def test_the_page_says_where_its_numbers_come_from_and_how_old_they_are(busy: Da
 
 def test_alert_thresholds_are_drawn_and_named(busy: Database, show: Show) -> None:
     found = charts(show("metrics.py"))
-    for name, threshold in (("Response time p95", "1,000 ms"), ("Success rate", "95%"), ("Queues", "100")):
+    for name, threshold in (("Response time p95", "1,000 ms"), ("Success rate", "95 %"), ("Queues", "100")):
         alt = next(alt for alt in found if alt.startswith(name))
         assert f"alert threshold {threshold}" in alt
         assert any(layer["mark"]["type"] == "rule" for layer in found[alt]["layer"])
