@@ -33,7 +33,7 @@ def draw(
             with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
                 st.caption("Theirs: the Inventory Service", width="content")
                 _ask_button(order, say, review_id)
-            st.markdown(_theirs(say, grey=grey))
+            st.markdown(_theirs(order, say, grey=grey))
     if advice:
         st.info(advice, icon=":material/compare_arrows:")
 
@@ -60,12 +60,14 @@ def _hold(order: Order) -> str:
     return f" · hold ends in {clock.span(left)}" if left.total_seconds() > 0 else " · hold has ended"
 
 
-def _theirs(say: TheirSay, *, grey: bool) -> str:
+def _theirs(order: Order, say: TheirSay, *, grey: bool) -> str:
     answer = say.answer
     if answer is None:
         return ":gray[Asking...]" if asks.is_waiting(say.asking) else ":gray[Not asked yet.]"
     said, now = answer.statement, console().now()
     asked = f":small[Asked {clock.both(answer.asked_at, now)} by {words.plain(answer.asked_by)}]"
+    if answer.asked_at < order.updated_at:
+        asked += "  \n:small[:orange[:material/update: From before the order last changed: it decides nothing.]]"
     if said.stock is None:
         silence = words.badge(words.THEIR_SILENCE, said.problem or "NO_ANSWER", grey=grey)
         return f"Stock {silence}  \n{_silence(said.problem)}  \n{asked}"
@@ -90,12 +92,13 @@ def _ask(order_id: str, review_id: str | None, key: str) -> None:
 
 
 def _ask_once(order: Order, say: TheirSay, review_id: str | None) -> None:
-    """Opening a case asks; looking at it for longer does not ask again and again."""
-    here = review_id or order.order_id
+    """Opening a case asks, and so does a change of its order; looking at it for longer does not."""
+    # An order that has changed since is a new sight: what they said before is compared with what was.
+    here = f"{review_id or order.order_id} {order.version}"
     if st.session_state.get(ASKED) == here or live.write_block() or asks.is_waiting(say.asking):
         return
     st.session_state[ASKED] = here
-    if say.answer is None or not is_fresh(say.answer.asked_at, console().now()):
+    if say.answer is None or not is_fresh(say.answer.asked_at, console().now(), order.updated_at):
         _ask(order.order_id, review_id, _key(order, say.asking))
 
 

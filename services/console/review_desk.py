@@ -26,7 +26,7 @@ from services.domain.resolutions import REASONS, UNDO_FOR, needs_reason
 from services.domain.reviews import ReviewAction, allowed_actions, standings
 from services.domain.stakes import Stake
 from services.orders.unit_of_work import SYSTEM, action_entry
-from state import audit, cause_memory, commands, history, releases, review_queue, reviews, their_answers
+from state import audit, cause_memory, commands, history, orders, releases, review_queue, reviews, their_answers
 from state.audit import AuditEntry
 from state.commands import Command
 from state.releases import Release
@@ -240,12 +240,14 @@ def _next(connection: Connection, wanted: CaseFilter, now: datetime, leave: str)
 def _their_say(connection: Connection, order_id: str, now: datetime) -> TheirSay:
     answer = their_answers.get(connection, order_id)
     asked = commands.latest_of(connection, [order_id], (ASK_THEIRS,))
-    return TheirSay(answer, asked.get(order_id), why_no_release(_said(answer, now)))
+    order = orders.get(connection, order_id)
+    said = _said(answer, now, order.updated_at) if order else None
+    return TheirSay(answer, asked.get(order_id), why_no_release(said))
 
 
-def _said(answer: TheirAnswer | None, now: datetime) -> StockState | None:
+def _said(answer: TheirAnswer | None, now: datetime, changed_at: datetime) -> StockState | None:
     """What decides on what is offered; an older answer is shown with its age and decides nothing."""
-    return answer.statement.stock if answer and is_fresh(answer.asked_at, now, OFFERED) else None
+    return answer.statement.stock if answer and is_fresh(answer.asked_at, now, changed_at, OFFERED) else None
 
 
 def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | None:
@@ -256,7 +258,7 @@ def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | N
     (case,) = found
     order_id = case.review.order_id
     theirs = _their_say(connection, order_id, now)
-    said = _said(theirs.answer, now)
+    said = _said(theirs.answer, now, case.order.updated_at)
     retried = commands.latest_of(connection, [order_id], (RETRY_RELEASE,))
     past = cause_memory.last_cases(connection, case.review.reason, case.review.cause)
     is_open = case.review.state == "OPEN"

@@ -113,5 +113,6 @@ def advice(reason: str, order_status: str, theirs: StockState | None) -> str | N
     return None
 
 
-def is_fresh(asked_at: datetime, now: datetime, within: timedelta = FRESH) -> bool:
-    return now - asked_at <= within
+def is_fresh(asked_at: datetime, now: datetime, changed_at: datetime, within: timedelta = FRESH) -> bool:
+    """Whether an answer still counts; one from before the order last changed compares what is with what was."""
+    return now - asked_at <= within and asked_at >= changed_at

@@ -130,7 +130,7 @@ class ReviewResolution:
         """Raises InvalidState when what the Inventory Service says makes the action wrong."""
         if self._their_side is None:
             return
-        theirs = await self._their_side.now(order.order_id, asked_by=command.actor)
+        theirs = await self._their_side.now(order, asked_by=command.actor)
         found = moves(review.reason, order.status, theirs)
         if command.action in found.refused:
             raise InvalidState(

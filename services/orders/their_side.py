@@ -11,6 +11,7 @@ import asyncio
 from services.domain.both_sides import CANNOT_ANSWER, NO_ANSWER, Statement, is_fresh
 from services.domain.conservation import StockState
 from services.domain.errors import NotFound
+from services.domain.order import Order
 from services.inventory.witness import InventoryWitness
 from services.orders.context import OrdersContext
 from state import orders, their_answers
@@ -44,11 +45,11 @@ class TheirSide:
         await self._context.database.write(lambda c: their_answers.note(c, answer))
         return answer
 
-    async def now(self, order_id: str, *, asked_by: str) -> StockState | None:
+    async def now(self, order: Order, *, asked_by: str) -> StockState | None:
         """What they say now: a fresh answer is used, an older one asked for again; None when they do not say."""
-        known = await self._context.database.read(lambda c: their_answers.get(c, order_id))
-        if known is None or not is_fresh(known.asked_at, self._context.clock()):
-            known = await self.ask(order_id, asked_by=asked_by)
+        known = await self._context.database.read(lambda c: their_answers.get(c, order.order_id))
+        if known is None or not is_fresh(known.asked_at, self._context.clock(), order.updated_at):
+            known = await self.ask(order.order_id, asked_by=asked_by)
         return known.statement.stock
 
 

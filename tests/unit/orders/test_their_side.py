@@ -96,6 +96,18 @@ async def test_a_fresh_answer_is_used_and_an_older_one_asked_for_again(shop, age
     assert shop.witness.asked == asked
 
 
+async def test_an_answer_from_before_the_order_changed_is_asked_for_again_however_young(shop):
+    order = await unverified(shop)
+    saying(shop, StockState.FREE)
+    await shop.their_side.ask(order.order_id, asked_by="ada")
+    saying(shop, StockState.DEDUCTED)
+    shop.clock.advance(1)
+    await shop.pump()
+    assert (await shop.order(order.order_id)).status == "CONFIRMED"
+    await shop.resolve(await shop.open_case(order.order_id), "APPROVE")
+    assert shop.witness.asked == 2
+
+
 async def test_an_old_answer_forbids_nothing_that_the_new_one_allows(shop):
     order = await waiting(shop)
     review = await shop.open_case(order.order_id)
@@ -117,7 +129,7 @@ async def test_a_question_that_hangs_is_given_up_and_todays_rules_apply(shop):
             await never.wait()
 
     side = TheirSide(shop.context, Hanging(), patience_seconds=0.01)
-    assert await side.now(order.order_id, asked_by="ada") is None
+    assert await side.now(order, asked_by="ada") is None
     assert (await answer(shop, order.order_id)).statement.problem == NO_ANSWER
 
 
