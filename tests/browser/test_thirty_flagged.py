@@ -219,4 +219,6 @@ def on_record(
     expect(page.get_by_text("Cancelled the order").first).to_be_visible()
     expect(page.get_by_text(re.compile("ordered twice.*[Ss]tatus: Waiting for inventory to Cancelled"))).to_be_visible()
     page.goto(f"{shop.console}/audit?who=olga&target={mine}")
-    expect(page.get_by_text(re.compile("they are back since 8:30.*[Ss]tatus: Waiting for inventory to "))).to_be_visible()
+    expect(
+        page.get_by_text(re.compile("they are back since 8:30.*[Ss]tatus: Waiting for inventory to "))
+    ).to_be_visible()
