@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.browser.product import BROWSER_ARGUMENTS, CHROMIUM, Holdfast, running
 
@@ -33,5 +33,7 @@ def page() -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(BROWSER_ARGUMENTS))
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
         page.set_default_timeout(20_000)
+        # What is expected may take as long as what is done: the machine is shared with other tests.
+        expect.set_options(timeout=20_000)
         yield page
         browser.close()

@@ -217,6 +217,8 @@ def on_record(
     page.goto(f"{shop.console}/audit?who=olga&target={cancelled}")
     expect(page.get_by_text("2 actions match")).to_be_visible()
     expect(page.get_by_text("Cancelled the order").first).to_be_visible()
-    expect(page.get_by_text(re.compile("ordered twice.*status: PENDING_INVENTORY to CANCELLED"))).to_be_visible()
+    expect(page.get_by_text(re.compile("ordered twice.*[Ss]tatus: Waiting for inventory to Cancelled"))).to_be_visible()
     page.goto(f"{shop.console}/audit?who=olga&target={mine}")
-    expect(page.get_by_text(re.compile("they are back since 8:30.*status: PENDING_INVENTORY to "))).to_be_visible()
+    expect(
+        page.get_by_text(re.compile("they are back since 8:30.*[Ss]tatus: Waiting for inventory to "))
+    ).to_be_visible()
