@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, claims, clock, dialogs, empty, event_lists, live, orders, payloads, timeline, words
+from parts import asks, both_sides, claims, clock, dialogs, empty, event_lists, live, orders, payloads, timeline, words
 
 from services.console import OrderView, Reading, Release, ReviewCase, console, same_sight_key
 
@@ -27,10 +27,26 @@ def the_order() -> None:
         _timeline(reading)
         _events(reading)
     with right:
+        _both_sides(reading)
         _facts(reading.value)
         _cases(reading)
         _release(reading)
         _commands(reading.value)
+
+
+def _both_sides(reading: Reading[OrderView]) -> None:
+    """Ours beside theirs. The Inventory Service is asked only when somebody wants to know."""
+    view = reading.value
+    assert view is not None  # noqa: S101 - the caller has looked
+    if not st.toggle(
+        "Compare with the Inventory Service",
+        key=f"compare_{view.order.order_id}",
+        help="Asks the Inventory Service what it holds for this order.",
+    ):
+        return
+    say = console().desk.their_say(view.order.order_id)
+    if say.value is not None:
+        both_sides.draw(view.order, say.value, grey=bool(reading.problem or say.problem))
 
 
 def _asked_for() -> str:

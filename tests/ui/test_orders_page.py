@@ -129,6 +129,19 @@ def test_an_order_shows_its_release_job_and_what_people_asked_for(busy: Database
     assert "Done] Retry release: Released · nothing was held any more · olga@example.com" in text
 
 
+def test_the_inventory_service_is_asked_about_an_order_only_when_somebody_wants_to_compare(
+    busy: Database, show: Show
+) -> None:
+    test = show("order.py", order="ORD-1007")
+    assert stored(busy) == []
+    assert "Theirs: the Inventory Service" not in said(test)
+    test.toggle(key="compare_ORD-1007").set_value(True).run()
+    test.run()
+    assert "Theirs: the Inventory Service" in said(test)
+    (asked,) = stored(busy)
+    assert (asked.kind, asked.target_id) == ("ask_theirs", "ORD-1007")
+
+
 def test_an_unknown_order_is_told_from_a_missing_address(busy: Database, show: Show) -> None:
     assert "No order ORD-0 exists." in said(show("order.py", order="ORD-0"))
     assert "No order is named in the address." in said(show("order.py"))
