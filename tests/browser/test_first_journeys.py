@@ -26,7 +26,7 @@ def test_an_order_placed_by_the_api_appears_in_the_open_console_and_is_confirmed
 ) -> None:
     page.goto(f"{holdfast.console}/orders")
     expect(page.get_by_role("heading", name="Orders")).to_be_visible()
-    expect(page.get_by_text("SANDBOX")).to_be_visible()
+    expect(page.get_by_text(re.compile("SANDBOX"))).to_be_visible()
 
     answer = holdfast.place_order()
     assert answer.status_code == 201
