@@ -128,7 +128,13 @@ def dies_and_ends_well(scenario: Scenario, lane: Lane, point: Point, role: str =
     return None
 
 
-def die_everywhere(scenario: Scenario, lanes: list[Lane], points: list[Point], role: str = "worker") -> list[str]:
+def die_everywhere(
+    scenario: Scenario,
+    lanes: list[Lane],
+    points: list[Point],
+    role: str = "worker",
+    most_unreached: int = MOST_UNREACHED,
+) -> list[str]:
     free: SimpleQueue[Lane] = SimpleQueue()
     for lane in lanes:
         free.put(lane)
@@ -144,7 +150,7 @@ def die_everywhere(scenario: Scenario, lanes: list[Lane], points: list[Point], r
         found = [wrong for wrong in testers.map(die, points) if wrong is not None]
     unreached = found.count(UNREACHED)
     print(f"{len(points) - unreached} of {len(points)} kills")  # noqa: T201 - shown by pytest -s
-    assert unreached <= MOST_UNREACHED, unreached
+    assert unreached <= most_unreached, unreached
     return [wrong for wrong in found if wrong != UNREACHED]
 
 
@@ -156,7 +162,9 @@ def test_a_service_that_is_killed_before_or_after_it_did_what_it_was_asked_loses
         points = points_of(scenario, lanes[0], role)
         print(f"\n{role}, {name}: {len(points)} points: {', '.join(map(str, points))}")  # noqa: T201 - shown by pytest -s
         assert len(points) >= 2
-        assert die_everywhere(scenario, lanes, points, role) == []
+        # What a killed service had not acknowledged comes again to its successor, so that later deliveries
+        # of the run that was watched may not come in the others. The first one, before and after, always does.
+        assert die_everywhere(scenario, lanes, points, role, most_unreached=len(points) - 2) == []
 
 
 @pytest.mark.parametrize("phase", [BEFORE, AFTER])
