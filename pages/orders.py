@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,36 +43,9 @@ def filters() -> None:
             icon=":material/search:",
             on_change=_newest,
         )
-        st.multiselect(
-            "Status",
-            list(ORDER_STATUSES),
-            key="status",
-            placeholder="Every status",
-            format_func=lambda status: words.word(words.ORDER, status).text,
-            bind="query-params",
-            width=220,
-            on_change=_newest,
-        )
-        st.multiselect(
-            "Inventory",
-            list(INVENTORY_STATUSES),
-            key="inventory",
-            placeholder="Every inventory status",
-            format_func=lambda status: words.word(words.INVENTORY, status).text,
-            bind="query-params",
-            width=220,
-            on_change=_newest,
-        )
-        st.multiselect(
-            "Payment",
-            list(PAYMENT_STATUSES),
-            key="payment",
-            placeholder="Every payment status",
-            format_func=lambda status: words.word(words.PAYMENT, status).text,
-            bind="query-params",
-            width=200,
-            on_change=_newest,
-        )
+        _states("Status", "status", ORDER_STATUSES, words.ORDER, "Every status", 220)
+        _states("Inventory", "inventory", INVENTORY_STATUSES, words.INVENTORY, "Every inventory status", 220)
+        _states("Payment", "payment", PAYMENT_STATUSES, words.PAYMENT, "Every payment status", 200)
         st.selectbox(
             "Created",
             list(TIMES),
@@ -90,6 +63,21 @@ def filters() -> None:
         files.csv("orders", lambda: console().orders_csv(_wanted(said)), key="orders_csv", what="The orders that match")
     _between()
     _incident()
+
+
+def _states(
+    label: str, key: str, states: Sequence[str], table: Mapping[str, words.Word], every: str, width: int
+) -> None:
+    st.multiselect(
+        label,
+        list(states),
+        key=key,
+        placeholder=every,
+        format_func=lambda state: words.word(table, state).text,
+        bind="query-params",
+        width=width,
+        on_change=_newest,
+    )
 
 
 def _between() -> None:

@@ -120,12 +120,6 @@ def count_low(connection: Connection, limit: int) -> int:
     return connection.scalar(select(func.count()).select_from(low)) or 0
 
 
-def unavailable_skus(connection: Connection, limit: int = 1000) -> set[tuple[str, str]]:
-    """The variants marked unavailable, whether the mark has expired or not."""
-    statement = select(products.c.product_id, products.c.variant_id).where(products.c.available.is_(False)).limit(limit)
-    return {(product_id, variant_id) for product_id, variant_id in connection.execute(statement)}
-
-
 def _decayed(product: Product, now: datetime) -> Product:
     if product.available or product.expires_at is None or product.expires_at > now:
         return product

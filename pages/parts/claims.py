@@ -13,10 +13,6 @@ def owner(case: ReviewCase) -> str | None:
     return case.review.owner_at(console().now())
 
 
-def is_mine(case: ReviewCase) -> bool:
-    return owner(case) == person.actor()
-
-
 def said(case: ReviewCase) -> str:
     """Whose the case is, in one phrase; empty when nobody has it."""
     name = owner(case)

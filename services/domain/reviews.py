@@ -37,8 +37,10 @@ _WHILE: Mapping[str, tuple[str, ReviewAction]] = {
     ReviewReason.CONFIRMATION_TIMEOUT: (OrderStatus.PLACED, ReviewAction.RECONFIRM),
     ReviewReason.PAYMENT_UNKNOWN: (OrderStatus.PAYING, ReviewAction.APPROVE),
 }
-WITHOUT_GOODS = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED})
 """Possible, together with cancelling, only while the order stands where the case was opened."""
+
+WITHOUT_GOODS = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED})
+"""Ends of an order at which the customer must have all the money."""
 
 
 def allowed_actions(reason: str, order_status: str) -> tuple[ReviewAction, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 CLOSED, HALF_OPEN, OPEN, FORCED_OPEN, FORCED_CLOSED = "closed", "half_open", "open", "forced_open", "forced_closed"
@@ -20,9 +20,6 @@ OPERATIONS = {
     "inventoryServiceReleaser": "release",
 }
 """The operation that each breaker guards."""
-
-
-_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from services.monitoring.breakers import FORCED_CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, OPERATIONS, Breaker
+from services.monitoring.breakers import FORCED_CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, Breaker
 
 NAMES = {
     "inventoryServiceChecker": "Availability check",
@@ -140,8 +140,3 @@ def _of_queues(facts: Facts, thresholds: Thresholds) -> Iterator[Finding]:
 
 def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def operation_of(breaker: str) -> str:
-    """The operation a breaker guards; its own name when unknown."""
-    return OPERATIONS.get(breaker, breaker)
