@@ -66,7 +66,7 @@ def filters() -> None:
 
 
 def _states(
-    label: str, key: str, states: Sequence[str], table: Mapping[str, words.Word], every: str, width: int
+    label: str, key: str, states: Sequence[str], table: dict[str, words.Word], every: str, width: int
 ) -> None:
     st.multiselect(
         label,
