@@ -65,9 +65,7 @@ def filters() -> None:
     _incident()
 
 
-def _states(
-    label: str, key: str, states: Sequence[str], table: dict[str, words.Word], every: str, width: int
-) -> None:
+def _states(label: str, key: str, states: Sequence[str], table: dict[str, words.Word], every: str, width: int) -> None:
     st.multiselect(
         label,
         list(states),
