@@ -5,7 +5,7 @@ The command's id is its idempotency key: storing it twice is storing it once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -28,7 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from state.tables import commands
 
 STORED, RUNNING, DONE, REFUSED = "STORED", "RUNNING", "DONE", "REFUSED"
-WITHDRAWN = "WITHDRAWN"
+WITHDRAWN, FAILED = "WITHDRAWN", "FAILED"
 TARGETS_AT_ONCE = 200
 """SQLite allows 500 parts in a compound query."""
 
@@ -43,7 +43,7 @@ class Command:
     arguments: dict[str, Any]
     actor: str
     state: str
-    """STORED, RUNNING, DONE, REFUSED or WITHDRAWN."""
+    """STORED, RUNNING, DONE, REFUSED, WITHDRAWN or FAILED (nobody knows whether it took effect)."""
     created_at: datetime
     finished_at: datetime | None = None
     outcome: dict[str, Any] | None = None
@@ -51,6 +51,8 @@ class Command:
     """Until then it can be taken back; None: it runs at once."""
     role: str = "operator"
     """What the actor was allowed when asking."""
+    attempts: int = 0
+    """How often it was claimed so far."""
 
 
 _COLUMNS = [commands.c[name] for name in Command.__dataclass_fields__]
@@ -63,28 +65,45 @@ def store(connection: Connection, command: Command) -> None:
     connection.execute(dialect.insert(commands).on_conflict_do_nothing(index_elements=["command_id"]), row)
 
 
-def claim(connection: Connection, now: datetime, until: datetime, limit: int) -> list[Command]:
-    """Take waiting commands, oldest first; also those whose worker died while running them."""
-    waiting = (
-        select(commands.c.command_id)
-        .where(*_waiting(now))
-        .order_by(commands.c.created_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    ids = connection.scalars(waiting).all()
+def claim(
+    connection: Connection,
+    now: datetime,
+    until: datetime,
+    limit: int,
+    *,
+    by: str = "",
+    only: Collection[str] | None = None,
+    never: Collection[str] = (),
+) -> list[Command]:
+    """Take waiting commands, oldest first; also those whose worker died while running them.
+
+    ``by`` is the name of this claim, under which alone the command is finished; ``only`` and ``never`` are kinds.
+    """
+    waiting = select(commands.c.command_id).where(*_waiting(now), *_of_kinds(only, never))
+    ids = connection.scalars(
+        waiting.order_by(commands.c.created_at).limit(limit).with_for_update(skip_locked=True)
+    ).all()
     if not ids:
         return []
-    connection.execute(
-        update(commands).where(commands.c.command_id.in_(ids)).values(state=RUNNING, claimed_until=until)
-    )
+    values = {"state": RUNNING, "claimed_until": until, "claimed_by": by, "attempts": commands.c.attempts + 1}
+    connection.execute(update(commands).where(commands.c.command_id.in_(ids)).values(values))
     rows = connection.execute(select(*_COLUMNS).where(commands.c.command_id.in_(ids)).order_by(commands.c.created_at))
     return [Command(*row) for row in rows]
 
 
-def any_waiting(connection: Connection, now: datetime) -> bool:
+def keep(
+    connection: Connection, command_id: str, by: str, until: datetime, outcome: dict[str, Any] | None = None
+) -> bool:
+    """Keep the claim of that name until then, noting what there is to say so far; False when it is lost."""
+    values: dict[str, Any] = {"claimed_until": until} | ({"outcome": outcome} if outcome else {})
+    return connection.execute(update(commands).where(*_claimed(command_id, by)).values(values)).rowcount == 1
+
+
+def any_waiting(
+    connection: Connection, now: datetime, *, only: Collection[str] | None = None, never: Collection[str] = ()
+) -> bool:
     """Whether claim() would find something; cheap enough to ask several times a second."""
-    waiting = select(commands.c.command_id).where(*_waiting(now))
+    waiting = select(commands.c.command_id).where(*_waiting(now), *_of_kinds(only, never))
     return connection.execute(waiting.order_by(commands.c.created_at).limit(1)).first() is not None
 
 
@@ -94,6 +113,11 @@ def _waiting(now: datetime) -> tuple[ColumnElement[bool], ...]:
     is_free = or_(commands.c.state == STORED, and_(commands.c.state == RUNNING, commands.c.claimed_until < now))
     is_ripe = or_(commands.c.not_before.is_(None), commands.c.not_before <= now)
     return cast("ColumnElement[bool]", unfinished), is_free, is_ripe
+
+
+def _of_kinds(only: Collection[str] | None, never: Collection[str]) -> list[ColumnElement[bool]]:
+    wanted: list[ColumnElement[bool]] = [commands.c.kind.not_in(never)] if never else []
+    return wanted if only is None else [*wanted, commands.c.kind.in_(only)]
 
 
 def withdraw(connection: Connection, command_id: str, outcome: dict[str, Any], at: datetime) -> Command | None:
@@ -118,9 +142,23 @@ def bring_forward(connection: Connection, last: datetime, to: datetime, limit: i
     return len(ids)
 
 
-def finish(connection: Connection, command_id: str, state: str, outcome: dict[str, Any], at: datetime) -> None:
+def finish(
+    connection: Connection,
+    command_id: str,
+    state: str,
+    outcome: dict[str, Any],
+    at: datetime,
+    *,
+    by: str | None = None,
+) -> bool:
+    """Note how a command ended; with the name of a claim, False when the command is somebody else's by now."""
+    mine = _claimed(command_id, by) if by is not None else (commands.c.command_id == command_id,)
     values = {"state": state, "outcome": outcome, "finished_at": at}
-    connection.execute(update(commands).where(commands.c.command_id == command_id).values(values))
+    return connection.execute(update(commands).where(*mine).values(values)).rowcount == 1
+
+
+def _claimed(command_id: str, by: str) -> tuple[ColumnElement[bool], ...]:
+    return commands.c.command_id == command_id, commands.c.state == RUNNING, commands.c.claimed_by == by
 
 
 def get(connection: Connection, command_id: str) -> Command | None:

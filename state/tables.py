@@ -425,6 +425,8 @@ commands = Table(
     Column("outcome", JSON(none_as_null=True)),
     Column("not_before", UtcDateTime),
     Column("role", Word, nullable=False, server_default="operator"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("claimed_by", Key),
     Index("ix_commands_target_id_created_at", "target_id", "created_at"),
     Index("ix_commands_target_id_kind_created_at", "target_id", "kind", "created_at"),
     Index("ix_commands_created_at", "created_at"),

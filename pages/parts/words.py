@@ -83,6 +83,7 @@ COMMAND = {
     "DONE": Word("Done", "check_circle", "green"),
     "REFUSED": Word("Refused", "block", "red"),
     "WITHDRAWN": Word("Taken back", "undo", "gray"),
+    "FAILED": Word("Effect unknown", "help", "orange"),
 }
 TIMELINE = {
     "transition": Word("Status", "arrow_forward", "blue"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from services.domain.roles import ADMIN, OPERATE
 from services.orders.cancel import OrderCancellation
 from services.orders.claims import ReviewClaims
 from services.orders.conservation import ConservationAudit
-from services.orders.context import OrdersContext
+from services.orders.context import OrdersContext, raise_first
 from services.orders.proof import MarkReleased, ReleaseByProof
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ResolveReview, ReviewResolution
@@ -25,17 +25,27 @@ from services.orders.steering import OperationSteering
 from services.orders.their_side import TheirSide, in_words
 from state import audit, commands
 from state.audit import AuditEntry
-from state.commands import DONE, REFUSED, Command
+from state.commands import DONE, FAILED, REFUSED, Command
 from state.correlation import correlated
 
 logger = logging.getLogger("holdfast.commands")
 
 CLAIM = timedelta(seconds=60)
-"""A worker that takes longer than this is taken for dead, and the command is run again."""
+"""A worker that has not renewed its claim for so long is taken for dead, and the command is run again."""
 
 AT_ONCE = 8
 
+ATTEMPTS = 4
+"""A command that went wrong so often, or took its worker along so often, is not tried again."""
+
+RETRIED_AFTER = timedelta(seconds=5)
+"""After the first attempt; four times as long after each further one."""
+
+RENEWED_AFTER_SECONDS = 20.0
+"""How often the claim of a running command is renewed."""
+
 ASK_THEIRS = "ask_theirs"
+QUESTIONS = (ASK_THEIRS,)
 
 Outcome = dict[str, Any]
 """``{title, detail, code}``: what the console shows."""
@@ -96,30 +106,93 @@ class CommandExecutor:
 
     async def run_waiting(self) -> bool:
         """One round; returns whether there was anything to do."""
-        now = self._context.clock()
-        if not await self._context.database.read(lambda c: commands.any_waiting(c, now)):
-            return False
-        claimed = await self._context.database.write(lambda c: commands.claim(c, now, now + CLAIM, AT_ONCE))
         # Questions wait for another service; what people have decided does not wait for them.
-        asking = [command for command in claimed if command.kind == ASK_THEIRS]
-        await asyncio.gather(self._run_all(c for c in claimed if c not in asking), *map(self._run, asking))
+        ran = await asyncio.gather(self._decide(), self._ask(), return_exceptions=True)
+        raise_first(ran)
+        return any(ran)
+
+    async def _decide(self) -> bool:
+        """Run commands one after another, each claimed when its turn comes."""
+        for turn in range(AT_ONCE):
+            claim = self._context.new_id()
+            claimed = await self._claim(claim, 1, never=QUESTIONS)
+            if not claimed:
+                return turn > 0
+            await self._run(claimed[0], claim)
         return True
 
-    async def _run_all(self, claimed: Iterable[Command]) -> None:
-        for command in claimed:
-            await self._run(command)
+    async def _ask(self) -> bool:
+        """Run questions all at once."""
+        claim = self._context.new_id()
+        claimed = await self._claim(claim, AT_ONCE, only=QUESTIONS)
+        ends = await asyncio.gather(*(self._run(command, claim) for command in claimed), return_exceptions=True)
+        raise_first(ends)
+        return bool(claimed)
 
-    async def _run(self, command: Command) -> None:
+    async def _claim(self, claim: str, limit: int, **kinds: Collection[str]) -> list[Command]:
+        now = self._context.clock()
+        if not await self._context.database.read(lambda c: commands.any_waiting(c, now, **kinds)):
+            return []
+        return await self._context.database.write(
+            lambda c: commands.claim(c, now, now + CLAIM, limit, by=claim, **kinds)
+        )
+
+    async def _run(self, command: Command, claim: str) -> None:
         with correlated(command.command_id):
-            state, outcome = await self._outcome(command)
+            try:
+                state, outcome = await self._executed(command, claim)
+            except Exception as error:
+                # A boundary: one command that hits a mistake of ours must not hold up the others, nor run for ever.
+                facts = {"command": command.command_id, "kind": command.kind, "attempt": command.attempts}
+                logger.warning("command_failed", extra=facts, exc_info=error)
+                if command.attempts < ATTEMPTS:
+                    await self._try_later(command, claim, error)
+                    return
+                state, outcome = FAILED, _not_known(f"{type(error).__name__} at the last of {command.attempts} tries")
+        await self._finish(command, claim, state, outcome)
+
+    async def _executed(self, command: Command, claim: str) -> tuple[str, Outcome]:
+        if command.attempts > ATTEMPTS:
+            return FAILED, _not_known(f"the worker ended {ATTEMPTS} times while running it")
+        keeping = asyncio.create_task(self._keep(command, claim))
+        try:
+            return await self._outcome(command)
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    async def _keep(self, command: Command, claim: str) -> None:
+        """Renew the claim for as long as it is ours."""
+        is_ours = True
+        while is_ours:
+            await asyncio.sleep(RENEWED_AFTER_SECONDS)
+            until = self._context.clock() + CLAIM
+            try:
+                is_ours = await self._context.database.write(
+                    lambda c, until=until: commands.keep(c, command.command_id, claim, until)  # type: ignore[misc]
+                )
+            except Exception as error:  # noqa: BLE001 - a boundary: the next turn may find the database again
+                logger.warning("command_claim_not_renewed", extra={"command": command.command_id, "error": repr(error)})
+
+    async def _try_later(self, command: Command, claim: str, error: Exception) -> None:
+        until = self._context.clock() + RETRIED_AFTER * 4 ** (command.attempts - 1)
+        said = outcome_of("Went wrong, is tried again", type(error).__name__, "INTERNAL_ERROR")
+        await self._context.database.write(lambda c: commands.keep(c, command.command_id, claim, until, said))
+
+    async def _finish(self, command: Command, claim: str, state: str, outcome: Outcome) -> None:
         at = self._context.clock()
 
-        def finish(connection: Connection) -> None:
-            commands.finish(connection, command.command_id, state, outcome, at)
-            if state == REFUSED and not audit.has(connection, command.command_id):
-                audit.add(connection, _refused(command, outcome, at))
+        def finish(connection: Connection) -> bool:
+            if not commands.finish(connection, command.command_id, state, outcome, at, by=claim):
+                return False
+            if state == FAILED:
+                audit.add(connection, _on_record(command, outcome, at, "failed: effect unknown"))
+            elif state == REFUSED and not audit.has(connection, command.command_id):
+                audit.add(connection, _on_record(command, outcome, at, f"refused: {outcome['code']}"))
+            return True
 
-        await self._context.database.write(finish)
+        if not await self._context.database.write(finish):
+            logger.warning("command_claim_lost", extra={"command": command.command_id, "dropped": outcome["title"]})
 
     async def _outcome(self, command: Command) -> tuple[str, Outcome]:
         execute = self._kinds.get(command.kind)
@@ -176,13 +249,17 @@ class CommandExecutor:
     async def _compensate(self, command: Command) -> Outcome:
         given = command.arguments
         await self._conservation.compensate(
-            str(given["orderId"]), str(given["kind"]), actor=command.actor, reason=str(given["reason"])
+            str(given["orderId"]),
+            str(given["kind"]),
+            actor=command.actor,
+            reason=str(given["reason"]),
+            action_id=command.command_id,
         )
         return outcome_of("Compensation started", "Settled once both sides agree again")
 
     async def _retry_release(self, command: Command) -> Outcome:
         try:
-            await self._releases.retry_now(command.target_id, actor=command.actor)
+            await self._releases.retry_now(command.target_id, actor=command.actor, action_id=command.command_id)
         except ReleaseFailed as error:
             if "queuedUntil" not in error.details:
                 raise
@@ -207,8 +284,13 @@ class CommandExecutor:
         return outcome_of(f"Operation {operation.state.lower()}")
 
 
-def _refused(command: Command, outcome: Outcome, at: datetime) -> AuditEntry:
-    """The audit entry of what somebody asked for and did not get."""
+def _not_known(why: str) -> Outcome:
+    detail = f"It was given up: {why}. See what became of it before you ask again."
+    return outcome_of("Not known whether it took effect", detail, "INTERNAL_ERROR")
+
+
+def _on_record(command: Command, outcome: Outcome, at: datetime, result: str) -> AuditEntry:
+    """The audit entry of what somebody asked for and did not get, or perhaps did not get."""
     of_order = command.kind in ("cancel_order", "return_items", "retry_release")
     given = command.arguments
     return AuditEntry(
@@ -219,8 +301,8 @@ def _refused(command: Command, outcome: Outcome, at: datetime) -> AuditEntry:
         order_id=command.target_id if of_order else given.get("orderId"),
         reason=given.get("reason") or given.get("note"),
         before=None,
-        after={"refusal": outcome["title"], "detail": outcome["detail"]},
-        result=f"refused: {outcome['code']}"[:40],
+        after={"refusal" if result.startswith("refused") else "failure": outcome["title"], "detail": outcome["detail"]},
+        result=result[:40],
         action_id=None,
         correlation_id=command.command_id,
     )

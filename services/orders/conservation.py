@@ -73,17 +73,24 @@ class ConservationAudit:
             answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
             await self._context.database.write(lambda c, a=asked, b=answers: self._note(c, a, b, []))  # type: ignore[misc]
 
-    async def compensate(self, order_id: str, kind: str, *, actor: str, reason: str) -> KnownDifference:
-        """Apply the move that settles a difference; raises NotFound, InvalidState when it is not open any more."""
+    async def compensate(
+        self, order_id: str, kind: str, *, actor: str, reason: str, action_id: str | None = None
+    ) -> KnownDifference:
+        """Apply the move that settles a difference; raises NotFound, InvalidState when it is not open any more.
 
-        def decide(connection: Connection, order: Order) -> Change:
+        Under an ``action_id`` seen before nothing happens.
+        """
+
+        def decide(connection: Connection, order: Order) -> Change | None:
             known = conservation.get(connection, order_id, kind)
             if known is None:
                 raise NotFound("difference", f"{order_id}/{kind}")
+            if action_id is not None and audit.find_action(connection, action_id) is not None:
+                return None
             if not conservation.begin_compensation(connection, order_id, kind, by=actor):
                 raise InvalidState(f"This difference is {known.state}.", {"orderId": order_id, "kind": kind})
             at = self._context.clock()
-            audit.add(connection, self._entry(order, known, actor, reason))
+            audit.add(connection, self._entry(order, known, actor, reason, action_id))
             entry = action_entry(at, f"Compensate {kind}", actor, reason)
             return Change({}, (entry,)).then(rules.compensate(order, kind, at))
 
@@ -118,7 +125,9 @@ class ConservationAudit:
             known, compared = conservation.progress(connection)
             conservation.advance(connection, max(known, *reached), compared + len(reached))
 
-    def _entry(self, order: Order, known: KnownDifference, actor: str, reason: str) -> AuditEntry:
+    def _entry(
+        self, order: Order, known: KnownDifference, actor: str, reason: str, action_id: str | None
+    ) -> AuditEntry:
         return AuditEntry(
             at=self._context.clock(),
             actor=actor,
@@ -129,7 +138,7 @@ class ConservationAudit:
             before={"state": known.state, "detail": known.detail},
             after={"state": conservation.COMPENSATING},
             result="started",
-            action_id=None,
+            action_id=action_id,
         )
 
 

@@ -67,20 +67,27 @@ class ReleaseJobs:
 
         return await self._context.transact(transaction)
 
-    async def retry_now(self, order_id: str, *, actor: str) -> Release:
-        """Retry and wait for the outcome; raises ReleaseFailed when it failed again, NotFound."""
-        await self.retry([order_id], actor=actor)
-        now = self._context.clock()
-        jobs = await self._context.database.write(lambda c: releases.claim(c, [order_id], now + self._claim))
-        for job in jobs:
+    async def retry_now(self, order_id: str, *, actor: str, action_id: str | None = None) -> Release:
+        """Retry and wait for the outcome; raises ReleaseFailed when it was not confirmed, NotFound.
+
+        Under an ``action_id`` seen before the job is not started again: what became of it is said once more.
+        """
+
+        def begin(connection: Connection) -> list[Release]:
+            is_known = action_id is not None and audit.find_action(connection, action_id) is not None
+            job = releases.get(connection, order_id) if is_known else None
+            if job is None:
+                job = self._start_again(connection, order_id, actor, action_id)
+            if job.state != PENDING or job.attempts or job.last_error:
+                return []
+            # In the transaction that started it: the loop of due jobs cannot come in between.
+            return releases.claim(connection, [order_id], self._context.clock() + self._claim)
+
+        for job in await self._context.transact(begin):
             await self._attempt(job)
         release = await self._context.database.read(lambda c: releases.get(c, order_id))
         if release is None or release.state != DONE:
-            error = release.last_error if release else None
-            details: dict[str, object] = {"orderId": order_id, "lastError": error}
-            if release is not None and release.cause == BREAKER_OPEN:
-                details["queuedUntil"] = release.next_attempt_at
-            raise ReleaseFailed(f"The release failed: {error}", details)
+            raise _not_confirmed(order_id, release)
         return release
 
     async def try_once(
@@ -129,7 +136,7 @@ class ReleaseJobs:
 
         await self._context.transact(transaction)
 
-    def _start_again(self, connection: Connection, order_id: str, actor: str) -> Release:
+    def _start_again(self, connection: Connection, order_id: str, actor: str, action_id: str | None = None) -> Release:
         before = releases.get(connection, order_id)
         if before is None:
             raise NotFound("release", order_id)
@@ -138,9 +145,8 @@ class ReleaseJobs:
         at = self._context.clock()
         releases.start(connection, order_id, before.reason, at)
         history.add(connection, order_id, [action_entry(at, "Retry release", actor)])
-        audit.add(
-            connection, audit_release("RETRY_RELEASE", before, actor, at, after={"state": PENDING, "attempts": 0})
-        )
+        fresh = {"state": PENDING, "attempts": 0}
+        audit.add(connection, audit_release("RETRY_RELEASE", before, actor, at, action_id=action_id, after=fresh))
         after = releases.get(connection, order_id)
         return after or before
 
@@ -219,6 +225,16 @@ class ReleaseJobs:
         recorded = await self._context.transact(transaction)
         if recorded is not None:
             self._context.after_commit(recorded)
+
+
+def _not_confirmed(order_id: str, job: Release | None) -> ReleaseFailed:
+    error = job.last_error if job else None
+    details: dict[str, object] = {"orderId": order_id, "lastError": error}
+    if job is not None and job.cause == BREAKER_OPEN:
+        details["queuedUntil"] = job.next_attempt_at
+    if error is None:
+        return ReleaseFailed("Not confirmed yet: the release was started again meanwhile and is being tried.", details)
+    return ReleaseFailed(f"The release failed: {error}", details)
 
 
 def refuse_changed(job: Release, version: int) -> None:

@@ -189,6 +189,21 @@ async def test_commands_are_claimed_once(database):
     assert await database.read(lambda c: commands.any_waiting(c, now + timedelta(minutes=2)))
 
 
+async def test_a_command_is_kept_and_finished_by_its_present_claim_alone(database):
+    now, later = START, START + timedelta(minutes=2)
+    await database.write(lambda c: commands.store(c, Command("c-1", "k", "t", {}, "ada", "STORED", START)))
+    await database.write(lambda c: commands.claim(c, now, LATER, 1, by="first", only=["k"]))
+    assert not await database.write(lambda c: commands.claim(c, later, later, 1, by="second", never=["k"]))
+    (again,) = await database.write(lambda c: commands.claim(c, later, later, 1, by="second", never=["x"]))
+    assert again.attempts == 2
+    assert not await database.write(lambda c: commands.keep(c, "c-1", "first", later))
+    assert not await database.write(lambda c: commands.finish(c, "c-1", "REFUSED", {}, later, by="first"))
+    assert await database.write(lambda c: commands.finish(c, "c-1", "DONE", {"title": "x"}, later, by="second"))
+    assert not await database.write(lambda c: commands.finish(c, "c-1", "REFUSED", {}, later, by="second"))
+    ended = await database.read(lambda c: commands.get(c, "c-1"))
+    assert (ended.state, ended.outcome) == ("DONE", {"title": "x"})
+
+
 def event_rows(number, at=START):
     return [
         {"event_id": f"e-{n:03}", "subject": "s", "order_id": "o", "payload": b"\x00\xff", "created_at": at}

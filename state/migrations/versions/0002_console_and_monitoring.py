@@ -264,6 +264,8 @@ def upgrade() -> None:
     with op.batch_alter_table("commands", schema=None) as batch_op:
         batch_op.add_column(sa.Column("not_before", UtcDateTime, nullable=True))
         batch_op.add_column(sa.Column("role", sa.String(length=40), server_default="operator", nullable=False))
+        batch_op.add_column(sa.Column("attempts", sa.Integer(), server_default="0", nullable=False))
+        batch_op.add_column(sa.Column("claimed_by", sa.String(length=128), nullable=True))
         batch_op.create_index(
             "ix_commands_target_id_kind_created_at", ["target_id", "kind", "created_at"], unique=False
         )
@@ -419,6 +421,8 @@ def downgrade() -> None:
 
     with op.batch_alter_table("commands", schema=None) as batch_op:
         batch_op.drop_index("ix_commands_target_id_kind_created_at")
+        batch_op.drop_column("claimed_by")
+        batch_op.drop_column("attempts")
         batch_op.drop_column("role")
         batch_op.drop_column("not_before")
 
