@@ -230,3 +230,19 @@ async def test_a_compensation_that_was_started_is_found_started_by_a_second_run(
     assert first.state == "DONE"
     assert (second.state, second.outcome) == (first.state, first.outcome)
     assert [(entry.action, entry.action_id) for entry in await shop.audit()] == [("COMPENSATE", "c-1")]
+
+
+async def test_a_retry_that_somebody_else_started_again_meanwhile_says_so(shop):
+    shop.payments.fail(CAPTURE, PaymentFault.DECLINE)
+    order = await shop.place()
+
+    async def again():
+        await shop.releases.retry([order.order_id], actor="bob")
+
+    shop.inventory.hooks.before(RELEASE, again)
+    await shop.command("retry_release", order.order_id, "c-1")
+    await shop.commands.run_waiting()
+    ended = await shop.stored_command("c-1")
+    assert (ended.state, ended.outcome["title"]) == (
+        "REFUSED", "Not confirmed yet: the release was started again meanwhile and is being tried.",
+    )  # fmt: skip
