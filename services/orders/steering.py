@@ -39,7 +39,7 @@ class OperationSteering:
             if audit.find_action(connection, action_id) is not None:
                 return before
             if move not in STEERABLE.get(before.state, ()):
-                raise InvalidState(f"The operation is {before.state}.", {"operationId": operation_id, "move": move})
+                raise _refused(before.state, operation_id, move)
             self._apply(connection, before, Steer(move))
             audit.add(connection, self._entry(before, Steer(move), actor, action_id))
             return operations.get(connection, operation_id) or before
@@ -52,9 +52,12 @@ class OperationSteering:
         if move == Steer.RESUME:
             # The ramp begins anew: what made it stop may still be there.
             values |= {"stage": 0, "batch": before.batch + 1}
+        # First the operation and then its items, as its runner does, so that neither waits for the other for ever.
+        if not operations.change(connection, before.operation_id, only_from=(before.state,), **values):
+            now = operations.get(connection, before.operation_id) or before
+            raise _refused(now.state, before.operation_id, move)
         if move == Steer.CANCEL:
             operations.withdraw(connection, before.operation_id, ItemState.NOT_SENT, at)
-        operations.change(connection, before.operation_id, only_from=(before.state,), **values)
 
     def _entry(self, before: Operation, move: Steer, actor: str, action_id: str) -> AuditEntry:
         return AuditEntry(
@@ -69,3 +72,7 @@ class OperationSteering:
             result="done",
             action_id=action_id,
         )
+
+
+def _refused(state: str, operation_id: str, move: str) -> InvalidState:
+    return InvalidState(f"The operation is {state}.", {"operationId": operation_id, "move": move})

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
 from services.domain.errors import InvalidState, ReviewConflict
 from services.domain.order import Line
 from tests import bulk
 from tests.fakes import CAPTURE, REFUND, Fault, PaymentFault
+from tests.integration.postgres_server import conninfo_of
 from tests.orders_harness import OrdersHarness
 
 CHAIR = Line("chair", "oak", 1)
@@ -164,3 +166,20 @@ async def test_a_bulk_operation_with_three_runners_at_once_sends_every_item_once
     assert (operation.state, operation.tally, operation.new_failures) == ("DONE", {"CONFIRMED": 9}, 0)
     assert shop.inventory.count("release") - before == 9
     assert len([entry for entry in await shop.audit() if entry.action == "RETRY_RELEASE"]) == 9
+
+
+async def test_an_operation_that_ends_while_it_is_cancelled_keeps_its_items_and_its_record(shop, postgres_url):
+    jobs = [(await bulk.failed_release(shop, f"order-{number}")).order_id for number in range(2)]
+    await bulk.begin(shop, jobs)
+    with psycopg.connect(conninfo_of(postgres_url)) as runner, psycopg.connect(conninfo_of(postgres_url)) as watch:
+        watch.autocommit = True
+        runner.execute("UPDATE operations SET state = 'STOPPED' WHERE operation_id = 'op-1'")
+        steering = asyncio.ensure_future(shop.steering.steer("op-1", "cancel", actor="ada", action_id="a-1"))
+        async with asyncio.timeout(20):
+            while not watch.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+                await asyncio.wait([steering], timeout=0.02)
+        runner.commit()
+    with pytest.raises(InvalidState, match="STOPPED"):
+        await steering
+    assert set(await bulk.states(shop)) == {"ASKED"}
+    assert [entry.action for entry in await shop.audit()].count("OPERATION_CANCEL") == 0
