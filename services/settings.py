@@ -293,6 +293,11 @@ class Settings(BaseSettings):
         return self.inventory_timeout_seconds + RECORDING_SECONDS
 
     @property
+    def operation_lease_seconds(self) -> float:
+        """The same for a round of a bulk operation, whose items each take a step; a minute at least."""
+        return max(self.step_deadline_seconds + RECORDING_SECONDS, 60.0)
+
+    @property
     def longest_wait_seconds(self) -> float:
         """Longest time that anything is put off by any rule; what waits for longer was given a wrong time."""
         waits = (

@@ -278,6 +278,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         breaker_gate(breakers),
         answer_within=policy.confirmation_timeout,
         name=f"{replica}-{new_id()[:8]}",
+        lease=timedelta(seconds=settings.operation_lease_seconds),
     )
     timekeeping = Timekeeping(context, timedelta(seconds=settings.longest_wait_seconds))
     consuming = Consuming(nats, inbound, service.dead_letters, metrics)

@@ -114,7 +114,10 @@ def unended(connection: Connection, limit: int = MAX_PAGE) -> list[Operation]:
 
 
 def workable(connection: Connection, runner: str, now: datetime, limit: int) -> list[str]:
-    """Ids of operations that this runner could carry on now: something is to be sent or followed up."""
+    """Ids of operations that this runner could carry on now: something is to be sent or followed up.
+
+    Those that it looked at longest ago come first, so that many that can only wait keep none from its turn.
+    """
     statement = (
         select(operations.c.operation_id)
         .where(
@@ -123,7 +126,7 @@ def workable(connection: Connection, runner: str, now: datetime, limit: int) -> 
             or_(operations.c.state.in_((RUNNING, "CANCELLED")), operations.c.in_flight > 0),
             _is_free(runner, now),
         )
-        .order_by(operations.c.created_at)
+        .order_by(operations.c.claimed_until.nulls_first(), operations.c.created_at)
         .limit(limit)
     )
     return list(connection.scalars(statement))
@@ -203,18 +206,19 @@ def send(connection: Connection, operation_id: str, batch: int, limit: int, at: 
     return waiting
 
 
-def settle(connection: Connection, item: Item, only_from: Collection[str], **values: Any) -> bool:
-    """Record how an item stands; False when it is in none of the given states any more."""
-    done = connection.execute(
-        update(items)
-        .where(
-            items.c.operation_id == item.operation_id,
-            items.c.item_id == item.item_id,
-            items.c.state.in_(only_from),
-        )
-        .values(**values)
+def settle(
+    connection: Connection, item: Item, only_from: Collection[str], *, runner: str | None = None, **values: Any
+) -> bool:
+    """Record how an item stands; False when it is in none of the given states, or ``runner`` has lost its lease."""
+    statement = update(items).where(
+        items.c.operation_id == item.operation_id, items.c.item_id == item.item_id, items.c.state.in_(only_from)
     )
-    return done.rowcount == 1
+    if runner is not None:
+        held = select(operations.c.operation_id).where(
+            operations.c.operation_id == item.operation_id, operations.c.claimed_by == runner
+        )
+        statement = statement.where(held.exists())
+    return connection.execute(statement.values(**values)).rowcount == 1
 
 
 def withdraw(connection: Connection, operation_id: str, state: str, at: datetime) -> int:

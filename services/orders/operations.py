@@ -32,6 +32,7 @@ from services.inventory.breaker import CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, Inv
 from services.orders.context import OrdersContext, raise_first
 from services.orders.operation_verbs import ItemAction
 from state import operations
+from state.correlation import correlated
 from state.operations import Item, Operation
 
 logger = logging.getLogger("holdfast.operations")
@@ -72,13 +73,18 @@ class OperationRunner:
         gate_of: GateOf,
         answer_within: timedelta,
         name: str,
+        lease: timedelta = LEASE,
     ) -> None:
-        """``answer_within``: an accepted item that is not confirmed by then counts as never answered."""
+        """``answer_within``: an accepted item that is not confirmed by then counts as never answered.
+
+        ``lease``: longer than one step of any item may take.
+        """
         self._context = context
         self._actions = actions
         self._gate_of = gate_of
         self._answer_within = answer_within
         self._name = name
+        self._lease = lease
         self._resting: dict[str, datetime] = {}
 
     async def run_due(self) -> bool:
@@ -94,10 +100,14 @@ class OperationRunner:
 
     async def _carry_on(self, operation_id: str) -> bool:
         """One round of one operation; False when there was nothing to do but wait."""
+        with correlated(operation_id):
+            return await self._round(operation_id)
+
+    async def _round(self, operation_id: str) -> bool:
         now = self._context.clock()
 
         def begin(connection: Connection) -> tuple[Operation, list[Item], int] | None:
-            operation = operations.claim(connection, operation_id, self._name, now, now + LEASE)
+            operation = operations.claim(connection, operation_id, self._name, now, now + self._lease)
             if operation is None:
                 return None
             ended = self._follow(connection, operation, now)
@@ -128,7 +138,7 @@ class OperationRunner:
             if end is None and item.accepted_at is not None and now - item.accepted_at > self._answer_within:
                 end = Ended(ItemState.UNANSWERED, "Accepted, and never confirmed.")
             if end is not None:
-                _settle(connection, item, end, now)
+                _settle(connection, item, end, now, self._name)
                 ended += 1
         return ended
 
@@ -150,7 +160,7 @@ class OperationRunner:
             if step.move != Move.ADVANCE:
                 break
             stage, batch = stage + 1, batch + 1
-        values: dict[str, Any] = {"stage": stage, "batch": batch, "claimed_until": now + LEASE}
+        values: dict[str, Any] = {"stage": stage, "batch": batch, "claimed_until": now + self._lease}
         values |= _state_after(step.move, step.reason, now) | _waiting(step.move, gate, now)
         if not operations.change(
             connection, operation_id, only_from=(OperationState.RUNNING,), runner=self._name, **values
@@ -186,7 +196,7 @@ class OperationRunner:
 
     async def _execute_one(self, operation: Operation, item: Item) -> None:
         end = await self._outcome(operation, item)
-        await self._context.database.write(lambda c: _settle(c, item, end, self._context.clock()))
+        await self._context.database.write(lambda c: _settle(c, item, end, self._context.clock(), self._name))
 
     async def _outcome(self, operation: Operation, item: Item) -> Ended:
         try:
@@ -197,7 +207,7 @@ class OperationRunner:
             return Ended(ItemState.UNANSWERED, f"Not known how it ended: {type(error).__name__}.")
 
 
-def _settle(connection: Connection, item: Item, end: Ended, at: datetime) -> None:
+def _settle(connection: Connection, item: Item, end: Ended, at: datetime, runner: str) -> None:
     values: dict[str, Any] = {"state": end.state, "detail": end.detail}
     if end.state == ItemState.ASKED:
         values |= {"batch": None, "sent_at": None}
@@ -207,7 +217,7 @@ def _settle(connection: Connection, item: Item, end: Ended, at: datetime) -> Non
         values["settled_at"] = at
         if end.state in (ItemState.CONFIRMED, ItemState.RECORDED) and item.accepted_at is None:
             values["accepted_at"] = at
-    operations.settle(connection, item, IN_FLIGHT, **values)
+    operations.settle(connection, item, IN_FLIGHT, runner=runner, **values)
 
 
 def _state_after(move: Move, reason: str, now: datetime) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class ReleaseJobs:
                 at = self._context.clock()
                 history.add(connection, order_id, [action_entry(at, "Retry release", actor, reason)])
                 audit.add(connection, audit_release("RETRY_RELEASE", before, actor, at, reason, action_id))
-            claimed = releases.claim(connection, [order_id], self._context.clock() + CLAIM)
+            claimed = releases.claim(connection, [order_id], self._context.clock() + self._claim)
             if not claimed:
                 raise changed_since(before)
             return before, claimed

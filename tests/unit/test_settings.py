@@ -226,3 +226,9 @@ def test_delays_are_given_in_milliseconds_and_used_in_seconds(given):
 def test_a_step_is_given_longer_than_all_its_calls_can_take(given):
     settings = given("INVENTORY_SERVICE_TIMEOUT", "10000")
     assert settings.step_deadline_seconds > 2 * 3 * 10
+
+
+def test_the_lease_of_an_operation_is_longer_than_a_step_of_its_items_may_take():
+    assert Settings().operation_lease_seconds == 60
+    slow = Settings(inventory_service_timeout=60_000)
+    assert slow.operation_lease_seconds > slow.step_deadline_seconds > 60
