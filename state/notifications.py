@@ -72,8 +72,11 @@ def settle(
     *,
     error: str | None,
     next_attempt_at: datetime | None,
-) -> None:
-    """Note how an attempt ended: sent, to be tried again, or given up."""
+) -> bool:
+    """Note how an attempt ended: sent, to be tried again, or given up.
+
+    False when the message is not as it was before the attempt: another one was made meanwhile and counts.
+    """
     state = SENT if error is None else PENDING if next_attempt_at else FAILED
     values = {
         "state": state,
@@ -82,7 +85,8 @@ def settle(
         "last_error": error,
         "finished_at": None if state == PENDING else at,
     }
-    connection.execute(update(table).where(table.c.id == notification.id).values(values))
+    is_as_seen = (table.c.id == notification.id, _IS_PENDING, table.c.attempts == notification.attempts)
+    return connection.execute(update(table).where(*is_as_seen).values(values)).rowcount == 1
 
 
 def count_pending(connection: Connection) -> int:

@@ -5,6 +5,7 @@ Its connections and its time are its own; whatever the receiver does, orders do 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -83,9 +84,11 @@ class WebhookDelivery:
         policy = ONCE if notification.alert_id == WATCHDOG else RETRY
         delay = policy.delay_seconds(notification.attempts + 1, self._randomness) if error else None
         next_at = at + timedelta(seconds=delay) if delay is not None else None
-        await self._database.write(
+        if not await self._database.write(
             lambda c: notifications.settle(c, notification, at, error=error, next_attempt_at=next_at)
-        )
+        ):
+            # Another replica took this one for dead and has settled the message.
+            return
         outcome = SENT if error is None else RETRIED if next_at else GIVEN_UP
         self._on_outcome(outcome)
         if error is not None:
@@ -95,7 +98,11 @@ class WebhookDelivery:
     async def _post(self, notification: Notification) -> str | None:
         """Send one message; returns what went wrong, None when it was taken."""
         try:
-            answer = await self._client.post(self._url, json=notification.payload, timeout=TIMEOUT_SECONDS)
+            # Of the whole answer: the client's own timeout begins anew with every byte.
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                answer = await self._client.post(self._url, json=notification.payload, timeout=TIMEOUT_SECONDS)
+        except TimeoutError:
+            return f"no complete answer within {TIMEOUT_SECONDS:g} s"
         except httpx.HTTPError as error:
             return f"{type(error).__name__}: {error}"[:500]
         if answer.is_success:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from services.alerting import delivery
 from services.alerting.delivery import WebhookDelivery
 from services.inventory.transport import AiohttpTransport, client_session
 from state import notifications
@@ -182,3 +184,69 @@ async def test_the_queue_is_bounded_and_the_oldest_goes_first(post: Post) -> Non
     assert oldest is not None
     assert oldest.state == FAILED
     assert "waited" in (oldest.last_error or "")
+
+
+async def test_a_receiver_that_drips_its_answer_does_not_hold_up_the_others(
+    post: Post, desk: Pager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "TIMEOUT_SECONDS", 0.3)
+    over = asyncio.Event()
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+        while not over.is_set():
+            writer.write(b"x")
+            await writer.drain()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), 0.05)
+        writer.close()
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    await post.queue("A")
+    try:
+        async with (
+            asyncio.timeout(30),
+            post.sender(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/") as sender,
+        ):
+            await sender.deliver()
+    finally:
+        over.set()
+        server.close()
+    (waiting,) = await post.database.read(notifications.latest)
+    assert (waiting.state, waiting.last_error) == (PENDING, "no complete answer within 0.3 s")
+
+
+@pytest.mark.parametrize("by_the_other", [None, "answered 503"])
+async def test_a_late_end_of_an_attempt_does_not_undo_what_another_sender_noted(
+    post: Post, by_the_other: str | None
+) -> None:
+    await post.queue("A")
+    (seen,) = await post.database.read(notifications.latest)
+    again_at = NOON + timedelta(seconds=9) if by_the_other else None
+
+    def settle(error: str | None, next_at: datetime | None) -> Callable[[Any], bool]:
+        return lambda c: notifications.settle(c, seen, NOON, error=error, next_attempt_at=next_at)
+
+    assert await post.database.write(settle(by_the_other, again_at))
+    assert not await post.database.write(settle("TimeoutError", NOON + timedelta(seconds=1)))
+    assert not await post.database.write(settle(None, None))
+    assert await post.states() == [("A", PENDING if by_the_other else SENT, 1)]
+    (now,) = await post.database.read(notifications.latest)
+    assert (now.last_error, now.next_attempt_at) == (by_the_other, again_at)
+
+
+async def test_an_attempt_whose_message_another_sender_settled_is_not_counted(post: Post, desk: Pager) -> None:
+    await post.queue("A")
+    async with post.sender(desk.url) as sender:
+        send = sender._post
+
+        async def post_late(notification: notifications.Notification) -> str | None:
+            error = await send(notification)
+            settled = {"error": None, "next_attempt_at": None}
+            await post.database.write(lambda c: notifications.settle(c, notification, NOON, **settled))
+            return error
+
+        sender._post = post_late  # type: ignore[method-assign]
+        await sender.deliver()
+    assert post.outcomes == []
+    assert await post.states() == [("A", SENT, 1)]
