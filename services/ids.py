@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import time
 
 # Seeded from the system once: asking it for every identity costs a system call, during which another
@@ -25,3 +26,11 @@ def new_id() -> str:
     value = milliseconds << 80 | _VERSION_7 | _VARIANT | (_source.getrandbits(76) & _RANDOM_BITS)
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def replica_name() -> str:
+    """The name of this process among all replicas, under which it holds leases; at most 128 characters.
+
+    Containers may share a host name and all be process 1: the last part is random.
+    """
+    return f"{socket.gethostname()[:64]}-{os.getpid()}-{new_id()[-12:]}"

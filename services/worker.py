@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import random
 import socket
 import time
@@ -29,7 +28,7 @@ from services.api.auth import Authenticator
 from services.api.service import OrderService
 from services.clock import utc_now
 from services.domain.retry import RetryPolicy
-from services.ids import new_id
+from services.ids import new_id, replica_name
 from services.inventory.breaker import InventoryBreakers, inventory_breakers
 from services.inventory.transport import AiohttpTransport, client_session
 from services.loops import Loop
@@ -171,7 +170,7 @@ class _Running:
 
 
 async def _build(settings: Settings, database: Database, stack: AsyncExitStack) -> Worker:
-    replica = f"{socket.gethostname()}-{os.getpid()}"
+    replica = replica_name()
     tracer = _tracer(settings, replica, stack)
     breakers = inventory_breakers(settings, clock=utc_now)
     metrics = Metrics([breaker.label for breaker in breakers])
@@ -277,7 +276,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         item_actions(service.releases, proofs, service.reviews),
         breaker_gate(breakers),
         answer_within=policy.confirmation_timeout,
-        name=f"{replica}-{new_id()[:8]}",
+        name=replica,
         lease=timedelta(seconds=settings.operation_lease_seconds),
     )
     timekeeping = Timekeeping(context, timedelta(seconds=settings.longest_wait_seconds))
