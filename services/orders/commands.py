@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from services.domain.command_kinds import OF_ORDERS, TARGETS
 from services.domain.conservation import StockState
 from services.domain.errors import ApiError, ReleaseFailed
 from services.domain.events import timestamp
@@ -52,17 +53,6 @@ Outcome = dict[str, Any]
 
 Execute = Callable[[Command], Awaitable[Outcome]]
 """Runs one command; raises ApiError when it is refused. Running it twice has one effect."""
-
-TARGETS = {
-    "cancel_order": "order",
-    "return_items": "order",
-    "resolve_review": "review",
-    "retry_release": "release",
-    "compensate": "difference",
-    "replay_dead_letter": "dead-letter",
-    "discard_dead_letter": "dead-letter",
-}
-"""What the target of a command is called in the audit log."""
 
 
 class CommandExecutor:
@@ -291,7 +281,7 @@ def _not_known(why: str) -> Outcome:
 
 def _on_record(command: Command, outcome: Outcome, at: datetime, result: str) -> AuditEntry:
     """The audit entry of what somebody asked for and did not get, or perhaps did not get."""
-    of_order = command.kind in ("cancel_order", "return_items", "retry_release")
+    of_order = command.kind in OF_ORDERS
     given = command.arguments
     return AuditEntry(
         at=at,
