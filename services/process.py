@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import signal
 import socket
 import tempfile
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -28,6 +31,11 @@ HTTP_GRACE_SECONDS = 1
 """How long requests under way may take once the process was told to stop."""
 
 
+THREADS_SECONDS = 0.25
+"""How long threads that have nothing left to do may take to end."""
+
+logger = logging.getLogger("holdfast.process")
+
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
 
@@ -36,6 +44,21 @@ def run(main: Main, *, is_supervised: bool) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_stopped(main, is_supervised))
+    _leave_threads_that_hang()
+
+
+def _leave_threads_that_hang() -> None:
+    """End the process now if threads of it wait for somebody silent: the interpreter would wait for them."""
+    deadline = time.monotonic() + THREADS_SECONDS
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    for thread in others:
+        if not thread.daemon:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+    hanging = [thread.name for thread in others if thread.is_alive() and not thread.daemon]
+    if hanging:
+        logger.warning("threads_left_hanging", extra={"threads": hanging})
+        logging.shutdown()
+        os._exit(0)
 
 
 async def _until_stopped(main: Main, is_supervised: bool) -> None:

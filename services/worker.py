@@ -87,6 +87,9 @@ DRAIN_SECONDS = 2.0
 STOP_SECONDS = 3.0
 """After this long whatever still hangs is cut short: it is settled at the next start like after a crash."""
 
+FAREWELL_SECONDS = 0.25
+"""What the last words to a database have at least, and how long one that hangs is waited for in the end."""
+
 CLASSIFIED_AT_ONCE = 500
 """Release jobs of one transaction that get their cause."""
 
@@ -102,7 +105,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         listener.close()
         return
     async with AsyncExitStack() as stack:
-        stack.callback(database.close)
+        stack.callback(database.close, FAREWELL_SECONDS)
         worker = await _build(settings, database, stack)
         async with worker.running() as running:
             async with serving(worker.application, listener):
@@ -114,9 +117,21 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 # Nothing new is begun while requests under way have their grace.
                 running.wind_down()
             await worker.service.placement.drain(running.seconds_left(DRAIN_SECONDS))
-        await worker.alerting.hand_over()
-        await worker.recorder.sign_off()
+        await _say_farewell(worker, running.seconds_left(STOP_SECONDS))
         logger.info("worker_stopped", extra={"replica": worker.replica})
+
+
+async def _say_farewell(worker: Worker, seconds: float) -> None:
+    """Let others go on at once; whoever cannot be told finds out by leases that run out."""
+
+    async def say(word: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with asyncio.timeout(max(seconds, FAREWELL_SECONDS)):
+                await word()
+        except Exception as error:  # noqa: BLE001 - a boundary: whatever the database does, the process ends
+            logger.warning("farewell_not_said", extra={"to": word.__qualname__, "error": repr(error)})
+
+    await asyncio.gather(*map(say, (*worker.alerting.hand_overs(), worker.recorder.sign_off)))
 
 
 @dataclass(frozen=True, slots=True)

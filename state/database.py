@@ -138,13 +138,19 @@ class Database:
                 connection.exec_driver_sql("BEGIN")
             return transaction(connection)
 
-    def close(self) -> None:
-        """Finish what was handed over, refuse more, and close every connection."""
-        self._writer.close()
+    def close(self, patience_seconds: float | None = None) -> None:
+        """Finish what was handed over, refuse more, and close every connection.
+
+        A server that has fallen silent is waited for no longer than ``patience_seconds``; a file always is.
+        """
+        if isinstance(self._writer, PooledTransactions):
+            self._writer.close(patience_seconds)
+        else:
+            self._writer.close()
         if self._readers is not None:
             self._readers.shutdown(wait=True)
         if self._server_readers is not None:
-            self._server_readers.close()
+            self._server_readers.close(patience_seconds)
         self._write_engine.dispose()
         if self._read_engine is not self._write_engine:
             self._read_engine.dispose()

@@ -10,7 +10,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
@@ -30,6 +31,7 @@ class PooledTransactions(Writer):
         self._places = threading.BoundedSemaphore(MAX_WAITING_TRANSACTIONS)
         self._failure: tuple[float, OperationalError] | None = None
         """When a call found the server away, and how."""
+        self._running: set[Future[Any]] = set()
 
     async def run(self, transaction: Transaction[T]) -> T:
         return await asyncio.wrap_future(self.submit(transaction))
@@ -46,8 +48,13 @@ class PooledTransactions(Writer):
         except RuntimeError as error:
             self._places.release()
             raise DatabaseClosed("the database is closed") from error
-        future.add_done_callback(lambda _: self._places.release())
+        self._running.add(future)
+        future.add_done_callback(self._ended)
         return future
+
+    def _ended(self, future: Future[Any]) -> None:
+        self._running.discard(future)
+        self._places.release()
 
     def _work(self, work: Callable[[], T], since: float) -> T:
         failure = self._failure
@@ -67,8 +74,11 @@ class PooledTransactions(Writer):
         with self._engine.begin() as connection:
             return transaction(connection)
 
-    def close(self) -> None:
-        self._threads.shutdown(wait=True)
+    def close(self, patience_seconds: float | None = None) -> None:
+        """Refuse more and wait for what runs; with a patience, what hangs for longer is left to itself."""
+        self._threads.shutdown(wait=patience_seconds is None, cancel_futures=patience_seconds is not None)
+        if patience_seconds is not None:
+            wait(list(self._running), patience_seconds)
 
 
 def _is_unreachable(error: OperationalError) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -40,11 +40,9 @@ class Alerting:
             found.append(Loop("notifications", self.delivery.deliver, pause_seconds=DELIVERY_PAUSE_SECONDS))
         return found
 
-    async def hand_over(self) -> None:
-        """Let another replica go on at once; once the loops have ended."""
-        await self.evaluator.hand_over()
-        if self.delivery is not None:
-            await self.delivery.hand_over()
+    def hand_overs(self) -> list[Callable[[], Awaitable[None]]]:
+        """Each lets another replica go on at once with one thing; to be called once the loops have ended."""
+        return [self.evaluator.hand_over, *([self.delivery.hand_over] if self.delivery is not None else [])]
 
 
 def policy_of(settings: Settings) -> AlertingPolicy:

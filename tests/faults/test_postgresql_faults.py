@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from sqlalchemy import insert, make_url, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from services.ids import new_id
+from services.worker import STOP_SECONDS
 from state.database import CONNECT_SECONDS, SERVER_OPTIONS, SILENCE_SECONDS, Database
 from state.schema import MIGRATION_LOCK, migrate
 from state.tables import inbox
@@ -268,3 +270,24 @@ def test_a_worker_without_its_database_says_so_and_takes_orders_again_when_it_is
 def all_confirmed(service, order_ids):
     replies = [service.client.get(f"/api/v1/orders/{order_id}") for order_id in order_ids]
     return all(reply.is_success and reply.json()["data"]["status"] == "CONFIRMED" for reply in replies)
+
+
+def test_a_worker_whose_database_has_fallen_silent_ends_in_time_and_in_good_order(
+    tmp_path, postgres_url, proxy, nats_url, inventory
+):
+    addresses = {
+        "DATABASE_URL": through(proxy, postgres_url),
+        "NATS_URL": nats_url,
+        "INVENTORY_SERVICE_URL": f"http://127.0.0.1:{inventory.port}",
+    }
+    with worker(tmp_path, **addresses) as service:
+        wait_until(lambda: readiness(service) == (200, True), REST_SECONDS, service.log)
+        assert order(service, new_id()).status_code == 201
+        with proxy.stalled():
+            began = time.monotonic()
+            service.process.send_signal(signal.SIGTERM)
+            service.process.wait(60)
+            seconds = time.monotonic() - began
+        assert seconds < STOP_SECONDS + 2, service.log()
+        assert service.process.returncode == 0
+        assert "worker_stopped" in service.log()
