@@ -44,6 +44,7 @@ from services.console.review_desk import ReviewDesk
 from services.console.sandbox import COMMAND_KINDS as SANDBOX_KINDS
 from services.console.sandbox import Sandbox
 from services.console.stock import Stock
+from services.console.texts import storable, storable_text
 from services.console.traces import Traces
 from services.console.views import (
     COUNT_LIMIT,
@@ -305,8 +306,8 @@ class Console:
         wanted = Command(
             command_id,
             kind,
-            target_id,
-            dict(arguments),
+            storable_text(target_id),
+            storable(arguments),
             actor,
             commands.STORED,
             now,

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from services.console.readings import Reading, Readings
+from services.console.texts import storable_text
 from services.domain.operations import MAX_ITEMS, STEERABLE, ItemState, OperationState, Steer, Verb, stage_name
 from state import audit, operations, releases, reviews
 from state.audit import AuditEntry
@@ -151,7 +152,7 @@ class Operations:
         if bulk.is_irreversible and not reason.strip():
             raise ValueError("what cannot be undone needs a reason")
         at = self._clock()
-        why = reason.strip() or None
+        why = storable_text(reason.strip()) or None
         commit: Commit = self._write(actor, lambda c: _store(c, bulk, why, actor, operation_id, at))
         return commit
 
@@ -185,8 +186,8 @@ def _store(connection: Any, bulk: Bulk, reason: str | None, actor: str, operatio
         action=bulk.action,
         actor=actor,
         reason=reason,
-        filter=bulk.filter,
-        causes=sorted({target.cause for target in bulk.targets}),
+        filter=storable_text(bulk.filter),
+        causes=sorted({storable_text(target.cause) for target in bulk.targets}),
         total=len(items),
         unseen=unseen,
         seen_at=bulk.seen_at,

@@ -1,0 +1,29 @@
+"""Texts that people type or paste, fit to be stored by every database.
+
+PostgreSQL keeps no NUL, and no database keeps half of a surrogate pair. Neither is seen by who pastes it:
+it is kept as the replacement character, as in the addresses of the API, rather than what was asked for be lost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def storable_text(text: str) -> str:
+    """The text with U+FFFD for each character that a database refuses."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def storable(value: Any) -> Any:
+    """The same for the texts anywhere within JSON; tuples become lists."""
+    if isinstance(value, str):
+        return storable_text(value)
+    if isinstance(value, Mapping):
+        return {storable(name): storable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(item) for item in value]
+    return value
