@@ -74,6 +74,7 @@ from services.settings import Settings
 from services.spans import Tracer
 from services.starting import database_when_ready
 from services.version import VERSION
+from services.wiring.alone import CONSERVATION, Alone
 from services.wiring.clients import inventory_client, inventory_witness, payment_client
 from services.wiring.events import Consuming, MessagingFacts, SqlOutbox
 from state import orders, releases
@@ -294,6 +295,8 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         name=replica,
         lease=timedelta(seconds=settings.operation_lease_seconds),
     )
+    round_seconds = timedelta(seconds=settings.operation_lease_seconds)
+    compared_alone = Alone(database, utc_now, CONSERVATION, replica, round_seconds, conservation.compare_next)
     timekeeping = Timekeeping(context, timedelta(seconds=settings.longest_wait_seconds))
     consuming = Consuming(nats, inbound, service.dead_letters, metrics)
     if tracer:
@@ -308,7 +311,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         Loop("operations", bulk.run_due, pause_seconds=0.25),
         Loop("heartbeat", recorder.beat, pause_seconds=1.0),
         Loop("overrides", overrides.follow, pause_seconds=1.0),
-        Loop("conservation", conservation.compare_next, pause_seconds=5.0),
+        Loop("conservation", compared_alone.run_round, pause_seconds=5.0),
         Loop("rollups", MetricRollups(database, utc_now).run, pause_seconds=30.0),
         Loop("samples", recorder.sample, pause_seconds=settings.alert_interval_seconds),
         Loop("timekeeping", timekeeping.run_round, pause_seconds=30.0),
