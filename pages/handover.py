@@ -26,7 +26,7 @@ def everything() -> None:
         for section in page.sections:
             _section(section, grey=bool(reading.problem))
     with right:
-        _since(page)
+        _since(page, grey=bool(reading.problem))
         with st.container(border=True):
             st.markdown("**As text**")
             st.caption("For a chat or a ticket; times in UTC. The button in its corner copies it.")
@@ -47,16 +47,16 @@ def _section(section: Section, *, grey: bool) -> None:
             return
         st.markdown(f"**{section.title}** :{'gray' if grey else 'orange'}-badge[{section.count:,}]")
         for number, item in enumerate(section.items):
-            _item(item, f"{section.title}_{number}")
+            _item(item, f"{section.title}_{number}", grey=grey)
 
 
-def _item(item: Item, key: str) -> None:
+def _item(item: Item, key: str, *, grey: bool) -> None:
     now = console().now()
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"item_{key}"):
         st.markdown(words.plain(words.said(item.text)), width="stretch")
         if item.until:
             left = item.until - now
-            color = "orange" if left <= SOON else "gray"
+            color = "orange" if left <= SOON and not grey else "gray"
             st.markdown(f":{color}-badge[:material/timer: ends in {clock.span(left)}]", width="content")
         elif item.at:
             st.caption(clock.ago(item.at, now), width="content")
@@ -67,7 +67,7 @@ def _item(item: Item, key: str) -> None:
             )  # fmt: skip
 
 
-def _since(page: HandoverPage) -> None:
+def _since(page: HandoverPage, *, grey: bool) -> None:
     now = console().now()
     with st.container(border=True, gap="xsmall"):
         title = "The last eight hours" if page.is_first_look else "Since you last looked"
@@ -78,7 +78,7 @@ def _since(page: HandoverPage) -> None:
                 "Mark as seen", key="mark_seen", icon=":material/done_all:", type="tertiary", on_click=_seen,
                 args=(page.since,), disabled=block is not None, help=block or "The next look begins from now.",
             )  # fmt: skip
-        changes = _changes(page)
+        changes = _changes(page, grey=grey)
         if page.opened_cases:
             st.markdown(f"{page.opened_cases:,} of the open cases came in this time.")
         for at, text in changes[:SHOWN]:
@@ -89,9 +89,12 @@ def _since(page: HandoverPage) -> None:
             st.markdown(":gray[:material/check: Nothing changed.]")
 
 
-def _changes(page: HandoverPage) -> list[tuple[datetime, str]]:
+def _changes(page: HandoverPage, *, grey: bool) -> list[tuple[datetime, str]]:
     lines = [
-        (change.at, f"{words.badge(words.BREAKER, change.to_state)} {NAMES.get(change.breaker, change.breaker)}")
+        (
+            change.at,
+            f"{words.badge(words.BREAKER, change.to_state, grey=grey)} {NAMES.get(change.breaker, change.breaker)}",
+        )
         for change in page.transitions
     ]
     for entry in page.actions:

@@ -13,7 +13,7 @@ from parts import charts, clock, courses, empty, lens, live, objective, ranges, 
 from parts.courses import Course, Threshold
 
 from services.console import CHECK, NAMES, RESERVE, Reading, console
-from services.console.history import Limits, MetricHistory
+from services.console.history import Limits, MetricHistory, Wanted
 from services.console.incidents import Stretch
 
 QUANTILES = {"p50": "latency_p50", "p95": "latency_p95", "p99": "latency_p99"}
@@ -43,11 +43,18 @@ def everything() -> None:
         return
     _source(history, reading)
     if history.is_empty:
-        empty.nothing_matches("Nothing was recorded in this time.", ranges.last_hour, key="last_hour")
+        _nothing(wanted)
         return
     _tiles(history, grey=bool(reading.problem))
     _charts(history, console().metrics.limits)
     objective.panel(console().metrics.budget())
+
+
+def _nothing(wanted: Wanted) -> None:
+    if wanted == Wanted(ranges.DEFAULT):
+        empty.no_data_yet("Nothing has been measured in the last hour; the worker measures every few seconds.")
+    else:
+        empty.nothing_matches("Nothing was recorded in this time.", ranges.last_hour, key="last_hour")
 
 
 def _zoom() -> None:

@@ -1,0 +1,132 @@
+"""Every page in light and dark, wide and narrow: with data, fresh, and with its database away.
+
+What a machine can see of it is in order: names, words, contrast, nothing cut off, nothing to press that cannot be
+stored. What only eyes can judge, ``looks.py`` takes pictures of.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, ViewportSize, expect
+
+from tests.browser.accessible import faint, nameless, silent_charts, wordless_badges
+from tests.browser.layout import enabled, misfits
+from tests.browser.seeded import database_away, seeded_console
+from tests.browser.views import PAGES
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+SIZES: dict[str, ViewportSize] = {"wide": {"width": 1440, "height": 1000}, "phone": {"width": 390, "height": 844}}
+THEMES = ("light", "dark")
+AT_ONCE = """
+document.addEventListener('DOMContentLoaded', () => document.head.insertAdjacentHTML('beforeend',
+  '<style>*, *::before, *::after { transition: none !important; animation: none !important; }</style>'))
+"""
+"""What fades in is, while it does, neither the one nor the other."""
+
+FRESH = {
+    "overview": "Everything is running",
+    "breakers": "No breaker has opened in the last day.",
+    "metrics": "Nothing has been measured in the last hour",
+    "alerts": "No alert fires.",
+    "orders": "No order has been placed yet.",
+    "order": "No order ORD-1002 exists.",
+    "events": "Every event that came in was handled.",
+    "stock": "The Inventory Service has not reported on any product yet.",
+    "reviews": "Nothing waits for a person.",
+    "case": "No case REV-2 exists.",
+    "releases": "Nothing waits to be released.",
+    "conservation": "Nothing has been compared yet",
+    "handover": "Nothing changed.",
+    "audit": "Nobody has done anything by hand yet.",
+    "sandbox": "No drill has been run yet.",
+}
+"""What each page says of a service that has just been started."""
+
+READS = re.compile("Find|CSV")
+"""What may be pressed while nothing can be stored: it only looks."""
+
+Check = Callable[[Page, str], list[str]]
+
+
+def walk(page: Page, address: str, check: Check) -> list[str]:
+    """Goes through every page in both themes and both widths; returns what is wrong, and where."""
+    page.add_init_script(AT_ONCE)
+    found: list[str] = []
+    for name, path in PAGES.items():
+        page.emulate_media(color_scheme="light")
+        page.set_viewport_size(SIZES["wide"])
+        page.goto(f"{address}/{path}")
+        page.get_by_text("Updated").first.wait_for()
+        expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+        found += [f"{name}: {problem}" for problem in check(page, name)]
+        for theme, size in itertools.product(THEMES, SIZES):
+            page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+            page.set_viewport_size(SIZES[size])
+            problems = misfits(page) + faint(page, is_dark=theme == "dark")
+            found += [f"{name}, {theme}, {size}: {problem}" for problem in problems]
+    return found
+
+
+def test_with_data_and_then_without_the_database(page: Page, tmp_path: Path) -> None:
+    with seeded_console(tmp_path) as address:
+        found = walk(page, address, with_data)
+        with database_away(tmp_path):
+            found += walk(page, address, broken)
+    assert not found, "\n".join(found)
+
+
+def with_data(page: Page, name: str) -> list[str]:
+    expect(page.get_by_text("As of", exact=False).first).to_be_visible()
+    found = [f"no name: {control}" for control in nameless(page)]
+    found += [f"no word: {badge}" for badge in wordless_badges(page)]
+    return found + ["a chart says nothing"] * silent_charts(page)
+
+
+def broken(page: Page, name: str) -> list[str]:
+    expect(page.get_by_text("The database is away")).to_be_visible()
+    expect(page.get_by_text("Old data: as of").first).to_be_visible()
+    return [f"can be pressed: {button}" for button in enabled(page) if not READS.fullmatch(button)]
+
+
+def test_when_nothing_has_happened_yet(page: Page, tmp_path: Path) -> None:
+    with seeded_console(tmp_path, "fresh") as address:
+        found = walk(page, address, fresh)
+    assert not found, "\n".join(found)
+
+
+def fresh(page: Page, name: str) -> list[str]:
+    """Quiet: no box in red or amber, and the one sentence that says why there is nothing to see."""
+    expect(page.get_by_text(FRESH[name]).first).to_be_visible()
+    boxes = page.get_by_test_id("stAlert").all_inner_texts()
+    return [f"not quiet: {box}" for box in boxes]
+
+
+def test_when_there_has_never_been_a_database(page: Page, tmp_path: Path) -> None:
+    with seeded_console(tmp_path, "none") as address:
+        found = walk(page, address, gone)
+    assert not found, "\n".join(found)
+
+
+def gone(page: Page, name: str) -> list[str]:
+    expect(page.get_by_text("The database is away")).to_be_visible()
+    expect(page.get_by_text("The database does not exist yet").first).to_be_visible()
+    return [f"can be pressed: {button}" for button in enabled(page) if not READS.fullmatch(button)]
+
+
+def test_what_sticks_out_is_cut_off_or_squeezed_is_noticed(page: Page) -> None:
+    page.set_viewport_size(SIZES["phone"])
+    page.set_content(
+        "<h1>Title</h1>"
+        "<div style='width: 80px; overflow: hidden; white-space: nowrap'>cut off at its end</div>"
+        "<div style='width: 80px; overflow: auto; white-space: nowrap'>what scrolls can be read</div>"
+        "<div style='width: 12px; word-break: break-all'>squeezed</div>"
+    )
+    assert misfits(page) == ['cut off: "cut off at its end"', 'squeezed: "squeezed"']
+    page.set_content("<div style='width: 500px'>wide</div>")
+    assert misfits(page) == ["HTML is 118 px too wide", "0 titles"]
