@@ -24,7 +24,9 @@ def everything() -> None:
     left, right = st.columns([3, 2])
     with left:
         for section in page.sections:
-            _section(section, grey=bool(reading.problem))
+            if section.items:
+                _section(section, grey=bool(reading.problem))
+        _quiet([section for section in page.sections if not section.items], grey=bool(reading.problem))
     with right:
         _since(page, grey=bool(reading.problem))
         with st.container(border=True):
@@ -42,12 +44,19 @@ def _words() -> dict[str, str]:
 
 def _section(section: Section, *, grey: bool) -> None:
     with st.container(border=True, gap="xsmall"):
-        if not section.items:
-            st.markdown(f":gray[**{section.title}**] :small[:green[:material/check_circle:] {section.nothing}]")
-            return
         st.markdown(f"**{section.title}** :{'gray' if grey else 'orange'}-badge[{section.count:,}]")
         for number, item in enumerate(section.items):
             _item(item, f"{section.title}_{number}", grey=grey)
+
+
+def _quiet(sections: list[Section], *, grey: bool) -> None:
+    """The sections with nothing in them, a line each."""
+    if not sections:
+        return
+    color = "gray" if grey else "green"
+    with st.container(border=True, gap="xsmall"):
+        for section in sections:
+            st.markdown(f":{color}[:material/check_circle:] :gray[{section.title}:] :small[{section.nothing}]")
 
 
 def _item(item: Item, key: str, *, grey: bool) -> None:

@@ -131,9 +131,12 @@ def _columns(reading: Reading[OrderView]) -> None:
     )
     with st.grid(4, min_column_width=200):
         for label, badge in states:
-            with st.container(border=True, height="stretch", gap="xsmall"):
-                st.caption(label)
-                st.markdown(badge)
+            with st.container(
+                border=True, height="stretch", gap="xsmall", horizontal=True, vertical_alignment="center",
+                horizontal_alignment="distribute",
+            ):  # fmt: skip
+                st.caption(label, width="content")
+                st.markdown(badge, width="content")
 
 
 def _timeline(reading: Reading[OrderView]) -> None:
