@@ -131,7 +131,8 @@ def _tiles(history: MetricHistory, *, grey: bool) -> None:
     ]
     with st.grid(5, min_column_width=150):
         for label, value, note in shown:
-            tiles.number(label, value, note=note, grey=grey, chart=False)
+            explained = tiles.TWO_RATES if label.endswith("success") else None
+            tiles.number(label, value, note=note, grey=grey, chart=False, help=explained)
 
 
 def _within(history: MetricHistory) -> list[tuple[datetime, datetime]]:
@@ -141,7 +142,7 @@ def _within(history: MetricHistory) -> list[tuple[datetime, datetime]]:
 
 
 def _of_calls(calls: float | None, business: float | None) -> str:
-    return f"{round(calls or 0):,} calls · business {tiles.percent(business)}"
+    return f"{round(calls or 0):,} calls · {tiles.percent(business)} yes"
 
 
 def _worst(failures: Mapping[str, float]) -> str:

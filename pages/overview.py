@@ -139,9 +139,10 @@ def _rates(trends: Trends, grey: bool) -> None:
         series=[seconds * 1000 for seconds in check.p95.series],
         change=tiles.slower(check.p95),
         more_is_worse=True,
-        note=_quantiles(check),
+        note=f"p99 {tiles.milliseconds(check.latency_seconds.get(0.99))}",
         grey=grey,
-        help="Time of one call to check availability: p50 and p99 stand beside it.",
+        help="Time of one call to check availability. Half of the calls took at most "
+        f"{tiles.milliseconds(check.latency_seconds.get(0.5))}.",
     )
 
 
@@ -166,16 +167,10 @@ def _rate(label: str, trend: OperationTrend, grey: bool) -> None:
         tiles.percent(trend.technical.now),
         series=[share * 100 for share in trend.technical.series],
         change=tiles.points(trend.technical.change),
-        note=f"{trend.calls:,} calls · business {tiles.percent(trend.business.now)}",
+        note=f"{tiles.percent(trend.business.now)} yes",
         grey=grey,
-        help="Technical rate: calls that were answered, a refusal being an answer. Beside it the business rate: "
-        "answers that said yes.",
+        help=f"{tiles.TWO_RATES} Counted over {trend.calls:,} calls.",
     )
-
-
-def _quantiles(trend: OperationTrend) -> str:
-    p50, p99 = trend.latency_seconds.get(0.5), trend.latency_seconds.get(0.99)
-    return f"p50 {tiles.milliseconds(p50)} · p99 {tiles.milliseconds(p99)}"
 
 
 QUEUES = (

@@ -34,8 +34,10 @@ def no_data_yet(text: str) -> None:
 
 def no_source(reading: Reading[Any]) -> None:
     """There is nothing to show because the source has never answered."""
+    # The banner above the page has said why already.
+    why = "" if console().live().problem == reading.problem else f" {reading.problem or 'There is no data source.'}"
     with st.container(horizontal_alignment="center", border=True):
-        st.markdown(f":material/cloud_off: {reading.problem or 'No data source.'}", width="content")
+        st.markdown(f":material/cloud_off: Nothing to show: no data has been read so far.{why}", width="content")
 
 
 def no_permission(role: str) -> None:
