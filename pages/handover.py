@@ -62,13 +62,15 @@ def _quiet(sections: list[Section], *, grey: bool) -> None:
 def _item(item: Item, key: str, *, grey: bool) -> None:
     now = console().now()
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"item_{key}"):
-        st.markdown(words.plain(words.said(item.text)), width="stretch")
+        text = words.plain(words.said(item.text))
         if item.until:
             left = item.until - now
             color = "orange" if left <= SOON and not grey else "gray"
-            st.markdown(f":{color}-badge[:material/timer: ends in {clock.span(left)}]", width="content")
+            text += f" :{color}-badge[:material/timer: ends in {clock.span(left)}]"
         elif item.at:
-            st.caption(clock.ago(item.at, now), width="content")
+            text += f" :small[:gray[{clock.ago(item.at, now)}]]"
+        with st.container(width="stretch"):
+            st.markdown(text)
         if item.page:
             st.page_link(
                 f"{item.page}.py", label="Open", icon=":material/arrow_forward:", width="content",

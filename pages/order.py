@@ -249,7 +249,9 @@ def _release(reading: Reading[OrderView]) -> None:
     now = console().now()
     with st.container(border=True):
         st.markdown(f"**Release job** {words.badge(words.RELEASE, job.state, grey=bool(reading.problem))}")
-        due = f" · next {clock.at(job.next_attempt_at, now)}" if job.next_attempt_at and job.state == "PENDING" else ""
+        due = ""
+        if job.next_attempt_at and job.state == "PENDING":
+            due = f" · next {clock.at(job.next_attempt_at, now)}" if job.next_attempt_at > now else " · next is due"
         st.caption(
             f"{job.attempts} attempts · touched {clock.ago(job.updated_at, now)}{due} · {words.plain(job.reason)}"
         )

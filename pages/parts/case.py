@@ -42,7 +42,7 @@ def drawer(review_id: str) -> None:
 
 
 def _refreshing(review_id: str) -> None:
-    every = live.REFRESH if st.session_state.get(live.LIVE_KEY, True) else None
+    every = live.REFRESH if live.is_on() else None
     st.fragment(_work_area, run_every=every)(review_id)
 
 

@@ -17,8 +17,22 @@ from services.console.incidents import Stretch
 OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
 DASHES = ([1, 0], [6, 3], [2, 2])
 ORDERS_SCHEMA = pa.schema({"t": pa.int64(), "until": pa.float64(), "n": pa.float64(), "series": pa.string()})
-LIGHT = {"blue": "#3B82F6", "orange": "#B86E00", "red": "#D9435F", "green": "#199470", "ink": "#0F1726"}
-DARK = {"blue": "#5B9BFF", "orange": "#E0A030", "red": "#F0687D", "green": "#34C48F", "ink": "#E6EAF2"}
+LIGHT = {
+    "blue": "#3B82F6",
+    "orange": "#B86E00",
+    "red": "#D9435F",
+    "green": "#199470",
+    "ink": "#0F1726",
+    "page": "#FFFFFF",
+}
+DARK = {
+    "blue": "#5B9BFF",
+    "orange": "#E0A030",
+    "red": "#F0687D",
+    "green": "#34C48F",
+    "ink": "#E6EAF2",
+    "page": "#0D131E",
+}
 SHORT = timedelta(minutes=8)
 """Ticks over a shorter time fall within one minute, so that their labels need seconds."""
 PICKED = {"name": "picked", "select": {"type": "point", "fields": ["stretch"]}}
@@ -27,7 +41,7 @@ LABELLED = timedelta(seconds=90)
 
 
 def palette() -> dict[str, str]:
-    """The status colours of the theme in use."""
+    """The status colours of the theme in use, its ink and what it is written on."""
     return DARK if st.context.theme.type == "dark" else LIGHT
 
 

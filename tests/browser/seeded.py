@@ -85,8 +85,8 @@ def _under_way(connection: Connection, now: datetime) -> None:
     states = [*["CONFIRMED"] * 7, *["SENT"] * 2, *["ASKED"] * 9]
     running = Operation(
         "OP-3", "retry_release", None, "ben", "the service is back", "Failed; INVENTORY_TIMEOUT",
-        ["INVENTORY_TIMEOUT: no answer within 3000 ms"], len(states), 2, now - timedelta(seconds=50),
-        now - timedelta(seconds=40), tally={state: states.count(state) for state in states},
+        ["INVENTORY_TIMEOUT: no answer within 3000 ms"], len(states), 0, now - timedelta(seconds=50),
+        now - timedelta(seconds=40), stage=3, tally={state: states.count(state) for state in states},
     )  # fmt: skip
     rows = [
         Item(
