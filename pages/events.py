@@ -29,7 +29,7 @@ def filters() -> None:
             _choice("Type", "in_type", console().events.INCOMING_TYPES, None)
             _choice("Outcome", "in_state", console().events.INCOMING_OUTCOMES, words.INCOMING)
         st.text_input(
-            "Order", key="event_order", type="search", placeholder="Order id", bind="query-params", width=260,
+            "Order", key="event_order", type="search", placeholder="Order id", bind="query-params", width=220,
             max_chars=128, icon=":material/search:", on_change=steps.reset, args=LISTS,
         )  # fmt: skip
         find.button("event_order", "Order id", _clear)
@@ -46,7 +46,7 @@ def _letter_state() -> None:
 def _choice(label: str, key: str, options: tuple[str, ...], table: dict[str, words.Word] | None) -> None:
     st.selectbox(
         label, list(options), index=None, key=key, placeholder=f"Every {label.lower()}", bind="query-params",
-        format_func=lambda one: words.word(table, one).text if table else one, width=230,
+        format_func=lambda one: words.word(table, one).text if table else one, width=200,
         on_change=steps.reset, args=LISTS,
     )  # fmt: skip
 

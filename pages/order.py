@@ -57,6 +57,7 @@ def _missing(order_id: str, reading: Reading[OrderView]) -> None:
     if reading.as_of is None:
         empty.no_source(reading)
     else:
+        live.as_of(reading)
         empty.nothing_matches(f"No order {words.plain(order_id)} exists.")
         st.page_link("orders.py", label="Find an order", icon=":material/search:")
 

@@ -198,8 +198,8 @@ def _row(row: OrderRow, *, grey: bool) -> None:
 
 
 def _flags(row: OrderRow) -> str:
-    star = " · :violet[:material/star:] high priority" if row.order.is_high_priority else ""
-    flag = " · :orange[:material/flag:] flagged" if row.open_reviews else ""
+    star = " · :material/star: high priority" if row.order.is_high_priority else ""
+    flag = " · :material/flag: flagged" if row.open_reviews else ""
     return star + flag
 
 

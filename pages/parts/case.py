@@ -67,6 +67,7 @@ def _missing(review_id: str, reading: Reading[CaseView]) -> None:
     if reading.as_of is None:
         empty.no_source(reading)
     else:
+        live.as_of(reading)
         empty.nothing_matches(f"No case {words.plain(review_id)} exists.")
 
 

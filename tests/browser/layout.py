@@ -1,4 +1,4 @@
-"""What a machine can see of a page's layout: what sticks out, what is cut off or squeezed, and what is missing."""
+"""What a machine can see of a page's layout: what sticks out, is cut off or broken in a word, and what is missing."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ async () => {
     range.selectNodeContents(node);
     const box = range.getBoundingClientRect();
     if (box.width < 2 || box.height < 2) continue;
-    const line = parseFloat(getComputedStyle(element).lineHeight) || 16;
-    if (text.length > 4 && box.width < 2 * line && box.height > 2.5 * line) found.push(`squeezed: ${words(text)}`);
+    const style = getComputedStyle(element);
+    const line = parseFloat(style.lineHeight) || 1.2 * parseFloat(style.fontSize);
+    const lines = Math.round(box.height / line);
+    if (lines > text.split(/[\\s\\u200b,.:/-]+/).length) found.push(`broken within a word: ${words(text)}`);
     for (let one = element; one && one !== document.body; one = one.parentElement) {
       const style = getComputedStyle(one);
       const frame = one.getBoundingClientRect();
@@ -51,7 +53,8 @@ async () => {
 ENABLED = """
 () => [...document.querySelectorAll('[data-testid=stMain] button, [role=dialog] button')]
   .filter(one => !one.disabled && one.checkVisibility()
-    && !one.closest('[role=radiogroup], [role=tablist], [data-testid=stElementToolbar], [data-testid=stSelectbox]'))
+    && !one.closest('[role=radiogroup], [role=tablist], [data-testid=stElementToolbar]')
+    && !one.matches('[aria-pressed], [aria-haspopup]'))
   .map(one => {
     const said = one.cloneNode(true);
     said.querySelectorAll('[data-testid=stIconMaterial], kbd').forEach(icon => icon.remove());

@@ -11,14 +11,12 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.accessible import faint, focused, nameless, tabbed, wordless_badges
 from tests.browser.seeded import seeded_console
+from tests.browser.views import TITLES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SECTIONS = ("Monitor", "Work", "Team", "Sandbox")
-LINKS = (
-    "Overview", "Breakers", "Metrics", "Alerts", "Orders", "Events", "Stock", "Manual review", "Releases",
-    "Conservation", "Hand-over", "Audit", "Sandbox",
-)  # fmt: skip
+LINKS = tuple(TITLES.values())
 SETTLE_MILLIS = 600
 """Colours fade in; what is measured before is neither the one nor the other."""
 

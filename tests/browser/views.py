@@ -45,6 +45,13 @@ class View:
     act: Callable[[Page], None] | None = None
 
 
+TITLES: Mapping[str, str] = {
+    "overview": "Overview", "breakers": "Breakers", "metrics": "Metrics", "alerts": "Alerts", "orders": "Orders",
+    "events": "Events", "stock": "Stock", "reviews": "Manual review", "releases": "Releases",
+    "conservation": "Conservation", "handover": "Hand-over", "audit": "Audit", "sandbox": "Sandbox",
+}  # fmt: skip
+"""The pages of the sidebar from top to bottom, as they are called there and above themselves."""
+
 PAGES: Mapping[str, str] = {
     "overview": "", "breakers": "breakers", "metrics": "metrics", "alerts": "alerts", "orders": "orders",
     "order": "order?order=ORD-1002", "events": "events", "stock": "stock", "reviews": "reviews",
