@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, clock, empty, event_lists, find, letters, live, steps, tiles, words
+from parts import asks, clock, event_lists, find, letters, live, steps, tiles, words
 from parts import filters as kept
 
 from services.console import console
@@ -62,7 +62,6 @@ def flow() -> None:
     """Outbox, consumers and relay as tiles, each with its time."""
     reading = console().events.delivery()
     if reading.value is None:
-        empty.no_source(reading)
         return
     now, delivery, grey = console().now(), reading.value, bool(reading.problem)
     live.as_of(reading)

@@ -65,7 +65,7 @@ def _work_area(review_id: str) -> None:
 
 def _missing(review_id: str, reading: Reading[CaseView]) -> None:
     if reading.as_of is None:
-        empty.no_source(reading)
+        empty.no_source(reading, is_alone=True)
     else:
         live.as_of(reading)
         empty.nothing_matches(f"No case {words.plain(review_id)} exists.")
