@@ -4,7 +4,7 @@ Each view of ``views.py``, light and dark, 1440 and 390 pixels wide, as high as 
 database, with the database gone after the page was there, and with no database from the start. Nothing of it goes
 into the repository; what does is taken by ``pictures.py``.
 
-Usage: python -m tests.browser.looks FOLDER [--only VIEW ...]
+Usage: python -m tests.browser.looks FOLDER [--only VIEW ...] [--state STATE ...]
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from tests.browser.product import BROWSER_ARGUMENTS, CHROMIUM
 from tests.browser.seeded import Content, database_away, seeded_console
 from tests.browser.views import VIEWS, View
 
+STATES: dict[str, Content] = {"data": "busy", "empty": "fresh", "gone": "none"}
+"""With "data" comes "broken"."""
 THEMES, WIDTHS = ("light", "dark"), {1440: 1000, 390: 844}
 HIGHEST = 4000
 SETTLE_MILLIS = 1200
@@ -71,13 +73,12 @@ def shoot(page: Page, file: Path, width: int) -> None:
     page.screenshot(path=file)
 
 
-def main(folder: Path, views: Sequence[str]) -> None:
+def main(folder: Path, views: Sequence[str], states: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    consoles: dict[str, Content] = {"data": "busy", "empty": "fresh", "gone": "none"}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(BROWSER_ARGUMENTS))
-        for state, content in consoles.items():
-            with tempfile.TemporaryDirectory() as data_dir, seeded_console(Path(data_dir), content) as address:
+        for state in states:
+            with tempfile.TemporaryDirectory() as data_dir, seeded_console(Path(data_dir), STATES[state]) as address:
                 take(browser, address, folder, views, state, Path(data_dir))
         browser.close()
 
@@ -86,5 +87,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", nargs="+", choices=list(VIEWS), default=list(VIEWS), metavar="VIEW")
+    parser.add_argument("--state", nargs="+", choices=list(STATES), default=list(STATES), metavar="STATE")
     arguments = parser.parse_args()
-    main(arguments.folder, arguments.only)
+    main(arguments.folder, arguments.only, arguments.state)

@@ -102,13 +102,20 @@ def settled(page: Page, *, is_dark: bool) -> list[str]:
 def test_with_data_and_then_without_the_database(page: Page, tmp_path: Path) -> None:
     with seeded_console(tmp_path) as address:
         found = walk(page, address, with_data)
+        page.set_viewport_size(WIDE)
+        turn_to(page, address, "reviews", PAGES["reviews"])
+        expect(page.get_by_role("button", name="Next unclaimed")).to_be_enabled()
         with database_away(tmp_path):
+            # It stands outside of what refreshes itself with the rest of the page.
+            expect(page.get_by_role("button", name="Next unclaimed")).to_be_disabled()
             found += walk(page, address, broken)
     assert not found, "\n".join(found)
 
 
 def with_data(page: Page, name: str) -> list[str]:
     expect(page.get_by_text("As of", exact=False).first).to_be_visible()
+    if name in ("overview", "breakers", "metrics"):
+        expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible()
     found = [f"no name: {control}" for control in nameless(page)]
     return found + [f"no word: {badge}" for badge in wordless_badges(page)]
 
