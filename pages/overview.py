@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import streamlit as st
 from parts import asks, charts, clock, empty, live, operations, tiles, words
@@ -124,7 +125,7 @@ def numbers() -> None:
     live.as_of(reading, f"{note}, sampled {clock.ago(sampled, console().now())}" if sampled else "no samples yet")
     with st.grid(4, min_column_width=155):
         _rates(trends.value, grey)
-        _outbox(reading.value, trends.value, grey)
+        _outbox(reading.value, trends.value, reading.as_of or console().now(), grey)
         _queues(reading.value, trends.value, grey)
 
 
@@ -146,9 +147,10 @@ def _rates(trends: Trends, grey: bool) -> None:
     )
 
 
-def _outbox(now: Live, trends: Trends, grey: bool) -> None:
+def _outbox(now: Live, trends: Trends, seen_at: datetime, grey: bool) -> None:
+    """``seen_at``: nobody knows whether what was oldest then has been published since."""
     oldest = now.outbox_oldest_at
-    age = (console().now() - oldest).total_seconds() if oldest else 0.0
+    age = (seen_at - oldest).total_seconds() if oldest else 0.0
     series = (*trends.queues.get("outboxAge", ()), age)
     tiles.number(
         "Oldest unpublished event",

@@ -139,20 +139,21 @@ def states(
     With ``on_select`` such a band can be clicked: the selection ``picked`` under ``key`` holds its ``stretch``.
     """
     several = len({band.replica for band in bands}) > 1
+    last = max(band.end for band in bands)
     rows = [
         {
             "breaker": NAMES.get(band.breaker, band.breaker) + (f" · {band.replica}" if several else ""),
             "state": words.word(words.BREAKER, band.state).text,
             "start": _millis(max(band.start, since)),
             "end": _millis(band.end),
-            "label": _band_label(band),
+            "label": _band_label(band, last),
             "thick": 8 if band.state == "closed" else 20,
             "stretch": str(Stretch(band.start, band.end, band.breaker)),
         }
         for band in bands
     ]
     lanes = len({row["breaker"] for row in rows})
-    x = _time("start", max(since, min(band.start for band in bands)), max(band.end for band in bands))
+    x = _time("start", max(since, min(band.start for band in bands)), last)
     st.vega_lite_chart(
         _columns(rows),
         _states_spec(x, can_pick=on_select is not None),
@@ -163,8 +164,9 @@ def states(
     )
 
 
-def _band_label(band: Band) -> str:
-    has_room = band.end - band.start >= LABELLED
+def _band_label(band: Band, last: datetime) -> str:
+    # Beyond the end of the chart it would be cut off.
+    has_room = band.end - band.start >= (LABELLED if band.end < last else 4 * LABELLED)
     return words.word(words.BREAKER, band.state).text if has_room and band.state != "closed" else ""
 
 
