@@ -162,7 +162,7 @@ def _rule(
     """``is_lowest``: what is wanted lies above it, so that its name stands below."""
     color = colors["orange"]
     rule = [{"filter": "datum.what === 'rule'"}]
-    text = {
+    text: dict[str, Any] = {
         "type": "text",
         "align": "right",
         "baseline": "top" if is_lowest else "bottom",
@@ -171,6 +171,7 @@ def _rule(
         "color": color,
         "text": f"alert {threshold.text}",
     }
+    halo: dict[str, Any] = {"color": colors["page"], "stroke": colors["page"], "strokeWidth": 5}
     return [
         {
             "transform": rule,
@@ -180,7 +181,7 @@ def _rule(
         # Written twice, first wide in the colour of the page: lines may run through it.
         *(
             {"transform": rule, "mark": text | more, "encoding": {"x": {"value": "width"}, "y": y}}
-            for more in ({"color": colors["page"], "stroke": colors["page"], "strokeWidth": 5}, {})
+            for more in (halo, {})
         ),
     ]
 
