@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := app.py pages services state tests benchmarks
 
-.PHONY: help run test check format bench bench-console bench-stored soak pictures clean
+.PHONY: help run test check format bench bench-console bench-stored soak looks pictures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench-stored: $(VENV)/.dev ## measure whether an order costs more with a million
 
 soak: $(VENV)/.dev ## faults in the middle of traffic for MINUTES=10, then the audit (SEED=1; REPLICAS=1: two workers, PostgreSQL)
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) $(if $(REPLICAS),--replicas)
+
+looks: $(VENV)/.dev $(VENV)/.system ## take a picture of every page in every state into DIR=folder (about fifteen minutes)
+	$(BIN)/python -m tests.browser.looks $(or $(DIR),$(error say where the pictures go: make looks DIR=folder))
 
 pictures: $(VENV)/.dev $(VENV)/.system ## take the pictures of docs/pictures anew (about seven minutes)
 	$(BIN)/python -m tests.browser.pictures docs/pictures

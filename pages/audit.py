@@ -37,10 +37,10 @@ def filters() -> None:
     known = console().audit.people_and_actions().value or ((), ())
     with st.container(horizontal=True, vertical_alignment="bottom"):
         _choice("Person", "who", _with(known[0], "who"), "Everybody", 190)
-        _choice("Action", "did", _with(known[1], "did"), "Every action", 230)
+        _choice("Action", "did", _with(known[1], "did"), "Every action", 200)
         st.text_input(
             "Target", key="target", type="search", placeholder="Order, target or command id", bind="query-params",
-            width=280, max_chars=128, icon=":material/search:", on_change=steps.reset, args=("audit",),
+            width=250, max_chars=128, icon=":material/search:", on_change=steps.reset, args=("audit",),
         )  # fmt: skip
         _choice("Time", "within", list(TIMES), "Any time", 150)
         find.button("target", "Order, target or command id", _clear)

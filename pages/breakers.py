@@ -63,7 +63,8 @@ def _breaker(
         facts, window = st.columns([3, 2])
         with facts:
             _facts(breaker, trend, reading)
-            _replicas(breaker, grey=bool(reading.problem))
+            if len(breaker.replicas) > 1:
+                _replicas(breaker, grey=bool(reading.problem))
         with window:
             _windows(breaker)
         if asked and asked.kind in ("set_override", "end_override"):
@@ -73,7 +74,8 @@ def _breaker(
 def _standing(breaker: Breaker, loan: Loan | None) -> str:
     since = breaker.worst.since
     now = console().now()
-    parts = [f"since {clock.both(since, now)}"] if since else []
+    parts = [f"on {words.plain(breaker.worst.replica)}"] if len(breaker.replicas) == 1 else []
+    parts += [f"since {clock.both(since, now)}"] if since else []
     if breaker.state == "open":
         parts.append(tiles.standing(breaker).replace("trial", "half-open, one trial,"))
     if loan:

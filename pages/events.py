@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, clock, empty, event_lists, find, letters, live, steps, tiles, words
+from parts import asks, clock, event_lists, find, letters, live, steps, tiles, words
 from parts import filters as kept
 
 from services.console import console
@@ -29,7 +29,7 @@ def filters() -> None:
             _choice("Type", "in_type", console().events.INCOMING_TYPES, None)
             _choice("Outcome", "in_state", console().events.INCOMING_OUTCOMES, words.INCOMING)
         st.text_input(
-            "Order", key="event_order", type="search", placeholder="Order id", bind="query-params", width=260,
+            "Order", key="event_order", type="search", placeholder="Order id", bind="query-params", width=220,
             max_chars=128, icon=":material/search:", on_change=steps.reset, args=LISTS,
         )  # fmt: skip
         find.button("event_order", "Order id", _clear)
@@ -46,7 +46,7 @@ def _letter_state() -> None:
 def _choice(label: str, key: str, options: tuple[str, ...], table: dict[str, words.Word] | None) -> None:
     st.selectbox(
         label, list(options), index=None, key=key, placeholder=f"Every {label.lower()}", bind="query-params",
-        format_func=lambda one: words.word(table, one).text if table else one, width=230,
+        format_func=lambda one: words.word(table, one).text if table else one, width=200,
         on_change=steps.reset, args=LISTS,
     )  # fmt: skip
 
@@ -62,7 +62,6 @@ def flow() -> None:
     """Outbox, consumers and relay as tiles, each with its time."""
     reading = console().events.delivery()
     if reading.value is None:
-        empty.no_source(reading)
         return
     now, delivery, grey = console().now(), reading.value, bool(reading.problem)
     live.as_of(reading)

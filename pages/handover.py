@@ -24,9 +24,11 @@ def everything() -> None:
     left, right = st.columns([3, 2])
     with left:
         for section in page.sections:
-            _section(section, grey=bool(reading.problem))
+            if section.items:
+                _section(section, grey=bool(reading.problem))
+        _quiet([section for section in page.sections if not section.items], grey=bool(reading.problem))
     with right:
-        _since(page)
+        _since(page, grey=bool(reading.problem))
         with st.container(border=True):
             st.markdown("**As text**")
             st.caption("For a chat or a ticket; times in UTC. The button in its corner copies it.")
@@ -42,24 +44,33 @@ def _words() -> dict[str, str]:
 
 def _section(section: Section, *, grey: bool) -> None:
     with st.container(border=True, gap="xsmall"):
-        if not section.items:
-            st.markdown(f":gray[**{section.title}**] :small[:green[:material/check_circle:] {section.nothing}]")
-            return
         st.markdown(f"**{section.title}** :{'gray' if grey else 'orange'}-badge[{section.count:,}]")
         for number, item in enumerate(section.items):
-            _item(item, f"{section.title}_{number}")
+            _item(item, f"{section.title}_{number}", grey=grey)
 
 
-def _item(item: Item, key: str) -> None:
+def _quiet(sections: list[Section], *, grey: bool) -> None:
+    """The sections with nothing in them, a line each."""
+    if not sections:
+        return
+    color = "gray" if grey else "green"
+    with st.container(border=True, gap="xsmall"):
+        for section in sections:
+            st.markdown(f":{color}[:material/check_circle:] :gray[{section.title}:] :small[{section.nothing}]")
+
+
+def _item(item: Item, key: str, *, grey: bool) -> None:
     now = console().now()
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"item_{key}"):
-        st.markdown(words.plain(words.said(item.text)), width="stretch")
+        text = words.plain(words.said(item.text))
         if item.until:
             left = item.until - now
-            color = "orange" if left <= SOON else "gray"
-            st.markdown(f":{color}-badge[:material/timer: ends in {clock.span(left)}]", width="content")
+            color = "orange" if left <= SOON and not grey else "gray"
+            text += f" :{color}-badge[:material/timer: ends in {clock.span(left)}]"
         elif item.at:
-            st.caption(clock.ago(item.at, now), width="content")
+            text += f" :small[:gray[{clock.ago(item.at, now)}]]"
+        with st.container(width="stretch"):
+            st.markdown(text)
         if item.page:
             st.page_link(
                 f"{item.page}.py", label="Open", icon=":material/arrow_forward:", width="content",
@@ -67,7 +78,7 @@ def _item(item: Item, key: str) -> None:
             )  # fmt: skip
 
 
-def _since(page: HandoverPage) -> None:
+def _since(page: HandoverPage, *, grey: bool) -> None:
     now = console().now()
     with st.container(border=True, gap="xsmall"):
         title = "The last eight hours" if page.is_first_look else "Since you last looked"
@@ -78,7 +89,7 @@ def _since(page: HandoverPage) -> None:
                 "Mark as seen", key="mark_seen", icon=":material/done_all:", type="tertiary", on_click=_seen,
                 args=(page.since,), disabled=block is not None, help=block or "The next look begins from now.",
             )  # fmt: skip
-        changes = _changes(page)
+        changes = _changes(page, grey=grey)
         if page.opened_cases:
             st.markdown(f"{page.opened_cases:,} of the open cases came in this time.")
         for at, text in changes[:SHOWN]:
@@ -89,9 +100,12 @@ def _since(page: HandoverPage) -> None:
             st.markdown(":gray[:material/check: Nothing changed.]")
 
 
-def _changes(page: HandoverPage) -> list[tuple[datetime, str]]:
+def _changes(page: HandoverPage, *, grey: bool) -> list[tuple[datetime, str]]:
     lines = [
-        (change.at, f"{words.badge(words.BREAKER, change.to_state)} {NAMES.get(change.breaker, change.breaker)}")
+        (
+            change.at,
+            f"{words.badge(words.BREAKER, change.to_state, grey=grey)} {NAMES.get(change.breaker, change.breaker)}",
+        )
         for change in page.transitions
     ]
     for entry in page.actions:

@@ -13,7 +13,7 @@ from parts import charts, clock, courses, empty, lens, live, objective, ranges, 
 from parts.courses import Course, Threshold
 
 from services.console import CHECK, NAMES, RESERVE, Reading, console
-from services.console.history import Limits, MetricHistory
+from services.console.history import Limits, MetricHistory, Wanted
 from services.console.incidents import Stretch
 
 QUANTILES = {"p50": "latency_p50", "p95": "latency_p95", "p99": "latency_p99"}
@@ -43,11 +43,18 @@ def everything() -> None:
         return
     _source(history, reading)
     if history.is_empty:
-        empty.nothing_matches("Nothing was recorded in this time.", ranges.last_hour, key="last_hour")
+        _nothing(wanted)
         return
     _tiles(history, grey=bool(reading.problem))
     _charts(history, console().metrics.limits)
     objective.panel(console().metrics.budget())
+
+
+def _nothing(wanted: Wanted) -> None:
+    if wanted == Wanted(ranges.DEFAULT):
+        empty.no_data_yet("Nothing has been measured in the last hour; the worker measures every few seconds.")
+    else:
+        empty.nothing_matches("Nothing was recorded in this time.", ranges.last_hour, key="last_hour")
 
 
 def _zoom() -> None:
@@ -124,7 +131,8 @@ def _tiles(history: MetricHistory, *, grey: bool) -> None:
     ]
     with st.grid(5, min_column_width=150):
         for label, value, note in shown:
-            tiles.number(label, value, note=note, grey=grey, chart=False)
+            explained = tiles.TWO_RATES if label.endswith("success") else None
+            tiles.number(label, value, note=note, grey=grey, chart=False, help=explained)
 
 
 def _within(history: MetricHistory) -> list[tuple[datetime, datetime]]:
@@ -134,7 +142,7 @@ def _within(history: MetricHistory) -> list[tuple[datetime, datetime]]:
 
 
 def _of_calls(calls: float | None, business: float | None) -> str:
-    return f"{round(calls or 0):,} calls · business {tiles.percent(business)}"
+    return f"{round(calls or 0):,} calls · {tiles.percent(business)} yes"
 
 
 def _worst(failures: Mapping[str, float]) -> str:

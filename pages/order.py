@@ -57,6 +57,7 @@ def _missing(order_id: str, reading: Reading[OrderView]) -> None:
     if reading.as_of is None:
         empty.no_source(reading)
     else:
+        live.as_of(reading)
         empty.nothing_matches(f"No order {words.plain(order_id)} exists.")
         st.page_link("orders.py", label="Find an order", icon=":material/search:")
 
@@ -131,9 +132,12 @@ def _columns(reading: Reading[OrderView]) -> None:
     )
     with st.grid(4, min_column_width=200):
         for label, badge in states:
-            with st.container(border=True, height="stretch", gap="xsmall"):
-                st.caption(label)
-                st.markdown(badge)
+            with st.container(
+                border=True, height="stretch", gap="xsmall", horizontal=True, vertical_alignment="center",
+                horizontal_alignment="distribute",
+            ):  # fmt: skip
+                st.caption(label, width="content")
+                st.markdown(badge, width="content")
 
 
 def _timeline(reading: Reading[OrderView]) -> None:
@@ -246,7 +250,9 @@ def _release(reading: Reading[OrderView]) -> None:
     now = console().now()
     with st.container(border=True):
         st.markdown(f"**Release job** {words.badge(words.RELEASE, job.state, grey=bool(reading.problem))}")
-        due = f" · next {clock.at(job.next_attempt_at, now)}" if job.next_attempt_at and job.state == "PENDING" else ""
+        due = ""
+        if job.next_attempt_at and job.state == "PENDING":
+            due = f" · next {clock.at(job.next_attempt_at, now)}" if job.next_attempt_at > now else " · next is due"
         st.caption(
             f"{job.attempts} attempts · touched {clock.ago(job.updated_at, now)}{due} · {words.plain(job.reason)}"
         )

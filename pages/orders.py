@@ -166,7 +166,7 @@ def found() -> None:
         _nothing(wanted)
         _steps(reading.value)
         return
-    with st.container(border=True, gap="xsmall"):
+    with st.container(border=True, gap="small"):
         for row in reading.value.rows:
             _row(row, grey=bool(reading.problem))
     _steps(reading.value)
@@ -194,12 +194,12 @@ def _row(row: OrderRow, *, grey: bool) -> None:
         st.markdown(words.badge(words.ORDER, order.status, grey=grey), width=148)
         st.markdown(words.badge(words.INVENTORY, order.inventory_status, grey=grey), width=168)
         st.caption(f"{orders.short(order.user_id)} · {orders.units(order)}{_flags(row)}", width="stretch")
-        st.caption(clock.both(order.created_at, now), width=150, text_alignment="right")
+        st.caption(clock.both(order.created_at, now), width="content")
 
 
 def _flags(row: OrderRow) -> str:
-    star = " · :violet[:material/star:] high priority" if row.order.is_high_priority else ""
-    flag = " · :orange[:material/flag:] flagged" if row.open_reviews else ""
+    star = " · :material/star: high priority" if row.order.is_high_priority else ""
+    flag = " · :material/flag: flagged" if row.open_reviews else ""
     return star + flag
 
 

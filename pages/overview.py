@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import streamlit as st
 from parts import asks, charts, clock, empty, live, operations, tiles, words
@@ -124,7 +125,7 @@ def numbers() -> None:
     live.as_of(reading, f"{note}, sampled {clock.ago(sampled, console().now())}" if sampled else "no samples yet")
     with st.grid(4, min_column_width=155):
         _rates(trends.value, grey)
-        _outbox(reading.value, trends.value, grey)
+        _outbox(reading.value, trends.value, reading.as_of or console().now(), grey)
         _queues(reading.value, trends.value, grey)
 
 
@@ -139,15 +140,17 @@ def _rates(trends: Trends, grey: bool) -> None:
         series=[seconds * 1000 for seconds in check.p95.series],
         change=tiles.slower(check.p95),
         more_is_worse=True,
-        note=_quantiles(check),
+        note=f"p99 {tiles.milliseconds(check.latency_seconds.get(0.99))}",
         grey=grey,
-        help="Time of one call to check availability: p50 and p99 stand beside it.",
+        help="Time of one call to check availability. Half of the calls took at most "
+        f"{tiles.milliseconds(check.latency_seconds.get(0.5))}.",
     )
 
 
-def _outbox(now: Live, trends: Trends, grey: bool) -> None:
+def _outbox(now: Live, trends: Trends, seen_at: datetime, grey: bool) -> None:
+    """``seen_at``: nobody knows whether what was oldest then has been published since."""
     oldest = now.outbox_oldest_at
-    age = (console().now() - oldest).total_seconds() if oldest else 0.0
+    age = (seen_at - oldest).total_seconds() if oldest else 0.0
     series = (*trends.queues.get("outboxAge", ()), age)
     tiles.number(
         "Oldest unpublished event",
@@ -166,16 +169,10 @@ def _rate(label: str, trend: OperationTrend, grey: bool) -> None:
         tiles.percent(trend.technical.now),
         series=[share * 100 for share in trend.technical.series],
         change=tiles.points(trend.technical.change),
-        note=f"{trend.calls:,} calls · business {tiles.percent(trend.business.now)}",
+        note=f"{tiles.percent(trend.business.now)} yes",
         grey=grey,
-        help="Technical rate: calls that were answered, a refusal being an answer. Beside it the business rate: "
-        "answers that said yes.",
+        help=f"{tiles.TWO_RATES} Counted over {trend.calls:,} calls.",
     )
-
-
-def _quantiles(trend: OperationTrend) -> str:
-    p50, p99 = trend.latency_seconds.get(0.5), trend.latency_seconds.get(0.99)
-    return f"p50 {tiles.milliseconds(p50)} · p99 {tiles.milliseconds(p99)}"
 
 
 QUEUES = (

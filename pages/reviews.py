@@ -46,6 +46,7 @@ ORDERS = {
 CODE = "code"
 GROUPS_SHOWN = 6
 WHOLE_PAGE = "reviews_whole_page"
+BUTTON_LOOKS = "6s"
 
 
 def filters() -> None:
@@ -69,7 +70,7 @@ def filters() -> None:
             _choice("Owner", "owner", OWNERS)
         with st.container(horizontal=True, width="content", gap="small"):
             find.button("q", "Case, order or user id", _clear)
-            _next_button()
+            st.fragment(_next_button, run_every=BUTTON_LOOKS if live.is_on() else None)()
     _code_badge()
 
 
@@ -166,7 +167,9 @@ def _wanted() -> CaseFilter:
 
 
 def _next_button() -> None:
-    # Stands outside the live part, so that its key works whatever the page shows.
+    """Stands beside the live part, so that its key works whatever the page shows; looks by itself if it may act."""
+    if st.session_state.pop(WHOLE_PAGE, False):
+        st.rerun()
     reason = live.write_block()
     st.button(
         "Next unclaimed",
@@ -176,9 +179,14 @@ def _next_button() -> None:
         disabled=reason is not None,
         help=reason
         or "Claims the most urgent case that matches and opens it: the hold that ends first, then priority.",
-        on_click=work.next_unclaimed,
+        on_click=_claim_next,
         args=(_wanted(),),
     )
+
+
+def _claim_next(wanted: CaseFilter) -> None:
+    work.next_unclaimed(wanted)
+    _whole_page()
 
 
 def queue() -> None:

@@ -42,14 +42,14 @@ class Source:
         try:
             return self._open().read_now(transaction)
         except (SQLAlchemyError, OSError, DatabaseClosed) as error:
-            raise SourceUnavailable(_sentence(error)) from error
+            raise SourceUnavailable(self._sentence(error)) from error
 
     def write(self, transaction: Transaction[T]) -> T:
         """Run a writing function and commit; raises SourceUnavailable, and then nothing was written."""
         try:
             return self._open().write_now(transaction)
         except (SQLAlchemyError, OSError, DatabaseClosed, DatabaseOverloaded) as error:
-            raise SourceUnavailable(_sentence(error)) from error
+            raise SourceUnavailable(self._sentence(error)) from error
 
     def close(self) -> None:
         with self._lock:
@@ -75,11 +75,13 @@ class Source:
             self._database.close()
             self._database = None
 
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "The database does not exist yet; the worker makes it when it starts."
-    cause = f"{type(getattr(error, 'orig', None)).__name__} {error}".lower() if isinstance(error, DBAPIError) else ""
-    if any(sign in cause for sign in _MISSING_TABLE):
-        return "The database has no tables yet; the worker makes them when it starts."
-    return "The database does not answer."
+    def _sentence(self, error: Exception) -> str:
+        if isinstance(error, FileNotFoundError) and self._identity is not None:
+            return "The database file is gone."
+        if isinstance(error, FileNotFoundError):
+            return "The database does not exist yet; the worker makes it when it starts."
+        original = type(getattr(error, "orig", None)).__name__
+        cause = f"{original} {error}".lower() if isinstance(error, DBAPIError) else ""
+        if any(sign in cause for sign in _MISSING_TABLE):
+            return "The database has no tables yet; the worker makes them when it starts."
+        return "The database does not answer."

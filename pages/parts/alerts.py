@@ -42,7 +42,7 @@ def card(row: AlertRow, page: AlertsPage, *, grey: bool) -> None:
             st.markdown(f"**{words.plain(alert.name)}**", width="content")
         st.markdown(words.plain(alert.annotations.get("summary", "")))
         st.caption(" · ".join(_facts(row)))
-        _said(row)
+        _said(row, grey=grey)
         _buttons(row, page)
         _runbook(row)
 
@@ -82,19 +82,20 @@ def measured(value: float | None, unit: str) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
-def _said(row: AlertRow) -> None:
+def _said(row: AlertRow, *, grey: bool) -> None:
     alert, now = row.alert, console().now()
+    blue, violet = ("gray", "gray") if grey else ("blue", "violet")
     if alert.acknowledged_at:
         note = f": {words.plain(alert.acknowledged_note)}" if alert.acknowledged_note else ""
         who = words.plain(alert.acknowledged_by)
         st.markdown(
-            f":blue-badge[:material/person_check: Acknowledged] {who}, {clock.ago(alert.acknowledged_at, now)}{note}"
+            f":{blue}-badge[:material/person_check: Acknowledged] {who}, {clock.ago(alert.acknowledged_at, now)}{note}"
         )
     for silence in row.silences:
         left = clock.span(silence.ends_at - now)
         st.markdown(
-            f":violet-badge[:material/notifications_off: Silenced] for another {left} by {words.plain(silence.actor)}: "
-            f"{words.plain(silence.reason)}"
+            f":{violet}-badge[:material/notifications_off: Silenced] for another {left} by "
+            f"{words.plain(silence.actor)}: {words.plain(silence.reason)}"
         )
     if row.command:
         st.markdown(f":small[{asks.state(row.command)}]")

@@ -42,7 +42,7 @@ def drawer(review_id: str) -> None:
 
 
 def _refreshing(review_id: str) -> None:
-    every = live.REFRESH if st.session_state.get(live.LIVE_KEY, True) else None
+    every = live.REFRESH if live.is_on() else None
     st.fragment(_work_area, run_every=every)(review_id)
 
 
@@ -65,8 +65,9 @@ def _work_area(review_id: str) -> None:
 
 def _missing(review_id: str, reading: Reading[CaseView]) -> None:
     if reading.as_of is None:
-        empty.no_source(reading)
+        empty.no_source(reading, is_alone=True)
     else:
+        live.as_of(reading)
         empty.nothing_matches(f"No case {words.plain(review_id)} exists.")
 
 

@@ -17,8 +17,22 @@ from services.console.incidents import Stretch
 OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
 DASHES = ([1, 0], [6, 3], [2, 2])
 ORDERS_SCHEMA = pa.schema({"t": pa.int64(), "until": pa.float64(), "n": pa.float64(), "series": pa.string()})
-LIGHT = {"blue": "#3B82F6", "orange": "#B86E00", "red": "#D9435F", "green": "#199470", "ink": "#0F1726"}
-DARK = {"blue": "#5B9BFF", "orange": "#E0A030", "red": "#F0687D", "green": "#34C48F", "ink": "#E6EAF2"}
+LIGHT = {
+    "blue": "#3B82F6",
+    "orange": "#B86E00",
+    "red": "#D9435F",
+    "green": "#199470",
+    "ink": "#0F1726",
+    "page": "#FFFFFF",
+}
+DARK = {
+    "blue": "#5B9BFF",
+    "orange": "#E0A030",
+    "red": "#F0687D",
+    "green": "#34C48F",
+    "ink": "#E6EAF2",
+    "page": "#0D131E",
+}
 SHORT = timedelta(minutes=8)
 """Ticks over a shorter time fall within one minute, so that their labels need seconds."""
 PICKED = {"name": "picked", "select": {"type": "point", "fields": ["stretch"]}}
@@ -27,7 +41,7 @@ LABELLED = timedelta(seconds=90)
 
 
 def palette() -> dict[str, str]:
-    """The status colours of the theme in use."""
+    """The status colours of the theme in use, its ink and what it is written on."""
     return DARK if st.context.theme.type == "dark" else LIGHT
 
 
@@ -125,20 +139,21 @@ def states(
     With ``on_select`` such a band can be clicked: the selection ``picked`` under ``key`` holds its ``stretch``.
     """
     several = len({band.replica for band in bands}) > 1
+    last = max(band.end for band in bands)
     rows = [
         {
             "breaker": NAMES.get(band.breaker, band.breaker) + (f" · {band.replica}" if several else ""),
             "state": words.word(words.BREAKER, band.state).text,
             "start": _millis(max(band.start, since)),
             "end": _millis(band.end),
-            "label": _band_label(band),
+            "label": _band_label(band, last),
             "thick": 8 if band.state == "closed" else 20,
             "stretch": str(Stretch(band.start, band.end, band.breaker)),
         }
         for band in bands
     ]
     lanes = len({row["breaker"] for row in rows})
-    x = _time("start", max(since, min(band.start for band in bands)), max(band.end for band in bands))
+    x = _time("start", max(since, min(band.start for band in bands)), last)
     st.vega_lite_chart(
         _columns(rows),
         _states_spec(x, can_pick=on_select is not None),
@@ -149,8 +164,9 @@ def states(
     )
 
 
-def _band_label(band: Band) -> str:
-    has_room = band.end - band.start >= LABELLED
+def _band_label(band: Band, last: datetime) -> str:
+    # Beyond the end of the chart it would be cut off.
+    has_room = band.end - band.start >= (LABELLED if band.end < last else 4 * LABELLED)
     return words.word(words.BREAKER, band.state).text if has_room and band.state != "closed" else ""
 
 

@@ -17,6 +17,7 @@ HEIGHT = 250
 DAYS = timedelta(hours=36)
 """A longer stretch is labelled with dates."""
 POWERS = [1, 10, 100, 1000, 10_000, 100_000]
+TICKS = {"log": {"values": POWERS}, "symlog": {"values": [0, *POWERS]}}
 BRUSH = {"name": "brush", "select": {"type": "interval", "encodings": ["x"]}}
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 2], [1, 3])
 
@@ -97,13 +98,13 @@ def _spec(course: Course, names: Sequence[str]) -> dict[str, Any]:
         "field": "n",
         "type": "quantitative",
         "axis": {"title": course.unit or None, "tickCount": 4, "titleFontWeight": "normal"}
-        | ({"values": POWERS} if course.scale == "log" else {}),
+        | TICKS.get(course.scale, {}),
         "scale": _scale(course),
     }
     x = _time(course)
     layers = [_bands(x, colors["red"]), _values(course, names, x, y)]
     if course.threshold:
-        layers += _rule(course.threshold, y, colors["orange"], is_lowest=course.unit == "%")
+        layers += _rule(course.threshold, y, colors, is_lowest=course.unit == "%")
     return {"layer": layers}
 
 
@@ -155,10 +156,13 @@ def _values(course: Course, names: Sequence[str], x: Mapping[str, Any], y: Mappi
     }
 
 
-def _rule(threshold: Threshold, y: Mapping[str, Any], color: str, *, is_lowest: bool) -> list[dict[str, Any]]:
+def _rule(
+    threshold: Threshold, y: Mapping[str, Any], colors: Mapping[str, str], *, is_lowest: bool
+) -> list[dict[str, Any]]:
     """``is_lowest``: what is wanted lies above it, so that its name stands below."""
+    color = colors["orange"]
     rule = [{"filter": "datum.what === 'rule'"}]
-    text = {
+    text: dict[str, Any] = {
         "type": "text",
         "align": "right",
         "baseline": "top" if is_lowest else "bottom",
@@ -167,13 +171,18 @@ def _rule(threshold: Threshold, y: Mapping[str, Any], color: str, *, is_lowest: 
         "color": color,
         "text": f"alert {threshold.text}",
     }
+    halo: dict[str, Any] = {"color": colors["page"], "stroke": colors["page"], "strokeWidth": 5}
     return [
         {
             "transform": rule,
             "mark": {"type": "rule", "color": color, "strokeDash": [5, 4], "strokeWidth": 1.5},
             "encoding": {"y": y},
         },
-        {"transform": rule, "mark": text, "encoding": {"x": {"value": "width"}, "y": y}},
+        # Written twice, first wide in the colour of the page: lines may run through it.
+        *(
+            {"transform": rule, "mark": text | more, "encoding": {"x": {"value": "width"}, "y": y}}
+            for more in (halo, {})
+        ),
     ]
 
 

@@ -85,7 +85,7 @@ def draw(drill: Drill) -> None:
 
 def _tiles(report: Mapping[str, Any]) -> None:
     orders, lost = report["orders"], report["lost"]
-    with st.grid(4, min_column_width=180):
+    with st.grid(4, min_column_width=150):
         found = report["detection"]
         first = BY.get(found[0]["by"], found[0]["by"]) if found else "no breaker, no verdict"
         tiles.plain("Time to detect", f"{found[0]['seconds']:g} s" if found else "not detected", first)

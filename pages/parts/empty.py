@@ -32,10 +32,15 @@ def no_data_yet(text: str) -> None:
         st.markdown(f":gray[:material/hourglass_empty: {text}]", width="content")
 
 
-def no_source(reading: Reading[Any]) -> None:
-    """There is nothing to show because the source has never answered."""
+def no_source(reading: Reading[Any], *, is_alone: bool = False) -> None:
+    """There is nothing to show because the source has never answered.
+
+    The reason is left to the banner above the page; ``is_alone``: where that cannot be seen.
+    """
+    is_said = console().live().problem == reading.problem and not is_alone
+    why = "" if is_said else f" {reading.problem or 'There is no data source.'}"
     with st.container(horizontal_alignment="center", border=True):
-        st.markdown(f":material/cloud_off: {reading.problem or 'No data source.'}", width="content")
+        st.markdown(f":material/cloud_off: Nothing to show: no data has been read so far.{why}", width="content")
 
 
 def no_permission(role: str) -> None:

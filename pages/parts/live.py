@@ -50,7 +50,12 @@ def body(frame: Frame, draw: Callable[[], None], *, every: str = REFRESH) -> Non
         loans.banner(write_block())
         draw()
 
-    st.fragment(refresh, run_every=every if st.session_state.get(LIVE_KEY, True) else None)()
+    st.fragment(refresh, run_every=every if is_on() else None)()
+
+
+def is_on() -> bool:
+    """Whether the page refreshes itself."""
+    return bool(st.session_state.get(LIVE_KEY, True))
 
 
 def _badges(place: DeltaGenerator) -> None:

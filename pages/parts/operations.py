@@ -81,7 +81,7 @@ def figures(operation: Operation) -> list[tuple[str, int]]:
 
 def _card(operation: Operation, *, grey: bool) -> None:
     with st.container(border=True, gap="xsmall", key=f"operation_{operation.operation_id}"):
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", gap="small"):
             st.markdown(f"{badge(operation, grey=grey)} **{name(operation)}**", width="content")
             _buttons(operation)
         said = [operation.filter, operation.reason, operation.actor]
@@ -125,7 +125,7 @@ def _remarks(operation: Operation) -> list[str]:
 def _buttons(operation: Operation) -> None:
     block = live.write_block()
     is_open = st.query_params.get(OPENED) == operation.operation_id
-    with st.container(horizontal=True, horizontal_alignment="right", gap="xsmall"):
+    with st.container(horizontal=True, width="content", gap="xsmall"):
         for move in STEERABLE.get(operation.state, ()):
             st.button(
                 words.MOVES[move],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import streamlit as st
 from parts.words import plain
 
@@ -10,17 +12,18 @@ from services.console import Order, ReviewCase
 ID_WIDTH = 265
 """Room for a UUID."""
 SHORT = 8
+_UUID = re.compile(r"\b([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
-def link(order_id: str, *, width: int = ID_WIDTH) -> None:
-    """The deep link of an order."""
+def link(order_id: str, *, width: int = ID_WIDTH, is_short: bool = False) -> None:
+    """The deep link of an order; ``is_short``: of a long id only the beginning, where there is little room."""
     st.page_link(
         "order.py",
-        label=f":blue[{plain(order_id)}]",
+        label=f":blue[{short(order_id) if is_short else plain(order_id)}]",
         icon="",
-        help="Open the order",
+        help=f"Open the order {plain(order_id)}" if is_short else "Open the order",
         query_params={**_unbound(), "order": [order_id]},
-        width=width,
+        width="content" if is_short else width,
     )
 
 
@@ -39,6 +42,11 @@ def items(order: Order, limit: int = 2) -> str:
 def short(identifier: str) -> str:
     """An id that fits into a list: of a long one, as UUIDs are, only the beginning."""
     return plain(identifier) if len(identifier) <= 2 * SHORT else f"{plain(identifier[:SHORT])}…"
+
+
+def shortened(text: str) -> str:
+    """A sentence in which UUIDs are short."""
+    return _UUID.sub(r"\1…", text)
 
 
 def units(order: Order) -> str:

@@ -58,10 +58,11 @@ def _movement(entry: Mapping[str, Any], names: Mapping[tuple[str, str], str], nu
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"ledger_{number}"):
         st.markdown(f":small[{at}]", width="content")
         moved = _moved(entry)
-        why = f" · {words.plain(entry['reason'])}" if entry.get("reason") else ""
-        st.caption(f"{words.plain(str(entry['kind']).lower())} · {words.plain(name)} · {moved}{why}", width="stretch")
+        why = f" · {words.plain(orders.shortened(str(entry['reason'])))}" if entry.get("reason") else ""
+        kind = words.plain(str(entry["kind"]).lower().replace("_", " "))
+        st.caption(f"{kind} · {words.plain(name)} · {moved}{why}", width="stretch")
         if entry.get("orderId"):
-            orders.link(str(entry["orderId"]), width=90)
+            orders.link(str(entry["orderId"]), is_short=True)
 
 
 def _moved(entry: Mapping[str, Any]) -> str:

@@ -11,6 +11,11 @@ from parts import clock, words
 
 from services.console import NAMES, Breaker, OperationTrend, Trend, console
 
+TWO_RATES = (
+    "Technical rate: calls that were answered, a refusal being an answer. Beside it the business rate: answers that "
+    "said yes."
+)
+
 
 def breaker(shown: Breaker, trend: OperationTrend | None, *, grey: bool) -> None:
     """Name, state as a badge, and the facts that explain it."""
@@ -67,8 +72,8 @@ def number(
     chart: bool = True,
     help: str | None = None,  # noqa: A002 - Streamlit's word for it
 ) -> None:
-    """A number, its change and its course; all grey when it may no longer be true."""
-    flat = [0.0, 0.0] if chart else None
+    """A number, its change and its course, if it has one; all grey when it may no longer be true."""
+    chart = chart and len(series) > 1
     color: Literal["off", "inverse", "normal"] = "off" if grey else "inverse" if more_is_worse else "normal"
     st.metric(
         label,
@@ -76,7 +81,7 @@ def number(
         None if not chart else 0 if change is None or not any(sign in change for sign in "123456789") else change,
         delta_color=color,
         delta_description=note or None,
-        chart_data=list(series) if len(series) > 1 else flat,
+        chart_data=list(series) if chart else None,
         chart_type=kind,
         border=True,
         height="stretch",

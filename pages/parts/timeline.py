@@ -15,17 +15,17 @@ BAD = ("failed", "no answer", "rejected", "timeout", "refused", "unavailable", "
 
 
 def draw(entries: Sequence[TimelineEntry], reading: Reading[Any]) -> None:
-    """Oldest first: icon and word of the kind, what happened, its facts, and when."""
+    """Oldest first: icon and word of the kind, when, what happened and its facts."""
     now = console().now()
     for entry in entries:
         with st.container(horizontal=True, vertical_alignment="top", gap="small"):
-            st.markdown(_kind(entry, grey=bool(reading.problem)), width=110)
+            at = f":small[:gray[{clock.at(entry.at, now)}]]"
+            st.markdown(f"{_kind(entry, grey=bool(reading.problem))}  \n{at}", width=110)
             with st.container(width="stretch", gap="xxsmall"):
                 st.markdown(_text(entry))
                 if parts := payload(entry.details):
                     with st.expander("Payload", type="compact"):
                         st.json(parts, expanded=True)
-            st.caption(clock.at(entry.at, now), width=70, text_alignment="right")
 
 
 def _kind(entry: TimelineEntry, *, grey: bool) -> str:

@@ -1,7 +1,12 @@
 """What a page says to a screen reader and to weak eyes, measured in the browser.
 
-Names are those that Chromium computes for assistive technology. Contrast is that of WCAG 2.2, 1.4.3: text against
-what lies behind it, with every transparency on the way. Text on a canvas (charts) is not measured.
+Names are those that Chromium computes for assistive technology. Contrast is that of WCAG 2.2, 1.4.3 and 1.4.11: text
+and icons against what lies behind them, with every transparency on the way. Not measured: charts (a canvas) and frames.
+
+Two exceptions, in the dark theme alone (``CHOSEN_IN_DARK``): the words of a chosen segment and of a chosen tab. They
+are drawn in the theme's one primary colour, a segment's on a tenth of that colour, and on the same colour Streamlit
+writes the white words of primary buttons. White at 4.5 to 1 leaves the chosen segment 4.4 to 1 even on a black page,
+and on ours what is asked for here. A frame (segments) and a bar (tabs) of 4 to 1 say the choice as well.
 """
 
 from __future__ import annotations
@@ -18,8 +23,11 @@ CONTROLS = {
 ICON_NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)+")
 """What a nameless icon button is called: the ligature of its icon."""
 
+CHOSEN_IN_DARK = {"radio": 3.7, "tab": 4.0}
+"""The least contrast of what is chosen, by its role."""
+
 CONTRAST = """
-() => {
+(chosen) => {
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
   const known = {};
   const parse = (text) => known[text] ??= (() => {
@@ -46,6 +54,14 @@ CONTRAST = """
     return product;
   };
   const found = [];
+  const needed = (element, style) => {
+    if (element.closest('[data-testid=stIconMaterial], [role=img]')) return 3;
+    const one = element.closest('[role=radio][aria-checked=true], [role=tab][aria-selected=true], [aria-pressed=true]');
+    const exception = one && chosen[one.getAttribute('role') ?? 'radio'];
+    if (exception) return exception;
+    const size = parseFloat(style.fontSize);
+    return size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700) ? 3 : 4.5;
+  };
   const judge = (element, text, color) => {
     const style = getComputedStyle(element);
     const back = behind(element);
@@ -53,18 +69,12 @@ CONTRAST = """
     const front = over([c[0], c[1], c[2], c[3] * opacity(element)], back);
     const [a, b] = [light(front), light(back)].sort((x, y) => y - x);
     const ratio = (a + 0.05) / (b + 0.05);
-    const size = parseFloat(style.fontSize);
-    const isLarge = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
-    // Drawn with the one colour that white text has to stand out on as well; its frame tells the choice, too.
-    const isChosen = element.closest(
-      '[role=radio][aria-checked=true], [role=tab][aria-selected=true], [aria-pressed=true]');
     const rgb = (one) => one.slice(0, 3).map(Math.round).join(',');
-    if (ratio < (isLarge || isChosen ? 3 : 4.5))
+    if (ratio < needed(element, style))
       found.push(`${ratio.toFixed(2)} "${text.slice(0, 40)}" (${rgb(front)}) on (${rgb(back)})`);
   };
   let count = 0;
-  const isOut = (element) => element.closest(
-      '[disabled], [aria-disabled=true], [data-testid=stIconMaterial], [role=img], canvas, svg')
+  const isOut = (element) => element.closest('[disabled], [aria-disabled=true], canvas, svg')
     || !element.checkVisibility({opacityProperty: true, visibilityProperty: true});
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
@@ -93,6 +103,11 @@ WORDLESS_BADGES = """
   words.querySelectorAll('[data-testid=stIconMaterial], [role=img]').forEach(icon => icon.remove());
   return !words.textContent.trim();
 }).map(badge => badge.outerHTML.slice(0, 200))
+"""
+
+SILENT_CHARTS = """
+() => [...document.querySelectorAll('[data-testid=stVegaLiteChart]')]
+  .filter(one => !one.closest('[aria-label]') && !one.querySelector('[aria-label], [alt]')).length
 """
 
 FOCUSED = """
@@ -129,12 +144,12 @@ def _value(node: dict[str, Any], field: str) -> str:
     return str((node.get(field) or {}).get("value") or "").strip()
 
 
-def faint(page: Page) -> list[str]:
-    """Visible text below the contrast it needs: 4.5 to 1, and 3 to 1 for large text.
+def faint(page: Page, *, is_dark: bool = False) -> list[str]:
+    """Visible text below the contrast it needs: 4.5 to 1, and 3 to 1 for large text and icons.
 
-    Disabled controls are exempt; the chosen one of several tabs or buttons needs 3 to 1.
+    Disabled controls are exempt; with ``is_dark`` what is chosen needs what CHOSEN_IN_DARK says.
     """
-    result: dict[str, Any] = page.evaluate(CONTRAST)
+    result: dict[str, Any] = page.evaluate(CONTRAST, CHOSEN_IN_DARK if is_dark else {})
     assert result["count"] > 20, "hardly any text was measured"
     return list(result["found"])
 
@@ -142,6 +157,11 @@ def faint(page: Page) -> list[str]:
 def wordless_badges(page: Page) -> list[str]:
     """States that are told by colour and icon alone."""
     return list(page.evaluate(WORDLESS_BADGES))
+
+
+def silent_charts(page: Page) -> int:
+    """How many charts do not say what they show."""
+    return int(page.evaluate(SILENT_CHARTS))
 
 
 def focused(page: Page) -> dict[str, Any] | None:

@@ -54,8 +54,9 @@ class Holdfast:
     def order(self, order_id: str) -> dict[str, Any]:
         return httpx.get(f"{self.api}/api/v1/orders/{order_id}").json()["data"]
 
-    def set_outage(self, outage: bool) -> None:
-        faults = {"outage": outage, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False}
+    def set_outage(self, outage: bool, *, silent: bool = False) -> None:
+        """``silent``: confirmations are not sent either, so that an order keeps its hold."""
+        faults = {"outage": outage, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": silent}
         httpx.put(f"{self.inventory}/api/v1/sandbox/faults", json=faults).raise_for_status()
 
 

@@ -90,10 +90,11 @@ def order(order_id: str, status: str, at: datetime, **more: Any) -> Order:
 
 def seed(database: Database, now: datetime, *, confirmed: int = 40) -> None:
     """Everything at once, in one transaction."""
-    database.write_now(lambda connection: _fill(connection, now, confirmed))
+    database.write_now(lambda connection: fill(connection, now, confirmed))
 
 
-def _fill(connection: Any, now: datetime, confirmed: int) -> None:
+def fill(connection: Any, now: datetime, confirmed: int) -> None:
+    """The same within a transaction."""
     _orders(connection, now, confirmed)
     _reviews(connection, now)
     _desk(connection, now)
@@ -119,10 +120,12 @@ def _orders(connection: Any, now: datetime, confirmed: int) -> None:
             f"ORD-1{number:03}", status, at, customer_priority=priority, user_id=f"USR-{number + 40}", metadata=total
         )
         orders.add(connection, made, "h")
-        history.add(connection, made.order_id, _story(made))
+        history.add(connection, made.order_id, story(made))
 
 
-def _story(made: Order) -> list[TimelineEntry]:
+def story(made: Order) -> list[TimelineEntry]:
+    """What an order in that state has behind it."""
+
     def at(seconds: float) -> datetime:
         return made.created_at + timedelta(seconds=seconds)
 

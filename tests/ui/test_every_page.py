@@ -47,6 +47,7 @@ def test_a_page_keeps_the_last_good_data_when_the_database_goes_away(busy: Datab
     file_of(busy).rename(file_of(busy).with_suffix(".away"))
     text = said(checked(test.run()))
     assert "You see the last good data, from 12:00:00" in text
+    assert "The database file is gone" in text
     assert "Old data: as of 12:00:00" in text
     assert known <= set(text.splitlines()) | {line for line in known if "badge" in line}
     assert not Path(str(busy.url.database)).exists()
