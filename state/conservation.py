@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -85,13 +85,15 @@ def unsettled(connection: Connection, limit: int) -> list[Order]:
     return orders.get_many(connection, connection.scalars(statement).all())
 
 
-def note(connection: Connection, order_id: str, found: Sequence[Difference], at: datetime) -> None:
-    """Record what was found for one order; what was found before and not now is settled."""
+def note(
+    connection: Connection, order_id: str, found: Sequence[Difference], at: datetime, *, judged: Collection[str]
+) -> None:
+    """Record what was found for one order; what was found before and not now is settled, if it was ``judged``."""
     table = conservation_differences
-    kinds = [difference.kind for difference in found]
+    agreed = set(judged) - {difference.kind for difference in found}
     connection.execute(
         update(table)
-        .where(table.c.order_id == order_id, table.c.state != SETTLED, table.c.kind.not_in(kinds))
+        .where(table.c.order_id == order_id, table.c.state != SETTLED, table.c.kind.in_(sorted(agreed)))
         .values(state=SETTLED, settled_at=at)
     )
     for difference in found:

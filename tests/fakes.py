@@ -374,12 +374,13 @@ class InMemoryWitness:
     def __init__(self, inventory: InMemoryInventory) -> None:
         self.inventory = inventory
         self.is_away = False
+        self.problem = NO_ANSWER
         self.asked = 0
 
     async def ask(self, order_id: str) -> Statement:
         self.asked += 1
         if self.is_away:
-            return Statement(None, problem=NO_ANSWER)
+            return Statement(None, problem=self.problem)
         if self.inventory.held(order_id):
             return Statement(StockState.HELD, "ACTIVE")
         if self.inventory.deducted(order_id):

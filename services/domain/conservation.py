@@ -43,6 +43,9 @@ class DifferenceKind(StrEnum):
     NOT_PAID = "NOT_PAID"
 
 
+STOCK_KINDS = frozenset({DifferenceKind.HOLD_LEAKED, DifferenceKind.DEDUCTION_KEPT, DifferenceKind.NOT_DEDUCTED})
+MONEY_KINDS = frozenset({DifferenceKind.MONEY_KEPT, DifferenceKind.NOT_PAID})
+
 COMPENSATIONS: dict[str, str] = {
     DifferenceKind.HOLD_LEAKED: "Release the hold by a release job.",
     DifferenceKind.DEDUCTION_KEPT: "Publish order.cancelled again, so that the stock goes back.",
@@ -74,6 +77,12 @@ def differences(order: Order, stock: StockState | None, money: MoneyState | None
     if money is not None:
         found += _of_money(order, money)
     return found
+
+
+def judged(stock: StockState | None, money: MoneyState | None) -> frozenset[str]:
+    """The kinds that could be judged; what the other side says, which is away, stays as it was."""
+    nothing: frozenset[str] = frozenset()
+    return (nothing if stock is None else STOCK_KINDS) | (nothing if money is None else MONEY_KINDS)
 
 
 def _of_stock(order: Order, stock: StockState) -> list[Difference]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from services.domain import conservation as rules
-from services.domain.conservation import MoneyState, StockState
+from services.domain.both_sides import CANNOT_ANSWER, Statement
+from services.domain.conservation import MoneyState
 from services.domain.errors import InvalidState, NotFound, PaymentOutcomeUnknown
 from services.domain.lifecycle import Change
 from services.domain.order import Order
@@ -31,8 +33,20 @@ RESTED = timedelta(seconds=60)
 AT_ONCE = 10
 """Orders of one round; the audit must not be what overloads the Inventory Service."""
 
-Answer = tuple[StockState | None, MoneyState | None]
-NO_ANSWER: Answer = (None, None)
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What both sides said of one order."""
+
+    theirs: Statement
+    money: MoneyState | None
+    is_whole: bool
+    """Whether nobody who can answer has yet to do so."""
+
+    @property
+    def judged(self) -> frozenset[str]:
+        return rules.judged(self.theirs.stock, self.money)
+
 
 _MONEY = {PaymentState.CAPTURED: MoneyState.TAKEN}
 
@@ -94,8 +108,12 @@ class ConservationAudit:
         return known
 
     async def _ask(self, order: Order) -> Answer:
-        stock, money = await asyncio.gather(self._witness.stock_of(order.order_id), self._money_of(order.order_id))
-        return stock, money
+        theirs, money = await asyncio.gather(self._witness.ask(order.order_id), self._money_of(order.order_id))
+        has_said = theirs.stock is not None or theirs.said is not None
+        # A service without this question is not waited for as long as somebody else says something.
+        needs_stock = theirs.problem != CANNOT_ANSWER or self._payments is None
+        needs_money = self._payments is not None
+        return Answer(theirs, money, (has_said or not needs_stock) and (money is not None or not needs_money))
 
     async def _money_of(self, order_id: str) -> MoneyState | None:
         if self._payments is None:
@@ -110,10 +128,9 @@ class ConservationAudit:
         self, connection: Connection, asked: dict[str, Order], answers: dict[str, Answer], reached: list[int]
     ) -> None:
         at = self._context.clock()
-        for order_id, (stock, money) in answers.items():
-            if (stock, money) != NO_ANSWER:
-                found = rules.differences(asked[order_id], stock, money)
-                conservation.note(connection, order_id, found, at)
+        for order_id, answer in answers.items():
+            found = rules.differences(asked[order_id], answer.theirs.stock, answer.money)
+            conservation.note(connection, order_id, found, at, judged=answer.judged)
         if reached:
             known, compared = conservation.progress(connection)
             conservation.advance(connection, max(known, *reached), compared + len(reached))
@@ -143,13 +160,13 @@ def _to_ask(connection: Connection, before: datetime) -> tuple[list[tuple[int, s
 
 
 def _answered(grown: list[tuple[int, str]], asked: dict[str, Order], answers: dict[str, Answer]) -> list[int]:
-    """Entries up to the first whose order nobody could say anything about: the audit goes on there later.
+    """Entries up to the first whose order a side could not say anything about: the audit goes on there later.
 
     An order that was not asked about has changed since and comes again with its later entries.
     """
     reached = []
     for history_id, order_id in grown:
-        if order_id in asked and answers[order_id] == NO_ANSWER:
+        if order_id in asked and not answers[order_id].is_whole:
             break
         reached.append(history_id)
     return reached

@@ -206,7 +206,7 @@ def _releases(connection: Any, now: datetime) -> None:
 def _differences(connection: Any, now: datetime) -> None:
     cancelled = next(order for order in orders.page(connection, limit=200) if order.status == S.CANCELLED)
     known = [Difference("HOLD_LEAKED", "The order is CANCELLED, its stock is still held.")]
-    conservation.note(connection, cancelled.order_id, known, now - timedelta(minutes=7))
+    conservation.note(connection, cancelled.order_id, known, now - timedelta(minutes=7), judged=())
     conservation.advance(connection, 0, 1234)
 
 

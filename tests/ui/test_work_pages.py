@@ -41,7 +41,7 @@ def test_a_conservation_page_without_differences_says_that_all_adds_up(database:
 def test_differences_are_counted_in_the_database_and_paged(busy: Database, show: Show) -> None:
     def many(connection: Any) -> None:
         for order in orders.page(connection, limit=PAGE_SIZE + 1):
-            conservation.note(connection, order.order_id, [Difference("NOT_PAID", "It was not paid.")], NOON)
+            conservation.note(connection, order.order_id, [Difference("NOT_PAID", "It was not paid.")], NOON, judged=())
 
     busy.write_now(many)
     test = show("conservation.py")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from services.domain.both_sides import CANNOT_ANSWER
 from services.domain.errors import InvalidState, NotFound
 from services.orders.conservation import ConservationAudit
 from services.payments.gateway import PaymentState
 from state import conservation
-from tests.fakes import Fault, InMemoryWitness
+from tests.fakes import FIND_PAYMENT, Fault, InMemoryWitness, PaymentFault
 
 
 @pytest.fixture
@@ -171,3 +172,57 @@ async def test_a_compensation_asked_for_on_the_console_runs_once(shop, audit):
         await shop.commands.run_waiting()
 
     assert len([entry for entry in await shop.audit() if entry.action == "COMPENSATE"]) == 1
+
+
+async def with_leaked_hold_and_kept_money(shop):
+    order = await shop.place_confirmed()
+    await shop.cancel(order.order_id)
+    await shop.quiesce()
+    shop.inventory.tombstones.clear()
+    await shop.inventory.reserve(order.order_id, order.lines, order.user_id, [])
+    shop.payments.states[order.order_id] = PaymentState.CAPTURED
+    return order.order_id
+
+
+@pytest.mark.parametrize("away", ["inventory", "gateway"])
+async def test_a_side_that_is_away_settles_nothing_of_its_own(shop, audit, witness, away):
+    order_id = await with_leaked_hold_and_kept_money(shop)
+    both = [(order_id, "HOLD_LEAKED", "OPEN"), (order_id, "MONEY_KEPT", "OPEN")]
+    assert sorted(await compare(shop, audit)) == both
+
+    # What the side that answers says agrees again; the other one says nothing.
+    if away == "inventory":
+        witness.is_away = True
+        shop.payments.states[order_id] = PaymentState.REFUNDED
+    else:
+        shop.payments.fail(FIND_PAYMENT, *[PaymentFault.LOST_BEFORE] * 20)
+        await shop.inventory.release(order_id, [])
+
+    still = both[0] if away == "inventory" else both[1]
+    assert await compare(shop, audit) == [still]
+
+
+@pytest.mark.parametrize("away", ["inventory", "gateway"])
+async def test_an_order_of_which_one_side_said_nothing_is_compared_when_that_side_is_back(shop, audit, witness, away):
+    order_id = await with_leaked_hold_and_kept_money(shop)
+    witness.is_away = away == "inventory"
+    if away == "gateway":
+        shop.payments.fail(FIND_PAYMENT, PaymentFault.LOST_BEFORE)
+    shop.clock.advance(61)
+    await audit.compare_next()
+    # What one side said counts at once, but the audit waits for the other one.
+    assert len(shop.real_database.read_now(conservation.page)) == 1
+    assert shop.real_database.read_now(conservation.progress)[1] == 0
+
+    witness.is_away = False
+    assert len(await compare(shop, audit)) == 2
+    assert shop.real_database.read_now(conservation.progress)[1] == 1
+
+
+async def test_a_service_without_the_question_does_not_keep_the_money_from_being_compared(shop, audit, witness):
+    order_id = await with_leaked_hold_and_kept_money(shop)
+    witness.problem = CANNOT_ANSWER
+    witness.is_away = True
+
+    assert await compare(shop, audit) == [(order_id, "MONEY_KEPT", "OPEN")]
+    assert shop.real_database.read_now(conservation.progress)[1] == 1
