@@ -8,12 +8,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from services.domain.conservation import Difference
+from services.domain.conservation import FOR_A_PERSON, Difference
 from services.domain.order import Order
 from state import orders
 from state.tables import conservation_differences, conservation_progress, order_history
 
-OPEN, COMPENSATING, SETTLED = "OPEN", "COMPENSATING", "SETTLED"
+OPEN, COMPENSATING, ACCEPTED, SETTLED = "OPEN", "COMPENSATING", "ACCEPTED", "SETTLED"
+UNSETTLED = (OPEN, COMPENSATING)
 MAX_PAGE = 200
 ENTRIES_READ = 500
 """Timeline entries of one round of the audit at most; an order makes about ten."""
@@ -27,7 +28,8 @@ class KnownDifference:
     kind: str
     detail: str
     state: str
-    """OPEN, COMPENSATING (a person applied the move) or SETTLED (both sides agree again)."""
+    """OPEN, COMPENSATING (a person applied the move), ACCEPTED (a person has closed the case that the move opened)
+    or SETTLED (both sides agree again)."""
     first_seen_at: datetime
     last_seen_at: datetime
     settled_at: datetime | None
@@ -77,7 +79,7 @@ def unsettled(connection: Connection, limit: int) -> list[Order]:
     table = conservation_differences
     statement = (
         select(table.c.order_id)
-        .where(table.c.state != SETTLED)
+        .where(table.c.state.in_(UNSETTLED))
         .group_by(table.c.order_id)
         .order_by(func.min(table.c.last_seen_at))
         .limit(limit)
@@ -122,6 +124,16 @@ def begin_compensation(connection: Connection, order_id: str, kind: str, *, by: 
     return done.rowcount == 1
 
 
+def accept(connection: Connection, order_id: str, at: datetime) -> None:
+    """End the compensations that a person has taken over; the differences do not come back while they last."""
+    table = conservation_differences
+    connection.execute(
+        update(table)
+        .where(table.c.order_id == order_id, table.c.state == COMPENSATING, table.c.kind.in_(sorted(FOR_A_PERSON)))
+        .values(state=ACCEPTED, settled_at=at)
+    )
+
+
 def get(connection: Connection, order_id: str, kind: str) -> KnownDifference | None:
     table = conservation_differences
     row = connection.execute(select(*_COLUMNS).where(table.c.order_id == order_id, table.c.kind == kind)).one_or_none()
@@ -133,12 +145,12 @@ def page(
 ) -> list[KnownDifference]:
     """The longest known first; without a state, those that are not settled."""
     table = conservation_differences
-    wanted = table.c.state == state if state else table.c.state.in_((OPEN, COMPENSATING))
+    wanted = table.c.state == state if state else table.c.state.in_(UNSETTLED)
     statement = select(*_COLUMNS).where(wanted).order_by(table.c.first_seen_at, table.c.order_id)
     return [KnownDifference(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)).offset(offset))]
 
 
 def count_unsettled(connection: Connection) -> int:
     table = conservation_differences
-    statement = select(func.count()).select_from(table).where(table.c.state.in_((OPEN, COMPENSATING)))
+    statement = select(func.count()).select_from(table).where(table.c.state.in_(UNSETTLED))
     return connection.scalar(statement) or 0

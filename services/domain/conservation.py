@@ -46,6 +46,9 @@ class DifferenceKind(StrEnum):
 STOCK_KINDS = frozenset({DifferenceKind.HOLD_LEAKED, DifferenceKind.DEDUCTION_KEPT, DifferenceKind.NOT_DEDUCTED})
 MONEY_KINDS = frozenset({DifferenceKind.MONEY_KEPT, DifferenceKind.NOT_PAID})
 
+FOR_A_PERSON = frozenset({DifferenceKind.NOT_DEDUCTED, DifferenceKind.NOT_PAID})
+"""Software cannot settle them: a case is opened, and whoever closes it accepts them as they are."""
+
 COMPENSATIONS: dict[str, str] = {
     DifferenceKind.HOLD_LEAKED: "Release the hold by a release job.",
     DifferenceKind.DEDUCTION_KEPT: "Publish order.cancelled again, so that the stock goes back.",
@@ -113,11 +116,11 @@ def compensate(order: Order, kind: str, at: datetime) -> Change:
     A leaked hold is released, a kept deduction is called off again by event, kept money is refunded;
     goods that left without deduction or payment cannot be put right by software and go to a person.
     """
-    if kind in (DifferenceKind.NOT_DEDUCTED, DifferenceKind.NOT_PAID):
+    if kind in FOR_A_PERSON:
         if order.status not in SOLD:
             raise _moved_on(order, kind)
         entry = TimelineEntry(at, lifecycle.TRANSITION, f"Does not add up: {kind}")
-        case = ReviewRequest(ReviewReason.INVENTORY_CONFIRMATION_FAILED, f"Conservation audit: {kind}")
+        case = ReviewRequest(ReviewReason.CONSERVATION_DIFFERENCE, f"Conservation audit: {kind}")
         return Change({}, (entry,), opens=(case,))
     if order.status not in CALLED_OFF:
         raise _moved_on(order, kind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.domain.both_sides import CANNOT_ANSWER
-from services.domain.errors import InvalidState, NotFound
+from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.orders.conservation import ConservationAudit
 from services.payments.gateway import PaymentState
 from state import conservation
@@ -111,6 +111,41 @@ async def test_goods_that_left_without_deduction_or_payment_go_to_a_person(shop,
     assert await compare(shop, audit) == [(order.order_id, kind, "COMPENSATING")]
 
 
+@pytest.mark.parametrize("kind", ["NOT_DEDUCTED", "NOT_PAID"])
+async def test_a_person_closes_the_case_with_a_note_and_the_difference_is_accepted_until_both_sides_agree(
+    shop, audit, kind
+):
+    order = await shop.place_confirmed()
+    holds = list(shop.inventory.holds)
+    if kind == "NOT_PAID":
+        shop.payments.states[order.order_id] = PaymentState.DECLINED
+    else:
+        shop.inventory.holds.clear()
+    await compare(shop, audit)
+    await audit.compensate(order.order_id, kind, actor="olga", reason="seen")
+    case = await shop.open_case(order.order_id)
+    assert (case.reason, case.detail) == ("CONSERVATION_DIFFERENCE", f"Conservation audit: {kind}")
+
+    with pytest.raises(ValidationFailed):
+        await shop.resolve(case, "APPROVE", note="")
+    await shop.resolve(case, "APPROVE", note="billed by hand")
+
+    assert await shop.open_reasons(order.order_id) == []
+    # It is compared again after the note on its timeline, and does not come back.
+    assert await compare(shop, audit) == []
+    known = shop.real_database.read_now(lambda c: conservation.get(c, order.order_id, kind))
+    assert known.state == "ACCEPTED"
+    assert shop.real_database.read_now(conservation.count_unsettled) == 0
+    assert (await shop.order(order.order_id)).status == "CONFIRMED"
+
+    shop.payments.states[order.order_id] = PaymentState.CAPTURED
+    shop.inventory.holds[:] = holds
+    await shop.take_back(order.order_id, order.lines[0])
+    await compare(shop, audit)
+    known = shop.real_database.read_now(lambda c: conservation.get(c, order.order_id, kind))
+    assert known.state == "SETTLED"
+
+
 async def test_a_difference_is_compensated_once(shop, audit):
     order = await shop.place_confirmed()
     shop.payments.states[order.order_id] = PaymentState.DECLINED
@@ -204,7 +239,7 @@ async def test_a_side_that_is_away_settles_nothing_of_its_own(shop, audit, witne
 
 @pytest.mark.parametrize("away", ["inventory", "gateway"])
 async def test_an_order_of_which_one_side_said_nothing_is_compared_when_that_side_is_back(shop, audit, witness, away):
-    order_id = await with_leaked_hold_and_kept_money(shop)
+    await with_leaked_hold_and_kept_money(shop)
     witness.is_away = away == "inventory"
     if away == "gateway":
         shop.payments.fail(FIND_PAYMENT, PaymentFault.LOST_BEFORE)
