@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.domain.both_sides import CANNOT_ANSWER
+from services.domain.both_sides import CANNOT_ANSWER, Statement
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.orders.conservation import ConservationAudit
 from services.payments.gateway import PaymentState
@@ -261,3 +261,19 @@ async def test_a_service_without_the_question_does_not_keep_the_money_from_being
 
     assert await compare(shop, audit) == [(order_id, "MONEY_KEPT", "OPEN")]
     assert shop.real_database.read_now(conservation.progress)[1] == 1
+
+
+async def test_a_word_that_is_not_known_here_is_no_difference_and_keeps_nobody_waiting(shop, witness, monkeypatch):
+    order = await shop.place_confirmed()
+    shop.inventory.holds.clear()
+    audit = ConservationAudit(shop.context, witness, None)
+    assert await compare(shop, audit) == [(order.order_id, "NOT_DEDUCTED", "OPEN")]
+
+    async def ask(_: str) -> Statement:
+        return Statement(None, "ON_HOLD", problem=CANNOT_ANSWER)
+
+    monkeypatch.setattr(witness, "ask", ask)
+    await shop.place_confirmed()
+
+    assert await compare(shop, audit) == [(order.order_id, "NOT_DEDUCTED", "OPEN")]
+    assert shop.real_database.read_now(conservation.progress)[1] == 2
