@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -53,8 +53,8 @@ def advance(connection: Connection, history_id: int, compared: int) -> None:
         connection.execute(insert(conservation_progress), {"id": 1, **values})
 
 
-def next_rested(connection: Connection, before: datetime, limit: int) -> list[tuple[int, str]]:
-    """``(history_id, order_id)`` of the next orders whose timelines grew, one row an order, none newer than ``before``.
+def next_rested(connection: Connection, moving: Callable[[datetime], bool], limit: int) -> list[tuple[int, str]]:
+    """``(history_id, order_id)`` of the next orders whose timelines grew, one row an order, none still ``moving``.
 
     The timeline is the feed of changes: it needs no index of its own, which every order would pay for.
     An order that changed again later comes again later.
@@ -68,7 +68,7 @@ def next_rested(connection: Connection, before: datetime, limit: int) -> list[tu
     )
     reached: dict[str, int] = {}
     for history_id, order_id, at in connection.execute(statement):
-        if at >= before or (order_id not in reached and len(reached) == limit):
+        if moving(at) or (order_id not in reached and len(reached) == limit):
             break
         reached[order_id] = history_id
     return [(history_id, order_id) for order_id, history_id in reached.items()]

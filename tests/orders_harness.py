@@ -135,10 +135,17 @@ class OrdersHarness:
         self.breakers: InventoryBreakers = inventory_breakers(Settings(), clock=self.clock)
         self._resilient = resilient
         self._ids = count(1)
+        self._passed_seconds, self._last_look = 0.0, self.clock()
         self.start()
 
     def new_id(self) -> str:
         return f"id-{next(self._ids):04}"
+
+    def monotonic(self) -> float:
+        """Seconds that have passed; a clock that is set back takes none away."""
+        passed = (self.clock() - self._last_look).total_seconds()
+        self._passed_seconds, self._last_look = self._passed_seconds + max(0.0, passed), self.clock()
+        return self._passed_seconds
 
     def start(self) -> None:
         """Build the use cases; called again, it is a new process over the same database."""
@@ -184,7 +191,8 @@ class OrdersHarness:
     def operation_runner(self, name: str) -> OperationRunner:
         """The runner of a replica of that name; all share the database, the breakers and the other services."""
         actions = item_actions(self.releases, self.proofs, self.reviews)
-        return OperationRunner(self.context, actions, breaker_gate(self.breakers), POLICY.confirmation_timeout, name)
+        gate = breaker_gate(self.breakers)
+        return OperationRunner(self.context, actions, gate, POLICY.confirmation_timeout, name, monotonic=self.monotonic)
 
     def _gateway(self) -> InventoryGateway:
         if not self._resilient:

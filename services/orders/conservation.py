@@ -7,7 +7,7 @@ again until both sides agree. A person applies the compensation that is offered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -29,6 +29,9 @@ from state.conservation import KnownDifference
 
 RESTED = timedelta(seconds=60)
 """An order that changed more recently may still be on its way through the other services."""
+
+SLACK = timedelta(seconds=60)
+"""A change from further ahead than this was made before the clock was set back, or by one that is wrong."""
 
 AT_ONCE = 10
 """Orders of one round; the audit must not be what overloads the Inventory Service."""
@@ -70,8 +73,12 @@ class ConservationAudit:
 
     async def compare_next(self) -> bool:
         """One round of a Loop; returns whether more orders wait to be compared."""
-        before = self._context.clock() - self._rested
-        grown, asked = await self._context.database.read(lambda c: _to_ask(c, before))
+        now = self._context.clock()
+
+        def moving(at: datetime) -> bool:
+            return now - self._rested <= at <= now + SLACK
+
+        grown, asked = await self._context.database.read(lambda c: _to_ask(c, moving))
         answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
         reached = _answered(grown, asked, answers)
         if asked or reached:
@@ -150,11 +157,13 @@ class ConservationAudit:
         )
 
 
-def _to_ask(connection: Connection, before: datetime) -> tuple[list[tuple[int, str]], dict[str, Order]]:
+def _to_ask(
+    connection: Connection, moving: Callable[[datetime], bool]
+) -> tuple[list[tuple[int, str]], dict[str, Order]]:
     """The entries reached next, and the orders to compare: those that rest, and those with open differences."""
-    grown = conservation.next_rested(connection, before, AT_ONCE)
+    grown = conservation.next_rested(connection, moving, AT_ONCE)
     rested = orders.get_many(connection, [order_id for _, order_id in grown])
-    wanted = [order for order in rested if order.updated_at < before]
+    wanted = [order for order in rested if not moving(order.updated_at)]
     wanted += conservation.unsettled(connection, AT_ONCE)
     return grown, {order.order_id: order for order in wanted}
 

@@ -142,6 +142,44 @@ async def test_a_replica_that_stops_in_good_order_hands_over_at_once(site: Site)
     assert (await site.read(lambda c: leases.get(c, LEASE))).holder == "b"
 
 
+async def test_a_judge_whose_clock_is_set_back_goes_on_judging_what_is_sampled_since(site: Site) -> None:
+    replica = site.replica("a")
+
+    async def sampled(failed: int) -> None:
+        sample = {"releases": {"released": 0, "retried": 0, "failed": failed}}
+        await site.database.write(lambda c: samples.add(c, site.now, "a", sample))
+        await replica.evaluate()
+
+    for _ in range(20):
+        await sampled(0)
+        site.later(1)
+    site.later(-6 * 3600)
+    for number in range(10):
+        await sampled(number)
+        site.later(1)
+    assert await site.standing() == {"InventoryReleasesFailing": FIRING}
+
+
+async def test_a_clock_that_is_set_back_keeps_no_sign_of_life_back(site: Site) -> None:
+    replica = site.replica("a")
+    await replica.evaluate()
+    due = await site.read(lambda c: notifications.next_due(c, site.now))
+    await site.database.write(lambda c: notifications.settle(c, due, site.now, error=None, next_attempt_at=None))
+    site.later(-6 * 3600)
+    await replica.evaluate()
+    assert [n.state for n in await site.read(lambda c: notifications.latest(c, 100))] == ["PENDING", "SENT"]
+
+
+async def test_a_replica_whose_clock_is_wrong_hands_over_at_once(site: Site) -> None:
+    a, b = site.replica("a"), site.replica("b")
+    site.later(3600)
+    await a.evaluate()
+    await a.hand_over()
+    site.later(-3600)
+    await b.evaluate()
+    assert (await site.read(lambda c: leases.get(c, LEASE))).holder == "b"
+
+
 async def test_for_is_counted_across_a_restart(site: Site) -> None:
     site.settings = Settings(alert_window=50_000, alert_queue_depth=0, alert_webhook_url="http://pager.test/hook")
     await site.database.write(_waiting_order)

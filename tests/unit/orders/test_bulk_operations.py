@@ -370,3 +370,16 @@ async def test_an_accepted_item_that_is_never_confirmed_is_never_answered(shop):
     item = (await ledger(shop))[case.review_id]
     assert (item.state, item.detail) == ("UNANSWERED", "Accepted, and never confirmed.")
     assert (await look(shop)).state == "DONE"
+
+
+async def test_what_rests_while_the_clock_is_set_back_is_looked_at_again_after_its_second(guarded):
+    shop = guarded
+    await begin(shop, shop.failed)
+    shop.breakers.releaser.open()
+    await run(shop)
+    shop.clock.advance(-6 * 3600)
+    shop.breakers.releaser.close()
+    await shop.operations.run_due()
+    shop.clock.advance(1)
+    await run(shop)
+    assert (await look(shop)).tally == {"CONFIRMED": 6}

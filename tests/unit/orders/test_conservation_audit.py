@@ -277,3 +277,16 @@ async def test_a_word_that_is_not_known_here_is_no_difference_and_keeps_nobody_w
 
     assert await compare(shop, audit) == [(order.order_id, "NOT_DEDUCTED", "OPEN")]
     assert shop.real_database.read_now(conservation.progress)[1] == 2
+
+
+async def test_after_the_clock_was_set_back_the_audit_does_not_wait_for_the_old_time(shop, audit):
+    shop.clock.advance(6 * 3600)
+    before = await shop.place_confirmed()
+    shop.payments.states[before.order_id] = PaymentState.DECLINED
+    shop.clock.advance(-6 * 3600)
+    after = await shop.place_confirmed()
+    shop.payments.states[after.order_id] = PaymentState.DECLINED
+
+    found = await compare(shop, audit)
+
+    assert sorted(found) == [(before.order_id, "NOT_PAID", "OPEN"), (after.order_id, "NOT_PAID", "OPEN")]
