@@ -379,6 +379,17 @@ async def test_what_prometheus_posts_is_shown_sent_and_resolved_when_it_says_so(
     assert await site.events() == ["FIRING", "RESOLVED"]
 
 
+async def test_a_name_that_is_too_long_for_a_column_is_cut_and_loses_no_other_alert(site: Site) -> None:
+    labels = {"alertname": "N" * 1000, "instance": "v" * 1000}
+    assert await site.receiver.receive([posted(), posted(labels=labels)]) == 2
+    await site.replica("a").evaluate()
+    long = await site.the("N" * 128)
+    assert (long.state, long.labels) == (FIRING, labels)
+    assert await site.queued() == [("HostDown", "firing"), ("N" * 128, "firing")]
+    await site.receiver.receive([posted(labels=labels, ends_in=-1)])
+    assert await site.standing() == {"HostDown": FIRING}
+
+
 async def test_what_is_not_posted_again_resolves_at_its_end(site: Site) -> None:
     replica = site.replica("a")
     await site.receiver.receive([posted(1, ends_in=60), posted(2, ends_in=None)])
