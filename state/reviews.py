@@ -213,9 +213,10 @@ def page(
     return [Review(*row) for row in connection.execute(statement)]
 
 
-def count(connection: Connection, *, state: str | None = "OPEN", reason: str | None = None) -> int:
-    statement = select(func.count()).select_from(reviews).where(*_conditions(state, reason, None))
-    return connection.scalar(statement) or 0
+def count_open_since(connection: Connection, since: datetime) -> int:
+    """Cases opened then or later that are still open."""
+    opened = (reviews.c.state == "OPEN", reviews.c.opened_at >= since)
+    return connection.scalar(select(func.count()).select_from(reviews).where(*opened)) or 0
 
 
 def oldest_open_at(connection: Connection) -> datetime | None:
