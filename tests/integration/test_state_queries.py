@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from services.domain.order import Line, Order
 from state import (
     audit,
     commands,
+    conservation,
     dead_letters,
     history,
     inbox,
@@ -471,6 +473,9 @@ LISTS: dict[str, Any] = {
     "whether commands wait": lambda c: commands.any_waiting(c, START),
     "waiting commands": lambda c: commands.claim(c, START, LATER, 8),
     "a timeline": lambda c: history.of_order(c, "o"),
+    "whether money was captured": lambda c: history.shows_capture(c, "o"),
+    "cases opened since": lambda c: reviews.count_open_since(c, START),
+    "differences that were settled": lambda c: conservation.prune(c, START, 50),
     "the audit log": lambda c: audit.page(c, limit=50),
     "open letters": lambda c: dead_letters.page(c, limit=50),
 }
@@ -539,3 +544,22 @@ async def test_samples_that_are_known_are_not_read_again(database):
         (times[1], "a"): "known", (times[2], "a"): 2, (times[2], "b"): 7, (times[3], "a"): 3,
     }  # fmt: skip
     assert [at for at, _, _ in found] == sorted(at for at, _, _ in found)
+
+
+@pytest.mark.parametrize("details", [{"from": "PAYING", "to": "PLACED"}, {"reason": "x", "captured": True}])
+async def test_money_that_was_ever_captured_is_remembered_however_long_the_timeline_is(database, details):
+    at = itertools.count()
+
+    def entry(kind, details):
+        return TimelineEntry(START + timedelta(seconds=next(at)), kind, "x", details)
+
+    def fill(connection):
+        history.add(connection, "o-1", [entry("transition", {"from": "RECEIVED", "to": "RESERVING"})])
+        history.add(connection, "o-1", [entry("transition", details)])
+        history.add(connection, "o-1", [entry("call", {"operation": "refund"})] * (history.MAX_ENTRIES + 1))
+        # What others say about their own events is no word of the gateway.
+        history.add(connection, "o-2", [entry("transition", {}), entry("event_in", {"captured": True, "to": "PLACED"})])
+
+    await database.write(fill)
+    seen = [await database.read(lambda c, o=o: history.shows_capture(c, o)) for o in ("o-1", "o-2", "o-3")]
+    assert seen == [True, False, False]
