@@ -41,12 +41,13 @@ from services.orders.sweeper import OrderSweeper
 from services.orders.their_side import TheirSide
 from services.orders.unit_of_work import Recorded
 from services.settings import Settings
-from state import audit, history, orders, outbox, releases, reviews, tables
+from state import audit, history, order_search, outbox, releases, reviews, tables
 from state.audit import AuditEntry
 from state.commands import STORED, Command
 from state.commands import get as get_command
 from state.commands import store as store_command
 from state.database import Database, Transaction, opened
+from state.order_search import OrderQuery
 from state.releases import Release
 from state.reviews import Review
 from state.schema import migrate
@@ -371,7 +372,8 @@ class OrdersHarness:
         return list(reversed(await self.real_database.read(audit.page)))
 
     async def all_orders(self) -> list[Order]:
-        return await self.real_database.read(lambda c: orders.page(c, limit=200))
+        found = await self.real_database.read(lambda c: order_search.find(c, OrderQuery(), limit=200))
+        return list(found.orders)
 
     async def everything(self) -> dict[str, list[Any]]:
         """Every row of every table, to show that nothing was written."""
