@@ -381,7 +381,7 @@ async def test_every_list_is_bounded_whatever_is_asked_for(database):
     assert await length(lambda c: audit.page(c, limit=10**6)) == audit.MAX_PAGE
     assert await length(lambda c: dead_letters.page(c, limit=10**6)) == dead_letters.MAX_PAGE
     assert await length(lambda c: products.page(c, START, limit=10**6)) == products.MAX_PAGE
-    assert await length(lambda c: samples.since(c, far)) == samples.MAX_SAMPLES
+    assert samples.MAX_SAMPLES / 3 < await length(lambda c: samples.since(c, far)) <= samples.MAX_SAMPLES
     assert await length(lambda c: replicas.transitions_since(c, far)) == 500
     assert await length(commands.latest) == 20
     assert await length(lambda c: history.of_order(c, "o-0000")) == history.MAX_ENTRIES
@@ -539,7 +539,7 @@ async def test_samples_that_are_known_are_not_read_again(database):
     found = await database.read(lambda c: samples.since(c, times[1], known))
     numbers = {(at, replica): sample["number"] for at, replica, sample in found}
     assert numbers == {
-        (times[1], "a"): "known", (times[2], "a"): 2, (times[2], "b"): 7, (times[3], "a"): 3,
+        (times[1], "a"): "known", (times[2], "a"): "known", (times[2], "b"): 7, (times[3], "a"): 3,
     }  # fmt: skip
     assert [at for at, _, _ in found] == sorted(at for at, _, _ in found)
 
@@ -561,3 +561,26 @@ async def test_money_that_was_ever_captured_is_remembered_however_long_the_timel
     await database.write(fill)
     seen = [await database.read(lambda c, o=o: history.shows_capture(c, o)) for o in ("o-1", "o-2", "o-3")]
     assert seen == [True, False, False]
+
+
+@pytest.mark.parametrize(("replica_count", "seconds"), [(6, 5), (2, 1), (5, 5)])
+async def test_the_half_hour_is_whole_however_many_replicas_sample_it_how_often(database, replica_count, seconds):
+    names = [f"r-{number}" for number in range(replica_count)]
+    whole = timedelta(minutes=32)
+    times = [START + timedelta(seconds=at) for at in range(0, int(whole.total_seconds()) + 1, seconds)]
+    rows = [{"at": at, "replica": name, "sample": {"n": n}} for n, at in enumerate(times) for name in names]
+    await database.write(lambda c: c.execute(insert(tables.metric_samples), rows))
+
+    found = await database.read(lambda c: samples.since(c, START))
+
+    assert len(found) <= samples.MAX_SAMPLES
+    assert [row[:2] for row in found] == sorted(row[:2] for row in found)
+    assert (len(found) == len(rows)) == (len(rows) <= samples.MAX_SAMPLES)
+    for name in names:
+        own = [(at, sample["n"]) for at, replica, sample in found if replica == name]
+        assert own[0][0] - START < timedelta(seconds=30)
+        assert own[-1] == (times[-1], len(times) - 1)
+        assert max(after - before for (before, _), (after, _) in itertools.pairwise(own)) <= timedelta(seconds=30)
+        assert all(times[n] == at for at, n in own)
+    known = {(at, replica): sample for at, replica, sample in found[:-3]}
+    assert await database.read(lambda c: samples.since(c, START, known)) == found
