@@ -110,9 +110,9 @@ async def measure(api_port: int, pid: int, database: str, *, clients: int, count
 
 def _count(database: str) -> int:
     with opened(database) as db:
-        from state.orders import count_by_status
+        from state.orders import count_with_status
 
-        return db.read_now(count_by_status).get("CONFIRMED", 0)
+        return db.read_now(lambda connection: count_with_status(connection, "CONFIRMED"))
 
 
 def _confirmation_ms(database: str, count: int) -> list[float]:

@@ -22,6 +22,8 @@ from typing import Any
 
 from sqlalchemy import Connection, event, insert, text
 
+from services.api import order_list
+from services.api.schemas import OrdersQuery
 from services.console import queries
 from services.console.access import Access
 from services.console.audit import Audit, AuditFilter
@@ -164,6 +166,9 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
     def topic(make: Callable[[Access], Callable[[], Any]]) -> Callable[[Connection], Any]:
         return lambda c: make(_access(c))()
 
+    def listed(**query: Any) -> Callable[[Connection], Any]:
+        return order_list.reader(OrdersQuery.model_validate(query))
+
     order_id = connection.execute(text("SELECT order_id FROM orders LIMIT 1")).scalar_one()
     return {
         "orders: newest": orders(OrderFilter()),
@@ -184,6 +189,15 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
         "orders: flagged": orders(OrderFilter(flagged=True)),
         "orders: flagged, confirmed": orders(OrderFilter(flagged=True, statuses=("CONFIRMED",))),
         "orders: one hour half a year ago": orders(OrderFilter(since=middle, until=middle + timedelta(hours=1))),
+        "api: newest": listed(),
+        "api: of a user": listed(userId=user),
+        "api: of a user, cancelled": listed(userId=user, status="CANCELLED"),
+        "api: waiting": listed(status="PENDING_INVENTORY"),
+        "api: confirmed, yet released": listed(status="CONFIRMED", inventoryStatus="RELEASED"),
+        "api: flagged": listed(reviewOpen=True),
+        "api: flagged, returned": listed(reviewOpen=True, status="RETURNED"),
+        "api: not flagged": listed(reviewOpen=False),
+        "api: not flagged, paying": listed(reviewOpen=False, status="PAYING"),
         "order page": lambda c: queries.order_view(c, order_id),
         "events: delivery": topic(lambda a: Events(a).delivery),
         "events: outgoing": topic(lambda a: Events(a).outgoing),

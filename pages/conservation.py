@@ -55,7 +55,7 @@ def _button(row: DifferenceRow) -> None:
     known = row.difference
     reason = live.write_block()
     if known.state != "OPEN":
-        reason = "The compensation has been applied; it is settled once both sides agree."
+        reason = "It is settled once both sides agree, or once the case that was opened is closed."
     elif asks.is_waiting(row.command):
         reason = "A command on this difference is under way."
     with st.container(horizontal=True, horizontal_alignment="right"):

@@ -10,9 +10,11 @@ from sqlalchemy import Connection, select
 from state.tables import metric_samples
 
 
-def samples_from(connection: Connection, start: datetime, limit: int) -> list[tuple[datetime, str, dict[str, Any]]]:
-    """``(at, replica, sample)`` from ``start`` on, oldest first, at most ``limit``."""
+def samples_between(
+    connection: Connection, start: datetime, end: datetime, limit: int
+) -> list[tuple[datetime, str, dict[str, Any]]]:
+    """``(at, replica, sample)`` from ``start`` to ``end``, both included, oldest first, at most ``limit``."""
     table = metric_samples
-    statement = select(table.c.at, table.c.replica, table.c.sample).where(table.c.at >= start)
+    statement = select(table.c.at, table.c.replica, table.c.sample).where(table.c.at >= start, table.c.at <= end)
     ordered = statement.order_by(table.c.at, table.c.replica).limit(limit)
     return [(at, replica, sample) for at, replica, sample in connection.execute(ordered)]

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     ScalarSelect,
@@ -133,12 +134,19 @@ def withdraw(connection: Connection, command_id: str, outcome: dict[str, Any], a
 
 
 def bring_forward(connection: Connection, last: datetime, to: datetime, limit: int) -> int:
-    """End at ``to`` the claims that last until after ``last``; returns how many commands."""
-    is_beyond = (text("commands.state IN ('STORED', 'RUNNING')"), commands.c.claimed_until > last)
+    """End at ``to`` the claims, and the times to be taken back, that last until after ``last``; returns how many."""
+    ended = to - timedelta(milliseconds=1)
+    return sum(
+        _bring_forward(connection, column, last, ended, limit)
+        for column in (commands.c.claimed_until, commands.c.not_before)
+    )
+
+
+def _bring_forward(connection: Connection, column: Column[Any], last: datetime, to: datetime, limit: int) -> int:
+    is_beyond = (text("commands.state IN ('STORED', 'RUNNING')"), column > last)
     ids = connection.scalars(select(commands.c.command_id).where(*is_beyond).limit(limit)).all()
     if ids:
-        ended = to - timedelta(milliseconds=1)
-        connection.execute(update(commands).where(commands.c.command_id.in_(ids)).values(claimed_until=ended))
+        connection.execute(update(commands).where(commands.c.command_id.in_(ids)).values({column: to}))
     return len(ids)
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
 
-from services.domain.conservation import Difference
+from services.domain.conservation import FOR_A_PERSON, Difference
 from services.domain.order import Order
 from state import orders
 from state.tables import conservation_differences, conservation_progress, order_history
 
-OPEN, COMPENSATING, SETTLED = "OPEN", "COMPENSATING", "SETTLED"
+OPEN, COMPENSATING, ACCEPTED, SETTLED = "OPEN", "COMPENSATING", "ACCEPTED", "SETTLED"
+UNSETTLED = (OPEN, COMPENSATING)
 MAX_PAGE = 200
 ENTRIES_READ = 500
 """Timeline entries of one round of the audit at most; an order makes about ten."""
@@ -27,7 +28,8 @@ class KnownDifference:
     kind: str
     detail: str
     state: str
-    """OPEN, COMPENSATING (a person applied the move) or SETTLED (both sides agree again)."""
+    """OPEN, COMPENSATING (a person applied the move), ACCEPTED (a person has closed the case that the move opened)
+    or SETTLED (both sides agree again)."""
     first_seen_at: datetime
     last_seen_at: datetime
     settled_at: datetime | None
@@ -51,8 +53,8 @@ def advance(connection: Connection, history_id: int, compared: int) -> None:
         connection.execute(insert(conservation_progress), {"id": 1, **values})
 
 
-def next_rested(connection: Connection, before: datetime, limit: int) -> list[tuple[int, str]]:
-    """``(history_id, order_id)`` of the next orders whose timelines grew, one row an order, none newer than ``before``.
+def next_rested(connection: Connection, moving: Callable[[datetime], bool], limit: int) -> list[tuple[int, str]]:
+    """``(history_id, order_id)`` of the next orders whose timelines grew, one row an order, none still ``moving``.
 
     The timeline is the feed of changes: it needs no index of its own, which every order would pay for.
     An order that changed again later comes again later.
@@ -66,7 +68,7 @@ def next_rested(connection: Connection, before: datetime, limit: int) -> list[tu
     )
     reached: dict[str, int] = {}
     for history_id, order_id, at in connection.execute(statement):
-        if at >= before or (order_id not in reached and len(reached) == limit):
+        if moving(at) or (order_id not in reached and len(reached) == limit):
             break
         reached[order_id] = history_id
     return [(history_id, order_id) for order_id, history_id in reached.items()]
@@ -77,7 +79,7 @@ def unsettled(connection: Connection, limit: int) -> list[Order]:
     table = conservation_differences
     statement = (
         select(table.c.order_id)
-        .where(table.c.state != SETTLED)
+        .where(table.c.state.in_(UNSETTLED))
         .group_by(table.c.order_id)
         .order_by(func.min(table.c.last_seen_at))
         .limit(limit)
@@ -85,13 +87,15 @@ def unsettled(connection: Connection, limit: int) -> list[Order]:
     return orders.get_many(connection, connection.scalars(statement).all())
 
 
-def note(connection: Connection, order_id: str, found: Sequence[Difference], at: datetime) -> None:
-    """Record what was found for one order; what was found before and not now is settled."""
+def note(
+    connection: Connection, order_id: str, found: Sequence[Difference], at: datetime, *, judged: Collection[str]
+) -> None:
+    """Record what was found for one order; what was found before and not now is settled, if it was ``judged``."""
     table = conservation_differences
-    kinds = [difference.kind for difference in found]
+    agreed = set(judged) - {difference.kind for difference in found}
     connection.execute(
         update(table)
-        .where(table.c.order_id == order_id, table.c.state != SETTLED, table.c.kind.not_in(kinds))
+        .where(table.c.order_id == order_id, table.c.state != SETTLED, table.c.kind.in_(sorted(agreed)))
         .values(state=SETTLED, settled_at=at)
     )
     for difference in found:
@@ -120,6 +124,16 @@ def begin_compensation(connection: Connection, order_id: str, kind: str, *, by: 
     return done.rowcount == 1
 
 
+def accept(connection: Connection, order_id: str, at: datetime) -> None:
+    """End the compensations that a person has taken over; the differences do not come back while they last."""
+    table = conservation_differences
+    connection.execute(
+        update(table)
+        .where(table.c.order_id == order_id, table.c.state == COMPENSATING, table.c.kind.in_(sorted(FOR_A_PERSON)))
+        .values(state=ACCEPTED, settled_at=at)
+    )
+
+
 def get(connection: Connection, order_id: str, kind: str) -> KnownDifference | None:
     table = conservation_differences
     row = connection.execute(select(*_COLUMNS).where(table.c.order_id == order_id, table.c.kind == kind)).one_or_none()
@@ -131,12 +145,24 @@ def page(
 ) -> list[KnownDifference]:
     """The longest known first; without a state, those that are not settled."""
     table = conservation_differences
-    wanted = table.c.state == state if state else table.c.state.in_((OPEN, COMPENSATING))
+    wanted = table.c.state == state if state else table.c.state.in_(UNSETTLED)
     statement = select(*_COLUMNS).where(wanted).order_by(table.c.first_seen_at, table.c.order_id)
     return [KnownDifference(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)).offset(offset))]
 
 
+def prune(connection: Connection, settled_before: datetime, limit: int) -> int:
+    """Delete a small step of differences that were settled long ago; returns how many went."""
+    table = conservation_differences
+    # What was settled by then was seen first by then, which is what the index is ordered by.
+    old = (table.c.state == SETTLED, table.c.first_seen_at < settled_before, table.c.settled_at < settled_before)
+    rows = connection.execute(select(table.c.order_id, table.c.kind).where(*old).limit(limit)).all()
+    if not rows:
+        return 0
+    found = tuple_(table.c.order_id, table.c.kind).in_([tuple(row) for row in rows])
+    return connection.execute(delete(table).where(*old, found)).rowcount
+
+
 def count_unsettled(connection: Connection) -> int:
     table = conservation_differences
-    statement = select(func.count()).select_from(table).where(table.c.state.in_((OPEN, COMPENSATING)))
+    statement = select(func.count()).select_from(table).where(table.c.state.in_(UNSETTLED))
     return connection.scalar(statement) or 0

@@ -176,6 +176,15 @@ def due_replays(connection: Connection, now: datetime, limit: int) -> list[DeadL
     return [DeadLetter(*row) for row in rows]
 
 
+def bring_forward(connection: Connection, last: datetime, to: datetime, limit: int) -> int:
+    """Make due at ``to`` the replays that are due after ``last``; returns how many."""
+    beyond = select(dead_letters.c.id).where(dead_letters.c.replay_at > last).limit(limit)
+    ids = connection.scalars(beyond).all()
+    if ids:
+        connection.execute(update(dead_letters).where(dead_letters.c.id.in_(ids)).values(replay_at=to))
+    return len(ids)
+
+
 def note_failure(connection: Connection, letter_id: str, reason: str) -> None:
     """A replay failed: one more attempt, with its reason; it is not tried again by itself."""
     table = dead_letters

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from services.domain.lifecycle import TimelineEntry
+from services.domain.lifecycle import TRANSITION, TimelineEntry
 from services.domain.lifecycle import shows_capture as entry_shows_capture
 from state.prepared import Prepared
 from state.tables import order_history
@@ -39,8 +39,11 @@ def of_order(connection: Connection, order_id: str) -> list[TimelineEntry]:
 
 
 def shows_capture(connection: Connection, order_id: str) -> bool:
-    """Whether the money of the order was ever seen captured."""
-    return any(map(entry_shows_capture, of_order(connection, order_id)))
+    """Whether the money of the order was ever seen captured; all of its transitions count, however many there are."""
+    table = order_history
+    of_it = (table.c.order_id == order_id, table.c.kind == TRANSITION)
+    rows = connection.execute(select(table.c.at, table.c.kind, table.c.title, table.c.details).where(*of_it))
+    return any(entry_shows_capture(TimelineEntry(at, kind, title, details or {})) for at, kind, title, details in rows)
 
 
 def _row(order_id: str, entry: TimelineEntry) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, text, update
@@ -16,6 +16,9 @@ MAX_PENDING = 1000
 """More are not kept: the oldest are given up."""
 
 _IS_PENDING = text("alert_notifications.state = 'PENDING'")
+
+LONGEST_DELAY = timedelta(seconds=60)
+"""No message is put off for longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,15 @@ def settle(
     }
     is_as_seen = (table.c.id == notification.id, _IS_PENDING, table.c.attempts == notification.attempts)
     return connection.execute(update(table).where(*is_as_seen).values(values)).rowcount == 1
+
+
+def bring_forward(connection: Connection, last: datetime, to: datetime, limit: int) -> int:
+    """Make due at ``to`` the messages that are due after ``last``; returns how many."""
+    beyond = select(table.c.id).where(_IS_PENDING, table.c.next_attempt_at > last).limit(limit)
+    ids = connection.scalars(beyond).all()
+    if ids:
+        connection.execute(update(table).where(table.c.id.in_(ids)).values(next_attempt_at=to))
+    return len(ids)
 
 
 def count_pending(connection: Connection) -> int:

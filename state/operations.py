@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, text, update
@@ -145,6 +145,16 @@ def claim(connection: Connection, operation_id: str, runner: str, now: datetime,
 def _is_free(runner: str, now: datetime) -> Any:
     lapsed = or_(operations.c.claimed_until.is_(None), operations.c.claimed_until < now)
     return or_(operations.c.claimed_by == runner, lapsed)
+
+
+def bring_forward(connection: Connection, last: datetime, to: datetime, limit: int) -> int:
+    """End before ``to`` the leases that last until after ``last``; returns how many operations."""
+    is_beyond = (text("operations.ended_at IS NULL"), operations.c.claimed_until > last)
+    ids = connection.scalars(select(operations.c.operation_id).where(*is_beyond).limit(limit)).all()
+    if ids:
+        ended = to - timedelta(milliseconds=1)
+        connection.execute(update(operations).where(operations.c.operation_id.in_(ids)).values(claimed_until=ended))
+    return len(ids)
 
 
 def change(

@@ -38,12 +38,16 @@ class OrderQuery:
 
     text: str = ""
     """A whole order id, user id or product id."""
+    user_id: str = ""
     statuses: tuple[str, ...] = ()
     inventory_statuses: tuple[str, ...] = ()
     payment_statuses: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
     flagged: bool = False
+    """Only orders with an open case."""
+    unflagged: bool = False
+    """Only orders without one."""
     incident: Window | None = None
     """Only orders hurt within it."""
 
@@ -133,23 +137,27 @@ Arm = tuple[list[ColumnElement[bool]], list[Residual]]
 
 def _arms(connection: Connection, query: OrderQuery) -> list[Arm]:
     flagged: list[Residual] = [_is_flagged] if query.flagged else []
+    flagged += [_is_unflagged] if query.unflagged else []
     statuses = _statuses(query)
+    of_status = [_is_one_of(name, values) for name, values in statuses.items()]
+    of_user = [_is_one_of("user_id", (query.user_id,))] if query.user_id else []
     if query.text:
         hurt: list[Residual] = [_is_hurt(query.incident)] if query.incident else []
-        others = [_is_one_of(name, values) for name, values in statuses.items()] + flagged + hurt
+        others = [*of_status, *of_user, *flagged, *hurt]
         return [(driving, [*residuals, *others]) for driving, residuals in _named(connection, query.text)]
     if query.incident:
-        others = [_is_one_of(name, values) for name, values in statuses.items()]
-        return [([orders.c.order_id.in_(hurt_ids(query.incident))], others + flagged)]
+        return [([orders.c.order_id.in_(hurt_ids(query.incident))], [*of_status, *of_user, *flagged])]
+    if query.user_id:
+        return [([orders.c.user_id == query.user_id], [*of_status, *flagged])]
     if query.flagged:
-        others = [_is_one_of(name, values) for name, values in statuses.items()]
+        others = [*of_status, *([_is_unflagged] if query.unflagged else ())]
         ids = connection.scalars(
             select(reviews.c.order_id).where(reviews.c.state == "OPEN").limit(MAX_CANDIDATES + 1)
         ).all()
         if len(ids) <= MAX_CANDIDATES:
             return [([orders.c.order_id.in_(set(ids))], others)]
         return [([], [_is_flagged, *others])]
-    return _by_status(statuses)
+    return [(driving, [*residuals, *flagged]) for driving, residuals in _by_status(statuses)]
 
 
 def _statuses(query: OrderQuery) -> dict[str, tuple[str, ...]]:
@@ -191,6 +199,10 @@ def _contains(row: Columns, product_id: str) -> ColumnElement[bool]:
 
 def _is_flagged(row: Columns) -> list[ColumnElement[bool]]:
     return [exists().where(reviews.c.order_id == row.order_id, reviews.c.state == "OPEN")]
+
+
+def _is_unflagged(row: Columns) -> list[ColumnElement[bool]]:
+    return [~exists().where(reviews.c.order_id == row.order_id, reviews.c.state == "OPEN")]
 
 
 def _is_hurt(window: Window) -> Residual:

@@ -12,12 +12,10 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
-    and_,
     bindparam,
     delete,
     func,
     insert,
-    or_,
     select,
     update,
 )
@@ -150,50 +148,8 @@ def get_many(connection: Connection, ids: Sequence[str]) -> list[Order]:
     return [found[order_id] for order_id in ids if order_id in found]
 
 
-def page(
-    connection: Connection,
-    *,
-    limit: int,
-    before: tuple[datetime, str] | None = None,
-    filters: Sequence[ColumnElement[bool]] = (),
-) -> list[Order]:
-    """Orders newest first, at most ``limit`` (bounded by MAX_PAGE + 1), older than the cursor ``before``."""
-    conditions = list(filters)
-    if before is not None:
-        at, order_id = before
-        older = or_(orders.c.created_at < at, and_(orders.c.created_at == at, orders.c.order_id < order_id))
-        # The first condition alone lets the index be entered at the right place.
-        conditions += [orders.c.created_at <= at, older]
-    statement = (
-        select(orders.c.order_id)
-        .where(*conditions)
-        .order_by(orders.c.created_at.desc(), orders.c.order_id.desc())
-        .limit(min(limit, MAX_PAGE + 1))
-    )
-    return get_many(connection, connection.scalars(statement).all())
-
-
-def with_status(statuses: Sequence[str]) -> ColumnElement[bool]:
-    return orders.c.status.in_(statuses)
-
-
-def with_inventory_status(statuses: Sequence[str]) -> ColumnElement[bool]:
-    return orders.c.inventory_status.in_(statuses)
-
-
-def of_user(user_id: str) -> ColumnElement[bool]:
-    return orders.c.user_id == user_id
-
-
-def with_open_review(is_open: bool = True) -> ColumnElement[bool]:
-    flagged = orders.c.order_id.in_(select(reviews.c.order_id).where(reviews.c.state == "OPEN"))
-    return flagged if is_open else ~flagged
-
-
-def count_by_status(connection: Connection) -> dict[str, int]:
-    """Orders per status; reads an index only."""
-    rows = connection.execute(select(orders.c.status, func.count()).group_by(orders.c.status))
-    return dict(rows.all())
+def with_open_review() -> ColumnElement[bool]:
+    return orders.c.order_id.in_(select(reviews.c.order_id).where(reviews.c.state == "OPEN"))
 
 
 def count_with_status(connection: Connection, status: str) -> int:

@@ -139,6 +139,15 @@ def renew_claim(connection: Connection, review_id: str, owner: str, at: datetime
     connection.execute(update(reviews).where(is_it, lasts).values(claimed_until=until))
 
 
+def bring_forward(connection: Connection, last: datetime, to: datetime, limit: int) -> int:
+    """End at ``to`` the claims that last until after ``last``; returns how many cases."""
+    is_beyond = (reviews.c.state == "OPEN", reviews.c.claimed_until > last)
+    ids = connection.scalars(select(reviews.c.review_id).where(*is_beyond).limit(limit)).all()
+    if ids:
+        connection.execute(update(reviews).where(reviews.c.review_id.in_(ids)).values(claimed_until=to))
+    return len(ids)
+
+
 def release_claim(connection: Connection, review_id: str, owner: str) -> bool:
     """Hand a case back; False when this owner does not have it."""
     done = connection.execute(
@@ -204,9 +213,10 @@ def page(
     return [Review(*row) for row in connection.execute(statement)]
 
 
-def count(connection: Connection, *, state: str | None = "OPEN", reason: str | None = None) -> int:
-    statement = select(func.count()).select_from(reviews).where(*_conditions(state, reason, None))
-    return connection.scalar(statement) or 0
+def count_open_since(connection: Connection, since: datetime) -> int:
+    """Cases opened then or later that are still open."""
+    opened = (reviews.c.state == "OPEN", reviews.c.opened_at >= since)
+    return connection.scalar(select(func.count()).select_from(reviews).where(*opened)) or 0
 
 
 def oldest_open_at(connection: Connection) -> datetime | None:

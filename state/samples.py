@@ -6,12 +6,20 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, tuple_
 
 from state import rollups
 from state.tables import metric_samples
 
 MAX_SAMPLES = 2000
+MAX_KEYS = 40_000
+"""Times and replicas looked at for a choice of samples: those of the half hour of twenty replicas, one a second."""
+
+SPACINGS = (2, 5, 10, 15, 30)
+"""Seconds between samples of one replica when there are too many; no more than the charts' finest step."""
+
+Key = tuple[datetime, str]
+
 UNROLLED_KEPT_FOR = timedelta(days=1)
 """So much longer is a sample kept that no minute holds yet."""
 
@@ -26,20 +34,37 @@ def since(
     known: Mapping[tuple[datetime, str], Mapping[str, Any]] | None = None,
     limit: int = MAX_SAMPLES,
 ) -> list[tuple[datetime, str, Mapping[str, Any]]]:
-    """``(at, replica, sample)`` oldest first; the newest ``limit`` of them.
+    """``(at, replica, sample)`` oldest first, at most ``limit``, from the whole time since ``start``.
 
-    What is ``known``, by time and replica, and older than everything that is not, is not read again.
+    Of more, the last sample of each replica in every few seconds is taken, as few as it needs. What is ``known``, by
+    time and replica, is not read again.
     """
     table = metric_samples
     columns = (table.c.at, table.c.replica)
-    newest = select(*columns).where(table.c.at >= start).order_by(table.c.at.desc()).limit(limit)
-    keys = [(at, replica) for at, replica in connection.execute(newest)]
+    newest = select(*columns).where(table.c.at >= start).order_by(table.c.at.desc(), table.c.replica.desc())
+    keys = _thinned([(at, replica) for at, replica in connection.execute(newest.limit(MAX_KEYS))], limit)
     have = dict(known or {})
     unknown = [key for key in keys if key not in have]
     if unknown:
-        missing = select(*columns, table.c.sample).where(table.c.at >= unknown[-1][0], table.c.at <= unknown[0][0])
+        within = (table.c.at >= unknown[-1][0], table.c.at <= unknown[0][0])
+        missing = select(*columns, table.c.sample).where(*within, tuple_(*columns).in_(unknown))
         have |= {(at, replica): sample for at, replica, sample in connection.execute(missing)}
     return [(at, replica, have[at, replica]) for at, replica in reversed(keys)]
+
+
+def _thinned(keys: list[Key], limit: int) -> list[Key]:
+    """At most ``limit`` of the keys, newest first: the last of each replica in each slot of time."""
+    if len(keys) <= limit:
+        return keys
+    found = keys
+    for seconds in SPACINGS:
+        slots: dict[tuple[int, str], Key] = {}
+        for at, replica in keys:
+            slots.setdefault((int(at.timestamp()) // seconds, replica), (at, replica))
+        found = list(slots.values())
+        if len(found) <= limit:
+            break
+    return found[:limit]
 
 
 def between(

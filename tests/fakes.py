@@ -215,11 +215,12 @@ class InMemoryInventory:
             case Fault.TIMEOUT_BEFORE:
                 raise InventoryTimeout("The Inventory Service took too long to answer.")
             case Fault.UNAVAILABLE:
-                raise InventoryUnavailable("The Inventory Service answered 503.")
+                raise InventoryUnavailable("The Inventory Service answered 503.", {"status": 503})
             case Fault.BUSY:
-                raise InventoryUnavailable("The Inventory Service answered 429.", retry_after_seconds=600.0)
+                said = {"status": 429}
+                raise InventoryUnavailable("The Inventory Service answered 429.", said, retry_after_seconds=600.0)
             case Fault.REFUSED if operation == RELEASE:
-                raise ReleaseFailed("The Inventory Service refused the release (422).")
+                raise ReleaseFailed("The Inventory Service refused the release (422).", {"status": 422})
             case Fault.REFUSED:
                 raise ReservationFailed("The Inventory Service refused the request (422).")
             case Fault.CONFLICT:
@@ -374,12 +375,13 @@ class InMemoryWitness:
     def __init__(self, inventory: InMemoryInventory) -> None:
         self.inventory = inventory
         self.is_away = False
+        self.problem = NO_ANSWER
         self.asked = 0
 
     async def ask(self, order_id: str) -> Statement:
         self.asked += 1
         if self.is_away:
-            return Statement(None, problem=NO_ANSWER)
+            return Statement(None, problem=self.problem)
         if self.inventory.held(order_id):
             return Statement(StockState.HELD, "ACTIVE")
         if self.inventory.deducted(order_id):

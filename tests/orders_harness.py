@@ -41,12 +41,13 @@ from services.orders.sweeper import OrderSweeper
 from services.orders.their_side import TheirSide
 from services.orders.unit_of_work import Recorded
 from services.settings import Settings
-from state import audit, history, orders, outbox, releases, reviews, tables
+from state import audit, history, order_search, outbox, releases, reviews, tables
 from state.audit import AuditEntry
 from state.commands import STORED, Command
 from state.commands import get as get_command
 from state.commands import store as store_command
 from state.database import Database, Transaction, opened
+from state.order_search import OrderQuery
 from state.releases import Release
 from state.reviews import Review
 from state.schema import migrate
@@ -135,10 +136,17 @@ class OrdersHarness:
         self.breakers: InventoryBreakers = inventory_breakers(Settings(), clock=self.clock)
         self._resilient = resilient
         self._ids = count(1)
+        self._passed_seconds, self._last_look = 0.0, self.clock()
         self.start()
 
     def new_id(self) -> str:
         return f"id-{next(self._ids):04}"
+
+    def monotonic(self) -> float:
+        """Seconds that have passed; a clock that is set back takes none away."""
+        passed = (self.clock() - self._last_look).total_seconds()
+        self._passed_seconds, self._last_look = self._passed_seconds + max(0.0, passed), self.clock()
+        return self._passed_seconds
 
     def start(self) -> None:
         """Build the use cases; called again, it is a new process over the same database."""
@@ -184,7 +192,8 @@ class OrdersHarness:
     def operation_runner(self, name: str) -> OperationRunner:
         """The runner of a replica of that name; all share the database, the breakers and the other services."""
         actions = item_actions(self.releases, self.proofs, self.reviews)
-        return OperationRunner(self.context, actions, breaker_gate(self.breakers), POLICY.confirmation_timeout, name)
+        gate = breaker_gate(self.breakers)
+        return OperationRunner(self.context, actions, gate, POLICY.confirmation_timeout, name, monotonic=self.monotonic)
 
     def _gateway(self) -> InventoryGateway:
         if not self._resilient:
@@ -363,7 +372,8 @@ class OrdersHarness:
         return list(reversed(await self.real_database.read(audit.page)))
 
     async def all_orders(self) -> list[Order]:
-        return await self.real_database.read(lambda c: orders.page(c, limit=200))
+        found = await self.real_database.read(lambda c: order_search.find(c, OrderQuery(), limit=200))
+        return list(found.orders)
 
     async def everything(self) -> dict[str, list[Any]]:
         """Every row of every table, to show that nothing was written."""

@@ -73,7 +73,7 @@ class WebhookDelivery:
 
     async def hand_over(self) -> None:
         """Let another replica go on at once; to be called when this one stops in good order."""
-        await self._database.write(lambda c: leases.give_back(c, LEASE, self._replica, self._clock()))
+        await self._database.write(lambda c: leases.give_back(c, LEASE, self._replica))
 
     async def _hold(self, now: datetime) -> bool:
         return await self._database.write(lambda c: leases.take(c, LEASE, self._replica, now, now + LEASE_TIME))

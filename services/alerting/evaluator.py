@@ -107,19 +107,20 @@ class AlertEvaluator:
 
     async def hand_over(self) -> None:
         """Let another replica go on at once; to be called when this one stops in good order."""
-        await self._database.write(lambda c: leases.give_back(c, LEASE, self._replica, self._clock()))
+        await self._database.write(lambda c: leases.give_back(c, LEASE, self._replica))
 
     # ------------------------------------------------------------------ looking
 
     async def _look(self, now: datetime) -> View:
-        if self._recording is None:
+        if self._recording is None or (self._read_up_to and now < self._read_up_to):
+            # A clock that was set back: what comes now is older than what was read.
             self._recording = Recording(self._policy.window // timedelta(milliseconds=1))
             self._read_up_to = None
         start = now - self._policy.window
         after = max(start, self._read_up_to - LATE_COMMIT) if self._read_up_to else start
         recording = self._recording
         while True:
-            rows = await self._database.read(partial(_samples, after))
+            rows = await self._database.read(partial(_samples, after, now))
             recording.feed(rows)
             if len(rows) < PAGE:
                 break
@@ -160,7 +161,9 @@ class AlertEvaluator:
             alerts.put(connection, replace(alert, is_notified=status == FIRING))
         last = notifications.last_of(connection, webhook.WATCHDOG)
         # One that waits already says as much as two.
-        if last is None or (last.state != notifications.PENDING and now - last.created_at >= self._policy.heartbeat):
+        if last is None or (
+            last.state != notifications.PENDING and abs(now - last.created_at) >= self._policy.heartbeat
+        ):
             held = leases.get(connection, LEASE)
             payload = webhook.watchdog(now, held.acquired_at if held else now, self._policy.external_url)
             _queue(connection, webhook.WATCHDOG, webhook.WATCHDOG, FIRING, payload, now)
@@ -180,8 +183,8 @@ def apply(connection: Connection, change: Step) -> None:
     alerts.add_events(connection, change.events)
 
 
-def _samples(start: datetime, connection: Connection) -> list[tuple[datetime, str, dict[str, Any]]]:
-    return alert_inputs.samples_from(connection, start, PAGE)
+def _samples(start: datetime, end: datetime, connection: Connection) -> list[tuple[datetime, str, dict[str, Any]]]:
+    return alert_inputs.samples_between(connection, start, end, PAGE)
 
 
 def _queue(

@@ -21,6 +21,9 @@ from state.database import Database
 RESOLVED_UNLESS_REPEATED = timedelta(minutes=5)
 """The end of an alert that names none, as in Alertmanager."""
 
+MAX_NAME = 128
+"""A longer name is cut where it stands alone; the labels keep the whole of it."""
+
 _NO_TIME = datetime(1, 1, 2, tzinfo=UTC)
 
 
@@ -97,7 +100,7 @@ def received_step(received: Received, before: Alert | None, at: datetime) -> Ste
     alert = Alert(
         alert_id=alert_id_of(received),
         source=PROMETHEUS,
-        name=received.labels.get("alertname", "unnamed"),
+        name=received.labels.get("alertname", "unnamed")[:MAX_NAME],
         labels=received.labels,
         annotations=received.annotations,
         generator_url=received.generator_url,

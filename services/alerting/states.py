@@ -34,7 +34,8 @@ def step(
     """Judge every rule. ``known`` are the alerts judged here before, in whatever state.
 
     ``outage``: a pending alert that was not looked at for longer begins anew, because nobody knows whether
-    it was true meanwhile. ``link`` stands in new alerts as the place where they come from.
+    it was true meanwhile; so does one whose clock was set back by as much. ``link`` stands in new alerts as the
+    place where they come from.
     """
     stored = {alert.alert_id: alert for alert in known}
     put: list[Alert] = []
@@ -88,7 +89,7 @@ def _true(
         )
     else:
         alert = before
-        if alert.state == PENDING and at - alert.seen_at > outage:
+        if alert.state == PENDING and abs(at - alert.seen_at) > outage:
             alert = replace(alert, active_at=at)
     alert = replace(alert, value=value, seen_at=at, kept_since=None, annotations=annotations_of(rule, value))
     if alert.state == PENDING and at - alert.active_at >= rule.hold:
@@ -100,7 +101,8 @@ def _untrue(alert: Alert, at: datetime, keep: timedelta) -> Alert | None:
     if alert.state == PENDING:
         # It had fired before: that end is still worth showing.
         return replace(alert, state=RESOLVED, fired_at=None) if alert.resolved_at else None
-    since = alert.kept_since or at
+    # A clock that was set back does not make it wait for its old time.
+    since = min(alert.kept_since or at, at)
     if at - since < keep:
         return replace(alert, kept_since=since)
     return ended(alert, at)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as NotBase64
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection
+from sqlalchemy import Connection
 from starlette.responses import Response
 
-from services.api import views
+from services.api import order_list, views
 from services.api.alerts import AlertHandlers
 from services.api.endpoints import Call
 from services.api.http import success
 from services.api.operations import OperationHandlers
-from services.api.schemas import OrdersQuery
 from services.api.service import OrderService
 from services.domain.errors import ApiError, InvalidState, NotFound, ValidationFailed
 from services.domain.lifecycle import AFTER_PAYMENT
@@ -114,19 +111,7 @@ class Handlers:
         return success({"items": [views.timeline_view(entry) for entry in entries]})
 
     async def list_orders(self, call: Call) -> Response:
-        query: OrdersQuery = call.query
-        before = _cursor(query.cursor)
-
-        def read(connection: Connection) -> list[dict[str, Any]]:
-            page = orders.page(connection, limit=query.limit + 1, before=before, filters=_filters(query))
-            cases = reviews.of_orders(connection, [order.order_id for order in page])
-            return [views.order_view(order, cases[order.order_id]) for order in page]
-
-        items = await self._read(read)
-        more = len(items) > query.limit
-        items = items[: query.limit]
-        cursor = _next_cursor(items[-1]["createdAt"], items[-1]["orderId"]) if more else None
-        return success({"items": items, "nextCursor": cursor})
+        return success(await self._read(order_list.reader(call.query)))
 
     async def cancel_order(self, call: Call) -> Response:
         order_id = call.path("orderId")
@@ -264,35 +249,3 @@ class Handlers:
 
 def _lines(items: Sequence[Any]) -> tuple[Line, ...]:
     return tuple(Line(item.productId, item.variantId, item.quantity) for item in items)
-
-
-def _filters(query: OrdersQuery) -> list[ColumnElement[bool]]:
-    filters = []
-    if query.status is not None:
-        filters.append(orders.with_status([query.status]))
-    if query.inventoryStatus is not None:
-        filters.append(orders.with_inventory_status([query.inventoryStatus]))
-    if query.reviewOpen is not None:
-        filters.append(orders.with_open_review(query.reviewOpen))
-    if query.userId is not None:
-        filters.append(orders.of_user(query.userId))
-    return filters
-
-
-def _next_cursor(created_at: datetime, order_id: str) -> str:
-    return urlsafe_b64encode(f"{created_at.isoformat()} {order_id}".encode()).decode().rstrip("=")
-
-
-def _cursor(cursor: str | None) -> tuple[datetime, str] | None:
-    if cursor is None:
-        return None
-    try:
-        at, _, order_id = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(" ")
-        parsed = datetime.fromisoformat(at)
-        if parsed.tzinfo is None or "\x00" in order_id:
-            raise ValueError(at)
-        parsed = parsed.astimezone(UTC)
-    except (ValueError, NotBase64, OverflowError):
-        problem = {"field": "cursor", "value": cursor, "allowed": "the nextCursor of an earlier answer"}
-        raise ValidationFailed("Not valid: cursor.", {"problems": [problem]}) from None
-    return parsed, order_id

@@ -152,7 +152,7 @@ class DeadLettersQuery(Query):
 
 
 class DifferencesQuery(Query):
-    state: Literal["OPEN", "COMPENSATING", "SETTLED"] | None = None
+    state: Literal["OPEN", "COMPENSATING", "ACCEPTED", "SETTLED"] | None = None
     limit: Limit = 200
 
 
@@ -354,7 +354,7 @@ class DifferenceView(BaseModel):
     kind: DifferenceKind
     detail: str
     compensation: str
-    state: Literal["OPEN", "COMPENSATING", "SETTLED"]
+    state: Literal["OPEN", "COMPENSATING", "ACCEPTED", "SETTLED"]
     firstSeenAt: datetime
     lastSeenAt: datetime
     settledAt: datetime | None

@@ -102,14 +102,13 @@ def _page(connection: Connection, now: datetime, person: str, since: datetime | 
     last = looks.last(connection, person)
     start = since or last or now - FIRST_LOOK
     found = audit.search(connection, AuditFilter(since=start), limit=50)
-    opened = reviews.page(connection, state="OPEN", limit=reviews.MAX_PAGE)
     return HandoverPage(
         sections=tuple(make(connection, now) for make in SECTIONS),
         since=start,
         is_first_look=since is None and last is None,
         actions=tuple(AuditEntry(*tuple(row)[1:]) for row in found.rows),
         transitions=tuple(replicas.transitions_since(connection, start, 50)),
-        opened_cases=sum(1 for case in opened if case.opened_at >= start),
+        opened_cases=reviews.count_open_since(connection, start),
     )
 
 

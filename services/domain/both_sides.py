@@ -34,7 +34,7 @@ class Statement:
     reservation_id: str | None = None
     expires_at: datetime | None = None
     problem: str | None = None
-    """CANNOT_ANSWER: it has no such question. NO_ANSWER: it is away."""
+    """CANNOT_ANSWER: it has no such question, or says a word we do not know. NO_ANSWER: it is away."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,12 @@ class DifferenceKind(StrEnum):
     NOT_PAID = "NOT_PAID"
 
 
+STOCK_KINDS = frozenset({DifferenceKind.HOLD_LEAKED, DifferenceKind.DEDUCTION_KEPT, DifferenceKind.NOT_DEDUCTED})
+MONEY_KINDS = frozenset({DifferenceKind.MONEY_KEPT, DifferenceKind.NOT_PAID})
+
+FOR_A_PERSON = frozenset({DifferenceKind.NOT_DEDUCTED, DifferenceKind.NOT_PAID})
+"""Software cannot settle them: a case is opened, and whoever closes it accepts them as they are."""
+
 COMPENSATIONS: dict[str, str] = {
     DifferenceKind.HOLD_LEAKED: "Release the hold by a release job.",
     DifferenceKind.DEDUCTION_KEPT: "Publish order.cancelled again, so that the stock goes back.",
@@ -76,6 +82,12 @@ def differences(order: Order, stock: StockState | None, money: MoneyState | None
     return found
 
 
+def judged(stock: StockState | None, money: MoneyState | None) -> frozenset[str]:
+    """The kinds that could be judged; what the other side says, which is away, stays as it was."""
+    nothing: frozenset[str] = frozenset()
+    return (nothing if stock is None else STOCK_KINDS) | (nothing if money is None else MONEY_KINDS)
+
+
 def _of_stock(order: Order, stock: StockState) -> list[Difference]:
     if order.status in CALLED_OFF and order.inventory_status not in BEING_SETTLED:
         if stock == StockState.HELD:
@@ -104,11 +116,11 @@ def compensate(order: Order, kind: str, at: datetime) -> Change:
     A leaked hold is released, a kept deduction is called off again by event, kept money is refunded;
     goods that left without deduction or payment cannot be put right by software and go to a person.
     """
-    if kind in (DifferenceKind.NOT_DEDUCTED, DifferenceKind.NOT_PAID):
+    if kind in FOR_A_PERSON:
         if order.status not in SOLD:
             raise _moved_on(order, kind)
         entry = TimelineEntry(at, lifecycle.TRANSITION, f"Does not add up: {kind}")
-        case = ReviewRequest(ReviewReason.INVENTORY_CONFIRMATION_FAILED, f"Conservation audit: {kind}")
+        case = ReviewRequest(ReviewReason.CONSERVATION_DIFFERENCE, f"Conservation audit: {kind}")
         return Change({}, (entry,), opens=(case,))
     if order.status not in CALLED_OFF:
         raise _moved_on(order, kind)

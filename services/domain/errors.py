@@ -149,6 +149,11 @@ class DependencyError(ApiError):
         self.may_have_run = may_have_run
         self.retry_after_seconds = retry_after_seconds
 
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether it was sent and no answer came; an answer has its status among the details."""
+        return self.may_have_run and "status" not in self.details
+
 
 class InventoryTimeout(DependencyError):
     """No complete answer within INVENTORY_SERVICE_TIMEOUT; the outcome is unknown."""

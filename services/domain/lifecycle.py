@@ -322,7 +322,6 @@ def reconfirm(order: Order, reservation_id: str, expires_at: datetime, at: datet
             "reservation_id": reservation_id,
             "reservation_expires_at": expires_at,
             "due_at": due_at,
-            "attempts": order.attempts if order.payment_status == PaymentStatus.UNKNOWN else 0,
         },
         details={"reservationId": reservation_id},
         events=(events.confirm_requested(order.order_id, reservation_id),),

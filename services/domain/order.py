@@ -69,6 +69,8 @@ class ReviewReason(StrEnum):
     CONFIRMATION_TIMEOUT = "CONFIRMATION_TIMEOUT"
     RELEASE_FAILED = "RELEASE_FAILED"
     PAYMENT_UNKNOWN = "PAYMENT_UNKNOWN"
+    CONSERVATION_DIFFERENCE = "CONSERVATION_DIFFERENCE"
+    """Ours, beyond the contract: sold without payment or deduction, which software cannot put right."""
 
 
 @dataclass(frozen=True, slots=True)

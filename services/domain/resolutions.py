@@ -41,10 +41,14 @@ UNDO_FOR: Mapping[str, timedelta] = dict.fromkeys(REASONS, timedelta(seconds=10)
 """How long an action of one person on one case is held, so that it can be taken back."""
 
 
+_SEEN = frozenset({ReviewReason.PAYMENT_UNKNOWN, ReviewReason.CONSERVATION_DIFFERENCE})
+"""Approved on what a person has seen or done elsewhere."""
+
+
 def needs_reason(case_reason: str, action: str) -> bool:
     """Whether the action must be explained: it cannot be undone, or rests on what a person has seen."""
     irreversible = action in (ReviewAction.CANCEL_ORDER, ReviewAction.MARK_RELEASED)
-    return irreversible or (action == ReviewAction.APPROVE and case_reason == ReviewReason.PAYMENT_UNKNOWN)
+    return irreversible or (action == ReviewAction.APPROVE and case_reason in _SEEN)
 
 
 def check(case_reason: str, action: str, resolution_reason: str | None, note: str) -> None:

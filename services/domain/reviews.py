@@ -28,6 +28,7 @@ class ReviewAction(StrEnum):
 _ALWAYS: Mapping[str, ReviewAction] = {
     ReviewReason.AVAILABILITY_UNVERIFIED: ReviewAction.APPROVE,
     ReviewReason.RELEASE_FAILED: ReviewAction.MARK_RELEASED,
+    ReviewReason.CONSERVATION_DIFFERENCE: ReviewAction.APPROVE,
 }
 """Possible whatever has become of the order meanwhile."""
 
@@ -47,7 +48,8 @@ def allowed_actions(reason: str, order_status: str) -> tuple[ReviewAction, ...]:
     """The actions that a case allows, the usual one first; none when the order has moved on.
 
     APPROVE of PAYMENT_UNKNOWN says that a person has seen the money captured or, when the order has ended
-    without goods, that the customer has it all.
+    without goods, that the customer has it all. APPROVE of CONSERVATION_DIFFERENCE says that a person knows of
+    what does not add up and has done about it what can be done.
     """
     if reason == ReviewReason.PAYMENT_UNKNOWN and order_status in WITHOUT_GOODS:
         return (ReviewAction.APPROVE,)

@@ -26,7 +26,12 @@ PAUSE_SECONDS = 300.0
 
 MAX_WORD, MAX_ID = 40, 128
 
-_STATES = {"ACTIVE": StockState.HELD, "CONFIRMED": StockState.DEDUCTED}
+_STATES = {
+    "ACTIVE": StockState.HELD,
+    "CONFIRMED": StockState.DEDUCTED,
+    **dict.fromkeys(("EXPIRED", "RELEASED", "RESTOCKED", "TOMBSTONED"), StockState.FREE),
+}
+"""Words of the reference service; no other word says that nothing is held."""
 
 
 class InventoryWitness(Protocol):
@@ -90,12 +95,14 @@ def _statement(reply: Reply) -> Statement:
     data = body.get("data")
     if reply.is_success and isinstance(data, dict) and "state" in data:
         said = str(data["state"])
+        stock = _STATES.get(said)
         reservation_id = data.get("reservationId")
         return Statement(
-            _STATES.get(said, StockState.FREE),
+            stock,
             said[:MAX_WORD],
             reservation_id[:MAX_ID] if isinstance(reservation_id, str) else None,
             _moment(data.get("expiresAt")),
+            CANNOT_ANSWER if stock is None else None,
         )
     error = body.get("error")
     if (

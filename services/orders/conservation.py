@@ -7,13 +7,15 @@ again until both sides agree. A person applies the compensation that is offered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from services.domain import conservation as rules
-from services.domain.conservation import MoneyState, StockState
+from services.domain.both_sides import CANNOT_ANSWER, Statement
+from services.domain.conservation import MoneyState
 from services.domain.errors import InvalidState, NotFound, PaymentOutcomeUnknown
 from services.domain.lifecycle import Change
 from services.domain.order import Order
@@ -28,11 +30,26 @@ from state.conservation import KnownDifference
 RESTED = timedelta(seconds=60)
 """An order that changed more recently may still be on its way through the other services."""
 
+SLACK = timedelta(seconds=60)
+"""A change from further ahead than this was made before the clock was set back, or by one that is wrong."""
+
 AT_ONCE = 10
 """Orders of one round; the audit must not be what overloads the Inventory Service."""
 
-Answer = tuple[StockState | None, MoneyState | None]
-NO_ANSWER: Answer = (None, None)
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What both sides said of one order."""
+
+    theirs: Statement
+    money: MoneyState | None
+    is_whole: bool
+    """Whether nobody who can answer has yet to do so."""
+
+    @property
+    def judged(self) -> frozenset[str]:
+        return rules.judged(self.theirs.stock, self.money)
+
 
 _MONEY = {PaymentState.CAPTURED: MoneyState.TAKEN}
 
@@ -56,8 +73,12 @@ class ConservationAudit:
 
     async def compare_next(self) -> bool:
         """One round of a Loop; returns whether more orders wait to be compared."""
-        before = self._context.clock() - self._rested
-        grown, asked = await self._context.database.read(lambda c: _to_ask(c, before))
+        now = self._context.clock()
+
+        def moving(at: datetime) -> bool:
+            return now - self._rested <= at <= now + SLACK
+
+        grown, asked = await self._context.database.read(lambda c: _to_ask(c, moving))
         answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
         reached = _answered(grown, asked, answers)
         if asked or reached:
@@ -101,8 +122,12 @@ class ConservationAudit:
         return known
 
     async def _ask(self, order: Order) -> Answer:
-        stock, money = await asyncio.gather(self._witness.stock_of(order.order_id), self._money_of(order.order_id))
-        return stock, money
+        theirs, money = await asyncio.gather(self._witness.ask(order.order_id), self._money_of(order.order_id))
+        has_said = theirs.stock is not None or theirs.said is not None
+        # A service without this question is not waited for as long as somebody else says something.
+        needs_stock = theirs.problem != CANNOT_ANSWER or self._payments is None
+        needs_money = self._payments is not None
+        return Answer(theirs, money, (has_said or not needs_stock) and (money is not None or not needs_money))
 
     async def _money_of(self, order_id: str) -> MoneyState | None:
         if self._payments is None:
@@ -117,10 +142,9 @@ class ConservationAudit:
         self, connection: Connection, asked: dict[str, Order], answers: dict[str, Answer], reached: list[int]
     ) -> None:
         at = self._context.clock()
-        for order_id, (stock, money) in answers.items():
-            if (stock, money) != NO_ANSWER:
-                found = rules.differences(asked[order_id], stock, money)
-                conservation.note(connection, order_id, found, at)
+        for order_id, answer in answers.items():
+            found = rules.differences(asked[order_id], answer.theirs.stock, answer.money)
+            conservation.note(connection, order_id, found, at, judged=answer.judged)
         if reached:
             known, compared = conservation.progress(connection)
             conservation.advance(connection, max(known, *reached), compared + len(reached))
@@ -142,23 +166,25 @@ class ConservationAudit:
         )
 
 
-def _to_ask(connection: Connection, before: datetime) -> tuple[list[tuple[int, str]], dict[str, Order]]:
+def _to_ask(
+    connection: Connection, moving: Callable[[datetime], bool]
+) -> tuple[list[tuple[int, str]], dict[str, Order]]:
     """The entries reached next, and the orders to compare: those that rest, and those with open differences."""
-    grown = conservation.next_rested(connection, before, AT_ONCE)
+    grown = conservation.next_rested(connection, moving, AT_ONCE)
     rested = orders.get_many(connection, [order_id for _, order_id in grown])
-    wanted = [order for order in rested if order.updated_at < before]
+    wanted = [order for order in rested if not moving(order.updated_at)]
     wanted += conservation.unsettled(connection, AT_ONCE)
     return grown, {order.order_id: order for order in wanted}
 
 
 def _answered(grown: list[tuple[int, str]], asked: dict[str, Order], answers: dict[str, Answer]) -> list[int]:
-    """Entries up to the first whose order nobody could say anything about: the audit goes on there later.
+    """Entries up to the first whose order a side could not say anything about: the audit goes on there later.
 
     An order that was not asked about has changed since and comes again with its later entries.
     """
     reached = []
     for history_id, order_id in grown:
-        if order_id in asked and answers[order_id] == NO_ANSWER:
+        if order_id in asked and not answers[order_id].is_whole:
             break
         reached.append(history_id)
     return reached

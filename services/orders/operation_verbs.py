@@ -11,12 +11,12 @@ from sqlalchemy import Connection
 from services.domain.attempts import RELEASE, RESERVE
 from services.domain.conservation import StockState
 from services.domain.errors import (
+    ApiError,
     BusinessError,
     CircuitOpen,
     ClaimedByOther,
     DependencyError,
     InvalidState,
-    InventoryTimeout,
     NotFound,
     ReleaseConflict,
     ReviewConflict,
@@ -62,7 +62,7 @@ class RetryRelease:
 
     async def act(self, operation: Operation, item: Item) -> Ended:
         try:
-            job = await self._jobs.try_once(
+            tried = await self._jobs.try_once(
                 item.item_id,
                 item.version,
                 actor=operation.actor,
@@ -71,12 +71,12 @@ class RetryRelease:
             )
         except CHANGED as error:
             return Ended(ItemState.SKIPPED, error.message)
-        if job is None:
+        if tried is None:
             return Ended(ItemState.ASKED, "Nothing was sent: the circuit breaker is open.")
+        job, failure = tried
         if job.state == DONE:
             return Ended(ItemState.CONFIRMED)
-        is_unknown = (job.last_error or "").startswith(InventoryTimeout.code)
-        return Ended(ItemState.UNANSWERED if is_unknown else ItemState.FAILED, job.last_error)
+        return Ended(_unconfirmed(failure), job.last_error)
 
     def follow(self, connection: Connection, operation: Operation, items: Sequence[Item]) -> dict[str, Ended]:
         return {}
@@ -141,10 +141,8 @@ class ResolveCase:
         except CircuitOpen as error:
             # The attempt is on the case's record by now; repeating it under the same key would do nothing.
             return Ended(ItemState.FAILED, error.message)
-        except InventoryTimeout as error:
-            return Ended(ItemState.UNANSWERED, error.message)
         except (BusinessError, DependencyError) as error:
-            return Ended(ItemState.FAILED, f"{error.code}: {error.message}")
+            return Ended(_unconfirmed(error), f"{error.code}: {error.message}")
         if case.state == "OPEN":
             return Ended(ItemState.FAILED, f"Tried without success, the case stays open. {case.detail}")
         return Ended(ItemState.ACCEPTED)
@@ -171,6 +169,12 @@ def item_actions(jobs: ReleaseJobs, proofs: ReleaseByProof, resolution: ReviewRe
         Verb.MARK_RELEASED: MarkReleasedByProof(proofs),
         Verb.RESOLVE_REVIEW: ResolveCase(resolution),
     }
+
+
+def _unconfirmed(error: ApiError | None) -> ItemState:
+    """How an item ended of which no success is known: what was sent and not answered may have had its effect."""
+    is_unanswered = isinstance(error, DependencyError) and error.is_unanswered
+    return ItemState.UNANSWERED if is_unanswered else ItemState.FAILED
 
 
 def _release_failures(connection: Connection, operation: Operation, since: datetime) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -42,7 +43,7 @@ LEASE = timedelta(seconds=60)
 
 OPERATIONS_AT_ONCE = 5
 
-REST = timedelta(seconds=1)
+REST_SECONDS = 1.0
 """Before an operation that could not move is looked at again."""
 
 GateOf = Callable[[str | None], Gate]
@@ -74,6 +75,7 @@ class OperationRunner:
         answer_within: timedelta,
         name: str,
         lease: timedelta = LEASE,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``answer_within``: an accepted item that is not confirmed by then counts as never answered.
 
@@ -85,16 +87,19 @@ class OperationRunner:
         self._answer_within = answer_within
         self._name = name
         self._lease = lease
-        self._resting: dict[str, datetime] = {}
+        self._monotonic = monotonic
+        self._resting: dict[str, float] = {}
 
     async def run_due(self) -> bool:
         """One round of a Loop; never asks for another one at once, which paces the operations."""
-        now = self._context.clock()
+        now, passed = self._context.clock(), self._monotonic()
         ids = await self._context.database.read(lambda c: operations.workable(c, self._name, now, OPERATIONS_AT_ONCE))
-        due = [one for one in ids if self._resting.get(one, now) <= now]
+        due = [one for one in ids if self._resting.get(one, passed) <= passed]
         moved = await asyncio.gather(*map(self._carry_on, due), return_exceptions=True)
         still = {one: until for one, until in self._resting.items() if one in ids and one not in due}
-        self._resting = still | {one: now + REST for one, has in zip(due, moved, strict=True) if has is False}
+        self._resting = still | {
+            one: passed + REST_SECONDS for one, has in zip(due, moved, strict=True) if has is False
+        }
         raise_first(moved)
         return False
 

@@ -56,7 +56,7 @@ class ReleaseJobs:
         now = self._context.clock()
         jobs = await self._context.database.write(lambda c: releases.claim_due(c, now, now + self._claim, AT_ONCE))
         # All are waited for, so that one that fails unexpectedly leaves no others running unobserved.
-        raise_first(await asyncio.gather(*(self._attempt(job) for job in jobs), return_exceptions=True))
+        raise_first(await asyncio.gather(*(self._run(job) for job in jobs), return_exceptions=True))
         return len(jobs)
 
     async def retry(self, order_ids: Sequence[str], *, actor: str) -> list[Release]:
@@ -92,12 +92,13 @@ class ReleaseJobs:
 
     async def try_once(
         self, order_id: str, version: int, *, actor: str, reason: str | None, action_id: str
-    ) -> Release | None:
+    ) -> tuple[Release, ApiError | None] | None:
         """One attempt now, of the job as a person saw it; a failed job that fails again is failed again.
 
-        Returns the job as the attempt left it; None when the breaker is open: nothing was sent, and the job
-        is as it was. Raises NotFound, and ReleaseConflict when it is not at that version any more. Under an
-        action_id seen before it is the same action: the version is not asked again, nor is it audited twice.
+        Returns the job as the attempt left it, and the error that it ended with; None when the breaker is open:
+        nothing was sent, and the job is as it was. Raises NotFound, and ReleaseConflict when it is not at that
+        version any more. Under an action_id seen before it is the same action: the version is not asked again,
+        nor is it audited twice.
         """
 
         def begin(connection: Connection) -> tuple[Release, list[Release]]:
@@ -118,12 +119,14 @@ class ReleaseJobs:
             return before, claimed
 
         before, claimed = await self._context.transact(begin)
+        error = None
         for job in claimed:
-            if not await self._attempt(job):
+            error = await self._attempt(job)
+            if isinstance(error, CircuitOpen):
                 await self._put_back(order_id, before)
                 return None
         after = await self._context.database.read(lambda c: releases.get(c, order_id))
-        return after or before
+        return after or before, error
 
     async def _put_back(self, order_id: str, before: Release) -> None:
         """Nothing was sent: the job waits for its next turn as if nobody had touched it."""
@@ -150,23 +153,26 @@ class ReleaseJobs:
         after = releases.get(connection, order_id)
         return after or before
 
-    async def _attempt(self, job: Release) -> bool:
-        """Make one attempt and record how it ended; False when the breaker is open and nothing was sent."""
+    async def _run(self, job: Release) -> None:
+        await self._attempt(job)
+
+    async def _attempt(self, job: Release) -> ApiError | None:
+        """Make one attempt and record how it ended; returns the error, CircuitOpen when nothing was sent."""
         with self._context.step("release reservation", job.order_id, job.traceparent):
             return await self._release(job)
 
-    async def _release(self, job: Release) -> bool:
+    async def _release(self, job: Release) -> ApiError | None:
         trail: list[Attempt] = []
         try:
             released = await self._inventory.release(job.order_id, trail)
         except CircuitOpen as error:
             await self._postpone(job, error, trail)
-            return False
+            return error
         except ApiError as error:
             await self._failed(job, error, trail)
-        else:
-            await self._done(job, "Reservation released" if released else "Nothing was left to release", trail)
-        return True
+            return error
+        await self._done(job, "Reservation released" if released else "Nothing was left to release", trail)
+        return None
 
     async def _postpone(self, job: Release, error: CircuitOpen, trail: list[Attempt]) -> None:
         """The breaker is open: nothing was sent, so no attempt is counted."""

@@ -27,7 +27,7 @@ from services.orders.context import OrdersContext
 from services.orders.progress import OrderProgress
 from services.orders.their_side import TheirSide
 from services.orders.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
-from state import audit, history, impacts, orders, releases, reviews
+from state import audit, conservation, history, impacts, orders, releases, reviews
 from state.audit import AuditEntry
 from state.releases import DONE, FAILED
 from state.reviews import Review
@@ -152,9 +152,12 @@ class ReviewResolution:
                 return lifecycle.cancel_while_paying(current, current.cancel_reason, now, money=True)
             return lifecycle.place(current, now, now + self._confirmation_timeout)
 
-        await self._resolve_with(
-            command, order, review, change if review.reason == ReviewReason.PAYMENT_UNKNOWN else None
-        )
+        def accept(connection: Connection) -> None:
+            if review.reason == ReviewReason.CONSERVATION_DIFFERENCE:
+                conservation.accept(connection, order.order_id, self._context.clock())
+
+        is_about_money = review.reason == ReviewReason.PAYMENT_UNKNOWN
+        await self._resolve_with(command, order, review, change if is_about_money else None, accept)
 
     async def _cancel_order(self, command: ResolveReview, order: Order, review: Review) -> None:
         reason = command.note or command.reason or "OPERATOR_CANCELLED"

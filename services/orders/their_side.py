@@ -55,6 +55,8 @@ class TheirSide:
 
 def in_words(statement: Statement) -> str:
     """The answer as the outcome of a command."""
+    if statement.stock is None and statement.said:
+        return f"The Inventory Service says {statement.said}, a word that is not known here"
     if statement.problem == CANNOT_ANSWER:
         return "The Inventory Service has no such question"
     if statement.stock is None:

@@ -1,7 +1,7 @@
 """Work that waits for a time which no rule can have set: the clock was set back since, or runs ahead elsewhere.
 
-Due times and claims are written by one clock and read by another. One that is further ahead than the
-longest wait there is would keep an order, a release, an event or a command waiting for hours; it is
+Due times, claims and leases are written by one clock and read by another. One that is further ahead than the
+longest wait there is would keep an order, an alert or what a person has asked for waiting for hours; it is
 brought forward, and the paced workers take it from there.
 """
 
@@ -12,9 +12,11 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
+from services.orders.claims import LEASE as CASE_CLAIM
 from services.orders.commands import CLAIM as COMMAND_CLAIM
 from services.orders.context import OrdersContext
-from state import commands, orders, outbox, releases
+from services.orders.operations import LEASE as OPERATION_LEASE
+from state import commands, dead_letters, leases, notifications, operations, orders, outbox, releases, reviews
 
 logger = logging.getLogger("holdfast.timekeeping")
 
@@ -26,7 +28,7 @@ SLACK = timedelta(seconds=60)
 
 
 class Timekeeping:
-    """Brings forward what waits for longer than ``longest_wait``, which is that of orders and releases."""
+    """Brings forward what waits for longer than ``longest_wait``, which is that of orders, releases and replays."""
 
     def __init__(self, context: OrdersContext, longest_wait: timedelta) -> None:
         self._context = context
@@ -47,4 +49,11 @@ class Timekeeping:
             "releases": releases.bring_forward(connection, last, now, AT_ONCE),
             "events": outbox.bring_forward(connection, now + outbox.LONGEST_DELAY + SLACK, AT_ONCE),
             "commands": commands.bring_forward(connection, now + COMMAND_CLAIM + SLACK, now, AT_ONCE),
+            "operations": operations.bring_forward(connection, now + OPERATION_LEASE + SLACK, now, AT_ONCE),
+            "replays": dead_letters.bring_forward(connection, last, now, AT_ONCE),
+            "notifications": notifications.bring_forward(
+                connection, now + notifications.LONGEST_DELAY + SLACK, now, AT_ONCE
+            ),
+            "claims": reviews.bring_forward(connection, now + CASE_CLAIM + SLACK, now, AT_ONCE),
+            "leases": leases.bring_forward(connection, now + leases.LONGEST + SLACK, now),
         }

@@ -142,6 +142,44 @@ async def test_a_replica_that_stops_in_good_order_hands_over_at_once(site: Site)
     assert (await site.read(lambda c: leases.get(c, LEASE))).holder == "b"
 
 
+async def test_a_judge_whose_clock_is_set_back_goes_on_judging_what_is_sampled_since(site: Site) -> None:
+    replica = site.replica("a")
+
+    async def sampled(failed: int) -> None:
+        sample = {"releases": {"released": 0, "retried": 0, "failed": failed}}
+        await site.database.write(lambda c: samples.add(c, site.now, "a", sample))
+        await replica.evaluate()
+
+    for _ in range(20):
+        await sampled(0)
+        site.later(1)
+    site.later(-6 * 3600)
+    for number in range(10):
+        await sampled(number)
+        site.later(1)
+    assert await site.standing() == {"InventoryReleasesFailing": FIRING}
+
+
+async def test_a_clock_that_is_set_back_keeps_no_sign_of_life_back(site: Site) -> None:
+    replica = site.replica("a")
+    await replica.evaluate()
+    due = await site.read(lambda c: notifications.next_due(c, site.now))
+    await site.database.write(lambda c: notifications.settle(c, due, site.now, error=None, next_attempt_at=None))
+    site.later(-6 * 3600)
+    await replica.evaluate()
+    assert [n.state for n in await site.read(lambda c: notifications.latest(c, 100))] == ["PENDING", "SENT"]
+
+
+async def test_a_replica_whose_clock_is_wrong_hands_over_at_once(site: Site) -> None:
+    a, b = site.replica("a"), site.replica("b")
+    site.later(3600)
+    await a.evaluate()
+    await a.hand_over()
+    site.later(-3600)
+    await b.evaluate()
+    assert (await site.read(lambda c: leases.get(c, LEASE))).holder == "b"
+
+
 async def test_for_is_counted_across_a_restart(site: Site) -> None:
     site.settings = Settings(alert_window=50_000, alert_queue_depth=0, alert_webhook_url="http://pager.test/hook")
     await site.database.write(_waiting_order)
@@ -339,6 +377,17 @@ async def test_what_prometheus_posts_is_shown_sent_and_resolved_when_it_says_so(
     assert await site.standing() == {}
     assert await site.queued() == [("HostDown", "firing"), ("HostDown", "resolved")]
     assert await site.events() == ["FIRING", "RESOLVED"]
+
+
+async def test_a_name_that_is_too_long_for_a_column_is_cut_and_loses_no_other_alert(site: Site) -> None:
+    labels = {"alertname": "N" * 1000, "instance": "v" * 1000}
+    assert await site.receiver.receive([posted(), posted(labels=labels)]) == 2
+    await site.replica("a").evaluate()
+    long = await site.the("N" * 128)
+    assert (long.state, long.labels) == (FIRING, labels)
+    assert await site.queued() == [("HostDown", "firing"), ("N" * 128, "firing")]
+    await site.receiver.receive([posted(labels=labels, ends_in=-1)])
+    assert await site.standing() == {"HostDown": FIRING}
 
 
 async def test_what_is_not_posted_again_resolves_at_its_end(site: Site) -> None:

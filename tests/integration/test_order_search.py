@@ -40,6 +40,8 @@ def matches(one, query, flagged):
             query.since is None or one.created_at >= query.since,
             query.until is None or one.created_at < query.until,
             not query.flagged or one.order_id in flagged,
+            not query.unflagged or one.order_id not in flagged,
+            not query.user_id or one.user_id == query.user_id,
         )
     )
 
@@ -59,6 +61,12 @@ QUERIES = {
     "payment, both": OrderQuery(payment_statuses=("UNKNOWN", "REFUNDED")),
     "flagged": OrderQuery(flagged=True),
     "flagged and status": OrderQuery(flagged=True, statuses=("PLACED",)),
+    "not flagged": OrderQuery(unflagged=True),
+    "not flagged, status": OrderQuery(unflagged=True, statuses=("PLACED",)),
+    "not flagged, of a user": OrderQuery(unflagged=True, user_id="u-3"),
+    "of a user": OrderQuery(user_id="u-1"),
+    "of a user, status, flagged": OrderQuery(user_id="u-0", statuses=("PLACED", "PAYING"), flagged=True),
+    "product, of a user": OrderQuery(text="SKU-CHAIR", user_id="u-2"),
     "time": OrderQuery(since=START + timedelta(seconds=4), until=START + timedelta(seconds=9)),
     "time and status": OrderQuery(since=START + timedelta(seconds=4), statuses=("CONFIRMED",)),
 }

@@ -30,6 +30,7 @@ from state import (
     history,
     impacts,
     operations,
+    order_search,
     orders,
     outbox,
     releases,
@@ -43,6 +44,7 @@ from state.commands import Command
 from state.database import Database, opened
 from state.dead_letters import DeadLetter
 from state.operations import Item, Operation
+from state.order_search import OrderQuery
 from state.replicas import BreakerTransition
 from state.schema import migrate
 from state.their_answers import TheirAnswer
@@ -207,9 +209,9 @@ def _releases(connection: Any, now: datetime) -> None:
 
 
 def _differences(connection: Any, now: datetime) -> None:
-    cancelled = next(order for order in orders.page(connection, limit=200) if order.status == S.CANCELLED)
+    (cancelled, *_) = order_search.find(connection, OrderQuery(statuses=(S.CANCELLED,)), limit=1).orders
     known = [Difference("HOLD_LEAKED", "The order is CANCELLED, its stock is still held.")]
-    conservation.note(connection, cancelled.order_id, known, now - timedelta(minutes=7))
+    conservation.note(connection, cancelled.order_id, known, now - timedelta(minutes=7), judged=())
     conservation.advance(connection, 0, 1234)
 
 

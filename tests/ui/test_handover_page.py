@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 from streamlit.testing.v1 import AppTest
 
-from state import audit, looks, tables
+from services.domain.order import OrderStatus
+from state import audit, looks, orders, reviews, tables
 from state.audit import AuditEntry
 from state.database import Database
 from tests.ui.conftest import NOON, press, said
+from tests.ui.seed_console import order
 from tests.ui.test_sandbox_page import begin
 
 Show = Callable[..., AppTest]
@@ -75,3 +77,16 @@ def test_a_quiet_shift_says_so(database: Database, show: Show) -> None:
     text = said(show("handover.py"))
     for line in ("No case is open.", "No release has failed.", "No event is waiting for a person.", "Nothing changed."):
         assert line in text
+
+
+def test_cases_opened_since_the_last_look_are_counted_however_many_are_older(busy: Database, show: Show) -> None:
+    def fill(connection: Connection) -> None:
+        looks.note(connection, "console", NOON - timedelta(minutes=1))
+        old, new = NOON - timedelta(hours=9), NOON - timedelta(seconds=30)
+        for number in range(reviews.MAX_PAGE):
+            orders.add(connection, order(f"OLD-{number}", OrderStatus.PLACED, old), "h")
+            reviews.open_case(connection, f"OLD-{number}", f"OLD-{number}", "CONFIRMATION_TIMEOUT", "x", old)
+        reviews.open_case(connection, "NEW", "OLD-0", "AVAILABILITY_UNVERIFIED", "x", new)
+
+    busy.write_now(fill)
+    assert "1 of the open cases came in this time" in said(show("handover.py"))

@@ -10,8 +10,9 @@ from streamlit.testing.v1 import AppTest
 
 from services.console import PAGE_SIZE
 from services.domain.conservation import Difference
-from state import conservation, orders
+from state import conservation, order_search
 from state.database import Database
+from state.order_search import OrderQuery
 from tests.ui.conftest import NOON, press, said, stored
 
 Show = Callable[..., AppTest]
@@ -40,8 +41,8 @@ def test_a_conservation_page_without_differences_says_that_all_adds_up(database:
 
 def test_differences_are_counted_in_the_database_and_paged(busy: Database, show: Show) -> None:
     def many(connection: Any) -> None:
-        for order in orders.page(connection, limit=PAGE_SIZE + 1):
-            conservation.note(connection, order.order_id, [Difference("NOT_PAID", "It was not paid.")], NOON)
+        for order in order_search.find(connection, OrderQuery(), limit=PAGE_SIZE + 1).orders:
+            conservation.note(connection, order.order_id, [Difference("NOT_PAID", "It was not paid.")], NOON, judged=())
 
     busy.write_now(many)
     test = show("conservation.py")

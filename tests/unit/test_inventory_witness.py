@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from services.domain.both_sides import CANNOT_ANSWER, Statement
 from services.domain.conservation import StockState
-from services.inventory.witness import PAUSE_SECONDS, HTTPInventoryWitness
+from services.inventory.witness import MAX_WORD, PAUSE_SECONDS, HTTPInventoryWitness
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 
@@ -57,6 +58,18 @@ async def test_the_state_of_a_reservation_says_what_is_held(state, meaning):
     request = service.requests[0]
     assert (request.method, request.url.path) == ("GET", "/api/v1/inventory/reservations/o-1")
     assert request.headers["Authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("word", ["ON_HOLD", "active", "", "X" * 100])
+async def test_a_word_that_we_do_not_know_says_nothing_about_the_stock(word):
+    service = Service(httpx.Response(200, json={"success": True, "data": {"orderId": "o-1", "state": word}}))
+    witness = a_witness(service)
+
+    assert await witness.ask("o-1") == Statement(None, word[:MAX_WORD], problem=CANNOT_ANSWER)
+
+    # It has answered, and is asked about other orders at once.
+    await witness.ask("o-2")
+    assert len(service.requests) == 2
 
 
 async def test_an_order_that_the_service_does_not_know_holds_nothing():

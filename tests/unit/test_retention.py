@@ -7,11 +7,13 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import insert
+from sqlalchemy.exc import OperationalError
 
 from services import retention
 from services.alerting.states import event_of
+from services.domain.conservation import Difference, DifferenceKind
 from services.retention import Retention
-from state import alerts, notifications, silences, tables
+from state import alerts, conservation, notifications, silences, tables
 from state.silences import Silence
 from tests import bulk
 from tests.fakes import START
@@ -144,6 +146,42 @@ async def test_a_full_step_says_that_more_may_wait(shop):
     keeper = Retention(shop.real_database, shop.clock)
     assert [await keeper.prune() for _ in range(2)] == [True, False]
     assert (await counts(shop))["inbox"] == 0
+
+
+async def test_differences_that_were_settled_long_ago_go_and_others_stay(shop):
+    order = await shop.place()
+    kinds = [Difference(kind, "x") for kind in ("HOLD_LEAKED", "MONEY_KEPT", "NOT_PAID", "NOT_DEDUCTED")]
+
+    def fill(connection):
+        conservation.note(connection, order.order_id, kinds, START, judged=())
+        for kind in ("MONEY_KEPT", "NOT_PAID"):
+            conservation.begin_compensation(connection, order.order_id, kind, by="ada")
+        conservation.accept(connection, order.order_id, START)
+        conservation.note(connection, order.order_id, kinds[:3], START, judged=DifferenceKind)
+
+    await shop.real_database.write(fill)
+    shop.clock.now = START + timedelta(days=89)
+    await Retention(shop.real_database, shop.clock).prune()
+    assert (await counts(shop))["conservation_differences"] == 4
+    shop.clock.now = START + YEAR
+    await Retention(shop.real_database, shop.clock).prune()
+    left = {row.kind: row.state for row in (await shop.everything())["conservation_differences"]}
+    assert left == {"HOLD_LEAKED": "OPEN", "MONEY_KEPT": "COMPENSATING", "NOT_PAID": "ACCEPTED"}
+
+
+async def test_a_table_that_cannot_be_pruned_keeps_no_other_one_from_it(year_old, monkeypatch, caplog):
+    def broken(connection, before, limit):
+        raise OperationalError("DELETE", {}, Exception("locked"))
+
+    first, *others = retention.KEPT_FOR
+    monkeypatch.setattr(retention, "KEPT_FOR", ((broken, first[1]), *others))
+    before = await counts(year_old)
+    assert await Retention(year_old.real_database, year_old.clock).prune() is False
+    after = await counts(year_old)
+    assert after["outbox"] == before["outbox"]
+    assert after["inbox"] < before["inbox"]
+    (line,) = [record for record in caplog.records if record.name == "holdfast.retention"]
+    assert (line.message, line.step) == ("retention_step_failed", f"{broken.__module__}.broken")
 
 
 def test_events_handled_are_remembered_longer_than_any_event_can_be_published_again():

@@ -43,6 +43,11 @@ def test_a_failed_release_can_be_marked_released_whatever_the_order_is(status: s
     assert allowed_actions(R.RELEASE_FAILED, status) == (A.MARK_RELEASED,)
 
 
+@pytest.mark.parametrize("status", list(S))
+def test_what_does_not_add_up_can_be_acknowledged_whatever_the_order_is(status: str) -> None:
+    assert allowed_actions(R.CONSERVATION_DIFFERENCE, status) == (A.APPROVE,)
+
+
 def test_an_unknown_reason_allows_nothing() -> None:
     assert allowed_actions("SOMETHING_ELSE", S.PLACED) == ()
 

@@ -29,6 +29,19 @@ def test_it_is_pending_until_it_was_true_for_long_enough():
     assert judged.alert.fired_at == NOON + seconds(10)
 
 
+def test_a_clock_that_is_set_back_makes_neither_a_pending_nor_a_kept_alert_wait_for_its_old_time():
+    pending = Judged(letters(hold=10))
+    pending.at(0, 1)
+    for second in (-3600, -3595, -3590):
+        pending.at(second, 1)
+    assert (pending.state, pending.alert.active_at) == (FIRING, NOON - seconds(3600))
+    kept = Judged(letters(keep=10))
+    kept.at(0, 1)
+    for second in (5, -3600, -3595, -3590):
+        kept.at(second, 0)
+    assert kept.state == RESOLVED
+
+
 def test_a_pending_alert_that_comes_to_nothing_leaves_nothing():
     judged = Judged(letters(hold=10))
     judged.at(0, 1)

@@ -85,6 +85,7 @@ def test_whatever_stands_in_the_metadata_the_stake_can_be_said(total: Any) -> No
         *((reason, A.CANCEL_ORDER) for reason in R),
         (R.RELEASE_FAILED, A.MARK_RELEASED),
         (R.PAYMENT_UNKNOWN, A.APPROVE),
+        (R.CONSERVATION_DIFFERENCE, A.APPROVE),
     ],
 )
 def test_what_matters_needs_a_note_or_a_reason_that_says_it_all(case_reason: str, action: ReviewAction) -> None:

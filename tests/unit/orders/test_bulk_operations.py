@@ -65,12 +65,33 @@ async def test_it_stops_itself_when_the_canary_fails_and_nothing_else_is_sent(sh
     assert (job.state, job.attempts) == ("FAILED", 9)
 
 
-async def test_a_timeout_is_never_answered_and_not_a_failure(shop, failed):
+@pytest.mark.parametrize("fault", [Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER, Fault.UNAVAILABLE_AFTER])
+async def test_what_was_sent_and_not_answered_is_never_answered_and_not_a_failure(shop, failed, fault):
     await begin(shop, failed)
-    shop.inventory.fail(RELEASE, Fault.TIMEOUT_AFTER)
+    shop.inventory.fail(RELEASE, fault)
     await run(shop)
     assert (await look(shop)).state == "STOPPED"
     assert (await ledger(shop))[failed[0]].state == "UNANSWERED"
+
+
+@pytest.mark.parametrize(
+    ("fault", "state"),
+    [
+        (Fault.TIMEOUT_AFTER, "UNANSWERED"),
+        (Fault.UNAVAILABLE_AFTER, "UNANSWERED"),
+        (Fault.UNAVAILABLE, "FAILED"),
+        (Fault.REFUSED, "FAILED"),
+    ],
+)
+async def test_a_reconfirmation_that_was_sent_and_not_answered_is_no_failure_either(shop, fault, state):
+    order = await shop.place(order_id="mine")
+    await shop.deliver("inventory.confirmation_failed", order, reason="RESERVATION_EXPIRED")
+    case = await shop.open_case("mine")
+    seen = {case.review_id: (case.version, case.state)}
+    await begin(shop, list(seen), verb="resolve_review", action="RECONFIRM", versions=seen, owner=lambda _: "mine")
+    shop.inventory.fail(RESERVE, fault)
+    await shop.operations.run_due()
+    assert await states(shop) == {state: 1}
 
 
 async def test_a_stopped_operation_goes_on_from_one_item_when_a_person_says_so(shop, failed):
@@ -370,3 +391,16 @@ async def test_an_accepted_item_that_is_never_confirmed_is_never_answered(shop):
     item = (await ledger(shop))[case.review_id]
     assert (item.state, item.detail) == ("UNANSWERED", "Accepted, and never confirmed.")
     assert (await look(shop)).state == "DONE"
+
+
+async def test_what_rests_while_the_clock_is_set_back_is_looked_at_again_after_its_second(guarded):
+    shop = guarded
+    await begin(shop, shop.failed)
+    shop.breakers.releaser.open()
+    await run(shop)
+    shop.clock.advance(-6 * 3600)
+    shop.breakers.releaser.close()
+    await shop.operations.run_due()
+    shop.clock.advance(1)
+    await run(shop)
+    assert (await look(shop)).tally == {"CONFIRMED": 6}

@@ -7,19 +7,27 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
+from services.alerting import delivery
+from services.alerting.parts import policy_of
+from services.domain.errors import ClaimedByOther
 from services.inventory.exchange import MAX_RETRY_AFTER_SECONDS
 from services.orders.context import OrdersContext
 from services.orders.inbound import InventoryEvents
+from services.orders.operations import LEASE as OPERATION_LEASE
 from services.orders.place import OrderPlacement, PlaceOrder
 from services.orders.progress import OrderProgress
 from services.orders.releases import ReleaseJobs
 from services.orders.sweeper import OrderSweeper
 from services.orders.timekeeping import SLACK, Timekeeping
 from services.settings import LONGEST_RETRY_AFTER_SECONDS, Settings
-from state import outbox
-from state.tables import commands, orders, releases
+from state import leases, notifications, operations, outbox
+from state.commands import STORED, Command
+from state.tables import commands, dead_letters, orders, releases
+from tests.bulk import begin as begin_operation
+from tests.bulk import failed_release, look
 from tests.fakes import CAPTURE, Fault, SkewedClock
 from tests.orders_harness import LINES, POLICY, REFUND_RETRY, RELEASE_RETRY, Crash
+from tests.unit.orders.test_letter_and_return_commands import bury
 
 RESERVE, RELEASE = "reserve", "release"
 HOURS = 6
@@ -117,6 +125,76 @@ async def command_is_done(shop):
     return await column(shop, commands.c.state) == ["DONE"]
 
 
+async def held_command(shop):
+    await shop.place(order_id="mine")
+    until = shop.clock() + timedelta(seconds=10)
+    held = Command("c-1", "cancel_order", "mine", {"reason": "WRONG"}, "ada", STORED, shop.clock(), not_before=until)
+    await shop.store(held)
+
+
+async def taken_lease(shop):
+    await shop.place(order_id="mine")
+    now = shop.clock()
+    await shop.real_database.write(lambda c: leases.take(c, "alerts", "died", now, now + leases.LONGEST))
+
+
+async def lease_is_taken_over(shop):
+    now = shop.clock()
+    return await shop.real_database.write(lambda c: leases.take(c, "alerts", "lives", now, now + leases.LONGEST))
+
+
+async def claimed_operation(shop):
+    await failed_release(shop, "mine")
+    await begin_operation(shop, ["mine"])
+    now = shop.clock()
+    await shop.real_database.write(lambda c: operations.claim(c, "op-1", "died", now, now + OPERATION_LEASE))
+
+
+async def operation_is_done(shop):
+    for _ in range(2):
+        await shop.operations.run_due()
+    return (await look(shop)).state == "DONE"
+
+
+async def replay_that_was_asked_for(shop):
+    order = await shop.place(order_id="mine")
+    letter_id = await bury(shop, order)
+    await shop.dead_letters.replay_later([letter_id], actor="ada", command_id="c-1")
+
+
+async def letter_is_replayed(shop):
+    await shop.dead_letters.replay_due()
+    return await column(shop, dead_letters.c.replay_at) == [None]
+
+
+async def queued_notification(shop):
+    await shop.place(order_id="mine")
+    at = shop.clock() + notifications.LONGEST_DELAY
+    said = {"alert_id": "a-1", "name": "DeadLettersPresent", "status": "firing", "payload": {}}
+    await shop.real_database.write(lambda c: notifications.add(c, **said, at=at))
+
+
+async def notification_is_due(shop):
+    now = shop.clock()
+    return await shop.real_database.read(lambda c: notifications.next_due(c, now)) is not None
+
+
+async def claimed_case(shop):
+    shop.inventory.fail("check_availability", Fault.UNAVAILABLE)
+    await shop.place_high(order_id="mine")
+    case = await shop.open_case("mine")
+    await shop.claims.claim(case.review_id, actor="ada")
+
+
+async def somebody_else_can_have_it(shop):
+    case = await shop.open_case("mine")
+    try:
+        await shop.claims.claim(case.review_id, actor="bob")
+    except ClaimedByOther:
+        return False
+    return True
+
+
 WAITING = {
     "order, delayed": (delayed_order, order_is_placed),
     "order, claimed": (claimed_order, order_is_placed),
@@ -124,6 +202,12 @@ WAITING = {
     "release, claimed": (claimed_release, stock_is_released),
     "events, claimed": (claimed_events, events_are_sent),
     "command, claimed": (claimed_command, command_is_done),
+    "command, held": (held_command, command_is_done),
+    "lease": (taken_lease, lease_is_taken_over),
+    "operation, claimed": (claimed_operation, operation_is_done),
+    "dead letter, to be replayed": (replay_that_was_asked_for, letter_is_replayed),
+    "notification": (queued_notification, notification_is_due),
+    "case, claimed": (claimed_case, somebody_else_can_have_it),
 }
 
 
@@ -270,3 +354,5 @@ async def test_the_longest_wait_is_longer_than_any_that_the_rules_can_set():
     assert settings.breaker_reset_timeout / 1000 + 5 < settings.longest_wait_seconds
     assert max(LONGEST_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS) < settings.longest_wait_seconds
     assert LONGEST_RETRY_AFTER_SECONDS == MAX_RETRY_AFTER_SECONDS
+    assert delivery.RETRY.max_delay_seconds <= notifications.LONGEST_DELAY.total_seconds()
+    assert max(delivery.LEASE_TIME, policy_of(Settings(alert_window=86_400_000)).lease) <= leases.LONGEST

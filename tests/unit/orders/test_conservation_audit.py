@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from services.domain.errors import InvalidState, NotFound
+from services.domain.both_sides import CANNOT_ANSWER, Statement
+from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.orders.conservation import ConservationAudit
 from services.payments.gateway import PaymentState
 from state import conservation
-from tests.fakes import Fault, InMemoryWitness
+from tests.fakes import FIND_PAYMENT, Fault, InMemoryWitness, PaymentFault
 
 
 @pytest.fixture
@@ -110,6 +111,41 @@ async def test_goods_that_left_without_deduction_or_payment_go_to_a_person(shop,
     assert await compare(shop, audit) == [(order.order_id, kind, "COMPENSATING")]
 
 
+@pytest.mark.parametrize("kind", ["NOT_DEDUCTED", "NOT_PAID"])
+async def test_a_person_closes_the_case_with_a_note_and_the_difference_is_accepted_until_both_sides_agree(
+    shop, audit, kind
+):
+    order = await shop.place_confirmed()
+    holds = list(shop.inventory.holds)
+    if kind == "NOT_PAID":
+        shop.payments.states[order.order_id] = PaymentState.DECLINED
+    else:
+        shop.inventory.holds.clear()
+    await compare(shop, audit)
+    await audit.compensate(order.order_id, kind, actor="olga", reason="seen")
+    case = await shop.open_case(order.order_id)
+    assert (case.reason, case.detail) == ("CONSERVATION_DIFFERENCE", f"Conservation audit: {kind}")
+
+    with pytest.raises(ValidationFailed):
+        await shop.resolve(case, "APPROVE", note="")
+    await shop.resolve(case, "APPROVE", note="billed by hand")
+
+    assert await shop.open_reasons(order.order_id) == []
+    # It is compared again after the note on its timeline, and does not come back.
+    assert await compare(shop, audit) == []
+    known = shop.real_database.read_now(lambda c: conservation.get(c, order.order_id, kind))
+    assert known.state == "ACCEPTED"
+    assert shop.real_database.read_now(conservation.count_unsettled) == 0
+    assert (await shop.order(order.order_id)).status == "CONFIRMED"
+
+    shop.payments.states[order.order_id] = PaymentState.CAPTURED
+    shop.inventory.holds[:] = holds
+    await shop.take_back(order.order_id, order.lines[0])
+    await compare(shop, audit)
+    known = shop.real_database.read_now(lambda c: conservation.get(c, order.order_id, kind))
+    assert known.state == "SETTLED"
+
+
 async def test_a_difference_is_compensated_once(shop, audit):
     order = await shop.place_confirmed()
     shop.payments.states[order.order_id] = PaymentState.DECLINED
@@ -171,3 +207,86 @@ async def test_a_compensation_asked_for_on_the_console_runs_once(shop, audit):
         await shop.commands.run_waiting()
 
     assert len([entry for entry in await shop.audit() if entry.action == "COMPENSATE"]) == 1
+
+
+async def with_leaked_hold_and_kept_money(shop):
+    order = await shop.place_confirmed()
+    await shop.cancel(order.order_id)
+    await shop.quiesce()
+    shop.inventory.tombstones.clear()
+    await shop.inventory.reserve(order.order_id, order.lines, order.user_id, [])
+    shop.payments.states[order.order_id] = PaymentState.CAPTURED
+    return order.order_id
+
+
+@pytest.mark.parametrize("away", ["inventory", "gateway"])
+async def test_a_side_that_is_away_settles_nothing_of_its_own(shop, audit, witness, away):
+    order_id = await with_leaked_hold_and_kept_money(shop)
+    both = [(order_id, "HOLD_LEAKED", "OPEN"), (order_id, "MONEY_KEPT", "OPEN")]
+    assert sorted(await compare(shop, audit)) == both
+
+    # What the side that answers says agrees again; the other one says nothing.
+    if away == "inventory":
+        witness.is_away = True
+        shop.payments.states[order_id] = PaymentState.REFUNDED
+    else:
+        shop.payments.fail(FIND_PAYMENT, *[PaymentFault.LOST_BEFORE] * 20)
+        await shop.inventory.release(order_id, [])
+
+    still = both[0] if away == "inventory" else both[1]
+    assert await compare(shop, audit) == [still]
+
+
+@pytest.mark.parametrize("away", ["inventory", "gateway"])
+async def test_an_order_of_which_one_side_said_nothing_is_compared_when_that_side_is_back(shop, audit, witness, away):
+    await with_leaked_hold_and_kept_money(shop)
+    witness.is_away = away == "inventory"
+    if away == "gateway":
+        shop.payments.fail(FIND_PAYMENT, PaymentFault.LOST_BEFORE)
+    shop.clock.advance(61)
+    await audit.compare_next()
+    # What one side said counts at once, but the audit waits for the other one.
+    assert len(shop.real_database.read_now(conservation.page)) == 1
+    assert shop.real_database.read_now(conservation.progress)[1] == 0
+
+    witness.is_away = False
+    assert len(await compare(shop, audit)) == 2
+    assert shop.real_database.read_now(conservation.progress)[1] == 1
+
+
+async def test_a_service_without_the_question_does_not_keep_the_money_from_being_compared(shop, audit, witness):
+    order_id = await with_leaked_hold_and_kept_money(shop)
+    witness.problem = CANNOT_ANSWER
+    witness.is_away = True
+
+    assert await compare(shop, audit) == [(order_id, "MONEY_KEPT", "OPEN")]
+    assert shop.real_database.read_now(conservation.progress)[1] == 1
+
+
+async def test_a_word_that_is_not_known_here_is_no_difference_and_keeps_nobody_waiting(shop, witness, monkeypatch):
+    order = await shop.place_confirmed()
+    shop.inventory.holds.clear()
+    audit = ConservationAudit(shop.context, witness, None)
+    assert await compare(shop, audit) == [(order.order_id, "NOT_DEDUCTED", "OPEN")]
+
+    async def ask(_: str) -> Statement:
+        return Statement(None, "ON_HOLD", problem=CANNOT_ANSWER)
+
+    monkeypatch.setattr(witness, "ask", ask)
+    await shop.place_confirmed()
+
+    assert await compare(shop, audit) == [(order.order_id, "NOT_DEDUCTED", "OPEN")]
+    assert shop.real_database.read_now(conservation.progress)[1] == 2
+
+
+async def test_after_the_clock_was_set_back_the_audit_does_not_wait_for_the_old_time(shop, audit):
+    shop.clock.advance(6 * 3600)
+    before = await shop.place_confirmed()
+    shop.payments.states[before.order_id] = PaymentState.DECLINED
+    shop.clock.advance(-6 * 3600)
+    after = await shop.place_confirmed()
+    shop.payments.states[after.order_id] = PaymentState.DECLINED
+
+    found = await compare(shop, audit)
+
+    assert sorted(found) == [(before.order_id, "NOT_PAID", "OPEN"), (after.order_id, "NOT_PAID", "OPEN")]

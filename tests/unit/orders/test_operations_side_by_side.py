@@ -112,7 +112,7 @@ async def test_an_attempt_that_may_take_long_is_not_made_twice_at_once(shop, fai
         assert await jobs.run_due() == 0
 
     shop.inventory.hooks.before(RELEASE, take_long)
-    after = await jobs.try_once(failed[0], seen.version, actor="ada", reason=None, action_id="a-1")
+    after, _ = await jobs.try_once(failed[0], seen.version, actor="ada", reason=None, action_id="a-1")
     assert after.state == "DONE"
 
 

@@ -9,7 +9,7 @@ import pytest
 from services.domain.both_sides import CANNOT_ANSWER, NO_ANSWER, Statement
 from services.domain.conservation import StockState
 from services.domain.errors import InvalidState, NotFound
-from services.orders.their_side import TheirSide
+from services.orders.their_side import TheirSide, in_words
 from state import their_answers
 from tests.unit.orders.test_resolving_cases import unanswered, unconfirmed, unverified, waiting
 
@@ -138,3 +138,10 @@ async def test_an_action_that_our_side_does_not_allow_asks_nobody(shop):
     with pytest.raises(InvalidState):
         await shop.resolve(await shop.open_case(order.order_id), "MARK_RELEASED")
     assert shop.witness.asked == 0
+
+
+def test_the_outcome_of_asking_is_told_in_words():
+    assert in_words(Statement(StockState.FREE, "EXPIRED")) == "The Inventory Service says EXPIRED"
+    assert in_words(Statement(StockState.FREE)) == "The Inventory Service says FREE"
+    unknown = in_words(Statement(None, "ON_HOLD", problem=CANNOT_ANSWER))
+    assert unknown == "The Inventory Service says ON_HOLD, a word that is not known here"
