@@ -30,9 +30,13 @@ SLACK = timedelta(seconds=60)
 class Timekeeping:
     """Brings forward what waits for longer than ``longest_wait``, which is that of orders, releases and replays."""
 
-    def __init__(self, context: OrdersContext, longest_wait: timedelta) -> None:
+    def __init__(
+        self, context: OrdersContext, longest_wait: timedelta, operation_lease: timedelta = OPERATION_LEASE
+    ) -> None:
+        """``operation_lease``: what the runners of bulk operations take."""
         self._context = context
         self._longest_wait = longest_wait
+        self._operation_lease = operation_lease
 
     async def run_round(self) -> bool:
         """One round of a Loop; returns whether more may wait."""
@@ -49,7 +53,7 @@ class Timekeeping:
             "releases": releases.bring_forward(connection, last, now, AT_ONCE),
             "events": outbox.bring_forward(connection, now + outbox.LONGEST_DELAY + SLACK, AT_ONCE),
             "commands": commands.bring_forward(connection, now + COMMAND_CLAIM + SLACK, now, AT_ONCE),
-            "operations": operations.bring_forward(connection, now + OPERATION_LEASE + SLACK, now, AT_ONCE),
+            "operations": operations.bring_forward(connection, now + self._operation_lease + SLACK, now, AT_ONCE),
             "replays": dead_letters.bring_forward(connection, last, now, AT_ONCE),
             "notifications": notifications.bring_forward(
                 connection, now + notifications.LONGEST_DELAY + SLACK, now, AT_ONCE

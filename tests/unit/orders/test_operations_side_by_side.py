@@ -11,6 +11,7 @@ from services.domain.errors import InventoryTimeout
 from services.orders.operation_verbs import item_actions
 from services.orders.operations import OPERATIONS_AT_ONCE, OperationRunner, breaker_gate
 from services.orders.releases import ReleaseJobs
+from services.orders.timekeeping import Timekeeping
 from state import releases
 from tests.bulk import begin, failed_release, ledger, look, run
 from tests.fakes import CAPTURE, PaymentFault
@@ -122,3 +123,14 @@ async def test_what_is_done_to_an_item_is_found_under_its_operation(shop, failed
     entries = [entry for entry in await shop.audit() if entry.action == "RETRY_RELEASE"]
     assert {entry.correlation_id for entry in entries} == {"op-1"}
     assert len(entries) == len(failed)
+
+
+async def test_timekeeping_does_not_take_a_lease_away_that_lasts_as_long_as_it_may(shop, failed):
+    keeper = Timekeeping(shop.context, timedelta(hours=1), LEASE)
+    await begin(shop, failed)
+    await runner(shop, "first").run_due()
+    await keeper.run_round()
+    assert (await look(shop)).claimed_until == shop.clock() + LEASE
+    shop.clock.advance(-3600)
+    await keeper.run_round()
+    assert (await look(shop)).claimed_until <= shop.clock()
