@@ -297,7 +297,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     )
     round_seconds = timedelta(seconds=settings.operation_lease_seconds)
     compared_alone = Alone(database, utc_now, CONSERVATION, replica, round_seconds, conservation.compare_next)
-    timekeeping = Timekeeping(context, timedelta(seconds=settings.longest_wait_seconds))
+    timekeeping = Timekeeping(context, timedelta(seconds=settings.longest_wait_seconds), round_seconds)
     consuming = Consuming(nats, inbound, service.dead_letters, metrics)
     if tracer:
         consuming.handle = traced_handler(consuming.apply, tracer, partial(_traceparent_of, database))
