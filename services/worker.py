@@ -77,7 +77,7 @@ from services.version import VERSION
 from services.wiring.alone import CONSERVATION, Alone
 from services.wiring.clients import inventory_client, inventory_witness, payment_client
 from services.wiring.events import Consuming, MessagingFacts, SqlOutbox
-from state import leases, orders, releases
+from state import orders, releases
 from state.database import Database
 
 logger = logging.getLogger("holdfast.worker")
@@ -295,12 +295,9 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         name=replica,
         lease=timedelta(seconds=settings.operation_lease_seconds),
     )
-    compared_alone = Alone(database, utc_now, CONSERVATION, replica, leases.LONGEST, conservation.compare_next)
-    timekeeping = Timekeeping(
-        context,
-        timedelta(seconds=settings.longest_wait_seconds),
-        timedelta(seconds=settings.operation_lease_seconds),
-    )
+    round_seconds = timedelta(seconds=settings.operation_lease_seconds)
+    compared_alone = Alone(database, utc_now, CONSERVATION, replica, round_seconds, conservation.compare_next)
+    timekeeping = Timekeeping(context, timedelta(seconds=settings.longest_wait_seconds), round_seconds)
     consuming = Consuming(nats, inbound, service.dead_letters, metrics)
     if tracer:
         consuming.handle = traced_handler(consuming.apply, tracer, partial(_traceparent_of, database))

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from state.tables import leases
 
 LONGEST = timedelta(seconds=60)
-"""No lease is taken for longer."""
+"""No lease is taken for longer, where nothing else is said."""
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 

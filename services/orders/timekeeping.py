@@ -15,7 +15,6 @@ from sqlalchemy import Connection
 from services.orders.claims import LEASE as CASE_CLAIM
 from services.orders.commands import CLAIM as COMMAND_CLAIM
 from services.orders.context import OrdersContext
-from services.orders.operations import LEASE as OPERATION_LEASE
 from state import commands, dead_letters, leases, notifications, operations, orders, outbox, releases, reviews
 
 logger = logging.getLogger("holdfast.timekeeping")
@@ -31,12 +30,12 @@ class Timekeeping:
     """Brings forward what waits for longer than ``longest_wait``, which is that of orders, releases and replays."""
 
     def __init__(
-        self, context: OrdersContext, longest_wait: timedelta, operation_lease: timedelta = OPERATION_LEASE
+        self, context: OrdersContext, longest_wait: timedelta, longest_lease: timedelta = leases.LONGEST
     ) -> None:
-        """``operation_lease``: what the runners of bulk operations take."""
+        """``longest_lease``: nobody leases an operation, or work that one replica does alone, for longer."""
         self._context = context
         self._longest_wait = longest_wait
-        self._operation_lease = operation_lease
+        self._longest_lease = longest_lease
 
     async def run_round(self) -> bool:
         """One round of a Loop; returns whether more may wait."""
@@ -48,16 +47,17 @@ class Timekeeping:
     def _bring_forward(self, connection: Connection) -> dict[str, int]:
         now = self._context.clock()
         last = now + self._longest_wait + SLACK
+        last_lease = now + self._longest_lease + SLACK
         return {
             "orders": orders.bring_forward(connection, last, now, AT_ONCE),
             "releases": releases.bring_forward(connection, last, now, AT_ONCE),
             "events": outbox.bring_forward(connection, now + outbox.LONGEST_DELAY + SLACK, AT_ONCE),
             "commands": commands.bring_forward(connection, now + COMMAND_CLAIM + SLACK, now, AT_ONCE),
-            "operations": operations.bring_forward(connection, now + self._operation_lease + SLACK, now, AT_ONCE),
+            "operations": operations.bring_forward(connection, last_lease, now, AT_ONCE),
             "replays": dead_letters.bring_forward(connection, last, now, AT_ONCE),
             "notifications": notifications.bring_forward(
                 connection, now + notifications.LONGEST_DELAY + SLACK, now, AT_ONCE
             ),
             "claims": reviews.bring_forward(connection, now + CASE_CLAIM + SLACK, now, AT_ONCE),
-            "leases": leases.bring_forward(connection, now + leases.LONGEST + SLACK, now),
+            "leases": leases.bring_forward(connection, last_lease, now),
         }

@@ -356,3 +356,4 @@ async def test_the_longest_wait_is_longer_than_any_that_the_rules_can_set():
     assert LONGEST_RETRY_AFTER_SECONDS == MAX_RETRY_AFTER_SECONDS
     assert delivery.RETRY.max_delay_seconds <= notifications.LONGEST_DELAY.total_seconds()
     assert max(delivery.LEASE_TIME, policy_of(Settings(alert_window=86_400_000)).lease) <= leases.LONGEST
+    assert leases.LONGEST.total_seconds() <= settings.operation_lease_seconds
