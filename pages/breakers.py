@@ -74,12 +74,13 @@ def _breaker(
 def _standing(breaker: Breaker, loan: Loan | None) -> str:
     since = breaker.worst.since
     now = console().now()
-    parts = [f"on {words.plain(breaker.worst.replica)}"] if len(breaker.replicas) == 1 else []
-    parts += [f"since {clock.both(since, now)}"] if since else []
+    parts = [f"since {clock.both(since, now)}"] if since else []
     if breaker.state == "open":
         parts.append(tiles.standing(breaker).replace("trial", "half-open, one trial,"))
     if loan:
         parts.append(f"forced by {words.plain(loan.actor)} for another {clock.span(loan.expires_at - now)}")
+    if len(breaker.replicas) == 1:
+        parts.append(f"on {words.plain(breaker.worst.replica)}")
     return " · ".join(parts)
 
 

@@ -26,9 +26,11 @@ SETTINGS = {
 }
 CALM_SECONDS, DRILL_SECONDS, OUTAGE_SECONDS, RECOVERY_SECONDS = 40, 20, 12, 12
 DRILL_TIMEOUT = 300_000
+IN_THE_OUTAGE = ("releases",)
+"""What waits to be released is released as soon as it can be."""
 PAGES = (
-    "case", "reviews", "releases", "order", "overview", "handover", "breakers", "metrics", "alerts", "orders", "events",
-    "stock", "conservation", "audit", "sandbox",
+    *IN_THE_OUTAGE, "case", "reviews", "order", "overview", "handover", "breakers", "metrics", "alerts", "orders",
+    "events", "stock", "conservation", "audit", "sandbox",
 )  # fmt: skip
 ON_A_PHONE = ("overview", "order", "reviews")
 WIDE, PHONE = (1440, 1000), (390, 844)
@@ -37,7 +39,7 @@ COLORS = 256
 
 
 def live_through_a_drill(product: Holdfast, page: Page) -> dict[str, str]:
-    """Traffic, a drill with its report, and a short outage that hurts; returns the addresses that need an id."""
+    """Traffic, a drill with its report, and an outage that still hurts; returns the addresses that need an id."""
     time.sleep(CALM_SECONDS)
     page.goto(f"{product.console}/sandbox")
     page.locator(".st-key-drill_outage button").first.click()
@@ -56,8 +58,6 @@ def live_through_a_drill(product: Holdfast, page: Page) -> dict[str, str]:
     for order_id in bought:
         httpx.post(f"{product.api}/api/v1/orders/{order_id}/cancel", json={"reason": "customer called"}, timeout=30)
     time.sleep(OUTAGE_SECONDS)
-    product.set_outage(False)
-    time.sleep(RECOVERY_SECONDS)
     case = product.order(placed[0])["reviews"][0]["reviewId"]
     return {"overview": "", "order": f"order?order={placed[0]}", "case": f"reviews?case={case}"}
 
@@ -78,11 +78,12 @@ def take(browser: Browser, address: str, file: Path, theme: str, size: tuple[int
 
 
 def reduced(picture: Image.Image) -> Image.Image:
-    """The picture in its most frequent colours, exactly: those of surfaces and lines; only edges of letters change."""
+    """The picture with its most frequent colours, those of surfaces, as they are; the rest is spread."""
     counted = picture.getcolors(picture.width * picture.height) or []
-    colors = [color for _, color in sorted(counted, reverse=True)[:COLORS]]
+    exact = [value for _, color in sorted(counted, reverse=True)[: COLORS // 4] for value in color]
+    spread = picture.quantize(COLORS - COLORS // 4, Image.Quantize.MAXCOVERAGE).getpalette() or []
     palette = Image.new("P", (1, 1))
-    palette.putpalette([value for color in colors for value in color])
+    palette.putpalette(exact + spread)
     return picture.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
@@ -97,7 +98,12 @@ def main(folder: Path) -> None:
     ):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(BROWSER_ARGUMENTS))
         addresses = live_through_a_drill(product, browser.new_page())
+        is_out = True
         for name, theme, suffix, size in wanted:
+            if is_out and name not in IN_THE_OUTAGE:
+                product.set_outage(False)
+                time.sleep(RECOVERY_SECONDS)
+                is_out = False
             address = f"{product.console}/{addresses.get(name, name)}"
             take(browser, address, folder / f"{name}-{theme}{suffix}.png", theme, size)
         browser.close()
