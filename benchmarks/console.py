@@ -107,7 +107,11 @@ async def product(data_dir: Path) -> AsyncIterator[tuple[int, int, int, int]]:
             "API_PORT": str(api),
         }
         inventory = (sys.executable, "-m", "benchmarks.stub_inventory", str(stub), nats.url)
-        streamlit = (sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(console))
+        # A console outlives its terminal, and with it its supervisor; this one must not.
+        streamlit = (
+            *("setpriv", "--pdeathsig", "KILL"),
+            *(sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(console)),
+        )
         children = [
             nats.child(),
             Child("stub", inventory, env=environment, cwd=ROOT, ready=listening(stub)),

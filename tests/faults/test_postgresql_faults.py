@@ -25,7 +25,7 @@ from tests.faults.proxy import TcpProxy
 from tests.faults.shop import MUG
 from tests.integration.postgres_server import PostgresServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 BOUND_SECONDS = 0.6
 REST_SECONDS = 20.0

@@ -11,6 +11,13 @@ CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
 MOMENTS = [(commit, after) for commit in (1, 2, 3, 4) for after in (False, True)]
 
 
+async def nothing_was_begun(shop):
+    """What died before the first commit has left no order, no hold and no payment behind."""
+    assert await shop.all_orders() == []
+    assert shop.inventory.holds == {}
+    assert "CAPTURED" not in shop.payments.states.values()
+
+
 async def come_back(shop):
     """The next process starts, and everything that was left waiting happens."""
     shop.clock.advance(61)
