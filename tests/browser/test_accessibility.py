@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.accessible import faint, focused, nameless, tabbed, wordless_badges
+from tests.browser.accessible import faint, nameless, tabbed, wordless_badges
 from tests.browser.seeded import seeded_console
 from tests.browser.settled import settle
 from tests.browser.views import TITLES

@@ -15,8 +15,8 @@ from queue import SimpleQueue
 
 import pytest
 
-from tests.crashpoints.launcher import CLICK, CLICK_DONE
 from tests.crashpoints.lane import LATER_SECONDS, Forks, Lane, wait_until
+from tests.crashpoints.launcher import CLICK, CLICK_DONE
 from tests.crashpoints.scenarios import SCENARIOS, Scenario, Visit
 from tests.crashpoints.seams import AFTER, BEFORE, Point, points_in
 from tests.integration.nats_server import is_running
