@@ -140,6 +140,13 @@ def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(
     assert denied == {*refused, *waiting}
     assert not hurt & {*well, *failed_before}
 
+    lens.get_by_role("link", name="These orders on the Orders page").click()
+    expect(page.get_by_role("heading", name="Orders")).to_be_visible()
+    expect(page.get_by_test_id("stMain").locator("a[href*='order=']")).to_have_count(len(hurt))
+    assert listed(page.get_by_test_id("stMain")) == hurt
+    page.go_back()
+    expect(lens.get_by_text(f"{len(hurt)} orders hurt")).to_be_visible()
+
     lens.get_by_role("link", name=refused[0]).click()
     expect(page.get_by_role("heading", name=re.compile("^Order"))).to_be_visible()
     step = page.get_by_text(re.compile("short.circuited")).first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -37,6 +38,16 @@ def watched(prometheus: PrometheusServer, tmp_path_factory: pytest.TempPathFacto
     settings = QUICK_SETTINGS | {"PROMETHEUS_URL": prometheus.url, "BREAKER_RESET_TIMEOUT": "3000"}
     with running(tmp_path_factory.mktemp("watched"), settings) as product:
         yield product
+
+
+@contextmanager
+def away(prometheus: PrometheusServer) -> Iterator[None]:
+    """It is stopped, and afterwards there again for the next test."""
+    prometheus.stop()
+    try:
+        yield
+    finally:
+        prometheus.start()
 
 
 def address(product: Holdfast) -> str:
@@ -103,35 +114,10 @@ def test_a_stretch_brushed_on_a_chart_stands_in_the_address_and_shows_its_orders
 def test_when_prometheus_goes_away_the_page_falls_back_and_says_so(
     watched: Holdfast, prometheus: PrometheusServer, page: Page
 ) -> None:
-    prometheus.stop()
-    page.goto(f"{watched.console}/metrics?range=15m")
-    expect(page.get_by_text("Prometheus is away")).to_be_visible(timeout=PATIENCE_MS)
-    expect(page.get_by_text("source: local history")).to_be_visible()
-    prometheus.start()
-
-
-def test_an_outage_is_followed_from_its_open_band_to_exactly_the_orders_it_hurt(watched: Holdfast, page: Page) -> None:
-    watched.set_outage(True)
-    try:
-        answers = [watched.place_order(customerPriority="high") for _ in range(4)]
-    finally:
-        watched.set_outage(False)
-    hurt = {answer.json()["data"]["orderId"] for answer in answers}
-
-    page.goto(f"{watched.console}/breakers")
-    opening = page.locator("[class*='st-key-opening_']").filter(has_text=re.compile(r"\d+ orders? ·")).first
-    opening.get_by_role("button", name="Orders hurt").click()
-    expect(page.get_by_text(re.compile(r"\d+ orders? hurt"))).to_be_visible()
-    lens = page.locator(".st-key-incident_lens")
-    listed = shown(lens)
-    assert listed <= hurt
-    told = re.search(r"(\d+) orders? hurt", lens.inner_text())
-    assert told
-    assert int(told.group(1)) == len(listed)
-
-    lens.get_by_role("link", name="These orders on the Orders page").click()
-    expect(page.get_by_text(f"{len(listed)} order")).to_be_visible()
-    assert shown(page.get_by_test_id("stMain")) == listed
+    with away(prometheus):
+        page.goto(f"{watched.console}/metrics?range=15m")
+        expect(page.get_by_text("Prometheus is away")).to_be_visible(timeout=PATIENCE_MS)
+        expect(page.get_by_text("source: local history")).to_be_visible()
 
 
 def test_a_breaker_is_forced_as_a_loan_with_a_banner_everywhere_until_it_is_ended(
