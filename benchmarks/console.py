@@ -31,7 +31,6 @@ from benchmarks.reference import slowness
 from services.messaging.embedded import EmbeddedNats
 from services.supervisor import Child, Supervisor, free_port, read_status
 from state.database import Database, opened
-from state.schema import migrate
 from state.tables import orders, replicas
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -174,11 +173,10 @@ async def main(count: int, rounds: int, viewers: int, seconds: float, keep: Path
         data_dir = keep or Path(folder)
         (data_dir / "broker").mkdir(exist_ok=True)
         url = f"sqlite:///{data_dir / 'holdfast.db'}"
+        if not (data_dir / "holdfast.db").exists():
+            million.seeded(data_dir / "holdfast.db", count)
         with opened(url) as database:
-            migrate(database)
-            if database.read_now(lambda c: c.scalar(select(orders.c.order_id).limit(1))) is None:
-                million.seed(database, count)
-            million.keep_fresh(database)
+            million.keep_fresh(database, count)
             print_pages(database, url)
         print(f"\n{ORDERS_PER_SECOND} orders/s and {PINGS_PER_SECOND} pings/s for {seconds:g} s a round")
         print(ROUND_HEADING)

@@ -17,8 +17,6 @@ import uvloop
 from benchmarks import million
 from benchmarks.__main__ import HEADING, Result, measure, worker_under_test
 from benchmarks.reference import slowness
-from state.database import opened
-from state.schema import migrate
 
 CLIENTS = 16
 
@@ -28,9 +26,7 @@ def prepared(folder: Path, stored: int) -> Path:
     data_dir = folder / str(stored)
     data_dir.mkdir(exist_ok=True)
     if not (data_dir / "holdfast.db").exists():
-        with opened(f"sqlite:///{data_dir / 'holdfast.db'}") as database:
-            migrate(database)
-            million.seed(database, stored)
+        million.seeded(data_dir / "holdfast.db", stored)
     return data_dir
 
 
