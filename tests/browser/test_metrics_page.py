@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from services.console.incidents import Stretch
 from tests.browser.conftest import QUICK_SETTINGS
 from tests.browser.product import Holdfast, running
+from tests.browser.settled import settle
 from tests.integration.openmetrics_history import LENGTH, half_hour
 from tests.integration.prometheus_server import PrometheusServer
 
@@ -96,19 +99,51 @@ def test_the_numbers_of_the_page_are_those_that_prometheus_gives(
     assert (round(p95), round(success), round(failed)) == (1750, 90, 138)
 
 
-def test_a_stretch_brushed_on_a_chart_stands_in_the_address_and_shows_its_orders(watched: Holdfast, page: Page) -> None:
-    page.goto(address(watched))
+def brush(page: Page, start: float, end: float) -> Stretch:
+    """Drag across the chart of the success rate, between two shares of its width: the stretch in the address then."""
     chart = page.locator("[class*='st-key-course_Success'] .marks")
     chart.wait_for()
-    page.wait_for_timeout(1000)
+    settle(page)
     box = chart.bounding_box()
     assert box
-    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.6)
+    before = page.url
+    page.mouse.move(box["x"] + box["width"] * start, box["y"] + box["height"] * 0.5)
     page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.6, steps=8)
+    page.mouse.move(box["x"] + box["width"] * end, box["y"] + box["height"] * 0.5, steps=8)
     page.mouse.up()
-    expect(page.get_by_text("Orders hurt").first).to_be_visible(timeout=PATIENCE_MS)
-    assert "incident=" in page.url
+    page.wait_for_url(lambda url: url != before and "incident=" in url)
+    stretch = Stretch.parse(parse_qs(urlsplit(page.url).query)["incident"][0])
+    assert stretch
+    assert stretch.end
+    return stretch
+
+
+def test_a_stretch_brushed_on_a_chart_stands_in_the_address_and_shows_exactly_its_orders(
+    watched: Holdfast, prometheus: PrometheusServer, page: Page
+) -> None:
+    assert watched.place_order().status_code == 201
+    watched.set_outage(True)
+    try:
+        answers = [watched.place_order(customerPriority="high") for _ in range(3)]
+    finally:
+        watched.set_outage(False)
+    hurt = {answer.json()["data"]["orderId"] for answer in answers}
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
+    since, half = until - timedelta(minutes=16), until - timedelta(minutes=8)
+
+    with away(prometheus):
+        page.goto(
+            f"{watched.console}/metrics?range=custom&from={since:%Y-%m-%dT%H:%M:%SZ}&to={until:%Y-%m-%dT%H:%M:%SZ}"
+        )
+        stretch = brush(page, 0.6, 0.999)
+        assert half < stretch.start < stretch.end <= until
+        lens = page.locator(".st-key-incident_lens")
+        expect(lens.locator("a[href*='order=']").first).to_be_visible(timeout=PATIENCE_MS)
+        assert shown(lens) == hurt
+        # Another stretch, before all of it.
+        earlier = brush(page, 0.2, 0.4)
+        assert since < earlier.start < earlier.end < half
+        expect(lens.get_by_text("No order was hurt in this time")).to_be_visible(timeout=PATIENCE_MS)
 
 
 def test_when_prometheus_goes_away_the_page_falls_back_and_says_so(

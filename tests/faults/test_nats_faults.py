@@ -343,6 +343,8 @@ async def test_an_order_is_confirmed_once_however_often_its_event_comes(shop: Or
 async def test_through_every_fault_in_turn_nothing_is_lost_and_nothing_doubled(database, struck, direct, proxy):
     effects = Effects(database)
     faults = [proxy.refusing, lambda: proxy.losing("answers"), lambda: proxy.losing("requests")]
+    changes: list[ConnectionState] = []
+    struck._on_change = changes.append
     lost_before = 0
 
     def is_felt() -> bool:
@@ -351,14 +353,14 @@ async def test_through_every_fault_in_turn_nothing_is_lost_and_nothing_doubled(d
     async with relaying(database, struck) as relay, consuming(struck, effects.handle):
         for turn, fault in enumerate(faults):
             await eventually(lambda: struck.is_connected)
-            lost_before = proxy.lost_bytes
+            lost_before, ended_before = proxy.lost_bytes, changes.count(ConnectionState.DISCONNECTED)
             await store(database, 100, first=100 * turn)
             relay.wake()
             await publish(direct, 50, first=50 * turn)
             with fault():
                 await eventually(is_felt)
             proxy.cut()
-            await eventually(lambda: not struck.is_connected)
+            await eventually(lambda before=ended_before: changes.count(ConnectionState.DISCONNECTED) > before)
         await everything_is_sent_once(database, direct, 300)
         await eventually(lambda: effects.calls - effects.duplicates == 150)
         await everything_took_effect_once(database, direct, 150)
