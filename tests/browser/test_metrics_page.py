@@ -15,6 +15,7 @@ from services.console.incidents import Stretch
 from tests.browser.conftest import QUICK_SETTINGS
 from tests.browser.product import Holdfast, running
 from tests.browser.settled import settle
+from tests.browser.test_first_journeys import eventually
 from tests.integration.openmetrics_history import LENGTH, half_hour
 from tests.integration.prometheus_server import PrometheusServer
 
@@ -24,6 +25,7 @@ START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta
 END = START + LENGTH
 PATIENCE_MS = 30_000
 SECONDS = int(LENGTH.total_seconds())
+SUCCESS_CHART = "[class*='st-key-course_Success'] .marks"
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +103,9 @@ def test_the_numbers_of_the_page_are_those_that_prometheus_gives(
 
 def brush(page: Page, start: float, end: float) -> Stretch:
     """Drag across the chart of the success rate, between two shares of its width: the stretch in the address then."""
-    chart = page.locator("[class*='st-key-course_Success'] .marks")
+    chart = page.locator(SUCCESS_CHART)
     chart.wait_for()
+    chart.scroll_into_view_if_needed()
     settle(page)
     box = chart.bounding_box()
     assert box
@@ -114,7 +117,6 @@ def brush(page: Page, start: float, end: float) -> Stretch:
     page.wait_for_url(lambda url: url != before and "incident=" in url)
     stretch = Stretch.parse(parse_qs(urlsplit(page.url).query)["incident"][0])
     assert stretch
-    assert stretch.end
     return stretch
 
 
@@ -128,21 +130,33 @@ def test_a_stretch_brushed_on_a_chart_stands_in_the_address_and_shows_exactly_it
     finally:
         watched.set_outage(False)
     hurt = {answer.json()["data"]["orderId"] for answer in answers}
-    until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
-    since, half = until - timedelta(minutes=16), until - timedelta(minutes=8)
+    until = datetime.now(UTC)
 
-    with away(prometheus):
+    def is_drawn() -> bool:
+        """Whether what was measured up to now has the calls of these orders in it."""
+        nonlocal until
+        until = datetime.now(UTC).replace(microsecond=0)
+        since = until - timedelta(minutes=16)
         page.goto(
             f"{watched.console}/metrics?range=custom&from={since:%Y-%m-%dT%H:%M:%SZ}&to={until:%Y-%m-%dT%H:%M:%SZ}"
         )
+        page.get_by_text("Prometheus is away").wait_for()
+        settle(page)
+        return page.locator(SUCCESS_CHART).count() > 0
+
+    with away(prometheus):
+        eventually(is_drawn, PATIENCE_MS / 1000)
+        half = until - timedelta(minutes=8)
         stretch = brush(page, 0.6, 0.999)
+        assert stretch.end
         assert half < stretch.start < stretch.end <= until
         lens = page.locator(".st-key-incident_lens")
         expect(lens.locator("a[href*='order=']").first).to_be_visible(timeout=PATIENCE_MS)
         assert shown(lens) == hurt
         # Another stretch, before all of it.
         earlier = brush(page, 0.2, 0.4)
-        assert since < earlier.start < earlier.end < half
+        assert earlier.end
+        assert until - timedelta(minutes=16) < earlier.start < earlier.end < half
         expect(lens.get_by_text("No order was hurt in this time")).to_be_visible(timeout=PATIENCE_MS)
 
 
