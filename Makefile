@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := app.py pages services state tests benchmarks
 
-.PHONY: help run test check format bench bench-console bench-stored soak looks pictures clean
+.PHONY: help run test check format pacts bench bench-console bench-stored soak looks pictures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,8 +14,9 @@ run: $(VENV)/.run ## start console and service in sandbox mode (console :8501, A
 	@exec $(BIN)/streamlit run app.py
 
 test: $(VENV)/.dev $(VENV)/.system ## run every test (installs Chromium, PostgreSQL, Prometheus when missing)
-	$(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not slow" --durations=15 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not alone" --durations=15 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "alone" --durations=15 $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## format, lint, types, layers
 	$(BIN)/ruff format --check $(SOURCES)

@@ -1,6 +1,6 @@
 """A database with a million orders, and what each list of the console costs in it.
 
-Usage: python -m benchmarks.million [--orders 1000000] [--url sqlite:////path/new.db]
+Usage: python -m benchmarks.lists [--orders 1000000] [--url sqlite:////path/new.db]
 
 Rows are written directly, in a few minutes and about two gigabytes; without --url into a temporary
 directory that is removed at the end. Prints milliseconds of each query (of CPU for SQLite), the median of
@@ -10,18 +10,20 @@ five, and its plan where it reads a big table from end to end.
 from __future__ import annotations
 
 import argparse
-import random
 import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, event, insert, text
+from sqlalchemy import Connection, func, select
 
+from benchmarks import desk_lists, million
+from benchmarks.asked import asked
+from benchmarks.desk_lists import desk_cases
 from services.api import order_list
 from services.api.schemas import OrdersQuery
 from services.console import queries
@@ -32,133 +34,19 @@ from services.console.handover import Handover
 from services.console.readings import Reading
 from services.console.stock import Stock
 from services.console.views import Cursor, OrderFilter
-from services.domain.order import InventoryStatus as I
-from services.domain.order import OrderStatus as S
-from services.domain.order import PaymentStatus as P
-from services.ids import new_id
 from state import tables
 from state.database import Database, opened
 from state.schema import migrate
 
 END = datetime(2026, 11, 22, 12, tzinfo=UTC)
-BATCH = 20_000
-PRODUCTS = 400
-CUSTOMERS = 50_000
-OPEN_REVIEWS = 200
-
-MIX: tuple[tuple[float, str, str, str], ...] = (
-    (0.900, S.CONFIRMED, I.INVENTORY_CONFIRMED, P.CAPTURED),
-    (0.960, S.CANCELLED, I.RELEASED, P.REFUNDED),
-    (0.985, S.REJECTED, I.NONE, P.NONE),
-    (0.995, S.RETURNED, I.RESTOCK_REQUESTED, P.CAPTURED),
-    (0.9990, S.PLACED, I.CONFIRM_REQUESTED, P.CAPTURED),
-    (0.9996, S.PENDING_INVENTORY, I.NONE, P.NONE),
-    (1.0, S.PAYING, I.RESERVED, P.UNKNOWN),
-)
-
-
-def fill(database: Database, orders: int) -> None:
-    """Orders over a year, with the rows of other tables that come with them."""
-    source = random.Random(7)
-    step = timedelta(days=365) / orders
-    for start in range(0, orders, BATCH):
-        numbers = range(start, min(start + BATCH, orders))
-        rows = list(_orders(source, numbers, orders, step))
-        database.write_now(lambda c, rows=rows: _store(c, rows))
-    database.write_now(_others)
-    with database.engine.connect() as connection:
-        connection.execute(text("ANALYZE"))
-        connection.commit()
-
-
-def _orders(source: random.Random, numbers: range, total: int, step: timedelta) -> Iterator[dict[str, Any]]:
-    for number in numbers:
-        at = END - step * (total - number)
-        luck = source.random()
-        status, inventory, payment = next(row[1:] for row in MIX if luck <= row[0])
-        yield {
-            "order_id": new_id(), "user_id": f"user-{source.randrange(CUSTOMERS):05}", "customer_priority": "standard",
-            "status": status, "inventory_status": inventory, "payment_status": payment, "request_hash": "h",
-            "created_at": at, "updated_at": at, "version": 4,
-        }  # fmt: skip
-
-
-def _store(connection: Connection, rows: list[dict[str, Any]]) -> None:
-    source = random.Random(len(rows))
-    connection.execute(insert(tables.orders), rows)
-    connection.execute(
-        insert(tables.order_items),
-        [
-            {"order_id": row["order_id"], "product_id": f"product-{int(source.paretovariate(1)) % PRODUCTS:03}",
-             "variant_id": "v", "line": 0, "quantity": 1}
-            for row in rows
-        ],
-    )  # fmt: skip
-    connection.execute(
-        insert(tables.outbox),
-        [
-            {"event_id": f"e-{row['order_id']}", "subject": "order.created", "order_id": row["order_id"],
-             "payload": b"{}", "created_at": row["created_at"], "published_at": row["created_at"]}
-            for row in rows
-        ],
-    )  # fmt: skip
-    connection.execute(
-        insert(tables.inbox),
-        [
-            {"event_id": f"i-{row['order_id']}", "type": "inventory.confirmed", "order_id": row["order_id"],
-             "received_at": row["created_at"], "outcome": "handled"}
-            for row in rows
-        ],
-    )  # fmt: skip
-    audited = rows[:: len(rows) // 1000 or 1]
-    connection.execute(
-        insert(tables.audit_log),
-        [
-            {"at": row["created_at"], "actor": f"person-{number % 9}", "action": "CANCEL_ORDER",
-             "target": f"order:{row['order_id']}", "order_id": row["order_id"], "result": "done"}
-            for number, row in enumerate(audited)
-        ],
-    )  # fmt: skip
-
-
-def _others(connection: Connection) -> None:
-    ids = connection.execute(
-        text("SELECT order_id FROM orders ORDER BY created_at DESC, order_id DESC LIMIT 20000")
-    ).scalars().all()  # fmt: skip
-    connection.execute(
-        insert(tables.reviews),
-        [
-            {"review_id": f"r-{number}", "order_id": order_id, "reason": "CONFIRMATION_TIMEOUT", "state": "OPEN",
-             "detail": "no answer", "opened_at": END - timedelta(seconds=number), "version": 1}
-            for number, order_id in enumerate(ids[:: len(ids) // OPEN_REVIEWS or 1][:OPEN_REVIEWS])
-        ],
-    )  # fmt: skip
-    connection.execute(
-        insert(tables.dead_letters),
-        [
-            {"id": f"d-{number:05}", "stream": "S", "stream_seq": number, "subject": "inventory.confirmed",
-             "payload": b"{}", "headers": {}, "reason": f"order {number} is not known", "attempts": 8, "state": "OPEN",
-             "created_at": END - timedelta(seconds=number), "cause": "order \u2026 is not known"}
-            for number in range(2000)
-        ],
-    )  # fmt: skip
-    connection.execute(
-        insert(tables.products),
-        [
-            {"product_id": f"product-{number:05}", "variant_id": "v", "available": number % 3 != 0,
-             "level": ("out", "low", "in_stock")[number % 3], "source": "inventory.low_stock",
-             "changed_at": END - timedelta(minutes=number),
-             "expires_at": END - timedelta(minutes=number - 30) if number % 3 == 0 else None}
-            for number in range(20_000)
-        ],
-    )  # fmt: skip
 
 
 def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
     """Every list of the pages, by name, as a function of a connection."""
-    middle = END - timedelta(days=180)
+    oldest = connection.scalar(select(func.min(tables.orders.c.created_at))) or END
+    middle = oldest + (END - oldest) / 2
     user = "user-00017"
-    rare, popular = "product-399", "product-001"
+    rare, popular = "product-00399", "product-00001"
 
     def orders(wanted: OrderFilter, before: Cursor | None = None) -> Callable[[Connection], Any]:
         return lambda c: queries.orders_page(c, wanted, before, None)
@@ -169,7 +57,7 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
     def listed(**query: Any) -> Callable[[Connection], Any]:
         return order_list.reader(OrdersQuery.model_validate(query))
 
-    order_id = connection.execute(text("SELECT order_id FROM orders LIMIT 1")).scalar_one()
+    order_id = connection.scalar(select(func.max(tables.order_history.c.order_id)))
     return {
         "orders: newest": orders(OrderFilter()),
         "orders: in the middle": orders(OrderFilter(), Cursor(middle, "x")),
@@ -188,7 +76,7 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
         "orders: payment captured": orders(OrderFilter(payment_statuses=("CAPTURED",))),
         "orders: flagged": orders(OrderFilter(flagged=True)),
         "orders: flagged, confirmed": orders(OrderFilter(flagged=True, statuses=("CONFIRMED",))),
-        "orders: one hour half a year ago": orders(OrderFilter(since=middle, until=middle + timedelta(hours=1))),
+        "orders: one hour long ago": orders(OrderFilter(since=middle, until=middle + timedelta(hours=1))),
         "api: newest": listed(),
         "api: of a user": listed(userId=user),
         "api: of a user, cancelled": listed(userId=user, status="CANCELLED"),
@@ -234,6 +122,8 @@ def _access(connection: Connection) -> Access:
     return Access(read, lambda query: query(connection), refuse, refuse, lambda: END)
 
 
+NAMED = re.compile(r"order_id=\?|\(target=\?\)")
+
 PARTIAL = ("ix_inbox_ignored", "ix_inbox_repeated", "ix_outbox_unpublished", "ix_outbox_attempted")
 """Indexes of the few rows that a list is about."""
 
@@ -245,18 +135,8 @@ def whole_reads(connection: Connection, run: Callable[[Connection], Any]) -> lis
 
     A walk along an index that a limit ends is none: its plan says SCAN as well, and the statement says LIMIT.
     """
-    statements: list[tuple[str, Any]] = []
-
-    def note(_conn: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        statements.append((statement, parameters))
-
-    event.listen(connection, "before_cursor_execute", note)
-    try:
-        run(connection)
-    finally:
-        event.remove(connection, "before_cursor_execute", note)
     found = []
-    for statement, parameters in statements:
+    for statement, parameters in asked(connection, run):
         plan = [str(row[3]) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
         found += [f"{step} <- {' '.join(statement.split())[:160]}" for step in plan if _reads_all(step, statement)]
         if "looked_at" not in statement and "USE TEMP B-TREE FOR ORDER BY" in plan and any(map(_is_wide, plan)):
@@ -266,23 +146,23 @@ def whole_reads(connection: Connection, run: Callable[[Connection], Any]) -> lis
 
 def _reads_all(step: str, statement: str) -> bool:
     words = step.split()
-    if words[:1] != ["SCAN"] or len(words) < 2 or words[1] not in BIG:
+    if words[:1] != ["SCAN"] or len(words) < 2 or words[1] not in (*BIG, *desk_lists.BIG):
         return False
     # Along an index, or the key, and ended by a limit: nothing is skipped on the way.
     plain = re.search(rf"FROM {words[1]}( AS \w+)?\s+ORDER BY", statement)
-    is_small = any(index in words for index in PARTIAL)
+    is_small = any(index in words for index in (*PARTIAL, *desk_lists.PARTIAL))
     return not is_small and not (plain and "LIMIT" in statement)
 
 
 def _is_wide(step: str) -> bool:
-    """Whether a step finds more rows of a big table than those of one order, or of ids that are named."""
+    """Whether a step finds more rows of a big table than those of orders, or of other things, that are named."""
     words = step.split()
-    return words[:1] == ["SEARCH"] and len(words) > 1 and words[1] in BIG and "order_id=?" not in step
+    return words[:1] == ["SEARCH"] and len(words) > 1 and words[1] in BIG and not NAMED.search(step)
 
 
 def measure(database: Database) -> None:
     with database.engine.connect() as connection:
-        for name, run in cases(connection).items():
+        for name, run in {**cases(connection), **desk_cases(connection, END)}.items():
             times = []
             for _ in range(5):
                 began = time.process_time() if database.is_sqlite else time.perf_counter()
@@ -305,7 +185,7 @@ def main() -> None:
         with opened(url) as database:
             migrate(database)
             began = time.perf_counter()
-            fill(database, arguments.orders)
+            million.seed(database, arguments.orders, END)
             print(f"{arguments.orders:,} orders written in {time.perf_counter() - began:.0f} s")
             measure(database)
 

@@ -18,10 +18,12 @@ import orjson
 from sqlalchemy import Connection, Table, func, select
 
 from services.monitoring.buckets import LATENCY_BUCKETS
+from services.version import VERSION
 from state.database import Database, opened
 from state.prepared import Prepared
 from state.schema import migrate
 from state.tables import (
+    audit_log,
     breaker_transitions,
     commands,
     conservation_progress,
@@ -32,6 +34,7 @@ from state.tables import (
     order_items,
     orders,
     outbox,
+    products,
     releases,
     replicas,
     reviews,
@@ -42,15 +45,23 @@ STEP = 50_000
 """Rows of one transaction."""
 APART = timedelta(seconds=1.2)
 """From one order to the next: a million take two weeks."""
-USERS, PRODUCTS = 50_000, 500
+USERS, PRODUCTS = 50_000, 20_000
+SOLD = 400
+"""Products that orders are for; the first ones sell best."""
 OPEN_REVIEWS, RESOLVED_REVIEWS = 200, 20_000
 FAILED_JOBS, PENDING_JOBS, DONE_JOBS = 150, 150, 20_000
 WAITING = 500
-"""Orders that wait for inventory."""
+"""Orders that wait for inventory, and those before them that wait for something else."""
+ACTIONS = 50_000
+"""Entries of the audit log."""
+LETTERS = 2_000
+"""Events that were given up, half of them still open."""
 TOLD_EVERY = 10
 """Every tenth order has a timeline: the others' would make the file larger and no question slower."""
 EVENTS = 100_000
-"""Published events, and received ones, that are not pruned yet."""
+"""Published events, and received ones, that are not pruned yet; at most one for each order."""
+SAMPLES = 17_280
+"""A day of them; fewer beside few orders, but an hour at least."""
 SAMPLE_EVERY = timedelta(seconds=5)
 NEVER = timedelta(days=365)
 """No worker takes up what is due only then."""
@@ -66,9 +77,13 @@ OUTCOMES = {
     "REJECTED": ("NONE", "NONE"),
     "CANCELLED": ("RELEASED", "REFUNDED"),
     "RETURNED": ("RESTOCK_REQUESTED", "CAPTURED"),
+    "PLACED": ("CONFIRM_REQUESTED", "CAPTURED"),
+    "PAYING": ("RESERVED", "UNKNOWN"),
     "PENDING_INVENTORY": ("NONE", "NONE"),
 }
 """Inventory and payment status of an order that rests in a status."""
+DUE = frozenset({"PENDING_INVENTORY", "PLACED", "PAYING"})
+"""What a worker would go on with."""
 
 
 def seed(database: Database, orders: int = ORDERS, now: datetime | None = None) -> None:
@@ -82,7 +97,10 @@ def seed(database: Database, orders: int = ORDERS, now: datetime | None = None) 
     _write(database, _reviews(orders, now))
     _write(database, _releases(orders, now))
     _write(database, _events(orders, now))
-    _write(database, _measured(now))
+    _write(database, _letters(now))
+    _write(database, _products(orders, now))
+    _write(database, _actions(orders, now))
+    _write(database, _measured(now, orders))
     _write(database, _asked(now))
     database.write_now(_audited)
     if database.is_sqlite:
@@ -93,7 +111,7 @@ def seed(database: Database, orders: int = ORDERS, now: datetime | None = None) 
             connection.exec_driver_sql("VACUUM ANALYZE")
 
 
-def keep_fresh(database: Database, now: datetime | None = None) -> None:
+def keep_fresh(database: Database, orders: int = ORDERS, now: datetime | None = None) -> None:
     """Move what was measured to the present: the console draws half an hour of it."""
 
     def forget(connection: Connection) -> None:
@@ -101,7 +119,18 @@ def keep_fresh(database: Database, now: datetime | None = None) -> None:
             connection.execute(table.delete())
 
     database.write_now(forget)
-    _write(database, _measured(now or datetime.now(UTC)))
+    _write(database, _measured(now or datetime.now(UTC), orders))
+
+
+def seeded(path: Path, orders: int = ORDERS, now: datetime | None = None) -> None:
+    """Write the SQLite database; the file gets its name when it is whole, so that half of one never has it."""
+    part = path.with_name(f"{path.name}.part")
+    for left in path.parent.glob(f"{part.name}*"):
+        left.unlink()
+    with opened(f"sqlite:///{part}") as database:
+        migrate(database)
+        seed(database, orders, now)
+    part.rename(path)
 
 
 def order_id(number: int, at: datetime) -> str:
@@ -139,6 +168,8 @@ def _at(number: int, count: int, now: datetime) -> datetime:
 def _status(number: int, count: int) -> str:
     if number >= count - WAITING:
         return "PENDING_INVENTORY"
+    if number >= count - 2 * WAITING:
+        return "PLACED" if number % 10 else "PAYING"
     return {0: "REJECTED", 1: "CANCELLED", 2: "RETURNED"}.get(number % 40, "CONFIRMED")
 
 
@@ -163,7 +194,7 @@ def _orders(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]
                 "failure": None,
                 "metadata": None,
                 "request_hash": f"{number:064x}",
-                "due_at": now + NEVER if status == "PENDING_INVENTORY" else None,
+                "due_at": now + NEVER if status in DUE else None,
                 "attempts": 0,
                 "created_at": at,
                 "updated_at": at + timedelta(seconds=1),
@@ -173,20 +204,30 @@ def _orders(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]
 
 
 def _user(number: int) -> str:
-    return str(uuid.UUID(int=number * 7919 % USERS + 1))
+    return f"user-{number * 7919 % USERS:05}"
+
+
+def _product(number: int) -> str:
+    return f"product-{number:05}"
+
+
+def _sold(number: int) -> int:
+    """The number of the product that an order is for: every second one is for the same, a few for each of the rest."""
+    chance = number * 2_654_435_761 % 2**32 / 2**32
+    return int(1 / (1 - chance)) % SOLD
 
 
 def _items(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
     for number in range(count):
         made = order_id(number, _at(number, count, now))
         for line in (0, 1):
-            product = str(uuid.UUID(int=(number * 31 + line * 17) % PRODUCTS + 1))
+            product = _product((_sold(number) + line * 17) % SOLD)
             yield (
                 order_items,
                 {
                     "order_id": made,
                     "product_id": product,
-                    "variant_id": product,
+                    "variant_id": "v",
                     "line": line,
                     "quantity": 1 + number % 3,
                     "returned": 0,
@@ -265,8 +306,9 @@ def _releases(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]
 
 
 def _events(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
-    for event in range(EVENTS):
-        at = now - APART * (EVENTS - event)
+    events = min(EVENTS, count)
+    for event in range(events):
+        at = now - APART * (events - event)
         about = order_id(count - 1 - event % count, _at(count - 1 - event % count, count, now))
         yield (
             outbox,
@@ -280,17 +322,22 @@ def _events(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]
                 "claimed_until": None,
             },
         )
-    for event in range(EVENTS):
+    for event in range(events):
         yield (
             inbox,
             {
                 "event_id": str(uuid.UUID(int=event + 1)),
                 "type": "inventory.confirmed",
                 "order_id": order_id(count - 1 - event % count, _at(count - 1 - event % count, count, now)),
-                "received_at": now - APART * (EVENTS - event),
+                "received_at": now - APART * (events - event),
+                "outcome": "ignored" if event % 500 == 0 else "handled",
+                "repeats": int(event % 700 == 0),
             },
         )
-    for letter in range(40):
+
+
+def _letters(now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
+    for letter in range(LETTERS):
         yield (
             dead_letters,
             {
@@ -301,17 +348,54 @@ def _events(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]
                 "order_id": None,
                 "payload": b"{",
                 "headers": {},
-                "reason": "not JSON",
-                "attempts": 1,
+                "reason": f"order {letter} is not known",
+                "attempts": 8,
                 "state": "OPEN" if letter % 2 else "DISCARDED",
-                "created_at": now - timedelta(hours=letter),
+                "created_at": now - timedelta(minutes=letter),
+                "cause": "order \u2026 is not known",
             },
         )
 
 
-def _measured(now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
-    """A day of samples, some changes of breaker states, and the heartbeat of one worker."""
-    steps = timedelta(days=1) // SAMPLE_EVERY
+def _products(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
+    for number in range(min(PRODUCTS, count)):
+        is_out = number % 3 == 0
+        yield (
+            products,
+            {
+                "product_id": _product(number),
+                "variant_id": "v",
+                "available": not is_out,
+                "level": ("out", "low", "in_stock")[number % 3],
+                "source": "inventory.low_stock",
+                "changed_at": now - timedelta(minutes=number),
+                "expires_at": now - timedelta(minutes=number - 30) if is_out else None,
+            },
+        )
+
+
+def _actions(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
+    total = min(ACTIONS, count // 4)
+    for number in range(total):
+        about = count * number // total
+        at = _at(about, count, now)
+        yield (
+            audit_log,
+            {
+                "at": at + timedelta(minutes=1),
+                "actor": f"person-{number % 9}",
+                "action": "CANCEL_ORDER" if number % 3 else "APPROVE",
+                "target": f"order:{order_id(about, at)}",
+                "order_id": order_id(about, at),
+                "reason": "customer called",
+                "result": "done",
+            },
+        )
+
+
+def _measured(now: datetime, count: int) -> Iterator[tuple[Table, dict[str, Any]]]:
+    """Samples, some changes of breaker states, and the heartbeat of one worker."""
+    steps = max(timedelta(hours=1) // SAMPLE_EVERY, min(SAMPLES, count))
     for step in range(steps):
         at = now - SAMPLE_EVERY * (steps - 1 - step)
         yield metric_samples, {"at": at, "replica": "worker-1", "sample": _sample(step)}
@@ -335,7 +419,7 @@ def _measured(now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
             "started_at": now - timedelta(days=1),
             "heartbeat_at": now,
             "breakers": [_breaker(name, now) for name in BREAKERS],
-            "facts": {"version": "2.0.0", "natsConnected": True, "sandbox": False},
+            "facts": {"version": VERSION, "natsConnected": True, "sandbox": False},
         },
     )
 
@@ -400,7 +484,5 @@ def _audited(connection: Connection) -> None:
 
 if __name__ == "__main__":
     started = time.perf_counter()
-    with opened(f"sqlite:///{Path(sys.argv[1]).resolve()}") as made:
-        migrate(made)
-        seed(made, int(sys.argv[2]) if len(sys.argv) > 2 else ORDERS)
+    seeded(Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else ORDERS)
     print(f"{time.perf_counter() - started:.0f} s")

@@ -19,7 +19,10 @@ from services.settings import Settings
 
 ENTRY = Path(__file__).resolve().parents[1] / "pages" / "main.py"
 ROUNDS = 40
-PAGES = ("overview", "breakers", "orders", "reviews", "releases", "conservation", "order")
+PAGES = (
+    "overview", "breakers", "metrics", "alerts", "orders", "order", "events", "stock", "reviews", "releases",
+    "conservation", "handover", "audit", "sandbox",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

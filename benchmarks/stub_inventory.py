@@ -1,12 +1,14 @@
 """An Inventory Service that costs next to nothing: it says yes to everything and confirms every request.
 
-It stands in for a fast service, so that the benchmark measures the worker and not its counterpart.
+It stands in for a fast service, so that the benchmark measures the worker and not its counterpart. It ends with its
+standard input, which is a pipe of the benchmark's.
 Usage: python -m benchmarks.stub_inventory PORT NATS_URL
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -15,6 +17,7 @@ import orjson
 import uvloop
 
 from services.messaging.jetstream import connect, ensure_streams
+from services.supervisor import die_with_parent
 
 CONFIRM_REQUESTED = "inventory.confirm_requested"
 
@@ -86,4 +89,5 @@ async def main(port: int, nats_url: str) -> None:
 
 
 if __name__ == "__main__":
+    die_with_parent(lambda: os._exit(0))
     uvloop.run(main(int(sys.argv[1]), sys.argv[2]))

@@ -8,11 +8,22 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.environment import forget_settings
 from tests.orders_harness import OrdersHarness, SqliteTemplate
+
+# Before anything reads a setting or starts a process.
+forget_settings()
 
 # Timing on a shared machine says nothing about the rule, and a failure must come back on the next run.
 settings.register_profile("holdfast", deadline=None, derandomize=True)
 settings.load_profile("holdfast")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """See ``make test``: its calls leave no test out, and run none twice."""
+    for item in items:
+        if item.get_closest_marker("alone") and not item.get_closest_marker("slow"):
+            raise pytest.UsageError(f"{item.nodeid}: what is marked alone has to be marked slow as well")
 
 
 @pytest.fixture(scope="session")

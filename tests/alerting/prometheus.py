@@ -15,6 +15,7 @@ import httpx
 
 from services.supervisor import free_port
 from tests.chaos.stack import until
+from tests.children import MORTAL
 
 START_SECONDS = 20.0
 
@@ -95,7 +96,7 @@ async def alertmanager(folder: Path, webhook: str) -> AsyncIterator[Server]:
 async def _running(command: list[str], url: str, log: Path) -> AsyncIterator[Server]:
     assert shutil.which(command[0]), f"{command[0]} is missing; `make test` installs it"
     with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
+        process = await asyncio.create_subprocess_exec(*MORTAL, *command, stdout=output, stderr=output)
 
     def written() -> str:
         return log.read_text(errors="replace")[-3000:]

@@ -34,6 +34,8 @@ PAGES = (
 )  # fmt: skip
 ON_A_PHONE = ("overview", "order", "reviews")
 WIDE, PHONE = (1440, 1000), (390, 844)
+NEUTRAL = "import socket\nsocket.gethostname = lambda: 'holdfast'\n"
+"""Of the product in the pictures: they do not show on which machine they were taken, in the names of replicas."""
 COLORS = 256
 """Enough for a console, and a third of the size."""
 
@@ -87,13 +89,21 @@ def reduced(picture: Image.Image) -> Image.Image:
     return picture.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
+def nameless(folder: Path) -> dict[str, str]:
+    """The environment in which no process knows the name of its machine."""
+    place = folder / "nameless"
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(NEUTRAL)
+    return {"PYTHONPATH": str(place)}
+
+
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [(name, theme, "", WIDE) for name in PAGES for theme in ("light", "dark")]
     wanted += [(name, theme, "-phone", PHONE) for name in ON_A_PHONE for theme in ("light", "dark")]
     with (
         tempfile.TemporaryDirectory() as data_dir,
-        running(Path(data_dir), SETTINGS) as product,
+        running(Path(data_dir), SETTINGS | nameless(Path(data_dir))) as product,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(BROWSER_ARGUMENTS))

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from services.supervisor import free_port
+from tests.children import MORTAL, end
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = "/usr/bin/chromium"
@@ -65,7 +66,7 @@ def running(data_dir: Path, settings: Mapping[str, str]) -> Iterator[Holdfast]:
     """Holdfast from its start until everything it started has ended."""
     console_port, api_port = free_port(data_dir / "console.port"), free_port(data_dir / "api.port")
     environment = {**os.environ, **settings, "DATA_DIR": str(data_dir), "API_PORT": str(api_port)}
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(console_port)]
+    command = [*MORTAL, sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(console_port)]
     log = data_dir / "console.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -78,8 +79,7 @@ def running(data_dir: Path, settings: Mapping[str, str]) -> Iterator[Holdfast]:
             f"http://127.0.0.1:{console_port}", f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{inventory_port}"
         )
     finally:
-        process.terminate()
-        process.wait(15)
+        end(process)
 
 
 def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

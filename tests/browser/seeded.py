@@ -26,6 +26,7 @@ from state.operations import Item, Operation
 from state.schema import migrate
 from state.tables import replicas
 from tests.browser.product import ROOT, wait_until_healthy
+from tests.children import MORTAL, end
 from tests.ui import seed_console
 
 HEARTBEAT_SECONDS = 1.0
@@ -49,7 +50,7 @@ def seeded_console(data_dir: Path, content: Content = "busy") -> Iterator[str]:
             stack.enter_context(_alive(database))
         port = free_port(data_dir / "console.port")
         environment = {**os.environ, "DATA_DIR": str(data_dir), "DATABASE_URL": url}
-        command = [sys.executable, "-m", "streamlit", "run", "pages/main.py", "--server.port", str(port)]
+        command = [*MORTAL, sys.executable, "-m", "streamlit", "run", "pages/main.py", "--server.port", str(port)]
         with (data_dir / LOG).open("wb") as output:
             process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
@@ -58,8 +59,7 @@ def seeded_console(data_dir: Path, content: Content = "busy") -> Iterator[str]:
             wait_until_healthy(f"http://127.0.0.1:{port}/_stcore/health", process, data_dir / LOG)
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.terminate()
-            process.wait(15)
+            end(process)
 
 
 @contextmanager

@@ -9,16 +9,15 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.accessible import faint, focused, nameless, tabbed, wordless_badges
+from tests.browser.accessible import faint, nameless, tabbed, wordless_badges
 from tests.browser.seeded import seeded_console
+from tests.browser.settled import settle
 from tests.browser.views import TITLES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SECTIONS = ("Monitor", "Work", "Team", "Sandbox")
 LINKS = tuple(TITLES.values())
-SETTLE_MILLIS = 600
-"""Colours fade in; what is measured before is neither the one nor the other."""
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +29,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def look(page: Page, address: str) -> None:
     page.goto(address)
     page.get_by_text("Updated").first.wait_for()
-    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
-    page.wait_for_timeout(SETTLE_MILLIS)
+    settle(page)
 
 
 def test_what_is_measured_here_is_noticed(page: Page) -> None:
@@ -56,7 +54,8 @@ def test_tab_goes_through_the_sections_and_then_down_the_page(seeded: str, page:
         expect(page.get_by_test_id("stNavSectionHeader").filter(has_text=section)).to_be_visible()
     # Nothing may move below the one who walks.
     page.get_by_text("Live", exact=True).click()
-    page.wait_for_timeout(SETTLE_MILLIS)
+    expect(page.get_by_label("Live")).not_to_be_checked()
+    settle(page)
     page.evaluate("document.activeElement.blur()")
     page.mouse.click(1, 1)
     stops = tabbed(page, 60)
@@ -92,7 +91,7 @@ def test_a_dialog_keeps_the_focus_and_escape_closes_it(seeded: str, page: Page, 
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
-    page.wait_for_timeout(SETTLE_MILLIS)
+    settle(page)
     assert not nameless(page)
     stops = tabbed(page, 14)
     assert stops
@@ -100,5 +99,4 @@ def test_a_dialog_keeps_the_focus_and_escape_closes_it(seeded: str, page: Page, 
     assert any("close" in stop["name"].lower() for stop in stops), stops
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    last = focused(page)
-    assert last is None or not last["in_dialog"]
+    expect(opener).to_be_focused()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.product import Holdfast
+from tests.browser.conftest import QUICK_SETTINGS
+from tests.browser.product import Holdfast, running
 from tests.browser.test_first_journeys import eventually
 
 pytestmark = pytest.mark.slow
@@ -16,6 +18,13 @@ pytestmark = pytest.mark.slow
 NAME = "InventoryCircuitBreakerOpen"
 PATIENCE = 30_000
 """Milliseconds: alerts are judged every five seconds, commands and pages follow a little later."""
+
+
+@pytest.fixture(scope="module")
+def holdfast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holdfast]:
+    """A product of its own: nothing has ever fired there, or been silenced."""
+    with running(tmp_path_factory.mktemp("holdfast"), QUICK_SETTINGS) as product:
+        yield product
 
 
 def standing(holdfast: Holdfast) -> list[dict[str, object]]:

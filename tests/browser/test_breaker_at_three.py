@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.product import Holdfast, running
 from tests.browser.test_first_journeys import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(240)]
 
 SETTINGS = {
     "SANDBOX_TRAFFIC": "0",
@@ -139,6 +139,13 @@ def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(
     denied = {order_id for order_id in order_ids(shop) if "short_circuited" in outcomes(shop, order_id)}
     assert denied == {*refused, *waiting}
     assert not hurt & {*well, *failed_before}
+
+    lens.get_by_role("link", name="These orders on the Orders page").click()
+    expect(page.get_by_role("heading", name="Orders")).to_be_visible()
+    expect(page.get_by_text(re.compile(rf"^As of .* {len(hurt)} orders"))).to_be_visible()
+    assert listed(page.get_by_test_id("stMain")) == hurt
+    page.go_back()
+    expect(lens.get_by_text(f"{len(hurt)} orders hurt")).to_be_visible()
 
     lens.get_by_role("link", name=refused[0]).click()
     expect(page.get_by_role("heading", name=re.compile("^Order"))).to_be_visible()

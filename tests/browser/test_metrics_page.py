@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from services.console.incidents import Stretch
 from tests.browser.conftest import QUICK_SETTINGS
 from tests.browser.product import Holdfast, running
+from tests.browser.settled import settle
+from tests.browser.test_first_journeys import eventually
 from tests.integration.openmetrics_history import LENGTH, half_hour
 from tests.integration.prometheus_server import PrometheusServer
 
@@ -20,6 +25,7 @@ START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta
 END = START + LENGTH
 PATIENCE_MS = 30_000
 SECONDS = int(LENGTH.total_seconds())
+SUCCESS_CHART = "[class*='st-key-course_Success'] .marks"
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +43,16 @@ def watched(prometheus: PrometheusServer, tmp_path_factory: pytest.TempPathFacto
     settings = QUICK_SETTINGS | {"PROMETHEUS_URL": prometheus.url, "BREAKER_RESET_TIMEOUT": "3000"}
     with running(tmp_path_factory.mktemp("watched"), settings) as product:
         yield product
+
+
+@contextmanager
+def away(prometheus: PrometheusServer) -> Iterator[None]:
+    """It is stopped, and afterwards there again for the next test."""
+    prometheus.stop()
+    try:
+        yield
+    finally:
+        prometheus.start()
 
 
 def address(product: Holdfast) -> str:
@@ -85,53 +101,72 @@ def test_the_numbers_of_the_page_are_those_that_prometheus_gives(
     assert (round(p95), round(success), round(failed)) == (1750, 90, 138)
 
 
-def test_a_stretch_brushed_on_a_chart_stands_in_the_address_and_shows_its_orders(watched: Holdfast, page: Page) -> None:
-    page.goto(address(watched))
-    chart = page.locator("[class*='st-key-course_Success'] .marks")
+def brush(page: Page, start: float, end: float) -> Stretch:
+    """Drag across the chart of the success rate, between two shares of its width: the stretch in the address then."""
+    chart = page.locator(SUCCESS_CHART)
     chart.wait_for()
-    page.wait_for_timeout(1000)
+    chart.scroll_into_view_if_needed()
+    settle(page)
     box = chart.bounding_box()
     assert box
-    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.6)
+    before = page.url
+    page.mouse.move(box["x"] + box["width"] * start, box["y"] + box["height"] * 0.5)
     page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.6, steps=8)
+    page.mouse.move(box["x"] + box["width"] * end, box["y"] + box["height"] * 0.5, steps=8)
     page.mouse.up()
-    expect(page.get_by_text("Orders hurt").first).to_be_visible(timeout=PATIENCE_MS)
-    assert "incident=" in page.url
+    page.wait_for_url(lambda url: url != before and "incident=" in url)
+    stretch = Stretch.parse(parse_qs(urlsplit(page.url).query)["incident"][0])
+    assert stretch
+    return stretch
+
+
+def test_a_stretch_brushed_on_a_chart_stands_in_the_address_and_shows_exactly_its_orders(
+    watched: Holdfast, prometheus: PrometheusServer, page: Page
+) -> None:
+    assert watched.place_order().status_code == 201
+    watched.set_outage(True)
+    try:
+        answers = [watched.place_order(customerPriority="high") for _ in range(3)]
+    finally:
+        watched.set_outage(False)
+    hurt = {answer.json()["data"]["orderId"] for answer in answers}
+    until = datetime.now(UTC)
+
+    def is_drawn() -> bool:
+        """Whether what was measured up to now has the calls of these orders in it."""
+        nonlocal until
+        until = datetime.now(UTC).replace(microsecond=0)
+        since = until - timedelta(minutes=16)
+        page.goto(
+            f"{watched.console}/metrics?range=custom&from={since:%Y-%m-%dT%H:%M:%SZ}&to={until:%Y-%m-%dT%H:%M:%SZ}"
+        )
+        page.get_by_text("Prometheus is away").wait_for()
+        settle(page)
+        return page.locator(SUCCESS_CHART).count() > 0
+
+    with away(prometheus):
+        eventually(is_drawn, PATIENCE_MS / 1000)
+        half = until - timedelta(minutes=8)
+        stretch = brush(page, 0.6, 0.999)
+        assert stretch.end
+        assert half < stretch.start < stretch.end <= until
+        lens = page.locator(".st-key-incident_lens")
+        expect(lens.locator("a[href*='order=']").first).to_be_visible(timeout=PATIENCE_MS)
+        assert shown(lens) == hurt
+        # Another stretch, before all of it.
+        earlier = brush(page, 0.2, 0.4)
+        assert earlier.end
+        assert until - timedelta(minutes=16) < earlier.start < earlier.end < half
+        expect(lens.get_by_text("No order was hurt in this time")).to_be_visible(timeout=PATIENCE_MS)
 
 
 def test_when_prometheus_goes_away_the_page_falls_back_and_says_so(
     watched: Holdfast, prometheus: PrometheusServer, page: Page
 ) -> None:
-    prometheus.stop()
-    page.goto(f"{watched.console}/metrics?range=15m")
-    expect(page.get_by_text("Prometheus is away")).to_be_visible(timeout=PATIENCE_MS)
-    expect(page.get_by_text("source: local history")).to_be_visible()
-    prometheus.start()
-
-
-def test_an_outage_is_followed_from_its_open_band_to_exactly_the_orders_it_hurt(watched: Holdfast, page: Page) -> None:
-    watched.set_outage(True)
-    try:
-        answers = [watched.place_order(customerPriority="high") for _ in range(4)]
-    finally:
-        watched.set_outage(False)
-    hurt = {answer.json()["data"]["orderId"] for answer in answers}
-
-    page.goto(f"{watched.console}/breakers")
-    opening = page.locator("[class*='st-key-opening_']").filter(has_text=re.compile(r"\d+ orders? ·")).first
-    opening.get_by_role("button", name="Orders hurt").click()
-    expect(page.get_by_text(re.compile(r"\d+ orders? hurt"))).to_be_visible()
-    lens = page.locator(".st-key-incident_lens")
-    listed = shown(lens)
-    assert listed <= hurt
-    told = re.search(r"(\d+) orders? hurt", lens.inner_text())
-    assert told
-    assert int(told.group(1)) == len(listed)
-
-    lens.get_by_role("link", name="These orders on the Orders page").click()
-    expect(page.get_by_text(f"{len(listed)} order")).to_be_visible()
-    assert shown(page.get_by_test_id("stMain")) == listed
+    with away(prometheus):
+        page.goto(f"{watched.console}/metrics?range=15m")
+        expect(page.get_by_text("Prometheus is away")).to_be_visible(timeout=PATIENCE_MS)
+        expect(page.get_by_text("source: local history")).to_be_visible()
 
 
 def test_a_breaker_is_forced_as_a_loan_with_a_banner_everywhere_until_it_is_ended(

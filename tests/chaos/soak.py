@@ -161,14 +161,14 @@ async def soak(
         Customers(*stack.api_urls, per_second=ORDERS_PER_SECOND, seed=seed) as customers,
     ):
         began = time.monotonic()
-        await _maltreat(stack, customers, steps, random.Random(seed), tell)
+        injected = await _maltreat(stack, customers, steps, random.Random(seed), tell)
         seconds = time.monotonic() - began
         drained_seconds, still_waiting = await _drain(stack)
         with stack.books() as books:
             return Report(
                 seconds=seconds,
-                faults=Counter(step.fault.kind for step in steps),
-                kills=sum(step.fault.is_kill for step in steps),
+                faults=Counter(fault.kind for fault in injected),
+                kills=sum(fault.is_kill for fault in injected),
                 drained_seconds=drained_seconds,
                 still_waiting=still_waiting,
                 acknowledged=_by_status(books, customers.promises),
@@ -186,8 +186,9 @@ async def _maltreat(
     steps: Sequence[Step],
     random_source: random.Random,
     tell: Callable[[str], None],
-) -> None:
-    """Everything goes on until the last step is over and the last customer is served."""
+) -> list[Fault]:
+    """Everything goes on until the last step is over and the last customer is served: what was injected."""
+    injected: list[Fault] = []
     began, closing = time.monotonic(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         shopping = group.create_task(customers.shop_until(closing))
@@ -195,12 +196,14 @@ async def _maltreat(
         for number, step in enumerate(steps, 1):
             tell(f"{time.monotonic() - began:6.1f} s  {number}/{len(steps)}  {step.fault.kind}")
             await step.fault.inject(stack, random_source, step.fault_seconds)
+            injected.append(step.fault)
             await asyncio.sleep(step.calm_seconds)
         for child in (*VICTIMS, *([SECOND] if len(stack.api_urls) > 1 else [])):
             await stack.running(child)
         closing.set()
         await shopping
         supplying.cancel()
+    return injected
 
 
 async def _supply(stack: LiveStack, random_source: random.Random) -> None:

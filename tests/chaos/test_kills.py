@@ -39,6 +39,7 @@ async def test_kills_in_the_middle_of_traffic_lose_nothing(tmp_path: Path) -> No
         drained = await stack.at_rest(DRAIN_SECONDS)
         with stack.books() as books:
             print_summary(customers.promises, books, f"kills {dict(kills)}; at rest after {drained:.1f} s")
+            assert len(customers.promises.acknowledged) > 100
             assert audit.compare(books) == []
             assert broken_promises(customers.promises, books) == []
 

@@ -1,4 +1,4 @@
-"""An Inventory Service that is away costs time and attention, no order and no stock. Source: issue 2."""
+"""An Inventory Service that is away costs time and attention, no order and no stock. Source: seed 7.1 and 7.3."""
 
 from __future__ import annotations
 

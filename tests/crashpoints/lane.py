@@ -23,7 +23,7 @@ from services.supervisor import free_port
 from state import commands
 from state.database import Database, opened
 from tests.chaos.stack import HASTE, ROOT
-from tests.crashpoints.seams import Point
+from tests.crashpoints.seams import Point, points_in
 from tests.integration.nats_server import NatsServer
 
 PATIENCE_SECONDS = 20.0
@@ -131,23 +131,20 @@ class Lane:
             return self._clients[role].get(path).is_success
         return False
 
-    def run_console(self, point: Point | None, **click: Any) -> bool:
-        """One click in a console process of its own; whether it survived."""
-        more = {"CRASH_CLICK": json.dumps(click), "CRASH_TRACE": str(self.folder / "console.trace")}
+    def run_console(self, point: Point | None, **click: Any) -> list[Point]:
+        """One click in a console process of its own: the points that it came by, the last one being its end."""
+        trace = self.folder / "console.trace"
+        trace.unlink(missing_ok=True)
+        more = {"CRASH_CLICK": json.dumps(click), "CRASH_TRACE": str(trace)}
         more |= {"CRASH_POINT": json.dumps(point)} if point else {}
-        before = self._trace_length("console")
         pid = self._forks.fork("console", self._environment | more, self.folder / "console.log")
         wait_until(lambda: not is_running(pid), "the console process ends")
-        return self._trace_length("console") - before == 2 and point is None
+        return points_in(trace)
 
     async def start_broker_again(self) -> None:
         """After it was killed; to be called in the main thread."""
         self.nats.kill()
         await self.nats.start()
-
-    def _trace_length(self, name: str) -> int:
-        path = self.folder / f"{name}.trace"
-        return len(path.read_text().splitlines()) if path.exists() else 0
 
     def pid(self, role: str) -> int:
         return self._pids[role]

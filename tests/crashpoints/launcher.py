@@ -32,6 +32,8 @@ from tests.crashpoints import seams
 
 PR_SET_PDEATHSIG = 1
 
+CLICK, CLICK_DONE = "store the command", "answer the browser"
+
 
 def run_worker(given: seams.Seams) -> None:
     seams.install_in_database(given)
@@ -61,14 +63,15 @@ def run_console(given: seams.Seams) -> None:
     write = Source.write
 
     def watched(self: Source, transaction: Any) -> Any:
-        given.passes("store the command", seams.BEFORE)
+        given.passes(CLICK, seams.BEFORE)
         result = write(self, transaction)
-        given.passes("store the command", seams.AFTER)
+        given.passes(CLICK, seams.AFTER)
         return result
 
     Source.write = watched  # type: ignore[method-assign]
     click = json.loads(os.environ["CRASH_CLICK"])
     Console(Settings.load()).store_command(**click)
+    given.passes(CLICK_DONE, seams.AFTER)
 
 
 ROLES: dict[str, Callable[[seams.Seams], None]] = {

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 BACKGROUND = (
+    "AlertEvaluator.",
     "Recorder.",
     "Retention.",
     "_run",
@@ -40,6 +41,11 @@ class Point(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.phase} {self.label} #{self.number}"
+
+
+def points_in(trace: Path) -> list[Point]:
+    """What a process wrote down."""
+    return [Point(*json.loads(line)) for line in trace.read_text().splitlines()] if trace.exists() else []
 
 
 class Seams:

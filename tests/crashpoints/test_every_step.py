@@ -8,7 +8,6 @@ the order has ended as it should and the books of the three services agree.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,21 +16,34 @@ from queue import SimpleQueue
 import pytest
 
 from tests.crashpoints.lane import LATER_SECONDS, Forks, Lane, wait_until
+from tests.crashpoints.launcher import CLICK, CLICK_DONE
 from tests.crashpoints.scenarios import SCENARIOS, Scenario, Visit
-from tests.crashpoints.seams import AFTER, BEFORE, Point
+from tests.crashpoints.seams import AFTER, BEFORE, Point, points_in
 from tests.integration.nats_server import is_running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(180)]
 
 LANES = 3
 """Each spends most of its time waiting."""
 SETTLE_SECONDS = 0.5
 
 UNREACHED = "the order ended without passing the point"
-MOST_UNREACHED = 3
-"""Of a scenario: events about stock in general, and which of two events comes first, differ from run to run."""
+MOST_UNREACHED = 1
+"""Of a scenario: which of two events comes first differs from run to run."""
 
-FEWEST_POINTS = {"place": 19, "cancel, confirmed": 12}
+FEWEST_POINTS = {
+    "place": 19,
+    "place, declined": 17,
+    "place, retried later": 18,
+    "review: retry the reservation": 23,
+    "cancel, confirmed": 12,
+    "cancel, only placed": 17,
+    "cancel, waiting": 7,
+    "return": 7,
+    "release, retried": 7,
+    "place, favoured": 19,
+    "command of the console": 16,
+}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +84,7 @@ def points_of(scenario: Scenario, lane: Lane, role: str = "worker") -> list[Poin
     ends_well(scenario, visit, lane)
     lane.disarm()
     lane.kill("worker")
-    return [Point(*json.loads(line)) for line in trace.read_text().splitlines()]
+    return points_in(trace)
 
 
 def has_ended(scenario: Scenario, visit: Visit, lane: Lane) -> bool:
@@ -129,12 +141,9 @@ def dies_and_ends_well(scenario: Scenario, lane: Lane, point: Point, role: str =
 
 
 def die_everywhere(
-    scenario: Scenario,
-    lanes: list[Lane],
-    points: list[Point],
-    role: str = "worker",
-    most_unreached: int = MOST_UNREACHED,
-) -> list[str]:
+    scenario: Scenario, lanes: list[Lane], points: list[Point], role: str = "worker"
+) -> tuple[list[str], list[Point]]:
+    """What was wrong, and the points that this time were not come by."""
     free: SimpleQueue[Lane] = SimpleQueue()
     for lane in lanes:
         free.put(lane)
@@ -147,11 +156,10 @@ def die_everywhere(
             free.put(lane)
 
     with ThreadPoolExecutor(len(lanes)) as testers:
-        found = [wrong for wrong in testers.map(die, points) if wrong is not None]
-    unreached = found.count(UNREACHED)
-    print(f"{len(points) - unreached} of {len(points)} kills")  # noqa: T201 - shown by pytest -s
-    assert unreached <= most_unreached, unreached
-    return [wrong for wrong in found if wrong != UNREACHED]
+        found = dict(zip(points, testers.map(die, points), strict=True))
+    unreached = [point for point, wrong in found.items() if wrong == UNREACHED]
+    print(f"{len(points) - len(unreached)} of {len(points)} kills, without {unreached}")  # noqa: T201 - shown by pytest -s
+    return [wrong for wrong in found.values() if wrong not in (None, UNREACHED)], unreached
 
 
 @pytest.mark.parametrize("role", ["inventory", "payments"])
@@ -162,9 +170,14 @@ def test_a_service_that_is_killed_before_or_after_it_did_what_it_was_asked_loses
         points = points_of(scenario, lanes[0], role)
         print(f"\n{role}, {name}: {len(points)} points: {', '.join(map(str, points))}")  # noqa: T201 - shown by pytest -s
         assert len(points) >= 2
-        # What a killed service had not acknowledged comes again to its successor, so that later deliveries
-        # of the run that was watched may not come in the others. The first one, before and after, always does.
-        assert die_everywhere(scenario, lanes, points, role, most_unreached=len(points) - 2) == []
+        wrong, unreached = die_everywhere(scenario, lanes, points, role)
+        assert wrong == []
+        assert [point for point in unreached if not may_be_missed(role, point)] == []
+
+
+def may_be_missed(role: str, point: Point) -> bool:
+    """What a killed service had not acknowledged comes again: the later deliveries of one run are not another's."""
+    return role == "inventory" and point.label == "EventLink._handle" and point.number > 1
 
 
 @pytest.mark.parametrize("phase", [BEFORE, AFTER])
@@ -192,10 +205,12 @@ def test_a_click_whose_console_is_killed_takes_effect_once(lanes, phase):
     click = {"kind": "cancel_order", "target_id": visit.order_id, "arguments": {"reason": "WRONG"}}
     click |= {"actor": "ada", "command_id": f"click-{visit.order_id}"}
     lane.arm()
-    assert not lane.run_console(Point("store the command", 1, phase), **click)
+    whole_click = [Point(CLICK, 1, BEFORE), Point(CLICK, 1, AFTER), Point(CLICK_DONE, 1, AFTER)]
+    deadly = Point(CLICK, 1, phase)
+    assert lane.run_console(deadly, **click) == whole_click[: whole_click.index(deadly) + 1]
     # The dialog is still open in the browser: the person clicks again, and perhaps once more.
     for _ in range(2):
-        assert lane.run_console(None, **click)
+        assert lane.run_console(None, **click) == whole_click
     lane.disarm()
     visit.waits_to_be(lane, "CANCELLED")
     wait_until(lane.is_at_rest, "everything rests")
@@ -209,5 +224,7 @@ def test_a_worker_that_is_killed_at_any_point_of_a_step_loses_nothing(lanes, nam
     scenario = SCENARIOS[name]
     points = points_of(scenario, lanes[0])
     print(f"\n{name}: {len(points)} points: {', '.join(map(str, points))}")  # noqa: T201 - shown by pytest -s
-    assert len(points) >= FEWEST_POINTS.get(name, 6)
-    assert die_everywhere(scenario, lanes, points) == []
+    assert len(points) >= FEWEST_POINTS[name]
+    wrong, unreached = die_everywhere(scenario, lanes, points)
+    assert wrong == []
+    assert len(unreached) <= MOST_UNREACHED, unreached

@@ -37,7 +37,7 @@ from tests.faults.proxy import TcpProxy
 from tests.faults.shop import ATTEMPTS, MUG, TIMEOUT_SECONDS, Shop, gateway_at, shelf, states
 from tests.integration.nats_server import eventually
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 PATIENCE_SECONDS = 0.3
 """How much later than its timeout a call may end on a busy machine."""

@@ -20,7 +20,7 @@ from services.domain.events import CONFIRM_REQUESTED, CONFIRMED, LOW_STOCK, ORDE
 from services.ids import new_id
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.envelope import decode
-from services.messaging.jetstream import Connection, ensure_streams
+from services.messaging.jetstream import Connection, ConnectionState, ensure_streams
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRelay, OutboxRow
 from services.wiring.events import SqlOutbox
@@ -175,12 +175,16 @@ async def everything_is_sent_once(database: Database, direct: Connection, count:
 
 
 async def test_a_relay_whose_connection_is_cut_again_and_again_sends_everything_once(database, struck, direct, proxy):
+    changes: list[ConnectionState] = []
+    struck._on_change = changes.append
     async with relaying(database, struck) as relay:
         for number in range(10):
+            await eventually(lambda: struck.is_connected)
             await store(database, 60, first=60 * number)
             relay.wake()
             await asyncio.sleep(0)
             proxy.cut()
+            await eventually(lambda number=number: changes.count(ConnectionState.DISCONNECTED) == number + 1)
         await everything_is_sent_once(database, direct, 600)
 
 
@@ -306,27 +310,30 @@ async def test_an_order_is_confirmed_once_however_often_its_event_comes(shop: Or
     order = await shop.place()
     outcomes: list[str] = []
 
-    async def handle(delivery: Delivery) -> None:
-        event = decode(delivery.payload, subject=delivery.subject, headers=delivery.headers, fallback_id="none")
-        outcome = await shop.inbound.handle(event)
-        if not outcomes:
-            # The effect is durable, and the acknowledgement will not arrive.
-            proxy.cut()
-        outcomes.append(outcome)
+    async def settled() -> bool:
+        return (await direct.js.consumer_info(STREAM, DURABLE)).num_ack_pending == 0
 
     data = {"orderId": order.order_id, "reservationId": order.reservation_id}
     payload = orjson.dumps({"id": new_id(), "type": CONFIRMED, "data": data})
-    async with consuming(struck, handle):
-        await direct.js.publish(CONFIRMED, payload)
-        await eventually(lambda: bool(outcomes))
-        assert await shop.open_reasons(order.order_id) == []
+    with ExitStack() as fault:
 
-        async def settled() -> bool:
-            return (await direct.js.consumer_info(STREAM, DURABLE)).num_ack_pending == 0
+        async def handle(delivery: Delivery) -> None:
+            event = decode(delivery.payload, subject=delivery.subject, headers=delivery.headers, fallback_id="none")
+            outcome = await shop.inbound.handle(event)
+            if not outcomes:
+                # The effect is durable, and the acknowledgement will not arrive.
+                fault.enter_context(proxy.losing("requests"))
+            outcomes.append(outcome)
 
-        await eventually(settled)
+        async with consuming(struck, handle):
+            await direct.js.publish(CONFIRMED, payload)
+            await eventually(lambda: proxy.lost_bytes > 0)
+            fault.close()
+            await eventually(lambda: len(outcomes) > 1)
+            assert await shop.open_reasons(order.order_id) == []
+            await eventually(settled)
     assert outcomes[0] == "handled"
-    assert set(outcomes[1:]) <= {"duplicate"}
+    assert set(outcomes[1:]) == {"duplicate"}
     assert (await shop.order(order.order_id)).status == "CONFIRMED"
     assert (await shop.titles(order.order_id)).count("Inventory confirmed") == 1
 
@@ -337,15 +344,24 @@ async def test_an_order_is_confirmed_once_however_often_its_event_comes(shop: Or
 async def test_through_every_fault_in_turn_nothing_is_lost_and_nothing_doubled(database, struck, direct, proxy):
     effects = Effects(database)
     faults = [proxy.refusing, lambda: proxy.losing("answers"), lambda: proxy.losing("requests")]
+    changes: list[ConnectionState] = []
+    struck._on_change = changes.append
+    lost_before = 0
+
+    def is_felt() -> bool:
+        return not struck.is_connected or proxy.lost_bytes > lost_before
+
     async with relaying(database, struck) as relay, consuming(struck, effects.handle):
         for turn, fault in enumerate(faults):
+            await eventually(lambda: struck.is_connected)
+            lost_before, ended_before = proxy.lost_bytes, changes.count(ConnectionState.DISCONNECTED)
             await store(database, 100, first=100 * turn)
             relay.wake()
             await publish(direct, 50, first=50 * turn)
             with fault():
-                await eventually(lambda: not struck.is_connected or effects.calls > 0)
-                await asyncio.sleep(TIMEOUT_SECONDS)
+                await eventually(is_felt)
             proxy.cut()
+            await eventually(lambda before=ended_before: changes.count(ConnectionState.DISCONNECTED) > before)
         await everything_is_sent_once(database, direct, 300)
         await eventually(lambda: effects.calls - effects.duplicates == 150)
         await everything_took_effect_once(database, direct, 150)

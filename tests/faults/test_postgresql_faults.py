@@ -23,9 +23,10 @@ from tests.fakes import START
 from tests.faults.processes import wait_until, worker
 from tests.faults.proxy import TcpProxy
 from tests.faults.shop import MUG
+from tests.integration.nats_server import eventually
 from tests.integration.postgres_server import PostgresServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 BOUND_SECONDS = 0.6
 REST_SECONDS = 20.0
@@ -193,6 +194,15 @@ def test_a_statement_that_the_server_is_working_on_is_not_taken_for_a_silent_lin
     assert SERVER_OPTIONS["statement_timeout"] + 1000 < SILENCE_SECONDS * 1000
 
 
+async def other_replica_has_waited(database: Database, seconds: float) -> bool:
+    """Whether somebody has waited so long for an advisory lock, by the server's clock."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'"
+        " AND clock_timestamp() - query_start > make_interval(secs => :seconds)"
+    )
+    return bool(await database.read(lambda c: c.scalar(waiting, {"seconds": seconds})))
+
+
 async def test_a_migration_waits_for_another_replicas_for_as_long_as_that_takes(database, postgres_server, proxy):
     fresh = through(proxy, postgres_server.new_database(migrated=False))
     locked, go_on = threading.Event(), threading.Event()
@@ -208,7 +218,7 @@ async def test_a_migration_waits_for_another_replicas_for_as_long_as_that_takes(
         holding = asyncio.create_task(other.write(hold_the_lock))
         await asyncio.to_thread(locked.wait, 10)
         migrating = asyncio.create_task(asyncio.to_thread(migrate, with_patience))
-        await asyncio.sleep(2 * BOUND_SECONDS)
+        await eventually(lambda: other_replica_has_waited(other, 2 * BOUND_SECONDS))
         assert not migrating.done()
         go_on.set()
         await holding

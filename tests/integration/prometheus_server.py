@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from services.supervisor import free_port
+from tests.children import MORTAL, end
 
 PATIENCE_SECONDS = 30.0
 
@@ -44,10 +45,7 @@ class PrometheusServer:
         jobs = f'  - job_name: holdfast\n    static_configs: [{{targets: ["{scrape}"]}}]\n' if scrape else "  []\n"
         config.write_text(f"global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nscrape_configs:\n{jobs}")
         command = [
-            # As its parent ends, however it ends, the server ends.
-            "setpriv",
-            "--pdeathsig",
-            "KILL",
+            *MORTAL,
             str(self._binaries["prometheus"]),
             f"--config.file={config}",
             f"--storage.tsdb.path={self._data()}",
@@ -71,8 +69,7 @@ class PrometheusServer:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.terminate()
-            self._process.wait(15)
+            end(self._process)
             self._process = None
 
     def _is_ready(self) -> bool:

@@ -74,7 +74,7 @@ async def test_opening_goes_on_in_the_background_until_a_server_comes_up(tmp_pat
     changes: list[ConnectionState] = []
     connection = Connection([server.url], name="test", on_change=changes.append)
     opening = asyncio.create_task(connection.open())
-    await asyncio.sleep(0.1)
+    await eventually(lambda: bool(connection._reasons))
     assert not connection.is_connected
     await server.start()
     await opening
@@ -87,7 +87,7 @@ async def test_opening_goes_on_in_the_background_until_a_server_comes_up(tmp_pat
 async def test_closing_while_still_opening_ends_cleanly(tmp_path: Path) -> None:
     connection = Connection([f"nats://127.0.0.1:{free_port(tmp_path / 'port')}"], name="test")
     opening = asyncio.create_task(connection.open())
-    await asyncio.sleep(0.05)
+    await eventually(lambda: bool(connection._reasons))
     opening.cancel()
     await asyncio.wait({opening})
     await connection.close()

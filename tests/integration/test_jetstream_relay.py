@@ -152,7 +152,7 @@ async def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(
     for milestone in (800, 2500):
         await eventually(lambda milestone=milestone: len(outbox.published) >= milestone)
         nats_server.kill()
-        await asyncio.sleep(0.1)
+        await eventually(lambda: not connection.is_connected)
         await nats_server.start()
     await eventually(lambda: len(outbox.published) == total)
     relay.stop()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, select, text
@@ -16,7 +18,10 @@ from state import schema, tables
 from state.database import Database, opened
 from state.schema import migrate
 from state.transactions import DatabaseClosed
+from tests.children import MORTAL
 from tests.fakes import START
+
+ROOT = Path(__file__).parents[2]
 
 
 def put(key, at=START):
@@ -65,19 +70,18 @@ def test_several_threads_may_migrate_at_once(empty_url):
         assert [future.result() for future in [threads.submit(start) for _ in range(4)]] == [[]] * 4
 
 
-def _migrate(url: str) -> None:
-    with opened(url) as database:
-        migrate(database)
+MIGRATE = """
+import sys
+from state.database import opened
+from state.schema import migrate
+with opened(sys.argv[1]) as database:
+    migrate(database)
+"""
 
 
 def test_several_processes_may_migrate_at_once(empty_url):
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_migrate, args=(empty_url,)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+    processes = [subprocess.Popen((*MORTAL, sys.executable, "-c", MIGRATE, empty_url), cwd=ROOT) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
     with opened(empty_url) as database:
         assert database.read_now(schema.differences) == []
 

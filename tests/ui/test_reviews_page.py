@@ -378,7 +378,7 @@ def test_nothing_held_means_that_nothing_is_released_again(busy: Database, show:
     test = show("reviews.py", case="REV-5")
     assert not test.button(key="MARK_RELEASED_REV-5").disabled
     assert test.button(key="retry_release_ORD-1007").disabled
-    assert "marking it released is right" in said(test) or test.info
+    assert "marking it released is right" in "".join(str(one.value) for one in test.info)
 
 
 def test_a_service_that_cannot_answer_is_said_plainly_and_refuses_nothing(busy: Database, show: Show) -> None:

@@ -11,6 +11,13 @@ CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
 MOMENTS = [(commit, after) for commit in (1, 2, 3, 4) for after in (False, True)]
 
 
+async def nothing_was_begun(shop):
+    """What died before the first commit has left no order, no hold and no payment behind."""
+    assert await shop.all_orders() == []
+    assert shop.inventory.holds == []
+    assert "CAPTURED" not in shop.payments.states.values()
+
+
 async def come_back(shop):
     """The next process starts, and everything that was left waiting happens."""
     shop.clock.advance(61)
@@ -34,7 +41,7 @@ async def test_an_order_is_never_lost_and_ends_up_confirmed(shop, commit, after)
     died = await shop.crash(commit, lambda: shop.place(order_id="mine", idempotency_key="k"), after=after)
     assert died == (commit <= 3)
     if (commit, after) == (1, False):
-        assert await shop.all_orders() == []
+        await nothing_was_begun(shop)
         return
     await come_back(shop)
     order = await every_promise_is_kept(shop, "mine")
@@ -48,8 +55,9 @@ async def test_an_order_is_never_lost_and_ends_up_confirmed(shop, commit, after)
 @pytest.mark.parametrize(("commit", "after"), MOMENTS)
 async def test_a_high_priority_order_that_could_not_be_checked_is_never_lost(shop, commit, after):
     shop.inventory.fail(CHECK, Fault.UNAVAILABLE)
-    await shop.crash(commit, lambda: shop.place_high(order_id="mine"), after=after)
+    assert await shop.crash(commit, lambda: shop.place_high(order_id="mine"), after=after)
     if (commit, after) == (1, False):
+        await nothing_was_begun(shop)
         return
     await come_back(shop)
     assert (await shop.order("mine")).status == "CONFIRMED"
@@ -59,8 +67,10 @@ async def test_a_high_priority_order_that_could_not_be_checked_is_never_lost(sho
 @pytest.mark.parametrize(("commit", "after"), MOMENTS)
 async def test_a_declined_order_gives_its_stock_back(shop, commit, after):
     shop.payments.states["mine"] = "DECLINED"
-    await shop.crash(commit, lambda: shop.place(order_id="mine"), after=after)
+    died = await shop.crash(commit, lambda: shop.place(order_id="mine"), after=after)
+    assert died == (commit <= 3)
     if (commit, after) == (1, False):
+        await nothing_was_begun(shop)
         return
     await come_back(shop)
     assert (await every_promise_is_kept(shop, "mine")).status == "REJECTED"
@@ -70,8 +80,10 @@ async def test_a_declined_order_gives_its_stock_back(shop, commit, after):
 @pytest.mark.parametrize(("commit", "after"), MOMENTS)
 async def test_a_reservation_that_went_wrong_leaks_no_hold(shop, commit, after, fault):
     shop.inventory.fail(RESERVE, fault)
-    await shop.crash(commit, lambda: shop.place(order_id="mine"), after=after)
+    died = await shop.crash(commit, lambda: shop.place(order_id="mine"), after=after)
+    assert died == (commit <= 2)
     if (commit, after) == (1, False):
+        await nothing_was_begun(shop)
         return
     await come_back(shop)
     await every_promise_is_kept(shop, "mine")
@@ -83,7 +95,7 @@ async def test_a_worker_that_dies_while_settling_a_payment_charges_once(shop, co
     shop.payments.fail(CAPTURE, fault)
     order = await shop.place()
     shop.clock.now = order.due_at
-    await shop.crash(commit, shop.sweep, after=after)
+    assert await shop.crash(commit, shop.sweep, after=after)
     await come_back(shop)
     assert (await every_promise_is_kept(shop, order.order_id)).status == "CONFIRMED"
 
@@ -97,7 +109,7 @@ async def test_a_cancelled_order_is_refunded_and_released_whenever_the_worker_di
         await shop.releases.run_due()
         await shop.sweep()
 
-    await shop.crash(commit, cancel_and_settle, after=after)
+    assert await shop.crash(commit, cancel_and_settle, after=after)
     await shop.cancel(order.order_id)
     await come_back(shop)
     assert (await every_promise_is_kept(shop, order.order_id)).payment_status == "REFUNDED"

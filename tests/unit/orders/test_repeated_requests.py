@@ -107,7 +107,8 @@ async def test_an_order_goes_on_when_the_client_hangs_up(shop):
 
 
 async def test_draining_with_nothing_in_flight_returns_at_once(shop):
-    await shop.placement.drain(5)
+    async with asyncio.timeout(5):
+        await shop.placement.drain(3600)
 
 
 async def test_more_orders_in_flight_than_can_be_handled_are_told_to_come_back(shop):

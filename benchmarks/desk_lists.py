@@ -1,0 +1,120 @@
+"""What the pages ask on which somebody works: manual review, releases, operations, alerts, drills, incidents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from services.console import queries
+from services.console.access import Access
+from services.console.alerts import Alerts
+from services.console.incidents import Incidents, Stretch
+from services.console.operations import Operations
+from services.console.readings import Readings
+from services.console.releases import Releases
+from services.console.review_desk import ReviewDesk
+from services.console.sandbox import Sandbox
+from services.settings import Settings
+from state import tables
+from state.releases import SORTS, ReleaseFilter
+from state.review_queue import CaseFilter
+
+Case = Callable[[Connection], Any]
+
+BIG = (
+    "reviews", "releases", "commands", "conservation_differences", "operation_items", "order_impacts", "alert_history",
+    "alert_notifications", "dead_letters", "their_answers",
+)  # fmt: skip
+"""Tables that grow with what goes wrong. What is open of them is little and may be sorted; none is read as a whole."""
+PARTIAL = ("ix_alert_notifications_pending",)
+"""Indexes of the few rows that a list is about."""
+
+
+class _Source:
+    """The console's database, as one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def read(self, query: Callable[[Connection], Any]) -> Any:
+        return query(self._connection)
+
+
+def _readings(now: datetime) -> Readings:
+    """None is young enough to be served twice."""
+    tick = count(step=60)
+    return Readings(lambda: now, lambda: float(next(tick)))
+
+
+def _refuse(*_: Any, **__: Any) -> Any:
+    raise AssertionError("nothing is written here")
+
+
+def desk_cases(connection: Connection, now: datetime) -> dict[str, Case]:
+    """Every list of these pages, by name, as a function of a connection."""
+    case = connection.execute(
+        select(tables.reviews.c.review_id, tables.reviews.c.order_id).where(tables.reviews.c.state == "OPEN").limit(1)
+    ).one()
+    hour = Stretch(now - timedelta(hours=1), now)
+
+    def access(c: Connection) -> Access:
+        def read(key: Any, ttl: float, query: Case) -> Any:
+            return _readings(now).get(key, ttl, lambda: query(c))
+
+        return Access(read, _Source(c).read, _refuse, _refuse, lambda: now)
+
+    def desk(look: Callable[[ReviewDesk], Any]) -> Case:
+        def run(c: Connection) -> Any:
+            given = access(c)
+            return look(ReviewDesk(given.read, given.ask, _refuse, _refuse, given.now))
+
+        return run
+
+    def queue(**wanted: Any) -> Case:
+        return desk(lambda d: d.queue(CaseFilter(**wanted)))
+
+    def jobs(wanted: ReleaseFilter, sort: str = SORTS[0]) -> Case:
+        return lambda c: Releases(_Source(c), _readings(now), lambda: now).page(wanted, sort=sort)
+
+    def operations(look: Callable[[Operations], Any]) -> Case:
+        return lambda c: look(Operations(_Source(c), _readings(now), lambda: now, _refuse))
+
+    def alerts(look: Callable[[Alerts], Any]) -> Case:
+        return lambda c: look(Alerts(Settings.load(), lambda: now, access(c).read, _refuse))
+
+    def incidents(look: Callable[[Incidents], Any]) -> Case:
+        return lambda c: look(Incidents(_readings(now), _Source(c), lambda: now))
+
+    return {
+        "reviews: open": queue(),
+        "reviews: resolved": queue(state="RESOLVED"),
+        "reviews: of a reason": queue(reason="CONFIRMATION_TIMEOUT"),
+        "reviews: of a cause and a person": queue(cause="INVENTORY_TIMEOUT", owner="ada"),
+        "reviews: of a product": queue(product="product-00001"),
+        "reviews: of an order": queue(text=case.order_id),
+        "reviews: unclaimed": queue(unclaimed=True),
+        "reviews: one case": desk(lambda d: d.case(case.review_id)),
+        "reviews: next": desk(lambda d: d.next_unclaimed(CaseFilter())),
+        "reviews: their side": desk(lambda d: d.their_say(case.order_id)),
+        **{f"releases: {sort}": jobs(ReleaseFilter(), sort) for sort in SORTS},
+        "releases: failed": jobs(ReleaseFilter(states=("FAILED",))),
+        "releases: of a cause": jobs(ReleaseFilter(states=("FAILED",), cause="INVENTORY_UNAVAILABLE")),
+        "releases: of an order": jobs(ReleaseFilter(order_id=case.order_id)),
+        "conservation": lambda c: queries.conservation_page(c, 1),
+        "operations: latest": operations(lambda o: o.shown()),
+        "operations: of a verb": operations(lambda o: o.shown(["RETRY"])),
+        "operations: ledger": operations(lambda o: o.ledger("o-1")),
+        "alerts: page": alerts(lambda a: a.page()),
+        "alerts: firing": alerts(lambda a: a.firing()),
+        "alerts: history": alerts(lambda a: a.history(3)),
+        "drills": lambda c: Sandbox(access(c)).page(),
+        "drills: one": lambda c: Sandbox(access(c)).drill("d-1"),
+        "incident": incidents(lambda i: i.of(hour)),
+        "incident: of a breaker": incidents(lambda i: i.of(Stretch(hour.start, None, "inventoryServiceReserver"))),
+        "incidents: counted": incidents(lambda i: i.counted([hour])),
+        "incidents: served": incidents(lambda i: i.served()),
+    }
