@@ -36,7 +36,7 @@ from services.domain.order import InventoryStatus as I
 from services.domain.order import OrderStatus as S
 from services.domain.order import PaymentStatus as P
 from services.ids import new_id
-from state import tables
+from state import release_moves, tables
 from state.database import Database, opened
 from state.schema import migrate
 
@@ -45,6 +45,7 @@ BATCH = 20_000
 PRODUCTS = 400
 CUSTOMERS = 50_000
 OPEN_REVIEWS = 200
+CAUSE = "INVENTORY_UNAVAILABLE: The Inventory Service answered 503"
 
 MIX: tuple[tuple[float, str, str, str], ...] = (
     (0.900, S.CONFIRMED, I.INVENTORY_CONFIRMED, P.CAPTURED),
@@ -134,6 +135,14 @@ def _others(connection: Connection) -> None:
         ],
     )  # fmt: skip
     connection.execute(
+        insert(tables.release_moves),
+        [
+            {"order_id": order_id, "cause": CAUSE if number % 2 else "INVENTORY_TIMEOUT: no answer", "move": "RETRY",
+             "actor": "ada", "at": END - timedelta(minutes=number), "outcome": "HELD"}
+            for number, order_id in enumerate(ids[:3000])
+        ],
+    )  # fmt: skip
+    connection.execute(
         insert(tables.dead_letters),
         [
             {"id": f"d-{number:05}", "stream": "S", "stream_seq": number, "subject": "inventory.confirmed",
@@ -219,6 +228,8 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
             lambda a: lambda: Audit(a).page(AuditFilter(actor="person-3", action="APPROVE"))
         ),
         "audit: names": topic(lambda a: Audit(a).people_and_actions),
+        "releases: memory of a cause": lambda c: release_moves.last_moves(c, CAUSE),
+        "releases: what is undecided of an order": lambda c: release_moves.has_undecided(c, order_id),
         "hand-over": topic(lambda a: lambda: Handover(a).page("ada")),
         "live (every page)": lambda c: queries.live(c, END, sandbox=False),
     }
@@ -237,7 +248,7 @@ def _access(connection: Connection) -> Access:
 PARTIAL = ("ix_inbox_ignored", "ix_inbox_repeated", "ix_outbox_unpublished", "ix_outbox_attempted")
 """Indexes of the few rows that a list is about."""
 
-BIG = ("orders", "order_items", "order_history", "outbox", "inbox", "audit_log")
+BIG = ("orders", "order_items", "order_history", "outbox", "inbox", "audit_log", "release_moves")
 
 
 def whole_reads(connection: Connection, run: Callable[[Connection], Any]) -> list[str]:
