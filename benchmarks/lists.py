@@ -34,7 +34,7 @@ from services.console.handover import Handover
 from services.console.readings import Reading
 from services.console.stock import Stock
 from services.console.views import Cursor, OrderFilter
-from state import tables
+from state import release_moves, tables
 from state.database import Database, opened
 from state.schema import migrate
 
@@ -107,6 +107,8 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
             lambda a: lambda: Audit(a).page(AuditFilter(actor="person-3", action="APPROVE"))
         ),
         "audit: names": topic(lambda a: Audit(a).people_and_actions),
+        "releases: memory of a cause": lambda c: release_moves.last_moves(c, million.CAUSE),
+        "releases: what is undecided of an order": lambda c: release_moves.has_undecided(c, order_id),
         "hand-over": topic(lambda a: lambda: Handover(a).page("ada")),
         "live (every page)": lambda c: queries.live(c, END, sandbox=False),
     }
@@ -127,7 +129,7 @@ NAMED = re.compile(r"order_id=\?|\(target=\?\)")
 PARTIAL = ("ix_inbox_ignored", "ix_inbox_repeated", "ix_outbox_unpublished", "ix_outbox_attempted")
 """Indexes of the few rows that a list is about."""
 
-BIG = ("orders", "order_items", "order_history", "outbox", "inbox", "audit_log")
+BIG = ("orders", "order_items", "order_history", "outbox", "inbox", "audit_log", "release_moves")
 
 
 def whole_reads(connection: Connection, run: Callable[[Connection], Any]) -> list[str]:

@@ -35,6 +35,7 @@ from state.tables import (
     orders,
     outbox,
     products,
+    release_moves,
     releases,
     replicas,
     reviews,
@@ -50,6 +51,9 @@ SOLD = 400
 """Products that orders are for; the first ones sell best."""
 OPEN_REVIEWS, RESOLVED_REVIEWS = 200, 20_000
 FAILED_JOBS, PENDING_JOBS, DONE_JOBS = 150, 150, 20_000
+MOVES = 3_000
+"""Remembered retries of release jobs, half of them for the cause below."""
+CAUSE = "INVENTORY_UNAVAILABLE: 503 from the Inventory Service"
 WAITING = 500
 """Orders that wait for inventory, and those before them that wait for something else."""
 ACTIONS = 50_000
@@ -96,6 +100,7 @@ def seed(database: Database, orders: int = ORDERS, now: datetime | None = None) 
     _write(database, _timelines(orders, now))
     _write(database, _reviews(orders, now))
     _write(database, _releases(orders, now))
+    _write(database, _moves(orders, now))
     _write(database, _events(orders, now))
     _write(database, _letters(now))
     _write(database, _products(orders, now))
@@ -297,10 +302,27 @@ def _releases(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]
                 "state": state,
                 "attempts": 8 if state == "FAILED" else 1,
                 "next_attempt_at": now + NEVER if state == "PENDING" else None,
-                "last_error": None if state == "DONE" else "INVENTORY_UNAVAILABLE: 503 from the Inventory Service",
+                "last_error": None if state == "DONE" else CAUSE,
                 "created_at": at,
                 "updated_at": at + timedelta(minutes=1),
                 "version": 2,
+            },
+        )
+
+
+def _moves(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
+    for move in range(min(MOVES, count // 4)):
+        at = _at(move, count, now)
+        yield (
+            release_moves,
+            {
+                "order_id": order_id(move, at),
+                "cause": CAUSE if move % 2 else "INVENTORY_TIMEOUT: no answer",
+                "move": "RETRY",
+                "actor": "ada",
+                "at": at,
+                "why": None,
+                "outcome": "HELD",
             },
         )
 

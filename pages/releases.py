@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import streamlit as st
-from parts import asks, bulk, clock, dialogs, empty, find, live, operations, orders, paging, retries, selection, words
+from parts import asks, bulk, clock, empty, find, live, memory, operations, orders, paging, retries, selection, words
 from parts import filters as kept
+from parts import job as work
 
-from services.console import RELEASE_STATES, SourceUnavailable, console, same_sight_key
+from services.console import RELEASE_STATES, SourceUnavailable, console
 from services.console.operations import Verb
 from services.console.releases import (
     MAX_ITEMS,
@@ -19,6 +21,7 @@ from services.console.releases import (
     ReleasesPage,
     narrows_nothing,
     target,
+    why_not_mark,
 )
 
 NAME = "release"
@@ -89,7 +92,8 @@ def _in_words(wanted: ReleaseFilter) -> str:
 
 def everything() -> None:
     """Running operations first: whoever comes to this page must see that somebody is at it."""
-    asks.flash()
+    if not work.asked_for():
+        asks.flash()
     retries.notice()
     operations.unended(VERBS)
     jobs()
@@ -137,7 +141,7 @@ def _nothing(wanted: ReleaseFilter) -> None:
 
 
 def _causes(page: ReleasesPage, wanted: ReleaseFilter, *, grey: bool) -> None:
-    if not page.groups:
+    if not page.groups and wanted.cause is None:
         return
     with st.container(border=True, gap="xsmall"):
         st.markdown("**By cause**")
@@ -149,6 +153,16 @@ def _causes(page: ReleasesPage, wanted: ReleaseFilter, *, grey: bool) -> None:
             st.caption(f"{count:,} jobs of {len(left)} rarer causes")
         if wanted.cause is not None and wanted.cause not in [group.cause for group in page.groups]:
             st.caption(f"No job has the cause {words.plain(wanted.cause)} any more.")
+    if wanted.cause is not None:
+        _memory(wanted.cause)
+
+
+def _memory(cause: str) -> None:
+    """What helped before, for the one cause that is looked at."""
+    reading = console().releases.memory(cause)
+    if reading.value is not None:
+        with st.expander("The last times this cause came", expanded=True, icon=":material/history:"):
+            memory.of_releases(reading.value, cause)
 
 
 def _cause(number: int, group: CauseGroup, *, is_chosen: bool, grey: bool) -> None:
@@ -299,7 +313,7 @@ def _row(row: ReleaseRow, *, gone: bool, grey: bool) -> None:
                     _buttons(row)
             if job.last_error:
                 st.markdown(f":small[**{words.plain(job.last_error)}**]")
-            st.caption(f"{words.plain(job.reason)} · {orders.items(row.order)}")
+            st.caption(f"{words.plain(job.reason)} · {orders.items(row.order)}{_theirs(row)}")
             if row.command:
                 st.markdown(f":small[{asks.state(row.command)}]")
 
@@ -312,11 +326,22 @@ def _next(row: ReleaseRow) -> str:
     return f", next in {clock.span(left)}" if left.total_seconds() > 0 else ", next is due"
 
 
+def _theirs(row: ReleaseRow) -> str:
+    """What they said a moment ago, where somebody has asked."""
+    if row.theirs is None or row.answer is None:
+        return ""
+    return f" · {words.word(words.THEIRS, row.theirs).text.lower()} over there, {_asked(row.answer.asked_at)}"
+
+
+def _asked(at: datetime) -> str:
+    return f"asked {clock.ago(at, console().now())}"
+
+
 def _buttons(row: ReleaseRow) -> None:
-    block = live.write_block()
-    reason = block or (None if _can_act(row) else "A command on this job is under way.")
     order_id = row.release.order_id
     with st.container(horizontal=True, horizontal_alignment="right", gap="xsmall"):
+        work.open_button(row)
+        reason = work.why_not(row) or why_not_mark(row.theirs)
         if row.release.state == "FAILED" and st.button(
             "Mark released",
             key=f"mark_{order_id}",
@@ -325,20 +350,8 @@ def _buttons(row: ReleaseRow) -> None:
             disabled=reason is not None,
             help=reason or "With proof that nothing is held any more.",
         ):
-            dialogs.mark_released(row)
-        st.button(
-            retries.label("Retry now"),
-            key=f"retry_{order_id}",
-            icon=":material/replay:",
-            disabled=reason is not None,
-            help=reason or live.write_note(),
-            on_click=_retry,
-            args=(row, same_sight_key("retry_release", order_id, row.release.version, row.command)),
-        )
-
-
-def _retry(row: ReleaseRow, key: str) -> None:
-    asks.ask(lambda actor: console().retry_release(row, actor=actor, command_id=key))
+            work.mark_released(row)
+        work.retry_button(row, f"retry_{order_id}")
 
 
 frame = live.header("Releases")
@@ -346,3 +359,5 @@ kept.restore(*FILTER_KEYS)
 filters()
 kept.remember(*FILTER_KEYS)
 live.body(frame, everything)
+if opened := work.asked_for():
+    work.drawer(opened)

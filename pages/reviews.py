@@ -21,6 +21,7 @@ from parts import (
     orders,
     paging,
     person,
+    retries,
     selection,
     words,
 )
@@ -28,9 +29,9 @@ from parts import case as work
 from parts import filters as kept
 from streamlit.delta_generator import DeltaGenerator
 
-from services.console import PAGE_SIZE, REVIEW_REASONS, ReviewAction, ReviewCase, console
+from services.console import PAGE_SIZE, RESERVE, REVIEW_REASONS, ReviewAction, ReviewCase, console
 from services.console.operations import Verb
-from services.console.review_desk import POOL, SORTS, CaseFilter, QueuePage, narrows_nothing, target
+from services.console.review_desk import POOL, SORTS, CaseFilter, QueuePage, called_by, narrows_nothing, target
 
 NAME = "review"
 FILTER_KEYS = ("review_state", "q", "reason", "owner", "priority", "product", "sort")
@@ -212,6 +213,8 @@ def queue() -> None:
         return
     _groups(reading.value)
     if wanted.state == "OPEN":
+        if reading.value.calls:
+            retries.notice(RESERVE)
         all_matching.bar(reading.value, wanted)
         _bar(shown.rows, shown.picked)
     with st.container(border=True, gap="small"):
@@ -294,8 +297,9 @@ def _bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
         st.markdown(f"**{len(cases)} selected**", width="content")
         for action in ReviewAction:
             allowing = [case for case in cases if action in case.actions and not asks.is_waiting(case.command)]
+            call = called_by(action, {case.review.reason for case in allowing})
             if allowing and st.button(
-                f"{words.ACTIONS[action]} {len(allowing)}",
+                retries.counted(words.ACTIONS[action], f"{len(allowing)}", call),
                 key=f"bulk_{action}",
                 disabled=block is not None,
                 help=block,

@@ -27,6 +27,7 @@ from services.api.app import create_app
 from services.api.auth import Authenticator
 from services.api.service import OrderService
 from services.clock import utc_now
+from services.domain.attempts import CHECK_AVAILABILITY
 from services.domain.retry import RetryPolicy
 from services.ids import new_id, replica_name
 from services.inventory.breaker import InventoryBreakers, inventory_breakers
@@ -221,14 +222,15 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     overrides = BreakerOverrides(database, utc_now, breakers)
     witness = inventory_witness(settings, transport)
     conservation = ConservationAudit(context, witness, payments if settings.payment_service_url else None)
-    proofs = ReleaseByProof(context, witness)
+    # Its questions have no breaker of their own; availability is what else is only read over there.
+    their_side = TheirSide(context, witness, gate=partial(breaker_gate(breakers), CHECK_AVAILABILITY))
+    proofs = ReleaseByProof(context, their_side)
     # Connections of its own: a webhook that hangs must not take those of orders.
     webhook = httpx.AsyncClient(transport=AiohttpTransport(client_session(connections=4)), follow_redirects=False)
     stack.push_async_callback(webhook.aclose)
     alarms = alerting(
         settings, database, utc_now, new_id, replica, webhook, random.random, on_notification=metrics.notification
     )
-    their_side = TheirSide(context, witness)
     service = OrderService(
         database=database,
         clock=utc_now,
@@ -286,6 +288,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
             **LetterCommands(service.dead_letters).kinds,
             **(DrillCommands(sandbox[0]) if sandbox else NoDrills()).kinds,
         },
+        gate_of=breaker_gate(breakers),
     )
     bulk = OperationRunner(
         context,

@@ -150,6 +150,23 @@ def _bring_forward(connection: Connection, column: Column[Any], last: datetime, 
     return len(ids)
 
 
+def postpone(
+    connection: Connection,
+    command_id: str,
+    by: str,
+    until: datetime,
+    arguments: dict[str, Any],
+    outcome: dict[str, Any],
+) -> bool:
+    """Have a running command wait until then, with other arguments if need be; False when the claim is lost.
+
+    It can be taken back meanwhile, and its attempts are counted anew: it ran as it should.
+    """
+    waits = {"state": STORED, "claimed_until": None, "claimed_by": None, "not_before": until, "attempts": 0}
+    values = waits | {"arguments": arguments, "outcome": outcome}
+    return connection.execute(update(commands).where(*_claimed(command_id, by)).values(values)).rowcount == 1
+
+
 def finish(
     connection: Connection,
     command_id: str,

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
 
 from services.domain.release_causes import cause_of
+from state import release_moves
 from state.tables import operation_items, orders, releases
 
 MAX_PAGE = 200
@@ -83,7 +84,9 @@ def start(connection: Connection, order_id: str, reason: str, at: datetime) -> N
     again = connection.execute(
         update(releases).where(releases.c.order_id == order_id).values(version=releases.c.version + 1, **fresh)
     )
-    if not again.rowcount:
+    if again.rowcount:
+        release_moves.came_again(connection, order_id)
+    else:
         connection.execute(insert(releases), {"order_id": order_id, "created_at": at, "version": 1, **fresh})
 
 

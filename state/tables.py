@@ -207,6 +207,22 @@ releases = Table(
     ),
 )
 
+release_moves = Table(
+    "release_moves",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("order_id", Key, ForeignKey("orders.order_id"), nullable=False),
+    Column("cause", String(160), nullable=False),
+    Column("move", Word, nullable=False),
+    Column("actor", Key, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("why", Text),
+    Column("outcome", Word, nullable=False),
+    Index("ix_release_moves_cause_at", "cause", "at"),
+    Index("ix_release_moves_order_id_outcome", "order_id", "outcome"),
+    Index("ix_release_moves_at", "at"),
+)
+
 returns = Table(
     "returns",
     metadata,

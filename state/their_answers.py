@@ -9,8 +9,9 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from services.domain.both_sides import Statement
+from services.domain.both_sides import Statement, is_fresh
 from services.domain.conservation import StockState
+from state import orders
 from state.tables import their_answers
 
 
@@ -50,6 +51,18 @@ def of_orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, The
 
 def get(connection: Connection, order_id: str) -> TheirAnswer | None:
     return of_orders(connection, [order_id]).get(order_id)
+
+
+def not_fresh(connection: Connection, order_ids: Sequence[str], now: datetime) -> list[str]:
+    """The orders that have to be asked about, each once and in the order given; unknown ones are passed over."""
+    ids = list(dict.fromkeys(order_ids))
+    changed = {order.order_id: order.updated_at for order in orders.get_many(connection, ids)}
+    known = {
+        order_id
+        for order_id, answer in of_orders(connection, ids).items()
+        if order_id in changed and is_fresh(answer.asked_at, now, changed[order_id])
+    }
+    return [order_id for order_id in ids if order_id in changed and order_id not in known]
 
 
 def prune(connection: Connection, asked_before: datetime, limit: int) -> int:

@@ -31,6 +31,7 @@ async def begin(shop, ids, *, verb="retry_release", action=None, operation_id="o
     """Store an operation as the console does: what was seen with its versions."""
     seen = versions or await shop.real_database.read(lambda c: releases.versions(c, ids))
     causes = sorted({(await shop.release(one)).cause for one in ids}) if verb != "resolve_review" else []
+    causes = more.pop("causes", causes)
     operation = Operation(
         operation_id, verb, action, "ada", "tidying up", "Failed", causes, len(ids), 0, shop.clock(), shop.clock(),
         **more,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import orjson
 from sqlalchemy import Connection, select
 
+from services.domain.attempts import CHECK_AVAILABILITY
 from services.domain.errors import ApiError
 from services.domain.lifecycle import TimelineEntry
 from services.domain.order import Line, Order
@@ -157,7 +158,8 @@ class OrdersHarness:
         self.placement = OrderPlacement(self.context, self.progress, POLICY.step_deadline)
         self.cancellation = OrderCancellation(self.context)
         self.returns = OrderReturns(self.context)
-        self.their_side = TheirSide(self.context, self.witness)
+        gate_of = breaker_gate(self.breakers)
+        self.their_side = TheirSide(self.context, self.witness, gate=lambda: gate_of(CHECK_AVAILABILITY))
         self.claims = ReviewClaims(self.context)
         self.reviews = ReviewResolution(
             self.context, self.progress, gateway, POLICY.confirmation_timeout, self.their_side
@@ -168,7 +170,7 @@ class OrdersHarness:
         )
         self.inbound = InventoryEvents(self.context)
         self.conservation = ConservationAudit(self.context, self.witness, self.payments)
-        self.proofs = ReleaseByProof(self.context, self.witness)
+        self.proofs = ReleaseByProof(self.context, self.their_side)
         self.steering = OperationSteering(self.context)
         self.commands = self.executor({})
         self.operations = self.operation_runner("runner-1")
@@ -187,6 +189,7 @@ class OrdersHarness:
             self.claims,
             self.their_side,
             more,
+            breaker_gate(self.breakers),
         )
 
     def operation_runner(self, name: str) -> OperationRunner:

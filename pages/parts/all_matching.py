@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import bulk, live, words
+from parts import bulk, live, retries, words
 
 from services.console import ReviewAction, SourceUnavailable, console
 from services.console.operations import MAX_ITEMS
@@ -22,7 +22,7 @@ def bar(page: QueuePage, wanted: CaseFilter) -> None:
         for action in ReviewAction:
             number = page.allowing.get(action, 0)
             if number and st.button(
-                f"{words.ACTIONS[action]} {_of(number, page.count)}",
+                retries.counted(words.ACTIONS[action], _of(number, page.count), page.calls.get(action)),
                 key=f"matching_{action}",
                 icon=":material/playlist_play:",
                 type="tertiary",

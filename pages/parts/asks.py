@@ -28,7 +28,7 @@ def ask(*stores: Callable[[str], Command]) -> bool:
     return True
 
 
-def quietly(store: Callable[[str], Command]) -> None:
+def quietly(store: Callable[[str], Command | None]) -> None:
     """Store a question in the name of the person here; nothing is said when it cannot be stored."""
     with suppress(SourceUnavailable, NotPermitted):
         store(person.actor())
@@ -50,7 +50,12 @@ def is_held(command: Command | None) -> bool:
     """Whether a command waits so that it can be taken back."""
     if command is None or command.state != "STORED" or command.not_before is None:
         return False
-    return command.not_before > console().now()
+    return is_queued(command) or command.not_before > console().now()
+
+
+def is_queued(command: Command) -> bool:
+    """Whether a command waits for a breaker: it was looked at, and comes up again and again."""
+    return command.state == "STORED" and command.outcome is not None
 
 
 def undo(command: Command) -> None:
@@ -67,9 +72,10 @@ def undo(command: Command) -> None:
 def undo_button(command: Command, *, key: str) -> None:
     """How long the command is still held, and the way to take it back."""
     left = clock.span(command.not_before - console().now()) if command.not_before else ""
+    while_held = "queued" if is_queued(command) else left
     reason = live.write_block()
     st.button(
-        f"Undo ({left})",
+        f"Undo ({while_held})",
         key=key,
         icon=":material/undo:",
         disabled=reason is not None,

@@ -1,6 +1,7 @@
 """One action on many things: what is frozen is previewed, and nothing that was not shown is ever acted on.
 
-A page makes a Bulk of the ids and versions that it shows and calls ``ask``; see ``pages/releases.py``.
+A page makes a Bulk of the ids and versions that it shows and calls ``ask``; see ``pages/releases.py``. The preview
+compares both sides; see ``parts/compared.py``.
 """
 
 from __future__ import annotations
@@ -8,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-from parts import asks, clock, live, person, retries, selection, words
+from parts import asks, clock, compared, live, person, retries, selection, words
 
-from services.console import SourceUnavailable, console, new_key
+from services.console import RELEASE, SourceUnavailable, console, new_key
 from services.console.operations import Bulk, Target, Verb
+from services.console.previews import narrowed
+from services.console.review_desk import called_by
 
 MAX_TEXT = 500
-FEW = 8
-"""Rows of a preview that are shown without scrolling."""
+EVERY = "1s"
+"""A preview follows the answers by itself, also while the page behind it stands still."""
 
 Picked = tuple[str, tuple[str, ...]]
 
@@ -34,7 +37,11 @@ def picked(verb: str, action: str | None, targets: Sequence[Target], *, of: int 
 
 def ask(bulk: Bulk, empties: Picked = ("", ())) -> None:
     """Preview an operation; ``empties`` names the list and the ids whose boxes are unticked once it is stored."""
-    st.dialog(name(bulk), width="large", icon=":material/playlist_play:")(_preview)(bulk, new_key(), empties)
+    key = new_key()
+    compared.begin(bulk, key)
+    # Dismissed, it must not refresh any more: what refreshes in a dialog that is gone breaks the page at a toast.
+    opened = st.dialog(name(bulk), width="large", icon=":material/playlist_play:", on_dismiss="rerun")
+    opened(_refreshing)(bulk, key, empties)
 
 
 def name(bulk: Bulk) -> str:
@@ -42,53 +49,52 @@ def name(bulk: Bulk) -> str:
     return words.ACTIONS.get(bulk.action or "") or words.KINDS.get(bulk.verb, bulk.verb)
 
 
+def call_of(bulk: Bulk) -> str | None:
+    """The operation of the Inventory Service that items call at once."""
+    if bulk.verb == Verb.RESOLVE_REVIEW:
+        return called_by(bulk.action, {target.cause for target in bulk.targets})
+    return RELEASE if bulk.verb == Verb.RETRY_RELEASE else None
+
+
+def _refreshing(bulk: Bulk, key: str, empties: Picked) -> None:
+    st.fragment(_preview, run_every=EVERY)(bulk, key, empties)
+
+
 def _preview(bulk: Bulk, key: str, empties: Picked) -> None:
-    number = len(bulk.targets)
     seen = clock.at(bulk.seen_at, console().now())
-    st.markdown(
-        f"**{name(bulk)}: {_count(number)}** · {words.plain(bulk.filter)}. "
-        f"{words.CONSEQUENCES.get(bulk.action or bulk.verb, '')}"
-    )
-    st.dataframe(
-        [_row(target) for target in bulk.targets],
-        hide_index=True,
-        height="content" if number <= FEW else 320,
-        alt=f"The {number} things acted on",
-    )
+    consequences = words.CONSEQUENCES.get(bulk.action or bulk.verb, "")
+    st.markdown(f"**{name(bulk)}: {_count(len(bulk.targets))}** · {words.plain(bulk.filter)}. {consequences}")
+    frozen = compared.draw(bulk, key)
     st.caption(f":material/lock_clock: As of {seen}; what comes later is not included. {RAMP}")
-    if bulk.verb == Verb.RETRY_RELEASE and retries.is_shut():
-        st.info(f"{retries.label('')}: the queue then drains through the half-open budget.", icon=":material/schedule:")
-    _form(bulk, key, empties)
+    retries.drains(call_of(bulk))
+    fit = narrowed(bulk, frozen) if frozen else None
+    if fit is not None and not fit.targets:
+        st.error("The Inventory Service speaks against every one of them: nothing is left to act on.")
+        return
+    _form(bulk, fit, key, empties)
 
 
-def _row(target: Target) -> dict[str, str]:
-    cells = {"Id": target.item_id}
-    if target.order_id != target.item_id:
-        cells["Order"] = target.order_id
-    cells |= {"State": target.state.capitalize(), "Version": str(target.version), "Cause": target.cause}
-    return cells | ({"Note": target.note} if target.note else {})
-
-
-def _form(bulk: Bulk, key: str, empties: Picked) -> None:
+def _form(bulk: Bulk, fit: Bulk | None, key: str, empties: Picked) -> None:
+    """Reason, typed count and the one button; without ``fit`` the number of items is not settled yet."""
     block = live.write_block()
-    number = len(bulk.targets)
+    number = len(fit.targets) if fit else 0
     with st.form(f"form_{key}", border=False):
-        label = _reason_label(bulk)
-        st.text_area(label, key=f"note_{key}", max_chars=MAX_TEXT, required=bulk.is_irreversible)
+        st.text_area(_reason_label(bulk), key=f"note_{key}", max_chars=MAX_TEXT, required=bulk.is_irreversible)
         if bulk.is_irreversible and number > 1:
             st.text_input(f"Type {number} to confirm", key=f"count_{key}", width=200)
         clicked = st.form_submit_button(
-            f"{name(bulk)}: {_count(number)}",
+            f"{name(bulk)}: {_count(number)}" if fit else "Comparing with the Inventory Service",
             type="primary",
             key=f"do_{key}",
-            disabled=block is not None,
+            disabled=block is not None or fit is None,
             on_click=_submit,
-            args=(bulk, key, empties),
+            args=(fit, key, empties),
         )
-    if complaint := st.session_state.get(f"complaint_{key}") or block:
-        st.error(complaint, icon=":material/error:")
-    elif clicked:
+    complained = st.session_state.get(f"complaint_{key}")
+    if clicked and not complained:
         st.rerun()
+    elif complaint := complained or block:
+        st.error(complaint, icon=":material/error:")
     elif remark := live.write_note():
         st.caption(f":material/info: {remark}")
 
@@ -99,29 +105,35 @@ def _reason_label(bulk: Bulk) -> str:
     return "Reason" if bulk.is_irreversible else "Reason (optional)"
 
 
-def _submit(bulk: Bulk, key: str, empties: Picked) -> None:
+def _submit(fit: Bulk | None, key: str, empties: Picked) -> None:
+    if fit is None:
+        return
     note = str(st.session_state.get(f"note_{key}") or "").strip()[:MAX_TEXT]
-    st.session_state[f"complaint_{key}"] = _complaint(bulk, key, note) or _store(bulk, key, note, empties)
+    st.session_state[f"complaint_{key}"] = _complaint(fit, key, note) or _store(fit, key, note, empties)
 
 
-def _complaint(bulk: Bulk, key: str, note: str) -> str | None:
-    number = len(bulk.targets)
+def _complaint(fit: Bulk, key: str, note: str) -> str | None:
+    number = len(fit.targets)
     typed = str(st.session_state.get(f"count_{key}") or "").strip()
-    if bulk.is_irreversible and not note:
+    if fit.is_irreversible and not note:
         return "A reason is needed; it stays with the orders."
-    if bulk.is_irreversible and number > 1 and typed != str(number):
+    if fit.is_irreversible and number > 1 and typed != str(number):
         return f"Type {number} to confirm; nothing was stored."
     return None
 
 
-def _store(bulk: Bulk, key: str, note: str, empties: Picked) -> str | None:
+def _store(fit: Bulk, key: str, note: str, empties: Picked) -> str | None:
     try:
-        commit = console().operations.start(bulk, note, actor=person.actor(), operation_id=key)
+        commit = console().operations.start(fit, note, actor=person.actor(), operation_id=key)
     except SourceUnavailable as error:
         return f"{error} Nothing was stored."
-    seen = clock.at(bulk.seen_at, console().now())
+    seen = clock.at(fit.seen_at, console().now())
     drift = f". Since {seen}: {commit.sentence}" if commit.sentence else ""
-    st.session_state[asks.FLASH] = (f"{name(bulk)}, {_count(len(bulk.targets))}: stored{drift}", ":material/schedule:")
+    left = f", {len(fit.left_out)} left out" if fit.left_out else ""
+    st.session_state[asks.FLASH] = (
+        f"{name(fit)}, {_count(len(fit.targets))}{left}: stored{drift}",
+        ":material/schedule:",
+    )
     selection.pick_none(*empties)
     return None
 

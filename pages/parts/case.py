@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, both_sides, claims, clock, empty, live, memory, orders, timeline, words
+from parts import asks, both_sides, claims, clock, empty, live, memory, orders, retries, timeline, words
 
-from services.console import Reading, ReviewAction, ReviewCase, console, same_sight_key
-from services.console.review_desk import REASONS, CaseFilter, CaseView, ValidationFailed, needs_reason
+from services.console import RELEASE, Reading, ReviewAction, ReviewCase, console, same_sight_key
+from services.console.review_desk import REASONS, CaseFilter, CaseView, ValidationFailed, called_by, needs_reason
 
 CASE = "case"
 """The parameter of the address that opens a case."""
@@ -116,7 +116,7 @@ def _actions(view: CaseView) -> None:
         for number, action in enumerate(offered):
             refused = reason or view.moves.refused.get(action)
             st.button(
-                words.ACTIONS[action],
+                retries.named(words.ACTIONS[action], called_by(action, [case.review.reason])),
                 key=f"{action}_{case.review.review_id}",
                 type="primary" if number == 0 and not refused else "secondary",
                 disabled=refused is not None,
@@ -193,7 +193,7 @@ def _retry_release(view: CaseView) -> None:
     reason = live.write_block() or claims.why_not_resolve(view.case) or waiting or view.theirs.why_no_release
     key = same_sight_key("retry_release", job.order_id, job.version, view.release_command)
     st.button(
-        "Retry release",
+        retries.named("Retry release", RELEASE),
         key=f"retry_release_{job.order_id}",
         icon=":material/replay:",
         disabled=reason is not None,

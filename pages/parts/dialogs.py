@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import streamlit as st
-from parts import asks, both_sides, live, selection, words
+from parts import asks, live, selection, words
 
 from services.console import (
     COMPENSATIONS,
@@ -18,7 +18,6 @@ from services.console import (
     KnownDifference,
     Line,
     Order,
-    ReleaseRow,
     console,
     new_key,
 )
@@ -127,45 +126,6 @@ def _store_compensate(difference: KnownDifference, reason: str, key: str, actor:
     return console().compensate(difference, reason, actor=actor, command_id=key)
 
 
-def mark_released(row: ReleaseRow) -> None:
-    """Close one failed job on a person's proof."""
-    _mark_released(row, new_key())
-
-
-@st.dialog("Mark released with proof", icon=":material/verified:")
-def _mark_released(row: ReleaseRow, key: str) -> None:
-    job = row.release
-    st.markdown(f"**{words.plain(job.order_id)}** · {words.plain(job.last_error or job.reason)}")
-    st.markdown(
-        "The job is closed without a release, because you know that nothing is held any more. The Inventory Service "
-        "is asked first: what it still holds or has sold is refused. This cannot be undone."
-    )
-    every = live.REFRESH if st.session_state.get(live.LIVE_KEY, True) else None
-    st.fragment(_both_sides, run_every=every)(row.order)
-    form(
-        key,
-        note="Proof (where you saw it, a ticket, a name)",
-        required=True,
-        button="Mark released",
-        store=lambda proof: [partial(_store_mark_released, row, proof, key)],
-    )
-
-
-def _both_sides(order: Order) -> None:
-    """What is known on either side, so that the proof is not given against what they say."""
-    reading = console().desk.their_say(order.order_id)
-    if reading.value is not None:
-        both_sides.draw(order, reading.value, grey=bool(reading.problem))
-
-
-def _store_mark_released(row: ReleaseRow, proof: str, key: str, actor: str) -> Command:
-    return console().mark_released(row, proof, actor=actor, command_id=key)
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
-
-
 Stores = Sequence[Callable[[str], Command]]
 Picked = tuple[str, tuple[str, ...]]
 
@@ -180,20 +140,22 @@ def form(
     typed_count: int | None = None,
     picked: Picked = ("", ()),
     complaint: Callable[[], str | None] = lambda: None,
+    refused: str | None = None,
 ) -> None:
     """Reason, typed count and the one button; closes the dialog when the commands are stored.
 
+    ``refused`` says why the button is off although the person may act.
     ``complaint`` says at the click what else is missing; then nothing is stored.
     ``picked`` names the list and the ids whose check boxes are emptied then.
     """
-    block = live.write_block()
+    block = live.write_block() or refused
     with st.form(f"form_{key}", border=False):
         if note:
             label = note if required else f"{note} (optional)"
             st.text_area(label, key=f"note_{key}", max_chars=MAX_TEXT, required=required)
         if typed_count is not None:
             st.text_input(f"Type {typed_count} to confirm", key=f"count_{key}", width=200)
-        clicked = st.form_submit_button(
+        st.form_submit_button(
             button,
             type="primary",
             key=f"do_{key}",
@@ -201,10 +163,14 @@ def form(
             on_click=_submit,
             args=(key, store, required, typed_count, picked, complaint),
         )
-    if problem := st.session_state.get(f"complaint_{key}") or block:
-        st.error(problem, icon=":material/error:")
-    elif clicked:
+    complained = st.session_state.get(f"complaint_{key}")
+    # Not the button's own word: a button that is off by now does not know that it was clicked.
+    if st.session_state.pop(f"stored_{key}", False):
         st.rerun()
+    elif refused:
+        st.warning(refused, icon=":material/block:")
+    elif problem := complained or block:
+        st.error(problem, icon=":material/error:")
     elif remark := live.write_note():
         st.caption(f":material/info: {remark}")
 
@@ -231,3 +197,4 @@ def _submit(
     else:
         selection.pick_none(*picked)
     st.session_state[f"complaint_{key}"] = complaint
+    st.session_state[f"stored_{key}"] = complaint is None

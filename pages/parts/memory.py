@@ -8,16 +8,34 @@ import streamlit as st
 from parts import clock, words
 
 from services.console import console
+from services.console.releases import NOT_TRIED, Memory
 from services.console.review_desk import Remembered
 
 
 def draw(memory: Sequence[Remembered], cases: int, cause: str) -> None:
-    """One row per move, the most frequent first."""
+    """What was done on review cases: one row per move, the most frequent first."""
     named = f" with {words.plain(cause)}" if cause else ""
     if not memory:
         st.caption(f"No case like this{named} has been resolved before.")
         return
     st.caption(f"The last {'resolved case' if cases == 1 else f'{cases} resolved cases'} like this{named}:")
+    _table(memory)
+
+
+def of_releases(memory: Memory, cause: str | None) -> None:
+    """What was done on release jobs with one cause."""
+    if cause in (None, NOT_TRIED):
+        st.caption("The job has not failed yet, so it has no cause.")
+        return
+    if not memory.moves:
+        st.caption(f"Nothing has been done yet about a release with the cause {words.plain(cause)}.")
+        return
+    said = "What was done last" if memory.past == 1 else f"The last {memory.past} things done"
+    st.caption(f"{said} about releases with the cause {words.plain(cause)}:")
+    _table(memory.moves)
+
+
+def _table(memory: Sequence[Remembered]) -> None:
     st.table(
         [_row(one) for one in memory],
         border="horizontal",

@@ -247,6 +247,7 @@ KINDS = {
     "claim_review": "Claim case",
     "release_claim": "Hand case back",
     "ask_theirs": "Ask the Inventory Service",
+    "ask_theirs_many": "Ask the Inventory Service about several orders",
     "set_override": "Force breaker",
     "end_override": "End the loan",
     "acknowledge_alert": "Acknowledge alert",
@@ -260,7 +261,14 @@ ACTIONS = {
     "CANCEL_ORDER": "Cancel order",
     "MARK_RELEASED": "Mark released",
 }
-PAST_MOVES = ACTIONS | {"BY_ITSELF": "Settled by itself"}
+PAST_MOVES = ACTIONS | {
+    "BY_ITSELF": "Settled by itself",
+    "RETRY": "Retry",
+    "BULK_RETRY": "Bulk retry",
+    "AUTOMATIC": "Automatic retries",
+    "MARKED": "Marked released",
+    "BULK_MARKED": "Marked released in bulk",
+}
 THEIRS = {
     "HELD": Word("Held", "lock", "blue"),
     "DEDUCTED": Word("Deducted", "check_circle", "green"),

@@ -28,12 +28,13 @@ from services.console.incidents import Incidents
 from services.console.loans import Loans
 from services.console.operations import Operations
 from services.console.people import NotPermitted, People
+from services.console.previews import Previews
 from services.console.queries import (
-    ASK_THEIRS,
     CANCEL_ORDER,
     CLAIM_REVIEW,
     COMPENSATE,
     PAGE_SIZE,
+    QUESTIONS,
     RELEASE_CLAIM,
     RESOLVE_REVIEW,
     RETRY_RELEASE,
@@ -147,7 +148,7 @@ MARK_RELEASED, STEER_OPERATION = "mark_released", "steer_operation"
 RETURN_ITEMS = "return_items"
 COMMAND_KINDS = (
     RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE, RETURN_ITEMS, MARK_RELEASED, STEER_OPERATION,
-    CLAIM_REVIEW, RELEASE_CLAIM, ASK_THEIRS,
+    CLAIM_REVIEW, RELEASE_CLAIM, *QUESTIONS,
     *loans.KINDS, *ALERT_KINDS, *EVENT_KINDS, *SANDBOX_KINDS,
 )  # fmt: skip
 LIVE_TTL, TRENDS_TTL = 1.0, 2.5
@@ -181,6 +182,7 @@ class Console:
     audit: Audit = field(init=False)
     drills: Sandbox = field(init=False)
     handover: Handover = field(init=False)
+    previews: Previews = field(init=False)
 
     def __post_init__(self) -> None:
         self._readings = Readings(self.clock, self.monotonic)
@@ -200,6 +202,7 @@ class Console:
         self.audit = Audit(access)
         self.drills = Sandbox(access)
         self.handover = Handover(access)
+        self.previews = Previews(access)
         self.people = People(self.settings.console_role, dict(self.settings.console_people))
         self.desk = ReviewDesk(self._read, self._source.read, self._write, self.store_command, self.now)
 

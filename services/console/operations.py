@@ -65,6 +65,8 @@ class Bulk:
     """What was matched or picked, in words."""
     matching: Callable[[Any], Sequence[str]] | None = None
     """For "all matching": the ids that match by now; None for things picked one by one."""
+    left_out: tuple[Target, ...] = ()
+    """Shown, and not acted on: what the other side says makes the action wrong for them."""
 
     @property
     def is_irreversible(self) -> bool:
@@ -179,14 +181,15 @@ def _store(connection: Any, bulk: Bulk, reason: str | None, actor: str, operatio
     items = [_item(operation_id, place, target, now, at) for place, target in enumerate(bulk.targets)]
     # orjson takes plain strings for keys only.
     tally = dict(Counter(str(ItemState(item.state).value) for item in items))
-    unseen = len(set(bulk.matching(connection)) - set(ids)) if bulk.matching else 0
+    shown = {*ids, *(target.item_id for target in bulk.left_out)}
+    unseen = len(set(bulk.matching(connection)) - shown) if bulk.matching else 0
     operation = Operation(
         operation_id=operation_id,
         verb=bulk.verb,
         action=bulk.action,
         actor=actor,
         reason=reason,
-        filter=storable_text(bulk.filter),
+        filter=storable_text(_said(bulk)),
         causes=sorted({storable_text(target.cause) for target in bulk.targets}),
         total=len(items),
         unseen=unseen,
@@ -196,8 +199,13 @@ def _store(connection: Any, bulk: Bulk, reason: str | None, actor: str, operatio
     )
     if not operations.add(connection, operation, items):
         return Commit(operations.get(connection, operation_id) or operation, tally.get(ItemState.SKIPPED, 0))
-    audit.add(connection, _audit(operation))
+    audit.add(connection, _audit(operation, bulk))
     return Commit(operation, tally.get(ItemState.SKIPPED, 0))
+
+
+def _said(bulk: Bulk) -> str:
+    number = len(bulk.left_out)
+    return f"{bulk.filter}; {number} left out, their side differs" if number else bulk.filter
 
 
 def _item(operation_id: str, place: int, target: Target, now: dict[str, tuple[int, str]], at: datetime) -> Item:
@@ -210,7 +218,7 @@ def _item(operation_id: str, place: int, target: Target, now: dict[str, tuple[in
     return Item(*seen, state=ItemState.SKIPPED, settled_at=at, detail=detail)
 
 
-def _audit(operation: Operation) -> AuditEntry:
+def _audit(operation: Operation, bulk: Bulk) -> AuditEntry:
     what = operation.action or operation.verb
     return AuditEntry(
         at=operation.created_at,
@@ -219,7 +227,8 @@ def _audit(operation: Operation) -> AuditEntry:
         target=f"operation:{operation.operation_id}",
         order_id=None,
         reason=operation.reason,
-        before={"filter": operation.filter, "shown": operation.total},
+        before={"filter": bulk.filter, "shown": operation.total + len(bulk.left_out)}
+        | ({"leftOut": [target.item_id for target in bulk.left_out]} if bulk.left_out else {}),
         after={"asked": operation.tally.get(ItemState.ASKED, 0), "skipped": operation.tally.get(ItemState.SKIPPED, 0)},
         result="started",
         action_id=operation.operation_id,

@@ -55,7 +55,9 @@ MAX_CHANGES = 2000
 
 RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER = "retry_release", "resolve_review", "cancel_order"
 COMPENSATE = "compensate"
-CLAIM_REVIEW, RELEASE_CLAIM, ASK_THEIRS = "claim_review", "release_claim", "ask_theirs"
+CLAIM_REVIEW, RELEASE_CLAIM = "claim_review", "release_claim"
+ASK_THEIRS, ASK_THEIRS_MANY = "ask_theirs", "ask_theirs_many"
+QUESTIONS = (ASK_THEIRS, ASK_THEIRS_MANY)
 
 
 def live(connection: Connection, now: datetime, *, sandbox: bool) -> Live:
@@ -108,7 +110,7 @@ def changes(connection: Connection, now: datetime) -> Changes:
 def _asked_for(connection: Connection, target_id: str | None, limit: int) -> list[Command]:
     """What people asked for last, without the questions, which change nothing."""
     given = commands.latest(connection, target_id=target_id, limit=5 * limit)
-    return [command for command in given if command.kind != ASK_THEIRS][:limit]
+    return [command for command in given if command.kind not in QUESTIONS][:limit]
 
 
 def _worker(row: Replica, now: datetime) -> Worker:

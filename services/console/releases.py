@@ -8,22 +8,31 @@ from datetime import datetime
 from typing import Any
 
 from services.console.operations import MAX_ITEMS, Bulk, Target, Verb
+from services.console.queries import ASK_THEIRS
 from services.console.readings import Reading, Readings
+from services.domain.both_sides import OFFERED, evidence, is_fresh, what_a_retry_does, why_not_mark, why_not_retry
+from services.domain.cause_memory import Past, Remembered, remember
+from services.domain.conservation import StockState
+from services.domain.lifecycle import TimelineEntry
 from services.domain.order import Order
 from services.domain.release_causes import NOT_TRIED
-from state import commands, orders, releases, reviews
+from state import commands, history, orders, release_moves, releases, reviews, their_answers
 from state.commands import Command
 from state.releases import MAX_DEPTH, SORTS, CauseGroup, Release, ReleaseFilter
 from state.reviews import Review
 from state.source import Source
+from state.their_answers import TheirAnswer
 
 __all__ = [
-    "MAX_DEPTH", "MAX_ITEMS", "NOT_TRIED", "SORTS", "CauseGroup", "Release", "ReleaseFilter", "ReleaseRow", "Releases",
-    "ReleasesPage", "narrows_nothing", "target",
+    "MAX_DEPTH", "MAX_ITEMS", "NOT_TRIED", "SORTS", "CauseGroup", "JobView", "Memory", "Release", "ReleaseFilter",
+    "ReleaseRow", "Releases", "ReleasesPage", "evidence", "narrows_nothing", "target", "what_a_retry_does",
+    "why_not_mark", "why_not_retry",
 ]  # fmt: skip
 
 PAGE_SIZE = 20
 TTL = 1.0
+EXCERPT = 12
+"""Entries of the timeline shown beside a job."""
 KINDS = ("retry_release", "mark_released", "cancel_order")
 """Commands on a release job; questions about its order are none."""
 
@@ -37,6 +46,31 @@ class ReleaseRow:
     case: Review | None
     """The open case that waits for a person."""
     command: Command | None
+    answer: TheirAnswer | None = None
+    """What the Inventory Service said of the order last."""
+    theirs: StockState | None = None
+    """What of that still counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What was done the last times that jobs had one cause."""
+
+    moves: tuple[Remembered, ...]
+    past: int
+    """How many past moves it rests on."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One release job with all that a person needs to decide about it."""
+
+    row: ReleaseRow
+    asking: Command | None
+    """The last command that asked the Inventory Service."""
+    memory: Memory
+    timeline: tuple[TimelineEntry, ...]
+    """The newest entries, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +100,21 @@ class Releases:
     def page(self, wanted: ReleaseFilter, *, sort: str = SORTS[0], page: int = 1) -> Reading[ReleasesPage]:
         """The jobs of one page; at most MAX_DEPTH jobs are listed."""
         key = ("releases", wanted, sort, page)
-        return self._readings.get(key, TTL, lambda: self._source.read(lambda c: _page(c, wanted, sort, page)))
+        now = self._clock()
+        return self._readings.get(key, TTL, lambda: self._source.read(lambda c: _page(c, wanted, sort, page, now)))
+
+    def job(self, order_id: str) -> Reading[JobView]:
+        """The job of an order; no value although there is an as_of means that there is none."""
+        now = self._clock()
+
+        def load() -> Any:
+            return self._source.read(lambda c: _job(c, order_id, now))
+
+        return self._readings.get(("job", order_id), TTL, load)
+
+    def memory(self, cause: str) -> Reading[Memory]:
+        """What was done the last times that jobs had this cause."""
+        return self._readings.get(("job_memory", cause), TTL, lambda: self._source.read(lambda c: _memory(c, cause)))
 
     def freeze(self, verb: str, wanted: ReleaseFilter, words: str) -> Bulk:
         """Everything that matches now and that the verb can act on, the longest untouched first, at most MAX_ITEMS.
@@ -104,13 +152,13 @@ def _ids(connection: Any, wanted: ReleaseFilter) -> list[str]:
     return [job.order_id for job in releases.matching(connection, wanted, limit=MAX_ITEMS)]
 
 
-def _page(connection: Any, wanted: ReleaseFilter, sort: str, page: int) -> ReleasesPage:
+def _page(connection: Any, wanted: ReleaseFilter, sort: str, page: int, now: datetime) -> ReleasesPage:
     offset = (max(page, 1) - 1) * PAGE_SIZE
     found = releases.matching(connection, wanted, sort=sort, limit=PAGE_SIZE + 1, offset=offset)
     retriable = fitting(Verb.RETRY_RELEASE, wanted)
     markable = fitting(Verb.MARK_RELEASED, wanted)
     return ReleasesPage(
-        rows=_rows(connection, found[:PAGE_SIZE]),
+        rows=_rows(connection, found[:PAGE_SIZE], now),
         matching=releases.count_matching(connection, retriable, MAX_ITEMS + 1),
         failed=releases.count_matching(connection, markable, MAX_ITEMS + 1),
         groups=tuple(releases.groups(connection)),
@@ -119,17 +167,43 @@ def _page(connection: Any, wanted: ReleaseFilter, sort: str, page: int) -> Relea
     )
 
 
-def _rows(connection: Any, shown: list[Release]) -> tuple[ReleaseRow, ...]:
+def _job(connection: Any, order_id: str, now: datetime) -> JobView | None:
+    job = releases.get(connection, order_id)
+    rows = _rows(connection, [job], now) if job else ()
+    if job is None or not rows:
+        return None
+    return JobView(
+        row=rows[0],
+        asking=commands.latest_of(connection, [order_id], (ASK_THEIRS,)).get(order_id),
+        memory=_memory(connection, job.cause or NOT_TRIED),
+        timeline=tuple(history.of_order(connection, order_id)[-EXCERPT:]),
+    )
+
+
+def _memory(connection: Any, cause: str) -> Memory:
+    found = release_moves.last_moves(connection, cause)
+    return Memory(remember([Past(one.move, one.actor, one.at, one.outcome, one.why) for one in found]), len(found))
+
+
+def _rows(connection: Any, shown: list[Release], now: datetime) -> tuple[ReleaseRow, ...]:
     ids = [job.order_id for job in shown]
     owners = {order.order_id: order for order in orders.get_many(connection, ids)}
     cases = reviews.of_orders(connection, ids)
     given = commands.latest_of(connection, ids, KINDS)
-    rows = (
-        ReleaseRow(job, owners[job.order_id], _case(cases[job.order_id]), given.get(job.order_id))
-        for job in shown
-        if job.order_id in owners
-    )
-    return tuple(rows)
+    answers = their_answers.of_orders(connection, ids)
+    found = []
+    for job in shown:
+        order, answer = owners.get(job.order_id), answers.get(job.order_id)
+        if order is not None:
+            theirs = _counting(answer, order, now)
+            case = _case(cases[job.order_id])
+            found.append(ReleaseRow(job, order, case, given.get(job.order_id), answer, theirs))
+    return tuple(found)
+
+
+def _counting(answer: TheirAnswer | None, order: Order, now: datetime) -> StockState | None:
+    """What of an answer decides on what is offered; an older one is shown with its age and decides nothing."""
+    return answer.statement.stock if answer and is_fresh(answer.asked_at, now, order.updated_at, OFFERED) else None
 
 
 def _case(cases: list[Review]) -> Review | None:

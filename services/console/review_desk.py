@@ -18,12 +18,12 @@ from services.console.readings import Reading
 from services.console.views import ReviewCase
 from services.domain import resolutions
 from services.domain.both_sides import CANNOT_ANSWER, NO_ANSWER, OFFERED, Moves, advice, is_fresh, moves, why_no_release
-from services.domain.cause_memory import BY_ITSELF, Past, Remembered, remember
+from services.domain.cause_memory import BY_ITSELF, Past, Remembered, remember, verdict
 from services.domain.conservation import StockState
 from services.domain.errors import ValidationFailed
 from services.domain.lifecycle import TimelineEntry
 from services.domain.resolutions import REASONS, UNDO_FOR, needs_reason
-from services.domain.reviews import ReviewAction, allowed_actions, standings
+from services.domain.reviews import ReviewAction, allowed_actions, called_by, standings
 from services.domain.stakes import Stake
 from services.orders.unit_of_work import SYSTEM, action_entry
 from state import audit, cause_memory, commands, history, orders, releases, review_queue, reviews, their_answers
@@ -36,8 +36,8 @@ from state.their_answers import TheirAnswer
 
 __all__ = [
     "BY_ITSELF", "CANNOT_ANSWER", "NO_ANSWER", "POOL", "REASONS", "SORTS", "CaseFilter", "CaseView", "Group", "Moves",
-    "QueuePage", "Remembered", "ReviewDesk", "Stake", "TheirAnswer", "TheirSay", "ValidationFailed", "is_fresh",
-    "narrows_nothing", "needs_reason", "target",
+    "QueuePage", "Remembered", "ReviewDesk", "Stake", "TheirAnswer", "TheirSay", "ValidationFailed", "called_by",
+    "is_fresh", "narrows_nothing", "needs_reason", "target",
 ]  # fmt: skip
 
 TTL_SECONDS = 1.0
@@ -58,6 +58,8 @@ class QueuePage:
     """Key: product id."""
     allowing: Mapping[str, int]
     """How many of the matching cases our side allows each action for."""
+    calls: Mapping[str, str]
+    """The operation of the Inventory Service that an action on some of them calls at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +199,14 @@ class ReviewDesk:
 def _queue(connection: Connection, wanted: CaseFilter, now: datetime, page: int) -> QueuePage:
     offset = (max(page, 1) - 1) * PAGE_SIZE
     found = review_queue.page(connection, wanted, now, limit=PAGE_SIZE, offset=offset)
+    standing = review_queue.by_standing(connection, wanted, now) if wanted.state == "OPEN" else []
     return QueuePage(
         cases=queries.cases(connection, found),
         count=review_queue.count(connection, wanted, now),
         by_cause=tuple(review_queue.by_cause(connection, wanted, now)),
         by_product=tuple(review_queue.by_product(connection, wanted, now)),
-        allowing=_allowing(review_queue.by_standing(connection, wanted, now)) if wanted.state == "OPEN" else {},
+        allowing=_allowing(standing),
+        calls=_calls({group.keys[0] for group in standing}),
     )
 
 
@@ -222,6 +226,11 @@ def _allowing(groups: list[Group]) -> dict[str, int]:
         for action in allowed_actions(*group.keys):
             counts[action] += group.count
     return dict(counts)
+
+
+def _calls(reasons: set[str]) -> dict[str, str]:
+    found = {str(action): called_by(action, reasons) for action in ReviewAction}
+    return {action: call for action, call in found.items() if call}
 
 
 def _fitting(connection: Connection, wanted: CaseFilter, action: ReviewAction, now: datetime) -> list[Review]:
@@ -284,7 +293,8 @@ def _pasts(connection: Connection, cases: list[cause_memory.PastCase]) -> list[P
         move = action.action if action else case.resolution if case.resolution in set(ReviewAction) else BY_ITSELF
         by = action.actor if action else SYSTEM if move == BY_ITSELF else case.resolved_by
         why = case.note or case.resolution_reason
-        found.append(Past(move, by, case.resolved_at, case.order_status, case.came_again, why))
+        held = verdict(move, case.order_status, came_again=case.came_again)
+        found.append(Past(move, by, case.resolved_at, held, why))
     return found
 
 

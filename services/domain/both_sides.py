@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from services.domain.conservation import StockState
+from services.domain.operations import Verb
 from services.domain.order import OrderStatus, ReviewReason
 from services.domain.reviews import ReviewAction, allowed_actions
 
@@ -92,6 +93,53 @@ def why_no_release(theirs: StockState | None) -> str | None:
     if theirs in (None, StockState.HELD):
         return None
     return f"The Inventory Service {_SAYS[theirs]}: there is nothing to release."
+
+
+def refusal(verb: str, action: str | None, reason: str, order_status: str, theirs: StockState | None) -> str | None:
+    """Why what they say makes one item of a bulk operation wrong; None when it does not, or they do not say.
+
+    ``action`` and ``reason`` are those of a review case; release jobs need neither.
+    """
+    if theirs is None:
+        return None
+    if verb == Verb.RESOLVE_REVIEW:
+        return moves(reason, order_status, theirs).refused.get(ReviewAction(action or ""))
+    return why_not_mark(theirs) if verb == Verb.MARK_RELEASED else why_not_retry(theirs)
+
+
+def why_not_mark(theirs: StockState | None) -> str | None:
+    """Why a failed release job must not be marked released; None when nothing speaks against it."""
+    if theirs == StockState.HELD:
+        return f"The Inventory Service {_SAYS[theirs]}: retry the release instead."
+    if theirs == StockState.DEDUCTED:
+        return (
+            f"The Inventory Service {_SAYS[theirs]}: there was no hold to release. "
+            "Its review case and the conservation audit settle it."
+        )
+    return None
+
+
+def why_not_retry(theirs: StockState | None) -> str | None:
+    """Why a person's retry of a release is of no use: what is deducted is refused by them, again and again."""
+    if theirs == StockState.DEDUCTED:
+        return f"The Inventory Service {_SAYS[theirs]}: it would refuse the release again."
+    return None
+
+
+def what_a_retry_does(theirs: StockState | None) -> str | None:
+    """What will come of a retry of a release, in one sentence; None when they do not say."""
+    if theirs == StockState.HELD:
+        return "A retry asks the Inventory Service to give back the hold that it says it has."
+    if theirs == StockState.FREE:
+        return "Already released over there: a retry is harmless, finds nothing held and closes the job."
+    return why_not_retry(theirs)
+
+
+def evidence(theirs: StockState | None) -> str | None:
+    """What supports marking a job released, in one sentence."""
+    if theirs == StockState.FREE:
+        return "The Inventory Service holds nothing for this order: that supports the proof."
+    return None
 
 
 def advice(reason: str, order_status: str, theirs: StockState | None) -> str | None:

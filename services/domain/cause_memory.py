@@ -1,7 +1,8 @@
 """How often a move has held, the last times a cause came. Source: console, "what none of them has" 6.
 
-A move held when its order has ended well and no case was opened for it afterwards; it failed when one
-was, or when the order ended the other way; until then it is still open.
+A move on a review case held when its order has ended well and no case was opened for it afterwards; it
+failed when one was, or when the order ended the other way; until then it is still open. A move on a release
+job held when the hold was given back and there was nothing to release for the order again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from services.domain.order import OrderStatus
 from services.domain.reviews import ReviewAction
@@ -18,20 +20,32 @@ HELD, FAILED, UNDECIDED = "HELD", "FAILED", "UNDECIDED"
 BY_ITSELF = "BY_ITSELF"
 """Nobody did anything: events settled the case."""
 
+
+class ReleaseMoveKind(StrEnum):
+    """What is done about a release job that has failed."""
+
+    RETRY = "RETRY"
+    BULK_RETRY = "BULK_RETRY"
+    AUTOMATIC = "AUTOMATIC"
+    """Nobody did anything: the retries of the job itself."""
+    MARKED = "MARKED"
+    BULK_MARKED = "BULK_MARKED"
+
+
 _DELIVERED = frozenset({OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_RETURNED, OrderStatus.RETURNED})
 _CALLED_OFF = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED})
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """One resolved case: what was done last, by whom, and what came of it."""
+    """One thing that was done: on a review case the last one, on a release job any."""
 
     move: str
-    """A ReviewAction or BY_ITSELF."""
+    """A ReviewAction, BY_ITSELF or a ReleaseMoveKind."""
     by: str
     at: datetime
-    order_status: str
-    came_again: bool
+    verdict: str
+    """HELD, FAILED or UNDECIDED."""
     why: str | None = None
 
 
@@ -51,7 +65,7 @@ class Remembered:
 
 
 def verdict(move: str, order_status: str, *, came_again: bool) -> str:
-    """Whether a move held."""
+    """Whether a move on a review case held."""
     if came_again:
         return FAILED
     if move == ReviewAction.MARK_RELEASED:
@@ -63,15 +77,15 @@ def verdict(move: str, order_status: str, *, came_again: bool) -> str:
     return FAILED if order_status in _CALLED_OFF else UNDECIDED
 
 
-def remember(cases: Sequence[Past]) -> tuple[Remembered, ...]:
-    """The moves of these cases (newest first), the most frequent first."""
+def remember(past: Sequence[Past]) -> tuple[Remembered, ...]:
+    """The moves among what was done (newest first), the most frequent first."""
     by_move: dict[str, list[Past]] = {}
-    for case in cases:
-        by_move.setdefault(case.move, []).append(case)
+    for one in past:
+        by_move.setdefault(one.move, []).append(one)
     found = [_remembered(move, of_move) for move, of_move in by_move.items()]
     return tuple(sorted(found, key=lambda one: (-one.times, one.move)))
 
 
-def _remembered(move: str, cases: Sequence[Past]) -> Remembered:
-    ends = [verdict(move, case.order_status, came_again=case.came_again) for case in cases]
-    return Remembered(move, len(cases), ends.count(HELD), ends.count(FAILED), cases[0])
+def _remembered(move: str, past: Sequence[Past]) -> Remembered:
+    ends = [one.verdict for one in past]
+    return Remembered(move, len(past), ends.count(HELD), ends.count(FAILED), past[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 _CODE = re.compile(r"\b[A-Z]{2,}(?:_[A-Z]+)+\b")
+_NOT_SENT = re.compile(r"\bCircuit breaker \S+ is open; nothing was sent\b")
 MAX_LENGTH = 40
 """Of a Word column."""
 
@@ -19,3 +20,8 @@ def cause_of(detail: str) -> str:
     """
     found = _CODE.search(detail)
     return found.group()[:MAX_LENGTH] if found else ""
+
+
+def was_not_sent(detail: str) -> bool:
+    """Whether a case's detail says that the circuit breaker kept the last try from being sent."""
+    return _NOT_SENT.search(detail) is not None

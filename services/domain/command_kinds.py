@@ -11,6 +11,7 @@ TARGETS: Mapping[str, str] = {
     "cancel_order": "order",
     "return_items": "order",
     "ask_theirs": "order",
+    "ask_theirs_many": "preview",
     "resolve_review": "review",
     "claim_review": "review",
     "release_claim": "review",

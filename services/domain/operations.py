@@ -178,6 +178,8 @@ class Ended:
 
     state: ItemState
     detail: str | None = None
+    version: int | None = None
+    """Of an item that waits for another turn: the version that its own attempt left it at."""
 
 
 _SETTLED_STOCK = frozenset({InventoryStatus.INVENTORY_CONFIRMED, InventoryStatus.RESTOCK_REQUESTED})

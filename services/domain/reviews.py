@@ -5,9 +5,10 @@ Source: contract section 3 (resolve) and design 3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
+from services.domain.attempts import RESERVE
 from services.domain.conservation import SOLD
 from services.domain.lifecycle import AFTER_PAYMENT, BEFORE_PAYMENT
 from services.domain.order import OrderStatus, ReviewReason
@@ -67,6 +68,21 @@ def allowed_actions(reason: str, order_status: str) -> tuple[ReviewAction, ...]:
     usual = (_ALWAYS[reason],) if reason in _ALWAYS else ()
     may_cancel = reason == ReviewReason.AVAILABILITY_UNVERIFIED and order_status in CANCELLABLE
     return (*usual, ReviewAction.CANCEL_ORDER) if may_cancel else usual
+
+
+_CALLS: Mapping[str, frozenset[str]] = {
+    ReviewAction.RETRY_RESERVATION: frozenset({ReviewReason.PENDING_INVENTORY}),
+    # An order that waits for its confirmation is asked for by event; only one that was refused reserves anew.
+    ReviewAction.RECONFIRM: frozenset({ReviewReason.INVENTORY_CONFIRMATION_FAILED}),
+}
+
+
+def called_by(action: str | None, reasons: Collection[str]) -> str | None:
+    """The operation of the Inventory Service that an action on such cases calls at once; None: it calls none.
+
+    A release that follows from cancelling is a job of its own, which waits for its breaker by itself.
+    """
+    return RESERVE if _CALLS.get(action or "", frozenset()) & set(reasons) else None
 
 
 def standings(action: str) -> Mapping[str, frozenset[str]]:

@@ -10,20 +10,24 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from services.domain.causes import was_not_sent
 from services.domain.command_kinds import OF_ORDERS, TARGETS
 from services.domain.conservation import StockState
-from services.domain.errors import ApiError, ReleaseFailed
+from services.domain.errors import ApiError, CircuitOpen, ReleaseFailed, ReviewConflict
 from services.domain.events import timestamp
+from services.domain.operations import Gate
 from services.domain.roles import ADMIN, OPERATE
 from services.orders.cancel import OrderCancellation
 from services.orders.claims import ReviewClaims
 from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext, raise_first
+from services.orders.operations import GateOf
 from services.orders.proof import MarkReleased, ReleaseByProof
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ResolveReview, ReviewResolution
 from services.orders.steering import OperationSteering
-from services.orders.their_side import TheirSide, in_words
+from services.orders.their_side import TheirSide, in_words, many_in_words
+from services.orders.unit_of_work import SYSTEM
 from state import audit, commands
 from state.audit import AuditEntry
 from state.commands import DONE, FAILED, REFUSED, Command
@@ -45,14 +49,26 @@ RETRIED_AFTER = timedelta(seconds=5)
 RENEWED_AFTER_SECONDS = 20.0
 """How often the claim of a running command is renewed."""
 
-ASK_THEIRS = "ask_theirs"
-QUESTIONS = (ASK_THEIRS,)
+QUEUED = "Queued until the breaker closes"
+LOOK_AGAIN = timedelta(seconds=5)
+"""A command that waits for a breaker is looked at so often at least: a forced state can be ended early."""
+
+ASK_THEIRS, ASK_THEIRS_MANY = "ask_theirs", "ask_theirs_many"
+QUESTIONS = (ASK_THEIRS, ASK_THEIRS_MANY)
 
 Outcome = dict[str, Any]
 """``{title, detail, code}``: what the console shows."""
 
 Execute = Callable[[Command], Awaitable[Outcome]]
 """Runs one command; raises ApiError when it is refused. Running it twice has one effect."""
+
+
+class _Queued(Exception):
+    """The breaker of the call that a command would make is open: it waits for another turn."""
+
+    def __init__(self, seconds: float, arguments: Mapping[str, Any]) -> None:
+        super().__init__("queued")
+        self.seconds, self.arguments = seconds, dict(arguments)
 
 
 class CommandExecutor:
@@ -70,8 +86,10 @@ class CommandExecutor:
         claims: ReviewClaims,
         their_side: TheirSide,
         more: Mapping[str, Execute] | None = None,
+        gate_of: GateOf = lambda _: Gate(),
     ) -> None:
-        """``more`` executes kinds of commands that are no business of orders."""
+        """``more`` executes kinds of commands that are no business of orders; ``gate_of`` knows the breakers."""
+        self._gate_of = gate_of
         self._context = context
         self._cancellation = cancellation
         self._reviews = reviews
@@ -89,6 +107,7 @@ class CommandExecutor:
             "claim_review": self._claim_review,
             "release_claim": self._release_claim,
             ASK_THEIRS: self._ask_theirs,
+            ASK_THEIRS_MANY: self._ask_theirs_many,
             "mark_released": self._mark_released,
             "steer_operation": self._steer_operation,
             **(more or {}),
@@ -131,6 +150,9 @@ class CommandExecutor:
         with correlated(command.command_id):
             try:
                 state, outcome = await self._executed(command, claim)
+            except _Queued as queued:
+                await self._queue(command, claim, queued)
+                return
             except Exception as error:
                 # A boundary: one command that hits a mistake of ours must not hold up the others, nor run for ever.
                 facts = {"command": command.command_id, "kind": command.kind, "attempt": command.attempts}
@@ -184,6 +206,14 @@ class CommandExecutor:
         if not await self._context.database.write(finish):
             logger.warning("command_claim_lost", extra={"command": command.command_id, "dropped": outcome["title"]})
 
+    async def _queue(self, command: Command, claim: str, queued: _Queued) -> None:
+        wait = min(max(queued.seconds, 1.0), LOOK_AGAIN.total_seconds())
+        until = self._context.clock() + timedelta(seconds=wait)
+        said = outcome_of(QUEUED, "It runs by itself when calls may pass again.")
+        await self._context.database.write(
+            lambda c: commands.postpone(c, command.command_id, claim, until, queued.arguments, said)
+        )
+
     async def _outcome(self, command: Command) -> tuple[str, Outcome]:
         execute = self._kinds.get(command.kind)
         if execute is None:
@@ -204,19 +234,21 @@ class CommandExecutor:
         return outcome_of("Cancelled" if order.status == "CANCELLED" else "Cancel recorded, payment is being settled")
 
     async def _resolve_review(self, command: Command) -> Outcome:
-        action = str(command.arguments["action"])
-        case = await self._reviews.resolve(
-            ResolveReview(
-                review_id=command.target_id,
-                action=action,
-                note=str(command.arguments.get("note", "")),
-                version=int(command.arguments["version"]),
-                actor=command.actor,
-                action_id=command.command_id,
-                reason=_optional(command.arguments.get("reason")),
-                by_admin=command.role == ADMIN,
-            )
-        )
+        wanted = _wanted(command)
+        gate = self._gate_of(await self._reviews.called_by(wanted.review_id, wanted.action))
+        if gate.budget == 0:
+            raise _Queued(gate.retry_in_seconds, command.arguments)
+        try:
+            case = await self._reviews.resolve(wanted)
+        except CircuitOpen as error:
+            raise _turned_back(command, error.retry_after_seconds) from None
+        except ReviewConflict as error:
+            if (command.outcome or {}).get("title") != QUEUED or error.details.get("by") != SYSTEM:
+                raise
+            # It waited for a breaker; so did the service's own retry, which came first.
+            return outcome_of("Settled by itself while it was queued")
+        if case.state == "OPEN" and was_not_sent(case.detail):
+            raise _turned_back(command)
         if case.state == "OPEN":
             return outcome_of("Tried without success, the case stays open", case.detail)
         return outcome_of("Case resolved")
@@ -236,6 +268,10 @@ class CommandExecutor:
         answer = await self._their_side.ask(command.target_id, asked_by=command.actor)
         return outcome_of(in_words(answer.statement))
 
+    async def _ask_theirs_many(self, command: Command) -> Outcome:
+        order_ids = [str(order_id) for order_id in command.arguments["orderIds"]]
+        return outcome_of(*many_in_words(await self._their_side.ask_many(order_ids, asked_by=command.actor)))
+
     async def _compensate(self, command: Command) -> Outcome:
         given = command.arguments
         await self._conservation.compensate(
@@ -253,7 +289,7 @@ class CommandExecutor:
         except ReleaseFailed as error:
             if "queuedUntil" not in error.details:
                 raise
-            return outcome_of("Queued until the breaker closes", "Nothing was sent yet; the job runs by itself then.")
+            return outcome_of(QUEUED, "Nothing was sent yet; the job runs by itself then.")
         return outcome_of("Release confirmed by the Inventory Service")
 
     async def _mark_released(self, command: Command) -> Outcome:
@@ -272,6 +308,28 @@ class CommandExecutor:
             command.target_id, str(command.arguments["move"]), actor=command.actor, action_id=command.command_id
         )
         return outcome_of(f"Operation {operation.state.lower()}")
+
+
+def _wanted(command: Command) -> ResolveReview:
+    given = command.arguments
+    turn = int(given.get("turn", 0))
+    return ResolveReview(
+        review_id=command.target_id,
+        action=str(given["action"]),
+        note=str(given.get("note", "")),
+        version=int(given["version"]),
+        actor=command.actor,
+        action_id=f"{command.command_id}/{turn}" if turn else command.command_id,
+        reason=_optional(given.get("reason")),
+        by_admin=command.role == ADMIN,
+    )
+
+
+def _turned_back(command: Command, retry_in_seconds: float | None = None) -> _Queued:
+    """The breaker opened after the action had begun: its next turn expects the version that this one left."""
+    given = command.arguments
+    again = {"version": int(given["version"]) + 1, "turn": int(given.get("turn", 0)) + 1}
+    return _Queued(retry_in_seconds or 1.0, given | again)
 
 
 def _not_known(why: str) -> Outcome:

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
-from services.domain.attempts import RELEASE, RESERVE
+from services.domain.attempts import RELEASE
+from services.domain.causes import was_not_sent
 from services.domain.conservation import StockState
 from services.domain.errors import (
     ApiError,
@@ -22,7 +23,7 @@ from services.domain.errors import (
     ReviewConflict,
 )
 from services.domain.operations import Ended, ItemState, Verb, became
-from services.domain.reviews import ReviewAction
+from services.domain.reviews import called_by
 from services.orders.proof import MarkReleased, ReleaseByProof
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ResolveReview, ReviewResolution
@@ -30,6 +31,7 @@ from state import orders, releases, reviews
 from state.operations import Item, Operation
 from state.releases import DONE
 from state.releases import MAX_DEPTH as MAX_COUNTED
+from state.reviews import Review
 
 CHANGED = (NotFound, ReleaseConflict, ReviewConflict, InvalidState, ClaimedByOther)
 """The item is no longer what the person saw, or no longer allows the action."""
@@ -96,7 +98,7 @@ class MarkReleasedByProof:
 
     async def act(self, operation: Operation, item: Item) -> Ended:
         command = MarkReleased(
-            item.item_id, item.version, operation.reason or "", operation.actor, action_id=item.action_id
+            item.item_id, item.version, operation.reason or "", operation.actor, item.action_id, in_bulk=True
         )
         try:
             theirs = await self._proofs.mark_released(command)
@@ -122,8 +124,7 @@ class ResolveCase:
         self._resolution = resolution
 
     def guarded_by(self, operation: Operation) -> str | None:
-        calls = (ReviewAction.RECONFIRM, ReviewAction.RETRY_RESERVATION)
-        return RESERVE if operation.action in calls else None
+        return called_by(operation.action, operation.causes)
 
     async def act(self, operation: Operation, item: Item) -> Ended:
         command = ResolveReview(
@@ -132,20 +133,19 @@ class ResolveCase:
             note=operation.reason or "",
             version=item.version,
             actor=operation.actor,
-            action_id=item.action_id,
+            # A try that the breaker turned back is on record under its version: the next one has a key of its own.
+            action_id=f"{item.action_id}/{item.version}",
+            in_bulk=True,
         )
         try:
             case = await self._resolution.resolve(command)
         except CHANGED as error:
             return Ended(ItemState.SKIPPED, error.message)
-        except CircuitOpen as error:
-            # The attempt is on the case's record by now; repeating it under the same key would do nothing.
-            return Ended(ItemState.FAILED, error.message)
+        except CircuitOpen:
+            return _turned_back(item)
         except (BusinessError, DependencyError) as error:
             return Ended(_unconfirmed(error), f"{error.code}: {error.message}")
-        if case.state == "OPEN":
-            return Ended(ItemState.FAILED, f"Tried without success, the case stays open. {case.detail}")
-        return Ended(ItemState.ACCEPTED)
+        return _after(item, case)
 
     def follow(self, connection: Connection, operation: Operation, items: Sequence[Item]) -> dict[str, Ended]:
         found = {order.order_id: order for order in orders.get_many(connection, [item.order_id for item in items])}
@@ -160,6 +160,19 @@ class ResolveCase:
         return reviews.count_opened_since(
             connection, operation.causes, since, outside_operation=operation.operation_id, limit=MAX_COUNTED
         )
+
+
+def _after(item: Item, case: Review) -> Ended:
+    if case.state != "OPEN":
+        return Ended(ItemState.ACCEPTED)
+    if was_not_sent(case.detail):
+        return _turned_back(item)
+    return Ended(ItemState.FAILED, f"Tried without success, the case stays open. {case.detail}")
+
+
+def _turned_back(item: Item) -> Ended:
+    """The breaker opened after the action had begun, which has left the case with one version more."""
+    return Ended(ItemState.ASKED, "The circuit breaker is open: it waits for another turn.", item.version + 1)
 
 
 def item_actions(jobs: ReleaseJobs, proofs: ReleaseByProof, resolution: ReviewResolution) -> Mapping[str, ItemAction]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.domain.attempts import RELEASE, RESERVE
+from services.domain.attempts import CHECK_AVAILABILITY, RELEASE, RESERVE
 from services.domain.operations import (
     ENDED,
     IN_FLIGHT,
@@ -52,7 +52,11 @@ GateOf = Callable[[str | None], Gate]
 
 def breaker_gate(breakers: InventoryBreakers) -> GateOf:
     """The gate of this replica's circuit breakers."""
-    by_operation = {RESERVE: breakers.reserver, RELEASE: breakers.releaser}
+    by_operation = {
+        CHECK_AVAILABILITY: breakers.checker,
+        RESERVE: breakers.reserver,
+        RELEASE: breakers.releaser,
+    }
     states = {OPEN: OPEN, FORCED_OPEN: OPEN, HALF_OPEN: HALF_OPEN}
 
     def gate_of(remote: str | None) -> Gate:
@@ -215,7 +219,7 @@ class OperationRunner:
 def _settle(connection: Connection, item: Item, end: Ended, at: datetime, runner: str) -> None:
     values: dict[str, Any] = {"state": end.state, "detail": end.detail}
     if end.state == ItemState.ASKED:
-        values |= {"batch": None, "sent_at": None}
+        values |= {"batch": None, "sent_at": None, "version": end.version or item.version}
     elif end.state == ItemState.ACCEPTED:
         values["accepted_at"] = at
     else:

@@ -12,16 +12,18 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.domain import lifecycle
+from services.domain.both_sides import why_not_mark
+from services.domain.cause_memory import HELD, ReleaseMoveKind
 from services.domain.conservation import StockState
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.domain.lifecycle import Change
 from services.domain.order import InventoryStatus, Order, ReviewReason
 from services.domain.reviews import ReviewAction
-from services.inventory.witness import InventoryWitness
 from services.orders.context import OrdersContext
 from services.orders.releases import audit_release, refuse_changed
+from services.orders.their_side import TheirSide
 from services.orders.unit_of_work import action_entry
-from state import audit, releases, reviews
+from state import audit, release_moves, releases, reviews
 from state.releases import DONE, FAILED, Release
 
 SOLD = frozenset({InventoryStatus.INVENTORY_CONFIRMED, InventoryStatus.RESTOCK_REQUESTED})
@@ -37,36 +39,47 @@ class MarkReleased:
     proof: str
     actor: str
     action_id: str
+    in_bulk: bool = False
+    """One item of a bulk operation."""
 
 
 class ReleaseByProof:
     """The use case: ends a failed job, its case and the order's wait in one transaction."""
 
-    def __init__(self, context: OrdersContext, witness: InventoryWitness) -> None:
+    def __init__(self, context: OrdersContext, their_side: TheirSide) -> None:
         self._context = context
-        self._witness = witness
+        self._their_side = their_side
 
     async def mark_released(self, command: MarkReleased) -> StockState | None:
         """What the Inventory Service says of the stock: FREE, or None when it cannot answer.
 
         The same action_id again changes nothing. Raises ValidationFailed without a proof, NotFound,
         ReleaseConflict when the job is not at that version any more, and InvalidState when it is still
-        tried, when the order's stock was deducted, or when the Inventory Service still holds it.
+        tried, when the order's stock was deducted, or when the Inventory Service still holds it. What they
+        refuse by what they say is on record in the audit log.
         """
         if not command.proof.strip():
             problem = {"field": "proof", "value": command.proof, "allowed": "how you know that nothing is held"}
             raise ValidationFailed("A proof is needed.", {"problems": [problem]})
-        theirs = await self._witness.stock_of(command.order_id)
+        # An answer of a moment ago does not do: this cannot be undone.
+        theirs = (await self._their_side.ask(command.order_id, asked_by=command.actor)).statement.stock
         action_id = command.action_id
         if await self._context.database.read(lambda c: audit.find_action(c, action_id)) is not None:
             return theirs
-        if theirs in (StockState.HELD, StockState.DEDUCTED):
-            raise InvalidState(
-                f"The Inventory Service says that the stock is {theirs.lower()}.",
-                {"orderId": command.order_id, "stock": theirs},
-            )
+        if why := why_not_mark(theirs):
+            await self._context.transact(lambda c: self._refuse(c, command, theirs, why))
+            raise InvalidState(why, {"orderId": command.order_id, "stock": theirs})
         await self._context.decide(command.order_id, lambda c, order: self._end(c, order, command, theirs))
         return theirs
+
+    def _refuse(self, connection: Connection, command: MarkReleased, theirs: StockState | None, why: str) -> None:
+        job = releases.get(connection, command.order_id)
+        if job is None:
+            raise NotFound("release", command.order_id)
+        after = {"refusal": why, "theirs": theirs}
+        result, at = f"refused: {InvalidState.code}", self._context.clock()
+        action = ReviewAction.MARK_RELEASED
+        audit.add(connection, audit_release(action, job, command.actor, at, command.proof, after=after, result=result))
 
     def _end(
         self, connection: Connection, order: Order, command: MarkReleased, theirs: StockState | None
@@ -79,6 +92,8 @@ class ReleaseByProof:
         _refuse_unfit(job, order, command.version)
         at = self._context.clock()
         releases.settle(connection, job, at, state=DONE, next_attempt_at=None)
+        kind = ReleaseMoveKind.BULK_MARKED if command.in_bulk else ReleaseMoveKind.MARKED
+        release_moves.add(connection, job.order_id, job.cause, kind, command.actor, at, why=command.proof, outcome=HELD)
         _close_case(connection, order, command, at)
         audit.add(
             connection,

@@ -14,14 +14,16 @@ from sqlalchemy import Connection
 from services.domain import impacts as hurt
 from services.domain import lifecycle
 from services.domain.attempts import Attempt
+from services.domain.cause_memory import FAILED as DID_NOT_HOLD
+from services.domain.cause_memory import HELD, ReleaseMoveKind
 from services.domain.errors import ApiError, CircuitOpen, DependencyError, NotFound, ReleaseConflict, ReleaseFailed
 from services.domain.order import Order
-from services.domain.release_causes import BREAKER_OPEN
+from services.domain.release_causes import BREAKER_OPEN, cause_of
 from services.domain.retry import RetryPolicy
 from services.inventory.gateway import InventoryGateway
 from services.orders.context import OrdersContext, raise_first
-from services.orders.unit_of_work import Recorded, action_entry, call_entries, record
-from state import audit, history, impacts, orders, releases
+from services.orders.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
+from state import audit, history, impacts, orders, release_moves, releases
 from state.audit import AuditEntry
 from state.releases import DONE, FAILED, PENDING, Release
 
@@ -108,12 +110,16 @@ class ReleaseJobs:
             known = audit.find_action(connection, action_id) is not None
             if known and before.state == DONE:
                 return before, []
+            at = self._context.clock()
             if not known:
                 refuse_changed(before, version)
-                at = self._context.clock()
                 history.add(connection, order_id, [action_entry(at, "Retry release", actor, reason)])
                 audit.add(connection, audit_release("RETRY_RELEASE", before, actor, at, reason, action_id))
-            claimed = releases.claim(connection, [order_id], self._context.clock() + self._claim)
+            # The same action once more goes on with its move, unless the breaker had turned it back.
+            if not known or not release_moves.has_undecided(connection, order_id):
+                kind = ReleaseMoveKind.BULK_RETRY
+                release_moves.add(connection, order_id, before.cause, kind, actor, at, why=reason)
+            claimed = releases.claim(connection, [order_id], at + self._claim)
             if not claimed:
                 raise changed_since(before)
             return before, claimed
@@ -133,6 +139,7 @@ class ReleaseJobs:
 
         def transaction(connection: Connection) -> None:
             job = releases.get(connection, order_id)
+            release_moves.forget_undecided(connection, order_id)
             if job is not None and job.state == PENDING and job.cause == BREAKER_OPEN:
                 values = {"state": before.state, "next_attempt_at": before.next_attempt_at}
                 releases.settle(connection, job, before.updated_at, last_error=before.last_error, **values)
@@ -146,6 +153,7 @@ class ReleaseJobs:
         if before.state == DONE:
             return before
         at = self._context.clock()
+        release_moves.add(connection, order_id, before.cause, ReleaseMoveKind.RETRY, actor, at)
         releases.start(connection, order_id, before.reason, at)
         history.add(connection, order_id, [action_entry(at, "Retry release", actor)])
         fresh = {"state": PENDING, "attempts": 0}
@@ -221,6 +229,8 @@ class ReleaseJobs:
         def transaction(connection: Connection) -> Recorded | None:
             at = self._context.clock()
             current = releases.settle(connection, job, at, **values)
+            if current:
+                _remember(connection, job, values, at)
             order = orders.get(connection, job.order_id)
             if not current or change is None or order is None:
                 history.add(connection, job.order_id, call_entries(trail))
@@ -241,6 +251,19 @@ def _not_confirmed(order_id: str, job: Release | None) -> ReleaseFailed:
     if error is None:
         return ReleaseFailed("Not confirmed yet: the release was started again meanwhile and is being tried.", details)
     return ReleaseFailed(f"The release failed: {error}", details)
+
+
+def _remember(connection: Connection, job: Release, values: Mapping[str, object], at: datetime) -> None:
+    """What came of the move under way; without one, the job's own retries have ended it."""
+    if values["state"] == PENDING:
+        return
+    is_done = values["state"] == DONE
+    outcome = HELD if is_done else DID_NOT_HOLD
+    if release_moves.decide(connection, job.order_id, outcome) or not job.attempts:
+        return
+    cause = job.cause if is_done else cause_of(str(values["last_error"]))
+    kind = ReleaseMoveKind.AUTOMATIC
+    release_moves.add(connection, job.order_id, cause, kind, SYSTEM, at, outcome=outcome)
 
 
 def refuse_changed(job: Release, version: int) -> None:

@@ -16,18 +16,19 @@ from services.domain import impacts as hurt
 from services.domain import lifecycle, resolutions
 from services.domain.attempts import Attempt
 from services.domain.both_sides import moves
+from services.domain.cause_memory import HELD, ReleaseMoveKind
 from services.domain.errors import ApiError, IdempotencyKeyReused, InvalidState, NotFound, ReviewConflict
 from services.domain.events import timestamp
 from services.domain.lifecycle import Change
 from services.domain.order import Order, OrderStatus, PaymentStatus, ReviewReason
-from services.domain.reviews import WITHOUT_GOODS, ReviewAction, allowed_actions, is_about_a_difference
+from services.domain.reviews import WITHOUT_GOODS, ReviewAction, allowed_actions, called_by, is_about_a_difference
 from services.inventory.gateway import InventoryGateway
 from services.orders.claims import LEASE, claimed_by_other
 from services.orders.context import OrdersContext
 from services.orders.progress import OrderProgress
 from services.orders.their_side import TheirSide
 from services.orders.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
-from state import audit, conservation, history, impacts, orders, releases, reviews
+from state import audit, conservation, history, impacts, orders, release_moves, releases, reviews
 from state.audit import AuditEntry
 from state.releases import DONE, FAILED
 from state.reviews import Review
@@ -47,6 +48,8 @@ class ResolveReview:
     """A ResolutionReason."""
     by_admin: bool = False
     """Somebody else's claim is no hindrance."""
+    in_bulk: bool = False
+    """One item of a bulk operation."""
 
 
 _STATES = ("status", "inventory_status", "payment_status")
@@ -105,6 +108,13 @@ class ReviewResolution:
                 raise
         return await self._case(command.review_id)
 
+    async def called_by(self, review_id: str, action: str) -> str | None:
+        """The operation of the Inventory Service that the action on this case calls at once; None: it calls none.
+
+        Raises NotFound.
+        """
+        return called_by(action, [(await self._case(review_id)).reason])
+
     async def _act(self, command: ResolveReview, review: Review) -> None:
         if review.state != "OPEN" or review.version != command.version:
             raise await self._conflict(review, command)
@@ -133,8 +143,12 @@ class ReviewResolution:
         theirs = await self._their_side.now(order, asked_by=command.actor)
         found = moves(review.reason, order.status, theirs)
         if command.action in found.refused:
+            why = found.refused[ReviewAction(command.action)]
+            again = replace(command, action_id=None)
+            refused = f"refused: {InvalidState.code}"
+            await self._context.transact(lambda c: self._audit(c, again, review, order, order, refused))
             raise InvalidState(
-                found.refused[ReviewAction(command.action)],
+                why,
                 {"action": command.action, "allowed": list(found.legal), "theirs": theirs},
             )
 
@@ -178,7 +192,11 @@ class ReviewResolution:
             job = releases.get(connection, order.order_id)
             # A job that was started again since has a hold to give back that the person knows nothing of.
             if job is not None and job.state == FAILED:
-                releases.settle(connection, job, self._context.clock(), state=DONE, next_attempt_at=None)
+                at = self._context.clock()
+                releases.settle(connection, job, at, state=DONE, next_attempt_at=None)
+                why = command.note or command.reason
+                kind = ReleaseMoveKind.BULK_MARKED if command.in_bulk else ReleaseMoveKind.MARKED
+                release_moves.add(connection, job.order_id, job.cause, kind, command.actor, at, why=why, outcome=HELD)
 
         await self._resolve_with(command, order, review, change, settle_job)
 

@@ -126,6 +126,7 @@ def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday:
     page.get_by_role("button", name="Retry reservation 2", exact=True).click()
     preview = page.get_by_role("dialog")
     expect(preview.get_by_text("Retry reservation: 2 items").first).to_be_visible()
+    expect(preview.get_by_text("Theirs agree: 2; would be refused: 0; not answered: 0.")).to_be_visible()
     preview.get_by_role("button", name="Retry reservation: 2 items").click()
     (first,) = [one["operationId"] for one in data(monday, "operations")["items"]]
     expect(page.locator(f".st-key-operation_{first}")).to_contain_text(re.compile("2 confirmed"))
@@ -135,6 +136,8 @@ def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday:
     expect(page.get_by_text(f"{rest} waiting")).to_be_visible()
     page.get_by_role("button", name=f"Retry reservation {rest} of {rest} matching").click()
     expect(preview.get_by_text(re.compile("what comes later is not included"))).to_be_visible()
+    expect(preview.get_by_text(f"Theirs agree: {rest}; would be refused: 0; not answered: 0.")).to_be_visible()
+    expect(preview.get_by_text(f"acts on {rest} of {rest}")).to_be_visible()
     changed = data(monday, "reviews", limit="200")["items"]
     version = next(one["version"] for one in changed if one["reviewId"] == left[-1])
     answer = {"action": "CANCEL_ORDER", "note": "customer called ben", "version": version}
@@ -174,6 +177,28 @@ def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday:
     eventually(lambda: monday.order(late[0]["orderId"])["status"] == "CANCELLED", 30)
 
     on_record(monday, page, mine=mine, cancelled=cancelled, operations=(first, second), tried=[mine, *picked, *left])
+
+
+def test_while_the_breaker_is_open_a_retried_reservation_is_queued_and_runs_when_it_closes(
+    monday: Holdfast, page: Page
+) -> None:
+    guard = f"{monday.api}/api/v1/breakers/inventoryServiceReserver/override"
+    loan = {"state": "forced_open", "reason": "maintenance over there", "expiresIn": 120_000}
+    httpx.put(guard, json=loan).raise_for_status()
+    order = monday.place_order(customerPriority="high").json()["data"]
+    waiting = case_of(order)
+    page.goto(f"{monday.console}/reviews?q={waiting}")
+    expect(page.get_by_text(re.compile("reservation breaker, forced open"))).to_be_visible()
+    row(page, waiting).get_by_role("button", name="Open case").click()
+    case = page.get_by_role("dialog")
+    case.get_by_role("button", name=re.compile("Retry reservation: queue until it closes .forced open")).click()
+    expect(case.get_by_text("Queued until the breaker closes")).to_be_visible()
+    expect(case.get_by_role("button", name="Undo (queued)")).to_be_visible()
+    assert monday.order(order["orderId"])["status"] == "PENDING_INVENTORY"
+
+    httpx.delete(guard).raise_for_status()
+    eventually(lambda: monday.order(order["orderId"])["status"] in ("PLACED", "CONFIRMED"), 30)
+    expect(case.get_by_text("Retry reservation: Case resolved")).to_be_visible()
 
 
 def on_record(

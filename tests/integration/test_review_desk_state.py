@@ -16,7 +16,7 @@ from services.domain.both_sides import NO_ANSWER, Statement
 from services.domain.conservation import StockState
 from services.domain.order import Line
 from services.domain.reviews import standings
-from state import audit, cause_memory, commands, orders, review_queue, reviews, their_answers
+from state import audit, cause_memory, commands, orders, release_moves, review_queue, reviews, their_answers
 from state.audit import AuditEntry
 from state.commands import Command
 from state.database import Database, opened
@@ -266,6 +266,61 @@ def test_the_latest_answer_of_the_other_side_is_kept_and_old_ones_are_pruned(dat
     assert database.write_now(lambda c: their_answers.prune(c, NOON + minutes(2), 10)) == 1
 
 
+def test_what_was_done_about_releases_is_kept_by_cause_decided_once_and_pruned(database: Database) -> None:
+    add(database, "1")
+    at = [NOON + minutes(number) for number in range(4)]
+
+    def fill(connection: Any) -> None:
+        release_moves.add(connection, "ORD-1", "X: y", "RETRY", "ada", at[0])
+        release_moves.add(connection, "ORD-1", "X: y", "RETRY", "bob", at[1])
+        assert release_moves.has_undecided(connection, "ORD-1")
+        assert release_moves.decide(connection, "ORD-1", "HELD")
+        assert not release_moves.decide(connection, "ORD-1", "FAILED")
+        release_moves.add(connection, "ORD-1", "Not tried yet", "RETRY", "eve", at[2])
+
+    database.write_now(fill)
+    found = database.read_now(lambda c: release_moves.last_moves(c, "X: y"))
+    assert [(one.actor, one.outcome, one.at) for one in found] == [("bob", "HELD", at[1]), ("ada", "FAILED", at[0])]
+    database.write_now(lambda c: release_moves.came_again(c, "ORD-1"))
+    again = database.read_now(lambda c: release_moves.last_moves(c, "X: y"))
+    assert [one.outcome for one in again] == ["FAILED", "FAILED"]
+    assert database.write_now(lambda c: release_moves.prune(c, at[1], 10)) == 1
+
+
+def test_a_command_that_waits_is_claimed_again_with_its_new_arguments_and_can_be_taken_back(database: Database) -> None:
+    given = Command("c-1", "resolve_review", "REV-1", {"version": 1}, "ada", "STORED", NOON)
+    outcome = {"title": "Queued", "detail": None, "code": None}
+
+    def queue(connection: Any) -> None:
+        commands.store(connection, given)
+        # Only what runs can be put off: what was taken back meanwhile stays taken back.
+        assert not commands.postpone(connection, "c-1", "w", NOON + minutes(1), {"version": 9}, outcome)
+        assert commands.get(connection, "c-1") == given
+        commands.claim(connection, NOON, NOON + minutes(1), 8, by="w")
+        assert not commands.postpone(connection, "c-1", "another", NOON + minutes(1), {"version": 9}, outcome)
+        assert commands.postpone(connection, "c-1", "w", NOON + minutes(1), {"version": 2}, outcome)
+
+    database.write_now(queue)
+    assert not database.read_now(lambda c: commands.any_waiting(c, NOON))
+    (again,) = database.write_now(lambda c: commands.claim(c, NOON + minutes(2), NOON + minutes(3), 8, by="w"))
+    assert (again.arguments, again.outcome, again.attempts) == ({"version": 2}, outcome, 1)
+    assert database.write_now(lambda c: commands.postpone(c, "c-1", "w", NOON + minutes(4), {"version": 2}, outcome))
+    taken = database.write_now(lambda c: commands.withdraw(c, "c-1", outcome, NOON + minutes(3)))
+    assert taken is not None
+    assert taken.state == "WITHDRAWN"
+
+
+def test_only_orders_without_a_fresh_answer_have_to_be_asked_about(database: Database) -> None:
+    for name in ("1", "2", "3"):
+        add(database, name)
+    young = TheirAnswer("ORD-1", Statement(StockState.HELD), NOON - timedelta(seconds=9), "ada")
+    old = replace(young, order_id="ORD-2", asked_at=NOON - timedelta(seconds=11))
+    for answer in (young, old):
+        database.write_now(lambda c, answer=answer: their_answers.note(c, answer))
+    asked = ["ORD-3", "ORD-1", "nobody", "ORD-2", "ORD-3"]
+    assert database.read_now(lambda c: their_answers.not_fresh(c, asked, NOON)) == ["ORD-3", "ORD-2"]
+
+
 def test_no_question_of_the_desk_reads_a_whole_table(sqlite_url: str) -> None:
     with opened(sqlite_url) as database:
         add(database, "1", detail="AA_CODE: x")
@@ -283,6 +338,8 @@ def test_no_question_of_the_desk_reads_a_whole_table(sqlite_url: str) -> None:
             cause_memory.actions_on(connection, past, ["RECONFIRM"])
             commands.latest_of(connection, ["a", "b"], ("x", "y"))
             their_answers.of_orders(connection, ["a"])
+            their_answers.not_fresh(connection, ["a"], NOON)
+            release_moves.last_moves(connection, "X: y")
 
         with database.engine.connect() as connection:
             questions = asked(connection, look)
@@ -294,4 +351,6 @@ def test_no_question_of_the_desk_reads_a_whole_table(sqlite_url: str) -> None:
                 assert not scanned, (statement, steps)
 
 
-TABLES = {"reviews", "orders", "order_items", "commands", "audit_log", "their_answers", "later", "one"}
+TABLES = {
+    "reviews", "orders", "order_items", "commands", "audit_log", "their_answers", "release_moves", "later", "one",
+}  # fmt: skip

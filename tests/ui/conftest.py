@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,14 @@ from streamlit.testing.v1 import AppTest
 
 from services import console as facade
 from services.console import Console
+from services.domain.both_sides import Statement
+from services.domain.conservation import StockState
 from services.settings import Settings
-from state import commands, operations
+from state import commands, operations, their_answers
 from state.commands import Command
 from state.database import Database, opened
 from state.operations import Operation
+from state.their_answers import TheirAnswer
 from tests.ui import seed_console
 
 ENTRY = Path(__file__).resolve().parents[2] / "pages" / "main.py"
@@ -97,6 +100,13 @@ def begun(database: Database) -> list[Operation]:
     """The bulk operations begun in the test, oldest first; those of the seed are left out."""
     found = database.read_now(lambda connection: operations.page(connection, limit=100))
     return [operation for operation in reversed(found) if not operation.operation_id.startswith("OP-")]
+
+
+def told(database: Database, stock: StockState | None, *order_ids: str, seconds_ago: float = 3, **more: Any) -> None:
+    """The Inventory Service has said this of the orders a moment ago, so that nobody has to wait for it."""
+    for order_id in order_ids:
+        answer = TheirAnswer(order_id, Statement(stock, **more), NOON - timedelta(seconds=seconds_ago), "olga")
+        database.write_now(lambda connection, answer=answer: their_answers.note(connection, answer))
 
 
 def said(test: AppTest) -> str:

@@ -21,6 +21,7 @@ from services.domain.order import InventoryStatus as I
 from services.domain.order import Line, Order, ReviewReason
 from services.domain.order import OrderStatus as S
 from services.domain.order import PaymentStatus as P
+from services.domain.release_causes import cause_of
 from services.monitoring.buckets import LATENCY_BUCKETS
 from state import (
     audit,
@@ -33,6 +34,7 @@ from state import (
     order_search,
     orders,
     outbox,
+    release_moves,
     releases,
     replicas,
     reviews,
@@ -101,6 +103,7 @@ def fill(connection: Any, now: datetime, confirmed: int) -> None:
     _reviews(connection, now)
     _desk(connection, now)
     _releases(connection, now)
+    _release_memory(connection, now)
     _differences(connection, now)
     _messages(connection, now)
     _monitoring(connection, now)
@@ -206,6 +209,20 @@ def _releases(connection: Any, now: datetime) -> None:
         _attempt(connection, made.order_id, number, at)
     releases.start(connection, "ORD-1007", "order cancelled: customer called", now - timedelta(minutes=50))
     _attempt(connection, "ORD-1007", 0, now - timedelta(minutes=47))
+
+
+def _release_memory(connection: Any, now: datetime) -> None:
+    """What was done the last times that releases failed of the first cause."""
+    cause = cause_of("INVENTORY_UNAVAILABLE: 503 from the Inventory Service")
+    done = [
+        ("RETRY", "ben", "HELD", None), ("AUTOMATIC", "system", "FAILED", None), ("RETRY", "olga", "FAILED", None),
+        ("BULK_RETRY", "olga", "HELD", "service is back"), ("BULK_RETRY", "olga", "HELD", "service is back"),
+        ("BULK_RETRY", "olga", "UNDECIDED", "service is back"), ("MARKED", "ben", "HELD", "ticket 41"),
+    ]  # fmt: skip
+    for number, (move, actor, outcome, why) in enumerate(done):
+        at = now - timedelta(hours=len(done) - number)
+        order_id = f"ORD-{1980 - number}"
+        release_moves.add(connection, order_id, cause, move, actor, at, why=why, outcome=outcome)
 
 
 def _differences(connection: Any, now: datetime) -> None:

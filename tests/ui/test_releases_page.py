@@ -13,15 +13,17 @@ from streamlit.testing.v1 import AppTest
 
 from services.console import console
 from services.console.releases import ReleaseFilter
+from services.domain.conservation import StockState
 from state import audit, commands, operations, releases, tables
 from state.database import Database
 from tests.ui import seed_console
-from tests.ui.conftest import NOON, begun, press, said, stored
+from tests.ui.conftest import NOON, begun, press, said, stored, told
 from tests.ui.test_orders_page import dialog, listed
 
 Show = Callable[..., AppTest]
 UNAVAILABLE = "INVENTORY_UNAVAILABLE: 503 from the Inventory Service"
 TIMED_OUT = "INVENTORY_TIMEOUT: no answer within … ms"
+FAILED = ("ORD-1007", "ORD-3001", "ORD-3000")
 
 
 def _has(test: AppTest, key: str) -> bool:
@@ -142,6 +144,7 @@ def test_everything_at_once_is_not_offered_without_a_filter(busy: Database, show
 
 
 def test_all_matching_are_previewed_frozen_and_stored_as_one_operation(busy: Database, show: Show) -> None:
+    told(busy, StockState.HELD, "ORD-1007", "ORD-3001", "ORD-3000")
     test = press(show("releases.py", cause=UNAVAILABLE), "retry_matching")
     shown = test.dataframe[-1].value.to_dict("records")
     assert [row["Id"] for row in shown] == ["ORD-1007", "ORD-3001", "ORD-3000"]
@@ -163,6 +166,7 @@ def test_all_matching_are_previewed_frozen_and_stored_as_one_operation(busy: Dat
 
 
 def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(busy: Database, show: Show) -> None:
+    told(busy, StockState.HELD, "ORD-1007", "ORD-3001", "ORD-3000")
     test = press(show("releases.py", cause=UNAVAILABLE), "retry_matching")
 
     def meanwhile(connection: Any) -> None:
@@ -219,6 +223,7 @@ def test_a_file_of_items_is_safe_to_open_in_a_spreadsheet(busy: Database) -> Non
 
 
 def test_selected_jobs_become_one_operation_by_id_and_version(busy: Database, show: Show) -> None:
+    told(busy, StockState.HELD, "ORD-3000", "ORD-3001")
     test = show("releases.py")
     for order_id in ("ORD-3000", "ORD-3001", "ORD-3002"):
         test.checkbox(key=f"pick_release_{order_id}").check().run()
@@ -234,6 +239,7 @@ def test_selected_jobs_become_one_operation_by_id_and_version(busy: Database, sh
 
 @pytest.mark.parametrize(("proof", "count"), [("", "3"), ("ticket 77", "2"), ("ticket 77", "")])
 def test_marking_several_needs_a_proof_and_the_count_typed(busy: Database, show: Show, proof: str, count: str) -> None:
+    told(busy, StockState.FREE, *FAILED)
     test = press(show("releases.py", job="Failed"), "mark_matching")
     test.text_area(key=dialog(test, "note_")).set_value(proof)
     test.text_input(key=dialog(test, "count_")).set_value(count)
@@ -242,6 +248,7 @@ def test_marking_several_needs_a_proof_and_the_count_typed(busy: Database, show:
 
 
 def test_marking_several_is_one_operation_with_its_proof(busy: Database, show: Show) -> None:
+    told(busy, StockState.FREE, *FAILED)
     test = press(show("releases.py", job="Failed"), "mark_matching")
     test.text_area(key=dialog(test, "note_")).set_value("ticket 77")
     test.text_input(key=dialog(test, "count_")).set_value("3")

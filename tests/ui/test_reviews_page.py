@@ -22,8 +22,9 @@ from state.commands import Command
 from state.database import Database
 from state.their_answers import TheirAnswer
 from tests.ui import seed_console
-from tests.ui.conftest import NOON, begun, checked, press, said, stored
-from tests.ui.test_orders_page import dialog, listed
+from tests.ui.conftest import NOON, begun, checked, press, said, stored, told
+from tests.ui.test_orders_page import dialog
+from tests.ui.test_orders_page import listed as linked
 
 Show = Callable[..., AppTest]
 
@@ -50,8 +51,13 @@ def at(moment: Any, database: Database) -> None:
 
 
 def decided(database: Database) -> list[Command]:
-    """The commands that resolve; opening a case also asks the Inventory Service."""
-    return [command for command in stored(database) if command.kind != "ask_theirs"]
+    """The commands that resolve; opening a case or a preview also asks the Inventory Service."""
+    return [command for command in stored(database) if not command.kind.startswith("ask_theirs")]
+
+
+def listed(test: AppTest) -> list[str]:
+    """The orders of the cases shown; the notice of an open breaker has a link of its own."""
+    return [name for name in linked(test) if name != "Breakers"]
 
 
 def answer(database: Database, order_id: str, statement: Statement, *, seconds_ago: float = 3) -> None:
@@ -174,6 +180,7 @@ def test_a_selection_keeps_its_rows_when_a_case_comes_and_another_goes(busy: Dat
 def test_selected_cases_are_previewed_by_id_and_version_before_one_operation_on_them(
     busy: Database, show: Show
 ) -> None:
+    told(busy, StockState.HELD, "ORD-1006", "ORD-1004")
     test = show("reviews.py")
     for review_id in ("REV-2", "REV-3", "REV-5"):
         test.checkbox(key=f"pick_review_{review_id}").check().run()
@@ -193,6 +200,7 @@ def test_selected_cases_are_previewed_by_id_and_version_before_one_operation_on_
 
 
 def test_several_irreversible_actions_need_the_count_typed(busy: Database, show: Show) -> None:
+    told(busy, StockState.HELD, "ORD-1006", "ORD-1004", "ORD-1003", "ORD-1002", "ORD-1007")
     test = press(show("reviews.py"), "pick_all_reviews")
     press(test, "bulk_CANCEL_ORDER")
     test.text_area(key=dialog(test, "note_")).set_value("shop closes")
@@ -206,7 +214,7 @@ def test_several_irreversible_actions_need_the_count_typed(busy: Database, show:
 
 def test_everything_at_once_is_not_offered_without_a_filter(busy: Database, show: Show) -> None:
     test = show("reviews.py")
-    assert test.button(key="matching_RECONFIRM").label == "Confirm again 2 of 6 matching"
+    assert test.button(key="matching_RECONFIRM").label == "Queue: Confirm again 2 of 6 matching"
     assert test.button(key="matching_RECONFIRM").disabled
     assert "everything at once is not offered" in test.button(key="matching_RECONFIRM").help
     with pytest.raises(ValueError, match="narrows nothing"):
@@ -229,6 +237,7 @@ def test_all_that_match_and_allow_it_are_previewed_frozen_and_stored_as_one_oper
 
 
 def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(busy: Database, show: Show) -> None:
+    told(busy, StockState.HELD, "ORD-1006", "ORD-1004")
     test = press(show("reviews.py", product="SKU-CHAIR"), "matching_RECONFIRM")
 
     def meanwhile(connection: Any) -> None:
@@ -405,6 +414,80 @@ def test_half_typed_text_outlives_a_refresh(busy: Database, show: Show) -> None:
     test.text_area(key="note_REV-3").set_value("half a sen").run()
     checked(test.run())
     assert test.text_area(key="note_REV-3").value == "half a sen"
+
+
+# --------------------------------------------------------------------- breakers
+
+
+def guarded(database: Database, state: str, wait: int | None = None, name: str = "inventoryServiceReserver") -> None:
+    guard = seed_console.breaker(name, state, NOON - timedelta(seconds=12), retryInMs=wait)
+    database.write_now(lambda c: seed_console.heartbeat(c, NOON, [guard]))
+
+
+@pytest.mark.parametrize(
+    ("state", "wait", "text"),
+    [
+        ("closed", None, ""),
+        ("open", 18_000, ": queue until it closes (half-open in 18 s)"),
+        ("half_open", None, ": queue until it closes (half-open now)"),
+        ("forced_open", 60_000, ": queue until it closes (forced open, 60 s left)"),
+    ],
+)
+def test_an_action_that_calls_says_what_its_breaker_makes_of_it_and_the_others_do_not(
+    busy: Database, show: Show, state: str, wait: int | None, text: str
+) -> None:
+    guarded(busy, state, wait)
+    labels = {}
+    for review_id, actions in (("REV-1", ("RETRY_RESERVATION", "CANCEL_ORDER")), ("REV-3", ("RECONFIRM",))):
+        test = show("reviews.py", case=review_id)
+        labels |= {action: test.button(key=f"{action}_{review_id}").label for action in actions}
+    assert labels == {
+        "RETRY_RESERVATION": f"Retry reservation{text}",
+        "CANCEL_ORDER": "Cancel order",
+        # Asked for by event: no call of the Inventory Service waits for a breaker.
+        "RECONFIRM": "Confirm again",
+    }
+    as_role(busy, "admin")
+    assert show("reviews.py", case="REV-2").button(key="RECONFIRM_REV-2").label == f"Confirm again{text}"
+
+
+def test_only_the_breaker_of_the_call_counts(busy: Database, show: Show) -> None:
+    guarded(busy, "open", 18_000, "inventoryServiceReleaser")
+    test = show("reviews.py", case="REV-1")
+    assert test.button(key="RETRY_RESERVATION_REV-1").label == "Retry reservation"
+    assert "reservation breaker" not in said(test)
+    told(busy, StockState.HELD, "ORD-1007")
+    label = show("reviews.py", case="REV-5").button(key="retry_release_ORD-1007").label
+    assert label == "Retry release: queue until it closes (half-open in 18 s)"
+
+
+def test_several_cases_are_queued_while_the_breaker_of_their_call_is_open(busy: Database, show: Show) -> None:
+    test = show("reviews.py", priority="High priority")
+    assert "reservation breaker, half-open in 18 s" in said(test)
+    assert test.button(key="matching_RETRY_RESERVATION").label == "Queue: Retry reservation 1 of 3 matching"
+    # Of these, only the one that waits for its confirmation can be confirmed again: no call.
+    assert test.button(key="matching_RECONFIRM").label == "Confirm again 1 of 3 matching"
+    told(busy, StockState.FREE, "ORD-1002")
+    press(test, "matching_RETRY_RESERVATION")
+    assert "Queue until it closes (half-open in 18 s): the queue then drains" in str(test.info[-1].value)
+
+
+def test_what_waits_for_a_breaker_says_so_and_can_be_taken_back(busy: Database, show: Show) -> None:
+    test = press(show("reviews.py", case="REV-1"), "RETRY_RESERVATION_REV-1")
+    (command,) = decided(busy)
+    outcome = {"title": "Queued until the breaker closes", "detail": None, "code": None}
+
+    def queue(connection: Any) -> None:
+        commands.claim(connection, NOON, NOON + timedelta(minutes=1), 8, by="w")
+        before = NOON - timedelta(seconds=1)
+        assert commands.postpone(connection, command.command_id, "w", before, command.arguments, outcome)
+
+    busy.write_now(queue)
+    checked(test.run())
+    assert "Retry reservation: Queued until the breaker closes" in said(test)
+    assert test.button(key="undo_REV-1").label == "Undo (queued)"
+    press(test, "undo_REV-1")
+    assert [one.state for one in decided(busy)] == ["WITHDRAWN"]
 
 
 # ----------------------------------------------------------- resolving, undoing

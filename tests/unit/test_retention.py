@@ -79,6 +79,7 @@ async def test_old_messages_samples_and_keys_go_and_the_rest_stays(year_old):
         "idempotency_keys",
         "operations",
         "operation_items",
+        "release_moves",
     }
     assert (after["inbox"], after["metric_samples"], after["breaker_transitions"]) == (0, 0, 0)
     assert after["idempotency_keys"] == 0

@@ -238,6 +238,24 @@ def upgrade() -> None:
         batch_op.create_index("ix_operation_items_operation_id_state", ["operation_id", "state"], unique=False)
 
     op.create_table(
+        "release_moves",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("order_id", sa.String(length=128), nullable=False),
+        sa.Column("cause", sa.String(length=160), nullable=False),
+        sa.Column("move", sa.String(length=40), nullable=False),
+        sa.Column("actor", sa.String(length=128), nullable=False),
+        sa.Column("at", UtcDateTime, nullable=False),
+        sa.Column("why", sa.Text(), nullable=True),
+        sa.Column("outcome", sa.String(length=40), nullable=False),
+        sa.ForeignKeyConstraint(["order_id"], ["orders.order_id"], name=op.f("fk_release_moves_order_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_release_moves")),
+    )
+    with op.batch_alter_table("release_moves", schema=None) as batch_op:
+        batch_op.create_index("ix_release_moves_at", ["at"], unique=False)
+        batch_op.create_index("ix_release_moves_cause_at", ["cause", "at"], unique=False)
+        batch_op.create_index("ix_release_moves_order_id_outcome", ["order_id", "outcome"], unique=False)
+
+    op.create_table(
         "their_answers",
         sa.Column("order_id", sa.String(length=128), nullable=False),
         sa.Column("stock", sa.String(length=40), nullable=True),
@@ -437,6 +455,12 @@ def downgrade() -> None:
         batch_op.drop_index("ix_their_answers_asked_at")
 
     op.drop_table("their_answers")
+    with op.batch_alter_table("release_moves", schema=None) as batch_op:
+        batch_op.drop_index("ix_release_moves_order_id_outcome")
+        batch_op.drop_index("ix_release_moves_cause_at")
+        batch_op.drop_index("ix_release_moves_at")
+
+    op.drop_table("release_moves")
     with op.batch_alter_table("operation_items", schema=None) as batch_op:
         batch_op.drop_index("ix_operation_items_operation_id_state")
         batch_op.drop_index("ix_operation_items_operation_id_position")

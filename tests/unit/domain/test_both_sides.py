@@ -6,8 +6,18 @@ from itertools import product
 
 import pytest
 
-from services.domain.both_sides import advice, moves, why_no_release
+from services.domain.both_sides import (
+    advice,
+    evidence,
+    moves,
+    refusal,
+    what_a_retry_does,
+    why_no_release,
+    why_not_mark,
+    why_not_retry,
+)
 from services.domain.conservation import StockState
+from services.domain.operations import Verb
 from services.domain.order import OrderStatus, ReviewReason
 from services.domain.reviews import ReviewAction, allowed_actions
 
@@ -71,3 +81,33 @@ def test_a_pair_that_is_not_what_one_expects_is_explained(
 ) -> None:
     assert words in (advice(reason, status, theirs) or "")
     assert advice(reason, status, None) is None
+
+
+@pytest.mark.parametrize(
+    ("theirs", "may_mark", "may_retry", "retry_does", "supports"),
+    [
+        (HELD, False, True, "give back the hold", False),
+        (FREE, True, True, "harmless", True),
+        (DEDUCTED, False, False, "refuse the release again", False),
+        (None, True, True, None, False),
+    ],
+)
+def test_a_release_job_is_marked_or_retried_only_where_it_is_right(
+    theirs: StockState | None, may_mark: bool, may_retry: bool, retry_does: str | None, supports: bool
+) -> None:
+    assert (why_not_mark(theirs) is None, why_not_retry(theirs) is None) == (may_mark, may_retry)
+    assert (retry_does or "") in (what_a_retry_does(theirs) or "")
+    assert (what_a_retry_does(theirs) is None) == (theirs is None)
+    assert (evidence(theirs) is not None) == supports
+    assert (refusal(Verb.MARK_RELEASED, None, "x", "CANCELLED", theirs) is None) == may_mark
+    assert (refusal(Verb.RETRY_RELEASE, None, "x", "CANCELLED", theirs) is None) == may_retry
+
+
+@pytest.mark.parametrize(("reason", "status", "theirs"), PAIRS)
+def test_an_item_of_a_bulk_operation_is_refused_where_the_single_case_is(
+    reason: str, status: str, theirs: StockState
+) -> None:
+    for action in allowed_actions(reason, status):
+        why = moves(reason, status, theirs).refused.get(action)
+        assert refusal(Verb.RESOLVE_REVIEW, action, reason, status, theirs) == why
+        assert refusal(Verb.RESOLVE_REVIEW, action, reason, status, None) is None

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain import resolutions
-from services.domain.cause_memory import BY_ITSELF, FAILED, HELD, UNDECIDED, Past, remember, verdict
-from services.domain.causes import MAX_LENGTH, cause_of
-from services.domain.errors import ValidationFailed
+from services.domain.cause_memory import BY_ITSELF, FAILED, HELD, UNDECIDED, Past, ReleaseMoveKind, remember, verdict
+from services.domain.causes import MAX_LENGTH, cause_of, was_not_sent
+from services.domain.errors import CircuitOpen, InventoryUnavailable, ValidationFailed
 from services.domain.order import Line, Order, OrderStatus, ReviewReason
 from services.domain.resolutions import REASONS, ResolutionReason
-from services.domain.reviews import ReviewAction
+from services.domain.reviews import ReviewAction, allowed_actions, called_by
 from services.domain.stakes import stake
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -152,10 +152,10 @@ def test_nothing_has_held_when_a_case_came_again(move: str, status: str) -> None
 
 def test_moves_are_remembered_by_frequency_with_the_last_one_of_each() -> None:
     past = [
-        Past(A.RECONFIRM, "ben", NOON, S.CONFIRMED, came_again=False, why="recounted"),
-        Past(A.CANCEL_ORDER, "olga", NOON, S.CANCELLED, came_again=False),
-        Past(A.RECONFIRM, "eve", NOON, S.PLACED, came_again=False),
-        Past(A.RECONFIRM, "eve", NOON, S.CONFIRMED, came_again=True),
+        Past(A.RECONFIRM, "ben", NOON, HELD, why="recounted"),
+        Past(A.CANCEL_ORDER, "olga", NOON, HELD),
+        Past(A.RECONFIRM, "eve", NOON, UNDECIDED),
+        Past(A.RECONFIRM, "eve", NOON, FAILED),
     ]
     again, cancel = remember(past)
     assert (again.move, again.times, again.held, again.failed, again.undecided) == (A.RECONFIRM, 3, 1, 1, 1)
@@ -164,8 +164,8 @@ def test_moves_are_remembered_by_frequency_with_the_last_one_of_each() -> None:
     assert remember([]) == ()
 
 
-moves = st.sampled_from([*A, BY_ITSELF])
-pasts = st.builds(Past, moves, st.just("x"), st.just(NOON), st.sampled_from(list(S)), came_again=st.booleans())
+moves = st.sampled_from([*A, BY_ITSELF, *ReleaseMoveKind])
+pasts = st.builds(Past, moves, st.just("x"), st.just(NOON), st.sampled_from([HELD, FAILED, UNDECIDED]))
 
 
 @given(st.lists(pasts, max_size=60))
@@ -174,3 +174,21 @@ def test_every_case_counts_once(past: list[Past]) -> None:
     assert sum(one.times for one in found) == len(past)
     assert all(min(one.held, one.failed, one.undecided) >= 0 for one in found)
     assert len({one.move for one in found}) == len(found)
+
+
+def test_a_detail_says_when_the_breaker_kept_the_try_from_being_sent() -> None:
+    for error, is_it in ((CircuitOpen("inventoryServiceReserver", 3.0), True), (InventoryUnavailable("503"), False)):
+        assert was_not_sent(f"{error.code}: {error.message}") is is_it
+
+
+def test_an_action_calls_where_something_is_reserved_anew_and_nowhere_else() -> None:
+    calling = {
+        (reason, action)
+        for reason in R
+        for status in S
+        for action in allowed_actions(reason, status)
+        if called_by(action, [reason])
+    }
+    assert calling == {(R.PENDING_INVENTORY, A.RETRY_RESERVATION), (R.INVENTORY_CONFIRMATION_FAILED, A.RECONFIRM)}
+    assert called_by(A.RECONFIRM, [R.CONFIRMATION_TIMEOUT, R.INVENTORY_CONFIRMATION_FAILED]) == "reserve"
+    assert called_by(None, list(R)) is None

@@ -7,7 +7,7 @@ import pytest
 from services.domain.conservation import StockState
 from services.domain.errors import InvalidState, NotFound, ReleaseConflict, ValidationFailed
 from services.orders.proof import MarkReleased
-from state import commands, releases
+from state import commands, releases, their_answers
 from tests.bulk import begin, failed_release, look, run
 from tests.fakes import CAPTURE, Fault, PaymentFault
 
@@ -59,12 +59,33 @@ async def test_without_an_answer_from_the_other_side_the_proof_decides(shop, fai
     assert (await shop.release("mine")).state == "DONE"
 
 
-async def test_what_is_still_held_is_never_marked_released(shop):
+def apart_from_the_record(everything):
+    """What is there besides the audit log and the answers of the other side."""
+    return {name: rows for name, rows in everything.items() if name not in ("audit_log", "their_answers")}
+
+
+async def test_what_is_still_held_is_never_marked_released_and_the_refusal_is_on_record(shop):
     await failed_release(shop, "held")
     job, before = await shop.release("held"), await shop.everything()
-    with pytest.raises(InvalidState, match="held"):
+    with pytest.raises(InvalidState, match="still holds stock"):
         await mark(shop, job)
-    assert await shop.everything() == before
+    assert apart_from_the_record(await shop.everything()) == apart_from_the_record(before)
+    (entry,) = await shop.audit()
+    assert (entry.actor, entry.action, entry.target, entry.result) == (
+        "ada",
+        "MARK_RELEASED",
+        "release:held",
+        "refused: INVALID_STATE",
+    )
+    assert (entry.reason, entry.after["theirs"], entry.action_id) == ("ticket 77", "HELD", None)
+    kept = await shop.real_database.read(lambda c: their_answers.get(c, "held"))
+    assert (kept.statement.stock, kept.asked_by) == (StockState.HELD, "ada")
+
+
+async def test_they_are_asked_at_the_moment_of_marking_however_fresh_the_last_answer_is(shop, failed):
+    await shop.their_side.ask("mine", asked_by="bob")
+    await mark(shop, failed)
+    assert shop.witness.asked == 2
 
 
 async def test_a_deducted_order_is_never_marked_released_whoever_says_so(shop):
@@ -80,7 +101,7 @@ async def test_a_deducted_order_is_never_marked_released_whoever_says_so(shop):
         shop.witness.is_away = is_away
         with pytest.raises(InvalidState, match="deducted"):
             await mark(shop, job)
-    assert await shop.everything() == before
+    assert apart_from_the_record(await shop.everything()) == apart_from_the_record(before)
 
 
 @pytest.mark.parametrize("proof", ["", "   "])
@@ -111,6 +132,8 @@ async def test_several_are_marked_in_bulk_and_what_is_held_stops_the_operation(s
     assert operation.tally == {"CONFIRMED": 2, "FAILED": 1}
     assert len(shop.inventory.held(held)) == 1
     assert (await shop.release(held)).state == "FAILED"
+    refused = [entry for entry in await shop.audit() if entry.target == f"release:{held}"]
+    assert [(entry.action, entry.result) for entry in refused] == [("MARK_RELEASED", "refused: INVALID_STATE")]
 
 
 # ------------------------------------------------------------------- commands
@@ -126,6 +149,18 @@ async def test_the_command_marks_one_job_under_its_own_id(shop, failed):
     await shop.commands.run_waiting()
     assert await outcome(shop, command_id) == ("DONE", "Marked released")
     assert (await shop.audit())[-1].action_id == command_id
+
+
+async def test_a_refused_command_is_on_record_once(shop):
+    await failed_release(shop, "held")
+    job = await shop.release("held")
+    command_id = await shop.command("mark_released", "held", proof="ticket 77", version=job.version)
+    await shop.commands.run_waiting()
+    state, title = await outcome(shop, command_id)
+    assert state == "REFUSED"
+    assert "still holds stock" in title
+    (entry,) = await shop.audit()
+    assert (entry.result, entry.correlation_id) == ("refused: INVALID_STATE", command_id)
 
 
 async def test_a_retry_while_the_breaker_is_open_is_queued_and_not_refused(shop):

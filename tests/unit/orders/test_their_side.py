@@ -8,9 +8,9 @@ import pytest
 
 from services.domain.both_sides import CANNOT_ANSWER, NO_ANSWER, Statement
 from services.domain.conservation import StockState
-from services.domain.errors import InvalidState, NotFound
-from services.orders.their_side import TheirSide, in_words
-from state import their_answers
+from services.domain.errors import InvalidState, NotFound, ValidationFailed
+from services.orders.their_side import Asked, TheirSide, in_words
+from state import commands, their_answers
 from tests.unit.orders.test_resolving_cases import unanswered, unconfirmed, unverified, waiting
 
 
@@ -70,6 +70,12 @@ async def test_a_move_that_their_side_makes_wrong_is_refused_and_nothing_is_sent
     assert action not in caught.value.details["allowed"]
     assert (shop.called, await shop.sent()) == (calls, events)
     assert await shop.open_case(order.order_id) == review
+    entry = (await shop.audit())[-1]
+    assert (entry.action, entry.target, entry.result) == (
+        action,
+        f"review:{review.review_id}",
+        "refused: INVALID_STATE",
+    )
 
 
 async def test_confirming_again_settles_an_order_that_they_have_deducted_already(shop):
@@ -145,3 +151,85 @@ def test_the_outcome_of_asking_is_told_in_words():
     assert in_words(Statement(StockState.FREE)) == "The Inventory Service says FREE"
     unknown = in_words(Statement(None, "ON_HOLD", problem=CANNOT_ANSWER))
     assert unknown == "The Inventory Service says ON_HOLD, a word that is not known here"
+
+
+# ------------------------------------------------------------------ many at once
+
+
+@pytest.fixture
+async def twelve(shop):
+    return [(await shop.place(order_id=f"order-{number:02}")).order_id for number in range(12)]
+
+
+async def known(shop, order_ids):
+    return await shop.real_database.read(lambda c: their_answers.of_orders(c, order_ids))
+
+
+async def test_many_are_asked_about_once_each_and_their_answers_kept(shop, twelve):
+    asked = await shop.their_side.ask_many([*twelve, twelve[0], "nobody"], asked_by="ada")
+    assert (asked.answered, asked.silent, asked.left) == (12, 0, 0)
+    assert shop.witness.asked == 12
+    assert {answer.statement.stock for answer in (await known(shop, twelve)).values()} == {StockState.HELD}
+
+
+async def test_what_was_answered_a_moment_ago_is_not_asked_again(shop, twelve):
+    await shop.their_side.ask(twelve[3], asked_by="bob")
+    shop.clock.advance(10)
+    assert await shop.their_side.ask_many(twelve, asked_by="ada") == Asked(answered=11, fresh=1, silent=0, left=0)
+    shop.clock.advance(11)
+    assert (await shop.their_side.ask_many(twelve, asked_by="ada")).answered == 12
+
+
+async def test_few_questions_are_under_way_together(shop, twelve):
+    ask, running, most, eight = shop.witness.ask, 0, 0, asyncio.Event()
+
+    async def watched(order_id):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        if running == 8:
+            eight.set()
+        await eight.wait()
+        running -= 1
+        return await ask(order_id)
+
+    shop.witness.ask = watched
+    await shop.their_side.ask_many(twelve, asked_by="ada")
+    assert most == 8
+    shop.breakers.checker.half_open()
+    most = 0
+    shop.clock.advance(11)
+    await shop.their_side.ask_many(twelve, asked_by="ada")
+    assert most == 1
+
+
+async def test_while_the_breaker_is_open_nobody_is_asked(shop, twelve):
+    shop.breakers.checker.open()
+    assert await shop.their_side.ask_many(twelve, asked_by="ada") == Asked(answered=0, fresh=0, silent=0, left=12)
+    assert (shop.witness.asked, await known(shop, twelve)) == (0, {})
+
+
+async def test_when_nobody_answers_the_rest_is_left_alone(shop, twelve):
+    shop.witness.is_away = True
+    assert await shop.their_side.ask_many(twelve, asked_by="ada") == Asked(answered=0, fresh=0, silent=8, left=4)
+    assert shop.witness.asked == 8
+
+
+async def test_a_slow_service_is_not_asked_for_longer_than_others_can_wait(shop, twelve, monkeypatch):
+    monkeypatch.setattr("services.orders.their_side.MANY_SECONDS", 0.0)
+    assert (await shop.their_side.ask_many(twelve, asked_by="ada")).left == 12
+
+
+async def test_no_question_is_about_more_than_a_preview_shows(shop):
+    with pytest.raises(ValidationFailed) as caught:
+        await shop.their_side.ask_many([str(number) for number in range(51)], asked_by="ada")
+    assert caught.value.details["problems"] == [{"field": "orderIds", "value": 51, "allowed": "at most 50"}]
+
+
+async def test_the_question_of_a_preview_is_one_command(shop, twelve):
+    command_id = await shop.command("ask_theirs_many", "preview-1", orderIds=twelve)
+    await shop.commands.run_waiting()
+    command = await shop.real_database.read(lambda c: commands.get(c, command_id))
+    assert (command.state, command.outcome["title"]) == ("DONE", "The Inventory Service answered for 12")
+    assert {answer.asked_by for answer in (await known(shop, twelve)).values()} == {"ada"}
+    assert await shop.audit() == []

@@ -1,0 +1,181 @@
+"""The work area of one release job: both sides, what a retry does, marking it released, and what helped before."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import streamlit as st
+from parts import asks, both_sides, clock, dialogs, empty, live, memory, orders, retries, timeline, words
+
+from services.console import Command, Reading, ReleaseRow, console, new_key, same_sight_key
+from services.console.releases import JobView, evidence, what_a_retry_does, why_not_mark, why_not_retry
+from services.console.review_desk import TheirSay
+
+JOB = "release"
+"""The parameter of the address that opens a job."""
+
+PROOF = "Proof (where you saw it, a ticket, a name)"
+DONE, FAILED = "DONE", "FAILED"
+
+
+def asked_for() -> str:
+    return str(st.query_params.get(JOB, ""))[:128]
+
+
+def close() -> None:
+    """For callbacks: the address names no job any more."""
+    st.query_params.pop(JOB, None)
+    st.session_state.pop(both_sides.ASKED, None)
+
+
+def open_button(row: ReleaseRow) -> None:
+    """Opens the job; the page runs again as a whole, because the work area stands outside its live part."""
+    order_id = row.release.order_id
+    if st.button(
+        "Both sides",
+        key=f"open_{order_id}",
+        icon=":material/compare_arrows:",
+        type="tertiary",
+        help="Asks the Inventory Service what it holds for this order, and shows what helped before.",
+    ):
+        st.query_params[JOB] = order_id
+        st.rerun()
+
+
+def drawer(order_id: str) -> None:
+    """The work area at the side of the page; what is typed in it outlives its refreshes."""
+    st.dialog("Release job", width="large", position="right", icon=":material/lock_reset:", on_dismiss=close)(
+        _refreshing
+    )(order_id, "")
+
+
+def mark_released(row: ReleaseRow) -> None:
+    """Close one failed job on a person's proof."""
+    st.session_state.pop(both_sides.ASKED, None)
+    # Dismissed, it must not refresh any more: see parts/bulk.py.
+    opened = st.dialog("Mark released with proof", icon=":material/verified:", width="medium", on_dismiss="rerun")
+    opened(_refreshing)(row.release.order_id, new_key())
+
+
+def _refreshing(order_id: str, mark_key: str) -> None:
+    every = live.REFRESH if st.session_state.get(live.LIVE_KEY, True) else None
+    st.fragment(_marking if mark_key else _work_area, run_every=every)(order_id, mark_key)
+
+
+def _work_area(order_id: str, _: str) -> None:
+    asks.flash()
+    reading = console().releases.job(order_id)
+    if reading.value is None:
+        _missing(order_id, reading)
+        return
+    view = reading.value
+    _head(reading)
+    _both_sides(view, grey=bool(reading.problem))
+    if view.row.release.state != DONE:
+        _retry(view.row)
+    if view.row.release.state == FAILED:
+        st.divider()
+        _mark(view.row, same_sight_key("mark_released", order_id, view.row.release.version, view.row.command))
+    with st.expander("The last times this cause came", expanded=True, icon=":material/history:"):
+        memory.of_releases(view.memory, view.row.release.cause)
+    with st.expander("Timeline", expanded=True, icon=":material/timeline:"):
+        timeline.draw(view.timeline, reading)
+        orders.link(order_id)
+
+
+def _marking(order_id: str, key: str) -> None:
+    """The dialog that only marks: both sides, and the proof."""
+    reading = console().releases.job(order_id)
+    if reading.value is None:
+        _missing(order_id, reading)
+        return
+    job = reading.value.row.release
+    st.markdown(f"**{words.plain(job.order_id)}** · {words.plain(job.last_error or job.reason)}")
+    _both_sides(reading.value, grey=bool(reading.problem))
+    _mark(reading.value.row, key)
+
+
+def _missing(order_id: str, reading: Reading[JobView]) -> None:
+    if reading.as_of is None:
+        empty.no_source(reading)
+    else:
+        empty.nothing_matches(f"No release job of {words.plain(order_id)} exists.")
+
+
+def _head(reading: Reading[JobView]) -> None:
+    view = reading.value
+    assert view is not None  # noqa: S101 - the caller has looked
+    job, now = view.row.release, console().now()
+    live.as_of(reading, f"release of {words.plain(job.order_id)}, version {job.version}")
+    attempts = f"{job.attempts} {'attempt' if job.attempts == 1 else 'attempts'}"
+    badge = words.badge(words.RELEASE, job.state, grey=bool(reading.problem))
+    st.markdown(f"{badge} {attempts} · touched {clock.ago(job.updated_at, now)}")
+    said = [words.plain(job.last_error)] if job.last_error else []
+    st.markdown("  \n".join([*said, f":small[:gray[{words.plain(job.reason)} · {orders.items(view.row.order)}]]"]))
+    if view.row.command:
+        st.markdown(f":small[{asks.state(view.row.command)}]")
+
+
+def _both_sides(view: JobView, *, grey: bool) -> None:
+    row = view.row
+    both_sides.draw(row.order, TheirSay(row.answer, view.asking, None), grey=grey)
+
+
+# -- acting --------------------------------------------------------------------------------------
+
+
+def why_not(row: ReleaseRow) -> str | None:
+    """Why nothing can be asked for this job now, whatever the other side says."""
+    waiting = "A command on this job is under way." if asks.is_waiting(row.command) else None
+    return live.write_block() or waiting
+
+
+def retry_button(row: ReleaseRow, key: str) -> None:
+    """One attempt more, which needs no dialog; the text says what the breaker makes of it."""
+    reason = why_not(row) or why_not_retry(row.theirs)
+    st.button(
+        retries.label("Retry now"),
+        key=key,
+        icon=":material/replay:",
+        disabled=reason is not None,
+        help=reason or what_a_retry_does(row.theirs) or live.write_note(),
+        on_click=_store_retry,
+        args=(row, same_sight_key("retry_release", row.release.order_id, row.release.version, row.command)),
+    )
+
+
+def _retry(row: ReleaseRow) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        retry_button(row, f"retry_open_{row.release.order_id}")
+        if said := what_a_retry_does(row.theirs):
+            icon = "block" if why_not_retry(row.theirs) else "info"
+            st.caption(f":material/{icon}: {said}", width="stretch")
+
+
+def _store_retry(row: ReleaseRow, key: str) -> None:
+    asks.ask(lambda actor: console().retry_release(row, actor=actor, command_id=key))
+
+
+def _mark(row: ReleaseRow, key: str) -> None:
+    """The proof and its button, off with the reason while the other side says that stock is held or sold."""
+    st.markdown(
+        "Marking closes the job without a release, because you know that nothing is held any more. The Inventory "
+        "Service is asked once more then: what it still holds or has sold is refused. This cannot be undone."
+    )
+    refused = why_not_mark(row.theirs)
+    if row.release.state != FAILED:
+        refused = refused or "The job is not failed any more."
+    if supports := evidence(row.theirs):
+        st.success(supports, icon=":material/verified:")
+    dialogs.form(
+        key,
+        note=PROOF,
+        required=True,
+        button="Mark released",
+        store=lambda proof: [partial(_store_mark, row, proof, key)],
+        refused=refused or (why_not(row) if not live.write_block() else None),
+    )
+
+
+def _store_mark(row: ReleaseRow, proof: str, key: str, actor: str) -> Command:
+    return console().mark_released(row, proof, actor=actor, command_id=key)

@@ -1,0 +1,215 @@
+"""The preview of a bulk operation asks the other side once, and what is acted on is frozen before anybody types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import delete
+from streamlit.testing.v1 import AppTest
+
+from services.console import console
+from services.console.operations import Bulk, Target, Verb
+from services.console.previews import MAX_ASKED, Standing, freeze, narrowed
+from services.domain.conservation import StockState
+from state import audit, commands, operations, orders, tables
+from state.database import Database
+from tests.ui import seed_console
+from tests.ui.conftest import NOON, begun, press, said, stored, told
+from tests.ui.test_orders_page import dialog
+from tests.ui.test_releases_page import FAILED, UNAVAILABLE
+
+Show = Callable[..., AppTest]
+HELD, DEDUCTED, FREE = StockState.HELD, StockState.DEDUCTED, StockState.FREE
+
+
+def rows(test: AppTest) -> dict[str, dict[str, str]]:
+    return {row["Id"]: row for row in test.dataframe[-1].value.to_dict("records")}
+
+
+def form_button(test: AppTest) -> Any:
+    return test.button(key=dialog(test, "do_"))
+
+
+def test_opening_a_preview_asks_once_about_exactly_what_is_frozen(busy: Database, show: Show) -> None:
+    test = press(show("releases.py", job="Failed"), "mark_matching")
+    (question,) = stored(busy)
+    assert (question.kind, question.arguments) == ("ask_theirs_many", {"orderIds": list(FAILED)})
+    assert "Asking the Inventory Service..." in said(test)
+    assert {row["Theirs"] for row in rows(test).values()} == {"Asking..."}
+    button = form_button(test)
+    assert (button.label, button.disabled) == ("Comparing with the Inventory Service", True)
+    assert not [one for one in test.text_input if str(one.key).startswith("count_")]
+
+
+def test_what_was_answered_a_moment_ago_is_not_asked_again(busy: Database, show: Show) -> None:
+    told(busy, FREE, *FAILED)
+    test = press(show("releases.py", job="Failed"), "mark_matching")
+    assert stored(busy) == []
+    assert "Theirs agree: 3; would be refused: 0; not answered: 0." in said(test)
+    assert not [row for row in rows(test).values() if "What follows" in row]
+    assert form_button(test).label == "Mark released: 3 items"
+
+
+def test_what_they_speak_against_is_left_out_and_every_number_says_so(busy: Database, show: Show) -> None:
+    told(busy, FREE, "ORD-1007", "ORD-3000")
+    told(busy, HELD, "ORD-3001", said="ACTIVE")
+    test = press(show("releases.py", job="Failed"), "mark_matching")
+    shown = rows(test)
+    assert {order_id: row["Theirs"] for order_id, row in shown.items()} == {
+        "ORD-1007": "Nothing held",
+        "ORD-3000": "Nothing held",
+        "ORD-3001": "Held",
+    }
+    assert [row["What follows"] for row in shown.values()] == ["", "Will be left out", ""]
+    text = said(test)
+    assert "1 will be left out: The Inventory Service still holds stock for this order: retry the release" in text
+    assert "Theirs agree: 2; would be refused: 1; not answered: 0." in text
+    assert "acts on 2 of 3" in text
+    assert form_button(test).label == "Mark released: 2 items"
+    assert test.text_input(key=dialog(test, "count_")).label == "Type 2 to confirm"
+    test.text_area(key=dialog(test, "note_")).set_value("ticket 77")
+    test.text_input(key=dialog(test, "count_")).set_value("2")
+    form_button(test).click().run()
+    (operation,) = begun(busy)
+    assert (operation.total, operation.unseen) == (2, 0)
+    assert operation.filter == "Failed; 1 left out, their side differs"
+    items = busy.read_now(lambda c: operations.item_page(c, operation.operation_id, limit=10))
+    assert {item.item_id for item in items} == {"ORD-1007", "ORD-3000"}
+    (entry,) = [one for one in busy.read_now(audit.page) if one.action_id == operation.operation_id]
+    assert entry.before == {"filter": "Failed", "shown": 3, "leftOut": ["ORD-3001"]}
+
+
+def test_the_number_of_everything_shown_is_not_the_number_to_type(busy: Database, show: Show) -> None:
+    told(busy, FREE, "ORD-1007", "ORD-3000")
+    told(busy, HELD, "ORD-3001")
+    test = press(show("releases.py", job="Failed"), "mark_matching")
+    test.text_area(key=dialog(test, "note_")).set_value("ticket 77")
+    test.text_input(key=dialog(test, "count_")).set_value("3")
+    form_button(test).click().run()
+    assert begun(busy) == []
+
+
+def test_when_they_speak_against_all_of_them_there_is_nothing_to_press(busy: Database, show: Show) -> None:
+    told(busy, HELD, *FAILED)
+    test = press(show("releases.py", job="Failed"), "mark_matching")
+    assert "speaks against every one of them" in said(test)
+    assert not [one for one in test.button if str(one.key).startswith("do_")]
+
+
+def test_a_retry_of_what_is_released_already_goes_along_and_says_what_it_does(busy: Database, show: Show) -> None:
+    told(busy, FREE, "ORD-1007")
+    told(busy, HELD, "ORD-3000")
+    told(busy, DEDUCTED, "ORD-3001")
+    test = press(show("releases.py", cause=UNAVAILABLE), "retry_matching")
+    shown = {order_id: row["What follows"] for order_id, row in rows(test).items()}
+    assert shown == {
+        "ORD-1007": "Harmless: nothing held, closes the job",
+        "ORD-3001": "Will be left out",
+        "ORD-3000": "Gives the hold back",
+    }
+    assert form_button(test).label == "Retry release: 2 items"
+
+
+def test_cases_are_compared_by_their_reason_and_their_orders_status(busy: Database, show: Show) -> None:
+    told(busy, DEDUCTED, "ORD-1006", "ORD-1004", seconds_ago=1)
+    test = press(show("reviews.py", product="SKU-CHAIR"), "matching_RECONFIRM")
+    shown = {review_id: row["What follows"] for review_id, row in rows(test).items()}
+    assert shown == {"REV-3": "", "REV-2": "Will be left out"}
+    assert "reserving anew would take it twice" in said(test)
+    form_button(test).click().run()
+    (operation,) = begun(busy)
+    items = busy.read_now(lambda c: operations.item_page(c, operation.operation_id, limit=10))
+    assert [item.item_id for item in items] == ["REV-3"]
+
+
+@pytest.mark.parametrize("problem", ["CANNOT_ANSWER", "NO_ANSWER"])
+def test_a_service_that_does_not_say_leaves_nothing_out(busy: Database, show: Show, problem: str) -> None:
+    told(busy, None, *FAILED, problem=problem)
+    test = press(show("releases.py", job="Failed"), "mark_matching")
+    assert "Theirs agree: 0; would be refused: 0; not answered: 3." in said(test)
+    assert form_button(test).label == "Mark released: 3 items"
+
+
+def test_without_a_worker_nobody_waits_for_an_answer(busy: Database, show: Show) -> None:
+    busy.write_now(lambda c: c.execute(delete(tables.replicas)))
+    test = press(show("releases.py", job="Failed"), "mark_matching")
+    assert form_button(test).label == "Mark released: 3 items"
+    assert {row["Theirs"] for row in rows(test).values()} == {"Not answered"}
+
+
+# -- the facade -------------------------------------------------------------------------------------
+
+
+def many(number: int) -> Bulk:
+    targets = tuple(Target(f"REV-{one}", f"ORD-8{one:03}", 1, "OPEN", "CONFIRMATION_TIMEOUT") for one in range(number))
+    return Bulk(Verb.RESOLVE_REVIEW, "RECONFIRM", targets, NOON, "all")
+
+
+@pytest.fixture
+def sixty(database: Database) -> Bulk:
+    bulk = many(60)
+
+    def fill(connection: Any) -> None:
+        for target in bulk.targets:
+            orders.add(connection, seed_console.order(target.order_id, "PLACED", NOON - timedelta(minutes=9)), "h")
+
+    database.write_now(fill)
+    return bulk
+
+
+def test_a_question_is_about_the_first_fifty_and_the_others_wait_for_their_turn(
+    database: Database, sixty: Bulk
+) -> None:
+    question = console().previews.ask(sixty, actor="ada", command_id="q-1")
+    assert question is not None
+    assert question.arguments["orderIds"] == [target.order_id for target in sixty.targets[:MAX_ASKED]]
+    compared = console().previews.compared(sixty, "q-1").value
+    assert compared is not None
+    assert compared.is_asking
+    standings = [one.standing for one in compared.items.values()]
+    assert standings == [Standing.UNANSWERED] * MAX_ASKED + [Standing.LATER] * 10
+
+
+def test_the_same_question_is_stored_once(database: Database, sixty: Bulk) -> None:
+    for _ in range(3):
+        console().previews.ask(sixty, actor="ada", command_id="q-1")
+    assert len(stored(database)) == 1
+
+
+def test_an_answer_that_comes_after_the_freezing_changes_neither_the_items_nor_their_number(
+    database: Database, sixty: Bulk
+) -> None:
+    told(database, FREE, *(target.order_id for target in sixty.targets[:MAX_ASKED]))
+    marking = replace(sixty, verb=Verb.MARK_RELEASED, action=None)
+    first = console().previews.compared(marking, "q-1").value
+    assert first is not None
+    frozen = freeze(first.items, NOON, is_asking=first.is_asking, waited=timedelta(0))
+    assert frozen is not None
+    told(database, HELD, sixty.targets[0].order_id, seconds_ago=1)
+    console().expire()
+    later = console().previews.compared(marking, "q-1").value
+    assert later is not None
+    assert later.items["REV-0"].standing == Standing.REFUSED
+    assert narrowed(marking, frozen).targets == marking.targets
+
+
+def test_an_answer_that_is_too_old_or_from_before_the_order_changed_counts_for_nothing(
+    database: Database, sixty: Bulk
+) -> None:
+    told(database, HELD, sixty.targets[0].order_id, seconds_ago=301)
+    told(database, HELD, sixty.targets[1].order_id, seconds_ago=540)
+    compared = console().previews.compared(sixty, "q-1").value
+    assert compared is not None
+    assert {one.standing for one in list(compared.items.values())[:2]} == {Standing.UNANSWERED}
+
+
+def test_questions_about_several_orders_are_not_among_what_people_asked_for(busy: Database, show: Show) -> None:
+    press(show("releases.py", job="Failed"), "mark_matching")
+    assert [command.kind for command in stored(busy)] == ["ask_theirs_many"]
+    assert "about several orders" not in said(show())
+    busy.write_now(lambda c: commands.finish(c, stored(busy)[0].command_id, "DONE", {"title": "x"}, NOON))
+    assert "about several orders" not in said(show())

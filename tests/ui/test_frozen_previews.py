@@ -1,0 +1,114 @@
+"""A preview over several refreshes: it waits for the answers and freezes once, before a number is typed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from services.domain.conservation import StockState
+from state import commands
+from state.database import Database
+from tests.ui.conftest import NOON, begun, checked, press, said, stored, told
+from tests.ui.test_releases_page import FAILED
+
+PAGES = Path(__file__).resolve().parents[2] / "pages"
+HELD, FREE = StockState.HELD, StockState.FREE
+KEY = "preview"
+
+
+def preview() -> None:
+    """The dialog's fragment as a page of its own, so that a run of the page is one of its refreshes."""
+    import streamlit as st
+    from parts import bulk, compared
+
+    from services.console import console
+    from services.console.releases import ReleaseFilter
+
+    if "shown" not in st.session_state:
+        st.session_state["shown"] = console().releases.freeze("mark_released", ReleaseFilter(("FAILED",)), "Failed")
+        compared.begin(st.session_state["shown"], "preview")
+    bulk._preview(st.session_state["shown"], "preview", ("", ()))
+
+
+@pytest.fixture
+def opened(busy: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[[], AppTest]:
+    monkeypatch.setattr(sys, "path", [str(PAGES), *sys.path])
+    return lambda: checked(AppTest.from_function(preview, default_timeout=30).run())
+
+
+def answered(database: Database, held: str | None = "ORD-3001", seconds_ago: float = 3) -> None:
+    """The worker has asked: one of the three is still held over there."""
+    (question,) = [command for command in stored(database) if command.state == "STORED"]
+    told(database, FREE, *(order_id for order_id in FAILED if order_id != held), seconds_ago=seconds_ago)
+    if held:
+        told(database, HELD, held, seconds_ago=seconds_ago)
+    database.write_now(lambda c: commands.finish(c, question.command_id, "DONE", {"title": "x"}, NOON))
+
+
+def button(test: AppTest) -> tuple[str, bool]:
+    one = test.button(key=f"do_{KEY}")
+    return one.label, one.disabled
+
+
+def numbers(test: AppTest) -> list[str]:
+    return [one.label for one in test.text_input]
+
+
+def test_no_number_is_asked_for_before_it_is_settled(busy: Database, opened: Callable[[], AppTest]) -> None:
+    test = opened()
+    assert (button(test), numbers(test)) == (("Comparing with the Inventory Service", True), [])
+    answered(busy)
+    checked(test.run())
+    assert (button(test), numbers(test)) == (("Mark released: 2 items", False), ["Type 2 to confirm"])
+
+
+def test_what_comes_after_the_freezing_changes_no_number_and_is_said(
+    busy: Database, opened: Callable[[], AppTest]
+) -> None:
+    test = opened()
+    answered(busy)
+    checked(test.run())
+    told(busy, HELD, "ORD-3000", seconds_ago=1)
+    checked(test.run())
+    assert (button(test), numbers(test)) == (("Mark released: 2 items", False), ["Type 2 to confirm"])
+    assert "1 more would be refused by now: ask again to leave them out." in said(test)
+    test.text_area(key=f"note_{KEY}").set_value("ticket 77")
+    test.text_input(key=f"count_{KEY}").set_value("2")
+    test.button(key=f"do_{KEY}").click().run()
+    assert [operation.total for operation in begun(busy)] == [2]
+
+
+def test_whoever_does_not_want_to_wait_acts_on_what_is_known(busy: Database, opened: Callable[[], AppTest]) -> None:
+    told(busy, HELD, "ORD-3001")
+    test = press(opened(), f"now_{KEY}")
+    assert button(test) == ("Mark released: 2 items", False)
+
+
+def test_asking_again_freezes_anew(busy: Database, opened: Callable[[], AppTest]) -> None:
+    test = opened()
+    answered(busy, held=None)
+    checked(test.run())
+    assert button(test) == ("Mark released: 3 items", False)
+    told(busy, HELD, "ORD-3000", seconds_ago=-1)
+    # The others' answers are a moment old: nobody has to be asked, and what is known by now is frozen.
+    press(test, f"again_{KEY}")
+    assert button(test) == ("Mark released: 2 items", False)
+    assert len(stored(busy)) == 1
+
+
+def test_asking_again_after_a_while_is_another_question_and_the_number_is_open_again(
+    busy: Database, opened: Callable[[], AppTest]
+) -> None:
+    test = opened()
+    answered(busy, held=None, seconds_ago=60)
+    checked(test.run())
+    assert button(test) == ("Mark released: 3 items", False)
+    press(test, f"again_{KEY}")
+    assert (button(test), numbers(test)) == (("Comparing with the Inventory Service", True), [])
+    first, second = stored(busy)
+    assert (first.kind, first.arguments) == (second.kind, second.arguments)
+    assert second.state == "STORED"

@@ -1,0 +1,146 @@
+"""What was done about failed releases is remembered by cause: by whom, and whether it held."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.orders.proof import MarkReleased
+from state import release_moves, releases
+from tests.bulk import begin, failed_release, run
+from tests.fakes import CAPTURE, Fault, PaymentFault
+
+RELEASE = "release"
+CAUSE = "INVENTORY_UNAVAILABLE: The Inventory Service answered 503"
+
+
+async def memory(shop, cause=CAUSE):
+    """The moves on a cause, oldest first."""
+    found = await shop.real_database.read(lambda c: release_moves.last_moves(c, cause))
+    return [(one.move, one.actor, one.outcome) for one in reversed(found)]
+
+
+GAVE_UP = ("AUTOMATIC", "system", "FAILED")
+
+
+async def test_a_retry_by_a_person_that_succeeds_has_held(shop):
+    await failed_release(shop, "mine")
+    assert await memory(shop) == [GAVE_UP]
+    await shop.releases.retry(["mine"], actor="ada")
+    assert (await memory(shop))[1:] == [("RETRY", "ada", "UNDECIDED")]
+    await shop.releases.run_due()
+    assert (await memory(shop))[1:] == [("RETRY", "ada", "HELD")]
+
+
+async def test_a_retry_that_fails_in_all_its_attempts_has_not_held(shop):
+    await failed_release(shop, "mine")
+    shop.inventory.fail(RELEASE, *[Fault.UNAVAILABLE] * 8)
+    await shop.releases.retry(["mine"], actor="ada")
+    await shop.quiesce()
+    assert (await memory(shop))[1:] == [("RETRY", "ada", "FAILED")]
+
+
+async def test_a_second_retry_says_that_the_first_did_not_help(shop):
+    await failed_release(shop, "mine")
+    shop.inventory.fail(RELEASE, Fault.UNAVAILABLE)
+    await shop.releases.retry(["mine"], actor="ada")
+    await shop.releases.run_due()
+    await shop.releases.retry(["mine"], actor="bob")
+    await shop.releases.run_due()
+    assert (await memory(shop))[1:] == [("RETRY", "ada", "FAILED"), ("RETRY", "bob", "HELD")]
+
+
+async def test_retries_of_the_job_itself_are_remembered_as_automatic(shop):
+    shop.payments.fail(CAPTURE, PaymentFault.DECLINE)
+    await shop.place(order_id="mine")
+    shop.inventory.fail(RELEASE, Fault.UNAVAILABLE)
+    await shop.quiesce()
+    assert await memory(shop) == [("AUTOMATIC", "system", "HELD")]
+
+
+async def test_a_release_that_succeeds_at_once_teaches_nothing(shop):
+    shop.payments.fail(CAPTURE, PaymentFault.DECLINE)
+    await shop.place(order_id="mine")
+    await shop.quiesce()
+    assert (await shop.everything())["release_moves"] == []
+
+
+async def test_a_release_that_only_waited_for_the_breaker_teaches_nothing(shop):
+    shop.payments.fail(CAPTURE, PaymentFault.DECLINE)
+    await shop.place(order_id="mine")
+    shop.inventory.fail(RELEASE, Fault.CIRCUIT_OPEN)
+    await shop.quiesce()
+    assert (await shop.everything())["release_moves"] == []
+
+
+@pytest.mark.parametrize(("in_bulk", "move"), [(False, "MARKED"), (True, "BULK_MARKED")])
+async def test_marking_released_is_remembered_with_its_proof(shop, in_bulk, move):
+    await failed_release(shop, "mine")
+    await shop.inventory.release("mine", [])
+    job = await shop.release("mine")
+    await shop.proofs.mark_released(MarkReleased("mine", job.version, "ticket 77", "ada", "a-1", in_bulk=in_bulk))
+    assert (await memory(shop))[1:] == [(move, "ada", "HELD")]
+    newest = (await shop.real_database.read(lambda c: release_moves.last_moves(c, CAUSE)))[0]
+    assert newest.why == "ticket 77"
+
+
+async def test_marking_its_case_is_remembered_as_well(shop):
+    await failed_release(shop, "mine")
+    await shop.inventory.release("mine", [])
+    await shop.resolve(await shop.open_case("mine"), "MARK_RELEASED")
+    assert (await memory(shop))[1:] == [("MARKED", "ada", "HELD")]
+
+
+async def test_a_hold_that_has_to_be_released_again_was_not_released_for_good(shop):
+    await failed_release(shop, "mine")
+    await shop.releases.retry(["mine"], actor="ada")
+    await shop.releases.run_due()
+    await shop.real_database.write(
+        lambda c: releases.start(c, "mine", "hold taken after the order ended", shop.clock())
+    )
+    assert (await memory(shop))[1:] == [("RETRY", "ada", "FAILED")]
+
+
+async def test_each_item_of_a_bulk_retry_is_remembered_with_its_end(shop):
+    ids = [(await failed_release(shop, f"order-{number}")).order_id for number in range(3)]
+    await begin(shop, ids)
+    await shop.operations.run_due()
+    shop.inventory.fail(RELEASE, Fault.UNAVAILABLE)
+    await run(shop)
+    moves = (await memory(shop))[3:]
+    assert sorted(moves) == [("BULK_RETRY", "ada", "FAILED"), *[("BULK_RETRY", "ada", "HELD")] * 2]
+
+
+async def test_what_the_breaker_turned_back_was_never_done(shop):
+    await failed_release(shop, "mine")
+    await begin(shop, ["mine"])
+    shop.inventory.fail(RELEASE, Fault.CIRCUIT_OPEN)
+    await shop.operations.run_due()
+    assert await memory(shop) == [GAVE_UP]
+    await run(shop)
+    assert (await memory(shop))[1:] == [("BULK_RETRY", "ada", "HELD")]
+
+
+@pytest.mark.parametrize("commit", range(1, 6))
+async def test_a_worker_that_dies_in_a_bulk_retry_leaves_one_move_with_its_end(shop, commit):
+    await failed_release(shop, "mine")
+    await begin(shop, ["mine"])
+
+    async def rounds():
+        await run(shop)
+
+    await shop.crash(commit, rounds)
+    shop.clock.advance(61)
+    await run(shop, shop.operation_runner("runner-2"))
+    assert (await memory(shop))[1:] == [("BULK_RETRY", "ada", "HELD")]
+
+
+async def test_a_cause_remembers_only_its_last_moves_newest_first(shop):
+    order = await shop.place()
+
+    def many(connection):
+        for number in range(release_moves.LAST + 5):
+            release_moves.add(connection, order.order_id, "X: y", "RETRY", f"p{number}", shop.clock(), outcome="HELD")
+
+    await shop.real_database.write(many)
+    found = await shop.real_database.read(lambda c: release_moves.last_moves(c, "X: y"))
+    assert [one.actor for one in found] == [f"p{number}" for number in range(release_moves.LAST + 4, 4, -1)]
