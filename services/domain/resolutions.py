@@ -41,7 +41,7 @@ UNDO_FOR: Mapping[str, timedelta] = dict.fromkeys(REASONS, timedelta(seconds=10)
 """How long an action of one person on one case is held, so that it can be taken back."""
 
 
-_SEEN = frozenset({ReviewReason.PAYMENT_UNKNOWN, ReviewReason.CONSERVATION_DIFFERENCE})
+_SEEN = frozenset(ReviewReason) - {ReviewReason.AVAILABILITY_UNVERIFIED}
 """Approved on what a person has seen or done elsewhere."""
 
 

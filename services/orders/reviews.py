@@ -20,7 +20,7 @@ from services.domain.errors import ApiError, IdempotencyKeyReused, InvalidState,
 from services.domain.events import timestamp
 from services.domain.lifecycle import Change
 from services.domain.order import Order, OrderStatus, PaymentStatus, ReviewReason
-from services.domain.reviews import WITHOUT_GOODS, ReviewAction, allowed_actions
+from services.domain.reviews import WITHOUT_GOODS, ReviewAction, allowed_actions, is_about_a_difference
 from services.inventory.gateway import InventoryGateway
 from services.orders.claims import LEASE, claimed_by_other
 from services.orders.context import OrdersContext
@@ -153,7 +153,7 @@ class ReviewResolution:
             return lifecycle.place(current, now, now + self._confirmation_timeout)
 
         def accept(connection: Connection) -> None:
-            if review.reason == ReviewReason.CONSERVATION_DIFFERENCE:
+            if is_about_a_difference(review.reason, order.status):
                 conservation.accept(connection, order.order_id, self._context.clock())
 
         is_about_money = review.reason == ReviewReason.PAYMENT_UNKNOWN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from services.domain.conservation import SOLD
 from services.domain.order import OrderStatus, ReviewReason
 from services.domain.reviews import CANCELLABLE, ReviewAction, allowed_actions
 
@@ -35,7 +36,10 @@ def test_a_case_allows_its_remedy_and_a_cancel_only_while_the_order_stands_there
     assert allowed_actions(reason, status) == (action, A.CANCEL_ORDER)
     for other in set(S) - {status}:
         is_about_money_of_an_ended_order = reason == R.PAYMENT_UNKNOWN and other in (S.CANCELLED, S.REJECTED)
-        assert allowed_actions(reason, other) == ((A.APPROVE,) if is_about_money_of_an_ended_order else ())
+        # Opened by the conservation audit of 0.1.0, which had no reason of its own for it.
+        does_not_add_up = reason == R.INVENTORY_CONFIRMATION_FAILED and other in SOLD
+        may_approve = is_about_money_of_an_ended_order or does_not_add_up
+        assert allowed_actions(reason, other) == ((A.APPROVE,) if may_approve else ())
 
 
 @pytest.mark.parametrize("status", list(S))

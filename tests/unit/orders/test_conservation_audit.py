@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import update
 
 from services.domain.both_sides import CANNOT_ANSWER, Statement
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.orders.conservation import ConservationAudit
 from services.payments.gateway import PaymentState
 from state import conservation
+from state.tables import reviews
 from tests.fakes import FIND_PAYMENT, Fault, InMemoryWitness, PaymentFault
 
 
@@ -111,9 +113,10 @@ async def test_goods_that_left_without_deduction_or_payment_go_to_a_person(shop,
     assert await compare(shop, audit) == [(order.order_id, kind, "COMPENSATING")]
 
 
+@pytest.mark.parametrize("opened_by", ["us", "0.1.0"])
 @pytest.mark.parametrize("kind", ["NOT_DEDUCTED", "NOT_PAID"])
 async def test_a_person_closes_the_case_with_a_note_and_the_difference_is_accepted_until_both_sides_agree(
-    shop, audit, kind
+    shop, audit, kind, opened_by
 ):
     order = await shop.place_confirmed()
     holds = list(shop.inventory.holds)
@@ -125,6 +128,9 @@ async def test_a_person_closes_the_case_with_a_note_and_the_difference_is_accept
     await audit.compensate(order.order_id, kind, actor="olga", reason="seen")
     case = await shop.open_case(order.order_id)
     assert (case.reason, case.detail) == ("CONSERVATION_DIFFERENCE", f"Conservation audit: {kind}")
+    if opened_by == "0.1.0":
+        reason = "INVENTORY_CONFIRMATION_FAILED"
+        await shop.real_database.write(lambda c: c.execute(update(reviews).values(reason=reason)))
 
     with pytest.raises(ValidationFailed):
         await shop.resolve(case, "APPROVE", note="")
