@@ -142,15 +142,6 @@ class Supervisor:
             log.warning("children_status_not_written", extra={"reason": str(error)})
 
 
-def read_status(data_dir: Path) -> list[ChildStatus]:
-    """What the supervisor of another process wrote last; empty when there never was one."""
-    try:
-        rows = json.loads((data_dir / "run" / "children.json").read_text())
-    except FileNotFoundError:
-        return []
-    return [ChildStatus(**row | {"state": ChildState(row["state"])}) for row in rows]
-
-
 def die_with_parent(on_eof: Callable[[], None], *, within_seconds: float = 10.0) -> None:
     """In a child of a Supervisor: call on_eof, on another thread, when the parent is gone.
 

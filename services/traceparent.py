@@ -1,7 +1,7 @@
 """The W3C ``traceparent`` of what is being done now: a plain string, carried whether or not we trace ourselves.
 
 It names the trace and the span that caused the present work. Requests bring it in, calls and events
-take it along, an order keeps its own for what happens later. Source: W3C Trace Context; ADR 0008.
+take it along, an order keeps its own for what happens later. Source: W3C Trace Context; ADR 0011.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ R = TypeVar("R")
 
 HEADER = "traceparent"
 """Of HTTP requests and of NATS messages, whose names are case sensitive."""
-
-LENGTH = 55
-"""Characters of a traceparent of version 00, the only one that leaves us."""
 
 _MAX_RECEIVED = 512
 _FORMAT = re.compile(

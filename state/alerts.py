@@ -14,7 +14,6 @@ from state.tables import alert_history, alerts
 PENDING, FIRING, RESOLVED = "pending", "firing", "resolved"
 STATES = (FIRING, PENDING, RESOLVED)
 WORKER, PROMETHEUS = "worker", "prometheus"
-SOURCES = (WORKER, PROMETHEUS)
 
 MAX_PAGE = 200
 MAX_RECEIVED = 500

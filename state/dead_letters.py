@@ -15,8 +15,6 @@ from state.tables import dead_letters
 MAX_PAGE = 200
 OPEN, REPLAYED, DISCARDED = "OPEN", "REPLAYED", "DISCARDED"
 STATES = (OPEN, REPLAYED, DISCARDED)
-COUNTED = 1000
-"""Open letters are counted no further than this."""
 
 _VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\S*\d\S*")
 _CAUSE_LENGTH = 200

@@ -14,7 +14,7 @@ from state.tables import operation_items as items
 from state.tables import operations
 
 MAX_PAGE = 200
-RUNNING, ASKED, SENT, ACCEPTED = "RUNNING", "ASKED", "SENT", "ACCEPTED"
+RUNNING, ASKED, SENT = "RUNNING", "ASKED", "SENT"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,7 @@ from services.domain.errors import ApiError
 from services.domain.roles import ADMIN, OPERATE, READ, SERVICE, TRADE
 from services.settings import ApiToken
 
-__all__ = ["ANYBODY", "OPERATE", "READ", "TRADE", "Authenticator", "Caller", "Forbidden", "Unauthorized"]
-
-ANYBODY: frozenset[str] = frozenset()
+__all__ = ["OPERATE", "READ", "TRADE", "Authenticator", "Caller", "Forbidden", "Unauthorized"]
 
 
 class Unauthorized(ApiError):

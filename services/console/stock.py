@@ -45,7 +45,6 @@ class Stock:
     """The topic of the Stock page."""
 
     LEVELS = LEVELS
-    WAITING_LIMIT = waiting.MAX_ORDERS
 
     def __init__(self, access: Access) -> None:
         self._access = access

@@ -15,7 +15,6 @@ from services.domain.lifecycle import CALL, Change, TimelineEntry
 from services.domain.order import OrderStatus, ReviewReason
 
 DENIED, FALLBACK, FLAGGED, REFUSED, TIMED_OUT = "denied", "fallback", "flagged", "refused", "timeout"
-KINDS = (DENIED, FALLBACK, FLAGGED, REFUSED, TIMED_OUT)
 
 CONFIRM = "confirm"
 """The operation of impacts that no call of ours caused: the Inventory Service refused or never answered."""

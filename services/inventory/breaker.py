@@ -36,7 +36,6 @@ OPEN = "open"
 HALF_OPEN = "half_open"
 FORCED_OPEN = "forced_open"
 FORCED_CLOSED = "forced_closed"
-STATES = (CLOSED, OPEN, HALF_OPEN, FORCED_OPEN, FORCED_CLOSED)
 
 CHECKER = "inventoryServiceChecker"
 RESERVER = "inventoryServiceReserver"
@@ -277,7 +276,7 @@ class AsyncBreaker(CircuitBreaker):
 
     @property
     def effective_state(self) -> str:
-        """One of STATES: the override if there is one, else the automatic state."""
+        """CLOSED to FORCED_CLOSED: the override if there is one, else the automatic state."""
         with self._lock:
             return self._effective_state()
 

@@ -166,19 +166,6 @@ class Connection:
         self._on_change(state)
 
 
-async def connect(
-    servers: Sequence[str],
-    *,
-    name: str,
-    on_connection_change: OnConnectionChange = lambda _: None,
-    patience_seconds: float | None = 5.0,
-) -> Connection:
-    """A Connection that is open; raises NatsUnavailable after patience_seconds, None meaning never."""
-    connection = Connection(servers, name=name, on_change=on_connection_change)
-    await connection.open(patience_seconds=patience_seconds)
-    return connection
-
-
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
     """A stream as Holdfast makes it when no stream stores its events yet."""

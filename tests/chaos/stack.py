@@ -19,10 +19,11 @@ import psycopg
 from services.sandbox import audit
 from services.sandbox.audit import Books
 from services.settings import Settings
-from services.supervisor import ChildState, ChildStatus, free_port, read_status
+from services.supervisor import ChildState, ChildStatus, free_port
 from tests.chaos.replicated import SECOND_PORT
 from tests.integration.nats_server import is_running
 from tests.integration.postgres_server import conninfo_of
+from tests.supervised import read_status
 
 ROOT = Path(__file__).parents[2]
 CONSOLE = ("-m", "streamlit", "run", "app.py", "--server.headless=true")

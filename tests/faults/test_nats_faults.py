@@ -20,7 +20,7 @@ from services.domain.events import CONFIRM_REQUESTED, CONFIRMED, LOW_STOCK, ORDE
 from services.ids import new_id
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.envelope import decode
-from services.messaging.jetstream import Connection, connect, ensure_streams
+from services.messaging.jetstream import Connection, ensure_streams
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRelay, OutboxRow
 from services.wiring.events import SqlOutbox
@@ -28,6 +28,7 @@ from state import inbox, outbox
 from state.database import Database, opened
 from state.tables import inbox as inbox_table
 from state.tables import outbox as outbox_table
+from tests.connected import connect
 from tests.faults.proxy import TcpProxy
 from tests.integration.nats_server import NatsServer, eventually
 from tests.orders_harness import OrdersHarness

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from services.messaging.jetstream import Connection, connect
+from services.messaging.jetstream import Connection
 from state.database import Database, opened
+from tests.connected import connect
 from tests.integration.nats_server import NatsServer
 from tests.integration.postgres_server import PostgresServer
 

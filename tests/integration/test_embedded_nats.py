@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from services.messaging.embedded import DataDirectoryInUse, EmbeddedNats
-from services.messaging.jetstream import connect, ensure_streams
+from services.messaging.jetstream import ensure_streams
 from services.supervisor import ChildFailed, ChildState, Supervisor
+from tests.connected import connect
 from tests.integration.nats_server import eventually, is_running
 
 

@@ -14,10 +14,11 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from services.messaging.jetstream import Connection, connect, ensure_streams
+from services.messaging.jetstream import Connection, ensure_streams
 from services.sandbox.inventory_service.catalogue import CATALOGUE
 from services.sandbox.inventory_service.service import serve
 from services.sandbox.settings import InventorySettings
+from tests.connected import connect
 from tests.integration.nats_server import NatsServer, eventually
 
 NOWHERE = "nats://127.0.0.1:1"

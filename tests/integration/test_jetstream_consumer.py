@@ -13,7 +13,8 @@ import pytest
 from services.domain.events import CONFIRMATION_FAILED, CONFIRMED, LOW_STOCK
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.envelope import PoisonEvent
-from services.messaging.jetstream import Connection, connect, ensure_streams
+from services.messaging.jetstream import Connection, ensure_streams
+from tests.connected import connect
 from tests.integration.nats_server import NatsServer, eventually
 
 STREAM, DURABLE = "INVENTORY_EVENTS", "order-service"

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import uvloop
 
-from services.supervisor import MAX_LOG_BYTES, Child, ChildFailed, ChildState, Supervisor, read_status
+from services.supervisor import MAX_LOG_BYTES, Child, ChildFailed, ChildState, Supervisor
 from tests.integration.nats_server import eventually, is_running
+from tests.supervised import read_status
 
 DIARY = """
 import signal, sys, time

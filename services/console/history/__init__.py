@@ -42,7 +42,6 @@ class Limits:
 
     success_rate: float
     queue_depth: int
-    release_failures: int
     latency_seconds: float
 
 
@@ -124,7 +123,6 @@ class Metrics:
         return Limits(
             settings.alert_reservation_success_rate,
             settings.alert_queue_depth,
-            settings.alert_release_failures,
             settings.alert_availability_latency / 1000,
         )
 
