@@ -93,7 +93,10 @@ def firing() -> None:
             badge = words.badge(words.SEVERITY, alert.severity, grey=bool(reading.problem))
             taken = f" · taken by {words.plain(alert.acknowledged_by)}" if alert.acknowledged_by else ""
             summary = words.plain(alert.annotations.get("summary", ""))
-            st.markdown(live.shade(f"{badge} **{words.plain(alert.name)}** {summary} :small[{since}{taken}]", reading))
+            # The one that fires once per breaker.
+            breaker = alert.labels.get("breaker")
+            name = f"{words.plain(alert.name)}{f' · {NAMES.get(breaker, words.plain(breaker))}' if breaker else ''}"
+            st.markdown(live.shade(f"{badge} **{name}** {summary} :small[{since}{taken}]", reading))
         more = len(reading.value) - FIRING_SHOWN
         label = f"Alerts, {more} more firing" if more > 0 else "Alerts: what to do, acknowledge, silence"
         st.page_link("alerts.py", label=label, icon=":material/notifications_active:")

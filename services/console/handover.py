@@ -26,6 +26,7 @@ from state import (
     reviews,
     silences,
 )
+from state.alerts import Alert
 from state.audit import AuditEntry, AuditFilter
 from state.replicas import BreakerTransition
 
@@ -162,7 +163,7 @@ def _firing(connection: Connection, _now: datetime) -> Section:
     firing = [alert for alert in alerts.standing(connection) if alert.state == "firing"]
     items = [
         Item(
-            f"{alert.name}: {alert.annotations.get('summary', '')}"
+            f"{_named(alert)}: {alert.annotations.get('summary', '')}"
             + (f" Acknowledged by {alert.acknowledged_by}." if alert.acknowledged_by else ""),
             "alerts",
             (),
@@ -171,6 +172,12 @@ def _firing(connection: Connection, _now: datetime) -> Section:
         for alert in firing[:SHOWN]
     ]
     return Section("Firing alerts", "No alert is firing.", tuple(items), len(firing))
+
+
+def _named(alert: Alert) -> str:
+    """By its breaker as well, where it has one: it fires once per breaker."""
+    breaker = alert.labels.get("breaker")
+    return f"{alert.name} ({NAMES.get(breaker, breaker)})" if breaker else alert.name
 
 
 def _silences(connection: Connection, now: datetime) -> Section:

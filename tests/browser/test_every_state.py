@@ -28,6 +28,12 @@ document.addEventListener('DOMContentLoaded', () => document.head.insertAdjacent
 """
 """What fades in is, while it does, neither the one nor the other."""
 
+IS_DARK = """
+() => getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor.match(/\\d+/g).slice(0, 3)
+  .reduce((sum, one) => sum + Number(one), 0) < 3 * 64
+"""
+"""Whether the page has followed the wish for dark."""
+
 FRESH = {
     "overview": "Everything is running",
     "breakers": "No breaker has opened in the last day.",
@@ -71,6 +77,7 @@ def walk(page: Page, address: str, check: Check) -> list[str]:
         found += [f"{name}, wide, light: {problem}" for problem in problems]
         page.emulate_media(color_scheme="dark")
         page.set_viewport_size(PHONE)
+        page.wait_for_function(IS_DARK)
         found += [f"{name}, narrow, dark: {problem}" for problem in settled(page, is_dark=True)]
     return found
 

@@ -202,6 +202,7 @@ def test_overview_lists_what_fires_and_is_not_silenced(busy: Database, show: Sho
     shown = said(show())
     assert "**InventoryReservationSuccessLow** Too many reservations" in shown
     assert "taken by olga@example.com" in shown
+    assert "**InventoryCircuitBreakerOpen · Reservation**" in shown
     assert "**DeadLettersPresent**" not in shown
 
 

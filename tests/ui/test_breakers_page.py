@@ -56,6 +56,7 @@ def test_each_replica_has_a_line_and_the_worst_one_speaks_for_the_breaker(busy: 
     test = show("breakers.py")
     rows = test.table[1].value.to_dict("records")
     assert [row["Replica"].replace("\\", "") for row in rows] == ["worker-1", "worker-2"]
+    assert [row["Half-open in"] for row in rows] == ["18 s", ""]
     assert "Rolling window of worker-1" in said(test)
 
 
