@@ -88,6 +88,8 @@ def test_a_dialog_keeps_the_focus_and_escape_closes_it(seeded: str, page: Page, 
         .first
     )
     opener.focus()
+    settle(page)
+    expect(opener).to_be_focused()
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
