@@ -149,6 +149,7 @@ reviews = Table(
     Index("ix_reviews_state_opened_at", "state", "opened_at"),
     Index("ix_reviews_state_reason_opened_at", "state", "reason", "opened_at"),
     Index("ix_reviews_state_resolved_at", "state", "resolved_at"),
+    Index("ix_reviews_state_claimed_until", "state", "claimed_until"),
     Index("ix_reviews_reason_cause_resolved_at", "reason", "cause", "resolved_at"),
     Index("ix_reviews_order_id", "order_id"),
     Index(

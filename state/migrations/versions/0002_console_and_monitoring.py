@@ -367,6 +367,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("cause", sa.String(length=40), server_default="", nullable=False))
         batch_op.add_column(sa.Column("resolution_reason", sa.String(length=40), nullable=True))
         batch_op.create_index("ix_reviews_reason_cause_resolved_at", ["reason", "cause", "resolved_at"], unique=False)
+        batch_op.create_index("ix_reviews_state_claimed_until", ["state", "claimed_until"], unique=False)
         batch_op.create_index("ix_reviews_state_reason_opened_at", ["state", "reason", "opened_at"], unique=False)
         batch_op.create_index("ix_reviews_state_resolved_at", ["state", "resolved_at"], unique=False)
 
@@ -378,6 +379,7 @@ def downgrade() -> None:
     with op.batch_alter_table("reviews", schema=None) as batch_op:
         batch_op.drop_index("ix_reviews_state_resolved_at")
         batch_op.drop_index("ix_reviews_state_reason_opened_at")
+        batch_op.drop_index("ix_reviews_state_claimed_until")
         batch_op.drop_index("ix_reviews_reason_cause_resolved_at")
         batch_op.drop_column("resolution_reason")
         batch_op.drop_column("cause")
