@@ -296,7 +296,12 @@ class CommandExecutor:
         given = command.arguments
         theirs = await self._proofs.mark_released(
             MarkReleased(
-                command.target_id, int(given["version"]), str(given["proof"]), command.actor, command.command_id
+                command.target_id,
+                int(given["version"]),
+                str(given["proof"]),
+                command.actor,
+                command.command_id,
+                by_admin=command.role == ADMIN,
             )
         )
         if theirs == StockState.FREE:

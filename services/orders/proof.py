@@ -19,8 +19,9 @@ from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.domain.lifecycle import Change
 from services.domain.order import InventoryStatus, Order, ReviewReason
 from services.domain.reviews import ReviewAction
+from services.orders.claims import claimed_by_other
 from services.orders.context import OrdersContext
-from services.orders.releases import audit_release, refuse_changed
+from services.orders.releases import audit_release, changed_since, refuse_changed
 from services.orders.their_side import TheirSide
 from services.orders.unit_of_work import action_entry
 from state import audit, release_moves, releases, reviews
@@ -41,6 +42,8 @@ class MarkReleased:
     action_id: str
     in_bulk: bool = False
     """One item of a bulk operation."""
+    by_admin: bool = False
+    """Somebody else's claim on the job's case is no hindrance."""
 
 
 class ReleaseByProof:
@@ -54,7 +57,8 @@ class ReleaseByProof:
         """What the Inventory Service says of the stock: FREE, or None when it cannot answer.
 
         The same action_id again changes nothing. Raises ValidationFailed without a proof, NotFound,
-        ReleaseConflict when the job is not at that version any more, and InvalidState when it is still
+        ReleaseConflict when the job is not at that version any more, ClaimedByOther when somebody else works on
+        its case, and InvalidState when it is still
         tried, when the order's stock was deducted, or when the Inventory Service still holds it. What they
         refuse by what they say is on record in the audit log.
         """
@@ -91,7 +95,8 @@ class ReleaseByProof:
             raise NotFound("release", command.order_id)
         _refuse_unfit(job, order, command.version)
         at = self._context.clock()
-        releases.settle(connection, job, at, state=DONE, next_attempt_at=None)
+        if not releases.settle(connection, job, at, state=DONE, next_attempt_at=None):
+            raise changed_since(job)
         kind = ReleaseMoveKind.BULK_MARKED if command.in_bulk else ReleaseMoveKind.MARKED
         release_moves.add(connection, job.order_id, job.cause, kind, command.actor, at, why=command.proof, outcome=HELD)
         _close_case(connection, order, command, at)
@@ -115,8 +120,18 @@ class ReleaseByProof:
 def _close_case(connection: Connection, order: Order, command: MarkReleased, at: datetime) -> None:
     for case in reviews.of_orders(connection, [order.order_id])[order.order_id]:
         if case.reason == ReviewReason.RELEASE_FAILED and case.state == "OPEN":
+            if not command.by_admin and (claimed := claimed_by_other(case, command.actor, at)):
+                raise claimed
             resolution = ReviewAction.MARK_RELEASED
-            reviews.resolve(connection, case, by=command.actor, resolution=resolution, note=command.proof, at=at)
+            reviews.resolve(
+                connection,
+                case,
+                by=command.actor,
+                resolution=resolution,
+                note=command.proof,
+                at=at,
+                whoever_has_it=command.by_admin,
+            )
 
 
 def _refuse_unfit(job: Release, order: Order, version: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.domain.conservation import StockState
-from services.domain.errors import InvalidState, NotFound, ReleaseConflict, ValidationFailed
+from services.domain.errors import ClaimedByOther, InvalidState, NotFound, ReleaseConflict, ValidationFailed
 from services.orders.proof import MarkReleased
 from state import commands, releases, their_answers
 from tests.bulk import begin, failed_release, look, run
@@ -119,6 +119,26 @@ async def test_a_job_that_moved_on_or_is_still_tried_is_refused(shop, failed):
         await mark(shop, await shop.release("mine"))
     with pytest.raises(NotFound):
         await shop.proofs.mark_released(MarkReleased("nobody", 1, "x", "ada", "a-2"))
+
+
+async def test_a_case_that_somebody_else_works_on_is_not_closed_under_their_hands(shop, failed):
+    case = await shop.open_case("mine")
+    await shop.claims.claim(case.review_id, actor="bob")
+    before = await shop.everything()
+    with pytest.raises(ClaimedByOther, match="bob works on this case"):
+        await mark(shop, failed)
+    assert apart_from_the_record(await shop.everything()) == apart_from_the_record(before)
+    # An admin decides over anybody's claim, as on the case itself.
+    await shop.proofs.mark_released(MarkReleased("mine", failed.version, "ticket 77", "ada", "a-2", by_admin=True))
+    assert [one.state for one in await shop.cases("mine")] == ["RESOLVED"]
+
+
+async def test_a_job_that_is_started_again_at_that_moment_is_not_marked(shop, failed, monkeypatch):
+    monkeypatch.setattr(releases, "settle", lambda *_given, **_values: False)
+    before = await shop.everything()
+    with pytest.raises(ReleaseConflict):
+        await mark(shop, failed)
+    assert apart_from_the_record(await shop.everything()) == apart_from_the_record(before)
 
 
 async def test_several_are_marked_in_bulk_and_what_is_held_stops_the_operation(shop):
