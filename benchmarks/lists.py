@@ -31,9 +31,10 @@ from services.console.access import Access
 from services.console.audit import Audit, AuditFilter
 from services.console.events import Events
 from services.console.handover import Handover
+from services.console.paging import NEWEST, Place, written
 from services.console.readings import Reading
 from services.console.stock import Stock
-from services.console.views import Cursor, OrderFilter
+from services.console.views import OrderFilter
 from state import release_moves, tables
 from state.database import Database, opened
 from state.schema import migrate
@@ -47,9 +48,10 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
     middle = oldest + (END - oldest) / 2
     user = "user-00017"
     rare, popular = "product-00399", "product-00001"
+    held = Place(held=written((middle, "x")))
 
-    def orders(wanted: OrderFilter, before: Cursor | None = None) -> Callable[[Connection], Any]:
-        return lambda c: queries.orders_page(c, wanted, before, None)
+    def orders(wanted: OrderFilter, place: Place = NEWEST) -> Callable[[Connection], Any]:
+        return lambda c: queries.orders_page(c, wanted, place)
 
     def topic(make: Callable[[Access], Callable[[], Any]]) -> Callable[[Connection], Any]:
         return lambda c: make(_access(c))()
@@ -60,7 +62,10 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
     order_id = connection.scalar(select(func.max(tables.order_history.c.order_id)))
     return {
         "orders: newest": orders(OrderFilter()),
-        "orders: in the middle": orders(OrderFilter(), Cursor(middle, "x")),
+        "orders: in the middle": orders(OrderFilter(), Place(before=written((middle, "x")))),
+        "orders: held, new ones counted": orders(OrderFilter(), held),
+        "orders: held, confirmed": orders(OrderFilter(statuses=("CONFIRMED",)), held),
+        "orders: held, popular product": orders(OrderFilter(text=popular), held),
         "orders: by order id": orders(OrderFilter(text=order_id)),
         "orders: by user": orders(OrderFilter(text=user)),
         "orders: by rare product": orders(OrderFilter(text=rare)),
@@ -89,6 +94,14 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
         "order page": lambda c: queries.order_view(c, order_id),
         "events: delivery": topic(lambda a: Events(a).delivery),
         "events: outgoing": topic(lambda a: Events(a).outgoing),
+        "events: outgoing held": topic(lambda a: lambda: Events(a).outgoing(place=Place(held="100"))),
+        "events: outgoing of a type, held": topic(
+            lambda a: lambda: Events(a).outgoing(subject="order.returned", place=Place(held="100"))
+        ),
+        "events: incoming held": topic(lambda a: lambda: Events(a).incoming(place=held)),
+        "events: dead letters held": topic(lambda a: lambda: Events(a).letters(place=held)),
+        "stock: held": topic(lambda a: lambda: Stock(a).page(place=held)),
+        "audit: held": topic(lambda a: lambda: Audit(a).page(AuditFilter(), Place(held=written((middle, 0))))),
         "events: outgoing of a type": topic(lambda a: lambda: Events(a).outgoing(subject="order.returned")),
         "events: outgoing of an order": topic(lambda a: lambda: Events(a).outgoing(order_id=order_id)),
         "events: outgoing refused": topic(lambda a: lambda: Events(a).outgoing(outcome="failing")),

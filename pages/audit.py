@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import streamlit as st
-from parts import clock, empty, files, find, live, steps, words
+from parts import clock, empty, files, find, live, orders, steps, words
 from parts import filters as kept
 
 from services.console import NAMES, console
@@ -19,6 +19,7 @@ TIMES = {
     "week": ("Last week", timedelta(weeks=1)),
     "month": ("Last 30 days", timedelta(days=30)),
 }
+NAME = "audit"
 FILTER_KEYS = ("who", "did", "target", "within")
 # Where the target of an action can be seen.
 PAGES = {
@@ -40,7 +41,7 @@ def filters() -> None:
         _choice("Action", "did", _with(known[1], "did"), "Every action", 200)
         st.text_input(
             "Target", key="target", type="search", placeholder="Order, target or command id", bind="query-params",
-            width=250, max_chars=128, icon=":material/search:", on_change=steps.reset, args=("audit",),
+            width=250, max_chars=128, icon=":material/search:", on_change=steps.reset, args=(NAME,),
         )  # fmt: skip
         _choice("Time", "within", list(TIMES), "Any time", 150)
         find.button("target", "Order, target or command id", _clear)
@@ -57,13 +58,13 @@ def _with(known: tuple[str, ...], key: str) -> list[str]:
 def _choice(label: str, key: str, options: list[str], every: str, width: int) -> None:
     st.selectbox(
         label, options, index=None, key=key, placeholder=every, bind="query-params", width=width,
-        format_func=lambda one: TIMES[one][0] if one in TIMES else one, on_change=steps.reset, args=("audit",),
+        format_func=lambda one: TIMES[one][0] if one in TIMES else one, on_change=steps.reset, args=(NAME,),
     )  # fmt: skip
 
 
 def _clear() -> None:
     st.session_state.update({"who": None, "did": None, "target": "", "within": None})
-    steps.reset("audit")
+    steps.reset(NAME)
 
 
 def _said() -> dict[str, Any]:
@@ -83,23 +84,27 @@ def _wanted(said: Mapping[str, Any]) -> AuditFilter:
 
 
 def actions() -> None:
-    wanted = _wanted(_said())
-    before, after = steps.places("audit")
-    reading = console().audit.page(wanted, before=before, after=after)
+    said = _said()
+    wanted = _wanted(said)
+    reading = console().audit.page(wanted, steps.place(NAME))
     page = reading.value
     if page is None:
         empty.no_source(reading)
         return
-    live.as_of(reading, _summary(page, wanted))
-    if page.rows.rows:
+    standing = steps.stand(NAME, said, page.rows, lambda row: str(row[0]))
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        live.as_of(reading, _summary(page, wanted))
+        steps.switch(NAME, standing)
+    if standing.rows:
+        marks = steps.mark(NAME, page.rows)
         with st.container(border=True, gap="small"):
-            for number, entry in page.rows.rows:
-                _row(number, entry, grey=bool(reading.problem))
+            for number, entry in standing.rows.values():
+                _row(number, entry, marks, grey=bool(reading.problem))
     elif wanted.is_empty:
         empty.no_data_yet("Nobody has done anything by hand yet.")
     else:
         empty.nothing_matches("No action matches. Ids are searched as a whole, not in part.", _clear)
-    steps.buttons("audit", page.rows)  # type: ignore[arg-type]
+    steps.buttons(NAME, standing)
 
 
 def _summary(page: AuditPage, wanted: AuditFilter) -> str:
@@ -109,14 +114,14 @@ def _summary(page: AuditPage, wanted: AuditFilter) -> str:
     return f"{count} {'action' if one else 'actions'}{match}"
 
 
-def _row(number: int, entry: AuditEntry, *, grey: bool) -> None:
+def _row(number: int, entry: AuditEntry, marks: Mapping[str, str], *, grey: bool) -> None:
     now = console().now()
     with st.container(key=f"audit_{number}", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(_result(entry.result, grey=grey), width="content")
             what = words.AUDIT.get(entry.action, words.plain(entry.action.replace("_", " ").capitalize()))
             st.markdown(f"**{what}** · {words.plain(entry.actor)}", width="content")
-            _target(entry)
+            _target(entry, marks)
             st.caption(clock.both(entry.at, now), width="stretch", text_alignment="right")
         reason = words.plain(entry.reason) if entry.reason else "no reason given"
         under = f" · under {words.plain(entry.correlation_id)}" if entry.correlation_id else ""
@@ -136,12 +141,12 @@ def _result(result: str, *, grey: bool) -> str:
     return f"{badge} :small[{words.plain(detail)}]" if detail else badge
 
 
-def _target(entry: AuditEntry) -> None:
+def _target(entry: AuditEntry, marks: Mapping[str, str]) -> None:
     kind, _, identifier = entry.target.partition(":")
     if entry.order_id:
         st.page_link(
             "order.py", label=f":blue[{_named(entry.target)}]", icon="", width="content", help="Open the order",
-            query_params={"order": entry.order_id},
+            query_params=orders.address(entry.order_id, marks),
         )  # fmt: skip
     elif kind in PAGES and (PAGES[kind] != "sandbox.py" or console().sandbox):
         query = {"drill": identifier} if kind == "drill" else None

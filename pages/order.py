@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-import streamlit as st
-from parts import asks, both_sides, claims, clock, dialogs, empty, event_lists, live, orders, payloads, timeline, words
+from functools import partial
 
-from services.console import OrderView, Reading, Release, ReviewCase, console, same_sight_key
+import streamlit as st
+from parts import (
+    asks,
+    both_sides,
+    claims,
+    clock,
+    dialogs,
+    empty,
+    event_lists,
+    live,
+    orders,
+    payloads,
+    steps,
+    timeline,
+    unfold,
+    words,
+)
+
+from services.console import Command, OrderView, Outgoing, Reading, Release, ReviewCase, console, same_sight_key
 
 
 def the_order() -> None:
@@ -41,6 +58,7 @@ def _both_sides(reading: Reading[OrderView]) -> None:
     if not st.toggle(
         "Compare with the Inventory Service",
         key=f"compare_{view.order.order_id}",
+        bind="query-params",
         help="Asks the Inventory Service what it holds for this order.",
     ):
         return
@@ -88,6 +106,16 @@ def _actions(view: OrderView) -> None:
             _retry_button(view, view.release, block)
         if reason and not block:
             st.caption(reason, width="content")
+    for command in view.commands:
+        if asks.is_held(command):
+            _held(command)
+
+
+def _held(command: Command) -> None:
+    """What somebody has asked for on the order or on one of its cases, for as long as it can be taken back."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"held_{command.command_id}"):
+        st.markdown(f":small[{asks.state(command)}]", width="content")
+        asks.undo_button(command, key=f"undo_{command.command_id}")
 
 
 def _why_not_cancel(view: OrderView) -> str | None:
@@ -159,10 +187,8 @@ def _events(reading: Reading[OrderView]) -> None:
     with st.container(border=True, gap="xsmall"):
         st.markdown("**Raw events**")
         for row in view.sent:
-            state = words.badge(words.OUTGOING, event_lists.state_of(row), grey=grey)
-            with st.expander(f"Out: {words.plain(row.subject)} · {clock.at(row.created_at, console().now())}"):
-                st.markdown(f"{state} :small[event {words.plain(row.event_id)}]")
-                payloads.draw(row.payload)
+            label = f"Out: {words.plain(row.subject)} · {clock.at(row.created_at, console().now())}"
+            unfold.part(label, f"out-{row.id}", partial(_sent, row, grey=grey), is_compact=False)
         for received in view.received:
             again = f" · came again {received.repeats}x" if received.repeats else ""
             outcome = words.badge(words.INCOMING, received.outcome, grey=grey) if received.outcome else ""
@@ -171,6 +197,12 @@ def _events(reading: Reading[OrderView]) -> None:
                 f"In: {words.plain(received.type)} · {at} {outcome} "
                 f":small[:gray[event {words.plain(received.event_id)}{again}; its content is on the timeline]]"
             )
+
+
+def _sent(row: Outgoing, *, grey: bool) -> None:
+    state = words.badge(words.OUTGOING, event_lists.state_of(row), grey=grey)
+    st.markdown(f"{state} :small[event {words.plain(row.event_id)}]")
+    payloads.draw(row.payload)
 
 
 def _facts(view: OrderView) -> None:
@@ -270,4 +302,6 @@ def _commands(view: OrderView) -> None:
 
 
 asked = _asked_for()
-live.body(live.header(f"Order {words.plain(asked)}" if asked else "Order"), the_order)
+frame = live.header(f"Order {words.plain(asked)}" if asked else "Order")
+steps.leave()
+live.body(frame, the_order)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import streamlit as st
-from parts import clock, empty, files, find, lens, live, orders, paging, words
+from parts import clock, empty, files, find, lens, live, orders, paging, steps, words
 from parts import filters as kept
 
 from services.console import (
@@ -15,7 +15,6 @@ from services.console import (
     INVENTORY_STATUSES,
     ORDER_STATUSES,
     PAYMENT_STATUSES,
-    Cursor,
     OrderFilter,
     OrderRow,
     OrdersPage,
@@ -27,6 +26,7 @@ TIMES = {
     "day": ("Last day", timedelta(days=1)),
     "week": ("Last week", timedelta(weeks=1)),
 }
+NAME = "orders"
 FILTER_KEYS = ("q", "status", "inventory", "payment", "time", "flagged")
 
 
@@ -103,7 +103,8 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def _drop_between() -> None:
-    paging.reset("from", "to", "before", "after")
+    paging.reset("from", "to")
+    _newest()
 
 
 def _incident() -> None:
@@ -117,11 +118,12 @@ def _incident() -> None:
 
 
 def _drop_incident() -> None:
-    paging.reset(lens.PARAMETER, "before", "after")
+    paging.reset(lens.PARAMETER)
+    _newest()
 
 
 def _newest() -> None:
-    paging.reset("before", "after")
+    steps.reset(NAME)
 
 
 def _clear() -> None:
@@ -155,21 +157,26 @@ def _wanted(said: Mapping[str, Any]) -> OrderFilter:
 
 def found() -> None:
     """One page of what matches."""
-    wanted = _wanted(_said())
-    before, after = (Cursor.parse(st.query_params.get(name)) for name in ("before", "after"))
-    reading = console().orders(wanted, before=before, after=after)
-    if reading.value is None:
+    said = _said()
+    wanted = _wanted(said)
+    reading = console().orders(wanted, steps.place(NAME))
+    page = reading.value
+    if page is None:
         empty.no_source(reading)
         return
-    live.as_of(reading, _summary(reading.value, wanted))
-    if not reading.value.rows:
+    # By what the filters say: a relative time moves on with the clock, and the list is the same.
+    standing = steps.stand(NAME, said, page.rows, lambda row: row.order.order_id)
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        live.as_of(reading, _summary(page, wanted))
+        steps.switch(NAME, standing)
+    if not standing.rows:
         _nothing(wanted)
-        _steps(reading.value)
-        return
-    with st.container(border=True, gap="small"):
-        for row in reading.value.rows:
-            _row(row, grey=bool(reading.problem))
-    _steps(reading.value)
+    else:
+        marks = steps.mark(NAME, page.rows)
+        with st.container(border=True, gap="small"):
+            for order_id, row in standing.rows.items():
+                _row(row, marks, gone=order_id in standing.gone, grey=bool(reading.problem))
+    steps.buttons(NAME, standing)
 
 
 def _summary(page: OrdersPage, wanted: OrderFilter) -> str:
@@ -186,14 +193,18 @@ def _nothing(wanted: OrderFilter) -> None:
         empty.nothing_matches("No order matches. Ids are searched as a whole, not in part.", _clear)
 
 
-def _row(row: OrderRow, *, grey: bool) -> None:
+def _row(row: OrderRow, marks: Mapping[str, str], *, gone: bool, grey: bool) -> None:
     order = row.order
     now = console().now()
+    grey = grey or gone
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"row_{order.order_id}"):
-        orders.link(order.order_id)
+        orders.link(order.order_id, marks=marks)
         st.markdown(words.badge(words.ORDER, order.status, grey=grey), width=148)
         st.markdown(words.badge(words.INVENTORY, order.inventory_status, grey=grey), width=168)
-        st.caption(f"{orders.short(order.user_id)} · {orders.units(order)}{_flags(row)}", width="stretch")
+        st.caption(
+            f"{orders.short(order.user_id)} · {orders.units(order)}{_flags(row)}{words.GONE if gone else ''}",
+            width="stretch",
+        )
         st.caption(clock.both(order.created_at, now), width="content")
 
 
@@ -201,37 +212,6 @@ def _flags(row: OrderRow) -> str:
     star = " · :material/star: high priority" if row.order.is_high_priority else ""
     flag = " · :material/flag: flagged" if row.open_reviews else ""
     return star + flag
-
-
-def _steps(page: OrdersPage) -> None:
-    if page.looked_back_to is not None:
-        seen = clock.both(page.looked_back_to, console().now())
-        st.caption(f":material/search: Looked back to {seen}. Next goes on there.")
-    if not (page.newer or page.older):
-        return
-    with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
-        if page.newer:
-            st.button("Newest", key="orders_newest", icon=":material/first_page:", on_click=_newest)
-        _step("Previous", "after", page.newer, "chevron_left", "left")
-        _step("Next", "before", page.older, "chevron_right", "right")
-
-
-def _step(label: str, name: str, cursor: Cursor | None, icon: str, side: str) -> None:
-    st.button(
-        label,
-        key=f"orders_{name}",
-        icon=f":material/{icon}:",
-        icon_position="right" if side == "right" else "left",
-        disabled=cursor is None,
-        on_click=_go,
-        args=(name, str(cursor)),
-        shortcut="Ctrl+ArrowRight" if side == "right" else "Ctrl+ArrowLeft",
-    )
-
-
-def _go(name: str, cursor: str) -> None:
-    _newest()
-    st.query_params[name] = cursor
 
 
 frame = live.header("Orders")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 
 import streamlit as st
 from parts import asks, bulk, clock, empty, find, live, memory, operations, orders, paging, retries, selection, words
@@ -266,7 +267,7 @@ def _selected(rows: Mapping[str, ReleaseRow], picked: tuple[str, ...]) -> None:
             return
         st.markdown(f"**{len(chosen)} selected**", width="content")
         able = [row for row in chosen if _can_act(row)]
-        _act_on_selected("bulk_retry", "Queue" if retries.is_shut() else "Retry", Verb.RETRY_RELEASE, able, picked)
+        _retry_selected(able, picked)
         failed = [row for row in able if row.release.state == "FAILED"]
         if failed:
             _act_on_selected("bulk_mark", "Mark released", Verb.MARK_RELEASED, failed, picked)
@@ -277,6 +278,20 @@ def _selected(rows: Mapping[str, ReleaseRow], picked: tuple[str, ...]) -> None:
             on_click=selection.pick_none,
             args=(NAME, list(rows)),
         )
+
+
+def _retry_selected(rows: list[ReleaseRow], picked: tuple[str, ...]) -> None:
+    """Several are previewed; one is simply retried, so that choosing a row and T are a retry by keyboard."""
+    label = "Queue" if retries.is_shut() else "Retry"
+    if len(rows) != 1:
+        _act_on_selected("bulk_retry", label, Verb.RETRY_RELEASE, rows, picked)
+        return
+    (row,) = rows
+    work.retry_button(row, "bulk_retry", label=f"{label} 1", shortcut="T", after=partial(_unpick, picked))
+
+
+def _unpick(picked: tuple[str, ...]) -> None:
+    selection.pick_none(NAME, picked)
 
 
 def _act_on_selected(key: str, label: str, verb: str, rows: list[ReleaseRow], picked: tuple[str, ...]) -> None:

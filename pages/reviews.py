@@ -47,7 +47,6 @@ ORDERS = {
 CODE = "code"
 GROUPS_SHOWN = 6
 WHOLE_PAGE = "reviews_whole_page"
-BUTTON_LOOKS = "6s"
 
 
 def filters() -> None:
@@ -71,7 +70,6 @@ def filters() -> None:
             _choice("Owner", "owner", OWNERS)
         with st.container(horizontal=True, width="content", gap="small"):
             find.button("q", "Case, order or user id", _clear)
-            st.fragment(_next_button, run_every=BUTTON_LOOKS if live.is_on() else None)()
     _code_badge()
 
 
@@ -168,9 +166,6 @@ def _wanted() -> CaseFilter:
 
 
 def _next_button() -> None:
-    """Stands beside the live part, so that its key works whatever the page shows; looks by itself if it may act."""
-    if st.session_state.pop(WHOLE_PAGE, False):
-        st.rerun()
     reason = live.write_block()
     st.button(
         "Next unclaimed",
@@ -180,14 +175,15 @@ def _next_button() -> None:
         disabled=reason is not None,
         help=reason
         or "Claims the most urgent case that matches and opens it: the hold that ends first, then priority.",
-        on_click=_claim_next,
+        on_click=_next,
         args=(_wanted(),),
     )
 
 
-def _claim_next(wanted: CaseFilter) -> None:
-    work.next_unclaimed(wanted)
+def _next(wanted: CaseFilter) -> None:
+    # The work area stands outside the live part.
     _whole_page()
+    work.next_unclaimed(wanted)
 
 
 def queue() -> None:
@@ -196,18 +192,21 @@ def queue() -> None:
         st.rerun()
     if not work.asked_for():
         asks.flash()
-    operations.unended((Verb.RESOLVE_REVIEW,))
     wanted, page = _wanted(), paging.number("review_page")
     reading = console().desk.queue(wanted, page=page)
+    place = f"{wanted}/{page}"
+    fresh = {case.review.review_id: case for case in reading.value.cases} if reading.value else {}
+    shown = selection.hold(NAME, place, fresh)
+    # Above everything that comes and goes, so that its key works whatever the page shows.
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        live.as_of(reading, _summary(reading.value, wanted.state) if reading.value else "")
+        with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
+            selection.show_new(NAME, place, fresh, shown)
+            _next_button()
+    operations.unended((Verb.RESOLVE_REVIEW,))
     if reading.value is None:
         empty.no_source(reading)
         return
-    place = f"{wanted}/{page}"
-    fresh = {case.review.review_id: case for case in reading.value.cases}
-    shown = selection.hold(NAME, place, fresh)
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        live.as_of(reading, _summary(reading.value, wanted.state))
-        selection.show_new(NAME, place, fresh, shown)
     if not shown.rows:
         _nothing(wanted)
         return

@@ -9,6 +9,7 @@ from parts import filters as kept
 from services.console import console
 from services.console.stock import StockPage, StockRow
 
+NAME = "stock"
 FILTER_KEYS = ("level", "product")
 
 
@@ -16,11 +17,11 @@ def filters() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.segmented_control(
             "Level", list(console().stock.LEVELS), key="level", bind="query-params",
-            format_func=lambda level: words.word(words.STOCK, level).text, on_change=steps.reset, args=("stock",),
+            format_func=lambda level: words.word(words.STOCK, level).text, on_change=steps.reset, args=(NAME,),
         )  # fmt: skip
         st.text_input(
             "Product", key="product", type="search", placeholder="Product id", bind="query-params", width=300,
-            max_chars=128, icon=":material/search:", on_change=steps.reset, args=("stock",),
+            max_chars=128, icon=":material/search:", on_change=steps.reset, args=(NAME,),
         )  # fmt: skip
         find.button("product", "Product id", _clear)
         wanted = _wanted()
@@ -36,26 +37,32 @@ def _wanted() -> dict[str, str | None]:
 
 def _clear() -> None:
     st.session_state.update({"level": None, "product": ""})
-    steps.reset("stock")
+    steps.reset(NAME)
 
 
 def variants() -> None:
-    before, after = steps.places("stock")
     wanted = _wanted()
-    reading = console().stock.page(**wanted, before=before, after=after)
+    reading = console().stock.page(**wanted, place=steps.place(NAME))
     page = reading.value
     if page is None:
         empty.no_source(reading)
         return
-    live.as_of(reading, f"{page.out:,} out of stock, {page.low:,} low")
+    standing = steps.stand(NAME, wanted, page.rows, _id)
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        live.as_of(reading, f"{page.out:,} out of stock, {page.low:,} low")
+        steps.switch(NAME, standing)
     _waiting(page)
-    if page.rows.rows:
+    if standing.rows:
         with st.container(border=True, gap="xsmall"):
-            for row in page.rows.rows:
-                _row(row, grey=bool(reading.problem))
+            for row_id, row in standing.rows.items():
+                _row(row, gone=row_id in standing.gone, grey=bool(reading.problem))
     else:
         _nothing(wanted)
-    steps.buttons("stock", page.rows)  # type: ignore[arg-type]
+    steps.buttons(NAME, standing)
+
+
+def _id(row: StockRow) -> str:
+    return f"{row.product.product_id}_{row.product.variant_id}"
 
 
 def _nothing(wanted: dict[str, str | None]) -> None:
@@ -94,16 +101,17 @@ def _orders_of(product_id: str) -> None:
     )  # fmt: skip
 
 
-def _row(row: StockRow, *, grey: bool) -> None:
+def _row(row: StockRow, *, gone: bool, grey: bool) -> None:
     product, now = row.product, console().now()
-    with st.container(key=f"sku_{product.product_id}_{product.variant_id}", gap="xxsmall"):
+    with st.container(key=f"sku_{_id(row)}", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(words.badge(words.STOCK, product.level, grey=grey), width=130)
+            st.markdown(words.badge(words.STOCK, product.level, grey=grey or gone), width=130)
             st.markdown(f"{words.plain(product.product_id)} {words.plain(product.variant_id)}", width="stretch")
             if row.waiting:
                 st.markdown(f":orange-badge[:material/hourglass_top: {row.waiting:,} waiting]", width="content")
                 _orders_of(product.product_id)
-        st.caption(_facts(row, clock.both(product.changed_at, now)))
+        # A variant of which something new was heard stands at the top of the list.
+        st.caption(f"{_facts(row, clock.both(product.changed_at, now))}{' · has changed since' if gone else ''}")
 
 
 def _facts(row: StockRow, changed: str) -> str:

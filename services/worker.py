@@ -292,7 +292,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     )
     bulk = OperationRunner(
         context,
-        item_actions(service.releases, proofs, service.reviews),
+        item_actions(service.releases, proofs, service.reviews, service.dead_letters),
         breaker_gate(breakers),
         answer_within=policy.confirmation_timeout,
         name=replica,
@@ -321,7 +321,6 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         Loop("retention", Retention(database, utc_now).prune, pause_seconds=60.0),
         Loop("causes", partial(_classify, database), pause_seconds=60.0),
         *alarms.loops(),
-        Loop("replays", service.dead_letters.replay_due, pause_seconds=0.5),
         Loop("consumer_lag", messaging.sample, pause_seconds=5.0),
     ]
     if sandbox:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, insert, select
 
 from state import correlation
-from state.keyset import WINDOW, Key, Keyset, Slice
+from state.keyset import WINDOW, Keyset
 from state.tables import audit_log
 
 MAX_PAGE = 200
@@ -91,26 +91,8 @@ class AuditFilter:
         return self == AuditFilter()
 
 
-def search(
-    connection: Connection,
-    wanted: AuditFilter,
-    *,
-    limit: int,
-    before: Key | None = None,
-    after: Key | None = None,
-    window: int = WINDOW,
-) -> Slice:
+def listed(connection: Connection, wanted: AuditFilter, window: int = WINDOW) -> Keyset:
     """Rows of ``id`` and AuditEntry, newest first by ``(at, id)``."""
-    listed = _listed(connection, wanted, window)
-    return listed.page(connection, min(limit, MAX_PAGE + 1), before=before, after=after)
-
-
-def count_up_to(connection: Connection, wanted: AuditFilter, limit: int) -> tuple[int, bool]:
-    """How many there are, counted up to ``limit``, and whether there may be more."""
-    return _listed(connection, wanted, WINDOW).count(connection, limit)
-
-
-def _listed(connection: Connection, wanted: AuditFilter, window: int) -> Keyset:
     table = audit_log
     driving: list[ColumnElement[bool]] = []
     if wanted.since:

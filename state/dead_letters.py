@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
-from state.keyset import Key, Keyset, Slice
-from state.tables import dead_letters
+from state.keyset import Keyset
+from state.tables import dead_letters, operation_items
 
 MAX_PAGE = 200
 OPEN, REPLAYED, DISCARDED = "OPEN", "REPLAYED", "DISCARDED"
@@ -44,10 +45,6 @@ class DeadLetter:
     resolved_at: datetime | None = None
     resolved_by: str | None = None
     note: str | None = None
-    replay_at: datetime | None = None
-    """When it will be replayed, once somebody has asked for it."""
-    replay_by: str | None = None
-    replay_command: str | None = None
 
 
 _COLUMNS = [dead_letters.c[name] for name in DeadLetter.__dataclass_fields__]
@@ -74,7 +71,7 @@ def resolve(connection: Connection, letter_id: str, state: str, *, by: str, note
     done = connection.execute(
         update(dead_letters)
         .where(dead_letters.c.id == letter_id, dead_letters.c.state == OPEN)
-        .values(state=state, resolved_at=at, resolved_by=by, note=note, replay_at=None)
+        .values(state=state, resolved_at=at, resolved_by=by, note=note)
     )
     return done.rowcount == 1
 
@@ -87,17 +84,9 @@ def page(connection: Connection, *, state: str | None = OPEN, limit: int = MAX_P
     return [DeadLetter(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)))]
 
 
-def search(
-    connection: Connection,
-    *,
-    state: str = OPEN,
-    subject: str | None = None,
-    cause: str | None = None,
-    order_id: str | None = None,
-    limit: int,
-    before: Key | None = None,
-    after: Key | None = None,
-) -> Slice:
+def listed(
+    *, state: str = OPEN, subject: str | None = None, cause: str | None = None, order_id: str | None = None
+) -> Keyset:
     """Rows of DeadLetter, newest first by ``(created_at, id)``."""
     table = dead_letters
     driving = [table.c.state == state]
@@ -107,8 +96,7 @@ def search(
         driving += [table.c.subject == subject, table.c.cause == cause]
 
     residual = (lambda row: [row.state == state]) if order_id else None
-    listed = Keyset(_COLUMNS, (table.c.created_at, table.c.id), driving, residual)
-    return listed.page(connection, min(limit, MAX_PAGE + 1), before=before, after=after)
+    return Keyset(_COLUMNS, (table.c.created_at, table.c.id), driving, residual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,48 +133,62 @@ def _example(connection: Connection, state: str, subject: str, cause: str) -> st
     return connection.scalar(select(table.c.reason).where(*same).limit(1)) or cause
 
 
-def ids_of(connection: Connection, subject: str, cause: str, limit: int) -> list[str]:
+class Outline(NamedTuple):
+    """An open letter without its bytes, as a person sees it in a preview."""
+
+    id: str
+    order_id: str | None
+    attempts: int
+    """Together with the state its version: both only ever change when something was done with it."""
+    state: str
+    reason: str
+
+
+def outlines(connection: Connection, subject: str, cause: str, limit: int) -> list[Outline]:
     """The open letters of a group, oldest first."""
     table = dead_letters
+    columns = [table.c[name] for name in Outline._fields]
     same = (table.c.state == OPEN, table.c.subject == subject, table.c.cause == cause)
-    return list(connection.scalars(select(table.c.id).where(*same).order_by(table.c.created_at).limit(limit)))
+    rows = connection.execute(select(*columns).where(*same).order_by(table.c.created_at, table.c.id).limit(limit))
+    return [Outline(*row) for row in rows]
 
 
-def ask_replay(
-    connection: Connection, letter_ids: Sequence[str], due: Sequence[datetime], *, by: str, command: str
+def versions(connection: Connection, letter_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Attempts and state of the given letters."""
+    table = dead_letters
+    rows = connection.execute(select(table.c.id, table.c.attempts, table.c.state).where(table.c.id.in_(letter_ids)))
+    return {letter_id: (attempts, state) for letter_id, attempts, state in rows}
+
+
+def group_name(subject: str, cause: str) -> str:
+    """A group in one text, as operations keep their causes."""
+    return f"{subject}: {cause}"
+
+
+def count_opened_since(
+    connection: Connection, names: Sequence[str], since: datetime, *, outside_operation: str, limit: int
 ) -> int:
-    """Have open letters replayed, each at its time; returns how many are still open."""
-    asked = 0
-    for letter_id, at in zip(letter_ids, due, strict=True):
-        changed = connection.execute(
-            update(dead_letters)
-            .where(dead_letters.c.id == letter_id, dead_letters.c.state == OPEN)
-            .values(replay_at=at, replay_by=by, replay_command=command)
+    """Open letters of the named groups from since then, those of the operation left out."""
+    table = dead_letters
+    groups = [name.partition(": ") for name in names]
+    own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_operation)
+    some = (
+        select(table.c.id)
+        .where(
+            table.c.state == OPEN,
+            or_(*(and_(table.c.subject == subject, table.c.cause == cause) for subject, _, cause in groups)),
+            table.c.created_at > since,
+            table.c.id.not_in(own),
         )
-        asked += changed.rowcount
-    return asked
-
-
-def due_replays(connection: Connection, now: datetime, limit: int) -> list[DeadLetter]:
-    """Letters whose replay is due, the longest due first."""
-    due = select(*_COLUMNS).where(dead_letters.c.replay_at <= now)
-    rows = connection.execute(due.order_by(dead_letters.c.replay_at).limit(limit))
-    return [DeadLetter(*row) for row in rows]
-
-
-def bring_forward(connection: Connection, last: datetime, to: datetime, limit: int) -> int:
-    """Make due at ``to`` the replays that are due after ``last``; returns how many."""
-    beyond = select(dead_letters.c.id).where(dead_letters.c.replay_at > last).limit(limit)
-    ids = connection.scalars(beyond).all()
-    if ids:
-        connection.execute(update(dead_letters).where(dead_letters.c.id.in_(ids)).values(replay_at=to))
-    return len(ids)
+        .limit(limit)
+    )
+    return connection.scalar(select(func.count()).select_from(some.subquery())) or 0
 
 
 def note_failure(connection: Connection, letter_id: str, reason: str) -> None:
     """A replay failed: one more attempt, with its reason; it is not tried again by itself."""
     table = dead_letters
-    values = {"attempts": table.c.attempts + 1, "reason": reason, "cause": cause_of(reason), "replay_at": None}
+    values = {"attempts": table.c.attempts + 1, "reason": reason, "cause": cause_of(reason)}
     connection.execute(update(table).where(table.c.id == letter_id, table.c.state == OPEN).values(values))
 
 

@@ -12,13 +12,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, delete, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from state.keyset import WINDOW, Key, Keyset, Residual, Slice
+from state.keyset import WINDOW, Keyset, Residual
 from state.prepared import Prepared
 from state.tables import inbox
 
 HANDLED, IGNORED, DUPLICATE = "handled", "ignored", "duplicate"
 OUTCOMES = (HANDLED, IGNORED, DUPLICATE)
-MAX_PAGE = 200
 
 _INSERTED = ("event_id", "type", "order_id", "received_at", "outcome")
 _INSERTS = {
@@ -69,17 +68,9 @@ def note_ignored(connection: Connection, event_id: str) -> None:
     connection.execute(update(inbox).where(inbox.c.event_id == event_id).values(outcome=IGNORED))
 
 
-def page(
-    connection: Connection,
-    *,
-    limit: int,
-    event_type: str | None = None,
-    order_id: str | None = None,
-    outcome: str | None = None,
-    before: Key | None = None,
-    after: Key | None = None,
-    window: int = WINDOW,
-) -> Slice:
+def listed(
+    *, event_type: str | None = None, order_id: str | None = None, outcome: str | None = None, window: int = WINDOW
+) -> Keyset:
     """Rows of Received, newest first by ``(received_at, event_id)``."""
     driving: list[ColumnElement[bool]] = []
     if order_id:
@@ -88,8 +79,7 @@ def page(
         # Word for word the condition of a partial index, which is found by it.
         driving.append(_DRIVING[outcome])
     residual = _filters(event_type, HANDLED if outcome == HANDLED else None)
-    listed = Keyset(_COLUMNS, (inbox.c.received_at, inbox.c.event_id), driving, residual, window)
-    return listed.page(connection, min(limit, MAX_PAGE + 1), before=before, after=after)
+    return Keyset(_COLUMNS, (inbox.c.received_at, inbox.c.event_id), driving, residual, window)
 
 
 _DRIVING: dict[str | None, Any] = {IGNORED: text("inbox.outcome = 'ignored'"), DUPLICATE: text("inbox.repeats > 0")}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, literal, or_, select
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 WINDOW = 5_000
@@ -29,7 +29,7 @@ Residual = Callable[[Columns], list[ColumnElement[bool]]]
 class Slice:
     """Some rows of a list, in its order."""
 
-    rows: Sequence[Row[Any]]
+    rows: Sequence[Any]
     frontier: Key | None = None
     """The key of the last row looked at, when the window ended before the page was full and more rows follow."""
 
@@ -76,6 +76,16 @@ class Keyset:
         seen, found = connection.execute(select(func.count(), func.count(matches)).select_from(looked_at)).one()
         return min(found, limit), found >= limit or seen >= self.window
 
+    def count_above(self, connection: Connection, start: Key, limit: int) -> int:
+        """How many rows ``page(before=start)`` leaves above it, counted up to ``limit`` and within the next window."""
+        walk = self._walk(None, backwards=True).where(*_at_or_beyond(self.key, start))
+        if self.residual is None:
+            some = walk.with_only_columns(*self.key).limit(limit).subquery()
+        else:
+            looked_at = walk.limit(self.window).subquery("looked_at")
+            some = select(literal(1)).select_from(looked_at).where(*self.residual(looked_at.c)).limit(limit).subquery()
+        return connection.scalar(select(func.count()).select_from(some)) or 0
+
     def _walk(self, start: Key | None, *, backwards: bool) -> Select[Any]:
         conditions = [*self.driving, *(_beyond(self.key, start, newer=backwards) if start else ())]
         return select(*self.columns).where(*conditions).order_by(*_ordered(self.key, backwards=backwards))
@@ -83,6 +93,16 @@ class Keyset:
 
 def _ordered(key: Sequence[ColumnElement[Any]], *, backwards: bool) -> list[ColumnElement[Any]]:
     return [column.asc() if backwards else column.desc() for column in key]
+
+
+def _at_or_beyond(key: Sequence[ColumnElement[Any]], start: Key) -> list[ColumnElement[bool]]:
+    """Conditions for rows that are not older than ``start``."""
+    first, value = key[0], start[0]
+    if len(key) == 1:
+        return [first >= value]
+    (second,), (other,) = key[1:], start[1:]
+    # The first condition alone lets the index be entered at the right place.
+    return [first >= value, or_(first > value, second >= other)]
 
 
 def _beyond(key: Sequence[ColumnElement[Any]], start: Key, *, newer: bool) -> list[ColumnElement[bool]]:

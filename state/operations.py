@@ -61,6 +61,7 @@ class Item:
     operation_id: str
     item_id: str
     order_id: str
+    """Empty of an event that names no order."""
     position: int
     version: int
     seen_state: str

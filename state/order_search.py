@@ -106,6 +106,12 @@ def count(connection: Connection, query: OrderQuery, limit: int) -> tuple[int, b
     return min(total, limit), is_more or total >= limit
 
 
+def count_above(connection: Connection, query: OrderQuery, start: Key, limit: int) -> int:
+    """How many match that are not older than ``start``, counted up to ``limit``."""
+    found = sum(listed.count_above(connection, start, limit) for listed in _lists(connection, query, WINDOW))
+    return min(found, limit)
+
+
 def walk(connection: Connection, query: OrderQuery, limit: int) -> Iterator[Order]:
     """The newest matching orders one after another, at most ``limit``; for files."""
     before: Key | None = None

@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, or_, select, text, update
 
-from state.keyset import WINDOW, Key, Keyset, Slice
+from state.keyset import WINDOW, Keyset
 from state.prepared import Prepared
 from state.tables import outbox
 
 PENDING, FAILING, PUBLISHED = "pending", "failing", "published"
 OUTCOMES = (PENDING, FAILING, PUBLISHED)
 """Not published yet; not published and refused at least once; published."""
-MAX_PAGE = 200
 
 CLAIM = timedelta(seconds=8)
 """How long a relay may take to publish what it claimed before another one does."""
@@ -129,17 +128,9 @@ def pending(connection: Connection) -> tuple[int, datetime | None]:
     return count, oldest
 
 
-def page(
-    connection: Connection,
-    *,
-    limit: int,
-    subject: str | None = None,
-    order_id: str | None = None,
-    outcome: str | None = None,
-    before: Key | None = None,
-    after: Key | None = None,
-    window: int = WINDOW,
-) -> Slice:
+def listed(
+    *, subject: str | None = None, order_id: str | None = None, outcome: str | None = None, window: int = WINDOW
+) -> Keyset:
     """Rows of Outgoing, newest first by ``(id,)``."""
     driving: list[ColumnElement[bool]] = []
     if order_id:
@@ -155,8 +146,7 @@ def page(
         return [*wanted, row.published_at.is_not(None)] if outcome == PUBLISHED else wanted
 
     is_filtered = bool(subject) or outcome == PUBLISHED
-    listed = Keyset(_COLUMNS, (outbox.c.id,), driving, residual if is_filtered else None, window)
-    return listed.page(connection, min(limit, MAX_PAGE + 1), before=before, after=after)
+    return Keyset(_COLUMNS, (outbox.c.id,), driving, residual if is_filtered else None, window)
 
 
 def prune(connection: Connection, published_before: datetime, limit: int) -> int:

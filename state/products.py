@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from state.keyset import Key, Keyset, Slice
+from state.keyset import Keyset
 from state.tables import products
 
 MAX_PAGE = 500
@@ -75,16 +75,7 @@ OUT, LOW, IN_STOCK = "out", "low", "in_stock"
 LEVELS = (OUT, LOW, IN_STOCK)
 
 
-def search(
-    connection: Connection,
-    now: datetime,
-    *,
-    level: str | None = None,
-    product_id: str | None = None,
-    limit: int,
-    before: Key | None = None,
-    after: Key | None = None,
-) -> Slice:
+def listed(now: datetime, *, level: str | None = None, product_id: str | None = None) -> Keyset:
     """Rows of Product, the most recently changed first, by ``(changed_at, sku)``; marks that have expired are not out.
 
     ``sku`` is the product and the variant in one, so that a place in the list is two values.
@@ -99,12 +90,11 @@ def search(
         driving.append(products.c.expires_at > now)
     residual = (lambda row: [row.level == level]) if level and product_id else None
     sku = (products.c.product_id + "/" + products.c.variant_id).label("sku")
-    listed = Keyset([*_COLUMNS, sku], (products.c.changed_at, sku), driving, residual)
-    return listed.page(connection, min(limit, MAX_PAGE + 1), before=before, after=after)
+    return Keyset([*_COLUMNS, sku], (products.c.changed_at, sku), driving, residual)
 
 
 def product(row: Any, now: datetime) -> Product:
-    """The product of a row of search(), with a mark that has expired taken back."""
+    """The product of a row of listed(), with a mark that has expired taken back."""
     return _decayed(Product(*row[:9]), now)
 
 

@@ -307,20 +307,11 @@ dead_letters = Table(
     Column("resolved_by", Key),
     Column("note", Text),
     Column("cause", String(200), nullable=False, server_default=""),
-    Column("replay_at", UtcDateTime),
-    Column("replay_by", Key),
-    Column("replay_command", Key),
     UniqueConstraint("stream", "stream_seq"),
     Index("ix_dead_letters_state_created_at", "state", "created_at"),
     Index("ix_dead_letters_state_subject_cause", "state", "subject", "cause", "created_at"),
     Index("ix_dead_letters_order_id", "order_id"),
     Index("ix_dead_letters_resolved_at", "resolved_at"),
-    Index(
-        "ix_dead_letters_replay_at",
-        "replay_at",
-        sqlite_where=text("replay_at IS NOT NULL"),
-        postgresql_where=text("replay_at IS NOT NULL"),
-    ),
 )
 
 products = Table(

@@ -173,8 +173,8 @@ class OrdersHarness:
         self.proofs = ReleaseByProof(self.context, self.their_side)
         self.steering = OperationSteering(self.context)
         self.commands = self.executor({})
-        self.operations = self.operation_runner("runner-1")
         self.dead_letters = DeadLetterOffice(self.database, self.clock, self.new_id, self.inbound.handle)
+        self.operations = self.operation_runner("runner-1")
 
     def executor(self, more: dict[str, Any]) -> CommandExecutor:
         """Executes commands, those of further topics too."""
@@ -194,7 +194,7 @@ class OrdersHarness:
 
     def operation_runner(self, name: str) -> OperationRunner:
         """The runner of a replica of that name; all share the database, the breakers and the other services."""
-        actions = item_actions(self.releases, self.proofs, self.reviews)
+        actions = item_actions(self.releases, self.proofs, self.reviews, self.dead_letters)
         gate = breaker_gate(self.breakers)
         return OperationRunner(self.context, actions, gate, POLICY.confirmation_timeout, name, monotonic=self.monotonic)
 

@@ -160,7 +160,7 @@ def acknowledge(alert: Alert) -> None:
     _acknowledge(alert, new_key())
 
 
-@st.dialog("Acknowledge", icon=":material/person_check:")
+@st.dialog("Acknowledge", icon=":material/person_check:", on_dismiss="rerun")
 def _acknowledge(alert: Alert, key: str) -> None:
     st.markdown(
         f"**{words.plain(alert.name)}** · Others see that you are at it until the alert ends. "
@@ -183,7 +183,7 @@ def silence(alert: Alert, page: AlertsPage) -> None:
     _silence(alert, page, new_key())
 
 
-@st.dialog("Silence", icon=":material/notifications_off:", width="medium")
+@st.dialog("Silence", icon=":material/notifications_off:", width="medium", on_dismiss="rerun")
 def _silence(alert: Alert, page: AlertsPage, key: str) -> None:
     st.markdown(
         f"**{words.plain(alert.name)}** · Nothing is sent about alerts with all of these labels until the end. "

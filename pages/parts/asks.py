@@ -61,7 +61,7 @@ def is_queued(command: Command) -> bool:
 def undo(command: Command) -> None:
     """Take a held command back. For callbacks."""
     try:
-        taken = console().desk.undo(command, actor=person.actor())
+        taken = console().held.undo(command, actor=person.actor())
     except (SourceUnavailable, NotPermitted) as error:
         st.session_state[FLASH] = (f"Not taken back: {error}", ":material/error:")
         return

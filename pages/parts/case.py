@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, both_sides, claims, clock, empty, live, memory, orders, retries, timeline, words
+from parts import asks, both_sides, claims, clock, empty, live, memory, orders, retries, timeline, unfold, words
 
 from services.console import RELEASE, Reading, ReviewAction, ReviewCase, console, same_sight_key
 from services.console.review_desk import REASONS, CaseFilter, CaseView, ValidationFailed, called_by, needs_reason
@@ -23,6 +23,7 @@ def asked_for() -> str:
 def close() -> None:
     """For callbacks: the address names no case any more."""
     st.query_params.pop(CASE, None)
+    unfold.reset()
     st.session_state.pop(both_sides.ASKED, None)
 
 
@@ -42,13 +43,17 @@ def drawer(review_id: str) -> None:
 
 
 def _refreshing(review_id: str) -> None:
-    every = live.REFRESH if live.is_on() else None
-    st.fragment(_work_area, run_every=every)(review_id)
+    live.refreshing(_work_area, review_id)
 
 
 def _work_area(review_id: str) -> None:
     asks.flash()
     reading = console().desk.case(review_id)
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        if reading.value is not None:
+            review = reading.value.case.review
+            live.as_of(reading, f"case {words.plain(review.review_id)}, version {review.version}")
+        _close_button()
     if reading.value is None:
         _missing(review_id, reading)
         return
@@ -61,6 +66,16 @@ def _work_area(review_id: str) -> None:
     with st.expander("Timeline", expanded=True, icon=":material/timeline:"):
         timeline.draw(view.timeline, reading)
         orders.link(view.case.review.order_id)
+
+
+def _close_button() -> None:
+    # A dialog hears Escape only while the focus is in it, and a button that is switched off loses it to the page.
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        if st.button(
+            "Back to the queue", key="close_case", type="tertiary", icon=":material/arrow_back:", shortcut="Escape"
+        ):
+            close()
+            st.rerun()
 
 
 def _missing(review_id: str, reading: Reading[CaseView]) -> None:
@@ -76,7 +91,6 @@ def _head(reading: Reading[CaseView]) -> None:
     assert view is not None  # noqa: S101 - the caller has looked
     case, now = view.case, console().now()
     review = case.review
-    live.as_of(reading, f"case {words.plain(review.review_id)}, version {review.version}")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(words.badge(words.REVIEW, review.reason, grey=bool(reading.problem)), width="content")
         waits = f"waits {clock.span(now - review.opened_at)}" if review.state == "OPEN" else _ended(case)

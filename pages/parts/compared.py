@@ -22,6 +22,8 @@ RETRIED = {"HELD": "Gives the hold back", "FREE": "Harmless: nothing held, close
 
 def begin(bulk: Bulk, key: str) -> None:
     """Have the other side asked once about what the preview shows; its opening is what asks."""
+    if not bulk.has_their_side:
+        return
     st.session_state[_opened(key)] = (0, console().now())
     if live.write_block() is None:
         _ask(bulk, _question(key))
@@ -29,20 +31,25 @@ def begin(bulk: Bulk, key: str) -> None:
 
 def draw(bulk: Bulk, key: str) -> Frozen | None:
     """The items with both sides; what is acted on, or None while answers are still to come."""
+    if not bulk.has_their_side:
+        _table([_facts(target) for target in bulk.targets], f"The {len(bulk.targets)} things previewed")
+        return Frozen(bulk.seen_at)
     reading = console().previews.compared(bulk, _question(key))
     said = reading.value or Comparison({}, None)
     frozen = _frozen(said, key)
     rows = [_row(bulk, target, said, frozen) for target in bulk.targets]
-    st.dataframe(
+    _table(
         rows if any(row[FOLLOWS] for row in rows) else [_without(row, FOLLOWS) for row in rows],
-        hide_index=True,
-        height="content" if len(bulk.targets) <= FEW else 320,
-        alt=f"The {len(bulk.targets)} things previewed, with what the Inventory Service says of each",
+        f"The {len(bulk.targets)} things previewed, with what the Inventory Service says of each",
     )
     _summary(bulk, said, frozen, key)
     for why, number in Counter(_left_out(said, frozen).values()).items():
         st.caption(f":material/block: {number:,} will be left out: {words.plain(why)}")
     return frozen
+
+
+def _table(rows: list[dict[str, str]], alt: str) -> None:
+    st.dataframe(rows, hide_index=True, height="content" if len(rows) <= FEW else 320, alt=alt)
 
 
 def _left_out(said: Comparison, frozen: Frozen | None) -> Mapping[str, str]:
@@ -104,14 +111,20 @@ def _late(said: Comparison, frozen: Frozen) -> str:
 
 def _row(bulk: Bulk, target: Target, said: Comparison, frozen: Frozen | None) -> dict[str, str]:
     one = said.items.get(target.item_id, Compared(Standing.UNANSWERED))
-    cells = {"Id": target.item_id}
-    if target.order_id != target.item_id:
-        cells["Order"] = target.order_id
     is_left_out = target.item_id in _left_out(said, frozen)
     follows = LEFT_OUT if is_left_out else _retried(bulk, one)
-    cells |= {"Theirs": _theirs(one, is_asking=frozen is None), FOLLOWS: follows}
-    cells |= {"State": target.state.capitalize(), "Version": str(target.version), "Cause": target.cause}
-    return cells | ({"Note": target.note} if target.note else {})
+    theirs = {"Theirs": _theirs(one, is_asking=frozen is None), FOLLOWS: follows}
+    return _named(target) | theirs | _facts(target)
+
+
+def _named(target: Target) -> dict[str, str]:
+    return {"Id": target.item_id} | ({"Order": target.order_id} if target.order_id != target.item_id else {})
+
+
+def _facts(target: Target) -> dict[str, str]:
+    """What a person sees of an item on our side alone, its name first."""
+    cells = {"State": target.state.capitalize(), "Version": str(target.version), "Cause": target.cause}
+    return _named(target) | cells | ({"Note": target.note} if target.note else {})
 
 
 def _theirs(one: Compared, *, is_asking: bool) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import streamlit as st
 from parts import asks, live, selection, words
@@ -29,9 +30,13 @@ def cancel_order(order: Order) -> None:
     _cancel(order, new_key())
 
 
-@st.dialog("Cancel order", icon=":material/cancel:")
+@st.dialog("Cancel order", icon=":material/cancel:", on_dismiss="rerun")
 def _cancel(order: Order, key: str) -> None:
-    st.markdown(f"**{words.plain(order.order_id)}** · {_cancel_means(order.status)} This cannot be undone.")
+    held = console().held.CANCEL_FOR.total_seconds()
+    st.markdown(
+        f"**{words.plain(order.order_id)}** · {_cancel_means(order.status)} For {held:.0f} seconds it can be taken "
+        "back, and the order goes on meanwhile; after that it cannot be undone."
+    )
     form(
         key,
         note="Reason",
@@ -59,7 +64,7 @@ def return_items(order: Order) -> None:
     _return(order, new_key())
 
 
-@st.dialog("Return items", icon=":material/undo:", width="medium")
+@st.dialog("Return items", icon=":material/undo:", width="medium", on_dismiss="rerun")
 def _return(order: Order, key: str) -> None:
     st.markdown(
         f"**{words.plain(order.order_id)}** · Records what the customer has sent back; the Inventory Service is told "
@@ -109,7 +114,7 @@ def compensate(difference: KnownDifference) -> None:
     _compensate(difference, new_key())
 
 
-@st.dialog("Compensate", icon=":material/balance:")
+@st.dialog("Compensate", icon=":material/balance:", on_dismiss="rerun")
 def _compensate(difference: KnownDifference, key: str) -> None:
     st.markdown(f"**{words.plain(difference.order_id)}** · {words.plain(difference.detail)}")
     st.markdown(f"What will be done: {COMPENSATIONS[difference.kind]}")
@@ -141,13 +146,32 @@ def form(
     picked: Picked = ("", ()),
     complaint: Callable[[], str | None] = lambda: None,
     refused: str | None = None,
+    refreshes: bool = True,
 ) -> None:
     """Reason, typed count and the one button; closes the dialog when the commands are stored.
 
     ``refused`` says why the button is off although the person may act.
+    ``refreshes`` False: what it stands in is drawn again and again by itself. A dialog with a form that refreshes has
+    to run the page when it is dismissed: what refreshes in a dialog that is gone breaks the page at a toast.
     ``complaint`` says at the click what else is missing; then nothing is stored.
     ``picked`` names the list and the ids whose check boxes are emptied then.
     """
+    submit = (key, store, required, typed_count, picked, complaint)
+    if refreshes:
+        live.refreshing(_form, key, button, note, required, typed_count, refused, submit)
+    else:
+        _form(key, button, note, required, typed_count, refused, submit)
+
+
+def _form(
+    key: str,
+    button: str,
+    note: str | None,
+    required: bool,
+    typed_count: int | None,
+    refused: str | None,
+    submit: tuple[Any, ...],
+) -> None:
     block = live.write_block() or refused
     with st.form(f"form_{key}", border=False):
         if note:
@@ -161,7 +185,7 @@ def form(
             key=f"do_{key}",
             disabled=block is not None,
             on_click=_submit,
-            args=(key, store, required, typed_count, picked, complaint),
+            args=submit,
         )
     complained = st.session_state.get(f"complaint_{key}")
     # Not the button's own word: a button that is off by now does not know that it was clicked.

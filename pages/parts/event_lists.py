@@ -3,51 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import streamlit as st
-from parts import clock, empty, live, orders, payloads, steps, words
+from parts import clock, empty, live, orders, payloads, steps, unfold, words
 
-from services.console import Outgoing, Received, console
+from services.console import Outgoing, Reading, Received, console
+from services.console.paging import Paged
+
+OUTGOING, INCOMING = "outgoing", "incoming"
 
 
 def outgoing(subject: str | None, outcome: str | None, order_id: str | None, clear: Callable[[], None]) -> None:
     """Events stored to be published, newest first, each with its payload."""
-    before, after = steps.places("outgoing")
-    reading = console().events.outgoing(subject=subject, order_id=order_id, outcome=outcome, before=before, after=after)
-    if reading.value is None:
-        empty.no_source(reading)
-        return
-    live.as_of(reading, "published events are kept for two weeks")
-    if not reading.value.rows:
-        _nothing(
-            bool(subject or order_id or outcome), outcome in ("pending", "failing"), "Every event is published.",
-            "No event has been stored yet.", clear,
-        )  # fmt: skip
-    else:
-        with st.container(border=True, gap="xsmall"):
-            for row in reading.value.rows:
-                _sent(row, grey=bool(reading.problem))
-    steps.buttons("outgoing", reading.value)  # type: ignore[arg-type]
-
-
-def incoming(event_type: str | None, outcome: str | None, order_id: str | None, clear: Callable[[], None]) -> None:
-    """Events that came in, newest first, with what became of them."""
-    before, after = steps.places("incoming")
-    reading = console().events.incoming(
-        event_type=event_type, order_id=order_id, outcome=outcome, before=before, after=after
+    said = (subject, order_id, outcome)
+    reading = console().events.outgoing(
+        subject=subject, order_id=order_id, outcome=outcome, place=steps.place(OUTGOING)
     )
     if reading.value is None:
         empty.no_source(reading)
         return
-    live.as_of(reading, "events that came in are kept for a month; those not handled are dead letters")
-    if not reading.value.rows:
-        filtered = bool(event_type or order_id or outcome)
-        _nothing(filtered, False, "", "No event has come in yet.", clear)
+    standing = steps.stand(OUTGOING, said, reading.value, lambda row: str(row.id))
+    _head(OUTGOING, standing, reading, "published events are kept for two weeks")
+    if not standing.rows:
+        _nothing(
+            any(said), outcome in ("pending", "failing"), "Every event is published.", "No event has been stored yet.",
+            clear,
+        )  # fmt: skip
     else:
         with st.container(border=True, gap="xsmall"):
-            for row in reading.value.rows:
-                received(row, grey=bool(reading.problem))
-    steps.buttons("incoming", reading.value)  # type: ignore[arg-type]
+            for row_id, row in standing.rows.items():
+                _sent(row, reading.value, gone=row_id in standing.gone, grey=bool(reading.problem))
+    steps.buttons(OUTGOING, standing)
+
+
+def incoming(event_type: str | None, outcome: str | None, order_id: str | None, clear: Callable[[], None]) -> None:
+    """Events that came in, newest first, with what became of them."""
+    said = (event_type, order_id, outcome)
+    reading = console().events.incoming(
+        event_type=event_type, order_id=order_id, outcome=outcome, place=steps.place(INCOMING)
+    )
+    if reading.value is None:
+        empty.no_source(reading)
+        return
+    standing = steps.stand(INCOMING, said, reading.value, lambda row: row.event_id)
+    _head(INCOMING, standing, reading, "events that came in are kept for a month; those not handled are dead letters")
+    if not standing.rows:
+        _nothing(any(said), False, "", "No event has come in yet.", clear)
+    else:
+        with st.container(border=True, gap="xsmall"):
+            for row_id, row in standing.rows.items():
+                _received(row, reading.value, gone=row_id in standing.gone, grey=bool(reading.problem))
+    steps.buttons(INCOMING, standing)
+
+
+def _head(name: str, standing: steps.Standing[Any], reading: Reading[Any], note: str) -> None:
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        live.as_of(reading, note)
+        steps.switch(name, standing)
 
 
 def _nothing(is_filtered: bool, is_good: bool, good: str, none: str, clear: Callable[[], None]) -> None:
@@ -65,13 +79,13 @@ def state_of(row: Outgoing) -> str:
     return "failing" if row.attempts else "pending"
 
 
-def _sent(row: Outgoing, *, grey: bool) -> None:
+def _sent(row: Outgoing, page: Paged[Outgoing], *, gone: bool, grey: bool) -> None:
     now = console().now()
     with st.container(key=f"out_{row.id}", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{words.plain(row.subject)}**", width=230)
-            st.markdown(words.badge(words.OUTGOING, state_of(row), grey=grey), width=180)
-            orders.link(row.order_id)
+            st.markdown(words.badge(words.OUTGOING, state_of(row), grey=grey or gone), width=180)
+            orders.link(row.order_id, marks=steps.mark(OUTGOING, page))
             st.caption(clock.both(row.created_at, now), width="stretch", text_alignment="right")
         facts = [f"event {words.plain(row.event_id)}"]
         if row.attempts:
@@ -80,9 +94,11 @@ def _sent(row: Outgoing, *, grey: bool) -> None:
             facts.append(words.plain(row.last_error))
         if row.published_at is not None:
             facts.append(f"published after {_delay(row)}")
-        st.caption(" · ".join(facts))
-        with st.expander("Payload", type="compact"):
-            payloads.draw(row.payload)
+        st.caption(f"{' · '.join(facts)}{words.GONE if gone else ''}")
+        unfold.part(
+            "Payload", f"out-{row.id}", lambda: payloads.draw(row.payload),
+            touched=partial(steps.hold, OUTGOING, page.top),
+        )  # fmt: skip
 
 
 def _delay(row: Outgoing) -> str:
@@ -90,14 +106,14 @@ def _delay(row: Outgoing) -> str:
     return f"{waited.total_seconds() * 1000:,.0f} ms" if waited.total_seconds() < 1 else clock.span(waited)
 
 
-def received(row: Received, *, grey: bool) -> None:
+def _received(row: Received, page: Paged[Received], *, gone: bool, grey: bool) -> None:
     """One event that came in, on one line."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"in_{row.event_id}"):
         st.markdown(f"**{words.plain(row.type)}**", width=230)
-        outcome = words.badge(words.INCOMING, row.outcome, grey=grey) if row.outcome else ":gray[not recorded]"
+        outcome = words.badge(words.INCOMING, row.outcome, grey=grey or gone) if row.outcome else ":gray[not recorded]"
         st.markdown(outcome, width=180)
         if row.order_id:
-            orders.link(row.order_id)
+            orders.link(row.order_id, marks=steps.mark(INCOMING, page))
         again = f" · came again {row.repeats}x" if row.repeats else ""
-        st.caption(f"event {orders.short(row.event_id)}{again}", width="stretch")
+        st.caption(f"event {orders.short(row.event_id)}{again}{words.GONE if gone else ''}", width="stretch")
         st.caption(clock.both(row.received_at, console().now()), width=170, text_alignment="right")

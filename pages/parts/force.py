@@ -28,10 +28,14 @@ def breaker(name: str) -> None:
     _force(name, new_key())
 
 
-@st.dialog("Force breaker", icon=":material/front_hand:")
+@st.dialog("Force breaker", icon=":material/front_hand:", on_dismiss="rerun")
 def _force(name: str, key: str) -> None:
     called = NAMES.get(name, words.plain(name))
     st.markdown(f"**{called}** on every replica. It is a loan: the breaker returns by itself.")
+    live.refreshing(_form, name, key)
+
+
+def _form(name: str, key: str) -> None:
     block = live.write_block()
     with st.form(f"form_{key}", border=False):
         st.radio(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import streamlit as st
@@ -130,17 +131,26 @@ def why_not(row: ReleaseRow) -> str | None:
     return live.write_block() or waiting
 
 
-def retry_button(row: ReleaseRow, key: str) -> None:
+def retry_button(
+    row: ReleaseRow,
+    key: str,
+    *,
+    label: str | None = None,
+    shortcut: str | None = None,
+    after: Callable[[], None] | None = None,
+) -> None:
     """One attempt more, which needs no dialog; the text says what the breaker makes of it."""
     reason = why_not(row) or why_not_retry(row.theirs)
     st.button(
-        retries.label("Retry now"),
+        label or retries.label("Retry now"),
         key=key,
         icon=":material/replay:",
+        type="primary" if shortcut else "secondary",
+        shortcut=shortcut,
         disabled=reason is not None,
         help=reason or what_a_retry_does(row.theirs) or live.write_note(),
         on_click=_store_retry,
-        args=(row, same_sight_key("retry_release", row.release.order_id, row.release.version, row.command)),
+        args=(row, same_sight_key("retry_release", row.release.order_id, row.release.version, row.command), after),
     )
 
 
@@ -152,8 +162,10 @@ def _retry(row: ReleaseRow) -> None:
             st.caption(f":material/{icon}: {said}", width="stretch")
 
 
-def _store_retry(row: ReleaseRow, key: str) -> None:
+def _store_retry(row: ReleaseRow, key: str, after: Callable[[], None] | None) -> None:
     asks.ask(lambda actor: console().retry_release(row, actor=actor, command_id=key))
+    if after:
+        after()
 
 
 def _mark(row: ReleaseRow, key: str) -> None:
@@ -174,6 +186,7 @@ def _mark(row: ReleaseRow, key: str) -> None:
         button="Mark released",
         store=lambda proof: [partial(_store_mark, row, proof, key)],
         refused=refused or (why_not(row) if not live.write_block() else None),
+        refreshes=False,
     )
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
+from functools import partial
 
 import streamlit as st
-from parts import asks, clock, empty, letter_dialogs, live, orders, payloads, steps, words
+from parts import asks, bulk, clock, empty, letter_dialogs, live, operations, orders, payloads, steps, unfold, words
 
-from services.console import console, same_sight_key
-from services.console.events import EventsPage, Group, Letter
+from services.console import SourceUnavailable, console, same_sight_key
+from services.console.events import MAX_ITEMS, Group, Letter, Verb
+from services.console.paging import Paged
 
 GROUP = "cause"
 """The parameter of the address that names the group shown: ``subject|cause``."""
+
+NAME = "letters"
+VERBS = (Verb.REPLAY_EVENT, Verb.DISCARD_EVENT)
 
 
 def _group() -> tuple[str, str] | None:
@@ -22,32 +28,36 @@ def _group() -> tuple[str, str] | None:
 def every_cause() -> None:
     """For callbacks: letters of all groups again."""
     st.query_params.pop(GROUP, None)
-    steps.reset("letters")
+    steps.reset(NAME)
 
 
 def _only(group: Group) -> None:
-    steps.reset("letters")
+    steps.reset(NAME)
     st.query_params[GROUP] = f"{group.subject}|{group.cause}"
 
 
 def draw(state: str, order_id: str | None, clear: Callable[[], None]) -> None:
+    operations.unended(VERBS)
+    _listed(state, order_id, clear)
+    operations.past(VERBS)
+
+
+def _listed(state: str, order_id: str | None, clear: Callable[[], None]) -> None:
     group = _group()
-    before, after = steps.places("letters")
-    reading = console().events.letters(state=state, group=group, order_id=order_id, before=before, after=after)
+    reading = console().events.letters(state=state, group=group, order_id=order_id, place=steps.place(NAME))
     page = reading.value
     if page is None:
         empty.no_source(reading)
         return
-    for command in page.commands:
-        st.markdown(f":small[{asks.state(command)}]")
-    if not page.letters.rows:
+    standing = steps.stand(NAME, (state, group, order_id), page.letters, lambda row: row.letter.id)
+    if not standing.rows:
         _nothing(state, is_filtered=bool(group or order_id), clear=clear)
     grey = bool(reading.problem)
     if page.groups and not group and not order_id:
-        _groups(page, state, grey=grey)
-    if page.letters.rows:
-        _letters(page, group, order_id, grey=grey)
-    steps.buttons("letters", page.letters)  # type: ignore[arg-type]
+        _groups(page.groups, state, grey=grey)
+    if standing.rows:
+        _letters(standing, group, order_id, grey=grey)
+    steps.buttons(NAME, standing)
 
 
 def _nothing(state: str, *, is_filtered: bool, clear: Callable[[], None]) -> None:
@@ -59,83 +69,114 @@ def _nothing(state: str, *, is_filtered: bool, clear: Callable[[], None]) -> Non
         empty.nothing_matches("No letter is in this state.", clear)
 
 
-def _groups(page: EventsPage, state: str, *, grey: bool) -> None:
+def _groups(groups: tuple[Group, ...], state: str, *, grey: bool) -> None:
     st.markdown("**By cause**")
     with st.container(border=True, gap="small"):
-        for number, group in enumerate(page.groups):
-            _one_group(group, number, state, grey=grey)
+        for group in groups:
+            _one_group(group, state, grey=grey)
 
 
-def _one_group(group: Group, number: int, state: str, *, grey: bool) -> None:
-    now = console().now()
-    block = live.write_block()
-    with st.container(gap="xxsmall", key=f"cause_{number}"):
+def _one_group(group: Group, state: str, *, grey: bool) -> None:
+    key = key_of(group)
+    with st.container(gap="xxsmall", key=f"cause_{key}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(words.badge(words.LETTER, state, grey=grey), width=90)
             count = f"{group.letters:,} {'letter' if group.letters == 1 else 'letters'}"
             st.markdown(f"**{words.plain(group.subject)}** · {count}", width="content")
-            st.caption(f"last {clock.ago(group.last_at, now)}", width="stretch")
+            st.caption(f"last {clock.ago(group.last_at, console().now())}", width="stretch")
             st.button(
-                "Only these", key=f"show_cause_{number}", icon=":material/filter_alt:", type="tertiary", on_click=_only,
+                "Only these", key=f"show_cause_{key}", icon=":material/filter_alt:", type="tertiary", on_click=_only,
                 args=(group,),
             )  # fmt: skip
             if state == "OPEN":
-                reach = min(group.letters, console().events.MAX_GROUP)
-                if st.button(
-                    f"Replay {reach}", key=f"replay_cause_{number}", icon=":material/replay:",
-                    disabled=block is not None, help=block or live.write_note(),
-                ):  # fmt: skip
-                    letter_dialogs.replay_group(group)
-                if st.button(
-                    f"Discard {reach}", key=f"discard_cause_{number}", icon=":material/delete:",
-                    disabled=block is not None, help=block or live.write_note(),
-                ):  # fmt: skip
-                    letter_dialogs.discard_group(group)
+                _act_on(group, key, Verb.REPLAY_EVENT, "Replay", "replay")
+                _act_on(group, key, Verb.DISCARD_EVENT, "Discard", "delete")
         st.caption(words.plain(group.example))
 
 
-def _letters(page: EventsPage, group: tuple[str, str] | None, order_id: str | None, *, grey: bool) -> None:
+def key_of(group: Group) -> str:
+    """A group in the keys of its widgets: what it is, and not where it stands, because groups change places."""
+    return f"{zlib.crc32(f'{group.subject}|{group.cause}'.encode()):08x}"
+
+
+def _act_on(group: Group, key: str, verb: Verb, label: str, icon: str) -> None:
+    block = live.write_block()
+    if st.button(
+        f"{label} {_of(group.letters)}", key=f"{label.lower()}_cause_{key}", icon=f":material/{icon}:",
+        disabled=block is not None, help=block or live.write_note(),
+    ):  # fmt: skip
+        _freeze(verb, group)
+
+
+def _of(letters: int) -> str:
+    return f"the {MAX_ITEMS:,} oldest of {letters:,}" if letters > MAX_ITEMS else f"{letters:,} of {letters:,}"
+
+
+def _freeze(verb: Verb, group: Group) -> None:
+    try:
+        frozen = console().events.freeze(verb, group)
+    except SourceUnavailable as error:
+        st.toast(str(error), icon=":material/error:")
+        return
+    if frozen.targets:
+        bulk.ask(frozen)
+
+
+def _letters(
+    standing: steps.Standing[Letter], group: tuple[str, str] | None, order_id: str | None, *, grey: bool
+) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         title = "Letters of this cause" if group else "Letters of this order" if order_id else "Newest letters"
         st.markdown(f"**{title}**", width="content")
         if group:
             st.button("Every cause", key="every_cause", type="tertiary", icon=":material/close:", on_click=every_cause)
+        with st.container(horizontal=True, horizontal_alignment="right"):
+            steps.switch(NAME, standing)
     with st.container(border=True, gap="small"):
-        for row in page.letters.rows:
-            _letter(row, grey=grey)
+        for row_id, row in standing.rows.items():
+            _letter(row, standing.page, gone=row_id in standing.gone, grey=grey)
 
 
-def _letter(row: Letter, *, grey: bool) -> None:
+def _letter(row: Letter, page: Paged[Letter], *, gone: bool, grey: bool) -> None:
     letter, now = row.letter, console().now()
     with st.container(gap="xxsmall", key=f"letter_{letter.id}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(words.badge(words.LETTER, letter.state, grey=grey), width=90)
+            st.markdown(words.badge(words.LETTER, letter.state, grey=grey or gone), width=90)
             st.markdown(f"**{words.plain(letter.subject)}**", width="content")
             if letter.order_id:
-                orders.link(letter.order_id)
+                orders.link(letter.order_id, marks=steps.mark(NAME, page))
             else:
                 st.caption("no order known", width=orders.ID_WIDTH)
             st.caption(clock.both(letter.created_at, now), width="stretch")
-            if letter.state == "OPEN":
+            if letter.state == "OPEN" and not gone:
                 _buttons(row)
         attempts = f"{letter.attempts} {'attempt' if letter.attempts == 1 else 'attempts'}"
-        st.caption(f"{words.plain(letter.reason)} · {attempts}{_fate(row)}")
+        st.caption(f"{words.plain(letter.reason)} · {attempts}{_fate(row)}{words.GONE if gone else ''}")
         if row.command:
             st.markdown(f":small[{asks.state(row.command)}]")
-        with st.expander("Payload and headers", type="compact"):
-            payloads.draw(letter.payload)
-            if letter.headers:
-                st.table(
-                    [{"Header": words.plain(k), "Value": words.plain(v)} for k, v in letter.headers.items()],
-                    border="horizontal", hide_index=True, alt="Headers of the message",
-                )  # fmt: skip
-            st.caption(f"{words.plain(letter.stream)} #{letter.stream_seq:,} · {len(letter.payload):,} bytes")
+        unfold.part(
+            "Payload and headers",
+            f"letter-{letter.id}",
+            partial(_content, row),
+            touched=partial(steps.hold, NAME, page.top),
+        )
+
+
+def _content(row: Letter) -> None:
+    letter = row.letter
+    payloads.draw(letter.payload)
+    if letter.headers:
+        st.table(
+            [{"Header": words.plain(k), "Value": words.plain(v)} for k, v in letter.headers.items()],
+            border="horizontal", hide_index=True, alt="Headers of the message",
+        )  # fmt: skip
+    st.caption(f"{words.plain(letter.stream)} #{letter.stream_seq:,} · {len(letter.payload):,} bytes")
 
 
 def _fate(row: Letter) -> str:
     letter = row.letter
     if letter.state == "OPEN":
-        return f" · replay asked for by {words.plain(letter.replay_by)}" if letter.replay_at else ""
+        return ""
     note = f": {words.plain(letter.note)}" if letter.note else ""
     return f" · by {words.plain(letter.resolved_by)}{note}"
 

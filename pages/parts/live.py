@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import streamlit as st
-from parts import clock, empty, loans, person
+from parts import clock, empty, loans, person, steps
 from streamlit.delta_generator import DeltaGenerator
 
 from services.console import Reading, console
@@ -28,6 +28,7 @@ def header(title: str, *, says_worker: bool = True) -> Frame:
 
     ``says_worker`` False: the page itself says it when no worker runs.
     """
+    steps.arrive(title)
     with st.container(
         horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="page_header"
     ):
@@ -56,6 +57,14 @@ def body(frame: Frame, draw: Callable[[], None], *, every: str = REFRESH) -> Non
 def is_on() -> bool:
     """Whether the page refreshes itself."""
     return bool(st.session_state.get(LIVE_KEY, True))
+
+
+def refreshing(draw: Callable[..., None], *args: Any) -> None:
+    """Draw something that stands outside a page's body, as in a dialog, now and again as often as the body.
+
+    Whatever can be asked for there is then off, with the reason, as soon as nothing can be stored.
+    """
+    st.fragment(draw, run_every=REFRESH if is_on() else None)(*args)
 
 
 def _badges(place: DeltaGenerator) -> None:

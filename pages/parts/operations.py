@@ -193,8 +193,8 @@ def _ways_out(ledger: Ledger) -> None:
     operation_id = ledger.operation.operation_id
     unwell = [item for item in ledger.items if item.state in ("FAILED", "UNANSWERED")][:5]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        for item in unwell:
-            orders.link(item.order_id)
+        for order_id in dict.fromkeys(item.order_id for item in unwell if item.order_id):
+            orders.link(order_id)
         with st.container(horizontal=True, horizontal_alignment="right"):
             try:
                 content = console().operations.csv(operation_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import streamlit as st
 from parts.words import plain
@@ -15,21 +16,27 @@ SHORT = 8
 _UUID = re.compile(r"\b([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
-def link(order_id: str, *, width: int = ID_WIDTH, is_short: bool = False) -> None:
-    """The deep link of an order; ``is_short``: of a long id only the beginning, where there is little room."""
+def link(
+    order_id: str, *, width: int = ID_WIDTH, is_short: bool = False, marks: Mapping[str, str] | None = None
+) -> None:
+    """The deep link of an order; ``is_short``: of a long id only the beginning, where there is little room.
+
+    ``marks`` are parameters with which a step back finds the list as it was left.
+    """
     st.page_link(
         "order.py",
         label=f":blue[{short(order_id) if is_short else plain(order_id)}]",
         icon="",
         help=f"Open the order {plain(order_id)}" if is_short else "Open the order",
-        query_params={**_unbound(), "order": [order_id]},
+        query_params=address(order_id, marks),
         width="content" if is_short else width,
     )
 
 
-def _unbound() -> dict[str, list[str]]:
-    """The parameters of the page itself go along, so that a step back finds its page of the list again."""
-    return {name: st.query_params.get_all(name) for name in st.query_params if name != "order"}
+def address(order_id: str, marks: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+    """The parameters of the link: those of the page go along, so that a step back finds its page of the list again."""
+    own = {name: st.query_params.get_all(name) for name in st.query_params if name != "order"}
+    return own | {name: [value] for name, value in (marks or {}).items()} | {"order": [order_id]}
 
 
 def items(order: Order, limit: int = 2) -> str:

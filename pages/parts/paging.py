@@ -1,8 +1,14 @@
-"""Pages of a list; the page is in the address, so that reload, back and a shared link restore it."""
+"""Previous and next of a list; the page is in the address, so that reload, back and a shared link restore it.
+
+Lists that are sorted by more than one thing have numbered pages, see here; those that are as long as the
+history of the service are paged by key, see ``steps``.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import streamlit as st
 
@@ -37,25 +43,24 @@ def stepped(name: str, *, has_more: bool, keys: bool = False) -> None:
 def _buttons(name: str, here: int, *, has_more: bool, label: str, keys: bool) -> None:
     with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
         st.caption(label, width="content")
-        st.button(
-            "Previous",
-            key=f"{name}_previous",
-            icon=":material/chevron_left:",
-            disabled=here <= 1,
-            on_click=_go,
-            args=(name, here - 1),
-            shortcut="Ctrl+ArrowLeft" if keys else None,
-        )
-        st.button(
-            "Next",
-            key=f"{name}_next",
-            icon=":material/chevron_right:",
-            icon_position="right",
-            disabled=not has_more,
-            on_click=_go,
-            args=(name, here + 1),
-            shortcut="Ctrl+ArrowRight" if keys else None,
-        )
+        backward(f"{name}_previous", _go, (name, here - 1), disabled=here <= 1, has_key=keys)
+        forward(f"{name}_next", _go, (name, here + 1), disabled=not has_more, has_key=keys)
+
+
+def backward(key: str, go: Callable[..., None], args: tuple[Any, ...], *, disabled: bool, has_key: bool) -> None:
+    """The button towards the beginning of a list."""
+    st.button(
+        "Previous", key=key, icon=":material/chevron_left:", disabled=disabled, on_click=go, args=args,
+        shortcut="Ctrl+ArrowLeft" if has_key else None,
+    )  # fmt: skip
+
+
+def forward(key: str, go: Callable[..., None], args: tuple[Any, ...], *, disabled: bool, has_key: bool) -> None:
+    """The button towards the end of a list."""
+    st.button(
+        "Next", key=key, icon=":material/chevron_right:", icon_position="right", disabled=disabled, on_click=go,
+        args=args, shortcut="Ctrl+ArrowRight" if has_key else None,
+    )  # fmt: skip
 
 
 def _go(name: str, page: int) -> None:

@@ -17,7 +17,7 @@ def start(kind: str) -> None:
     _start(kind, new_key())
 
 
-@st.dialog("Start a drill", icon=":material/science:")
+@st.dialog("Start a drill", icon=":material/science:", on_dismiss="rerun")
 def _start(kind: str, key: str) -> None:
     offered = KINDS[kind]
     st.markdown(f"**{offered.title}**. {offered.what}")

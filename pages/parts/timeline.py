@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import streamlit as st
-from parts import clock
+from parts import clock, unfold
 from parts.words import TIMELINE, details, payload, plain, said, word
 
 from services.console import Reading, TimelineEntry, console
@@ -17,15 +19,18 @@ BAD = ("failed", "no answer", "rejected", "timeout", "refused", "unavailable", "
 def draw(entries: Sequence[TimelineEntry], reading: Reading[Any]) -> None:
     """Oldest first: icon and word of the kind, when, what happened and its facts."""
     now = console().now()
+    at_once: Counter[int] = Counter()
     for entry in entries:
+        instant = int(entry.at.timestamp() * 1_000_000)
+        at_once[instant] += 1
+        name = f"step-{instant}-{at_once[instant]}"
         with st.container(horizontal=True, vertical_alignment="top", gap="small"):
             at = f":small[:gray[{clock.at(entry.at, now)}]]"
             st.markdown(f"{_kind(entry, grey=bool(reading.problem))}  \n{at}", width=110)
             with st.container(width="stretch", gap="xxsmall"):
                 st.markdown(_text(entry))
                 if parts := payload(entry.details):
-                    with st.expander("Payload", type="compact"):
-                        st.json(parts, expanded=True)
+                    unfold.part("Payload", name, partial(st.json, parts, expanded=True))
 
 
 def _kind(entry: TimelineEntry, *, grey: bool) -> str:

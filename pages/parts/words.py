@@ -218,6 +218,7 @@ AUDIT = {
     "COMPENSATE": "Compensated a difference",
     "FORCE_BREAKER": "Forced a breaker",
     "END_BREAKER_OVERRIDE": "Ended a forced breaker state",
+    "UNDO": "Took an action back",
     "REPLAY_EVENT": "Replayed an event",
     "DISCARD_EVENT": "Discarded an event",
     "START_DRILL": "Started a drill",
@@ -232,9 +233,9 @@ AUDIT = {
 KINDS = {
     "return_items": "Return items",
     "replay_dead_letter": "Replay event",
-    "replay_dead_letters": "Replay events",
     "discard_dead_letter": "Discard event",
-    "discard_dead_letters": "Discard events",
+    "replay_event": "Replay events",
+    "discard_event": "Discard events",
     "start_drill": "Start drill",
     "stop_drill": "Stop drill",
     "set_traffic": "Set traffic",
@@ -304,6 +305,10 @@ CONSEQUENCES = {
     "retry_release": "One attempt each. Releasing twice is harmless: the second finds nothing held.",
     "mark_released": "Each job is closed without a release: you have seen that nothing is held any more. Jobs whose "
     "stock the Inventory Service still holds or has sold are refused. This cannot be undone.",
+    "replay_event": "The handler runs on the stored bytes again, the oldest first. What was handled before has no "
+    "second effect; what fails again stays open with its new reason.",
+    "discard_event": "These events will never take effect; the letters stay readable for 90 days. "
+    "This cannot be undone.",
     "RETRY_RESERVATION": "The Inventory Service is asked to reserve once more. Nothing has been charged.",
     "RECONFIRM": "Stock is reserved anew where needed, and its deduction is requested again.",
     "APPROVE": "The case is closed as checked by you. The order goes on as it stands.",
@@ -314,7 +319,10 @@ CONSEQUENCES = {
 }
 
 
-_SAID = {name: word.text for table in (ORDER, REVIEW, DIFFERENCE) for name, word in table.items()}
+GONE = " · no longer in this list"
+"""Behind the facts of a row that keeps its place in a list that is held."""
+
+_SAID = {name: word.text for table in (ORDER, REVIEW, DIFFERENCE) for name, word in table.items()} | ACTIONS
 _NAMED = re.compile(rf"\b({'|'.join(_SAID)})\b")
 
 

@@ -65,7 +65,7 @@ def _view(operation: Operation) -> dict[str, Any]:
 def _item_view(item: Item) -> dict[str, str | int | datetime | None]:
     return {
         "itemId": item.item_id,
-        "orderId": item.order_id,
+        "orderId": item.order_id or None,
         "seenVersion": item.version,
         "state": item.state,
         "sentAt": item.sent_at,

@@ -259,7 +259,7 @@ class OperationView(BaseModel):
 
 class OperationItemView(BaseModel):
     itemId: str
-    orderId: str
+    orderId: str | None
     seenVersion: int
     state: ItemState
     sentAt: datetime | None

@@ -23,10 +23,12 @@ from services.console.csv_files import MAX_ROWS, csv_text
 from services.console.events import KINDS as EVENT_KINDS
 from services.console.events import Events, Outgoing, Received
 from services.console.handover import Handover
+from services.console.held import Held
 from services.console.history import Metrics
 from services.console.incidents import Incidents
 from services.console.loans import Loans
 from services.console.operations import Operations
+from services.console.paging import NEWEST, Place
 from services.console.people import NotPermitted, People
 from services.console.previews import Previews
 from services.console.queries import (
@@ -51,7 +53,6 @@ from services.console.views import (
     COUNT_LIMIT,
     Changes,
     ConservationPage,
-    Cursor,
     DifferenceRow,
     Live,
     OrderFilter,
@@ -103,7 +104,6 @@ __all__ = [
     "Command",
     "ConservationPage",
     "Console",
-    "Cursor",
     "DifferenceRow",
     "Finding",
     "Health",
@@ -183,6 +183,7 @@ class Console:
     drills: Sandbox = field(init=False)
     handover: Handover = field(init=False)
     previews: Previews = field(init=False)
+    held: Held = field(init=False)
 
     def __post_init__(self) -> None:
         self._readings = Readings(self.clock, self.monotonic)
@@ -204,7 +205,8 @@ class Console:
         self.handover = Handover(access)
         self.previews = Previews(access)
         self.people = People(self.settings.console_role, dict(self.settings.console_people))
-        self.desk = ReviewDesk(self._read, self._source.read, self._write, self.store_command, self.now)
+        self.held = Held(access)
+        self.desk = ReviewDesk(self._read, self._source.read, self.store_command, self.now)
 
     def close(self) -> None:
         self.metrics.close()
@@ -235,12 +237,9 @@ class Console:
         """Changes of breaker states in the last day, newest first."""
         return self._read("transitions", TRENDS_TTL, lambda c: queries.transitions(c, self.now()))
 
-    def orders(
-        self, wanted: OrderFilter, *, before: Cursor | None = None, after: Cursor | None = None
-    ) -> Reading[OrdersPage]:
-        """The page of orders older than ``before``, or newer than ``after``, or the newest."""
-        key = ("orders", wanted, before, after)
-        return self._read(key, LIVE_TTL, lambda c: queries.orders_page(c, wanted, before, after))
+    def orders(self, wanted: OrderFilter, place: Place = NEWEST) -> Reading[OrdersPage]:
+        """The page of orders at a place."""
+        return self._read(("orders", wanted, place), LIVE_TTL, lambda c: queries.orders_page(c, wanted, place))
 
     def orders_csv(self, wanted: OrderFilter) -> str:
         """The matching orders, newest first, at most MAX_ROWS; raises SourceUnavailable."""
@@ -345,7 +344,15 @@ class Console:
         return self.store_command(STEER_OPERATION, operation_id, {"move": move}, actor=actor, command_id=command_id)
 
     def cancel_order(self, order_id: str, reason: str, *, actor: str, command_id: str) -> Command:
-        return self.store_command(CANCEL_ORDER, order_id, {"reason": reason}, actor=actor, command_id=command_id)
+        """Cancel an order; it is held for a while, in which it can be taken back."""
+        return self.store_command(
+            CANCEL_ORDER,
+            order_id,
+            {"reason": reason},
+            actor=actor,
+            command_id=command_id,
+            held_for=self.held.CANCEL_FOR,
+        )
 
     def return_items(
         self, order_id: str, lines: Sequence[Line], *, reason: str, restockable: bool, actor: str, command_id: str

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.console.access import LIVE_TTL, Access
 from services.console.csv_files import MAX_ROWS, csv_text
-from services.console.paging import Paged, paged, time_and_number, walk
+from services.console.paging import NEWEST, Paged, Place, Stored, paged, time_and_number, walk
 from services.console.readings import Reading
 from state import audit
 from state.audit import AuditEntry, AuditFilter
@@ -34,23 +34,15 @@ class Audit:
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    def page(self, wanted: AuditFilter, *, before: str | None = None, after: str | None = None) -> Reading[AuditPage]:
-        """The page of actions older than ``before``, or newer than ``after``, or the newest."""
+    def page(self, wanted: AuditFilter, place: Place = NEWEST) -> Reading[AuditPage]:
+        """The page of actions at a place."""
 
         def query(connection: Connection) -> AuditPage:
-            found = paged(
-                lambda limit, *, before, after: audit.search(
-                    connection, wanted, limit=limit, before=before, after=after
-                ),
-                lambda row: (row.id, _entry(row)),
-                _key,
-                time_and_number,
-                before,
-                after,
-            )
-            return AuditPage(found, *audit.count_up_to(connection, wanted, COUNT_LIMIT))
+            listed = audit.listed(connection, wanted)
+            found = paged(Stored(connection, listed), lambda row: (row.id, _entry(row)), _key, time_and_number, place)
+            return AuditPage(found, *listed.count(connection, COUNT_LIMIT))
 
-        return self._access.read(("audit", wanted, before, after), LIVE_TTL, query)
+        return self._access.read(("audit", wanted, place), LIVE_TTL, query)
 
     def people_and_actions(self) -> Reading[tuple[tuple[str, ...], tuple[str, ...]]]:
         """Everybody who ever acted, and every action that was ever taken."""
@@ -60,13 +52,7 @@ class Audit:
         """The filtered actions, newest first, at most MAX_ROWS; raises SourceUnavailable."""
 
         def query(connection: Connection) -> list[AuditEntry]:
-            rows = walk(
-                lambda limit, *, before, after: audit.search(
-                    connection, wanted, limit=limit, before=before, after=after
-                ),
-                _key,
-                MAX_ROWS,
-            )
+            rows = walk(Stored(connection, audit.listed(connection, wanted)), _key, MAX_ROWS)
             return [_entry(row) for row in rows]
 
         header = ("at", "actor", "action", "target", "orderId", "reason", "before", "after", "result", "correlationId")

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
 from services.console.access import LIVE_TTL, Access
-from services.console.paging import PAGE_SIZE, Paged, number, paged, time_and_text
+from services.console.operations import MAX_ITEMS, Bulk, Target, Verb
+from services.console.paging import NEWEST, PAGE_SIZE, Paged, Place, Stored, number, paged, time_and_text, with_rows
 from services.console.readings import Reading
 from services.domain import events
-from services.messaging.dead_letters import REPLAYS_PER_SECOND
-from services.orders.letter_commands import MAX_GROUP
 from state import commands, dead_letters, inbox, outbox, replicas
 from state.commands import Command
-from state.dead_letters import DeadLetter, Group
+from state.dead_letters import DeadLetter, Group, Outline
 from state.inbox import Received
 from state.outbox import Outgoing
 
-__all__ = ["DeadLetter", "Events", "EventsPage", "Group", "Letter", "Outgoing", "Received"]
+__all__ = ["MAX_ITEMS", "DeadLetter", "Events", "EventsPage", "Group", "Letter", "Outgoing", "Received", "Verb"]
 
 REPLAY, DISCARD = "replay_dead_letter", "discard_dead_letter"
-REPLAY_GROUP, DISCARD_GROUP = "replay_dead_letters", "discard_dead_letters"
-KINDS = (REPLAY, DISCARD, REPLAY_GROUP, DISCARD_GROUP)
+KINDS = (REPLAY, DISCARD)
 
 OUTGOING_TYPES = (events.ORDER_CREATED, events.ORDER_CANCELLED, events.ORDER_RETURNED, events.CONFIRM_REQUESTED)
 INCOMING_TYPES = tuple(events.INCOMING)
@@ -72,8 +69,6 @@ class EventsPage:
 
     groups: tuple[Group, ...]
     letters: Paged[Letter]
-    commands: tuple[Command, ...]
-    """The last commands on groups, newest first."""
 
 
 class Events:
@@ -84,8 +79,6 @@ class Events:
     OUTGOING_OUTCOMES = outbox.OUTCOMES
     INCOMING_OUTCOMES = inbox.OUTCOMES
     LETTER_STATES = dead_letters.STATES
-    MAX_GROUP = MAX_GROUP
-    REPLAYS_PER_SECOND = REPLAYS_PER_SECOND
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -100,16 +93,15 @@ class Events:
         subject: str | None = None,
         order_id: str | None = None,
         outcome: str | None = None,
-        before: str | None = None,
-        after: str | None = None,
+        place: Place = NEWEST,
     ) -> Reading[Paged[Outgoing]]:
         """Events stored to be published, newest first; ``outcome`` pending, failing or published."""
+        listed = outbox.listed(subject=subject, order_id=order_id, outcome=outcome)
 
         def query(connection: Connection) -> Paged[Outgoing]:
-            read = partial(outbox.page, connection, subject=subject, order_id=order_id, outcome=outcome)
-            return paged(_sliced(read), lambda row: Outgoing(*row), lambda row: (row.id,), number, before, after)
+            return paged(Stored(connection, listed), lambda row: Outgoing(*row), lambda row: (row.id,), number, place)
 
-        return self._access.read(("outgoing", subject, order_id, outcome, before, after), LIVE_TTL, query)
+        return self._access.read(("outgoing", subject, order_id, outcome, place), LIVE_TTL, query)
 
     def incoming(
         self,
@@ -117,17 +109,16 @@ class Events:
         event_type: str | None = None,
         order_id: str | None = None,
         outcome: str | None = None,
-        before: str | None = None,
-        after: str | None = None,
+        place: Place = NEWEST,
     ) -> Reading[Paged[Received]]:
         """Events that came in, newest first; ``outcome`` handled, ignored or duplicate."""
+        listed = inbox.listed(event_type=event_type, order_id=order_id, outcome=outcome)
 
         def query(connection: Connection) -> Paged[Received]:
-            read = partial(inbox.page, connection, event_type=event_type, order_id=order_id, outcome=outcome)
             key = lambda row: (row.received_at, row.event_id)  # noqa: E731 - it has no other name
-            return paged(_sliced(read), lambda row: Received(*row), key, time_and_text, before, after)
+            return paged(Stored(connection, listed), lambda row: Received(*row), key, time_and_text, place)
 
-        return self._access.read(("incoming", event_type, order_id, outcome, before, after), LIVE_TTL, query)
+        return self._access.read(("incoming", event_type, order_id, outcome, place), LIVE_TTL, query)
 
     def letters(
         self,
@@ -135,36 +126,35 @@ class Events:
         state: str = dead_letters.OPEN,
         group: tuple[str, str] | None = None,
         order_id: str | None = None,
-        before: str | None = None,
-        after: str | None = None,
+        place: Place = NEWEST,
     ) -> Reading[EventsPage]:
         """Dead letters by cause; of one ``group`` (subject, cause), or of one order, when given."""
+        subject, cause = group or (None, None)
+        listed = dead_letters.listed(state=state, subject=subject, cause=cause, order_id=order_id)
 
         def query(connection: Connection) -> EventsPage:
-            subject, cause = group or (None, None)
-            read = partial(
-                dead_letters.search, connection, state=state, subject=subject, cause=cause, order_id=order_id
-            )
             key = lambda row: (row.created_at, row.id)  # noqa: E731 - it has no other name
-            found = paged(_sliced(read), lambda row: DeadLetter(*row), key, time_and_text, before, after)
+            found = paged(Stored(connection, listed), lambda row: DeadLetter(*row), key, time_and_text, place)
             given = commands.latest_of(connection, [letter.id for letter in found.rows])
             rows = tuple(Letter(letter, given.get(letter.id)) for letter in found.rows)
-            asked = [
-                command
-                for command in commands.latest(connection, limit=50)
-                if command.kind in (REPLAY_GROUP, DISCARD_GROUP)
-            ]
-            return EventsPage(
-                tuple(dead_letters.groups(connection, state=state)),
-                Paged(rows, found.older, found.newer, found.looked_back_to),
-                tuple(asked[:5]),
-            )
+            groups = tuple(dead_letters.groups(connection, state=state))
+            return EventsPage(groups, with_rows(found, rows))
 
-        return self._access.read(("letters", state, group, order_id, before, after), LIVE_TTL, query)
+        return self._access.read(("letters", state, group, order_id, place), LIVE_TTL, query)
 
-    def ids_of_group(self, group: Group) -> list[str]:
-        """The open letters of a group, oldest first, at most MAX_GROUP; raises SourceUnavailable."""
-        return self._access.ask(lambda c: dead_letters.ids_of(c, group.subject, group.cause, MAX_GROUP))
+    def freeze(self, verb: Verb, group: Group) -> Bulk:
+        """The open letters of a group, oldest first, at most MAX_ITEMS; raises SourceUnavailable."""
+        subject, cause = group.subject, group.cause
+
+        def open_letters(connection: Connection) -> list[Outline]:
+            return dead_letters.outlines(connection, subject, cause, MAX_ITEMS)
+
+        name = dead_letters.group_name(subject, cause)
+        targets = tuple(
+            Target(one.id, one.order_id or "", one.attempts, one.state, name, one.reason)
+            for one in self._access.ask(open_letters)
+        )
+        return Bulk(verb, None, targets, self._access.now(), name, lambda c: [one.id for one in open_letters(c)])
 
     def replay(self, letter: DeadLetter, *, actor: str, command_id: str) -> Command:
         return self._access.store(REPLAY, letter.id, {}, actor=actor, command_id=command_id)
@@ -172,23 +162,11 @@ class Events:
     def discard(self, letter: DeadLetter, note: str, *, actor: str, command_id: str) -> Command:
         return self._access.store(DISCARD, letter.id, {"note": note}, actor=actor, command_id=command_id)
 
-    def replay_group(self, group: Group, ids: Sequence[str], *, actor: str, command_id: str) -> Command:
-        arguments: dict[str, Any] = {"ids": list(ids), "cause": group.cause}
-        return self._access.store(REPLAY_GROUP, group.subject, arguments, actor=actor, command_id=command_id)
-
-    def discard_group(self, group: Group, ids: Sequence[str], note: str, *, actor: str, command_id: str) -> Command:
-        arguments: dict[str, Any] = {"ids": list(ids), "cause": group.cause, "note": note}
-        return self._access.store(DISCARD_GROUP, group.subject, arguments, actor=actor, command_id=command_id)
-
-
-def _sliced(read: Any) -> Any:
-    return lambda limit, *, before, after: read(limit=limit, before=before, after=after)
-
 
 def of_order(connection: Connection, order_id: str) -> tuple[tuple[Outgoing, ...], tuple[Received, ...]]:
     """The last events of one order in both directions, newest first."""
-    out = outbox.page(connection, limit=PAGE_SIZE, order_id=order_id)
-    into = inbox.page(connection, limit=PAGE_SIZE, order_id=order_id)
+    out = outbox.listed(order_id=order_id).page(connection, PAGE_SIZE)
+    into = inbox.listed(order_id=order_id).page(connection, PAGE_SIZE)
     return tuple(Outgoing(*tuple(row)) for row in out.rows), tuple(Received(*tuple(row)) for row in into.rows)
 
 

@@ -102,7 +102,7 @@ class Handover:
 def _page(connection: Connection, now: datetime, person: str, since: datetime | None) -> HandoverPage:
     last = looks.last(connection, person)
     start = since or last or now - FIRST_LOOK
-    found = audit.search(connection, AuditFilter(since=start), limit=50)
+    found = audit.listed(connection, AuditFilter(since=start)).page(connection, 50)
     return HandoverPage(
         sections=tuple(make(connection, now) for make in SECTIONS),
         since=start,

@@ -16,7 +16,7 @@ from typing import Any
 from services.console.readings import Reading, Readings
 from services.console.texts import storable_text
 from services.domain.operations import MAX_ITEMS, STEERABLE, ItemState, OperationState, Steer, Verb, stage_name
-from state import audit, operations, releases, reviews
+from state import audit, dead_letters, operations, releases, reviews
 from state.audit import AuditEntry
 from state.operations import Item, Operation
 from state.source import Source
@@ -31,13 +31,20 @@ PAST = 8
 """Operations that have ended, as shown on a page."""
 
 TTL = 1.0
-IRREVERSIBLE = ("CANCEL_ORDER", "MARK_RELEASED", "APPROVE", Verb.MARK_RELEASED)
+IRREVERSIBLE = ("CANCEL_ORDER", "MARK_RELEASED", "APPROVE", Verb.MARK_RELEASED, Verb.DISCARD_EVENT)
 """Verbs and review actions whose count is typed when they act on several things."""
 
 Write = Callable[[str, Callable[[Any], Any]], Any]
 """Writes in the name of a person; raises SourceUnavailable."""
 
-_RELEASES = (Verb.RETRY_RELEASE, Verb.MARK_RELEASED)
+_VERSIONS = {
+    Verb.RETRY_RELEASE: releases.versions,
+    Verb.MARK_RELEASED: releases.versions,
+    Verb.RESOLVE_REVIEW: reviews.versions,
+    Verb.REPLAY_EVENT: dead_letters.versions,
+    Verb.DISCARD_EVENT: dead_letters.versions,
+}
+"""Version and state of the things that a verb acts on, as they are now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class Target:
 
     item_id: str
     order_id: str
+    """Empty of an event that names no order."""
     version: int
     state: str
     cause: str
@@ -67,6 +75,11 @@ class Bulk:
     """For "all matching": the ids that match by now; None for things picked one by one."""
     left_out: tuple[Target, ...] = ()
     """Shown, and not acted on: what the other side says makes the action wrong for them."""
+
+    @property
+    def has_their_side(self) -> bool:
+        """Whether the Inventory Service can say anything about it; events are our own affair."""
+        return self.verb not in (Verb.REPLAY_EVENT, Verb.DISCARD_EVENT)
 
     @property
     def is_irreversible(self) -> bool:
@@ -177,7 +190,7 @@ def _ledger(connection: Any, operation_id: str, states: Sequence[str], page: int
 
 def _store(connection: Any, bulk: Bulk, reason: str | None, actor: str, operation_id: str, at: datetime) -> Commit:
     ids = [target.item_id for target in bulk.targets]
-    now = (releases if bulk.verb in _RELEASES else reviews).versions(connection, ids)
+    now = _VERSIONS[Verb(bulk.verb)](connection, ids)
     items = [_item(operation_id, place, target, now, at) for place, target in enumerate(bulk.targets)]
     # orjson takes plain strings for keys only.
     tally = dict(Counter(str(ItemState(item.state).value) for item in items))
@@ -211,7 +224,8 @@ def _said(bulk: Bulk) -> str:
 def _item(operation_id: str, place: int, target: Target, now: dict[str, tuple[int, str]], at: datetime) -> Item:
     version, state = now.get(target.item_id, (None, "gone"))
     item = Item(operation_id, target.item_id, target.order_id, place, target.version, target.state)
-    if version == target.version:
+    # A letter's version, its attempts, stays as it is when the letter is settled.
+    if (version, state) == (target.version, target.state):
         return item
     detail = f"Changed between looking and committing: it is {state} at version {version}."
     seen = (operation_id, target.item_id, target.order_id, place, target.version, target.state)
@@ -227,7 +241,7 @@ def _audit(operation: Operation, bulk: Bulk) -> AuditEntry:
         target=f"operation:{operation.operation_id}",
         order_id=None,
         reason=operation.reason,
-        before={"filter": bulk.filter, "shown": operation.total + len(bulk.left_out)}
+        before={"filter": storable_text(bulk.filter), "shown": operation.total + len(bulk.left_out)}
         | ({"leftOut": [target.item_id for target in bulk.left_out]} if bulk.left_out else {}),
         after={"asked": operation.tally.get(ItemState.ASKED, 0), "skipped": operation.tally.get(ItemState.SKIPPED, 0)},
         result="started",

@@ -1,4 +1,4 @@
-"""Pages of a list by key: what stands on one, and where the next and the previous one begin."""
+"""Pages of a list by key: what stands on one, where its neighbours begin, and what has come above one that is held."""
 
 from __future__ import annotations
 
@@ -7,14 +7,37 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
-from state.keyset import Key, Slice
+from sqlalchemy import Connection
+
+from state.keyset import Key, Keyset, Slice
 
 T = TypeVar("T")
 
 PAGE_SIZE = 20
+NEW_LIMIT = 100
+"""New rows above a list that is held are counted no further than this."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LONGEST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a list a page begins, as an address says it; all None: at the newest row, whichever that is.
+
+    What is not ours is ignored; of several the first one counts.
+    """
+
+    before: str | None = None
+    """Rows older than this."""
+    after: str | None = None
+    """Rows newer than this, the nearest ones."""
+    held: str | None = None
+    """The newest rows below this: what was newest when the list was held."""
+
+
+NEWEST = Place()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,36 +50,77 @@ class Paged(Generic[T]):
     newer: str | None
     looked_back_to: datetime | None = None
     """Rows older than this were not looked at yet; None when all were, or when the page is full."""
+    top: str | None = None
+    """The place that holds this page as it is; None of a page that begins further down, or of no rows."""
+    new: int = 0
+    """Rows that have come above the place that is held, counted up to NEW_LIMIT."""
 
 
-class ReadSlice(Protocol):
-    """Reads rows by key, see state.keyset."""
+def with_rows(page: Paged[Any], rows: Sequence[T]) -> Paged[T]:
+    """The same page with something made of its rows."""
+    return Paged(tuple(rows), page.older, page.newer, page.looked_back_to, page.top, page.new)
 
-    def __call__(self, limit: int, *, before: Key | None, after: Key | None) -> Slice: ...
+
+class Listed(Protocol):
+    """A list in the order of its key, newest first; see state.keyset."""
+
+    def page(self, limit: int, *, before: Key | None = None, after: Key | None = None) -> Slice:
+        """The rows next older than ``before``, or next newer than ``after`` (nearest first), or the newest."""
+
+    def count_above(self, start: Key, limit: int) -> int:
+        """Rows that a page before ``start`` leaves above it, counted up to ``limit``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A list that one Keyset describes, over one connection."""
+
+    connection: Connection
+    keyset: Keyset
+
+    def page(self, limit: int, *, before: Key | None = None, after: Key | None = None) -> Slice:
+        return self.keyset.page(self.connection, limit, before=before, after=after)
+
+    def count_above(self, start: Key, limit: int) -> int:
+        return self.keyset.count_above(self.connection, start, limit)
 
 
 def paged(
-    read: ReadSlice,
+    listed: Listed,
     make: Callable[[Any], T],
     key_of: Callable[[Any], Key],
     parse: Callable[[str | None], Key | None],
-    before: str | None,
-    after: str | None,
+    place: Place = NEWEST,
 ) -> Paged[T]:
-    """The page older than ``before``, or newer than ``after``, or the newest; cursors that are not ours are ignored."""
-    start, end = parse(before), parse(after)
+    """The page at a place."""
+    start, end, top = parse(place.before), parse(place.after), parse(place.held)
     if end is not None and start is None:
-        found = read(PAGE_SIZE + 1, before=None, after=end)
+        found = listed.page(PAGE_SIZE + 1, after=end)
         if len(found.rows) > PAGE_SIZE:
             rows = list(reversed(found.rows[:PAGE_SIZE]))
             return Paged(tuple(map(make, rows)), written(key_of(rows[-1])), written(key_of(rows[0])))
         # Too near the newest for a full page: the newest page itself is shown.
-    found = read(PAGE_SIZE + 1, before=start, after=None)
+    found = listed.page(PAGE_SIZE + 1, before=start or top)
     shown = found.rows[:PAGE_SIZE]
     older = key_of(shown[-1]) if len(found.rows) > PAGE_SIZE else found.frontier
     newer = (key_of(shown[0]) if shown else start) if start else None
-    looked = next((part for part in found.frontier or () if isinstance(part, datetime)), None)
-    return Paged(tuple(map(make, shown)), written(older) if older else None, written(newer) if newer else None, looked)
+    first = None if start else top or (_above(key_of(shown[0])) if shown else None)
+    return Paged(
+        rows=tuple(map(make, shown)),
+        older=written(older) if older else None,
+        newer=written(newer) if newer else None,
+        looked_back_to=next((part for part in found.frontier or () if isinstance(part, datetime)), None),
+        top=written(first) if first else None,
+        new=listed.count_above(top, NEW_LIMIT) if top and start is None else 0,
+    )
+
+
+def _above(key: Key) -> Key:
+    """The lowest place above a row: rows are either below it or newer than the row."""
+    first, *others = key
+    if isinstance(first, datetime):
+        return first + _MICROSECOND, *("0" if isinstance(part, str) else 0 for part in others)
+    return (first + 1,)
 
 
 def written(key: Key) -> str:
@@ -87,13 +151,13 @@ def _is_number(text: str) -> bool:
     return text.isdecimal() and text.isascii() and len(text) <= 17
 
 
-def walk(read: ReadSlice, key_of: Callable[[Any], Key], limit: int) -> Sequence[Any]:
+def walk(listed: Listed, key_of: Callable[[Any], Key], limit: int) -> Sequence[Any]:
     """The newest rows, at most ``limit``, page by page; for files."""
     rows: list[Any] = []
     before: Key | None = None
     while len(rows) < limit:
-        found = read(min(200, limit - len(rows)) + 1, before=before, after=None)
         size = min(200, limit - len(rows))
+        found = listed.page(size + 1, before=before)
         rows += found.rows[:size]
         if len(found.rows) > size:
             before = key_of(found.rows[size - 1])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from services.console.events import of_order
+from services.console.paging import NEWEST, Place, paged, time_and_text, with_rows
 from services.console.views import (
     COUNT_LIMIT,
     Changes,
     ConservationPage,
-    Cursor,
     DifferenceRow,
     Live,
     OrderFilter,
@@ -41,7 +42,7 @@ from state import (
     samples,
 )
 from state.commands import Command
-from state.order_search import OrdersFound
+from state.keyset import Key, Slice
 from state.replicas import BreakerTransition, Replica
 from state.reviews import Review
 
@@ -137,36 +138,33 @@ def _queues(connection: Connection) -> dict[str, int]:
     }
 
 
-def orders_page(connection: Connection, wanted: OrderFilter, before: Cursor | None, after: Cursor | None) -> OrdersPage:
-    """The page older than ``before``, or newer than ``after``, or the newest."""
-    found, is_newer = _found(connection, wanted, before, after)
-    flags = reviews.of_orders(connection, [order.order_id for order in found.orders])
-    rows = tuple(
+@dataclass(frozen=True, slots=True)
+class _Orders:
+    """The orders that match, as a list to be paged."""
+
+    connection: Connection
+    wanted: OrderFilter
+
+    def page(self, limit: int, *, before: Key | None = None, after: Key | None = None) -> Slice:
+        found = order_search.find(self.connection, self.wanted, limit=limit, before=before, after=after)
+        nearest_first = found.orders if after is None else tuple(reversed(found.orders))
+        return Slice(nearest_first, found.frontier if len(nearest_first) < limit else None)
+
+    def count_above(self, start: Key, limit: int) -> int:
+        return order_search.count_above(self.connection, self.wanted, start, limit)
+
+
+def orders_page(connection: Connection, wanted: OrderFilter, place: Place = NEWEST) -> OrdersPage:
+    found = paged(
+        _Orders(connection, wanted), lambda order: order, lambda order: (order.created_at, order.order_id),
+        time_and_text, place,
+    )  # fmt: skip
+    flags = reviews.of_orders(connection, [order.order_id for order in found.rows])
+    rows = [
         OrderRow(order, tuple(case.reason for case in flags[order.order_id] if case.state == "OPEN"))
-        for order in found.orders
-    )
-    count, is_capped = order_search.count(connection, wanted, COUNT_LIMIT)
-    frontier = Cursor(*found.frontier) if found.frontier else None
-    older = _cursor(found.orders, -1) if found.has_more or is_newer else frontier
-    newer = _cursor(found.orders, 0) or before if before or is_newer else None
-    return OrdersPage(rows, count, is_capped, older, newer, frontier.at if frontier and not is_newer else None)
-
-
-def _found(
-    connection: Connection, wanted: OrderFilter, before: Cursor | None, after: Cursor | None
-) -> tuple[OrdersFound, bool]:
-    """The orders of a page, and whether it is one that more newer ones stand before."""
-    if after and not before:
-        found = order_search.find(connection, wanted, limit=PAGE_SIZE, after=(after.at, after.order_id))
-        if found.has_more:
-            return found, True
-    # Too near the newest for a full page: the newest page itself is shown.
-    place = (before.at, before.order_id) if before else None
-    return order_search.find(connection, wanted, limit=PAGE_SIZE, before=place), False
-
-
-def _cursor(found: Sequence[Order], position: int) -> Cursor | None:
-    return Cursor(found[position].created_at, found[position].order_id) if found else None
+        for order in found.rows
+    ]
+    return OrdersPage(with_rows(found, rows), *order_search.count(connection, wanted, COUNT_LIMIT))
 
 
 ORDER_COLUMNS = (

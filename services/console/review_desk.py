@@ -25,9 +25,8 @@ from services.domain.lifecycle import TimelineEntry
 from services.domain.resolutions import REASONS, UNDO_FOR, needs_reason
 from services.domain.reviews import ReviewAction, allowed_actions, called_by, standings
 from services.domain.stakes import Stake
-from services.orders.unit_of_work import SYSTEM, action_entry
-from state import audit, cause_memory, commands, history, orders, releases, review_queue, reviews, their_answers
-from state.audit import AuditEntry
+from services.orders.unit_of_work import SYSTEM
+from state import cause_memory, commands, history, orders, releases, review_queue, reviews, their_answers
 from state.commands import Command
 from state.releases import Release
 from state.review_queue import POOL, SORTS, CaseFilter, Group
@@ -98,18 +97,12 @@ class Read(Protocol):
         """The reading of a key."""
 
 
-Write = Callable[[str, Callable[[Connection], Any]], Any]
-
-
 class ReviewDesk:
-    """Reads are shared for a second; writes are stored commands, but for taking one of them back."""
+    """Reads are shared for a second; writes are stored commands."""
 
-    def __init__(
-        self, read: Read, ask: Direct, write: Write, store: Callable[..., Command], now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, read: Read, ask: Direct, store: Callable[..., Command], now: Callable[[], datetime]) -> None:
         self._read = read
         self._ask = ask
-        self._write = write
         self._store = store
         self._now = now
 
@@ -180,20 +173,6 @@ class ReviewDesk:
             command_id=command_id,
             held_for=UNDO_FOR.get(action),
         )
-
-    def undo(self, command: Command, *, actor: str) -> bool:
-        """Take a held command back; False when it runs or has run already. Raises SourceUnavailable, NotPermitted."""
-
-        def withdraw(connection: Connection) -> bool:
-            at = self._now()
-            outcome = {"title": f"Taken back by {actor}", "detail": None, "code": None}
-            taken = commands.withdraw(connection, command.command_id, outcome, at)
-            if taken is None:
-                return False
-            _record_undo(connection, taken, actor, at)
-            return True
-
-        return bool(self._write(actor, withdraw))
 
 
 def _queue(connection: Connection, wanted: CaseFilter, now: datetime, page: int) -> QueuePage:
@@ -296,27 +275,3 @@ def _pasts(connection: Connection, cases: list[cause_memory.PastCase]) -> list[P
         held = verdict(move, case.order_status, came_again=case.came_again)
         found.append(Past(move, by, case.resolved_at, held, why))
     return found
-
-
-def _record_undo(connection: Connection, command: Command, actor: str, at: datetime) -> None:
-    action = str(command.arguments.get("action", command.kind))
-    review = reviews.get(connection, command.target_id)
-    order_id = review.order_id if review else None
-    if order_id:
-        entry = action_entry(at, f"Taken back before it ran: {action}", actor, command.arguments.get("note"))
-        history.add(connection, order_id, [entry])
-    audit.add(
-        connection,
-        AuditEntry(
-            at=at,
-            actor=actor,
-            action="UNDO",
-            target=f"review:{command.target_id}",
-            order_id=order_id,
-            reason=f"{action} asked for by {command.actor}",
-            before={"command": command.command_id, "state": commands.STORED},
-            after={"command": command.command_id, "state": commands.WITHDRAWN},
-            result="done",
-            action_id=None,
-        ),
-    )

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.console.access import Access
 from services.console.csv_files import MAX_ROWS, csv_text
-from services.console.paging import Paged, paged, time_and_text, walk
+from services.console.paging import NEWEST, Paged, Place, Stored, paged, time_and_text, walk
 from services.console.readings import Reading
 from state import products, waiting
 from state.products import LEVELS, Product
@@ -54,8 +54,7 @@ class Stock:
         *,
         level: str | None = None,
         product_id: str | None = None,
-        before: str | None = None,
-        after: str | None = None,
+        place: Place = NEWEST,
     ) -> Reading[StockPage]:
         """Variants of a level (out, low, in_stock), or of one product."""
 
@@ -63,14 +62,11 @@ class Stock:
             now = self._access.now()
             wanted = waiting.by_variant(connection)
             found = paged(
-                lambda limit, *, before, after: products.search(
-                    connection, now, level=level, product_id=product_id, limit=limit, before=before, after=after
-                ),
+                Stored(connection, products.listed(now, level=level, product_id=product_id)),
                 lambda row: _row(products.product(row, now), wanted.variants),
                 lambda row: (row.changed_at, row.sku),
                 time_and_text,
-                before,
-                after,
+                place,
             )
             most = sorted(wanted.variants.items(), key=lambda item: (-item[1][0], item[0]))[:10]
             return StockPage(
@@ -82,20 +78,15 @@ class Stock:
                 most_wanted=tuple((*sku, *counts) for sku, counts in most),
             )
 
-        return self._access.read(("stock", level, product_id, before, after), STOCK_TTL, query)
+        return self._access.read(("stock", level, product_id, place), STOCK_TTL, query)
 
     def csv(self, *, level: str | None = None, product_id: str | None = None) -> str:
         """The filtered variants, at most MAX_ROWS; raises SourceUnavailable."""
         now = self._access.now()
 
         def query(connection: Connection) -> list[Product]:
-            rows = walk(
-                lambda limit, *, before, after: products.search(
-                    connection, now, level=level, product_id=product_id, limit=limit, before=before, after=after
-                ),
-                lambda row: (row.changed_at, row.sku),
-                MAX_ROWS,
-            )
+            listed = Stored(connection, products.listed(now, level=level, product_id=product_id))
+            rows = walk(listed, lambda row: (row.changed_at, row.sku), MAX_ROWS)
             return [products.product(row, now) for row in rows]
 
         header = ("productId", "variantId", "level", "available", "availableQuantity", "threshold", "source",

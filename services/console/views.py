@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
+from services.console.paging import Paged
 from services.domain.lifecycle import RETURNABLE, TimelineEntry
 from services.domain.order import Order
 from services.domain.reviews import CANCELLABLE, ReviewAction
@@ -22,8 +23,6 @@ from state.reviews import Review
 
 COUNT_LIMIT = 1000
 """Matching orders are counted no further than this."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +59,6 @@ class Live:
         return bool(self.workers)
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """A place in the list of orders, newest first."""
-
-    at: datetime
-    order_id: str
-
-    def __str__(self) -> str:
-        return f"{(self.at - _EPOCH) // _MICROSECOND}~{self.order_id}"
-
-    @classmethod
-    def parse(cls, text: str | None) -> Cursor | None:
-        """The cursor written in a link; None when there is none or it is not one of ours."""
-        micros, separator, order_id = (text or "").partition("~")
-        if not separator or not order_id or not micros.isdecimal() or len(micros) > 17:
-            return None
-        return cls(_EPOCH + int(micros) * _MICROSECOND, order_id)
-
-
 OrderFilter = OrderQuery
 
 
@@ -95,15 +75,11 @@ class OrderRow:
 class OrdersPage:
     """One page of orders, newest first."""
 
-    rows: tuple[OrderRow, ...]
+    rows: Paged[OrderRow]
     count: int
     """Matching orders, counted up to COUNT_LIMIT."""
     is_count_capped: bool
     """Whether there may be more."""
-    older: Cursor | None
-    newer: Cursor | None
-    looked_back_to: datetime | None = None
-    """Orders older than this were not looked at yet; None when all were, or when the page is full."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ class Verb(StrEnum):
     RETRY_RELEASE = "retry_release"
     MARK_RELEASED = "mark_released"
     RESOLVE_REVIEW = "resolve_review"
+    REPLAY_EVENT = "replay_event"
+    DISCARD_EVENT = "discard_event"
 
 
 class OperationState(StrEnum):

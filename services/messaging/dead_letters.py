@@ -5,9 +5,10 @@ Source: contract section 5, last paragraph; design 6.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection
@@ -16,14 +17,16 @@ from services.domain.errors import InvalidState, NotFound
 from services.messaging.envelope import IncomingEvent, PoisonEvent, decode
 from state import audit, dead_letters
 from state.audit import AuditEntry
-from state.correlation import correlated
 from state.database import Database
 from state.dead_letters import DISCARDED, OPEN, REPLAYED, DeadLetter
 
-REPLAYS_PER_SECOND = 10
-"""Of a group: handlers of replayed events must not crowd out those of new ones."""
 
-AT_ONCE = 20
+class LetterChanged(InvalidState):
+    """The letter is no longer what the person saw; it was not touched."""
+
+
+class ReplayFailed(InvalidState):
+    """The handler failed on the stored bytes again; the letter stays open with the new reason."""
 
 
 class DeadLetterOffice:
@@ -69,8 +72,31 @@ class DeadLetterOffice:
         await self._database.write(lambda connection: dead_letters.add(connection, letter))
 
     async def replay(self, letter_id: str, *, actor: str) -> DeadLetter:
-        """Run the handler on the stored bytes; raises InvalidState when it fails again, NotFound."""
-        letter = await self._open_letter(letter_id)
+        """Run the handler on the stored bytes; raises ReplayFailed, LetterChanged when it is not open, NotFound."""
+        await self.handle_again(letter_id, actor=actor)
+        return await self._get(letter_id)
+
+    async def handle_again(
+        self,
+        letter_id: str,
+        *,
+        actor: str,
+        reason: str | None = None,
+        seen: int | None = None,
+        action_id: str | None = None,
+    ) -> str:
+        """The same; returns what the handler said: handled, ignored or duplicate.
+
+        ``seen``: the attempts that the person saw; with others by now it is LetterChanged. What was done under
+        an ``action_id`` is not done again, its end is said once more.
+        """
+        known = await self._known(action_id)
+        if known is not None:
+            if known.result != "done":
+                raise ReplayFailed(str((known.after or {}).get("failure", "")), {"id": letter_id})
+            return str((known.after or {}).get("outcome", ""))
+        letter = await self._open_letter(letter_id, seen)
+        done = _Deed(REPLAYED, actor, reason, action_id)
         try:
             event = decode(
                 letter.payload,
@@ -80,76 +106,56 @@ class DeadLetterOffice:
             )
             outcome = await self._handle(event)
         except PoisonEvent as error:
-            await self._record_failure(letter, actor, str(error))
-            raise InvalidState(f"The event cannot be handled: {error}", {"id": letter_id}) from None
+            await self._record_failure(letter, done, str(error))
+            raise ReplayFailed(f"The event cannot be handled: {error}", {"id": letter_id}) from None
         except Exception as error:
             # A boundary: whatever the handler does, the person who asked for it is recorded and told.
-            await self._record_failure(letter, actor, f"{type(error).__name__}: {error}")
-            raise InvalidState(f"The handler failed again: {error}", {"id": letter_id}) from error
-        return await self._settle(letter, REPLAYED, actor, f"handler: {outcome}")
+            await self._record_failure(letter, done, f"{type(error).__name__}: {error}")
+            raise ReplayFailed(f"The handler failed again: {error}", {"id": letter_id}) from error
+        await self._settle(letter, done, note=f"handler: {outcome}", outcome=outcome)
+        return outcome
 
-    async def discard(self, letter_id: str, *, actor: str, note: str) -> DeadLetter:
-        """Give a letter up, with the reason; raises InvalidState when it is settled already, NotFound."""
-        letter = await self._open_letter(letter_id)
-        return await self._settle(letter, DISCARDED, actor, note)
+    async def discard(
+        self, letter_id: str, *, actor: str, note: str, seen: int | None = None, action_id: str | None = None
+    ) -> DeadLetter:
+        """Give a letter up, with the reason; raises LetterChanged when it is settled already, NotFound.
 
-    async def discard_all(self, letter_ids: Sequence[str], *, actor: str, note: str) -> int:
-        """Give up those of the letters that are still open, all at once; returns how many there were."""
-        letters = [await self._get(letter_id) for letter_id in letter_ids]
+        ``seen`` and ``action_id`` as in handle_again().
+        """
+        if await self._known(action_id) is None:
+            letter = await self._open_letter(letter_id, seen)
+            await self._settle(letter, _Deed(DISCARDED, actor, note, action_id), note=note)
+        return await self._get(letter_id)
 
-        def transaction(connection: Connection) -> int:
-            at = self._clock()
-            settled = [
-                letter
-                for letter in letters
-                if dead_letters.resolve(connection, letter.id, DISCARDED, by=actor, note=note, at=at)
-            ]
-            for letter in settled:
-                audit.add(connection, _audit(letter, DISCARDED, actor, note, at, result="done"))
-            return len(settled)
+    async def _known(self, action_id: str | None) -> AuditEntry | None:
+        if action_id is None:
+            return None
+        return await self._database.read(lambda connection: audit.find_action(connection, action_id))
 
-        return await self._database.write(transaction)
-
-    async def replay_later(self, letter_ids: Sequence[str], *, actor: str, command_id: str) -> int:
-        """Have letters replayed one after another, REPLAYS_PER_SECOND at most; returns how many are still open."""
-        at = self._clock()
-        due = [at + timedelta(seconds=number / REPLAYS_PER_SECOND) for number in range(len(letter_ids))]
-        return await self._database.write(
-            lambda connection: dead_letters.ask_replay(connection, letter_ids, due, by=actor, command=command_id)
-        )
-
-    async def replay_due(self) -> bool:
-        """Replay what is due, each once; one round of a Loop: whether more may be due."""
-        letters = await self._database.read(
-            lambda connection: dead_letters.due_replays(connection, self._clock(), AT_ONCE)
-        )
-        for letter in letters:
-            with correlated(letter.replay_command or letter.id), suppress(InvalidState):
-                # What fails again is noted on the letter.
-                await self.replay(letter.id, actor=letter.replay_by or "system")
-        return len(letters) == AT_ONCE
-
-    async def _open_letter(self, letter_id: str) -> DeadLetter:
+    async def _open_letter(self, letter_id: str, seen: int | None) -> DeadLetter:
         letter = await self._get(letter_id)
         if letter.state != OPEN:
-            raise InvalidState(f"This dead letter is {letter.state}.", {"id": letter_id, "state": letter.state})
+            raise LetterChanged(f"This dead letter is {letter.state}.", {"id": letter_id, "state": letter.state})
+        if seen is not None and letter.attempts != seen:
+            message = f"It was tried again since: {letter.attempts} attempts, {seen} when it was seen."
+            raise LetterChanged(message, {"id": letter_id, "attempts": letter.attempts})
         return letter
 
-    async def _settle(self, letter: DeadLetter, state: str, actor: str, note: str) -> DeadLetter:
+    async def _settle(self, letter: DeadLetter, done: _Deed, *, note: str | None, **facts: Any) -> None:
         def transaction(connection: Connection) -> None:
             at = self._clock()
-            if not dead_letters.resolve(connection, letter.id, state, by=actor, note=note, at=at):
-                raise InvalidState("Somebody else settled this dead letter.", {"id": letter.id})
-            audit.add(connection, _audit(letter, state, actor, note, at, result="done"))
+            if not dead_letters.resolve(connection, letter.id, done.state, by=done.actor, note=note, at=at):
+                raise LetterChanged("Somebody else settled this dead letter.", {"id": letter.id})
+            audit.add(connection, done.entry(letter, at, "done", {"state": done.state, **facts}))
 
         await self._database.write(transaction)
-        return await self._get(letter.id)
 
-    async def _record_failure(self, letter: DeadLetter, actor: str, reason: str) -> None:
-        entry = _audit(letter, REPLAYED, actor, storable(reason), self._clock(), result="failed")
+    async def _record_failure(self, letter: DeadLetter, done: _Deed, failure: str) -> None:
+        said = storable(failure)
+        entry = done.entry(letter, self._clock(), "failed", {"state": OPEN, "failure": said})
 
         def transaction(connection: Connection) -> None:
-            dead_letters.note_failure(connection, letter.id, storable(reason))
+            dead_letters.note_failure(connection, letter.id, said)
             audit.add(connection, entry)
 
         await self._database.write(transaction)
@@ -179,16 +185,26 @@ def storable(text: str) -> str:
     return text.replace("\x00", "\\x00")
 
 
-def _audit(letter: DeadLetter, state: str, actor: str, reason: str, at: datetime, *, result: str) -> AuditEntry:
-    return AuditEntry(
-        at=at,
-        actor=actor,
-        action="REPLAY_EVENT" if state == REPLAYED else "DISCARD_EVENT",
-        target=f"dead-letter:{letter.id}",
-        order_id=letter.order_id,
-        reason=reason,
-        before={"state": OPEN},
-        after={"state": state if result == "done" else OPEN},
-        result=result,
-        action_id=None,
-    )
+@dataclass(frozen=True, slots=True)
+class _Deed:
+    """What somebody does with a letter."""
+
+    state: str
+    """What the letter becomes by it."""
+    actor: str
+    reason: str | None
+    action_id: str | None
+
+    def entry(self, letter: DeadLetter, at: datetime, result: str, after: dict[str, Any]) -> AuditEntry:
+        return AuditEntry(
+            at=at,
+            actor=self.actor,
+            action="REPLAY_EVENT" if self.state == REPLAYED else "DISCARD_EVENT",
+            target=f"dead-letter:{letter.id}",
+            order_id=letter.order_id,
+            reason=self.reason,
+            before={"state": OPEN},
+            after=after,
+            result=result,
+            action_id=self.action_id,
+        )

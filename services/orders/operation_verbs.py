@@ -24,6 +24,8 @@ from services.domain.errors import (
 )
 from services.domain.operations import Ended, ItemState, Verb, became
 from services.domain.reviews import called_by
+from services.messaging.dead_letters import DeadLetterOffice
+from services.orders.letter_verbs import DiscardEvent, ReplayEvent
 from services.orders.proof import MarkReleased, ReleaseByProof
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ResolveReview, ReviewResolution
@@ -175,12 +177,16 @@ def _turned_back(item: Item) -> Ended:
     return Ended(ItemState.ASKED, "The circuit breaker is open: it waits for another turn.", item.version + 1)
 
 
-def item_actions(jobs: ReleaseJobs, proofs: ReleaseByProof, resolution: ReviewResolution) -> Mapping[str, ItemAction]:
+def item_actions(
+    jobs: ReleaseJobs, proofs: ReleaseByProof, resolution: ReviewResolution, letters: DeadLetterOffice
+) -> Mapping[str, ItemAction]:
     """Every verb with what it does."""
     return {
         Verb.RETRY_RELEASE: RetryRelease(jobs),
         Verb.MARK_RELEASED: MarkReleasedByProof(proofs),
         Verb.RESOLVE_REVIEW: ResolveCase(resolution),
+        Verb.REPLAY_EVENT: ReplayEvent(letters),
+        Verb.DISCARD_EVENT: DiscardEvent(letters),
     }
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from services.orders.claims import LEASE as CASE_CLAIM
 from services.orders.commands import CLAIM as COMMAND_CLAIM
 from services.orders.context import OrdersContext
-from state import commands, dead_letters, leases, notifications, operations, orders, outbox, releases, reviews
+from state import commands, leases, notifications, operations, orders, outbox, releases, reviews
 
 logger = logging.getLogger("holdfast.timekeeping")
 
@@ -27,7 +27,7 @@ SLACK = timedelta(seconds=60)
 
 
 class Timekeeping:
-    """Brings forward what waits for longer than ``longest_wait``, which is that of orders, releases and replays."""
+    """Brings forward what waits for longer than ``longest_wait``, which is that of orders and releases."""
 
     def __init__(
         self, context: OrdersContext, longest_wait: timedelta, longest_lease: timedelta = leases.LONGEST
@@ -54,7 +54,6 @@ class Timekeeping:
             "events": outbox.bring_forward(connection, now + outbox.LONGEST_DELAY + SLACK, AT_ONCE),
             "commands": commands.bring_forward(connection, now + COMMAND_CLAIM + SLACK, now, AT_ONCE),
             "operations": operations.bring_forward(connection, last_lease, now, AT_ONCE),
-            "replays": dead_letters.bring_forward(connection, last, now, AT_ONCE),
             "notifications": notifications.bring_forward(
                 connection, now + notifications.LONGEST_DELAY + SLACK, now, AT_ONCE
             ),

@@ -38,6 +38,11 @@ class Holdfast:
     console: str
     api: str
     inventory: str
+    data_dir: Path
+
+    @property
+    def database_url(self) -> str:
+        return f"sqlite:///{self.data_dir / 'holdfast.db'}"
 
     def place_order(self, **changes: Any) -> httpx.Response:
         body = {
@@ -75,9 +80,8 @@ def running(data_dir: Path, settings: Mapping[str, str]) -> Iterator[Holdfast]:
     try:
         wait_until_healthy(f"http://127.0.0.1:{console_port}/_stcore/health", process, log)
         inventory_port = (data_dir / "sandbox" / "inventory.port").read_text()
-        yield Holdfast(
-            f"http://127.0.0.1:{console_port}", f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{inventory_port}"
-        )
+        console, api, inventory = (f"http://127.0.0.1:{port}" for port in (console_port, api_port, inventory_port))
+        yield Holdfast(console, api, inventory, data_dir)
     finally:
         end(process)
 

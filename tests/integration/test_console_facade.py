@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from services.console import Console, Cursor, OrderFilter, OrdersPage, SourceUnavailable, same_sight_key
+from services.console import Console, OrderFilter, OrderRow, SourceUnavailable, same_sight_key
+from services.console.paging import Paged, Place, number, time_and_number, time_and_text, written
 from services.settings import Settings
 from state import commands, order_search, orders
 from state.commands import Command
@@ -40,13 +41,13 @@ def add(database: Database, *names: str, at: datetime = NOON) -> None:
         database.write_now(lambda connection, made=made: orders.add(connection, made, "h"))
 
 
-def page(console: Console, wanted: OrderFilter | None = None, **place: Cursor | None) -> OrdersPage:
-    found = console.orders(wanted or OrderFilter(), **place).value
+def page(console: Console, wanted: OrderFilter | None = None, **place: str | None) -> Paged[OrderRow]:
+    found = console.orders(wanted or OrderFilter(), Place(**place)).value
     assert found is not None
-    return found
+    return found.rows
 
 
-def ids(found: OrdersPage) -> list[str]:
+def ids(found: Paged[OrderRow]) -> list[str]:
     return [row.order.order_id for row in found.rows]
 
 
@@ -64,7 +65,7 @@ def test_one_page_back_near_the_top_is_the_newest_page_itself(database: Database
     add(database, *(f"ORD-{number:03}" for number in range(25)))
     older = page(console, before=page(console).older)
     add(database, "ORD-900", at=NOON + timedelta(seconds=1))
-    back = page(console, after=Cursor(NOON, "ORD-010"))
+    back = page(console, after=written((NOON, "ORD-010")))
     assert ids(older) == [f"ORD-{number:03}" for number in (4, 3, 2, 1, 0)]
     assert ids(back)[0] == "ORD-900"
     assert back.newer is None
@@ -76,14 +77,39 @@ def test_matches_are_counted_no_further_than_the_limit(database: Database) -> No
     assert database.read_now(lambda connection: order_search.count(connection, OrderFilter(), 9)) == (3, False)
 
 
-def test_a_cursor_survives_the_way_through_an_address() -> None:
-    cursor = Cursor(datetime(2026, 11, 22, 12, 0, 0, 123_456, tzinfo=UTC), "ORD~1~x")
-    assert Cursor.parse(str(cursor)) == cursor
+def test_a_list_that_is_held_keeps_its_rows_and_counts_what_has_come_above_them(
+    database: Database, console: Console
+) -> None:
+    add(database, *(f"ORD-{number:03}" for number in range(25)))
+    first = page(console)
+    add(database, *(f"ORD-9{number:02}" for number in range(30)), at=NOON + timedelta(microseconds=1))
+    held = page(console, held=first.top)
+    assert (ids(held), held.new, held.newer, held.top) == (ids(first), 30, None, first.top)
+    add(database, *(f"ORD-A{number:02}" for number in range(90)), at=NOON + timedelta(seconds=1))
+    assert page(console, held=first.top).new == 100
+    assert ids(page(console, before=held.older)) == [f"ORD-{number:03}" for number in (4, 3, 2, 1, 0)]
+
+
+def test_a_list_that_is_held_while_it_is_filtered_counts_what_matches(database: Database, console: Console) -> None:
+    waiting = OrderFilter(statuses=("PLACED",), inventory_statuses=("CONFIRM_REQUESTED",))
+    add(database, "ORD-1")
+    top = page(console, waiting).top
+    add(database, "ORD-2", at=NOON + timedelta(seconds=1))
+    paying = order("ORD-3", "PAYING", NOON + timedelta(seconds=2))
+    database.write_now(lambda connection: orders.add(connection, paying, "h"))
+    assert page(console, waiting, held=top).new == 1
+
+
+def test_a_place_survives_the_way_through_an_address() -> None:
+    at = datetime(2026, 11, 22, 12, 0, 0, 123_456, tzinfo=UTC)
+    assert time_and_text(written((at, "ORD~1~x"))) == (at, "ORD~1~x")
+    assert time_and_number(written((at, 7))) == (at, 7)
+    assert number(written((7,))) == (7,)
 
 
 @pytest.mark.parametrize("text", [None, "", "~", "12", "x~ORD-1", "-5~ORD-1", "12~", "9" * 30 + "~ORD-1"])
-def test_a_cursor_that_is_not_ours_is_none(text: str | None) -> None:
-    assert Cursor.parse(text) is None
+def test_a_place_that_is_not_ours_is_none(text: str | None) -> None:
+    assert time_and_text(text) is None
 
 
 def test_a_search_text_that_is_several_kinds_of_id_finds_all_of_them(database: Database, console: Console) -> None:

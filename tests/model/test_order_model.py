@@ -52,8 +52,8 @@ UNSEEN: dict[str, set[str]] = {
     },
 }
 """The statuses and cases that lie beyond the bounds of a search."""
-EVERYTHING = {*OrderStatus, *ReviewReason} - {OrderStatus.PARTIALLY_RETURNED}
-"""Statuses and cases: an order of one unit is returned as a whole."""
+EVERYTHING = {*OrderStatus, *ReviewReason} - {OrderStatus.PARTIALLY_RETURNED, ReviewReason.CONSERVATION_DIFFERENCE}
+"""Statuses and cases: an order of one unit is returned as a whole, and only the audit finds what does not add up."""
 
 LONGEST = 30
 """Steps of the longest counterexample that a reader should have to follow."""

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import pytest
+from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
+from services.console import console
+from services.console.events import Verb
+from state import dead_letters, operations
 from state.database import Database
-from tests.ui.conftest import press, said, stored
-from tests.ui.test_orders_page import dialog
+from state.dead_letters import DeadLetter
+from state.tables import operation_items
+from tests.ui.conftest import NOON, begun, checked, press, said, stored
+from tests.ui.test_orders_page import dialog, listed
 
 Show = Callable[..., AppTest]
 
@@ -32,7 +40,7 @@ def test_letters_with_the_same_cause_are_one_group_whatever_their_ids(busy: Data
 
 
 def test_a_group_is_shown_from_the_address_and_every_cause_is_a_click_away(busy: Database, show: Show) -> None:
-    test = press(show("events.py"), "show_cause_0")
+    test = press(show("events.py"), cause(show("events.py"), "show"))
     assert str(test.query_params["cause"]).startswith("inventory.confirmed|")
     assert len(keys(test, "replay_DL-")) == 11
     press(test, "every_cause")
@@ -46,39 +54,113 @@ def test_one_letter_is_replayed_with_one_click_and_not_again_while_it_is_under_w
     assert test.button(key="replay_DL-1").disabled
 
 
+def cause(test: AppTest, action: str) -> str:
+    """The key of a button of the first, the largest group."""
+    return keys(test, f"{action}_cause_")[0]
+
+
 def test_the_payload_is_shown_as_json_or_as_bytes(busy: Database, show: Show) -> None:
-    blocks = [code.value for code in show("events.py").code]
+    assert not show("events.py").code
+    blocks = [code.value for code in show("events.py", open="letter-DL-200~letter-DL-1").code]
     assert '{\n  "orderId": "ORD-9000",\n  "reservationId": "RSV-9000"\n}' in blocks
     assert "000000  7b                                               {" in blocks
 
 
+def test_what_is_unfolded_is_restored_from_the_address(busy: Database, show: Show) -> None:
+    test = show("events.py", view="Outgoing")
+    assert not test.code
+    first = next(box for box in test.expander if box.label == "Payload")
+    test.query_params["open"] = first.proto.id.rpartition("unfold_")[2]
+    assert len(checked(test.run()).code) == 1
+    del test.query_params["open"]
+    assert not checked(test.run()).code
+
+
 def test_a_group_is_replayed_after_a_preview_of_exactly_the_letters_shown(busy: Database, show: Show) -> None:
-    test = press(show("events.py"), "replay_cause_0")
-    assert "11 of 11 open letters" in said(test)
+    test = show("events.py")
+    assert test.button(key=cause(test, "replay")).label == "Replay 11 of 11"
+    press(test, cause(test, "replay"))
+    assert "Replay events: 11 items" in said(test)
     test.button(key=dialog(test, "do_")).click().run()
-    (command,) = stored(busy)
-    assert command.kind == "replay_dead_letters"
-    assert sorted(command.arguments["ids"]) == [f"DL-2{number:02}" for number in range(11)]
+    assert stored(busy) == []
+    (operation,) = begun(busy)
+    assert (operation.verb, operation.total, operation.actor) == ("replay_event", 11, "console")
+    assert operation.filter.startswith("inventory.confirmed: UnknownOrder: order")
+    items = busy.read_now(lambda connection: operations.item_page(connection, operation.operation_id, limit=100))
+    assert [item.item_id for item in items] == [f"DL-2{number:02}" for number in reversed(range(11))]
+    assert {(item.order_id, item.version, item.state) for item in items[:1]} == {("ORD-9010", 8, "ASKED")}
+    assert "**11** asked" in said(test)
 
 
 def test_a_group_is_discarded_only_with_a_reason_and_its_typed_count(busy: Database, show: Show) -> None:
-    test = press(show("events.py"), "discard_cause_0")
-    do = dialog(test, "do_")
-    key = do.removeprefix("do_")
-    test.text_area(key=f"note_{key}").set_value("test data")
-    test.text_input(key=f"count_{key}").set_value("12")
-    test.button(key=do).click().run()
-    assert stored(busy) == []
-    press(test, "discard_cause_0")
-    do = dialog(test, "do_")
-    key = do.removeprefix("do_")
-    test.text_area(key=f"note_{key}").set_value("test data")
-    test.text_input(key=f"count_{key}").set_value("11")
-    test.button(key=do).click().run()
-    (command,) = stored(busy)
-    assert (command.kind, command.arguments["note"], len(command.arguments["ids"])) == (
-        "discard_dead_letters", "test data", 11,
+    test = show("events.py")
+    for typed, count in (("12", 0), ("11", 1)):
+        press(test, cause(test, "discard"))
+        do = dialog(test, "do_")
+        key = do.removeprefix("do_")
+        test.text_area(key=f"note_{key}").set_value("test data")
+        test.text_input(key=f"count_{key}").set_value(typed)
+        test.button(key=do).click().run()
+        assert len(begun(busy)) == count
+    (operation,) = begun(busy)
+    assert (operation.verb, operation.reason, operation.total) == ("discard_event", "test data", 11)
+
+
+def another(number: int) -> DeadLetter:
+    """One more letter of the largest group."""
+    return DeadLetter(
+        f"DL-3{number:02}", "INVENTORY_EVENTS", 300 + number, "inventory.confirmed", None, b"{}", {},
+        f"UnknownOrder: order ORD-9{number:03} is not known", 8, "OPEN", NOON,
     )  # fmt: skip
+
+
+def test_letters_that_changed_since_the_look_are_skipped_and_new_ones_are_not_included(busy: Database) -> None:
+    group = console().events.letters().value.groups[0]  # type: ignore[union-attr]
+    frozen = console().events.freeze(Verb.REPLAY_EVENT, group)
+
+    def meanwhile(connection: Any) -> None:
+        dead_letters.resolve(connection, "DL-203", "DISCARDED", by="ben", note="no", at=NOON)
+        dead_letters.note_failure(connection, "DL-204", "UnknownOrder: order ORD-9004 is not known")
+        for number in range(3):
+            dead_letters.add(connection, another(number))
+
+    busy.write_now(meanwhile)
+    commit = console().operations.start(frozen, "", actor="olga", operation_id="op-1")
+    assert commit.sentence == "2 of 11 changed since and are skipped; 3 new match, not included"
+    items = busy.read_now(lambda connection: operations.item_page(connection, "op-1", limit=100))
+    assert {item.item_id: item.detail for item in items if item.state == "SKIPPED"} == {
+        "DL-203": "Changed between looking and committing: it is DISCARDED at version 8.",
+        "DL-204": "Changed between looking and committing: it is OPEN at version 9.",
+    }
+
+
+def test_what_must_not_be_stored_of_letters_is_refused_by_the_facade_too(busy: Database) -> None:
+    group = console().events.letters().value.groups[0]  # type: ignore[union-attr]
+    frozen = console().events.freeze(Verb.DISCARD_EVENT, group)
+    with pytest.raises(ValueError, match="needs a reason"):
+        console().operations.start(frozen, "  ", actor="olga", operation_id="op-1")
+    assert begun(busy) == []
+
+
+def test_the_ledger_of_letters_is_open_from_the_address_and_links_to_the_orders_that_are_known(
+    busy: Database, show: Show
+) -> None:
+    test = press(show("events.py"), cause(show("events.py"), "replay"))
+    test.button(key=dialog(test, "do_")).click().run()
+    (operation,) = begun(busy)
+
+    def fail(connection: Any) -> None:
+        for item in operations.item_page(connection, operation.operation_id, limit=2):
+            sent = operations.settle(connection, item, ("ASKED",), state="FAILED", detail="no such order")
+            assert sent
+        lost = operations.item_page(connection, operation.operation_id, limit=1)[0]
+        connection.execute(update(operation_items).where(operation_items.c.item_id == lost.item_id).values(order_id=""))
+
+    busy.write_now(fail)
+    shown = show("events.py", operation=operation.operation_id)
+    (ledger,) = shown.dataframe
+    assert list(ledger.value["State"])[:3] == ["Failed again", "Failed again", "Waits for its turn"]
+    assert "ORD-9009" in listed(shown)[:1]
 
 
 def test_outgoing_events_are_paged_and_filtered_by_the_address(busy: Database, show: Show) -> None:

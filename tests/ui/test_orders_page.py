@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from services import console as facade
 from services.console import OrderFilter
+from state import audit, commands
 from state.database import Database
-from tests.ui.conftest import press, said, stored
+from tests.ui.conftest import NOON, checked, press, said, stored
 
 Show = Callable[..., AppTest]
 
@@ -25,32 +27,32 @@ def test_orders_come_newest_first_a_page_at_a_time(busy: Database, show: Show) -
     assert first[:3] == ["ORD-2000", "ORD-1999", "ORD-1000"]
     assert len(first) == 20
     assert "56 orders" in said(test)
-    assert test.button(key="orders_after").disabled
+    assert test.button(key="orders_after_step").disabled
 
 
 def test_next_and_previous_walk_through_every_order_once_and_back(busy: Database, show: Show) -> None:
     test = show("orders.py")
     pages = [listed(test)]
-    while not test.button(key="orders_before").disabled:
-        press(test, "orders_before")
+    while not test.button(key="orders_before_step").disabled:
+        press(test, "orders_before_step")
         pages.append(listed(test))
     seen = [order_id for page in pages for order_id in page]
     assert len(seen) == len(set(seen)) == 56
     assert [len(page) for page in pages] == [20, 20, 16]
-    press(test, "orders_after")
+    press(test, "orders_after_step")
     assert listed(test) == pages[1]
-    press(test, "orders_after")
+    press(test, "orders_after_step")
     assert listed(test) == pages[0]
 
 
 def test_the_page_of_the_list_is_in_the_address(busy: Database, show: Show) -> None:
-    test = press(show("orders.py"), "orders_before")
-    cursor = test.query_params["before"]
-    assert listed(show("orders.py", before=cursor)) == listed(test)
+    test = press(show("orders.py"), "orders_before_step")
+    cursor = test.query_params["orders_before"]
+    assert listed(show("orders.py", orders_before=cursor)) == listed(test)
 
 
 def test_an_address_that_makes_no_sense_shows_the_newest(busy: Database, show: Show) -> None:
-    assert listed(show("orders.py", before="yesterday", **{"from": "noon"}))[0] == "ORD-2000"
+    assert listed(show("orders.py", orders_before="yesterday", **{"from": "noon"}))[0] == "ORD-2000"
 
 
 @pytest.mark.parametrize(
@@ -70,9 +72,9 @@ def test_filters_come_from_the_address_and_combine(busy: Database, show: Show) -
 
 
 def test_a_changed_filter_leads_back_to_the_newest(busy: Database, show: Show) -> None:
-    test = press(show("orders.py"), "orders_before")
+    test = press(show("orders.py"), "orders_before_step")
     test.multiselect(key="status").select("PAYING").run()
-    assert "before" not in test.query_params
+    assert "orders_before" not in test.query_params
     assert listed(test) == ["ORD-1003"]
 
 
@@ -164,7 +166,7 @@ def dialog(test: AppTest, prefix: str) -> str:
 
 def test_a_cancel_is_stored_with_its_reason_and_nothing_else_happens(busy: Database, show: Show) -> None:
     test = press(show("order.py", order="ORD-1002"), "cancel_order")
-    assert "Nothing was charged; whatever stock is held is released. This cannot be undone." in said(test)
+    assert "Nothing was charged; whatever stock is held is released. For 10 seconds it can be taken back" in said(test)
     test.text_area(key=dialog(test, "note_")).set_value(" customer called ")
     key = dialog(test, "do_")
     test.button(key=key).click().run()
@@ -189,6 +191,64 @@ def test_a_cancel_without_a_reason_is_not_stored(busy: Database, show: Show) -> 
     test.text_area(key=dialog(test, "note_")).set_value("   ")
     test.button(key=dialog(test, "do_")).click().run()
     assert stored(busy) == []
+
+
+def cancelled(show: Show) -> AppTest:
+    """The page of an order right after somebody has asked for its cancel."""
+    test = press(show("order.py", order="ORD-1002"), "cancel_order")
+    test.text_area(key=dialog(test, "note_")).set_value("customer called")
+    return press(test, dialog(test, "do_"))
+
+
+def test_a_cancel_is_held_and_everybody_sees_it_with_the_way_to_take_it_back(busy: Database, show: Show) -> None:
+    cancelled(show)
+    (command,) = stored(busy)
+    assert command.not_before == NOON + timedelta(seconds=10)
+    test = show("order.py", order="ORD-1002")
+    test.text_input(key="display_name").set_value("ben").run()
+    undo = test.button(key=f"undo_{command.command_id}")
+    assert undo.label == "Undo (10 s)"
+    assert "Stored] Cancel order · console" in said(test)
+    press(test, f"undo_{command.command_id}")
+    (command,) = stored(busy)
+    assert (command.state, command.outcome["title"]) == ("WITHDRAWN", "Taken back by ben")  # type: ignore[index]
+    assert not test.button(key="cancel_order").disabled
+
+
+def test_an_undo_of_a_cancel_is_on_the_timeline_and_in_the_audit_log(busy: Database, show: Show) -> None:
+    test = cancelled(show)
+    (command,) = stored(busy)
+    press(test, f"undo_{command.command_id}")
+    entry = busy.read_now(lambda connection: audit.page(connection, limit=1))[0]
+    assert (entry.actor, entry.action, entry.target, entry.order_id, entry.reason) == (
+        "console", "UNDO", "order:ORD-1002", "ORD-1002", "CANCEL_ORDER asked for by console",
+    )  # fmt: skip
+    assert (entry.before, entry.after) == (
+        {"command": command.command_id, "state": "STORED"}, {"command": command.command_id, "state": "WITHDRAWN"},
+    )  # fmt: skip
+    assert "Taken back before it ran: Cancel order" in said(checked(test.run()))
+
+
+def test_a_cancel_that_runs_already_cannot_be_taken_back(busy: Database, show: Show) -> None:
+    test = cancelled(show)
+    (command,) = stored(busy)
+    later = NOON + timedelta(seconds=11)
+    busy.write_now(lambda connection: commands.claim(connection, later, later + timedelta(minutes=1), 8))
+    press(test, f"undo_{command.command_id}")
+    assert "Too late: it has run already" in said(test)
+    assert [one.state for one in stored(busy)] == ["RUNNING"]
+
+
+def test_what_is_held_on_a_case_is_shown_on_the_page_of_its_order_too(busy: Database, show: Show) -> None:
+    press(show("reviews.py", case="REV-4"), "APPROVE_REV-4")
+    (command,) = [one for one in stored(busy) if one.kind == "resolve_review"]
+    press(show("order.py", order="ORD-1004"), f"undo_{command.command_id}")
+    assert [one.state for one in stored(busy) if one.kind == "resolve_review"] == ["WITHDRAWN"]
+
+
+def test_what_is_compared_stands_in_the_address(busy: Database, show: Show) -> None:
+    test = show("order.py", order="ORD-1007", **{"compare_ORD-1007": "true"})
+    assert test.toggle(key="compare_ORD-1007").value is True
 
 
 @pytest.mark.parametrize(("order_id", "word"), [("ORD-1007", "cancelled"), ("ORD-1010", "returned")])
@@ -219,6 +279,9 @@ def test_the_file_has_the_filtered_orders(busy: Database) -> None:
 
 def test_the_order_page_has_the_raw_events_in_both_directions(busy: Database, show: Show) -> None:
     test = show("order.py", order="ORD-2000")
+    assert not test.code
+    event = next(box for box in test.expander if box.label.startswith("Out: "))
+    test = show("order.py", order="ORD-2000", open=event.proto.id.rpartition("unfold_")[2])
     assert any('"type": "inventory.confirm_requested"' in code.value for code in test.code)
     assert "In: inventory.confirmed · 11:59:56" in said(test)
 

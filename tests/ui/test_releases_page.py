@@ -237,6 +237,19 @@ def test_selected_jobs_become_one_operation_by_id_and_version(busy: Database, sh
     assert not test.checkbox(key="pick_release_ORD-3000").value
 
 
+def test_one_chosen_job_is_retried_by_its_key_without_a_dialog(busy: Database, show: Show) -> None:
+    test = show("releases.py")
+    test.checkbox(key="pick_release_ORD-3000").check().run()
+    button = test.button(key="bulk_retry")
+    assert (button.label, button.proto.shortcut.lower()) == ("Retry 1", "t")
+    # The key of the row's own button: both together are one command.
+    press(test, "bulk_retry")
+    (command,) = stored(busy)
+    assert (command.kind, command.target_id) == ("retry_release", "ORD-3000")
+    assert begun(busy) == []
+    assert not test.checkbox(key="pick_release_ORD-3000").value
+
+
 @pytest.mark.parametrize(("proof", "count"), [("", "3"), ("ticket 77", "2"), ("ticket 77", "")])
 def test_marking_several_needs_a_proof_and_the_count_typed(busy: Database, show: Show, proof: str, count: str) -> None:
     told(busy, StockState.FREE, *FAILED)

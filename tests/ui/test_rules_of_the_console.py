@@ -101,7 +101,7 @@ def test_retry_and_next_have_keys_and_nothing_final_has_one(busy: Database, show
     assert case["next_unclaimed"].lower() == "n"
     assert "CANCEL_ORDER_REV-1" not in case
     assert shortcuts(show("order.py", order="ORD-3000"))["retry_release"].lower() == "t"
-    assert shortcuts(show("orders.py"))["orders_before"].lower() == "ctrl+right"
+    assert shortcuts(show("orders.py"))["orders_before_step"].lower() == "ctrl+right"
 
 
 def test_one_choice_of_the_zone_moves_tables_and_charts(

@@ -290,17 +290,7 @@ def upgrade() -> None:
 
     with op.batch_alter_table("dead_letters", schema=None) as batch_op:
         batch_op.add_column(sa.Column("cause", sa.String(length=200), server_default="", nullable=False))
-        batch_op.add_column(sa.Column("replay_at", UtcDateTime, nullable=True))
-        batch_op.add_column(sa.Column("replay_by", sa.String(length=128), nullable=True))
-        batch_op.add_column(sa.Column("replay_command", sa.String(length=128), nullable=True))
         batch_op.create_index("ix_dead_letters_order_id", ["order_id"], unique=False)
-        batch_op.create_index(
-            "ix_dead_letters_replay_at",
-            ["replay_at"],
-            unique=False,
-            sqlite_where=sa.text("replay_at IS NOT NULL"),
-            postgresql_where=sa.text("replay_at IS NOT NULL"),
-        )
         batch_op.create_index("ix_dead_letters_resolved_at", ["resolved_at"], unique=False)
         batch_op.create_index(
             "ix_dead_letters_state_subject_cause", ["state", "subject", "cause", "created_at"], unique=False
@@ -428,15 +418,7 @@ def downgrade() -> None:
     with op.batch_alter_table("dead_letters", schema=None) as batch_op:
         batch_op.drop_index("ix_dead_letters_state_subject_cause")
         batch_op.drop_index("ix_dead_letters_resolved_at")
-        batch_op.drop_index(
-            "ix_dead_letters_replay_at",
-            sqlite_where=sa.text("replay_at IS NOT NULL"),
-            postgresql_where=sa.text("replay_at IS NOT NULL"),
-        )
         batch_op.drop_index("ix_dead_letters_order_id")
-        batch_op.drop_column("replay_command")
-        batch_op.drop_column("replay_by")
-        batch_op.drop_column("replay_at")
         batch_op.drop_column("cause")
 
     with op.batch_alter_table("commands", schema=None) as batch_op:

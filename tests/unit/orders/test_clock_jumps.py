@@ -22,12 +22,11 @@ from services.orders.timekeeping import SLACK, Timekeeping
 from services.settings import LONGEST_RETRY_AFTER_SECONDS, Settings
 from state import leases, notifications, operations, outbox
 from state.commands import STORED, Command
-from state.tables import commands, dead_letters, orders, releases
+from state.tables import commands, orders, releases
 from tests.bulk import begin as begin_operation
 from tests.bulk import failed_release, look
 from tests.fakes import CAPTURE, Fault, SkewedClock
 from tests.orders_harness import LINES, POLICY, REFUND_RETRY, RELEASE_RETRY, Crash
-from tests.unit.orders.test_letter_and_return_commands import bury
 
 RESERVE, RELEASE = "reserve", "release"
 HOURS = 6
@@ -156,17 +155,6 @@ async def operation_is_done(shop):
     return (await look(shop)).state == "DONE"
 
 
-async def replay_that_was_asked_for(shop):
-    order = await shop.place(order_id="mine")
-    letter_id = await bury(shop, order)
-    await shop.dead_letters.replay_later([letter_id], actor="ada", command_id="c-1")
-
-
-async def letter_is_replayed(shop):
-    await shop.dead_letters.replay_due()
-    return await column(shop, dead_letters.c.replay_at) == [None]
-
-
 async def queued_notification(shop):
     await shop.place(order_id="mine")
     at = shop.clock() + notifications.LONGEST_DELAY
@@ -205,7 +193,6 @@ WAITING = {
     "command, held": (held_command, command_is_done),
     "lease": (taken_lease, lease_is_taken_over),
     "operation, claimed": (claimed_operation, operation_is_done),
-    "dead letter, to be replayed": (replay_that_was_asked_for, letter_is_replayed),
     "notification": (queued_notification, notification_is_due),
     "case, claimed": (claimed_case, somebody_else_can_have_it),
 }

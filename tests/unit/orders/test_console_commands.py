@@ -320,3 +320,32 @@ async def test_undo_and_execution_at_once_have_exactly_one_winner(shop):
         was_resolved = await shop.open_reasons(review.order_id) == []
         assert (command.state, was_resolved) == (("WITHDRAWN", False) if taken else ("DONE", True))
         await shop.real_database.write(lambda c: commands.prune(c, shop.clock() + timedelta(days=1), 10))
+
+
+async def held_cancel(shop, order, command_id="c-1", actor="ada"):
+    at = shop.clock()
+    wanted = Command(command_id, "cancel_order", order.order_id, {"reason": "X"}, actor, STORED, at)
+    await shop.store(replace(wanted, not_before=at + timedelta(seconds=10)))
+
+
+async def test_a_held_cancel_that_is_taken_back_leaves_the_order_as_it_is(shop):
+    order = await shop.place()
+    await held_cancel(shop, order)
+    assert await shop.commands.run_waiting() is False
+    await withdraw(shop)
+    shop.clock.advance(3600)
+    await shop.commands.run_waiting()
+    assert (await shop.order(order.order_id)).status == order.status
+    assert shop.payments.count(REFUND) == 0
+
+
+async def test_two_held_cancels_of_one_order_have_one_effect_and_one_entry(shop):
+    order = await shop.place()
+    await held_cancel(shop, order)
+    await held_cancel(shop, order, "c-2", "bob")
+    shop.clock.advance(11)
+    await shop.commands.run_waiting()
+    assert [(await outcome(shop, one))[0] for one in ("c-1", "c-2")] == ["DONE", "DONE"]
+    assert [(entry.actor, entry.action) for entry in await shop.audit()] == [("ada", "CANCEL_ORDER")]
+    await shop.quiesce()
+    assert shop.payments.count(REFUND) == 1

@@ -56,7 +56,7 @@ async def test_operations_that_wait_for_a_breaker_do_not_starve_one_that_needs_n
 
 
 def runner(shop, name, lease=LEASE):
-    actions = item_actions(shop.releases, shop.proofs, shop.reviews)
+    actions = item_actions(shop.releases, shop.proofs, shop.reviews, shop.dead_letters)
     return OperationRunner(
         shop.context, actions, breaker_gate(shop.breakers), POLICY.confirmation_timeout, name, lease=lease
     )

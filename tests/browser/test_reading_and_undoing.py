@@ -1,0 +1,165 @@
+"""Reading without being disturbed, and taking back: lists that stand still, a held cancel, letters in bulk, keys."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import orjson
+import pytest
+from playwright.sync_api import Page, expect
+
+from state import dead_letters
+from state.database import opened
+from state.dead_letters import DeadLetter
+from tests.browser.product import Holdfast
+from tests.browser.seeded import seeded_console
+from tests.browser.test_first_journeys import eventually
+from tests.browser.test_review_journey import flagged
+
+pytestmark = pytest.mark.slow
+
+
+def placed(holdfast: Holdfast) -> str:
+    answer = holdfast.place_order()
+    assert answer.status_code == 201, answer.text
+    order_id = str(answer.json()["data"]["orderId"])
+    eventually(lambda: holdfast.order(order_id)["status"] == "CONFIRMED")
+    return order_id
+
+
+def test_a_list_stands_still_under_its_reader_and_a_step_back_finds_it_as_it_was(
+    holdfast: Holdfast, page: Page
+) -> None:
+    first = placed(holdfast)
+    page.goto(f"{holdfast.console}/orders")
+    page.get_by_role("link", name=first).click()
+    expect(page.get_by_role("heading", name=re.compile("^Order"))).to_be_visible()
+    second = placed(holdfast)
+
+    # Opening an order was a touch: the list does not move on behind the reader's back.
+    page.go_back()
+    expect(page.get_by_role("heading", name="Orders")).to_be_visible()
+    new = page.get_by_role("button", name=re.compile("1 new"))
+    expect(new).to_be_visible()
+    expect(page.get_by_role("link", name=first)).to_be_visible()
+    expect(page.get_by_role("link", name=second)).to_be_hidden()
+    new.click()
+    expect(page.get_by_role("link", name=second)).to_be_visible()
+    expect(new).to_be_hidden()
+
+    third = placed(holdfast)
+    expect(new).to_be_visible()
+    page.get_by_role("button", name="Follow").click()
+    expect(page.get_by_role("link", name=third)).to_be_visible()
+    expect(page).not_to_have_url(re.compile("orders_held="))
+
+
+def test_an_unfolded_payload_holds_its_list_and_is_there_after_a_reload_and_a_step_back(
+    holdfast: Holdfast, page: Page
+) -> None:
+    order_id = placed(holdfast)
+    page.goto(f"{holdfast.console}/events?view=Outgoing")
+    page.get_by_text("Payload").first.click()
+    expect(page.get_by_text('"orderId"').first).to_be_visible()
+    expect(page).to_have_url(re.compile("open=out-.*outgoing_held=|outgoing_held=.*open=out-"))
+    page.reload()
+    expect(page.get_by_text('"orderId"').first).to_be_visible()
+    page.get_by_role("link", name=order_id).first.click()
+    expect(page.get_by_role("heading", name=re.compile("^Order"))).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("heading", name="Events")).to_be_visible()
+    expect(page.get_by_text('"orderId"').first).to_be_visible()
+
+
+def test_a_cancel_from_the_order_page_is_taken_back_and_the_next_one_stays(holdfast: Holdfast, page: Page) -> None:
+    order_id = placed(holdfast)
+
+    def cancel() -> None:
+        page.get_by_role("button", name="Cancel order").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Reason").fill("Customer called")
+        dialog.get_by_role("button", name="Cancel the order").click()
+
+    page.goto(f"{holdfast.console}/order?order={order_id}")
+    page.get_by_role("textbox", name="Your name").fill("olga")
+    page.get_by_role("textbox", name="Your name").press("Enter")
+    cancel()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("Taken back by olga").first).to_be_visible()
+    assert holdfast.order(order_id)["status"] == "CONFIRMED"
+    cancel()
+    expect(page.get_by_role("button", name="Undo")).to_be_visible()
+    eventually(lambda: holdfast.order(order_id)["status"] == "CANCELLED", seconds=30)
+    entries = httpx.get(f"{holdfast.api}/api/v1/audit").json()["data"]["items"]
+    done = [(entry["actor"], entry["action"]) for entry in entries if entry["target"] == f"order:{order_id}"]
+    assert done == [("olga", "CANCEL_ORDER"), ("olga", "UNDO")]
+
+
+def test_letters_of_one_cause_are_replayed_with_a_ledger_per_letter(holdfast: Holdfast, page: Page) -> None:
+    known = [placed(holdfast) for _ in range(3)]
+    reason = "UnknownOrder: an order of this drill is not known"
+    with opened(holdfast.database_url) as database:
+        for number, order_id in enumerate([*known, "nobody"]):
+            body = {"orderId": order_id, "reservationId": f"R-{number}"}
+            letter = DeadLetter(
+                f"DL-{number}", "S", 9000 + number, "inventory.confirmed", order_id, orjson.dumps(body), {}, reason, 8,
+                "OPEN", datetime.now(UTC),
+            )  # fmt: skip
+            database.write_now(lambda connection, letter=letter: dead_letters.add(connection, letter))
+
+    page.goto(f"{holdfast.console}/events")
+    page.get_by_role("button", name="Replay 4 of 4").click()
+    page.get_by_role("dialog").get_by_role("button", name="Replay events: 4 items").click()
+    expect(page.get_by_text("Ended, not all confirmed")).to_be_visible()
+    page.get_by_role("button", name="Ledger").first.click()
+    expect(page).to_have_url(re.compile("operation="))
+    (operation,) = [
+        one
+        for one in httpx.get(f"{holdfast.api}/api/v1/operations").json()["data"]["items"]
+        if one["verb"] == "replay_event"
+    ]
+    # The orders were confirmed long ago: their handlers ran and changed nothing, and nothing else is claimed.
+    assert operation["ledger"] == {"RECORDED": 3, "FAILED": 1}
+    (letter,) = httpx.get(f"{holdfast.api}/api/v1/dead-letters").json()["data"]["items"]
+    assert (letter["id"], letter["attempts"]) == ("DL-3", 9)
+
+
+def test_escape_closes_the_work_area_right_after_its_claim_button_was_replaced(holdfast: Holdfast, page: Page) -> None:
+    order_id, review_id = flagged(holdfast)
+    page.goto(f"{holdfast.console}/reviews?q={order_id}&case={review_id}")
+    case = page.get_by_role("dialog")
+    case.get_by_role("button", name="Claim").click()
+    expect(case.get_by_role("button", name="Hand back")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(case).to_be_hidden()
+    expect(page).not_to_have_url(re.compile(review_id))
+
+
+def test_what_asks_for_something_is_off_as_soon_as_the_database_is_away_and_typed_text_stays(
+    tmp_path: Path, page: Page
+) -> None:
+    with seeded_console(tmp_path) as console:
+        file, away = tmp_path / "console.db", tmp_path / "away.db"
+        page.goto(f"{console}/reviews")
+        next_case = page.get_by_role("button", name="Next unclaimed")
+        expect(next_case).to_be_enabled()
+        file.rename(away)
+        expect(next_case).to_be_disabled()
+        away.rename(file)
+        expect(next_case).to_be_enabled()
+
+        page.goto(f"{console}/order?order=ORD-1002")
+        page.get_by_role("button", name="Cancel order").click()
+        dialog = page.get_by_role("dialog")
+        reason, do = dialog.get_by_label("Reason"), dialog.get_by_role("button", name="Cancel the order")
+        reason.fill("the customer ca")
+        expect(do).to_be_enabled()
+        file.rename(away)
+        expect(do).to_be_disabled()
+        expect(reason).to_have_value("the customer ca")
+        away.rename(file)
+        expect(do).to_be_enabled()
+        expect(reason).to_have_value("the customer ca")
