@@ -70,7 +70,7 @@ def desk_cases(connection: Connection, now: datetime) -> dict[str, Case]:
     def desk(look: Callable[[ReviewDesk], Any]) -> Case:
         def run(c: Connection) -> Any:
             given = access(c)
-            return look(ReviewDesk(given.read, given.ask, _refuse, _refuse, given.now))
+            return look(ReviewDesk(given.read, given.ask, _refuse, given.now))
 
         return run
 
