@@ -90,7 +90,8 @@ class PostgresServer:
 
     def close(self) -> None:
         if self._process is not None:
-            self._process.terminate()
+            # At once: SIGTERM would wait for whoever is still connected.
+            self._process.send_signal(signal.SIGQUIT)
             try:
                 self._process.wait(5)
             except subprocess.TimeoutExpired:
