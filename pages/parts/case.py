@@ -70,12 +70,9 @@ def _work_area(review_id: str) -> None:
 
 def _close_button() -> None:
     # A dialog hears Escape only while the focus is in it, and a button that is switched off loses it to the page.
-    with st.container(horizontal=True, horizontal_alignment="right"):
-        if st.button(
-            "Back to the queue", key="close_case", type="tertiary", icon=":material/arrow_back:", shortcut="Escape"
-        ):
-            close()
-            st.rerun()
+    if st.button("Back", key="close_case", type="tertiary", icon=":material/arrow_back:", shortcut="Escape"):
+        close()
+        st.rerun()
 
 
 def _missing(review_id: str, reading: Reading[CaseView]) -> None:

@@ -55,7 +55,7 @@ FRESH = {
 
 READS = re.compile(
     "Find|CSV|Close|Close .*|Help for .*|Open case|Orders hurt|Only these|Outage|Ledger"
-    "|Select all shown|Next|Previous|Newest|Copy to clipboard|Increment|Decrement|Back to the queue"
+    "|Select all shown|Next|Previous|Newest|Copy to clipboard|Increment|Decrement|Back|Both sides"
     r"|(Availability unverified|Confirmation failed|No confirmation|Payment unknown|Release failed|Waiting).* \d+"
     r"|(SKU-[A-Z]+|[0-9a-f]{8}…) \d+"
 )
