@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, both_sides, claims, clock, empty, live, memory, orders, retries, timeline, unfold, words
+from parts import (
+    asks,
+    both_sides,
+    claims,
+    clock,
+    dialogs,
+    empty,
+    live,
+    memory,
+    orders,
+    retries,
+    timeline,
+    unfold,
+    words,
+)
 
 from services.console import RELEASE, Reading, ReviewAction, ReviewCase, console, same_sight_key
 from services.console.review_desk import REASONS, CaseFilter, CaseView, ValidationFailed, called_by, needs_reason
@@ -53,7 +67,7 @@ def _work_area(review_id: str) -> None:
         if reading.value is not None:
             review = reading.value.case.review
             live.as_of(reading, f"case {words.plain(review.review_id)}, version {review.version}")
-        _close_button()
+        dialogs.back("close_case", close)
     if reading.value is None:
         _missing(review_id, reading)
         return
@@ -66,13 +80,6 @@ def _work_area(review_id: str) -> None:
     with st.expander("Timeline", expanded=True, icon=":material/timeline:"):
         timeline.draw(view.timeline, reading)
         orders.link(view.case.review.order_id)
-
-
-def _close_button() -> None:
-    # A dialog hears Escape only while the focus is in it, and a button that is switched off loses it to the page.
-    if st.button("Back", key="close_case", type="tertiary", icon=":material/arrow_back:", shortcut="Escape"):
-        close()
-        st.rerun()
 
 
 def _missing(review_id: str, reading: Reading[CaseView]) -> None:

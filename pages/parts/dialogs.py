@@ -26,6 +26,14 @@ from services.console import (
 MAX_TEXT = 500
 
 
+def back(key: str, close: Callable[[], None]) -> None:
+    """Leave a work area; ``close`` takes it out of the address."""
+    # A dialog hears Escape only while the focus is in it, and a button that is switched off loses it to the page.
+    if st.button("Back", key=key, type="tertiary", icon=":material/arrow_back:", shortcut="Escape"):
+        close()
+        st.rerun()
+
+
 def cancel_order(order: Order) -> None:
     _cancel(order, new_key())
 

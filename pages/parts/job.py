@@ -65,6 +65,7 @@ def _refreshing(order_id: str, mark_key: str) -> None:
 
 def _work_area(order_id: str, _: str) -> None:
     asks.flash()
+    dialogs.back("close_job", close)
     reading = console().releases.job(order_id)
     if reading.value is None:
         _missing(order_id, reading)
