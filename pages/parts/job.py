@@ -9,7 +9,7 @@ import streamlit as st
 from parts import asks, both_sides, clock, dialogs, empty, live, memory, orders, retries, timeline, words
 
 from services.console import Command, Reading, ReleaseRow, console, new_key, same_sight_key
-from services.console.releases import JobView, evidence, what_a_retry_does, why_no_release, why_not_mark
+from services.console.releases import JobView, evidence, what_a_retry_does, why_not_mark, why_not_retry
 from services.console.review_desk import TheirSay
 
 JOB = "release"
@@ -141,7 +141,7 @@ def retry_button(
     after: Callable[[], None] | None = None,
 ) -> None:
     """One attempt more, which needs no dialog; the text says what the breaker makes of it."""
-    reason = why_not(row) or why_no_release(row.theirs)
+    reason = why_not(row) or why_not_retry(row.theirs)
     st.button(
         label or retries.label("Retry now"),
         key=key,
@@ -159,7 +159,7 @@ def _retry(row: ReleaseRow) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         retry_button(row, f"retry_open_{row.release.order_id}")
         if said := what_a_retry_does(row.theirs):
-            icon = "block" if why_no_release(row.theirs) else "info"
+            icon = "block" if why_not_retry(row.theirs) else "info"
             st.caption(f":material/{icon}: {said}", width="stretch")
 
 

@@ -302,7 +302,7 @@ HELD = ("RESERVED", "CONFIRM_REQUESTED", "INVENTORY_FAILED", "RELEASE_PENDING", 
 """Inventory statuses in which a hold may exist, so that its end matters."""
 
 CONSEQUENCES = {
-    "retry_release": "One attempt each, of those that the Inventory Service does not say are released or sold already.",
+    "retry_release": "One attempt each. Releasing twice is harmless: the second finds nothing held.",
     "mark_released": "Each job is closed without a release: you have seen that nothing is held any more. Jobs whose "
     "stock the Inventory Service still holds or has sold are refused. This cannot be undone.",
     "replay_event": "The handler runs on the stored bytes again, the oldest first. What was handled before has no "

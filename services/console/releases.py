@@ -10,7 +10,7 @@ from typing import Any
 from services.console.operations import MAX_ITEMS, Bulk, Target, Verb
 from services.console.queries import ASK_THEIRS
 from services.console.readings import Reading, Readings
-from services.domain.both_sides import OFFERED, evidence, is_fresh, what_a_retry_does, why_no_release, why_not_mark
+from services.domain.both_sides import OFFERED, evidence, is_fresh, what_a_retry_does, why_not_mark, why_not_retry
 from services.domain.cause_memory import Past, Remembered, remember
 from services.domain.conservation import StockState
 from services.domain.lifecycle import TimelineEntry
@@ -26,7 +26,7 @@ from state.their_answers import TheirAnswer
 __all__ = [
     "MAX_DEPTH", "MAX_ITEMS", "NOT_TRIED", "SORTS", "CauseGroup", "JobView", "Memory", "Release", "ReleaseFilter",
     "ReleaseRow", "Releases", "ReleasesPage", "evidence", "narrows_nothing", "target", "what_a_retry_does",
-    "why_no_release", "why_not_mark",
+    "why_not_mark", "why_not_retry",
 ]  # fmt: skip
 
 PAGE_SIZE = 20

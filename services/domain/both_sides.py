@@ -89,11 +89,10 @@ def _why_not(reason: str, action: ReviewAction, order_status: str, theirs: Stock
 
 
 def why_no_release(theirs: StockState | None) -> str | None:
-    """Why a person should not have a release sent again; None when it may be. A second release can oversell."""
-    if theirs is None or theirs == StockState.HELD:
+    """Why a release should not be sent again; None when it may be. A second release can oversell."""
+    if theirs in (None, StockState.HELD):
         return None
-    then = "it would refuse the release" if theirs == StockState.DEDUCTED else "there is nothing to release"
-    return f"The Inventory Service {_SAYS[theirs]}: {then}."
+    return f"The Inventory Service {_SAYS[theirs]}: there is nothing to release."
 
 
 def refusal(verb: str, action: str | None, reason: str, order_status: str, theirs: StockState | None) -> str | None:
@@ -105,7 +104,7 @@ def refusal(verb: str, action: str | None, reason: str, order_status: str, their
         return None
     if verb == Verb.RESOLVE_REVIEW:
         return moves(reason, order_status, theirs).refused.get(ReviewAction(action or ""))
-    return why_not_mark(theirs) if verb == Verb.MARK_RELEASED else why_no_release(theirs)
+    return why_not_mark(theirs) if verb == Verb.MARK_RELEASED else why_not_retry(theirs)
 
 
 def why_not_mark(theirs: StockState | None) -> str | None:
@@ -120,11 +119,20 @@ def why_not_mark(theirs: StockState | None) -> str | None:
     return None
 
 
+def why_not_retry(theirs: StockState | None) -> str | None:
+    """Why a person's retry of a release is of no use: what is deducted is refused by them, again and again."""
+    if theirs == StockState.DEDUCTED:
+        return f"The Inventory Service {_SAYS[theirs]}: it would refuse the release again."
+    return None
+
+
 def what_a_retry_does(theirs: StockState | None) -> str | None:
     """What will come of a retry of a release, in one sentence; None when they do not say."""
     if theirs == StockState.HELD:
         return "A retry asks the Inventory Service to give back the hold that it says it has."
-    return why_no_release(theirs)
+    if theirs == StockState.FREE:
+        return "Already released over there: a retry is harmless, finds nothing held and closes the job."
+    return why_not_retry(theirs)
 
 
 def evidence(theirs: StockState | None) -> str | None:

@@ -14,25 +14,16 @@ from sqlalchemy import Connection
 from services.domain import impacts as hurt
 from services.domain import lifecycle
 from services.domain.attempts import Attempt
-from services.domain.both_sides import OFFERED, is_fresh, why_no_release
 from services.domain.cause_memory import FAILED as DID_NOT_HOLD
 from services.domain.cause_memory import HELD, ReleaseMoveKind
-from services.domain.errors import (
-    ApiError,
-    CircuitOpen,
-    DependencyError,
-    InvalidState,
-    NotFound,
-    ReleaseConflict,
-    ReleaseFailed,
-)
+from services.domain.errors import ApiError, CircuitOpen, DependencyError, NotFound, ReleaseConflict, ReleaseFailed
 from services.domain.order import Order
 from services.domain.release_causes import BREAKER_OPEN, cause_of
 from services.domain.retry import RetryPolicy
 from services.inventory.gateway import InventoryGateway
 from services.orders.context import OrdersContext, raise_first
 from services.orders.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
-from state import audit, history, impacts, orders, release_moves, releases, their_answers
+from state import audit, history, impacts, orders, release_moves, releases
 from state.audit import AuditEntry
 from state.releases import DONE, FAILED, PENDING, Release
 
@@ -82,15 +73,12 @@ class ReleaseJobs:
         """Retry and wait for the outcome; raises ReleaseFailed when it was not confirmed, NotFound.
 
         Under an ``action_id`` seen before the job is not started again: what became of it is said once more.
-        With one, InvalidState where the Inventory Service has said a moment ago that nothing is held.
         """
 
         def begin(connection: Connection) -> list[Release]:
             is_known = action_id is not None and audit.find_action(connection, action_id) is not None
             job = releases.get(connection, order_id) if is_known else None
             if job is None:
-                if action_id is not None:
-                    self._refuse_needless(connection, order_id)
                 job = self._start_again(connection, order_id, actor, action_id)
             if job.state != PENDING or job.attempts or job.last_error:
                 return []
@@ -110,9 +98,9 @@ class ReleaseJobs:
         """One attempt now, of the job as a person saw it; a failed job that fails again is failed again.
 
         Returns the job as the attempt left it, and the error that it ended with; None when the breaker is open:
-        nothing was sent, and the job is as it was. Raises NotFound, ReleaseConflict when it is not at that version
-        any more, and InvalidState where the Inventory Service has said a moment ago that nothing is held. Under an
-        action_id seen before it is the same action: the version is not asked again, nor is it audited twice.
+        nothing was sent, and the job is as it was. Raises NotFound, and ReleaseConflict when it is not at that
+        version any more. Under an action_id seen before it is the same action: the version is not asked again,
+        nor is it audited twice.
         """
 
         def begin(connection: Connection) -> tuple[Release, list[Release]]:
@@ -125,7 +113,6 @@ class ReleaseJobs:
             at = self._context.clock()
             if not known:
                 refuse_changed(before, version)
-                self._refuse_needless(connection, order_id)
                 history.add(connection, order_id, [action_entry(at, "Retry release", actor, reason)])
                 audit.add(connection, audit_release("RETRY_RELEASE", before, actor, at, reason, action_id))
             # The same action once more goes on with its move, unless the breaker had turned it back.
@@ -146,16 +133,6 @@ class ReleaseJobs:
                 return None
         after = await self._context.database.read(lambda c: releases.get(c, order_id))
         return after or before, error
-
-    def _refuse_needless(self, connection: Connection, order_id: str) -> None:
-        """Raise InvalidState when a person wants to release what is not held: not every service bears that twice."""
-        order, known = orders.get(connection, order_id), their_answers.get(connection, order_id)
-        if order is None or known is None:
-            return
-        if is_fresh(known.asked_at, self._context.clock(), order.updated_at, OFFERED):
-            theirs = known.statement.stock
-            if why := why_no_release(theirs):
-                raise InvalidState(why, {"orderId": order_id, "stock": theirs})
 
     async def _put_back(self, order_id: str, before: Release) -> None:
         """Nothing was sent: the job waits for its next turn as if nobody had touched it."""

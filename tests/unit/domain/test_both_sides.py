@@ -14,6 +14,7 @@ from services.domain.both_sides import (
     what_a_retry_does,
     why_no_release,
     why_not_mark,
+    why_not_retry,
 )
 from services.domain.conservation import StockState
 from services.domain.operations import Verb
@@ -86,15 +87,15 @@ def test_a_pair_that_is_not_what_one_expects_is_explained(
     ("theirs", "may_mark", "may_retry", "retry_does", "supports"),
     [
         (HELD, False, True, "give back the hold", False),
-        (FREE, True, False, "nothing to release", True),
-        (DEDUCTED, False, False, "refuse the release", False),
+        (FREE, True, True, "harmless", True),
+        (DEDUCTED, False, False, "refuse the release again", False),
         (None, True, True, None, False),
     ],
 )
 def test_a_release_job_is_marked_or_retried_only_where_it_is_right(
     theirs: StockState | None, may_mark: bool, may_retry: bool, retry_does: str | None, supports: bool
 ) -> None:
-    assert (why_not_mark(theirs) is None, why_no_release(theirs) is None) == (may_mark, may_retry)
+    assert (why_not_mark(theirs) is None, why_not_retry(theirs) is None) == (may_mark, may_retry)
     assert (retry_does or "") in (what_a_retry_does(theirs) or "")
     assert (what_a_retry_does(theirs) is None) == (theirs is None)
     assert (evidence(theirs) is not None) == supports

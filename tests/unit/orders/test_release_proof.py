@@ -194,33 +194,6 @@ async def test_a_retry_while_the_breaker_is_open_is_queued_and_not_refused(shop)
     assert (await shop.release("mine")).state == "DONE"
 
 
-async def test_a_person_does_not_release_what_they_have_just_said_is_not_held(shop, failed):
-    await shop.their_side.ask("mine", asked_by="ada")
-    calls, job = shop.inventory.count(RELEASE), await shop.release("mine")
-    command_id = await shop.command("retry_release", "mine")
-    await shop.commands.run_waiting()
-    assert await outcome(shop, command_id) == (
-        "REFUSED",
-        "The Inventory Service holds nothing for this order: there is nothing to release.",
-    )
-    assert (shop.inventory.count(RELEASE), await shop.release("mine")) == (calls, job)
-    assert [(entry.action, entry.result) for entry in await shop.audit()] == [
-        ("RETRY_RELEASE", "refused: INVALID_STATE")
-    ]
-    shop.clock.advance(301)
-    again = await shop.command("retry_release", "mine", "again")
-    await shop.commands.run_waiting()
-    assert (await outcome(shop, again))[0] == "DONE"
-
-
-async def test_an_item_that_they_have_just_said_is_not_held_is_skipped(shop, failed):
-    await begin(shop, ["mine"])
-    await shop.their_side.ask("mine", asked_by="ada")
-    await run(shop)
-    assert (await look(shop)).tally == {"SKIPPED": 1}
-    assert (await shop.release("mine")).state == "FAILED"
-
-
 async def test_an_operation_is_steered_by_a_command(shop):
     order = await failed_release(shop, "mine")
     await begin(shop, [order.order_id])
