@@ -23,11 +23,15 @@ BACKGROUND = (
     "BreakerOverrides.",
     "Timekeeping.",
     "ConservationAudit.",
+    "Alone.",
     "_sweep.",
     "SqlOutbox.",
     "serve.",
 )
 """How the names of transactions begin that belong to no order, or are counted elsewhere."""
+
+MEASURED = "state.rollups"
+"""The module whose functions are transactions by themselves, and belong to no order either."""
 
 BEFORE, AFTER = "before", "after"
 
@@ -77,7 +81,7 @@ def label_of(transaction: Any) -> str | None:
     """What a transaction is called; None when it belongs to no order."""
     function = getattr(transaction, "func", transaction)
     name: str = getattr(function, "__qualname__", type(function).__name__)
-    if name.startswith(BACKGROUND) or "settle_and_claim" in name:
+    if name.startswith(BACKGROUND) or "settle_and_claim" in name or function.__module__ == MEASURED:
         return None
     return name.replace("<locals>.", "").replace(".<lambda>", "")
 

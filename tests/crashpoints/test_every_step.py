@@ -28,8 +28,8 @@ LANES = 3
 SETTLE_SECONDS = 0.5
 
 UNREACHED = "the order ended without passing the point"
-MOST_UNREACHED = 1
-"""Of a scenario: which of two events comes first differs from run to run."""
+MOST_UNREACHED = 2
+"""Of a scenario, before and after one transaction: an event about stock comes in one run and not in another."""
 
 FEWEST_POINTS = {
     "place": 19,
