@@ -29,9 +29,10 @@ from benchmarks.load import paced, percentile
 from benchmarks.process import cpu_seconds, listening, rss_mb
 from benchmarks.reference import slowness
 from services.messaging.embedded import EmbeddedNats
-from services.supervisor import Child, Supervisor, free_port, read_status
+from services.supervisor import Child, Supervisor, free_port
 from state.database import Database, opened
 from state.tables import orders, replicas
+from tests.supervised import read_status
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDERS_PER_SECOND, PINGS_PER_SECOND = 5, 20

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import uvloop
 
-from services.messaging.jetstream import connect, ensure_streams
+from services.messaging.jetstream import Connection, ensure_streams
 from services.supervisor import die_with_parent
 
 CONFIRM_REQUESTED = "inventory.confirm_requested"
@@ -72,7 +72,8 @@ def _reply(path: bytes, request: dict) -> dict:
 async def main(port: int, nats_url: str) -> None:
     loop = asyncio.get_running_loop()
     await loop.create_server(StubProtocol, "127.0.0.1", port)
-    connection = await connect([nats_url], name="stub-inventory")
+    connection = Connection([nats_url], name="stub-inventory")
+    await connection.open(patience_seconds=5)
     await ensure_streams(connection.js)
 
     async def confirm(message) -> None:
