@@ -27,7 +27,8 @@ def why_not_resolve(case: ReviewCase) -> str | None:
     name = owner(case)
     if name in (None, person.actor()) or person.is_admin():
         return None
-    return f"{name} works on this case until {clock.at(case.review.claimed_until or console().now())}."
+    now = console().now()
+    return f"{name} works on this case until {clock.at(case.review.claimed_until or now, now)}."
 
 
 def buttons(case: ReviewCase) -> None:

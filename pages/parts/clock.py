@@ -43,10 +43,10 @@ def zone_name() -> str:
     return str(getattr(zone(), "key", "UTC"))
 
 
-def at(moment: datetime, now: datetime | None = None) -> str:
+def at(moment: datetime, now: datetime) -> str:
     """Time of day; with the date when it is not today's."""
     local = moment.astimezone(zone())
-    today = (now or datetime.now(UTC)).astimezone(zone()).date()
+    today = now.astimezone(zone()).date()
     return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%d %b %Y %H:%M}"
 
 

@@ -13,8 +13,8 @@ from services.console import console, same_sight_key
 from services.console.operations import Bulk, Target, Verb
 from services.console.previews import MAX_ASKED, Compared, Comparison, Frozen, Standing, freeze, summary
 
-FEW = 8
-"""Rows of a preview that are shown without scrolling."""
+FEW = 20
+"""Rows of a preview that are shown whole; more are a grid to scroll and search in, which keeps Escape for itself."""
 LEFT_OUT, FOLLOWS = "Will be left out", "What follows"
 RETRIED = {"HELD": "Gives the hold back", "FREE": "Harmless: nothing held, closes the job"}
 """What a retry of a release does, by what they say."""
@@ -49,7 +49,10 @@ def draw(bulk: Bulk, key: str) -> Frozen | None:
 
 
 def _table(rows: list[dict[str, str]], alt: str) -> None:
-    st.dataframe(rows, hide_index=True, height="content" if len(rows) <= FEW else 320, alt=alt)
+    if len(rows) <= FEW:
+        st.table(rows, border="horizontal", hide_index=True, alt=alt)
+    else:
+        st.dataframe(rows, hide_index=True, height=320, alt=alt)
 
 
 def _left_out(said: Comparison, frozen: Frozen | None) -> Mapping[str, str]:
@@ -123,7 +126,7 @@ def _named(target: Target) -> dict[str, str]:
 
 def _facts(target: Target) -> dict[str, str]:
     """What a person sees of an item on our side alone, its name first."""
-    cells = {"State": target.state.capitalize(), "Version": str(target.version), "Cause": target.cause}
+    cells = {"State": target.state.capitalize(), "Version": str(target.version), "Cause": words.said(target.cause)}
     return _named(target) | cells | ({"Note": target.note} if target.note else {})
 
 

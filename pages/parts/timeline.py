@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,7 @@ def draw(entries: Sequence[TimelineEntry], reading: Reading[Any]) -> None:
             at = f":small[:gray[{clock.at(entry.at, now)}]]"
             st.markdown(f"{_kind(entry, grey=bool(reading.problem))}  \n{at}", width=110)
             with st.container(width="stretch", gap="xxsmall"):
-                st.markdown(_text(entry))
+                st.markdown(_text(entry, now))
                 if parts := payload(entry.details):
                     unfold.part("Payload", name, partial(st.json, parts, expanded=True))
 
@@ -40,7 +41,7 @@ def _kind(entry: TimelineEntry, *, grey: bool) -> str:
     return f":{color}-badge[:material/{'error' if hurt else kind.icon}: {kind.text}]"
 
 
-def _text(entry: TimelineEntry) -> str:
+def _text(entry: TimelineEntry, now: datetime) -> str:
     who = f" · {plain(entry.actor)}" if entry.actor else ""
-    facts = details(entry.details)
+    facts = details(entry.details, now)
     return f"{plain(said(entry.title))}{who}" + (f"  \n:small[:gray[{facts}]]" if facts else "")

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Literal, NamedTuple
+
+from parts import clock
 
 Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
 
@@ -229,6 +232,7 @@ AUDIT = {
     "RECONFIRM": "Asked to confirm again",
     "APPROVE": "Approved a case",
     "MARK_RELEASED": "Marked as released",
+    "MARK_AS_SEEN": "Took note of the hand-over",
 }
 KINDS = {
     "return_items": "Return items",
@@ -362,9 +366,9 @@ def typed(text: object) -> str:
     return str(text or "").replace(_UNLINKED, "@").strip()
 
 
-def details(values: Mapping[str, object]) -> str:
+def details(values: Mapping[str, object], now: datetime) -> str:
     """The plain facts of a timeline entry on one line; what has parts of its own is its payload."""
-    return " · ".join(_fact(name, value) for name, value in values.items() if not _is_payload(value))
+    return " · ".join(_fact(name, value, now) for name, value in values.items() if not _is_payload(value))
 
 
 def payload(values: Mapping[str, object]) -> dict[str, object]:
@@ -376,12 +380,23 @@ def _is_payload(value: object) -> bool:
     return value is None or isinstance(value, (dict, list))
 
 
-def _fact(name: str, value: object) -> str:
+def _fact(name: str, value: object, now: datetime) -> str:
+    if name.endswith("At") and (moment := _moment(value)):
+        value = clock.at(moment, now)
     if name.endswith("Ms") and isinstance(value, (int, float)):
         value = f"{value:,.0f}"
     unit = " ms" * name.endswith("Ms")
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Ms")).lower()
     return f"{plain(spaced)} {plain(CALL.get(str(value)) or said(str(value)))}{unit}"
+
+
+def _moment(value: object) -> datetime | None:
+    """The instant that a text gives with its zone; None for any other text."""
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
 
 
 def resolution(action: str | None, by: str | None) -> str:

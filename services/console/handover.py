@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from services.console.access import LIVE_TTL, Access
 from services.console.readings import Reading
+from services.domain.events import timestamp
 from services.monitoring.health import NAMES
 from state import (
     alerts,
@@ -32,6 +33,7 @@ from state.replicas import BreakerTransition
 
 __all__ = ["Handover", "HandoverPage", "Item", "Section"]
 
+MARK_AS_SEEN = "MARK_AS_SEEN"
 SHOWN = 20
 """Items of one section; more are counted."""
 FIRST_LOOK = timedelta(hours=8)
@@ -94,23 +96,40 @@ class Handover:
         )
 
     def looked(self, person: str) -> None:
-        """Remember that this person has seen everything up to now; raises NotPermitted, SourceUnavailable."""
+        """Remember, on record, that this person has seen everything up to now.
+
+        Raises NotPermitted and SourceUnavailable.
+        """
         now = self._access.now()
-        self._access.note(person, lambda connection: looks.note(connection, person, now))
+        self._access.note(person, lambda connection: _note_look(connection, person, now))
 
 
 def _page(connection: Connection, now: datetime, person: str, since: datetime | None) -> HandoverPage:
     last = looks.last(connection, person)
     start = since or last or now - FIRST_LOOK
     found = audit.listed(connection, AuditFilter(since=start)).page(connection, 50)
+    entries = [AuditEntry(*tuple(row)[1:]) for row in found.rows]
     return HandoverPage(
         sections=tuple(make(connection, now) for make in SECTIONS),
         since=start,
         is_first_look=since is None and last is None,
-        actions=tuple(AuditEntry(*tuple(row)[1:]) for row in found.rows),
+        actions=tuple(entry for entry in entries if entry.action != MARK_AS_SEEN),
         transitions=tuple(replicas.transitions_since(connection, start, 50)),
         opened_cases=reviews.count_open_since(connection, start),
     )
+
+
+def _note_look(connection: Connection, person: str, now: datetime) -> None:
+    last = looks.last(connection, person)
+    looks.note(connection, person, now)
+    before = {"seenUpTo": timestamp(last) if last else None}
+    audit.add(
+        connection,
+        AuditEntry(
+            at=now, actor=person, action=MARK_AS_SEEN, target=f"handover:{person}", order_id=None, reason=None,
+            before=before, after={"seenUpTo": timestamp(now)}, result="done", action_id=None,
+        ),
+    )  # fmt: skip
 
 
 def _claims(connection: Connection, now: datetime) -> Section:

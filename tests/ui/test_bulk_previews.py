@@ -27,7 +27,7 @@ HELD, DEDUCTED, FREE = StockState.HELD, StockState.DEDUCTED, StockState.FREE
 
 
 def rows(test: AppTest) -> dict[str, dict[str, str]]:
-    return {row["Id"]: row for row in test.dataframe[-1].value.to_dict("records")}
+    return {row["Id"]: row for row in test.table[-1].value.to_dict("records")}
 
 
 def form_button(test: AppTest) -> Any:

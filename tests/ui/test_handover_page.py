@@ -62,6 +62,17 @@ def test_what_was_marked_as_seen_is_gone_at_the_next_look_and_only_for_that_pers
     assert "Cancelled the order" not in text
 
 
+def test_marking_as_seen_is_on_record_and_no_news_for_the_others(busy: Database, show: Show) -> None:
+    press(press(show("handover.py"), "mark_seen"), "mark_seen")
+    second, first = [entry for entry in busy.read_now(audit.page) if entry.action == "MARK_AS_SEEN"]
+    assert first.actor == "console"
+    assert first.target == "handover:console"
+    assert first.before == {"seenUpTo": None}
+    assert first.after == second.before == {"seenUpTo": "2026-11-22T12:00:00.000Z"}
+    assert first.result == "done"
+    assert "Took note" not in said(show("handover.py"))
+
+
 def test_it_can_be_copied_as_text(busy: Database, show: Show) -> None:
     (block,) = [code.value for code in show("handover.py").code]
     assert block.startswith("# Hand-over, 22 Nov 2026 12:00 UTC\n")

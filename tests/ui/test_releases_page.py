@@ -146,7 +146,7 @@ def test_everything_at_once_is_not_offered_without_a_filter(busy: Database, show
 def test_all_matching_are_previewed_frozen_and_stored_as_one_operation(busy: Database, show: Show) -> None:
     told(busy, StockState.HELD, "ORD-1007", "ORD-3001", "ORD-3000")
     test = press(show("releases.py", cause=UNAVAILABLE), "retry_matching")
-    shown = test.dataframe[-1].value.to_dict("records")
+    shown = test.table[-1].value.to_dict("records")
     assert [row["Id"] for row in shown] == ["ORD-1007", "ORD-3001", "ORD-3000"]
     test.text_area(key=dialog(test, "note_")).set_value("they are back")
     test.button(key=dialog(test, "do_")).click().run()
@@ -230,7 +230,7 @@ def test_selected_jobs_become_one_operation_by_id_and_version(busy: Database, sh
     # A retry of ORD-3002 is stored already.
     assert test.button(key="bulk_retry").label == "Retry 2"
     press(test, "bulk_retry")
-    assert [row["Id"] for row in test.dataframe[-1].value.to_dict("records")] == ["ORD-3000", "ORD-3001"]
+    assert [row["Id"] for row in test.table[-1].value.to_dict("records")] == ["ORD-3000", "ORD-3001"]
     test.button(key=dialog(test, "do_")).click().run()
     (operation,) = begun(busy)
     assert (operation.total, operation.filter, operation.unseen) == (2, "2 selected", 0)

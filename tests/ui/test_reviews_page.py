@@ -186,7 +186,7 @@ def test_selected_cases_are_previewed_by_id_and_version_before_one_operation_on_
         test.checkbox(key=f"pick_review_{review_id}").check().run()
     assert "**3 selected**" in said(test)
     press(test, "bulk_RECONFIRM")
-    rows = test.dataframe[-1].value.to_dict("records")
+    rows = test.table[-1].value.to_dict("records")
     assert [(row["Id"], row["Order"], row["Version"]) for row in rows] == [
         ("REV-2", "ORD-1006", "1"),
         ("REV-3", "ORD-1004", "1"),
@@ -227,8 +227,8 @@ def test_all_that_match_and_allow_it_are_previewed_frozen_and_stored_as_one_oper
     test = show("reviews.py", priority="High priority")
     assert test.button(key="matching_CANCEL_ORDER").label == "Cancel order 3 of 3 matching"
     press(test, "matching_RECONFIRM")
-    rows = test.dataframe[-1].value.to_dict("records")
-    assert [(row["Id"], row["Version"], row["Cause"]) for row in rows] == [("REV-3", "1", "CONFIRMATION_TIMEOUT")]
+    rows = test.table[-1].value.to_dict("records")
+    assert [(row["Id"], row["Version"], row["Cause"]) for row in rows] == [("REV-3", "1", "No confirmation")]
     test.button(key=dialog(test, "do_")).click().run()
     (operation,) = begun(busy)
     assert (operation.verb, operation.action, operation.total) == ("resolve_review", "RECONFIRM", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -12,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from services.console import NotPermitted, console
 from state.database import Database
-from tests.ui.conftest import checked, said, stored
+from tests.ui.conftest import NOON, checked, said, stored
 from tests.ui.test_reviews_page import as_role
 
 Show = Callable[..., AppTest]
@@ -118,6 +119,22 @@ def test_one_choice_of_the_zone_moves_tables_and_charts(
     assert scales(test) == {"utc"}
     test.switch_page("overview.py").run()
     assert "As of 12:00:00" in said(checked(test))
+
+
+def test_an_instant_among_the_facts_of_a_step_reads_like_any_other_time(
+    busy: Database, show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show("overview.py")
+    import parts.clock  # type: ignore[import-not-found]
+    import parts.words
+
+    monkeypatch.setattr(parts.clock, "_of_browser", lambda: ZoneInfo("Asia/Tokyo"))
+    facts = {"expiresAt": "2026-11-22T12:20:40.911Z", "repeatAt": "never"}
+    today, tomorrow = (
+        parts.words.details(facts, NOON + later).replace("\\", "") for later in (timedelta(), timedelta(1))
+    )
+    assert today == "expires at 21:20:40 · repeat at never"
+    assert tomorrow == "expires at 22 Nov 2026 21:20 · repeat at never"
 
 
 def scales(test: AppTest) -> set[str]:
