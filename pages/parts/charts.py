@@ -19,10 +19,14 @@ DASHES = ([1, 0], [6, 3], [2, 2])
 ORDERS_SCHEMA = pa.schema({"t": pa.int64(), "until": pa.float64(), "n": pa.float64(), "series": pa.string()})
 LIGHT = {
     "blue": "#3B82F6",
-    "orange": "#B86E00",
-    "red": "#D9435F",
+    "orange": "#AC6600",
+    "red": "#D23A57",
     "green": "#199470",
+    "violet": "#7C3AED",
+    "gray": "#64748B",
+    "teal": "#0E7490",
     "ink": "#0F1726",
+    "quiet": "#566274",
     "page": "#FFFFFF",
 }
 DARK = {
@@ -30,19 +34,32 @@ DARK = {
     "orange": "#E0A030",
     "red": "#F0687D",
     "green": "#34C48F",
+    "violet": "#A78BFA",
+    "gray": "#94A3B8",
+    "teal": "#3BC9DB",
     "ink": "#E6EAF2",
+    "quiet": "#A9B4C5",
     "page": "#0D131E",
 }
 SHORT = timedelta(minutes=8)
 """Ticks over a shorter time fall within one minute, so that their labels need seconds."""
+FLUSH = 20
+"""Pixels from an end of the time axis within which a label is moved inwards, so that it is not cut off."""
 PICKED = {"name": "picked", "select": {"type": "point", "fields": ["stretch"]}}
 LABELLED = timedelta(seconds=90)
 """A shorter band has no room for its word; the tooltip has it."""
 
 
 def palette() -> dict[str, str]:
-    """The status colours of the theme in use, its ink and what it is written on."""
+    """The status colours of the theme in use, its inks and what they are written on."""
     return DARK if st.context.theme.type == "dark" else LIGHT
+
+
+def plot(rows: object, spec: dict[str, Any], **options: Any) -> None:
+    """``st.vega_lite_chart`` with words that can be read: those that Streamlit writes on axes are too faint."""
+    quiet = palette()["quiet"]
+    words_of = {"labelColor": quiet, "titleColor": quiet}
+    st.vega_lite_chart(rows, spec | {"config": {"axis": words_of, "legend": words_of}}, **options)
 
 
 def orders(trends: Trends) -> None:
@@ -50,7 +67,7 @@ def orders(trends: Trends) -> None:
     drawn = _orders_rows.of(trends)
     summary = "Orders per minute by outcome" + ("; shaded where a breaker was open" if drawn.is_shaded else "")
     first, last = trends.orders_per_minute[0][0], trends.orders_per_minute[-1][0]
-    st.vega_lite_chart(drawn.rows, _orders_spec(_time("t", first, last)), height=290, alt=summary)
+    plot(drawn.rows, _orders_spec(_time("t", first, last)), height=290, alt=summary)
 
 
 class _OrdersRows(NamedTuple):
@@ -154,7 +171,7 @@ def states(
     ]
     lanes = len({row["breaker"] for row in rows})
     x = _time("start", max(since, min(band.start for band in bands)), last)
-    st.vega_lite_chart(
+    plot(
         _columns(rows),
         _states_spec(x, can_pick=on_select is not None),
         height=56 + 42 * max(lanes, 1),
@@ -224,7 +241,7 @@ def window(replica: ReplicaBreaker) -> None:
         for order, (kind, count) in enumerate((("answered", calls - failed), ("failed", failed)))
     ]
     failing = sum(failed for _, failed in replica.buckets)
-    st.vega_lite_chart(
+    plot(
         _columns(rows),
         _window_spec(),
         height=185,
@@ -257,7 +274,7 @@ def _window_spec() -> dict[str, Any]:
 def _time(field: str, first: datetime, last: datetime) -> dict[str, Any]:
     """The encoding of time on the horizontal axis."""
     labels = "%H:%M:%S" if last - first < SHORT else "%H:%M"
-    axis = {"title": None, "grid": False, "tickCount": 7, "labelOverlap": True, "format": labels}
+    axis = {"title": None, "grid": False, "tickCount": 7, "labelOverlap": True, "labelFlush": FLUSH, "format": labels}
     return {"field": field, "type": "temporal", "axis": axis, "scale": time_scale()}
 
 

@@ -19,6 +19,7 @@ DAYS = timedelta(hours=36)
 POWERS = [1, 10, 100, 1000, 10_000, 100_000]
 TICKS = {"log": {"values": POWERS}, "symlog": {"values": [0, *POWERS]}}
 BRUSH = {"name": "brush", "select": {"type": "interval", "encodings": ["x"]}}
+TONES = ("blue", "orange", "green", "red", "violet", "gray", "teal")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 2], [1, 3])
 
 
@@ -63,7 +64,7 @@ def draw(course: Course, *, key: str, on_select: Callable[[str], None]) -> None:
     ]
     if course.threshold:
         rows.append({"t": None, "until": None, "n": course.threshold.value, "series": None, "what": "rule"})
-    st.vega_lite_chart(
+    charts.plot(
         {name: [row[name] for row in rows] for name in rows[0]},
         _spec(course, names),
         height=HEIGHT,
@@ -126,7 +127,7 @@ def _bands(x: Mapping[str, Any], color: str) -> dict[str, Any]:
 
 def _values(course: Course, names: Sequence[str], x: Mapping[str, Any], y: Mapping[str, Any]) -> dict[str, Any]:
     colors = charts.palette()
-    tones = [colors[name] for name in ("blue", "orange", "green", "red")] + ["#8B5CF6", "#64748B", "#0EA5E9"]
+    tones = [colors[name] for name in TONES]
     legend = {"orient": "top", "title": None, "labelLimit": 150, "columns": 2 if len(names) > 2 else 0}
     encoding: dict[str, Any] = {
         "x": x,
@@ -190,7 +191,14 @@ def _time(course: Course) -> dict[str, Any]:
     labels = "%d %b" if course.end - course.start > 4 * DAYS else "%d %b %H:%M"
     if course.end - course.start <= DAYS:
         labels = "%H:%M"
-    axis = {"title": None, "grid": False, "tickCount": 6, "labelOverlap": True, "format": labels}
+    axis = {
+        "title": None,
+        "grid": False,
+        "tickCount": 6,
+        "labelOverlap": True,
+        "labelFlush": charts.FLUSH,
+        "format": labels,
+    }
     ends = charts.time_scale() | {"domain": [_millis(course.start), _millis(course.end)]}
     return {"field": "t", "type": "temporal", "axis": axis, "scale": ends}
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from streamlit import config
 
 FILE = Path(__file__).resolve().parents[2] / ".streamlit" / "config.toml"
@@ -29,3 +30,32 @@ def test_every_setting_is_known_to_streamlit() -> None:
 
 def test_no_garbage_is_collected_after_every_refresh() -> None:
     assert tomllib.loads(FILE.read_text())["runner"]["postScriptGC"] is False
+
+
+@pytest.mark.parametrize("name", ["light", "dark"])
+def test_what_charts_draw_and_write_can_be_seen_on_its_page(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FILE.parents[1] / "pages")
+    import parts.charts  # type: ignore[import-not-found]
+
+    theme = tomllib.loads(FILE.read_text())["theme"][name]
+    colors = {"light": parts.charts.LIGHT, "dark": parts.charts.DARK}[name]
+    assert colors["page"] == theme["backgroundColor"]
+    assert colors["ink"] == theme["textColor"]
+    assert colors["quiet"] == theme["grayTextColor"]
+    assert all(colors[tone] == theme[f"{tone}Color"] for tone in ("blue", "orange", "red", "green", "violet", "gray"))
+    drawn = {tone: contrast(color, colors["page"]) for tone, color in colors.items() if tone != "page"}
+    assert {tone: ratio for tone, ratio in drawn.items() if ratio < 3} == {}
+    written = {tone: drawn[tone] for tone in ("ink", "quiet", "red", "orange")}
+    assert {tone: ratio for tone, ratio in written.items() if ratio < 4.5} == {}
+
+
+def contrast(one: str, other: str) -> float:
+    """That of WCAG 2.2, 1.4.3, of two colours written as #RRGGBB."""
+    faint, strong = sorted((_luminance(one), _luminance(other)))
+    return (strong + 0.05) / (faint + 0.05)
+
+
+def _luminance(color: str) -> float:
+    parts = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

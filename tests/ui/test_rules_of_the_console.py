@@ -137,6 +137,13 @@ def test_an_instant_among_the_facts_of_a_step_reads_like_any_other_time(
     assert tomorrow == "expires at 22 Nov 2026 21:20 · repeat at never"
 
 
+@pytest.mark.parametrize("page", ["overview.py", "breakers.py", "metrics.py"])
+def test_every_chart_writes_on_its_axes_so_that_it_can_be_read(busy: Database, show: Show, page: str) -> None:
+    specs = [json.loads(chart.proto.spec) for chart in show(page).get("vega_lite_chart")]
+    assert specs
+    assert {spec["config"]["axis"]["labelColor"] for spec in specs} == {"#566274"}
+
+
 def scales(test: AppTest) -> set[str]:
     """The kinds of the time axes of every chart."""
     specs = [json.loads(chart.proto.spec) for chart in test.get("vega_lite_chart")]
