@@ -1,8 +1,8 @@
 """What a page says to a screen reader and to weak eyes, measured in the browser.
 
 Names are those that Chromium computes for assistive technology. Contrast is that of WCAG 2.2, 1.4.3 and 1.4.11: text
-and icons against what lies behind them, with every transparency on the way. Not measured: frames, and charts (a canvas; their colours
-are, in ``tests/ui/test_console_settings.py``).
+and icons against what lies behind them, with every transparency on the way. Not measured: frames, and charts (a
+canvas; their colours are, in ``tests/ui/test_console_settings.py``).
 
 Two exceptions, in the dark theme alone (``CHOSEN_IN_DARK``): the words of a chosen segment and of a chosen tab. They
 are drawn in the theme's one primary colour, a segment's on a tenth of that colour, and on the same colour Streamlit
