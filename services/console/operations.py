@@ -5,14 +5,13 @@ Nothing is executed here: storing an operation stores its items, and a worker ca
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from services.console.csv_files import csv_text
 from services.console.readings import Reading, Readings
 from services.console.texts import storable_text
 from services.domain.operations import MAX_ITEMS, STEERABLE, ItemState, OperationState, Steer, Verb, stage_name
@@ -26,6 +25,9 @@ __all__ = [
     "OperationState", "Operations", "Shown", "Steer", "Target", "Verb", "stage_name",
 ]  # fmt: skip
 
+_CSV_COLUMNS = (
+    "item_id", "order_id", "version", "seen_state", "state", "sent_at", "accepted_at", "settled_at", "detail",
+)  # fmt: skip
 PAGE_SIZE = 20
 PAST = 8
 """Operations that have ended, as shown on a page."""
@@ -148,7 +150,7 @@ class Operations:
     def csv(self, operation_id: str) -> str:
         """Every item of an operation as CSV; raises SourceUnavailable."""
         found = self._source.read(lambda c: operations.item_page(c, operation_id, limit=MAX_ITEMS))
-        return as_csv(found)
+        return csv_text(_CSV_COLUMNS, [[getattr(item, name) for name in _CSV_COLUMNS] for item in found])
 
     def _read(self, key: Any, query: Callable[[Any], Any]) -> Reading[Any]:
         return self._readings.get(key, TTL, lambda: self._source.read(query))
@@ -247,23 +249,3 @@ def _audit(operation: Operation, bulk: Bulk) -> AuditEntry:
         result="started",
         action_id=operation.operation_id,
     )
-
-
-_CSV_COLUMNS = (
-    "item_id", "order_id", "version", "seen_state", "state", "sent_at", "accepted_at", "settled_at", "detail",
-)  # fmt: skip
-
-
-def as_csv(items: Sequence[Item]) -> str:
-    """Items with a header line; what a spreadsheet would take for a formula is quoted by an apostrophe."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(_CSV_COLUMNS)
-    for item in items:
-        writer.writerow([_cell(getattr(item, name)) for name in _CSV_COLUMNS])
-    return out.getvalue()
-
-
-def _cell(value: object) -> str:
-    text = value.isoformat() if isinstance(value, datetime) else "" if value is None else str(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -53,9 +53,9 @@ def live_through_a_drill(product: Holdfast, page: Page) -> dict[str, str]:
     page.get_by_text("Faults are on").first.wait_for(timeout=DRILL_TIMEOUT)
     page.locator("[class*='st-key-past_']").first.wait_for(timeout=DRILL_TIMEOUT)
     # What is confirmed before it is cancelled needs no release.
-    product.set_outage(False, silent=True)
+    product.set_faults(silentConfirmations=True)
     bought = [product.place_order().json()["data"]["orderId"] for _ in range(4)]
-    product.set_outage(True)
+    product.set_faults(outage=True)
     placed = [product.place_order(customerPriority="high").json()["data"]["orderId"] for _ in range(3)]
     for order_id in bought:
         httpx.post(f"{product.api}/api/v1/orders/{order_id}/cancel", json={"reason": "customer called"}, timeout=30)
@@ -111,7 +111,7 @@ def main(folder: Path) -> None:
         is_out = True
         for name, theme, suffix, size in wanted:
             if is_out and name not in IN_THE_OUTAGE:
-                product.set_outage(False)
+                product.set_faults()
                 time.sleep(RECOVERY_SECONDS)
                 is_out = False
             address = f"{product.console}/{addresses.get(name, name)}"

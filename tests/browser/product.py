@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,12 +58,24 @@ class Holdfast:
         return httpx.post(f"{self.api}/api/v1/orders", json=body | changes, timeout=30)
 
     def order(self, order_id: str) -> dict[str, Any]:
-        return httpx.get(f"{self.api}/api/v1/orders/{order_id}").json()["data"]
+        found: dict[str, Any] = self.data(f"orders/{order_id}")
+        return found
 
-    def set_outage(self, outage: bool, *, silent: bool = False) -> None:
-        """``silent``: confirmations are not sent either, so that an order keeps its hold."""
-        faults = {"outage": outage, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": silent}
-        httpx.put(f"{self.inventory}/api/v1/sandbox/faults", json=faults).raise_for_status()
+    def data(self, path: str, **parameters: str) -> Any:
+        """What the API answers to a GET."""
+        return httpx.get(f"{self.api}/api/v1/{path}", params=parameters).raise_for_status().json()["data"]
+
+    def set_faults(self, **faults: bool) -> None:
+        """The faults of the reference Inventory Service; those left out are off."""
+        body = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False}
+        httpx.put(f"{self.inventory}/api/v1/sandbox/faults", json=body | faults).raise_for_status()
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -10,8 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import QUICK_SETTINGS
-from tests.browser.product import Holdfast, running
-from tests.browser.test_first_journeys import eventually
+from tests.browser.product import Holdfast, eventually, running
 
 pytestmark = pytest.mark.slow
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
-import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.product import Holdfast, running
-from tests.browser.test_first_journeys import eventually
+from tests.browser.product import Holdfast, eventually, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(240)]
 
@@ -40,16 +37,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holdfast]:
         yield product
 
 
-def data(shop: Holdfast, path: str, **parameters: str) -> Any:
-    return httpx.get(f"{shop.api}/api/v1/{path}", params=parameters).raise_for_status().json()["data"]
-
-
 def breaker_states(shop: Holdfast) -> dict[str, str]:
-    return {breaker["name"]: breaker["state"] for breaker in data(shop, "breakers")["items"]}
+    return {breaker["name"]: breaker["state"] for breaker in shop.data("breakers")["items"]}
 
 
 def order_ids(shop: Holdfast) -> set[str]:
-    return {order["orderId"] for order in data(shop, "orders")["items"]}
+    return {order["orderId"] for order in shop.data("orders")["items"]}
 
 
 def placed(shop: Holdfast, **changes: str) -> str:
@@ -62,9 +55,7 @@ def placed(shop: Holdfast, **changes: str) -> str:
 
 def outcomes(shop: Holdfast, order_id: str, operation: str = "check_availability") -> list[str]:
     """How the calls of one operation ended, as the timeline of an order has them."""
-    calls = [
-        entry["details"] for entry in data(shop, f"orders/{order_id}/timeline")["items"] if entry["kind"] == "call"
-    ]
+    calls = [entry["details"] for entry in shop.data(f"orders/{order_id}/timeline")["items"] if entry["kind"] == "call"]
     return [call["outcome"] for call in calls if call["operation"] == operation]
 
 
@@ -95,7 +86,7 @@ def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(
     expect(page.get_by_text("No worker is running")).to_be_hidden()
     expect(page.locator(".st-key-firing_alerts")).to_be_hidden()
 
-    shop.set_outage(True)
+    shop.set_faults(outage=True)
     failed_before, opener, first = live_through_the_opening(shop)
     assert failed_before
     refused = [first, placed(shop), placed(shop)]
@@ -126,7 +117,7 @@ def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(
     expect(badge).to_have_text(re.compile("Open$"))
     expect(panel).to_contain_text(re.compile(r"half-open, one trial, in \d+ s"))
     expect(panel).to_contain_text(re.compile(r"opens at 50 % of at least 8"))
-    (judged,) = (breaker for breaker in data(shop, "breakers")["items"] if breaker["name"] == CHECKER)
+    (judged,) = (breaker for breaker in shop.data("breakers")["items"] if breaker["name"] == CHECKER)
     assert judged["state"] == "open"
 
     opening = page.locator("[class*='st-key-opening_']").filter(has_text="Availability")
@@ -158,7 +149,7 @@ def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(
     expect(row).to_contain_text("Waiting for inventory")
     address = page.url
 
-    shop.set_outage(False)
+    shop.set_faults()
     # The breaker waits for its time and then for a call, so an order has to come in.
     expect(badge).to_have_text(re.compile("Half-open$"), timeout=PATIENCE)
     trial = placed(shop)
@@ -174,5 +165,5 @@ def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(
     page.get_by_role("link", name="Alerts", exact=True).click()
     expect(page.get_by_text("No alert fires.")).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text(ALERT).first).to_be_visible()
-    kinds = {event["kind"] for event in data(shop, "alerts/history")["items"] if event["name"] == ALERT}
+    kinds = {event["kind"] for event in shop.data("alerts/history")["items"] if event["name"] == ALERT}
     assert kinds == {"FIRING", "ACKNOWLEDGED", "RESOLVED"}

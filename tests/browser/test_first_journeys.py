@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.product import Holdfast
+from tests.browser.product import Holdfast, eventually
 
 pytestmark = pytest.mark.slow
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.05)
 
 
 def test_an_order_placed_by_the_api_appears_in_the_open_console_and_is_confirmed(
@@ -42,11 +33,11 @@ def test_an_order_placed_by_the_api_appears_in_the_open_console_and_is_confirmed
 
 
 def test_a_flagged_order_is_resolved_by_clicking_and_the_order_goes_on(holdfast: Holdfast, page: Page) -> None:
-    holdfast.set_outage(True)
+    holdfast.set_faults(outage=True)
     try:
         answer = holdfast.place_order(customerPriority="high")
     finally:
-        holdfast.set_outage(False)
+        holdfast.set_faults()
     assert answer.status_code == 202, answer.text
     order = answer.json()["data"]
     case = next(case for case in order["reviews"] if case["reason"] == "PENDING_INVENTORY")

@@ -11,8 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.product import Holdfast, running
-from tests.browser.test_first_journeys import eventually
+from tests.browser.product import Holdfast, eventually, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -38,25 +37,16 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holdfast]:
         yield product
 
 
-def data(shop: Holdfast, path: str, **parameters: str) -> Any:
-    return httpx.get(f"{shop.api}/api/v1/{path}", params=parameters).raise_for_status().json()["data"]
-
-
 def act(shop: Holdfast, person: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """What a person does through the API."""
     answer = httpx.request(method, f"{shop.api}/api/v1/{path}", json=body, headers={"X-Actor": person}, timeout=30)
     return answer.raise_for_status().json()["data"]
 
 
-def set_faults(shop: Holdfast, **faults: bool) -> None:
-    body = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False}
-    httpx.put(f"{shop.inventory}/api/v1/sandbox/faults", json=body | faults).raise_for_status()
-
-
 def waiting_case(shop: Holdfast, order: dict[str, Any]) -> dict[str, Any]:
     (case,) = (
         case
-        for case in data(shop, "reviews")["items"]
+        for case in shop.data("reviews")["items"]
         if (case["orderId"], case["reason"]) == (order["orderId"], "PENDING_INVENTORY")
     )
     return dict(case)
@@ -70,14 +60,14 @@ def named(page: Page, name: str) -> None:
 @pytest.fixture(scope="module")
 def night(shop: Holdfast) -> dict[str, str]:
     """What nadia and omar did; the ids of the orders it was about."""
-    set_faults(shop, silentConfirmations=True)
+    shop.set_faults(silentConfirmations=True)
     unreleased = [shop.place_order().json()["data"]["orderId"] for _ in range(2)]
-    set_faults(shop, outage=True)
+    shop.set_faults(outage=True)
     for order_id in unreleased:
         act(shop, "omar", "POST", f"orders/{order_id}/cancel", {"reason": "customer called"})
-    eventually(lambda: [job["state"] for job in data(shop, "releases")["items"]] == ["FAILED"] * 2, 30)
+    eventually(lambda: [job["state"] for job in shop.data("releases")["items"]] == ["FAILED"] * 2, 30)
     resolved, held = (shop.place_order(customerPriority="high").json()["data"] for _ in range(2))
-    set_faults(shop)
+    shop.set_faults()
 
     case = waiting_case(shop, resolved)
     body = {"action": "CANCEL_ORDER", "note": "sold out elsewhere", "version": case["version"]}
@@ -85,8 +75,8 @@ def night(shop: Holdfast) -> dict[str, str]:
     act(shop, "nadia", "POST", f"reviews/{waiting_case(shop, held)['reviewId']}/claim", {})
     loan = {"state": "forced_open", "reason": "their maintenance", "expiresIn": 1_500_000}
     act(shop, "nadia", "PUT", f"breakers/{CHECKER}/override", loan)
-    eventually(lambda: len(data(shop, "alerts", state="firing")["items"]) == 1, 30)
-    (alert,) = data(shop, "alerts", state="firing")["items"]
+    eventually(lambda: len(shop.data("alerts", state="firing")["items"]) == 1, 30)
+    (alert,) = shop.data("alerts", state="firing")["items"]
     silence = {"reason": "known until seven", "expiresIn": 900_000}
     act(shop, "nadia", "POST", f"alerts/{alert['alertId']}/silence", silence)
     return {"unreleased": unreleased[0], "resolved": resolved["orderId"], "held": held["orderId"]}
@@ -94,15 +84,15 @@ def night(shop: Holdfast) -> dict[str, str]:
 
 def retry_all_failed(shop: Holdfast, page: Page) -> None:
     """A bulk operation of omar's that stops itself at its first item, since nothing answers."""
-    set_faults(shop, outage=True)
+    shop.set_faults(outage=True)
     page.goto(f"{shop.console}/releases?job=Failed")
     named(page, "omar")
     page.get_by_role("button", name="Retry 2 of 2 matching").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Reason (optional)").fill("before I go")
     dialog.get_by_role("button", name="Retry release: 2 items").click()
-    eventually(lambda: [one["state"] for one in data(shop, "operations")["items"]] == ["STOPPED"], 30)
-    set_faults(shop)
+    eventually(lambda: [one["state"] for one in shop.data("operations")["items"]] == ["STOPPED"], 30)
+    shop.set_faults()
 
 
 def section(page: Page, title: str) -> Locator:
@@ -171,9 +161,9 @@ def test_the_next_shift_reads_what_is_open_and_what_was_done_down_to_the_row(
 def test_the_audit_log_of_one_person_is_the_same_on_the_page_and_in_the_file(
     shop: Holdfast, night: dict[str, str], page: Page
 ) -> None:
-    log = data(shop, "audit", limit="200")["items"]
+    log = shop.data("audit", limit="200")["items"]
     hers = [entry for entry in log if entry["actor"] == "nadia"]
-    assert {entry["actor"] for entry in log} == {"nadia", "omar"}
+    assert {entry["actor"] for entry in log} == {"nadia", "omar", "petra"}
 
     page.goto(f"{shop.console}/audit?who=nadia")
     rows = page.locator("[class*='st-key-audit_']").filter(has_text="nadia")
@@ -202,7 +192,7 @@ def test_the_audit_log_of_one_person_is_the_same_on_the_page_and_in_the_file(
 def test_the_file_of_orders_has_exactly_what_the_filters_show(
     shop: Holdfast, night: dict[str, str], page: Page
 ) -> None:
-    statuses = {order["orderId"]: order["status"] for order in data(shop, "orders")["items"]}
+    statuses = {order["orderId"]: order["status"] for order in shop.data("orders")["items"]}
     cancelled = {order_id for order_id, status in statuses.items() if status == "CANCELLED"}
     assert night["resolved"] in cancelled
     assert night["held"] not in cancelled

@@ -13,9 +13,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from services.console.incidents import Stretch
 from tests.browser.conftest import QUICK_SETTINGS
-from tests.browser.product import Holdfast, running
+from tests.browser.product import Holdfast, eventually, running
 from tests.browser.settled import settle
-from tests.browser.test_first_journeys import eventually
 from tests.integration.openmetrics_history import LENGTH, half_hour
 from tests.integration.prometheus_server import PrometheusServer
 
@@ -124,11 +123,11 @@ def test_a_stretch_brushed_on_a_chart_stands_in_the_address_and_shows_exactly_it
     watched: Holdfast, prometheus: PrometheusServer, page: Page
 ) -> None:
     assert watched.place_order().status_code == 201
-    watched.set_outage(True)
+    watched.set_faults(outage=True)
     try:
         answers = [watched.place_order(customerPriority="high") for _ in range(3)]
     finally:
-        watched.set_outage(False)
+        watched.set_faults()
     hurt = {answer.json()["data"]["orderId"] for answer in answers}
     until = datetime.now(UTC)
 

@@ -11,8 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.product import Holdfast, running
-from tests.browser.test_first_journeys import eventually
+from tests.browser.product import Holdfast, eventually, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -33,24 +32,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holdfast]:
         yield product
 
 
-def set_faults(shop: Holdfast, **faults: bool) -> None:
-    body = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False}
-    httpx.put(f"{shop.inventory}/api/v1/sandbox/faults", json=body | faults).raise_for_status()
-
-
-def data(shop: Holdfast, path: str, **parameters: str) -> Any:
-    return httpx.get(f"{shop.api}/api/v1/{path}", params=parameters).raise_for_status().json()["data"]
-
-
 def job_states(shop: Holdfast) -> Counter[str]:
-    return Counter(job["state"] for job in data(shop, "releases")["items"])
+    return Counter(job["state"] for job in shop.data("releases")["items"])
 
 
 def fail_some_releases(shop: Holdfast) -> None:
     """Orders that were cancelled while their stock was only held, with nobody to give it back to."""
-    set_faults(shop, silentConfirmations=True)
+    shop.set_faults(silentConfirmations=True)
     placed = [shop.place_order().json()["data"]["orderId"] for _ in range(ORDERS)]
-    set_faults(shop, silentConfirmations=True, outage=True)
+    shop.set_faults(silentConfirmations=True, outage=True)
     for order_id in placed:
         httpx.post(f"{shop.api}/api/v1/orders/{order_id}/cancel", json={"reason": "X"}).raise_for_status()
     eventually(lambda: job_states(shop) == {"FAILED": ORDERS}, 60)
@@ -70,11 +60,11 @@ def test_a_bulk_retry_stops_itself_and_goes_on_when_the_service_is_back(shop: Ho
 
     expect(page.get_by_text("Stopped itself")).to_be_visible()
     expect(page.get_by_text("1 of 1 in the stage of 1 not confirmed")).to_be_visible()
-    (operation,) = data(shop, "operations")["items"]
+    (operation,) = shop.data("operations")["items"]
     assert operation["ledger"] == {"ASKED": ORDERS - 1, "FAILED": 1}
 
-    set_faults(shop)
-    ledger = data(shop, f"operations/{operation['operationId']}")["items"]
+    shop.set_faults()
+    ledger = shop.data(f"operations/{operation['operationId']}")["items"]
     marked = ledger[-1]["itemId"]
     row = page.locator(f".st-key-job_{marked}")
     row.get_by_role("button", name="Mark released").click()
@@ -84,7 +74,7 @@ def test_a_bulk_retry_stops_itself_and_goes_on_when_the_service_is_back(shop: Ho
 
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text("Ended, not all confirmed")).to_be_visible()
-    after = data(shop, f"operations/{operation['operationId']}")
+    after = shop.data(f"operations/{operation['operationId']}")
     assert after["ledger"] == {"CONFIRMED": ORDERS - 2, "FAILED": 1, "SKIPPED": 1}
     assert {item["itemId"] for item in after["items"] if item["state"] == "SKIPPED"} == {marked}
 
@@ -96,7 +86,7 @@ def test_a_bulk_retry_stops_itself_and_goes_on_when_the_service_is_back(shop: Ho
     page.keyboard.press("t")
     eventually(lambda: job_states(shop) == {"DONE": ORDERS})
 
-    done = {(entry["action"], entry["reason"]) for entry in data(shop, "audit")["items"]}
+    done = {(entry["action"], entry["reason"]) for entry in shop.data("audit")["items"]}
     assert ("MARK_RELEASED", "Seen in their ledger, ticket 77") in done
     assert ("RETRY_RELEASE", "trying whether it is back") in done
     assert "OPERATION_RESUME" in {action for action, _ in done}
@@ -110,7 +100,7 @@ def test_while_the_breaker_is_open_a_retry_is_queued_and_runs_when_it_closes(sho
     guard = f"{shop.api}/api/v1/breakers/inventoryServiceReleaser/override"
     loan = {"state": "forced_open", "reason": "maintenance over there", "expiresIn": 120_000}
     httpx.put(guard, json=loan).raise_for_status()
-    set_faults(shop, silentConfirmations=True)
+    shop.set_faults(silentConfirmations=True)
     order_id = shop.place_order().json()["data"]["orderId"]
     httpx.post(f"{shop.api}/api/v1/orders/{order_id}/cancel", json={"reason": "X"}).raise_for_status()
 
@@ -129,29 +119,29 @@ def test_while_the_breaker_is_open_a_retry_is_queued_and_runs_when_it_closes(sho
 
 def fail_held_release(shop: Holdfast) -> str:
     """An order whose payment was declined and whose hold nobody has given back: no event tells them of it."""
-    known = {job["orderId"] for job in data(shop, "releases")["items"]}
+    known = {job["orderId"] for job in shop.data("releases")["items"]}
     guard = f"{shop.api}/api/v1/breakers/inventoryServiceReleaser/override"
     loan = {"state": "forced_open", "reason": "so that nothing is released yet", "expiresIn": 60_000}
     httpx.put(guard, json=loan).raise_for_status()
-    set_faults(shop, silentConfirmations=True)
+    shop.set_faults(silentConfirmations=True)
     shop.place_order(metadata={"sandboxPayment": "decline"})
-    set_faults(shop, silentConfirmations=True, outage=True)
+    shop.set_faults(silentConfirmations=True, outage=True)
     httpx.delete(guard).raise_for_status()
-    (order_id,) = {job["orderId"] for job in data(shop, "releases")["items"]} - known
+    (order_id,) = {job["orderId"] for job in shop.data("releases")["items"]} - known
     httpx.post(f"{shop.api}/api/v1/releases/{order_id}/retry", timeout=30)
     eventually(lambda: job_of(shop, order_id)["state"] == "FAILED", 60)
     return str(order_id)
 
 
 def job_of(shop: Holdfast, order_id: str) -> Any:
-    return next(job for job in data(shop, "releases")["items"] if job["orderId"] == order_id)
+    return next(job for job in shop.data("releases")["items"] if job["orderId"] == order_id)
 
 
 def test_their_side_says_what_may_be_marked_and_nothing_that_is_held_is(shop: Holdfast, page: Page) -> None:
     held = fail_held_release(shop)
-    set_faults(shop, silentConfirmations=True)
+    shop.set_faults(silentConfirmations=True)
     gone = shop.place_order().json()["data"]["orderId"]
-    set_faults(shop, silentConfirmations=True, outage=True)
+    shop.set_faults(silentConfirmations=True, outage=True)
     httpx.post(f"{shop.api}/api/v1/orders/{gone}/cancel", json={"reason": "X"}).raise_for_status()
     eventually(lambda: job_of(shop, gone)["state"] == "FAILED", 60)
 
@@ -185,11 +175,11 @@ def test_their_side_says_what_may_be_marked_and_nothing_that_is_held_is(shop: Ho
     dialog.get_by_role("button", name="Mark released: 1 item").click()
     eventually(lambda: job_of(shop, gone)["state"] == "DONE")
     assert job_of(shop, held)["state"] == "FAILED"
-    newest = data(shop, "operations")["items"][0]
+    newest = shop.data("operations")["items"][0]
     assert (newest["total"], newest["filter"]) == (1, "2 selected; 1 left out, their side differs")
 
     # What helps is remembered: the retry holds once they are back.
-    set_faults(shop)
+    shop.set_faults()
     page.goto(f"{shop.console}/releases?release={held}")
     dialog.get_by_role("button", name="Retry now").click()
     eventually(lambda: job_of(shop, held)["state"] == "DONE")

@@ -9,19 +9,18 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.product import Holdfast
-from tests.browser.test_first_journeys import eventually
+from tests.browser.product import Holdfast, eventually
 
 pytestmark = pytest.mark.slow
 
 
 def flagged(holdfast: Holdfast) -> tuple[str, str]:
     """An order that waits for inventory although the Inventory Service is back, and its case."""
-    holdfast.set_outage(True)
+    holdfast.set_faults(outage=True)
     try:
         answer = holdfast.place_order(customerPriority="high")
     finally:
-        holdfast.set_outage(False)
+        holdfast.set_faults()
     assert answer.status_code == 202, answer.text
     order = answer.json()["data"]
     case = next(case for case in order["reviews"] if case["reason"] == "PENDING_INVENTORY")

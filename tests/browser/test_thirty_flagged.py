@@ -11,8 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.product import Holdfast, running
-from tests.browser.test_first_journeys import eventually
+from tests.browser.product import Holdfast, eventually, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -35,20 +34,11 @@ def monday(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holdfast]:
         yield product
 
 
-def set_faults(shop: Holdfast, **faults: bool) -> None:
-    body = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False}
-    httpx.put(f"{shop.inventory}/api/v1/sandbox/faults", json=body | faults).raise_for_status()
-
-
-def data(shop: Holdfast, path: str, **parameters: str) -> Any:
-    return httpx.get(f"{shop.api}/api/v1/{path}", params=parameters).raise_for_status().json()["data"]
-
-
 def waiting_orders(shop: Holdfast, number: int) -> list[dict[str, Any]]:
     """Orders of important customers that come while the Inventory Service is away, with their cases."""
-    set_faults(shop, outage=True)
+    shop.set_faults(outage=True)
     placed = [shop.place_order(customerPriority="high") for _ in range(number)]
-    set_faults(shop)
+    shop.set_faults()
     assert {answer.status_code for answer in placed} == {202}
     return [answer.json()["data"] for answer in placed]
 
@@ -58,12 +48,12 @@ def case_of(order: dict[str, Any]) -> str:
 
 
 def open_cases(shop: Holdfast) -> Counter[str]:
-    return Counter(case["reason"] for case in data(shop, "reviews", limit="200")["items"])
+    return Counter(case["reason"] for case in shop.data("reviews", limit="200")["items"])
 
 
 def flag_thirty(shop: Holdfast) -> list[dict[str, Any]]:
     """Twelve orders whose confirmation was never answered, and eighteen that wait for inventory."""
-    set_faults(shop, silentConfirmations=True)
+    shop.set_faults(silentConfirmations=True)
     placed = [shop.place_order().status_code for _ in range(UNCONFIRMED)]
     assert placed == [201] * UNCONFIRMED
     eventually(lambda: open_cases(shop) == {"CONFIRMATION_TIMEOUT": UNCONFIRMED}, 30)
@@ -131,7 +121,7 @@ def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday:
     expect(preview.get_by_text("Retry reservation: 2 items").first).to_be_visible()
     expect(preview.get_by_text("Theirs agree: 2; would be refused: 0; not answered: 0.")).to_be_visible()
     preview.get_by_role("button", name="Retry reservation: 2 items").click()
-    (first,) = [one["operationId"] for one in data(monday, "operations")["items"]]
+    (first,) = [one["operationId"] for one in monday.data("operations")["items"]]
     expect(page.locator(f".st-key-operation_{first}")).to_contain_text(re.compile("2 confirmed"))
 
     # All that are left, as they were when the preview opened; meanwhile one changes and two come.
@@ -141,7 +131,7 @@ def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday:
     expect(preview.get_by_text(re.compile("what comes later is not included"))).to_be_visible()
     expect(preview.get_by_text(f"Theirs agree: {rest}; would be refused: 0; not answered: 0.")).to_be_visible()
     expect(preview.get_by_text(f"acts on {rest} of {rest}")).to_be_visible()
-    changed = data(monday, "reviews", limit="200")["items"]
+    changed = monday.data("reviews", limit="200")["items"]
     version = next(one["version"] for one in changed if one["reviewId"] == left[-1])
     answer = {"action": "CANCEL_ORDER", "note": "customer called ben", "version": version}
     httpx.post(f"{monday.api}/api/v1/reviews/{left[-1]}/resolve", json=answer).raise_for_status()
@@ -150,12 +140,12 @@ def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday:
     preview.get_by_role("button", name=f"Retry reservation: {rest} items").click()
     expect(page.get_by_text(f"1 of {rest} changed since and is skipped; 2 new match, not included")).to_be_visible()
 
-    second = next(one["operationId"] for one in data(monday, "operations")["items"] if one["operationId"] != first)
+    second = next(one["operationId"] for one in monday.data("operations")["items"] if one["operationId"] != first)
     card = page.locator(f".st-key-operation_{second}")
     expect(card).to_contain_text(re.compile(f"{rest - 1} confirmed"), timeout=40_000)
     expect(card).to_contain_text("1 skipped, changed")
     expect(card).to_contain_text("Not included: 2 new ones matched at the commit.")
-    operation = data(monday, f"operations/{second}")
+    operation = monday.data(f"operations/{second}")
     assert operation["ledger"] == {"CONFIRMED": rest - 1, "SKIPPED": 1}
     assert {item["itemId"] for item in operation["items"]} == {mine, *left}
     card.get_by_role("button", name="Ledger").click()
@@ -208,7 +198,7 @@ def on_record(
     shop: Holdfast, page: Page, *, mine: str, cancelled: str, operations: tuple[str, str], tried: list[str]
 ) -> None:
     """Every action with actor, reason, before and after, in the log and on its page."""
-    entries = data(shop, "audit", limit="200")["items"]
+    entries = shop.data("audit", limit="200")["items"]
 
     def of(target: str) -> list[dict[str, Any]]:
         return [entry for entry in reversed(entries) if entry["target"] == target]

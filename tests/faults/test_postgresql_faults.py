@@ -246,14 +246,16 @@ def readiness(service):
     return reply.status_code, reply.json()["database"]
 
 
-def test_a_worker_without_its_database_says_so_and_takes_orders_again_when_it_is_back(
-    tmp_path, postgres_url, proxy, nats_url, inventory
-):
-    addresses = {
+@pytest.fixture
+def addresses(proxy, postgres_url, nats_url, inventory):
+    return {
         "DATABASE_URL": through(proxy, postgres_url),
         "NATS_URL": nats_url,
         "INVENTORY_SERVICE_URL": f"http://127.0.0.1:{inventory.port}",
     }
+
+
+def test_a_worker_without_its_database_says_so_and_takes_orders_again_when_it_is_back(tmp_path, addresses, proxy):
     with worker(tmp_path, **addresses) as service:
         wait_until(lambda: readiness(service) == (200, True), REST_SECONDS, service.log)
         placed = [new_id() for _ in range(4)]
@@ -282,14 +284,7 @@ def all_confirmed(service, order_ids):
     return all(reply.is_success and reply.json()["data"]["status"] == "CONFIRMED" for reply in replies)
 
 
-def test_a_worker_whose_database_has_fallen_silent_ends_in_time_and_in_good_order(
-    tmp_path, postgres_url, proxy, nats_url, inventory
-):
-    addresses = {
-        "DATABASE_URL": through(proxy, postgres_url),
-        "NATS_URL": nats_url,
-        "INVENTORY_SERVICE_URL": f"http://127.0.0.1:{inventory.port}",
-    }
+def test_a_worker_whose_database_has_fallen_silent_ends_in_time_and_in_good_order(tmp_path, addresses, proxy):
     with worker(tmp_path, **addresses) as service:
         wait_until(lambda: readiness(service) == (200, True), REST_SECONDS, service.log)
         assert order(service, new_id()).status_code == 201
