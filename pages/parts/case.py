@@ -20,6 +20,7 @@ from parts import (
 )
 
 from services.console import RELEASE, Reading, ReviewAction, ReviewCase, console, same_sight_key
+from services.console.releases import what_a_retry_does, why_not_retry
 from services.console.review_desk import REASONS, CaseFilter, CaseView, ValidationFailed, called_by, needs_reason
 
 CASE = "case"
@@ -208,14 +209,14 @@ def _retry_release(view: CaseView) -> None:
     job = view.release
     assert job is not None  # noqa: S101 - the caller has looked
     waiting = "A retry is under way." if asks.is_waiting(view.release_command) else None
-    reason = live.write_block() or claims.why_not_resolve(view.case) or waiting or view.theirs.why_no_release
+    reason = live.write_block() or claims.why_not_resolve(view.case) or waiting or why_not_retry(view.theirs.stock)
     key = same_sight_key("retry_release", job.order_id, job.version, view.release_command)
     st.button(
         retries.named("Retry release", RELEASE),
         key=f"retry_release_{job.order_id}",
         icon=":material/replay:",
         disabled=reason is not None,
-        help=reason or "The Inventory Service is asked once more to give the hold back.",
+        help=reason or what_a_retry_does(view.theirs.stock) or "The Inventory Service is asked to give the hold back.",
         on_click=_store_retry,
         args=(job.order_id, key),
     )

@@ -17,7 +17,7 @@ from services.console.queries import ASK_THEIRS, CLAIM_REVIEW, PAGE_SIZE, RELEAS
 from services.console.readings import Reading
 from services.console.views import ReviewCase
 from services.domain import resolutions
-from services.domain.both_sides import CANNOT_ANSWER, NO_ANSWER, OFFERED, Moves, advice, is_fresh, moves, why_no_release
+from services.domain.both_sides import CANNOT_ANSWER, NO_ANSWER, OFFERED, Moves, advice, is_fresh, moves
 from services.domain.cause_memory import BY_ITSELF, Past, Remembered, remember, verdict
 from services.domain.conservation import StockState
 from services.domain.errors import ValidationFailed
@@ -68,8 +68,8 @@ class TheirSay:
     answer: TheirAnswer | None
     asking: Command | None
     """The last command that asked them."""
-    why_no_release: str | None
-    """Why a release should not be sent again."""
+    stock: StockState | None
+    """What it says that counts now; None when it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +230,7 @@ def _their_say(connection: Connection, order_id: str, now: datetime) -> TheirSay
     asked = commands.latest_of(connection, [order_id], (ASK_THEIRS,))
     order = orders.get(connection, order_id)
     said = _said(answer, now, order.updated_at) if order else None
-    return TheirSay(answer, asked.get(order_id), why_no_release(said))
+    return TheirSay(answer, asked.get(order_id), said)
 
 
 def _said(answer: TheirAnswer | None, now: datetime, changed_at: datetime) -> StockState | None:

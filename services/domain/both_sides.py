@@ -88,13 +88,6 @@ def _why_not(reason: str, action: ReviewAction, order_status: str, theirs: Stock
     return None
 
 
-def why_no_release(theirs: StockState | None) -> str | None:
-    """Why a release should not be sent again; None when it may be. A second release can oversell."""
-    if theirs in (None, StockState.HELD):
-        return None
-    return f"The Inventory Service {_SAYS[theirs]}: there is nothing to release."
-
-
 def refusal(verb: str, action: str | None, reason: str, order_status: str, theirs: StockState | None) -> str | None:
     """Why what they say makes one item of a bulk operation wrong; None when it does not, or they do not say.
 

@@ -382,12 +382,16 @@ def test_a_hold_that_lasts_is_released_again_and_not_marked(busy: Database, show
     assert [(command.kind, command.target_id) for command in decided(busy)] == [("retry_release", "ORD-1007")]
 
 
-def test_nothing_held_means_that_nothing_is_released_again(busy: Database, show: Show) -> None:
+def test_where_nothing_is_held_a_retry_is_harmless_and_where_it_is_sold_of_no_use(busy: Database, show: Show) -> None:
     answer(busy, "ORD-1007", Statement(StockState.FREE, "RELEASED"))
     test = show("reviews.py", case="REV-5")
     assert not test.button(key="MARK_RELEASED_REV-5").disabled
-    assert test.button(key="retry_release_ORD-1007").disabled
+    retry = test.button(key="retry_release_ORD-1007")
+    assert (retry.disabled, "harmless" in retry.help) == (False, True)
     assert "marking it released is right" in "".join(str(one.value) for one in test.info)
+    answer(busy, "ORD-1007", Statement(StockState.DEDUCTED, "DEDUCTED"))
+    retry = show("reviews.py", case="REV-5").button(key="retry_release_ORD-1007")
+    assert (retry.disabled, "would refuse the release again" in retry.help) == (True, True)
 
 
 def test_a_service_that_cannot_answer_is_said_plainly_and_refuses_nothing(busy: Database, show: Show) -> None:

@@ -12,7 +12,6 @@ from services.domain.both_sides import (
     moves,
     refusal,
     what_a_retry_does,
-    why_no_release,
     why_not_mark,
     why_not_retry,
 )
@@ -59,10 +58,6 @@ def test_no_pair_of_an_order_that_can_be_cancelled_is_a_dead_end() -> None:
     for reason, status, theirs in PAIRS:
         if A.CANCEL_ORDER in allowed_actions(reason, status):
             assert A.CANCEL_ORDER in moves(reason, status, theirs).legal
-
-
-def test_a_release_is_sent_again_only_where_something_is_held_or_nobody_knows() -> None:
-    assert [why_no_release(theirs) is None for theirs in (HELD, None, DEDUCTED, FREE)] == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
