@@ -14,6 +14,11 @@ from services.api.endpoints import Endpoint
 from services.api.schemas import ErrorAnswer, Meta
 
 REFERENCE = "#/components/schemas/{model}"
+CURSOR = {
+    "type": ["string", "null"],
+    "description": "The cursor of the next page; null or absent when there is none. A page may hold fewer items than "
+    "its limit, even none, and still name a next one: with a rare filter a page ends after so many rows looked at.",
+}
 ALWAYS_POSSIBLE = (400, 401, 403, 404, 500)
 
 
@@ -101,7 +106,7 @@ def _answer(endpoint: Endpoint, model: type[BaseModel] | None) -> dict[str, Any]
         data = {
             "type": "object",
             "required": ["items"],
-            "properties": {"items": {"type": "array", "items": data}, "nextCursor": {"type": ["string", "null"]}},
+            "properties": {"items": {"type": "array", "items": data}, "nextCursor": CURSOR},
         }
     return {
         "type": "object",
