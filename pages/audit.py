@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import streamlit as st
@@ -31,6 +31,7 @@ PAGES = {
     "difference": "conservation.py",
     "drill": "sandbox.py",
     "sandbox": "sandbox.py",
+    "handover": "handover.py",
 }
 
 
@@ -125,7 +126,7 @@ def _row(number: int, entry: AuditEntry, marks: Mapping[str, str], *, grey: bool
             st.caption(clock.both(entry.at, now), width="stretch", text_alignment="right")
         reason = words.plain(entry.reason) if entry.reason else "no reason given"
         under = f" · under {words.plain(entry.correlation_id)}" if entry.correlation_id else ""
-        st.caption(f"{reason}{_changes(entry.before, entry.after)}{under}")
+        st.caption(f"{reason}{_changes(entry.before, entry.after, now)}{under}")
 
 
 def _result(result: str, *, grey: bool) -> str:
@@ -160,19 +161,20 @@ def _named(target: str) -> str:
     kind, colon, identifier = target.partition(":")
     if kind == "breaker":
         return f"{words.plain(NAMES.get(identifier, identifier))} breaker"
+    if kind == "handover":
+        return "Hand-over"
     return words.plain(f"{kind.replace('-', ' ').capitalize()} {identifier}" if colon else target)
 
 
-def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None, now: datetime) -> str:
     """What differs, as ``status: Placed to Cancelled``."""
     old, new = before or {}, after or {}
     changed = [name for name in [*old, *(name for name in new if name not in old)] if old.get(name) != new.get(name)]
-    return "".join(f" · {words.plain(name)}: {_value(old, name)} to {_value(new, name)}" for name in changed)
-
-
-def _value(values: dict[str, Any], name: str) -> str:
-    value = values.get(name)
-    return "nothing" if value is None else words.plain(words.said(str(value)))
+    return "".join(
+        f" · {words.fact_name(name)}: {words.fact_value(name, old.get(name), now)}"
+        f" to {words.fact_value(name, new.get(name), now)}"
+        for name in changed
+    )
 
 
 frame = live.header("Audit")

@@ -381,13 +381,27 @@ def _is_payload(value: object) -> bool:
 
 
 def _fact(name: str, value: object, now: datetime) -> str:
-    if name.endswith("At") and (moment := _moment(value)):
-        value = clock.at(moment, now)
+    return f"{fact_name(name)} {fact_value(name, value, now)}"
+
+
+def fact_name(name: str) -> str:
+    """What a fact of the service is called: ``expiresAt`` is expires at, ``durationMs`` duration."""
+    return plain(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Ms")).lower())
+
+
+def fact_value(name: str, value: object, now: datetime) -> str:
+    """A fact in words: names of states as their badges say them, instants in the viewer's zone, parts one by one."""
+    if isinstance(value, Mapping):
+        return ", ".join(_fact(part, one, now) for part, one in value.items()) or "nothing"
+    if isinstance(value, list):
+        return ", ".join(fact_value(name, one, now) for one in value) or "nothing"
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "yes", False: "no"}[value]
     if name.endswith("Ms") and isinstance(value, (int, float)):
-        value = f"{value:,.0f}"
-    unit = " ms" * name.endswith("Ms")
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Ms")).lower()
-    return f"{plain(spaced)} {plain(CALL.get(str(value)) or said(str(value)))}{unit}"
+        return f"{value:,.0f} ms"
+    if moment := _moment(value):
+        return plain(clock.at(moment, now))
+    return plain(CALL.get(str(value)) or said(str(value)))
 
 
 def _moment(value: object) -> datetime | None:

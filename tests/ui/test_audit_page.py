@@ -43,6 +43,20 @@ def test_a_row_has_person_action_reason_change_result_and_a_link(busy: Database,
     assert "Order ORD-1007" in text
 
 
+def test_what_an_action_changed_is_said_in_words(busy: Database, show: Show) -> None:
+    before = {"drill": "none", "faults": {"outage": False, "latencyMs": 0}, "seenUpTo": None, "left": []}
+    after = {"drill": "latency", "faults": {"outage": True, "latencyMs": 1500}, "seenUpTo": "2026-11-22T11:30:00.000Z"}
+    entry = AuditEntry(
+        NOON, "ada", "MARK_AS_SEEN", "handover:ada", None, None, before, after | {"left": ["PLACED", "x"]}, "done", None
+    )
+    busy.write_now(lambda c: audit.add(c, entry))
+    text = said(show("audit.py", did="MARK_AS_SEEN")).replace("\\", "")
+    assert "Took note of the hand-over** · ada" in text
+    assert "faults: outage no, latency 0 ms to outage yes, latency 1,500 ms · " in text
+    assert "seen up to: nothing to 11:30:00 · left: nothing to Placed, x" in text
+    assert "{" not in text
+
+
 def test_filters_come_from_the_address_and_combine(busy: Database, show: Show) -> None:
     assert "15 actions match" in said(show("audit.py", who="ben"))
     assert "8 actions match" in said(show("audit.py", did="DISCARD_EVENT"))
