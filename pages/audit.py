@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import streamlit as st
-from parts import clock, empty, files, find, live, orders, steps, words
+from parts import clock, empty, facts, files, find, live, orders, steps, words
 from parts import filters as kept
 
 from services.console import NAMES, console
@@ -171,8 +171,8 @@ def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None, now: d
     old, new = before or {}, after or {}
     changed = [name for name in [*old, *(name for name in new if name not in old)] if old.get(name) != new.get(name)]
     return "".join(
-        f" · {words.fact_name(name)}: {words.fact_value(name, old.get(name), now)}"
-        f" to {words.fact_value(name, new.get(name), now)}"
+        f" · {facts.named(name)}: {facts.in_words(name, old.get(name), now)}"
+        f" to {facts.in_words(name, new.get(name), now)}"
         for name in changed
     )
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import streamlit as st
 from parts import clock, unfold
-from parts.words import TIMELINE, details, payload, plain, said, word
+from parts.facts import details, payload
+from parts.words import TIMELINE, plain, said, word
 
 from services.console import Reading, TimelineEntry, console
 

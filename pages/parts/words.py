@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Literal, NamedTuple
-
-from parts import clock
 
 Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
 
@@ -364,53 +361,6 @@ def said(text: str) -> str:
 def typed(text: object) -> str:
     """What a person typed or pasted, without the invisible breaks of plain()."""
     return str(text or "").replace(_UNLINKED, "@").strip()
-
-
-def details(values: Mapping[str, object], now: datetime) -> str:
-    """The plain facts of a timeline entry on one line; what has parts of its own is its payload."""
-    return " · ".join(_fact(name, value, now) for name, value in values.items() if not _is_payload(value))
-
-
-def payload(values: Mapping[str, object]) -> dict[str, object]:
-    """The facts that have parts of their own."""
-    return {name: value for name, value in values.items() if value and _is_payload(value)}
-
-
-def _is_payload(value: object) -> bool:
-    return value is None or isinstance(value, (dict, list))
-
-
-def _fact(name: str, value: object, now: datetime) -> str:
-    return f"{fact_name(name)} {fact_value(name, value, now)}"
-
-
-def fact_name(name: str) -> str:
-    """What a fact of the service is called: ``expiresAt`` is expires at, ``durationMs`` duration."""
-    return plain(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Ms")).lower())
-
-
-def fact_value(name: str, value: object, now: datetime) -> str:
-    """A fact in words: names of states as their badges say them, instants in the viewer's zone, parts one by one."""
-    if isinstance(value, Mapping):
-        return ", ".join(_fact(part, one, now) for part, one in value.items()) or "nothing"
-    if isinstance(value, list):
-        return ", ".join(fact_value(name, one, now) for one in value) or "nothing"
-    if value is None or isinstance(value, bool):
-        return {None: "nothing", True: "yes", False: "no"}[value]
-    if name.endswith("Ms") and isinstance(value, (int, float)):
-        return f"{value:,.0f} ms"
-    if moment := _moment(value):
-        return plain(clock.at(moment, now))
-    return plain(CALL.get(str(value)) or said(str(value)))
-
-
-def _moment(value: object) -> datetime | None:
-    """The instant that a text gives with its zone; None for any other text."""
-    try:
-        moment = datetime.fromisoformat(str(value))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None
 
 
 def resolution(action: str | None, by: str | None) -> str:
