@@ -259,7 +259,7 @@ def _case(case: ReviewCase, *, grey: bool) -> None:
     st.markdown(
         f"{words.badge(words.REVIEW, review.reason, grey=grey or not is_open)} "
         + (f"open for {clock.span(now - review.opened_at)}" if is_open else _resolved(case))
-        + f"  \n:small[:gray[{words.plain(review.detail)}]]"
+        + f"  \n:small[:gray[{words.told(review.detail)}]]"
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.page_link(
@@ -289,7 +289,7 @@ def _release(reading: Reading[OrderView]) -> None:
             f"{job.attempts} attempts · touched {clock.ago(job.updated_at, now)}{due} · {words.plain(job.reason)}"
         )
         if job.last_error:
-            st.caption(f"Latest error: {words.plain(job.last_error)}")
+            st.caption(f"Latest error: {words.told(job.last_error)}")
 
 
 def _commands(view: OrderView) -> None:

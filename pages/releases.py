@@ -117,7 +117,7 @@ def jobs() -> None:
         live.as_of(reading, _summary(reading.value))
         selection.show_new(NAME, place, fresh, shown)
     if not shown.rows:
-        _nothing(wanted)
+        _nothing(wanted, reading.value)
         return
     _all_matching(reading.value, wanted)
     _selected(shown.rows, shown.picked)
@@ -131,8 +131,9 @@ def _summary(page: ReleasesPage) -> str:
     return f"{page.counts.get('FAILED', 0):,} failed, {page.counts.get('PENDING', 0):,} pending"
 
 
-def _nothing(wanted: ReleaseFilter) -> None:
-    if narrows_nothing(wanted):
+def _nothing(wanted: ReleaseFilter, page: ReleasesPage) -> None:
+    by_state = wanted.cause is None and wanted.order_id is None
+    if by_state and "DONE" not in wanted.states and not any(page.counts.get(state) for state in wanted.states):
         empty.nothing_wrong("Nothing waits to be released.")
     else:
         empty.nothing_matches("No job matches.", _clear)
@@ -203,8 +204,9 @@ def _all_matching(page: ReleasesPage, wanted: ReleaseFilter) -> None:
     if not page.matching:
         return
     block = live.write_block()
-    if narrows_nothing(wanted):
-        block = block or "Choose a cause, a state or an order first: everything at once is not offered."
+    is_everything = block is None and narrows_nothing(wanted)
+    if is_everything:
+        block = "Choose a cause, a state or an order first: everything at once is not offered."
     with st.container(horizontal=True, vertical_alignment="center", key="matching_bar"):
         clicked = {
             Verb.RETRY_RELEASE: st.button(
@@ -224,6 +226,8 @@ def _all_matching(page: ReleasesPage, wanted: ReleaseFilter) -> None:
                 help=block or "With proof; only failed jobs.",
             ),
         }
+    if is_everything:
+        st.caption(f":material/info: {block}")
     for verb, is_clicked in clicked.items():
         if is_clicked:
             _freeze(verb, wanted)
@@ -327,7 +331,7 @@ def _row(row: ReleaseRow, *, gone: bool, grey: bool) -> None:
                 elif job.state != "DONE":
                     _buttons(row)
             if job.last_error:
-                st.markdown(f":small[**{words.plain(job.last_error)}**]")
+                st.markdown(f":small[**{words.told(job.last_error)}**]")
             st.caption(f"{words.plain(job.reason)} · {orders.items(row.order)}{_theirs(row)}")
             if row.command:
                 st.markdown(f":small[{asks.state(row.command)}]")

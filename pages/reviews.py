@@ -246,12 +246,19 @@ def _groups(page: QueuePage) -> None:
                 named = f" · {code}" if code else ""
                 text = f"{words.word(words.REVIEW, reason).text}{named} **{group.count:,}**"
                 _group_button(text, f"cause_{reason}_{code}", _only_cause, reason, code)
+            _more(len(page.by_cause))
         with _shared("By product"):
             for group in page.by_product[:GROUPS_SHOWN]:
                 (product,) = group.keys
                 _group_button(
                     f"{orders.short(product)} **{group.count:,}**", f"product_{product}", _only_product, product
                 )
+            _more(len(page.by_product))
+
+
+def _more(groups: int) -> None:
+    if groups > GROUPS_SHOWN:
+        st.caption(f"and {groups - GROUPS_SHOWN:,} more", width="content")
 
 
 def _shared(label: str) -> DeltaGenerator:
@@ -331,7 +338,7 @@ def _row(case: ReviewCase, *, gone: bool, grey: bool) -> None:
                         st.caption("no longer in this list", width="content")
                     else:
                         work.open_button(case)
-            st.caption(f"{words.plain(review.detail)} · {orders.items(case.order)} · {orders.stake(case)}{_hold(case)}")
+            st.caption(f"{words.told(review.detail)} · {orders.items(case.order)} · {orders.stake(case)}{_hold(case)}")
             if case.command:
                 _command(case)
 

@@ -16,8 +16,9 @@ ANY_CODE = "none"
 def bar(page: QueuePage, wanted: CaseFilter) -> None:
     """Apart from what is picked; never more than a thousand, and never with a filter that narrows nothing."""
     block = live.write_block()
-    if narrows_nothing(wanted):
-        block = block or "Choose a cause, a product or another filter first: everything at once is not offered."
+    is_everything = block is None and narrows_nothing(wanted)
+    if is_everything:
+        block = "Choose a cause, a product or another filter first: everything at once is not offered."
     with st.container(horizontal=True, vertical_alignment="center", key="matching_bar"):
         for action in ReviewAction:
             number = page.allowing.get(action, 0)
@@ -30,6 +31,8 @@ def bar(page: QueuePage, wanted: CaseFilter) -> None:
                 help=block,
             ):
                 _freeze(action, wanted)
+    if is_everything and page.allowing:
+        st.caption(f":material/info: {block}")
 
 
 def _of(number: int, matching: int) -> str:

@@ -63,7 +63,8 @@ def _hold(order: Order) -> str:
 def _theirs(order: Order, say: TheirSay, *, grey: bool) -> str:
     answer = say.answer
     if answer is None:
-        return ":gray[Asking...]" if asks.is_waiting(say.asking) else ":gray[Not asked yet.]"
+        is_asking = asks.is_waiting(say.asking) and live.write_block() is None
+        return ":gray[Asking...]" if is_asking else ":gray[Not asked yet.]"
     said, now = answer.statement, console().now()
     asked = f":small[Asked {clock.both(answer.asked_at, now)} by {words.plain(answer.asked_by)}]"
     if answer.asked_at < order.updated_at:

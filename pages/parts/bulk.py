@@ -63,7 +63,9 @@ def _refreshing(bulk: Bulk, key: str, empties: Picked) -> None:
 def _preview(bulk: Bulk, key: str, empties: Picked) -> None:
     seen = clock.at(bulk.seen_at, console().now())
     consequences = words.CONSEQUENCES.get(bulk.action or bulk.verb, "")
-    st.markdown(f"**{name(bulk)}: {_count(len(bulk.targets))}** · {words.plain(bulk.filter)}. {consequences}")
+    st.markdown(
+        f"**{name(bulk)}: {_count(len(bulk.targets))}**{_of_orders(bulk)} · {words.plain(bulk.filter)}. {consequences}"
+    )
     frozen = compared.draw(bulk, key)
     st.caption(f":material/lock_clock: As of {seen}; what comes later is not included. {RAMP}")
     retries.drains(call_of(bulk))
@@ -136,6 +138,12 @@ def _store(fit: Bulk, key: str, note: str, empties: Picked) -> str | None:
     )
     selection.pick_none(*empties)
     return None
+
+
+def _of_orders(bulk: Bulk) -> str:
+    """How many orders it is about, when several items are of one."""
+    number = len({target.order_id for target in bulk.targets})
+    return f" of {number:,} {'order' if number == 1 else 'orders'}" if number < len(bulk.targets) else ""
 
 
 def _count(number: int) -> str:

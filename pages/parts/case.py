@@ -52,9 +52,13 @@ def open_button(case: ReviewCase) -> None:
 
 def drawer(review_id: str) -> None:
     """The work area at the side of the page; what is typed in it outlives its refreshes."""
-    st.dialog("Case", width="large", position="right", icon=":material/rate_review:", on_dismiss=close)(_refreshing)(
-        review_id
-    )
+    st.dialog(
+        f"Case {words.plain(review_id)}",
+        width="large",
+        position="right",
+        icon=":material/rate_review:",
+        on_dismiss=close,
+    )(_refreshing)(review_id)
 
 
 def _refreshing(review_id: str) -> None:
@@ -72,6 +76,7 @@ def _work_area(review_id: str) -> None:
     if reading.value is None:
         _missing(review_id, reading)
         return
+    live.refusal()
     view, grey = reading.value, bool(reading.problem)
     _head(reading)
     both_sides.draw(view.case.order, view.theirs, advice=view.advice, review_id=review_id, grey=grey)
@@ -80,7 +85,6 @@ def _work_area(review_id: str) -> None:
         memory.draw(view.memory, view.remembered, view.case.review.cause)
     with st.expander("Timeline", expanded=True, icon=":material/timeline:"):
         timeline.draw(view.timeline, reading)
-        orders.link(view.case.review.order_id)
 
 
 def _missing(review_id: str, reading: Reading[CaseView]) -> None:
@@ -100,8 +104,9 @@ def _head(reading: Reading[CaseView]) -> None:
         st.markdown(words.badge(words.REVIEW, review.reason, grey=bool(reading.problem)), width="content")
         waits = f"waits {clock.span(now - review.opened_at)}" if review.state == "OPEN" else _ended(case)
         st.markdown(f"{waits}{orders.priority(case.order)}", width="content")
+        orders.link(review.order_id)
     facts = (words.plain(case.order.user_id), orders.items(case.order), f"at stake {orders.stake(case)}")
-    st.markdown(f"{words.plain(review.detail)}  \n:small[:gray[{' · '.join(facts)}]]")
+    st.markdown(f"{words.told(review.detail)}  \n:small[:gray[{' · '.join(facts)}]]")
     if review.state == "OPEN":
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(claims.said(case) or ":gray[Nobody has claimed it]", width="content")

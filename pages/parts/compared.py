@@ -80,6 +80,9 @@ def _frozen(said: Comparison, key: str) -> Frozen | None:
 
 def _summary(bulk: Bulk, said: Comparison, frozen: Frozen | None, key: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"compared_{key}"):
+        if frozen is None and live.write_block():
+            st.markdown(":material/sync_disabled: The Inventory Service cannot be asked now.", width="stretch")
+            return
         if frozen is None:
             st.markdown(":material/compare_arrows: Asking the Inventory Service...", width="stretch")
             st.button("Do not wait", key=f"now_{key}", type="tertiary", on_click=_do_not_wait, args=(said, key))
@@ -116,7 +119,8 @@ def _row(bulk: Bulk, target: Target, said: Comparison, frozen: Frozen | None) ->
     one = said.items.get(target.item_id, Compared(Standing.UNANSWERED))
     is_left_out = target.item_id in _left_out(said, frozen)
     follows = LEFT_OUT if is_left_out else _retried(bulk, one)
-    theirs = {"Theirs": _theirs(one, is_asking=frozen is None), FOLLOWS: follows}
+    is_asking = frozen is None and live.write_block() is None
+    theirs = {"Theirs": _theirs(one, is_asking=is_asking), FOLLOWS: follows}
     return _named(target) | theirs | _facts(target)
 
 

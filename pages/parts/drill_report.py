@@ -61,8 +61,8 @@ def draw(drill: Drill) -> None:
         st.markdown(f"### {kind.title}", width="content")
         st.markdown(verdict(drill) if drill.finished_at else words.badge(words.DRILL, drill.phase), width="content")
     st.caption(
-        f"{kind.what} {drill.seconds} s asked for by {words.plain(drill.actor)}, "
-        f"{clock.both(drill.created_at, now)}: {words.plain(drill.reason)}"
+        f"{kind.what} For {drill.seconds} s, by {words.plain(drill.actor)}, {clock.both(drill.created_at, now)}. "
+        f"Reason: {words.plain(drill.reason)}"
         + (f" · ended early by {words.plain(drill.stopped_by)}" if drill.stopped_by else "")
     )
     if not report.get("completed"):
@@ -105,7 +105,9 @@ def _detection(report: Mapping[str, Any]) -> None:
         for one in report["detection"]:
             st.markdown(f"{BY.get(one['by'], words.plain(one['by']))} after {one['seconds']:g} s")
         for breaker, times in report["breakersOpened"].items():
-            st.caption(f"{words.plain(breaker)} opened {times}x while the faults lasted")
+            st.caption(
+                f"The {words.told(breaker)} breaker opened {'once' if times == 1 else f'{times} times'} in that time"
+            )
         if not report["detection"]:
             st.caption("Nothing noticed it. Either the traffic was too thin, or the fault is one that hurts nobody.")
 

@@ -45,9 +45,9 @@ def open_button(row: ReleaseRow) -> None:
 
 def drawer(order_id: str) -> None:
     """The work area at the side of the page; what is typed in it outlives its refreshes."""
-    st.dialog("Release job", width="large", position="right", icon=":material/lock_reset:", on_dismiss=close)(
-        _refreshing
-    )(order_id, "")
+    title = f"Release of {words.plain(order_id)}"
+    opened = st.dialog(title, width="large", position="right", icon=":material/lock_reset:", on_dismiss=close)
+    opened(_refreshing)(order_id, "")
 
 
 def mark_released(row: ReleaseRow) -> None:
@@ -70,6 +70,7 @@ def _work_area(order_id: str, _: str) -> None:
     if reading.value is None:
         _missing(order_id, reading)
         return
+    live.refusal()
     view = reading.value
     _head(reading)
     _both_sides(view, grey=bool(reading.problem))
@@ -82,7 +83,6 @@ def _work_area(order_id: str, _: str) -> None:
         memory.of_releases(view.memory, view.row.release.cause)
     with st.expander("Timeline", expanded=True, icon=":material/timeline:"):
         timeline.draw(view.timeline, reading)
-        orders.link(order_id)
 
 
 def _marking(order_id: str, key: str) -> None:
@@ -92,7 +92,7 @@ def _marking(order_id: str, key: str) -> None:
         _missing(order_id, reading)
         return
     job = reading.value.row.release
-    st.markdown(f"**{words.plain(job.order_id)}** · {words.plain(job.last_error or job.reason)}")
+    st.markdown(f"**{words.plain(job.order_id)}** · {words.told(job.last_error or job.reason)}")
     _both_sides(reading.value, grey=bool(reading.problem))
     _mark(reading.value.row, key)
 
@@ -111,8 +111,10 @@ def _head(reading: Reading[JobView]) -> None:
     live.as_of(reading, f"release of {words.plain(job.order_id)}, version {job.version}")
     attempts = f"{job.attempts} {'attempt' if job.attempts == 1 else 'attempts'}"
     badge = words.badge(words.RELEASE, job.state, grey=bool(reading.problem))
-    st.markdown(f"{badge} {attempts} · touched {clock.ago(job.updated_at, now)}")
-    said = [words.plain(job.last_error)] if job.last_error else []
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"{badge} {attempts} · touched {clock.ago(job.updated_at, now)}", width="content")
+        orders.link(job.order_id)
+    said = [words.told(job.last_error)] if job.last_error else []
     st.markdown("  \n".join([*said, f":small[:gray[{words.plain(job.reason)} · {orders.items(view.row.order)}]]"]))
     if view.row.command:
         st.markdown(f":small[{asks.state(view.row.command)}]")

@@ -75,8 +75,15 @@ def _badges(place: DeltaGenerator) -> None:
     if firing.value:
         color = "gray" if firing.problem else "red"
         badge = f":{color}-badge[:material/notifications_active: {len(firing.value)} firing] {badge}"
-    now = console().now()
-    place.markdown(f"{badge}:small[:gray[Updated {clock.at(now, now)} {clock.zone_name()}]]", width="content")
+    place.markdown(f"{badge}:small[:gray[{_looked()}]]", width="content")
+
+
+def _looked() -> str:
+    """When the page last saw anything new."""
+    reading, now = console().live(), console().now()
+    if not reading.problem:
+        return f"Updated {clock.at(now, now)} {clock.zone_name()}"
+    return f"Not updated since {clock.at(reading.as_of, now)} {clock.zone_name()}" if reading.as_of else "Never updated"
 
 
 def _banner(frame: Frame) -> None:
@@ -102,7 +109,8 @@ def as_of(reading: Reading[Any], note: str = "") -> None:
         return
     now = console().now()
     if reading.problem:
-        st.markdown(f":orange-badge[:material/history: Old data: as of {clock.both(reading.as_of, now)}]")
+        old = f":orange-badge[:material/history: Old data: as of {clock.both(reading.as_of, now)}]"
+        st.markdown(f"{old} :small[:gray[{note}]]" if note else old)
     else:
         st.caption(f"As of {clock.at(reading.as_of, now)}{f' · {note}' if note else ''}")
 
@@ -111,6 +119,12 @@ def write_block() -> str | None:
     """Why nothing can be asked for right now; None when it can."""
     problem = console().live().problem
     return f"{problem} Nothing can be stored." if problem else person.why_not_act()
+
+
+def refusal() -> None:
+    """In a work area that covers the banner of the page: why nothing can be asked for right now."""
+    if block := write_block():
+        st.error(block, icon=":material/block:")
 
 
 def write_note() -> str | None:

@@ -42,7 +42,7 @@ def _sentence(loan: Loan) -> str:
     name = NAMES.get(loan.breaker, words.plain(loan.breaker))
     state = words.badge(words.BREAKER, loan.state, grey=bool(console().live().problem))
     ends = f"ends by itself in {clock.span(loan.expires_at - now)} ({clock.at(loan.expires_at, now)})"
-    return f"{state} **{name}** by {words.plain(loan.actor)}: {words.plain(loan.reason)} · {ends}"
+    return f"{state} **{name}** breaker by {words.plain(loan.actor)}: {words.plain(loan.reason)} · {ends}"
 
 
 def _end(loan: Loan, key: str) -> None:

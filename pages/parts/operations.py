@@ -138,7 +138,7 @@ def _buttons(operation: Operation) -> None:
                 args=(operation, str(move)),
             )
         st.button(
-            "Close" if is_open else "Ledger",
+            "Hide ledger" if is_open else "Ledger",
             key=f"ledger_{operation.operation_id}",
             icon=":material/receipt_long:",
             type="tertiary",

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
+from services.console import NAMES
+
 Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
 
 _UNLINKED = "\u200b@"
@@ -323,7 +325,11 @@ CONSEQUENCES = {
 GONE = " · no longer in this list"
 """Behind the facts of a row that keeps its place in a list that is held."""
 
-_SAID = {name: word.text for table in (ORDER, REVIEW, DIFFERENCE) for name, word in table.items()} | ACTIONS
+_SAID = (
+    {name: word.text for table in (ORDER, REVIEW, DIFFERENCE) for name, word in table.items()}
+    | ACTIONS
+    | {breaker: name.lower() for breaker, name in NAMES.items()}
+)
 _NAMED = re.compile(rf"\b({'|'.join(_SAID)})\b")
 
 
@@ -354,8 +360,13 @@ def plain(text: object) -> str:
 
 
 def said(text: str) -> str:
-    """A sentence of the service with the names of states in it as the badges say them."""
+    """A sentence of the service with the names of states and breakers in it as people say them."""
     return _NAMED.sub(lambda name: _SAID[name[0]], text)
+
+
+def told(text: str) -> str:
+    """The same, so that Markdown shows it as it is."""
+    return plain(said(text))
 
 
 def typed(text: object) -> str:

@@ -153,7 +153,7 @@ def test_every_page_says_which_breaker_is_forced_by_whom_why_and_until_when(
 ) -> None:
     lend(busy)
     text = said(show(page, order="ORD-1002"))
-    assert "Forced open] **Reservation** by olga: sale drill · ends by itself in 10 min (12:10:00)" in text
+    assert "Forced open] **Reservation** breaker by olga: sale drill · ends by itself in 10 min (12:10:00)" in text
 
 
 def test_a_loan_is_ended_from_the_banner_once(busy: Database, show: Show) -> None:
