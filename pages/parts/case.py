@@ -71,7 +71,7 @@ def _work_area(review_id: str) -> None:
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         if reading.value is not None:
             review = reading.value.case.review
-            live.as_of(reading, f"case {words.plain(review.review_id)}, version {review.version}")
+            live.as_of(reading, f"version {review.version}")
         dialogs.back("close_case", close)
     if reading.value is None:
         _missing(review_id, reading)

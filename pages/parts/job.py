@@ -108,7 +108,7 @@ def _head(reading: Reading[JobView]) -> None:
     view = reading.value
     assert view is not None  # noqa: S101 - the caller has looked
     job, now = view.row.release, console().now()
-    live.as_of(reading, f"release of {words.plain(job.order_id)}, version {job.version}")
+    live.as_of(reading, f"version {job.version}")
     attempts = f"{job.attempts} {'attempt' if job.attempts == 1 else 'attempts'}"
     badge = words.badge(words.RELEASE, job.state, grey=bool(reading.problem))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):

@@ -273,7 +273,7 @@ def test_next_unclaimed_claims_the_most_urgent_free_case_and_opens_it(busy: Data
     (command,) = decided(busy)
     assert (command.kind, command.target_id, command.arguments) == ("claim_review", "REV-4", {})
     assert test.query_params["case"] == "REV-4"
-    assert "case REV-4, version 1" in said(test)
+    assert "version 1" in said(test)
 
 
 def test_next_unclaimed_honours_the_filters_and_says_when_there_is_none(busy: Database, show: Show) -> None:
