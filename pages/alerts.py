@@ -137,9 +137,7 @@ def _resolved(page: AlertsPage, *, grey: bool) -> None:
         alert = row.alert
         ended = alert.resolved_at or now
         lasted = clock.span(ended - alert.fired_at) if alert.fired_at and alert.fired_at < ended else ""
-        labels = [
-            f"{words.plain(value)}" for name, value in alert.labels.items() if name not in ("alertname", "severity")
-        ]
+        labels = [words.told(value) for name, value in alert.labels.items() if name not in ("alertname", "severity")]
         facts = [f"ended {clock.both(ended, now)}", *([f"lasted {lasted}"] if lasted else []), *labels]
         badge = words.badge(words.ALERT, "resolved", grey=grey)
         st.markdown(f"{badge} **{words.plain(alert.name)}** :small[{' · '.join(facts)}]")

@@ -142,7 +142,8 @@ def _within(history: MetricHistory) -> list[tuple[datetime, datetime]]:
 
 
 def _of_calls(calls: float | None, business: float | None) -> str:
-    return f"{round(calls or 0):,} calls · {tiles.percent(business)} yes"
+    said = "" if business is None else f" · {tiles.percent(business)} yes"
+    return f"{round(calls or 0):,} calls{said}"
 
 
 def _worst(failures: Mapping[str, float]) -> str:

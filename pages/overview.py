@@ -172,7 +172,7 @@ def _rate(label: str, trend: OperationTrend, grey: bool) -> None:
         tiles.percent(trend.technical.now),
         series=[share * 100 for share in trend.technical.series],
         change=tiles.points(trend.technical.change),
-        note=f"{tiles.percent(trend.business.now)} yes",
+        note="no calls" if trend.business.now is None else f"{tiles.percent(trend.business.now)} yes",
         grey=grey,
         help=f"{tiles.TWO_RATES} Counted over {trend.calls:,} calls.",
     )

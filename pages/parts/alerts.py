@@ -27,7 +27,7 @@ OPEN_LABELS = {
     "breakers": "Open Breakers",
     "orders": "Open the orders that wait",
     "releases": "Open the failed releases",
-    "overview": "Open Overview",
+    "events": "Open Events",
     "reviews": "Open Manual review",
 }
 
@@ -59,7 +59,7 @@ def _facts(row: AlertRow) -> list[str]:
     if alert.kept_since:
         facts.append("condition no longer true, about to end")
     shown = {name: value for name, value in alert.labels.items() if name not in ("alertname", "severity")}
-    facts += [f"{words.plain(name)} {words.plain(value)}" for name, value in sorted(shown.items())][:8]
+    facts += [f"{words.plain(name)} {words.told(value)}" for name, value in sorted(shown.items())][:8]
     facts.append(words.word(words.ALERT_SOURCE, alert.source).text.lower())
     return facts
 

@@ -11,7 +11,7 @@ import streamlit as st
 from parts import clock, words
 from parts.derived import Derived
 
-from services.console import NAMES, Band, ReplicaBreaker, Trends, interruptions
+from services.console import NAMES, Band, ReplicaBreaker, Trends, console, interruptions
 from services.console.incidents import Stretch
 
 OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
@@ -28,6 +28,7 @@ LIGHT = {
     "ink": "#0F1726",
     "quiet": "#566274",
     "page": "#FFFFFF",
+    "faded": "#B4BDCB",
 }
 DARK = {
     "blue": "#5B9BFF",
@@ -40,6 +41,7 @@ DARK = {
     "ink": "#E6EAF2",
     "quiet": "#A9B4C5",
     "page": "#0D131E",
+    "faded": "#475569",
 }
 SHORT = timedelta(minutes=8)
 """Ticks over a shorter time fall within one minute, so that their labels need seconds."""
@@ -51,8 +53,15 @@ LABELLED = timedelta(seconds=90)
 
 
 def palette() -> dict[str, str]:
-    """The status colours of the theme in use, its inks and what they are written on."""
-    return DARK if st.context.theme.type == "dark" else LIGHT
+    """The status colours of the theme in use, its inks and what they are written on.
+
+    While the database is away all is grey, what is bad darker than the rest.
+    """
+    colors = DARK if st.context.theme.type == "dark" else LIGHT
+    if not console().live().problem:
+        return colors
+    bad, well = ("red", "orange"), ("blue", "green", "violet", "teal")
+    return colors | dict.fromkeys(bad, colors["gray"]) | dict.fromkeys(well, colors["faded"])
 
 
 def plot(rows: object, spec: dict[str, Any], **options: Any) -> None:

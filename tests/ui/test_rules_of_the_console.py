@@ -144,6 +144,21 @@ def test_every_chart_writes_on_its_axes_so_that_it_can_be_read(busy: Database, s
     assert {spec["config"]["axis"]["labelColor"] for spec in specs} == {"#566274"}
 
 
+def test_charts_of_old_data_are_grey_and_what_was_bad_stands_out(busy: Database, show: Show) -> None:
+    test = show("breakers.py")
+    assert '"#D23A57"' in _specs(test)
+    file = Path(str(busy.url.database))
+    file.rename(file.with_suffix(".away"))
+    old = _specs(checked(test.run()))
+    assert not any(f'"{color}"' in old for color in ("#D23A57", "#AC6600", "#3B82F6", "#199470"))
+    assert '"#64748B"' in old
+    assert '"#B4BDCB"' in old
+
+
+def _specs(test: AppTest) -> str:
+    return "".join(str(chart.proto.spec) for chart in test.get("vega_lite_chart"))
+
+
 def scales(test: AppTest) -> set[str]:
     """The kinds of the time axes of every chart."""
     specs = [json.loads(chart.proto.spec) for chart in test.get("vega_lite_chart")]
