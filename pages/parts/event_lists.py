@@ -107,13 +107,13 @@ def _delay(row: Outgoing) -> str:
 
 
 def _received(row: Received, page: Paged[Received], *, gone: bool, grey: bool) -> None:
-    """One event that came in, on one line."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"in_{row.event_id}"):
-        st.markdown(f"**{words.plain(row.type)}**", width=230)
-        outcome = words.badge(words.INCOMING, row.outcome, grey=grey or gone) if row.outcome else ":gray[not recorded]"
-        st.markdown(outcome, width=180)
-        if row.order_id:
-            orders.link(row.order_id, marks=steps.mark(INCOMING, page))
+    with st.container(key=f"in_{row.event_id}", gap="xxsmall"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f"**{words.plain(row.type)}**", width=230)
+            known = words.badge(words.INCOMING, row.outcome, grey=grey or gone) if row.outcome else None
+            st.markdown(known or ":gray[not recorded]", width=180)
+            if row.order_id:
+                orders.link(row.order_id, marks=steps.mark(INCOMING, page))
+            st.caption(clock.both(row.received_at, console().now()), width="stretch", text_alignment="right")
         again = f" · came again {row.repeats}x" if row.repeats else ""
-        st.caption(f"event {orders.short(row.event_id)}{again}{words.GONE if gone else ''}", width="stretch")
-        st.caption(clock.both(row.received_at, console().now()), width=170, text_alignment="right")
+        st.caption(f"event {words.plain(row.event_id)}{again}{words.GONE if gone else ''}")
