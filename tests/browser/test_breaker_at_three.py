@@ -102,7 +102,7 @@ def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(
     expect(header.get_by_text(re.compile(r"\d firing"))).to_be_visible(timeout=PATIENCE)
 
     firing.get_by_role("link", name=re.compile("^Alerts")).click()
-    card = page.locator("[class*='st-key-alert_']").filter(has_text=ALERT).filter(has_text=CHECKER)
+    card = page.locator("[class*='st-key-alert_']").filter(has_text=ALERT).filter(has_text="availability check")
     expect(card).to_contain_text("firing since", timeout=PATIENCE)
     expect(card.get_by_text("Nothing has to be restarted here")).to_be_visible()
     card.get_by_role("button", name="Acknowledge").click()
