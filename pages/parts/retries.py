@@ -30,8 +30,8 @@ def label(plain: str, call: str | None = RELEASE) -> str:
 
 
 def named(action: str, call: str | None) -> str:
-    """The same for an action that stands beside others, so that its name has to stay."""
-    return f"{action}: {label('', call).lower()}" if is_shut(call) else action
+    """The same for an action that stands beside others, so that its name has to stay; it has to fit a phone."""
+    return f"{action}: queue ({_until(call)})" if call and is_shut(call) else action
 
 
 def counted(verb: str, rest: str, call: str | None) -> str:

@@ -6,7 +6,9 @@ from playwright.sync_api import Page
 
 LAYOUT = """
 async () => {
-  for (let frames = 0; frames < 3; frames++) await new Promise(requestAnimationFrame);
+  // A browser with much to do may draw no frame at all for a while; where things stand can be asked without one.
+  const frame = () => Promise.race([new Promise(requestAnimationFrame), new Promise(done => setTimeout(done, 500))]);
+  for (let frames = 0; frames < 3; frames++) await frame();
   const found = [];
   const words = (text) => `"${text.trim().slice(0, 50)}"`;
   const root = document.scrollingElement;

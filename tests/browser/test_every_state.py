@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, ViewportSize, expect
 
+from state.database import opened
 from tests.browser.accessible import faint, nameless, silent_charts, wordless_badges
 from tests.browser.layout import enabled, misfits
-from tests.browser.seeded import database_away, seeded_console
+from tests.browser.seeded import FILE, database_away, seeded_console
+from tests.browser.settled import settle
 from tests.browser.views import PAGES, TITLES
+from tests.ui import seed_console
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -137,6 +141,28 @@ def test_when_nothing_has_happened_yet(page: Page, tmp_path: Path) -> None:
     with seeded_console(tmp_path, "fresh") as address:
         found = walk(page, address, fresh)
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("state", ["open", "half_open", "forced_open"])
+def test_what_a_breaker_makes_of_a_retry_fits_a_phone(page: Page, tmp_path: Path, state: str) -> None:
+    with seeded_console(tmp_path) as address:
+        now = datetime.now(UTC)
+        # An open one is past its time: "any moment" is longer than the seconds that are left before.
+        wait = {"open": 0, "half_open": None, "forced_open": 86_340_000}[state]
+        guards = [seed_console.breaker(name, state, now, retryInMs=wait) for name in seed_console.BREAKERS]
+        with opened(f"sqlite:///{tmp_path / FILE}") as database:
+            database.write_now(lambda connection: seed_console.heartbeat(connection, now, guards))
+        page.set_viewport_size(PHONE)
+        for review_id, action in (("REV-1", "Retry reservation"), ("REV-2", "Confirm again")):
+            page.goto(f"{address}/reviews?case={review_id}")
+            case = page.get_by_role("dialog")
+            expect(case.get_by_role("button", name=f"{action}: queue (")).to_be_visible()
+            settle(page)
+            assert not misfits(page)
+        page.goto(f"{address}/releases")
+        expect(page.get_by_role("button", name="Queue until it closes").first).to_be_visible()
+        settle(page)
+        assert not misfits(page)
 
 
 def fresh(page: Page, name: str) -> list[str]:

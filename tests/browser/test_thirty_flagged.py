@@ -184,7 +184,7 @@ def test_while_the_breaker_is_open_a_retried_reservation_is_queued_and_runs_when
     expect(page.get_by_text(re.compile("reservation breaker, forced open"))).to_be_visible()
     row(page, waiting).get_by_role("button", name="Open case").click()
     case = page.get_by_role("dialog")
-    case.get_by_role("button", name=re.compile("Retry reservation: queue until it closes .forced open")).click()
+    case.get_by_role("button", name=re.compile("Retry reservation: queue .forced open")).click()
     expect(case.get_by_text("Queued until the breaker closes")).to_be_visible()
     expect(case.get_by_role("button", name="Undo (queued)")).to_be_visible()
     assert monday.order(order["orderId"])["status"] == "PENDING_INVENTORY"

@@ -432,9 +432,9 @@ def guarded(database: Database, state: str, wait: int | None = None, name: str =
     ("state", "wait", "text"),
     [
         ("closed", None, ""),
-        ("open", 18_000, ": queue until it closes (half-open in 18 s)"),
-        ("half_open", None, ": queue until it closes (half-open now)"),
-        ("forced_open", 60_000, ": queue until it closes (forced open, 60 s left)"),
+        ("open", 18_000, ": queue (half-open in 18 s)"),
+        ("half_open", None, ": queue (half-open now)"),
+        ("forced_open", 60_000, ": queue (forced open, 60 s left)"),
     ],
 )
 def test_an_action_that_calls_says_what_its_breaker_makes_of_it_and_the_others_do_not(
@@ -462,7 +462,7 @@ def test_only_the_breaker_of_the_call_counts(busy: Database, show: Show) -> None
     assert "reservation breaker" not in said(test)
     told(busy, StockState.HELD, "ORD-1007")
     label = show("reviews.py", case="REV-5").button(key="retry_release_ORD-1007").label
-    assert label == "Retry release: queue until it closes (half-open in 18 s)"
+    assert label == "Retry release: queue (half-open in 18 s)"
 
 
 def test_several_cases_are_queued_while_the_breaker_of_their_call_is_open(busy: Database, show: Show) -> None:
