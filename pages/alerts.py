@@ -8,7 +8,17 @@ import streamlit as st
 from parts import alerts, asks, clock, empty, find, live, paging, words
 
 from services.console import Reading, console
-from services.console.alerts import HISTORY_PAGE, AlertEvent, AlertRow, AlertsPage, Judge, Mail, Notification
+from services.console.alerts import (
+    HISTORY_PAGE,
+    AlertEvent,
+    AlertRow,
+    AlertsPage,
+    Judge,
+    Mail,
+    Notification,
+    RuleRow,
+    title,
+)
 
 
 def filters() -> None:
@@ -137,10 +147,10 @@ def _resolved(page: AlertsPage, *, grey: bool) -> None:
         alert = row.alert
         ended = alert.resolved_at or now
         lasted = clock.span(ended - alert.fired_at) if alert.fired_at and alert.fired_at < ended else ""
-        labels = [words.told(value) for name, value in alert.labels.items() if name not in ("alertname", "severity")]
+        labels = [words.told(value) for name, value in alert.labels.items() if name not in alerts.SAID_ABOVE]
         facts = [f"ended {clock.both(ended, now)}", *([f"lasted {lasted}"] if lasted else []), *labels]
         badge = words.badge(words.ALERT, "resolved", grey=grey)
-        st.markdown(f"{badge} **{words.plain(alert.name)}** :small[{' · '.join(facts)}]")
+        st.markdown(f"{badge} **{words.plain(title(alert))}** :small[{' · '.join(facts)}]")
 
 
 def _silences(page: AlertsPage, *, grey: bool) -> None:
@@ -165,7 +175,7 @@ def _rules(page: AlertsPage, *, grey: bool) -> None:
     rows = [
         {
             "Alert": row.rule.name,
-            "State": _state(row.state, grey=grey),
+            "State": _state(row, grey=grey),
             "Value": alerts.measured(row.value, row.rule.unit),
             "Threshold": f"{words.plain(row.rule.comparison)} {alerts.measured(row.threshold, row.rule.unit)}",
             "Fires after": clock.span(row.rule.hold) if row.rule.hold else "at once",
@@ -176,10 +186,12 @@ def _rules(page: AlertsPage, *, grey: bool) -> None:
     st.table(rows, border="horizontal", hide_index=True, alt="Every alert with its value and threshold")
 
 
-def _state(state: str, *, grey: bool) -> str:
-    if state == "resolved":
-        return f":{'gray' if grey else 'green'}-badge[:material/check_circle: Quiet]"
-    return words.badge(words.ALERT, state, grey=grey)
+def _state(row: RuleRow, *, grey: bool) -> str:
+    if row.state != "resolved":
+        return words.badge(words.ALERT, row.state, grey=grey)
+    if row.value is None:
+        return ":gray-badge[:material/hourglass_empty: Not measured]"
+    return f":{'gray' if grey else 'green'}-badge[:material/check_circle: Quiet]"
 
 
 def _mail(mail: Mail, *, grey: bool) -> None:
@@ -229,7 +241,7 @@ def _history() -> None:
 def _line(event: AlertEvent, *, grey: bool) -> str:
     facts = [clock.both(event.at, console().now())]
     labels = [value for name, value in event.labels.items() if name not in ("alertname", "severity")]
-    facts += [words.plain(value) for value in labels[:4]]
+    facts += [words.told(value) for value in labels[:4]]
     if event.actor:
         facts.append(f"by {words.plain(event.actor)}")
     if event.detail:

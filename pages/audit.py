@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import streamlit as st
-from parts import clock, empty, facts, files, find, live, orders, steps, words
+from parts import clock, empty, facts, files, find, live, steps, targets, words
 from parts import filters as kept
 
-from services.console import NAMES, console
+from services.console import console
 from services.console.audit import AuditEntry, AuditFilter, AuditPage
 
 TIMES = {
@@ -21,18 +21,6 @@ TIMES = {
 }
 NAME = "audit"
 FILTER_KEYS = ("who", "did", "target", "within")
-# Where the target of an action can be seen.
-PAGES = {
-    "order": "order.py",
-    "review": "reviews.py",
-    "release": "releases.py",
-    "dead-letter": "events.py",
-    "breaker": "breakers.py",
-    "difference": "conservation.py",
-    "drill": "sandbox.py",
-    "sandbox": "sandbox.py",
-    "handover": "handover.py",
-}
 
 
 def filters() -> None:
@@ -120,9 +108,8 @@ def _row(number: int, entry: AuditEntry, marks: Mapping[str, str], *, grey: bool
     with st.container(key=f"audit_{number}", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(_result(entry.result, grey=grey), width="content")
-            what = words.AUDIT.get(entry.action, words.plain(entry.action.replace("_", " ").capitalize()))
-            st.markdown(f"**{what}** · {words.plain(entry.actor)}", width="content")
-            _target(entry, marks)
+            st.markdown(f"**{targets.deed(entry)}** · {words.plain(entry.actor)}", width="content")
+            targets.link(entry, marks)
             st.caption(clock.both(entry.at, now), width="stretch", text_alignment="right")
         reason = words.plain(entry.reason) if entry.reason else "no reason given"
         under = f" · under {words.plain(entry.correlation_id)}" if entry.correlation_id else ""
@@ -140,30 +127,6 @@ def _result(result: str, *, grey: bool) -> str:
     color, icon, word = looks.get(kind, ("gray", "help", words.plain(kind)))
     badge = f":{'gray' if grey else color}-badge[:material/{icon}: {word}]"
     return f"{badge} :small[{words.plain(detail)}]" if detail else badge
-
-
-def _target(entry: AuditEntry, marks: Mapping[str, str]) -> None:
-    kind, _, identifier = entry.target.partition(":")
-    if entry.order_id:
-        st.page_link(
-            "order.py", label=f":blue[{_named(entry.target)}]", icon="", width="content", help="Open the order",
-            query_params=orders.address(entry.order_id, marks),
-        )  # fmt: skip
-    elif kind in PAGES and (PAGES[kind] != "sandbox.py" or console().sandbox):
-        query = {"drill": identifier} if kind == "drill" else None
-        st.page_link(PAGES[kind], label=f":blue[{_named(entry.target)}]", icon="", width="content", query_params=query)
-    else:
-        st.caption(_named(entry.target), width="content")
-
-
-def _named(target: str) -> str:
-    """What was acted on, in words: ``order:ORD-7`` is Order ORD-7."""
-    kind, colon, identifier = target.partition(":")
-    if kind == "breaker":
-        return f"{words.plain(NAMES.get(identifier, identifier))} breaker"
-    if kind == "handover":
-        return "Hand-over"
-    return words.plain(f"{kind.replace('-', ' ').capitalize()} {identifier}" if colon else target)
 
 
 def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None, now: datetime) -> str:

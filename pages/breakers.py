@@ -199,16 +199,27 @@ def _openings(openings: list[tuple[BreakerTransition, datetime | None]], *, grey
     for number, ((opened, closed_at), stretch) in enumerate(zip(openings, stretches, strict=True)):
         length = clock.span((closed_at or now) - opened.at)
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"opening_{number}"):
-            state = "forced_open" if opened.to_state == "forced_open" else "open"
-            st.markdown(
-                f"{words.badge(words.BREAKER, state, grey=grey)} **{NAMES.get(opened.breaker, opened.breaker)}**",
-                width=230,
-            )
+            badge = _opening(opened.to_state, is_over=closed_at is not None, grey=grey)
+            st.markdown(f"{badge} **{NAMES.get(opened.breaker, opened.breaker)}**", width=230)
             until = clock.at(closed_at, now) if closed_at else "now"
             st.markdown(f"{clock.at(opened.at, now)} to {until} · {length}", width=220)
-            st.caption(_hurt(counted.get(stretch)), width="stretch")
+            incident = counted.get(stretch)
+            st.caption(_hurt(incident), width="stretch")
             st.caption(words.plain(opened.replica), width="content")
-            lens.button(stretch, "Orders hurt", f"lens_{opened.replica}_{opened.breaker}_{opened.at.timestamp()}")
+            is_harmless = closed_at is not None and incident is not None and not incident.orders
+            lens.button(
+                stretch,
+                "Orders hurt",
+                f"lens_{opened.replica}_{opened.breaker}_{opened.at.timestamp()}",
+                why_not="No order was hurt in this time." if is_harmless else None,
+            )
+
+
+def _opening(state: str, *, is_over: bool, grey: bool) -> str:
+    """How a breaker is, or was: red is only what lasts."""
+    if not is_over:
+        return words.badge(words.BREAKER, state, grey=grey)
+    return f":gray-badge[:material/history: Was {words.word(words.BREAKER, state).text.lower()}]"
 
 
 def _hurt(incident: Incident | None) -> str:

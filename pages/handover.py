@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import streamlit as st
-from parts import clock, empty, live, person, words
+from parts import clock, empty, live, person, targets, words
 
-from services.console import NAMES, NotPermitted, SourceUnavailable, console
+from services.console import NAMES, BreakerTransition, NotPermitted, SourceUnavailable, console
+from services.console.audit import AuditEntry
 from services.console.handover import HandoverPage, Item, Section, markdown
 
 SOON = timedelta(minutes=30)
@@ -32,14 +33,9 @@ def everything() -> None:
         with st.container(border=True):
             st.markdown("**As text**")
             st.caption("For a chat or a ticket; times in UTC. The button in its corner copies it.")
-            st.code(markdown(page, console().now(), _words()), language=None, wrap_lines=True, height=320)
-
-
-def _words() -> dict[str, str]:
-    """States as people say them; the longer names first, so that none is replaced in part."""
-    tables = (words.ORDER, words.REVIEW, words.DIFFERENCE)
-    said = {name: word.text for table in tables for name, word in table.items()}
-    return dict(sorted(said.items(), key=lambda item: -len(item[0])))
+            as_of = reading.as_of or console().now()
+            text = markdown(page, as_of, words.said, words.AUDIT)
+            st.code(text, language=None, wrap_lines=True, height=320)
 
 
 def _section(section: Section, *, grey: bool) -> None:
@@ -74,7 +70,7 @@ def _item(item: Item, key: str, *, grey: bool) -> None:
         if item.page:
             st.page_link(
                 f"{item.page}.py", label="Open", icon=":material/arrow_forward:", width="content",
-                query_params=dict(item.query) or None,
+                query_params=words.in_address(dict(item.query)),
             )  # fmt: skip
 
 
@@ -89,30 +85,30 @@ def _since(page: HandoverPage, *, grey: bool) -> None:
                 "Mark as seen", key="mark_seen", icon=":material/done_all:", type="tertiary", on_click=_seen,
                 args=(page.since,), disabled=block is not None, help=block or "The next look begins from now.",
             )  # fmt: skip
-        changes = _changes(page, grey=grey)
+        both: list[BreakerTransition | AuditEntry] = [*page.transitions, *page.actions]
+        changes = sorted(both, key=lambda change: change.at, reverse=True)
         if page.opened_cases:
             st.markdown(f"{page.opened_cases:,} of the open cases came in this time.")
-        for at, text in changes[:SHOWN]:
-            st.markdown(f"{text} :small[:gray[{clock.at(at, now)}]]")
+        for change in changes[:SHOWN]:
+            if isinstance(change, AuditEntry):
+                _action(change, now)
+            else:
+                badge = words.badge(words.BREAKER, change.to_state, grey=grey)
+                name = NAMES.get(change.breaker, change.breaker)
+                st.markdown(f"{badge} {name} breaker :small[:gray[{clock.at(change.at, now)}]]")
         if len(changes) > SHOWN:
             st.page_link("audit.py", label="Everything is in the audit log", icon=":material/arrow_forward:")
         if not changes and not page.opened_cases:
             st.markdown(":gray[:material/check: Nothing changed.]")
 
 
-def _changes(page: HandoverPage, *, grey: bool) -> list[tuple[datetime, str]]:
-    lines = [
-        (
-            change.at,
-            f"{words.badge(words.BREAKER, change.to_state, grey=grey)} {NAMES.get(change.breaker, change.breaker)}",
-        )
-        for change in page.transitions
-    ]
-    for entry in page.actions:
-        what = words.AUDIT.get(entry.action, words.plain(entry.action.replace("_", " ").capitalize()))
+def _action(entry: AuditEntry, now: datetime) -> None:
+    with st.container(gap="xxsmall"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f"**{words.plain(entry.actor)}** · {targets.deed(entry)}", width="content")
+            targets.link(entry)
         why = f": {words.plain(entry.reason)}" if entry.reason else ""
-        lines.append((entry.at, f"**{words.plain(entry.actor)}** · {what} ({words.plain(entry.result)}){why}"))
-    return sorted(lines, key=lambda line: line[0], reverse=True)
+        st.caption(f"{clock.at(entry.at, now)} · {words.plain(entry.result)}{why}")
 
 
 def _seen(since: datetime) -> None:

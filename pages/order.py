@@ -302,6 +302,10 @@ def _commands(view: OrderView) -> None:
 
 
 asked = _asked_for()
+st.page_link(
+    # As after a step back: the list as it was left, with its filters.
+    "orders.py", label="Orders", icon=":material/arrow_back:", query_params={"order": asked} if asked else None
+)  # fmt: skip
 frame = live.header(f"Order {words.plain(asked)}" if asked else "Order")
 steps.leave()
 live.body(frame, the_order)

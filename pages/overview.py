@@ -22,6 +22,7 @@ from services.console import (
     Trends,
     console,
 )
+from services.console.alerts import title
 
 FIRING_SHOWN = 5
 
@@ -30,7 +31,8 @@ JUMPS = {
     "orders": "Orders that wait",
     "releases": "Failed releases",
     "reviews": "Manual review",
-    "events": "Events",
+    "conservation": "Differences",
+    "events": "Dead letters",
 }
 
 
@@ -68,17 +70,14 @@ def _jumps(findings: Sequence[Finding]) -> None:
         for finding in links.values():
             st.page_link(
                 f"{finding.page}.py",
-                label=JUMPS[finding.page],
+                label=_jump(finding),
                 icon=":material/arrow_forward:",
-                query_params=_filters(finding),
+                query_params=words.in_address(dict(finding.filters)),
             )
 
 
-def _filters(finding: Finding) -> dict[str, str] | None:
-    """The filters of a finding as they stand in an address: in words."""
-    tables = {"status": words.ORDER, "job": words.RELEASE}
-    said = {name: words.word(tables[name], state).text if name in tables else state for name, state in finding.filters}
-    return said or None
+def _jump(finding: Finding) -> str:
+    return "Outgoing events" if finding.page == "events" and finding.filters else JUMPS[finding.page]
 
 
 def firing() -> None:
@@ -93,9 +92,7 @@ def firing() -> None:
             badge = words.badge(words.SEVERITY, alert.severity, grey=bool(reading.problem))
             taken = f" · taken by {words.plain(alert.acknowledged_by)}" if alert.acknowledged_by else ""
             summary = words.plain(alert.annotations.get("summary", ""))
-            # The one that fires once per breaker.
-            breaker = alert.labels.get("breaker")
-            name = f"{words.plain(alert.name)}{f' · {NAMES.get(breaker, words.plain(breaker))}' if breaker else ''}"
+            name = words.plain(title(alert))
             st.markdown(live.shade(f"{badge} **{name}** {summary} :small[{since}{taken}]", reading))
         more = len(reading.value) - FIRING_SHOWN
         label = f"Alerts, {more} more firing" if more > 0 else "Alerts: what to do, acknowledge, silence"

@@ -310,7 +310,7 @@ def _bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
                 disabled=block is not None,
                 help=block,
             ):
-                targets = [target(one.review) for one in allowing]
+                targets = [target(one.review, console().now()) for one in allowing]
                 bulk.ask(bulk.picked(Verb.RESOLVE_REVIEW, action, targets, of=len(cases)), (NAME, picked))
         st.button(
             "Clear selection",

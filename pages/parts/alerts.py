@@ -11,7 +11,7 @@ from parts import asks, clock, live, words
 from parts.dialogs import form
 
 from services.console import Command, console, new_key, same_sight_key
-from services.console.alerts import Alert, AlertRow, AlertsPage, Matcher, SilenceRow, exactly, would_silence
+from services.console.alerts import Alert, AlertRow, AlertsPage, Matcher, SilenceRow, exactly, title, would_silence
 
 LASTS = {
     "30 minutes": timedelta(minutes=30),
@@ -22,7 +22,8 @@ LASTS = {
     "3 days": timedelta(days=3),
     "7 days": timedelta(days=7),
 }
-FILTERS = {"status": words.ORDER, "job": words.RELEASE}
+SAID_ABOVE = ("alertname", "severity", "breaker")
+"""Labels that the title says."""
 OPEN_LABELS = {
     "breakers": "Open Breakers",
     "orders": "Open the orders that wait",
@@ -39,7 +40,7 @@ def card(row: AlertRow, page: AlertsPage, *, grey: bool) -> None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(words.badge(words.ALERT, alert.state, grey=grey), width="content")
             st.markdown(words.badge(words.SEVERITY, alert.severity, grey=grey), width="content")
-            st.markdown(f"**{words.plain(alert.name)}**", width="content")
+            st.markdown(f"**{words.plain(title(alert))}**", width="content")
         st.markdown(words.plain(alert.annotations.get("summary", "")))
         st.caption(" · ".join(_facts(row)))
         _said(row, grey=grey)
@@ -58,7 +59,7 @@ def _facts(row: AlertRow) -> list[str]:
         facts.append(f"fires after {clock.span(row.rule.hold)}")
     if alert.kept_since:
         facts.append("condition no longer true, about to end")
-    shown = {name: value for name, value in alert.labels.items() if name not in ("alertname", "severity")}
+    shown = {name: value for name, value in alert.labels.items() if name not in SAID_ABOVE}
     facts += [f"{words.plain(name)} {words.told(value)}" for name, value in sorted(shown.items())][:8]
     facts.append(words.word(words.ALERT_SOURCE, alert.source).text.lower())
     return facts
@@ -119,12 +120,11 @@ def _runbook(row: AlertRow) -> None:
 def _explained(row: AlertRow) -> None:
     """A link to where the alert is explained, with the filters set."""
     if row.rule is not None:
-        filters = {name: words.word(FILTERS[name], state).text for name, state in row.rule.filters.items()}
         st.page_link(
             f"{row.rule.page}.py",
             label=OPEN_LABELS[row.rule.page],
             icon=":material/arrow_forward:",
-            query_params=filters or None,
+            query_params=words.in_address(row.rule.filters),
         )
     elif row.alert.generator_url.startswith(("http://", "https://")):
         st.link_button("Open at the sender", row.alert.generator_url, icon=":material/open_in_new:", type="tertiary")

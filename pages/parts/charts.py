@@ -15,6 +15,7 @@ from services.console import NAMES, Band, ReplicaBreaker, Trends, console, inter
 from services.console.incidents import Stretch
 
 OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
+OUTCOME_TONES = ("blue", "orange", "red")
 DASHES = ([1, 0], [6, 3], [2, 2])
 ORDERS_SCHEMA = pa.schema({"t": pa.int64(), "until": pa.float64(), "n": pa.float64(), "series": pa.string()})
 LIGHT = {
@@ -142,7 +143,7 @@ def _orders_spec(x: Mapping[str, Any]) -> dict[str, Any]:
                     "color": {
                         "field": "series",
                         "type": "nominal",
-                        "scale": {"domain": names, "range": [colors["blue"], colors["orange"], colors["red"]]},
+                        "scale": {"domain": names, "range": [colors[name] for name in OUTCOME_TONES]},
                         "legend": {"orient": "top", "title": None},
                     },
                     "strokeDash": {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import streamlit as st
-from parts import asks, clock, live, words
+from parts import asks, clock, live, person, words
 
 from services.console import console, same_sight_key
 from services.console.operations import Bulk, Target, Verb
@@ -45,12 +45,24 @@ def draw(bulk: Bulk, key: str) -> Frozen | None:
     _summary(bulk, said, frozen, key)
     for why, number in Counter(_left_out(said, frozen).values()).items():
         st.caption(f":material/block: {number:,} will be left out: {words.plain(why)}")
+    _claimed(bulk)
     return frozen
+
+
+def _claimed(bulk: Bulk) -> None:
+    """What others work on is refused to everybody but admins when its turn comes."""
+    others = Counter(target.claimed_by for target in bulk.targets if target.claimed_by not in (None, person.actor()))
+    if others:
+        names = ", ".join(words.plain(name) for name in others)
+        then = "you act over that claim" if person.is_admin() else "refused when the turn comes"
+        st.caption(f":material/person_pin: {others.total():,} claimed by {names}: {then}.")
 
 
 def _table(rows: list[dict[str, str]], alt: str) -> None:
     if len(rows) <= FEW:
-        st.table(rows, border="horizontal", hide_index=True, alt=alt)
+        # A table reads Markdown, a grid does not.
+        shown = [{name: words.plain(cell) for name, cell in row.items()} for row in rows]
+        st.table(shown, border="horizontal", hide_index=True, alt=alt)
     else:
         st.dataframe(rows, hide_index=True, height=320, alt=alt)
 
@@ -131,7 +143,9 @@ def _named(target: Target) -> dict[str, str]:
 def _facts(target: Target) -> dict[str, str]:
     """What a person sees of an item on our side alone, its name first."""
     cells = {"State": target.state.capitalize(), "Version": str(target.version), "Cause": words.said(target.cause)}
-    return _named(target) | cells | ({"Note": target.note} if target.note else {})
+    claim = f"{target.claimed_by} works on it. " if target.claimed_by else ""
+    note = f"{claim}{words.said(target.note)}"
+    return _named(target) | cells | ({"Note": note} if note else {})
 
 
 def _theirs(one: Compared, *, is_asking: bool) -> str:

@@ -25,7 +25,7 @@ DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 2], [1, 3])
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """An alert's threshold: a dashed rule with its name."""
+    """An alert's threshold: a rule in ink with its name; what is measured has colours."""
 
     value: float
     text: str
@@ -50,7 +50,7 @@ class Course:
 
 def draw(course: Course, *, key: str, on_select: Callable[[str], None]) -> None:
     """The chart; ``on_select`` is told its key when a stretch is brushed or the brush is taken away."""
-    names = list(dict.fromkeys(series for _, series, _ in sorted(course.points, key=lambda point: point[1])))
+    names = sorted({series for _, series, _ in course.points}, key=_rank)
     middle = course.step / 2 if course.mark == "bar" else timedelta()
     rows: list[dict[str, Any]] = [
         {"t": _millis(at + middle), "until": None, "n": value, "series": series, "what": "point"}
@@ -72,6 +72,19 @@ def draw(course: Course, *, key: str, on_select: Callable[[str], None]) -> None:
         on_select=lambda: on_select(key),
         alt=_alt(course, names),
     )
+
+
+def _rank(series: str) -> tuple[int, str]:
+    """Outcomes come first and in their order, so that they look as on the other pages."""
+    outcomes = list(charts.OUTCOMES.values())
+    return (outcomes.index(series) if series in outcomes else len(outcomes)), series
+
+
+def _tones(names: Sequence[str]) -> list[str]:
+    """A colour for each series: outcomes have theirs, the others what is left."""
+    own = dict(zip(charts.OUTCOMES.values(), charts.OUTCOME_TONES, strict=True))
+    left = (tone for tone in TONES if tone not in {own[name] for name in names if name in own})
+    return [own[name] if name in own else next(left, TONES[-1]) for name in names]
 
 
 def brushed(key: str) -> tuple[datetime, datetime] | None:
@@ -127,7 +140,7 @@ def _bands(x: Mapping[str, Any], color: str) -> dict[str, Any]:
 
 def _values(course: Course, names: Sequence[str], x: Mapping[str, Any], y: Mapping[str, Any]) -> dict[str, Any]:
     colors = charts.palette()
-    tones = [colors[name] for name in TONES]
+    tones = [colors[tone] for tone in _tones(names)]
     legend = {"orient": "top", "title": None, "labelLimit": 150, "columns": 2 if len(names) > 2 else 0}
     encoding: dict[str, Any] = {
         "x": x,
@@ -161,7 +174,7 @@ def _rule(
     threshold: Threshold, y: Mapping[str, Any], colors: Mapping[str, str], *, is_lowest: bool
 ) -> list[dict[str, Any]]:
     """``is_lowest``: what is wanted lies above it, so that its name stands below."""
-    color = colors["orange"]
+    color = colors["quiet"]
     rule = [{"filter": "datum.what === 'rule'"}]
     text: dict[str, Any] = {
         "type": "text",
@@ -176,7 +189,7 @@ def _rule(
     return [
         {
             "transform": rule,
-            "mark": {"type": "rule", "color": color, "strokeDash": [5, 4], "strokeWidth": 1.5},
+            "mark": {"type": "rule", "color": color, "strokeWidth": 1.5},
             "encoding": {"y": y},
         },
         # Written twice, first wide in the colour of the page: lines may run through it.

@@ -41,6 +41,7 @@ def _form(name: str, key: str) -> None:
         st.radio(
             "State",
             FORCED,
+            index=None,
             key=f"state_{key}",
             format_func=lambda state: words.word(words.BREAKER, state).text,
             captions=[MEANS[state] for state in FORCED],
@@ -65,10 +66,12 @@ def _form(name: str, key: str) -> None:
 
 def _submit(name: str, key: str) -> None:
     reason = str(st.session_state.get(f"note_{key}") or "").strip()
-    state = str(st.session_state.get(f"state_{key}") or FORCED[0])
+    state = st.session_state.get(f"state_{key}")
     length = LENGTHS[str(st.session_state.get(f"length_{key}") or "15 min")]
     complaint = None
-    if not reason:
+    if state is None:
+        complaint = "Choose a state: forced open spares the Inventory Service, forced closed sends every call."
+    elif not reason:
         complaint = "A reason is needed; it stands on every page while the loan runs."
     elif not asks.ask(
         lambda actor: console().loans.force(name, state, reason[:MAX_REASON], length, actor=actor, command_id=key)

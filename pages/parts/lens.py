@@ -39,9 +39,12 @@ def drop() -> None:
     paging.reset(PARAMETER, PAGE)
 
 
-def button(stretch: Stretch, label: str, key: str) -> None:
+def button(stretch: Stretch, label: str, key: str, *, why_not: str | None = None) -> None:
     """Picks a stretch."""
-    st.button(label, key=key, icon=":material/troubleshoot:", type="tertiary", on_click=pick, args=(stretch,))
+    st.button(
+        label, key=key, icon=":material/troubleshoot:", type="tertiary", on_click=pick, args=(stretch,),
+        disabled=why_not is not None, help=why_not,
+    )  # fmt: skip
 
 
 def name(stretch: Stretch, now: datetime) -> str:

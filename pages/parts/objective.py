@@ -28,6 +28,7 @@ def panel(reading: Reading[Budget]) -> None:
 
 def _budget(budget: Budget, reading: Reading[Budget]) -> None:
     live.as_of(reading, f"target {budget.target * 100:g} % over {clock.span(PERIOD)}")
+    grey = bool(reading.problem)
     calls = budget.calls
     failed = round(calls.total - calls.good)
     allowed = round(calls.total * (1 - budget.target))
@@ -36,27 +37,35 @@ def _budget(budget: Budget, reading: Reading[Budget]) -> None:
             "Success",
             tiles.percent(calls.success_rate),
             note=f"{round(calls.total):,} calls in {clock.span(PERIOD)}",
-            grey=bool(reading.problem),
+            grey=grey,
             chart=False,
         )
         tiles.number(
             "Error budget left",
             "n/a" if budget.left is None else f"{max(-9.99, budget.left) * 100:.0f} %",
-            note=f"{failed:,} failed of {allowed:,} allowed",
-            grey=bool(reading.problem),
+            note=f"{failed:,} failed of {allowed:,} allowed{_overdrawn(budget, grey=grey)}",
+            grey=grey,
             chart=False,
         )
         for burn in budget.burns:
-            _burn(burn, grey=bool(reading.problem))
+            _burn(burn, grey=grey)
+
+
+def _overdrawn(budget: Budget, *, grey: bool) -> str:
+    if budget.left is None or budget.left > 0:
+        return ""
+    return f" · :{'gray' if grey else 'red'}[:material/error: used up]"
 
 
 def _burn(burn: Burn, *, grey: bool) -> None:
     pace = burn.pace
-    verdict = ":red[:material/local_fire_department: too fast]" if burn.is_too_fast else "calm"
+    verdict = ""
+    if burn.is_too_fast:
+        verdict = f" · :{'gray' if grey else 'red'}[:material/local_fire_department: too fast]"
     tiles.number(
         f"{pace.name} ({clock.span(pace.long)})",
         _times(burn.long),
-        note=f"{_times(burn.short)} in {clock.span(pace.short)} · limit {pace.limit:g} · {verdict}",
+        note=f"{_times(burn.short)} in {clock.span(pace.short)} · limit {pace.limit:g}{verdict}",
         grey=grey,
         chart=False,
         help="1 uses the budget up exactly within the period. Too fast: both windows are at the limit or above.",

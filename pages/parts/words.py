@@ -349,6 +349,16 @@ def badge(table: dict[str, Word], state: str, *, grey: bool = False) -> str:
     return f":{'gray' if grey else color}-badge[:material/{icon}: {text}]"
 
 
+FILTERS = {"status": ORDER, "job": RELEASE, "reason": REVIEW}
+"""Filters that stand in addresses in words."""
+
+
+def in_address(filters: Mapping[str, str]) -> dict[str, str] | None:
+    """Filters by the names of the service, as the address of a page holds them; None when there are none."""
+    said = {name: word(FILTERS[name], state).text if name in FILTERS else state for name, state in filters.items()}
+    return said or None
+
+
 def texts(table: dict[str, Word], states: Iterable[str]) -> list[str]:
     """The words of several states, as a filter of them stands in an address."""
     return [word(table, state).text for state in states]

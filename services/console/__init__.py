@@ -192,8 +192,9 @@ class Console:
         self.operations = Operations(self._source, self._readings, self.clock, self._write)
         self.releases = Releases(self._source, self._readings, self.clock)
         self.metrics = Metrics(
-            self.settings, self._source, self.clock, self.monotonic, patience_seconds=self.patience_seconds
-        )
+            self.settings, self._source, self.clock, self.monotonic, patience_seconds=self.patience_seconds,
+            away=lambda: self.live().problem,
+        )  # fmt: skip
         self.incidents = Incidents(self._readings, self._source, self.clock)
         self.loans = Loans(self._readings, self._source, self.clock, self.store_command)
         self.alerts = Alerts(self.settings, self.clock, self._read, self.store_command)

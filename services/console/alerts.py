@@ -18,6 +18,7 @@ from services.alerting.rules import Rule, rules
 from services.alerting.states import silenced_by
 from services.alerting.webhook import WATCHDOG
 from services.console.readings import Reading
+from services.monitoring.health import NAMES
 from services.settings import Settings
 from state import alerts, commands, leases, notifications, silences
 from state.alerts import LEASE, Alert, AlertEvent
@@ -199,15 +200,22 @@ def would_silence(matchers: Sequence[Matcher], page: AlertsPage) -> tuple[Alert,
 def _firing(connection: Connection, now: datetime) -> tuple[Alert, ...]:
     running = silencers(connection, now)
     found = [alert for alert in alerts.standing(connection) if alert.state == alerts.FIRING]
-    return tuple(sorted((a for a in found if not silenced_by(a.labels, running)), key=_urgency))
+    return tuple(sorted((a for a in found if not silenced_by(a.labels, running)), key=urgency))
 
 
-def _urgency(alert: Alert) -> tuple[bool, bool, datetime]:
+def title(alert: Alert) -> str:
+    """Its name, and that of its breaker where it has one: such an alert fires once per breaker."""
+    breaker = alert.labels.get("breaker")
+    return f"{alert.name} ({NAMES.get(breaker, breaker)})" if breaker else alert.name
+
+
+def urgency(alert: Alert) -> tuple[bool, bool, datetime]:
+    """Sorts by how much an alert needs a person: firing, critical, oldest first."""
     return alert.state != alerts.FIRING, alert.severity != "critical", alert.active_at
 
 
 def _page(connection: Connection, known: Mapping[str, Rule], now: datetime) -> AlertsPage:
-    standing = sorted(alerts.standing(connection), key=_urgency)
+    standing = sorted(alerts.standing(connection), key=urgency)
     resolved = alerts.resolved(connection, now - RECENTLY, RESOLVED_SHOWN)
     running = silences.running(connection, now)
     ids = [alert.alert_id for alert in standing] + [silence.silence_id for silence in running]

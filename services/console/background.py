@@ -22,6 +22,8 @@ T = TypeVar("T")
 THREADS = 2
 PATIENCE_SECONDS = 0.5
 """How long a look waits: most loads are done by then."""
+AGAIN_SECONDS = 5.0
+"""After this long a load that failed is tried again, however long a good one would serve."""
 
 logger = logging.getLogger("holdfast.console")
 
@@ -84,5 +86,6 @@ class BackgroundReadings:
             entry.reading = replace(entry.reading, problem="It could not be read.")
         finally:
             with self._lock:
-                entry.due_at = self._monotonic() + ttl_seconds
+                wait_seconds = min(ttl_seconds, AGAIN_SECONDS) if entry.reading.problem else ttl_seconds
+                entry.due_at = self._monotonic() + wait_seconds
                 entry.loading = None

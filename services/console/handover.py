@@ -9,9 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from services.alerting.evaluator import silencers
+from services.alerting.states import silenced_by
 from services.console.access import LIVE_TTL, Access
+from services.console.alerts import title, urgency
 from services.console.readings import Reading
 from services.domain.events import timestamp
+from services.domain.operations import Verb
 from services.monitoring.health import NAMES
 from state import (
     alerts,
@@ -27,7 +31,6 @@ from state import (
     reviews,
     silences,
 )
-from state.alerts import Alert
 from state.audit import AuditEntry, AuditFilter
 from state.replicas import BreakerTransition
 
@@ -149,7 +152,7 @@ def _claims(connection: Connection, now: datetime) -> Section:
 
 def _open_cases(connection: Connection, _now: datetime) -> Section:
     counted = reviews.count_open_by_reason(connection)
-    items = [Item(f"{count} x {reason}", "reviews") for reason, count in sorted(counted.items())]
+    items = [Item(f"{count} x {reason}", "reviews", (("reason", reason),)) for reason, count in sorted(counted.items())]
     return Section("Cases for a person", "No case is open.", tuple(items), sum(counted.values()))
 
 
@@ -178,25 +181,21 @@ def _overrides(connection: Connection, now: datetime) -> Section:
     return Section("Breaker overrides", "No breaker is forced.", tuple(items), len(items))
 
 
-def _firing(connection: Connection, _now: datetime) -> Section:
-    firing = [alert for alert in alerts.standing(connection) if alert.state == "firing"]
+def _firing(connection: Connection, now: datetime) -> Section:
+    running = silencers(connection, now)
+    firing = sorted((alert for alert in alerts.standing(connection) if alert.state == alerts.FIRING), key=urgency)
     items = [
         Item(
-            f"{_named(alert)}: {alert.annotations.get('summary', '')}"
-            + (f" Acknowledged by {alert.acknowledged_by}." if alert.acknowledged_by else ""),
+            f"{alert.severity.capitalize()}: {title(alert)}: {alert.annotations.get('summary', '')}"
+            + (f" Acknowledged by {alert.acknowledged_by}." if alert.acknowledged_by else "")
+            + (" Silenced." if silenced_by(alert.labels, running) else ""),
             "alerts",
-            (),
+            (("alert", alert.alert_id),),
             alert.fired_at,
         )
         for alert in firing[:SHOWN]
     ]
     return Section("Firing alerts", "No alert is firing.", tuple(items), len(firing))
-
-
-def _named(alert: Alert) -> str:
-    """By its breaker as well, where it has one: it fires once per breaker."""
-    breaker = alert.labels.get("breaker")
-    return f"{alert.name} ({NAMES.get(breaker, breaker)})" if breaker else alert.name
 
 
 def _silences(connection: Connection, now: datetime) -> Section:
@@ -205,7 +204,7 @@ def _silences(connection: Connection, now: datetime) -> Section:
         Item(
             f"{_silenced(silence.matchers)} silenced by {silence.actor}: {silence.reason}",
             "alerts",
-            (),
+            (("section", "Silences"),),
             silence.created_at,
             silence.ends_at,
         )
@@ -222,14 +221,24 @@ def _silenced(matchers: Sequence[Mapping[str, Any]]) -> str:
     return f"{name} ({others})" if others else str(name)
 
 
+_WORKED_ON = {
+    Verb.RETRY_RELEASE: "releases",
+    Verb.MARK_RELEASED: "releases",
+    Verb.RESOLVE_REVIEW: "reviews",
+    Verb.REPLAY_EVENT: "events",
+    Verb.DISCARD_EVENT: "events",
+}
+"""The page on which an operation is followed and steered."""
+
+
 def _operations(connection: Connection, _now: datetime) -> Section:
     unended = operations.unended(connection, SHOWN)
     items = [
         Item(
             f"{one.verb.replace('_', ' ').capitalize()}, {one.total} {'item' if one.total == 1 else 'items'}, "
             f"by {one.actor}: {one.note or one.state.lower()}",
-            "releases" if one.verb.endswith("release") or one.verb == "mark_released" else "reviews",
-            (),
+            _WORKED_ON[Verb(one.verb)],
+            (("operation", one.operation_id),),
             one.created_at,
         )
         for one in unended
@@ -242,7 +251,7 @@ def _drills(connection: Connection, _now: datetime) -> Section:
     items: tuple[Item, ...] = ()
     if drill is not None:
         text = f"{drill.kind.replace('_', ' ')} for {drill.seconds} s by {drill.actor}: {drill.phase.lower()}"
-        items = (Item(text, "sandbox", (), drill.created_at),)
+        items = (Item(text, "sandbox", (("drill", drill.drill_id),), drill.created_at),)
     return Section("Drills", "No drill is under way.", items, len(items))
 
 
@@ -261,10 +270,11 @@ def _letters(connection: Connection, _now: datetime) -> Section:
 
 def _differences(connection: Connection, _now: datetime) -> Section:
     found = conservation.page(connection, limit=SHOWN)
+    nothing = "Stock and money add up." if conservation.progress(connection)[1] else "Nothing has been compared yet."
     items = [
         Item(f"{one.kind} of {one.order_id}: {one.detail}", "conservation", (), one.first_seen_at) for one in found
     ]
-    return Section("Differences", "Stock and money add up.", tuple(items), conservation.count_unsettled(connection))
+    return Section("Differences", nothing, tuple(items), conservation.count_unsettled(connection))
 
 
 SECTIONS: Sequence[Make] = (
@@ -282,14 +292,17 @@ SECTIONS: Sequence[Make] = (
 """In the order in which they are read; a further topic adds its function here."""
 
 
-def markdown(page: HandoverPage, now: datetime, words: Mapping[str, str]) -> str:
-    """The hand-over as text to be pasted into a chat or a ticket; times in UTC."""
+def markdown(page: HandoverPage, now: datetime, said: Callable[[str], str], deeds: Mapping[str, str]) -> str:
+    """The hand-over as text to be pasted into a chat or a ticket; times in UTC.
+
+    ``said`` puts names of states into words, ``deeds`` are the words for actions.
+    """
     lines = [f"# Hand-over, {now:%d %b %Y %H:%M} UTC", ""]
     for section in page.sections:
         if not section.items:
             continue
         lines.append(f"## {section.title} ({section.count})")
-        lines += [f"- {_line(item, words)}" for item in section.items]
+        lines += [f"- {_line(item, said)}" for item in section.items]
         if section.count > len(section.items) and section.title not in _SUMMED:
             lines.append(f"- and {section.count - len(section.items)} more")
         lines.append("")
@@ -298,13 +311,13 @@ def markdown(page: HandoverPage, now: datetime, words: Mapping[str, str]) -> str
         lines += ["## Nothing open", *[f"- {text}" for text in quiet], ""]
     lines.append(f"## Since {page.since:%d %b %H:%M} UTC")
     lines += [
-        f"- {entry.at:%H:%M} {entry.actor}: {entry.action} {entry.target} ({entry.result})"
-        + (f", {entry.reason}" if entry.reason else "")
+        f"- {entry.at:%H:%M} {entry.actor}: {deeds.get(entry.action, entry.action)}, {entry.target}, {entry.result}"
+        + (f" ({entry.reason})" if entry.reason else "")
         for entry in page.actions
     ] or ["- nobody did anything"]
     lines += [
         f"- {change.at:%H:%M} breaker {NAMES.get(change.breaker, change.breaker)}: "
-        f"{change.from_state} to {change.to_state}"
+        f"{change.from_state} to {change.to_state}".replace("_", "-")
         for change in page.transitions
     ]
     return "\n".join([*lines, ""])
@@ -314,8 +327,5 @@ _SUMMED = ("Cases for a person", "Dead letters")
 """Sections whose items stand for several things each."""
 
 
-def _line(item: Item, words: Mapping[str, str]) -> str:
-    text = item.text
-    for name, word in words.items():
-        text = text.replace(name, word)
-    return text + (f" (until {item.until:%H:%M} UTC)" if item.until else "")
+def _line(item: Item, said: Callable[[str], str]) -> str:
+    return said(item.text) + (f" (until {item.until:%H:%M} UTC)" if item.until else "")

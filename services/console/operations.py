@@ -61,6 +61,8 @@ class Target:
     cause: str
     note: str = ""
     """What else the preview says of it."""
+    claimed_by: str | None = None
+    """Who works on it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,7 @@ def _queues(connection: Connection) -> dict[str, int]:
         "release": jobs.get("PENDING", 0),
         "failed_releases": jobs.get("FAILED", 0),
         "dead_letters": dead_letters.count_open(connection),
+        "differences": conservation.count_unsettled(connection),
     }
 
 

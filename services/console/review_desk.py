@@ -139,7 +139,7 @@ class ReviewDesk:
             raise ValueError("a filter that narrows nothing cannot be acted on as a whole")
         fit, now = replace(wanted, state=review_queue.OPEN, sort=review_queue.OLDEST), self._now()
         found = self._ask(lambda c: _fitting(c, fit, action, now))
-        targets = tuple(map(target, found))
+        targets = tuple(target(review, now) for review in found)
         return Bulk(Verb.RESOLVE_REVIEW, action, targets, now, words, lambda c: _ids(c, fit, action, self._now()))
 
     # -- writing -------------------------------------------------------------------------------
@@ -194,9 +194,12 @@ def narrows_nothing(wanted: CaseFilter) -> bool:
     return wanted == CaseFilter(state=wanted.state, sort=wanted.sort)
 
 
-def target(review: Review) -> Target:
+def target(review: Review, now: datetime) -> Target:
     """A case as an operation captures it."""
-    return Target(review.review_id, review.order_id, review.version, review.state, review.reason, review.detail)
+    return Target(
+        review.review_id, review.order_id, review.version, review.state, review.reason, review.detail,
+        review.owner_at(now),
+    )  # fmt: skip
 
 
 def _allowing(groups: list[Group]) -> dict[str, int]:

@@ -49,7 +49,7 @@ class Live:
     """The last heartbeat of any worker, when none lives and one is remembered."""
     breakers: tuple[Breaker, ...]
     queues: Mapping[str, int]
-    """reservation, release, failed_releases, reviews, outbox, dead_letters."""
+    """reservation, release, failed_releases, reviews, outbox, dead_letters, differences."""
     reviews_by_reason: Mapping[str, int]
     outbox_oldest_at: datetime | None
     sandbox: bool

@@ -34,7 +34,7 @@ class Finding:
     level: Level
     text: str
     page: str
-    """The page that explains it: breakers, reviews, releases or orders."""
+    """The page that explains it."""
     filters: tuple[tuple[str, str], ...] = ()
     """Filters to set on that page."""
 
@@ -66,7 +66,7 @@ class Facts:
     workers: int
     breakers: tuple[Breaker, ...]
     queues: Mapping[str, int]
-    """reservation, release, failed_releases, reviews, outbox, dead_letters."""
+    """reservation, release, failed_releases, reviews, outbox, dead_letters, differences."""
     outbox_age_seconds: float
     reserve_rate: float | None
     check_p95_seconds: float | None
@@ -131,6 +131,10 @@ def _of_queues(facts: Facts, thresholds: Thresholds) -> Iterator[Finding]:
     if reviews := facts.queues.get("reviews", 0):
         text = f"{_count(reviews, 'case waits', 'cases wait')} for a person"
         yield Finding(Level.ATTENTION, text, "reviews")
+    if differences := facts.queues.get("differences", 0):
+        does = "does" if differences == 1 else "do"
+        text = f"{_count(differences, 'difference')} between orders, stock and money {does} not add up"
+        yield Finding(Level.ATTENTION, text, "conservation")
     if letters := facts.queues.get("dead_letters", 0):
         yield Finding(Level.ATTENTION, f"{_count(letters, 'dead letter')}", "events")
     if facts.outbox_age_seconds > thresholds.outbox_age_seconds:

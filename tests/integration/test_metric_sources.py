@@ -166,7 +166,7 @@ def test_everybody_who_looks_at_a_dead_prometheus_gets_the_local_history_which_s
     with silent_server() as (url, connections):
         settings = Settings.load(database_url=database.url.render_as_string(hide_password=False), prometheus_url=url)
         source = Source(settings.database)
-        console = Metrics(settings, source, lambda: END, time.monotonic, patience_seconds=30)
+        console = Metrics(settings, source, lambda: END, time.monotonic, patience_seconds=30, away=lambda: None)
         for wanted in (Wanted("1h"), Wanted("6h"), Wanted("24h")):
             history = console.history(wanted).value
             assert history is not None
@@ -178,13 +178,30 @@ def test_everybody_who_looks_at_a_dead_prometheus_gets_the_local_history_which_s
         source.close()
 
 
+def test_what_is_read_rarely_is_old_as_soon_as_the_database_is_away(local: LocalSource, database: Database) -> None:
+    settings = Settings.load(database_url=database.url.render_as_string(hide_password=False))
+    source, problem = Source(settings.database), [None, "The database is away.", None]
+    console = Metrics(settings, source, lambda: END, lambda: 0.0, patience_seconds=30, away=lambda: problem[0])
+    seen = []
+    for _ in range(3):
+        history, budget = console.history(Wanted("1h")), console.budget()
+        assert history.value is not None
+        assert budget.value is not None
+        seen.append((history.problem, budget.problem))
+        problem.pop(0)
+        problem.append(None)
+    console.close()
+    source.close()
+    assert seen == [(None, None), ("The database is away.",) * 2, (None, None)]
+
+
 def test_a_prometheus_that_comes_back_is_used_again(tmp_path: Path, local: LocalSource, database: Database) -> None:
     server = PrometheusServer(tmp_path)
     server.load(half_hour(START)[0])
     clock = [0.0]
     settings = Settings.load(database_url=database.url.render_as_string(hide_password=False), prometheus_url=server.url)
     source = Source(settings.database)
-    console = Metrics(settings, source, lambda: END, lambda: clock[0], patience_seconds=30)
+    console = Metrics(settings, source, lambda: END, lambda: clock[0], patience_seconds=30, away=lambda: None)
     found = []
     for step in ("dead", "alive"):
         if step == "alive":

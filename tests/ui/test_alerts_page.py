@@ -35,7 +35,7 @@ def test_what_fires_stands_with_value_threshold_and_since(busy: Database, show: 
     assert "4 firing, 1 of them silenced · 1 pending" in shown
     assert "87.1 %, threshold < 95.0 %" in shown
     assert "firing since 11:52:00 · 8 min ago" in shown
-    assert "breaker reservation" in shown
+    assert "**InventoryCircuitBreakerOpen (Reservation)**" in shown
     assert "1,420 ms, threshold > 1,000 ms" in shown
     assert "fires after 60 s" in shown
     assert "judged every 5 s by worker-1, last 2 s ago" in shown
@@ -46,7 +46,7 @@ def test_critical_firing_alerts_come_first_and_pending_ones_last(busy: Database,
         name
         for line in said(show("alerts.py")).splitlines()
         for name in ("SuccessLow", "BreakerOpen", "DiskFull", "LettersPresent", "AvailabilitySlow")
-        if line.endswith(f"{name}**") and line.startswith("**")
+        if name in line and line.startswith("**") and line.endswith("**")
     ]
     assert names == ["SuccessLow", "BreakerOpen", "DiskFull", "LettersPresent", "AvailabilitySlow"]
 
@@ -202,7 +202,7 @@ def test_overview_lists_what_fires_and_is_not_silenced(busy: Database, show: Sho
     shown = said(show())
     assert "**InventoryReservationSuccessLow** Too many reservations" in shown
     assert "taken by olga@example.com" in shown
-    assert "**InventoryCircuitBreakerOpen · Reservation**" in shown
+    assert "**InventoryCircuitBreakerOpen (Reservation)**" in shown
     assert "**DeadLettersPresent**" not in shown
 
 

@@ -83,6 +83,28 @@ def test_one_of_a_kind_is_said_in_the_singular(busy: Database, show: Show) -> No
     assert "1 order · 1 fallback\n" in said(show("breakers.py"))
 
 
+def test_an_opening_that_is_over_looks_so_and_one_that_hurt_nobody_has_nothing_to_show(
+    busy: Database, show: Show
+) -> None:
+    def two(connection: Any) -> None:
+        began, ended = NOON - timedelta(hours=3), NOON - timedelta(hours=2)
+        moves = [("closed", "open", began), ("open", "closed", ended), ("closed", "open", NOON - timedelta(seconds=5))]
+        changes = [BreakerTransition("worker-9", CHECKER, *move) for move in moves]
+        replicas.add_transitions(connection, changes)
+
+    busy.write_now(two)
+    test = show("breakers.py")
+    lasting, over = (
+        test.button(key=f"lens_worker-9_{CHECKER}_{at.timestamp()}")
+        for at in (NOON - timedelta(seconds=5), NOON - timedelta(hours=3))
+    )
+    assert not lasting.disabled
+    assert (over.disabled, over.help) == (True, "No order was hurt in this time.")
+    text = said(test)
+    assert ":red-badge[:material/block: Open] **Availability check**" in text
+    assert ":gray-badge[:material/history: Was open] **Availability check**" in text
+
+
 def test_the_orders_page_lists_the_very_orders_that_the_lens_lists(busy: Database, show: Show) -> None:
     test = show("orders.py", incident=str(OUTAGE))
     assert set(listed(test)) == set(seed_console.HURT)
@@ -141,8 +163,17 @@ def test_a_breaker_is_forced_by_a_stored_command_with_state_reason_and_length(bu
     assert command.arguments == {"state": "forced_closed", "reason": "sale drill", "expiresIn": 900_000}
 
 
+def test_no_state_is_chosen_before_a_person_does(busy: Database, show: Show) -> None:
+    test = press(show("breakers.py"), f"force_{CHECKER}")
+    assert test.radio[0].value is None
+    test.text_area(key=dialog(test, "note_")).set_value("sale drill")
+    test.button(key=dialog(test, "do_")).click().run()
+    assert stored(busy) == []
+
+
 def test_without_a_reason_nothing_is_forced(busy: Database, show: Show) -> None:
     test = press(show("breakers.py"), f"force_{CHECKER}")
+    test.radio[0].set_value("forced_open")
     test.button(key=dialog(test, "do_")).click().run()
     assert stored(busy) == []
 

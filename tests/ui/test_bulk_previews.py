@@ -21,13 +21,16 @@ from tests.ui import seed_console
 from tests.ui.conftest import NOON, begun, press, said, stored, told
 from tests.ui.test_orders_page import dialog
 from tests.ui.test_releases_page import FAILED, UNAVAILABLE
+from tests.ui.test_reviews_page import as_role
 
 Show = Callable[..., AppTest]
 HELD, DEDUCTED, FREE = StockState.HELD, StockState.DEDUCTED, StockState.FREE
 
 
 def rows(test: AppTest) -> dict[str, dict[str, str]]:
-    return {row["Id"]: row for row in test.table[-1].value.to_dict("records")}
+    """By id, without Markdown's escapes."""
+    shown = test.table[-1].value.map(lambda cell: cell.replace("\\", "")).to_dict("records")
+    return {row["Id"]: row for row in shown}
 
 
 def form_button(test: AppTest) -> Any:
@@ -124,6 +127,20 @@ def test_cases_are_compared_by_their_reason_and_their_orders_status(busy: Databa
     (operation,) = begun(busy)
     items = busy.read_now(lambda c: operations.item_page(c, operation.operation_id, limit=10))
     assert [item.item_id for item in items] == ["REV-3"]
+
+
+@pytest.mark.parametrize(
+    ("role", "follows"), [("operator", "refused when the turn comes"), ("admin", "you act over that claim")]
+)
+def test_a_preview_says_what_others_work_on_and_what_that_means(
+    busy: Database, show: Show, role: str, follows: str
+) -> None:
+    as_role(busy, role)
+    test = press(show("reviews.py", product="SKU-CHAIR"), "matching_RECONFIRM")
+    assert f"1 claimed by olga@example.com: {follows}." in said(test)
+    notes = {review_id: row["Note"] for review_id, row in rows(test).items()}
+    assert notes["REV-2"].startswith("olga")
+    assert "works on it" not in notes["REV-3"]
 
 
 @pytest.mark.parametrize("problem", ["CANNOT_ANSWER", "NO_ANSWER"])

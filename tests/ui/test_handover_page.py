@@ -9,9 +9,10 @@ from sqlalchemy import Connection, update
 from streamlit.testing.v1 import AppTest
 
 from services.domain.order import OrderStatus
-from state import audit, looks, orders, reviews, tables
+from state import audit, conservation, looks, orders, reviews, tables
 from state.audit import AuditEntry
 from state.database import Database
+from tests.ui import seed_alerts
 from tests.ui.conftest import NOON, press, said
 from tests.ui.seed_console import order
 from tests.ui.test_sandbox_page import begin
@@ -43,7 +44,8 @@ def test_each_person_sees_what_changed_since_their_own_last_look(busy: Database,
     busy.write_now(lambda c: looks.note(c, "console", NOON - timedelta(minutes=12)))
     text = said(show("handover.py"))
     assert "Since you last looked" in text
-    assert "olga@example.com** · Cancelled the order (done): customer called" in text
+    assert "olga@example.com** · Cancelled the order" in text
+    assert "11:57:00 · done: customer called" in text
     assert text.count("Cancelled the order") == 1
     test = show("handover.py")
     test.text_input(key="display_name").set_value("ada").run()
@@ -58,7 +60,8 @@ def test_what_was_marked_as_seen_is_gone_at_the_next_look_and_only_for_that_pers
     )
     busy.write_now(lambda c: audit.add(c, later))
     text = said(test.run())
-    assert "ada** · Approved a case (done): checked" in text
+    assert "ada** · Approved a case" in text
+    assert "12:00:01 · done: checked" in text
     assert "Cancelled the order" not in text
 
 
@@ -81,7 +84,39 @@ def test_it_can_be_copied_as_text(busy: Database, show: Show) -> None:
     )
     quiet = block.partition("## Nothing open\n")[2]
     assert "- No drill is under way.\n" in quiet
-    assert "- 11:57 olga@example.com: CANCEL_ORDER order:ORD-1007 (done), customer called" in block
+    assert "- 11:57 olga@example.com: Cancelled the order, order:ORD-1007, done (customer called)" in block
+
+
+def test_what_people_did_leads_to_what_they_did_it_to(busy: Database, show: Show) -> None:
+    links = {link.proto.label: link.proto for link in show("handover.py").get("page_link")}
+    assert links[":blue[Order ORD-1007]"].query_string == "order=ORD-1007"
+
+
+def test_what_is_open_leads_to_the_very_thing(busy: Database, show: Show) -> None:
+    begin(busy)
+    links = {link.proto.query_string for link in show("handover.py").get("page_link")}
+    assert {
+        "reason=Payment+unknown", "case=REV-2", "order=ORD-3000", "operation=OP-1", "section=Silences",
+        "view=Dead+letters", "drill=DRL-2",
+    } <= links  # fmt: skip
+
+
+def test_alerts_are_handed_over_with_severity_breaker_and_who_is_at_it(busy: Database, show: Show) -> None:
+    test = show("handover.py")
+    text = said(test)
+    first, second = text.index("Critical: InventoryReservationSuccessLow"), text.index("Warning: HostDiskFull")
+    assert first < text.index("Critical: InventoryCircuitBreakerOpen (Reservation)") < second
+    assert "Acknowledged by olga" in text
+    letters = next(line for line in text.splitlines() if "DeadLettersPresent" in line)
+    assert "Silenced." in letters
+    links = [link.proto.query_string for link in test.get("page_link")]
+    assert f"alert={seed_alerts.success_low(NOON).alert_id}" in links
+
+
+def test_what_was_never_compared_is_not_said_to_add_up(database: Database, show: Show) -> None:
+    assert "Nothing has been compared yet." in said(show("handover.py"))
+    database.write_now(lambda c: conservation.advance(c, 0, 1))
+    assert "Stock and money add up." in said(show("handover.py"))
 
 
 def test_a_quiet_shift_says_so(database: Database, show: Show) -> None:

@@ -36,7 +36,8 @@ def test_what_is_wrong_is_said_worst_first_and_linked(busy: Database, show: Show
         "Orders that wait",
         "Failed releases",
         "Manual review",
-        "Events",
+        "Differences",
+        "Dead letters",
         "Alerts: what to do, acknowledge, silence",
     ]
     assert links["Orders that wait"].query_string == "status=Waiting+for+inventory"

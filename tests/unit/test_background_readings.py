@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.console.background import BackgroundReadings
+from services.console.background import AGAIN_SECONDS, BackgroundReadings
 from services.console.history.spans import MAX_POINTS, PRESETS, STEPS, Wanted, span_of
 from state.source import SourceUnavailable
 
@@ -80,6 +80,17 @@ def test_a_failure_keeps_the_last_value_and_says_what_is_wrong(readings: Backgro
     while (reading := readings.get("k", 5, fail)).problem is None:
         pass
     assert (reading.value, reading.as_of, reading.problem) == ("good", NOON, "The database does not answer.")
+
+
+def test_what_failed_is_tried_again_soon_however_long_it_would_serve(readings: BackgroundReadings, time: Time) -> None:
+    while readings.get("k", 60, lambda: 1 // 0).problem is None:
+        pass
+    time.seconds = AGAIN_SECONDS - 0.1
+    assert readings.get("k", 60, lambda: "back").problem is not None
+    time.seconds = AGAIN_SECONDS
+    while (reading := readings.get("k", 60, lambda: "back")).problem:
+        pass
+    assert reading.value == "back"
 
 
 def test_what_nobody_expected_becomes_a_problem_and_not_a_page_that_waits_for_ever(

@@ -6,9 +6,9 @@ Read in the background and shared by everybody who looks at the same stretch of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PERIOD", "PRESETS", "Budget", "Burn", "Limits", "MetricHistory", "Metrics", "Span", "Wanted", "span_of"]
 
+T = TypeVar("T")
 TTL_SECONDS = ((timedelta(hours=1), 5.0), (timedelta(days=1), 20.0))
 LONGEST_TTL_SECONDS = 60.0
 BUDGET_TTL_SECONDS = 30.0
@@ -105,11 +106,13 @@ class Metrics:
         monotonic: Callable[[], float],
         *,
         patience_seconds: float,
+        away: Callable[[], str | None],
     ) -> None:
-        """``patience_seconds``: how long a look waits for what is being read."""
+        """``patience_seconds``: how long a look waits for what is being read; ``away``: why the database is."""
         self._settings = settings
         self._database = database
         self._clock = clock
+        self._away = away
         self._local = LocalSource(database)
         self._prometheus = PromSource(settings.prometheus_url, monotonic) if settings.prometheus_url else None
         self._readings = BackgroundReadings(clock, monotonic, patience_seconds=patience_seconds)
@@ -130,11 +133,19 @@ class Metrics:
         """The history of a stretch; neither value nor problem: it is still being read."""
         length = span_of(wanted, self._clock()).length
         ttl = next((seconds for limit, seconds in TTL_SECONDS if length <= limit), LONGEST_TTL_SECONDS)
-        return self._readings.get(("history", wanted), ttl, lambda: self._history(span_of(wanted, self._clock())))
+        return self._aged(
+            self._readings.get(("history", wanted), ttl, lambda: self._history(span_of(wanted, self._clock())))
+        )
 
     def budget(self) -> Reading[Budget]:
         """How the objective for reservations stands."""
-        return self._readings.get("budget", BUDGET_TTL_SECONDS, self._budget)
+        return self._aged(self._readings.get("budget", BUDGET_TTL_SECONDS, self._budget))
+
+    def _aged(self, reading: Reading[T]) -> Reading[T]:
+        """What is read rarely is old as soon as the database is away, not only when it is read again."""
+        if self._prometheus is not None or reading.value is None or reading.problem:
+            return reading
+        return replace(reading, problem=self._away())
 
     def _history(self, span: Span) -> MetricHistory:
         measured, source, problem = self._measured(lambda source: source.read(span))
