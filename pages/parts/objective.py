@@ -10,6 +10,10 @@ from parts import clock, empty, live, tiles
 from services.console import Reading
 from services.console.history import PERIOD, Budget, Burn
 
+# Streamlit writes notes so faintly that a colour could not be read.
+USED_UP = " · :material/error: used up"
+TOO_FAST = " · :material/local_fire_department: too fast"
+
 
 def panel(reading: Reading[Budget]) -> None:
     """Objective, budget and burn rates of reservations."""
@@ -43,7 +47,7 @@ def _budget(budget: Budget, reading: Reading[Budget]) -> None:
         tiles.number(
             "Error budget left",
             "n/a" if budget.left is None else f"{max(-9.99, budget.left) * 100:.0f} %",
-            note=f"{failed:,} failed of {allowed:,} allowed{_overdrawn(budget, grey=grey)}",
+            note=f"{failed:,} failed of {allowed:,} allowed{USED_UP if _is_used_up(budget) else ''}",
             grey=grey,
             chart=False,
         )
@@ -51,17 +55,13 @@ def _budget(budget: Budget, reading: Reading[Budget]) -> None:
             _burn(burn, grey=grey)
 
 
-def _overdrawn(budget: Budget, *, grey: bool) -> str:
-    if budget.left is None or budget.left > 0:
-        return ""
-    return f" · :{'gray' if grey else 'red'}[:material/error: used up]"
+def _is_used_up(budget: Budget) -> bool:
+    return budget.left is not None and budget.left <= 0
 
 
 def _burn(burn: Burn, *, grey: bool) -> None:
     pace = burn.pace
-    verdict = ""
-    if burn.is_too_fast:
-        verdict = f" · :{'gray' if grey else 'red'}[:material/local_fire_department: too fast]"
+    verdict = TOO_FAST if burn.is_too_fast else ""
     tiles.number(
         f"{pace.name} ({clock.span(pace.long)})",
         _times(burn.long),

@@ -121,6 +121,7 @@ def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday:
     expect(preview.get_by_text("Retry reservation: 2 items").first).to_be_visible()
     expect(preview.get_by_text("Theirs agree: 2; would be refused: 0; not answered: 0.")).to_be_visible()
     preview.get_by_role("button", name="Retry reservation: 2 items").click()
+    eventually(lambda: monday.data("operations")["items"])
     (first,) = [one["operationId"] for one in monday.data("operations")["items"]]
     expect(page.locator(f".st-key-operation_{first}")).to_contain_text(re.compile("2 confirmed"))
 
