@@ -52,7 +52,8 @@ def _quiet(sections: list[Section], *, grey: bool) -> None:
     color = "gray" if grey else "green"
     with st.container(border=True, gap="xsmall"):
         for section in sections:
-            st.markdown(f":{color}[:material/check_circle:] :gray[{section.title}:] :small[{section.nothing}]")
+            icon = f":{color}[:material/check_circle:]" if section.is_known else ":gray[:material/hourglass_empty:]"
+            st.markdown(f"{icon} :gray[{section.title}:] :small[{section.nothing}]")
 
 
 def _item(item: Item, key: str, *, grey: bool) -> None:

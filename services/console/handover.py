@@ -65,6 +65,8 @@ class Section:
     """What to say when there is nothing."""
     items: tuple[Item, ...]
     count: int
+    is_known: bool = True
+    """Whether nothing means that there is nothing, not that nobody has looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,11 +272,12 @@ def _letters(connection: Connection, _now: datetime) -> Section:
 
 def _differences(connection: Connection, _now: datetime) -> Section:
     found = conservation.page(connection, limit=SHOWN)
-    nothing = "Stock and money add up." if conservation.progress(connection)[1] else "Nothing has been compared yet."
+    is_known = conservation.progress(connection)[1] > 0
+    nothing = "Stock and money add up." if is_known else "Nothing has been compared yet."
     items = [
         Item(f"{one.kind} of {one.order_id}: {one.detail}", "conservation", (), one.first_seen_at) for one in found
     ]
-    return Section("Differences", nothing, tuple(items), conservation.count_unsettled(connection))
+    return Section("Differences", nothing, tuple(items), conservation.count_unsettled(connection), is_known)
 
 
 SECTIONS: Sequence[Make] = (

@@ -114,7 +114,8 @@ def test_alerts_are_handed_over_with_severity_breaker_and_who_is_at_it(busy: Dat
 
 
 def test_what_was_never_compared_is_not_said_to_add_up(database: Database, show: Show) -> None:
-    assert "Nothing has been compared yet." in said(show("handover.py"))
+    unknown = ":gray[:material/hourglass_empty:] :gray[Differences:] :small[Nothing has been compared yet.]"
+    assert unknown in said(show("handover.py"))
     database.write_now(lambda c: conservation.advance(c, 0, 1))
     assert "Stock and money add up." in said(show("handover.py"))
 
