@@ -26,13 +26,13 @@ FILTER_KEYS = ("who", "did", "target", "within")
 def filters() -> None:
     known = console().audit.people_and_actions().value or ((), ())
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        _choice("Person", "who", _with(known[0], "who"), "Everybody", 190)
-        _choice("Action", "did", _with(known[1], "did"), "Every action", 200)
+        _choice("Person", "who", _with(known[0], "who"), "Everybody", kept.HALF)
+        _choice("Action", "did", _with(known[1], "did"), "Every action", kept.HALF)
         st.text_input(
             "Target", key="target", type="search", placeholder="Order, target or command id", bind="query-params",
-            width=250, max_chars=128, icon=":material/search:", on_change=steps.reset, args=(NAME,),
+            width=200, max_chars=128, icon=":material/search:", on_change=steps.reset, args=(NAME,),
         )  # fmt: skip
-        _choice("Time", "within", list(TIMES), "Any time", 150)
+        _choice("Time", "within", list(TIMES), "Any time", 145)
         find.button("target", "Order, target or command id", _clear)
         said = _said()
         files.csv("audit", lambda: console().audit.csv(_wanted(said)), key="audit_csv", what="The actions that match")

@@ -46,7 +46,7 @@ def _letter_state() -> None:
 def _choice(label: str, key: str, options: tuple[str, ...], table: dict[str, words.Word] | None) -> None:
     st.selectbox(
         label, list(options), index=None, key=key, placeholder=f"Every {label.lower()}", bind="query-params",
-        format_func=lambda one: words.word(table, one).text if table else one, width=200,
+        format_func=lambda one: words.word(table, one).text if table else one, width=kept.HALF,
         on_change=steps.reset, args=LISTS,
     )  # fmt: skip
 

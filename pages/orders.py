@@ -43,9 +43,9 @@ def filters() -> None:
             icon=":material/search:",
             on_change=_newest,
         )
-        _states("Status", "status", ORDER_STATUSES, words.ORDER, "Every status", 220)
-        _states("Inventory", "inventory", INVENTORY_STATUSES, words.INVENTORY, "Every inventory status", 220)
-        _states("Payment", "payment", PAYMENT_STATUSES, words.PAYMENT, "Every payment status", 200)
+        _states("Status", "status", ORDER_STATUSES, words.ORDER, "Every status")
+        _states("Inventory", "inventory", INVENTORY_STATUSES, words.INVENTORY, "Every inventory status")
+        _states("Payment", "payment", PAYMENT_STATUSES, words.PAYMENT, "Every payment status")
         st.selectbox(
             "Created",
             list(TIMES),
@@ -54,7 +54,7 @@ def filters() -> None:
             placeholder="Any time",
             format_func=lambda name: TIMES[name][0],
             bind="query-params",
-            width=140,
+            width=kept.HALF,
             on_change=_newest,
         )
         st.toggle("Flagged only", key="flagged", bind="query-params", on_change=_newest)
@@ -65,7 +65,7 @@ def filters() -> None:
     _incident()
 
 
-def _states(label: str, key: str, states: Sequence[str], table: dict[str, words.Word], every: str, width: int) -> None:
+def _states(label: str, key: str, states: Sequence[str], table: dict[str, words.Word], every: str) -> None:
     st.multiselect(
         label,
         list(states),
@@ -73,7 +73,7 @@ def _states(label: str, key: str, states: Sequence[str], table: dict[str, words.
         placeholder=every,
         format_func=lambda state: words.word(table, state).text,
         bind="query-params",
-        width=width,
+        width=kept.HALF,
         on_change=_newest,
     )
 

@@ -52,8 +52,8 @@ WHOLE_PAGE = "reviews_whole_page"
 def filters() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         _text("Search", "q", "Case, order or user id")
-        _pick("Cause", "reason", list(REVIEW_REASONS), "Every cause", 210)
-        _pick("Priority", "priority", list(words.PRIORITY), "Every priority", 150)
+        _pick("Cause", "reason", list(REVIEW_REASONS), "Every cause")
+        _pick("Priority", "priority", list(words.PRIORITY), "Every priority")
         _text("Product", "product", "Whole product id")
         st.selectbox(
             "Sort",
@@ -61,15 +61,13 @@ def filters() -> None:
             format_func=ORDERS.__getitem__,
             key="sort",
             bind="query-params",
-            width=180,
+            width=kept.HALF,
             on_change=_first_page,
         )
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
-        with st.container(horizontal=True, vertical_alignment="bottom", width="content"):
-            _choice("State", "review_state", STATES)
-            _choice("Owner", "owner", OWNERS)
-        with st.container(horizontal=True, width="content", gap="small"):
-            find.button("q", "Case, order or user id", _clear)
+        find.button("q", "Case, order or user id", _clear)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        _choice("State", "review_state", STATES)
+        _choice("Owner", "owner", OWNERS)
     _code_badge()
 
 
@@ -80,14 +78,14 @@ def _text(label: str, key: str, placeholder: str) -> None:
         type="search",
         placeholder=placeholder,
         bind="query-params",
-        width=190,
+        width=kept.HALF,
         max_chars=128,
         icon=":material/search:",
         on_change=_first_page,
     )
 
 
-def _pick(label: str, key: str, options: list[str], placeholder: str, width: int) -> None:
+def _pick(label: str, key: str, options: list[str], placeholder: str) -> None:
     st.selectbox(
         label,
         options,
@@ -96,7 +94,7 @@ def _pick(label: str, key: str, options: list[str], placeholder: str, width: int
         format_func=_said,
         key=key,
         bind="query-params",
-        width=width,
+        width=kept.HALF,
         on_change=_first_page if key != "reason" else _other_cause,
     )
 

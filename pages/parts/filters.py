@@ -1,10 +1,12 @@
-"""Filters that survive a step back from an order."""
+"""Filters: how wide they are, and how they survive a step back from an order."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 PENDING = "filters_pending"
+HALF = 174
+"""Pixels of which two stand beside each other on a phone."""
 
 
 def restore(*keys: str) -> None:
