@@ -156,6 +156,7 @@ def test_the_whole_busy_day_is_read(database: Database, console: Console) -> Non
         "reviews": 6,
         "outbox": 3,
         "dead_letters": 12,
+        "differences": 1,
     }
     assert [breaker.state for breaker in live.breakers] == ["closed", "open", "closed"]
     assert trends.sampled_at == NOON
