@@ -47,16 +47,12 @@ def _budget(budget: Budget, reading: Reading[Budget]) -> None:
         tiles.number(
             "Error budget left",
             "n/a" if budget.left is None else f"{max(-9.99, budget.left) * 100:.0f} %",
-            note=f"{failed:,} failed of {allowed:,} allowed{USED_UP if _is_used_up(budget) else ''}",
+            note=f"{failed:,} failed of {allowed:,} allowed{USED_UP if budget.is_used_up else ''}",
             grey=grey,
             chart=False,
         )
         for burn in budget.burns:
             _burn(burn, grey=grey)
-
-
-def _is_used_up(budget: Budget) -> bool:
-    return budget.left is not None and budget.left <= 0
 
 
 def _burn(burn: Burn, *, grey: bool) -> None:

@@ -132,8 +132,7 @@ def _of_queues(facts: Facts, thresholds: Thresholds) -> Iterator[Finding]:
         text = f"{_count(reviews, 'case waits', 'cases wait')} for a person"
         yield Finding(Level.ATTENTION, text, "reviews")
     if differences := facts.queues.get("differences", 0):
-        does = "does" if differences == 1 else "do"
-        text = f"{_count(differences, 'difference')} between orders, stock and money {does} not add up"
+        text = f"{_count(differences, 'difference')} between orders, stock and money"
         yield Finding(Level.ATTENTION, text, "conservation")
     if letters := facts.queues.get("dead_letters", 0):
         yield Finding(Level.ATTENTION, f"{_count(letters, 'dead letter')}", "events")

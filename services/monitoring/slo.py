@@ -69,6 +69,10 @@ class Budget:
     """Share of the error budget that is left: 1 untouched, 0 used up, below 0 overdrawn; None without calls."""
     burns: tuple[Burn, ...]
 
+    @property
+    def is_used_up(self) -> bool:
+        return self.left is not None and self.left <= 0
+
 
 def judge(target: float, calls: Mapping[timedelta, Calls]) -> Budget:
     """The state of the objective, from the calls of every one of WINDOWS."""

@@ -107,6 +107,11 @@ def test_back_from_an_order_the_filters_are_as_they_were(busy: Database, show: S
     assert "order" not in test.query_params
 
 
+def test_the_page_of_an_order_leads_back_to_the_list_as_a_step_back_does(busy: Database, show: Show) -> None:
+    links = {link.proto.label: link.proto for link in show("order.py", order="ORD-1003").get("page_link")}
+    assert (links["Orders"].page, links["Orders"].query_string) == ("orders", "order=ORD-1003")
+
+
 def test_no_order_yet_is_not_a_filter_that_matches_nothing(database: Database, show: Show) -> None:
     assert "No order has been placed yet." in said(show("orders.py"))
 

@@ -20,7 +20,7 @@ def everywhere(calls: Calls) -> dict[timedelta, Calls]:
 
 def test_a_month_without_failures_leaves_the_budget_untouched() -> None:
     budget = judge(0.95, everywhere(Calls(1000, 1000)))
-    assert (budget.left, budget.calls.success_rate) == (1.0, 1.0)
+    assert (budget.left, budget.calls.success_rate, budget.is_used_up) == (1.0, 1.0, False)
     assert [burn.is_too_fast for burn in budget.burns] == [False, False]
 
 
@@ -31,13 +31,16 @@ def test_failing_exactly_as_often_as_allowed_uses_the_budget_up() -> None:
 
 
 def test_failing_twice_as_often_overdraws_it() -> None:
-    assert judge(0.95, everywhere(Calls(900, 1000))).left == pytest.approx(-1)
+    budget = judge(0.95, everywhere(Calls(900, 1000)))
+    assert budget.left == pytest.approx(-1)
+    assert budget.is_used_up
 
 
 def test_without_calls_nothing_is_known() -> None:
     budget = judge(0.95, {})
     assert (budget.left, budget.calls.success_rate, budget.burns[0].long) == (None, None, None)
     assert not budget.burns[0].is_too_fast
+    assert not budget.is_used_up
 
 
 def test_a_target_of_everything_allows_no_failure() -> None:
