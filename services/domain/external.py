@@ -1,0 +1,175 @@
+"""Bounded types for everything that is read from outside: ids, times, texts, numbers and JSON.
+
+Replies, events, posted alerts, API bodies and page addresses use these types and no others. What they accept can
+be stored in SQLite and in PostgreSQL, read again, sent on and shown. Reading is generous in form (a whole number
+may be 5, 5.0 or "5"; a BOM is skipped) and strict in range. Every function raises NotAllowed, a ValueError whose
+message says what is allowed, so that the functions serve as pydantic validators too.
+
+Source: contract sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import orjson
+from pydantic import AfterValidator, BeforeValidator, Field
+
+MAX_ID_LENGTH = 128
+"""Characters of an id: order, user, product, variant, reservation, return, event, idempotency key."""
+
+MAX_TIME_LENGTH = 64
+"""Characters of a time in text; the longest useful form has fewer than 40."""
+
+MAX_JSON_DEPTH = 32
+"""Objects and arrays inside each other."""
+
+INT32 = (-(2**31), 2**31 - 1)
+"""What an INTEGER column of PostgreSQL holds."""
+
+INT64 = (-(2**63), 2**63 - 1)
+"""What orjson and a BIGINT column hold."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_WHOLE = re.compile(r"[+-]?[0-9]{1,20}(?:\.0{1,20})?")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class NotAllowed(ValueError):
+    """A value from outside does not fit its type; the message says what is allowed."""
+
+
+def identifier(value: object) -> str:
+    """An id exactly as it was given: 1 to 128 printable characters."""
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID_LENGTH or not value.isprintable():
+        raise NotAllowed(f"1 to {MAX_ID_LENGTH} printable characters")
+    return value
+
+
+def id_key(value: str) -> str:
+    """The form by which ids are compared: a UUID in lower case, any other id unchanged."""
+    return value.lower() if len(value) == 36 and _UUID.fullmatch(value) else value
+
+
+def canonical_id(value: object) -> str:
+    """A valid id in the form by which it is compared."""
+    return id_key(identifier(value))
+
+
+def is_same_id(one: str, other: str) -> bool:
+    """Whether two ids name the same thing."""
+    return one == other or id_key(one) == id_key(other)
+
+
+def utc_time(value: object) -> datetime:
+    """A time with a zone, within the years 1 to 9999 in UTC; from an aware datetime or from ISO 8601 text."""
+    try:
+        if isinstance(value, str) and len(value) <= MAX_TIME_LENGTH:
+            value = datetime.fromisoformat(value)
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            return value.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise NotAllowed("a time with a zone, within the years 1 to 9999 in UTC, such as 2026-01-31T12:00:00Z")
+
+
+def storable_text(value: object, max_length: int) -> str:
+    """Text of at most ``max_length`` characters that every database stores: no NUL, no half surrogate pair."""
+    if not isinstance(value, str) or len(value) > max_length or _UNSTORABLE.search(value):
+        raise NotAllowed(f"text of at most {max_length} characters without NUL")
+    return value
+
+
+def cut_text(value: str, max_length: int) -> str:
+    """Foreign text for people to read: what cannot be stored is replaced, a longer text ends in an ellipsis."""
+    if len(value) > max_length:
+        value = value[: max_length - 1] + "…"
+    return _UNSTORABLE.sub("\ufffd", value)
+
+
+def whole_number(value: object, minimum: int = INT32[0], maximum: int = INT32[1]) -> int:
+    """A whole number between the bounds, written as 5, 5.0 or "5"."""
+    number: int | None = None
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    elif isinstance(value, float) and value.is_integer():
+        number = int(value)
+    elif isinstance(value, str) and len(value) <= 48 and _WHOLE.fullmatch(value.strip()):
+        number = int(value.strip().partition(".")[0])
+    if number is None or not minimum <= number <= maximum:
+        raise NotAllowed(f"a whole number from {minimum} to {maximum}")
+    return number
+
+
+def bounded_json(value: Any, max_bytes: int, max_depth: int = MAX_JSON_DEPTH) -> Any:
+    """A JSON value that can be stored and read again unchanged.
+
+    No NaN or infinity, whole numbers of at most 64 bits, no NUL and no half surrogate pair in keys or texts, at most
+    ``max_depth`` levels of objects and arrays, at most ``max_bytes`` when written.
+    """
+    level, depth = [value], 0
+    while level:
+        if depth >= max_depth and any(isinstance(item, dict | list | tuple) for item in level):
+            raise NotAllowed(f"JSON of at most {max_depth} levels")
+        level = [child for item in level for child in _children(item)]
+        depth += 1
+    if len(orjson.dumps(value)) > max_bytes:
+        raise NotAllowed(f"JSON of at most {max_bytes} bytes")
+    return value
+
+
+def read_json(content: bytes, max_bytes: int, max_depth: int = MAX_JSON_DEPTH) -> Any:
+    """Parse UTF-8 JSON, with or without a BOM, within the bounds of bounded_json()."""
+    if len(content) > max_bytes:
+        raise NotAllowed(f"JSON of at most {max_bytes} bytes")
+    try:
+        value = orjson.loads(content.removeprefix(codecs.BOM_UTF8))
+    except orjson.JSONDecodeError as error:
+        raise NotAllowed(f"valid JSON ({error})") from None
+    return bounded_json(value, max_bytes, max_depth)
+
+
+def _children(item: Any) -> list[Any]:
+    """What lies directly inside a JSON value; raises NotAllowed for a scalar that cannot be stored."""
+    if isinstance(item, dict):
+        return [*item.keys(), *item.values()]
+    if isinstance(item, list | tuple):
+        return list(item)
+    if isinstance(item, str):
+        if _UNSTORABLE.search(item):
+            raise NotAllowed("JSON without NUL characters")
+    elif isinstance(item, float):
+        if not math.isfinite(item):
+            raise NotAllowed("JSON without NaN and infinities")
+    elif isinstance(item, int):
+        if not INT64[0] <= item <= INT64[1]:
+            raise NotAllowed("JSON with whole numbers of at most 64 bits")
+    elif item is not None:
+        raise NotAllowed("JSON values")
+    return []
+
+
+def _text_validator(max_length: int) -> AfterValidator:
+    return AfterValidator(lambda value: storable_text(value, max_length))
+
+
+Identifier = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH), AfterValidator(identifier)]
+"""A pydantic field for an id, kept as it was given."""
+
+CanonicalIdentifier = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH), AfterValidator(canonical_id)]
+"""A pydantic field for an id in the form by which it is compared."""
+
+UtcTime = Annotated[datetime, BeforeValidator(utc_time)]
+"""A pydantic field for a time with a zone; the value is in UTC."""
+
+WholeNumber = Annotated[int, BeforeValidator(whole_number)]
+"""A pydantic field for a whole number of at most 32 bits, in any form."""
+
+Text100 = Annotated[str, Field(max_length=100), _text_validator(100)]
+Text500 = Annotated[str, Field(max_length=500), _text_validator(500)]
+Text2000 = Annotated[str, Field(max_length=2000), _text_validator(2000)]
+"""Pydantic fields for texts; the number is the most characters."""
