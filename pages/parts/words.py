@@ -66,6 +66,7 @@ REVIEW = {
     "CONFIRMATION_TIMEOUT": Word("No confirmation", "timer_off", "orange"),
     "RELEASE_FAILED": Word("Release failed", "lock_reset", "red"),
     "PAYMENT_UNKNOWN": Word("Payment unknown", "credit_card_off", "red"),
+    "STEP_FAILED": Word("Step failed", "running_with_errors", "red"),
     "CONSERVATION_DIFFERENCE": Word("Does not add up", "balance", "red"),
 }
 RELEASE = {

@@ -69,6 +69,8 @@ class ReviewReason(StrEnum):
     CONFIRMATION_TIMEOUT = "CONFIRMATION_TIMEOUT"
     RELEASE_FAILED = "RELEASE_FAILED"
     PAYMENT_UNKNOWN = "PAYMENT_UNKNOWN"
+    STEP_FAILED = "STEP_FAILED"
+    """Ours, beyond the contract: a step of the order raised something unforeseen, several times in a row."""
     CONSERVATION_DIFFERENCE = "CONSERVATION_DIFFERENCE"
     """Ours, beyond the contract: sold without payment or deduction, which software cannot put right."""
 

@@ -52,8 +52,13 @@ UNSEEN: dict[str, set[str]] = {
     },
 }
 """The statuses and cases that lie beyond the bounds of a search."""
-EVERYTHING = {*OrderStatus, *ReviewReason} - {OrderStatus.PARTIALLY_RETURNED, ReviewReason.CONSERVATION_DIFFERENCE}
-"""Statuses and cases: an order of one unit is returned as a whole, and only the audit finds what does not add up."""
+EVERYTHING = {*OrderStatus, *ReviewReason} - {
+    OrderStatus.PARTIALLY_RETURNED,
+    ReviewReason.CONSERVATION_DIFFERENCE,
+    ReviewReason.STEP_FAILED,
+}
+"""Statuses and cases: an order of one unit is returned as a whole, only the audit finds what does not add up, and
+no step of the model raises anything unforeseen."""
 
 LONGEST = 30
 """Steps of the longest counterexample that a reader should have to follow."""
