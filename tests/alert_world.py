@@ -14,7 +14,7 @@ from state.replicas import Replica
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OPERATIONS = ("check_availability", "reserve", "release")
-OUTCOMES = ("success", "rejected", "timeout", "unavailable", "invalid", "short_circuited")
+OUTCOMES = ("success", "rejected", "timeout", "unavailable", "invalid", "short_circuited", "refused_us", "throttled")
 BREAKERS = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")
 CALM, OUTAGE, SLOW = "calm", "outage", "slow"
 

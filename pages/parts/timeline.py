@@ -15,7 +15,7 @@ from parts.words import TIMELINE, plain, said, word
 
 from services.console import Reading, TimelineEntry, console
 
-BAD = ("failed", "no answer", "rejected", "timeout", "refused", "unavailable", "declined")
+BAD = ("failed", "no answer", "rejected", "timeout", "refused", "unavailable", "declined", "throttled")
 
 
 def draw(entries: Sequence[TimelineEntry], reading: Reading[Any]) -> None:

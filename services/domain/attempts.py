@@ -12,7 +12,11 @@ TIMEOUT = "timeout"
 UNAVAILABLE = "unavailable"
 INVALID = "invalid"
 SHORT_CIRCUITED = "short_circuited"
-OUTCOMES = (SUCCESS, REJECTED, TIMEOUT, UNAVAILABLE, INVALID, SHORT_CIRCUITED)
+REFUSED_US = "refused_us"
+"""The other service refused the caller, not the order: 401, 403, 404, 405, 407, 421, 425 and the like."""
+THROTTLED = "throttled"
+"""429, or not sent at all because an earlier 429 asked to wait longer than this call may."""
+OUTCOMES = (SUCCESS, REJECTED, TIMEOUT, UNAVAILABLE, INVALID, SHORT_CIRCUITED, REFUSED_US, THROTTLED)
 
 CHECK_AVAILABILITY = "check_availability"
 RESERVE = "reserve"

@@ -236,7 +236,16 @@ async def test_a_day_and_a_month_have_a_known_size(database: Database) -> None:
 def _of_three_operations(row: dict[str, Any]) -> dict[str, Any]:
     """The same row with everything counted that can be counted, in large numbers."""
     operations = ("check_availability", "reserve", "release")
-    outcomes = ("success", "rejected", "timeout", "unavailable", "invalid", "short_circuited")
+    outcomes = (
+        "success",
+        "rejected",
+        "timeout",
+        "unavailable",
+        "invalid",
+        "short_circuited",
+        "refused_us",
+        "throttled",
+    )
     latency: Any = [1_000_000] * (len(LATENCY_BUCKETS) + 1)
     if "gauges" not in row:
         latency = {"buckets": latency, "sum": 123456.7891, "count": 1_000_000}

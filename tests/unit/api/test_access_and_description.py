@@ -237,7 +237,16 @@ LABELLED = {
         "counter",
         {
             "operation": OPERATIONS,
-            "outcome": ["success", "rejected", "timeout", "unavailable", "invalid", "short_circuited"],
+            "outcome": [
+                "success",
+                "rejected",
+                "timeout",
+                "unavailable",
+                "invalid",
+                "short_circuited",
+                "refused_us",
+                "throttled",
+            ],
         },
     ),
     "inventory_circuit_breaker_state": ("gauge", {"breaker": BREAKERS, "state": STATES}),

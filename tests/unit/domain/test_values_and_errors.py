@@ -38,7 +38,16 @@ def test_the_words_are_those_of_the_contract_and_our_own_reason_for_what_does_no
 
 def test_operations_and_outcomes_are_those_of_the_metrics():
     assert attempts.OPERATIONS == ("check_availability", "reserve", "release")
-    assert attempts.OUTCOMES == ("success", "rejected", "timeout", "unavailable", "invalid", "short_circuited")
+    assert attempts.OUTCOMES == (
+        "success",
+        "rejected",
+        "timeout",
+        "unavailable",
+        "invalid",
+        "short_circuited",
+        "refused_us",
+        "throttled",
+    )
 
 
 CODES = {
