@@ -21,7 +21,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from services.domain.retry import Randomness
 from services.messaging.envelope import PoisonEvent
-from services.messaging.jetstream import Connection
+from services.messaging.jetstream import Connection, stream_incarnation
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ class Delivery:
     """1 at the first delivery."""
     is_last_attempt: bool
     """A failure now means the dead letters."""
+    incarnation: str = ""
+    """When the stream was made, ISO 8601: one that was made anew counts its places from 1 again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +154,13 @@ class PullConsumer:
             await self._pause(0.1)
             return
         subscription = await self._subscribe()
+        incarnation = await stream_incarnation(self._connection.js, self._stream)
         try:
             while not self._stopping.is_set():
                 room = await self._room()
                 for message in await _fetch(subscription, room):
                     self._running += 1
-                    handlers.create_task(self._settle(message))
+                    handlers.create_task(self._settle(message, incarnation))
         finally:
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()
@@ -185,9 +188,9 @@ class PullConsumer:
             await self._freed.wait()
         return free
 
-    async def _settle(self, message: Msg) -> None:
+    async def _settle(self, message: Msg, incarnation: str) -> None:
         """Acknowledge, refuse or terminate one message, after its effects are durable and never before."""
-        delivery = _delivery(message, self._attempts)
+        delivery = _delivery(message, self._attempts, incarnation)
         outcome = await self._attempt(delivery)
         try:
             match outcome:
@@ -252,7 +255,7 @@ async def _fetch(subscription: JetStreamContext.PullSubscription, limit: int) ->
         return []
 
 
-def _delivery(message: Msg, attempts: int) -> Delivery:
+def _delivery(message: Msg, attempts: int, incarnation: str) -> Delivery:
     metadata = message.metadata
     return Delivery(
         subject=message.subject,
@@ -262,6 +265,7 @@ def _delivery(message: Msg, attempts: int) -> Delivery:
         stream_seq=metadata.sequence.stream,
         num_delivered=metadata.num_delivered,
         is_last_attempt=metadata.num_delivered >= attempts,
+        incarnation=incarnation,
     )
 
 

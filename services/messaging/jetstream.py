@@ -207,6 +207,12 @@ async def streams_when_possible(connection: Connection, *, replicas: int = 1) ->
             await asyncio.sleep(0.5)
 
 
+async def stream_incarnation(js: JetStreamContext, name: str) -> str:
+    """When the stream was made, which tells it from an earlier one of the same name; raises NotFoundError."""
+    created = (await js.stream_info(name)).created
+    return created.isoformat() if created is not None else ""
+
+
 def by_stream(placement: Mapping[str, str], subjects: Iterable[str]) -> dict[str, list[str]]:
     """The subjects that each stream stores: one consumer is needed for each entry."""
     grouped: dict[str, list[str]] = {}

@@ -337,3 +337,13 @@ async def test_an_idle_consumer_sees_a_message_at_once(connection: Connection, d
         await eventually(lambda: bool(desk.deliveries))
     # It came with the request that was waiting already, and not with one made later.
     assert asked == [waiting]
+
+
+@pytest.mark.usefixtures("streams")
+async def test_a_delivery_names_the_incarnation_of_its_stream(connection: Connection, desk: Desk) -> None:
+    created = (await connection.js.stream_info(STREAM)).created
+    await connection.js.publish(CONFIRMED, b"one")
+    async with consuming(connection, desk):
+        await eventually(lambda: desk.payloads == [b"one"])
+    assert created is not None
+    assert desk.deliveries[0].incarnation == created.isoformat()
