@@ -65,6 +65,8 @@ orders = Table(
     Column("request_hash", String(64), nullable=False),
     Column("due_at", UtcDateTime),
     Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("step_failures", Integer, nullable=False, server_default="0"),
+    Column("step_error", Text),
     Column("traceparent", Traceparent),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),

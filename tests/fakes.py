@@ -96,6 +96,14 @@ class Hooks:
     def __init__(self) -> None:
         self._before: dict[str, deque[Hook]] = defaultdict(deque)
         self._after: dict[str, deque[Hook]] = defaultdict(deque)
+        self._broken: dict[tuple[str, str | None], Exception] = {}
+
+    def break_down(self, operation: str, error: Exception, *, of: str | None = None) -> None:
+        """Every call of the operation raises this, for one order or for all, until mend()."""
+        self._broken[operation, of] = error
+
+    def mend(self) -> None:
+        self._broken.clear()
 
     def before(self, operation: str, hook: Hook) -> None:
         """Run the hook when the call has left and not arrived."""
@@ -105,7 +113,10 @@ class Hooks:
         """Run the hook when the call has had its effect and the answer is on its way."""
         self._after[operation].append(hook)
 
-    async def left(self, operation: str) -> None:
+    async def left(self, operation: str, order_id: str) -> None:
+        error = self._broken.get((operation, order_id)) or self._broken.get((operation, None))
+        if error is not None:
+            raise error
         if self._before[operation]:
             await self._before[operation].popleft()()
 
@@ -195,7 +206,7 @@ class InMemoryInventory:
             self._note(trail, operation, SHORT_CIRCUITED)
             raise CircuitOpen(f"inventoryService:{operation}", 12.0)
         self.calls.append((operation, order_id))
-        await self.hooks.left(operation)
+        await self.hooks.left(operation, order_id)
         try:
             self._fail_before(fault, operation, lines)
             result = execute()
@@ -468,7 +479,7 @@ class InMemoryPayments:
         self, operation: str, order_id: str, trail: list[Attempt], execute: Callable[[PaymentFault], PaymentState]
     ) -> PaymentState:
         self.calls.append((operation, order_id))
-        await self.hooks.left(operation)
+        await self.hooks.left(operation, order_id)
         faults = self._faults[operation]
         fault = faults.popleft() if faults else PaymentFault.NONE
         if fault == PaymentFault.LATE:

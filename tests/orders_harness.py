@@ -68,8 +68,8 @@ RELEASE_RETRY = RetryPolicy(attempts=8, base_delay_seconds=1, max_delay_seconds=
 REFUND_RETRY = RetryPolicy(attempts=12, base_delay_seconds=2, max_delay_seconds=300)
 
 
-class Crash(Exception):
-    """The process ended here: nothing after this line ran."""
+class Crash(BaseException):
+    """The process ended here: nothing after this line ran, no handler of exceptions either."""
 
 
 class CrashingDatabase:
@@ -80,15 +80,22 @@ class CrashingDatabase:
         self.commits = 0
         """Transactions committed so far."""
         self._dies_at: tuple[int, bool] | None = None
+        self._refuses: Exception | None = None
 
     def die_at(self, commit: int, *, after: bool) -> None:
         """Die at the given coming commit, 1 being the next one: before it or after it."""
         self._dies_at = (self.commits + commit, after)
 
+    def refuse(self, error: Exception) -> None:
+        """Every write raises this until survive()."""
+        self._refuses = error
+
     def survive(self) -> None:
-        self._dies_at = None
+        self._dies_at = self._refuses = None
 
     async def write(self, transaction: Transaction[T]) -> T:
+        if self._refuses is not None:
+            raise self._refuses
         if self._dies_at is not None and self.commits + 1 >= self._dies_at[0]:
             if self._dies_at[1] and self.commits + 1 == self._dies_at[0]:
                 await self._database.write(transaction)

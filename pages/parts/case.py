@@ -27,7 +27,7 @@ CASE = "case"
 """The parameter of the address that opens a case."""
 
 MAX_NOTE = 500
-TRIED_AGAIN = (ReviewAction.RETRY_RESERVATION, ReviewAction.RECONFIRM)
+TRIED_AGAIN = (ReviewAction.RETRY_RESERVATION, ReviewAction.RECONFIRM, ReviewAction.RETRY_STEP)
 """Actions with a key of their own: they only try again, and a case allows one of them."""
 
 

@@ -230,6 +230,7 @@ AUDIT = {
     "SET_TRAFFIC": "Set the demo traffic",
     "RETRY_RESERVATION": "Retried a reservation",
     "RECONFIRM": "Asked to confirm again",
+    "RETRY_STEP": "Had a failed step tried again",
     "APPROVE": "Approved a case",
     "MARK_RELEASED": "Marked as released",
     "MARK_AS_SEEN": "Took note of the hand-over",
@@ -265,6 +266,7 @@ ACTIONS = {
     "APPROVE": "Approve",
     "CANCEL_ORDER": "Cancel order",
     "MARK_RELEASED": "Mark released",
+    "RETRY_STEP": "Try again",
 }
 PAST_MOVES = ACTIONS | {
     "BY_ITSELF": "Settled by itself",
@@ -314,6 +316,8 @@ CONSEQUENCES = {
     "discard_event": "These events will never take effect; the letters stay readable for 90 days. "
     "This cannot be undone.",
     "RETRY_RESERVATION": "The Inventory Service is asked to reserve once more. Nothing has been charged.",
+    "RETRY_STEP": "The step that failed is tried again within a second. The other services are asked first, so that "
+    "nothing is reserved or charged twice. If it fails again, the case comes back.",
     "RECONFIRM": "Stock is reserved anew where needed, and its deduction is requested again.",
     "APPROVE": "The case is closed as checked by you. The order goes on as it stands.",
     "CANCEL_ORDER": "The order is cancelled, held stock is released and captured money is refunded. "

@@ -68,7 +68,7 @@ def verdict(move: str, order_status: str, *, came_again: bool) -> str:
     """Whether a move on a review case held."""
     if came_again:
         return FAILED
-    if move == ReviewAction.MARK_RELEASED:
+    if move in (ReviewAction.MARK_RELEASED, ReviewAction.RETRY_STEP):
         return HELD
     if move == ReviewAction.CANCEL_ORDER:
         return HELD if order_status in _CALLED_OFF else UNDECIDED

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from services.domain.order import InventoryStatus, Order, OrderStatus
 from services.domain.reviews import ReviewAction
+from services.domain.steps import TRIES
 
 MAX_ITEMS = 1000
 """Things that one operation may act on."""
@@ -194,7 +195,15 @@ def became(action: str, order: Order) -> Ended | None:
         return _cancelled(order)
     if action in (ReviewAction.RECONFIRM, ReviewAction.RETRY_RESERVATION):
         return _confirmed(order)
+    if action == ReviewAction.RETRY_STEP:
+        return _got_on(order)
     return Ended(ItemState.RECORDED)
+
+
+def _got_on(order: Order) -> Ended | None:
+    if order.step_failures == 0:
+        return Ended(ItemState.RECORDED, "The order has got on.")
+    return Ended(ItemState.FAILED, f"It failed again: {order.step_error}") if order.step_failures >= TRIES else None
 
 
 def _confirmed(order: Order) -> Ended | None:

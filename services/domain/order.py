@@ -126,6 +126,10 @@ class Order:
     """When a background worker must look at the order if nothing has moved it; None: never."""
     attempts: int = 0
     """Attempts made in the present waiting phase (reservation, confirmation, payment, refund)."""
+    step_failures: int = 0
+    """Steps in a row that raised something unforeseen; see services.domain.steps."""
+    step_error: str | None = None
+    """What the last of them raised."""
     traceparent: str | None = None
     """W3C trace context of the request that placed the order; what happens later continues it."""
     version: int = 1

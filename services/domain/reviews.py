@@ -25,6 +25,8 @@ class ReviewAction(StrEnum):
     APPROVE = "APPROVE"
     CANCEL_ORDER = "CANCEL_ORDER"
     MARK_RELEASED = "MARK_RELEASED"
+    RETRY_STEP = "RETRY_STEP"
+    """Ours, beyond the contract: the step that failed unexpectedly is tried again at once."""
 
 
 _ALWAYS: Mapping[str, ReviewAction] = {
@@ -45,6 +47,10 @@ WITHOUT_GOODS = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED})
 """Ends of an order at which the customer must have all the money."""
 
 
+STEPPING = BEFORE_PAYMENT | {OrderStatus.PAYING, OrderStatus.PLACED}
+"""Statuses in which a worker still has a step to take, and a cancel is possible."""
+
+
 def is_about_a_difference(reason: str, order_status: str) -> bool:
     """Whether the conservation audit opened the case; that of 0.1.0 had no reason of its own for it."""
     of_old = reason == ReviewReason.INVENTORY_CONFIRMATION_FAILED and order_status in SOLD
@@ -62,12 +68,21 @@ def allowed_actions(reason: str, order_status: str) -> tuple[ReviewAction, ...]:
         return (ReviewAction.APPROVE,)
     if is_about_a_difference(reason, order_status):
         return (ReviewAction.APPROVE,)
+    if reason == ReviewReason.STEP_FAILED:
+        return _of_failed_step(order_status)
     if reason in _WHILE:
         status, action = _WHILE[reason]
         return (action, ReviewAction.CANCEL_ORDER) if order_status == status else ()
     usual = (_ALWAYS[reason],) if reason in _ALWAYS else ()
     may_cancel = reason == ReviewReason.AVAILABILITY_UNVERIFIED and order_status in CANCELLABLE
     return (*usual, ReviewAction.CANCEL_ORDER) if may_cancel else usual
+
+
+def _of_failed_step(order_status: str) -> tuple[ReviewAction, ...]:
+    """Orders that have ended without goods may still wait for their refund."""
+    if order_status in STEPPING:
+        return (ReviewAction.RETRY_STEP, ReviewAction.CANCEL_ORDER)
+    return (ReviewAction.RETRY_STEP,) if order_status in WITHOUT_GOODS else ()
 
 
 _CALLS: Mapping[str, frozenset[str]] = {

@@ -20,6 +20,7 @@ from services.domain.lifecycle import TRANSITION, TimelineEntry
 from services.domain.order import Line, Order, aggregated
 from services.orders.context import OrdersContext
 from services.orders.progress import OrderProgress
+from services.orders.steps import counted
 from services.orders.unit_of_work import Recorded
 from services.traceparent import current, trace_id
 from state import history, orders
@@ -82,7 +83,7 @@ class OrderPlacement:
             await asyncio.wait(self._in_flight.values(), timeout=timeout_seconds)
 
     async def _run(self, order: Order) -> Order:
-        task = asyncio.ensure_future(self._progress.place(order))
+        task = asyncio.ensure_future(counted(self._context, order.order_id, self._progress.place(order)))
         self._in_flight[order.order_id] = task
         task.add_done_callback(lambda _: self._in_flight.pop(order.order_id, None))
         return await asyncio.shield(task)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from services.domain import impacts as hurt
-from services.domain import lifecycle, resolutions
+from services.domain import lifecycle, resolutions, steps
 from services.domain.attempts import Attempt
 from services.domain.both_sides import moves
 from services.domain.cause_memory import HELD, ReleaseMoveKind
@@ -26,6 +26,7 @@ from services.inventory.gateway import InventoryGateway
 from services.orders.claims import LEASE, claimed_by_other
 from services.orders.context import OrdersContext
 from services.orders.progress import OrderProgress
+from services.orders.steps import counted
 from services.orders.their_side import TheirSide
 from services.orders.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
 from state import audit, conservation, history, impacts, orders, release_moves, releases, reviews
@@ -87,6 +88,7 @@ class ReviewResolution:
             ReviewAction.MARK_RELEASED: self._mark_released,
             ReviewAction.RETRY_RESERVATION: self._retry_reservation,
             ReviewAction.RECONFIRM: self._reconfirm,
+            ReviewAction.RETRY_STEP: self._retry_step,
         }
 
     async def resolve(self, command: ResolveReview) -> Review:
@@ -180,7 +182,10 @@ class ReviewResolution:
             now = self._context.clock()
             if review.reason == ReviewReason.PAYMENT_UNKNOWN:
                 return lifecycle.cancel_while_paying(current, reason, now, money=None)
-            return lifecycle.cancel(current, reason, now)
+            change = lifecycle.cancel(current, reason, now)
+            # The payment's outcome, which a cancel may have to wait for, is asked for at once.
+            is_waiting = review.reason == ReviewReason.STEP_FAILED and current.status == OrderStatus.PAYING
+            return change.then(steps.try_again(now)) if is_waiting else change
 
         await self._resolve_with(command, order, review, change)
 
@@ -202,12 +207,21 @@ class ReviewResolution:
 
     async def _retry_reservation(self, command: ResolveReview, order: Order, review: Review) -> None:
         await self._begin(command, review, order)
-        moved = await self._progress.resume(order, actor=command.actor)
+        run = self._progress.resume(order, actor=command.actor)
+        moved = await counted(self._context, order.order_id, run)
         case = await self._case(command.review_id)
         result = "done" if case.state != "OPEN" else f"failed: {case.cause or case.detail}"
         await self._context.transact(
             lambda c: self._audit(c, replace(command, action_id=None), case, order, moved, result)
         )
+
+    async def _retry_step(self, command: ResolveReview, order: Order, review: Review) -> None:
+        """The sweeper tries within a second; if it fails again, the case is opened again."""
+
+        def change(current: Order) -> Change | None:
+            return None if current.due_at is None else steps.try_again(self._context.clock())
+
+        await self._resolve_with(command, order, review, change)
 
     async def _reconfirm(self, command: ResolveReview, order: Order, review: Review) -> None:
         if order.status == OrderStatus.PLACED:

@@ -19,6 +19,7 @@ from services.domain.order import Order, OrderStatus, PaymentStatus
 from services.domain.retry import RetryPolicy
 from services.orders.context import OrdersContext, raise_first
 from services.orders.progress import OrderProgress, ProgressPolicy
+from services.orders.steps import note_failure
 from services.payments.gateway import PaymentGateway, PaymentState
 from state import history, orders
 from state.orders import StaleOrder
@@ -55,7 +56,7 @@ class OrderSweeper:
         now = self._context.clock()
         until = now + self._policy.step_deadline
         due = await self._context.database.write(lambda c: orders.claim_due(c, now, until, AT_ONCE))
-        # All are waited for, so that one that fails unexpectedly leaves no others running unobserved.
+        # All are waited for, so that a round that is cut short leaves no others running unobserved.
         ends = await asyncio.gather(*(self._move_on(order) for order in due), return_exceptions=True)
         raise_first(ends)
         return len(due)
@@ -67,6 +68,8 @@ class OrderSweeper:
         except StaleOrder:
             # An event or a person was faster; what they did stands.
             return
+        except Exception as error:  # noqa: BLE001 - a boundary: one order keeps no other one from going on
+            await note_failure(self._context, order.order_id, error)
 
     async def _next_step(self, order: Order) -> None:
         if order.payment_status == PaymentStatus.REFUND_PENDING:

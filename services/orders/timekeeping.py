@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
+from services.domain.steps import LONGEST_DELAY as LONGEST_STEP_DELAY
 from services.orders.claims import LEASE as CASE_CLAIM
 from services.orders.commands import CLAIM as COMMAND_CLAIM
 from services.orders.context import OrdersContext
@@ -46,7 +47,7 @@ class Timekeeping:
 
     def _bring_forward(self, connection: Connection) -> dict[str, int]:
         now = self._context.clock()
-        last = now + self._longest_wait + SLACK
+        last = now + max(self._longest_wait, LONGEST_STEP_DELAY) + SLACK
         last_lease = now + self._longest_lease + SLACK
         return {
             "orders": orders.bring_forward(connection, last, now, AT_ONCE),

@@ -12,6 +12,7 @@ from services.domain import impacts as hurt
 from services.domain.attempts import Attempt
 from services.domain.lifecycle import ACTION, CALL, EVENT_OUT, TRANSITION, Change, TimelineEntry
 from services.domain.order import Order
+from services.domain.steps import with_progress_noted
 from services.messaging.envelope import encode
 from services.traceparent import current
 from state import history, impacts, orders, outbox, releases, reviews
@@ -55,6 +56,7 @@ def record(
     actor: str | None = None,
 ) -> Recorded:
     """Write a change under the order's version check; raises StaleOrder and writes nothing if it is late."""
+    change = with_progress_noted(order, change)
     saved = orders.save(connection, order, change.values, at)
     timeline = [*call_entries(trail), *change.timeline]
     timeline += _store_events(connection, order, change, at, new_id)

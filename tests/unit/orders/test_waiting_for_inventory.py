@@ -120,8 +120,7 @@ async def test_one_order_that_fails_unexpectedly_does_not_keep_the_others_waitin
         raise RuntimeError("a mistake in our own code")
 
     shop.inventory.hooks.before(RESERVE, fail)
-    with pytest.raises(RuntimeError):
-        await shop.sweep()
+    await shop.sweep()
     statuses = [(await shop.order(order.order_id)).status for order in placed]
     assert sorted(statuses) == ["PLACED", "PLACED", "RESERVING"]
     shop.clock.advance(61)

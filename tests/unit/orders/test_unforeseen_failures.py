@@ -1,0 +1,250 @@
+"""A step of an order that raises something unforeseen: counted, tried again later, in the end a person's."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from services.domain import steps
+from services.domain.order import OrderStatus
+from services.domain.reviews import STEPPING, WITHOUT_GOODS, allowed_actions
+from services.orders.steps import note_failure
+from services.orders.sweeper import AT_ONCE
+from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, Fault
+
+CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
+STEP_FAILED = "STEP_FAILED"
+
+
+class Unforeseen(Exception):
+    """Nobody has written a handler for this."""
+
+
+def break_down(shop, operation, *, of=None):
+    """Every call of the operation raises, for one order or for all."""
+    side = shop.payments if operation in (CAPTURE, FIND_PAYMENT, REFUND) else shop.inventory
+    side.hooks.break_down(operation, Unforeseen("nobody thought\nof this \0"), of=of)
+
+
+def mend(shop):
+    shop.payments.hooks.mend()
+    shop.inventory.hooks.mend()
+
+
+async def place(shop, order_id="mine", **given):
+    """Place an order whose request ends in an error that nobody foresaw."""
+    with pytest.raises(Unforeseen):
+        await shop.place(order_id=order_id, **given)
+    return await shop.order(order_id)
+
+
+async def until_a_person_is_asked(shop, order_id="mine"):
+    """Sweep as often as it takes, which is bounded."""
+    for _ in range(steps.TRIES):
+        if STEP_FAILED in await shop.open_reasons(order_id):
+            break
+        await shop.sweep_when_due(order_id)
+    return await shop.open_case(order_id, STEP_FAILED)
+
+
+async def failures(shop):
+    return [entry for entry in await shop.timeline("mine") if entry.title == "A step failed unexpectedly"]
+
+
+async def in_the_check(shop):
+    break_down(shop, CHECK)
+    await place(shop)
+    # Carried on, it reserves at once: there it fails as well.
+    break_down(shop, RESERVE)
+
+
+async def in_the_reservation(shop):
+    break_down(shop, RESERVE)
+    await place(shop)
+
+
+async def in_the_payment(shop):
+    break_down(shop, CAPTURE)
+    await place(shop)
+
+
+async def in_asking_for_the_payment(shop):
+    break_down(shop, CAPTURE)
+    break_down(shop, FIND_PAYMENT)
+    await place(shop)
+
+
+async def in_the_refund(shop):
+    order = await shop.place(order_id="mine")
+    await shop.cancel(order.order_id)
+    break_down(shop, REFUND)
+    await shop.sweep()
+
+
+async def in_a_delayed_retry(shop):
+    shop.inventory.fail(RESERVE, Fault.UNAVAILABLE)
+    await shop.place(order_id="mine")
+    break_down(shop, RESERVE)
+
+
+PLACES = [
+    in_the_check,
+    in_the_reservation,
+    in_the_payment,
+    in_asking_for_the_payment,
+    in_the_refund,
+    in_a_delayed_retry,
+]
+
+
+@pytest.mark.parametrize("breaks", PLACES)
+async def test_a_person_gets_the_order_after_a_few_tries_with_the_reason(shop, breaks):
+    await breaks(shop)
+    case = await until_a_person_is_asked(shop)
+    assert case.detail == f"{steps.TRIES} steps in a row failed unexpectedly. Unforeseen: nobody thought of this \ufffd"
+    order = await shop.order("mine")
+    assert (order.step_failures, order.step_error) == (steps.TRIES, "Unforeseen: nobody thought of this \ufffd")
+    assert [recorded.opened for recorded in shop.recorded].count((STEP_FAILED,)) == 1
+    assert [entry.details["failures"] for entry in await failures(shop)] == list(range(1, steps.TRIES + 1))
+
+
+@pytest.mark.parametrize("breaks", PLACES)
+async def test_an_order_gets_on_by_itself_and_its_case_closes(shop, breaks):
+    await breaks(shop)
+    await until_a_person_is_asked(shop)
+    mend(shop)
+    await shop.quiesce()
+    order = await shop.order("mine")
+    assert (order.step_failures, order.step_error) == (0, None)
+    assert order.status == ("CANCELLED" if breaks is in_the_refund else "CONFIRMED")
+    assert order.payment_status == ("REFUNDED" if breaks is in_the_refund else "CAPTURED")
+    assert await shop.open_reasons("mine") == []
+    assert shop.payments.count(CAPTURE) <= steps.TRIES + 1
+    assert len(shop.inventory.holds) == 1
+
+
+@pytest.mark.parametrize("breaks", PLACES)
+async def test_the_tries_are_ever_rarer_and_go_on_without_growing_the_timeline(shop, breaks):
+    await breaks(shop)
+    await until_a_person_is_asked(shop)
+    length = len(await failures(shop))
+    waits = []
+    for _ in range(8):
+        order = await shop.sweep_when_due("mine")
+        waits.append(order.due_at - shop.clock())
+    assert waits == sorted(waits)
+    assert waits[-1] == steps.LONGEST_DELAY
+    assert len(await failures(shop)) == length
+    assert (await shop.open_case("mine", STEP_FAILED)).detail.startswith(f"{steps.TRIES + 8} steps")
+
+
+async def test_a_retry_brings_the_order_on_at_once(shop):
+    await in_the_payment(shop)
+    case = await until_a_person_is_asked(shop)
+    mend(shop)
+    resolved = await shop.resolve(case, "RETRY_STEP", note="")
+    assert (resolved.state, resolved.resolution) == ("RESOLVED", "RETRY_STEP")
+    await shop.sweep()
+    assert (await shop.order("mine")).status == "PLACED"
+    assert await shop.open_reasons("mine") == []
+    (entry,) = [entry for entry in await shop.audit() if entry.action == "RETRY_STEP"]
+    assert (entry.actor, entry.result) == ("ada", "done")
+
+
+async def test_a_retry_that_fails_again_opens_the_case_again_at_once(shop):
+    await in_the_payment(shop)
+    case = await until_a_person_is_asked(shop)
+    await shop.resolve(case, "RETRY_STEP", note="")
+    await shop.sweep()
+    again = await shop.open_case("mine", STEP_FAILED)
+    assert again.review_id != case.review_id
+
+
+@pytest.mark.parametrize("breaks", [in_the_check, in_the_reservation, in_a_delayed_retry])
+async def test_an_order_that_was_not_charged_can_be_cancelled_and_gives_back_what_it_may_hold(shop, breaks):
+    await breaks(shop)
+    await shop.resolve(await until_a_person_is_asked(shop), "CANCEL_ORDER")
+    mend(shop)
+    await shop.quiesce()
+    order = await shop.order("mine")
+    assert (order.status, order.inventory_status, order.step_failures) == ("CANCELLED", "RELEASED", 0)
+    assert shop.payments.states == {}
+
+
+@pytest.mark.parametrize("breaks", [in_the_payment, in_asking_for_the_payment])
+async def test_while_paying_a_cancel_waits_until_the_gateway_has_been_asked(shop, breaks):
+    await breaks(shop)
+    break_down(shop, FIND_PAYMENT)
+    await shop.resolve(await until_a_person_is_asked(shop), "CANCEL_ORDER")
+    order = await shop.order("mine")
+    assert (order.status, order.cancel_reason) == ("PAYING", "seen")
+    # Money may have been taken meanwhile, which only the gateway knows.
+    shop.payments.states["mine"] = "CAPTURED"
+    await shop.sweep()
+    assert (await shop.order("mine")).status == "PAYING"
+    await shop.open_case("mine", STEP_FAILED)
+    mend(shop)
+    await shop.quiesce()
+    assert (await shop.order("mine")).status == "CANCELLED"
+    assert shop.payments.states == {"mine": "REFUNDED"}
+    assert shop.inventory.held("mine") == []
+    assert await shop.open_reasons("mine") == []
+
+
+async def test_an_order_whose_hold_is_renewed_at_every_try_comes_to_a_person_too(shop):
+    await in_the_payment(shop)
+    # So long after its beginning an order reserves anew before each charge.
+    shop.clock.advance(3600)
+    await until_a_person_is_asked(shop)
+
+
+async def test_orders_that_fail_do_not_keep_others_from_going_on(shop):
+    broken = [f"broken-{number}" for number in range(2 * AT_ONCE)]
+    break_down(shop, RESERVE)
+    for order_id in broken:
+        await place(shop, order_id)
+    mend(shop)
+    for order_id in broken:
+        break_down(shop, RESERVE, of=order_id)
+    shop.inventory.fail(RESERVE, Fault.UNAVAILABLE)
+    await shop.place(order_id="sound")
+    shop.clock.advance(61)
+    for _ in range(3):
+        await shop.sweep()
+    assert (await shop.order("sound")).status == "PLACED"
+
+
+async def test_what_an_order_at_rest_raised_is_not_counted(shop):
+    """Somebody else has carried it on while the step was failing."""
+    order = await shop.place_confirmed(order_id="mine")
+    await note_failure(shop.context, order.order_id, Unforeseen())
+    assert await shop.order("mine") == order
+
+
+async def test_without_a_database_the_failure_is_the_one_of_the_step(shop):
+    async def lose_database() -> None:
+        shop.database.refuse(OSError("the disk is gone"))
+        raise Unforeseen
+
+    shop.inventory.hooks.before(CHECK, lose_database)
+    await place(shop)
+    shop.database.survive()
+    mend(shop)
+    shop.clock.advance(61)
+    await shop.quiesce()
+    assert (await shop.order("mine")).status == "CONFIRMED"
+
+
+@pytest.mark.parametrize("status", list(OrderStatus))
+def test_a_failed_step_can_be_tried_again_and_cancelled_as_long_as_there_is_one(status):
+    actions = allowed_actions(STEP_FAILED, status)
+    assert ("RETRY_STEP" in actions) == (status in STEPPING | WITHOUT_GOODS)
+    assert ("CANCEL_ORDER" in actions) == (status in STEPPING)
+
+
+def test_the_first_tries_come_soon_and_the_last_ones_no_later_than_a_quarter_of_an_hour():
+    delays = [steps.delay_after(failures) for failures in range(1, 200)]
+    assert delays[:4] == [timedelta(seconds=seconds) for seconds in (5, 15, 45, 135)]
+    assert delays == sorted(delays)
+    assert delays[-1] == steps.LONGEST_DELAY
