@@ -16,7 +16,9 @@
     └── DependencyError           another service failed; the outcome may be unknown
         ├── InventoryTimeout           408 INVENTORY_TIMEOUT, may have run
         ├── InventoryUnavailable       503 INVENTORY_UNAVAILABLE
-        │   └── CircuitOpen                not sent: the breaker is open
+        │   ├── CircuitOpen                not sent: the breaker is open
+        │   ├── InventoryRefusesUs         it refused the caller, not the order (401, 403, 404, ...)
+        │   └── InventoryThrottled         429, or not sent because an earlier 429 asked to wait
         ├── ReleaseFailed              500 RELEASE_FAILED
         └── PaymentOutcomeUnknown      the gateway did not say whether it captured
 
@@ -144,10 +146,13 @@ class DependencyError(ApiError):
         *,
         may_have_run: bool = True,
         retry_after_seconds: float | None = None,
+        is_ours: bool = False,
     ) -> None:
+        """``is_ours``: this process lacked files, memory, connections or time; it says nothing of the other side."""
         super().__init__(message, details)
         self.may_have_run = may_have_run
         self.retry_after_seconds = retry_after_seconds
+        self.is_ours = is_ours
 
     @property
     def is_unanswered(self) -> bool:
@@ -163,7 +168,7 @@ class InventoryTimeout(DependencyError):
 
 
 class InventoryUnavailable(DependencyError):
-    """Connection error, 5xx, 429 or an unreadable answer."""
+    """Connection error, 5xx or an unreadable answer."""
 
     code = "INVENTORY_UNAVAILABLE"
     http_status = 503
@@ -180,6 +185,23 @@ class CircuitOpen(InventoryUnavailable):
             retry_after_seconds=retry_after_seconds,
         )
         self.breaker = breaker
+
+
+class InventoryRefusesUs(InventoryUnavailable):
+    """The service refused the caller and said nothing of the order: wrong credentials, address or protocol.
+
+    Asking again at once is of no use; a person has to mend the configuration.
+    """
+
+
+class InventoryThrottled(InventoryUnavailable):
+    """The service asked for fewer calls a second; retry_after_seconds says when to come back."""
+
+    def __init__(
+        self, message: str, details: Details | None = None, *, was_sent: bool, retry_after_seconds: float | None
+    ) -> None:
+        super().__init__(message, details, may_have_run=False, retry_after_seconds=retry_after_seconds)
+        self.was_sent = was_sent
 
 
 class ReleaseFailed(DependencyError):

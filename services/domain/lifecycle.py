@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.domain import events
-from services.domain.errors import ApiError, CircuitOpen, DependencyError, InvalidState
+from services.domain.errors import ApiError, CircuitOpen, DependencyError, InvalidState, InventoryThrottled
 from services.domain.events import OutgoingEvent
 from services.domain.order import InventoryStatus, Line, Order, OrderStatus, PaymentStatus, ReviewReason
 
@@ -195,8 +195,8 @@ def wait_for_inventory(order: Order, error: ApiError, at: datetime, due_at: date
 
 
 def reservation_attempts(order: Order, error: ApiError) -> int:
-    """Attempts made, this one included; a retry that an open breaker kept from being sent does not count."""
-    was_not_sent = isinstance(error, CircuitOpen) and not error.may_have_run
+    """Attempts made, this one included; one that a breaker or the service's own limit kept back does not count."""
+    was_not_sent = isinstance(error, CircuitOpen | InventoryThrottled) and not error.may_have_run
     return max(order.attempts, 1) if was_not_sent else order.attempts + 1
 
 

@@ -26,7 +26,14 @@ from pybreaker import (
     CircuitBreakerStorage,
 )
 
-from services.domain.errors import BusinessError, CircuitOpen, NotFound, ReleaseFailed
+from services.domain.errors import (
+    BusinessError,
+    CircuitOpen,
+    DependencyError,
+    InventoryThrottled,
+    NotFound,
+    ReleaseFailed,
+)
 from services.settings import Settings
 
 T = TypeVar("T")
@@ -75,6 +82,8 @@ class Counts:
     successes: int = 0
     failures: int = 0
     rejects: int = 0
+    throttled: int = 0
+    """Calls answered 429: neither done nor failed."""
 
     @property
     def completed(self) -> int:
@@ -149,6 +158,7 @@ class RollingWindow:
             total.successes += bucket.successes
             total.failures += bucket.failures
             total.rejects += bucket.rejects
+            total.throttled += bucket.throttled
         return total
 
     def _rotate(self, now_ns: int) -> None:
@@ -212,8 +222,11 @@ class RollingStorage(CircuitBreakerStorage):
         percentage = self._options.threshold_percentage
         if self._options.strict:
             return total.fires >= self._options.volume_threshold and total.failures * 100 > percentage * total.fires
-        enough = total.completed >= max(self._options.volume_threshold, 1)
-        return enough and total.failures * 100 >= percentage * total.completed
+        # A service that says "too many" works, unless it says nothing else.
+        busy = 0 if total.successes else total.throttled
+        failures, completed = total.failures + busy, total.completed + busy
+        enough = completed >= max(self._options.volume_threshold, 1)
+        return enough and failures * 100 >= percentage * completed
 
     @property
     def counter(self) -> int:
@@ -283,11 +296,21 @@ class AsyncBreaker(CircuitBreaker):
     async def acall(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
         """Await ``function(*arguments)``, or raise CircuitOpen without calling it.
 
-        An Exception counts as failure unless it is a business answer; a cancelled call counts as nothing.
+        An Exception counts as failure unless it is a business answer. A cancelled call counts as nothing, and so
+        does one that failed by our own shortage; "too many requests" is counted apart.
         """
         permit = self._admit()
         try:
             result = await function(*arguments)
+        except InventoryThrottled:
+            self._note_throttled(permit)
+            raise
+        except DependencyError as error:
+            if error.is_ours:
+                self._withdraw(permit)
+            else:
+                self._settle(permit, failed=self.is_system_error(error))
+            raise
         except Exception as error:
             self._settle(permit, failed=self.is_system_error(error))
             raise
@@ -389,6 +412,17 @@ class AsyncBreaker(CircuitBreaker):
             if state == HALF_OPEN:
                 self._enter(STATE_OPEN if failed else STATE_CLOSED)
             elif state == CLOSED and failed and self._storage.must_open():
+                self._enter(STATE_OPEN)
+
+    def _note_throttled(self, permit: int) -> None:
+        """A trial call that was too many leaves the circuit half-open: the next call tries again."""
+        with self._lock:
+            state = self._effective_state()
+            if permit != self._storage.generation:
+                return
+            self._storage.trial_ns = None
+            self._storage.window.current(self._monotonic_ns()).throttled += 1
+            if state == CLOSED and self._storage.must_open():
                 self._enter(STATE_OPEN)
 
     def _count(self, *, failed: bool) -> None:

@@ -12,9 +12,11 @@ from typing import NoReturn
 from services.domain.attempts import (
     CHECK_AVAILABILITY,
     INVALID,
+    REFUSED_US,
     REJECTED,
     RELEASE,
     RESERVE,
+    THROTTLED,
     TIMEOUT,
     UNAVAILABLE,
     Attempt,
@@ -22,6 +24,8 @@ from services.domain.attempts import (
 from services.domain.errors import (
     ApiError,
     InsufficientInventory,
+    InventoryRefusesUs,
+    InventoryThrottled,
     InventoryTimeout,
     InventoryUnavailable,
     ReleaseFailed,
@@ -32,6 +36,7 @@ from services.inventory.exchange import Clock, Exchange, Failed, NoReply, Reply,
 from services.inventory.gateway import Availability, Reservation
 from services.inventory.models import (
     UnbelievableReply,
+    has_error_code,
     read_acknowledgement,
     read_availability,
     read_reservation,
@@ -40,11 +45,13 @@ from services.inventory.models import (
 )
 from services.spans import Tracer
 
-TRANSIENT_REFUSALS = (408, 429)
-"""4xx that ask to come back, unlike the others, which are answers."""
-
 NOTHING_LEFT = (404, 409)
 """What a release is answered when the hold is gone: the job is done."""
+
+ABOUT_THE_ORDER = (409, 422)
+"""4xx by which the service speaks of the order; 400 does so too when it carries the service's own error code."""
+
+TOO_MANY_REQUESTS, REQUEST_TIMEOUT = 429, 408
 
 
 class HTTPInventoryGateway:
@@ -119,7 +126,7 @@ def _released(reply: Reply) -> bool:
     if reply.status in NOTHING_LEFT:
         return False
     if not reply.is_success:
-        _raise_if_unavailable(reply)
+        _raise_unless_about_the_order(reply)
         error = ReleaseFailed(f"The Inventory Service refused the release ({reply.status}).", _details(reply))
         raise Failed(REJECTED, error)
     try:
@@ -130,7 +137,7 @@ def _released(reply: Reply) -> bool:
 
 
 def _refuse(reply: Reply, lines: tuple[Line, ...]) -> NoReturn:
-    _raise_if_unavailable(reply)
+    _raise_unless_about_the_order(reply)
     if reply.status == 409:
         items = {"items": short_lines(reply.content, lines)}
         raise Failed(REJECTED, InsufficientInventory("One or more products do not have enough inventory.", items))
@@ -138,15 +145,21 @@ def _refuse(reply: Reply, lines: tuple[Line, ...]) -> NoReturn:
     raise Failed(REJECTED, error)
 
 
-def _raise_if_unavailable(reply: Reply) -> None:
-    if 400 <= reply.status < 500 and reply.status not in TRANSIENT_REFUSALS:
+def _raise_unless_about_the_order(reply: Reply) -> None:
+    status, answered = reply.status, f"The Inventory Service answered {reply.status}"
+    if status in ABOUT_THE_ORDER or (status == 400 and has_error_code(reply.content)):
         return
-    error = InventoryUnavailable(
-        f"The Inventory Service answered {reply.status}.",
-        _details(reply),
-        retry_after_seconds=reply.retry_after_seconds,
-    )
+    if status == TOO_MANY_REQUESTS:
+        raise Failed(THROTTLED, _throttled(reply))
+    if 400 <= status < 500 and status != REQUEST_TIMEOUT:
+        raise Failed(REFUSED_US, InventoryRefusesUs(f"{answered}: it refuses this service.", _details(reply)))
+    error = InventoryUnavailable(f"{answered}.", _details(reply), retry_after_seconds=reply.retry_after_seconds)
     raise Failed(UNAVAILABLE, error)
+
+
+def _throttled(reply: Reply) -> InventoryThrottled:
+    message = "The Inventory Service answered 429: it takes fewer calls a second."
+    return InventoryThrottled(message, _details(reply), was_sent=True, retry_after_seconds=reply.retry_after_seconds)
 
 
 def _unreadable(reply: Reply, reason: UnbelievableReply) -> InventoryUnavailable:
@@ -160,5 +173,7 @@ def _details(reply: Reply, reason: str | None = None) -> dict[str, object]:
 
 def _no_reply(why: NoReply) -> ApiError:
     if why.outcome == TIMEOUT:
-        return InventoryTimeout("The Inventory Service took too long to answer.", may_have_run=why.may_have_run)
-    return InventoryUnavailable("The Inventory Service cannot be reached.", may_have_run=why.may_have_run)
+        message = "The Inventory Service took too long to answer."
+        return InventoryTimeout(message, may_have_run=why.may_have_run, is_ours=why.is_ours)
+    message = "The Inventory Service cannot be reached."
+    return InventoryUnavailable(message, may_have_run=why.may_have_run, is_ours=why.is_ours)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 import orjson
@@ -20,7 +21,8 @@ from yarl import URL
 
 from services.domain.attempts import SUCCESS, TIMEOUT, UNAVAILABLE, Attempt
 from services.domain.errors import ApiError
-from services.inventory.transport import AiohttpTransport, Answer, HttpxSender, Outgoing, Sender
+from services.inventory.shortage import PauseWatch, has_no_free_file, is_our_shortage
+from services.inventory.transport import AiohttpTransport, Answer, HttpxSender, Outgoing, Progress, Sender
 from services.spans import Tracer
 from services.traceparent import HEADER, current
 
@@ -37,6 +39,9 @@ Stopwatch = Callable[[], float]
 
 MAX_RETRY_AFTER_SECONDS = 900.0
 """A longer Retry-After is cut to this: one wrong header must not stop orders for a day. See settings, longest wait."""
+
+PAUSED_SHARE = 0.25
+"""Of an attempt's timeout: when this process did not run for longer, the attempt says nothing of the service."""
 
 CANCELLED = "cancelled"
 """What became of an attempt that nobody waits for any more, as a span says it."""
@@ -71,6 +76,8 @@ class NoReply:
     """TIMEOUT or UNAVAILABLE."""
     reason: str
     may_have_run: bool
+    is_ours: bool = False
+    """This process lacked files, memory, connections or time."""
 
 
 class Failed(Exception):
@@ -98,7 +105,9 @@ class Exchange:
         stopwatch: Stopwatch = time.perf_counter,
         headers: Mapping[str, str] | None = None,
         tracer: Tracer | None = None,
+        pauses: PauseWatch | None = None,
     ) -> None:
+        self._pauses = pauses or PauseWatch()
         self._sender: Sender = transport if isinstance(transport, AiohttpTransport) else HttpxSender(transport)
         self._base_url = base_url
         self._timeout_seconds = timeout_seconds
@@ -151,18 +160,41 @@ class Exchange:
         return result
 
     async def _send(self, request: Outgoing) -> Reply:
-        try:
-            # Over the whole exchange: a dripping body would outlast any bound on a single read.
-            async with asyncio.timeout(self._timeout_seconds):
-                answer = await self._sender.send(request)
-        except TimeoutError as error:
-            reason = f"no complete reply within {self._timeout_seconds:g} s"
-            raise self._failed(NoReply(TIMEOUT, reason, may_have_run=True)) from error
-        except httpx.RequestError as error:
-            outcome = TIMEOUT if isinstance(error, httpx.TimeoutException) else UNAVAILABLE
-            reason = str(error) or type(error).__name__
-            raise self._failed(NoReply(outcome, reason, not isinstance(error, SURELY_NOT_SENT))) from error
+        progress = Progress()
+        with self._pauses.watched() as lost_seconds:
+            try:
+                # Over the whole exchange: a dripping body would outlast any bound on a single read.
+                async with asyncio.timeout(self._timeout_seconds):
+                    answer = await self._sender.send(request, progress)
+            except TimeoutError as error:
+                raise self._failed(self._timed_out(progress, lost_seconds())) from error
+            except httpx.RequestError as error:
+                raise self._failed(self._lost(error, lost_seconds())) from error
         return Reply(answer.status, answer.content, self._retry_after_seconds(answer))
+
+    def _timed_out(self, progress: Progress, paused_seconds: float) -> NoReply:
+        if not progress.has_place:
+            reason = f"no connection of our own was free within {self._timeout_seconds:g} s"
+            return NoReply(TIMEOUT, reason, may_have_run=False, is_ours=True)
+        reason = f"no complete reply within {self._timeout_seconds:g} s"
+        return self._noting_pause(NoReply(TIMEOUT, reason, may_have_run=True), paused_seconds)
+
+    def _lost(self, error: httpx.RequestError, paused_seconds: float) -> NoReply:
+        outcome = TIMEOUT if isinstance(error, httpx.TimeoutException) else UNAVAILABLE
+        not_sent = isinstance(error, SURELY_NOT_SENT)
+        is_ours = (
+            isinstance(error, httpx.PoolTimeout)
+            or is_our_shortage(error)
+            or (isinstance(error, httpx.ConnectError) and has_no_free_file())
+        )
+        why = NoReply(outcome, str(error) or type(error).__name__, not not_sent, is_ours)
+        return self._noting_pause(why, paused_seconds)
+
+    def _noting_pause(self, why: NoReply, paused_seconds: float) -> NoReply:
+        if paused_seconds <= self._timeout_seconds * PAUSED_SHARE:
+            return why
+        reason = f"{why.reason}; this process did not run for {paused_seconds:.1f} s of it"
+        return replace(why, reason=reason, is_ours=True)
 
     def _failed(self, why: NoReply) -> Failed:
         # Addresses and system errors are for operators: they stay out of what customers are told.
@@ -180,3 +212,9 @@ class Exchange:
 
     def _seconds_until(self, http_date: str) -> float:
         return (parsedate_to_datetime(http_date) - self._clock()).total_seconds()
+
+
+def path_segment(value: str) -> str:
+    """An id as one segment of a path, in which no layer takes a slash, a percent sign or dots for its own."""
+    encoded = quote(value, safe="")
+    return encoded.replace(".", "%2E") if value in (".", "..") else encoded

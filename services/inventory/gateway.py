@@ -22,7 +22,8 @@ class LineAvailability:
     variant_id: str
     available: bool
     requested_quantity: int
-    available_quantity: int
+    available_quantity: int | None
+    """None: not said, or not tracked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,21 +12,36 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from services.domain.attempts import CHECK_AVAILABILITY, RELEASE, RESERVE, SHORT_CIRCUITED, Attempt
-from services.domain.errors import CircuitOpen, DependencyError, ReleaseFailed
+from services.domain.attempts import CHECK_AVAILABILITY, RELEASE, RESERVE, SHORT_CIRCUITED, THROTTLED, Attempt
+from services.domain.errors import (
+    BusinessError,
+    CircuitOpen,
+    DependencyError,
+    InventoryRefusesUs,
+    InventoryThrottled,
+    ReleaseFailed,
+)
 from services.domain.order import Line
 from services.domain.retry import Randomness, RetryPolicy
-from services.inventory.breaker import AsyncBreaker, InventoryBreakers
+from services.inventory.breaker import FORCED_OPEN, OPEN, AsyncBreaker, InventoryBreakers
 from services.inventory.exchange import Clock, Stopwatch
 from services.inventory.gateway import Availability, InventoryGateway, Reservation
+from services.inventory.pacing import Pacer
 
 T = TypeVar("T")
 
 Sleep = Callable[[float], Awaitable[None]]
 Try = Callable[[list[Attempt]], Awaitable[T]]
+
+
+PATIENCE_SECONDS = 5.0
+"""How long a call without a deadline waits for its turn at a service that has said 429."""
+
+CHECK_PATIENCE = 0.5
+"""Share of the deadline that a check may wait: the reservation has to follow while the customer still waits."""
 
 
 def _unobserved(_: Attempt) -> None:
@@ -38,8 +53,9 @@ class ResilientInventory:
     """InventoryGateway that retries what may pass and sends nothing while a circuit is open.
 
     Every attempt, the short-circuited included, is numbered, added to the trail and handed to
-    ``on_attempt``. Only dependency errors are retried, and never past an open circuit. The error of
-    the last attempt is raised; its may_have_run is True if that of any attempt was.
+    ``on_attempt``. Only dependency errors are retried, and never past an open circuit; a refusal of this
+    service is not retried at once. After a 429 calls wait for their turn, or are refused as throttled when it
+    would come too late. The error of the last attempt is raised; its may_have_run is True if that of any was.
     """
 
     gateway: InventoryGateway
@@ -52,6 +68,7 @@ class ResilientInventory:
     sleep: Sleep = asyncio.sleep
     randomness: Randomness = random.random
     stopwatch: Stopwatch = time.perf_counter
+    pacer: Pacer = field(default_factory=Pacer)
 
     def once(self) -> ResilientInventory:
         """The same, but with one attempt per call, for callers who retry in their own time."""
@@ -80,6 +97,7 @@ class ResilientInventory:
         while True:
             number += 1
             try:
+                await self._wait_for_turn(operation, breaker, number, self.stopwatch() - started, trail)
                 return await self._attempt(operation, breaker, attempt, number, trail)
             except DependencyError as error:
                 may_have_run = error.may_have_run = error.may_have_run or may_have_run
@@ -88,27 +106,57 @@ class ResilientInventory:
                     raise
             await self.sleep(delay)
 
+    async def _wait_for_turn(
+        self, operation: str, breaker: AsyncBreaker, number: int, elapsed_seconds: float, trail: list[Attempt]
+    ) -> None:
+        """Wait until the service takes another call; an open circuit needs no turn, since nothing is sent."""
+        if not self.pacer.is_holding_back or breaker.effective_state in (OPEN, FORCED_OPEN):
+            return
+        patience = PATIENCE_SECONDS
+        if self.deadline_seconds is not None:
+            share = CHECK_PATIENCE if operation == CHECK_AVAILABILITY else 1.0
+            patience = max(self.deadline_seconds * share - elapsed_seconds, 0.0)
+        try:
+            await self.pacer.admit(operation, patience)
+        except InventoryThrottled as error:
+            self._note([Attempt(self.clock(), operation, THROTTLED, 0.0, number, {"error": error.message})], trail)
+            raise
+
     async def _attempt(
         self, operation: str, breaker: AsyncBreaker, attempt: Try[T], number: int, trail: list[Attempt]
     ) -> T:
         tries: list[Attempt] = []
+        sent_at = self.pacer.monotonic()
         try:
-            return await breaker.acall(attempt, tries)
+            result = await breaker.acall(attempt, tries)
         except CircuitOpen as error:
             tries.append(Attempt(self.clock(), operation, SHORT_CIRCUITED, 0.0, details={"error": error.message}))
             raise
+        except InventoryThrottled as error:
+            self.pacer.refused(sent_at, error.retry_after_seconds)
+            raise
+        except BusinessError:
+            self.pacer.answered()
+            raise
         finally:
-            for made in tries:
-                numbered = made if number == made.number else replace(made, number=number)
-                trail.append(numbered)
-                self.on_attempt(numbered)
+            self._note([made if number == made.number else replace(made, number=number) for made in tries], trail)
+        self.pacer.answered()
+        return result
+
+    def _note(self, made: list[Attempt], trail: list[Attempt]) -> None:
+        for attempt in made:
+            trail.append(attempt)
+            self.on_attempt(attempt)
 
     def _delay_seconds(self, attempts_made: int, error: DependencyError, elapsed_seconds: float) -> float | None:
-        if isinstance(error, CircuitOpen | ReleaseFailed):
+        if isinstance(error, CircuitOpen | ReleaseFailed | InventoryRefusesUs):
             return None
+        if isinstance(error, InventoryThrottled):
+            # The pacer says how long to wait, and refuses what would wait too long.
+            return 0.0 if error.was_sent and attempts_made < self.policy.attempts else None
         wanted = error.retry_after_seconds or 0.0
         delay = self.policy.delay_seconds(attempts_made, self.randomness, retry_after_seconds=wanted)
-        # Somebody waits for this call; a service that asks for a longer rest is left to the delayed retries.
+        # A customer waits for this call; a service that asks for a longer rest is left to the delayed retries.
         if delay is None or wanted > self.policy.max_delay_seconds:
             return None
         if self.deadline_seconds is not None and elapsed_seconds + delay >= self.deadline_seconds:

@@ -2,7 +2,7 @@
 
 Three kinds stay apart, because a caller decides by them whether something may have run:
 
-    surely not sent   ConnectError, ConnectTimeout, UnsupportedProtocol
+    surely not sent   ConnectError, ConnectTimeout, PoolTimeout, UnsupportedProtocol
     may have run      RemoteProtocolError, ReadError, WriteError
     slow              ReadTimeout
 
@@ -12,18 +12,25 @@ reports a disconnect after sending as a connect timeout. Source: design 5.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
 MAX_BODY_BYTES = 1 << 20
 """No reply of the services that we call comes near one MiB."""
+
+MAX_INTERIM_REPLIES = 16
+"""``100 Continue`` and its like before one reply; a service that sends more makes no sense."""
 
 KEEPALIVE_SECONDS = 4.0
 """Less than the five seconds after which many servers close an idle connection."""
@@ -35,7 +42,6 @@ _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 
 _MEANINGS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
     # Subclasses stand before their bases: the first match decides.
-    # aiohttp does not tell waiting for a place in the pool from connecting; neither has sent anything.
     (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
     (aiohttp.ClientConnectorError, httpx.ConnectError),
     (aiohttp.ServerFingerprintMismatch, httpx.ConnectError),
@@ -56,14 +62,52 @@ _MEANINGS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
 
 
 def client_session(*, connections: int = 256, keepalive_seconds: float = KEEPALIVE_SECONDS) -> aiohttp.ClientSession:
-    """A session without cookies or proxies, for uncompressed replies; call it inside the running loop."""
+    """A session without cookies or proxies, for uncompressed replies; call it inside the running loop.
+
+    Proxies of the environment are ignored: see docs, outgoing connections. A reply has at most 128 headers of
+    8 KiB and a few interim replies before it.
+    """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=keepalive_seconds),
+        connector=_Connector(limit=connections, keepalive_timeout=keepalive_seconds),
+        trust_env=False,
+        max_line_size=8190,
+        max_field_size=8190,
+        max_headers=128,
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept-Encoding": "identity"},
         skip_auto_headers=("Accept", "Content-Type", "User-Agent"),
         auto_decompress=False,
     )
+
+
+class _BoundedHandler(ResponseHandler):
+    """A connection that ends when its service sends interim replies for ever."""
+
+    _interim = 0
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        status = data[0].code
+        self._interim = self._interim + 1 if 100 <= status < 200 and status != 101 else 0
+        if self._interim <= MAX_INTERIM_REPLIES:
+            super().feed_data(data, size)
+        elif self.transport is not None:
+            self.transport.abort()
+            self.set_exception(HttpProcessingError(message="too many interim replies"))
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # aiohttp has no setting for it; a test with a real socket watches this.
+        self._factory: Any = partial(_BoundedHandler, loop=self._loop)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a request has come."""
+
+    has_place: bool = False
+    """Whether one of our own connections was free for it; before that nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +142,7 @@ class Answer:
 class Sender(Protocol):
     """Sends a request once; raises httpx.RequestError when no complete reply came."""
 
-    async def send(self, request: Outgoing) -> Answer: ...
+    async def send(self, request: Outgoing, progress: Progress) -> Answer: ...
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -113,16 +157,22 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     def __init__(self, session: aiohttp.ClientSession, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         self._session = session
         self._max_body_bytes = max_body_bytes
+        limit = session.connector.limit if session.connector is not None else 0
+        # As many as there are connections: waiting for one is told apart from waiting for the service.
+        self._places = asyncio.Semaphore(limit) if limit else None
 
-    async def send(self, request: Outgoing) -> Answer:
-        return await self._sent(request, _NO_TIMEOUT)
+    async def send(self, request: Outgoing, progress: Progress) -> Answer:
+        async with self._place():
+            progress.has_place = True
+            return await self._sent(request, _NO_TIMEOUT)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         headers = CIMultiDict(request.headers.multi_items())
         headers["Accept-Encoding"] = "identity"
         outgoing = Outgoing(request.method, URL(str(request.url), encoded=True), headers, await request.aread())
         try:
-            answer = await self._sent(outgoing, _timeout(request))
+            async with self._place(_pool_seconds(request)):
+                answer = await self._sent(outgoing, _timeout(request))
         except httpx.RequestError as error:
             error.request = request
             raise
@@ -130,6 +180,22 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._session.close()
+
+    @asynccontextmanager
+    async def _place(self, seconds: float | None = None) -> AsyncIterator[None]:
+        """One of our connections, waited for; raises PoolTimeout after ``seconds``."""
+        if self._places is None:
+            yield
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise httpx.PoolTimeout("no connection of our own was free") from error
+        try:
+            yield
+        finally:
+            self._places.release()
 
     async def _sent(self, request: Outgoing, limits: aiohttp.ClientTimeout) -> Answer:
         try:
@@ -183,7 +249,8 @@ class HttpxSender:
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
 
-    async def send(self, request: Outgoing) -> Answer:
+    async def send(self, request: Outgoing, progress: Progress) -> Answer:
+        progress.has_place = True
         headers = list(request.headers.items())
         response = await self._transport.handle_async_request(
             httpx.Request(request.method, str(request.url), headers=headers, content=request.content)
@@ -200,6 +267,11 @@ def _nothing_left(upload: aiohttp.UploadTracker, content: bytes) -> bool:
     # Head and body leave in one write, so an upload that did not complete has not begun.
     ended = upload.upload_complete
     return len(content) <= _ONE_WRITE_BYTES and ended.done() and ended.exception() is not None
+
+
+def _pool_seconds(request: httpx.Request) -> float | None:
+    seconds: float | None = request.extensions.get("timeout", {}).get("pool")
+    return seconds
 
 
 def _timeout(request: httpx.Request) -> aiohttp.ClientTimeout:

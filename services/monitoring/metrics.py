@@ -14,7 +14,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from services.domain import events
-from services.domain.attempts import OPERATIONS, OUTCOMES, SHORT_CIRCUITED, Attempt
+from services.domain.attempts import OPERATIONS, OUTCOMES, SHORT_CIRCUITED, THROTTLED, Attempt
 from services.domain.order import OrderStatus, ReviewReason
 from services.monitoring.buckets import LATENCY_BUCKETS
 
@@ -84,9 +84,10 @@ class Metrics:
     # ------------------------------------------------------------------ verbs
 
     def attempt(self, attempt: Attempt) -> None:
-        """Count one attempt of an inventory operation; a short-circuited one has no latency."""
+        """Count one attempt of an inventory operation; one that was not sent has no latency."""
         self._requests_of[attempt.operation, attempt.outcome].inc()
-        if attempt.outcome != SHORT_CIRCUITED:
+        was_kept_back = attempt.outcome == THROTTLED and "status" not in attempt.details
+        if attempt.outcome != SHORT_CIRCUITED and not was_kept_back:
             self._duration_of[attempt.operation].observe(attempt.duration_seconds)
 
     def order_became(self, status: str) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from services.domain import events, lifecycle
+from services.domain.external import is_same_id
 from services.domain.lifecycle import EVENT_IN, Change, TimelineEntry
 from services.domain.order import Order, OrderStatus
 from services.messaging.envelope import IncomingEvent
@@ -76,15 +77,20 @@ class InventoryEvents:
 
 
 def _confirmed(order: Order, event: IncomingEvent, at: datetime) -> Change | None:
-    if order.status != OrderStatus.PLACED or event.data["reservationId"] != order.reservation_id:
+    if not _is_awaited(order, event):
         return None
     return lifecycle.confirm(order, event.occurred_at or at, at)
 
 
 def _confirmation_failed(order: Order, event: IncomingEvent, at: datetime) -> Change | None:
-    if order.status != OrderStatus.PLACED or event.data["reservationId"] != order.reservation_id:
+    if not _is_awaited(order, event):
         return None
     return lifecycle.fail_confirmation(order, event.data["reason"], at)
+
+
+def _is_awaited(order: Order, event: IncomingEvent) -> bool:
+    held = order.reservation_id
+    return order.status == OrderStatus.PLACED and held is not None and is_same_id(event.data["reservationId"], held)
 
 
 _ORDER_DECISIONS: dict[str, Callable[[Order, IncomingEvent, datetime], Change | None]] = {

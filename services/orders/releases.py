@@ -16,7 +16,16 @@ from services.domain import lifecycle
 from services.domain.attempts import Attempt
 from services.domain.cause_memory import FAILED as DID_NOT_HOLD
 from services.domain.cause_memory import HELD, ReleaseMoveKind
-from services.domain.errors import ApiError, CircuitOpen, DependencyError, NotFound, ReleaseConflict, ReleaseFailed
+from services.domain.errors import (
+    ApiError,
+    CircuitOpen,
+    DependencyError,
+    InventoryThrottled,
+    InventoryUnavailable,
+    NotFound,
+    ReleaseConflict,
+    ReleaseFailed,
+)
 from services.domain.order import Order
 from services.domain.release_causes import BREAKER_OPEN, cause_of
 from services.domain.retry import RetryPolicy
@@ -173,7 +182,7 @@ class ReleaseJobs:
         trail: list[Attempt] = []
         try:
             released = await self._inventory.release(job.order_id, trail)
-        except CircuitOpen as error:
+        except (CircuitOpen, InventoryThrottled) as error:
             await self._postpone(job, error, trail)
             return error
         except ApiError as error:
@@ -182,10 +191,10 @@ class ReleaseJobs:
         await self._done(job, "Reservation released" if released else "Nothing was left to release", trail)
         return None
 
-    async def _postpone(self, job: Release, error: CircuitOpen, trail: list[Attempt]) -> None:
-        """The breaker is open: nothing was sent, so no attempt is counted."""
+    async def _postpone(self, job: Release, error: InventoryUnavailable, trail: list[Attempt]) -> None:
+        """The breaker is open or the service asks for fewer calls: nothing was tried, so no attempt is counted."""
         now = self._context.clock()
-        # Jobs that waited for the same breaker are spread over a few seconds after it closes.
+        # Jobs that waited for the same moment are spread over a few seconds after it.
         delay = max(error.retry_after_seconds or 0.0, 1.0) + 3.0 * self._context.randomness()
         due = now + timedelta(seconds=delay)
 

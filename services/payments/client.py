@@ -6,14 +6,22 @@ import time
 from collections.abc import Container
 from functools import partial
 from typing import Any
-from urllib.parse import quote
 
-import orjson
-
-from services.domain.attempts import INVALID, REJECTED, SUCCESS, TIMEOUT, UNAVAILABLE, Attempt
+from services.domain.attempts import (
+    INVALID,
+    REFUSED_US,
+    REJECTED,
+    SUCCESS,
+    THROTTLED,
+    TIMEOUT,
+    UNAVAILABLE,
+    Attempt,
+)
 from services.domain.errors import PaymentOutcomeUnknown
+from services.domain.external import is_same_id
 from services.domain.order import Line
-from services.inventory.exchange import Clock, Exchange, Failed, NoReply, Reply, Stopwatch, Transport
+from services.inventory.exchange import Clock, Exchange, Failed, NoReply, Reply, Stopwatch, Transport, path_segment
+from services.inventory.models import UnbelievableReply, has_error_code, parsed
 from services.payments.gateway import PaymentState
 from services.spans import Tracer
 
@@ -24,6 +32,9 @@ VOID = "void"
 
 SURELY_REFUSED = frozenset({400, 401, 403, 404, 405, 415, 422, 429})
 """Statuses by which the gateway says that it did not even begin."""
+
+ABOUT_THE_PAYMENT = frozenset({402, 409, 410, 422})
+"""4xx by which the gateway speaks of the payment; 400 does so too when it carries the gateway's own error code."""
 
 _SETTLED = (PaymentState.CAPTURED, PaymentState.DECLINED, PaymentState.REFUNDED, PaymentState.VOIDED)
 
@@ -64,24 +75,22 @@ class HTTPPaymentGateway:
             "items": [line.wire() for line in lines],
             "metadata": metadata,
         }
-        request = self._exchange.post(self._capture_url, body, idempotency_key=_key(order_id))
+        request = self._exchange.post(self._capture_url, body, idempotency_key=path_segment(order_id))
         read = partial(_state, order_id, _SETTLED, {402: PaymentState.DECLINED, 410: PaymentState.VOIDED})
         return await self._exchange.attempt(CAPTURE, request, trail, read)
 
     async def find(self, order_id: str, trail: list[Attempt]) -> PaymentState:
-        request = self._exchange.get(self._exchange.url(f"/{_key(order_id)}"))
-        read = partial(_state, order_id, _SETTLED, {404: PaymentState.ABSENT})
+        request = self._exchange.get(self._exchange.url(f"/{path_segment(order_id)}"))
+        read = partial(_state_or_absent, order_id, _SETTLED, {})
         return await self._exchange.attempt(FIND_PAYMENT, request, trail, read)
 
     async def refund(self, order_id: str, trail: list[Attempt]) -> PaymentState:
-        request = self._exchange.post(self._exchange.url(f"/{_key(order_id)}/refund"), {})
-        answers = {404: PaymentState.ABSENT, 409: PaymentState.DECLINED}
-        return await self._exchange.attempt(
-            REFUND, request, trail, partial(_state, order_id, (PaymentState.REFUNDED,), answers)
-        )
+        request = self._exchange.post(self._exchange.url(f"/{path_segment(order_id)}/refund"), {})
+        read = partial(_state_or_absent, order_id, (PaymentState.REFUNDED,), {409: PaymentState.DECLINED})
+        return await self._exchange.attempt(REFUND, request, trail, read)
 
     async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
-        request = self._exchange.post(self._exchange.url(f"/{_key(order_id)}/void"), {})
+        request = self._exchange.post(self._exchange.url(f"/{path_segment(order_id)}/void"), {})
         return await self._exchange.attempt(VOID, request, trail, partial(_state, order_id, _SETTLED, CANNOT_VOID))
 
 
@@ -133,29 +142,46 @@ def _state(
     return state
 
 
+def _state_or_absent(
+    order_id: str, expected: Container[PaymentState], answers: dict[int, PaymentState], reply: Reply
+) -> PaymentState:
+    """The same of a payment that may be unknown; a proxy, or another service at this address, answers 404 as well."""
+    if reply.status == 404 and has_error_code(reply.content):
+        return PaymentState.ABSENT
+    return _state(order_id, expected, answers, reply)
+
+
 def _stated(order_id: str, content: bytes) -> PaymentState | None:
     try:
-        body = orjson.loads(content)
-        ours = body.get("success", True) is True and body["data"]["orderId"] == order_id
+        body = parsed(content)
+        ours = body.get("success", True) is True and is_same_id(body["data"]["orderId"], order_id)
         return PaymentState(body["data"]["state"]) if ours else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (UnbelievableReply, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def _refusal(reply: Reply) -> tuple[str, PaymentOutcomeUnknown]:
-    outcome = REJECTED if 400 <= reply.status < 500 else UNAVAILABLE
     error = _unknown(
         f"it answered {reply.status}",
         {"status": reply.status},
         may_have_run=reply.status not in SURELY_REFUSED,
         retry_after_seconds=reply.retry_after_seconds,
     )
-    return outcome, error
+    return _outcome(reply), error
+
+
+def _outcome(reply: Reply) -> str:
+    status = reply.status
+    if status == 429:
+        return THROTTLED
+    if status in ABOUT_THE_PAYMENT or (status == 400 and has_error_code(reply.content)):
+        return REJECTED
+    return REFUSED_US if 400 <= status < 500 and status != 408 else UNAVAILABLE
 
 
 def _no_reply(why: NoReply) -> PaymentOutcomeUnknown:
     reason = "it took too long to answer" if why.outcome == TIMEOUT else "it cannot be reached"
-    return _unknown(reason, may_have_run=why.may_have_run)
+    return _unknown(reason, may_have_run=why.may_have_run, is_ours=why.is_ours)
 
 
 def _unknown(
@@ -164,14 +190,12 @@ def _unknown(
     *,
     may_have_run: bool = True,
     retry_after_seconds: float | None = None,
+    is_ours: bool = False,
 ) -> PaymentOutcomeUnknown:
     return PaymentOutcomeUnknown(
         f"The payment gateway did not settle the payment: {why}.",
         details,
         may_have_run=may_have_run,
         retry_after_seconds=retry_after_seconds,
+        is_ours=is_ours,
     )
-
-
-def _key(order_id: str) -> str:
-    return quote(order_id, safe="")

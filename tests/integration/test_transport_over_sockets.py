@@ -15,7 +15,7 @@ import pytest
 from multidict import CIMultiDict
 from yarl import URL
 
-from services.inventory.transport import AiohttpTransport, Outgoing, client_session
+from services.inventory.transport import MAX_INTERIM_REPLIES, AiohttpTransport, Outgoing, Progress, client_session
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"ok":true}'
 Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -119,7 +119,7 @@ async def test_our_own_clients_send_the_same_without_the_objects_of_httpx():
         transport() as it,
     ):
         request = Outgoing("POST", URL(server.url + "?q=%2F", encoded=True), CIMultiDict({"X-Mine": "1"}), b'{"a":1}')
-        first, second = await it.send(request), await it.send(request)
+        first, second = await it.send(request, Progress()), await it.send(request, Progress())
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /api?q=%2F HTTP/1.1\r\n")
     assert {("accept-encoding", "identity"), ("x-mine", "1")} <= set(headers(head))
@@ -133,7 +133,7 @@ async def test_their_errors_are_those_of_httpx():
     request = Outgoing("GET", URL(f"http://127.0.0.1:{unused_port()}/"), CIMultiDict())
     async with transport() as it:
         with pytest.raises(httpx.ConnectError, match="ClientConnectorError"):
-            await it.send(request)
+            await it.send(request, Progress())
 
 
 async def test_nobody_listening_means_surely_not_sent():
@@ -153,7 +153,7 @@ async def test_waiting_for_a_free_connection_in_vain_means_surely_not_sent():
     async with serving(slow) as server, AiohttpTransport(client_session(connections=1)) as it:
         first = asyncio.create_task(send(it, server.url))
         await asked.wait()
-        with pytest.raises(httpx.ConnectTimeout):
+        with pytest.raises(httpx.PoolTimeout):
             await send(it, server.url, pool=0.01)
         answer.set()
         assert (await first).status_code == 200
@@ -264,3 +264,64 @@ async def test_a_connection_that_closes_before_anything_is_written_is_replaced_s
         await send(it, server.url)
         assert (await send(it, server.url, method)).status_code == 200
     assert (len(server.requests), server.connections) == (2, 2)
+
+
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+async def test_a_few_interim_replies_are_passed_over_on_every_request_of_a_connection():
+    few = INTERIM * MAX_INTERIM_REPLIES
+    async with serving(few + OK, few + OK) as server, transport() as it:
+        assert [(await send(it, server.url)).status_code for _ in range(2)] == [200, 200]
+    assert server.connections == 1
+
+
+async def test_interim_replies_without_end_are_no_reply_and_end_the_connection():
+    sent = 0
+
+    async def flood(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        while True:
+            writer.write(INTERIM * 1000)
+            sent += 1000
+            await writer.drain()
+
+    async with serving(flood) as server, transport() as it:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await send(it, server.url)
+    assert sent < 1_000_000
+    assert len(server.requests) == 1
+
+
+async def test_headers_without_end_are_no_reply():
+    sent = 0
+
+    async def flood(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            writer.write(b"X-More: " + b"a" * 1000 + b"\r\n")
+            sent += 1000
+            await writer.drain()
+
+    async with serving(flood) as server, transport() as it:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await send(it, server.url)
+    assert sent < 16_000_000
+
+
+async def test_one_header_line_without_end_is_no_reply():
+    sent = 0
+
+    async def flood(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        while True:
+            writer.write(b"a" * 10_000)
+            sent += 10_000
+            await writer.drain()
+
+    async with serving(flood) as server, transport() as it:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await send(it, server.url)
+    assert sent < 16_000_000

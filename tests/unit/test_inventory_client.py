@@ -13,6 +13,8 @@ import pytest
 from services.domain.attempts import Attempt
 from services.domain.errors import (
     InsufficientInventory,
+    InventoryRefusesUs,
+    InventoryThrottled,
     InventoryTimeout,
     InventoryUnavailable,
     ReleaseFailed,
@@ -183,7 +185,6 @@ async def test_a_failed_attempt_records_why():
     [
         pytest.param(availability(available=False), id="overall"),
         pytest.param(availability(first={"available": False}), id="one line"),
-        pytest.param(availability(first={"availableQuantity": 1}), id="too little"),
         pytest.param(availability(first={"requestedQuantity": 1, "availableQuantity": 1}), id="less than asked for"),
     ],
 )
@@ -202,7 +203,7 @@ async def test_a_no_anywhere_in_a_check_is_a_no(body):
         pytest.param({"success": True}, id="no data"),
         pytest.param({"success": False, "data": availability()["data"]}, id="success is false"),
         pytest.param(availability(first={"available": "yes"}), id="text for a truth"),
-        pytest.param(availability(first={"availableQuantity": "15"}), id="text for a number"),
+        pytest.param(availability(first={"availableQuantity": "many"}), id="no number"),
     ],
 )
 async def test_a_check_that_cannot_be_read_is_an_unavailable_service(body):
@@ -280,21 +281,64 @@ async def test_a_409_that_names_no_lines_is_insufficient_inventory_all_the_same(
 
 async def test_a_short_line_keeps_what_was_said_and_leaves_open_what_was_not():
     with pytest.raises(InsufficientInventory) as caught:
-        await Service(409, {"items": [{"productId": "p9"}]}).reserve()
-    nothing = {"variantId": None, "requestedQuantity": None, "availableQuantity": None}
-    assert caught.value.details == {"items": [{"productId": "p9", **nothing}]}
+        await Service(409, {"items": [{"productId": "p1", "variantId": "v1"}]}).reserve()
+    assert caught.value.details == {"items": [SHORT | {"availableQuantity": None}]}
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+OWN_ERROR = {"success": False, "error": {"code": "VALIDATION_ERROR", "message": "quantity"}}
+
+
+@pytest.mark.parametrize(("status", "body"), [(422, b""), (400, OWN_ERROR), (400, {"code": "BAD_QUANTITY"})])
 @pytest.mark.parametrize("call", [Service.check, Service.reserve])
-async def test_any_other_4xx_is_a_refusal_that_a_retry_does_not_help(call, status):
-    service = Service(status, b"")
+async def test_a_refusal_of_the_order_ends_it(call, status, body):
+    service = Service(status, body)
     with pytest.raises(ReservationFailed) as caught:
         await call(service)
-    assert (service.outcome, caught.value.details) == ("rejected", {"status": status})
+    assert (service.outcome, caught.value.details["status"]) == ("rejected", status)
 
 
-@pytest.mark.parametrize("status", [302, 408, 429, 500, 502, 503, 504])
+REFUSALS_OF_US = [401, 403, 405, 406, 407, 410, 413, 415, 421, 425, 426, 431, 451]
+
+
+@pytest.mark.parametrize("status", [*REFUSALS_OF_US, 400, 404])
+@pytest.mark.parametrize("body", [b"", b"<html>", {"message": "no route"}, {"error": {"code": 400}}])
+@pytest.mark.parametrize("call", [Service.check, Service.reserve])
+async def test_a_refusal_of_the_caller_says_nothing_of_the_order(call, body, status):
+    service = Service(status, body)
+    with pytest.raises(InventoryRefusesUs) as caught:
+        await call(service)
+    assert (service.outcome, caught.value.code, caught.value.details["status"]) == (
+        "refused_us",
+        "INVENTORY_UNAVAILABLE",
+        status,
+    )
+    assert service.trail[0].details["status"] == status
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 407, 421, 425])
+async def test_an_error_code_does_not_turn_a_refusal_of_the_caller_into_one_of_the_order(status):
+    with pytest.raises(InventoryRefusesUs):
+        await Service(status, {"success": False, "error": {"code": "UNAUTHORIZED"}}).reserve()
+
+
+@pytest.mark.parametrize("status", [*REFUSALS_OF_US, 400])
+async def test_a_release_that_was_refused_to_the_caller_is_still_to_be_done(status):
+    service = Service(status, b"")
+    with pytest.raises(InventoryRefusesUs):
+        await service.release()
+    assert service.outcome == "refused_us"
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_too_many_requests_is_a_call_that_was_not_carried_out(call):
+    service = Service(429, b"slow down", headers={"Retry-After": "3"})
+    with pytest.raises(InventoryThrottled) as caught:
+        await call(service)
+    assert (service.outcome, caught.value.was_sent, caught.value.retry_after_seconds) == ("throttled", True, 3.0)
+    assert (caught.value.code, caught.value.may_have_run) == ("INVENTORY_UNAVAILABLE", False)
+
+
+@pytest.mark.parametrize("status", [302, 408, 500, 502, 503, 504])
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_service_that_cannot_now_is_unavailable(call, status):
     service = Service(status, b"oops")
@@ -376,10 +420,10 @@ async def test_a_release_whose_acknowledgement_cannot_be_believed_is_tried_again
 
 
 async def test_a_refused_release_has_failed():
-    service = Service(403, b"")
+    service = Service(422, b"")
     with pytest.raises(ReleaseFailed) as caught:
         await service.release()
-    assert (service.outcome, caught.value.details) == ("rejected", {"status": 403})
+    assert (service.outcome, caught.value.details) == ("rejected", {"status": 422})
 
 
 async def test_a_cancelled_call_leaves_no_attempt():

@@ -6,6 +6,7 @@ import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -89,7 +90,7 @@ async def test_a_find_and_a_refund_address_the_payment_of_the_order():
 
 
 async def test_an_order_id_cannot_lead_to_another_path():
-    service = Service(404)
+    service = Service(404, {"error": {"code": "PAYMENT_NOT_FOUND"}})
     await service.gateway().find("a/b?c", [])
     assert service.requests[0].url.raw_path == b"/api/v1/payments/a%2Fb%3Fc"
 
@@ -149,10 +150,17 @@ async def test_a_refund_that_left_the_money_captured_is_no_refund():
 @pytest.mark.parametrize(
     ("status", "outcome", "may_have_run"),
     [
-        (400, "rejected", False),
+        (400, "refused_us", False),
+        (401, "refused_us", False),
+        (403, "refused_us", False),
+        (404, "refused_us", False),
+        (405, "refused_us", False),
+        (407, "refused_us", True),
+        (421, "refused_us", True),
+        (425, "refused_us", True),
         (422, "rejected", False),
-        (429, "rejected", False),
-        (408, "rejected", True),
+        (429, "throttled", False),
+        (408, "unavailable", True),
         (500, "unavailable", True),
         (503, "unavailable", True),
         (302, "unavailable", True),
@@ -213,3 +221,30 @@ async def test_the_null_gateway_approves_everything_and_says_in_the_trail_who_di
         Attempt(NOW, operation, "success", 0.0, 1, {"gateway": "null"})
         for operation in ("capture", "find_payment", "refund", "void")
     ]
+
+
+@pytest.mark.parametrize("call", [Service.find, Service.refund])
+@pytest.mark.parametrize("body", [b"", b"<html>", {"message": "no Route matched"}])
+async def test_a_404_that_is_not_the_gateways_own_does_not_say_that_there_is_no_payment(call, body):
+    service = Service(404, body)
+    with pytest.raises(PaymentOutcomeUnknown):
+        await call(service)
+    assert service.trail[0].outcome == "refused_us"
+
+
+@pytest.mark.parametrize("order_id", [".", "..", "a b", "%2F", "ABC/12", "Größe-M", "auth0|x"])
+async def test_any_order_id_stays_one_segment_of_the_path(order_id):
+    service = Service(404, {"error": {"code": "PAYMENT_NOT_FOUND"}})
+    await service.gateway().find(order_id, [])
+    raw = service.requests[0].url.raw_path.decode()
+    assert raw.startswith("/api/v1/payments/")
+    segment = raw.removeprefix("/api/v1/payments/")
+    assert unquote(segment) == order_id
+    assert "/" not in segment
+    assert set(segment) != {"."}
+
+
+async def test_a_payment_is_read_in_any_form_that_means_the_same():
+    order_id = "F47AC10B-58CC-4372-A567-0E02B2C3D479"
+    body = b"\xef\xbb\xbf" + json.dumps({"data": {"orderId": order_id, "state": "CAPTURED", "more": 1}}).encode()
+    assert await Service(200, body).gateway().find(order_id.lower(), []) == PaymentState.CAPTURED
