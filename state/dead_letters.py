@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, LargeBinary, and_, delete, func, insert, or_, select, update
 
 from state.keyset import Keyset
 from state.tables import dead_letters, operation_items
@@ -17,18 +17,23 @@ MAX_PAGE = 200
 OPEN, REPLAYED, DISCARDED = "OPEN", "REPLAYED", "DISCARDED"
 STATES = (OPEN, REPLAYED, DISCARDED)
 
-_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\S*\d\S*")
+CUT_BYTES = 2048
+"""Of a payload in lists; the whole payload is read with get()."""
+
+# Bounded repetitions: a match that fails costs the same at every place, so the time grows with the length only.
+_VARYING = re.compile(r"'[^']{0,200}'|\"[^\"]{0,200}\"|[^\s\d]{0,80}\d\S*")
 _CAUSE_LENGTH = 200
+_READ_LENGTH = 5 * _CAUSE_LENGTH
 
 
 def cause_of(reason: str) -> str:
     """What reasons have in common when only ids, numbers and quoted values differ; at most 200 characters."""
-    return _VARYING.sub("\u2026", " ".join(reason.split()))[:_CAUSE_LENGTH]
+    return _VARYING.sub("\u2026", " ".join(reason[:_READ_LENGTH].split()))[:_CAUSE_LENGTH]
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One event, exactly as it came."""
+    """One event, exactly as it came; in lists with the first CUT_BYTES of its payload."""
 
     id: str
     stream: str
@@ -45,24 +50,42 @@ class DeadLetter:
     resolved_at: datetime | None = None
     resolved_by: str | None = None
     note: str | None = None
+    incarnation: str = ""
+    """When the stream was made; empty for letters from before it was kept."""
+    size: int = 0
+    """Bytes of the whole payload."""
 
 
-_COLUMNS = [dead_letters.c[name] for name in DeadLetter.__dataclass_fields__]
+_STORED = [name for name in DeadLetter.__dataclass_fields__ if name != "size"]
+_SIZE = func.length(dead_letters.c.payload).label("size")
+_WHOLE = [*(dead_letters.c[name] for name in _STORED), _SIZE]
+_CUT = [
+    func.substr(dead_letters.c.payload, 1, CUT_BYTES, type_=LargeBinary).label("payload")
+    if name == "payload"
+    else dead_letters.c[name]
+    for name in _STORED
+]
+_COLUMNS = [*_CUT, _SIZE]
 
 
 def add(connection: Connection, letter: DeadLetter) -> bool:
     """Keep a letter; False when the same message of the stream is kept already."""
     table = dead_letters
-    same = (table.c.stream == letter.stream, table.c.stream_seq == letter.stream_seq)
+    same = (
+        table.c.stream == letter.stream,
+        table.c.incarnation == letter.incarnation,
+        table.c.stream_seq == letter.stream_seq,
+    )
     if connection.execute(select(table.c.id).where(*same)).first():
         return False
-    row = {name: getattr(letter, name) for name in DeadLetter.__dataclass_fields__}
+    row = {name: getattr(letter, name) for name in _STORED}
     connection.execute(insert(table), row | {"cause": cause_of(letter.reason)})
     return True
 
 
 def get(connection: Connection, letter_id: str) -> DeadLetter | None:
-    row = connection.execute(select(*_COLUMNS).where(dead_letters.c.id == letter_id)).one_or_none()
+    """A letter with its whole payload."""
+    row = connection.execute(select(*_WHOLE).where(dead_letters.c.id == letter_id)).one_or_none()
     return DeadLetter(*row) if row else None
 
 
@@ -77,7 +100,7 @@ def resolve(connection: Connection, letter_id: str, state: str, *, by: str, note
 
 
 def page(connection: Connection, *, state: str | None = OPEN, limit: int = MAX_PAGE) -> list[DeadLetter]:
-    """Newest first."""
+    """Newest first, with cut payloads."""
     statement = select(*_COLUMNS).order_by(dead_letters.c.created_at.desc())
     if state is not None:
         statement = statement.where(dead_letters.c.state == state)

@@ -5,11 +5,12 @@ People see from it what came in and what became of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, select, text, update
+from sqlalchemy import ColumnElement, Connection, delete, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from state.keyset import WINDOW, Keyset, Residual
@@ -19,14 +20,19 @@ from state.tables import inbox
 HANDLED, IGNORED, DUPLICATE = "handled", "ignored", "duplicate"
 OUTCOMES = (HANDLED, IGNORED, DUPLICATE)
 
-_INSERTED = ("event_id", "type", "order_id", "received_at", "outcome")
+_KEY = ("event_id", "type", "source")
+_INSERTED = (*_KEY, "digest", "order_id", "received_at", "outcome")
 _INSERTS = {
     name: Prepared(
-        dialect.insert(inbox).on_conflict_do_nothing(index_elements=["event_id"]).returning(inbox.c.event_id),
+        dialect.insert(inbox).on_conflict_do_nothing(index_elements=_KEY).returning(inbox.c.event_id),
         _INSERTED,
     )
     for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
 }
+
+
+class OtherContent(Exception):
+    """An event with the same source, type and id was handled before, and it said something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +59,34 @@ def add(
     order_id: str | None,
     at: datetime,
     outcome: str = HANDLED,
+    *,
+    source: str = "",
+    digest: str | None = None,
 ) -> bool:
-    """Remember an event in the transaction of its effect; False, and counted, when it was handled before."""
-    row = {"event_id": event_id, "type": event_type, "order_id": order_id, "received_at": at, "outcome": outcome}
+    """Remember an event in the transaction of its effect; False, and counted, when it was handled before.
+
+    An event is the same when source, type and id are the same. Raises OtherContent when the digest is another one.
+    """
+    key = {"event_id": event_id, "type": event_type, "source": source}
+    row = key | {"digest": digest, "order_id": order_id, "received_at": at, "outcome": outcome}
     # Not the row count: for inserts the drivers do not agree on what it says.
     if _INSERTS[connection.dialect.name].fetch(connection, row):
         return True
-    connection.execute(update(inbox).where(inbox.c.event_id == event_id).values(repeats=inbox.c.repeats + 1))
+    known = connection.scalar(select(inbox.c.digest).where(*_same(key)))
+    if None not in (known, digest) and known != digest:
+        raise OtherContent(f"{event_type}: the id {event_id!r} was used before, for another content")
+    connection.execute(update(inbox).where(*_same(key)).values(repeats=inbox.c.repeats + 1))
     return False
 
 
-def note_ignored(connection: Connection, event_id: str) -> None:
+def note_ignored(connection: Connection, event_id: str, event_type: str, source: str) -> None:
     """An event that was remembered in this transaction turned out to change nothing."""
-    connection.execute(update(inbox).where(inbox.c.event_id == event_id).values(outcome=IGNORED))
+    same = _same({"event_id": event_id, "type": event_type, "source": source})
+    connection.execute(update(inbox).where(*same).values(outcome=IGNORED))
+
+
+def _same(key: Mapping[str, str]) -> list[ColumnElement[bool]]:
+    return [inbox.c[name] == value for name, value in key.items()]
 
 
 def listed(
@@ -93,5 +114,6 @@ def _filters(event_type: str | None, outcome: str | None) -> Residual | None:
 
 def prune(connection: Connection, received_before: datetime, limit: int) -> int:
     """Delete a small step of old entries; returns how many went."""
-    old = select(inbox.c.event_id).where(inbox.c.received_at < received_before).limit(limit)
-    return connection.execute(delete(inbox).where(inbox.c.event_id.in_(connection.scalars(old).all()))).rowcount
+    keys = [inbox.c[name] for name in _KEY]
+    old = connection.execute(select(*keys).where(inbox.c.received_at < received_before).limit(limit)).all()
+    return connection.execute(delete(inbox).where(tuple_(*keys).in_([tuple(row) for row in old]))).rowcount

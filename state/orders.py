@@ -17,6 +17,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    tuple_,
     update,
 )
 
@@ -43,6 +44,10 @@ _INSERT_ITEMS = Prepared(insert(order_items), ("order_id", "product_id", "varian
 
 class StaleOrder(Exception):
     """Somebody else changed the order since it was read; nothing was written."""
+
+
+class KeyTaken(Exception):
+    """The caller has used this idempotency key before; nothing was written."""
 
 
 def add(connection: Connection, order: Order, request_hash: str) -> None:
@@ -164,16 +169,23 @@ def request_hash(connection: Connection, order_id: str) -> str | None:
     return connection.scalar(select(orders.c.request_hash).where(orders.c.order_id == order_id))
 
 
-def remember_key(connection: Connection, key: str, order_id: str, request_hash: str, at: datetime) -> None:
-    """Bind an idempotency key to an order; raises IntegrityError when the key is taken."""
-    row = {"key": key, "order_id": order_id, "request_hash": request_hash, "created_at": at}
+def remember_key(connection: Connection, key: str, caller: str, order_id: str, request_hash: str, at: datetime) -> None:
+    """Bind a caller's idempotency key to an order; raises KeyTaken when it is bound."""
+    # A key from before callers were kept would not collide by itself.
+    if find_key(connection, key, caller) is not None:
+        raise KeyTaken(key)
+    row = {"key": key, "caller": caller, "order_id": order_id, "request_hash": request_hash, "created_at": at}
     connection.execute(insert(idempotency_keys), row)
 
 
-def find_key(connection: Connection, key: str) -> tuple[str, str] | None:
-    """``(order_id, request_hash)`` of an idempotency key, or None."""
-    statement = select(idempotency_keys.c.order_id, idempotency_keys.c.request_hash).where(
-        idempotency_keys.c.key == key
+def find_key(connection: Connection, key: str, caller: str) -> tuple[str, str] | None:
+    """``(order_id, request_hash)`` of a caller's idempotency key, or None."""
+    table = idempotency_keys
+    statement = (
+        select(table.c.order_id, table.c.request_hash)
+        .where(table.c.key == key, table.c.caller.in_((caller, "")))
+        .order_by(table.c.caller.desc())
+        .limit(1)
     )
     row = connection.execute(statement).one_or_none()
     return (row[0], row[1]) if row else None
@@ -181,9 +193,10 @@ def find_key(connection: Connection, key: str) -> tuple[str, str] | None:
 
 def prune_keys(connection: Connection, created_before: datetime, limit: int) -> int:
     """Delete a small step of old idempotency keys; returns how many went."""
-    old = select(idempotency_keys.c.key).where(idempotency_keys.c.created_at < created_before).limit(limit)
-    keys = connection.scalars(old).all()
-    return connection.execute(delete(idempotency_keys).where(idempotency_keys.c.key.in_(keys))).rowcount
+    columns = (idempotency_keys.c.key, idempotency_keys.c.caller)
+    old = select(*columns).where(idempotency_keys.c.created_at < created_before).limit(limit)
+    keys = [tuple(row) for row in connection.execute(old)]
+    return connection.execute(delete(idempotency_keys).where(tuple_(*columns).in_(keys))).rowcount
 
 
 def _order(row: Row[Any] | tuple[Any, ...], lines: tuple[Line, ...]) -> Order:

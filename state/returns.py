@@ -1,4 +1,4 @@
-"""Returns already asked for: each returnId takes effect once."""
+"""Returns already asked for: each returnId of an order takes effect once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from sqlalchemy import Connection, insert, select
 from state.tables import returns
 
 
-def find(connection: Connection, return_id: str) -> tuple[str, str] | None:
-    """``(order_id, request_hash)`` of a return, or None."""
-    statement = select(returns.c.order_id, returns.c.request_hash).where(returns.c.return_id == return_id)
-    row = connection.execute(statement).one_or_none()
-    return (row[0], row[1]) if row else None
+def find(connection: Connection, order_id: str, return_id: str) -> str | None:
+    """The request's hash of a return of the order, or None."""
+    same = (returns.c.order_id == order_id, returns.c.return_id == return_id)
+    return connection.scalar(select(returns.c.request_hash).where(*same))
 
 
 def add(
@@ -28,7 +27,7 @@ def add(
     restockable: bool,
     at: datetime,
 ) -> None:
-    """Remember a return; raises IntegrityError when the id is taken."""
+    """Remember a return; raises IntegrityError when the order has one of that id."""
     row = {
         "return_id": return_id,
         "order_id": order_id,

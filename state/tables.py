@@ -111,6 +111,8 @@ idempotency_keys = Table(
     "idempotency_keys",
     metadata,
     Column("key", String(256), primary_key=True),
+    # Who sent it; empty for keys from before callers were kept, which count for every caller.
+    Column("caller", Key, primary_key=True, server_default=""),
     Column("order_id", Key, nullable=False),
     Column("request_hash", String(64), nullable=False),
     Column("created_at", UtcDateTime, nullable=False, index=True),
@@ -229,8 +231,8 @@ release_moves = Table(
 returns = Table(
     "returns",
     metadata,
+    Column("order_id", Key, ForeignKey("orders.order_id"), primary_key=True),
     Column("return_id", Key, primary_key=True),
-    Column("order_id", Key, ForeignKey("orders.order_id"), nullable=False, index=True),
     Column("request_hash", String(64), nullable=False),
     Column("items", JSON, nullable=False),
     Column("reason", Text, nullable=False),
@@ -271,7 +273,10 @@ inbox = Table(
     "inbox",
     metadata,
     Column("event_id", Key, primary_key=True),
-    Column("type", Key, nullable=False),
+    Column("type", Key, primary_key=True),
+    Column("source", Key, primary_key=True, server_default=""),
+    # NULL of events from before digests were kept.
+    Column("digest", String(64)),
     Column("order_id", Key, index=True),
     Column("received_at", UtcDateTime, nullable=False, index=True),
     Column("outcome", Word),
@@ -296,6 +301,8 @@ dead_letters = Table(
     metadata,
     Column("id", Key, primary_key=True),
     Column("stream", Key, nullable=False),
+    # When the stream was made: one that was made anew counts its messages from 1 again.
+    Column("incarnation", Word, nullable=False, server_default=""),
     Column("stream_seq", BigInteger, nullable=False),
     Column("subject", Key, nullable=False),
     Column("order_id", Key),
@@ -309,11 +316,30 @@ dead_letters = Table(
     Column("resolved_by", Key),
     Column("note", Text),
     Column("cause", String(200), nullable=False, server_default=""),
-    UniqueConstraint("stream", "stream_seq"),
+    UniqueConstraint("stream", "incarnation", "stream_seq"),
     Index("ix_dead_letters_state_created_at", "state", "created_at"),
     Index("ix_dead_letters_state_subject_cause", "state", "subject", "cause", "created_at"),
     Index("ix_dead_letters_order_id", "order_id"),
     Index("ix_dead_letters_resolved_at", "resolved_at"),
+)
+
+parked_events = Table(
+    "parked_events",
+    metadata,
+    Column("stream", Key, primary_key=True),
+    Column("incarnation", Word, primary_key=True),
+    Column("stream_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("subject", Key, nullable=False),
+    Column("order_id", Key),
+    Column("payload", LargeBinary, nullable=False),
+    Column("headers", JSON, nullable=False),
+    Column("cause", Word, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("parked_at", UtcDateTime, nullable=False),
+    Column("due_at", UtcDateTime, nullable=False),
+    Index("ix_parked_events_due_at", "due_at"),
+    Index("ix_parked_events_order_id", "order_id"),
 )
 
 products = Table(

@@ -243,6 +243,13 @@ def _operator_endpoints(handlers: Handlers) -> list[Endpoint]:
             is_list=True,
         ),
         Endpoint(
+            "GET",
+            "/api/v1/dead-letters/{id}",
+            "One event that could not be handled, with its whole payload",
+            handlers.get_dead_letter,
+            {200: schemas.DeadLetterView},
+        ),
+        Endpoint(
             "POST",
             "/api/v1/dead-letters/{id}/replay",
             "Run the handler on a dead letter again",

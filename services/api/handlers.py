@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from services.api.http import success
 from services.api.operations import OperationHandlers
 from services.api.service import OrderService
 from services.domain.errors import ApiError, InvalidState, NotFound, ValidationFailed
+from services.domain.external import NotAllowed, canonical_id
 from services.domain.lifecycle import AFTER_PAYMENT
 from services.domain.order import Line, Order, OrderStatus
 from services.orders.cancel import ReturnItems
@@ -23,7 +25,6 @@ from services.orders.place import PlaceOrder
 from state import audit, conservation, dead_letters, history, orders, overrides, products, releases, replicas, reviews
 
 HEARTBEAT_LIMIT = timedelta(seconds=10)
-MAX_KEY_LENGTH = 255
 
 PLACED_AT_ONCE = 3
 """Version of an order that was received, reserved and placed, and nothing else."""
@@ -66,10 +67,7 @@ class Handlers:
 
     async def place_order(self, call: Call) -> Response:
         body = call.body
-        key = call.request.headers.get("idempotency-key")
-        if key is not None and not 1 <= len(key) <= MAX_KEY_LENGTH:
-            problem = {"field": "Idempotency-Key", "value": key[:40], "allowed": f"1 to {MAX_KEY_LENGTH} characters"}
-            raise ValidationFailed("Not valid: Idempotency-Key.", {"problems": [problem]})
+        key = _idempotency_key(call.request.headers.get("idempotency-key"))
         order = await self._service.placement.place(
             PlaceOrder(
                 user_id=body.userId,
@@ -78,6 +76,7 @@ class Handlers:
                 order_id=body.orderId,
                 metadata=body.metadata,
                 idempotency_key=key,
+                caller=call.caller.name,
             )
         )
         return await self._placed(order)
@@ -209,6 +208,13 @@ class Handlers:
 
         return success(await self._read(read))
 
+    async def get_dead_letter(self, call: Call) -> Response:
+        letter_id = call.path("id")
+        letter = await self._read(lambda connection: dead_letters.get(connection, letter_id))
+        if letter is None:
+            raise NotFound("dead-letter", letter_id)
+        return success(views.dead_letter_view(letter, is_whole=True))
+
     async def replay_dead_letter(self, call: Call) -> Response:
         letter = await self._service.dead_letters.replay(call.path("id"), actor=call.caller.name)
         return success(views.dead_letter_view(letter))
@@ -245,6 +251,19 @@ class Handlers:
 
     async def _cases(self, order_id: str) -> Sequence[Any]:
         return (await self._read(lambda c: reviews.of_orders(c, [order_id])))[order_id]
+
+
+def _idempotency_key(header: str | None) -> str | None:
+    if header is None:
+        return None
+    with suppress(UnicodeDecodeError):
+        # Headers arrive as Latin-1, whatever their bytes mean.
+        header = header.encode("latin-1").decode()
+    try:
+        return canonical_id(header)
+    except NotAllowed as error:
+        problem = {"field": "Idempotency-Key", "value": header[:40], "allowed": str(error)}
+        raise ValidationFailed("Not valid: Idempotency-Key.", {"problems": [problem]}) from None
 
 
 def _lines(items: Sequence[Any]) -> tuple[Line, ...]:

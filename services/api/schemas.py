@@ -321,10 +321,13 @@ class ProductView(BaseModel):
 class DeadLetterView(BaseModel):
     id: str
     stream: str
+    streamIncarnation: str
     streamSequence: int
     subject: str
     orderId: str | None
     payload: str
+    payloadBytes: int
+    payloadIsCut: bool
     headers: dict[str, str]
     reason: str
     attempts: int

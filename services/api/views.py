@@ -12,7 +12,7 @@ from services.domain.order import Order
 from services.domain.reviews import allowed_actions
 from state.audit import AuditEntry
 from state.conservation import KnownDifference
-from state.dead_letters import DeadLetter, Group
+from state.dead_letters import CUT_BYTES, DeadLetter, Group
 from state.overrides import BreakerOverride
 from state.products import Product
 from state.releases import Release
@@ -136,14 +136,19 @@ def product_view(product: Product) -> dict[str, Any]:
     }
 
 
-def dead_letter_view(letter: DeadLetter) -> dict[str, Any]:
+def dead_letter_view(letter: DeadLetter, *, is_whole: bool = False) -> dict[str, Any]:
+    """A letter with the beginning of its payload, or with all of it."""
+    payload = letter.payload if is_whole else letter.payload[:CUT_BYTES]
     return {
         "id": letter.id,
         "stream": letter.stream,
+        "streamIncarnation": letter.incarnation,
         "streamSequence": letter.stream_seq,
         "subject": letter.subject,
         "orderId": letter.order_id,
-        "payload": letter.payload.decode("utf-8", "backslashreplace"),
+        "payload": payload.decode("utf-8", "backslashreplace"),
+        "payloadBytes": letter.size,
+        "payloadIsCut": len(payload) < letter.size,
         "headers": letter.headers,
         "reason": letter.reason,
         "attempts": letter.attempts,

@@ -22,7 +22,7 @@ _PARTICULAR = (
     re.compile(r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?)?(?:Z|[+-]\d\d:?\d\d)?\b"),
     re.compile(r"(?:\b\d{1,3}(?:\.\d{1,3}){3}\b|\[[0-9a-f:]+\])(?::\d{1,5})?", re.IGNORECASE),
     re.compile(r"(?<=[\w.]):\d{2,5}\b"),
-    re.compile(r"\b[A-Za-z]\w*(?:-\w+)*-\d\w*\b"),
+    re.compile(r"\b[A-Za-z]\w{0,127}(?:-\w{1,127}){0,7}-\d\w*\b"),
     re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b", re.IGNORECASE),
     re.compile(r"\b\d+(?:\.\d+)?(?= ?(?:ms|s|seconds|bytes)\b)"),
     re.compile(r"\b\d{4,}\b"),
@@ -34,9 +34,10 @@ def cause_of(error: str | None) -> str:
     """The cause behind an error message, at most MAX_LENGTH characters; NOT_TRIED without a message."""
     if error is None or not error.strip():
         return NOT_TRIED
+    error = error[: 10 * MAX_LENGTH]
     if _BREAKER.match(error):
         return BREAKER_OPEN
-    text = " ".join(error[: 10 * MAX_LENGTH].split())
+    text = " ".join(error.split())
     for particular in _PARTICULAR:
         text = particular.sub(GAP, text)
     return text[:MAX_LENGTH].rstrip(" .")

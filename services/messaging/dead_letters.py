@@ -8,17 +8,24 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection
 
 from services.domain.errors import InvalidState, NotFound
-from services.messaging.envelope import IncomingEvent, PoisonEvent, decode
+from services.domain.external import MAX_ID_LENGTH, NotAllowed, cut_text, identifier, read_json
+from services.messaging.envelope import MAX_EVENT_BYTES, IncomingEvent, PoisonEvent, decode, place_in_stream
 from state import audit, dead_letters
 from state.audit import AuditEntry
 from state.database import Database
 from state.dead_letters import DISCARDED, OPEN, REPLAYED, DeadLetter
+
+MAX_REASON = 2000
+"""Characters of a reason."""
+
+MAX_HEADERS, MAX_HEADER = 50, 500
+"""Headers of a message that are kept, and characters of each."""
 
 
 class LetterChanged(InvalidState):
@@ -54,20 +61,25 @@ class DeadLetterOffice:
         headers: Mapping[str, str],
         reason: str,
         attempts: int,
+        incarnation: str = "",
     ) -> None:
-        """Store a message exactly as it came; once per place in its stream."""
+        """Store a message; once per place in its stream, of which ``incarnation`` says when it was made.
+
+        The payload is kept exactly as it came, headers and reason within bounds.
+        """
         letter = DeadLetter(
             id=self._new_id(),
             stream=stream,
             stream_seq=stream_seq,
-            subject=subject,
+            subject=cut_text(subject, MAX_ID_LENGTH),
             order_id=order_id_in(payload),
             payload=payload,
-            headers=dict(headers),
-            reason=storable(reason),
+            headers=bounded_headers(headers),
+            reason=cut_text(reason, MAX_REASON),
             attempts=attempts,
             state=OPEN,
             created_at=self._clock(),
+            incarnation=incarnation,
         )
         await self._database.write(lambda connection: dead_letters.add(connection, letter))
 
@@ -102,7 +114,7 @@ class DeadLetterOffice:
                 letter.payload,
                 subject=letter.subject,
                 headers=letter.headers,
-                fallback_id=f"{letter.stream}:{letter.stream_seq}",
+                fallback_id=place_in_stream(letter.stream, letter.incarnation, letter.stream_seq),
             )
             outcome = await self._handle(event)
         except PoisonEvent as error:
@@ -151,7 +163,7 @@ class DeadLetterOffice:
         await self._database.write(transaction)
 
     async def _record_failure(self, letter: DeadLetter, done: _Deed, failure: str) -> None:
-        said = storable(failure)
+        said = cut_text(failure, MAX_REASON)
         entry = done.entry(letter, self._clock(), "failed", {"state": OPEN, "failure": said})
 
         def transaction(connection: Connection) -> None:
@@ -170,19 +182,19 @@ class DeadLetterOffice:
 def order_id_in(payload: bytes) -> str | None:
     """The order that an event is about, as far as its bytes can be read."""
     try:
-        body = orjson.loads(payload)
-    except orjson.JSONDecodeError:
+        body = read_json(payload, MAX_EVENT_BYTES)
+        if not isinstance(body, dict):
+            return None
+        data = body.get("data")
+        return identifier((data if isinstance(data, dict) else body).get("orderId"))
+    except NotAllowed:
         return None
-    if not isinstance(body, dict):
-        return None
-    data = body.get("data")
-    order_id = (data if isinstance(data, dict) else body).get("orderId")
-    return storable(order_id)[:128] if isinstance(order_id, str) else None
 
 
-def storable(text: str) -> str:
-    """Text without the NUL characters that PostgreSQL refuses: a letter must never be lost for them."""
-    return text.replace("\x00", "\\x00")
+def bounded_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The first headers of a message, each cut to a length that lists can show."""
+    first = islice(headers.items(), MAX_HEADERS)
+    return {cut_text(name, MAX_ID_LENGTH): cut_text(value, MAX_HEADER) for name, value in first}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,37 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from services.domain import events
 from services.domain.events import OutgoingEvent, timestamp
+from services.domain.external import (
+    MAX_ID_LENGTH,
+    CanonicalIdentifier,
+    Identifier,
+    NotAllowed,
+    Text2000,
+    WholeNumber,
+    cut_text,
+    id_key,
+    read_json,
+    utc_time,
+)
 
 DATA_VERSION = "1.0"
 SOURCE = "order-service"
-MAX_EVENT_ID = 128
-"""Characters of an event id that is kept as it is; a longer one is kept as its SHA-256."""
+
+MAX_EVENT_BYTES = 2**20
+"""The longest message that a NATS server takes unless it is told otherwise."""
+
+_SHOWN = 100
+"""Characters of a foreign value that a reason repeats."""
+
+_ENVELOPE = frozenset({"id", "type", "eventType", "source", "dataVersion", "timestamp", "correlationId"})
+"""Fields that a sender may write anew when it sends the same event again."""
 
 
 class PoisonEvent(Exception):
@@ -35,6 +54,11 @@ class IncomingEvent:
     type: str
     occurred_at: datetime | None
     data: dict[str, Any]
+    """Its fields as they were checked: numbers as numbers, times in UTC."""
+    source: str = ""
+    """Who says that it sent the event; empty when nobody is named."""
+    digest: str = ""
+    """SHA-256 of the content: the same id with another digest is another event."""
 
 
 def encode(event: OutgoingEvent, event_id: str, at: datetime, *, source: str = SOURCE) -> bytes:
@@ -58,23 +82,32 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-Identifier = Field(min_length=1, max_length=128)
+def _event_time(value: object) -> datetime | None:
+    """A time of the sender; one without a zone says nothing that could be compared, so it counts as absent."""
+    if isinstance(value, str) and len(value) <= _SHOWN:
+        try:
+            if datetime.fromisoformat(value).tzinfo is None:
+                return None
+        except ValueError:
+            pass
+    return None if value is None else utc_time(value)
 
 
 class _Confirmed(_Model):
-    orderId: str = Identifier
-    reservationId: str = Identifier
+    orderId: Identifier
+    reservationId: Identifier
+    confirmedAt: Annotated[datetime | None, BeforeValidator(_event_time)] = None
 
 
 class _ConfirmationFailed(_Confirmed):
-    reason: str
+    reason: Text2000
 
 
 class _Stock(_Model):
-    productId: str = Identifier
-    variantId: str = Identifier
-    availableQuantity: int | None = None
-    threshold: int | None = None
+    productId: CanonicalIdentifier
+    variantId: CanonicalIdentifier
+    availableQuantity: WholeNumber | None = None
+    threshold: WholeNumber | None = None
 
 
 SCHEMAS: dict[str, type[_Model]] = {
@@ -84,6 +117,11 @@ SCHEMAS: dict[str, type[_Model]] = {
     events.LOW_STOCK: _Stock,
     events.BACK_IN_STOCK: _Stock,
 }
+
+
+def place_in_stream(stream: str, incarnation: str, stream_seq: int) -> str:
+    """The id of an event that brings none: the same at every redelivery, another one in a stream made anew."""
+    return f"{stream}:{incarnation}:{stream_seq}"
 
 
 def decode(
@@ -96,42 +134,78 @@ def decode(
 ) -> IncomingEvent:
     """Read an envelope or a flat event; raises PoisonEvent with the reason.
 
-    The id is the envelope's, else the ``Nats-Msg-Id`` header, else ``fallback_id``, which must
-    name the message's place in its stream so that a redelivery has the same id.
+    The id is the envelope's, else the ``Nats-Msg-Id`` header, else ``fallback_id``, which is that of
+    place_in_stream().
     """
     try:
-        body = orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
-        raise PoisonEvent(f"not JSON: {error}") from None
+        body = read_json(payload, MAX_EVENT_BYTES)
+    except NotAllowed as error:
+        raise PoisonEvent(f"not JSON that can be used; allowed: {error}") from None
     if not isinstance(body, dict):
         raise PoisonEvent(f"not a JSON object but {type(body).__name__}")
     nested = body.get("data")
     data = nested if isinstance(nested, dict) else body
     event_type = body.get("type") or body.get("eventType") or subject
     if event_type != subject or event_type not in schemas:
-        raise PoisonEvent(f"type {event_type!r} is not one that belongs on subject {subject!r}")
+        raise PoisonEvent(f"type {_shown(event_type)} is not one that belongs on subject {_shown(subject)}")
+    checked = _checked(schemas[event_type], event_type, data)
+    return IncomingEvent(
+        event_id=_id("id", body.get("id"))
+        or _id("Nats-Msg-Id", (headers or {}).get("Nats-Msg-Id"))
+        or _key(fallback_id),
+        type=event_type,
+        occurred_at=_time(data, body),
+        data=data | checked,
+        source=_id("source", body.get("source")),
+        digest=_digest(data | checked),
+    )
+
+
+def _checked(schema: type[BaseModel], event_type: str, data: dict[str, Any]) -> dict[str, Any]:
     try:
-        schemas[event_type].model_validate(data)
+        return schema.model_validate(data).model_dump(mode="json", exclude_unset=True)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
-        raise PoisonEvent(f"{event_type}: field {field}: {first['msg']}") from None
-    event_id = body.get("id") or (headers or {}).get("Nats-Msg-Id") or fallback_id
-    return IncomingEvent(_bounded(str(event_id)), event_type, _time(data, body), data)
+        raise PoisonEvent(f"{event_type}: field {cut_text(field, _SHOWN)}: {cut_text(first['msg'], 200)}") from None
 
 
-def _bounded(event_id: str) -> str:
+def _id(field: str, value: object) -> str:
+    """An id of the sender as text; empty for none."""
+    if value is None or value == "":
+        return ""
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        return _key(str(value))
+    raise PoisonEvent(f"field {field}: text is allowed, not {type(value).__name__}")
+
+
+def _key(value: str) -> str:
+    """The id as it is compared and stored; one that is too long or not printable is kept as its SHA-256."""
+    if len(value) <= MAX_ID_LENGTH and value.isprintable():
+        return id_key(value)
     # Cutting would make one event of two that differ in their tails only.
-    return event_id if len(event_id) <= MAX_EVENT_ID else hashlib.sha256(event_id.encode()).hexdigest()
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _digest(data: dict[str, Any]) -> str:
+    content = {
+        name: id_key(value) if isinstance(value, str) else value
+        for name, value in data.items()
+        if value is not None and name not in _ENVELOPE
+    }
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _shown(value: object) -> str:
+    return repr(cut_text(str(value), _SHOWN))
 
 
 def _time(data: dict[str, Any], body: dict[str, Any]) -> datetime | None:
     for value in (data.get("confirmedAt"), data.get("timestamp"), body.get("timestamp")):
-        if isinstance(value, str):
-            try:
-                at = datetime.fromisoformat(value)
-            except ValueError:
-                continue
-            if at.tzinfo is not None:
-                return at
+        try:
+            at = _event_time(value)
+        except NotAllowed:
+            continue
+        if at is not None:
+            return at
     return None

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from services.domain import lifecycle
 from services.domain.errors import IdempotencyKeyReused
+from services.domain.external import id_key
 from services.domain.lifecycle import Change
 from services.domain.order import Line, Order, OrderStatus, aggregated
 from services.orders.context import OrdersContext
@@ -68,15 +69,17 @@ class OrderReturns:
 
         ``by_person`` writes the audit log; a customer's return is on the timeline only.
         """
-        return_id = command.return_id or self._context.new_id()
+        return_id = id_key(command.return_id or self._context.new_id())
         lines = aggregated(command.lines)
         digest = _digest(command.order_id, lines)
 
         def decide(connection: Connection, order: Order) -> Change | None:
-            known = returns.find(connection, return_id)
+            known = returns.find(connection, order.order_id, return_id)
             if known is not None:
-                if known != (command.order_id, digest):
-                    raise IdempotencyKeyReused("This returnId was used for another return.", {"returnId": return_id})
+                if known != digest:
+                    raise IdempotencyKeyReused(
+                        "This returnId was used for another return of the order.", {"returnId": return_id}
+                    )
                 return None
             at = self._context.clock()
             change = lifecycle.return_lines(

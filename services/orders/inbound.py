@@ -8,22 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
+import orjson
 from sqlalchemy import Connection
 
 from services.domain import events, lifecycle
-from services.domain.external import is_same_id
+from services.domain.external import id_key, is_same_id
 from services.domain.lifecycle import EVENT_IN, Change, TimelineEntry
 from services.domain.order import Order, OrderStatus
-from services.messaging.envelope import IncomingEvent
+from services.messaging.envelope import IncomingEvent, PoisonEvent
 from services.orders.context import OrdersContext
 from services.orders.unit_of_work import Recorded, record
 from state import history, inbox, orders, products
-from state.inbox import DUPLICATE, HANDLED, IGNORED
+from state.inbox import DUPLICATE, HANDLED, IGNORED, OtherContent
 from state.products import Product
 
 UNAVAILABLE_FOR = timedelta(minutes=30)
 """After this long without news a product marked unavailable counts as available again."""
+
+
+SHOWN_BYTES = 8192
+"""Of an event's data on a timeline."""
+
+_KNOWN_FIELDS = frozenset({"orderId", "reservationId", "reason", "confirmedAt"})
 
 
 class UnknownOrder(LookupError):
@@ -37,9 +45,15 @@ class InventoryEvents:
         self._context = context
 
     async def handle(self, event: IncomingEvent) -> str:
-        """Apply an event; raises UnknownOrder when its order is not here."""
+        """Apply an event; raises UnknownOrder when its order is not here.
+
+        Raises PoisonEvent when another event was handled under the same identity.
+        """
         apply = self._apply_to_order if event.type in _ORDER_DECISIONS else self._apply_to_product
-        outcome, recorded = await self._context.transact(lambda c: apply(c, event, self._context.clock()))
+        try:
+            outcome, recorded = await self._context.transact(lambda c: apply(c, event, self._context.clock()))
+        except OtherContent as error:
+            raise PoisonEvent(str(error)) from None
         if recorded is not None:
             self._context.after_commit(recorded)
         return outcome
@@ -47,18 +61,19 @@ class InventoryEvents:
     def _apply_to_order(
         self, connection: Connection, event: IncomingEvent, at: datetime
     ) -> tuple[str, Recorded | None]:
-        order = orders.get(connection, event.data["orderId"])
+        order = _order_of(connection, event.data["orderId"])
         if order is None:
             raise UnknownOrder(f"order {event.data['orderId']} is not known")
         change = _ORDER_DECISIONS[event.type](order, event, at)
         # Decided before it is known whether the event is new, so that its outcome is stored with it at no cost.
-        if not inbox.add(connection, event.event_id, event.type, order.order_id, at, HANDLED if change else IGNORED):
+        outcome = HANDLED if change else IGNORED
+        if not _remember(connection, event, order.order_id, at, outcome):
             return DUPLICATE, None
         entry = TimelineEntry(
             at,
             EVENT_IN,
             event.type if change else f"{event.type} (changes nothing)",
-            {"eventId": event.event_id, "data": event.data},
+            {"eventId": event.event_id, "data": _shown(event.data)},
         )
         if change is None:
             history.add(connection, order.order_id, [entry])
@@ -68,12 +83,39 @@ class InventoryEvents:
     def _apply_to_product(
         self, connection: Connection, event: IncomingEvent, at: datetime
     ) -> tuple[str, Recorded | None]:
-        if not inbox.add(connection, event.event_id, event.type, None, at, HANDLED):
+        if not _remember(connection, event, None, at, HANDLED):
             return DUPLICATE, None
         if products.put(connection, _product(event, at)):
             return HANDLED, None
-        inbox.note_ignored(connection, event.event_id)
+        inbox.note_ignored(connection, event.event_id, event.type, event.source)
         return IGNORED, None
+
+
+def _order_of(connection: Connection, order_id: str) -> Order | None:
+    """The order by its id as it was sent or, for a UUID in upper case, as it is compared."""
+    return orders.get(connection, id_key(order_id)) or (
+        orders.get(connection, order_id) if order_id != id_key(order_id) else None
+    )
+
+
+def _remember(connection: Connection, event: IncomingEvent, order_id: str | None, at: datetime, outcome: str) -> bool:
+    return inbox.add(
+        connection,
+        event.event_id,
+        event.type,
+        order_id,
+        at,
+        outcome,
+        source=event.source,
+        digest=event.digest or None,
+    )
+
+
+def _shown(data: dict[str, Any]) -> dict[str, Any]:
+    """What a timeline shows of an event: all of a short one, else the fields that we know."""
+    if len(orjson.dumps(data)) <= SHOWN_BYTES:
+        return data
+    return {name: value for name, value in data.items() if name in _KNOWN_FIELDS}
 
 
 def _confirmed(order: Order, event: IncomingEvent, at: datetime) -> Change | None:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from services.domain.errors import ApiError, IdempotencyKeyReused
+from services.domain.external import id_key
 from services.domain.lifecycle import TRANSITION, TimelineEntry
 from services.domain.order import Line, Order, aggregated
 from services.orders.context import OrdersContext
@@ -24,6 +25,7 @@ from services.orders.steps import counted
 from services.orders.unit_of_work import Recorded
 from services.traceparent import current, trace_id
 from state import history, orders
+from state.orders import KeyTaken
 
 MAX_IN_FLIGHT = 1000
 """Orders being placed at once by one replica; more are told to come back."""
@@ -39,6 +41,8 @@ class PlaceOrder:
     order_id: str | None = None
     metadata: dict[str, Any] | None = None
     idempotency_key: str | None = None
+    caller: str = ""
+    """Who sent the idempotency key: the same key of another caller is another key."""
 
 
 class Overloaded(ApiError):
@@ -71,8 +75,8 @@ class OrderPlacement:
         order = self._new_order(command)
         digest = _digest(order)
         try:
-            await self._store(order, digest, command.idempotency_key)
-        except IntegrityError:
+            await self._store(order, digest, command)
+        except (IntegrityError, KeyTaken):
             return await self._repeated(command, order.order_id, digest)
         self._context.after_commit(Recorded(order, (order.status,), (), stored_events=False, started_release=False))
         return await self._run(order)
@@ -88,17 +92,17 @@ class OrderPlacement:
         task.add_done_callback(lambda _: self._in_flight.pop(order.order_id, None))
         return await asyncio.shield(task)
 
-    async def _store(self, order: Order, digest: str, key: str | None) -> None:
+    async def _store(self, order: Order, digest: str, command: PlaceOrder) -> None:
         self._arriving += 1
         try:
-            await self._context.database.write(lambda c: self._insert(c, order, digest, key))
+            await self._context.database.write(lambda c: self._insert(c, order, digest, command))
         finally:
             self._arriving -= 1
 
     async def _repeated(self, command: PlaceOrder, order_id: str, digest: str) -> Order:
         key = command.idempotency_key
-        known = await self._context.database.read(lambda c: _known(c, order_id, key))
-        if known is None or known != (command.order_id or known[0], digest):
+        known = await self._context.database.read(lambda c: _known(c, order_id, command))
+        if known is None or known != (order_id if command.order_id else known[0], digest):
             subject = {"idempotencyKey": key} if key else {"orderId": order_id}
             raise IdempotencyKeyReused("This key was used for another order before.", subject)
         running = self._in_flight.get(known[0])
@@ -109,7 +113,7 @@ class OrderPlacement:
     def _new_order(self, command: PlaceOrder) -> Order:
         at = self._context.clock()
         return Order(
-            order_id=command.order_id or self._context.new_id(),
+            order_id=id_key(command.order_id or self._context.new_id()),
             user_id=command.user_id,
             customer_priority=command.customer_priority,
             lines=aggregated(command.lines),
@@ -120,10 +124,10 @@ class OrderPlacement:
             traceparent=current(),
         )
 
-    def _insert(self, connection: Connection, order: Order, digest: str, key: str | None) -> None:
+    def _insert(self, connection: Connection, order: Order, digest: str, command: PlaceOrder) -> None:
         orders.add(connection, order, digest)
-        if key is not None:
-            orders.remember_key(connection, key, order.order_id, digest, order.created_at)
+        if (key := command.idempotency_key) is not None:
+            orders.remember_key(connection, key, command.caller, order.order_id, digest, order.created_at)
         details = {"to": order.status, "items": [line.wire() for line in order.lines]}
         if order.traceparent is not None:
             details["traceId"] = trace_id(order.traceparent)
@@ -132,9 +136,9 @@ class OrderPlacement:
         )
 
 
-def _known(connection: Connection, order_id: str, key: str | None) -> tuple[str, str] | None:
-    if key is not None:
-        found = orders.find_key(connection, key)
+def _known(connection: Connection, order_id: str, command: PlaceOrder) -> tuple[str, str] | None:
+    if command.idempotency_key is not None:
+        found = orders.find_key(connection, command.idempotency_key, command.caller)
         if found is not None:
             return found
     digest = orders.request_hash(connection, order_id)

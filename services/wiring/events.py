@@ -11,7 +11,7 @@ from services.clock import utc_now
 from services.domain import events
 from services.messaging.consumer import Delivery, Handler, Lag, PullConsumer
 from services.messaging.dead_letters import DeadLetterOffice
-from services.messaging.envelope import decode
+from services.messaging.envelope import decode, place_in_stream
 from services.messaging.jetstream import Connection as NatsConnection
 from services.messaging.jetstream import by_stream, streams_when_possible
 from services.messaging.relay import OutboxRelay, OutboxRow
@@ -122,7 +122,7 @@ class Consuming:
             delivery.payload,
             subject=delivery.subject,
             headers=delivery.headers,
-            fallback_id=f"{delivery.stream}:{delivery.stream_seq}",
+            fallback_id=place_in_stream(delivery.stream, delivery.incarnation, delivery.stream_seq),
         )
         self._metrics.event_consumed(event.type, await self._inbound.handle(event))
 
@@ -135,6 +135,7 @@ class Consuming:
             headers=delivery.headers,
             reason=reason,
             attempts=delivery.num_delivered,
+            incarnation=delivery.incarnation,
         )
 
     def _count(self, subject: str, outcome: str) -> None:

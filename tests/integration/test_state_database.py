@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from state import schema, tables
+from state import dead_letters, inbox, orders, returns, schema, tables
 from state.database import Database, opened
 from state.schema import migrate
 from state.transactions import DatabaseClosed
@@ -68,6 +68,44 @@ def test_several_threads_may_migrate_at_once(empty_url):
 
     with ThreadPoolExecutor(4) as threads:
         assert [future.result() for future in [threads.submit(start) for _ in range(4)]] == [[]] * 4
+
+
+BEFORE_THE_KEYS = """
+INSERT INTO orders (order_id, user_id, customer_priority, status, inventory_status, payment_status, request_hash,
+    created_at, updated_at, version) VALUES ('o-1', 'u', 'standard', 'PLACED', 'NONE', 'NONE', 'h', :at, :at, 1);
+INSERT INTO idempotency_keys (key, order_id, request_hash, created_at) VALUES ('k', 'o-1', 'h', :at);
+INSERT INTO returns (return_id, order_id, request_hash, items, reason, restockable, created_at)
+    VALUES ('r-1', 'o-1', 'h', '[]', 'x', TRUE, :at);
+INSERT INTO inbox (event_id, type, order_id, received_at, outcome) VALUES ('e-1', 't', 'o-1', :at, 'handled');
+INSERT INTO dead_letters (id, stream, stream_seq, subject, payload, headers, reason, attempts, state, created_at)
+    VALUES ('d-1', 'S', 1, 's', :bytes, '{}', 'r', 1, 'OPEN', :at)
+"""
+
+
+def test_what_was_stored_before_keys_had_owners_is_found_after_the_migration(empty_url):
+    from alembic import command
+
+    with opened(empty_url) as database:
+        with database.engine.begin() as connection:
+            if database.is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            command.upgrade(schema.alembic_config(connection), "0003")
+            for statement in BEFORE_THE_KEYS.split(";"):
+                wanted = {"at": "2026-01-01 00:00:00.000000", "bytes": b"{"}
+                given = {name: value for name, value in wanted.items() if f":{name}" in statement}
+                connection.execute(text(statement), given)
+        migrate(database)
+        assert database.read_now(schema.differences) == []
+        assert database.read_now(lambda c: orders.find_key(c, "k", "ada")) == ("o-1", "h")
+        assert database.read_now(lambda c: returns.find(c, "o-1", "r-1")) == "h"
+        assert database.read_now(lambda c: dead_letters.get(c, "d-1")).incarnation == ""
+        assert database.write_now(lambda c: inbox.add(c, "e-1", "t", "o-1", START, digest="d")) is False
+        if database.is_sqlite:
+            tables_now = database.read_now(lambda c: c.scalars(text("SELECT sql FROM sqlite_master")).all())
+            assert (
+                sum("WITHOUT ROWID" in (sql or "") and "TABLE inbox" in sql.replace(chr(34), "") for sql in tables_now)
+                == 1
+            )
 
 
 MIGRATE = """

@@ -35,7 +35,7 @@ from state.audit import AuditEntry
 from state.commands import Command
 from state.dead_letters import DeadLetter
 from state.order_search import OrderQuery
-from state.orders import StaleOrder
+from state.orders import KeyTaken, StaleOrder
 from state.products import Product
 from state.releases import ReleaseFilter
 from tests.fakes import START
@@ -104,10 +104,39 @@ async def test_an_order_id_and_a_key_are_taken_once(database):
     await add_orders(database, 1)
     with pytest.raises(IntegrityError):
         await database.write(lambda c: orders.add(c, order("o-000"), "other"))
-    await database.write(lambda c: orders.remember_key(c, "k", "o-000", "hash", START))
-    with pytest.raises(IntegrityError):
-        await database.write(lambda c: orders.remember_key(c, "k", "o-001", "hash", START))
-    assert await database.read(lambda c: orders.find_key(c, "k")) == ("o-000", "hash")
+    await database.write(lambda c: orders.remember_key(c, "k", "ada", "o-000", "hash", START))
+    with pytest.raises(KeyTaken):
+        await database.write(lambda c: orders.remember_key(c, "k", "ada", "o-001", "hash", START))
+    assert await database.read(lambda c: orders.find_key(c, "k", "ada")) == ("o-000", "hash")
+
+
+async def test_a_key_is_that_of_its_caller_only(database):
+    await add_orders(database, 2)
+    await database.write(lambda c: orders.remember_key(c, "k", "ada", "o-000", "hash", START))
+    await database.write(lambda c: orders.remember_key(c, "k", "bob", "o-001", "other", START))
+    assert await database.read(lambda c: orders.find_key(c, "k", "bob")) == ("o-001", "other")
+    assert await database.write(lambda c: orders.prune_keys(c, LATER, 10)) == 2
+
+
+async def test_a_key_from_before_callers_were_kept_is_everybodys(database):
+    await add_orders(database, 1)
+    await database.write(lambda c: orders.remember_key(c, "k", "", "o-000", "hash", START))
+    assert await database.read(lambda c: orders.find_key(c, "k", "ada")) == ("o-000", "hash")
+    with pytest.raises(KeyTaken):
+        await database.write(lambda c: orders.remember_key(c, "k", "ada", "o-000", "hash", START))
+
+
+async def test_an_event_is_known_by_its_source_type_and_id(database):
+    async def add(event_id="42", event_type="t", source="a", digest="d"):
+        return await database.write(
+            lambda c: inbox.add(c, event_id, event_type, None, START, source=source, digest=digest)
+        )
+
+    assert [await add(), await add(source="b"), await add(event_type="u"), await add(event_id="43")] == [True] * 4
+    assert await add() is False
+    with pytest.raises(inbox.OtherContent):
+        await add(digest="e")
+    assert await database.write(lambda c: inbox.prune(c, LATER, 10)) == 4
 
 
 async def test_the_table_refuses_more_returned_than_bought(database):

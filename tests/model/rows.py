@@ -201,7 +201,7 @@ class Tables:
         self.stored += [message for row in rows if (message := _message(row["payload"]))]
 
     def remember_event(
-        self, event_id: str, event_type: str, order_id: str | None, at: datetime, outcome: str = "handled"
+        self, event_id: str, event_type: str, order_id: str | None, at: datetime, outcome: str = "handled", **_: Any
     ) -> bool:
         return not (self.was_handled and self.rules.inbox)
 

@@ -138,7 +138,7 @@ def test_a_stock_event_needs_its_product_and_may_carry_numbers(event_type):
     assert read(envelope(sku, event_type), subject=event_type).data == sku
     numbers = sku | {"availableQuantity": 3, "threshold": None}
     assert read(envelope(numbers, event_type), subject=event_type).data == numbers
-    for wrong in (sku | {"availableQuantity": "3"}, {"productId": "p"}):
+    for wrong in (sku | {"availableQuantity": "3 or so"}, sku | {"availableQuantity": 2**31}, {"productId": "p"}):
         with pytest.raises(PoisonEvent):
             read(envelope(wrong, event_type), subject=event_type)
 
@@ -155,3 +155,69 @@ def test_two_long_ids_that_differ_in_their_tails_stay_two_events():
 
     assert len(event_id("a")) <= 128
     assert event_id("a") == event_id("a") != event_id("b")
+
+
+def decoded(body, **more):
+    payload = body if isinstance(body, bytes) else orjson.dumps(body)
+    return decode(payload, subject="inventory.confirmed", headers=None, fallback_id="S::1", **more)
+
+
+def test_form_is_read_generously():
+    upper = "0B5FA06D-29A4-4C1A-9F0E-1AB27B0D4C11"
+    body = envelope({"productId": upper, "variantId": "Größe-M", "availableQuantity": 5.0, "threshold": "7"})
+    event = read(b"\xef\xbb\xbf" + orjson.dumps(body | {"type": None}), subject="inventory.low_stock")
+    assert event.data == {
+        "productId": upper.lower(),
+        "variantId": "Größe-M",
+        "availableQuantity": 5,
+        "threshold": 7,
+    }
+    assert read(envelope(CONFIRMED | {"confirmedAt": None}, source=None, id=None)).event_id == "STREAM:7"
+    assert read(envelope(CONFIRMED | {"confirmedAt": "2023-11-21T15:00:00"})).occurred_at == AT
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"confirmedAt": "9999-12-31T23:59:59-05:00"},
+        {"confirmedAt": "0001-01-01T00:00:00+01:00"},
+        {"confirmedAt": "soon"},
+        {"confirmedAt": 5},
+        {"note": "a\x00b"},
+        {"orderId": "a\nb"},
+        {"reservationId": "x" * 129},
+        {"note": 2**64 - 1},
+        {"deep": eval("[" * 40 + "]" * 40)},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_stored_or_read_again_is_poison(more):
+    with pytest.raises(PoisonEvent) as caught:
+        decoded(envelope(CONFIRMED | more))
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("stamp", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+01:00", {"a": 1}, "x" * 100_000])
+def test_a_time_of_the_envelope_that_cannot_be_used_counts_as_absent(stamp):
+    assert read(envelope(CONFIRMED, timestamp=stamp)).occurred_at is None
+
+
+@pytest.mark.parametrize("wrong", [True, 1.5, [1], {"a": 1}])
+@pytest.mark.parametrize("field", ["id", "source"])
+def test_an_identity_that_is_no_text_is_poison(field, wrong):
+    with pytest.raises(PoisonEvent, match=f"field {field}"):
+        decoded(envelope(CONFIRMED, **{field: wrong}))
+
+
+def test_the_reason_repeats_little_of_what_was_sent():
+    with pytest.raises(PoisonEvent) as caught:
+        decoded(envelope(CONFIRMED, '"' * 40_000))
+    assert len(str(caught.value)) < 400
+
+
+def test_the_digest_tells_contents_apart_and_not_forms():
+    first = decoded(envelope(CONFIRMED))
+    assert decoded(CONFIRMED | {"id": "e-1", "timestamp": "2024-01-01T00:00:00Z"}).digest == first.digest
+    assert decoded(envelope(CONFIRMED | {"confirmedAt": None}, timestamp=None)).digest == first.digest
+    assert decoded(envelope(CONFIRMED | {"reservationId": "r-2"})).digest != first.digest
+    assert (first.source, decoded(envelope(CONFIRMED, source="warehouse-1")).source) == ("", "warehouse-1")

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, insert, select
 
 from services.domain import events
 from services.domain.events import OutgoingEvent, timestamp
+from services.domain.external import Identifier
 from services.domain.order import Line
 from services.messaging.envelope import IncomingEvent
 from services.sandbox.inventory_service import outbox
@@ -22,8 +23,6 @@ from services.sandbox.inventory_service.rules.stock import ConfirmationFailure
 from services.sandbox.inventory_service.tables import inbox
 
 DUPLICATE = "duplicate"
-
-Identifier = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class _Model(BaseModel):

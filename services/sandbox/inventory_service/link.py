@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import insert
 
 from services.messaging.consumer import Delivery, PullConsumer
-from services.messaging.envelope import decode
+from services.messaging.envelope import decode, place_in_stream
 from services.messaging.jetstream import Connection, by_stream, streams_when_possible
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRelay
@@ -91,7 +91,7 @@ class EventLink:
             delivery.payload,
             subject=delivery.subject,
             headers=delivery.headers,
-            fallback_id=f"{delivery.stream}:{delivery.stream_seq}",
+            fallback_id=place_in_stream(delivery.stream, delivery.incarnation, delivery.stream_seq),
             schemas=SCHEMAS,
         )
         # What the event causes belongs to its trace.

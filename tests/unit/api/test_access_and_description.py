@@ -38,6 +38,7 @@ MAY = {
     ("DELETE", "/api/v1/breakers/x/override"): OPERATORS,
     ("GET", "/api/v1/products"): EVERYBODY,
     ("GET", "/api/v1/dead-letters"): EVERYBODY,
+    ("GET", "/api/v1/dead-letters/x"): EVERYBODY,
     ("POST", "/api/v1/dead-letters/x/replay"): OPERATORS,
     ("POST", "/api/v1/dead-letters/x/discard"): OPERATORS,
     ("GET", "/api/v1/differences"): EVERYBODY,

@@ -293,10 +293,13 @@ async def test_a_dead_letter_is_kept_with_its_bytes_and_the_reason(api):
     assert letter | {"id": ""} == {
         "id": "",
         "stream": "INVENTORY_EVENTS",
+        "streamIncarnation": "",
         "streamSequence": 7,
         "subject": "inventory.confirmed",
         "orderId": "mine",
         "payload": orjson.dumps(CONFIRMED).decode(),
+        "payloadBytes": len(orjson.dumps(CONFIRMED)),
+        "payloadIsCut": False,
         "headers": {"Nats-Msg-Id": "m-1"},
         "reason": "UnknownOrder: nobody",
         "attempts": 8,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import orjson
 import pytest
 
 from services.domain.order import ReviewReason
+from services.messaging.envelope import PoisonEvent, decode
 from services.orders.inbound import UnknownOrder
 from tests.fakes import START
 
@@ -232,3 +234,32 @@ async def test_a_product_marked_unavailable_counts_as_available_after_half_an_ho
 async def test_a_stock_event_is_handled_whatever_stands_in_a_field_that_is_none_of_ours(shop):
     data = {"productId": "chair", "variantId": "oak", "orderId": {"not": "ours"}}
     assert await shop.deliver_raw("inventory.out_of_stock", data) == "handled"
+
+
+def raw(shop, order, **more):
+    body = {"id": "42", "type": CONFIRMED, "data": {"orderId": order.order_id, "reservationId": order.reservation_id}}
+    return decode(orjson.dumps(body | more), subject=CONFIRMED, headers=None, fallback_id="S::1")
+
+
+async def test_two_sources_may_number_their_events_alike(shop):
+    first, second = await shop.place(), await shop.place()
+    assert await shop.inbound.handle(raw(shop, first, source="warehouse-1")) == "handled"
+    assert await shop.inbound.handle(raw(shop, second, source="warehouse-2")) == "handled"
+    assert await shop.inbound.handle(raw(shop, first, source="warehouse-1")) == "duplicate"
+    assert [(await shop.order(one.order_id)).status for one in (first, second)] == ["CONFIRMED"] * 2
+
+
+async def test_the_same_identity_with_another_content_is_no_duplicate(shop):
+    first, second = await shop.place(), await shop.place()
+    await shop.inbound.handle(raw(shop, first))
+    before = await shop.everything()
+    with pytest.raises(PoisonEvent, match="was used before"):
+        await shop.inbound.handle(raw(shop, second))
+    assert await shop.everything() == before
+
+
+async def test_a_reservation_and_an_order_are_known_in_upper_case_too(shop):
+    order = await shop.place(order_id="0b5fa06d-29a4-4c1a-9f0e-1ab27b0d4c11")
+    data = {"orderId": order.order_id.upper(), "reservationId": order.reservation_id}
+    assert await shop.inbound.handle(raw(shop, order, data=data)) == "handled"
+    assert (await shop.order(order.order_id)).status == "CONFIRMED"

@@ -124,3 +124,29 @@ async def test_what_came_in_has_its_outcome_and_repeats_are_counted(shop):
     for outcome, expected in (("handled", ["e-1"]), ("ignored", ["e-2"]), ("duplicate", ["e-1"])):
         found = await shop.real_database.read(lambda c, o=outcome: inbox.listed(outcome=o).page(c, 10))
         assert [row.event_id for row in found.rows] == expected
+
+
+async def test_a_stream_made_anew_has_letters_of_its_own(shop):
+    async def keep(incarnation):
+        await shop.dead_letters.keep(
+            stream="S", incarnation=incarnation, stream_seq=1, subject="inventory.confirmed", payload=b"{",
+            headers={}, reason="r", attempts=1,
+        )  # fmt: skip
+
+    for incarnation in ("2026-01-01", "2026-01-02", "2026-01-02"):
+        await keep(incarnation)
+    assert sorted(letter.incarnation for letter in await letters(shop)) == ["2026-01-01", "2026-01-02"]
+
+
+async def test_lists_carry_the_beginning_of_a_letter_and_its_bounds(shop):
+    payload = b'{"x": "' + b"a" * 250_000 + b'"}'
+    headers = {f"h-{number}": "v" * 9000 for number in range(99)}
+    await shop.dead_letters.keep(
+        stream="S", stream_seq=1, subject="inventory.confirmed", payload=payload, headers=headers,
+        reason="r" * 200_000, attempts=1,
+    )  # fmt: skip
+    (listed,) = await letters(shop)
+    assert (len(listed.payload), listed.size, len(listed.reason)) == (2048, len(payload), 2000)
+    assert (len(listed.headers), max(map(len, listed.headers.values()))) == (50, 500)
+    whole = await shop.real_database.read(lambda c: dead_letters.get(c, listed.id))
+    assert (whole.payload, whole.size) == (payload, len(payload))

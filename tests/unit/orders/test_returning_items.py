@@ -97,11 +97,21 @@ async def test_a_return_id_with_other_goods_is_refused_and_nothing_is_written(sh
     assert await shop.everything() == before
 
 
-async def test_a_return_id_of_another_order_is_refused(shop, confirmed):
+async def test_a_return_id_is_that_of_its_order_only(shop, confirmed):
     other = await shop.place_confirmed()
     await shop.take_back(confirmed.order_id, chairs(1), return_id="r-1")
-    with pytest.raises(IdempotencyKeyReused):
-        await shop.take_back(other.order_id, chairs(1), return_id="r-1")
+    order, return_id = await shop.take_back(other.order_id, chairs(1), return_id="r-1")
+    assert (order.order_id, return_id) == (other.order_id, "r-1")
+    assert sum(line.returned for line in order.lines) == 1
+    again, _ = await shop.take_back(other.order_id, chairs(1), return_id="r-1")
+    assert again == order
+
+
+async def test_a_return_id_that_is_a_uuid_is_the_same_in_any_case(shop, confirmed):
+    name = "0b5fa06d-29a4-4c1a-9f0e-1ab27b0d4c11"
+    await shop.take_back(confirmed.order_id, chairs(1), return_id=name)
+    order, return_id = await shop.take_back(confirmed.order_id, chairs(1), return_id=name.upper())
+    assert (sum(line.returned for line in order.lines), return_id) == (1, name)
 
 
 @pytest.mark.parametrize(

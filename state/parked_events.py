@@ -1,0 +1,101 @@
+"""Events that cannot be handled now: of orders that are not here yet, or whose handler failed.
+
+They wait here and not in the stream, where they would take the places of others. Each is known by its place in
+the stream, so that a delivery that comes again is parked once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from state.tables import orders, parked_events
+
+MAX_PARKED = 10_000
+"""Events that wait at most; more are refused here."""
+
+UNKNOWN_ORDER, HANDLER_FAILED = "UNKNOWN_ORDER", "HANDLER_FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedEvent:
+    """One message as it came, and why it waits."""
+
+    stream: str
+    incarnation: str
+    stream_seq: int
+    subject: str
+    order_id: str | None
+    payload: bytes
+    headers: dict[str, str]
+    cause: str
+    """UNKNOWN_ORDER or HANDLER_FAILED."""
+    reason: str
+    attempts: int
+    """How often its handler has failed."""
+    parked_at: datetime
+    due_at: datetime
+    """When its handler runs again or, for an unknown order, when it is given up."""
+
+
+_FIELDS = list(ParkedEvent.__dataclass_fields__)
+_COLUMNS = [parked_events.c[name] for name in _FIELDS]
+_PLACE = ("stream", "incarnation", "stream_seq")
+_DIALECTS = {"sqlite": sqlite, "postgresql": postgresql}
+
+
+def add(connection: Connection, event: ParkedEvent) -> bool:
+    """Park an event; False when there is no room. One that is parked already stays as it is."""
+    some = select(parked_events.c.stream_seq).limit(MAX_PARKED).subquery()
+    if (connection.scalar(select(func.count()).select_from(some)) or 0) >= MAX_PARKED:
+        return False
+    row = {name: getattr(event, name) for name in _FIELDS}
+    statement = _DIALECTS[connection.dialect.name].insert(parked_events).values(row)
+    connection.execute(statement.on_conflict_do_nothing(index_elements=_PLACE))
+    return True
+
+
+def of_orders(connection: Connection, order_ids: Sequence[str], limit: int) -> list[ParkedEvent]:
+    """Events of these orders that wait for their order, in the order in which they were sent."""
+    waits = (parked_events.c.cause == UNKNOWN_ORDER, parked_events.c.order_id.in_(order_ids))
+    return _found(connection, list(waits), limit)
+
+
+def of_known_orders(connection: Connection, statuses: Sequence[str], limit: int) -> list[ParkedEvent]:
+    """Events that wait for an order which is here by now, in one of the statuses."""
+    here = select(orders.c.order_id).where(orders.c.order_id == parked_events.c.order_id, orders.c.status.in_(statuses))
+    return _found(connection, [parked_events.c.cause == UNKNOWN_ORDER, here.exists()], limit)
+
+
+def due(connection: Connection, now: datetime, limit: int) -> list[ParkedEvent]:
+    """Events whose time has come."""
+    return _found(connection, [parked_events.c.due_at <= now], limit)
+
+
+def put_off(connection: Connection, event: ParkedEvent, reason: str, due_at: datetime) -> None:
+    """The handler failed once more; it runs again at ``due_at``."""
+    values = {"cause": HANDLER_FAILED, "reason": reason, "attempts": event.attempts + 1, "due_at": due_at}
+    connection.execute(update(parked_events).where(*_same(event)).values(values))
+
+
+def remove(connection: Connection, event: ParkedEvent) -> None:
+    """The event was handled or is a dead letter now."""
+    connection.execute(delete(parked_events).where(*_same(event)))
+
+
+def has_any(connection: Connection) -> bool:
+    return connection.execute(select(parked_events.c.stream_seq).limit(1)).first() is not None
+
+
+def _found(connection: Connection, conditions: Sequence[ColumnElement[bool]], limit: int) -> list[ParkedEvent]:
+    oldest = (parked_events.c.parked_at, parked_events.c.stream_seq)
+    statement = select(*_COLUMNS).where(*conditions).order_by(*oldest).limit(limit)
+    return [ParkedEvent(*row) for row in connection.execute(statement)]
+
+
+def _same(event: ParkedEvent) -> list[ColumnElement[bool]]:
+    return [parked_events.c[name] == getattr(event, name) for name in _PLACE]
