@@ -10,6 +10,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from services.descriptors import raise_limit
 from services.domain.errors import ConfigurationError
 from services.process import ensure_free, ensure_writable
 from services.settings import Settings
@@ -38,6 +39,7 @@ async def lifespan(_: object) -> AsyncIterator[None]:
         await stack.stop()
 
 
+raise_limit()
 try:
     settings = Settings.load()
     ensure_free(settings.api_host, settings.api_port)

@@ -11,15 +11,19 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
+from services.addresses import http_url
+from services.descriptors import Budget, raise_limit
 from services.domain.errors import ConfigurationError
+from services.http_connection import BoundedConnection
+from services.http_server import Answering, BoundedServer, Patience
 from services.supervisor import die_with_parent
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -30,6 +34,8 @@ ORPHAN_SECONDS = 2.0
 HTTP_GRACE_SECONDS = 1
 """How long requests under way may take once the process was told to stop."""
 
+
+USUAL_PATIENCE = Patience()
 
 THREADS_SECONDS = 0.25
 """How long threads that have nothing left to do may take to end."""
@@ -42,6 +48,7 @@ Main = Callable[[asyncio.Event], Awaitable[None]]
 def run(main: Main, *, is_supervised: bool) -> None:
     """Run ``main(stop)`` to its end; SIGTERM, SIGINT and, if supervised, the parent's end set ``stop``."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    raise_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_stopped(main, is_supervised))
     _leave_threads_that_hang()
@@ -76,11 +83,16 @@ async def _until_stopped(main: Main, is_supervised: bool) -> None:
 
 
 @asynccontextmanager
-async def serving(application: Starlette, listener: socket.socket) -> AsyncIterator[str]:
-    """Answer HTTP while the block runs: the base URL."""
+async def serving(
+    application: Starlette,
+    listener: socket.socket,
+    budget: Budget | None = None,
+    patience: Patience = USUAL_PATIENCE,
+) -> AsyncIterator[str]:
+    """Answer HTTP while the block runs: the base URL. The budget is that of the process's open files if not given."""
     config = uvicorn.Config(
-        application,
-        http="httptools",
+        Answering(application),
+        http=BoundedConnection,
         ws="none",
         lifespan="off",
         access_log=False,
@@ -90,22 +102,29 @@ async def serving(application: Starlette, listener: socket.socket) -> AsyncItera
         log_level=logging.WARNING,
         timeout_graceful_shutdown=HTTP_GRACE_SECONDS,
     )
-    server = _Server(config)
+    server = BoundedServer(config, budget or Budget.of_process(), patience)
     running = asyncio.create_task(server.serve([listener]))
     try:
         await server.listening.wait()
-        yield "http://{}:{}".format(*listener.getsockname())
+        yield http_url(*listener.getsockname()[:2])
     finally:
         server.should_exit = True
         await running
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take an address, so that a taken one stops the start; port 0 takes a free one."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    """Take an address, of IPv4 or IPv6, so that a taken one stops the start; port 0 takes a free one."""
+    bare = host.strip().removeprefix("[").removesuffix("]")
+    family, kind, _, _, address = socket.getaddrinfo(
+        bare or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
+        if family == socket.AF_INET6:
+            # "::" is every address of this machine, whatever the kernel's default is.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(address)
     except OSError:
         listener.close()
         raise
@@ -133,19 +152,3 @@ def ensure_writable(data_dir: Path) -> None:
         raise ConfigurationError(
             f"DATA_DIR: {str(data_dir)!r} cannot be used ({error.strerror}); allowed: a directory to write to"
         ) from None
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves the signals to the process and says when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from services.addresses import http_url
 from services.domain.errors import ConfigurationError
 from services.domain.retry import RetryPolicy
 from services.domain.roles import CONSOLE_ROLES
@@ -260,8 +261,7 @@ class Settings(BaseSettings):
     @property
     def api_url(self) -> str:
         """The address of the API as this machine reaches it."""
-        host = "127.0.0.1" if self.api_host in ("0.0.0.0", "::") else self.api_host
-        return f"http://{host}:{self.api_port}"
+        return http_url(self.api_host, self.api_port)
 
     @property
     def confirmation_timeout_seconds(self) -> float:

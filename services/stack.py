@@ -13,9 +13,13 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from services.addresses import http_url, reachable_host
 from services.messaging.embedded import EmbeddedNats
 from services.settings import Settings
 from services.supervisor import Child, Supervisor, free_port
+
+LOOPBACK = "127.0.0.1"
+"""Where the sandbox's own services listen."""
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -62,28 +66,29 @@ class Stack:
 
     def _add_inventory(self) -> None:
         port = free_port(self._data_dir / "sandbox" / "inventory.port")
-        self.environment |= {"INVENTORY_SERVICE_URL": f"http://127.0.0.1:{port}", "HOLDFAST_SANDBOX": "1"}
+        self.environment |= {"INVENTORY_SERVICE_URL": http_url(LOOPBACK, port), "HOLDFAST_SANDBOX": "1"}
         extra = {
             "SANDBOX_INVENTORY_PORT": str(port),
             "SANDBOX_INVENTORY_DATABASE_URL": f"sqlite:///{self._data_dir / 'sandbox' / 'inventory.db'}",
         }
-        self._add_python("inventory", "services.sandbox.inventory_service", extra, port)
+        self._add_python("inventory", "services.sandbox.inventory_service", extra, (LOOPBACK, port))
 
     def _add_payments(self) -> None:
         port = free_port(self._data_dir / "sandbox" / "payments.port")
-        self.environment["PAYMENT_SERVICE_URL"] = f"http://127.0.0.1:{port}"
+        self.environment["PAYMENT_SERVICE_URL"] = http_url(LOOPBACK, port)
         extra = {
             "SANDBOX_PAYMENT_PORT": str(port),
             "SANDBOX_PAYMENT_DATABASE_URL": f"sqlite:///{self._data_dir / 'sandbox' / 'payments.db'}",
         }
-        self._add_python("payments", "services.sandbox.payment_gateway", extra, port)
+        self._add_python("payments", "services.sandbox.payment_gateway", extra, (LOOPBACK, port))
 
     def _add_worker(self) -> None:
-        self._add_python("worker", "services", {}, self._settings.api_port, "worker")
+        address = (reachable_host(self._settings.api_host), self._settings.api_port)
+        self._add_python("worker", "services", {}, address, "worker")
 
     def _add_traffic(self) -> None:
         extra = {
-            "SANDBOX_API_URL": f"http://127.0.0.1:{self._settings.api_port}",
+            "SANDBOX_API_URL": self._settings.api_url,
             "SANDBOX_INVENTORY_URL": self.environment["INVENTORY_SERVICE_URL"],
         }
         tokens = [token for token in self._settings.api_tokens if token.role in ("service", "operator", "admin")]
@@ -91,28 +96,30 @@ class Stack:
             extra["SANDBOX_API_TOKEN"] = tokens[0].token
         self._add_python("traffic", "services.sandbox.traffic", extra, None)
 
-    def _add_python(self, name: str, module: str, extra: Mapping[str, str], port: int | None, *arguments: str) -> None:
+    def _add_python(
+        self, name: str, module: str, extra: Mapping[str, str], address: tuple[str, int] | None, *arguments: str
+    ) -> None:
         self._children.append(
             Child(
                 name=name,
                 argv=(sys.executable, "-m", module, *arguments),
                 env={**os.environ, **self.environment, **extra, "HOLDFAST_SUPERVISED": "1"},
                 cwd=ROOT,
-                ready=_Listening(port) if port else _at_once,
+                ready=_Listening(*address) if address else _at_once,
             )
         )
 
 
 class _Listening:
-    """Ready when something accepts connections on the port."""
+    """Ready when something accepts connections on the address."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, host: str, port: int) -> None:
+        self._host, self._port = host, port
 
     async def __call__(self) -> None:
         while True:
             try:
-                _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+                _, writer = await asyncio.open_connection(self._host, self._port)
             except OSError:
                 await asyncio.sleep(0.02)
                 continue

@@ -27,6 +27,7 @@ from services.api.app import create_app
 from services.api.auth import Authenticator
 from services.api.service import OrderService
 from services.clock import utc_now
+from services.descriptors import Budget
 from services.domain.attempts import CHECK_AVAILABILITY
 from services.domain.retry import RetryPolicy
 from services.ids import new_id, replica_name
@@ -191,7 +192,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     tracer = _tracer(settings, replica, stack)
     breakers = inventory_breakers(settings, clock=utc_now)
     metrics = Metrics([breaker.label for breaker in breakers])
-    transport = AiohttpTransport(client_session())
+    transport = AiohttpTransport(client_session(connections=Budget.of_process().outgoing))
     stack.push_async_callback(transport.aclose)
     inventory = inventory_client(settings, transport, breakers, metrics, tracer)
     payments = payment_client(settings, transport, tracer)
@@ -423,7 +424,7 @@ def _facts(settings: Settings, nats: NatsConnection) -> dict[str, Any]:
         "version": VERSION,
         "sandbox": settings.is_sandbox,
         "natsConnected": nats.is_connected,
-        "apiUrl": f"http://{settings.api_host}:{settings.api_port}",
+        "apiUrl": settings.api_url,
         "inventoryUrl": settings.inventory_service_url,
         "sandboxTraffic": settings.sandbox_traffic if settings.holdfast_sandbox else None,
     }

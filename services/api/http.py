@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from services.domain.errors import ApiError, DependencyError, ValidationFailed
@@ -35,6 +35,14 @@ class PayloadTooLarge(ApiError):
 
     code = "PAYLOAD_TOO_LARGE"
     http_status = 413
+
+
+class BodyIncomplete(ApiError):
+    """The client went away, or took too long, before the end of its body."""
+
+    code = "REQUEST_TIMEOUT"
+    http_status = 408
+    retryable = True
 
 
 class RouteError(ApiError):
@@ -76,12 +84,12 @@ def json_response(body: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(body, _encode, orjson.OPT_PASSTHROUGH_DATETIME), status, media_type="application/json")
 
 
-async def read_body(request: Request, model: type[Model]) -> Model:
+async def read_body(request: Request, model: type[Model], max_bytes: int = MAX_BODY_BYTES) -> Model:
     """The JSON body as a model; raises ValidationFailed naming every field, its value and what is allowed."""
     content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise UnsupportedMediaType(f"The body must be application/json, not {content_type}.")
-    body = await _bounded_body(request)
+    body = await _bounded_body(request, max_bytes)
     try:
         return model.model_validate_json(body or b"{}")
     except ValidationError as error:
@@ -110,12 +118,19 @@ def validation_failed(error: ValidationError) -> ValidationFailed:
     return ValidationFailed(f"Not valid: {fields}.", {"problems": problems})
 
 
-async def _bounded_body(request: Request) -> bytes:
+async def _bounded_body(request: Request, max_bytes: int) -> bytes:
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > max_bytes:
+        # Before "100 Continue" asks for it.
+        raise PayloadTooLarge(f"The body is larger than {max_bytes} bytes.")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise PayloadTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > max_bytes:
+                raise PayloadTooLarge(f"The body is larger than {max_bytes} bytes.")
+    except ClientDisconnect:
+        raise BodyIncomplete("The body ended early.") from None
     return bytes(body)
 
 

@@ -5,6 +5,7 @@ Source: seed 3.1; contract section 3.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ from services.domain.events import timestamp
 Clock = Callable[[], datetime]
 Endpoint = Callable[[Request], Awaitable[Response]]
 Model = TypeVar("Model", bound=BaseModel)
+
+logger = logging.getLogger("holdfast.sandbox")
 
 MAX_BODY_BYTES = 256 * 1024
 
@@ -105,7 +108,8 @@ def application(routes: Sequence[Route], clock: Clock) -> Starlette:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type only
         return refusal(Rejection(error.status_code, _code(error), error.detail), clock())
 
-    async def failed(_request: Request, _error: Exception) -> Response:
+    async def failed(request: Request, error: Exception) -> Response:
+        logger.error("request_failed", extra={"path": request.url.path}, exc_info=error)
         return refusal(Rejection(500, "INTERNAL_ERROR", "The request failed."), clock())
 
     handlers = {Rejection: rejected, HTTPException: unroutable, Exception: failed}

@@ -57,21 +57,28 @@ def inventory_service(folder: Path, nats_url: str) -> Iterator[Service]:
 
 
 @contextmanager
-def worker(folder: Path, **environment: str) -> Iterator[Service]:
-    """The integration service, in haste (see tests/chaos/stack.py)."""
+def worker(folder: Path, *, files: int | None = None, **environment: str) -> Iterator[Service]:
+    """The integration service, in haste (see tests/chaos/stack.py); ``files``: how many it may open."""
     port = free_port(folder / "api.port")
     ours = {"API_PORT": str(port), "DATA_DIR": str(folder / "var")}
-    with _running("services", ("worker",), {**HASTE, **ours, **environment}, port, folder / "worker.log") as service:
+    limited = ("prlimit", f"--nofile={files}:{files}") if files else ()
+    environment = {**HASTE, **ours, **environment}
+    with _running("services", ("worker",), environment, port, folder / "worker.log", limited) as service:
         yield service
 
 
 @contextmanager
 def _running(
-    module: str, arguments: tuple[str, ...], environment: dict[str, str], port: int, log: Path
+    module: str,
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    port: int,
+    log: Path,
+    prefix: tuple[str, ...] = (),
 ) -> Iterator[Service]:
     with log.open("ab") as output:
         process = subprocess.Popen(
-            (sys.executable, "-m", module, *arguments),
+            (*prefix, sys.executable, "-m", module, *arguments),
             cwd=ROOT,
             # It ends with this process, at the end of its input.
             env={**os.environ, **environment, "HOLDFAST_SUPERVISED": "1"},
