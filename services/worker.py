@@ -221,7 +221,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     patient_progress = OrderProgress(context, inventory.once(), payments, policy)
     inbound = InventoryEvents(context)
     overrides = BreakerOverrides(database, utc_now, breakers)
-    witness = inventory_witness(settings, transport)
+    witness = inventory_witness(settings, transport, inventory.pacer)
     conservation = ConservationAudit(context, witness, payments if settings.payment_service_url else None)
     # Its questions have no breaker of their own; availability is what else is only read over there.
     their_side = TheirSide(context, witness, gate=partial(breaker_gate(breakers), CHECK_AVAILABILITY))

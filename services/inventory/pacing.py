@@ -29,8 +29,8 @@ SAFETY = 0.95
 SMALLEST_RATE = 0.5
 """Calls a second; slower is no use to anybody who waits."""
 
-HOLD_SECONDS = 20.0
-"""Without a 429 for so long the rate is raised, by RAISE a second."""
+HOLD_SECONDS, LONGEST_HOLD_SECONDS = 5.0, 40.0
+"""Without a 429 for so long the rate is raised, by RAISE a second; each raise that brings a 429 doubles it."""
 
 RAISE = 1.1
 FORGET_SECONDS = 120.0
@@ -54,6 +54,7 @@ class Pacer:
     _closed_until: float = float("-inf")
     _refused_at: float = float("-inf")
     _raised_at: float = float("-inf")
+    _hold: float = HOLD_SECONDS
     _next_at: float = float("-inf")
     _answered: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_OBSERVED))
     _urgent: deque[_Waiting] = field(default_factory=deque)
@@ -99,8 +100,10 @@ class Pacer:
         # The calls that were under way together are refused together; the first of them has said it all.
         if sent_at > self._refused_at or self._rate is None:
             seen = sum(1 for at in self._answered if now - at < OBSERVED_SECONDS) / OBSERVED_SECONDS * SAFETY
-            lowered = seen if self._rate is None else min(self._rate * SAFETY, seen or self._rate / 2)
-            self._rate = max(lowered, SMALLEST_RATE)
+            if self._rate is not None:
+                seen = min(self._rate * SAFETY, seen or self._rate / 2)
+                self._hold = min(2 * self._hold, LONGEST_HOLD_SECONDS)
+            self._rate = max(seen, SMALLEST_RATE)
             self._refused_at = self._raised_at = now
         self._arm()
 
@@ -111,9 +114,9 @@ class Pacer:
         now = self.monotonic()
         calm = now - max(self._refused_at, self._closed_until)
         if calm >= FORGET_SECONDS:
-            self._rate = None
+            self._rate, self._hold = None, HOLD_SECONDS
             self._arm()
-        elif calm >= HOLD_SECONDS and now - self._raised_at >= 1.0:
+        elif calm >= self._hold and now - self._raised_at >= 1.0:
             self._rate *= RAISE
             self._raised_at = now
 

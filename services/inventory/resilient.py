@@ -37,8 +37,8 @@ Sleep = Callable[[float], Awaitable[None]]
 Try = Callable[[list[Attempt]], Awaitable[T]]
 
 
-PATIENCE_SECONDS = 5.0
-"""How long a call without a deadline waits for its turn at a service that has said 429."""
+PATIENCE_SECONDS, SHORT_PATIENCE_SECONDS = 5.0, 1.0
+"""How long a call without a deadline waits for its turn at a service that has said 429, and a call made once."""
 
 CHECK_PATIENCE = 0.5
 """Share of the deadline that a check may wait: the reservation has to follow while the customer still waits."""
@@ -69,10 +69,12 @@ class ResilientInventory:
     randomness: Randomness = random.random
     stopwatch: Stopwatch = time.perf_counter
     pacer: Pacer = field(default_factory=Pacer)
+    patience_seconds: float | None = None
+    """How long a call waits for its turn; None: as the deadline allows."""
 
     def once(self) -> ResilientInventory:
-        """The same, but with one attempt per call, for callers who retry in their own time."""
-        return replace(self, policy=replace(self.policy, attempts=1))
+        """The same, but with one attempt per call, for callers who retry in their own time; they hardly wait."""
+        return replace(self, policy=replace(self.policy, attempts=1), patience_seconds=SHORT_PATIENCE_SECONDS)
 
     async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
         async def check(tries: list[Attempt]) -> Availability:
@@ -112,8 +114,8 @@ class ResilientInventory:
         """Wait until the service takes another call; an open circuit needs no turn, since nothing is sent."""
         if not self.pacer.is_holding_back or breaker.effective_state in (OPEN, FORCED_OPEN):
             return
-        patience = PATIENCE_SECONDS
-        if self.deadline_seconds is not None:
+        patience = PATIENCE_SECONDS if self.patience_seconds is None else self.patience_seconds
+        if self.patience_seconds is None and self.deadline_seconds is not None:
             share = CHECK_PATIENCE if operation == CHECK_AVAILABILITY else 1.0
             patience = max(self.deadline_seconds * share - elapsed_seconds, 0.0)
         try:

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol
 
 import httpx
-import orjson
 
 from services.domain.attempts import INVALID, Attempt
 from services.domain.both_sides import CANNOT_ANSWER, NO_ANSWER, Statement
 from services.domain.conservation import StockState
 from services.domain.errors import ApiError, InventoryTimeout, InventoryUnavailable
-from services.inventory.exchange import Clock, Exchange, Failed, NoReply, Reply, Transport
+from services.domain.external import NotAllowed, cut_text, identifier, utc_time
+from services.inventory.exchange import Clock, Exchange, Failed, NoReply, Reply, Transport, path_segment
+from services.inventory.models import UnbelievableReply, parsed
+from services.inventory.pacing import Pacer
 
 ASK = "ask_reservation"
 PAUSE_SECONDS = 300.0
 """How long a service that cannot answer is left alone."""
 
-MAX_WORD, MAX_ID = 40, 128
+MAX_WORD = 40
 
 _STATES = {
     "ACTIVE": StockState.HELD,
@@ -56,7 +58,10 @@ class HTTPInventoryWitness:
         clock: Clock,
         token: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        pacer: Pacer | None = None,
     ) -> None:
+        """``pacer``: of the calls that orders wait for; while it holds them back, nothing is asked."""
+        self._pacer = pacer
         self._exchange = Exchange(
             transport,
             base_url,
@@ -74,8 +79,11 @@ class HTTPInventoryWitness:
     async def ask(self, order_id: str) -> Statement:
         if self._monotonic() < self._silent_until:
             return Statement(None, problem=CANNOT_ANSWER)
+        if self._pacer is not None and self._pacer.is_holding_back:
+            return Statement(None, problem=NO_ANSWER)
         trail: list[Attempt] = []
-        request = self._exchange.get(self._exchange.url(f"/api/v1/inventory/reservations/{order_id}"))
+        path = f"/api/v1/inventory/reservations/{path_segment(order_id)}"
+        request = self._exchange.get(self._exchange.url(path))
         try:
             return await self._exchange.attempt(ASK, request, trail, _statement)
         except CannotAnswer:
@@ -94,13 +102,12 @@ def _statement(reply: Reply) -> Statement:
     body = _body(reply)
     data = body.get("data")
     if reply.is_success and isinstance(data, dict) and "state" in data:
-        said = str(data["state"])
+        said = cut_text(str(data["state"])[:MAX_WORD], MAX_WORD)
         stock = _STATES.get(said)
-        reservation_id = data.get("reservationId")
         return Statement(
             stock,
-            said[:MAX_WORD],
-            reservation_id[:MAX_ID] if isinstance(reservation_id, str) else None,
+            said,
+            _id(data.get("reservationId")),
             _moment(data.get("expiresAt")),
             CANNOT_ANSWER if stock is None else None,
         )
@@ -118,16 +125,22 @@ def _statement(reply: Reply) -> Statement:
 
 def _moment(value: object) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
+        return utc_time(value)
+    except NotAllowed:
         return None
-    return moment.astimezone(UTC) if moment and moment.tzinfo else None
+
+
+def _id(value: object) -> str | None:
+    try:
+        return identifier(value)
+    except NotAllowed:
+        return None
 
 
 def _body(reply: Reply) -> dict[str, object]:
     try:
-        body = orjson.loads(reply.content)
-    except orjson.JSONDecodeError:
+        body = parsed(reply.content)
+    except UnbelievableReply:
         return {}
     return body if isinstance(body, dict) else {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.clock import utc_now
 from services.inventory.breaker import InventoryBreakers
 from services.inventory.client import HTTPInventoryGateway
+from services.inventory.pacing import Pacer
 from services.inventory.resilient import ResilientInventory
 from services.inventory.transport import AiohttpTransport
 from services.inventory.witness import HTTPInventoryWitness
@@ -43,7 +44,8 @@ def inventory_client(
     )
 
 
-def inventory_witness(settings: Settings, transport: AiohttpTransport) -> HTTPInventoryWitness:
+def inventory_witness(settings: Settings, transport: AiohttpTransport, pacer: Pacer) -> HTTPInventoryWitness:
+    """``pacer``: of the client that orders use, before which an audit stands back."""
     token = settings.inventory_service_token
     return HTTPInventoryWitness(
         transport,
@@ -51,6 +53,7 @@ def inventory_witness(settings: Settings, transport: AiohttpTransport) -> HTTPIn
         timeout_seconds=settings.inventory_timeout_seconds,
         clock=utc_now,
         token=token.get_secret_value() if token else None,
+        pacer=pacer,
     )
 
 

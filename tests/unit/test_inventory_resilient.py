@@ -11,6 +11,7 @@ from services.domain.attempts import OPERATIONS, Attempt
 from services.domain.errors import (
     CircuitOpen,
     InsufficientInventory,
+    InventoryRefusesUs,
     InventoryTimeout,
     InventoryUnavailable,
     ReleaseFailed,
@@ -120,6 +121,16 @@ async def test_an_answer_of_the_service_is_never_retried(answer):
     with pytest.raises(type(answer)):
         await world.reserve()
     assert (world.slept, len(world.trail)) == ([], 1)
+
+
+async def test_a_refusal_of_the_caller_is_not_retried_at_once_and_counts_against_the_breaker():
+    refusal = InventoryRefusesUs("401", {"status": 401})
+    world = World(*[refusal] * 5)
+    for _ in range(5):
+        with pytest.raises(InventoryRefusesUs):
+            await world.reserve()
+    assert (world.slept, len(world.trail)) == ([], 5)
+    assert world.breakers.reserver.effective_state == OPEN
 
 
 async def test_an_open_circuit_sends_nothing_waits_for_nothing_and_is_reported():
