@@ -19,10 +19,10 @@ from functools import partial
 from typing import Any, Self
 
 import httpx
-from sqlalchemy import text
 
 from services.alerting.commands import alert_commands
-from services.alerting.parts import Alerting, alerting
+from services.alerting.outage import DatabaseOutage
+from services.alerting.parts import Alerting, alerting, policy_of
 from services.api.app import create_app
 from services.api.auth import Authenticator
 from services.api.service import OrderService
@@ -45,6 +45,7 @@ from services.monitoring.history import MetricRollups
 from services.monitoring.metrics import Metrics
 from services.monitoring.overrides import BreakerOverrides
 from services.monitoring.recorder import Recorder
+from services.monitoring.writable import DatabaseWatch
 from services.orders.cancel import OrderCancellation, OrderReturns
 from services.orders.claims import ReviewClaims
 from services.orders.commands import CommandExecutor
@@ -232,6 +233,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     alarms = alerting(
         settings, database, utc_now, new_id, replica, webhook, random.random, on_notification=metrics.notification
     )
+    watch = _watch(settings, database, replica, metrics, webhook)
     service = OrderService(
         database=database,
         clock=utc_now,
@@ -257,7 +259,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         wake_releases=wakes.wake_releases,
         beat=recorder.beat,
         refresh_gauges=recorder.refresh_gauges,
-        readiness=partial(_readiness, database, nats),
+        readiness=partial(_readiness, watch, nats),
     )
     sweeper = OrderSweeper(
         context,
@@ -305,14 +307,14 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     consuming = Consuming(nats, inbound, service.dead_letters, metrics)
     if tracer:
         consuming.handle = traced_handler(consuming.apply, tracer, partial(_traceparent_of, database))
-    messaging.relay, messaging.consuming = relay, consuming
-    wakes.relay = relay
+    messaging.relay, messaging.consuming, wakes.relay = relay, consuming, relay
     wakes.releases = Loop("releases", partial(_full_round, service.releases.run_due), pause_seconds=0.5)
     loops = [
         wakes.releases,
         Loop("sweeper", partial(_full_round, sweeper.run_due), pause_seconds=0.5),
         Loop("commands", executor.run_waiting, pause_seconds=0.25),
         Loop("operations", bulk.run_due, pause_seconds=0.25),
+        Loop("database", watch.look, pause_seconds=1.0),
         Loop("heartbeat", recorder.beat, pause_seconds=1.0),
         Loop("overrides", overrides.follow, pause_seconds=1.0),
         Loop("conservation", compared_alone.run_round, pause_seconds=5.0),
@@ -340,6 +342,13 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         stops=[consuming.stop, *(loop.stop for loop in loops)],
         last_stop=relay.stop,
     )
+
+
+def _watch(
+    settings: Settings, database: Database, replica: str, metrics: Metrics, client: httpx.AsyncClient
+) -> DatabaseWatch:
+    outage = DatabaseOutage(client, settings.alert_webhook_url, utc_now, replica, policy_of(settings).link)
+    return DatabaseWatch(database, replica, metrics.database_is, outage.tell)
 
 
 def _tracer(settings: Settings, replica: str, stack: AsyncExitStack) -> Tracer | None:
@@ -430,15 +439,10 @@ def _facts(settings: Settings, nats: NatsConnection) -> dict[str, Any]:
     }
 
 
-async def _readiness(database: Database, nats: NatsConnection) -> dict[str, bool]:
-    try:
-        async with asyncio.timeout(2.0):
-            await database.read(lambda connection: connection.execute(text("SELECT 1")).scalar())
-    except Exception:
-        # A boundary: whatever keeps the database from answering, the answer is "not ready".
-        logger.warning("database_not_ready", exc_info=True)
-        return {"database": False, "nats": nats.is_connected}
-    return {"database": True, "nats": nats.is_connected}
+async def _readiness(watch: DatabaseWatch, nats: NatsConnection) -> dict[str, bool | str]:
+    problem = await watch.problem()
+    parts: dict[str, bool | str] = {"database": problem is None, "nats": nats.is_connected}
+    return parts if problem is None else parts | {"reason": problem}
 
 
 def _address(listener: socket.socket) -> str:

@@ -21,19 +21,21 @@ from typing import Any
 import orjson
 from sqlalchemy import DateTime, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import URL, ExceptionContext
 
 from state.correlation import carried
+from state.failures import Kind, failure_of, is_locked
 from state.group_commit import GroupCommitWriter
-from state.pooled import PooledTransactions
+from state.pooled import ConnectionShare, PooledTransactions
+from state.sessions import ISOLATION, Pooler, SessionRules, connect_arguments
 from state.transactions import T, Transaction, Writer
 
 SERVER_OPTIONS = {
-    "timezone": "UTC",
     "statement_timeout": 5_000,
     "lock_timeout": 3_000,
     "idle_in_transaction_session_timeout": 15_000,
 }
-"""Of every PostgreSQL session; times in milliseconds."""
+"""Bounds of every PostgreSQL session in milliseconds; what else is pinned stands in state/sessions.py."""
 
 SILENCE_SECONDS = 6.5
 """The server gives a statement up after five: a second and a half later it does not answer any more."""
@@ -43,6 +45,9 @@ CONNECT_SECONDS = 3
 
 KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 2, "tcp_user_timeout": 6_000}
 """A server that is gone is noticed on idle connections too; libpq's names, seconds but for the last."""
+
+SERVER_CONNECTIONS = 12
+"""To a server, of one process: eight that write, three that read, and one for threads without a loop."""
 
 SQLITE_PATIENCE_SECONDS = 5.0
 
@@ -90,22 +95,38 @@ class Database:
     """Reads and writes of one database, from an event loop or from plain threads."""
 
     def __init__(
-        self, url: str, *, readers: int = 3, writers: int = 8, silence_seconds: float | None = SILENCE_SECONDS
+        self,
+        url: str,
+        *,
+        readers: int = 3,
+        writers: int = 8,
+        connections: int = SERVER_CONNECTIONS,
+        pooler: str = Pooler.AUTO,
+        silence_seconds: float | None = SILENCE_SECONDS,
     ) -> None:
-        """``silence_seconds`` bounds how long a call waits for a PostgreSQL server that does not answer; None: not."""
+        """``silence_seconds`` bounds how long a call waits for a PostgreSQL server that does not answer; None: not.
+
+        ``connections`` to a server are opened at most; it may grant fewer.
+        """
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._write_engine = (
-            _sqlite_engine(url, writes=True) if self.is_sqlite else _server_engine(url, writers, silence_seconds)
+            _sqlite_engine(url, writes=True)
+            if self.is_sqlite
+            else _server_engine(self.url, connections, Pooler(pooler), silence_seconds)
         )
         self._read_engine = _sqlite_engine(url, writes=False) if self.is_sqlite else self._write_engine
+        if not self.is_sqlite:
+            # More threads than connections would only wait for each other.
+            readers = min(readers, max(1, connections - 2))
+            writers = min(writers, max(1, connections - readers))
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read") if self.is_sqlite else None
-        self._server_readers = None if self.is_sqlite else PooledTransactions(self._read_engine, readers, "db-read")
+        share = ConnectionShare(self._write_engine)
+        self._server_readers = None if self.is_sqlite else PooledTransactions(share, readers, "db-read")
         self._writer: Writer = (
-            GroupCommitWriter(self._write_engine)
-            if self.is_sqlite
-            else PooledTransactions(self._write_engine, writers, "db-write")
+            GroupCommitWriter(self._write_engine) if self.is_sqlite else PooledTransactions(share, writers, "db-write")
         )
+        self._share = share
 
     @property
     def engine(self) -> Engine:
@@ -133,9 +154,10 @@ class Database:
 
     def read_now(self, transaction: Transaction[T]) -> T:
         """Blocking form of read(): runs on the calling thread."""
+        if not self.is_sqlite:
+            return self._share.run(transaction)
         with self._read_engine.connect() as connection, connection.begin():
-            if self.is_sqlite:
-                connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql("BEGIN")
             return transaction(connection)
 
     def close(self, patience_seconds: float | None = None) -> None:
@@ -181,31 +203,39 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() >= deadline:
+            if not is_locked(error) or time.monotonic() >= deadline:
                 raise
             time.sleep(0.01)
         else:
             return
 
 
-def _server_engine(url: str, connections: int, silence_seconds: float | None) -> Engine:
+def _server_engine(url: URL, connections: int, pooler: Pooler, silence_seconds: float | None) -> Engine:
     # Imported here: the driver costs a tenth of a second, and SQLite does without it.
     from state.watchdog import watch
 
     engine = create_engine(
         url,
         **JSON_CODEC,
-        pool_size=connections + 4,
+        isolation_level=ISOLATION,
+        pool_size=connections,
         max_overflow=0,
+        pool_timeout=CONNECT_SECONDS,
         pool_pre_ping=True,
         pool_recycle=1800,
-        connect_args={
-            "connect_timeout": CONNECT_SECONDS,
-            **KEEPALIVE,
-            "options": " ".join(f"-c {name}={value}" for name, value in SERVER_OPTIONS.items()),
-        },
+        connect_args={"connect_timeout": CONNECT_SECONDS, **KEEPALIVE, **connect_arguments(url)},
     )
-    return watch(engine, silence_seconds)
+    rules = SessionRules(SERVER_OPTIONS, pooler)
+    rules.keep_on(engine)
+    event.listen(engine, "handle_error", _drop_the_session)
+    return watch(engine, silence_seconds, rules.pin)
+
+
+def _drop_the_session(context: ExceptionContext) -> None:
+    """After an error that a new session may not have, all connections are made anew: a fail-over concerns them all."""
+    original = context.original_exception
+    if original is not None and getattr(original, "sqlstate", None) and failure_of(original).kind is Kind.LOST:
+        context.is_disconnect = True
 
 
 @contextmanager

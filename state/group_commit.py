@@ -13,6 +13,7 @@ from typing import Any, Generic
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from state.failures import Kind, failure_of, is_locked
 from state.transactions import MAX_WAITING_TRANSACTIONS, DatabaseClosed, DatabaseOverloaded, T, Transaction, Writer
 
 GROUP_LIMIT = 128
@@ -93,7 +94,11 @@ class GroupCommitWriter(Writer):
                 if not _commit_together(connection, group):
                     group += self._all_who_wait()
             except Exception as error:  # noqa: BLE001 - boundary: this thread must go on answering callers
-                _fail(group, error)
+                _fail(group, _told(error))
+                _drop(connection)
+                connection = None
+            if any(job.error and failure_of(job.error).kind is Kind.LOST for job in group):
+                # What made it useless may have been mended: a new one finds out.
                 _drop(connection)
                 connection = None
             _settle(group)
@@ -122,7 +127,9 @@ class GroupCommitWriter(Writer):
                 self._jobs.put(None)
                 break
             waiting.append(job)
-        _fail(waiting, _told(sqlite3.OperationalError("database is locked")))
+        locked = sqlite3.OperationalError("database is locked")
+        locked.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        _fail(waiting, _told(locked))
         return waiting
 
 
@@ -141,7 +148,7 @@ def _commit_together(connection: Connection, group: list[_Job[Any]]) -> bool:
         _fail(group, _told(error))
         if driver.in_transaction:
             driver.execute("ROLLBACK")
-        return not (is_locked_out and "locked" in str(error))
+        return not (is_locked_out and is_locked(error))
     return True
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import Connection, and_, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from state.tables import leases
@@ -69,6 +69,15 @@ def give_back(connection: Connection, name: str, holder: str) -> None:
 def bring_forward(connection: Connection, last: datetime, to: datetime) -> int:
     """End at ``to`` the leases that last until after ``last``; returns how many. There are as many as kinds of work."""
     return connection.execute(update(leases).where(leases.c.expires_at > last).values(expires_at=to)).rowcount
+
+
+def try_writing(connection: Connection, holder: str, now: datetime) -> None:
+    """Write a row and take it back, to see whether the database can be written."""
+    name = f"try:{holder}"
+    connection.execute(
+        insert(leases), {"name": name, "holder": holder, "acquired_at": now, "expires_at": now, "noted": {}}
+    )
+    connection.execute(delete(leases).where(leases.c.name == name))
 
 
 def get(connection: Connection, name: str) -> Lease | None:

@@ -13,20 +13,76 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from state.failures import failure_of
 from state.transactions import MAX_WAITING_TRANSACTIONS, DatabaseClosed, DatabaseOverloaded, T, Transaction, Writer
 
 SLOW_SECONDS = 0.5
 """A failure that took so long kept others waiting; a quick one says nothing about their chances."""
 
+SHARE_PATIENCE_SECONDS = 2.0
+"""How long a thread waits for a connection of another one when the server grants no more."""
+
+SHARE_PAUSE_SECONDS = 0.25
+"""Between two such attempts, unless a connection is given back."""
+
+
+class ConnectionShare:
+    """The connections of an engine, shared by threads: it makes do with as many as the server grants."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._returned = threading.Condition()
+        self._in_use = 0
+
+    def run(self, transaction: Transaction[T]) -> T:
+        """Run a transaction; once more where the server says that nothing was done."""
+        try:
+            return self._run_once(transaction)
+        except DBAPIError as error:
+            if not failure_of(error).is_undone:
+                raise
+        return self._run_once(transaction)
+
+    def _run_once(self, transaction: Transaction[T]) -> T:
+        connection = self._connection()
+        try:
+            with connection, connection.begin():
+                return transaction(connection)
+        finally:
+            with self._returned:
+                self._in_use -= 1
+                self._returned.notify()
+
+    def _connection(self) -> Connection:
+        """A connection; where a further one is refused at once, one that another thread gives back."""
+        deadline = time.monotonic() + SHARE_PATIENCE_SECONDS
+        while True:
+            began = time.monotonic()
+            try:
+                connection = self._engine.connect()
+            except PoolTimeout as error:
+                raise DatabaseOverloaded("all connections to the database are in use") from error
+            except OperationalError:
+                now = time.monotonic()
+                with self._returned:
+                    if now - began >= SLOW_SECONDS or now >= deadline or not self._in_use:
+                        raise
+                    self._returned.wait(SHARE_PAUSE_SECONDS)
+            else:
+                with self._returned:
+                    self._in_use += 1
+                return connection
+
 
 class PooledTransactions(Writer):
     """Runs transactions on threads of its own; a failing link fails everybody who was waiting for it."""
 
-    def __init__(self, engine: Engine, threads: int, name: str) -> None:
-        self._engine = engine
+    def __init__(self, share: ConnectionShare, threads: int, name: str) -> None:
+        self._share = share
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._places = threading.BoundedSemaphore(MAX_WAITING_TRANSACTIONS)
         self._failure: tuple[float, OperationalError] | None = None
@@ -37,7 +93,7 @@ class PooledTransactions(Writer):
         return await asyncio.wrap_future(self.submit(transaction))
 
     def submit(self, transaction: Transaction[T]) -> Future[T]:
-        return self.call(lambda: self._in_transaction(transaction))
+        return self.call(lambda: self._share.run(transaction))
 
     def call(self, work: Callable[[], T]) -> Future[T]:
         """Have something done on one of the threads."""
@@ -69,10 +125,6 @@ class PooledTransactions(Writer):
             if now - began >= SLOW_SECONDS and (error.connection_invalidated or _is_unreachable(error)):
                 self._failure = now, error
             raise
-
-    def _in_transaction(self, transaction: Transaction[T]) -> T:
-        with self._engine.begin() as connection:
-            return transaction(connection)
 
     def close(self, patience_seconds: float | None = None) -> None:
         """Refuse more and wait for what runs; with a patience, what hangs for longer is left to itself."""

@@ -23,6 +23,10 @@ class DatabaseClosed(RuntimeError):
     """The database facade was closed; nothing was written."""
 
 
+class DatabaseReplaced(RuntimeError):
+    """The file in use is not the one under its name any more: nothing is written where nobody will read it."""
+
+
 class Writer(Protocol):
     """Runs transaction functions, each as a whole or not at all."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -32,6 +32,8 @@ class WatchedConnection(psycopg.Connection[Any]):
     """A connection on which no call waits for the server longer than ``silence_seconds``; None: for ever."""
 
     silence_seconds: float | None = None
+    pooled_search_path: str | None = None
+    """Behind a pooler in transaction mode, what each transaction has to set; else None."""
 
     def wait(self, gen: PQGen[RV], interval: float = CHECK_SECONDS, timeout: float | None = None) -> RV:
         bound = self.silence_seconds if timeout is None else timeout
@@ -46,13 +48,23 @@ class WatchedConnection(psycopg.Connection[Any]):
             raise LinkSilent(f"the database did not answer for {bound:g} s: its connection was shut") from error
 
 
-def watch(engine: Engine, silence_seconds: float | None) -> Engine:
-    """The engine, all of whose connections are watched from their first statement on; None: they are not."""
+def watch(
+    engine: Engine, silence_seconds: float | None, prepare: Callable[[WatchedConnection], None] = lambda _: None
+) -> Engine:
+    """The engine, all of whose connections are watched from their first statement on; None: they are not.
+
+    ``prepare`` is called with each new connection.
+    """
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: Any, _record: Any, arguments: Any, options: Any) -> WatchedConnection:
         connection = WatchedConnection.connect(*arguments, **options)
         connection.silence_seconds = silence_seconds
+        try:
+            prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     if silence_seconds is not None:

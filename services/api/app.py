@@ -6,7 +6,7 @@ import asyncio
 import logging
 from http import HTTPStatus
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -28,7 +28,8 @@ from services.orders.place import Overloaded
 from services.spans import Tracer
 from services.traceparent import HEADER, begin, received
 from state.correlation import correlated
-from state.transactions import DatabaseClosed, DatabaseOverloaded
+from state.failures import failure_of, is_passing
+from state.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced
 
 logger = logging.getLogger("holdfast.api")
 
@@ -318,7 +319,8 @@ def create_app(
 
     async def readyz(_: Request) -> Response:
         parts = await service.readiness()
-        return json_response({"ready": all(parts.values()), **parts}, 200 if all(parts.values()) else 503)
+        is_ready = all(works for works in parts.values() if isinstance(works, bool))
+        return json_response({"ready": is_ready, **parts}, 200 if is_ready else 503)
 
     return Starlette(
         routes=[
@@ -333,7 +335,8 @@ def create_app(
             HTTPException: _http_error,
             DatabaseOverloaded: _overloaded,
             DatabaseClosed: _database_away,
-            OperationalError: _database_away,
+            DatabaseReplaced: _database_away,
+            DBAPIError: _database_failed,
             Exception: _unexpected,
         },
     )
@@ -398,6 +401,14 @@ async def _overloaded(_: Request, error: Exception) -> Response:
 async def _database_away(request: Request, error: Exception) -> Response:
     logger.warning("database_away", extra={"path": request.url.path, "error": repr(error)})
     return failure(DatabaseAway("The database cannot be reached; come back in a few seconds."))
+
+
+async def _database_failed(request: Request, error: Exception) -> Response:
+    if not is_passing(error):
+        return await _unexpected(request, error)
+    sentence = failure_of(error).sentence
+    logger.warning("database_away", extra={"path": request.url.path, "reason": sentence, "error": repr(error)})
+    return failure(DatabaseAway(f"{sentence} Come back in a few seconds."))
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -45,5 +45,6 @@ class OrderService:
     """Writes this replica's breaker states down now."""
     refresh_gauges: Callable[[], Awaitable[None]]
     """Brings the gauges up to date before a scrape."""
-    readiness: Callable[[], Awaitable[dict[str, bool]]]
+    readiness: Callable[[], Awaitable[dict[str, bool | str]]]
+    """By part whether it works; texts say why one does not."""
     """What the service depends on, and whether each can be reached."""

@@ -71,6 +71,9 @@ class Metrics:
         self._differences = self._gauge(
             "conservation_differences", "Orders for which stock or money do not add up between the services."
         )
+        self._database_writable = self._gauge(
+            "database_writable", "1 while this replica can write the database, 0 while it cannot."
+        )
         self._gauges_age = self._gauge(
             "gauges_age_seconds",
             "Age of the queue gauges, which come from the database; since the start when never read.",
@@ -148,6 +151,10 @@ class Metrics:
             self._reviews.labels(reason.value).set(reviews.get(reason, 0))
         self._dead_letters.set(dead_letters)
         self._differences.set(differences)
+
+    def database_is(self, writable: bool) -> None:
+        """Say whether the database can be written."""
+        self._database_writable.set(writable)
 
     def gauges_are(self, age: timedelta) -> None:
         """Say how old the gauges are that the database knows."""

@@ -12,7 +12,9 @@ from services.domain import steps
 from services.domain.lifecycle import Change
 from services.domain.order import Order
 from services.orders.context import OrdersContext
+from state.failures import is_passing
 from state.orders import StaleOrder
+from state.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced
 
 logger = logging.getLogger("holdfast.steps")
 
@@ -33,9 +35,12 @@ async def counted(context: OrdersContext, order_id: str, step: Awaitable[T]) -> 
 async def note_failure(context: OrdersContext, order_id: str, error: Exception) -> None:
     """Count a failed step of an order that is still to be carried on; raises nothing.
 
-    Without a database nothing can be counted: the order is due again when the claim of its worker ends.
+    A database that cannot be used says nothing about the order and is not counted: the order is due again when the
+    claim of its worker ends.
     """
     logger.warning("order_step_failed", extra={"order_id": order_id}, exc_info=error)
+    if is_passing(error) or isinstance(error, DatabaseOverloaded | DatabaseClosed | DatabaseReplaced):
+        return
     reason = steps.reason_of(error)
 
     def decide(_: Connection, order: Order) -> Change | None:

@@ -96,9 +96,11 @@ def test_a_locked_database_refuses_orders_with_503_and_serves_them_when_it_is_fr
         began = time.monotonic()
         assert refused_for_now(place(service, during))
         assert time.monotonic() - began < WAIT_SECONDS
-        # Whoever only reads is not kept waiting, and the process is alive.
+        # Whoever only reads is not kept waiting, and the process is alive; nothing can be written.
         assert service.client.get(f"/api/v1/orders/{before}").status_code == 200
-        assert service.client.get("/readyz").status_code == 200
+        assert service.client.get("/healthz").status_code == 200
+        assert service.client.get("/readyz").status_code == 503
+    wait_until(lambda: service.client.get("/readyz").status_code == 200, REST_SECONDS, service.log)
     assert service.client.get(f"/api/v1/orders/{during}").status_code == 404
     assert [place(service, order_id).status_code for order_id in (during, after)] == [201, 201]
     wait_until(lambda: all_confirmed(service, [before, during, after]), REST_SECONDS, service.log)
@@ -114,6 +116,10 @@ def test_a_full_disk_refuses_orders_with_503_loses_none_and_recovers_by_itself(s
             assert refused_for_now(place(service, order_id))
         assert [service.client.get(f"/api/v1/orders/{order_id}").status_code for order_id in before] == [200] * 5
         assert service.client.get("/healthz").status_code == 200
+        ready = service.client.get("/readyz")
+        assert (ready.status_code, ready.json()["database"]) == (503, False)
+        assert "disk" in ready.json()["reason"]
+    assert service.client.get("/readyz").status_code == 200
     assert {service.client.get(f"/api/v1/orders/{order_id}").status_code for order_id in during} == {404}
     for order_id in during + after:
         assert place(service, order_id).status_code == 201

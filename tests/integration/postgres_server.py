@@ -57,11 +57,40 @@ class PostgresServer:
         self._run()
         self._make_template()
 
-    def restart(self) -> None:
-        """End the server without any farewell, and start it again on the same data."""
+    def standby(self) -> PostgresServer:
+        """A running standby of this server, which follows it until it is promoted."""
+        standby = PostgresServer()
+        copy = [
+            *standby._as_user,
+            *(str(self._binaries / "pg_basebackup"), "-h", str(self.directory), "-U", SUPERUSER),
+            *("-D", str(standby._data), "-R", "-X", "stream", "-c", "fast", "--no-sync"),
+        ]
+        done = subprocess.run(copy, capture_output=True, text=True, check=False, cwd=standby.directory)
+        if done.returncode:
+            standby.close()
+            raise RuntimeError(f"pg_basebackup failed: {done.stderr}")
+        standby._run()
+        return standby
+
+    def promote(self) -> None:
+        """Make a standby the server that is written to."""
+        with psycopg.connect(self._conninfo("postgres"), autocommit=True) as connection:
+            connection.execute("SELECT pg_promote()")
+
+    def stop(self) -> None:
+        """End the server at once, without any farewell."""
         assert self._process is not None
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(PATIENCE_SECONDS)
+
+    @property
+    def directory(self) -> Path:
+        """Where its socket is."""
+        return self._directory
+
+    def restart(self) -> None:
+        """End the server without any farewell, and start it again on the same data."""
+        self.stop()
         self._run()
 
     def _run(self) -> None:

@@ -42,7 +42,7 @@ class Api:
     def _service(self) -> OrderService:
         shop = self.shop
 
-        async def readiness() -> dict[str, bool]:
+        async def readiness() -> dict[str, bool | str]:
             return self.ready
 
         def wake() -> None:
