@@ -304,13 +304,14 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     round_seconds = timedelta(seconds=settings.operation_lease_seconds)
     compared_alone = Alone(database, utc_now, CONSERVATION, replica, round_seconds, conservation.compare_next)
     timekeeping = Timekeeping(context, timedelta(seconds=settings.longest_wait_seconds), round_seconds)
-    consuming = Consuming(nats, inbound, service.dead_letters, metrics)
+    consuming = Consuming(nats, database, inbound, service.dead_letters, metrics)
     if tracer:
         consuming.handle = traced_handler(consuming.apply, tracer, partial(_traceparent_of, database))
-    messaging.relay, messaging.consuming, wakes.relay = relay, consuming, relay
+    messaging.relay, messaging.consuming, wakes.relay, wakes.consuming = relay, consuming, relay, consuming
     wakes.releases = Loop("releases", partial(_full_round, service.releases.run_due), pause_seconds=0.5)
     loops = [
         wakes.releases,
+        consuming.parked,
         Loop("sweeper", partial(_full_round, sweeper.run_due), pause_seconds=0.5),
         Loop("commands", executor.run_waiting, pause_seconds=0.25),
         Loop("operations", bulk.run_due, pause_seconds=0.25),
@@ -387,6 +388,7 @@ class _Wakes:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self.relay: OutboxRelay | None = None
+        self.consuming: Consuming | None = None
         self.releases: Loop | None = None
 
     def after_commit(self, recorded: Recorded) -> None:
@@ -398,6 +400,8 @@ class _Wakes:
         for reason in recorded.opened:
             # Notice to operations. Source: seed 7.3, reservation failures.
             logger.warning("order_flagged", extra={"order_id": recorded.order.order_id, "reason": reason})
+        if recorded.became and self.consuming:
+            self.consuming.order_moved(recorded.order.order_id)
         if recorded.stored_events and self.relay:
             self.relay.wake()
         if recorded.started_release:

@@ -6,7 +6,7 @@ the stream, so that a delivery that comes again is parked once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -48,10 +48,10 @@ _PLACE = ("stream", "incarnation", "stream_seq")
 _DIALECTS = {"sqlite": sqlite, "postgresql": postgresql}
 
 
-def add(connection: Connection, event: ParkedEvent) -> bool:
+def add(connection: Connection, event: ParkedEvent, limit: int = MAX_PARKED) -> bool:
     """Park an event; False when there is no room. One that is parked already stays as it is."""
-    some = select(parked_events.c.stream_seq).limit(MAX_PARKED).subquery()
-    if (connection.scalar(select(func.count()).select_from(some)) or 0) >= MAX_PARKED:
+    some = select(parked_events.c.stream_seq).limit(limit).subquery()
+    if (connection.scalar(select(func.count()).select_from(some)) or 0) >= limit:
         return False
     row = {name: getattr(event, name) for name in _FIELDS}
     statement = _DIALECTS[connection.dialect.name].insert(parked_events).values(row)
@@ -59,16 +59,20 @@ def add(connection: Connection, event: ParkedEvent) -> bool:
     return True
 
 
-def of_orders(connection: Connection, order_ids: Sequence[str], limit: int) -> list[ParkedEvent]:
-    """Events of these orders that wait for their order, in the order in which they were sent."""
-    waits = (parked_events.c.cause == UNKNOWN_ORDER, parked_events.c.order_id.in_(order_ids))
-    return _found(connection, list(waits), limit)
+def of_placed_orders(
+    connection: Connection, early: Collection[str], limit: int, order_ids: Collection[str] | None = None
+) -> list[ParkedEvent]:
+    """Events that wait for an order which is here by now, and in none of the ``early`` statuses any more.
 
-
-def of_known_orders(connection: Connection, statuses: Sequence[str], limit: int) -> list[ParkedEvent]:
-    """Events that wait for an order which is here by now, in one of the statuses."""
-    here = select(orders.c.order_id).where(orders.c.order_id == parked_events.c.order_id, orders.c.status.in_(statuses))
-    return _found(connection, [parked_events.c.cause == UNKNOWN_ORDER, here.exists()], limit)
+    In the order in which they were sent; of these orders only, when ids are given.
+    """
+    here = select(orders.c.order_id).where(
+        orders.c.order_id == parked_events.c.order_id, orders.c.status.not_in(sorted(early))
+    )
+    conditions = [parked_events.c.cause == UNKNOWN_ORDER, here.exists()]
+    if order_ids is not None:
+        conditions.append(parked_events.c.order_id.in_(sorted(order_ids)))
+    return _found(connection, conditions, limit)
 
 
 def due(connection: Connection, now: datetime, limit: int) -> list[ParkedEvent]:
@@ -76,9 +80,11 @@ def due(connection: Connection, now: datetime, limit: int) -> list[ParkedEvent]:
     return _found(connection, [parked_events.c.due_at <= now], limit)
 
 
-def put_off(connection: Connection, event: ParkedEvent, reason: str, due_at: datetime) -> None:
-    """The handler failed once more; it runs again at ``due_at``."""
-    values = {"cause": HANDLER_FAILED, "reason": reason, "attempts": event.attempts + 1, "due_at": due_at}
+def put_off(
+    connection: Connection, event: ParkedEvent, cause: str, reason: str, attempts: int, due_at: datetime
+) -> None:
+    """The event goes on waiting, for this cause, until ``due_at``."""
+    values = {"cause": cause, "reason": reason, "attempts": attempts, "due_at": due_at}
     connection.execute(update(parked_events).where(*_same(event)).values(values))
 
 

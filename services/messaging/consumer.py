@@ -70,11 +70,13 @@ class Lag:
     """Of those, delivered more than once."""
 
 
-Outcome = Literal["handled", "retried", "dead_lettered"]
+Outcome = Literal["handled", "parked", "retried", "dead_lettered"]
 Handler = Callable[[Delivery], Awaitable[None]]
 """Returns when the effects are durable; raises PoisonEvent when they can never be, anything else to be called again."""
 DeadLetter = Callable[[Delivery, str], Awaitable[None]]
 """Stores the delivery with the reason, durably; called again, at least once, when it raises."""
+SetAside = Callable[[Delivery, str], Awaitable[bool]]
+"""Stores a delivery whose handler failed, to be tried again from there; False when there is no room for it."""
 OnOutcome = Callable[[str, Outcome], None]
 """Called with the subject and what became of a delivery."""
 
@@ -96,6 +98,7 @@ class PullConsumer:
         subjects: Sequence[str],
         handle: Handler,
         dead_letter: DeadLetter,
+        set_aside: SetAside | None = None,
         on_outcome: OnOutcome = lambda _subject, _outcome: None,
         concurrency: int = 64,
         attempts: int = 8,
@@ -109,6 +112,7 @@ class PullConsumer:
         self._subjects = list(subjects)
         self._handle = handle
         self._dead_letter = dead_letter
+        self._set_aside = set_aside
         self._on_outcome = on_outcome
         self._concurrency = concurrency
         self._attempts = attempts
@@ -194,7 +198,7 @@ class PullConsumer:
         outcome = await self._attempt(delivery)
         try:
             match outcome:
-                case "handled":
+                case "handled" | "parked":
                     await message.ack()
                 case "retried":
                     await message.nak(delay=self._delay_seconds(delivery))
@@ -218,8 +222,18 @@ class PullConsumer:
             if delivery.is_last_attempt:
                 return await self._bury(delivery, reason)
             log.warning("event_retried", extra=_facts(delivery) | {"reason": reason}, exc_info=True)
-            return "retried"
+            return "parked" if await self._is_set_aside(delivery, reason) else "retried"
         return "handled"
+
+    async def _is_set_aside(self, delivery: Delivery, reason: str) -> bool:
+        """Whether a failed delivery waits elsewhere: in the stream it would hold the place of another one."""
+        if self._set_aside is None:
+            return False
+        try:
+            return await self._set_aside(delivery, reason)
+        except Exception:
+            log.warning("event_not_set_aside", extra=_facts(delivery), exc_info=True)
+            return False
 
     async def _bury(self, delivery: Delivery, reason: str) -> Outcome:
         try:

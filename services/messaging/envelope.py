@@ -46,6 +46,10 @@ class PoisonEvent(Exception):
     """The event can never be handled: unreadable, of an unknown type, or lacking a field."""
 
 
+class NotYet(Exception):
+    """The event is about something that is not here yet: it waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class IncomingEvent:
     """One event of another service, read and checked."""

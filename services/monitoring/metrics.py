@@ -30,7 +30,7 @@ FAILURE_REASONS = (
 RELEASE_OUTCOMES = ("released", "retried", "failed")
 PUBLISH_OUTCOMES = ("published", "failed")
 NOTIFICATION_OUTCOMES = ("sent", "retried", "failed")
-CONSUME_OUTCOMES = ("handled", "duplicate", "ignored", "retried", "dead_lettered")
+CONSUME_OUTCOMES = ("handled", "duplicate", "ignored", "parked", "retried", "dead_lettered")
 
 
 class Metrics:

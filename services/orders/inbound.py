@@ -17,7 +17,7 @@ from services.domain import events, lifecycle
 from services.domain.external import id_key, is_same_id
 from services.domain.lifecycle import EVENT_IN, Change, TimelineEntry
 from services.domain.order import Order, OrderStatus
-from services.messaging.envelope import IncomingEvent, PoisonEvent
+from services.messaging.envelope import IncomingEvent, NotYet, PoisonEvent
 from services.orders.context import OrdersContext
 from services.orders.unit_of_work import Recorded, record
 from state import history, inbox, orders, products
@@ -34,8 +34,12 @@ SHOWN_BYTES = 8192
 _KNOWN_FIELDS = frozenset({"orderId", "reservationId", "reason", "confirmedAt"})
 
 
-class UnknownOrder(LookupError):
-    """The event names an order that is not here (yet): it is retried, then becomes a dead letter."""
+EARLY = frozenset({*lifecycle.BEFORE_PAYMENT, OrderStatus.PAYING})
+"""Statuses of an order that was not placed yet: a parked answer about its stock goes on waiting."""
+
+
+class UnknownOrder(NotYet):
+    """The event names an order that is not here (yet): it waits, then becomes a dead letter."""
 
 
 class InventoryEvents:

@@ -9,14 +9,16 @@ from typing import Any
 
 from services.clock import utc_now
 from services.domain import events
+from services.loops import Loop
 from services.messaging.consumer import Delivery, Handler, Lag, PullConsumer
 from services.messaging.dead_letters import DeadLetterOffice
-from services.messaging.envelope import decode, place_in_stream
+from services.messaging.envelope import NotYet, decode, place_in_stream
 from services.messaging.jetstream import Connection as NatsConnection
 from services.messaging.jetstream import by_stream, streams_when_possible
+from services.messaging.parking import EventParking
 from services.messaging.relay import OutboxRelay, OutboxRow
 from services.monitoring.metrics import Metrics
-from services.orders.inbound import InventoryEvents
+from services.orders.inbound import EARLY, InventoryEvents
 from services.traceparent import HEADER, begin
 from state import outbox
 from state.database import Database
@@ -60,11 +62,21 @@ class Consuming:
     """The consumers of inventory events: opens the connection, finds the streams, runs one consumer per stream."""
 
     def __init__(
-        self, nats: NatsConnection, inbound: InventoryEvents, office: DeadLetterOffice, metrics: Metrics
+        self,
+        nats: NatsConnection,
+        database: Database,
+        inbound: InventoryEvents,
+        office: DeadLetterOffice,
+        metrics: Metrics,
     ) -> None:
         self._nats = nats
         self._inbound = inbound
         self._office = office
+        self._parking = EventParking(
+            database, utc_now, office, inbound.handle, early=EARLY, on_outcome=metrics.event_consumed
+        )
+        self.parked = Loop("parked_events", self._parking.run_round, pause_seconds=0.5)
+        """Works off what is parked."""
         self._metrics = metrics
         self._consumers: list[PullConsumer] = []
         self._starting: asyncio.Future[dict[str, str]] | None = None
@@ -92,6 +104,11 @@ class Consuming:
         for consumer in self._consumers:
             consumer.stop()
 
+    def order_moved(self, order_id: str) -> None:
+        """An order has changed: what waited for it is handled now."""
+        if self._parking.order_moved(order_id):
+            self.parked.wake()
+
     async def lags(self) -> list[Lag]:
         """How far the consumers of all replicas are behind; none while NATS does not say."""
         return [lag for consumer in self._consumers if (lag := await consumer.lag()) is not None]
@@ -108,6 +125,7 @@ class Consuming:
             subjects=subjects,
             handle=self.handle,
             dead_letter=self._bury,
+            set_aside=self._parking.set_aside,
             on_outcome=self._count,
         )
 
@@ -117,14 +135,19 @@ class Consuming:
         return self.apply(delivery)
 
     async def apply(self, delivery: Delivery) -> None:
-        """Read an event and let it take effect; raises PoisonEvent, or UnknownOrder."""
+        """Read an event and let it take effect, or park it until its order is here; raises PoisonEvent."""
         event = decode(
             delivery.payload,
             subject=delivery.subject,
             headers=delivery.headers,
             fallback_id=place_in_stream(delivery.stream, delivery.incarnation, delivery.stream_seq),
         )
-        self._metrics.event_consumed(event.type, await self._inbound.handle(event))
+        try:
+            outcome = await self._inbound.handle(event)
+        except NotYet as error:
+            await self._parking.wait_for_order(delivery, str(error))
+            outcome = "parked"
+        self._metrics.event_consumed(event.type, outcome)
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
         await self._office.keep(
