@@ -13,6 +13,22 @@ from services.traceparent import current, trace_id
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 
+CHATTY = (
+    "alembic",
+    "nats",
+    "uvicorn.error",
+    "uvicorn.access",
+    # These log every request with its URL, and URLs of webhooks are secrets.
+    "httpx",
+    "httpcore",
+    "aiohttp.access",
+    "aiohttp.client",
+    "aiohttp.internal",
+    "urllib3",
+    "requests",
+)
+"""Loggers of libraries that are heard from WARNING upwards only, whatever the level."""
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: at, level, logger, event, the facts given as ``extra``, trace_id within a trace."""
@@ -52,7 +68,7 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(TerminalFormatter() if sys.stderr.isatty() else JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for chatty in ("alembic", "nats", "uvicorn.error", "uvicorn.access"):
+    for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -31,6 +31,7 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import AttributeValue
 from yarl import URL
 
+from services.outgoing import requests_session
 from services.spans import Answered
 from services.traceparent import continuing
 
@@ -50,7 +51,7 @@ class OpenTelemetryTracer:
         self, *, service_name: str | None, version: str, instance: str, exporter: SpanExporter | None = None
     ) -> None:
         """``service_name`` None takes that of OTEL_RESOURCE_ATTRIBUTES, else ``holdfast``."""
-        self._exporter = _Watched(exporter or OTLPSpanExporter())
+        self._exporter = _Watched(exporter or OTLPSpanExporter(session=requests_session()))
         self._provider = TracerProvider(
             resource=_resource(service_name, version, instance),
             # The end of the process is ours to bound; the SDK's own hook waits half a minute.

@@ -18,7 +18,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Self
 
-import httpx
 
 from services.alerting.commands import alert_commands
 from services.alerting.outage import DatabaseOutage
@@ -78,7 +77,7 @@ from services.spans import Tracer
 from services.starting import database_when_ready
 from services.version import VERSION
 from services.wiring.alone import CONSERVATION, Alone
-from services.wiring.clients import inventory_client, inventory_witness, payment_client
+from services.wiring.clients import inventory_client, inventory_witness, payment_client, webhook_client
 from services.wiring.events import Consuming, MessagingFacts, SqlOutbox
 from state import orders, releases
 from state.database import Database
@@ -228,7 +227,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     their_side = TheirSide(context, witness, gate=partial(breaker_gate(breakers), CHECK_AVAILABILITY))
     proofs = ReleaseByProof(context, their_side)
     # Connections of its own: a webhook that hangs must not take those of orders.
-    webhook = httpx.AsyncClient(transport=AiohttpTransport(client_session(connections=4)), follow_redirects=False)
+    webhook = webhook_client()
     stack.push_async_callback(webhook.aclose)
     alarms = alerting(
         settings, database, utc_now, new_id, replica, webhook, random.random, on_notification=metrics.notification

@@ -35,6 +35,9 @@ MAX_INTERIM_REPLIES = 16
 KEEPALIVE_SECONDS = 4.0
 """Less than the five seconds after which many servers close an idle connection."""
 
+MAX_ERROR_LENGTH = 300
+"""Of what a library says about a reply; it quotes what was sent."""
+
 _ONE_WRITE_BYTES = 1 << 16
 """aiohttp pauses to drain only after writing more than this."""
 
@@ -201,7 +204,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         try:
             return await self._send_once_or_again(request, limits)
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            raise meaning_of(type(error))(f"{type(error).__name__}: {error}") from error
+            raise meaning_of(type(error))(f"{type(error).__name__}: {_text(error)}") from error
 
     async def _send_once_or_again(self, request: Outgoing, limits: aiohttp.ClientTimeout) -> Answer:
         upload = aiohttp.UploadTracker()
@@ -261,6 +264,15 @@ class HttpxSender:
 def meaning_of(error: type[Exception]) -> type[httpx.TransportError]:
     """The httpx error that stands for an error of aiohttp or of the socket below it."""
     return next(meaning for kind, meaning in _MEANINGS if issubclass(error, kind))
+
+
+def _text(error: Exception) -> str:
+    """What an error says, without the address: that of a webhook is a secret."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"{error.status}, {error.message}"[:MAX_ERROR_LENGTH]
+    if isinstance(error, aiohttp.InvalidURL):
+        return "the address"
+    return str(error)[:MAX_ERROR_LENGTH]
 
 
 def _nothing_left(upload: aiohttp.UploadTracker, content: bytes) -> bool:

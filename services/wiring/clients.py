@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import httpx
+
 from services.clock import utc_now
 from services.inventory.breaker import InventoryBreakers
 from services.inventory.client import HTTPInventoryGateway
 from services.inventory.pacing import Pacer
 from services.inventory.resilient import ResilientInventory
-from services.inventory.transport import AiohttpTransport
+from services.inventory.transport import AiohttpTransport, client_session
 from services.inventory.witness import HTTPInventoryWitness
 from services.monitoring.metrics import Metrics
 from services.orders.traced import told_of_short_circuits
@@ -15,6 +17,8 @@ from services.payments.client import HTTPPaymentGateway, NullPaymentGateway
 from services.payments.gateway import PaymentGateway
 from services.settings import PAYMENT_TIMEOUT_SECONDS, Settings
 from services.spans import Tracer
+
+WEBHOOK_CONNECTIONS = 4
 
 
 def inventory_client(
@@ -67,3 +71,9 @@ def payment_client(settings: Settings, transport: AiohttpTransport, tracer: Trac
         clock=utc_now,
         tracer=tracer,
     )
+
+
+def webhook_client() -> httpx.AsyncClient:
+    """Follows no redirect and no proxy; closed by its owner."""
+    transport = AiohttpTransport(client_session(connections=WEBHOOK_CONNECTIONS))
+    return httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)

@@ -71,7 +71,7 @@ def test_configuring_sends_everything_to_standard_error(capsys):
         logging.getLogger("nats").info("chatter")
     finally:
         root.handlers, root.level = handlers, level
-        for chatty in ("alembic", "nats", "uvicorn.error", "uvicorn.access"):
+        for chatty in logs.CHATTY:
             logging.getLogger(chatty).setLevel(logging.NOTSET)
     written = capsys.readouterr()
     assert written.out == ""

@@ -16,6 +16,7 @@ from services.console.history.sources import Measured, Point, SourceFailed, fram
 from services.console.history.spans import Span
 from services.domain.attempts import RESERVE
 from services.monitoring.slo import Calls
+from services.outgoing import requests_session
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ class _Questions:
         from urllib3 import Retry
 
         # Its own retries would make a dead server cost six seconds; without ``read`` a timeout looks like no server.
-        self._prometheus = PrometheusConnect(url, retry=Retry(total=0, read=False))
+        self._prometheus = PrometheusConnect(url, retry=Retry(total=0, read=False), session=requests_session())
         self._monotonic = monotonic
         self._deadline = monotonic() + timeout_seconds
 

@@ -1,0 +1,203 @@
+"""Every connection to others follows one rule: no proxy of the environment, and no address in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+from opentelemetry.sdk.trace.export import SpanExportResult
+
+from services import logs, tracing
+from services.alerting.delivery import WebhookDelivery
+from services.console.history.prometheus import PromSource
+from services.console.history.sources import SourceFailed
+from services.inventory.client import HTTPInventoryGateway
+from services.inventory.transport import AiohttpTransport, client_session
+from services.inventory.witness import HTTPInventoryWitness
+from services.outgoing import requests_session
+from services.payments.client import HTTPPaymentGateway
+from services.sandbox import traffic
+from services.sandbox.drills.switches import InventorySwitches, switches_client
+from services.wiring.clients import webhook_client
+from state import notifications
+from state.database import Database, opened
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SECRET = "T0KEN-of-the-webhook"
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+
+
+class Recording:
+    """An HTTP server that counts what reaches it; answers 404, or what it is told."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.status = 404
+        recording = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                recording.asked.append(f"{self.command} {self.path}")
+                self.send_response(recording.status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            do_GET = do_POST = do_PUT = do_CONNECT = answer
+
+            def log_message(self, *_: Any) -> None:
+                return
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture
+def target() -> Iterator[Recording]:
+    recording = Recording()
+    yield recording
+    recording.server.shutdown()
+    recording.server.server_close()
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
+    recording = Recording()
+    for name in PROXIES:
+        monkeypatch.setenv(name, recording.url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    yield recording
+    recording.server.shutdown()
+    recording.server.server_close()
+
+
+async def inventory(url: str) -> None:
+    transport = AiohttpTransport(client_session())
+    gateway = HTTPInventoryGateway(transport, url, timeout_seconds=5, reservation_ttl_seconds=60, clock=lambda: NOON)
+    await gateway.release("o", [])
+    await transport.aclose()
+
+
+async def payments(url: str) -> None:
+    transport = AiohttpTransport(client_session())
+    with suppress(Exception):
+        await HTTPPaymentGateway(transport, url, timeout_seconds=5, clock=lambda: NOON).find("o", [])
+    await transport.aclose()
+
+
+async def witness(url: str) -> None:
+    transport = AiohttpTransport(client_session())
+    await HTTPInventoryWitness(transport, url, timeout_seconds=5, clock=lambda: NOON).ask("o")
+    await transport.aclose()
+
+
+async def webhook(url: str) -> None:
+    async with webhook_client() as client:
+        await client.post(url, json={})
+
+
+async def switches(url: str) -> None:
+    async with switches_client(url) as client:
+        await InventorySwitches(client).faults()
+
+
+async def demo_traffic(url: str) -> None:
+    async with traffic._client(url, {}) as client:
+        await client.get("/")
+
+
+async def prometheus(url: str) -> None:
+    with suppress(SourceFailed):
+        await asyncio.to_thread(lambda: PromSource(url, lambda: 0.0).reservations([timedelta(minutes=5)], NOON))
+
+
+async def traces(url: str) -> None:
+    exporter = tracing.OTLPSpanExporter(endpoint=f"{url}/v1/traces", session=requests_session())
+    assert await asyncio.to_thread(exporter.export, []) in SpanExportResult
+    exporter.shutdown()
+
+
+CLIENTS = [inventory, payments, witness, webhook, switches, demo_traffic, prometheus, traces]
+
+
+@pytest.mark.parametrize("call", CLIENTS, ids=lambda call: call.__name__)
+async def test_proxies_of_the_environment_are_not_used(
+    call: Callable[[str], Any], target: Recording, proxy: Recording
+) -> None:
+    await call(target.url)
+    assert proxy.asked == []
+    assert target.asked
+
+
+@pytest.fixture
+async def logged(capsys: pytest.CaptureFixture[str]) -> AsyncIterator[Callable[[], str]]:
+    """Everything that was written to the log since, at the level that writes most."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    levels = {name: logging.getLogger(name).level for name in logs.CHATTY}
+    root.handlers = []
+    logs.configure("DEBUG")
+    yield lambda: capsys.readouterr().err
+    root.handlers, root.level = handlers, level
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with opened(database_url) as database:
+        yield database
+
+
+async def garbage(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 what\r\n\r\n")
+    writer.close()
+
+
+@pytest.mark.parametrize("kind", ["taken", "refused", "garbage", "away"])
+async def test_a_notification_leaves_no_trace_of_the_webhooks_secret(
+    kind: str, database: Database, target: Recording, logged: Callable[[], str]
+) -> None:
+    target.status = 200 if kind == "taken" else 500
+    base = target.url
+    server = await asyncio.start_server(garbage, "127.0.0.1", 0)
+    if kind == "garbage":
+        base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    if kind == "away":
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            base = f"http://127.0.0.1:{free.getsockname()[1]}"
+    await database.write(
+        lambda c: notifications.add(c, alert_id="A", name="A", status="firing", payload={"alerts": []}, at=NOON)
+    )
+    async with server, webhook_client() as client:
+        url = f"{base}/services/{SECRET}?token={SECRET}"
+        sender = WebhookDelivery(database, lambda: NOON, "a", client, url, lambda: 0.5, lambda _: None)
+        await sender.deliver()
+        await sender.hand_over()
+    stored = await database.read(lambda c: notifications.latest(c, 10))
+    written = logged()
+    assert len(stored) == 1
+    assert SECRET not in written + str(stored)
+    assert ("alert_notification_not_sent" in written) == (kind != "taken")
+
+
+async def test_a_library_that_logs_every_request_is_not_heard(target: Recording, logged: Callable[[], str]) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        await client.get(f"{target.url}/{SECRET}")
+    assert SECRET not in logged()
