@@ -18,6 +18,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Self
 
+import httpx
 
 from services.alerting.commands import alert_commands
 from services.alerting.outage import DatabaseOutage
