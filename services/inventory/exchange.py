@@ -41,7 +41,8 @@ MAX_RETRY_AFTER_SECONDS = 900.0
 """A longer Retry-After is cut to this: one wrong header must not stop orders for a day. See settings, longest wait."""
 
 PAUSED_SHARE = 0.25
-"""Of an attempt's timeout: when this process did not run for longer, the attempt says nothing of the service."""
+"""Of an attempt's timeout: when this process did not run, or had no connection, for longer, it says nothing of the
+service."""
 
 CANCELLED = "cancelled"
 """What became of an attempt that nobody waits for any more, as a span says it."""
@@ -177,6 +178,9 @@ class Exchange:
             reason = f"no connection of our own was free within {self._timeout_seconds:g} s"
             return NoReply(TIMEOUT, reason, may_have_run=False, is_ours=True)
         reason = f"no complete reply within {self._timeout_seconds:g} s"
+        if progress.waited_seconds > self._timeout_seconds * PAUSED_SHARE:
+            reason = f"{reason}; {progress.waited_seconds:.1f} s of it passed before a connection of our own was free"
+            return NoReply(TIMEOUT, reason, may_have_run=True, is_ours=True)
         return self._noting_pause(NoReply(TIMEOUT, reason, may_have_run=True), paused_seconds)
 
     def _lost(self, error: httpx.RequestError, paused_seconds: float) -> NoReply:

@@ -13,6 +13,7 @@ reports a disconnect after sending as a connect timeout. Source: design 5.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -111,6 +112,8 @@ class Progress:
 
     has_place: bool = False
     """Whether one of our own connections was free for it; before that nothing was sent."""
+    waited_seconds: float = 0.0
+    """For that connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +168,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._places = asyncio.Semaphore(limit) if limit else None
 
     async def send(self, request: Outgoing, progress: Progress) -> Answer:
+        began = time.monotonic()
         async with self._place():
-            progress.has_place = True
+            progress.has_place, progress.waited_seconds = True, time.monotonic() - began
             return await self._sent(request, _NO_TIMEOUT)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

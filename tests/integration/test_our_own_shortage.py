@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import httpx
@@ -86,7 +87,7 @@ def started(url: str, what: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": "."})
 
 
-def ended(process: subprocess.Popen[str]) -> dict[str, list[list[object]] | int | str]:
+def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
     out, _ = process.communicate(timeout=60)
     return dict(json.loads(out.splitlines()[-1]))
 
@@ -110,10 +111,9 @@ def test_no_free_file_is_not_the_services_fault(silent_url: str) -> None:
 @pytest.mark.slow
 def test_waiting_for_a_connection_of_our_own_is_not_the_services_fault(silent_url: str) -> None:
     found = ended(started(silent_url, "pool"))
-    assert sorted(found["errors"], key=str) == [
-        *[["INVENTORY_TIMEOUT", False, True]],
-        *[["INVENTORY_TIMEOUT", True, False]] * 11,
-    ]
+    # A call that gets its connection at the last moment may have been sent.
+    assert sorted(is_ours for _, is_ours, _ in found["errors"]) == [False, *[True] * 11]
+    assert all(may_have_run or is_ours for _, is_ours, may_have_run in found["errors"])
     assert (found["calls"], found["state"]) == (1, "closed")
 
 
