@@ -5,6 +5,7 @@ Source: Alertmanager API v2, ``POST /api/v2/alerts``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -126,6 +127,7 @@ def _time(given: datetime | None) -> datetime | None:
 
 def _value(written: str | None) -> float | None:
     try:
-        return float(written) if written is not None else None
+        value = float(written) if written is not None else None
     except ValueError:
         return None
+    return value if value is not None and math.isfinite(value) else None

@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 
 from services.api.schemas import Limit, Query, Request, Text, whole_float
+from services.domain.external import Identifier, UtcTime, storable_text
 
 LabelName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
-LabelValue = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]
-AnnotationValue = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00]*$")]
-Address = Annotated[str, Field(max_length=4000, pattern=r"^[^\x00]*$")]
+LabelValue = Annotated[str, AfterValidator(lambda value: storable_text(value, 1000))]
+AnnotationValue = Annotated[str, AfterValidator(lambda value: storable_text(value, 10_000))]
+Address = Annotated[str, AfterValidator(lambda value: storable_text(value, 4000))]
 EndsIn = Annotated[int, Field(ge=1000, le=7 * 86_400_000), BeforeValidator(whole_float)]
 
 
@@ -22,7 +23,7 @@ class AlertsQuery(Query):
 
 
 class AlertHistoryQuery(Query):
-    alertId: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    alertId: Identifier | None = None
     limit: Limit = 200
 
 
@@ -67,8 +68,8 @@ class PostedAlert(BaseModel):
 
     labels: Annotated[dict[LabelName, LabelValue], Field(min_length=1, max_length=50)]
     annotations: Annotated[dict[LabelName, AnnotationValue], Field(max_length=50)] = Field(default_factory=dict)
-    startsAt: datetime | None = None
-    endsAt: datetime | None = None
+    startsAt: UtcTime | None = None
+    endsAt: UtcTime | None = None
     generatorURL: Address = ""
 
 

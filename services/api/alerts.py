@@ -19,7 +19,7 @@ from services.alerting.states import Silencers, silenced_by
 from services.api import alert_schemas as schemas
 from services.api.auth import OPERATE, TRADE
 from services.api.endpoints import Call, Endpoint
-from services.api.http import success
+from services.api.http import MAX_BODY_BYTES, success
 from services.api.schemas import ListQuery, NoteBody
 from services.api.service import OrderService
 from state import alerts, notifications, silences
@@ -258,6 +258,7 @@ def alert_endpoints(handlers: AlertHandlers) -> list[Endpoint]:
             handlers.receive,
             {200: schemas.ReceivedView},
             body=schemas.PostedAlerts,
+            max_body_bytes=MAX_BODY_BYTES,
             errors=(503,),
             roles=TRADE,
         ),

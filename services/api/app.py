@@ -9,6 +9,7 @@ from http import HTTPStatus
 from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Match, Route
@@ -16,9 +17,9 @@ from starlette.routing import Match, Route
 from services.api import schemas
 from services.api.alerts import alert_endpoints
 from services.api.auth import OPERATE, TRADE, Authenticator
-from services.api.endpoints import Call, Endpoint
+from services.api.endpoints import ITEMS_BODY_BYTES, Call, Endpoint, SlashesInIds
 from services.api.handlers import Handlers
-from services.api.http import RouteError, failure, json_response, read_body, read_query
+from services.api.http import RouteError, failure, header_text, json_response, read_body, read_query
 from services.api.openapi import document
 from services.api.reviews import ReviewHandlers
 from services.api.service import OrderService
@@ -63,6 +64,7 @@ def endpoints(handlers: Handlers) -> list[Endpoint]:
             handlers.place_order,
             {201: schemas.OrderView, 202: schemas.OrderView},
             body=schemas.PlaceOrderBody,
+            max_body_bytes=ITEMS_BODY_BYTES,
             errors=(402, 408, 409, 422, 503),
             roles=TRADE,
             headers=("Idempotency-Key",),
@@ -102,6 +104,7 @@ def endpoints(handlers: Handlers) -> list[Endpoint]:
             handlers.return_items,
             {200: schemas.ReturnView},
             body=schemas.ReturnBody,
+            max_body_bytes=ITEMS_BODY_BYTES,
             errors=(409, 422),
             roles=TRADE,
         ),
@@ -172,6 +175,7 @@ def _operator_endpoints(handlers: Handlers) -> list[Endpoint]:
             handlers.retry_releases,
             {202: schemas.ReleaseView},
             body=schemas.RetryReleasesBody,
+            max_body_bytes=ITEMS_BODY_BYTES,
             is_list=True,
             roles=OPERATE,
         ),
@@ -330,6 +334,7 @@ def create_app(
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ],
+        middleware=[Middleware(SlashesInIds)],
         exception_handlers={
             ApiError: _api_error,
             HTTPException: _http_error,
@@ -349,13 +354,13 @@ def _route(endpoint: Endpoint, authenticator: Authenticator, tracer: Tracer | No
             begin(request.headers.get(HEADER))
         try:
             caller = authenticator.caller(request, endpoint.roles)
-            body = await read_body(request, endpoint.body) if endpoint.body else None
+            body = await read_body(request, endpoint.body, endpoint.max_body_bytes) if endpoint.body else None
             query = read_query(request, endpoint.query) if endpoint.query else None
             call = Call(request, caller, body, query)
             if not (caller.is_person and endpoint.method != "GET"):
                 return await endpoint.handler(call)
             # What a person does is audited under the id that the caller gave, or under one of its own.
-            with correlated((request.headers.get("x-correlation-id") or new_id())[:MAX_CORRELATION_ID]):
+            with correlated((header_text(request, "x-correlation-id") or new_id())[:MAX_CORRELATION_ID]):
                 return await endpoint.handler(call)
         except ApiError as error:
             # Answered here: the middleware that would do it costs as much as the routing.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from services.api.http import header_text
 from services.domain.errors import ApiError
 from services.domain.roles import ADMIN, OPERATE, READ, SERVICE, TRADE
 from services.settings import ApiToken
@@ -54,7 +55,7 @@ class Authenticator:
     def caller(self, request: Request, roles: frozenset[str]) -> Caller:
         """The caller, if one of ``roles`` (empty: everybody); raises Unauthorized or Forbidden."""
         if not self._tokens or not roles:
-            return _trusted(request.headers.get("x-actor"))
+            return _trusted(header_text(request, "x-actor"))
         scheme, _, presented = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not presented:
             raise Unauthorized("A bearer token is needed.")

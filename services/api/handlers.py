@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -13,10 +12,10 @@ from starlette.responses import Response
 from services.api import order_list, views
 from services.api.alerts import AlertHandlers
 from services.api.endpoints import Call
-from services.api.http import success
+from services.api.http import success, utf8_header, wrong_value
 from services.api.operations import OperationHandlers
 from services.api.service import OrderService
-from services.domain.errors import ApiError, InvalidState, NotFound, ValidationFailed
+from services.domain.errors import ApiError, InvalidState, NotFound
 from services.domain.external import NotAllowed, canonical_id
 from services.domain.lifecycle import AFTER_PAYMENT
 from services.domain.order import Line, Order, OrderStatus
@@ -67,7 +66,7 @@ class Handlers:
 
     async def place_order(self, call: Call) -> Response:
         body = call.body
-        key = _idempotency_key(call.request.headers.get("idempotency-key"))
+        key = _idempotency_key(utf8_header(call.request, "idempotency-key"))
         order = await self._service.placement.place(
             PlaceOrder(
                 user_id=body.userId,
@@ -256,14 +255,10 @@ class Handlers:
 def _idempotency_key(header: str | None) -> str | None:
     if header is None:
         return None
-    with suppress(UnicodeDecodeError):
-        # Headers arrive as Latin-1, whatever their bytes mean.
-        header = header.encode("latin-1").decode()
     try:
         return canonical_id(header)
     except NotAllowed as error:
-        problem = {"field": "Idempotency-Key", "value": header[:40], "allowed": str(error)}
-        raise ValidationFailed("Not valid: Idempotency-Key.", {"problems": [problem]}) from None
+        raise wrong_value("Idempotency-Key", header, str(error)) from None
 
 
 def _lines(items: Sequence[Any]) -> tuple[Line, ...]:

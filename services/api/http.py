@@ -6,20 +6,30 @@ Source: contract section 3: ``{"success":true,"data":...,"meta":{"timestamp":...
 from __future__ import annotations
 
 import math
+from codecs import BOM_UTF8
+from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
+from itertools import islice
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from services.domain.errors import ApiError, DependencyError, ValidationFailed
 from services.domain.events import timestamp
+from services.domain.external import cut_text
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_BODY_BYTES = 1 << 20
+"""Of the largest body of any route; see Endpoint.max_body_bytes."""
+MAX_PARAMETERS = 20
+MAX_PROBLEMS = 20
+MAX_SHOWN = 200
+"""Characters of a wrong value, or of its field's name, that are shown."""
 DEFAULT_RETRY_AFTER_SECONDS = 5
 
 
@@ -91,15 +101,18 @@ async def read_body(request: Request, model: type[Model], max_bytes: int = MAX_B
         raise UnsupportedMediaType(f"The body must be application/json, not {content_type}.")
     body = await _bounded_body(request, max_bytes)
     try:
-        return model.model_validate_json(body or b"{}")
+        return model.model_validate(_parsed(body))
     except ValidationError as error:
         raise validation_failed(error) from None
 
 
 def read_query(request: Request, model: type[Model]) -> Model:
     """The query parameters as a model, empty ones as if not given; raises ValidationFailed like read_body()."""
+    parameters = request.query_params.items()
+    if len(parameters) > MAX_PARAMETERS:
+        raise wrong_value("query", f"{len(parameters)} parameters", f"at most {MAX_PARAMETERS} parameters")
     try:
-        return model.model_validate({name: value for name, value in request.query_params.items() if value})
+        return model.model_validate({name: value for name, value in parameters if value})
     except ValidationError as error:
         raise validation_failed(error) from None
 
@@ -108,14 +121,46 @@ def validation_failed(error: ValidationError) -> ValidationFailed:
     """Every problem of a pydantic error as ``{field, value, allowed}``."""
     problems = [
         {
-            "field": ".".join(map(str, found["loc"])) or "body",
+            "field": _shown(".".join(map(str, found["loc"]))) or "body",
             "value": None if found["type"] == "missing" else _shown(found["input"]),
             "allowed": found["msg"].removeprefix("Value error, "),
         }
-        for found in error.errors()[:20]
+        for found in error.errors(include_url=False, include_context=False)[:MAX_PROBLEMS]
     ]
     fields = ", ".join(str(problem["field"]) for problem in problems)
     return ValidationFailed(f"Not valid: {fields}.", {"problems": problems})
+
+
+def wrong_value(field: str, value: str, allowed: str) -> ValidationFailed:
+    """One problem of a value that no model describes."""
+    problem = {"field": field, "value": _shown(value), "allowed": allowed}
+    return ValidationFailed(f"Not valid: {field}.", {"problems": [problem]})
+
+
+def utf8_header(request: Request, name: str) -> str | None:
+    """A header as its sender meant it: UTF-8, or else Latin-1."""
+    value = request.headers.get(name)
+    if value is not None and not value.isascii():
+        with suppress(UnicodeDecodeError):
+            # Headers arrive as Latin-1, whatever their bytes mean.
+            return value.encode("latin-1").decode()
+    return value
+
+
+def header_text(request: Request, name: str) -> str | None:
+    """The same without what cannot be printed."""
+    value = utf8_header(request, name)
+    if value is None or value.isprintable():
+        return value
+    return "".join(character if character.isprintable() else "\ufffd" for character in value)
+
+
+def _parsed(body: bytes) -> Any:
+    """JSON as Python values: numbers as they were written, so that the field they stand in can be named."""
+    try:
+        return from_json(body.removeprefix(BOM_UTF8) or b"{}", allow_inf_nan=True)
+    except ValueError as error:
+        raise wrong_value("body", "", f"valid JSON in UTF-8 ({error})") from None
 
 
 async def _bounded_body(request: Request, max_bytes: int) -> bytes:
@@ -134,9 +179,12 @@ async def _bounded_body(request: Request, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: Any) -> str:
+    if isinstance(value, dict | list):
+        # Whole, it may be as large as the body; its beginning says enough.
+        value = dict(islice(value.items(), 5)) if isinstance(value, dict) else value[:5]
     text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 200 else text[:200] + "..."
+    return cut_text(text, MAX_SHOWN)
 
 
 def _retry_after(error: ApiError) -> int:

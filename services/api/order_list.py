@@ -10,14 +10,15 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
 from services.api import views
+from services.api.http import wrong_value
 from services.api.schemas import OrdersQuery
-from services.domain.errors import ValidationFailed
+from services.domain.external import identifier, utc_time
 from state import order_search, reviews
 from state.order_search import OrderQuery
 
@@ -57,11 +58,6 @@ def _cursor(cursor: str | None) -> tuple[datetime, str] | None:
         return None
     try:
         at, _, order_id = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(" ")
-        parsed = datetime.fromisoformat(at)
-        if parsed.tzinfo is None or "\x00" in order_id:
-            raise ValueError(at)
-        parsed = parsed.astimezone(UTC)
-    except (ValueError, NotBase64, OverflowError):
-        problem = {"field": "cursor", "value": cursor, "allowed": "the nextCursor of an earlier answer"}
-        raise ValidationFailed("Not valid: cursor.", {"problems": [problem]}) from None
-    return parsed, order_id
+        return utc_time(at), identifier(order_id)
+    except (ValueError, NotBase64):
+        raise wrong_value("cursor", cursor, "the nextCursor of an earlier answer") from None

@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from services.domain.external import id_key
+
 
 class OrderStatus(StrEnum):
     """Where the order stands in its life."""
@@ -86,6 +88,11 @@ class Line:
 
     @property
     def sku(self) -> tuple[str, str]:
+        """What is bought, in the form by which it is compared; the ids themselves stay as they were given."""
+        return (id_key(self.product_id), id_key(self.variant_id))
+
+    @property
+    def ids(self) -> tuple[str, str]:
         return (self.product_id, self.variant_id)
 
     def wire(self) -> dict[str, Any]:
@@ -94,11 +101,13 @@ class Line:
 
 
 def aggregated(lines: Iterable[Line]) -> tuple[Line, ...]:
-    """The lines with quantities added up per product and variant, in first-seen order."""
-    totals: dict[tuple[str, str], int] = {}
+    """The lines with quantities added up per product and variant, in first-seen order, ids as first seen."""
+    totals: dict[tuple[str, str], Line] = {}
     for line in lines:
-        totals[line.sku] = totals.get(line.sku, 0) + line.quantity
-    return tuple(Line(product, variant, quantity) for (product, variant), quantity in totals.items())
+        known = totals.get(line.sku)
+        quantity = line.quantity + (known.quantity if known else 0)
+        totals[line.sku] = Line(*((known or line).ids), quantity)
+    return tuple(totals.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -90,7 +90,10 @@ class OrderReturns:
                 restockable=command.restockable,
                 at=at,
             )
-            orders.add_returned(connection, order.order_id, lines)
+            bought = {line.sku: line for line in order.lines}
+            orders.add_returned(
+                connection, order.order_id, [replace(bought[line.sku], quantity=line.quantity) for line in lines]
+            )
             returns.add(
                 connection,
                 return_id,
@@ -162,5 +165,5 @@ def _audited_return(
 
 
 def _digest(order_id: str, lines: tuple[Line, ...]) -> str:
-    body = [order_id, sorted((line.product_id, line.variant_id, line.quantity) for line in lines)]
+    body = [order_id, sorted((*line.sku, line.quantity) for line in lines)]
     return hashlib.sha256(orjson.dumps(body)).hexdigest()

@@ -150,7 +150,7 @@ def _digest(order: Order) -> str:
     body = {
         "userId": order.user_id,
         "customerPriority": order.customer_priority,
-        "items": sorted((line.product_id, line.variant_id, line.quantity) for line in order.lines),
+        "items": sorted((*line.sku, line.quantity) for line in order.lines),
         "metadata": order.metadata,
     }
     return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
