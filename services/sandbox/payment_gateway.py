@@ -35,6 +35,7 @@ from starlette.routing import Route
 
 from services import logs
 from services.domain.events import timestamp
+from services.domain.external import Identifier
 from services.process import listen, run, serving
 from services.sandbox.settings import PaymentSettings, loaded
 from services.sandbox.web import Clock, Rejection, RequestBody, answer, application, query_int, read_body, utc_now
@@ -73,8 +74,6 @@ voided = Table(
     Column("voided_at", UtcDateTime, nullable=False),
 )
 """Keys under which nothing is captured any more."""
-
-Identifier = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class CaptureBody(RequestBody):
@@ -147,9 +146,9 @@ class PaymentApi:
             [
                 Route("/api/v1/payments", self.list_payments, methods=["GET"]),
                 Route("/api/v1/payments/capture", self.capture, methods=["POST"]),
-                Route("/api/v1/payments/{order_id}", self.show, methods=["GET"]),
-                Route("/api/v1/payments/{order_id}/refund", self.refund, methods=["POST"]),
-                Route("/api/v1/payments/{order_id}/void", self.void, methods=["POST"]),
+                Route("/api/v1/payments/{order_id:path}", self.show, methods=["GET"]),
+                Route("/api/v1/payments/{order_id:path}/refund", self.refund, methods=["POST"]),
+                Route("/api/v1/payments/{order_id:path}/void", self.void, methods=["POST"]),
                 Route("/healthz", self.healthz, methods=["GET"]),
             ],
             self._clock,

@@ -43,9 +43,18 @@ class RequestBody(BaseModel):
 class Rejection(Exception):
     """An answer other than success."""
 
-    def __init__(self, status: int, code: str, message: str, details: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        details: Mapping[str, Any] | None = None,
+        *,
+        retry_after_seconds: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.details = status, code, message, dict(details or {})
+        self.retry_after_seconds = retry_after_seconds
 
 
 def answer(data: Any, at: datetime, status: int = 200) -> Response:
@@ -56,7 +65,10 @@ def answer(data: Any, at: datetime, status: int = 200) -> Response:
 def refusal(rejection: Rejection, at: datetime) -> Response:
     """``{"success":false,"error":{"code","message","details"},"meta":{"timestamp":...}}``"""
     error = {"code": rejection.code, "message": rejection.message, "details": rejection.details}
-    return _json({"success": False, "error": error, "meta": {"timestamp": timestamp(at)}}, rejection.status)
+    response = _json({"success": False, "error": error, "meta": {"timestamp": timestamp(at)}}, rejection.status)
+    if rejection.retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(rejection.retry_after_seconds)
+    return response
 
 
 async def read_body(request: Request, model: type[Model]) -> Model:

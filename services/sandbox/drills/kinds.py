@@ -11,6 +11,9 @@ from typing import Any
 from services.domain.errors import ValidationFailed
 from services.sandbox.drills.rules import MAX_SECONDS, MIN_SECONDS
 
+WHOLE = ("latencyMs", "requestsPerSecond")
+"""Switches that take whole numbers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Level:
@@ -43,7 +46,7 @@ class Kind:
         if not self.level.low <= chosen <= self.level.high:
             allowed = f"{self.level.low:g} to {self.level.high:g}"
             raise ValidationFailed(f"level: {chosen!r} is not valid; allowed: {allowed} {self.level.unit}.")
-        return {self.field: int(chosen) if self.field == "latencyMs" else chosen}
+        return {self.field: int(chosen) if self.field in WHOLE else chosen}
 
 
 KINDS: dict[str, Kind] = {
@@ -73,6 +76,28 @@ KINDS: dict[str, Kind] = {
         "Nothing can be reserved, as if the shelves were empty.",
         "Orders are refused as short of stock, no breaker opens, nobody is charged.",
         "soldOut",
+    ),
+    "credentials_expired": Kind(
+        "Credentials expired",
+        "Every call to the Inventory Service is answered with 401, as if our token were not valid any more.",
+        "No order is rejected for it: the breakers open, standard customers are told to come back, urgent orders wait, "
+        "and an alert names the refusal.",
+        "credentialsExpired",
+    ),
+    "too_many_requests": Kind(
+        "Too many requests",
+        "Calls above a number a second are answered with 429.",
+        "Calls wait for their turn, as many orders as possible are placed, the others are told to come back; no "
+        "breaker opens.",
+        "requestsPerSecond",
+        Level("Calls taken", 1, 1000, 2, "a second"),
+    ),
+    "other_form": Kind(
+        "Answers in another form",
+        'Every answer means the same and is written differently: 5.0 or "5" for 5, UUIDs in capitals, no quantities, '
+        "unknown fields, a byte order mark.",
+        "Nobody notices: orders are placed and confirmed as before, no breaker opens.",
+        "otherForm",
     ),
     "silent_confirmations": Kind(
         "Silent confirmations",

@@ -17,9 +17,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.domain.events import timestamp
+from services.domain.external import Identifier
 from services.domain.order import Line, aggregated
 from services.sandbox.inventory_service import queries
 from services.sandbox.inventory_service.faults import Faults, FaultSettings
+from services.sandbox.inventory_service.forms import in_another_form
 from services.sandbox.inventory_service.rules import stock
 from services.sandbox.inventory_service.rules.stock import (
     AdjustmentRefused,
@@ -29,14 +31,23 @@ from services.sandbox.inventory_service.rules.stock import (
     Reservation,
     ReservationRefused,
 )
-from services.sandbox.web import Clock, Rejection, RequestBody, answer, application, query_int, read_body
+from services.sandbox.web import (
+    Clock,
+    Endpoint,
+    Rejection,
+    RequestBody,
+    answer,
+    application,
+    query_int,
+    read_body,
+    refusal,
+)
 from services.traceparent import HEADER, begin, carried
 from state.database import Database
 from state.transactions import Transaction
 
 T = TypeVar("T")
 
-Identifier = Annotated[str, Field(min_length=1, max_length=128)]
 Quantity = Annotated[int, Field(ge=1, le=1_000_000)]
 Health = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -104,12 +115,14 @@ class InventoryApi:
         """Everything the service answers, ready to be served."""
         return application(
             [
-                Route("/api/v1/inventory/check-availability", self.check_availability, methods=["POST"]),
-                Route("/api/v1/inventory/reserve", self.reserve, methods=["POST"]),
-                Route("/api/v1/inventory/release", self.release, methods=["POST"]),
+                Route(
+                    "/api/v1/inventory/check-availability", self._as_written(self.check_availability), methods=["POST"]
+                ),
+                Route("/api/v1/inventory/reserve", self._as_written(self.reserve), methods=["POST"]),
+                Route("/api/v1/inventory/release", self._as_written(self.release), methods=["POST"]),
                 Route("/api/v1/inventory/stock", self.list_stock, methods=["GET"]),
                 Route("/api/v1/inventory/stock/adjust", self.adjust, methods=["POST"]),
-                Route("/api/v1/inventory/reservations/{order_id}", self.show_reservation, methods=["GET"]),
+                Route("/api/v1/inventory/reservations/{order_id:path}", self.show_reservation, methods=["GET"]),
                 Route("/api/v1/inventory/ledger", self.show_ledger, methods=["GET"]),
                 Route("/api/v1/sandbox/faults", self.show_faults, methods=["GET"]),
                 Route("/api/v1/sandbox/faults", self.set_faults, methods=["PUT"]),
@@ -119,6 +132,18 @@ class InventoryApi:
             ],
             self._clock,
         )
+
+    def _as_written(self, endpoint: Endpoint) -> Endpoint:
+        """The endpoint, whose answers have the form that the faults ask for."""
+
+        async def answered(request: Request) -> Response:
+            try:
+                response = await endpoint(request)
+            except Rejection as rejection:
+                response = refusal(rejection, self._clock())
+            return in_another_form(response) if self._faults.settings.otherForm else response
+
+        return answered
 
     async def check_availability(self, request: Request) -> Response:
         body = await read_body(request, CheckBody)

@@ -29,6 +29,12 @@ class FaultSettings(RequestBody):
     """Confirmations are carried out, but nobody is told."""
     soldOut: bool = False
     """Nothing can be reserved anew, as if the shelves were empty; the stock itself is not touched."""
+    credentialsExpired: bool = False
+    """Every call is answered with 401, as if the caller's token were not valid any more."""
+    otherForm: bool = False
+    """Every answer means the same and is written in another form."""
+    requestsPerSecond: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """More calls within a second than this are answered with 429; 0: no limit."""
     leaseMs: Annotated[int | None, Field(ge=100, le=86_400_000)] = None
     """After so long without being set again, everything is off: whoever set it may have died."""
 
@@ -47,6 +53,7 @@ class Faults:
         self._randomness = randomness
         self._sleep = sleep
         self._monotonic = monotonic
+        self._second, self._taken = -1, 0
 
     @property
     def settings(self) -> FaultSettings:
@@ -66,7 +73,19 @@ class Faults:
         settings = self.settings
         if settings.latencyMs:
             await self._sleep(settings.latencyMs / 1000)
+        if settings.credentialsExpired:
+            raise Rejection(401, "UNAUTHORIZED", "The token has expired (a drill).")
+        if settings.requestsPerSecond and self._is_too_many(settings.requestsPerSecond):
+            message = "There are too many requests (a drill)."
+            raise Rejection(429, "TOO_MANY_REQUESTS", message, retry_after_seconds=1)
         if settings.outage:
             raise Rejection(503, "SERVICE_UNAVAILABLE", "The Inventory Service is down (a drill).")
         if settings.errorRate and self._randomness() < settings.errorRate:
             raise Rejection(500, "INTERNAL_ERROR", "The Inventory Service failed (a drill).")
+
+    def _is_too_many(self, per_second: int) -> bool:
+        """Counted in whole seconds, as most limiters do."""
+        second = int(self._monotonic())
+        self._taken = self._taken + 1 if second == self._second else 1
+        self._second = second
+        return self._taken > per_second

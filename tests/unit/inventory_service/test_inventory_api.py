@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +10,8 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from services.inventory.exchange import path_segment
+from services.inventory.models import read_availability, read_reservation, short_lines
 from services.sandbox.inventory_service.api import InventoryApi
 from services.sandbox.inventory_service.faults import Faults, FaultSettings
 from services.sandbox.inventory_service.tables import outbox
@@ -273,6 +276,9 @@ async def test_faults_are_shown_and_checked(http: httpx.AsyncClient) -> None:
         "errorRate": 1.0,
         "silentConfirmations": True,
         "soldOut": False,
+        "credentialsExpired": False,
+        "otherForm": False,
+        "requestsPerSecond": 0,
         "leaseMs": None,
     }
 
@@ -289,6 +295,55 @@ async def test_sold_out_refuses_what_is_new_keeps_what_is_held_and_touches_no_st
     checked = await http.post("/api/v1/inventory/check-availability", json={"items": order("o-3", mugs(1))["items"]})
     assert checked.json()["data"]["available"] is False
     assert shop.columns(mugs(0)) == (10, 1)
+
+
+async def test_expired_credentials_refuse_every_call_and_touch_no_stock(http: httpx.AsyncClient, shop: Shop) -> None:
+    await http.put("/api/v1/sandbox/faults", json={"credentialsExpired": True})
+    for path, body in (
+        (CHECK, {"items": [mugs(1).wire()]}),
+        (RESERVE, order("o-1", mugs(1))),
+        (RELEASE, {"orderId": "o-1"}),
+    ):
+        assert (await http.post(path, json=body)).status_code == 401
+    assert shop.columns(mugs(0)) == (10, 0)
+
+
+async def test_more_calls_a_second_than_are_taken_are_told_when_to_come_back(http: httpx.AsyncClient) -> None:
+    await http.put("/api/v1/sandbox/faults", json={"requestsPerSecond": 1})
+    replies = [await http.post(RELEASE, json={"orderId": "o-1"}) for _ in range(5)]
+    assert replies[0].status_code == 200
+    refused = [reply for reply in replies if reply.status_code == 429]
+    assert {reply.headers["Retry-After"] for reply in refused} == {"1"}
+
+
+async def test_answers_in_another_form_mean_the_same(http: httpx.AsyncClient) -> None:
+    order_id = "f47ac10b-58cc-4372-a567-0e02b2c3d479"
+    await http.put("/api/v1/sandbox/faults", json={"otherForm": True})
+    checked = await http.post(CHECK, json={"items": [mugs(2).wire()]})
+    assert checked.content.startswith(b"\xef\xbb\xbf")
+    assert json.loads(checked.content.decode("utf-8-sig"))["data"]["items"] == [
+        {
+            "productId": "p-mug",
+            "variantId": "v-white",
+            "available": True,
+            "requestedQuantity": "2",
+            "availableQuantity": None,
+            "tracking": "NOT_TRACKED",
+        }
+    ]
+    reserved = await http.post(RESERVE, json=order(order_id, mugs(2)))
+    assert order_id.upper() in reserved.text
+    assert read_availability(checked.content, (mugs(2),)).available
+    assert read_reservation(reserved.content, order_id, (mugs(2),)).reservation_id.isupper()
+    short = await http.post(RESERVE, json=order("o-2", mugs(20)))
+    assert [line["availableQuantity"] for line in short_lines(short.content, (mugs(20),))] == [8]
+
+
+@pytest.mark.parametrize("order_id", ["gid://shop/Product/1", "auth0|x", "ABC/12", "Größe-M", "a b", "%2F", ".", ".."])
+async def test_an_order_of_any_id_can_be_asked_for(http: httpx.AsyncClient, order_id: str) -> None:
+    assert (await http.post(RESERVE, json=order(order_id, mugs(1)))).status_code == 200
+    found = await http.get(f"/api/v1/inventory/reservations/{path_segment(order_id)}")
+    assert found.json()["data"]["orderId"] == order_id
 
 
 def test_faults_end_with_their_lease_unless_they_are_set_again() -> None:

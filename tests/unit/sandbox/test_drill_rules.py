@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from services.domain.errors import ValidationFailed
 from services.sandbox.drills.kinds import KINDS, checked_seconds, kind_of
 from services.sandbox.drills.rules import CHECK_LIMIT, PATIENCE, RECOVERY_LIMIT, Do, Known, Phase, Seen, advance, same
+from services.sandbox.inventory_service.faults import FaultSettings
 
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CALM = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False, "soldOut": False}
@@ -164,4 +165,13 @@ def test_a_kind_takes_its_level_within_bounds_only() -> None:
         kind_of("fire")
     with pytest.raises(ValidationFailed, match="seconds: 4 is not valid; allowed: 5 to 1800"):
         checked_seconds(4)
-    assert len(KINDS) == 5
+    assert kind_of("too_many_requests").faults(20.0) == {"requestsPerSecond": 20}
+    assert kind_of("credentials_expired").faults(None) == {"credentialsExpired": True}
+    assert kind_of("other_form").faults(None) == {"otherForm": True}
+    assert len(KINDS) == 8
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_is_a_switch_that_the_inventory_service_has(name: str) -> None:
+    settings = FaultSettings.model_validate(kind_of(name).faults(None))
+    assert settings != FaultSettings()

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, update
 
+from services.domain.external import id_key
 from services.domain.order import Line, aggregated
 from services.sandbox.inventory_service import tables
 from services.sandbox.inventory_service.rules.book import StockBook, in_order
@@ -134,7 +135,7 @@ def confirm(
     connection: Connection, *, order_id: str, reservation_id: str, now: datetime
 ) -> datetime | ConfirmationFailure:
     """Deduct what the reservation holds, once: the time of the deduction, or why there is none."""
-    found = _reservation(connection, reservations.c.reservation_id == reservation_id)
+    found = _reservation(connection, reservations.c.reservation_id == id_key(reservation_id))
     if found is None:
         return _why_unknown(connection, order_id)
     if found.order_id != order_id:
@@ -216,7 +217,7 @@ def validate(
     It never deducts. A hold found wrong is refused to a later confirm; where there is no such
     reservation the answer to inventory.confirm_requested will say so.
     """
-    found = _reservation(connection, reservations.c.reservation_id == reservation_id)
+    found = _reservation(connection, reservations.c.reservation_id == id_key(reservation_id))
     if found is None or found.order_id != order_id or found.state not in (tables.ACTIVE, tables.CONFIRMED):
         return True
     if found.holds(lines):
