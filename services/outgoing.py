@@ -10,7 +10,7 @@ made so where they are opened; what is based on requests (Prometheus, OTLP) uses
 
 from __future__ import annotations
 
-import os
+import ssl
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,5 +24,7 @@ def requests_session() -> Session:
 
     session = Session()
     session.trust_env = False
-    session.verify = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or True
+    # The system's store, or what SSL_CERT_FILE and SSL_CERT_DIR say; requests has a store of its own otherwise.
+    store = ssl.get_default_verify_paths()
+    session.verify = store.cafile or store.capath or True
     return session
