@@ -162,7 +162,9 @@ class OrdersHarness:
         gateway = self._gateway()
         self.context = OrdersContext(self.database, self.clock, self.new_id, lambda: 0.5, self.recorded.append)
         self.progress = OrderProgress(self.context, gateway, self.payments, POLICY)
-        self.placement = OrderPlacement(self.context, self.progress, POLICY.step_deadline)
+        self.placement = OrderPlacement(
+            self.context, self.progress, POLICY.step_deadline, patience=timedelta(seconds=0.2)
+        )
         self.cancellation = OrderCancellation(self.context)
         self.returns = OrderReturns(self.context)
         gate_of = breaker_gate(self.breakers)

@@ -31,7 +31,7 @@ NEXT: dict[str, frozenset[str]] = {
     S.CONFIRMATION_FAILED: frozenset({S.PLACED, S.CANCELLED}),
     S.PARTIALLY_RETURNED: frozenset({S.PARTIALLY_RETURNED, S.RETURNED}),
     S.CANCELLED: frozenset(),
-    S.REJECTED: frozenset(),
+    S.REJECTED: frozenset({S.RECEIVED}),
     S.RETURNED: frozenset(),
 }
 """Which status may follow which; everything else, standing still included, is refused with InvalidState."""
@@ -139,6 +139,26 @@ def reject(order: Order, error: ApiError, at: datetime, *, release: bool = False
         release_because=f"order rejected: {error.code}" if release else None,
         closes=(ReviewReason.AVAILABILITY_UNVERIFIED, ReviewReason.PENDING_INVENTORY, ReviewReason.PAYMENT_UNKNOWN),
     )
+
+
+def may_try_again(order: Order) -> bool:
+    """Whether the order was refused for a passing reason, so that the same request is a new try of it.
+
+    Only the availability check ends an order that way: nothing was reserved or charged for it. An order that has
+    touched stock or money is not tried again under its id, which the Inventory Service may have fenced off.
+    """
+    untouched = (InventoryStatus.NONE, PaymentStatus.NONE, None)
+    return (
+        order.status == S.REJECTED
+        and bool((order.failure or {}).get("retryable"))
+        and (order.inventory_status, order.payment_status, order.reservation_id) == untouched
+    )
+
+
+def try_again(order: Order, at: datetime, due_at: datetime) -> Change:
+    """The request of a refused order came again: it begins anew, as the same order."""
+    values = {"failure": None, "due_at": due_at}
+    return _change(order, S.RECEIVED, at, "Requested again: a new try", values=values)
 
 
 def _failure(error: ApiError) -> dict[str, Any]:

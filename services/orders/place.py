@@ -1,6 +1,7 @@
 """Placing an order: the row is written before any other service is called; a repeated request repeats nothing.
 
-Source: seed 4.1; contract section 3, POST /api/v1/orders.
+A request that was refused for a passing reason is tried again when it comes again, as the same order.
+Source: seed 4.1; contract section 3, POST /api/v1/orders; docs/adr/0025.
 """
 
 from __future__ import annotations
@@ -15,20 +16,25 @@ import orjson
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from services.domain import lifecycle
 from services.domain.errors import ApiError, IdempotencyKeyReused
 from services.domain.external import id_key
-from services.domain.lifecycle import TRANSITION, TimelineEntry
-from services.domain.order import Line, Order, aggregated
+from services.domain.lifecycle import TRANSITION, Change, TimelineEntry
+from services.domain.order import Line, Order, OrderStatus, PaymentStatus, aggregated
 from services.orders.context import OrdersContext
 from services.orders.progress import OrderProgress
 from services.orders.steps import counted
 from services.orders.unit_of_work import Recorded
 from services.traceparent import current, trace_id
-from state import history, orders
+from state import history, orders, releases
 from state.orders import KeyTaken
 
 MAX_IN_FLIGHT = 1000
 """Orders being placed at once by one replica; more are told to come back."""
+
+
+LOOK_SECONDS = 0.05
+"""How often it is looked whether an order that is placed elsewhere is at rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +62,18 @@ class Overloaded(ApiError):
 class OrderPlacement:
     """The use case; orders in flight go on when the client that asked has hung up."""
 
-    def __init__(self, context: OrdersContext, progress: OrderProgress, step_deadline: timedelta) -> None:
+    def __init__(
+        self,
+        context: OrdersContext,
+        progress: OrderProgress,
+        step_deadline: timedelta,
+        patience: timedelta | None = None,
+    ) -> None:
+        """``patience``: how long a repeated request waits for one that runs elsewhere; None: the step deadline."""
         self._context = context
         self._progress = progress
         self._step_deadline = step_deadline
+        self._patience = step_deadline if patience is None else patience
         self._in_flight: dict[str, asyncio.Task[Order]] = {}
         self._arriving = 0
         """Orders whose rows are being written."""
@@ -68,7 +82,8 @@ class OrderPlacement:
         """The order at rest: placed, waiting or rejected (its ``failure`` says why).
 
         The same idempotency key (or order id) with the same body gives the order of the first
-        request; with another body it raises IdempotencyKeyReused.
+        request, which is tried again when it was refused for a passing reason; with another body it
+        raises IdempotencyKeyReused.
         """
         if len(self._in_flight) + self._arriving >= MAX_IN_FLIGHT:
             raise Overloaded(f"{MAX_IN_FLIGHT} orders are being placed; come back in a second.")
@@ -108,7 +123,37 @@ class OrderPlacement:
         running = self._in_flight.get(known[0])
         if running is not None:
             return await asyncio.shield(running)
-        return await self._context.get(known[0])
+        order = await self._context.get(known[0])
+        if lifecycle.may_try_again(order):
+            order, is_ours = await self._try_again(order.order_id)
+            if is_ours:
+                return await self._run(order)
+        return await self._at_rest(order)
+
+    async def _try_again(self, order_id: str) -> tuple[Order, bool]:
+        """Begin a refused order anew; False when somebody else did, or when it cannot be begun any more."""
+        is_ours = False
+
+        def decide(connection: Connection, order: Order) -> Change | None:
+            nonlocal is_ours
+            is_ours = lifecycle.may_try_again(order) and releases.get(connection, order_id) is None
+            at = self._context.clock()
+            return lifecycle.try_again(order, at, at + self._step_deadline) if is_ours else None
+
+        order = await self._context.decide(order_id, decide)
+        return order, is_ours
+
+    async def _at_rest(self, order: Order) -> Order:
+        """Wait for the run of the order, on whichever replica; after the patience, the order as it is."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._patience.total_seconds()
+        while _is_under_way(order) and loop.time() < until:
+            running = self._in_flight.get(order.order_id)
+            if running is not None:
+                return await asyncio.shield(running)
+            await asyncio.sleep(LOOK_SECONDS)
+            order = await self._context.get(order.order_id)
+        return order
 
     def _new_order(self, command: PlaceOrder) -> Order:
         at = self._context.clock()
@@ -134,6 +179,13 @@ class OrderPlacement:
         history.add(
             connection, order.order_id, [TimelineEntry(order.created_at, TRANSITION, "Order received", details)]
         )
+
+
+def _is_under_way(order: Order) -> bool:
+    """Whether the request that places the order has no answer yet."""
+    if order.status == OrderStatus.PAYING:
+        return order.payment_status == PaymentStatus.NONE
+    return order.status in (OrderStatus.RECEIVED, OrderStatus.RESERVING)
 
 
 def _known(connection: Connection, order_id: str, command: PlaceOrder) -> tuple[str, str] | None:

@@ -60,6 +60,7 @@ class OrderLives(RuleBasedStateMachine):
         self.shop = OrdersHarness(self.template.copy_to(self.directory / "holdfast.db"))
         self.shop.inventory.on_hand[CHAIR] = SHELF
         self.orders: list[str] = []
+        self.requests: dict[str, dict[str, Any]] = {}
         self.on_the_way: list[tuple[str, dict[str, Any], str]] = []
         self.delivered: list[tuple[str, dict[str, Any], str]] = []
 
@@ -87,18 +88,28 @@ class OrderLives(RuleBasedStateMachine):
     @rule(quantity=st.integers(1, 5), high=st.booleans(), crash=st.none() | moments)
     def place(self, quantity: int, high: bool, crash: tuple[int, bool] | None) -> None:
         order_id = f"o-{len(self.orders)}"
-        placing = lambda: self.shop.place(  # noqa: E731
-            order_id=order_id,
-            customer_priority="high" if high else "standard",
-            lines=(Line(*CHAIR, quantity),),
-            idempotency_key=order_id,
-        )
+        self.requests[order_id] = {
+            "order_id": order_id,
+            "customer_priority": "high" if high else "standard",
+            "lines": (Line(*CHAIR, quantity),),
+            "idempotency_key": order_id,
+        }
+        self.ask(order_id, crash)
+        if self.run(self.shop.order(order_id)) is not None:
+            self.orders.append(order_id)
+
+    @precondition(lambda self: self.orders)
+    @rule(number=picks, crash=st.none() | moments)
+    def ask_again(self, number: int, crash: tuple[int, bool] | None) -> None:
+        """The same request under its key; what was refused for a passing reason begins anew."""
+        self.ask(self.pick(number), crash)
+
+    def ask(self, order_id: str, crash: tuple[int, bool] | None) -> None:
+        placing = lambda: self.shop.place(**self.requests[order_id])  # noqa: E731
         if crash is None:
             self.run(placing())
         else:
             self.run(self.shop.crash(crash[0], placing, after=crash[1]))
-        if self.run(self.shop.order(order_id)) is not None:
-            self.orders.append(order_id)
 
     @precondition(lambda self: self.orders)
     @rule(number=picks)

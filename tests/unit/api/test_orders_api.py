@@ -107,13 +107,25 @@ REFUSALS = [
 async def test_a_rejected_order_is_answered_with_its_error_now_and_when_repeated(
     api, order_body, operation, fault, status, code, retryable
 ):
+    """A final answer is repeated; one for a passing reason is given again while the reason lasts, and then no more."""
     api.shop.inventory.fail(operation, fault)
     first = await api.post(ORDERS, order_body(), idempotency_key="k")
     error = error_of(first, status, code, retryable=retryable)
     assert await api.data(f"{ORDERS}/{error['details']['orderId']}")
+    if retryable:
+        api.shop.inventory.fail(operation, fault)
     again = await api.post(ORDERS, order_body(), idempotency_key="k")
     assert error_of(again, status, code, retryable=retryable) == error
     assert again.headers.get("Retry-After") == first.headers.get("Retry-After")
+    last = await api.post(ORDERS, order_body(), idempotency_key="k")
+    assert last.status_code == (201 if retryable else status)
+    assert len(await api.shop.all_orders()) == 1
+
+
+async def test_the_key_of_one_token_is_not_that_of_another(api, order_body):
+    first = await api.post(ORDERS, order_body(), idempotency_key="1001", x_actor="ada")
+    second = await api.post(ORDERS, order_body(userId="user-2"), idempotency_key="1001", x_actor="bob")
+    assert [answer.status_code for answer in (first, second)] == [201, 201]
 
 
 async def test_a_declined_payment_is_answered_with_402(api, order_body):

@@ -125,8 +125,35 @@ def test_each_step_is_taken_or_refused_by_the_status_of_the_order(name, status, 
 
 
 @pytest.mark.parametrize("status", sorted(lifecycle.ENDED))
-def test_nothing_follows_an_end(status):
-    assert lifecycle.NEXT[status] == frozenset()
+def test_nothing_follows_an_end_but_a_new_try_of_a_refused_order(status):
+    assert lifecycle.NEXT[status] == (frozenset({S.RECEIVED}) if status == S.REJECTED else frozenset())
+
+
+@pytest.mark.parametrize(
+    ("changed", "may"),
+    [
+        ({}, True),
+        ({"failure": {"retryable": False}}, False),
+        ({"failure": None}, False),
+        ({"status": S.CANCELLED}, False),
+        ({"inventory_status": "RELEASE_PENDING"}, False),
+        ({"payment_status": "FAILED"}, False),
+        ({"reservation_id": "r-1"}, False),
+    ],
+    ids=str,
+)
+def test_only_an_order_refused_for_a_passing_reason_and_never_touched_is_tried_again(changed, may):
+    refused = replace(
+        order(S.REJECTED),
+        **{
+            "failure": {"retryable": True},
+            "inventory_status": "NONE",
+            "payment_status": "NONE",
+            "reservation_id": None,
+            **changed,
+        },
+    )
+    assert lifecycle.may_try_again(refused) is may
 
 
 def test_the_table_names_every_status_and_no_other():
@@ -134,8 +161,8 @@ def test_the_table_names_every_status_and_no_other():
     assert set().union(*lifecycle.NEXT.values()) <= set(S)
 
 
-def test_every_status_but_the_first_is_reached_from_another():
-    assert {after for before, nexts in lifecycle.NEXT.items() for after in nexts - {before}} == set(S) - {S.RECEIVED}
+def test_every_status_is_reached_from_another():
+    assert {after for before, nexts in lifecycle.NEXT.items() for after in nexts - {before}} == set(S)
 
 
 # --------------------------------------------------------- what each step does

@@ -418,11 +418,11 @@ async def test_the_same_key_with_lines_in_another_order_is_the_same_request(shop
 
 
 async def test_a_rejected_order_is_answered_the_same_when_repeated(shop):
-    shop.inventory.fail(CHECK, Fault.UNAVAILABLE)
+    shop.inventory.fail(RESERVE, Fault.CONFLICT)
     first = await shop.place(idempotency_key="k")
     again = await shop.place(idempotency_key="k")
     assert (again, first.status) == (first, "REJECTED")
-    assert shop.called == [CHECK]
+    assert shop.called == [CHECK, RESERVE]
 
 
 async def test_every_status_on_the_way_is_counted_also_those_recorded_together(shop):

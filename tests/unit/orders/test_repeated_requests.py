@@ -9,7 +9,9 @@ import pytest
 
 from services.domain.errors import IdempotencyKeyReused
 from services.domain.order import Line
-from services.orders.place import MAX_IN_FLIGHT, Overloaded
+from services.orders.place import MAX_IN_FLIGHT, Overloaded, PlaceOrder
+from state import releases
+from tests.fakes import Fault
 from tests.orders_harness import LINES
 
 CHECK, RESERVE, CAPTURE = "check_availability", "reserve", "capture"
@@ -118,6 +120,103 @@ async def test_more_orders_in_flight_than_can_be_handled_are_told_to_come_back(s
     refused = [answer for answer in answers if isinstance(answer, Overloaded)]
     assert len(refused) == 5
     assert len(await shop.real_database.read(lambda c: list(_ids(c)))) == MAX_IN_FLIGHT
+
+
+PASSING = [Fault.UNAVAILABLE, Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER, Fault.CIRCUIT_OPEN, Fault.BUSY]
+
+
+@pytest.mark.parametrize("fault", PASSING)
+@pytest.mark.parametrize("name", [{"idempotency_key": "k"}, {"order_id": "mine"}], ids=["key", "order id"])
+async def test_a_passing_refusal_is_tried_again_as_the_same_order(shop, fault, name):
+    shop.inventory.fail(CHECK, fault)
+    refused = await shop.place(**name)
+    assert (refused.status, refused.failure["retryable"]) == ("REJECTED", True)
+    again = await shop.place(**name)
+    assert (again.order_id, again.status, again.failure) == (refused.order_id, "PLACED", None)
+    assert await shop.place(**name) == again
+    assert shop.called[-3:] == [CHECK, RESERVE, CAPTURE]
+    assert shop.called.count(CAPTURE) == 1
+    assert [order.order_id for order in await shop.all_orders()] == [refused.order_id]
+    assert "Requested again: a new try" in await shop.titles(refused.order_id)
+
+
+async def test_a_refused_order_is_refused_again_while_the_reason_lasts(shop):
+    for _ in range(3):
+        shop.inventory.fail(CHECK, Fault.UNAVAILABLE)
+        assert (await shop.place(idempotency_key="k")).status == "REJECTED"
+    assert (await shop.place(idempotency_key="k")).status == "PLACED"
+    assert shop.called == [CHECK] * 4 + [RESERVE, CAPTURE]
+
+
+async def test_repeats_at_once_after_a_passing_refusal_are_one_new_try(shop):
+    shop.inventory.fail(CHECK, Fault.UNAVAILABLE)
+    await shop.place(idempotency_key="k")
+    answers = await asyncio.gather(*(shop.place(idempotency_key="k") for _ in range(20)))
+    assert {(order.order_id, order.status) for order in answers} == {(answers[0].order_id, "PLACED")}
+    assert shop.called == [CHECK, CHECK, RESERVE, CAPTURE]
+
+
+async def test_two_replicas_asked_at_once_make_one_new_try_and_both_answer_with_its_end(shop):
+    shop.inventory.fail(CHECK, Fault.UNAVAILABLE)
+    await shop.place(idempotency_key="k")
+    here = shop.placement
+    shop.start()
+    answers = await asyncio.gather(here.place(_command()), shop.placement.place(_command()))
+    assert {order.status for order in answers} == {"PLACED"}
+    assert shop.called == [CHECK, CHECK, RESERVE, CAPTURE]
+
+
+async def test_a_request_that_runs_on_another_replica_is_waited_for(shop):
+    here, second = shop.placement, []
+
+    async def ask_there() -> None:
+        shop.start()
+        second.append(asyncio.create_task(shop.placement.place(_command())))
+        await shop.all_orders()
+
+    shop.inventory.hooks.before(RESERVE, ask_there)
+    first = await here.place(_command())
+    assert (await second[0], first.status) == (first, "PLACED")
+    assert shop.called == [CHECK, RESERVE, CAPTURE]
+
+
+@pytest.mark.parametrize(("operation", "fault"), [(RESERVE, Fault.CONFLICT), (RESERVE, Fault.REFUSED)])
+async def test_a_final_refusal_is_repeated(shop, operation, fault):
+    shop.inventory.fail(operation, fault)
+    refused = await shop.place(idempotency_key="k")
+    calls = list(shop.called)
+    assert await shop.place(idempotency_key="k") == refused
+    assert shop.called == calls
+
+
+async def test_an_order_with_a_release_job_is_not_tried_again(shop):
+    """Its id is fenced off at the Inventory Service: a reservation under it would be refused for good."""
+    shop.inventory.fail(CHECK, Fault.UNAVAILABLE)
+    refused = await shop.place(idempotency_key="k")
+    await shop.real_database.write(lambda c: releases.start(c, refused.order_id, "by hand", shop.clock()))
+    assert await shop.place(idempotency_key="k") == refused
+    assert shop.called == [CHECK]
+
+
+async def test_a_crash_in_the_new_try_is_settled_like_any_other(shop):
+    shop.inventory.fail(CHECK, Fault.UNAVAILABLE)
+    refused = await shop.place(idempotency_key="k")
+    await shop.crash(1, lambda: shop.place(idempotency_key="k"), after=True)
+    shop.start()
+    order = await shop.sweep_when_due(refused.order_id)
+    assert order.status == "PLACED"
+    assert await shop.place(idempotency_key="k") == order
+
+
+async def test_two_callers_may_use_the_same_key(shop):
+    ours, theirs = await shop.place(idempotency_key="1001", caller="a"), None
+    theirs = await shop.place(idempotency_key="1001", caller="b", user_id="user-2")
+    assert ours.order_id != theirs.order_id
+    assert await shop.place(idempotency_key="1001", caller="b", user_id="user-2") == theirs
+
+
+def _command() -> PlaceOrder:
+    return PlaceOrder("user-1", LINES, idempotency_key="k")
 
 
 def _ids(connection: Any) -> Any:
