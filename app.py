@@ -10,6 +10,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from services.addresses import without_credentials
 from services.descriptors import raise_limit
 from services.domain.errors import ConfigurationError
 from services.process import ensure_free, ensure_writable
@@ -45,7 +46,7 @@ try:
     ensure_free(settings.api_host, settings.api_port)
     ensure_writable(settings.data_dir)
 except ConfigurationError as error:
-    sys.stderr.write(f"{error}\n")
+    sys.stderr.write(f"{without_credentials(str(error))}\n")
     raise SystemExit(2) from None
 
 app = st.App(HERE / "pages" / "main.py", lifespan=lifespan)

@@ -9,6 +9,7 @@ import sys
 from datetime import timedelta
 
 from services import logs
+from services.addresses import without_credentials
 from services.domain.errors import ConfigurationError
 from services.settings import Settings
 
@@ -39,7 +40,7 @@ def main() -> int:
             return _print_alerts(settings, as_rule_file=arguments.prometheus)
         return _run_worker(settings)
     except ConfigurationError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{without_credentials(str(error))}\n")
         return 2
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import orjson
 
+from services.addresses import without_credentials
 from services.traceparent import current, trace_id
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
@@ -31,7 +32,10 @@ CHATTY = (
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: at, level, logger, event, the facts given as ``extra``, trace_id within a trace."""
+    """One JSON object a line: at, level, logger, event, the facts given as ``extra``, trace_id within a trace.
+
+    No line shows the credentials of an address.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -47,10 +51,11 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         try:
-            return orjson.dumps(line, default=str).decode()
+            return without_credentials(orjson.dumps(line, default=str).decode())
         except TypeError:
             # Rarely a fact is more than orjson writes (a huge number, broken text): no line is lost for it.
-            return json.dumps(line, default=str, ensure_ascii=False).encode("utf-8", "replace").decode()
+            said = json.dumps(line, default=str, ensure_ascii=False).encode("utf-8", "replace").decode()
+            return without_credentials(said)
 
 
 class TerminalFormatter(logging.Formatter):
@@ -60,7 +65,7 @@ class TerminalFormatter(logging.Formatter):
         facts = " ".join(f"{name}={value}" for name, value in _facts(record).items())
         at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         line = f"{at} {record.levelname.lower():7} {record.getMessage()} {facts}".rstrip()
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return without_credentials(f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line)
 
 
 def configure(level: str) -> None:

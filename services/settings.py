@@ -6,6 +6,7 @@ Source: contract section 2.
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from services.addresses import http_url
+from services.addresses import http_url, sqlite_url, without_credentials
 from services.domain.errors import ConfigurationError
 from services.domain.retry import RetryPolicy
 from services.domain.roles import CONSOLE_ROLES
@@ -47,8 +48,18 @@ PEOPLE_ALLOWED = (
 DATABASE_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
 
 
+PROJECT = Path(__file__).resolve().parent.parent
+"""The directory that holds app.py: relative paths are meant from here."""
+
+DATA_DIR = PROJECT / "var"
+
+
 def _empty_is_unset(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
+
+
+def _empty_is_default(value: Any) -> Any:
+    return DATA_DIR if isinstance(value, str) and not value.strip() else value
 
 
 def _lower(value: Any) -> Any:
@@ -91,7 +102,8 @@ class Settings(BaseSettings):
     payment_service_url: HttpUrl = None
     nats_url: OptionalText = None
     database_url: OptionalText = None
-    data_dir: Path = Path("var")
+    data_dir: Annotated[Path, BeforeValidator(_empty_is_default), Field(validate_default=True)] = DATA_DIR
+    """Absolute: a relative one is meant from the directory of app.py, wherever the service is started."""
     api_host: str = "127.0.0.1"
     api_port: Annotated[int, Field(ge=1, le=65535)] = 8600
     console_role: Literal["none", "viewer", "operator", "admin"] = "operator"
@@ -191,7 +203,15 @@ class Settings(BaseSettings):
         is_file = url.get_backend_name() != "sqlite" or url.database not in (None, "", ":memory:")
         if url.drivername not in DATABASE_DRIVERS or not is_file:
             raise ValueError("an SQLAlchemy URL: sqlite:///... or postgresql+psycopg://...")
+        if "@" in (url.host or "") or "@" in (url.database or "" if url.host else ""):
+            # What stands behind the first of several is a part of the password that would be taken for the host.
+            raise ValueError("a user name and password in which @ : / ? # and % are written as %40 %3A %2F %3F %23 %25")
         return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _from_the_project(cls, value: Path) -> Path:
+        return PROJECT / value
 
     @field_validator("api_tokens", mode="before")
     @classmethod
@@ -223,7 +243,14 @@ class Settings(BaseSettings):
     @cached_property
     def database(self) -> str:
         """The SQLAlchemy URL in use."""
-        return self.database_url or f"sqlite:///{(self.data_dir / 'holdfast.db').resolve()}"
+        if self.database_url is None:
+            return sqlite_url((self.data_dir / "holdfast.db").resolve())
+        url = make_url(self.database_url)
+        is_file = url.get_backend_name() == "sqlite" and not str(url.database).startswith("file:")
+        if not is_file:
+            return self.database_url
+        path = PROJECT / str(url.database)
+        return url.set(database=str(path)).render_as_string(hide_password=False) if url.query else sqlite_url(path)
 
     @property
     def nats_servers(self) -> list[str]:
@@ -323,6 +350,9 @@ class Settings(BaseSettings):
 SECRET_FIELDS = frozenset({"inventory_service_token", "api_tokens", "nats_url", "database_url"})
 """Their values may hold passwords and are never echoed."""
 
+KEYED_FIELDS = frozenset({"alert_webhook_url"})
+"""Addresses whose path is a secret, as those of chat services are."""
+
 
 def _is_address(value: str, schemes: tuple[str, ...]) -> bool:
     try:
@@ -336,8 +366,21 @@ def _is_address(value: str, schemes: tuple[str, ...]) -> bool:
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     field = str(first["loc"][0])
-    shown = "the given value" if field in SECRET_FIELDS else repr(first["input"])
+    shown = "the given value" if field in SECRET_FIELDS else repr(_presentable(field, first["input"]))
     return f"{field.upper()}: {shown} is not valid; allowed: {_allowed(field, first)}"
+
+
+def _presentable(field: str, value: Any) -> Any:
+    """The value without what only its owner may know."""
+    if not isinstance(value, str):
+        return value
+    shown = without_credentials(value)
+    if field in KEYED_FIELDS and "://" in shown:
+        # The path and the query of such an address are its password.
+        scheme, _, rest = shown.partition("://")
+        host = re.split("[/?#]", rest, maxsplit=1)[0]
+        return shown if rest == host else f"{scheme}://{host}/***"
+    return shown
 
 
 def _allowed(field: str, problem: ErrorDetails) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from services.addresses import http_url, reachable_host
+from services.addresses import http_url, reachable_host, sqlite_url
 from services.messaging.embedded import EmbeddedNats
 from services.settings import Settings
 from services.supervisor import Child, Supervisor, free_port
@@ -69,7 +69,7 @@ class Stack:
         self.environment |= {"INVENTORY_SERVICE_URL": http_url(LOOPBACK, port), "HOLDFAST_SANDBOX": "1"}
         extra = {
             "SANDBOX_INVENTORY_PORT": str(port),
-            "SANDBOX_INVENTORY_DATABASE_URL": f"sqlite:///{self._data_dir / 'sandbox' / 'inventory.db'}",
+            "SANDBOX_INVENTORY_DATABASE_URL": sqlite_url(self._data_dir / "sandbox" / "inventory.db"),
         }
         self._add_python("inventory", "services.sandbox.inventory_service", extra, (LOOPBACK, port))
 
@@ -78,7 +78,7 @@ class Stack:
         self.environment["PAYMENT_SERVICE_URL"] = http_url(LOOPBACK, port)
         extra = {
             "SANDBOX_PAYMENT_PORT": str(port),
-            "SANDBOX_PAYMENT_DATABASE_URL": f"sqlite:///{self._data_dir / 'sandbox' / 'payments.db'}",
+            "SANDBOX_PAYMENT_DATABASE_URL": sqlite_url(self._data_dir / "sandbox" / "payments.db"),
         }
         self._add_python("payments", "services.sandbox.payment_gateway", extra, (LOOPBACK, port))
 

@@ -16,20 +16,19 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from services.addresses import without_credentials
 from services.api.waiting import waiting_app
 from services.domain.errors import ConfigurationError
 from services.domain.retry import RetryPolicy
 from services.process import serving
 from services.settings import Settings
-from state.database import Database
+from state.database import Database, sqlite_file
+from state.failures import is_locked
 from state.schema import migrate
 
 logger = logging.getLogger("holdfast.worker")
 
 AGAIN = RetryPolicy(attempts=sys.maxsize, base_delay_seconds=0.5, max_delay_seconds=5.0)
-
-PASSING = ("locked", "busy")
-"""What SQLite says of a file that somebody else uses; everything else is wrong for good."""
 
 
 class _LastReason:
@@ -74,10 +73,10 @@ async def database_when_ready(settings: Settings, listener: socket.socket, stop:
 
 def _reason(settings: Settings, database: Database, error: DBAPIError) -> str:
     """Why it cannot be used yet, in one line; raises what waiting does not help against."""
-    said = str(error.orig or error).strip().partition("\n")[0]
+    said = without_credentials(str(error.orig or error).strip().partition("\n")[0])
     if database.is_sqlite:
-        if not any(word in said for word in PASSING):
-            raise ConfigurationError(_unusable(settings, str(database.url.database), said)) from None
+        if not is_locked(error.orig or error):
+            raise ConfigurationError(_unusable(settings, str(sqlite_file(database.url)), said)) from None
     elif not isinstance(error, OperationalError | InterfaceError):
         raise error
     return f"The database does not answer: {said}"

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import httpx
 
+from services.addresses import without_credentials
 from services.alerting.commands import alert_commands
 from services.alerting.outage import DatabaseOutage
 from services.alerting.parts import Alerting, alerting, policy_of
@@ -116,7 +117,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 # What exists now lives as long as the process: collections need not look at it again.
                 gc.collect()
                 gc.freeze()
-                logger.info("worker_started", extra={"replica": worker.replica, "api": _address(listener)})
+                place = without_credentials(settings.database)
+                logger.info(
+                    "worker_started",
+                    extra={"replica": worker.replica, "api": _address(listener), "database": place},
+                )
                 await stop.wait()
                 # Nothing new is begun while requests under way have their grace.
                 running.wind_down()

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 from sqlalchemy import DateTime, Dialect, Engine, create_engine, event, make_url
@@ -178,10 +179,20 @@ class Database:
             self._read_engine.dispose()
 
 
+def sqlite_file(url: URL) -> Path | None:
+    """The file of an SQLite database; None for one in memory, or on a server."""
+    named = url.database
+    if url.get_backend_name() != "sqlite" or not named or named == ":memory:":
+        return None
+    if url.query.get("uri") and named.startswith("file:"):
+        return Path(unquote(named.removeprefix("file:")))
+    return Path(named)
+
+
 def _sqlite_engine(url: str, *, writes: bool) -> Engine:
-    path = make_url(url).database
-    if path and path != ":memory:":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    path = sqlite_file(make_url(url))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, pool_size=8, max_overflow=0, **JSON_CODEC)
 
     @event.listens_for(engine, "connect")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, make_url
 
-from state.database import JSON_CODEC, SILENCE_SECONDS
+from state.database import JSON_CODEC, SILENCE_SECONDS, sqlite_file
 
 _FIRST_READ = {"sqlite": "SELECT count(*) FROM sqlite_master", "postgresql": "SELECT 1"}
 
@@ -34,8 +33,8 @@ def read_only(url: str) -> Iterator[Connection]:
 
 
 def _sqlite(url: str) -> Engine:
-    path = Path(make_url(url).database or "")
-    if not path.is_file():
+    path = sqlite_file(make_url(url))
+    if path is None or not path.is_file():
         raise FileNotFoundError(str(path))
 
     def connect() -> sqlite3.Connection:

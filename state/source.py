@@ -7,18 +7,19 @@ SourceUnavailable with a sentence fit for a person.
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import make_url
+from sqlalchemy import inspect, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from state.database import Database
+from state.database import Database, sqlite_file
+from state.failures import NO_ANSWER, failure_of, is_passing
 from state.transactions import DatabaseClosed, DatabaseOverloaded, Transaction
 
 T = TypeVar("T")
 
-_MISSING_TABLE = ("no such table", "undefinedtable")
+SCHEMA_TABLE = "alembic_version"
+"""Made first and filled last by whoever makes the tables."""
 
 
 class SourceUnavailable(Exception):
@@ -30,9 +31,7 @@ class Source:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        parsed = make_url(url)
-        is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
-        self._path = Path(str(parsed.database)) if is_file else None
+        self._path = sqlite_file(make_url(url))
         self._lock = threading.Lock()
         self._database: Database | None = None
         self._identity: tuple[int, int] | None = None
@@ -80,8 +79,17 @@ class Source:
             return "The database file is gone."
         if isinstance(error, FileNotFoundError):
             return "The database does not exist yet; the worker makes it when it starts."
-        original = type(getattr(error, "orig", None)).__name__
-        cause = f"{original} {error}".lower() if isinstance(error, DBAPIError) else ""
-        if any(sign in cause for sign in _MISSING_TABLE):
+        if not isinstance(error, DBAPIError):
+            return NO_ANSWER.sentence
+        if is_passing(error):
+            return failure_of(error).sentence
+        if self._has_no_tables():
             return "The database has no tables yet; the worker makes them when it starts."
-        return "The database does not answer."
+        return NO_ANSWER.sentence
+
+    def _has_no_tables(self) -> bool:
+        """Asked, since SQLite has no code of its own for a table that is missing."""
+        try:
+            return self._open().read_now(lambda connection: not inspect(connection).has_table(SCHEMA_TABLE))
+        except (SQLAlchemyError, OSError, DatabaseClosed):
+            return False

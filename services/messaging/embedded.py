@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -115,19 +116,25 @@ class EmbeddedNats:
 
     def _config(self) -> str:
         return f"""
-server_name: {json.dumps(self._server_name)}
+server_name: {_quoted(self._server_name)}
 listen: "127.0.0.1:{self._port}"
 max_payload: 256KB
 ping_interval: "20s"
 write_deadline: "5s"
-authorization {{ token: {json.dumps(self._token)} }}
+authorization {{ token: {_quoted(self._token)} }}
 jetstream {{
-  store_dir: {json.dumps(str(self._home / "js"))}
+  store_dir: {_quoted(str(self._home / "js"))}
   max_memory_store: 64MB
   max_file_store: 2GB
   sync_interval: always
 }}
 """
+
+
+def _quoted(text: str) -> str:
+    """A string in the server's configuration, which takes UTF-8 as it is and few escapes."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + re.sub(r"[\x00-\x1f]", lambda found: f"\\x{ord(found[0]):02x}", escaped) + '"'
 
 
 def find_binary() -> Path:

@@ -31,6 +31,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, or_, select
 
+from services.addresses import sqlite_url
 from services.domain.errors import ConfigurationError
 from services.domain.order import OrderStatus, PaymentStatus
 from services.sandbox.conservation import Difference, differences
@@ -87,7 +88,7 @@ def opened(settings: Settings) -> Iterator[Books]:
         try:
             yield Books(
                 stack.enter_context(read_only(settings.database)),
-                stack.enter_context(read_only(f"sqlite:///{sandbox / 'inventory.db'}")),
+                stack.enter_context(read_only(sqlite_url(sandbox / "inventory.db"))),
                 _payments(stack, sandbox / "payments.db"),
             )
         except FileNotFoundError as error:
@@ -97,7 +98,7 @@ def opened(settings: Settings) -> Iterator[Books]:
 
 
 def _payments(stack: ExitStack, path: Path) -> Connection | None:
-    return stack.enter_context(read_only(f"sqlite:///{path}")) if path.exists() else None
+    return stack.enter_context(read_only(sqlite_url(path))) if path.exists() else None
 
 
 def run(settings: Settings, settled: timedelta) -> int:

@@ -8,6 +8,9 @@ from typing import Annotated, TypeVar
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.addresses import sqlite_url, without_credentials
+from services.settings import DATA_DIR
+
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -25,7 +28,7 @@ class InventorySettings(_Process):
 
     host: str = "127.0.0.1"
     port: Port = 8601
-    database_url: str = "sqlite:///var/sandbox/inventory.db"
+    database_url: str = sqlite_url(DATA_DIR / "sandbox" / "inventory.db")
     sweep_interval: Annotated[int, Field(ge=10, le=60_000)] = 5000
     """Milliseconds between two looks for holds whose time has passed."""
     nats_url: SecretStr = Field(default=SecretStr("nats://127.0.0.1:4222"), validation_alias="NATS_URL")
@@ -42,7 +45,7 @@ class PaymentSettings(_Process):
 
     host: str = "127.0.0.1"
     port: Port = 8602
-    database_url: str = "sqlite:///var/sandbox/payments.db"
+    database_url: str = sqlite_url(DATA_DIR / "sandbox" / "payments.db")
 
 
 class TrafficSettings(_Process):
@@ -68,5 +71,11 @@ def loaded(settings: type[S]) -> S:
         first = error.errors()[0]
         name = str(first["loc"][0])
         prefix = "" if name.isupper() else settings.model_config.get("env_prefix", "")
-        sys.stderr.write(f"{prefix}{name}".upper() + f": {first['input']!r} is not valid; allowed: {first['msg']}\n")
+        sys.stderr.write(
+            f"{prefix}{name}".upper() + f": {_shown(first['input'])} is not valid; allowed: {first['msg']}\n"
+        )
         raise SystemExit(2) from None
+
+
+def _shown(value: object) -> str:
+    return repr(without_credentials(value)) if isinstance(value, str) else "the given value"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from services.domain.errors import ConfigurationError
 from services.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
 
 DEFAULTS = {
     "INVENTORY_SERVICE_URL": None,
@@ -14,7 +18,7 @@ DEFAULTS = {
     "PAYMENT_SERVICE_URL": None,
     "NATS_URL": None,
     "DATABASE_URL": None,
-    "DATA_DIR": "var",
+    "DATA_DIR": str(ROOT / "var"),
     "API_HOST": "127.0.0.1",
     "API_PORT": 8600,
     "PROMETHEUS_URL": None,
@@ -204,6 +208,42 @@ def test_nats_servers_are_separated_by_commas(given):
 def test_the_database_is_a_file_in_the_data_directory_unless_given(given, tmp_path):
     assert given("DATA_DIR", str(tmp_path)).database == f"sqlite:///{tmp_path / 'holdfast.db'}"
     assert given("DATABASE_URL", "postgresql+psycopg://h/d").database == "postgresql+psycopg://h/d"
+
+
+def test_relative_paths_are_meant_from_the_directory_of_the_project_wherever_it_is_started(
+    given, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert given("DATA_DIR", "there").data_dir == ROOT / "there"
+    assert given("DATA_DIR", "there").database == f"sqlite:///{ROOT / 'there' / 'holdfast.db'}"
+    assert given("DATABASE_URL", "sqlite:///there.db").database == f"sqlite:///{ROOT / 'there.db'}"
+    assert given("DATABASE_URL", "sqlite:////there.db").database == "sqlite:////there.db"
+    assert given("DATA_DIR", "").data_dir == ROOT / "var"
+
+
+CREDENTIALS = [
+    *(
+        (name, f"ftp://{pair}@there.example/x")
+        for name in ADDRESSES
+        for pair in ("u:pa55word", "pa55word", "u:x@pa55word")
+    ),
+    ("ALERT_WEBHOOK_URL", "ftp://there.example/services/T1/pa55word"),
+    ("ALERT_WEBHOOK_URL", "ftp://there.example?key=pa55word"),
+    ("NATS_URL", "nats://a:4222,http://u:pa55word@there"),
+    ("DATABASE_URL", "postgresql://u:x@pa55word@there/d"),
+    ("DATABASE_URL", "postgresql://u:x@pa55word/y@there/d"),
+    ("DATABASE_URL", "postgresql://u:pa55word@there:port/d"),
+    ("API_TOKENS", "ada:nobody:pa55word"),
+    ("TRACE_URL_TEMPLATE", "https://u:pa55word@there/x"),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), CREDENTIALS)
+def test_no_message_about_a_setting_shows_credentials(given, name, text):
+    with pytest.raises(ConfigurationError) as caught:
+        given(name, text)
+    assert str(caught.value).startswith(f"{name}: ")
+    assert "pa55word" not in str(caught.value)
 
 
 def test_it_is_a_sandbox_until_an_inventory_service_is_named(given):
