@@ -262,6 +262,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         alert_desk=alarms.desk,
         alert_receiver=alarms.receiver,
         wake_releases=wakes.wake_releases,
+        present=recorder.present,
         beat=recorder.beat,
         refresh_gauges=recorder.refresh_gauges,
         readiness=partial(_readiness, watch, nats),
@@ -321,7 +322,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         Loop("commands", executor.run_waiting, pause_seconds=0.25),
         Loop("operations", bulk.run_due, pause_seconds=0.25),
         Loop("database", watch.look, pause_seconds=1.0),
-        Loop("heartbeat", recorder.beat, pause_seconds=1.0),
+        _heartbeat(recorder),
         Loop("overrides", overrides.follow, pause_seconds=1.0),
         Loop("conservation", compared_alone.run_round, pause_seconds=5.0),
         Loop("rollups", MetricRollups(database, utc_now).run, pause_seconds=30.0),
@@ -419,6 +420,13 @@ class _Wakes:
     def nats_changed(self, state: ConnectionState) -> None:
         if state is ConnectionState.CONNECTED and self.relay:
             self.relay.wake()
+
+
+def _heartbeat(recorder: Recorder) -> Loop:
+    """Stores how this replica is: every second, and at once when a breaker changes."""
+    loop = Loop("heartbeat", recorder.beat, pause_seconds=1.0)
+    recorder.on_change = loop.wake
+    return loop
 
 
 async def _full_round(run_due: Callable[[], Awaitable[int]]) -> bool:

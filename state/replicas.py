@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from state.tables import breaker_transitions, replicas
+
+ALIVE_FOR = timedelta(seconds=5)
+"""A replica whose last heartbeat is older is taken for dead, by everybody who asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,13 @@ def beat(
         connection.execute(insert(replicas), {"replica": replica, **values})
 
 
-def alive(connection: Connection, since: datetime) -> list[Replica]:
-    """Replicas heard of since then, by name."""
+def alive(connection: Connection, now: datetime) -> list[Replica]:
+    """Replicas that live, by name."""
+    return known(connection, now - ALIVE_FOR)
+
+
+def known(connection: Connection, since: datetime) -> list[Replica]:
+    """Replicas heard of since then, alive or not, by name."""
     statement = select(*replicas.c).where(replicas.c.heartbeat_at >= since).order_by(replicas.c.replica).limit(100)
     return [Replica(*row) for row in connection.execute(statement)]
 

@@ -42,8 +42,6 @@ LEASE_ROUNDS = 3
 """The lease runs out when so many rounds are missed."""
 SHORTEST_LEASE = timedelta(seconds=5)
 
-HEARTBEAT_LIMIT = timedelta(seconds=10)
-"""A replica silent for longer says nothing about its breakers any more."""
 
 LATE_COMMIT = timedelta(seconds=30)
 """A sample may become visible so long after the time that stands in it."""
@@ -200,4 +198,4 @@ def _present(connection: Connection, now: datetime) -> tuple[Gauges, list[Replic
         dead_letters=dead_letters.count_open(connection),
         reviews_oldest_at=reviews.oldest_open_at(connection),
     )
-    return gauges, replicas.alive(connection, now - HEARTBEAT_LIMIT)
+    return gauges, replicas.alive(connection, now)

@@ -23,8 +23,6 @@ from services.orders.cancel import ReturnItems
 from services.orders.place import PlaceOrder
 from state import audit, conservation, dead_letters, history, orders, overrides, products, releases, replicas, reviews
 
-HEARTBEAT_LIMIT = timedelta(seconds=10)
-
 PLACED_AT_ONCE = 3
 """Version of an order that was received, reserved and placed, and nothing else."""
 
@@ -181,11 +179,13 @@ class Handlers:
         return success(next(breaker for breaker in await self._breakers() if breaker["name"] == name))
 
     async def _breakers(self) -> list[dict[str, Any]]:
-        now = self._service.clock()
+        now, here = self._service.clock(), self._service.present()
 
         def read(connection: Connection) -> list[dict[str, Any]]:
-            alive = replicas.alive(connection, now - HEARTBEAT_LIMIT)
-            return views.breaker_views(alive, overrides.active(connection, now))
+            # This replica answers for itself from memory, the others by what they have stored of their last change.
+            others = [replica for replica in replicas.alive(connection, now) if replica.replica != here.replica]
+            living = sorted([here, *others], key=lambda replica: replica.replica)
+            return views.breaker_views(living, overrides.active(connection, now))
 
         return await self._read(read)
 

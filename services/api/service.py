@@ -19,6 +19,7 @@ from services.orders.place import OrderPlacement
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ReviewResolution
 from state.database import Database
+from state.replicas import Replica
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class OrderService:
     alert_desk: AlertDesk
     alert_receiver: AlertReceiver
     wake_releases: Callable[[], None]
+    present: Callable[[], Replica]
+    """This replica and its breakers as they are now."""
     beat: Callable[[], Awaitable[object]]
     """Writes this replica's breaker states down now."""
     refresh_gauges: Callable[[], Awaitable[None]]

@@ -10,6 +10,7 @@ from services.domain.conservation import COMPENSATIONS
 from services.domain.lifecycle import TimelineEntry
 from services.domain.order import Order
 from services.domain.reviews import allowed_actions
+from services.monitoring.breakers import severity
 from state.audit import AuditEntry
 from state.conservation import KnownDifference
 from state.dead_letters import CUT_BYTES, DeadLetter, Group
@@ -18,8 +19,6 @@ from state.products import Product
 from state.releases import Release
 from state.replicas import Replica
 from state.reviews import Review
-
-_WORST_FIRST = ("forced_open", "open", "half_open", "forced_closed", "closed")
 
 
 def order_view(order: Order, cases: Sequence[Review]) -> dict[str, Any]:
@@ -107,17 +106,18 @@ def _override_view(loan: BreakerOverride | None) -> dict[str, Any] | None:
 
 
 def _breaker_view(name: str, members: list[dict[str, Any]]) -> dict[str, Any]:
-    worst = min(members, key=lambda member: _WORST_FIRST.index(member["state"]))
-    calls = sum(member["calls"] for member in members)
-    failures = sum(member["failures"] for member in members)
-    shared = {key: worst[key] for key in ("state", "since", "retryInMs", "thresholdPercentage", "volumeThreshold")}
+    # A replica of another version may leave a number out, or name a state that is not known here.
+    worst = max(members, key=lambda member: severity(member["state"]))
+    calls = sum(member.get("calls", 0) for member in members)
+    failures = sum(member.get("failures", 0) for member in members)
+    shared = {key: worst.get(key) for key in ("state", "since", "retryInMs", "thresholdPercentage", "volumeThreshold")}
     return {
         "name": name,
         **shared,
         "calls": calls,
         "failures": failures,
         "failureRate": failures / calls if calls else None,
-        "denied": sum(member["denied"] for member in members),
+        "denied": sum(member.get("denied", 0) for member in members),
         "replicas": [{key: value for key, value in member.items() if key != "name"} for member in members],
     }
 

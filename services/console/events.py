@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -27,7 +27,6 @@ KINDS = (REPLAY, DISCARD)
 
 OUTGOING_TYPES = (events.ORDER_CREATED, events.ORDER_CANCELLED, events.ORDER_RETURNED, events.CONFIRM_REQUESTED)
 INCOMING_TYPES = tuple(events.INCOMING)
-ALIVE = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +170,7 @@ def of_order(connection: Connection, order_id: str) -> tuple[tuple[Outgoing, ...
 
 
 def _delivery(connection: Connection, now: datetime) -> Delivery:
-    living = replicas.alive(connection, now - ALIVE)
+    living = replicas.alive(connection, now)
     waiting, oldest = outbox.pending(connection)
     lags: dict[str, ConsumerLag] = {}
     for row in living:

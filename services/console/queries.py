@@ -46,8 +46,6 @@ from state.keyset import Key, Slice
 from state.replicas import BreakerTransition, Replica
 from state.reviews import Review
 
-ALIVE = timedelta(seconds=5)
-"""A worker silent for longer is taken for dead."""
 REMEMBERED = timedelta(days=1)
 """How long the last heartbeat of a dead worker still tells until when its breakers are known."""
 PAGE_SIZE = 20
@@ -63,7 +61,7 @@ QUESTIONS = (ASK_THEIRS, ASK_THEIRS_MANY)
 
 def live(connection: Connection, now: datetime, *, sandbox: bool) -> Live:
     """How things stand; ``sandbox`` is what the settings say, for when no worker says otherwise."""
-    known = [_worker(row, now) for row in replicas.alive(connection, now - REMEMBERED)]
+    known = [_worker(row, now) for row in replicas.known(connection, now - REMEMBERED)]
     living = tuple(worker for worker in known if worker.is_alive)
     by_reason = reviews.count_open_by_reason(connection)
     waiting, oldest_at = outbox.pending(connection)
@@ -90,7 +88,7 @@ def recent(connection: Connection, now: datetime, window: timedelta, known: Know
 
 def bands_since(connection: Connection, now: datetime, start: datetime) -> list[breakers.Band]:
     """In which state each breaker was when, from ``start`` to now; of very many changes the newest."""
-    known = [_worker(row, now) for row in replicas.alive(connection, now - REMEMBERED)]
+    known = [_worker(row, now) for row in replicas.known(connection, now - REMEMBERED)]
     present = [
         (breaker, worker.started_at, now if worker.is_alive else worker.heartbeat_at)
         for worker in known
@@ -121,7 +119,7 @@ def _worker(row: Replica, now: datetime) -> Worker:
         version=str(facts.get("version", "")),
         started_at=row.started_at,
         heartbeat_at=row.heartbeat_at,
-        is_alive=row.heartbeat_at >= now - ALIVE,
+        is_alive=row.heartbeat_at >= now - replicas.ALIVE_FOR,
         nats_connected=bool(facts.get("natsConnected", True)),
         sandbox=facts.get("sandbox"),
         breakers=tuple(breakers.replica_breaker(row.replica, b, row.heartbeat_at) for b in row.breakers),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -22,7 +22,6 @@ __all__ = ["KINDS", "Drill", "Kind", "Level", "Phase", "Sandbox", "SandboxPage",
 
 START_DRILL, STOP_DRILL, SET_TRAFFIC = "start_drill", "stop_drill", "set_traffic"
 COMMAND_KINDS = (START_DRILL, STOP_DRILL, SET_TRAFFIC)
-FORGOTTEN = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class Sandbox:
 def _page(connection: Connection, now: datetime) -> SandboxPage:
     shown = sandbox.get(connection, sandbox.SHELVES)
     wished = sandbox.get(connection, sandbox.TRAFFIC)
-    living = replicas.alive(connection, now - FORGOTTEN)
+    living = replicas.alive(connection, now)
     rates = [float(row.facts["sandboxTraffic"]) for row in living if row.facts.get("sandboxTraffic") is not None]
     known = drills.latest(connection)
     given = [command for command in commands.latest(connection, limit=50) if command.kind in COMMAND_KINDS]

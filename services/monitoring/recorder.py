@@ -29,7 +29,7 @@ from state import (
     samples,
 )
 from state.database import Database
-from state.replicas import BreakerTransition
+from state.replicas import BreakerTransition, Replica
 
 REPLICA_FORGOTTEN_AFTER = timedelta(minutes=10)
 MAX_UNSAVED_TRANSITIONS = 1000
@@ -76,23 +76,37 @@ class Recorder:
         self._started_at = clock()
         self._gauges_at = self._started_at
         self._refreshing: asyncio.Future[Exception | None] | None = None
+        self.on_change: Callable[[], object] = lambda: None
+        """Called when a breaker has changed its state: whoever runs beat() then does so at once."""
         self._transitions: deque[BreakerTransition] = deque(maxlen=MAX_UNSAVED_TRANSITIONS)
 
     def breaker_changed(self, breaker: AsyncBreaker, before: str, after: str, at: datetime) -> None:
-        """Listener of the breakers: counts at once, stored with the next heartbeat."""
+        """Listener of the breakers: counted, and stored, at once."""
         self._metrics.breaker_changed(breaker.label, after)
         self._metrics.breaker_is(breaker.label, after)
         self._transitions.append(BreakerTransition(self._replica, breaker.label, before, after, at))
+        self.on_change()
+
+    def present(self) -> Replica:
+        """This replica as it is now, from memory."""
+        breakers = [_breaker(breaker.snapshot()) for breaker in self._breakers]
+        return Replica(self._replica, self._started_at, self._clock(), breakers, self._facts())
 
     async def beat(self) -> bool:
         """Say that this replica lives; one round of a Loop."""
-        at = self._clock()
-        breakers = [_breaker(breaker.snapshot()) for breaker in self._breakers]
-        facts = self._facts()
+        now = self.present()
+        at = now.heartbeat_at
         moved = [self._transitions.popleft() for _ in range(len(self._transitions))]
 
         def transaction(connection: Connection) -> None:
-            replicas.beat(connection, self._replica, started_at=self._started_at, at=at, breakers=breakers, facts=facts)
+            replicas.beat(
+                connection,
+                self._replica,
+                started_at=now.started_at,
+                at=at,
+                breakers=now.breakers,
+                facts=now.facts,
+            )
             replicas.add_transitions(connection, moved)
             replicas.forget(connection, at - REPLICA_FORGOTTEN_AFTER)
 

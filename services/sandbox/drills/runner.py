@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -30,7 +30,6 @@ from state.drills import Drill
 
 logger = logging.getLogger("holdfast.drills")
 
-ALIVE = timedelta(seconds=5)
 COMPARED = 200
 """Orders of a drill whose stock and money are asked for at its end; the audit comes to the others by itself."""
 
@@ -150,7 +149,7 @@ class DrillRunner:
         return False
 
     def _seen(self, connection: Connection, drill: Drill, faults: dict[str, Any] | None, now: datetime) -> Seen:
-        alive = replicas.alive(connection, now - ALIVE)
+        alive = replicas.alive(connection, now)
         known = breakers.by_name(
             breakers.replica_breaker(row.replica, one, row.heartbeat_at) for row in alive for one in row.breakers
         )

@@ -65,6 +65,7 @@ class Api:
             alert_receiver=AlertReceiver(shop.real_database, shop.clock),
             overrides=BreakerOverrides(shop.real_database, shop.clock, shop.breakers),
             wake_releases=wake,
+            present=self.recorder.present,
             beat=self.recorder.beat,
             refresh_gauges=self.recorder.refresh_gauges,
             readiness=readiness,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from datetime import timedelta
 
 import orjson
 import pytest
 
+from services.loops import Loop
 from tests.fakes import CAPTURE, START, Fault, PaymentFault
+from tests.integration.nats_server import eventually
 from tests.unit.api.test_orders_api import error_of, problems_of
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
@@ -237,9 +241,62 @@ async def test_the_worst_state_over_the_replicas_is_shown_and_counts_are_added_u
 
 
 async def test_a_replica_that_is_silent_for_long_is_not_shown(api):
+    await other_says(api, {"name": "inventoryServiceChecker", "state": "open"})
+    api.shop.clock.advance(6)
+    items = (await api.data("/api/v1/breakers"))["items"]
+    assert [[one["replica"] for one in breaker["replicas"]] for breaker in items] == [["replica-1"]] * 3
+
+
+async def other_says(api, *breakers):
+    from state import replicas
+
+    await api.shop.real_database.write(
+        lambda c: replicas.beat(c, "other", started_at=START, at=START, breakers=list(breakers), facts={})
+    )
+
+
+async def test_this_replica_answers_for_itself_from_memory(api):
+    api.shop.breakers.checker.open()
+    assert (await api.data("/api/v1/breakers"))["items"][0]["state"] == "open"
+    api.shop.breakers.checker.close()
     await api.recorder.beat()
-    api.shop.clock.advance(11)
-    assert (await api.data("/api/v1/breakers"))["items"] == []
+    api.shop.breakers.checker.open()
+    (checker, *_) = (await api.data("/api/v1/breakers"))["items"]
+    assert (checker["state"], checker["replicas"][0]["state"]) == ("open", "open")
+
+
+async def test_a_state_that_is_not_known_here_counts_as_open_and_breaks_nothing(api):
+    await other_says(api, {"name": "inventoryServiceChecker", "state": "isolated"})
+    (checker, *_) = (await api.data("/api/v1/breakers"))["items"]
+    assert (checker["state"], checker["calls"]) == ("isolated", 0)
+
+
+async def test_a_change_of_a_breaker_is_stored_at_once(api):
+    from state import replicas
+
+    heartbeat = Loop("heartbeat", api.recorder.beat, pause_seconds=60.0)
+    api.recorder.on_change = heartbeat.wake
+    for breaker in api.shop.breakers:
+        breaker.on_transition(api.recorder.breaker_changed)
+
+    async def stored() -> set[str]:
+        alive = await api.shop.real_database.read(lambda c: replicas.alive(c, START))
+        return {breaker["state"] for replica in alive for breaker in replica.breakers}
+
+    running = asyncio.create_task(heartbeat.run())
+    try:
+        await eventually(lambda: is_equal(stored(), {"closed"}))
+        began = time.monotonic()
+        api.shop.breakers.reserver.open()
+        await eventually(lambda: is_equal(stored(), {"closed", "open"}))
+        assert time.monotonic() - began < 0.5
+    finally:
+        heartbeat.stop()
+        await running
+
+
+async def is_equal(found, expected):
+    return await found == expected
 
 
 # -------------------------------------------------------------------- products
