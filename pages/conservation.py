@@ -46,7 +46,7 @@ def _row(row: DifferenceRow, *, grey: bool) -> None:
             st.markdown(words.badge(words.DIFFERENCE_STATE, known.state, grey=grey), width="content")
             st.markdown(f":small[known {clock.ago(known.first_seen_at, console().now())}]", width="content")
             _button(row)
-        st.caption(f"{words.plain(words.said(known.detail))} Offered: {COMPENSATIONS[known.kind]}")
+        st.caption(f"{words.plain(words.said(known.detail))} Offered: {COMPENSATIONS.get(known.kind, 'nothing')}")
         if row.command:
             st.markdown(f":small[{asks.state(row.command)}]")
 
@@ -63,7 +63,7 @@ def _button(row: DifferenceRow) -> None:
             "Compensate",
             key=f"compensate_{known.order_id}_{known.kind}",
             disabled=reason is not None,
-            help=reason or COMPENSATIONS[known.kind],
+            help=reason or COMPENSATIONS.get(known.kind),
         ):
             dialogs.compensate(known)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import streamlit as st
@@ -91,15 +91,7 @@ def _between() -> None:
 
 
 def _stretch() -> tuple[datetime | None, datetime | None]:
-    return _moment(st.query_params.get("from")), _moment(st.query_params.get("to"))
-
-
-def _moment(text: str | None) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return clock.given(st.query_params.get("from")), clock.given(st.query_params.get("to"))
 
 
 def _drop_between() -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 from parts import asks, clock, drill_report, empty, live, sandbox_dialogs, shelves, words
 
 from services.console import Command, console, same_sight_key
-from services.console.sandbox import KINDS, Drill, SandboxPage
+from services.console.sandbox import KINDS, Drill, SandboxPage, shown_kind
 
 STOPPABLE = ("WAITING", "APPLYING", "RUNNING")
 
@@ -58,7 +58,7 @@ def _one(drill_id: str) -> None:
 
 def _active(drill: Drill, last: Command | None, *, grey: bool) -> None:
     """The drill under way; ``last`` is the last command given on it."""
-    now, kind = console().now(), KINDS[drill.kind]
+    now, kind = console().now(), shown_kind(drill.kind)
     with st.container(border=True, key="active_drill"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(words.badge(words.DRILL, drill.phase, grey=grey), width="content")
@@ -123,7 +123,7 @@ def _past(page: SandboxPage) -> None:
         for drill in page.past:
             with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"past_{drill.drill_id}"):
                 st.button(
-                    KINDS[drill.kind].title,
+                    shown_kind(drill.kind).title,
                     key=f"open_{drill.drill_id}",
                     type="tertiary",
                     icon=":material/description:",

@@ -42,7 +42,7 @@ _COLUMNS = [conservation_differences.c[name] for name in KnownDifference.__datac
 def progress(connection: Connection) -> tuple[int, int]:
     """``(history_id, compared)``: the timeline entry reached, and how many comparisons were made."""
     table = conservation_progress
-    row = connection.execute(select(table.c.history_id, table.c.compared)).one_or_none()
+    row = connection.execute(select(table.c.history_id, table.c.compared).where(table.c.id == 1)).one_or_none()
     return (row[0], row[1]) if row else (0, 0)
 
 

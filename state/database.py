@@ -29,6 +29,7 @@ from state.failures import Kind, failure_of, is_locked
 from state.group_commit import GroupCommitWriter
 from state.pooled import ConnectionShare, PooledTransactions
 from state.sessions import ISOLATION, Pooler, SessionRules, connect_arguments
+from state.stored import read_every_time, read_json_text, time_of_text
 from state.transactions import T, Transaction, Writer
 
 SERVER_OPTIONS = {
@@ -62,7 +63,7 @@ SQLITE_PRAGMAS = (
 
 JSON_CODEC: dict[str, Any] = {
     "json_serializer": lambda value: orjson.dumps(value).decode(),
-    "json_deserializer": orjson.loads,
+    "json_deserializer": read_json_text,
 }
 
 
@@ -73,7 +74,7 @@ class _SqliteUtcDateTime(sqlite.DATETIME):
         return _to_text
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], datetime | None]:
-        return _from_text
+        return time_of_text
 
 
 UtcDateTime = DateTime(timezone=True).with_variant(_SqliteUtcDateTime(), "sqlite")  # type: ignore[no-untyped-call]
@@ -86,10 +87,6 @@ def _to_text(value: datetime | None) -> str | None:
     if value.tzinfo is None:
         raise ValueError(f"naive datetime {value!r}: only aware times are stored")
     return value.astimezone(UTC).isoformat(" ", "microseconds")[:26]
-
-
-def _from_text(value: str | None) -> datetime | None:
-    return None if value is None else datetime.fromisoformat(value).replace(tzinfo=UTC)
 
 
 class Database:
@@ -225,6 +222,7 @@ def _server_engine(url: URL, connections: int, pooler: Pooler, silence_seconds: 
     # Imported here: the driver costs a tenth of a second, and SQLite does without it.
     from state.watchdog import watch
 
+    read_every_time()
     engine = create_engine(
         url,
         **JSON_CODEC,

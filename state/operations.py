@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Row, delete, func, insert, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from state.tables import operation_items as items
@@ -95,7 +95,13 @@ def add(connection: Connection, operation: Operation, rows: Sequence[Item]) -> b
 
 def get(connection: Connection, operation_id: str) -> Operation | None:
     row = connection.execute(select(*_COLUMNS).where(operations.c.operation_id == operation_id)).one_or_none()
-    return Operation(*row) if row else None
+    return _operation(row) if row else None
+
+
+def _operation(row: Row[Any]) -> Operation:
+    operation = Operation(*row)
+    tally = {state: number for state, number in operation.tally.items() if isinstance(number, int)}
+    return operation if len(tally) == len(operation.tally) else replace(operation, tally=tally)
 
 
 def page(
@@ -105,13 +111,13 @@ def page(
     statement = select(*_COLUMNS).order_by(operations.c.created_at.desc(), operations.c.operation_id)
     if verbs is not None:
         statement = statement.where(operations.c.verb.in_(verbs))
-    return [Operation(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)).offset(offset))]
+    return [_operation(row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)).offset(offset))]
 
 
 def unended(connection: Connection, limit: int = MAX_PAGE) -> list[Operation]:
     """Operations that have not come to their end, oldest first."""
     statement = select(*_COLUMNS).where(text("operations.ended_at IS NULL")).order_by(operations.c.created_at)
-    return [Operation(*row) for row in connection.execute(statement.limit(limit))]
+    return [_operation(row) for row in connection.execute(statement.limit(limit))]
 
 
 def workable(connection: Connection, runner: str, now: datetime, limit: int) -> list[str]:

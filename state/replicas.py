@@ -14,6 +14,9 @@ from state.tables import breaker_transitions, replicas
 ALIVE_FOR = timedelta(seconds=5)
 """A replica whose last heartbeat is older is taken for dead, by everybody who asks."""
 
+_COUNTED = ("calls", "failures", "denied", "thresholdPercentage", "volumeThreshold")
+_NO_NUMBERS: dict[str, Any] = {"since": None, "retryInMs": None}
+
 
 @dataclass(frozen=True, slots=True)
 class Replica:
@@ -51,7 +54,19 @@ def alive(connection: Connection, now: datetime) -> list[Replica]:
 def known(connection: Connection, since: datetime) -> list[Replica]:
     """Replicas heard of since then, alive or not, by name."""
     statement = select(*replicas.c).where(replicas.c.heartbeat_at >= since).order_by(replicas.c.replica).limit(100)
-    return [Replica(*row) for row in connection.execute(statement)]
+    return [_replica(*row) for row in connection.execute(statement)]
+
+
+def _replica(
+    replica: str, started_at: datetime, heartbeat_at: datetime, breakers: list[dict[str, Any]], facts: dict[str, Any]
+) -> Replica:
+    named = [one for one in breakers if isinstance(one.get("name"), str) and isinstance(one.get("state"), str)]
+    return Replica(replica, started_at, heartbeat_at, [_NO_NUMBERS | one | _numbers(one) for one in named], facts)
+
+
+def _numbers(breaker: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a heartbeat, nothing in the place of what is none: another version may say it otherwise."""
+    return {name: value if isinstance(value := breaker.get(name), int | float) else 0 for name in _COUNTED}
 
 
 def forget(connection: Connection, silent_since: datetime) -> None:

@@ -49,7 +49,8 @@ def since(
         within = (table.c.at >= unknown[-1][0], table.c.at <= unknown[0][0])
         missing = select(*columns, table.c.sample).where(*within, tuple_(*columns).in_(unknown))
         have |= {(at, replica): sample for at, replica, sample in connection.execute(missing)}
-    return [(at, replica, have[at, replica]) for at, replica in reversed(keys)]
+    # What is stored under another form of its time is found by no comparison.
+    return [(*key, have[key]) for key in reversed(keys) if key in have]
 
 
 def _thinned(keys: list[Key], limit: int) -> list[Key]:

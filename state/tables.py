@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 
 from state.database import UtcDateTime
+from state.stored import JsonObject, JsonObjects, JsonTexts
 
 metadata = MetaData(
     naming_convention={
@@ -60,8 +61,8 @@ orders = Table(
     Column("reservation_expires_at", UtcDateTime),
     Column("confirmed_at", UtcDateTime),
     Column("cancel_reason", Text),
-    Column("failure", JSON(none_as_null=True)),
-    Column("metadata", JSON(none_as_null=True)),
+    Column("failure", JsonObject(none_as_null=True)),
+    Column("metadata", JsonObject(none_as_null=True)),
     Column("request_hash", String(64), nullable=False),
     Column("due_at", UtcDateTime),
     Column("attempts", Integer, nullable=False, server_default="0"),
@@ -127,7 +128,7 @@ order_history = Table(
     Column("at", UtcDateTime, nullable=False),
     Column("kind", Word, nullable=False),
     Column("title", Text, nullable=False),
-    Column("details", JSON(none_as_null=True)),
+    Column("details", JsonObject(none_as_null=True)),
     Column("actor", Key),
     Index("ix_order_history_order_id_id", "order_id", "id"),
 )
@@ -234,7 +235,7 @@ returns = Table(
     Column("order_id", Key, ForeignKey("orders.order_id"), primary_key=True),
     Column("return_id", Key, primary_key=True),
     Column("request_hash", String(64), nullable=False),
-    Column("items", JSON, nullable=False),
+    Column("items", JsonObjects, nullable=False),
     Column("reason", Text, nullable=False),
     Column("restockable", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
@@ -307,7 +308,7 @@ dead_letters = Table(
     Column("subject", Key, nullable=False),
     Column("order_id", Key),
     Column("payload", LargeBinary, nullable=False),
-    Column("headers", JSON, nullable=False),
+    Column("headers", JsonObject, nullable=False),
     Column("reason", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("state", Word, nullable=False),
@@ -366,8 +367,8 @@ replicas = Table(
     Column("replica", Key, primary_key=True),
     Column("started_at", UtcDateTime, nullable=False),
     Column("heartbeat_at", UtcDateTime, nullable=False),
-    Column("breakers", JSON, nullable=False),
-    Column("facts", JSON, nullable=False),
+    Column("breakers", JsonObjects, nullable=False),
+    Column("facts", JsonObject, nullable=False),
 )
 
 breaker_transitions = Table(
@@ -421,7 +422,7 @@ metric_samples = Table(
     metadata,
     Column("at", UtcDateTime, primary_key=True),
     Column("replica", Key, primary_key=True),
-    Column("sample", JSON, nullable=False),
+    Column("sample", JsonObject, nullable=False),
 )
 
 metric_rollups = Table(
@@ -430,7 +431,7 @@ metric_rollups = Table(
     Column("step_seconds", Integer, primary_key=True),
     Column("at", UtcDateTime, primary_key=True),
     Column("replica", Key, primary_key=True),
-    Column("counts", JSON, nullable=False),
+    Column("counts", JsonObject, nullable=False),
     **BY_KEY,
 )
 
@@ -452,13 +453,13 @@ commands = Table(
     Column("command_id", Key, primary_key=True),
     Column("kind", Word, nullable=False),
     Column("target_id", Key, nullable=False),
-    Column("arguments", JSON, nullable=False),
+    Column("arguments", JsonObject, nullable=False),
     Column("actor", Key, nullable=False),
     Column("state", Word, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("claimed_until", UtcDateTime),
     Column("finished_at", UtcDateTime),
-    Column("outcome", JSON(none_as_null=True)),
+    Column("outcome", JsonObject(none_as_null=True)),
     Column("not_before", UtcDateTime),
     Column("role", Word, nullable=False, server_default="operator"),
     Column("attempts", Integer, nullable=False, server_default="0"),
@@ -484,8 +485,8 @@ audit_log = Table(
     Column("target", Key, nullable=False),
     Column("order_id", Key),
     Column("reason", Text),
-    Column("before", JSON(none_as_null=True)),
-    Column("after", JSON(none_as_null=True)),
+    Column("before", JsonObject(none_as_null=True)),
+    Column("after", JsonObject(none_as_null=True)),
     Column("result", Word, nullable=False),
     Column("action_id", Key, unique=True),
     Column("correlation_id", Key),
@@ -504,7 +505,7 @@ drills = Table(
     metadata,
     Column("drill_id", Key, primary_key=True),
     Column("kind", Word, nullable=False),
-    Column("faults", JSON, nullable=False),
+    Column("faults", JsonObject, nullable=False),
     Column("seconds", Integer, nullable=False),
     Column("actor", Key, nullable=False),
     Column("reason", Text, nullable=False),
@@ -517,9 +518,9 @@ drills = Table(
     Column("recovered_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
     Column("stopped_by", Key),
-    Column("before", JSON(none_as_null=True)),
-    Column("noticed", JSON, nullable=False),
-    Column("report", JSON(none_as_null=True)),
+    Column("before", JsonObject(none_as_null=True)),
+    Column("noticed", JsonObject, nullable=False),
+    Column("report", JsonObject(none_as_null=True)),
     Column("version", Integer, nullable=False),
     Index("ix_drills_created_at", "created_at"),
 )
@@ -550,7 +551,7 @@ operations = Table(
     Column("actor", Key, nullable=False),
     Column("reason", Text),
     Column("filter", Text, nullable=False),
-    Column("causes", JSON, nullable=False),
+    Column("causes", JsonTexts, nullable=False),
     Column("total", Integer, nullable=False),
     Column("unseen", Integer, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),
@@ -560,7 +561,7 @@ operations = Table(
     Column("stage", Integer, nullable=False),
     Column("batch", Integer, nullable=False),
     Column("in_flight", Integer, nullable=False),
-    Column("tally", JSON, nullable=False),
+    Column("tally", JsonObject, nullable=False),
     Column("new_failures", Integer, nullable=False),
     Column("waits_until", UtcDateTime),
     Column("claimed_by", Key),
@@ -604,7 +605,7 @@ leases = Table(
     Column("holder", Key, nullable=False),
     Column("acquired_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),
-    Column("noted", JSON, nullable=False),
+    Column("noted", JsonObject, nullable=False),
     **BY_KEY,
 )
 
@@ -614,8 +615,8 @@ alerts = Table(
     Column("alert_id", Key, primary_key=True),
     Column("source", Word, nullable=False),
     Column("name", Key, nullable=False),
-    Column("labels", JSON, nullable=False),
-    Column("annotations", JSON, nullable=False),
+    Column("labels", JsonObject, nullable=False),
+    Column("annotations", JsonObject, nullable=False),
     Column("generator_url", Text, nullable=False),
     Column("state", Word, nullable=False),
     Column("value", Float),
@@ -642,7 +643,7 @@ alert_history = Table(
     Column("kind", Word, nullable=False),
     Column("alert_id", Key),
     Column("name", Key, nullable=False),
-    Column("labels", JSON, nullable=False),
+    Column("labels", JsonObject, nullable=False),
     Column("source", Word, nullable=False),
     Column("value", Float),
     Column("actor", Key),
@@ -655,7 +656,7 @@ silences = Table(
     "silences",
     metadata,
     Column("silence_id", Key, primary_key=True),
-    Column("matchers", JSON, nullable=False),
+    Column("matchers", JsonObjects, nullable=False),
     Column("reason", Text, nullable=False),
     Column("actor", Key, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
@@ -672,7 +673,7 @@ alert_notifications = Table(
     Column("alert_id", Key, nullable=False),
     Column("name", Key, nullable=False),
     Column("status", Word, nullable=False),
-    Column("payload", JSON, nullable=False),
+    Column("payload", JsonObject, nullable=False),
     Column("state", Word, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_at", UtcDateTime),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
+
+from services.console.texts import in_zone, named_zone, of_zone, time_or_none
 
 PICKED = "times_in"
 UTC_NAME = "UTC"
@@ -33,10 +34,7 @@ def is_utc() -> bool:
 
 
 def _of_browser() -> tzinfo:
-    try:
-        return ZoneInfo(st.context.timezone or "UTC")
-    except (ZoneInfoNotFoundError, ValueError):
-        return UTC
+    return named_zone(st.context.timezone)
 
 
 def zone_name() -> str:
@@ -45,9 +43,30 @@ def zone_name() -> str:
 
 def at(moment: datetime, now: datetime) -> str:
     """Time of day; with the date when it is not today's."""
-    local = moment.astimezone(zone())
-    today = now.astimezone(zone()).date()
-    return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%d %b %Y %H:%M}"
+    shown = local(moment)
+    today = local(now).date()
+    return f"{shown:%H:%M:%S}" if shown.date() == today else f"{shown:%d %b %Y %H:%M}"
+
+
+def local(moment: datetime) -> datetime:
+    """The time in the viewer's zone, whatever its year."""
+    return in_zone(moment, zone())
+
+
+def instant(picked: datetime) -> datetime:
+    """What a person picked in the viewer's zone, in UTC."""
+    return of_zone(picked, zone())
+
+
+def given(text: str | None) -> datetime | None:
+    """The time in an address, UTC where it names no zone; None when it is none."""
+    return time_or_none(text) or time_or_none(f"{text}+00:00")
+
+
+def said(text: object, now: datetime) -> str:
+    """A time that another service has written, as at(); as it was written where it is none."""
+    moment = time_or_none(text)
+    return at(moment, now) if moment else str(text)
 
 
 def ago(moment: datetime, now: datetime) -> str:

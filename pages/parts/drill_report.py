@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import streamlit as st
 from parts import clock, tiles, words
 
 from services.console import console
-from services.console.sandbox import KINDS, Drill
+from services.console.sandbox import Drill, shown_kind
+from services.console.texts import time_or_none
 
 BY = {"breaker": "a breaker opened", "health": "the health verdict", "alert": "an alert"}
 
 
 def verdict(drill: Drill) -> str:
     """Whether anything was lost, as a badge."""
-    report = drill.report or {}
+    report = _report(drill)
     if not report.get("completed"):
         return ":gray-badge[:material/block: Not run]"
     if lost := report["lost"]["count"]:
@@ -27,9 +28,22 @@ def verdict(drill: Drill) -> str:
     return ":green-badge[:material/check_circle: Nothing lost]"
 
 
+def _report(drill: Drill) -> Mapping[str, Any]:
+    """The stored report; one in another form than today's says only that it cannot be read."""
+    report = drill.report or {}
+    if not report.get("completed"):
+        return {"why": str(report["why"])} if "why" in report else {}
+    try:
+        _ = f"{report['orders']['hurt']:,} {report['lost']['count']:,} {report['recovery']['seconds'] or 0:g}"
+        _ = [f"{one['seconds']:g} {one['by']}" for one in report["detection"]]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {"why": "The report is in a form that cannot be read."}
+    return report
+
+
 def summary(drill: Drill) -> str:
     """One line: how fast it was noticed, who was hurt, how fast all was well again."""
-    report = drill.report or {}
+    report = _report(drill)
     if not report.get("completed"):
         return words.plain(report.get("why", ""))
     return f"detected {_detected(report)} · {report['orders']['hurt']:,} orders hurt · recovered {_recovered(report)}"
@@ -49,14 +63,14 @@ def noticed(drill: Drill) -> None:
     """What has noticed the faults so far, while a drill runs."""
     if drill.began_at is None:
         return
-    moments = [(name, datetime.fromisoformat(at)) for name, at in drill.noticed.items()]
-    said = [f"{BY.get(name, name)} after {(at - drill.began_at).total_seconds():.0f} s" for name, at in moments]
+    moments = [(name, time_or_none(at)) for name, at in drill.noticed.items()]
+    said = [f"{BY.get(name, name)} after {(at - drill.began_at).total_seconds():.0f} s" for name, at in moments if at]
     st.caption(f"Noticed by: {', '.join(said)}." if said else "Nothing has noticed it yet.")
 
 
 def draw(drill: Drill) -> None:
     """The whole report."""
-    now, kind, report = console().now(), KINDS[drill.kind], drill.report or {}
+    now, kind, report = console().now(), shown_kind(drill.kind), _report(drill)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"### {kind.title}", width="content")
         st.markdown(verdict(drill) if drill.finished_at else words.badge(words.DRILL, drill.phase), width="content")

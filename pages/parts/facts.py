@@ -8,6 +8,8 @@ from datetime import datetime
 
 from parts import clock, words
 
+from services.console.texts import time_or_none
+
 
 def details(values: Mapping[str, object], now: datetime) -> str:
     """The plain facts of a timeline entry on one line; what has parts of its own is its payload."""
@@ -42,15 +44,6 @@ def in_words(name: str, value: object, now: datetime) -> str:
         return {None: "nothing", True: "yes", False: "no"}[value]
     if name.endswith("Ms") and isinstance(value, (int, float)):
         return f"{value:,.0f} ms"
-    if moment := _moment(value):
+    if isinstance(value, str) and (moment := time_or_none(value)):
         return words.plain(clock.at(moment, now))
     return words.plain(words.CALL.get(str(value)) or words.said(str(value)))
-
-
-def _moment(value: object) -> datetime | None:
-    """The instant that a text gives with its zone; None for any other text."""
-    try:
-        moment = datetime.fromisoformat(str(value))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None

@@ -32,7 +32,7 @@ def picker() -> None:
             for name, label, at in ((FROM, "From", wanted.start), (TO, "To", wanted.end)):
                 st.datetime_input(
                     f"{label} ({clock.zone_name()})",
-                    value=at.astimezone(clock.zone()).replace(tzinfo=None) if at else None,
+                    value=clock.local(at).replace(tzinfo=None) if at else None,
                     key=f"at_{name}",
                     step=timedelta(minutes=1),
                     width=210,
@@ -70,7 +70,7 @@ def _changed() -> None:
 def _typed() -> None:
     start, end = (st.session_state.get(f"at_{name}") for name in (FROM, TO))
     if start and end:
-        _write(start.replace(tzinfo=clock.zone()), end.replace(tzinfo=clock.zone()))
+        _write(clock.instant(start), clock.instant(end))
 
 
 def _write(start: datetime, end: datetime) -> None:
@@ -80,8 +80,4 @@ def _write(start: datetime, end: datetime) -> None:
 
 
 def _moment(text: str | None) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return clock.given(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import streamlit as st
@@ -54,7 +53,7 @@ def _faults(faults: Mapping[str, Any]) -> str:
 
 def _movement(entry: Mapping[str, Any], names: Mapping[tuple[str, str], str], number: int) -> None:
     name = names.get((str(entry["productId"]), str(entry["variantId"])), str(entry["productId"]))
-    at = clock.at(datetime.fromisoformat(str(entry["at"])), console().now())
+    at = words.plain(clock.said(entry["at"], console().now()))
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"ledger_{number}"):
         st.markdown(f":small[{at}]", width="content")
         moved = _moved(entry)

@@ -18,7 +18,7 @@ def fingerprint(labels: Mapping[str, str]) -> str:
     """Sixteen hexadecimal digits: FNV-1a over the sorted names and values."""
     digest = _FNV_OFFSET
     for name in sorted(labels):
-        for byte in name.encode() + _SEPARATOR + labels[name].encode() + _SEPARATOR:
+        for byte in name.encode() + _SEPARATOR + str(labels[name]).encode() + _SEPARATOR:
             digest = ((digest ^ byte) * _FNV_PRIME) & _MASK
     return f"{digest:016x}"
 
@@ -43,8 +43,14 @@ class Matcher:
 
 
 def matchers_of(wire: Iterable[Mapping[str, Any]]) -> tuple[Matcher, ...]:
-    """The matchers written in Alertmanager's form."""
-    return tuple(Matcher(str(m["name"]), str(m["value"]), bool(m.get("isEqual", True))) for m in wire)
+    """The matchers written in Alertmanager's form; one without name or value fits no alert."""
+    return tuple(_matcher(one) for one in wire)
+
+
+def _matcher(wire: Mapping[str, Any]) -> Matcher:
+    if wire.get("name") is None or wire.get("value") is None:
+        return Matcher("unreadable", "an unreadable matcher")
+    return Matcher(str(wire["name"]), str(wire["value"]), bool(wire.get("isEqual", True)))
 
 
 def exactly(labels: Mapping[str, str]) -> tuple[Matcher, ...]:

@@ -161,7 +161,7 @@ Silencers = Mapping[str, tuple[Matcher, ...]]
 
 def silenced_by(labels: Mapping[str, str], silencers: Silencers) -> list[str]:
     """The silences that an alert with these labels falls under."""
-    return [silence_id for silence_id, matchers in silencers.items() if fit(matchers, labels)]
+    return [silence_id for silence_id, matchers in silencers.items() if matchers and fit(matchers, labels)]
 
 
 def owed(alerts: Iterable[Alert], silencers: Silencers) -> list[tuple[Alert, str]]:

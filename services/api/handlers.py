@@ -15,7 +15,7 @@ from services.api.endpoints import Call
 from services.api.http import success, utf8_header, wrong_value
 from services.api.operations import OperationHandlers
 from services.api.service import OrderService
-from services.domain.errors import ApiError, InvalidState, NotFound
+from services.domain.errors import ApiError, InvalidState, NotFound, ReservationFailed
 from services.domain.external import NotAllowed, canonical_id
 from services.domain.lifecycle import AFTER_PAYMENT
 from services.domain.order import Line, Order, OrderStatus
@@ -31,10 +31,10 @@ class RecordedFailure(ApiError):
     """The error that ended an order, as it was answered the first time."""
 
     def __init__(self, failure: dict[str, Any]) -> None:
-        super().__init__(failure["message"], failure["details"])
-        self.code = failure["code"]  # type: ignore[misc]
-        self.retryable = failure["retryable"]  # type: ignore[misc]
-        self.http_status = _STATUS_OF.get(failure["code"], 422)  # type: ignore[misc]
+        super().__init__(str(failure.get("message", "")), failure.get("details") or {})
+        self.code = str(failure.get("code", ReservationFailed.code))  # type: ignore[misc]
+        self.retryable = bool(failure.get("retryable"))  # type: ignore[misc]
+        self.http_status = _STATUS_OF.get(self.code, ReservationFailed.http_status)  # type: ignore[misc]
 
 
 _STATUS_OF = {
@@ -80,7 +80,9 @@ class Handlers:
 
     async def _placed(self, order: Order) -> Response:
         if order.status == OrderStatus.REJECTED and order.failure is not None:
-            raise RecordedFailure({**order.failure, "details": {**order.failure["details"], "orderId": order.order_id}})
+            details = order.failure.get("details")
+            known = details if isinstance(details, dict) else {}
+            raise RecordedFailure({**order.failure, "details": {**known, "orderId": order.order_id}})
         if order.status == OrderStatus.CANCELLED:
             raise InvalidState("The order was cancelled.", {"orderId": order.order_id, "status": order.status})
         settled = order.status in AFTER_PAYMENT or order.status in (

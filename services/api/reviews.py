@@ -34,7 +34,8 @@ class ReviewHandlers:
                 connection, state=query.state, reason=query.reason, order_id=query.orderId, limit=query.limit
             )
             found = {order.order_id: order for order in orders.get_many(connection, [c.order_id for c in cases])}
-            return [views.review_view(case, found[case.order_id].status, now) for case in cases]
+            known = [case for case in cases if case.order_id in found]
+            return [views.review_view(case, found[case.order_id].status, now) for case in known]
 
         return success({"items": await self._read(read)})
 

@@ -192,7 +192,7 @@ def difference_view(difference: KnownDifference) -> dict[str, Any]:
         "orderId": difference.order_id,
         "kind": difference.kind,
         "detail": difference.detail,
-        "compensation": COMPENSATIONS[difference.kind],
+        "compensation": COMPENSATIONS.get(difference.kind),
         "state": difference.state,
         "firstSeenAt": difference.first_seen_at,
         "lastSeenAt": difference.last_seen_at,

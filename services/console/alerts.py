@@ -18,6 +18,7 @@ from services.alerting.rules import Rule, rules
 from services.alerting.states import silenced_by
 from services.alerting.webhook import WATCHDOG
 from services.console.readings import Reading
+from services.domain.external import time_or_none
 from services.monitoring.health import NAMES
 from services.settings import Settings
 from state import alerts, commands, leases, notifications, silences
@@ -256,9 +257,9 @@ def _rule_row(rule: Rule, judged: Mapping[str, Any], standing: Sequence[Alert]) 
 def _judge(lease: leases.Lease | None, now: datetime) -> Judge | None:
     if lease is None:
         return None
-    at = lease.noted.get("evaluatedAt")
-    evaluated_at = datetime.fromisoformat(at) if at else None
-    interval = timedelta(seconds=lease.noted.get("intervalSeconds", 5.0))
+    evaluated_at = time_or_none(lease.noted.get("evaluatedAt"))
+    seconds = lease.noted.get("intervalSeconds")
+    interval = timedelta(seconds=seconds if isinstance(seconds, int | float) and 0 < seconds < 86_400 else 5.0)
     is_late = evaluated_at is None or now - evaluated_at > max(4 * interval, timedelta(seconds=10))
     return Judge(lease.holder, evaluated_at, interval, is_late)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -14,6 +13,7 @@ from services.console.operations import MAX_ITEMS, Bulk, Target, Verb
 from services.console.paging import NEWEST, PAGE_SIZE, Paged, Place, Stored, number, paged, time_and_text, with_rows
 from services.console.readings import Reading
 from services.domain import events
+from services.domain.external import utc_time
 from state import commands, dead_letters, inbox, outbox, replicas
 from state.commands import Command
 from state.dead_letters import DeadLetter, Group, Outline
@@ -176,6 +176,8 @@ def _delivery(connection: Connection, now: datetime) -> Delivery:
     for row in living:
         for said in row.facts.get("consumers") or ():
             lag = _lag(said)
+            if lag is None:
+                continue
             known = lags.get(lag.stream)
             # A durable is shared: of what the replicas say, the latest counts.
             if known is None or known.as_of < lag.as_of:
@@ -190,8 +192,11 @@ def _delivery(connection: Connection, now: datetime) -> Delivery:
     )
 
 
-def _lag(said: Mapping[str, Any]) -> ConsumerLag:
-    at = datetime.fromisoformat(str(said["at"]))
-    return ConsumerLag(
-        str(said["stream"]), int(said["pending"]), int(said["ack_pending"]), int(said["redelivered"]), at
-    )
+def _lag(said: object) -> ConsumerLag | None:
+    """What a replica says of a consumer; None when another version says it in another form."""
+    try:
+        at = utc_time(said["at"])  # type: ignore[index]
+        pending, waiting, again = (int(said[name]) for name in ("pending", "ack_pending", "redelivered"))  # type: ignore[index]
+        return ConsumerLag(str(said["stream"]), pending, waiting, again, at)  # type: ignore[index]
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None

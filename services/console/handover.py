@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.alerting.evaluator import silencers
+from services.alerting.labels import matchers_of
 from services.alerting.states import silenced_by
 from services.console.access import LIVE_TTL, Access
 from services.console.alerts import title, urgency
@@ -217,13 +218,13 @@ def _silences(connection: Connection, now: datetime) -> Section:
 
 def _silenced(matchers: Sequence[Mapping[str, Any]]) -> str:
     """The alert a silence is about, and in brackets what narrows it down."""
-    labels = {one["name"]: one["value"] for one in matchers}
+    labels = {matcher.name: matcher.value for matcher in matchers_of(matchers)}
     name = labels.pop("alertname", "Every alert")
     others = ", ".join(f"{label} {value}" for label, value in labels.items())
     return f"{name} ({others})" if others else str(name)
 
 
-_WORKED_ON = {
+_WORKED_ON: dict[str, str] = {
     Verb.RETRY_RELEASE: "releases",
     Verb.MARK_RELEASED: "releases",
     Verb.RESOLVE_REVIEW: "reviews",
@@ -239,7 +240,7 @@ def _operations(connection: Connection, _now: datetime) -> Section:
         Item(
             f"{one.verb.replace('_', ' ').capitalize()}, {one.total} {'item' if one.total == 1 else 'items'}, "
             f"by {one.actor}: {one.note or one.state.lower()}",
-            _WORKED_ON[Verb(one.verb)],
+            _WORKED_ON.get(one.verb, "releases"),
             (("operation", one.operation_id),),
             one.created_at,
         )

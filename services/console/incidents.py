@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from services.console.readings import Reading, Readings
 from services.domain.events import timestamp
+from services.domain.external import utc_time
 from services.domain.impacts import DENIED, FALLBACK, FLAGGED, REFUSED, TIMED_OUT
 from services.domain.order import Order
 from services.monitoring.breakers import OPERATIONS
@@ -41,6 +42,8 @@ SERVED_WINDOW = timedelta(hours=1)
 """Over which denied calls and served fallbacks are counted beside a breaker."""
 
 _END = datetime.max.replace(tzinfo=UTC)
+_WITHIN = timedelta(microseconds=999)
+"""The rest of a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Stretch:
 
     def __str__(self) -> str:
         # Addresses are kept to the millisecond: what happened in the last one belongs to the stretch.
-        end = timestamp(self.end + timedelta(microseconds=999)) if self.end else ""
+        end = timestamp(min(self.end, _END - _WITHIN) + _WITHIN) if self.end else ""
         return f"{timestamp(self.start)}~{end}~{self.breaker or ''}"
 
     @classmethod
@@ -79,10 +82,8 @@ class Stretch:
 
 
 def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(text)
-    return moment.astimezone(UTC)
+    """Raises ValueError."""
+    return utc_time(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ NEW_LIMIT = 100
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_LAST = datetime.max.replace(tzinfo=UTC)
 _LONGEST = 200
 
 
@@ -119,7 +120,9 @@ def _above(key: Key) -> Key:
     """The lowest place above a row: rows are either below it or newer than the row."""
     first, *others = key
     if isinstance(first, datetime):
-        return first + _MICROSECOND, *("0" if isinstance(part, str) else 0 for part in others)
+        # Above the last instant there is is nothing.
+        above = first + _MICROSECOND if first < _LAST else first
+        return above, *("0" if isinstance(part, str) else 0 for part in others)
     return (first + 1,)
 
 
@@ -133,7 +136,10 @@ def time_and_text(text: str | None) -> Key | None:
     micros, separator, identifier = (text or "").partition("~")
     if not separator or not identifier or not _is_number(micros) or len(identifier) > _LONGEST:
         return None
-    return _EPOCH + int(micros) * _MICROSECOND, identifier
+    try:
+        return _EPOCH + int(micros) * _MICROSECOND, identifier
+    except OverflowError:
+        return None
 
 
 def time_and_number(text: str | None) -> Key | None:

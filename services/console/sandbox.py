@@ -11,14 +11,14 @@ from sqlalchemy import Connection
 
 from services.console.access import LIVE_TTL, Access
 from services.console.readings import Reading
-from services.sandbox.drills.kinds import KINDS, Kind, Level
+from services.sandbox.drills.kinds import KINDS, Kind, Level, shown_kind
 from services.sandbox.drills.rules import MAX_SECONDS, MIN_SECONDS, Phase
 from services.sandbox.drills.shelves import MAX_RATE
 from state import commands, drills, replicas, sandbox
 from state.commands import Command
 from state.drills import Drill
 
-__all__ = ["KINDS", "Drill", "Kind", "Level", "Phase", "Sandbox", "SandboxPage", "Shelves"]
+__all__ = ["KINDS", "Drill", "Kind", "Level", "Phase", "Sandbox", "SandboxPage", "Shelves", "shown_kind"]
 
 START_DRILL, STOP_DRILL, SET_TRAFFIC = "start_drill", "stop_drill", "set_traffic"
 COMMAND_KINDS = (START_DRILL, STOP_DRILL, SET_TRAFFIC)

@@ -10,6 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from services.domain.external import in_zone, named_zone, of_zone, time_or_none
+
+__all__ = ["in_zone", "named_zone", "of_zone", "storable", "storable_text", "time_or_none"]
+
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 

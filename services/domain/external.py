@@ -13,8 +13,9 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -75,6 +76,41 @@ def utc_time(value: object) -> datetime:
     except (ValueError, OverflowError):
         pass
     raise NotAllowed("a time with a zone, within the years 1 to 9999 in UTC, such as 2026-01-31T12:00:00Z")
+
+
+def time_or_none(value: object) -> datetime | None:
+    """The instant that a value gives with its zone, within the years 1 to 9999 in UTC; None for anything else."""
+    try:
+        return utc_time(value)
+    except NotAllowed:
+        return None
+
+
+def in_zone(moment: datetime, zone: tzinfo) -> datetime:
+    """The time in a zone; unchanged where it would lie outside the calendar there.
+
+    Go's zero time has no equivalent in New York, nor the last second of the year 9999 in Tokyo.
+    """
+    try:
+        return moment.astimezone(zone)
+    except (OverflowError, ValueError):
+        return moment
+
+
+def of_zone(picked: datetime, zone: tzinfo) -> datetime:
+    """In UTC what a person picked as the time in a zone; unchanged where it lies outside the calendar in UTC."""
+    try:
+        return picked.replace(tzinfo=zone).astimezone(UTC)
+    except (OverflowError, ValueError):
+        return picked.replace(tzinfo=UTC)
+
+
+def named_zone(name: str | None) -> tzinfo:
+    """The zone with that IANA name, from outside; UTC where there is none."""
+    try:
+        return ZoneInfo(name or "UTC")
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return UTC
 
 
 def storable_text(value: object, max_length: int) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from services.domain.external import time_or_none
+
 CLOSED, HALF_OPEN, OPEN, FORCED_OPEN, FORCED_CLOSED = "closed", "half_open", "open", "forced_open", "forced_closed"
 SEVERITY = (CLOSED, FORCED_CLOSED, HALF_OPEN, OPEN, FORCED_OPEN)
 """From harmless to worst."""
@@ -120,22 +122,41 @@ def severity(state: str) -> int:
 
 
 def replica_breaker(replica: str, reported: Mapping[str, Any], heartbeat_at: datetime) -> ReplicaBreaker:
-    """What a replica's heartbeat says of one breaker; the wait is counted from the heartbeat."""
-    wait = reported.get("retryInMs")
-    since = reported.get("since")
+    """What a replica's heartbeat says of one breaker; the wait is counted from the heartbeat.
+
+    The heartbeat of another version may say it in another form: what cannot be read is left out.
+    """
     return ReplicaBreaker(
         replica=replica,
-        name=reported["name"],
-        state=reported["state"],
-        since=datetime.fromisoformat(since) if since else None,
-        retry_at=heartbeat_at + timedelta(milliseconds=wait) if wait is not None else None,
-        calls=reported.get("calls", 0),
-        failures=reported.get("failures", 0),
-        threshold_percentage=reported.get("thresholdPercentage", 0),
-        volume_threshold=reported.get("volumeThreshold", 0),
-        denied=reported.get("denied", 0),
-        buckets=tuple((calls, failures) for calls, failures in reported.get("buckets") or ()),
+        name=str(reported.get("name", "")),
+        state=str(reported.get("state", "")),
+        since=time_or_none(reported.get("since")),
+        retry_at=_after(heartbeat_at, reported.get("retryInMs")),
+        calls=_count(reported.get("calls")),
+        failures=_count(reported.get("failures")),
+        threshold_percentage=_count(reported.get("thresholdPercentage")),
+        volume_threshold=_count(reported.get("volumeThreshold")),
+        denied=_count(reported.get("denied")),
+        buckets=_buckets(reported.get("buckets")),
     )
+
+
+def _after(at: datetime, milliseconds: object) -> datetime | None:
+    if not isinstance(milliseconds, int | float):
+        return None
+    try:
+        return at + timedelta(milliseconds=milliseconds)
+    except (OverflowError, ValueError):
+        return None
+
+
+def _count(said: Any) -> Any:
+    return said if isinstance(said, int | float) else 0
+
+
+def _buckets(said: object) -> tuple[tuple[int, int], ...]:
+    pairs = said if isinstance(said, list) else []
+    return tuple((_count(pair[0]), _count(pair[1])) for pair in pairs if isinstance(pair, list) and len(pair) == 2)
 
 
 def by_name(reported: Iterable[ReplicaBreaker]) -> tuple[Breaker, ...]:

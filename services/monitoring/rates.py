@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from services.domain.external import time_or_none
 from services.monitoring.buckets import LATENCY_BUCKETS
 
 ANSWERED = ("success", "rejected")
@@ -138,11 +139,22 @@ def increments_by_replica(
 
 
 def _started_after(sample: Mapping[str, Any], since: datetime) -> bool:
-    started = sample.get("startedAt")
-    return started is not None and datetime.fromisoformat(started) >= since
+    started = time_or_none(sample.get("startedAt"))
+    return started is not None and started >= since
+
+
+ODD = (TypeError, ValueError, AttributeError, KeyError, ArithmeticError)
+"""What reading a stored sample of another shape raises; it then counts as one that says nothing."""
 
 
 def _increment(old: Mapping[str, Any], new: Mapping[str, Any]) -> Interval:
+    try:
+        return _counted(old, new)
+    except ODD:
+        return Interval()
+
+
+def _counted(old: Mapping[str, Any], new: Mapping[str, Any]) -> Interval:
     base = {} if _restarted(old, new) else old
     interval = Interval()
     for operation, outcomes in new.get("requests", {}).items():
@@ -229,5 +241,12 @@ def last_gauges(
 
 def gauges_of(sample: Mapping[str, Any]) -> dict[str, float]:
     """What waited when the sample was taken, and the age of the oldest event in seconds."""
+    try:
+        return _gauges(sample)
+    except ODD:
+        return {}
+
+
+def _gauges(sample: Mapping[str, Any]) -> dict[str, float]:
     age = sample.get("outboxOldestAgeSeconds") or 0
     return {name: float(value or 0) for name, value in sample.get("queues", {}).items()} | {"outboxAge": float(age)}

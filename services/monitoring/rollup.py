@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.monitoring.breakers import severity
-from services.monitoring.rates import Interval, SampleRow, gauges_of, increments_by_replica
+from services.monitoring.rates import ODD, Interval, SampleRow, gauges_of, increments_by_replica
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -63,7 +63,8 @@ def rolled_up(
     for at, replica, sample in rows:
         if start <= at < end:
             rollup = found.setdefault((floor(at, step), replica), Rollup())
-            rollup.note(gauges_of(sample), sample.get("breakers", {}))
+            breakers = sample.get("breakers")
+            rollup.note(gauges_of(sample), breakers if isinstance(breakers, dict) else {})
     for at, replica, counted in increments_by_replica(rows, known_from):
         if start <= at < end:
             found[floor(at, step), replica].counted.add(counted)
@@ -99,7 +100,14 @@ def encoded(rollup: Rollup) -> dict[str, Any]:
 
 
 def decoded(stored: Mapping[str, Any]) -> Rollup:
-    """What encoded() made a row of."""
+    """What encoded() made a row of; a row of another shape counts as one that says nothing."""
+    try:
+        return _decoded(stored)
+    except ODD:
+        return Rollup()
+
+
+def _decoded(stored: Mapping[str, Any]) -> Rollup:
     counted = Interval(
         requests=Counter(
             {

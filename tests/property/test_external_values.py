@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import orjson
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from services.domain import external
-from services.domain.external import NotAllowed
+from services.domain.external import NotAllowed, in_zone, named_zone, of_zone, time_or_none, utc_time
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 texts = st.text(st.characters(exclude_categories=[]), max_size=200)
 offsets = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -195,3 +198,33 @@ def test_a_field_that_does_not_fit_is_a_validation_error():
             {"id": "", "key": "a\nb", "at": "9999-12-31T23:59:59-05:00", "number": 2**40, "text": "\x00"}
         )
     assert {error["loc"][0] for error in raised.value.errors()} == {"id", "key", "at", "number", "text"}
+
+
+ZONES = st.sampled_from(sorted(available_timezones())).map(ZoneInfo) | st.integers(-1439, 1439).map(
+    lambda minutes: timezone(timedelta(minutes=minutes))
+)
+EXTREMES = st.sampled_from([datetime.min, datetime.max, datetime(1, 1, 1, 3), datetime(9999, 12, 31, 20)])
+
+
+@given(EXTREMES | st.datetimes(), ZONES)
+def test_a_time_of_any_year_can_be_shown_in_any_zone(naive: datetime, zone: tzinfo) -> None:
+    moment = naive.replace(tzinfo=UTC)
+    shown = in_zone(moment, zone)
+    assert shown == moment
+    assert f"{shown:%d %b %Y %H:%M}"
+
+
+@given(EXTREMES | st.datetimes(), ZONES)
+def test_a_time_that_was_picked_in_any_zone_is_one_in_utc(picked: datetime, zone: tzinfo) -> None:
+    assert utc_time(of_zone(picked, zone))
+
+
+@given(st.text() | st.sampled_from(["Europe", "../../etc/passwd", "/etc/localtime", "posixrules", "x" * 5000, "\0"]))
+def test_a_zone_with_any_name_is_one(name: str) -> None:
+    assert NOON.astimezone(named_zone(name)) == NOON
+
+
+@given(st.none() | st.text() | st.integers() | st.floats() | st.datetimes() | st.just("0001-01-01T00:00:00+14:00"))
+def test_whatever_is_written_as_a_time_is_one_or_none(value: object) -> None:
+    found = time_or_none(value)
+    assert found is None or found.tzinfo is UTC

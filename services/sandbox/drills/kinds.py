@@ -108,6 +108,11 @@ KINDS: dict[str, Kind] = {
 }
 
 
+def shown_kind(name: str) -> Kind:
+    """The kind of a stored drill; one that this version does not know has its name and nothing else."""
+    return KINDS.get(name) or Kind(name, "", "", "")
+
+
 def kind_of(name: str) -> Kind:
     """Raises ValidationFailed for an unknown kind."""
     if name not in KINDS:

@@ -1,0 +1,118 @@
+"""Reading what is stored, whatever stands there: one odd value never makes its row, or the list, unreadable.
+
+Values that can be stored are checked where they come in. Rows may still hold others: written by an earlier version,
+by hand, or restored from elsewhere. A time outside the years 1 to 9999 is read as the nearest one inside, a time
+that is none as the year 1; JSON of another shape is read as ``{"unreadable": ...}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import orjson
+from sqlalchemy import JSON, Dialect, TypeDecorator
+
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+LATEST = datetime.max.replace(microsecond=999_000, tzinfo=UTC)
+
+MAX_SHOWN = 200
+"""Characters of an unreadable value that are kept to be shown."""
+
+
+class Unreadable(dict[str, Any]):
+    """Stands for JSON that is not what its column holds; nothing may be decided on it."""
+
+    def __init__(self, content: object) -> None:
+        super().__init__(unreadable=str(content)[:MAX_SHOWN])
+
+
+def read_json_text(content: str | bytes) -> Any:
+    """Parse stored JSON; what is none is Unreadable."""
+    try:
+        return orjson.loads(content)
+    except ValueError:
+        return Unreadable(content)
+
+
+class JsonObject(TypeDecorator[dict[str, Any]]):
+    """A JSON object; anything else is read as Unreadable, a missing one as None where the column allows it."""
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self, none_as_null: bool = False) -> None:
+        super().__init__(none_as_null=none_as_null)
+        self.none_as_null = none_as_null
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> dict[str, Any] | None:
+        if value is None and self.none_as_null:
+            return None
+        return value if isinstance(value, dict) else Unreadable(value)
+
+
+class JsonObjects(TypeDecorator[list[dict[str, Any]]]):
+    """A JSON array of objects; elements of another type, and anything but an array, are read as Unreadable."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> list[dict[str, Any]]:
+        items = value if isinstance(value, list) else [value]
+        return [item if isinstance(item, dict) else Unreadable(item) for item in items]
+
+
+class JsonTexts(TypeDecorator[list[str]]):
+    """A JSON array of texts; elements of another type are left out, anything but an array is read as empty."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> list[str]:
+        return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def time_of_text(value: Any) -> datetime | None:
+    """A time as SQLite keeps it; text that is none is read as EARLIEST, a later year than 9999 as LATEST."""
+    if value is None:
+        return None
+    try:
+        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+    except (TypeError, ValueError):
+        return _nearest(str(value))
+
+
+def _nearest(written: str) -> datetime:
+    year = written.lstrip("+").partition("-")[0]
+    is_late = written == "infinity" or (len(year) > 4 and year.isdigit() and not written.endswith("BC"))
+    return LATEST if is_late else EARLIEST
+
+
+def read_every_time() -> None:
+    """Have psycopg read times that Python does not know as the nearest that it knows, in connections made later."""
+    import psycopg
+    from psycopg.adapt import Loader
+    from psycopg.pq import Format
+
+    usual = psycopg.adapters.get_loader(psycopg.adapters.types["timestamptz"].oid, Format.TEXT)
+    if usual is None or getattr(usual, "is_tolerant", False):
+        return
+
+    loader = usual
+
+    class TolerantLoader(Loader):
+        is_tolerant: ClassVar[bool] = True
+
+        def __init__(self, oid: int, context: Any = None) -> None:
+            super().__init__(oid, context)
+            self._load: Callable[[Any], Any] = loader(oid, context).load
+
+        def load(self, data: Any) -> datetime:
+            try:
+                loaded: datetime = self._load(data)
+            except (psycopg.DataError, ValueError, OverflowError):
+                return _nearest(bytes(data).decode("ascii", "replace"))
+            return loaded
+
+    psycopg.adapters.register_loader("timestamptz", TolerantLoader)

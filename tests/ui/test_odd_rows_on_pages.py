@@ -1,0 +1,51 @@
+"""One broken row never breaks a page: every page is drawn over rows with odd values in every column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import select
+from streamlit.testing.v1 import AppTest
+
+from state import tables
+from state.database import Database
+from tests.odd_rows import corrupt
+from tests.ui.conftest import PAGES, said
+
+Show = Callable[..., AppTest]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def odd(busy: Database) -> Database:
+    corrupt(str(busy.url.database))
+    return busy
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_drawn_over_odd_rows(odd: Database, show: Show, page: str) -> None:
+    first = odd.read_now(lambda c: c.scalar(select(tables.order_history.c.order_id).limit(1)))
+    assert "As of 12:00:00" in said(show(page, order=first))
+
+
+def test_the_page_of_every_odd_order_is_drawn(odd: Database, show: Show) -> None:
+    column = tables.orders.c.order_id
+    ids = odd.read_now(lambda c: c.scalars(select(column).where(column.like("odd-%"))).all())
+    assert len(ids) > 50
+    test = show("order.py", order=ids[0])
+    for order_id in ids[1:]:
+        test.query_params["order"] = order_id
+        test.run()
+        assert not test.exception, (order_id, [problem.value for problem in test.exception])
+
+
+def test_every_odd_case_is_drawn(odd: Database, show: Show) -> None:
+    column = tables.reviews.c.review_id
+    ids = odd.read_now(lambda c: c.scalars(select(column).where(column.like("odd-%"))).all())
+    test = show("reviews.py", case=ids[0])
+    for review_id in ids[1:]:
+        test.query_params["case"] = review_id
+        test.run()
+        assert not test.exception, (review_id, [problem.value for problem in test.exception])
