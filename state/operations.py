@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, text, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from state.tables import operation_items as items
@@ -98,7 +98,7 @@ def get(connection: Connection, operation_id: str) -> Operation | None:
     return _operation(row) if row else None
 
 
-def _operation(row: Row[Any]) -> Operation:
+def _operation(row: Any) -> Operation:
     operation = Operation(*row)
     tally = {state: number for state, number in operation.tally.items() if isinstance(number, int)}
     return operation if len(tally) == len(operation.tally) else replace(operation, tally=tally)

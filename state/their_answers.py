@@ -82,5 +82,5 @@ def _answer(
     asked_at: datetime,
     asked_by: str,
 ) -> TheirAnswer:
-    known = StockState(stock) if stock else None
+    known = StockState(stock) if stock in tuple(StockState) else None
     return TheirAnswer(order_id, Statement(known, said, reservation_id, expires_at, problem), asked_at, asked_by)

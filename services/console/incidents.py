@@ -77,7 +77,7 @@ class Stretch:
     def window(self) -> Window:
         """What counts. Times are kept to the millisecond: the one that ``start`` lies in belongs to it."""
         start = self.start.replace(microsecond=self.start.microsecond // 1000 * 1000)
-        operations = (OPERATIONS[self.breaker],) if self.breaker else ()
+        operations = (OPERATIONS.get(self.breaker, self.breaker),) if self.breaker else ()
         return Window(start, self.end or _END, operations)
 
 

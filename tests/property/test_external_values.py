@@ -203,7 +203,9 @@ def test_a_field_that_does_not_fit_is_a_validation_error():
 ZONES = st.sampled_from(sorted(available_timezones())).map(ZoneInfo) | st.integers(-1439, 1439).map(
     lambda minutes: timezone(timedelta(minutes=minutes))
 )
-EXTREMES = st.sampled_from([datetime.min, datetime.max, datetime(1, 1, 1, 3), datetime(9999, 12, 31, 20)])
+EXTREMES = st.sampled_from(["0001-01-01", "0001-01-01T03:00", "9999-12-31T20:00", "9999-12-31T23:59:59.999999"]).map(
+    datetime.fromisoformat
+)
 
 
 @given(EXTREMES | st.datetimes(), ZONES)
@@ -211,7 +213,7 @@ def test_a_time_of_any_year_can_be_shown_in_any_zone(naive: datetime, zone: tzin
     moment = naive.replace(tzinfo=UTC)
     shown = in_zone(moment, zone)
     assert shown == moment
-    assert f"{shown:%d %b %Y %H:%M}"
+    assert len(f"{shown:%d %b %Y %H:%M}") > len("1 Jan 1 00:00")
 
 
 @given(EXTREMES | st.datetimes(), ZONES)
