@@ -80,6 +80,12 @@ def _warnings(page: AlertsPage, reading: Reading[AlertsPage]) -> None:
             title="Alerts are not being judged",
             icon=":material/notification_important:",
         )
+    if page.judge is not None and page.judge.failures:
+        st.warning(
+            "  \n".join(words.plain(failure) for failure in page.judge.failures),
+            title="A part of the alerts is not judged; the others are",
+            icon=":material/notification_important:",
+        )
     if (trouble := page.mail.trouble) is not None:
         waiting = f"{page.mail.pending:,} message{'' if page.mail.pending == 1 else 's'} to be sent"
         st.warning(

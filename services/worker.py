@@ -236,7 +236,15 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     webhook = webhook_client()
     stack.push_async_callback(webhook.aclose)
     alarms = alerting(
-        settings, database, utc_now, new_id, replica, webhook, random.random, on_notification=metrics.notification
+        settings,
+        database,
+        utc_now,
+        new_id,
+        replica,
+        webhook,
+        random.random,
+        on_notification=metrics.notification,
+        on_failure=metrics.alerting_failed,
     )
     watch = _watch(settings, database, replica, metrics, webhook)
     service = OrderService(

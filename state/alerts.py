@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -21,6 +21,8 @@ MAX_RECEIVED = 500
 MAX_STANDING = MAX_RECEIVED + 200
 """All alerts of all sources that can stand at a time."""
 
+
+_LAST = datetime(9999, 1, 1, tzinfo=UTC)
 
 LEASE = "alerts"
 """The lease under which alerts are judged; whoever else changes one waits for it."""
@@ -73,6 +75,12 @@ def put(connection: Connection, alert: Alert) -> None:
     row = _row(alert)
     if not connection.execute(update(alerts).where(alerts.c.alert_id == alert.alert_id).values(row)).rowcount:
         connection.execute(insert(alerts), row)
+
+
+def mend_times(connection: Connection, now: datetime) -> None:
+    """Ends that lie beyond what can be read, as an earlier version stored them, come to be now."""
+    beyond = alerts.c.ends_at >= _LAST
+    connection.execute(update(alerts).where(alerts.c.source == PROMETHEUS, beyond).values(ends_at=now))
 
 
 def remove(connection: Connection, alert_id: str) -> None:

@@ -30,6 +30,9 @@ class RecordedReplica:
 
     def restart(self) -> None:
         self.sample = {
+            "failures": {"INVENTORY_UNAVAILABLE": 0, "INSUFFICIENT_INVENTORY": 0, "PENDING_INVENTORY": 0},
+            "orders": {"PAYING": 0},
+            "refusals": {operation: {"401": 0, "404": 0} for operation in OPERATIONS},
             "requests": {operation: dict.fromkeys(OUTCOMES, 0) for operation in OPERATIONS},
             "latency": {o: {"buckets": [0] * (len(LATENCY_BUCKETS) + 1), "sum": 0.0, "count": 0} for o in OPERATIONS},
             "releases": {"released": 0, "retried": 0, "failed": 0},
@@ -40,6 +43,8 @@ class RecordedReplica:
         for operation in OPERATIONS:
             for _ in range(self.chance.choice((0, 0, 1, 3, 7))):
                 self._call(operation, mood)
+        for _ in range(self.chance.choice((0, 1, 2))):
+            self._order(mood)
         failing = mood == OUTAGE and self.chance.random() < 0.4
         outcome = self.chance.choice(("retried", "failed")) if failing else "released"
         self.sample["releases"][outcome] += self.chance.random() < 0.5
@@ -48,10 +53,20 @@ class RecordedReplica:
                 bad = ("open", "half_open", "forced_open") if mood == OUTAGE else ("closed", "half_open")
                 self.breakers[name] = self.chance.choice(bad)
 
+    def _order(self, mood: str) -> None:
+        if mood == OUTAGE and self.chance.random() < 0.6:
+            self.sample["failures"][self.chance.choice(("INVENTORY_UNAVAILABLE", "PENDING_INVENTORY"))] += 1
+        elif self.chance.random() < 0.2:
+            self.sample["failures"]["INSUFFICIENT_INVENTORY"] += 1
+        else:
+            self.sample["orders"]["PAYING"] += 1
+
     def _call(self, operation: str, mood: str) -> None:
         bad = self.chance.random() < (0.6 if mood == OUTAGE else 0.01)
         outcome = self.chance.choice(OUTCOMES[2:] if bad else ("success", "success", "rejected"))
         self.sample["requests"][operation][outcome] += 1
+        if outcome == "refused_us":
+            self.sample["refusals"][operation][self.chance.choice(("401", "404"))] += 1
         seconds = self.chance.uniform(0.8, 3.5) if mood == SLOW else self.chance.uniform(0.004, 0.3)
         latency = self.sample["latency"][operation]
         latency["count"] += 1
@@ -78,7 +93,7 @@ def recorded(seed: int, steps: int, interval: timedelta) -> list[Instant]:
     replicas = [RecordedReplica(name, chance) for name in ("a", "b")]
     for replica in replicas:
         replica.restart()
-    waiting, letters, oldest_event, oldest_case, mood = 0, 0, None, None, CALM
+    waiting, letters, oldest_event, oldest_case, broken, mood = 0, 0, None, None, 0, CALM
     found = []
     for number in range(steps):
         at = EPOCH + number * interval
@@ -90,11 +105,13 @@ def recorded(seed: int, steps: int, interval: timedelta) -> list[Instant]:
             replica.live(mood)
         waiting = max(0, waiting + (chance.randint(0, 9) if mood == OUTAGE else -chance.randint(0, 8)))
         letters = chance.choice((letters, letters, 0, 2))
+        in_a_row = chance.randint(0, 5) if mood == OUTAGE else 0
+        broken = chance.choice((broken, broken, broken, 0, 1))
         oldest_event = _began(oldest_event, at, chance)
         oldest_case = _began(oldest_case, at, chance)
         # A replica misses a sample now and then.
         samples = [(at, r.name, _copy(r.sample)) for r in replicas if number == 0 or chance.random() < 0.93]
-        gauges = Gauges(waiting, oldest_event, letters, oldest_case)
+        gauges = Gauges(waiting, oldest_event, letters, oldest_case, in_a_row, broken, broken // 2)
         found.append(Instant(at, samples, gauges, [_reported(replica, at) for replica in replicas]))
     return found
 
@@ -110,6 +127,9 @@ def _copy(sample: dict[str, Any]) -> dict[str, Any]:
         "requests": {name: dict(counts) for name, counts in sample["requests"].items()},
         "latency": {name: dict(latency) for name, latency in sample["latency"].items()},
         "releases": dict(sample["releases"]),
+        "failures": dict(sample["failures"]),
+        "orders": dict(sample["orders"]),
+        "refusals": {name: dict(counts) for name, counts in sample["refusals"].items()},
     }
 
 

@@ -26,7 +26,7 @@ SAID_ABOVE = ("alertname", "severity", "breaker")
 """Labels that the title says."""
 OPEN_LABELS = {
     "breakers": "Open Breakers",
-    "orders": "Open the orders that wait",
+    "orders": "Open the orders",
     "releases": "Open the failed releases",
     "events": "Open Events",
     "reviews": "Open Manual review",

@@ -6,6 +6,7 @@ restart or a takeover changes nothing. Source: contract section 6; console rule 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -19,9 +20,9 @@ from services.alerting.labels import matchers_of
 from services.alerting.recording import Gauges, Recording
 from services.alerting.rules import Rule
 from services.alerting.series import View
-from services.alerting.states import Silencers, Step, expired, owed, step
+from services.alerting.states import MAX_ERROR, Silencers, Step, expired, owed, step
 from services.domain.events import timestamp
-from services.domain.order import OrderStatus
+from services.domain.order import OrderStatus, ReviewReason
 from state import (
     alert_inputs,
     alerts,
@@ -30,11 +31,13 @@ from state import (
     notifications,
     orders,
     outbox,
+    refused,
     replicas,
     reviews,
     silences,
 )
-from state.alerts import FIRING, LEASE, PROMETHEUS, WORKER
+from state.alerts import FIRING, LEASE, PROMETHEUS, WORKER, Alert
+from state.apart import apart
 from state.database import Database
 from state.replicas import Replica
 
@@ -47,6 +50,10 @@ LATE_COMMIT = timedelta(seconds=30)
 """A sample may become visible so long after the time that stands in it."""
 
 PAGE = 500
+
+NOTED_FAILURES = 10
+
+logger = logging.getLogger("holdfast.alerting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,15 @@ class AlertingPolicy:
         return 2 * self.lease
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What could not be done, for which rule or alert, and what was raised."""
+
+    part: str
+    name: str
+    error: str
+
+
 class AlertEvaluator:
     """One round judges every rule once; rounds of replicas without the lease do nothing."""
 
@@ -83,7 +99,10 @@ class AlertEvaluator:
         replica: str,
         rules: Sequence[Rule],
         policy: AlertingPolicy,
+        on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """``on_failure`` is told what could not be done: ``rule``, ``store`` or ``notify``, once per alert or rule."""
+        self._on_failure = on_failure
         self._database = database
         self._clock = clock
         self._replica = replica
@@ -100,7 +119,7 @@ class AlertEvaluator:
             self._recording = None
             return False
         view = await self._look(now)
-        await self._database.write(lambda c: self._judge(c, view, now))
+        self._tell(await self._database.write(lambda c: self._judge(c, view, now)))
         return False
 
     async def hand_over(self) -> None:
@@ -130,33 +149,64 @@ class AlertEvaluator:
 
     # ------------------------------------------------------------------ judging
 
-    def _judge(self, connection: Connection, view: View, now: datetime) -> None:
-        """One transaction: whoever holds the lease at its commit has judged, and nobody else."""
-        if not leases.take(connection, LEASE, self._replica, now, now + self._policy.lease):
-            return
-        known = alerts.of_source(connection, WORKER)
-        policy = self._policy
-        apply(connection, step(self._rules, view, known, now, outage=policy.outage, link=policy.link))
-        apply(connection, expired(alerts.of_source(connection, PROMETHEUS), now))
-        self._notify(connection, now)
-        leases.note(connection, LEASE, self._noted(view, now))
+    def _judge(self, connection: Connection, view: View, now: datetime) -> list[Failure]:
+        """One transaction: whoever holds the lease at its commit has judged, and nobody else.
 
-    def _noted(self, view: View, now: datetime) -> dict[str, Any]:
+        What fails for one rule or alert keeps no other from being judged, stored or sent.
+        """
+        if not leases.take(connection, LEASE, self._replica, now, now + self._policy.lease):
+            return []
+        policy = self._policy
+        alerts.mend_times(connection, now)
+        known = alerts.of_source(connection, WORKER)
+        change = step(self._rules, view, known, now, outage=policy.outage, link=policy.link)
+        failures = [Failure("rule", name, error) for name, error in change.failed]
+        failures += apply(connection, change)
+        failures += apply(connection, expired(alerts.of_source(connection, PROMETHEUS), now))
+        failures += self._notify(connection, now)
+        noted = self._noted(view, now, failures)
+        if error := apart(connection, partial(leases.note, connection, LEASE, noted)):
+            failures.append(Failure("store", LEASE, repr(error)[:MAX_ERROR]))
+        return failures
+
+    def _tell(self, failures: Sequence[Failure]) -> None:
+        for failure in failures:
+            self._on_failure(failure.part)
+            logger.error(
+                "alert_not_judged", extra={"part": failure.part, "alert": failure.name, "error": failure.error}
+            )
+
+    def _noted(self, view: View, now: datetime, failures: Sequence[Failure]) -> dict[str, Any]:
         return {
             "evaluatedAt": timestamp(now),
             "intervalSeconds": self._policy.interval.total_seconds(),
             "webhook": self._policy.is_sent,
-            "rules": {rule.name: {"value": rule.present(view), "threshold": rule.threshold} for rule in self._rules},
+            "rules": {
+                rule.name: {"value": _present_of(rule, view), "threshold": rule.threshold} for rule in self._rules
+            },
+            "failures": [f"{failure.part} {failure.name}: {failure.error}" for failure in failures[:NOTED_FAILURES]],
         }
 
-    def _notify(self, connection: Connection, now: datetime) -> None:
+    def _notify(self, connection: Connection, now: datetime) -> list[Failure]:
         if not self._policy.is_sent:
-            return
+            return []
         candidates = [*alerts.standing(connection), *alerts.owing(connection)]
-        for alert, status in owed(candidates, silencers(connection, now)):
-            payload = webhook.notification(alert, status, self._policy.external_url)
-            _queue(connection, alert.alert_id, alert.name, status, payload, now)
-            alerts.put(connection, replace(alert, is_notified=status == FIRING))
+        running = silencers(connection, now)
+        failures = []
+        for alert in candidates:
+            error = apart(connection, partial(self._owe, connection, alert, running, now))
+            if error is not None:
+                failures.append(Failure("notify", alert.name, repr(error)[:MAX_ERROR]))
+        self._watchdog(connection, now)
+        return failures
+
+    def _owe(self, connection: Connection, alert: Alert, running: Silencers, now: datetime) -> None:
+        for owing, status in owed([alert], running):
+            payload = webhook.notification(owing, status, self._policy.external_url)
+            _queue(connection, owing.alert_id, owing.name, status, payload, now)
+            alerts.put(connection, replace(owing, is_notified=status == FIRING))
+
+    def _watchdog(self, connection: Connection, now: datetime) -> None:
         last = notifications.last_of(connection, webhook.WATCHDOG)
         # One that waits already says as much as two.
         if last is None or (
@@ -172,13 +222,30 @@ def silencers(connection: Connection, now: datetime) -> Silencers:
     return {silence.silence_id: matchers_of(silence.matchers) for silence in silences.running(connection, now)}
 
 
-def apply(connection: Connection, change: Step) -> None:
-    """Store what an evaluation or a received message changes."""
+def apply(connection: Connection, change: Step) -> list[Failure]:
+    """Store what an evaluation changes, each alert by itself; returns what could not be stored."""
+    failures = []
+    for part in change.parts():
+        error = apart(connection, partial(_apply, connection, part))
+        if error is not None:
+            name = next((alert.name for alert in part.put), "")
+            failures.append(Failure("store", name, repr(error)[:MAX_ERROR]))
+    return failures
+
+
+def _apply(connection: Connection, change: Step) -> None:
     for alert in change.put:
         alerts.put(connection, alert)
     for alert_id in change.remove:
         alerts.remove(connection, alert_id)
     alerts.add_events(connection, change.events)
+
+
+def _present_of(rule: Rule, view: View) -> float | None:
+    try:
+        return rule.present(view)
+    except Exception:  # noqa: BLE001 - a boundary: step() has told what the rule raises
+        return None
 
 
 def _samples(start: datetime, end: datetime, connection: Connection) -> list[tuple[datetime, str, dict[str, Any]]]:
@@ -197,5 +264,7 @@ def _present(connection: Connection, now: datetime) -> tuple[Gauges, list[Replic
         outbox_oldest_at=outbox.pending(connection)[1],
         dead_letters=dead_letters.count_open(connection),
         reviews_oldest_at=reviews.oldest_open_at(connection),
+        refused_in_a_row=refused.in_a_row(connection),
+        steps_failed=reviews.count_open_by_reason(connection).get(ReviewReason.STEP_FAILED, 0),
     )
     return gauges, replicas.alive(connection, now)

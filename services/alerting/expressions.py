@@ -70,7 +70,7 @@ class Share:
     """One increase as a part of another; nothing when the whole is nothing."""
 
     part: Increase
-    whole: Increase
+    whole: Increase | Total
 
     def promql(self, window: str) -> str:
         return f"{self.part.promql(window)} / {self.whole.promql(window)}"
@@ -78,6 +78,82 @@ class Share:
     def evaluate(self, view: View) -> Vector:
         part, whole = self.part.evaluate(view).get(()), self.whole.evaluate(view).get(())
         return {(): part / whole} if part is not None and whole else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """Several increases, or several gauges, added up; nothing when one of them is not known."""
+
+    parts: tuple[Increase | Highest, ...]
+
+    def promql(self, window: str) -> str:
+        return f"({' + '.join(part.promql(window) for part in self.parts)})"
+
+    def evaluate(self, view: View) -> Vector:
+        values = [part.evaluate(view).get(()) for part in self.parts]
+        known = [value for value in values if value is not None]
+        return {(): sum(known)} if len(known) == len(values) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class InARow:
+    """``row`` when it is at least ``enough``, else ``part`` when it is at least ``share`` of ``whole``.
+
+    The first shows an outage at any traffic, the second one that hits every other call.
+    """
+
+    row: Highest
+    enough: int
+    part: Increase
+    whole: Total
+    share: float
+
+    def promql(self, window: str) -> str:
+        part = self.part.promql(window)
+        often = f"{part} and {part} / {self.whole.promql(window)} >= {self.share:g}"
+        return f"({self.row.promql(window)} >= {self.enough} or ({often}))"
+
+    def evaluate(self, view: View) -> Vector:
+        row = self.row.evaluate(view).get(())
+        if row is None or row >= self.enough:
+            return {} if row is None else {(): row}
+        part, whole = self.part.evaluate(view).get(()), self.whole.evaluate(view).get(())
+        is_often = part is not None and bool(whole) and part / (whole or 1.0) >= self.share
+        return {(): part if is_often and part is not None else 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class ShareBy:
+    """Increases per set of the labels ``by``, each as a part of all of the same value of the first of them."""
+
+    part: str
+    whole: str
+    by: tuple[str, ...]
+
+    def promql(self, window: str) -> str:
+        parts = f"sum by ({', '.join(self.by)}) (increase({self.part}[{window}]))"
+        whole = f"sum by ({self.by[0]}) (increase({self.whole}[{window}]))"
+        # The first comparison leaves out what is nothing: of nothing there is no share.
+        return f"({parts} > 0) / on ({self.by[0]}) group_left () {whole}"
+
+    def evaluate(self, view: View) -> Vector:
+        wholes = self._grown(self.whole, self.by[:1], view)
+        parts = self._grown(self.part, self.by, view)
+        return {
+            labels: value / wholes[key]
+            for labels, value in parts.items()
+            if value > 0 and wholes.get(key := tuple(pair for pair in labels if pair[0] == self.by[0]))
+        }
+
+    @staticmethod
+    def _grown(metric: str, by: tuple[str, ...], view: View) -> Vector:
+        found: Vector = {}
+        for series in view.counters.get(metric, ()):
+            grown = increase(series.points, view.at_ms - view.window_ms, view.at_ms)
+            if grown is not None:
+                key = tuple(sorted((name, series.labels.get(name, "")) for name in by))
+                found[key] = found.get(key, 0.0) + grown
+        return found
 
 
 @dataclass(frozen=True, slots=True)

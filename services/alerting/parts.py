@@ -66,15 +66,16 @@ def alerting(
     client: httpx.AsyncClient,
     randomness: Randomness,
     on_notification: Callable[[str], None],
+    on_failure: Callable[[str], None],
 ) -> Alerting:
-    """``client`` carries the notifications; it must not follow redirects."""
+    """``client`` carries the notifications; it must not follow redirects. ``on_failure`` counts what is not judged."""
     definitions = rules(settings)
     url = settings.alert_webhook_url
     return Alerting(
         rules=definitions,
-        evaluator=AlertEvaluator(database, clock, replica, definitions, policy_of(settings)),
+        evaluator=AlertEvaluator(database, clock, replica, definitions, policy_of(settings), on_failure),
         delivery=WebhookDelivery(database, clock, replica, client, url, randomness, on_notification) if url else None,
         desk=AlertDesk(database, clock, new_id),
-        receiver=AlertReceiver(database, clock),
+        receiver=AlertReceiver(database, clock, on_failure),
         interval_seconds=settings.alert_interval_seconds,
     )

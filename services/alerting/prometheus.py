@@ -9,9 +9,15 @@ import json
 from collections.abc import Iterable
 from datetime import timedelta
 
-from services.alerting.rules import Rule
+from services.alerting.rules import LABELS, Rule
 
 GROUP = "holdfast"
+
+DOWN = "HoldfastDown"
+"""Ours, beyond the contract: only in the rule file, since a worker cannot report its own absence."""
+
+PRESENT = "inventory_circuit_breaker_state"
+"""A gauge that every replica shows from its start on."""
 
 
 def rule_file(rules: Iterable[Rule], window: timedelta, interval: timedelta, console_url: str | None = None) -> str:
@@ -25,12 +31,33 @@ def rule_file(rules: Iterable[Rule], window: timedelta, interval: timedelta, con
     ]
     for rule in rules:
         lines += _rule(rule, window, console_url)
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *_down(window), ""])
+
+
+def _down(window: timedelta) -> list[str]:
+    """The alert that only a watcher outside can raise: nobody answers the scrapes any more."""
+    annotations = {
+        "summary": "Prometheus hears nothing of Holdfast: no replica answers its scrapes.",
+        "runbook": (
+            "Orders may not be handled, and nobody judges the other alerts: those that fired go on firing here. "
+            "See whether the worker runs (GET /healthz) and whether its address in scrape_configs is right. After a "
+            "start everything goes on from the database; nothing is lost."
+        ),
+    }
+    return [
+        f"      - alert: {DOWN}",
+        f"        expr: {_quoted(f'absent({PRESENT})')}",
+        f"        for: {duration(window / 5)}",
+        "        labels:",
+        "          severity: critical",
+        "        annotations:",
+        *(f"          {name}: {_quoted(text)}" for name, text in annotations.items()),
+    ]
 
 
 def _rule(rule: Rule, window: timedelta, console_url: str | None) -> list[str]:
     annotations = {
-        "summary": rule.summary,
+        "summary": rule.said({name: f"{{{{ $labels.{name} }}}}" for name in LABELS}),
         "runbook": " ".join(rule.runbook),
         "threshold": f"{rule.comparison} {rule.threshold:g}",
         "value": "{{ $value }}",
@@ -40,13 +67,20 @@ def _rule(rule: Rule, window: timedelta, console_url: str | None) -> list[str]:
     times = {"for": rule.hold, "keep_firing_for": rule.keep}
     return [
         f"      - alert: {rule.name}",
-        f"        expr: {_quoted(rule.promql(duration(window)))}",
+        f"        expr: {_quoted(condition(rule, window))}",
         *(f"        {name}: {duration(length)}" for name, length in times.items() if length),
         "        labels:",
         f"          severity: {rule.severity}",
         "        annotations:",
         *(f"          {name}: {_quoted(text)}" for name, text in annotations.items()),
     ]
+
+
+def condition(rule: Rule, window: timedelta) -> str:
+    """The rule in PromQL. What fires while the scrapes stop goes on firing: nobody knows that it has ended."""
+    by = f" by ({', '.join(rule.labels)})" if rule.labels else ""
+    fired = f'max{by} (ALERTS{{alertname="{rule.name}", alertstate="firing"}})'
+    return f"({rule.promql(duration(window))}) or ({fired} and on () absent({PRESENT}))"
 
 
 def _quoted(text: str) -> str:

@@ -5,19 +5,25 @@ Source: Alertmanager API v2, ``POST /api/v2/alerts``.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection
 
 from services.alerting.labels import fingerprint
 from services.alerting.states import Step, ended, event_of
 from services.domain.errors import ApiError
+from services.domain.external import NotAllowed, cut_text, utc_time
 from state import alerts, leases
 from state.alerts import FIRING, LEASE, MAX_RECEIVED, PROMETHEUS, RESOLVED, Alert
+from state.apart import apart
 from state.database import Database
+
+logger = logging.getLogger("holdfast.alerting")
 
 RESOLVED_UNLESS_REPEATED = timedelta(minutes=5)
 """The end of an alert that names none, as in Alertmanager."""
@@ -25,7 +31,14 @@ RESOLVED_UNLESS_REPEATED = timedelta(minutes=5)
 MAX_NAME = 128
 """A longer name is cut where it stands alone; the labels keep the whole of it."""
 
-_NO_TIME = datetime(1, 1, 2, tzinfo=UTC)
+LONGEST_END = timedelta(days=366)
+"""The end of an alert lies no further ahead; until then it is posted again."""
+
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""Nothing began before. Go writes the year 1 when there is no time."""
+
+MAX_LABELS, MAX_LABEL, MAX_ANNOTATION, MAX_ADDRESS = 50, 1000, 10_000, 4000
+"""Labels or annotations of one alert, and the characters of a label, an annotation and an address."""
 
 
 class AlertsFull(ApiError):
@@ -47,41 +60,85 @@ class Received:
     ends_at: datetime | None
 
 
+class AlertNotStored(ApiError):
+    """An alert could not be stored for a reason that nobody foresaw; the others were."""
+
+    code = "ALERT_NOT_STORED"
+    http_status = 500
+    retryable = True
+
+
 class AlertReceiver:
     """Stores what is posted; notifications follow with the next evaluation."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], datetime], on_failure: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """``on_failure`` is told the part, ``received``, once per alert that could not be stored."""
         self._database = database
         self._clock = clock
+        self._on_failure = on_failure
 
     async def receive(self, posted: Sequence[Received]) -> int:
-        """Store alerts, known ones refreshed; returns how many. Raises AlertsFull after storing what it could."""
+        """Store alerts, known ones refreshed; returns how many.
+
+        Raises AlertsFull or AlertNotStored after storing what it could.
+        """
         at = self._clock()
 
-        def transaction(connection: Connection) -> int:
+        def transaction(connection: Connection) -> tuple[int, list[Exception]]:
             leases.wait_for(connection, LEASE)
-            room = MAX_RECEIVED - alerts.count_standing(connection, PROMETHEUS)
-            refused = 0
-            for received in posted:
-                before = alerts.get(connection, alert_id_of(received))
-                change = received_step(received, before, at)
-                is_new = any(event.kind == FIRING.upper() for event in change.events)
-                if is_new and room <= 0:
-                    refused += 1
-                    continue
-                room -= is_new
-                for alert in change.put:
-                    alerts.put(connection, alert)
-                alerts.add_events(connection, change.events)
-            return refused
+            place = _Room(MAX_RECEIVED - alerts.count_standing(connection, PROMETHEUS))
+            errors = [apart(connection, partial(place.store, connection, received, at)) for received in posted]
+            return place.refused, [error for error in errors if error is not None]
 
-        refused = await self._database.write(transaction)
+        refused, failed = await self._database.write(transaction)
+        for error in failed:
+            self._on_failure("received")
+            logger.error("posted_alert_not_stored", extra={"error": repr(error)[:MAX_LABEL]})
         if refused:
             raise AlertsFull(
                 f"{refused} of {len(posted)} alerts were not stored: {MAX_RECEIVED} are firing already.",
                 {"limit": MAX_RECEIVED, "refused": refused},
             )
+        if failed:
+            raise AlertNotStored(f"{len(failed)} of {len(posted)} alerts could not be stored.", {"failed": len(failed)})
         return len(posted)
+
+
+class _Room:
+    """How many new alerts may still be stored, and how many were refused for want of it."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+        self.refused = 0
+
+    def store(self, connection: Connection, posted: Received, at: datetime) -> None:
+        received = bounded(posted)
+        change = received_step(received, alerts.get(connection, alert_id_of(received)), at)
+        is_new = any(event.kind == FIRING.upper() for event in change.events)
+        if is_new and self._left <= 0:
+            self.refused += 1
+            return
+        for alert in change.put:
+            alerts.put(connection, alert)
+        alerts.add_events(connection, change.events)
+        self._left -= is_new
+
+
+def bounded(posted: Received) -> Received:
+    """A posted alert with no more and no longer labels, annotations and address than are stored."""
+    return replace(
+        posted,
+        labels=_texts(posted.labels, MAX_LABEL),
+        annotations=_texts(posted.annotations, MAX_ANNOTATION),
+        generator_url=cut_text(posted.generator_url, MAX_ADDRESS),
+    )
+
+
+def _texts(given: dict[str, str], longest: int) -> dict[str, str]:
+    kept = sorted(given.items())[:MAX_LABELS]
+    return {cut_text(name, MAX_NAME): cut_text(str(text), longest) for name, text in kept}
 
 
 def alert_id_of(received: Received) -> str:
@@ -90,7 +147,7 @@ def alert_id_of(received: Received) -> str:
 
 def received_step(received: Received, before: Alert | None, at: datetime) -> Step:
     """What a posted alert changes: a new one fires, a known one is refreshed, one whose end has come is resolved."""
-    ends_at = _time(received.ends_at) or at + RESOLVED_UNLESS_REPEATED
+    ends_at = min(_time(received.ends_at) or at + RESOLVED_UNLESS_REPEATED, at + LONGEST_END)
     if ends_at <= at:
         if before is None or before.state == RESOLVED:
             return Step((), (), ())
@@ -121,8 +178,12 @@ def received_step(received: Received, before: Alert | None, at: datetime) -> Ste
 
 
 def _time(given: datetime | None) -> datetime | None:
-    """A time; None for the year 1, by which Go says that there is none."""
-    return given if given is not None and given > _NO_TIME else None
+    """A time in UTC; None where there is none, or one that no database and no page can hold."""
+    try:
+        at = utc_time(given)
+    except NotAllowed:
+        return None
+    return at if at > _EARLIEST else None
 
 
 def _value(written: str | None) -> float | None:

@@ -9,17 +9,22 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import product
 from math import inf
 from typing import Any
 
 from services.alerting.series import Point, Series, View
+from services.domain.attempts import OPERATIONS, OUTCOMES
+from services.domain.order import OrderStatus, ReviewReason
 from services.monitoring.breakers import SEVERITY
 from services.monitoring.buckets import LATENCY_BUCKETS
+from services.monitoring.metrics import FAILURE_REASONS, REFUSAL_STATUSES, RELEASE_OUTCOMES
 from state.replicas import Replica
 
 MOST_POINTS = 720
 """Of one series within the window; a long window is looked at more coarsely."""
 
+Counted = tuple[str, tuple[tuple[str, str], ...], float]
 Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
@@ -31,6 +36,12 @@ class Gauges:
     outbox_oldest_at: datetime | None
     dead_letters: int
     reviews_oldest_at: datetime | None
+    refused_in_a_row: int = 0
+    """Newest orders in a row that inventory kept from being reserved without a word about them."""
+    steps_failed: int = 0
+    """Orders that wait for a person because a step raised something unforeseen."""
+    undeliverable: int = 0
+    """Events that can never be published."""
 
 
 def milliseconds(at: datetime) -> int:
@@ -53,7 +64,7 @@ class Recording:
             if replica in self._fed_ms and at_ms < self._fed_ms[replica] + self._spacing_ms:
                 continue
             self._fed_ms[replica] = at_ms
-            for name, labels, value in counters_of(sample):
+            for name, labels, value in readable(sample):
                 key = (name, (*labels, ("instance", replica)))
                 self._points.setdefault(key, deque()).append((at_ms, value))
 
@@ -75,13 +86,32 @@ class Recording:
         self._fed_ms = {replica: at_ms for replica, at_ms in self._fed_ms.items() if at_ms >= before_ms}
 
 
-def counters_of(sample: Mapping[str, Any]) -> Iterator[tuple[str, tuple[tuple[str, str], ...], float]]:
-    """``(metric, labels, value)`` of the counters in a sample that alerts look at."""
-    for operation, outcomes in sample.get("requests", {}).items():
-        for outcome, count in outcomes.items():
-            yield "inventory_requests_total", (("operation", operation), ("outcome", outcome)), float(count)
-    for outcome, count in sample.get("releases", {}).items():
-        yield "inventory_releases_total", (("outcome", outcome),), float(count)
+def readable(sample: Mapping[str, Any]) -> list[Counted]:
+    """The counters of a stored sample; none of one that another version wrote in another form."""
+    try:
+        return list(counters_of(sample))
+    except (TypeError, ValueError, AttributeError, KeyError):
+        return []
+
+
+def counters_of(sample: Mapping[str, Any]) -> Iterator[Counted]:
+    """``(metric, labels, value)`` of the counters in a sample that alerts look at.
+
+    What was never counted is 0 and not absent, as in what Prometheus scrapes: of a series that appears with its
+    first failure the first failure would be lost.
+    """
+    for operation, outcome in product(OPERATIONS, OUTCOMES):
+        count = sample.get("requests", {}).get(operation, {}).get(outcome, 0)
+        yield "inventory_requests_total", (("operation", operation), ("outcome", outcome)), float(count)
+    for operation, status in product(OPERATIONS, REFUSAL_STATUSES):
+        count = sample.get("refusals", {}).get(operation, {}).get(status, 0)
+        yield "inventory_refusals_total", (("operation", operation), ("status", status)), float(count)
+    for outcome in RELEASE_OUTCOMES:
+        yield "inventory_releases_total", (("outcome", outcome),), float(sample.get("releases", {}).get(outcome, 0))
+    for reason in FAILURE_REASONS:
+        count = sample.get("failures", {}).get(reason, 0)
+        yield "inventory_order_failures_total", (("reason", reason),), float(count)
+    yield "orders_total", (("status", OrderStatus.PAYING.value),), float(sample.get("orders", {}).get("PAYING", 0))
     for operation, latency in sample.get("latency", {}).items():
         labels = ("operation", operation)
         yield "inventory_request_duration_seconds_count", (labels,), float(latency["count"])
@@ -95,7 +125,10 @@ def present(
 ) -> dict[str, list[tuple[dict[str, str], float]]]:
     """The gauges by metric, as they would be scraped now."""
     states = [
-        ({"breaker": breaker["name"], "state": state, "instance": replica.replica}, float(breaker["state"] == state))
+        (
+            {"breaker": str(breaker.get("name")), "state": state, "instance": replica.replica},
+            float(breaker.get("state") == state),
+        )
         for replica in replicas
         for breaker in replica.breakers
         for state in SEVERITY
@@ -105,6 +138,9 @@ def present(
         "reservation_queue_depth": [({}, float(gauges.reservation_queue))],
         "outbox_oldest_age_seconds": [({}, _age(gauges.outbox_oldest_at, now))],
         "dead_letters": [({}, float(gauges.dead_letters))],
+        "orders_refused_in_a_row": [({}, float(gauges.refused_in_a_row))],
+        "manual_reviews_open": [({"reason": ReviewReason.STEP_FAILED.value}, float(gauges.steps_failed))],
+        "outbox_undeliverable": [({}, float(gauges.undeliverable))],
         "manual_reviews_oldest_age_seconds": [({}, _age(gauges.reviews_oldest_at, now))],
     }
 

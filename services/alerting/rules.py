@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
-from services.alerting.expressions import Expression, Highest, Increase, Quantile, Share
+from services.alerting.expressions import Expression, Highest, InARow, Increase, Quantile, Share, ShareBy, Total
 from services.alerting.series import Vector, View
+from services.domain.order import ReviewReason
 from services.settings import Settings
 
 Severity = Literal["critical", "warning"]
@@ -22,12 +23,36 @@ Comparison = Literal[">", ">=", "<"]
 ENOUGH_CALLS = 5
 """Rates and latencies of fewer calls within the window alarm nobody."""
 
+REFUSED_IN_A_ROW = 3
+"""So many refused orders are enough, at any traffic."""
+
+REFUSED_SHARE = 0.5
+"""Of the orders in the window."""
+
+REFUSES_US_SHARE = 0.1
+"""Of the calls of one operation in the window."""
+
 LONGEST_KEEP = timedelta(seconds=60)
+
+LABELS = ("operation", "status", "breaker")
+"""That a summary may name."""
 
 _COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt}
 _ANSWERED = ("success", "rejected")
 _REQUESTS = "inventory_requests_total"
 _DURATION = "inventory_request_duration_seconds"
+_FAILURES = "inventory_order_failures_total"
+_NOT_ASKED = ("INVENTORY_UNAVAILABLE", "INVENTORY_TIMEOUT")
+"""Of these, no order got as far as a reservation."""
+_REFUSED = Increase(_FAILURES, {"reason": (*_NOT_ASKED, "PENDING_INVENTORY")})
+_DECIDED = Total(
+    (
+        _REFUSED,
+        Increase("orders_total", {"status": ("PAYING",)}),
+        Increase(_FAILURES, {"reason": ("INSUFFICIENT_INVENTORY", "RESERVATION_FAILED")}),
+    )
+)
+"""Orders of which inventory said something, and those of which it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +62,7 @@ class Rule:
     name: str
     severity: Severity
     summary: str
+    """May hold names of labels in braces, whose values stand there in an alert."""
     runbook: tuple[str, ...]
     """What it means, then what to do, step by step."""
     page: str
@@ -53,6 +79,15 @@ class Rule:
     """A count that must reach ENOUGH_CALLS as well."""
     filters: Mapping[str, str] = field(default_factory=dict)
     """Filters to set on the page, by the name they have in its address."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that tell alerts of this rule apart."""
+        return tuple(getattr(self.value, "by", ()))
+
+    def said(self, labels: Mapping[str, str]) -> str:
+        """The summary about an alert with these labels."""
+        return self.summary.format_map({name: labels.get(name, name) for name in LABELS})
 
     def promql(self, window: str) -> str:
         """The condition in PromQL."""
@@ -76,12 +111,71 @@ class Rule:
 def rules(settings: Settings) -> tuple[Rule, ...]:
     """All alerts under these settings, the most urgent first."""
     window = timedelta(milliseconds=settings.alert_window)
-    return (*_of_the_inventory_service(settings, window), *_of_our_queues(settings))
+    return (*_of_refused_orders(window), *_of_the_inventory_service(settings, window), *_of_our_queues(settings))
+
+
+def _of_refused_orders(window: timedelta) -> tuple[Rule, ...]:
+    return (
+        Rule(
+            name="OrdersRefusedForInventory",
+            severity="critical",
+            summary="Orders are refused or kept waiting because inventory cannot be asked, or refuses this service.",
+            runbook=(
+                (
+                    "Nothing is wrong with these orders: the check or the reservation got no answer about them. The "
+                    "alert needs no traffic: the newest three orders, or half of those in the window."
+                ),
+                "Look at Orders, status Rejected: the timeline of the newest one shows the call and its error.",
+                (
+                    "A status such as 401 or 404 speaks of our credentials or address: see InventoryRefusesUs. "
+                    "A timeout or a refused connection speaks of the Inventory Service: ask its owners."
+                ),
+                (
+                    "The alert ends with the next order that inventory answers. Waiting orders are tried again by "
+                    "themselves; refused ones have to be placed again by the customer."
+                ),
+            ),
+            page="orders",
+            value=InARow(Highest("orders_refused_in_a_row"), REFUSED_IN_A_ROW, _REFUSED, _DECIDED, REFUSED_SHARE),
+            comparison=">=",
+            threshold=REFUSED_IN_A_ROW,
+            unit="count",
+            keep=min(LONGEST_KEEP, window / 5),
+            filters={"status": "REJECTED"},
+        ),
+        Rule(
+            name="InventoryRefusesUs",
+            severity="critical",
+            summary="The Inventory Service refuses this service: status {status} to {operation}.",
+            runbook=(
+                (
+                    "The calls arrive and are refused before the order is looked at. 401, 403 and 407 speak of "
+                    "credentials; 404, 405 and 421 of the address; 425 and 400 of what stands between."
+                ),
+                (
+                    "401 or 403: renew INVENTORY_SERVICE_TOKEN and start the worker again. 407: the proxy between asks "
+                    "for credentials."
+                ),
+                "404, 405 or 421: compare INVENTORY_SERVICE_URL with the address that the owners name.",
+                (
+                    "Meanwhile standard orders are refused, high-priority ones wait for inventory; the breaker opens "
+                    "when there are enough calls."
+                ),
+            ),
+            page="breakers",
+            value=ShareBy("inventory_refusals_total", _REQUESTS, ("operation", "status")),
+            comparison=">=",
+            threshold=REFUSES_US_SHARE,
+            unit="share",
+        ),
+    )
 
 
 def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Rule, ...]:
     reserve = {"operation": ("reserve",)}
     check = {"operation": ("check_availability",)}
+    # A reservation that a failed check kept from being asked for was not answered either.
+    asked_for = Total((Increase(_REQUESTS, reserve), Increase(_FAILURES, {"reason": _NOT_ASKED})))
     return (
         Rule(
             name="InventoryCircuitBreakerOpen",
@@ -110,8 +204,9 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
             summary="Too many reservations are not answered by the Inventory Service.",
             runbook=(
                 (
-                    "Timeouts, connection errors, server errors and calls denied by an open breaker are failures; "
-                    "a shortage is an answer, not a failure."
+                    "Timeouts, connection errors, server errors, refusals of this service and calls denied by an open "
+                    "breaker are failures, and so is an order that a failed check ended before its reservation; a "
+                    "shortage is an answer, not a failure."
                 ),
                 (
                     "Look at Breakers: the reservation breaker's failures and latency say whether the service is down "
@@ -120,12 +215,12 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
                 "Then at Manual review: cases of waiting orders can be retried there once the service is back.",
             ),
             page="breakers",
-            value=Share(Increase(_REQUESTS, reserve | {"outcome": _ANSWERED}), Increase(_REQUESTS, reserve)),
+            value=Share(Increase(_REQUESTS, reserve | {"outcome": _ANSWERED}), asked_for),
             comparison="<",
             threshold=settings.alert_reservation_success_rate,
             unit="share",
             hold=window / 5,
-            enough=Increase(_REQUESTS, reserve),
+            enough=asked_for,
         ),
         Rule(
             name="InventoryReservationQueueDeep",
@@ -208,6 +303,29 @@ def _of_our_queues(settings: Settings) -> tuple[Rule, ...]:
             ),
             page="events",
             value=Highest("dead_letters"),
+            comparison=">",
+            threshold=0,
+            unit="count",
+        ),
+        Rule(
+            name="OrdersNeedingAttention",
+            severity="critical",
+            summary="Orders whose step failed unexpectedly, or events that can never be published, need a person.",
+            runbook=(
+                "Nothing tries these again by itself: the cause is in this software, in a row or in the broker.",
+                (
+                    "Look at Manual review, reason Step failed: the case names what was raised. Report it, and retry "
+                    "the case once the cause is mended, or cancel the order."
+                ),
+                "Look at Events, view Outgoing: an event that can never be published stands there with its reason.",
+            ),
+            page="reviews",
+            value=Total(
+                (
+                    Highest("manual_reviews_open", matchers={"reason": (ReviewReason.STEP_FAILED.value,)}),
+                    Highest("outbox_undeliverable"),
+                )
+            ),
             comparison=">",
             threshold=0,
             unit="count",

@@ -15,6 +15,9 @@ from services.alerting.rules import Rule
 from services.alerting.series import Labels, View
 from state.alerts import FIRING, PENDING, RESOLVED, WORKER, Alert, AlertEvent
 
+MAX_ERROR = 300
+"""Characters of what a rule raised."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -26,10 +29,20 @@ class Step:
     """Alerts that were pending and have come to nothing."""
     events: tuple[AlertEvent, ...]
     """What became of them, for the history."""
+    failed: tuple[tuple[str, str], ...] = ()
+    """Rules that could not be judged, with what they raised."""
+
+    def parts(self) -> list[Step]:
+        """One step per alert, each with its own part of the history."""
+        single = [
+            Step((alert,), (), tuple(event for event in self.events if event.alert_id == alert.alert_id))
+            for alert in self.put
+        ]
+        return single + [Step((), (alert_id,), ()) for alert_id in self.remove]
 
 
 def step(
-    rules: Iterable[Rule], view: View, known: Sequence[Alert], at: datetime, *, outage: timedelta, link: str
+    rules: Sequence[Rule], view: View, known: Sequence[Alert], at: datetime, *, outage: timedelta, link: str
 ) -> Step:
     """Judge every rule. ``known`` are the alerts judged here before, in whatever state.
 
@@ -41,21 +54,29 @@ def step(
     put: list[Alert] = []
     remove: list[str] = []
     seen: set[str] = set()
+    failed: dict[str, str] = {}
     for rule in rules:
-        for labels, value in rule.active(view).items():
-            made = _true(rule, labels, value, stored, at, outage=outage, link=link)
-            seen.add(made.alert_id)
-            put.append(made)
+        try:
+            made = [
+                _true(rule, labels, value, stored, at, outage=outage, link=link)
+                for labels, value in rule.active(view).items()
+            ]
+        except Exception as error:  # noqa: BLE001 - a boundary: one rule must not keep the others from being judged
+            failed[rule.name] = f"{type(error).__name__}: {error}"[:MAX_ERROR]
+            continue
+        seen |= {alert.alert_id for alert in made}
+        put += made
     keeps = {rule.name: rule.keep for rule in rules}
     for alert in known:
-        if alert.alert_id not in seen and alert.state != RESOLVED:
+        # Of a rule that could not be judged nobody knows whether its alerts have ended.
+        if alert.alert_id not in seen and alert.state != RESOLVED and alert.name not in failed:
             after = _untrue(alert, at, keeps.get(alert.name, timedelta(0)))
             if after is None:
                 remove.append(alert.alert_id)
             else:
                 put.append(after)
     changed = tuple(alert for alert in put if stored.get(alert.alert_id) != alert)
-    return Step(changed, tuple(remove), tuple(_events(stored, changed, at)))
+    return Step(changed, tuple(remove), tuple(_events(stored, changed, at)), tuple(failed.items()))
 
 
 def _true(
@@ -91,7 +112,7 @@ def _true(
         alert = before
         if alert.state == PENDING and abs(at - alert.seen_at) > outage:
             alert = replace(alert, active_at=at)
-    alert = replace(alert, value=value, seen_at=at, kept_since=None, annotations=annotations_of(rule, value))
+    alert = replace(alert, value=value, seen_at=at, kept_since=None, annotations=annotations_of(rule, names, value))
     if alert.state == PENDING and at - alert.active_at >= rule.hold:
         alert = replace(alert, state=FIRING, fired_at=at)
     return alert
@@ -128,10 +149,10 @@ def expired(received: Iterable[Alert], at: datetime) -> Step:
     return Step(put, (), tuple(_events({alert.alert_id: alert for alert in over}, put, at)))
 
 
-def annotations_of(rule: Rule, value: float | None) -> dict[str, str]:
+def annotations_of(rule: Rule, labels: Mapping[str, str], value: float | None) -> dict[str, str]:
     """What a notification says beside the labels."""
     said = {
-        "summary": rule.summary,
+        "summary": rule.said(labels),
         "runbook": " ".join(rule.runbook),
         "threshold": f"{rule.comparison} {rule.threshold:g}",
     }

@@ -104,6 +104,8 @@ class Judge:
     interval: timedelta
     is_late: bool
     """Not for several rounds: what is shown may no longer be true."""
+    failures: tuple[str, ...] = ()
+    """Rules and alerts that the last round could not judge, store or send, with what was raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,8 @@ def _firing(connection: Connection, now: datetime) -> tuple[Alert, ...]:
 def title(alert: Alert) -> str:
     """Its name, and that of its breaker where it has one: such an alert fires once per breaker."""
     breaker = alert.labels.get("breaker")
+    if alert.name == "InventoryRefusesUs":
+        return f"{alert.name} ({alert.labels.get('operation')}, {alert.labels.get('status')})"
     return f"{alert.name} ({NAMES.get(breaker, breaker)})" if breaker else alert.name
 
 
@@ -261,7 +265,7 @@ def _judge(lease: leases.Lease | None, now: datetime) -> Judge | None:
     seconds = lease.noted.get("intervalSeconds")
     interval = timedelta(seconds=seconds if isinstance(seconds, int | float) and 0 < seconds < 86_400 else 5.0)
     is_late = evaluated_at is None or now - evaluated_at > max(4 * interval, timedelta(seconds=10))
-    return Judge(lease.holder, evaluated_at, interval, is_late)
+    return Judge(lease.holder, evaluated_at, interval, is_late, tuple(lease.noted.get("failures", ())))
 
 
 def _mail(connection: Connection, lease: leases.Lease | None) -> Mail:

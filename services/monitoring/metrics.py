@@ -14,7 +14,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from services.domain import events
-from services.domain.attempts import OPERATIONS, OUTCOMES, SHORT_CIRCUITED, THROTTLED, Attempt
+from services.domain.attempts import OPERATIONS, OUTCOMES, REFUSED_US, SHORT_CIRCUITED, THROTTLED, Attempt
 from services.domain.order import OrderStatus, ReviewReason
 from services.monitoring.buckets import LATENCY_BUCKETS
 
@@ -30,6 +30,9 @@ FAILURE_REASONS = (
 RELEASE_OUTCOMES = ("released", "retried", "failed")
 PUBLISH_OUTCOMES = ("published", "failed")
 NOTIFICATION_OUTCOMES = ("sent", "retried", "failed")
+ALERTING_PARTS = ("rule", "store", "notify", "received")
+REFUSAL_STATUSES = ("400", "401", "403", "404", "405", "407", "421", "425", "other")
+"""With which the Inventory Service refuses us and not an order. Source: contract section 4."""
 CONSUME_OUTCOMES = ("handled", "duplicate", "ignored", "parked", "retried", "dead_lettered")
 
 
@@ -47,6 +50,9 @@ class Metrics:
             registry=self.registry,
         )
         self._requests = self._counter("inventory_requests", "Attempts by outcome.", ["operation", "outcome"])
+        self._refusals = self._counter(
+            "inventory_refusals", "Calls in which this service was refused, not an order.", ["operation", "status"]
+        )
         self._breaker_state = self._gauge(
             "inventory_circuit_breaker_state", "1 for the state the breaker is in.", ["breaker", "state"]
         )
@@ -67,6 +73,13 @@ class Metrics:
         self._notifications = self._counter("alert_notifications", "Attempts to send to the webhook.", ["outcome"])
         self._notifications_pending = self._gauge("alert_notifications_pending", "Notifications that wait to be sent.")
         self._firing = self._gauge("alerts_firing", "Alerts that fire, received ones included.")
+        self._alerting_failures = self._counter(
+            "alerting_failures", "Rules, alerts and notifications that raised something unforeseen.", ["part"]
+        )
+        self._in_a_row = self._gauge(
+            "orders_refused_in_a_row",
+            "Newest orders in a row that could not be reserved because inventory could not be asked or refused us.",
+        )
         self._dead_letters = self._gauge("dead_letters", "Events that could not be handled and wait for a person.")
         self._differences = self._gauge(
             "conservation_differences", "Orders for which stock or money do not add up between the services."
@@ -81,6 +94,7 @@ class Metrics:
         self._make_all_series(breakers)
         # labels() takes a lock and builds a key; the children used for every order are looked up once.
         self._requests_of = {pair: self._requests.labels(*pair) for pair in product(OPERATIONS, OUTCOMES)}
+        self._refusals_of = {pair: self._refusals.labels(*pair) for pair in product(OPERATIONS, REFUSAL_STATUSES)}
         self._duration_of = {operation: self._duration.labels(operation) for operation in OPERATIONS}
         self._orders_of = {status.value: self._orders.labels(status.value) for status in OrderStatus}
 
@@ -89,6 +103,9 @@ class Metrics:
     def attempt(self, attempt: Attempt) -> None:
         """Count one attempt of an inventory operation; one that was not sent has no latency."""
         self._requests_of[attempt.operation, attempt.outcome].inc()
+        if attempt.outcome == REFUSED_US:
+            status = str(attempt.details.get("status"))
+            self._refusals_of[attempt.operation, status if status in REFUSAL_STATUSES else "other"].inc()
         was_kept_back = attempt.outcome == THROTTLED and "status" not in attempt.details
         if attempt.outcome != SHORT_CIRCUITED and not was_kept_back:
             self._duration_of[attempt.operation].observe(attempt.duration_seconds)
@@ -121,6 +138,10 @@ class Metrics:
         self._firing.set(firing)
         self._notifications_pending.set(pending_notifications)
 
+    def alerting_failed(self, part: str) -> None:
+        """Count a rule, alert or notification that raised something unforeseen."""
+        self._alerting_failures.labels(part).inc()
+
     def breaker_changed(self, breaker: str, to: str) -> None:
         self._transitions.labels(breaker, to).inc()
 
@@ -140,6 +161,7 @@ class Metrics:
         reviews_oldest_at: datetime | None,
         dead_letters: int,
         differences: int,
+        refused_in_a_row: int,
     ) -> None:
         """Set the gauges that the database knows."""
         self._reservation_queue.set(reservation)
@@ -150,6 +172,7 @@ class Metrics:
         for reason in ReviewReason:
             self._reviews.labels(reason.value).set(reviews.get(reason, 0))
         self._dead_letters.set(dead_letters)
+        self._in_a_row.set(refused_in_a_row)
         self._differences.set(differences)
 
     def database_is(self, writable: bool) -> None:
@@ -169,6 +192,10 @@ class Metrics:
         return {
             "requests": {
                 operation: _counted(self._requests, [(operation, outcome) for outcome in OUTCOMES])
+                for operation in OPERATIONS
+            },
+            "refusals": {
+                operation: _counted(self._refusals, [(operation, status) for status in REFUSAL_STATUSES])
                 for operation in OPERATIONS
             },
             "latency": {operation: self._latency(operation) for operation in OPERATIONS},
@@ -202,6 +229,7 @@ class Metrics:
             (self._orders, [status.value for status in OrderStatus]),
             (self._releases, RELEASE_OUTCOMES),
             (self._notifications, NOTIFICATION_OUTCOMES),
+            (self._alerting_failures, ALERTING_PARTS),
         ]
         for counter, values in closed_sets:
             for value in values:

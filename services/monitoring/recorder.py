@@ -23,6 +23,7 @@ from state import (
     notifications,
     orders,
     outbox,
+    refused,
     releases,
     replicas,
     reviews,
@@ -51,6 +52,7 @@ class Queues:
     reviews_oldest_at: datetime | None
     dead_letters: int
     differences: int
+    refused_in_a_row: int
     firing: int
     notifications: int
 
@@ -178,6 +180,7 @@ class Recorder:
             reviews_oldest_at=queues.reviews_oldest_at,
             dead_letters=queues.dead_letters,
             differences=queues.differences,
+            refused_in_a_row=queues.refused_in_a_row,
         )
         self._metrics.alerting(firing=queues.firing, pending_notifications=queues.notifications)
 
@@ -197,6 +200,7 @@ def _queues(connection: Connection) -> Queues:
         reviews_oldest_at=reviews.oldest_open_at(connection),
         dead_letters=dead_letters.count_open(connection),
         differences=conservation.count_unsettled(connection),
+        refused_in_a_row=refused.in_a_row(connection),
         firing=alerts.count_by_state(connection).get(alerts.FIRING, 0),
         notifications=notifications.count_pending(connection),
     )

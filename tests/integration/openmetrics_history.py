@@ -63,7 +63,7 @@ def _live(metrics: Metrics, number: int, at: datetime, *, hurt: bool) -> None:
     metrics.queues(
         reservation=waiting, release=1, outbox=number % 3, outbox_oldest_at=None, now=at,
         reviews={"PENDING_INVENTORY": waiting}, dead_letters=0, differences=0,
-        reviews_oldest_at=None,
+        reviews_oldest_at=None, refused_in_a_row=0,
     )  # fmt: skip
 
 

@@ -120,4 +120,4 @@ async def test_the_rule_file_passes_promtools_check(tmp_path: Path, settings: Se
     (tmp_path / "rules.yml").write_text(rule_file(rules(settings), window, interval, settings.console_url))
     status, output = await promtool("check", "rules", tmp_path / "rules.yml")
     assert status == 0, output
-    assert "8 rules found" in output
+    assert "12 rules found" in output

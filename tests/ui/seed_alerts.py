@@ -26,9 +26,8 @@ def alert(name: str, state: str, at: datetime, value: float, **labels: str) -> A
     rule = RULES[name]
     named = {"alertname": name, "severity": rule.severity, **labels}
     fired = at + rule.hold if state != PENDING else None
-    return Alert(
-        fingerprint(named), WORKER, name, named, annotations_of(rule, value), LINK, state, value, at, fired, None, at
-    )
+    said = annotations_of(rule, named, value)
+    return Alert(fingerprint(named), WORKER, name, named, said, LINK, state, value, at, fired, None, at)
 
 
 def breaker_open(now: datetime) -> Alert:

@@ -22,7 +22,7 @@ from services.settings import Settings
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 BREAKERS = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")
-WAITING = Queues(7, 2, 3, NOON - timedelta(seconds=4), {"PENDING_INVENTORY": 5}, None, 1, 0, 0, 0)
+WAITING = Queues(7, 2, 3, NOON - timedelta(seconds=4), {"PENDING_INVENTORY": 5}, None, 1, 0, 0, 0, 0)
 
 
 def series(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
