@@ -133,8 +133,7 @@ class ShareBy:
     def promql(self, window: str) -> str:
         parts = f"sum by ({', '.join(self.by)}) (increase({self.part}[{window}]))"
         whole = f"sum by ({self.by[0]}) (increase({self.whole}[{window}]))"
-        # The first comparison leaves out what is nothing: of nothing there is no share.
-        return f"({parts} > 0) / on ({self.by[0]}) group_left () {whole}"
+        return f"{parts} / on ({self.by[0]}) group_left () {whole}"
 
     def evaluate(self, view: View) -> Vector:
         wholes = self._grown(self.whole, self.by[:1], view)
@@ -142,7 +141,7 @@ class ShareBy:
         return {
             labels: value / wholes[key]
             for labels, value in parts.items()
-            if value > 0 and wholes.get(key := tuple(pair for pair in labels if pair[0] == self.by[0]))
+            if wholes.get(key := tuple(pair for pair in labels if pair[0] == self.by[0]))
         }
 
     @staticmethod

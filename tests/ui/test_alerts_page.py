@@ -137,7 +137,7 @@ def test_every_alert_is_listed_with_its_value_and_threshold(busy: Database, show
         for row in table.value.to_dict("records")
         if "Threshold" in row
     ]
-    assert len(rows) == 8
+    assert len(rows) == 11
     assert (rows[2]["Alert"], rows[2]["Value"], rows[2]["Fires after"]) == (
         "InventoryReservationQueueDeep",
         "1",
