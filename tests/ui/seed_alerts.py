@@ -93,6 +93,9 @@ def _history(
 
 
 VALUES = {
+    "OrdersRefusedForInventory": 0.0,
+    "InventoryRefusesUs": 0.0,
+    "OrdersNeedingAttention": 0.0,
     "InventoryCircuitBreakerOpen": 1.0, "InventoryReservationSuccessLow": 0.871, "InventoryReservationQueueDeep": 1.0,
     "InventoryReleasesFailing": 1.0, "InventoryAvailabilitySlow": 1.42, "OutboxStalled": 0.4, "DeadLettersPresent": 1.0,
     "ManualReviewsAging": 3900.0,

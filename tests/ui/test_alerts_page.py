@@ -138,7 +138,7 @@ def test_every_alert_is_listed_with_its_value_and_threshold(busy: Database, show
         if "Threshold" in row
     ]
     assert len(rows) == 11
-    assert (rows[2]["Alert"], rows[2]["Value"], rows[2]["Fires after"]) == (
+    assert (rows[4]["Alert"], rows[4]["Value"], rows[4]["Fires after"]) == (
         "InventoryReservationQueueDeep",
         "1",
         "60 s",
