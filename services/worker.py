@@ -40,6 +40,7 @@ from services.messaging.jetstream import Connection as NatsConnection
 from services.messaging.jetstream import ConnectionState
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRelay, Publisher
+from services.messaging.topology import Topology
 from services.messaging.traced import TracedPublisher, traced_handler
 from services.monitoring.health import Thresholds
 from services.monitoring.history import MetricRollups
@@ -80,7 +81,7 @@ from services.starting import database_when_ready
 from services.version import VERSION
 from services.wiring.alone import CONSERVATION, Alone
 from services.wiring.clients import inventory_client, inventory_witness, payment_client, webhook_client
-from services.wiring.events import Consuming, MessagingFacts, SqlOutbox
+from services.wiring.events import Consuming, LostEvents, MessagingFacts, SqlOutbox
 from state import orders, releases
 from state.database import Database
 
@@ -273,7 +274,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         present=recorder.present,
         beat=recorder.beat,
         refresh_gauges=recorder.refresh_gauges,
-        readiness=partial(_readiness, watch, nats),
+        readiness=partial(_readiness, watch, nats, messaging),
     )
     sweeper = OrderSweeper(
         context,
@@ -283,10 +284,13 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         refund_retry=RetryPolicy(attempts=12, base_delay_seconds=2.0, max_delay_seconds=300.0),
         reserver_retry_in_seconds=partial(_retry_in_seconds, breakers),
     )
-    publisher: Publisher = JetStreamPublisher(nats)
-    if tracer:
-        publisher = TracedPublisher(publisher, tracer)
-    relay = OutboxRelay(SqlOutbox(database), publisher, on_published=metrics.event_published)
+    topology = Topology(nats, LostEvents(database, policy.confirmation_timeout, wakes.wake_relay).streams_made)
+    publisher: Publisher = JetStreamPublisher(nats, recover=topology.recover)
+    relay = OutboxRelay(
+        SqlOutbox(database),
+        TracedPublisher(publisher, tracer) if tracer else publisher,
+        on_published=metrics.event_published,
+    )
     sandbox = await _sandbox(settings, database, conservation, stack)
     executor = CommandExecutor(
         context,
@@ -318,7 +322,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
     round_seconds = timedelta(seconds=settings.operation_lease_seconds)
     compared_alone = Alone(database, utc_now, CONSERVATION, replica, round_seconds, conservation.compare_next)
     timekeeping = Timekeeping(context, timedelta(seconds=settings.longest_wait_seconds), round_seconds)
-    consuming = Consuming(nats, database, inbound, service.dead_letters, metrics)
+    consuming = Consuming(nats, database, inbound, service.dead_letters, metrics, topology)
     if tracer:
         consuming.handle = traced_handler(consuming.apply, tracer, partial(_traceparent_of, database))
     messaging.relay, messaging.consuming, wakes.relay, wakes.consuming = relay, consuming, relay, consuming
@@ -339,6 +343,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         Loop("retention", Retention(database, utc_now).prune, pause_seconds=60.0),
         Loop("causes", partial(_classify, database), pause_seconds=60.0),
         *alarms.loops(),
+        Loop("topology", topology.watch, pause_seconds=1.0),
         Loop("consumer_lag", messaging.sample, pause_seconds=5.0),
     ]
     if sandbox:
@@ -425,6 +430,10 @@ class _Wakes:
         if self.releases:
             self.releases.wake()
 
+    def wake_relay(self) -> None:
+        if self.relay:
+            self.relay.wake()
+
     def nats_changed(self, state: ConnectionState) -> None:
         if state is ConnectionState.CONNECTED and self.relay:
             self.relay.wake()
@@ -464,10 +473,16 @@ def _facts(settings: Settings, nats: NatsConnection) -> dict[str, Any]:
     }
 
 
-async def _readiness(watch: DatabaseWatch, nats: NatsConnection) -> dict[str, bool | str]:
+async def _readiness(watch: DatabaseWatch, nats: NatsConnection, messaging: MessagingFacts) -> dict[str, bool | str]:
     problem = await watch.problem()
-    parts: dict[str, bool | str] = {"database": problem is None, "nats": nats.is_connected}
-    return parts if problem is None else parts | {"reason": problem}
+    parts: dict[str, bool | str] = {
+        "database": problem is None,
+        "nats": nats.is_connected,
+        "streams": messaging.streams_problem is None,
+        "publishing": messaging.publish_problem is None,
+    }
+    reason = problem or messaging.streams_problem or messaging.publish_problem
+    return parts if reason is None else parts | {"reason": reason}
 
 
 def _address(listener: socket.socket) -> str:

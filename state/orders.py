@@ -140,6 +140,12 @@ def bring_forward(connection: Connection, last: datetime, to: datetime, limit: i
     return len(ids)
 
 
+def ask_confirmation_now(connection: Connection, status: str, due_before: datetime, now: datetime) -> int:
+    """Make placed orders due whose answer was awaited until before a time, and count their requests anew."""
+    is_waiting = (orders.c.status == status, orders.c.due_at > now, orders.c.due_at < due_before)
+    return connection.execute(update(orders).where(*is_waiting).values(due_at=now, attempts=0)).rowcount
+
+
 def get_many(connection: Connection, ids: Sequence[str]) -> list[Order]:
     """The orders in the order of their ids as given; unknown ids are left out."""
     if not ids:

@@ -20,7 +20,7 @@ OUTCOMES = (PENDING, FAILING, PUBLISHED)
 CLAIM = timedelta(seconds=8)
 """How long a relay may take to publish what it claimed before another one does."""
 
-LONGEST_DELAY = timedelta(seconds=30)
+LONGEST_DELAY = timedelta(seconds=5)
 """Between two attempts to publish a row that the broker refuses."""
 
 _INSERT = Prepared(insert(outbox), ("event_id", "subject", "order_id", "payload", "created_at", "traceparent"))
@@ -118,6 +118,16 @@ def bring_forward(connection: Connection, last: datetime, limit: int) -> int:
     ids = connection.scalars(select(outbox.c.id).where(*is_beyond).order_by(outbox.c.id).limit(limit)).all()
     if ids:
         connection.execute(update(outbox).where(outbox.c.id.in_(ids), *is_beyond).values(claimed_until=None))
+    return len(ids)
+
+
+def send_again(connection: Connection, subjects: Sequence[str], after: datetime, before: datetime, limit: int) -> int:
+    """Have events published again that were published in a span of time; returns how many."""
+    is_lost = (outbox.c.published_at > after, outbox.c.published_at < before, outbox.c.subject.in_(subjects))
+    ids = connection.scalars(select(outbox.c.id).where(*is_lost).order_by(outbox.c.id).limit(limit)).all()
+    if ids:
+        free = {"published_at": None, "claimed_until": None}
+        connection.execute(update(outbox).where(outbox.c.id.in_(ids), *is_lost).values(free))
     return len(ids)
 
 

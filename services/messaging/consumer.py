@@ -16,23 +16,24 @@ from typing import Literal
 
 import nats.errors
 from nats.aio.msg import Msg
-from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.errors import NotFoundError
 
 from services.domain.retry import Randomness
 from services.messaging.envelope import PoisonEvent
 from services.messaging.jetstream import Connection, stream_incarnation
+from services.messaging.pull import STATUS, PullInbox
 
 log = logging.getLogger(__name__)
 
 DELAYS_SECONDS = (1, 2, 5, 15, 30)
 """Before each redelivery, jittered by a fifth; the last one repeats."""
 
-FETCH_SECONDS = 1.0
-"""A fetch dies unnoticed when the connection does, and stopping waits for it: so it is short."""
-
 HANDLING_SHARE = 0.8
 """The part of ack_wait that a handler may take; beyond ack_wait the server would deliver a second time."""
+
+STATUS_DIGITS = 3
+"""Of the codes by which servers tell their own answers from messages."""
 
 MAX_UNSETTLED = 1000
 """Deliveries that may be in handlers or waiting for their retry; more than this and the server holds back."""
@@ -77,6 +78,8 @@ DeadLetter = Callable[[Delivery, str], Awaitable[None]]
 """Stores the delivery with the reason, durably; called again, at least once, when it raises."""
 SetAside = Callable[[Delivery, str], Awaitable[bool]]
 """Stores a delivery whose handler failed, to be tried again from there; False when there is no room for it."""
+Recover = Callable[[], Awaitable[None]]
+"""Has the streams made again that are missing; never raises."""
 OnOutcome = Callable[[str, Outcome], None]
 """Called with the subject and what became of a delivery."""
 
@@ -100,6 +103,7 @@ class PullConsumer:
         dead_letter: DeadLetter,
         set_aside: SetAside | None = None,
         on_outcome: OnOutcome = lambda _subject, _outcome: None,
+        recover: Recover | None = None,
         concurrency: int = 64,
         attempts: int = 8,
         ack_wait_seconds: float = 30.0,
@@ -114,6 +118,7 @@ class PullConsumer:
         self._dead_letter = dead_letter
         self._set_aside = set_aside
         self._on_outcome = on_outcome
+        self._recover = recover
         self._concurrency = concurrency
         self._attempts = attempts
         self._ack_wait_seconds = ack_wait_seconds
@@ -124,7 +129,7 @@ class PullConsumer:
         self._running = 0
 
     def stop(self) -> None:
-        """Fetch no more; run() returns when the running handlers are done, within FETCH_SECONDS when idle."""
+        """Fetch no more; run() returns when the running handlers are done, within two seconds when idle."""
         self._stopping.set()
 
     async def lag(self) -> Lag | None:
@@ -149,28 +154,34 @@ class PullConsumer:
             while not self._stopping.is_set() and not self._connection.is_closed:
                 try:
                     await self._consume(handlers)
-                except nats.errors.Error as error:
-                    log.warning("consumer_interrupted", extra={"durable": self._durable, "reason": str(error)})
+                except Exception as error:
+                    # A boundary: whatever the server or the client library does, consuming goes on.
+                    reason = str(error) or type(error).__name__
+                    is_known = isinstance(error, nats.errors.Error | OSError | TimeoutError)
+                    extra = {"durable": self._durable, "reason": reason}
+                    log.warning("consumer_interrupted", extra=extra, exc_info=not is_known)
                     await self._pause(0.5)
 
     async def _consume(self, handlers: asyncio.TaskGroup) -> None:
         if not self._connection.is_connected:
             await self._pause(0.1)
             return
-        subscription = await self._subscribe()
+        await self._ensure_durable()
         incarnation = await stream_incarnation(self._connection.js, self._stream)
+        inbox = PullInbox(self._connection.client, self._stream, self._durable)
+        await inbox.open()
         try:
-            while not self._stopping.is_set():
-                room = await self._room()
-                for message in await _fetch(subscription, room):
+            while not self._stopping.is_set() and self._connection.is_connected:
+                room = 0 if inbox.is_open else await self._room()
+                for message in await inbox.fetch(room):
                     self._running += 1
                     handlers.create_task(self._settle(message, incarnation))
         finally:
             with contextlib.suppress(nats.errors.Error):
-                await subscription.unsubscribe()
+                await inbox.close()
 
-    async def _subscribe(self) -> JetStreamContext.PullSubscription:
-        """Create the durable or bring it up to date, then bind to it."""
+    async def _ensure_durable(self) -> None:
+        """Create the durable or bring it up to date; has its stream made again when that is gone."""
         config = ConsumerConfig(
             name=self._durable,
             durable_name=self._durable,
@@ -181,9 +192,12 @@ class PullConsumer:
             filter_subjects=self._subjects,
             # No backoff: it would replace ack_wait and add itself to the delays below.
         )
-        js = self._connection.js
-        await js.add_consumer(self._stream, config)
-        return await js.pull_subscribe_bind(self._durable, self._stream)
+        try:
+            await self._connection.js.add_consumer(self._stream, config)
+        except NotFoundError:
+            if self._recover is not None:
+                await self._recover()
+            raise
 
     async def _room(self) -> int:
         """How many messages to fetch; waits until a quarter of the places is free, since small fetches cost most."""
@@ -194,7 +208,16 @@ class PullConsumer:
 
     async def _settle(self, message: Msg, incarnation: str) -> None:
         """Acknowledge, refuse or terminate one message, after its effects are durable and never before."""
-        delivery = _delivery(message, self._attempts, incarnation)
+        try:
+            await self._settle_delivery(message, _delivery(message, self._attempts, incarnation))
+        except Exception:
+            # A boundary: one delivery that cannot be read or settled ends no other; it comes again after ack_wait.
+            log.exception("delivery_failed", extra={"durable": self._durable, "subject": message.subject})
+        finally:
+            self._running -= 1
+            self._freed.set()
+
+    async def _settle_delivery(self, message: Msg, delivery: Delivery) -> None:
         outcome = await self._attempt(delivery)
         try:
             match outcome:
@@ -207,11 +230,12 @@ class PullConsumer:
         except nats.errors.Error as error:
             # Unsettled messages come back after ack_wait; what they did is recognised then.
             log.warning("delivery_not_settled", extra=_facts(delivery) | {"reason": str(error)})
-        self._running -= 1
-        self._freed.set()
         self._on_outcome(delivery.subject, outcome)
 
     async def _attempt(self, delivery: Delivery) -> Outcome:
+        status = delivery.headers.get(STATUS, "")
+        if len(status) == STATUS_DIGITS and status.isdecimal():
+            return await self._bury(delivery, f"header Status: {status} belongs to the protocol, not to an event")
         try:
             async with asyncio.timeout(self._ack_wait_seconds * HANDLING_SHARE):
                 await self._handle(delivery)
@@ -259,14 +283,6 @@ def redelivery_delay_seconds(
     """The delay after the given delivery failed: the planned one, give or take a fifth."""
     planned = delays_seconds[min(num_delivered, len(delays_seconds)) - 1]
     return planned * (0.8 + 0.4 * randomness())
-
-
-async def _fetch(subscription: JetStreamContext.PullSubscription, limit: int) -> list[Msg]:
-    """What is there, up to the limit; waits for at most FETCH_SECONDS when there is nothing."""
-    try:
-        return await subscription.fetch(limit, timeout=FETCH_SECONDS)
-    except TimeoutError:
-        return []
 
 
 def _delivery(message: Msg, attempts: int, incarnation: str) -> Delivery:

@@ -14,7 +14,6 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
@@ -195,16 +194,6 @@ async def ensure_streams(
     for plan in plans:
         placement |= await _place(js, plan, replicas)
     return placement
-
-
-async def streams_when_possible(connection: Connection, *, replicas: int = 1) -> dict[str, str]:
-    """ensure_streams(), repeated until JetStream is there and willing."""
-    while True:
-        try:
-            return await ensure_streams(connection.js, replicas=replicas)
-        except nats.errors.Error as error:
-            log.warning("streams_unavailable", extra={"reason": str(error)})
-            await asyncio.sleep(0.5)
 
 
 async def stream_incarnation(js: JetStreamContext, name: str) -> str:

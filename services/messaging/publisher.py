@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import uuid4
 
 import nats.errors
 from nats.js import JetStreamContext
-from nats.js.errors import APIError
+from nats.js.errors import APIError, NoStreamResponseError
 
 from services.messaging.jetstream import Connection
 from services.messaging.relay import OutboxRow
@@ -31,9 +31,21 @@ class JetStreamPublisher:
     Many rows of one stream go as one atomic batch (one fsync), the rest as concurrent singles.
     """
 
-    def __init__(self, connection: Connection, *, timeout_seconds: float = 2.0) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        timeout_seconds: float = 2.0,
+        recover: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """``recover`` has the streams made again; it is called when no stream answers, and never raises."""
         self._connection = connection
         self._timeout_seconds = timeout_seconds
+        self._recover = recover
+        self._is_stream_missing = False
+        self._without_batches: set[str] = set()
+        self._with_batches: set[str] = set()
+        """Streams that refuse atomic batches, and those that take them."""
         self._streams: dict[str, str] = {}
         """Subject to stream, as learnt from acknowledgements of singles."""
 
@@ -46,6 +58,12 @@ class JetStreamPublisher:
         """Publish all rows; returns the reasons of those that were not acknowledged, by row id."""
         js = self._connection.js
         outcomes = await asyncio.gather(*(self._publish_together(js, group) for group in self._groups(rows)))
+        if self._is_stream_missing and self._recover is not None:
+            self._is_stream_missing = False
+            self._streams.clear()
+            self._without_batches.clear()
+            self._with_batches.clear()
+            await self._recover()
         return {row_id: reason for failures in outcomes for row_id, reason in failures.items()}
 
     def _groups(self, rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
@@ -56,15 +74,16 @@ class JetStreamPublisher:
         return [group[at : at + ATOMIC_LIMIT] for group in groups.values() for at in range(0, len(group), ATOMIC_LIMIT)]
 
     async def _publish_together(self, js: JetStreamContext, rows: list[OutboxRow]) -> dict[int, str]:
-        if len(rows) >= ATOMIC_FROM and rows[0].subject in self._streams:
+        stream = self._streams.get(rows[0].subject)
+        if len(rows) >= ATOMIC_FROM and stream is not None and await self._takes_batches(stream):
             try:
                 await self._publish_batch(rows)
             except APIError:
-                # Refused as a whole: an event of it is stored already, or the stream allows no batches.
+                # Refused as a whole: an event of it is stored already, or the subject has another stream by now.
                 for row in rows:
                     self._streams.pop(row.subject, None)
             except (nats.errors.Error, OSError) as error:
-                return dict.fromkeys((row.id for row in rows), _reason(error))
+                return dict.fromkeys((row.id for row in rows), self._failure(error))
             else:
                 return {}
         reasons = await asyncio.gather(*(self._publish_single(js, row) for row in rows))
@@ -75,9 +94,26 @@ class JetStreamPublisher:
         try:
             ack = await js.publish(row.subject, row.payload, timeout=self._timeout_seconds, headers=headers)
         except (nats.errors.Error, OSError) as error:
-            return _reason(error)
+            return self._failure(error)
         self._streams[row.subject] = ack.stream
         return None
+
+    def _failure(self, error: Exception) -> str:
+        if isinstance(error, NoStreamResponseError | nats.errors.NoRespondersError):
+            self._is_stream_missing = True
+        return str(error) or type(error).__name__
+
+    async def _takes_batches(self, stream: str) -> bool:
+        """Asked once per stream: the first message of a refused batch would reach plain subscribers twice."""
+        if stream in self._without_batches:
+            return False
+        if stream not in self._with_batches:
+            try:
+                config = (await self._connection.js.stream_info(stream)).config
+            except (nats.errors.Error, OSError):
+                return False
+            (self._with_batches if config.allow_atomic else self._without_batches).add(stream)
+        return stream in self._with_batches
 
     async def _publish_batch(self, rows: list[OutboxRow]) -> None:
         """Store all rows of one stream or none; raises APIError when they were refused."""
@@ -100,7 +136,3 @@ def _headers(row: OutboxRow) -> dict[str, str]:
     if row.traceparent is not None:
         headers[HEADER] = row.traceparent
     return headers
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,9 @@ OnPublished = Callable[[str, PublishOutcome], None]
 
 BACKOFF = RetryPolicy(attempts=sys.maxsize, base_delay_seconds=0.1, max_delay_seconds=5.0)
 """Pauses while nothing at all can be published."""
+
+PROBLEM_SECONDS = 15.0
+"""Refused rows are tried again sooner; after so long another replica has published them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class OutboxRelay:
         self._settled: list[int] = []
         self._failed: list[tuple[int, str]] = []
         self._problem: str | None = None
+        self._problem_at = 0.0
 
     def wake(self) -> None:
         """Look for rows now: call it on the loop after each commit that stored events, and on reconnect."""
@@ -112,8 +117,8 @@ class OutboxRelay:
 
     @property
     def problem(self) -> str | None:
-        """Why the last attempt to publish failed; None when it succeeded."""
-        return self._problem
+        """Why the last attempt to publish failed; None when it succeeded, or nothing failed for PROBLEM_SECONDS."""
+        return self._problem if time.monotonic() - self._problem_at < PROBLEM_SECONDS else None
 
     async def run(self) -> None:
         """Publish until stop(); to be run once."""
@@ -148,20 +153,28 @@ class OutboxRelay:
             rows = await self._outbox.settle_and_claim(self._settled, self._failed, limit)
         except Exception as error:  # noqa: BLE001 - boundary: the relay outlives a database that is away
             log.warning("outbox_unavailable", extra={"reason": repr(error)})
-            self._problem = f"the outbox cannot be read: {error!r}"
+            self._note(f"the outbox cannot be read: {error!r}")
             return None
         self._settled, self._failed = [], []
         return rows
 
     async def _publish(self, rows: list[OutboxRow]) -> None:
-        failures = await self._publisher.publish(rows)
+        try:
+            failures = await self._publisher.publish(rows)
+        except Exception as error:
+            # A boundary: the rows may be stored; sent again under the same ids they are stored once.
+            log.exception("publishing_failed")
+            failures = dict.fromkeys((row.id for row in rows), repr(error))
         self._failed = [(row.id, failures[row.id]) for row in rows if row.id in failures]
         self._settled = [row.id for row in rows if row.id not in failures]
         for row in rows:
             self._on_published(row.subject, "failed" if row.id in failures else "published")
-        self._problem = next(iter(failures.values()), None)
+        self._note(next(iter(failures.values()), None))
         if failures:
             log.warning("events_not_published", extra={"count": len(failures), "reason": next(iter(failures.values()))})
+
+    def _note(self, problem: str | None) -> None:
+        self._problem, self._problem_at = problem, time.monotonic()
 
     def _delay_seconds(self, futile_rounds: int) -> float:
         return BACKOFF.delay_seconds(futile_rounds, self._randomness) or BACKOFF.max_delay_seconds

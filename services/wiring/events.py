@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from typing import Any
 
 from services.clock import utc_now
 from services.domain import events
+from services.domain.order import OrderStatus
 from services.loops import Loop
 from services.messaging.consumer import Delivery, Handler, Lag, PullConsumer
 from services.messaging.dead_letters import DeadLetterOffice
 from services.messaging.envelope import NotYet, decode, place_in_stream
 from services.messaging.jetstream import Connection as NatsConnection
-from services.messaging.jetstream import by_stream, streams_when_possible
+from services.messaging.jetstream import by_stream
 from services.messaging.parking import EventParking
 from services.messaging.relay import OutboxRelay, OutboxRow
+from services.messaging.topology import Topology
 from services.monitoring.metrics import Metrics
 from services.orders.inbound import EARLY, InventoryEvents
 from services.traceparent import HEADER, begin
-from state import outbox
+from state import orders, outbox
 from state.database import Database
 
+logger = logging.getLogger("holdfast.events")
+
 DURABLE = "order-service"
+
+SENT_AGAIN = tuple(subject for subject in events.OUTGOING if subject != events.CONFIRM_REQUESTED)
+"""Requests for confirmation are made anew by the sweeper."""
+
+KEPT = timedelta(days=1)
+"""Events published longer before their stream was made are taken as read."""
+
+STEP = 500
+"""Rows of one transaction."""
 
 
 class MessagingFacts:
@@ -32,7 +47,18 @@ class MessagingFacts:
     def __init__(self) -> None:
         self.relay: OutboxRelay | None = None
         self.consuming: Consuming | None = None
+        self.topology: Topology | None = None
         self._lags: list[dict[str, Any]] = []
+
+    @property
+    def streams_problem(self) -> str | None:
+        """Which streams are missing at the broker; None when none are."""
+        return self.topology.problem if self.topology else None
+
+    @property
+    def publish_problem(self) -> str | None:
+        """Why the broker does not take our events now; None when it does."""
+        return self.relay.problem if self.relay else None
 
     async def sample(self) -> bool:
         """Ask NATS how far the consumers are; one round of a Loop. While it is away the last answer stays."""
@@ -58,6 +84,28 @@ class SqlOutbox:
         return [OutboxRow(*row) for row in rows]
 
 
+class LostEvents:
+    """Has sent again what a stream took that is no more: events by their rows, requests under ids of their own."""
+
+    def __init__(self, database: Database, confirmation_timeout: timedelta, wake: Callable[[], None]) -> None:
+        self._database = database
+        self._confirmation_timeout = confirmation_timeout
+        self._wake = wake
+
+    async def streams_made(self, at: datetime) -> None:
+        """The newest of our streams was made at this time; calling it again for the same one does nothing more."""
+        while await self._database.write(lambda c: outbox.send_again(c, SENT_AGAIN, at - KEPT, at, STEP)) == STEP:
+            self._wake()
+        # An answer may be lost as well as the request: the Inventory Service knows the old id and would be silent.
+        due_before = at + self._confirmation_timeout
+        asked = await self._database.write(
+            lambda c: orders.ask_confirmation_now(c, OrderStatus.PLACED, due_before, utc_now())
+        )
+        if asked:
+            logger.warning("confirmations_asked_again", extra={"orders": asked})
+        self._wake()
+
+
 class Consuming:
     """The consumers of inventory events: opens the connection, finds the streams, runs one consumer per stream."""
 
@@ -68,6 +116,7 @@ class Consuming:
         inbound: InventoryEvents,
         office: DeadLetterOffice,
         metrics: Metrics,
+        topology: Topology,
     ) -> None:
         self._nats = nats
         self._inbound = inbound
@@ -78,8 +127,10 @@ class Consuming:
         self.parked = Loop("parked_events", self._parking.run_round, pause_seconds=0.5)
         """Works off what is parked."""
         self._metrics = metrics
+        self._topology = topology
+        self._groups: dict[str, list[str]] = {}
         self._consumers: list[PullConsumer] = []
-        self._starting: asyncio.Future[dict[str, str]] | None = None
+        self._starting: asyncio.Future[None] | None = None
         self._stopping = False
         self.handle: Handler = self._handle
         """What each delivery is given to."""
@@ -88,14 +139,16 @@ class Consuming:
         """Consume until stop(); waits for NATS for as long as it takes."""
         self._starting = asyncio.ensure_future(self._start())
         try:
-            placement = await self._starting
+            await self._starting
         except asyncio.CancelledError:
             if self._stopping:
                 return
             raise
-        groups = by_stream(placement, events.INCOMING)
-        self._consumers = [self._consumer(stream, subjects) for stream, subjects in groups.items()]
-        await asyncio.gather(*(consumer.run() for consumer in self._consumers))
+        while not self._stopping and not self._nats.is_closed:
+            # Consumers end when the subjects have moved to other streams, and begin anew there.
+            self._groups = by_stream(self._topology.placement, events.INCOMING)
+            self._consumers = [self._consumer(stream, subjects) for stream, subjects in self._groups.items()]
+            await asyncio.gather(*(consumer.run() for consumer in self._consumers))
 
     def stop(self) -> None:
         self._stopping = True
@@ -113,9 +166,18 @@ class Consuming:
         """How far the consumers of all replicas are behind; none while NATS does not say."""
         return [lag for consumer in self._consumers if (lag := await consumer.lag()) is not None]
 
-    async def _start(self) -> dict[str, str]:
+    async def _start(self) -> None:
         await self._nats.open()
-        return await streams_when_possible(self._nats)
+        await self._topology.watch()
+        while not self._topology.placement:
+            await asyncio.sleep(0.5)
+            await self._topology.watch()
+
+    async def _recover(self) -> None:
+        await self._topology.recover()
+        if by_stream(self._topology.placement, events.INCOMING) != self._groups:
+            for consumer in self._consumers:
+                consumer.stop()
 
     def _consumer(self, stream: str, subjects: list[str]) -> PullConsumer:
         return PullConsumer(
@@ -127,6 +189,7 @@ class Consuming:
             dead_letter=self._bury,
             set_aside=self._parking.set_aside,
             on_outcome=self._count,
+            recover=self._recover,
         )
 
     def _handle(self, delivery: Delivery) -> Awaitable[None]:

@@ -14,7 +14,6 @@ from services.messaging.jetstream import (
     Connection,
     StreamPlan,
     ensure_streams,
-    streams_when_possible,
 )
 
 OURS = dict.fromkeys(events.OUTGOING, "ORDER_EVENTS") | dict.fromkeys(events.INCOMING, "INVENTORY_EVENTS")
@@ -37,7 +36,7 @@ async def test_both_streams_are_made_with_their_limits(connection: Connection) -
 
 async def test_doing_it_again_or_at_the_same_time_changes_nothing(connection: Connection) -> None:
     assert await asyncio.gather(*(ensure_streams(connection.js) for _ in range(8))) == [OURS] * 8
-    assert await streams_when_possible(connection) == OURS
+    assert await ensure_streams(connection.js) == OURS
     assert await subjects(connection, "ORDER_EVENTS") == {"order.>", "inventory.confirm_requested"}
 
 

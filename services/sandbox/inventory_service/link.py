@@ -6,16 +6,18 @@ The service works without it: while NATS is away, HTTP goes on and the outbox ke
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import insert
 
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.envelope import decode, place_in_stream
-from services.messaging.jetstream import Connection, by_stream, streams_when_possible
+from services.messaging.jetstream import Connection, by_stream
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRelay
+from services.messaging.topology import Topology
 from services.sandbox.inventory_service.events import SCHEMAS, handle
 from services.sandbox.inventory_service.faults import Faults
 from services.sandbox.inventory_service.outbox import SqlOutbox
@@ -37,7 +39,10 @@ class EventLink:
         self._clock = clock
         self._faults = faults
         self._connection = Connection(servers, name="inventory-service", on_change=lambda _: self.wake())
-        self._relay = OutboxRelay(SqlOutbox(database, clock), JetStreamPublisher(self._connection))
+        # Answers that a lost stream took are asked for again by those who wait for them.
+        self._topology = Topology(self._connection, _nothing_to_send_again)
+        publisher = JetStreamPublisher(self._connection, recover=self._topology.recover)
+        self._relay = OutboxRelay(SqlOutbox(database, clock), publisher)
         self._consumers: list[PullConsumer] = []
         self._stopping = asyncio.Event()
 
@@ -65,11 +70,15 @@ class EventLink:
         finally:
             await self._connection.close()
 
-    async def _open(self) -> dict[str, str]:
+    async def _open(self) -> Mapping[str, str]:
         await self._connection.open()
-        return await streams_when_possible(self._connection)
+        await self._topology.watch()
+        while not self._topology.placement:
+            await asyncio.sleep(0.5)
+            await self._topology.watch()
+        return self._topology.placement
 
-    async def _work(self, placement: dict[str, str]) -> None:
+    async def _work(self, placement: Mapping[str, str]) -> None:
         self._consumers = [
             PullConsumer(
                 self._connection,
@@ -78,6 +87,7 @@ class EventLink:
                 subjects=subjects,
                 handle=self._handle,
                 dead_letter=self._bury,
+                recover=self._topology.recover,
             )
             for stream, subjects in by_stream(placement, SCHEMAS).items()
         ]
@@ -105,6 +115,10 @@ class EventLink:
     async def _bury(self, delivery: Delivery, reason: str) -> None:
         row = {"at": self._clock(), "subject": delivery.subject, "reason": reason, "payload": delivery.payload}
         await self._database.write(lambda connection: connection.execute(insert(dead_letters), row))
+
+
+async def _nothing_to_send_again(_: datetime) -> None:
+    return
 
 
 async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:

@@ -1,0 +1,86 @@
+"""The streams of our events: ensured at the start, and again whenever one of them is found missing.
+
+Source: contract section 5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+
+import nats.errors
+
+from services.messaging.jetstream import Connection, ensure_streams
+
+log = logging.getLogger(__name__)
+
+OnStreams = Callable[[datetime], Awaitable[None]]
+"""Called with the time of the newest of our streams: what was published before it may be lost."""
+
+
+class Topology:
+    """Which stream stores which subject, kept true while the broker loses and regains its store."""
+
+    def __init__(self, connection: Connection, on_streams: OnStreams) -> None:
+        self._connection = connection
+        self._on_streams = on_streams
+        self._ensuring = asyncio.Lock()
+        self._made: dict[str, datetime | None] = {}
+        self._problem: str | None = "the streams are not known yet"
+        self.placement: Mapping[str, str] = {}
+        """Subject to stream; empty before the first success."""
+
+    @property
+    def problem(self) -> str | None:
+        """What is missing at the broker, None when nothing is."""
+        return self._problem
+
+    async def ensure(self) -> Mapping[str, str]:
+        """See to it that every event is stored; raises nats.errors.Error while that is impossible."""
+        async with self._ensuring:
+            try:
+                placement = await ensure_streams(self._connection.js)
+                made = await self._creation_times(set(placement.values()))
+            except (nats.errors.Error, OSError) as error:
+                self._note(f"streams cannot be ensured: {str(error) or type(error).__name__}")
+                raise
+            if made != self._made:
+                log.info("streams_ensured", extra={"streams": sorted(made)})
+                if newest := max((at for at in made.values() if at is not None), default=None):
+                    await self._on_streams(newest)
+            self.placement, self._made = placement, made
+            self._problem = None
+            return placement
+
+    async def recover(self) -> None:
+        """The same for those who found something missing; a failure is noted and the next round tries again."""
+        try:
+            await self.ensure()
+        except Exception:
+            # A boundary: publishing and consuming go on, and find the streams missing again.
+            log.warning("streams_not_recovered", exc_info=True)
+
+    async def watch(self) -> bool:
+        """Look whether the streams are still those that were ensured; one round of a Loop."""
+        if not self._connection.is_connected:
+            return False
+        try:
+            is_same = bool(self._made) and await self._creation_times(set(self._made)) == self._made
+        except (nats.errors.Error, OSError) as error:
+            self._note(f"streams are missing: {str(error) or type(error).__name__}")
+            is_same = False
+        if not is_same:
+            await self.recover()
+        else:
+            self._problem = None
+        return False
+
+    async def _creation_times(self, streams: set[str]) -> dict[str, datetime | None]:
+        return {name: (await self._connection.js.stream_info(name)).created for name in sorted(streams)}
+
+    def _note(self, problem: str) -> None:
+        if problem != self._problem:
+            log.warning("streams_missing", extra={"reason": problem})
+        self._problem = problem
