@@ -164,13 +164,19 @@ def _letter(row: Letter, page: Paged[Letter], *, gone: bool, grey: bool) -> None
 
 def _content(row: Letter) -> None:
     letter = row.letter
-    payloads.draw(letter.payload)
+    payloads.draw(letter.payload, letter.size)
+    if letter.size > len(letter.payload):
+        read = console().events.payload
+        st.download_button(
+            "Whole payload", partial(read, letter.id), file_name=f"{letter.id}.bin", mime="application/octet-stream",
+            key=f"payload_{letter.id}", icon=":material/download:", type="tertiary", on_click="ignore",
+        )  # fmt: skip
     if letter.headers:
         st.table(
             [{"Header": words.plain(k), "Value": words.plain(v)} for k, v in letter.headers.items()],
             border="horizontal", hide_index=True, alt="Headers of the message",
         )  # fmt: skip
-    st.caption(f"{words.plain(letter.stream)} #{letter.stream_seq:,} · {len(letter.payload):,} bytes")
+    st.caption(f"{words.plain(letter.stream)} #{letter.stream_seq:,} · {letter.size:,} bytes")
 
 
 def _fate(row: Letter) -> str:

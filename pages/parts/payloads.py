@@ -6,11 +6,24 @@ import json
 
 import streamlit as st
 
+from services.console.texts import json_of
+
 SHOWN_BYTES = 4096
 _LINE = 16
 
 
-def draw(payload: bytes) -> None:
+MOST_BYTES = 64 * 1024
+"""Of a payload that is laid out; of a longer one the beginning is shown as it is."""
+
+
+def draw(payload: bytes, size: int | None = None) -> None:
+    """Show a payload, or the beginning of one of ``size`` bytes."""
+    whole = len(payload) if size is None else size
+    if whole > min(len(payload), MOST_BYTES):
+        beginning = payload[:SHOWN_BYTES]
+        st.code(beginning.decode("utf-8", "replace").replace("\x00", "\ufffd"), language=None, wrap_lines=True)
+        st.caption(f"The first {len(beginning):,} of {whole:,} bytes.")
+        return
     text, language = readable(payload)
     st.code(text, language=language, wrap_lines=language == "json")
     if len(payload) > SHOWN_BYTES and language is None:
@@ -20,7 +33,8 @@ def draw(payload: bytes) -> None:
 def readable(payload: bytes) -> tuple[str, str | None]:
     """``(text, language)``: indented JSON, or a hex dump with offsets and the printable characters beside it."""
     try:
-        return json.dumps(json.loads(payload), indent=2, ensure_ascii=False), "json"
+        # Within bounds of depth: indented, each level costs as much again as all that is inside it.
+        return json.dumps(json_of(payload, MOST_BYTES), indent=2, ensure_ascii=False), "json"
     except ValueError:
         return hex_dump(payload[:SHOWN_BYTES]), None
 

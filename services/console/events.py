@@ -19,6 +19,7 @@ from state.commands import Command
 from state.dead_letters import DeadLetter, Group, Outline
 from state.inbox import Received
 from state.outbox import Outgoing
+from state.source import SourceUnavailable
 
 __all__ = ["MAX_ITEMS", "DeadLetter", "Events", "EventsPage", "Group", "Letter", "Outgoing", "Received", "Verb"]
 
@@ -140,6 +141,14 @@ class Events:
             return EventsPage(groups, with_rows(found, rows))
 
         return self._access.read(("letters", state, group, order_id, place), LIVE_TTL, query)
+
+    def payload(self, letter_id: str) -> bytes:
+        """All bytes of one dead letter, for a file; of one that cannot be read, what hinders it."""
+        try:
+            letter = self._access.ask(lambda connection: dead_letters.get(connection, letter_id))
+        except SourceUnavailable as error:
+            return str(error).encode()
+        return letter.payload if letter else b""
 
     def freeze(self, verb: Verb, group: Group) -> Bulk:
         """The open letters of a group, oldest first, at most MAX_ITEMS; raises SourceUnavailable."""

@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from services.domain.external import in_zone, named_zone, of_zone, time_or_none
+from services.domain.external import in_zone, named_zone, of_zone, read_json, time_or_none
 
-__all__ = ["in_zone", "named_zone", "of_zone", "storable", "storable_text", "time_or_none"]
+__all__ = ["in_zone", "json_of", "named_zone", "of_zone", "storable", "storable_text", "time_or_none"]
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -31,3 +31,8 @@ def storable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [storable(item) for item in value]
     return value
+
+
+def json_of(payload: bytes, max_bytes: int) -> Any:
+    """The JSON value of some bytes; raises ValueError for what is no JSON, longer, or nested too deeply to be shown."""
+    return read_json(payload, max_bytes)

@@ -66,6 +66,25 @@ def test_the_payload_is_shown_as_json_or_as_bytes(busy: Database, show: Show) ->
     assert "000000  7b                                               {" in blocks
 
 
+@pytest.mark.parametrize(
+    ("payload", "shown"),
+    [
+        (b'{"note": "' + b"x" * 250_000 + b'"}', "The first 2,048 of 250,012 bytes."),
+        (b"[" * 2000 + b"]" * 2000, "The first 2,048 of 4,000 bytes."),
+        (b"[" * 1000 + b"]" * 1000, None),
+    ],
+    ids=["large", "deep and large", "deep"],
+)
+def test_a_large_or_deep_payload_is_shown_cut_and_whole_in_a_file(busy: Database, show: Show, payload, shown) -> None:
+    letter = DeadLetter("DL-BIG", "S", 9000, "inventory.confirmed", None, payload, {}, "r", 1, "OPEN", NOON)
+    busy.write_now(lambda connection: dead_letters.add(connection, letter))
+    test = show("events.py", open="letter-DL-BIG")
+    assert sum(len(code.value) for code in test.code) < 30_000
+    captions = [caption.value for caption in test.caption]
+    assert (shown in captions) is (shown is not None)
+    assert bool(test.get("download_button")) is (shown is not None)
+
+
 def test_what_is_unfolded_is_restored_from_the_address(busy: Database, show: Show) -> None:
     test = show("events.py", view="Outgoing")
     assert not test.code
