@@ -17,8 +17,9 @@ WORKER, PROMETHEUS = "worker", "prometheus"
 
 MAX_PAGE = 200
 MAX_RECEIVED = 500
-"""Alerts of another source that are kept at a time; more are refused."""
-MAX_STANDING = MAX_RECEIVED + 200
+"""Alerts of one sender that fire at a time; more are refused, so that nobody takes the places of others."""
+MAX_RECEIVED_IN_ALL = 4 * MAX_RECEIVED
+MAX_STANDING = MAX_RECEIVED_IN_ALL + 200
 """All alerts of all sources that can stand at a time."""
 
 
@@ -57,6 +58,8 @@ class Alert:
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None
     acknowledged_note: str | None = None
+    sender: str = ""
+    """Who posted it first, of those that are received."""
 
     @property
     def severity(self) -> str:
@@ -123,9 +126,11 @@ def count_by_state(connection: Connection) -> dict[str, int]:
     return dict(connection.execute(statement).all())
 
 
-def count_standing(connection: Connection, source: str) -> int:
-    found = select(func.count()).select_from(alerts).where(alerts.c.source == source, alerts.c.state == FIRING)
-    return connection.scalar(found) or 0
+def count_standing(connection: Connection, source: str) -> dict[str, int]:
+    """How many fire, by sender."""
+    firing = (alerts.c.source == source, alerts.c.state == FIRING)
+    statement = select(alerts.c.sender, func.count()).where(*firing).group_by(alerts.c.sender)
+    return dict(connection.execute(statement).all())
 
 
 def prune(connection: Connection, resolved_before: datetime, limit: int) -> int:

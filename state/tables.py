@@ -630,6 +630,7 @@ alerts = Table(
     Column("acknowledged_at", UtcDateTime),
     Column("acknowledged_by", Key),
     Column("acknowledged_note", Text),
+    Column("sender", Key, nullable=False, server_default=""),
     Index("ix_alerts_state_resolved_at", "state", "resolved_at"),
     Index("ix_alerts_source_state", "source", "state"),
     **BY_KEY,

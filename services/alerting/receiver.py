@@ -19,7 +19,7 @@ from services.alerting.states import Step, ended, event_of
 from services.domain.errors import ApiError
 from services.domain.external import NotAllowed, cut_text, utc_time
 from state import alerts, leases
-from state.alerts import FIRING, LEASE, MAX_RECEIVED, PROMETHEUS, RESOLVED, Alert
+from state.alerts import FIRING, LEASE, MAX_RECEIVED, MAX_RECEIVED_IN_ALL, PROMETHEUS, RESOLVED, Alert
 from state.apart import apart
 from state.database import Database
 
@@ -79,16 +79,19 @@ class AlertReceiver:
         self._clock = clock
         self._on_failure = on_failure
 
-    async def receive(self, posted: Sequence[Received]) -> int:
+    async def receive(self, posted: Sequence[Received], sender: str = "") -> int:
         """Store alerts, known ones refreshed; returns how many.
 
+        ``sender`` is whom the caller was found to be, not what it says of itself.
         Raises AlertsFull or AlertNotStored after storing what it could.
         """
         at = self._clock()
 
         def transaction(connection: Connection) -> tuple[int, list[Exception]]:
             leases.wait_for(connection, LEASE)
-            place = _Room(MAX_RECEIVED - alerts.count_standing(connection, PROMETHEUS))
+            standing = alerts.count_standing(connection, PROMETHEUS)
+            room = min(MAX_RECEIVED - standing.get(sender, 0), MAX_RECEIVED_IN_ALL - sum(standing.values()))
+            place = _Room(room, sender)
             errors = [apart(connection, partial(place.store, connection, received, at)) for received in posted]
             return place.refused, [error for error in errors if error is not None]
 
@@ -98,7 +101,7 @@ class AlertReceiver:
             logger.error("posted_alert_not_stored", extra={"error": repr(error)[:MAX_LABEL]})
         if refused:
             raise AlertsFull(
-                f"{refused} of {len(posted)} alerts were not stored: {MAX_RECEIVED} are firing already.",
+                f"{refused} of {len(posted)} alerts were not stored: {MAX_RECEIVED} of one sender may fire at a time.",
                 {"limit": MAX_RECEIVED, "refused": refused},
             )
         if failed:
@@ -107,15 +110,16 @@ class AlertReceiver:
 
 
 class _Room:
-    """How many new alerts may still be stored, and how many were refused for want of it."""
+    """How many new alerts of a sender may still be stored, and how many were refused for want of it."""
 
-    def __init__(self, left: int) -> None:
+    def __init__(self, left: int, sender: str) -> None:
         self._left = left
+        self._sender = sender
         self.refused = 0
 
     def store(self, connection: Connection, posted: Received, at: datetime) -> None:
         received = bounded(posted)
-        change = received_step(received, alerts.get(connection, alert_id_of(received)), at)
+        change = received_step(received, alerts.get(connection, alert_id_of(received)), at, self._sender)
         is_new = any(event.kind == FIRING.upper() for event in change.events)
         if is_new and self._left <= 0:
             self.refused += 1
@@ -145,7 +149,7 @@ def alert_id_of(received: Received) -> str:
     return f"{PROMETHEUS}-{fingerprint(received.labels)}"
 
 
-def received_step(received: Received, before: Alert | None, at: datetime) -> Step:
+def received_step(received: Received, before: Alert | None, at: datetime, sender: str = "") -> Step:
     """What a posted alert changes: a new one fires, a known one is refreshed, one whose end has come is resolved."""
     ends_at = min(_time(received.ends_at) or at + RESOLVED_UNLESS_REPEATED, at + LONGEST_END)
     if ends_at <= at:
@@ -173,6 +177,7 @@ def received_step(received: Received, before: Alert | None, at: datetime) -> Ste
         acknowledged_at=known.acknowledged_at if known else None,
         acknowledged_by=known.acknowledged_by if known else None,
         acknowledged_note=known.acknowledged_note if known else None,
+        sender=known.sender if known else sender,
     )
     return Step((alert,), (), () if known else (event_of(alert, "FIRING", at),))
 

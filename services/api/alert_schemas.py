@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, RootModel, model_validator
 
 from services.api.schemas import Limit, Query, Request, Text, whole_float
-from services.domain.external import Identifier, UtcTime, storable_text
+from services.domain.external import Identifier, NotAllowed, UtcTime, storable_text
 
 LabelName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
 LabelValue = Annotated[str, AfterValidator(lambda value: storable_text(value, 1000))]
 AnnotationValue = Annotated[str, AfterValidator(lambda value: storable_text(value, 10_000))]
 Address = Annotated[str, AfterValidator(lambda value: storable_text(value, 4000))]
+MAX_ALERT_CHARACTERS = 16_000
+"""Of labels and annotations of one alert."""
+
 EndsIn = Annotated[int, Field(ge=1000, le=7 * 86_400_000), BeforeValidator(whole_float)]
 
 
@@ -71,6 +74,13 @@ class PostedAlert(BaseModel):
     startsAt: UtcTime | None = None
     endsAt: UtcTime | None = None
     generatorURL: Address = ""
+
+    @model_validator(mode="after")
+    def _of_a_size_that_lists_can_show(self) -> Self:
+        texts = (*self.labels.items(), *self.annotations.items())
+        if sum(len(name) + len(value) for name, value in texts) > MAX_ALERT_CHARACTERS:
+            raise NotAllowed(f"labels and annotations of at most {MAX_ALERT_CHARACTERS} characters in all")
+        return self
 
 
 class PostedAlerts(RootModel[Annotated[list[PostedAlert], Field(max_length=1000)]]):

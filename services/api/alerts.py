@@ -23,7 +23,7 @@ from services.api.http import MAX_BODY_BYTES, success
 from services.api.schemas import ListQuery, NoteBody
 from services.api.service import OrderService
 from state import alerts, notifications, silences
-from state.alerts import FIRING, PENDING, RESOLVED, Alert, AlertEvent
+from state.alerts import FIRING, MAX_PAGE, PENDING, RESOLVED, WORKER, Alert, AlertEvent
 from state.notifications import Notification
 from state.silences import Silence
 
@@ -48,7 +48,7 @@ class AlertHandlers:
                 found += alerts.resolved(connection, now - RECENTLY, query.limit)
             order = {FIRING: 0, PENDING: 1, RESOLVED: 2}
             wanted = [alert for alert in found if query.state in (None, alert.state)]
-            ordered = sorted(wanted, key=lambda alert: order[alert.state])
+            ordered = sorted(wanted, key=lambda alert: (order[alert.state], alert.source != WORKER))
             return [self._view(alert, running) for alert in ordered[: query.limit]]
 
         return success({"items": await self._read(read)})
@@ -94,7 +94,7 @@ class AlertHandlers:
     async def preview_silence(self, call: Call) -> Response:
         hit = await self._service.alert_desk.preview(_matchers(call.body.matchers))
         running = await self._read(lambda c: silencers(c, self._service.clock()))
-        return success({"items": [self._view(alert, running) for alert in hit]})
+        return success({"items": [self._view(alert, running) for alert in hit[:MAX_PAGE]], "total": len(hit)})
 
     async def end_silence(self, call: Call) -> Response:
         ended = await self._service.alert_desk.end_silence(call.path("silenceId"), actor=call.caller.name)
@@ -109,7 +109,7 @@ class AlertHandlers:
             Received(alert.labels, alert.annotations, alert.generatorURL, alert.startsAt, alert.endsAt)
             for alert in call.body.root
         ]
-        return success({"received": await self._service.alert_receiver.receive(posted)})
+        return success({"received": await self._service.alert_receiver.receive(posted, _sender(call))})
 
     # ---------------------------------------------------------------- helpers
 
@@ -263,6 +263,14 @@ def alert_endpoints(handlers: AlertHandlers) -> list[Endpoint]:
             roles=TRADE,
         ),
     ]
+
+
+def _sender(call: Call) -> str:
+    """Who posts, as far as it is known: the token's name, or else the address; anybody may give any other name."""
+    if call.caller.has_token:
+        return call.caller.name
+    client = call.request.client
+    return client.host if client else ""
 
 
 def _matchers(given: list[schemas.MatcherBody]) -> list[Matcher]:

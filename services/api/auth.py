@@ -39,6 +39,8 @@ class Caller:
 
     name: str
     role: str
+    has_token: bool = False
+    """Whether the name is that of a token, and not what the caller says of itself."""
 
     @property
     def is_person(self) -> bool:
@@ -68,7 +70,7 @@ class Authenticator:
         if token.role not in roles:
             allowed = sorted(roles)
             raise Forbidden(f"Role {token.role} may not do this.", {"role": token.role, "allowed": allowed})
-        return Caller(token.name, token.role)
+        return Caller(token.name, token.role, has_token=True)
 
 
 def _trusted(name: str | None) -> Caller:

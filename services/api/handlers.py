@@ -106,7 +106,8 @@ class Handlers:
             return history.of_order(connection, order_id)
 
         entries = await self._read(read)
-        return success({"items": [views.timeline_view(entry) for entry in entries]})
+        is_cut = len(entries) >= history.MAX_ENTRIES
+        return success({"items": [views.timeline_view(entry) for entry in entries], "isCut": is_cut})
 
     async def list_orders(self, call: Call) -> Response:
         return success(await self._read(order_list.reader(call.query)))

@@ -209,6 +209,8 @@ class TimelineEntryView(BaseModel):
     kind: Literal["transition", "call", "event_out", "event_in", "action"]
     title: str
     details: dict[str, Any]
+    detailsAreCut: bool = False
+    """Details larger than four kilobytes are cut."""
     actor: str | None = None
 
 

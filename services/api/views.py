@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from services.api.cuts import cut_details
 from services.domain.conservation import COMPENSATIONS
+from services.domain.external import cut_text
 from services.domain.lifecycle import TimelineEntry
 from services.domain.order import Order
 from services.domain.reviews import allowed_actions
@@ -44,7 +46,10 @@ def order_view(order: Order, cases: Sequence[Review]) -> dict[str, Any]:
 
 
 def timeline_view(entry: TimelineEntry) -> dict[str, Any]:
-    view = {"at": entry.at, "kind": entry.kind, "title": entry.title, "details": entry.details}
+    details, is_cut = cut_details(entry.details)
+    view = {"at": entry.at, "kind": entry.kind, "title": cut_text(entry.title, 500), "details": details}
+    if is_cut:
+        view["detailsAreCut"] = True
     return view | {"actor": entry.actor} if entry.actor else view
 
 

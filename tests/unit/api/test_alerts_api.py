@@ -173,6 +173,43 @@ async def test_what_is_no_list_of_alerts_is_refused(api, body):
     assert (await api.data(ALERTS))["items"] == []
 
 
+async def test_our_own_alerts_are_listed_before_those_that_are_posted(alarmed):
+    old = "2020-01-01T00:00:00Z"
+    many = [{"labels": {"alertname": "Forged", "number": str(n)}, "startsAt": old} for n in range(250)]
+    assert (await alarmed.client.post("/api/v2/alerts", json=many)).status_code == 200
+    items = (await alarmed.data(ALERTS))["items"]
+    assert (items[0]["name"], len(items)) == ("DeadLettersPresent", 200)
+    matchers = [{"name": "alertname", "value": "Forged"}]
+    hit = (await alarmed.post(f"{SILENCES}/preview", {"matchers": matchers})).json()["data"]
+    assert (len(hit["items"]), hit["total"]) == (200, 250)
+
+
+async def test_an_alert_too_large_for_a_list_is_refused(api):
+    large = {"labels": {"alertname": "A"}, "annotations": {f"a{n}": "x" * 9_000 for n in range(3)}}
+    error = error_of(await api.client.post("/api/v2/alerts", json=[large]), 400, "VALIDATION_ERROR")
+    assert "16000 characters" in error["details"]["problems"][0]["allowed"]
+
+
+async def post_many(api, first: int, number: int) -> int:
+    many = [{"labels": {"alertname": "Forged", "number": str(first + n)}} for n in range(number)]
+    return (await api.client.post("/api/v2/alerts", json=many)).status_code
+
+
+async def test_forged_alerts_of_one_caller_leave_room_for_those_of_others(guarded):
+    guarded.acting_as("service")
+    assert await post_many(guarded, 0, 400) == 200
+    assert await post_many(guarded, 400, 200) == 503
+    guarded.acting_as("operator")
+    assert (await guarded.client.post("/api/v2/alerts", json=[posted(guarded)])).status_code == 200
+    assert "HostDown" in {alert["name"] for alert in (await guarded.data(ALERTS, state="firing", limit=200))["items"]}
+
+
+async def test_without_tokens_a_name_that_a_caller_gives_makes_no_room(api):
+    assert await post_many(api, 0, 500) == 200
+    api.client.headers["X-Actor"] = "somebody else"
+    assert await post_many(api, 500, 1) == 503
+
+
 async def test_notifications_can_be_looked_at(alarmed):
     assert await alarmed.data(f"{ALERTS}/notifications") == {"items": []}
 

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.domain.external import is_same_id
+from services.domain.lifecycle import TimelineEntry
 from services.domain.order import Line
+from state import history
 from tests.unit.api.test_orders_api import ORDERS, error_of, problems_of
 
 JSON = {"Content-Type": "application/json"}
@@ -228,6 +230,19 @@ async def test_a_value_that_is_no_number_leaves_the_alert_without_one(api, value
     alert = {"labels": {"alertname": "A"}, "annotations": {"value": value}}
     assert (await api.client.post("/api/v2/alerts", json=[alert])).status_code == 200
     assert (await api.data("/api/v1/alerts"))["items"][0]["value"] is None
+
+
+async def test_a_timeline_with_large_details_is_cut_and_says_so(api, order_body):
+    await api.post(ORDERS, order_body(orderId="mine"))
+    details = {"reason": "x" * 250_000, "items": [{"productId": "p" * 300}] * 4_000, "known": 1}
+    details |= {f"n{number}": number for number in range(20_000)}
+    entry = TimelineEntry(api.shop.clock(), "event_in", "t" * 5_000, details)
+    await api.shop.real_database.write(lambda c: history.add(c, "mine", [entry]))
+    answer = await api.get(f"{ORDERS}/mine/timeline")
+    shown = answer.json()["data"]["items"][-1]
+    assert (shown["detailsAreCut"], shown["details"]["known"]) == (True, 1)
+    assert len(answer.content) < 20_000
+    assert answer.json()["data"]["isCut"] is False
 
 
 FIELDS = st.recursive(
