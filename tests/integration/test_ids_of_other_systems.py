@@ -1,0 +1,90 @@
+"""Ids of other systems reach the reference services over real HTTP and come back as they are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from services.domain.attempts import Attempt
+from services.domain.conservation import StockState
+from services.domain.order import Line
+from services.inventory.client import HTTPInventoryGateway
+from services.inventory.transport import AiohttpTransport, client_session
+from services.inventory.witness import HTTPInventoryWitness
+from services.payments.client import HTTPPaymentGateway
+from services.payments.gateway import PaymentState
+from services.process import listen, serving
+from services.sandbox import payment_gateway
+from services.sandbox.inventory_service import tables
+from services.sandbox.inventory_service.api import InventoryApi
+from services.sandbox.inventory_service.catalogue import Product, put_on_shelves
+from services.sandbox.inventory_service.faults import Faults, FaultSettings
+from services.sandbox.payment_gateway import PaymentApi
+from state.database import Database, opened
+
+IDS = ["auth0|x", "gid://shop/Product/1", "ABC/12", "Größe-M", ".", "..", "a b", "%2F", "a/../b", "?q#f", "x" * 128]
+TTL_SECONDS = 600
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with opened(f"sqlite:///{tmp_path}/sandbox.db") as database:
+        database.write_now(tables.make)
+        payment_gateway.metadata.create_all(database.engine)
+        yield database
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[AiohttpTransport]:
+    transport = AiohttpTransport(client_session())
+    yield transport
+    await transport.aclose()
+
+
+@pytest.mark.parametrize("other_form", [False, True])
+@pytest.mark.parametrize("name", IDS)
+async def test_stock_is_held_found_and_released_under_any_id(
+    database: Database, transport: AiohttpTransport, name: str, other_form: bool
+) -> None:
+    lines, trail = (Line(name, name, 2),), list[Attempt]()
+    shelf = Product("Thing", name, name, on_hand=5, low_stock_threshold=1, price=1.0)
+    database.write_now(lambda connection: put_on_shelves(connection, (shelf,), now()))
+    faults = Faults(lambda: 0.5)
+    faults.settings = FaultSettings(otherForm=other_form)
+
+    async def health() -> dict[str, object]:
+        return {}
+
+    api = InventoryApi(database, now, faults, health=health, on_commit=lambda: None)
+    async with serving(api.application(), listen("127.0.0.1", 0)) as url:
+        gateway = HTTPInventoryGateway(
+            transport, url, timeout_seconds=5, reservation_ttl_seconds=TTL_SECONDS, clock=now
+        )
+        witness = HTTPInventoryWitness(transport, url, timeout_seconds=5, clock=now)
+        assert (await gateway.check_availability(lines, trail)).available
+        await gateway.reserve(name, lines, name, trail)
+        assert await witness.stock_of(name) is StockState.HELD
+        assert await gateway.release(name, trail) is True
+        assert await witness.stock_of(name) is StockState.FREE
+    assert {attempt.outcome for attempt in trail} == {"success"}
+
+
+@pytest.mark.parametrize("name", IDS)
+async def test_money_is_captured_found_and_given_back_under_any_id(
+    database: Database, transport: AiohttpTransport, name: str
+) -> None:
+    trail: list[Attempt] = []
+    async with serving(PaymentApi(database, now).application(), listen("127.0.0.1", 0)) as url:
+        gateway = HTTPPaymentGateway(transport, url, timeout_seconds=5, clock=now)
+        assert await gateway.find(name, trail) is PaymentState.ABSENT
+        assert await gateway.capture(name, "u", (Line("p", "v", 1),), {}, trail) is PaymentState.CAPTURED
+        assert await gateway.find(name, trail) is PaymentState.CAPTURED
+        assert await gateway.refund(name, trail) is PaymentState.REFUNDED
+        assert await gateway.void(name, trail) is PaymentState.REFUNDED
