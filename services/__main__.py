@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from datetime import timedelta
 
@@ -12,6 +13,9 @@ from services import logs
 from services.addresses import without_credentials
 from services.domain.errors import ConfigurationError
 from services.settings import Settings
+
+REPLACED = 75
+"""Exit code of a worker whose database file was replaced: to be started again."""
 
 
 def main() -> int:
@@ -54,8 +58,15 @@ def _seconds(given: str) -> timedelta:
 def _run_worker(settings: Settings) -> int:
     from services.process import run
     from services.standalone import serve_with_stack
+    from state.transactions import DatabaseReplaced
 
-    run(lambda stop: serve_with_stack(settings, stop), is_supervised=settings.holdfast_supervised)
+    try:
+        run(lambda stop: serve_with_stack(settings, stop), is_supervised=settings.holdfast_supervised)
+    except DatabaseReplaced as error:
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+        # Without closing connections to the old file: SQLite would delete what belongs to the new one.
+        os._exit(REPLACED)
     return 0
 
 

@@ -12,7 +12,7 @@ import random
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -83,7 +83,8 @@ from services.wiring.alone import CONSERVATION, Alone
 from services.wiring.clients import inventory_client, inventory_witness, payment_client, webhook_client
 from services.wiring.events import Consuming, LostEvents, MessagingFacts, SqlOutbox
 from state import orders, releases
-from state.database import Database
+from state.database import LARGE_LOG_BYTES, Database
+from state.transactions import DatabaseReplaced
 
 logger = logging.getLogger("holdfast.worker")
 
@@ -95,6 +96,9 @@ STOP_SECONDS = 3.0
 
 FAREWELL_SECONDS = 0.25
 """What the last words to a database have at least, and how long one that hangs is waited for in the end."""
+
+RESTORED_SECONDS = 1.0
+"""A file that has not changed for so long is complete."""
 
 CLASSIFIED_AT_ONCE = 500
 """Release jobs of one transaction that get their cause."""
@@ -123,12 +127,34 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     "worker_started",
                     extra={"replica": worker.replica, "api": _address(listener), "database": place},
                 )
-                await stop.wait()
+                await _stopped_or_replaced(database, stop)
                 # Nothing new is begun while requests under way have their grace.
                 running.wind_down()
             await worker.service.placement.drain(running.seconds_left(DRAIN_SECONDS))
         await _say_farewell(worker, running.seconds_left(STOP_SECONDS))
         logger.info("worker_stopped", extra={"replica": worker.replica})
+    if database.files is not None and database.files.problem is not None:
+        raise DatabaseReplaced(
+            f"{database.files.problem}: the worker ends, so that its next start uses the present file"
+        )
+
+
+async def _stopped_or_replaced(database: Database, stop: asyncio.Event) -> None:
+    """Wait for the end, or until another database file lies, complete, where the one in use was.
+
+    Going on in it needs a start: its schema may be older, and what this process remembers is not what is in it.
+    """
+    before = None
+    while not stop.is_set():
+        if database.files is not None and database.files.problem is not None:
+            now = database.files.restored()
+            if now is not None and now == before:
+                database.files.set_log_aside()
+                return
+            before = now
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RESTORED_SECONDS):
+                await stop.wait()
 
 
 async def _say_farewell(worker: Worker, seconds: float) -> None:
@@ -341,6 +367,7 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         Loop("samples", recorder.sample, pause_seconds=settings.alert_interval_seconds),
         Loop("timekeeping", timekeeping.run_round, pause_seconds=30.0),
         Loop("retention", Retention(database, utc_now).prune, pause_seconds=60.0),
+        Loop("log_length", partial(_shorten_log, database), pause_seconds=10.0),
         Loop("causes", partial(_classify, database), pause_seconds=60.0),
         *alarms.loops(),
         Loop("topology", topology.watch, pause_seconds=1.0),
@@ -455,6 +482,14 @@ async def _classify(database: Database) -> bool:
     if not await database.read(releases.any_unclassified):
         return False
     return await database.write(lambda c: releases.classify(c, CLASSIFIED_AT_ONCE)) >= CLASSIFIED_AT_ONCE
+
+
+async def _shorten_log(database: Database) -> bool:
+    """One round of a Loop."""
+    left = await asyncio.to_thread(database.shorten_log)
+    if left > LARGE_LOG_BYTES:
+        logger.warning("database_log_large", extra={"bytes": left, "reason": "somebody reads old pages of it"})
+    return False
 
 
 def _retry_in_seconds(breakers: InventoryBreakers) -> float | None:

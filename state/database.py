@@ -27,6 +27,7 @@ from sqlalchemy.engine import URL, ExceptionContext
 from state.correlation import carried
 from state.failures import Kind, failure_of, is_locked
 from state.group_commit import GroupCommitWriter
+from state.open_files import OpenFiles
 from state.pooled import ConnectionShare, PooledTransactions
 from state.sessions import ISOLATION, Pooler, SessionRules, connect_arguments
 from state.stored import read_every_time, read_json_text, time_of_text
@@ -53,7 +54,17 @@ SERVER_CONNECTIONS = 12
 
 SQLITE_PATIENCE_SECONDS = 5.0
 
+READ_SECONDS = 30.0
+"""Longest time of one reading transaction on SQLite."""
+
+READ_STEPS = 50_000
+"""Of SQLite's machine between two looks at the clock: a few milliseconds."""
+
+LARGE_LOG_BYTES = 64 * 1024 * 1024
+"""A write-ahead log is cut to this once nobody reads old pages of it any more."""
+
 SQLITE_PRAGMAS = (
+    f"journal_size_limit={LARGE_LOG_BYTES}",
     "synchronous=FULL",
     "busy_timeout=5000",
     "foreign_keys=ON",
@@ -108,6 +119,9 @@ class Database:
         """
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        path = sqlite_file(self.url)
+        self.files = OpenFiles(path) if path is not None else None
+        """Of SQLite: whether the file in use is still the one under its name."""
         self._write_engine = (
             _sqlite_engine(url, writes=True)
             if self.is_sqlite
@@ -122,7 +136,9 @@ class Database:
         share = ConnectionShare(self._write_engine)
         self._server_readers = None if self.is_sqlite else PooledTransactions(share, readers, "db-read")
         self._writer: Writer = (
-            GroupCommitWriter(self._write_engine) if self.is_sqlite else PooledTransactions(share, writers, "db-write")
+            GroupCommitWriter(self._write_engine, self.files)
+            if self.is_sqlite
+            else PooledTransactions(share, writers, "db-write")
         )
         self._share = share
 
@@ -154,9 +170,34 @@ class Database:
         """Blocking form of read(): runs on the calling thread."""
         if not self.is_sqlite:
             return self._share.run(transaction)
-        with self._read_engine.connect() as connection, connection.begin():
+        if self.files is not None:
+            self.files.check()
+        with (
+            self._read_engine.connect() as connection,
+            connection.begin(),
+            _bounded(connection.connection.driver_connection),
+        ):
             connection.exec_driver_sql("BEGIN")
             return transaction(connection)
+
+    def shorten_log(self) -> int:
+        """Blocking: write an overgrown write-ahead log back and cut it; returns its bytes afterwards, 0 on a server.
+
+        A reader that has begun before keeps it from becoming shorter; nobody is waited for.
+        """
+        path = sqlite_file(self.url)
+        if path is None or self.files is None or self.files.problem is not None:
+            return 0
+        log = path.with_name(f"{path.name}-wal")
+        if not log.exists() or log.stat().st_size <= LARGE_LOG_BYTES:
+            return 0
+        with self._write_engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA busy_timeout=50")
+            try:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+            finally:
+                connection.exec_driver_sql("PRAGMA busy_timeout=5000")
+        return log.stat().st_size if log.exists() else 0
 
     def close(self, patience_seconds: float | None = None) -> None:
         """Finish what was handed over, refuse more, and close every connection.
@@ -171,6 +212,9 @@ class Database:
             self._readers.shutdown(wait=True)
         if self._server_readers is not None:
             self._server_readers.close(patience_seconds)
+        if self.files is not None and self.files.problem is not None and self.files.is_log_foreign:
+            # Closing the last connection would delete a log that is not ours.
+            return
         self._write_engine.dispose()
         if self._read_engine is not self._write_engine:
             self._read_engine.dispose()
@@ -202,6 +246,17 @@ def _sqlite_engine(url: str, *, writes: bool) -> Engine:
             dbapi_connection.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+@contextmanager
+def _bounded(driver: Any) -> Iterator[None]:
+    """End statements of a reader that takes too long: while it reads, the write-ahead log only grows."""
+    deadline = time.monotonic() + READ_SECONDS
+    driver.set_progress_handler(lambda: time.monotonic() > deadline, READ_STEPS)
+    try:
+        yield
+    finally:
+        driver.set_progress_handler(None, 0)
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

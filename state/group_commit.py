@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from state.failures import Kind, failure_of, is_locked
+from state.open_files import OpenFiles
 from state.transactions import MAX_WAITING_TRANSACTIONS, DatabaseClosed, DatabaseOverloaded, T, Transaction, Writer
 
 GROUP_LIMIT = 128
@@ -45,8 +46,10 @@ class _Job(Generic[T]):
 class GroupCommitWriter(Writer):
     """A single writing thread whose commits are shared by all waiting callers."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, files: OpenFiles | None = None) -> None:
+        """``files`` are checked before each commit is acknowledged."""
         self._engine = engine
+        self._files = files
         # Written in C, unlike Queue, which costs as much as a small transaction. It has no bound of its
         # own: _put() keeps it.
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
@@ -90,19 +93,45 @@ class GroupCommitWriter(Writer):
             if not group:
                 continue
             try:
-                connection = connection or self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                self._check_files()
+                connection = connection or self._connect()
                 if not _commit_together(connection, group):
                     group += self._all_who_wait()
+                self._check_files()
             except Exception as error:  # noqa: BLE001 - boundary: this thread must go on answering callers
                 _fail(group, _told(error))
-                _drop(connection)
-                connection = None
+                connection = self._leave(connection)
             if any(job.error and failure_of(job.error).kind is Kind.LOST for job in group):
                 # What made it useless may have been mended: a new one finds out.
-                _drop(connection)
-                connection = None
+                connection = self._leave(connection)
             _settle(group)
+        self._leave(connection)
+
+    def _connect(self) -> Connection:
+        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        if self._files is not None:
+            try:
+                # The log is opened by the first question.
+                connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").all()
+            except Exception:
+                _drop(connection)
+                raise
+            self._files.remember()
+        return connection
+
+    def _check_files(self) -> None:
+        if self._files is not None:
+            self._files.check()
+
+    def _leave(self, connection: Connection | None) -> Connection | None:
+        """Close the connection, unless that would delete the log of somebody else; returns what is kept."""
+        if self._files is not None:
+            if self._files.problem is not None and self._files.is_log_foreign:
+                return connection
+            if connection is not None:
+                self._files.forget()
         _drop(connection)
+        return None
 
     def _next_group(self) -> tuple[list[_Job[Any]], bool]:
         group: list[_Job[Any]] = []
