@@ -15,7 +15,16 @@ import httpx
 import orjson
 import pytest
 
-from services.domain.attempts import CHECK_AVAILABILITY, INVALID, REJECTED, RELEASE, RESERVE, SUCCESS, UNAVAILABLE
+from services.domain.attempts import (
+    CHECK_AVAILABILITY,
+    INVALID,
+    REJECTED,
+    RELEASE,
+    RESERVE,
+    SUCCESS,
+    THROTTLED,
+    UNAVAILABLE,
+)
 from services.domain.errors import ApiError
 from services.ids import new_id
 from services.inventory.gateway import InventoryGateway
@@ -162,7 +171,8 @@ async def test_an_answer_that_is_none_makes_the_order_wait_and_is_asked_for_agai
     forger.forge(RESERVE, forge)
     order = await place(shop)
     assert (order.status, order.payment_status) == ("PENDING_INVENTORY", "NONE")
-    assert await outcomes(shop, order.order_id, RESERVE) == {UNAVAILABLE}
+    is_busy = forge is OUTAGES["too many requests"]
+    assert await outcomes(shop, order.order_id, RESERVE) == {THROTTLED if is_busy else UNAVAILABLE}
     (case,) = await shop.cases(order.order_id)
     assert case.detail.startswith("INVENTORY_UNAVAILABLE: ")
     forger.be_honest()
@@ -222,7 +232,7 @@ async def test_the_declared_type_of_a_good_answer_does_not_matter(shop: Shop, fo
 
 
 async def test_an_answer_in_a_refusals_clothes_is_a_refusal(shop: Shop, forger: Forger, inventory: Service) -> None:
-    forger.forge(RESERVE, lambda body: json_answer(body, "418 I'm a teapot"))
+    forger.forge(RESERVE, lambda body: json_answer(body, "422 Unprocessable Content"))
     order = await place(shop)
     assert (order.status, (order.failure or {})["code"]) == ("REJECTED", "RESERVATION_FAILED")
     assert await outcomes(shop, order.order_id, RESERVE) == {REJECTED}
