@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import clock, empty, person
+from parts import clock, empty, overlay, person
 from streamlit.navigation.page import StreamlitPage
 
 from services.console import console
@@ -56,7 +56,9 @@ with st.sidebar:
     clock.pick()
 
 if person.may_look():
+    overlay.arrive(page.url_path)
     page.run()
+    overlay.draw()
 else:
     st.title(page.title, anchor=False)
     empty.no_permission(console().people.role_of(person.actor()))

@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import partial
 
 import streamlit as st
-from parts import asks, clock, live, words
+from parts import asks, clock, live, overlay, words
 from parts.dialogs import form
 
 from services.console import Command, console, new_key, same_sight_key
@@ -157,10 +157,9 @@ def _buttons(row: AlertRow, page: AlertsPage) -> None:
 
 
 def acknowledge(alert: Alert) -> None:
-    _acknowledge(alert, new_key())
+    overlay.show("Acknowledge", _acknowledge, alert, new_key(), icon=":material/person_check:")
 
 
-@st.dialog("Acknowledge", icon=":material/person_check:", on_dismiss="rerun")
 def _acknowledge(alert: Alert, key: str) -> None:
     st.markdown(
         f"**{words.plain(alert.name)}** · Others see that you are at it until the alert ends. "
@@ -180,10 +179,10 @@ def _store_acknowledge(alert: Alert, note: str, key: str, actor: str) -> Command
 
 def silence(alert: Alert, page: AlertsPage) -> None:
     """Preview of a silence; what stands is frozen as it was when the dialog opened."""
-    _silence(alert, page, new_key())
+    icon = ":material/notifications_off:"
+    overlay.show("Silence", _silence, alert, page, new_key(), icon=icon, width="medium")
 
 
-@st.dialog("Silence", icon=":material/notifications_off:", width="medium", on_dismiss="rerun")
 def _silence(alert: Alert, page: AlertsPage, key: str) -> None:
     st.markdown(
         f"**{words.plain(alert.name)}** · Nothing is sent about alerts with all of these labels until the end. "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-from parts import asks, clock, compared, live, person, retries, selection, words
+from parts import asks, clock, compared, live, overlay, person, retries, selection, words
 
 from services.console import RELEASE, SourceUnavailable, console, new_key
 from services.console.operations import Bulk, Target, Verb
@@ -39,9 +39,7 @@ def ask(bulk: Bulk, empties: Picked = ("", ())) -> None:
     """Preview an operation; ``empties`` names the list and the ids whose boxes are unticked once it is stored."""
     key = new_key()
     compared.begin(bulk, key)
-    # Dismissed, it must not refresh any more: what refreshes in a dialog that is gone breaks the page at a toast.
-    opened = st.dialog(name(bulk), width="large", icon=":material/playlist_play:", on_dismiss="rerun")
-    opened(_refreshing)(bulk, key, empties)
+    overlay.show(name(bulk), _refreshing, bulk, key, empties, width="large", icon=":material/playlist_play:")
 
 
 def name(bulk: Bulk) -> str:
@@ -94,6 +92,7 @@ def _form(bulk: Bulk, fit: Bulk | None, key: str, empties: Picked) -> None:
         )
     complained = st.session_state.get(f"complaint_{key}")
     if clicked and not complained:
+        overlay.close()
         st.rerun()
     elif complaint := complained or block:
         st.error(complaint, icon=":material/error:")

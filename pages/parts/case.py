@@ -13,6 +13,7 @@ from parts import (
     live,
     memory,
     orders,
+    overlay,
     retries,
     timeline,
     unfold,
@@ -52,13 +53,8 @@ def open_button(case: ReviewCase) -> None:
 
 def drawer(review_id: str) -> None:
     """The work area at the side of the page; what is typed in it outlives its refreshes."""
-    st.dialog(
-        f"Case {words.plain(review_id)}",
-        width="large",
-        position="right",
-        icon=":material/rate_review:",
-        on_dismiss=close,
-    )(_refreshing)(review_id)
+    title = f"Case {words.plain(review_id)}"
+    overlay.drawer(title, _refreshing, review_id, icon=":material/rate_review:", on_dismiss=close)
 
 
 def _refreshing(review_id: str) -> None:

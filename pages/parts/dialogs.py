@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import streamlit as st
-from parts import asks, live, selection, words
+from parts import asks, live, overlay, selection, words
 
 from services.console import (
     COMPENSATIONS,
@@ -35,10 +35,9 @@ def back(key: str, close: Callable[[], None]) -> None:
 
 
 def cancel_order(order: Order) -> None:
-    _cancel(order, new_key())
+    overlay.show("Cancel order", _cancel, order, new_key(), icon=":material/cancel:")
 
 
-@st.dialog("Cancel order", icon=":material/cancel:", on_dismiss="rerun")
 def _cancel(order: Order, key: str) -> None:
     held = console().held.CANCEL_FOR.total_seconds()
     st.markdown(
@@ -69,10 +68,9 @@ def _cancel_means(status: str) -> str:
 
 
 def return_items(order: Order) -> None:
-    _return(order, new_key())
+    overlay.show("Return items", _return, order, new_key(), icon=":material/undo:", width="medium")
 
 
-@st.dialog("Return items", icon=":material/undo:", width="medium", on_dismiss="rerun")
 def _return(order: Order, key: str) -> None:
     st.markdown(
         f"**{words.plain(order.order_id)}** · Records what the customer has sent back; the Inventory Service is told "
@@ -119,10 +117,9 @@ def _store_return(order: Order, reason: str, key: str, actor: str) -> Command:
 
 def compensate(difference: KnownDifference) -> None:
     """Preview of the compensation of one difference."""
-    _compensate(difference, new_key())
+    overlay.show("Compensate", _compensate, difference, new_key(), icon=":material/balance:")
 
 
-@st.dialog("Compensate", icon=":material/balance:", on_dismiss="rerun")
 def _compensate(difference: KnownDifference, key: str) -> None:
     st.markdown(f"**{words.plain(difference.order_id)}** · {words.plain(difference.detail)}")
     st.markdown(f"What will be done: {COMPENSATIONS[difference.kind]}")
@@ -159,8 +156,7 @@ def form(
     """Reason, typed count and the one button; closes the dialog when the commands are stored.
 
     ``refused`` says why the button is off although the person may act.
-    ``refreshes`` False: what it stands in is drawn again and again by itself. A dialog with a form that refreshes has
-    to run the page when it is dismissed: what refreshes in a dialog that is gone breaks the page at a toast.
+    ``refreshes`` False: what it stands in refreshes by itself.
     ``complaint`` says at the click what else is missing; then nothing is stored.
     ``picked`` names the list and the ids whose check boxes are emptied then.
     """
@@ -198,6 +194,7 @@ def _form(
     complained = st.session_state.get(f"complaint_{key}")
     # Not the button's own word: a button that is off by now does not know that it was clicked.
     if st.session_state.pop(f"stored_{key}", False):
+        overlay.close()
         st.rerun()
     elif refused:
         st.warning(refused, icon=":material/block:")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import streamlit as st
-from parts import asks, live, words
+from parts import asks, live, overlay, words
 
 from services.console import NAMES, console, new_key
 from services.console.loans import FORCED
@@ -25,10 +25,9 @@ MEANS = {
 
 
 def breaker(name: str) -> None:
-    _force(name, new_key())
+    overlay.show("Force breaker", _force, name, new_key(), icon=":material/front_hand:")
 
 
-@st.dialog("Force breaker", icon=":material/front_hand:", on_dismiss="rerun")
 def _force(name: str, key: str) -> None:
     called = NAMES.get(name, words.plain(name))
     st.markdown(f"**{called}** on every replica. It is a loan: the breaker returns by itself.")
@@ -59,6 +58,7 @@ def _form(name: str, key: str) -> None:
     if complaint := st.session_state.get(f"complaint_{key}") or block:
         st.error(complaint, icon=":material/error:")
     elif clicked:
+        overlay.close()
         st.rerun()
     elif remark := live.write_note():
         st.caption(f":material/info: {remark}")

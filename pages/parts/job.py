@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import streamlit as st
-from parts import asks, both_sides, clock, dialogs, empty, live, memory, orders, retries, timeline, words
+from parts import asks, both_sides, clock, dialogs, empty, live, memory, orders, overlay, retries, timeline, words
 
 from services.console import Command, Reading, ReleaseRow, console, new_key, same_sight_key
 from services.console.releases import JobView, evidence, what_a_retry_does, why_not_mark, why_not_retry
@@ -46,16 +46,14 @@ def open_button(row: ReleaseRow) -> None:
 def drawer(order_id: str) -> None:
     """The work area at the side of the page; what is typed in it outlives its refreshes."""
     title = f"Release of {words.plain(order_id)}"
-    opened = st.dialog(title, width="large", position="right", icon=":material/lock_reset:", on_dismiss=close)
-    opened(_refreshing)(order_id, "")
+    overlay.drawer(title, _refreshing, order_id, "", icon=":material/lock_reset:", on_dismiss=close)
 
 
 def mark_released(row: ReleaseRow) -> None:
     """Close one failed job on a person's proof."""
     st.session_state.pop(both_sides.ASKED, None)
-    # Dismissed, it must not refresh any more: see parts/bulk.py.
-    opened = st.dialog("Mark released with proof", icon=":material/verified:", width="medium", on_dismiss="rerun")
-    opened(_refreshing)(row.release.order_id, new_key())
+    icon = ":material/verified:"
+    overlay.show("Mark released with proof", _refreshing, row.release.order_id, new_key(), icon=icon, width="medium")
 
 
 def _refreshing(order_id: str, mark_key: str) -> None:

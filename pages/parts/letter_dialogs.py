@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import streamlit as st
-from parts import words
+from parts import overlay, words
 from parts.dialogs import form
 
 from services.console import Command, console, new_key
@@ -13,10 +13,9 @@ from services.console.events import DeadLetter
 
 
 def discard(letter: DeadLetter) -> None:
-    _discard(letter, new_key())
+    overlay.show("Discard event", _discard, letter, new_key(), icon=":material/delete:")
 
 
-@st.dialog("Discard event", icon=":material/delete:", on_dismiss="rerun")
 def _discard(letter: DeadLetter, key: str) -> None:
     st.markdown(
         f"**{words.plain(letter.subject)}** will never take effect. This cannot be undone; the letter stays "

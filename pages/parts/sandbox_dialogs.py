@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import streamlit as st
+from parts import overlay
 from parts.dialogs import form
 
 from services.console import Command, console, new_key
@@ -14,10 +15,9 @@ SECONDS = 60
 
 
 def start(kind: str) -> None:
-    _start(kind, new_key())
+    overlay.show("Start a drill", _start, kind, new_key(), icon=":material/science:")
 
 
-@st.dialog("Start a drill", icon=":material/science:", on_dismiss="rerun")
 def _start(kind: str, key: str) -> None:
     offered = KINDS[kind]
     st.markdown(f"**{offered.title}**. {offered.what}")

@@ -1,0 +1,67 @@
+"""The one dialog that may stand over a page.
+
+The page's frame draws it, outside everything that refreshes. Streamlit keeps a dialog that was opened inside a
+fragment when that fragment runs again: once dismissed, the parts inside it that refresh go on writing to places that
+other elements have taken, and the browser drops the whole page. Outside, a dismissal runs the page as a whole, which
+ends every fragment of the dialog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+OPEN = "overlay"
+"""In the session: the dialog that is open."""
+
+HERE = "overlay_page"
+"""In the session: the page that is drawn."""
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """An open dialog. What it shows is frozen in ``args``, so that it is the same at every run of the page."""
+
+    page: str
+    title: str
+    draw: Callable[..., None]
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+
+
+def show(title: str, draw: Callable[..., None], *args: Any, **options: Any) -> None:
+    """Open a dialog over the present page and run the page again; ``options`` are those of ``st.dialog``."""
+    st.session_state[OPEN] = Overlay(st.session_state.get(HERE, ""), title, draw, args, options)
+    st.rerun()
+
+
+def drawer(title: str, draw: Callable[..., None], *args: Any, icon: str, on_dismiss: Callable[[], None]) -> None:
+    """Draw a work area at the side of the page, to be called by the page outside its live part.
+
+    Streamlit allows one dialog at a time: while one opened by show() stands, the work area waits behind it.
+    """
+    if OPEN not in st.session_state:
+        st.dialog(title, width="large", position="right", icon=icon, on_dismiss=on_dismiss)(draw)(*args)
+
+
+def close() -> None:
+    """The next run of the page draws no dialog."""
+    st.session_state.pop(OPEN, None)
+
+
+def arrive(page: str) -> None:
+    """Called before a page is drawn: a dialog does not follow its reader to another page."""
+    st.session_state[HERE] = page
+    overlay: Overlay | None = st.session_state.get(OPEN)
+    if overlay is not None and overlay.page != page:
+        close()
+
+
+def draw() -> None:
+    """Called after the page is drawn: the open dialog, if there is one."""
+    overlay: Overlay | None = st.session_state.get(OPEN)
+    if overlay is not None:
+        st.dialog(overlay.title, on_dismiss=close, **overlay.options)(overlay.draw)(*overlay.args)
