@@ -18,6 +18,7 @@ from services.console.incidents import Stretch
 
 QUANTILES = {"p50": "latency_p50", "p95": "latency_p95", "p99": "latency_p99"}
 EVERY = "5s"
+NO_DATA, UNKNOWN = "no data", "n/a"
 
 
 def filters() -> None:
@@ -93,6 +94,12 @@ def _source(history: MetricHistory, reading: Reading[MetricHistory]) -> None:
             on_click="ignore",
             disabled=history.is_empty,
         )
+    if history.measured.missing:
+        st.warning(
+            "It did not answer some questions in time; what it did not answer is shown as no data.",
+            title=f"{history.source} is slow",
+            icon=":material/hourglass_empty:",
+        )
     if history.why_not_prometheus:
         st.warning(
             f"{history.why_not_prometheus} You see the local history instead; Prometheus is asked again in half a "
@@ -124,10 +131,10 @@ def _tiles(history: MetricHistory, *, grey: bool) -> None:
         ),
         (
             "Breakers not closed",
-            clock.span(shut) if shut else "never",
-            _times(len(_within(history))) if shut else "all closed throughout",
+            clock.span(shut) if shut else "never" if history.bands else UNKNOWN,
+            _times(len(_within(history))) if shut else "all closed throughout" if history.bands else NO_DATA,
         ),
-        ("Failed orders", f"{round(sum(failures.values())):,}", _worst(failures)),
+        ("Failed orders", f"{round(sum(failures.values())):,}" if failures else UNKNOWN, _worst(failures)),
     ]
     with st.grid(5, min_column_width=150):
         for label, value, note in shown:
@@ -142,11 +149,15 @@ def _within(history: MetricHistory) -> list[tuple[datetime, datetime]]:
 
 
 def _of_calls(calls: float | None, business: float | None) -> str:
+    if calls is None:
+        return NO_DATA
     said = "" if business is None else f" · {tiles.percent(business)} yes"
-    return f"{round(calls or 0):,} calls{said}"
+    return f"{round(calls):,} calls{said}"
 
 
 def _worst(failures: Mapping[str, float]) -> str:
+    if not failures:
+        return NO_DATA
     if not any(failures.values()):
         return "none due to inventory"
     reason = max(failures, key=lambda name: failures[name])
@@ -189,14 +200,30 @@ def _charts(history: MetricHistory, limits: Limits) -> None:
     outcomes = {"released": "Released", "retried": "Retried", "failed": "Failed"}
     releases = _course(history, "releases", "Releases per minute", outcomes, mark="bar")
     with st.grid(2, min_column_width=340):
-        _panel(latency, "No call was answered in this time.")
-        _panel(success, "No call was made in this time.")
+        _panel(latency, _nothing_of(history, "calls", "No call was answered in this time."))
+        _panel(success, _nothing_of(history, "calls", "No call was made in this time."))
         _breakers(history)
-        _panel(failures, "No order failed because of inventory in this time.", is_good=True)
-        _panel(queues, "No queue was measured in this time.")
-        _panel(orders, "No order changed its status in this time.")
-        _panel(denied, "No call was denied by an open breaker in this time.", is_good=True)
-        _panel(releases, "Nothing was released in this time.")
+        none_failed = _nothing_of(history, "failures", "No order failed because of inventory in this time.")
+        _panel(failures, none_failed, is_good=True)
+        _panel(queues, _nothing_of(history, "queues", "Nothing waited in this time."))
+        _panel(orders, _nothing_of(history, "orders", "No order changed its status in this time."))
+        none_denied = _nothing_of(history, "denied", "No call was denied by an open breaker in this time.")
+        _panel(denied, none_denied, is_good=True)
+        _panel(releases, _nothing_of(history, "releases", "Nothing was released in this time."))
+
+
+def _nothing_of(history: MetricHistory, metric: str, nothing: str) -> str | None:
+    """What an empty chart says; None where nothing is known, which is no news and above all no good news."""
+    lines = history.lines(metric)
+    is_known = bool(lines) and metric not in history.measured.missing
+    return (
+        nothing if is_known and not any(value for _, _, value in lines) and not _is_counted(history, metric) else None
+    )
+
+
+def _is_counted(history: MetricHistory, metric: str) -> bool:
+    """Whether something was counted in the whole time, to the half of one: Prometheus extrapolates."""
+    return sum(history.total(metric).values()) >= 0.5
 
 
 def _course(
@@ -216,11 +243,13 @@ def _course(
     )
 
 
-def _panel(course: Course, nothing: str, *, is_good: bool = False) -> None:
+def _panel(course: Course, nothing: str | None, *, is_good: bool = False) -> None:
     with st.container(border=True, height="stretch"):
         st.markdown(f"**{course.name}**")
         if course.points:
             courses.draw(course, key=f"course_{course.name}", on_select=_picked)
+        elif nothing is None:
+            empty.no_data_yet("No data: nothing is known of this time.")
         elif is_good:
             empty.nothing_wrong(nothing)
         else:

@@ -77,6 +77,8 @@ def _jumps(findings: Sequence[Finding]) -> None:
 
 
 def _jump(finding: Finding) -> str:
+    if finding.page == "orders" and ("status", "REJECTED") in finding.filters:
+        return "Refused orders"
     return "Outgoing events" if finding.page == "events" and finding.filters else JUMPS[finding.page]
 
 
@@ -222,7 +224,10 @@ def _changes() -> None:
     changes = reading.value
     if _bulk_operations() and not (changes and (changes.transitions or changes.commands)):
         return
-    if changes is None or not (changes.transitions or changes.commands):
+    if changes is None:
+        empty.no_source(reading)
+        return
+    if not (changes.transitions or changes.commands):
         st.markdown(":gray[:material/check: Nothing in the last day.]")
         return
     lines = [

@@ -71,7 +71,7 @@ from services.monitoring.health import NAMES, Facts, Finding, Health, Level, Thr
 from services.monitoring.rates import Known
 from services.monitoring.trends import BIN, CHECK, RELEASE, RESERVE, OperationTrend, Trend, Trends
 from services.settings import Settings
-from state import commands
+from state import commands, refused
 from state.commands import Command
 from state.conservation import KnownDifference
 from state.releases import STATES as RELEASE_STATES
@@ -268,6 +268,7 @@ class Console:
             outbox_age_seconds=(self.now() - oldest).total_seconds() if oldest else 0.0,
             reserve_rate=operations[RESERVE].technical.now if RESERVE in operations else None,
             check_p95_seconds=operations[CHECK].p95.now if CHECK in operations else None,
+            refused=sum(recent.failures.get(code, 0) for code in refused.CODES) if recent else 0,
             nats_connected=all(worker.nats_connected for worker in live.workers),
         )
         return judge(facts, self._thresholds)

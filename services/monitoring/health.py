@@ -71,6 +71,8 @@ class Facts:
     reserve_rate: float | None
     check_p95_seconds: float | None
     nats_connected: bool = True
+    refused: int = 0
+    """Orders that ended within the window because inventory could not be asked or refused this service."""
 
 
 def judge(facts: Facts, thresholds: Thresholds) -> Health:
@@ -99,6 +101,10 @@ def _findings(facts: Facts, thresholds: Thresholds) -> Iterator[Finding]:
         yield Finding(Level.BROKEN, "The connection to NATS is lost: events wait in the outbox", "overview")
     for breaker in facts.breakers:
         yield from _of_breaker(breaker)
+    if facts.refused:
+        # No breaker and no rate of reservations shows them: a failed check ends an order before its reservation.
+        text = f"{_count(facts.refused, 'order was', 'orders were')} refused because inventory gave no answer"
+        yield Finding(Level.BROKEN, text, "orders", (("status", "REJECTED"),))
     yield from _of_queues(facts, thresholds)
     if facts.reserve_rate is not None and facts.reserve_rate < thresholds.success_rate:
         text = f"Only {facts.reserve_rate * 100:.1f} % of reservations were answered"

@@ -59,6 +59,8 @@ class Trends:
     orders_per_minute: tuple[tuple[datetime, Mapping[str, float]], ...]
     """Per bin: orders that reached each status, scaled to one minute."""
     bands: tuple[Band, ...]
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Orders that failed because of inventory within the window, by reason."""
 
 
 def trends(
@@ -80,6 +82,7 @@ def trends(
         queues=_queues(last_gauges(rows, start, BINS, BIN)),
         orders_per_minute=tuple(_per_minute(bins, steps)),
         bands=tuple(bands),
+        failures=dict(recent.failures),
     )
 
 

@@ -6,10 +6,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote_plus
 
+import httpx
 import pytest
 
 from services.console.history import Metrics, Wanted, span_of
@@ -236,3 +239,79 @@ def test_an_answer_that_is_no_answer_is_a_failure_of_the_source() -> None:
             source.read(the_half_hour())
         server.shutdown()
         thread.join()
+
+
+# ------------------------------------------------------------- scraped rarely, answered slowly
+
+
+def test_windows_follow_a_scrape_interval_of_a_minute(tmp_path: Path) -> None:
+    """Within a window as long as the interval lies one scrape, of which there is no rate."""
+    server = PrometheusServer(tmp_path)
+    server.load(scraped_every(60, half_hour(START)[0]))
+    server.start()
+    try:
+        course = PromSource(server.url, time.monotonic).read(the_half_hour()).course
+    finally:
+        server.stop()
+    for metric in ("calls", "failures", "success_rate", "latency_p95"):
+        rows = course[course["metric"] == metric]
+        assert (rows["value"] > 0).any(), metric
+    steps = course[(course["metric"] == "calls") & (course["series"] == "reserve")]
+    assert len(steps) > 0.8 * the_half_hour().points
+
+
+def scraped_every(seconds: int, openmetrics: str) -> str:
+    """The same history as a Prometheus with that scrape interval has it."""
+
+    def is_kept(line: str) -> bool:
+        return line.startswith("#") or round(float(line.rpartition(" ")[2]) - START.timestamp()) % seconds == 0
+
+    return "\n".join(line for line in openmetrics.splitlines() if is_kept(line)) + "\n"
+
+
+@contextmanager
+def slow_way(url: str, delay_seconds: float, patient_with: str = "") -> Iterator[str]:
+    """A proxy before a Prometheus that takes its time; for questions with this text it never answers in time."""
+
+    client = httpx.Client(trust_env=False)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_lost = bool(patient_with) and patient_with in unquote_plus(self.path)
+            time.sleep(5.0 if is_lost else delay_seconds)
+            answer = client.get(url + self.path)
+            with suppress(OSError):
+                self.send_response(answer.status_code)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(answer.content)))
+                self.end_headers()
+                self.wfile.write(answer.content)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing is logged."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        client.close()
+
+
+def test_the_time_limit_is_that_of_one_question_and_not_of_all(prometheus: PrometheusServer) -> None:
+    with slow_way(prometheus.url, 0.15) as url:
+        measured = PromSource(url, time.monotonic, timeout_seconds=3.0).read(the_half_hour())
+    assert not measured.missing
+    assert not measured.course.empty
+
+
+def test_what_is_not_answered_in_time_is_missing_and_the_rest_is_shown(prometheus: PrometheusServer) -> None:
+    with slow_way(prometheus.url, 0.0, patient_with="inventory_order_failures_total") as url:
+        measured = PromSource(url, time.monotonic, timeout_seconds=3.0).read(the_half_hour())
+    assert measured.missing == ("failures",)
+    assert "failures" not in set(measured.course["metric"])
+    assert values(measured.totals, "calls")

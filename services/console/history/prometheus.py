@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Self, TypeVar
+from functools import partial
+from itertools import pairwise
+from statistics import median
+from typing import Any, Self, TypeVar
 
 from services.console.history.catalogue import COUNTED, COUNTS, GAUGES, RATES, Query, attempts
 from services.console.history.sources import Measured, Point, SourceFailed, frame
@@ -21,11 +25,20 @@ from services.outgoing import requests_session
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 3.0
-"""For all the questions of one look together."""
+"""For one question."""
+LOOK_SECONDS = 15.0
+"""For all the questions of one look; those that are not answered by then are missing."""
+AT_ONCE = 6
+"""Questions that are asked at the same time; Prometheus answers twenty by default."""
 PAUSE_SECONDS = 30.0
 """How long a server that failed is not asked."""
 SHORTEST_WINDOW = timedelta(minutes=1)
-"""A rate needs two scrapes; Prometheus scrapes every fifteen to sixty seconds as a rule."""
+SCRAPES_IN_WINDOW = 3
+"""A rate needs two scrapes within its window; one of three may be lost."""
+USUAL_INTERVAL = timedelta(minutes=1)
+"""Prometheus' default, taken where the series do not show how often they are scraped."""
+SCRAPED = 'orders_total{status="RECEIVED"}[15m]'
+"""A series that every replica has, with the time of every scrape."""
 NEWEST = "max(timestamp(inventory_requests_total))"
 
 
@@ -65,7 +78,7 @@ class PromSource:
 
 
 class _Questions:
-    """Several questions under one deadline."""
+    """Several questions at a time, each under a limit of its own."""
 
     def __init__(self, url: str, monotonic: Callable[[], float], timeout_seconds: float) -> None:
         from prometheus_api_client import PrometheusConnect
@@ -74,23 +87,44 @@ class _Questions:
         # Its own retries would make a dead server cost six seconds; without ``read`` a timeout looks like no server.
         self._prometheus = PrometheusConnect(url, retry=Retry(total=0, read=False), session=requests_session())
         self._monotonic = monotonic
-        self._deadline = monotonic() + timeout_seconds
+        self._timeout_seconds = timeout_seconds
+        self._deadline = monotonic() + max(LOOK_SECONDS, timeout_seconds)
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="prometheus")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
         self._prometheus.close()
 
-    def course(self, query: Query, span: Span) -> list[tuple[datetime, str, float]]:
+    def all(self, questions: Sequence[tuple[str, Callable[[], list[Point]]]]) -> tuple[list[Point], tuple[str, ...]]:
+        """The answers to questions of ``(metric, ask)``, and the metrics of those that were not answered in time.
+
+        Raises the timeout when none was answered.
+        """
+        from requests import Timeout
+
+        asked = [(metric, self._threads.submit(ask)) for metric, ask in questions]
+        points: list[Point] = []
+        missing: dict[str, Exception] = {}
+        for metric, answer in asked:
+            try:
+                points += answer.result()
+            except Timeout as error:
+                missing[metric] = error
+        if missing and not points:
+            raise next(iter(missing.values()))
+        return points, tuple(missing)
+
+    def course(self, query: Query, span: Span, window: timedelta) -> list[tuple[datetime, str, float]]:
         """``(start of step, series, value)``: every step is asked for at its end."""
-        window = max(span.step, SHORTEST_WINDOW)
         found = self._prometheus.custom_query_range(
             query.over(window.total_seconds()),
             span.start + span.step,
             span.begins(span.points),
             step=str(span.step.total_seconds()),
-            timeout=self._left(),
+            timeout=self._limit(),
         )
         return [
             (datetime.fromtimestamp(float(at), UTC) - span.step, query.named(result["metric"]), float(value))
@@ -100,30 +134,50 @@ class _Questions:
 
     def total(self, query: Query, length: timedelta, at: datetime) -> list[tuple[str, float]]:
         """``(series, value)`` over the stretch that ends at ``at``."""
-        found = self._prometheus.custom_query(
-            query.over(length.total_seconds()), params={"time": at.timestamp()}, timeout=self._left()
-        )
+        found = self._instant(query.over(length.total_seconds()), at)
         return [(query.named(result["metric"]), float(result["value"][1])) for result in found]
 
-    def _left(self) -> float:
-        return max(0.001, self._deadline - self._monotonic())
+    def scrape_interval(self, at: datetime) -> timedelta:
+        """The usual time between two scrapes before ``at``, by the slowest replica."""
+        distances = []
+        for result in self._instant(SCRAPED, at):
+            times = [float(time) for time, _ in result["values"]]
+            if len(times) > 1:
+                distances.append(median(after - before for before, after in pairwise(times)))
+        return timedelta(seconds=max(distances)) if distances else USUAL_INTERVAL
+
+    def _instant(self, expression: str, at: datetime) -> list[Any]:
+        found: list[Any] = self._prometheus.custom_query(
+            expression, params={"time": at.timestamp()}, timeout=self._limit()
+        )
+        return found
+
+    def _limit(self) -> float:
+        return max(0.001, min(self._timeout_seconds, self._deadline - self._monotonic()))
 
 
 def _measured(asked: _Questions, span: Span) -> Measured:
-    per_minute = max(span.step, SHORTEST_WINDOW) / timedelta(minutes=1)
-    course: list[Point] = [
-        (at, query.metric, series, value / per_minute if query.metric in COUNTED else value)
-        for query in (*RATES, *COUNTS, *GAUGES)
-        for at, series, value in asked.course(query, span)
-    ]
-    totals: list[Point] = [
-        (span.end, query.metric, series, value)
-        for query in (*RATES, *COUNTS, *GAUGES)
-        for series, value in asked.total(query, span.length, span.end)
-    ]
+    # The first question is asked alone: a server that does not answer costs one limit and not many.
     newest = asked.total(Query("newest", NEWEST), span.step, span.end)
+    window = max(span.step, SHORTEST_WINDOW, SCRAPES_IN_WINDOW * asked.scrape_interval(span.end))
+    queries = (*RATES, *COUNTS, *GAUGES)
+    course, missing = asked.all([(query.metric, partial(_course, asked, query, span, window)) for query in queries])
+    totals, more = asked.all([(query.metric, partial(_total, asked, query, span)) for query in queries])
     newest_at = datetime.fromtimestamp(newest[0][1], UTC) if newest else None
-    return Measured(frame(course), frame(totals), newest_at)
+    return Measured(frame(course), frame(totals), newest_at, tuple(dict.fromkeys((*missing, *more))))
+
+
+def _course(asked: _Questions, query: Query, span: Span, window: timedelta) -> list[Point]:
+    per_minute = window / timedelta(minutes=1)
+    return [
+        (at, query.metric, series, value / per_minute if query.metric in COUNTED else value)
+        for at, series, value in asked.course(query, span, window)
+    ]
+
+
+def _total(asked: _Questions, query: Query, span: Span) -> list[Point]:
+    found = asked.total(query, span.length, span.end)
+    return [(span.end, query.metric, series, value) for series, value in found]
 
 
 def _calls(asked: _Questions, window: timedelta, now: datetime) -> Calls:

@@ -37,6 +37,8 @@ class Measured:
     """The same columns over the whole span, one row per series; what is counted as a count."""
     newest_at: datetime | None
     """Time of the newest measurement; None when there is none."""
+    missing: tuple[str, ...] = ()
+    """Metrics of which the source did not tell everything in time: nothing is known where they have no points."""
 
 
 class MetricSource(Protocol):

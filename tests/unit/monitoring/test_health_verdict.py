@@ -76,3 +76,10 @@ def test_each_trouble_has_its_words_and_its_weight(facts: Facts, level: Level, t
 def test_a_threshold_is_not_trouble_until_it_is_passed() -> None:
     at_the_edge = replace(WELL, reserve_rate=0.95, check_p95_seconds=1.0, outbox_age_seconds=60)
     assert judge(at_the_edge, THRESHOLDS).level == Level.GOOD
+
+
+def test_refused_orders_are_trouble_although_every_breaker_is_closed_and_no_rate_shows_them() -> None:
+    verdict = judge(replace(WELL, reserve_rate=None, refused=32), THRESHOLDS)
+    assert verdict.level == Level.BROKEN
+    assert verdict.sentence == "32 orders were refused because inventory gave no answer."
+    assert verdict.findings[0].filters == (("status", "REJECTED"),)
