@@ -68,7 +68,7 @@ _MEANINGS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
 def client_session(*, connections: int = 256, keepalive_seconds: float = KEEPALIVE_SECONDS) -> aiohttp.ClientSession:
     """A session without cookies or proxies, for uncompressed replies; call it inside the running loop.
 
-    Proxies of the environment are ignored: see docs, outgoing connections. A reply has at most 128 headers of
+    Proxies of the environment are ignored (services.outgoing). A reply has at most 128 headers of
     8 KiB and a few interim replies before it.
     """
     return aiohttp.ClientSession(
