@@ -49,8 +49,8 @@ async def test_nine_hundred_customers_at_once_are_all_answered_and_no_breaker_op
         ends = Counter(await asyncio.gather(*(buy(client, url, line) for _ in range(CUSTOMERS))))
     breakers = starved.client.get("/api/v1/breakers").json()["data"]["items"]
     assert {breaker["state"] for breaker in breakers} == {"closed"}, ends
-    # Each was placed, or refused for its stock.
-    assert set(ends) <= {"201", "409"}, ends
+    # Each was placed, waits for a reservation that a busy machine did not give in time, or was refused for its stock.
+    assert set(ends) <= {"201", "202", "409"}, ends
 
 
 def test_a_thousand_idle_connections_shut_nobody_out(starved: Service) -> None:
