@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from state import (
     order_search,
     orders,
     outbox,
+    parked_events,
     products,
     releases,
     replicas,
@@ -36,6 +38,7 @@ from state.commands import Command
 from state.dead_letters import DeadLetter
 from state.order_search import OrderQuery
 from state.orders import KeyTaken, StaleOrder
+from state.parked_events import HANDLER_FAILED, UNKNOWN_ORDER, ParkedEvent
 from state.products import Product
 from state.releases import ReleaseFilter
 from tests.fakes import START
@@ -628,3 +631,27 @@ async def test_the_half_hour_is_whole_however_many_replicas_sample_it_how_often(
         assert all(times[n] == at for at, n in own)
     known = {(at, replica): sample for at, replica, sample in found[:-3]}
     assert await database.read(lambda c: samples.since(c, START, known)) == found
+
+
+async def test_parked_events_are_kept_once_found_when_ready_and_bounded(database):
+    await add_orders(database, 1)
+
+    def parked(seq, order_id, due_at=LATER):
+        place = ("S", "2026-01-01T00:00:00+00:00", seq)
+        return ParkedEvent(*place, "t", order_id, b"{}", {}, UNKNOWN_ORDER, "r", 0, START, due_at)
+
+    for seq, order_id in ((1, "o-000"), (2, "theirs"), (1, "o-000")):
+        assert await database.write(partial(parked_events.add, event=parked(seq, order_id), limit=3))
+    placed = await database.read(lambda c: parked_events.of_placed_orders(c, ["PAYING"], 10))
+    assert [event.order_id for event in placed] == ["o-000"]
+    early = (await database.read(lambda c: orders.get(c, "o-000"))).status
+    assert await database.read(lambda c: parked_events.of_placed_orders(c, [early], 10)) == []
+    assert await database.read(lambda c: parked_events.of_placed_orders(c, [], 10, {"theirs"})) == []
+    assert [event.stream_seq for event in await database.read(lambda c: parked_events.due(c, LATER, 10))] == [1, 2]
+    assert await database.read(lambda c: parked_events.due(c, START, 10)) == []
+    await database.write(lambda c: parked_events.put_off(c, placed[0], HANDLER_FAILED, "x", 3, START))
+    (again,) = await database.read(lambda c: parked_events.due(c, START, 10))
+    assert (again.cause, again.reason, again.attempts) == (HANDLER_FAILED, "x", 3)
+    assert not await database.write(lambda c: parked_events.add(c, parked(3, "theirs"), 2))
+    await database.write(lambda c: parked_events.remove(c, again))
+    assert await database.read(parked_events.has_any)
