@@ -9,6 +9,20 @@ from collections.abc import Awaitable, Callable
 logger = logging.getLogger("holdfast.loops")
 
 LONGEST_PAUSE_SECONDS = 10.0
+RESTART_SECONDS = 1.0
+
+
+async def kept_running(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run until ``run`` returns by itself; what it raises is logged, and it is begun again a second later."""
+    while True:
+        try:
+            await run()
+        except Exception as error:
+            # A boundary: work without rounds of its own must not end unseen either.
+            logger.warning("work_ended_unexpectedly", extra={"work": name}, exc_info=error)
+            await asyncio.sleep(RESTART_SECONDS)
+        else:
+            return
 
 
 class Loop:

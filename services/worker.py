@@ -11,7 +11,7 @@ import logging
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,7 +34,7 @@ from services.domain.retry import RetryPolicy
 from services.ids import new_id, replica_name
 from services.inventory.breaker import InventoryBreakers, inventory_breakers
 from services.inventory.transport import AiohttpTransport, client_session
-from services.loops import Loop
+from services.loops import Loop, kept_running
 from services.messaging.dead_letters import DeadLetterOffice
 from services.messaging.jetstream import Connection as NatsConnection
 from services.messaging.jetstream import ConnectionState
@@ -116,7 +116,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         return
     async with AsyncExitStack() as stack:
         stack.callback(database.close, FAREWELL_SECONDS)
-        worker = await _build(settings, database, stack)
+        worker = await build(settings, database, stack)
         async with worker.running() as running:
             async with serving(worker.application, listener):
                 # What exists now lives as long as the process: collections need not look at it again.
@@ -181,6 +181,7 @@ class Worker:
     alerting: Alerting
     tasks: list[Callable[[], Awaitable[None]]]
     stops: list[Callable[[], None]]
+    loops: Sequence[Loop]
     last_stop: Callable[[], None]
     """Of what has to go on until the last order in flight is at rest: the relay of its events."""
 
@@ -220,7 +221,8 @@ class _Running:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def _build(settings: Settings, database: Database, stack: AsyncExitStack) -> Worker:
+async def build(settings: Settings, database: Database, stack: AsyncExitStack) -> Worker:
+    """Everything of one replica, connected and not yet running; ``stack`` closes it."""
     replica = replica_name()
     tracer = _tracer(settings, replica, stack)
     breakers = inventory_breakers(settings, clock=utc_now)
@@ -385,8 +387,13 @@ async def _build(settings: Settings, database: Database, stack: AsyncExitStack) 
         service,
         recorder,
         alarms,
-        tasks=[relay.run, consuming.run, *(loop.run for loop in loops)],
+        tasks=[
+            partial(kept_running, "relay", relay.run),
+            partial(kept_running, "consuming", consuming.run),
+            *(loop.run for loop in loops),
+        ],
         stops=[consuming.stop, *(loop.stop for loop in loops)],
+        loops=loops,
         last_stop=relay.stop,
     )
 

@@ -7,6 +7,7 @@ again until both sides agree. A person applies the compensation that is offered.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from services.domain import conservation as rules
-from services.domain.both_sides import CANNOT_ANSWER, Statement
+from services.domain.both_sides import CANNOT_ANSWER, NO_ANSWER, Statement
 from services.domain.conservation import MoneyState
 from services.domain.errors import InvalidState, NotFound, PaymentOutcomeUnknown
 from services.domain.lifecycle import Change
@@ -26,6 +27,8 @@ from services.payments.gateway import PaymentGateway, PaymentState
 from state import audit, conservation, orders
 from state.audit import AuditEntry
 from state.conservation import KnownDifference
+
+logger = logging.getLogger("holdfast.conservation")
 
 RESTED = timedelta(seconds=60)
 """An order that changed more recently may still be on its way through the other services."""
@@ -122,6 +125,13 @@ class ConservationAudit:
         return known
 
     async def _ask(self, order: Order) -> Answer:
+        try:
+            return await self._answer(order)
+        except Exception as error:
+            logger.warning("order_not_compared", extra={"order_id": order.order_id}, exc_info=error)
+            return Answer(Statement(None, problem=NO_ANSWER), None, is_whole=True)
+
+    async def _answer(self, order: Order) -> Answer:
         theirs, money = await asyncio.gather(self._witness.ask(order.order_id), self._money_of(order.order_id))
         has_said = theirs.stock is not None or theirs.said is not None
         # A service without this question is not waited for as long as somebody else says something.

@@ -6,6 +6,7 @@ Source: seed 5 (releaseReservation never blocks the cancel), 8.1 RELEASE_FAILED,
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -29,12 +30,15 @@ from services.domain.errors import (
 from services.domain.order import Order
 from services.domain.release_causes import BREAKER_OPEN, cause_of
 from services.domain.retry import RetryPolicy
+from services.domain.steps import reason_of
 from services.inventory.gateway import InventoryGateway
 from services.orders.context import OrdersContext, raise_first
 from services.orders.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
 from state import audit, history, impacts, orders, release_moves, releases
 from state.audit import AuditEntry
 from state.releases import DONE, FAILED, PENDING, Release
+
+logger = logging.getLogger("holdfast.releases")
 
 CLAIM = timedelta(seconds=30)
 
@@ -171,7 +175,10 @@ class ReleaseJobs:
         return after or before
 
     async def _run(self, job: Release) -> None:
-        await self._attempt(job)
+        try:
+            await self._attempt(job)
+        except Exception as error:
+            logger.warning("release_not_recorded", extra={"order_id": job.order_id}, exc_info=error)
 
     async def _attempt(self, job: Release) -> ApiError | None:
         """Make one attempt and record how it ended; returns the error, CircuitOpen when nothing was sent."""
@@ -188,6 +195,11 @@ class ReleaseJobs:
         except ApiError as error:
             await self._failed(job, error, trail)
             return error
+        except Exception as error:
+            logger.warning("release_failed_unexpectedly", extra={"order_id": job.order_id}, exc_info=error)
+            unforeseen = ReleaseFailed(f"It failed unexpectedly. {reason_of(error)}")
+            await self._failed(job, unforeseen, trail)
+            return unforeseen
         await self._done(job, "Reservation released" if released else "Nothing was left to release", trail)
         return None
 

@@ -182,7 +182,6 @@ async def test_one_job_that_fails_unexpectedly_does_not_keep_the_others_waiting(
         raise RuntimeError("a mistake in our own code")
 
     shop.inventory.hooks.before(RELEASE, fail)
-    with pytest.raises(RuntimeError):
-        await shop.releases.run_due()
+    await shop.releases.run_due()
     states = [(await shop.release(order.order_id)).state for order in await shop.all_orders()]
     assert sorted(states) == ["DONE", "DONE", "PENDING"]

@@ -11,6 +11,7 @@ from services.domain.order import OrderStatus
 from services.domain.reviews import STEPPING, WITHOUT_GOODS, allowed_actions
 from services.orders.steps import note_failure
 from services.orders.sweeper import AT_ONCE
+from state import conservation
 from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, Fault
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
@@ -248,3 +249,28 @@ def test_the_first_tries_come_soon_and_the_last_ones_no_later_than_a_quarter_of_
     assert delays[:4] == [timedelta(seconds=seconds) for seconds in (5, 15, 45, 135)]
     assert delays == sorted(delays)
     assert delays[-1] == steps.LONGEST_DELAY
+
+
+async def test_a_release_that_fails_unexpectedly_is_counted_and_comes_to_a_person(shop):
+    order = await shop.place(order_id="mine")
+    await shop.place(order_id="other")
+    break_down(shop, RELEASE, of="mine")
+    await shop.cancel(order.order_id)
+    await shop.cancel("other")
+    await shop.quiesce()
+    job = await shop.release("mine")
+    assert (job.state, job.attempts) == ("FAILED", 8)
+    assert "Unforeseen: nobody thought" in job.last_error
+    assert await shop.open_reasons("mine") == ["RELEASE_FAILED"]
+    assert (await shop.release("other")).state == "DONE"
+
+
+async def test_an_order_that_cannot_be_compared_keeps_no_other_one_from_it(shop):
+    for name in ("mine", "other"):
+        await shop.place_confirmed(order_id=name)
+    break_down(shop, FIND_PAYMENT, of="mine")
+    shop.payments.states["other"] = "ABSENT"
+    shop.clock.advance(61)
+    await shop.conservation.compare_next()
+    rows = await shop.real_database.read(conservation.page)
+    assert [difference.order_id for difference in rows] == ["other"]
