@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import socket
 import threading
@@ -33,6 +34,7 @@ STEADY_SECONDS = 30.0
 """A child that was up for so long is restarted with the first delay again."""
 
 MAX_LOG_BYTES = 10 * 2**20
+LOG_LOOKED_AT_SECONDS = 5.0
 PORTS = range(20_000, 30_000)
 """Below the ports that kernels give to outgoing connections: none of those can sit on a port between restarts."""
 
@@ -219,9 +221,22 @@ class _Keeper:
 
     async def _wait_for_end(self) -> None:
         if self._process is not None:
-            code = await self._process.wait()
+            watching = asyncio.create_task(self._bound_log())
+            try:
+                code = await self._process.wait()
+            finally:
+                watching.cancel()
             log.error("child_ended", extra={"child": self._child.name, "exit_code": code})
             self._forget()
+
+    async def _bound_log(self) -> None:
+        while True:
+            await asyncio.sleep(LOG_LOOKED_AT_SECONDS)
+            try:
+                await asyncio.to_thread(bound_log, self._log_file)
+            except OSError as error:
+                # A full disk is no reason to stop supervising.
+                log.warning("log_not_bounded", extra={"file": self._log_file.name, "reason": str(error)})
 
     async def _launch(self, restarts: int) -> None:
         self._become(ChildState.STARTING, pid=None, restarts=restarts)
@@ -320,6 +335,17 @@ def _open_log(path: Path) -> int:
     if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+
+def bound_log(path: Path, limit: int = MAX_LOG_BYTES) -> None:
+    """Set a log aside while its writer goes on, once it has grown too large, replacing the one before.
+
+    The writer appends to the same file, so it is copied and emptied; a line written in between may be lost.
+    """
+    if path.exists() and path.stat().st_size > limit:
+        shutil.copyfile(path, aside := path.with_suffix(".log.1"))
+        aside.chmod(0o600)
+        os.truncate(path, 0)
 
 
 def _tail(path: Path, limit: int = 2000) -> str:
