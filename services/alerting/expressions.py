@@ -82,9 +82,9 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """Several increases, or several gauges, added up; nothing when one of them is not known."""
+    """Several increases added up; nothing when one of them is not known."""
 
-    parts: tuple[Increase | Highest, ...]
+    parts: tuple[Increase, ...]
 
     def promql(self, window: str) -> str:
         return f"({' + '.join(part.promql(window) for part in self.parts)})"
@@ -93,6 +93,20 @@ class Total:
         values = [part.evaluate(view).get(()) for part in self.parts]
         known = [value for value in values if value is not None]
         return {(): sum(known)} if len(known) == len(values) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class SumOfKnown:
+    """Gauges of different labels added up, as far as they are known; nothing when none is."""
+
+    parts: tuple[Highest, ...]
+
+    def promql(self, window: str) -> str:
+        return f"sum({' or '.join(part.promql(window) for part in self.parts)})"
+
+    def evaluate(self, view: View) -> Vector:
+        values = [value for part in self.parts for value in part.evaluate(view).values()]
+        return {(): sum(values)} if values else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
-from services.alerting.expressions import Expression, Highest, InARow, Increase, Quantile, Share, ShareBy, Total
+from services.alerting.expressions import (
+    Expression,
+    Highest,
+    InARow,
+    Increase,
+    Quantile,
+    Share,
+    ShareBy,
+    SumOfKnown,
+    Total,
+)
 from services.alerting.series import Vector, View
 from services.domain.order import ReviewReason
 from services.settings import Settings
@@ -320,9 +330,9 @@ def _of_our_queues(settings: Settings) -> tuple[Rule, ...]:
                 "Look at Events, view Outgoing: an event that can never be published stands there with its reason.",
             ),
             page="reviews",
-            value=Total(
+            value=SumOfKnown(
                 (
-                    Highest("manual_reviews_open", matchers={"reason": (ReviewReason.STEP_FAILED.value,)}),
+                    Highest("manual_reviews_open", ("reason",), {"reason": (ReviewReason.STEP_FAILED.value,)}),
                     Highest("outbox_undeliverable"),
                 )
             ),
