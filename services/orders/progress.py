@@ -33,6 +33,7 @@ from services.orders.unit_of_work import call_entries
 from services.payments.gateway import PaymentGateway, PaymentState
 from state import releases
 from state.orders import StaleOrder
+from state.stored import Unreadable
 
 HOLD_MARGIN = timedelta(seconds=120)
 """A hold that ends sooner is taken anew before the customer is charged."""
@@ -178,6 +179,9 @@ class OrderProgress:
         return await self._pay(order, [])
 
     async def _pay(self, order: Order, trail: list[Attempt]) -> Order:
+        if isinstance(order.metadata, Unreadable):
+            # The amount may stand in it: a person is asked rather than anything be charged.
+            raise TypeError("The stored metadata of the order cannot be read.")
         try:
             state = await self._payments.capture(
                 order.order_id, order.user_id, order.lines, order.metadata or {}, trail

@@ -274,3 +274,12 @@ async def test_an_order_that_cannot_be_compared_keeps_no_other_one_from_it(shop)
     await shop.conservation.compare_next()
     rows = await shop.real_database.read(conservation.page)
     assert [difference.order_id for difference in rows] == ["other"]
+
+
+async def test_an_order_whose_metadata_cannot_be_read_is_not_charged(shop):
+    shop.inventory.fail(RESERVE, Fault.UNAVAILABLE)
+    await shop.place(order_id="mine", metadata={"total": 5})
+    await shop.real_database.write(lambda c: c.exec_driver_sql("UPDATE orders SET metadata = '[5'"))
+    case = await until_a_person_is_asked(shop)
+    assert "cannot be read" in case.detail
+    assert shop.payments.count(CAPTURE) == 0
