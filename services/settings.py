@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     payment_service_url: HttpUrl = None
     nats_url: OptionalText = None
     database_url: OptionalText = None
+    database_connections: Annotated[int, Field(ge=2, le=100)] = 12
+    """To a database server at most, of this process; with fewer it is slower."""
+    database_pooler: Literal["auto", "transaction", "none"] = "auto"
     data_dir: Annotated[Path, BeforeValidator(_empty_is_default), Field(validate_default=True)] = DATA_DIR
     """Absolute: a relative one is meant from the directory of app.py, wherever the service is started."""
     api_host: str = "127.0.0.1"

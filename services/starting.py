@@ -14,7 +14,7 @@ import sys
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from services.addresses import without_credentials
 from services.api.waiting import waiting_app
@@ -23,12 +23,17 @@ from services.domain.retry import RetryPolicy
 from services.process import serving
 from services.settings import Settings
 from state.database import Database, sqlite_file
-from state.failures import is_locked
+from state.failures import is_locked, is_passing
 from state.schema import migrate
+from state.suitable import DatabaseUnsuitable
 
 logger = logging.getLogger("holdfast.worker")
 
 AGAIN = RetryPolicy(attempts=sys.maxsize, base_delay_seconds=0.5, max_delay_seconds=5.0)
+
+
+FORBIDDEN = "42501"
+"""SQLSTATE of what the role may not do."""
 
 
 class _LastReason:
@@ -49,9 +54,14 @@ async def database_when_ready(settings: Settings, listener: socket.socket, stop:
     async with AsyncExitStack() as stack:
         attempts = 0
         while True:
-            database = Database(settings.database)
+            database = Database(
+                settings.database, connections=settings.database_connections, pooler=settings.database_pooler
+            )
             try:
                 await asyncio.to_thread(migrate, database)
+            except DatabaseUnsuitable as error:
+                await asyncio.to_thread(database.close)
+                raise ConfigurationError(f"DATABASE_URL: {error}") from None
             except DBAPIError as error:
                 await asyncio.to_thread(database.close)
                 last.text = _reason(settings, database, error)
@@ -77,7 +87,12 @@ def _reason(settings: Settings, database: Database, error: DBAPIError) -> str:
     if database.is_sqlite:
         if not is_locked(error.orig or error):
             raise ConfigurationError(_unusable(settings, str(sqlite_file(database.url)), said)) from None
-    elif not isinstance(error, OperationalError | InterfaceError):
+    elif getattr(error.orig, "sqlstate", None) == FORBIDDEN:
+        raise ConfigurationError(
+            f"DATABASE_URL: the role may not bring the tables to the present version ({said});"
+            " allowed: their owner (ALTER TABLE ... OWNER TO, or GRANT CREATE ON SCHEMA)"
+        ) from None
+    elif not is_passing(error):
         raise error
     return f"The database does not answer: {said}"
 

@@ -60,6 +60,7 @@ class ConnectionShare:
     def _connection(self) -> Connection:
         """A connection; where a further one is refused at once, one that another thread gives back."""
         deadline = time.monotonic() + SHARE_PATIENCE_SECONDS
+        is_first = True
         while True:
             began = time.monotonic()
             try:
@@ -69,8 +70,10 @@ class ConnectionShare:
             except OperationalError:
                 now = time.monotonic()
                 with self._returned:
-                    if now - began >= SLOW_SECONDS or now >= deadline or not self._in_use:
+                    # At the first one others may be about to get theirs.
+                    if now - began >= SLOW_SECONDS or now >= deadline or not (self._in_use or is_first):
                         raise
+                    is_first = False
                     self._returned.wait(SHARE_PAUSE_SECONDS)
             else:
                 with self._returned:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from state.database import Database
+from state.suitable import check_database
 from state.tables import metadata
 
 MIGRATION_LOCK = 0x686F6C64
@@ -16,7 +17,7 @@ MIGRATION_LOCK = 0x686F6C64
 
 
 def migrate(database: Database) -> None:
-    """Apply what is missing; safe to call from several processes at once."""
+    """Apply what is missing; safe to call from several processes at once. Raises DatabaseUnsuitable."""
     from alembic import command
 
     with database.engine.begin() as connection, ExitStack() as stack:
@@ -27,6 +28,7 @@ def migrate(database: Database) -> None:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            check_database(connection)
         else:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         command.upgrade(alembic_config(connection), "head")

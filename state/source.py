@@ -18,6 +18,9 @@ from state.transactions import DatabaseClosed, DatabaseOverloaded, Transaction
 
 T = TypeVar("T")
 
+CONNECTIONS = 4
+"""To a server; questions of the console are short."""
+
 SCHEMA_TABLE = "alembic_version"
 """Made first and filled last by whoever makes the tables."""
 
@@ -29,8 +32,9 @@ class SourceUnavailable(Exception):
 class Source:
     """Short reads and writes, from any thread, of a database that may be absent or not set up yet."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pooler: str = "auto") -> None:
         self._url = url
+        self._pooler = pooler
         self._path = sqlite_file(make_url(url))
         self._lock = threading.Lock()
         self._database: Database | None = None
@@ -59,7 +63,10 @@ class Source:
             identity = self._file_identity()
             if self._database is None or identity != self._identity:
                 self._close()
-                self._database, self._identity = Database(self._url), identity
+                self._database, self._identity = (
+                    Database(self._url, connections=CONNECTIONS, pooler=self._pooler),
+                    identity,
+                )
             return self._database
 
     def _file_identity(self) -> tuple[int, int] | None:

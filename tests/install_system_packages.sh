@@ -1,9 +1,10 @@
 #!/bin/sh
-# Installs Chromium, PostgreSQL, Prometheus and Alertmanager with Debian's apt when they are missing; fails loudly when it cannot.
+# Installs Chromium, PostgreSQL, PgBouncer, Prometheus and Alertmanager with Debian's apt when they are missing; fails loudly when it cannot.
 set -eu
 missing=""
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+[ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
 command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
 command -v prometheus-alertmanager >/dev/null 2>&1 || missing="$missing prometheus-alertmanager"
 [ -n "$missing" ] || exit 0

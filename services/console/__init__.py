@@ -187,7 +187,7 @@ class Console:
 
     def __post_init__(self) -> None:
         self._readings = Readings(self.clock, self.monotonic)
-        self._source = Source(self.settings.database)
+        self._source = Source(self.settings.database, self.settings.database_pooler)
         self.traces = Traces(self.settings.trace_url_template)
         self.operations = Operations(self._source, self._readings, self.clock, self._write)
         self.releases = Releases(self._source, self._readings, self.clock)

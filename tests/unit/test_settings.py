@@ -18,6 +18,8 @@ DEFAULTS = {
     "PAYMENT_SERVICE_URL": None,
     "NATS_URL": None,
     "DATABASE_URL": None,
+    "DATABASE_CONNECTIONS": 12,
+    "DATABASE_POOLER": "auto",
     "DATA_DIR": str(ROOT / "var"),
     "API_HOST": "127.0.0.1",
     "API_PORT": 8600,
