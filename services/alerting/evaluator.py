@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from services.alerting import webhook
 from services.alerting.labels import matchers_of
 from services.alerting.recording import Gauges, Recording
-from services.alerting.rules import Rule
+from services.alerting.rule import Rule
 from services.alerting.series import View
 from services.alerting.states import MAX_ERROR, Silencers, Step, expired, owed, step
 from services.domain.events import timestamp

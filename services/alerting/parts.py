@@ -12,7 +12,8 @@ from services.alerting.delivery import WebhookDelivery
 from services.alerting.desk import AlertDesk
 from services.alerting.evaluator import AlertEvaluator, AlertingPolicy
 from services.alerting.receiver import AlertReceiver
-from services.alerting.rules import Rule, rules
+from services.alerting.rule import Rule
+from services.alerting.rules import rules
 from services.domain.retry import Randomness
 from services.loops import Loop
 from services.settings import Settings

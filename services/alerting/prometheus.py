@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from datetime import timedelta
 
-from services.alerting.rules import LABELS, Rule
+from services.alerting.rule import LABELS, Rule
 
 GROUP = "holdfast"
 

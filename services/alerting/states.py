@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from services.alerting.labels import Matcher, fingerprint, fit
-from services.alerting.rules import Rule
+from services.alerting.rule import Rule
 from services.alerting.series import Labels, View
 from state.alerts import FIRING, PENDING, RESOLVED, WORKER, Alert, AlertEvent
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from services.alerting.desk import AlertDesk
 from services.alerting.receiver import AlertReceiver
-from services.alerting.rules import Rule
+from services.alerting.rule import Rule
 from services.messaging.dead_letters import DeadLetterOffice
 from services.monitoring.metrics import Metrics
 from services.monitoring.overrides import BreakerOverrides

@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 
 from services.alerting.evaluator import silencers
 from services.alerting.labels import Matcher, exactly, fit, matchers_of
-from services.alerting.rules import Rule, rules
+from services.alerting.rule import Rule
+from services.alerting.rules import rules
 from services.alerting.states import silenced_by
 from services.alerting.webhook import WATCHDOG
 from services.console.readings import Reading

@@ -14,7 +14,8 @@ from services.alerting.evaluator import AlertEvaluator
 from services.alerting.parts import policy_of
 from services.alerting.prometheus import rule_file
 from services.alerting.receiver import AlertNotStored, AlertReceiver, Received
-from services.alerting.rules import Rule, rules
+from services.alerting.rule import Rule
+from services.alerting.rules import rules
 from services.alerting.series import Vector, View
 from services.domain.order import OrderStatus
 from services.settings import Settings

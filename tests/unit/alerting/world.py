@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from services.alerting.rules import Rule, rules
+from services.alerting.rule import Rule
+from services.alerting.rules import rules
 from services.alerting.series import View
 from services.alerting.states import Step, step
 from services.settings import Settings
