@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -127,7 +128,7 @@ async def test_migrations_run_through_a_pooler_from_several_processes(postgres_s
 
 
 async def test_it_makes_do_with_the_connections_that_it_gets(url):
-    role = "few" + new_id()[:8].replace("-", "")
+    role = "few" + uuid4().hex[:8]
     as_owner(url, f"CREATE ROLE {role} LOGIN SUPERUSER CONNECTION LIMIT 6", f"ALTER ROLE {role} NOSUPERUSER")
     as_owner(url, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
     database = Database(make_url(url).set(username=role).render_as_string(hide_password=False))
@@ -168,7 +169,7 @@ def test_orders_are_placed_through_a_pooler(tmp_path, url, nats_url, inventory):
 
 @pytest.fixture
 def role(postgres_server: PostgresServer) -> str:
-    name = "poor" + new_id()[:8].replace("-", "")
+    name = "poor" + uuid4().hex[:8]
     as_owner(postgres_server.new_database(), f"CREATE ROLE {name} LOGIN")
     return name
 
@@ -220,7 +221,7 @@ def test_a_search_path_without_a_schema_is_told_in_one_line(tmp_path, postgres_s
 
 def test_a_database_of_another_encoding_is_told_in_one_line(tmp_path, postgres_server):
     fresh = postgres_server.new_database(migrated=False)
-    name = "ascii_" + new_id()[:8].replace("-", "")
+    name = "ascii_" + uuid4().hex[:8]
     as_owner(fresh, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
     done = started(tmp_path, make_url(fresh).set(database=name).render_as_string(hide_password=False))
     assert stopped_with(done, "SQL_ASCII", "UTF8"), done.stderr
