@@ -1,0 +1,135 @@
+"""After a dialog or work area is dismissed, every button of its page still works, and the browser reports no error.
+
+Streamlit drops the whole page when a part of a dismissed dialog goes on refreshing; see pages/parts/overlay.py. The
+walk finds the dialogs and the buttons of a page by itself: whatever opens a dialog is paired with every other button.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.seeded import seeded_console
+from tests.browser.settled import settle
+from tests.browser.views import PAGES
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+VARIES = re.compile(r"[0-9a-f]{8}…|[A-Z]{2,4}-[\w-]*\d+|\d[\d,.:]*")
+"""Ids, counts and times in the name of a button: buttons that differ in these only are of one kind."""
+
+REFRESH_MS = 2_500
+"""Longer than the parts of a page wait between two refreshes."""
+
+SECOND_RUN_MS = 300
+"""Within so long the second run has begun."""
+
+MOST_PAIRS = 40
+"""Of one page; more would take minutes and teach nothing new."""
+
+MISSING = re.compile("Failed to load resource")
+"""Streamlit asks for its own files below the address of a page first."""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with seeded_console(tmp_path_factory.mktemp("console")) as url:
+        yield url
+
+
+class Walk:
+    """One page of the console, and every error that the browser has reported on it."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda message: self._hear(message.type, message.text))
+        self.load()
+
+    def _hear(self, kind: str, text: str) -> None:
+        if kind == "error" and not MISSING.search(text):
+            self.errors.append(text)
+
+    def load(self) -> None:
+        self.page.goto(self.url)
+        self.page.get_by_text("Updated").first.wait_for()
+        self.rest()
+
+    def rest(self) -> None:
+        """Wait until the page has drawn itself; a click that opens a dialog runs it twice."""
+        expect(self.page.get_by_test_id("stStatusWidget")).to_have_count(0)
+        settle(self.page)
+        self.page.wait_for_timeout(SECOND_RUN_MS)
+        settle(self.page)
+
+    @property
+    def dialog(self) -> Locator:
+        return self.page.get_by_role("dialog")
+
+    def kinds(self) -> dict[str, Locator]:
+        """The buttons that can be pressed outside dialogs, one of each kind, by kind."""
+        main = self.page.get_by_test_id("stMain")
+        found: dict[str, Locator] = {}
+        for button in main.locator("[data-testid=stButton] button:enabled:visible").all():
+            found.setdefault(VARIES.sub("#", button.inner_text()), button)
+        return found
+
+    def press(self, kind: str) -> bool:
+        """Press a button of the kind; False when there is none any more, not even on the page loaded anew."""
+        if kind not in self.kinds():
+            self.load()
+        button = self.kinds().get(kind)
+        if button is None:
+            return False
+        button.click()
+        self.rest()
+        return True
+
+    def opens(self, kind: str) -> bool:
+        """Whether a button of the kind opens a dialog; it is dismissed again."""
+        opened = self.press(kind) and self.dialog.count() > 0
+        if opened:
+            self.dismiss("Escape")
+        return opened
+
+    def dismiss(self, way: str) -> None:
+        if way == "Escape":
+            # Streamlit hears it where the focus is.
+            self.dialog.press("Escape")
+        else:
+            self.dialog.get_by_role("button", name="Close", exact=True).click()
+        expect(self.dialog).to_have_count(0)
+
+    def is_alive(self) -> bool:
+        return not self.errors and self.page.get_by_role("heading", level=1).count() == 1
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "case"])
+def test_every_button_works_after_every_dialog(page: Page, address: str, name: str) -> None:
+    walk = Walk(page, f"{address}/{PAGES[name]}")
+    kinds = list(walk.kinds())
+    openers = [kind for kind in kinds if walk.opens(kind)]
+    pairs = list(itertools.product(openers, kinds))
+    ways = itertools.cycle(["Escape", "cross"])
+    for (opener, outside), way in zip(pairs[:MOST_PAIRS], ways, strict=False):
+        if not walk.press(opener):
+            continue
+        walk.dismiss(way)
+        walk.press(outside)
+        if walk.dialog.count():
+            walk.dismiss(way)
+        assert walk.is_alive(), f"{opener!r}, {way}, {outside!r}: {walk.errors}"
+    page.wait_for_timeout(REFRESH_MS)
+    assert walk.is_alive(), walk.errors
+
+
+def test_the_walk_knows_the_dialogs_of_a_page(page: Page, address: str) -> None:
+    walk = Walk(page, f"{address}/alerts")
+    openers = " ".join(kind for kind in walk.kinds() if walk.opens(kind))
+    assert all(name in openers for name in ("Find", "Silence", "Acknowledge"))
+    assert "End now" not in openers
