@@ -6,10 +6,12 @@ Pure. Source: ``python -m services alerts``; contract section 6.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
-from services.alerting.rule import LABELS, Rule
+from services.alerting.outage import DATABASE_NOT_WRITABLE, RUNBOOK
+from services.alerting.rule import LABELS, Rule, Severity
+from services.monitoring.writable import OUTAGE_SECONDS
 
 GROUP = "holdfast"
 
@@ -18,6 +20,9 @@ DOWN = "HoldfastDown"
 
 PRESENT = "inventory_circuit_breaker_state"
 """A gauge that every replica shows from its start on."""
+
+WRITABLE = "database_writable"
+"""A gauge of every replica: 0 while it cannot write the database."""
 
 
 def rule_file(rules: Iterable[Rule], window: timedelta, interval: timedelta, console_url: str | None = None) -> str:
@@ -31,7 +36,23 @@ def rule_file(rules: Iterable[Rule], window: timedelta, interval: timedelta, con
     ]
     for rule in rules:
         lines += _rule(rule, window, console_url)
-    return "\n".join([*lines, *_down(window), ""])
+    return "\n".join([*lines, *_database_not_writable(), *_down(window), ""])
+
+
+def _database_not_writable() -> list[str]:
+    """The alert that each replica sends from memory: with the same name, time and runbook."""
+    fired = _fired(DATABASE_NOT_WRITABLE, " by (instance)")
+    annotations = {
+        "summary": "Nothing can be stored: {{ $labels.instance }} cannot write the database.",
+        "runbook": RUNBOOK,
+    }
+    return _entry(
+        DATABASE_NOT_WRITABLE,
+        f"(min by (instance) ({WRITABLE}) == 0) or {fired}",
+        {"for": timedelta(seconds=OUTAGE_SECONDS)},
+        "critical",
+        annotations,
+    )
 
 
 def _down(window: timedelta) -> list[str]:
@@ -44,15 +65,7 @@ def _down(window: timedelta) -> list[str]:
             "start everything goes on from the database; nothing is lost."
         ),
     }
-    return [
-        f"      - alert: {DOWN}",
-        f"        expr: {_quoted(f'absent({PRESENT})')}",
-        f"        for: {duration(window / 5)}",
-        "        labels:",
-        "          severity: critical",
-        "        annotations:",
-        *(f"          {name}: {_quoted(text)}" for name, text in annotations.items()),
-    ]
+    return _entry(DOWN, f"absent({PRESENT})", {"for": window / 5}, "critical", annotations)
 
 
 def _rule(rule: Rule, window: timedelta, console_url: str | None) -> list[str]:
@@ -65,22 +78,33 @@ def _rule(rule: Rule, window: timedelta, console_url: str | None) -> list[str]:
     if console_url:
         annotations["page"] = f"{console_url}/{rule.page}"
     times = {"for": rule.hold, "keep_firing_for": rule.keep}
+    return _entry(rule.name, condition(rule, window), times, rule.severity, annotations)
+
+
+def _entry(
+    name: str, condition: str, times: Mapping[str, timedelta], severity: Severity, annotations: Mapping[str, str]
+) -> list[str]:
+    """The lines of one alert in the file; a time of 0 is left out."""
     return [
-        f"      - alert: {rule.name}",
-        f"        expr: {_quoted(condition(rule, window))}",
-        *(f"        {name}: {duration(length)}" for name, length in times.items() if length),
+        f"      - alert: {name}",
+        f"        expr: {_quoted(condition)}",
+        *(f"        {key}: {duration(length)}" for key, length in times.items() if length),
         "        labels:",
-        f"          severity: {rule.severity}",
+        f"          severity: {severity}",
         "        annotations:",
-        *(f"          {name}: {_quoted(text)}" for name, text in annotations.items()),
+        *(f"          {key}: {_quoted(text)}" for key, text in annotations.items()),
     ]
 
 
 def condition(rule: Rule, window: timedelta) -> str:
     """The rule in PromQL. What fires while the scrapes stop goes on firing: nobody knows that it has ended."""
     by = f" by ({', '.join(rule.labels)})" if rule.labels else ""
-    fired = f'max{by} (ALERTS{{alertname="{rule.name}", alertstate="firing"}})'
-    return f"({rule.promql(duration(window))}) or ({fired} and on () absent({PRESENT}))"
+    return f"({rule.promql(duration(window))}) or {_fired(rule.name, by)}"
+
+
+def _fired(name: str, by: str) -> str:
+    """The alerts of this name that fired when the scrapes stopped; nothing while a replica answers them."""
+    return f'(max{by} (ALERTS{{alertname="{name}", alertstate="firing"}}) and on () absent({PRESENT}))'
 
 
 def _quoted(text: str) -> str:

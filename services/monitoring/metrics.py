@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import product
+from math import nan
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -87,6 +88,8 @@ class Metrics:
         self._database_writable = self._gauge(
             "database_writable", "1 while this replica can write the database, 0 while it cannot."
         )
+        # Not known before the first look: 0 would raise an alarm at every start.
+        self._database_writable.set(nan)
         self._gauges_age = self._gauge(
             "gauges_age_seconds",
             "Age of the queue gauges, which come from the database; since the start when never read.",

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from services.alerting.outage import DATABASE_NOT_WRITABLE, RUNBOOK
 from services.alerting.prometheus import rule_file
 from services.alerting.recording import Recording
 from services.alerting.rules import rules
 from services.alerting.states import step
+from services.monitoring.writable import OUTAGE_SECONDS
 from services.settings import Settings
 from state.alerts import FIRING, PENDING, Alert
 from tests.alert_world import EPOCH, Instant, input_series, recorded, written
@@ -120,4 +122,65 @@ async def test_the_rule_file_passes_promtools_check(tmp_path: Path, settings: Se
     (tmp_path / "rules.yml").write_text(rule_file(rules(settings), window, interval, settings.console_url))
     status, output = await promtool("check", "rules", tmp_path / "rules.yml")
     assert status == 0, output
-    assert "12 rules found" in output
+    assert "13 rules found" in output
+
+
+async def firing_in_prometheus(folder: Path, series: dict[str, str], expected: dict[int, list[dict[str, str]]]) -> str:
+    """Whether promtool, fed with the series second by second, finds these alerts firing after these seconds."""
+    (folder / "rules.yml").write_text(rule_file(rules(SETTINGS), WINDOW, timedelta(seconds=1)))
+    tests = [
+        {
+            "expr": 'ALERTS{alertstate="firing"}',
+            "eval_time": f"{second}s",
+            "exp_samples": [
+                {"labels": written("ALERTS", labels | {"alertstate": FIRING, "severity": "critical"}), "value": 1}
+                for labels in alerts
+            ],
+        }
+        for second, alerts in expected.items()
+    ]
+    test = {
+        "rule_files": ["rules.yml"],
+        "evaluation_interval": "1s",
+        "tests": [
+            {
+                "interval": "1s",
+                "input_series": [{"series": name, "values": values} for name, values in series.items()],
+                "promql_expr_test": tests,
+            }
+        ],
+    }
+    (folder / "test.yml").write_text(json.dumps(test))
+    status, output = await promtool("test", "rules", folder / "test.yml")
+    return "agreed" if status == 0 and "SUCCESS" in output else output[:3000]
+
+
+async def test_a_database_that_cannot_be_written_fires_after_as_long_as_in_the_service(tmp_path: Path) -> None:
+    first, second = {"alertname": DATABASE_NOT_WRITABLE, "instance": "a"}, {"alertname": "HoldfastDown"}
+    series = {
+        # Not known at the start, away for four seconds, back, away until the replica is gone.
+        'database_writable{instance="a",job="holdfast"}': "NaN NaN NaN 0x3 1 0x10 stale _x90",
+        'database_writable{instance="b",job="holdfast"}': "1x18 stale _x90",
+        'inventory_circuit_breaker_state{breaker="x",state="closed",instance="a"}': "1x18 stale _x90",
+    }
+    begun, gone = 8, 19
+    hold, down = int(OUTAGE_SECONDS), int((WINDOW / 5).total_seconds())
+    expected = {
+        begun - 1: [],
+        begun + hold - 1: [],
+        begun + hold: [first],
+        gone - 2: [first],
+        # Nobody knows that it has ended.
+        gone + down - 1: [first],
+        gone + down: [first, second],
+        gone + 60: [first, second],
+    }
+    assert await firing_in_prometheus(tmp_path, series, expected) == "agreed"
+
+
+def test_the_rule_and_the_message_about_the_database_say_the_same() -> None:
+    text = rule_file(rules(SETTINGS), WINDOW, INTERVAL)
+    (entry,) = [part for part in text.split("- alert: ") if part.startswith(f"{DATABASE_NOT_WRITABLE}\n")]
+    assert json.dumps(RUNBOOK) in entry
+    assert "severity: critical" in entry
+    assert f"for: {OUTAGE_SECONDS:g}s" in entry

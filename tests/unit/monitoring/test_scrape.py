@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
@@ -149,3 +150,10 @@ async def test_a_database_that_hangs_keeps_no_scrape_waiting_and_is_asked_once(
     worker.database.may_answer.set()
     found = await worker.scrape()
     assert (found["reservation_queue_depth", ()], found["gauges_age_seconds", ()]) == (7, 0)
+
+
+def test_whether_the_database_can_be_written_is_not_known_before_the_first_look() -> None:
+    metrics = Metrics(BREAKERS)
+    assert math.isnan(series(metrics)["database_writable", ()])
+    metrics.database_is(writable=False)
+    assert series(metrics)["database_writable", ()] == 0.0
