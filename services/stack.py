@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from services.addresses import http_url, reachable_host, sqlite_url
+from services.messaging.broker_check import BrokerCheck
 from services.messaging.embedded import EmbeddedNats
 from services.settings import Settings
 from services.supervisor import Child, Supervisor, free_port
@@ -53,7 +54,9 @@ class Stack:
         (self._data_dir / "sandbox").mkdir(parents=True, exist_ok=True)
         if self._settings.nats_url is None:
             nats = self._owned.enter_context(EmbeddedNats(self._data_dir))
-            self._children.append(nats.child())
+            # Whoever runs a stack runs the worker too, as a child or in its own process.
+            works = BrokerCheck(nats.home, self._settings.api_host, self._settings.api_port)
+            self._children.append(nats.child(works))
             self.environment["NATS_URL"] = nats.url
         if self._settings.inventory_service_url is None:
             self._add_inventory()

@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -32,6 +32,10 @@ FIRST_RESTART_SECONDS = 0.2
 LONGEST_RESTART_SECONDS = 5.0
 STEADY_SECONDS = 30.0
 """A child that was up for so long is restarted with the first delay again."""
+
+WORKS_ASKED_SECONDS = 2.0
+WORKS_SECONDS = 10.0
+"""How often a running child is asked whether it works, and how long its answer is waited for."""
 
 MAX_LOG_BYTES = 10 * 2**20
 LOG_LOOKED_AT_SECONDS = 5.0
@@ -67,6 +71,8 @@ class Child:
     cwd: Path | None = None
     ready: Callable[[], Awaitable[None]] = _at_once
     """Returns when the process is of use; may poll for ever, the supervisor sets the limit."""
+    works: Callable[[], Awaitable[bool]] | None = None
+    """Asked every few seconds while it runs; False ends the process, which is then started again like a crashed one."""
     start_seconds: float = 20.0
     """How long it may take until ready() returns."""
     stop_signal: signal.Signals = signal.SIGTERM
@@ -85,6 +91,8 @@ class ChildStatus:
     restarts: int
     since: str
     """When the state was entered, UTC."""
+    not_working: int = 0
+    """How often it was ended because it was up and did not work."""
 
 
 class Supervisor:
@@ -221,11 +229,15 @@ class _Keeper:
 
     async def _wait_for_end(self) -> None:
         if self._process is not None:
-            watching = asyncio.create_task(self._bound_log())
+            watching = [
+                asyncio.create_task(self._bound_log()),
+                asyncio.create_task(self._end_once_it_does_not_work(self._process)),
+            ]
             try:
                 code = await self._process.wait()
             finally:
-                watching.cancel()
+                for task in watching:
+                    task.cancel()
             log.error("child_ended", extra={"child": self._child.name, "exit_code": code})
             self._forget()
 
@@ -237,6 +249,26 @@ class _Keeper:
             except OSError as error:
                 # A full disk is no reason to stop supervising.
                 log.warning("log_not_bounded", extra={"file": self._log_file.name, "reason": str(error)})
+
+    async def _end_once_it_does_not_work(self, process: asyncio.subprocess.Process) -> None:
+        if self._child.works is None:
+            return
+        while True:
+            await asyncio.sleep(WORKS_ASKED_SECONDS)
+            if not await self._is_working(self._child.works):
+                break
+        log.error("child_does_not_work", extra={"child": self._child.name, "pid": process.pid})
+        self.status = replace(self.status, not_working=self.status.not_working + 1)
+        self._on_change()
+        await self._stop_running(process, self._child.grace_seconds)
+
+    async def _is_working(self, works: Callable[[], Awaitable[bool]]) -> bool:
+        try:
+            async with asyncio.timeout(WORKS_SECONDS):
+                return await works()
+        except Exception as error:  # noqa: BLE001 - a boundary: a check that fails says nothing of the child
+            log.warning("child_not_checked", extra={"child": self._child.name, "reason": repr(error)})
+            return True
 
     async def _launch(self, restarts: int) -> None:
         self._become(ChildState.STARTING, pid=None, restarts=restarts)
@@ -309,7 +341,7 @@ class _Keeper:
     def _become(self, state: ChildState, *, pid: int | None, restarts: int | None = None) -> None:
         count = self.status.restarts if restarts is None else restarts
         since = self.status.since if state is self.status.state else _now()
-        self.status = ChildStatus(self._child.name, pid, state, count, since)
+        self.status = replace(self.status, pid=pid, state=state, restarts=count, since=since)
         self._on_change()
 
 

@@ -226,7 +226,10 @@ def _of_our_queues(settings: Settings) -> tuple[Rule, ...]:
             runbook=(
                 "Confirmations, cancels and returns reach the Inventory Service as events; none is lost, all wait.",
                 "Look at Overview: is the connection to NATS lost, or no worker running?",
-                "Check the NATS server and its JetStream storage; publishing resumes by itself.",
+                "Ask /readyz of the worker: its reason says what the NATS server answers, or that it does not.",
+                "A full disk: free space. What waits is published by itself, as a rule within a minute.",
+                "The NATS server that Holdfast runs (no NATS_URL) is started again when it goes on refusing then.",
+                "Your own NATS server: when it refuses on a disk with free space, restart it; nothing else ends that.",
             ),
             page="events",
             value=Highest("outbox_oldest_age_seconds"),

@@ -17,6 +17,7 @@ import signal
 import sys
 import sysconfig
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Self
 
@@ -62,6 +63,11 @@ class EmbeddedNats:
         """Where clients connect, token included: for environments of children, not for logs."""
         return f"nats://{self._token}@127.0.0.1:{self._port}"
 
+    @property
+    def home(self) -> Path:
+        """Where everything of the server is."""
+        return self._home
+
     def open(self) -> None:
         """Take the data directory and write the configuration; raises DataDirectoryInUse."""
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -83,14 +89,18 @@ class EmbeddedNats:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def child(self) -> Child:
-        """What a Supervisor needs to run it; to be started from the main thread, between open() and close()."""
+    def child(self, works: Callable[[], Awaitable[bool]] | None = None) -> Child:
+        """What a Supervisor needs to run it; to be started from the main thread, between open() and close().
+
+        ``works``: see Child; a server whose disk was full is up and stores nothing until it is started again.
+        """
         if self._lock is None:
             raise RuntimeError("open() comes first")
         server = [str(self._binary or find_binary()), "-c", str(self._home / "server.conf")]
         # The parent-death signal is tied to the thread that forks; see services/supervisor.py.
         wrapper = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), str(int(signal.SIGTERM))]
-        return Child(name="nats-server", argv=(*wrapper, *server), pass_fds=(self._lock,), ready=self._ready)
+        argv = (*wrapper, *server)
+        return Child(name="nats-server", argv=argv, pass_fds=(self._lock,), ready=self._ready, works=works)
 
     async def _ready(self) -> None:
         while True:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,33 @@ async def test_a_child_that_hangs_after_the_end_of_its_parent_is_ended_hard(tmp_
     async with asyncio.timeout(10):
         assert await process.wait() == 1
     assert note.read_text() == "told"
+
+
+async def test_a_child_that_is_up_and_does_not_work_is_started_again(tmp_path: Path) -> None:
+    answers = iter([False])
+
+    async def works() -> bool:
+        return next(answers, True)
+
+    child = replace(diarist("a", tmp_path / "diary"), works=works)
+    async with Supervisor([child], tmp_path) as supervisor:
+        first = supervisor.status()[0].pid or 0
+        await eventually(lambda: supervisor.status()[0].restarts == 1)
+        await eventually(lambda: supervisor.status()[0].state is ChildState.RUNNING)
+        assert not is_running(first)
+        await eventually(lambda: lines(tmp_path / "diary") == ["a started", "a stopped", "a started"])
+        assert read_status(tmp_path)[0].not_working == 1
+
+
+async def test_a_check_that_raises_does_not_end_its_child(tmp_path: Path) -> None:
+    asked = asyncio.Event()
+
+    async def works() -> bool:
+        asked.set()
+        raise OSError("no answer")
+
+    child = replace(diarist("a", tmp_path / "diary"), works=works)
+    async with Supervisor([child], tmp_path) as supervisor:
+        await asked.wait()
+        await eventually(lambda: lines(tmp_path / "diary") == ["a started"])
+        assert (supervisor.status()[0].state, supervisor.status()[0].not_working) == (ChildState.RUNNING, 0)
