@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from tests.chaos.replicated import SECOND
+from tests.chaos.resources import delete_streams, limit_files, lock_database, wipe_broker
 from tests.chaos.stack import REACTION_SECONDS, LiveStack, until
 from tests.integration.postgres_server import PostgresServer
 
@@ -163,4 +164,8 @@ FAULTS = (
     _answering("inventory latency", lambda chance: {"latencyMs": chance.randint(200, 1500)}),
     _answering("inventory errors", lambda chance: {"errorRate": round(chance.uniform(0.2, 0.8), 2)}),
     _answering("inventory silent", lambda _: {"silentConfirmations": True}),
+    Fault("streams deleted", delete_streams),
+    Fault("broker store wiped", wipe_broker, recovery_seconds=1.0),
+    Fault("database not writable", lock_database),
+    Fault("worker out of files", limit_files),
 )

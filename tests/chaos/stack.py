@@ -68,7 +68,7 @@ class LiveStack:
         }
         self._environment = {**os.environ, **HASTE, **self._ports, "DATA_DIR": str(folder / "var"), **environment}
         self._process: asyncio.subprocess.Process | None = None
-        self._database_url = environment.get("DATABASE_URL")
+        self.database_url = environment.get("DATABASE_URL")
         self.api_urls = [f"http://127.0.0.1:{self._ports['API_PORT']}"]
         if command == REPLICATED:
             self.api_urls.append(f"http://127.0.0.1:{self._ports[SECOND_PORT]}")
@@ -142,8 +142,8 @@ class LiveStack:
     async def kill_when(self, child: str, database: str, query: str, *, lag_seconds: float) -> int:
         """Kill a running child so long after the query has found a row, or after MOMENT_SECONDS without any: its id."""
         pid = await self.running(child)
-        if self._database_url is not None and database == HOLDFAST:
-            await asyncio.to_thread(_await_row_on_server, self._database_url, query)
+        if self.database_url is not None and database == HOLDFAST:
+            await asyncio.to_thread(_await_row_on_server, self.database_url, query)
         else:
             await asyncio.to_thread(_await_row, self.folder / "var" / database, query)
         await asyncio.sleep(lag_seconds)
@@ -177,7 +177,7 @@ class LiveStack:
     @contextmanager
     def books(self) -> Iterator[Books]:
         """The databases as they are now."""
-        with audit.opened(Settings(data_dir=self.folder / "var", database_url=self._database_url)) as books:
+        with audit.opened(Settings(data_dir=self.folder / "var", database_url=self.database_url)) as books:
             yield books
 
     async def at_rest(self, seconds: float) -> float:
