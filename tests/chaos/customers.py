@@ -26,6 +26,8 @@ UNANSWERED = 0.03
 CANCELLED = 0.15
 RETURNED = 0.1
 ASKED_TWICE = 0.1
+COMES_BACK = 0.5
+"""Of those who were refused for the moment."""
 """Shares of all orders; far more than real customers do, since these are the ways that cross each other."""
 
 MAX_UNDER_WAY = 64
@@ -35,6 +37,8 @@ AGAIN_SECONDS = 0.2
 
 EXPECTED = frozenset({200, 201, 202, 402, 408, 409, 503})
 REFUSALS = frozenset({402, 408, 409, 503})
+PASSING = frozenset({408, 503})
+"""The same request later is a new try of the same order."""
 
 
 @dataclass(slots=True)
@@ -106,6 +110,9 @@ class Customers:
 
     async def _serve(self, visit: Visit) -> None:
         reply = await self._ask("/api/v1/orders", visit.body, {"Idempotency-Key": visit.key})
+        while reply.status_code in PASSING and self._random.random() < COMES_BACK:
+            await asyncio.sleep(self._random.uniform(0, 2))
+            reply = await self._ask("/api/v1/orders", visit.body, {"Idempotency-Key": visit.key})
         if not reply.is_success:
             self._note_refusal(reply)
             return

@@ -126,7 +126,7 @@ class Report:
             f"acknowledged {_listed(self.acknowledged)}",
             f"refused      {_listed(self.refused)}",
             f"faults       {injected} of {len(self.faults)} kinds, {60 * injected / self.seconds:.1f} a minute",
-            *(f"  {kind:<21}{count:>3}" for kind, count in sorted(self.faults.items())),
+            *(f"  {kind:<29}{count:>3}" for kind, count in sorted(self.faults.items())),
             f"kills        {self.kills} survived",
             f"unsettled    {self.longest_unsettled_seconds:.1f} s at most, from acknowledged to confirmed or ended",
             f"drained      {self.drained_seconds:.1f} s after the last customer",

@@ -69,7 +69,7 @@ def test_a_report_counts_faults_by_kind_and_orders_by_outcome() -> None:
     lines = CLEAN.lines()
     assert "orders       8 placed: 7 acknowledged, 1 refused" in lines
     assert "faults       5 of 2 kinds, 5.0 a minute" in lines
-    assert "  SIGSTOP payments       3" in lines
+    assert "  SIGSTOP payments               3" in lines
 
 
 async def test_an_order_is_unsettled_from_its_acknowledgement_until_it_is_confirmed(
