@@ -143,7 +143,8 @@ def product_view(product: Product) -> dict[str, Any]:
 
 def dead_letter_view(letter: DeadLetter, *, is_whole: bool = False) -> dict[str, Any]:
     """A letter with the beginning of its payload, or with all of it."""
-    payload = letter.payload if is_whole else letter.payload[:CUT_BYTES]
+    stored = letter.payload or b""
+    payload = stored if is_whole else stored[:CUT_BYTES]
     return {
         "id": letter.id,
         "stream": letter.stream,

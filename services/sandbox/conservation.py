@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, or_, select
 
+from services.domain.external import is_same_id
 from services.domain.order import OrderStatus, PaymentStatus
 from services.sandbox import payment_gateway
 from services.sandbox.inventory_service import queries, tables
@@ -194,7 +195,8 @@ def _not_as_confirmed(order: _Order, reservation: _Reservation | None) -> Iterat
             Kind.CONFIRMED_NOT_DEDUCTED, order_id, f"the order is {order.row.status}, its reservation {state}"
         )
         return
-    if (reservation.row.reservation_id, reservation.deducted) != (order.row.reservation_id, order.bought):
+    is_same = is_same_id(reservation.row.reservation_id, order.row.reservation_id or "")
+    if not is_same or reservation.deducted != order.bought:
         detail = f"bought {_shown(order.bought)}, deducted {_shown(reservation.deducted)}"
         yield Difference(Kind.OTHER_LINES_DEDUCTED, order_id, detail)
     if reservation.returned != order.returned:

@@ -50,7 +50,8 @@ class Wire:
         self.traceparents.append(request.headers.get("traceparent"))
         if self.error is not None:
             raise self.error
-        return httpx.Response(self.status, json={"success": True, "data": {}})
+        error = {"error": {"code": "NOT_FOUND"}} if self.status == 404 else {}
+        return httpx.Response(self.status, json={"success": self.status != 404, "data": {}, **error})
 
 
 @pytest.fixture

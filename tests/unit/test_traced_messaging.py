@@ -105,6 +105,9 @@ class Broker:
         self.headers.append(headers)
         return SimpleNamespace(stream="ORDERS")
 
+    async def stream_info(self, name: str) -> Any:
+        return SimpleNamespace(config=SimpleNamespace(allow_atomic=True))
+
     async def request(self, subject: str, payload: bytes, *, headers: dict[str, str], **_: Any) -> Any:
         self.headers.append(headers)
         return SimpleNamespace(data=b"")
