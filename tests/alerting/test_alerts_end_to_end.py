@@ -3,21 +3,16 @@ Alertmanager, and at our own webhook. Source: seed 9.2."""
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
 
-from services.sandbox.inventory_service.catalogue import CATALOGUE
-from tests.alerting.prometheus import Server, alertmanager, prometheus
-from tests.alerting.receiver import Pager, pager
-from tests.chaos.stack import HEADLESS, ROOT, LiveStack, live_stack, until
+from tests.alerting.prometheus import alertmanager, prometheus
+from tests.alerting.receiver import pager
+from tests.alerting.shop import PATIENCE_SECONDS, SHORT, Everywhere, Shop, nothing_missing, ordering, rule_file
+from tests.chaos.stack import HEADLESS, live_stack, until
 
 pytestmark = pytest.mark.slow
 
@@ -30,136 +25,8 @@ SEED = {
     "InventoryReleasesFailing",
     "InventoryAvailabilitySlow",
 }
-SHORT = {
-    "ALERT_WINDOW": "10000",
-    "ALERT_QUEUE_DEPTH": "3",
-    "ALERT_AVAILABILITY_LATENCY": "100",
-    "ALERT_HEARTBEAT_INTERVAL": "2000",
-    # Orders that nobody confirms stay as they are for the whole test.
-    "CONFIRMATION_TIMEOUT": "300000",
-}
-WELL = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False}
-PATIENCE_SECONDS = 60.0
-HELD_ORDERS = 4
 SLOW = "InventoryAvailabilitySlow"
 BREAKER_OPEN = "InventoryCircuitBreakerOpen"
-
-
-class Shop:
-    """A shop whose customers go on ordering, whatever they are answered."""
-
-    def __init__(self, stack: LiveStack, client: httpx.AsyncClient) -> None:
-        self._stack = stack
-        self._client = client
-
-    async def order(self, priority: str) -> httpx.Response:
-        product = CATALOGUE[0]
-        item = {"productId": product.product_id, "variantId": product.variant_id, "quantity": 1}
-        return await self._client.post(
-            "/api/v1/orders", json={"userId": str(uuid4()), "customerPriority": priority, "items": [item]}
-        )
-
-    async def go_on_ordering(self) -> None:
-        for number in range(10_000):
-            await self.order("high" if number % 2 else "standard")
-            await asyncio.sleep(0.1)
-
-    async def held_orders(self) -> list[str]:
-        """Orders that hold stock and are never confirmed."""
-        await self.faults(silentConfirmations=True)
-        answers = [await self.order("standard") for _ in range(HELD_ORDERS)]
-        return [answer.raise_for_status().json()["data"]["orderId"] for answer in answers]
-
-    async def cancel(self, order_id: str) -> None:
-        (await self._client.post(f"/api/v1/orders/{order_id}/cancel", json={"reason": "TEST"})).raise_for_status()
-
-    async def faults(self, **changes: Any) -> None:
-        url = f"{self._stack.inventory_url()}/api/v1/sandbox/faults"
-        (await self._client.put(url, json=WELL | changes)).raise_for_status()
-
-    async def get(self, path: str) -> Any:
-        return (await self._client.get(path)).raise_for_status().json()["data"]
-
-    async def firing(self) -> set[str]:
-        return {item["name"] for item in (await self.get("/api/v1/alerts?state=firing"))["items"]}
-
-    async def is_firing(self, server: Server, name: str) -> bool:
-        """Whether both the service and Prometheus say so right now."""
-        return name in await self.firing() and name in await server.firing()
-
-    async def history(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in (await self.get("/api/v1/alerts/history"))["items"] if event["kind"] == kind]
-
-    async def became(self, kind: str, source: str) -> set[str]:
-        return {event["name"] for event in await self.history(kind) if event["source"] == source}
-
-    async def has_fired(self, name: str) -> bool:
-        return name in await self.became("FIRING", "worker")
-
-
-@asynccontextmanager
-async def ordering(shop: Shop) -> AsyncIterator[None]:
-    customers = asyncio.ensure_future(shop.go_on_ordering())
-    try:
-        yield
-    finally:
-        customers.cancel()
-        await asyncio.gather(customers, return_exceptions=True)
-
-
-async def rule_file() -> str:
-    """What the command prints under the settings of these tests."""
-    command = (sys.executable, "-m", "services", "alerts", "--prometheus")
-    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=SHORT, stdout=asyncio.subprocess.PIPE)
-    output, _ = await process.communicate()
-    return output.decode()
-
-
-class Everywhere:
-    """The places at which an alert can be seen."""
-
-    def __init__(self, shop: Shop, prometheus: Server, ours: Pager, theirs: Pager) -> None:
-        self._shop, self._prometheus, self._ours, self._theirs = shop, prometheus, ours, theirs
-
-    async def have_fired(self) -> dict[str, set[str]]:
-        """Per place, the alerts of the seed that have not fired there so far."""
-        return self._missing(
-            {
-                "console": await self._shop.became("FIRING", "worker"),
-                "received": await self._shop.became("FIRING", "prometheus"),
-                "prometheus": await self._prometheus.have_fired(),
-                "our webhook": self._ours.told("firing"),
-                "webhook of Alertmanager": self._theirs.told("firing"),
-            }
-        )
-
-    async def have_ended(self) -> dict[str, set[str]]:
-        """Per place, the alerts of the seed that have not ended there, or fire again."""
-        firing_here, firing_there = await self._shop.firing(), await self._prometheus.firing()
-        return self._missing(
-            {
-                "console": await self._shop.became("RESOLVED", "worker") - firing_here,
-                "received": await self._shop.became("RESOLVED", "prometheus") - firing_here,
-                "prometheus": SEED - firing_there,
-                "our webhook": self._ours.told("resolved"),
-                "webhook of Alertmanager": self._theirs.told("resolved"),
-            }
-        )
-
-    @staticmethod
-    def _missing(seen: dict[str, set[str]]) -> dict[str, set[str]]:
-        return {place: SEED - names for place, names in seen.items() if SEED - names}
-
-
-async def nothing_missing(look: Callable[[], Awaitable[dict[str, set[str]]]], explain: Callable[[], str]) -> None:
-    missing: dict[str, set[str]] = {}
-
-    async def everywhere() -> bool:
-        nonlocal missing
-        missing = await look()
-        return not missing
-
-    await until(everywhere, PATIENCE_SECONDS, lambda: f"{missing}\n{explain()}")
 
 
 async def test_every_cause_fires_its_alert_everywhere_and_its_end_resolves_it(tmp_path: Path) -> None:
@@ -171,7 +38,7 @@ async def test_every_cause_fires_its_alert_everywhere_and_its_end_resolves_it(tm
             httpx.AsyncClient(base_url=stack.api_url, timeout=30.0, trust_env=False) as client,
         ):
             shop = Shop(stack, client)
-            everywhere = Everywhere(shop, server, ours, theirs)
+            everywhere = Everywhere(SEED, shop, server, ours, theirs)
             held = await shop.held_orders()
             await shop.faults(latencyMs=250, silentConfirmations=True)
             async with ordering(shop):
