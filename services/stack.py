@@ -34,6 +34,7 @@ class Stack:
         self._owned = ExitStack()
         self.environment: dict[str, str] = {"DATA_DIR": str(self._data_dir), "DATABASE_URL": settings.database}
         self._children: list[Child] = []
+        self._broker_check: BrokerCheck | None = None
         try:
             self._choose(with_worker)
         except BaseException:
@@ -54,9 +55,10 @@ class Stack:
         (self._data_dir / "sandbox").mkdir(parents=True, exist_ok=True)
         if self._settings.nats_url is None:
             nats = self._owned.enter_context(EmbeddedNats(self._data_dir))
+            self._broker_check = BrokerCheck(nats.home)
             # Whoever runs a stack runs the worker too, as a child or in its own process.
-            works = BrokerCheck(nats.home, self._settings.api_host, self._settings.api_port)
-            self._children.append(nats.child(works))
+            self._broker_check.ask_worker(self._settings.api_host, self._settings.api_port)
+            self._children.append(nats.child(self._broker_check))
             self.environment["NATS_URL"] = nats.url
         if self._settings.inventory_service_url is None:
             self._add_inventory()
@@ -69,6 +71,8 @@ class Stack:
 
     def _add_inventory(self) -> None:
         port = free_port(self._data_dir / "sandbox" / "inventory.port")
+        if self._broker_check is not None:
+            self._broker_check.ask_inventory(LOOPBACK, port)
         self.environment |= {"INVENTORY_SERVICE_URL": http_url(LOOPBACK, port), "HOLDFAST_SANDBOX": "1"}
         extra = {
             "SANDBOX_INVENTORY_PORT": str(port),

@@ -1,7 +1,8 @@
-"""Whether the embedded broker, which is up, stores what the worker publishes.
+"""Whether the embedded broker, which is up, stores what is published to it.
 
 A stream whose disk was full refuses every publish until its server is started again, while the server answers
-everything else: only the outcome of real publishing, which ``/readyz`` of the worker tells, shows it.
+everything else, and takes what goes to other streams: only the outcome of real publishing shows it. Worker and
+reference Inventory Service tell it, each of the streams that it publishes to.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,16 @@ ANSWER_SECONDS = 2.0
 MAX_ANSWER_BYTES = 2**16
 
 
+class Publishing(Enum):
+    """What one client of the broker tells of it."""
+
+    TAKEN = auto()
+    """Nothing is refused, or nothing was published lately."""
+    REFUSED = auto()
+    UNKNOWN = auto()
+    """No answer, or no connection: that says nothing of the broker."""
+
+
 class PublishingVerdict:
     """Decides, from one observation after the other, when a broker that is up is broken."""
 
@@ -44,21 +56,18 @@ class PublishingVerdict:
         self._failing_since: float | None = None
         self._working_since: float | None = None
 
-    def is_working(self, readiness: Mapping[str, Any] | None, *, has_room: bool) -> bool:
-        """False when it is time to start the broker again.
-
-        ``readiness``: the parts of ``/readyz``; None when the worker did not tell, which says nothing of the broker.
-        """
+    def is_working(self, told: Publishing, *, has_room: bool) -> bool:
+        """False when it is time to start the broker again."""
         now = self._clock()
-        if readiness is None or not _is_connected(readiness):
+        if told is Publishing.UNKNOWN:
             self._failing_since = self._working_since = None
             return True
-        if not _is_refused(readiness):
+        if told is Publishing.TAKEN:
             self._note_working(now)
             return True
         self._working_since = None
         if not has_room:
-            # The time counts from when there is room: the worker's next attempt may succeed.
+            # The time counts from when there is room: the next attempt to publish may succeed.
             self._failing_since = None
             return True
         if self._failing_since is None:
@@ -78,28 +87,57 @@ class PublishingVerdict:
 
 
 class BrokerCheck:
-    """Asks the worker how publishing goes, and the file system of the store for its room."""
+    """Asks the clients of the broker how publishing goes, and the file system of the store for its room."""
 
-    def __init__(self, store: Path, api_host: str, api_port: int) -> None:
+    def __init__(self, store: Path) -> None:
         self._store = store
-        self._address = (reachable_host(api_host), api_port)
         self._verdict = PublishingVerdict()
+        self._questions: list[Callable[[], Publishing]] = []
+
+    def ask_worker(self, api_host: str, api_port: int) -> None:
+        """From now on ask the worker, too."""
+        self._questions.append(lambda: told_by_worker(answer_of(reachable_host(api_host), api_port, "/readyz")))
+
+    def ask_inventory(self, host: str, port: int) -> None:
+        """From now on ask the reference Inventory Service, too."""
+        self._questions.append(lambda: told_by_inventory(answer_of(host, port, "/healthz")))
 
     async def __call__(self) -> bool:
         """Whether the broker works, or nothing says that it does not."""
-        # Not on the loop: the worker may be slow, and so may a file system.
-        readiness, free = await asyncio.to_thread(lambda: (readiness_at(*self._address), has_room(self._store)))
-        return self._verdict.is_working(readiness, has_room=free)
+        # Not on the loop: clients may be slow, and so may a file system.
+        told, free = await asyncio.to_thread(self._look)
+        return self._verdict.is_working(told, has_room=free)
+
+    def _look(self) -> tuple[Publishing, bool]:
+        told = {ask() for ask in self._questions}
+        worst = (each for each in (Publishing.REFUSED, Publishing.TAKEN) if each in told)
+        return next(worst, Publishing.UNKNOWN), has_room(self._store)
 
 
-def readiness_at(host: str, port: int) -> dict[str, Any] | None:
-    """The answer of ``/readyz``, ready or not; None when there is none that can be read. Blocks."""
+def told_by_worker(answer: Mapping[str, Any] | None) -> Publishing:
+    """What ``/readyz`` says; without its database or its connection nothing can be published."""
+    if answer is None or answer.get("database") is not True or answer.get("nats") is not True:
+        return Publishing.UNKNOWN
+    is_refused = answer.get("publishing") is False or answer.get("streams") is False
+    return Publishing.REFUSED if is_refused else Publishing.TAKEN
+
+
+def told_by_inventory(answer: Mapping[str, Any] | None) -> Publishing:
+    """What ``/healthz`` of the reference Inventory Service says."""
+    data = answer.get("data") if answer else None
+    if not isinstance(data, dict) or data.get("nats") != "connected":
+        return Publishing.UNKNOWN
+    return Publishing.REFUSED if data.get("publishing") is False else Publishing.TAKEN
+
+
+def answer_of(host: str, port: int, path: str) -> dict[str, Any] | None:
+    """The JSON object that is answered, whatever the status; None when there is none that can be read. Blocks."""
     connection = http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS)
     try:
-        connection.request("GET", "/readyz", headers={"Connection": "close"})
+        connection.request("GET", path, headers={"Connection": "close"})
         answer = read_json(connection.getresponse().read(MAX_ANSWER_BYTES), MAX_ANSWER_BYTES)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        log.debug("worker_not_asked", extra={"reason": repr(error)})
+        log.debug("client_of_broker_not_asked", extra={"port": port, "reason": repr(error)})
         return None
     finally:
         connection.close()
@@ -115,12 +153,3 @@ def has_room(place: Path) -> bool:
     # Some file systems (btrfs) do not count files and tell 0.
     has_files = found.f_files == 0 or found.f_favail >= ROOM_FILES
     return found.f_bavail * found.f_frsize >= ROOM_BYTES and has_files
-
-
-def _is_connected(readiness: Mapping[str, Any]) -> bool:
-    """Whether the worker has what it needs to publish: what fails without it is not the broker's fault."""
-    return readiness.get("database") is True and readiness.get("nats") is True
-
-
-def _is_refused(readiness: Mapping[str, Any]) -> bool:
-    return readiness.get("publishing") is False or readiness.get("streams") is False

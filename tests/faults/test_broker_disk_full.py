@@ -6,12 +6,15 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from services.domain.order import Line
 from services.ids import new_id
 from services.messaging.broker_check import FIRST_PATIENCE_SECONDS, has_room
+from services.sandbox.inventory_service.catalogue import CATALOGUE
 from services.supervisor import ChildStatus
 from tests.chaos.stack import HEADLESS, LiveStack, live_stack, until
 from tests.faults.shop import MUG
@@ -79,6 +82,37 @@ async def test_a_broker_whose_disk_was_full_takes_events_again_by_itself(tmp_pat
         for order_id in placed:
             await until(lambda order_id=order_id: is_confirmed(order_id), MENDED_SECONDS, stack.logs)
         assert (_broker(stack).restarts, _broker(stack).not_working) == (1, 1)
+
+
+async def test_answers_of_the_inventory_service_are_published_again_without_any_order(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    async with live_stack(tmp_path, HEADLESS) as stack:
+        shelves = iter(CATALOGUE)
+        async with httpx.AsyncClient(base_url=stack.inventory_url(), timeout=30.0, trust_env=False) as inventory:
+
+            async def health() -> dict[str, Any]:
+                return (await inventory.get("/healthz")).json()["data"]
+
+            async def is_refused() -> bool:
+                if (shelf := next(shelves, None)) is not None:
+                    line = Line(shelf.product_id, shelf.variant_id, shelf.on_hand)
+                    # The last piece of a variant: an event says that it is out of stock.
+                    body = {"orderId": new_id(), "items": [line.wire()]}
+                    reply = await inventory.post("/api/v1/inventory/reserve", json=body)
+                    assert reply.status_code == 200, reply.text
+                return (await health())["publishing"] is False
+
+            async def nothing_waits() -> bool:
+                found = await health()
+                return (found["publishing"], found["outboxPending"]) == (True, 0)
+
+            await until(nothing_waits, NOTICED_SECONDS, stack.logs)
+            _fill(small_disk / "ballast")
+            await until(is_refused, NOTICED_SECONDS, stack.logs)
+            (small_disk / "ballast").unlink()
+            await until(nothing_waits, MENDED_SECONDS, stack.logs)
+            assert _broker(stack).not_working == 1
 
 
 async def _fires(api: httpx.AsyncClient, rule: str) -> bool:

@@ -17,9 +17,12 @@ from services.messaging.broker_check import (
     FIRST_PATIENCE_SECONDS,
     LONGEST_PATIENCE_SECONDS,
     BrokerCheck,
+    Publishing,
     PublishingVerdict,
+    answer_of,
     has_room,
-    readiness_at,
+    told_by_inventory,
+    told_by_worker,
 )
 
 WELL = {"database": True, "nats": True, "streams": True, "publishing": True}
@@ -38,7 +41,7 @@ class Observed:
         """When it had the broker started again while it saw the same for so long, counted from the beginning."""
         began, times = self.now, []
         while self.now <= began + seconds:
-            if not self.verdict.is_working(readiness, has_room=has_room):
+            if not self.verdict.is_working(told_by_worker(readiness), has_room=has_room):
                 times.append(self.now - began)
             self.now += STEP
         return times
@@ -112,19 +115,37 @@ def answering(status: int, body: bytes) -> Iterator[int]:
 @pytest.mark.parametrize("status", [200, 503])
 def test_the_worker_tells_whether_it_is_ready_or_not(status: int):
     with answering(status, json.dumps(REFUSED).encode()) as port:
-        assert readiness_at("127.0.0.1", port) == REFUSED
+        assert answer_of("127.0.0.1", port, "/readyz") == REFUSED
 
 
 @pytest.mark.parametrize("body", [b"", b"ok", b"[]", b"{" * 100_000, b"\xff", b'{"a":"' + b"x" * 2**20])
 def test_an_answer_that_cannot_be_read_is_none(body: bytes):
     with answering(200, body) as port:
-        assert readiness_at("127.0.0.1", port) is None
+        assert answer_of("127.0.0.1", port, "/readyz") is None
 
 
 async def test_a_worker_that_is_not_there_does_not_end_the_broker(tmp_path: Path):
     with answering(200, b"") as port:
         pass
-    assert await BrokerCheck(tmp_path, "127.0.0.1", port)()
+    check = BrokerCheck(tmp_path)
+    check.ask_worker("127.0.0.1", port)
+    check.ask_inventory("127.0.0.1", port)
+    assert await check()
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (None, Publishing.UNKNOWN),
+        ({}, Publishing.UNKNOWN),
+        ({"data": []}, Publishing.UNKNOWN),
+        ({"data": {"nats": "disconnected", "publishing": False}}, Publishing.UNKNOWN),
+        ({"data": {"nats": "connected", "publishing": True}}, Publishing.TAKEN),
+        ({"data": {"nats": "connected", "publishing": False}}, Publishing.REFUSED),
+    ],
+)
+def test_the_inventory_service_tells_how_publishing_goes(answer: dict[str, Any] | None, told: Publishing):
+    assert told_by_inventory(answer) is told
 
 
 def test_a_place_that_cannot_be_asked_has_no_room(tmp_path: Path):

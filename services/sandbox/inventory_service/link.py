@@ -50,6 +50,11 @@ class EventLink:
     def is_connected(self) -> bool:
         return self._connection.is_connected
 
+    @property
+    def is_publishing(self) -> bool:
+        """Whether the latest attempt to publish, if there was one lately, succeeded."""
+        return self._relay.problem is None
+
     def wake(self) -> None:
         """Publish now: to be called after each commit that may have stored events."""
         self._relay.wake()

@@ -74,7 +74,7 @@ def _health(database: Database, link: EventLink) -> Callable[[], Any]:
     async def health() -> dict[str, Any]:
         waiting, dead = await database.read(_counts)
         nats = "connected" if link.is_connected else "disconnected"
-        return {"nats": nats, "outboxPending": waiting, "deadLetters": dead}
+        return {"nats": nats, "publishing": link.is_publishing, "outboxPending": waiting, "deadLetters": dead}
 
     return health
 
