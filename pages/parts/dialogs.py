@@ -122,13 +122,15 @@ def compensate(difference: KnownDifference) -> None:
 
 def _compensate(difference: KnownDifference, key: str) -> None:
     st.markdown(f"**{words.plain(difference.order_id)}** · {words.plain(difference.detail)}")
-    st.markdown(f"What will be done: {COMPENSATIONS[difference.kind]}")
+    move = COMPENSATIONS.get(difference.kind)
+    st.markdown(f"What will be done: {move or 'nothing'}")
     form(
         key,
         note="Reason",
         required=True,
         button="Apply",
         store=lambda reason: [partial(_store_compensate, difference, reason, key)],
+        refused=None if move else "This version does not know this kind of difference; there is nothing to apply.",
     )
 
 

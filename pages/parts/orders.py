@@ -64,7 +64,7 @@ def units(order: Order) -> str:
 def stake(case: ReviewCase) -> str:
     """What is at stake: units, and money where the order's metadata carries a total."""
     money = case.stake
-    amount = f" · {plain(money.currency or '')} {money.amount:,.2f}".rstrip() if money.amount is not None else ""
+    amount = f" · {plain(money.currency or '')} {money.amount_text}" if money.amount_text else ""
     return f"{units(case.order)}{amount}"
 
 

@@ -16,6 +16,36 @@ from services.domain.order import Order
 LARGEST = Decimal(10) ** 12
 MAX_CURRENCY = 8
 
+USUAL_DECIMALS = 2
+MOST_DECIMALS = 4
+DECIMALS = (
+    dict.fromkeys(
+        (
+            "BIF",
+            "CLP",
+            "DJF",
+            "GNF",
+            "ISK",
+            "JPY",
+            "KMF",
+            "KRW",
+            "PYG",
+            "RWF",
+            "UGX",
+            "UYI",
+            "VND",
+            "VUV",
+            "XAF",
+            "XOF",
+            "XPF",
+        ),
+        0,
+    )
+    | dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3)
+    | dict.fromkeys(("CLF", "UYW"), 4)
+)
+"""Decimals of the currencies that do not have two. Source: ISO 4217."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stake:
@@ -24,6 +54,16 @@ class Stake:
     units: int
     amount: Decimal | None = None
     currency: str | None = None
+
+    @property
+    def amount_text(self) -> str | None:
+        """The amount with the decimals of its currency, or with more when the shop gave more, at most four."""
+        if self.amount is None:
+            return None
+        usual = DECIMALS.get((self.currency or "").upper(), USUAL_DECIMALS)
+        whole, _, decimals = f"{abs(self.amount):,.{MOST_DECIMALS}f}".partition(".")
+        shown = decimals.rstrip("0").ljust(usual, "0")
+        return f"{whole}.{shown}" if shown else whole
 
 
 def stake(order: Order) -> Stake:
@@ -43,6 +83,7 @@ def _amount(value: object) -> Decimal | None:
         return None
     try:
         amount = Decimal(str(value))
-    except InvalidOperation:
+    except (InvalidOperation, ValueError):
+        # ValueError: Python writes no whole number of more than 4 300 digits.
         return None
     return amount if amount.is_finite() and 0 <= amount <= LARGEST else None

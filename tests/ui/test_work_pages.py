@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
 from services.console import PAGE_SIZE
 from services.domain.conservation import Difference
-from state import conservation, order_search
+from state import conservation, order_search, tables
 from state.database import Database
 from state.order_search import OrderQuery
 from tests.ui.conftest import NOON, press, said, stored
@@ -33,6 +34,16 @@ def test_a_difference_shows_what_its_compensation_does_and_stores_it_with_a_reas
     command = next(command for command in stored(busy) if command.kind == "compensate")
     assert command.arguments["kind"] == "HOLD_LEAKED"
     assert command.arguments["reason"] == "seen on the shelf"
+
+
+def test_a_difference_of_a_kind_that_is_not_known_here_can_be_looked_at(busy: Database, show: Show) -> None:
+    busy.write_now(
+        lambda connection: connection.execute(update(tables.conservation_differences).values(kind="LATER_KIND"))
+    )
+    test = show("conservation.py")
+    next(button for button in test.button if button.label == "Compensate").click().run()
+    assert "there is nothing to apply" in said(test)
+    assert next(button for button in test.button if button.label == "Apply").disabled
 
 
 def test_a_conservation_page_without_differences_says_that_all_adds_up(database: Database, show: Show) -> None:

@@ -123,7 +123,8 @@ def test_everything_that_is_on_its_way_is_counted(sandbox: Sandbox) -> None:
     sandbox.send("e-1", None)
     sandbox.send("e-2", now)
     sandbox.send("e-3", now)
-    handled = {"event_id": "e-3", "type": "order.cancelled", "outcome": "released", "handled_at": now}
+    key = {"event_id": "e-3", "type": "order.cancelled", "source": "order-service"}
+    handled = key | {"outcome": "released", "handled_at": now}
     sandbox.inventory.write_now(lambda c: c.execute(insert(inventory.inbox), handled))
     assert sandbox.waiting() == audit.Waiting(orders=2, releases=1, refunds=1, unsent_events=1, unheard_events=1)
 

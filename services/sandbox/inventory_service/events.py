@@ -66,17 +66,19 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 def handle(connection: Connection, event: IncomingEvent, now: datetime, *, is_silent: bool = False) -> str:
     """Carry out one event in one transaction with its inbox row and its answers: what came of it.
 
-    An event handled before is a DUPLICATE and changes nothing. ``is_silent`` (a drill) keeps back
+    An event is the same when source, type and id are the same.
+    One handled before is a DUPLICATE and changes nothing. ``is_silent`` (a drill) keeps back
     the answers to inventory.confirm_requested.
     """
-    if connection.scalar(select(inbox.c.event_id).where(inbox.c.event_id == event.event_id)) is not None:
+    key = {"event_id": event.event_id, "type": event.type, "source": event.source}
+    same = [inbox.c[name] == value for name, value in key.items()]
+    if connection.scalar(select(inbox.c.event_id).where(*same)) is not None:
         return DUPLICATE
     outcome, answers = _HANDLERS[event.type](connection, event.data, now)
     if not (is_silent and event.type == events.CONFIRM_REQUESTED):
         for answer in answers:
             outbox.add(connection, answer, now)
-    row = {"event_id": event.event_id, "type": event.type, "outcome": outcome, "handled_at": now}
-    connection.execute(insert(inbox), row)
+    connection.execute(insert(inbox), key | {"outcome": outcome, "handled_at": now})
     return outcome
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, tuple_, update
 
 from services.domain.events import OutgoingEvent
 from services.messaging import envelope
@@ -89,9 +89,10 @@ def pending(connection: Connection) -> int:
 
 def prune(connection: Connection, now: datetime, limit: int = 500) -> None:
     """Forget a step of events published, and of events handled, long ago."""
-    for table, key, at, kept in (
-        (outbox, outbox.c.id, outbox.c.published_at, PUBLISHED_KEPT),
-        (inbox, inbox.c.event_id, inbox.c.handled_at, HANDLED_KEPT),
+    for table, at, kept in (
+        (outbox, outbox.c.published_at, PUBLISHED_KEPT),
+        (inbox, inbox.c.handled_at, HANDLED_KEPT),
     ):
-        old = select(key).where(at < now - kept).limit(limit)
+        key = tuple_(*table.primary_key)
+        old = select(*table.primary_key).where(at < now - kept).limit(limit)
         connection.execute(delete(table).where(key.in_(old)))

@@ -19,8 +19,10 @@ from sqlalchemy import (
     Text,
     event,
     inspect,
+    text,
 )
 
+from services.messaging.envelope import SOURCE as ORDER_SOURCE
 from state.database import UtcDateTime
 
 metadata = MetaData()
@@ -162,7 +164,8 @@ inbox = Table(
     "inbox",
     metadata,
     Column("event_id", String(128), primary_key=True),
-    Column("type", String(64), nullable=False),
+    Column("type", String(64), primary_key=True),
+    Column("source", String(128), primary_key=True),
     Column("outcome", String(32), nullable=False),
     Column("handled_at", UtcDateTime, nullable=False, index=True),
 )
@@ -198,7 +201,25 @@ dead_letters = Table(
 
 def make(connection: Connection) -> None:
     """Create what is missing: tables, and the columns that databases of earlier versions lack."""
+    had_inbox = inspect(connection).has_table(inbox.name)
+    is_older = had_inbox and inbox.c.source.name not in _columns(connection, inbox)
+    if is_older:
+        # SQLite changes no primary key: the rows move into a new table.
+        connection.exec_driver_sql("ALTER TABLE inbox RENAME TO inbox_by_event_id")
+        connection.exec_driver_sql("DROP INDEX ix_inbox_handled_at")
     metadata.create_all(connection)
-    known = {column["name"] for column in inspect(connection).get_columns(outbox.name)}
-    if outbox.c.traceparent.name not in known:
+    if is_older:
+        connection.execute(
+            text(
+                "INSERT INTO inbox (event_id, type, source, outcome, handled_at) "
+                "SELECT event_id, type, :source, outcome, handled_at FROM inbox_by_event_id"
+            ),
+            {"source": ORDER_SOURCE},
+        )
+        connection.exec_driver_sql("DROP TABLE inbox_by_event_id")
+    if outbox.c.traceparent.name not in _columns(connection, outbox):
         connection.exec_driver_sql("ALTER TABLE outbox ADD COLUMN traceparent VARCHAR(55)")
+
+
+def _columns(connection: Connection, table: Table) -> set[str]:
+    return {column["name"] for column in inspect(connection).get_columns(table.name)}

@@ -76,6 +76,31 @@ def test_whatever_stands_in_the_metadata_the_stake_can_be_said(total: Any) -> No
     assert stake(replace(ORDER, metadata={"total": total})).units == 3
 
 
+@pytest.mark.parametrize(
+    ("total", "currency", "text"),
+    [
+        (1234.5, "EUR", "1,234.50"),
+        (129, "JPY", "129"),
+        (129.5, "JPY", "129.5"),
+        ("1.5", "KWD", "1.500"),
+        ("1.2345", "KWD", "1.2345"),
+        (0.1 + 0.2, "EUR", "0.30"),
+        (10**12, "JPY", "1,000,000,000,000"),
+        (5, None, "5.00"),
+        ("-0", "EUR", "0.00"),
+        ("0E+999999", "EUR", "0.00"),
+        ("1E-999999", "JPY", "0"),
+        ("1E+999999", "EUR", None),
+        pytest.param(10**5000, "EUR", None, id="5 000 digits"),
+        ("NaN", "JPY", None),
+        ("sNaN", "JPY", None),
+        ("-Infinity", "KWD", None),
+    ],
+)
+def test_an_amount_has_the_decimals_of_its_currency(total: Any, currency: str | None, text: str | None) -> None:
+    assert stake(replace(ORDER, metadata={"total": total, "currency": currency})).amount_text == text
+
+
 # ----------------------------------------------------------------- explanations
 
 

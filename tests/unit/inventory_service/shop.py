@@ -74,8 +74,16 @@ class Shop:
     def adjust(self, line: Line, delta: int) -> None:
         self.write(stock.adjust, product_id=line.product_id, variant_id=line.variant_id, delta=delta, reason="count")
 
-    def handle(self, event_type: str, event_id: str | None = None, *, is_silent: bool = False, **data: Any) -> str:
-        event = IncomingEvent(event_id or str(uuid4()), event_type, self.now, data)
+    def handle(
+        self,
+        event_type: str,
+        event_id: str | None = None,
+        *,
+        is_silent: bool = False,
+        source: str = "order-service",
+        **data: Any,
+    ) -> str:
+        event = IncomingEvent(event_id or str(uuid4()), event_type, self.now, data, source)
         return self.database.write_now(
             lambda connection: events.handle(connection, event, self.now, is_silent=is_silent)
         )

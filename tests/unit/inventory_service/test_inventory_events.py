@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from services.messaging.envelope import decode
-from services.sandbox.inventory_service import tables
+from services.sandbox.inventory_service import outbox, tables
 from services.sandbox.inventory_service.rules import stock
 from tests.unit.inventory_service.shop import Shop, mugs, pens
 
@@ -56,6 +56,24 @@ def test_the_same_event_again_changes_and_answers_nothing(shop: Shop) -> None:
         shop.handle(CONFIRM, "e-1", orderId="o-1", reservationId=reservation.reservation_id)
     assert shop.published_types() == ["inventory.confirmed"]
     assert shop.columns(mugs(0)) == (9, 0)
+
+
+def test_one_id_of_two_senders_or_of_two_types_is_two_events(shop: Shop) -> None:
+    first, second = shop.reserve("o-1", mugs(1)), shop.reserve("o-2", mugs(2))
+    assert shop.handle(CONFIRM, "1", source="shop-a", orderId="o-1", reservationId=first.reservation_id) == "confirmed"
+    assert shop.handle(CONFIRM, "1", source="shop-b", orderId="o-2", reservationId=second.reservation_id) == "confirmed"
+    assert shop.handle("order.cancelled", "1", source="shop-a", orderId="o-1") != "duplicate"
+    assert shop.handle("order.cancelled", "1", source="shop-a", orderId="o-1") == "duplicate"
+    assert shop.columns(mugs(0)) == (8, 0)
+
+
+def test_pruning_forgets_old_events_and_keeps_a_new_one_with_the_same_id(shop: Shop) -> None:
+    shop.handle("order.cancelled", "1", source="shop-a", orderId="o-1")
+    shop.wait(outbox.HANDLED_KEPT.total_seconds() + 1)
+    shop.handle("order.cancelled", "1", source="shop-b", orderId="o-1")
+    shop.write(outbox.prune)
+    assert shop.handle("order.cancelled", "1", source="shop-b", orderId="o-1") == "duplicate"
+    assert shop.handle("order.cancelled", "1", source="shop-a", orderId="o-1") != "duplicate"
 
 
 def test_asking_anew_is_answered_again_with_one_deduction(shop: Shop) -> None:
