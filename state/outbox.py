@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from state.keyset import WINDOW, Keyset
 from state.prepared import Prepared
@@ -23,16 +35,21 @@ CLAIM = timedelta(seconds=8)
 LONGEST_DELAY = timedelta(seconds=5)
 """Between two attempts to publish a row that the broker refuses."""
 
+_WAITS = (outbox.c.published_at.is_(None), outbox.c.undeliverable_at.is_(None))
+# Word for word the condition of a partial index, which is found by it.
+_IS_UNDELIVERABLE: ColumnElement[bool] = text("outbox.undeliverable_at IS NOT NULL")  # type: ignore[assignment]
+_SHOWN_BYTES = 2000
+
 _INSERT = Prepared(insert(outbox), ("event_id", "subject", "order_id", "payload", "created_at", "traceparent"))
 _SETTLE = Prepared(
     update(outbox)
     .where(outbox.c.id == bindparam("row_id"))
-    .values(published_at=bindparam("settled_at"), claimed_until=None)
+    .values(published_at=bindparam("settled_at"), claimed_until=None, undeliverable_at=None, undeliverable_reason=None)
 )
 _FREE = (
     select(outbox.c.id)
     .where(
-        outbox.c.published_at.is_(None),
+        *_WAITS,
         or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until < bindparam("now")),
     )
     .order_by(outbox.c.id)
@@ -86,18 +103,55 @@ class Outgoing:
 _COLUMNS = [outbox.c[name] for name in Outgoing.__dataclass_fields__]
 
 
+@dataclass(frozen=True, slots=True)
+class UndeliverableEvent:
+    """An event that the broker cannot take as it is."""
+
+    id: int
+    event_id: str
+    subject: str
+    order_id: str
+    payload: bytes
+    """The beginning of it."""
+    size: int
+    """Bytes of the whole payload."""
+    attempts: int
+    created_at: datetime
+    undeliverable_at: datetime
+    reason: str
+
+
+_UNDELIVERABLE_COLUMNS = [
+    *(outbox.c[name] for name in ("id", "event_id", "subject", "order_id")),
+    func.substr(outbox.c.payload, 1, _SHOWN_BYTES, type_=LargeBinary),
+    func.length(outbox.c.payload),
+    *(outbox.c[name] for name in ("attempts", "created_at", "undeliverable_at", "undeliverable_reason")),
+]
+
+
 def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Store events: ``{event_id, subject, order_id, payload, created_at, traceparent?}`` each."""
     _INSERT.run_many(connection, [{"traceparent": None, **row} for row in rows])
 
 
 def settle_and_claim(
-    connection: Connection, settled: Sequence[int], failed: Sequence[tuple[int, str]], limit: int, now: datetime
+    connection: Connection,
+    settled: Sequence[int],
+    failed: Sequence[tuple[int, str]],
+    limit: int,
+    now: datetime,
+    *,
+    undeliverable: Sequence[tuple[int, str]] = (),
 ) -> list[Claimed]:
-    """Mark what was published, note what failed, and claim the next unpublished rows, oldest first."""
+    """Mark what was published, note what failed, and claim the next rows that wait, oldest first.
+
+    What is ``undeliverable`` is not claimed again until retry().
+    """
     _SETTLE.run_many(connection, [{"row_id": row_id, "settled_at": now} for row_id in settled])
     if failed:
         _note_failures(connection, dict(failed), now)
+    for row_id, reason in undeliverable:
+        _note_undeliverable(connection, row_id, reason, now)
     if limit == 0:
         return []
     rows = _CLAIM.fetch(connection, {"now": now, "until": now + CLAIM, "most": limit})
@@ -110,6 +164,12 @@ def _note_failures(connection: Connection, errors: dict[int, str], now: datetime
         delay = min(timedelta(seconds=0.5 * 2 ** min(attempts, 10)), LONGEST_DELAY)
         values = {"attempts": attempts + 1, "last_error": errors[row_id], "claimed_until": now + delay}
         connection.execute(update(outbox).where(outbox.c.id == row_id).values(values))
+
+
+def _note_undeliverable(connection: Connection, row_id: int, reason: str, now: datetime) -> None:
+    values = {"undeliverable_at": now, "undeliverable_reason": reason, "last_error": reason, "claimed_until": None}
+    statement = update(outbox).where(outbox.c.id == row_id, outbox.c.published_at.is_(None))
+    connection.execute(statement.values(attempts=outbox.c.attempts + 1, **values))
 
 
 def bring_forward(connection: Connection, last: datetime, limit: int) -> int:
@@ -132,10 +192,44 @@ def send_again(connection: Connection, subjects: Sequence[str], after: datetime,
 
 
 def pending(connection: Connection) -> tuple[int, datetime | None]:
-    """How many events wait, and since when the oldest does."""
-    statement = select(func.count(), func.min(outbox.c.created_at)).where(outbox.c.published_at.is_(None))
+    """How many events wait to be published, and since when the oldest does."""
+    statement = select(func.count(), func.min(outbox.c.created_at)).where(*_WAITS)
     count, oldest = connection.execute(statement).one()
     return count, oldest
+
+
+def count_undeliverable(connection: Connection) -> int:
+    """How many events can never be published as they are."""
+    return connection.scalar(select(func.count()).select_from(outbox).where(_IS_UNDELIVERABLE)) or 0
+
+
+def undeliverable(connection: Connection, limit: int) -> list[UndeliverableEvent]:
+    """The oldest of them."""
+    statement = select(*_UNDELIVERABLE_COLUMNS).where(_IS_UNDELIVERABLE).order_by(outbox.c.id).limit(limit)
+    return [UndeliverableEvent(*row) for row in connection.execute(statement)]
+
+
+def get_undeliverable(connection: Connection, row_id: int) -> UndeliverableEvent | None:
+    """One of them, locked until the end of the transaction."""
+    statement = select(*_UNDELIVERABLE_COLUMNS).where(outbox.c.id == row_id, _IS_UNDELIVERABLE)
+    row = connection.execute(statement.with_for_update()).one_or_none()
+    return UndeliverableEvent(*row) if row else None
+
+
+def has(connection: Connection, row_id: int) -> bool:
+    """Whether the event is still stored, in whatever state."""
+    return connection.execute(select(outbox.c.id).where(outbox.c.id == row_id)).first() is not None
+
+
+def retry(connection: Connection, row_id: int) -> None:
+    """Have an undeliverable event published again."""
+    free = {"undeliverable_at": None, "undeliverable_reason": None, "claimed_until": None}
+    connection.execute(update(outbox).where(outbox.c.id == row_id, _IS_UNDELIVERABLE).values(free))
+
+
+def discard(connection: Connection, row_id: int) -> None:
+    """Forget an undeliverable event; the timeline of its order keeps what it said."""
+    connection.execute(delete(outbox).where(outbox.c.id == row_id, _IS_UNDELIVERABLE))
 
 
 def listed(

@@ -255,6 +255,15 @@ outbox = Table(
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
     Column("traceparent", Traceparent),
+    # Since when, and why, the broker can never take it; it is not claimed any more.
+    Column("undeliverable_at", UtcDateTime),
+    Column("undeliverable_reason", Text),
+    Index(
+        "ix_outbox_undeliverable",
+        "id",
+        sqlite_where=text("undeliverable_at IS NOT NULL"),
+        postgresql_where=text("undeliverable_at IS NOT NULL"),
+    ),
     Index(
         "ix_outbox_unpublished",
         "id",

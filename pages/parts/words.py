@@ -224,6 +224,8 @@ AUDIT = {
     "UNDO": "Took an action back",
     "REPLAY_EVENT": "Replayed an event",
     "DISCARD_EVENT": "Discarded an event",
+    "RETRY_OUTGOING_EVENT": "Published an event again",
+    "DISCARD_OUTGOING_EVENT": "Discarded an outgoing event",
     "START_DRILL": "Started a drill",
     "STOP_DRILL": "Stopped a drill",
     "FINISH_DRILL": "Drill finished",

@@ -144,7 +144,7 @@ class AlertEvaluator:
             # The last instant may hold samples of further replicas: it is read again.
             after = rows[-1][0] if rows[-1][0] > after else after + timedelta(milliseconds=1)
         self._read_up_to = now
-        gauges, living = await self._database.read(lambda c: _present(c, now))
+        gauges, living = await self._database.read(lambda c: present_now(c, now))
         return recording.view(now, gauges, living)
 
     # ------------------------------------------------------------------ judging
@@ -258,13 +258,15 @@ def _queue(
     notifications.add(connection, alert_id=alert_id, name=name, status=status, payload=payload, at=now)
 
 
-def _present(connection: Connection, now: datetime) -> tuple[Gauges, list[Replica]]:
+def present_now(connection: Connection, now: datetime) -> tuple[Gauges, list[Replica]]:
+    """The gauges as the database has them, and the replicas that live."""
     gauges = Gauges(
         reservation_queue=orders.count_with_status(connection, OrderStatus.PENDING_INVENTORY),
         outbox_oldest_at=outbox.pending(connection)[1],
         dead_letters=dead_letters.count_open(connection),
         reviews_oldest_at=reviews.oldest_open_at(connection),
         refused_in_a_row=refused.in_a_row(connection),
+        undeliverable=outbox.count_undeliverable(connection),
         steps_failed=reviews.count_open_by_reason(connection).get(ReviewReason.STEP_FAILED, 0),
     )
     return gauges, replicas.alive(connection, now)

@@ -262,7 +262,11 @@ def _of_our_queues(settings: Settings) -> tuple[Rule, ...]:
                     "Look at Manual review, reason Step failed: the case names what was raised. Report it, and retry "
                     "the case once the cause is mended, or cancel the order."
                 ),
-                "Look at Events, view Outgoing: an event that can never be published stands there with its reason.",
+                (
+                    "GET /api/v1/outbox lists events that can never be published, with reasons. Raise max_payload of "
+                    "the broker or max_msg_size of the stream, then POST /api/v1/outbox/{id}/retry with a reason; or "
+                    "tell the Inventory Service by other means what the event says, and POST its /discard."
+                ),
             ),
             page="reviews",
             value=SumOfKnown(

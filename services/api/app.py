@@ -21,6 +21,7 @@ from services.api.endpoints import ITEMS_BODY_BYTES, Call, Endpoint, SlashesInId
 from services.api.handlers import Handlers
 from services.api.http import RouteError, failure, header_text, json_response, read_body, read_query
 from services.api.openapi import document
+from services.api.outbox import OutboxHandlers, outbox_endpoints
 from services.api.reviews import ReviewHandlers
 from services.api.service import OrderService
 from services.domain.errors import ApiError
@@ -111,6 +112,7 @@ def endpoints(handlers: Handlers) -> list[Endpoint]:
         *_review_endpoints(ReviewHandlers(handlers.service)),
         *_operator_endpoints(handlers),
         *alert_endpoints(handlers.alerts),
+        *outbox_endpoints(OutboxHandlers(handlers.service)),
     ]
 
 

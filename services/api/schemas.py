@@ -156,6 +156,11 @@ class DeadLettersQuery(Query):
     limit: Limit = 200
 
 
+class OutboxQuery(Query):
+    state: Literal["UNDELIVERABLE"] = "UNDELIVERABLE"
+    limit: Limit = 200
+
+
 class DifferencesQuery(Query):
     state: Literal["OPEN", "COMPENSATING", "ACCEPTED", "SETTLED"] | None = None
     limit: Limit = 200
@@ -343,6 +348,23 @@ class DeadLetterView(BaseModel):
     resolvedAt: datetime | None
     resolvedBy: str | None
     note: str | None
+
+
+class OutboxEventView(BaseModel):
+    """An event that the broker could not take. ``state``: PENDING is to be published, DISCARDED is given up."""
+
+    id: int
+    eventId: str
+    subject: str
+    orderId: str
+    payload: str
+    payloadBytes: int
+    payloadIsCut: bool
+    attempts: int
+    state: Literal["UNDELIVERABLE", "PENDING", "DISCARDED"]
+    reason: str
+    createdAt: datetime
+    undeliverableAt: datetime
 
 
 class AuditEntryView(BaseModel):

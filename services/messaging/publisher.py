@@ -15,7 +15,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
 
 from services.messaging.jetstream import Connection
-from services.messaging.relay import OutboxRow
+from services.messaging.relay import OutboxRow, Undeliverable
 from services.traceparent import HEADER
 
 ATOMIC_FROM = 32
@@ -23,6 +23,12 @@ ATOMIC_FROM = 32
 
 ATOMIC_LIMIT = 1000
 """The server refuses larger batches."""
+
+BATCH_HEADER_BYTES = 128
+"""The headers of a batch take no more of a message."""
+
+TOO_LARGE_FOR_STREAM = 10054
+"""Error code of the JetStream API."""
 
 
 class JetStreamPublisher:
@@ -56,15 +62,19 @@ class JetStreamPublisher:
 
     async def publish(self, rows: Sequence[OutboxRow]) -> dict[int, str]:
         """Publish all rows; returns the reasons of those that were not acknowledged, by row id."""
-        js = self._connection.js
-        outcomes = await asyncio.gather(*(self._publish_together(js, group) for group in self._groups(rows)))
+        js, most = self._connection.js, self._connection.client.max_payload
+        # A server that is sent more than it takes ends the connection, for every event on it.
+        too_large: dict[int, str] = {row.id: _too_large(row, most) for row in rows if _size(row) > most}
+        fitting = [row for row in rows if row.id not in too_large]
+        outcomes = await asyncio.gather(*(self._publish_together(js, group) for group in self._groups(fitting)))
         if self._is_stream_missing and self._recover is not None:
             self._is_stream_missing = False
             self._streams.clear()
             self._without_batches.clear()
             self._with_batches.clear()
             await self._recover()
-        return {row_id: reason for failures in outcomes for row_id, reason in failures.items()}
+        every = [too_large, *outcomes]
+        return {row_id: reason for failures in every for row_id, reason in failures.items()}
 
     def _groups(self, rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
         """Rows that may share a batch: the same known stream. All rows of unknown streams are one group."""
@@ -75,11 +85,11 @@ class JetStreamPublisher:
 
     async def _publish_together(self, js: JetStreamContext, rows: list[OutboxRow]) -> dict[int, str]:
         stream = self._streams.get(rows[0].subject)
-        if len(rows) >= ATOMIC_FROM and stream is not None and await self._takes_batches(stream):
+        if stream is not None and self._may_be_batch(rows) and await self._takes_batches(stream):
             try:
                 await self._publish_batch(rows)
             except APIError:
-                # Refused as a whole: an event of it is stored already, or the subject has another stream by now.
+                # Refused as a whole: an event of it is stored already or too large, or the subject has another stream.
                 for row in rows:
                     self._streams.pop(row.subject, None)
             except (nats.errors.Error, OSError) as error:
@@ -88,6 +98,10 @@ class JetStreamPublisher:
                 return {}
         reasons = await asyncio.gather(*(self._publish_single(js, row) for row in rows))
         return {row.id: reason for row, reason in zip(rows, reasons, strict=True) if reason is not None}
+
+    def _may_be_batch(self, rows: list[OutboxRow]) -> bool:
+        most = self._connection.client.max_payload - BATCH_HEADER_BYTES
+        return len(rows) >= ATOMIC_FROM and all(_size(row) <= most for row in rows)
 
     async def _publish_single(self, js: JetStreamContext, row: OutboxRow) -> str | None:
         headers = _headers(row)
@@ -101,7 +115,11 @@ class JetStreamPublisher:
     def _failure(self, error: Exception) -> str:
         if isinstance(error, NoStreamResponseError | nats.errors.NoRespondersError):
             self._is_stream_missing = True
-        return str(error) or type(error).__name__
+        reason = str(error) or type(error).__name__
+        is_too_large = isinstance(error, nats.errors.MaxPayloadError) or (
+            isinstance(error, APIError) and error.err_code == TOO_LARGE_FOR_STREAM
+        )
+        return Undeliverable(reason) if is_too_large else reason
 
     async def _takes_batches(self, stream: str) -> bool:
         """Asked once per stream: the first message of a refused batch would reach plain subscribers twice."""
@@ -136,3 +154,14 @@ def _headers(row: OutboxRow) -> dict[str, str]:
     if row.traceparent is not None:
         headers[HEADER] = row.traceparent
     return headers
+
+
+def _size(row: OutboxRow) -> int:
+    """Bytes of the message as the server counts them: headers and payload."""
+    lines = [f"{name}: {value}" for name, value in _headers(row).items()]
+    head = "".join(f"{line}\r\n" for line in ("NATS/1.0", *lines, ""))
+    return len(head.encode()) + len(row.payload)
+
+
+def _too_large(row: OutboxRow, most: int) -> Undeliverable:
+    return Undeliverable(f"The message has {_size(row)} bytes; the server's maximum payload is {most} bytes.")

@@ -31,6 +31,12 @@ PROBLEM_SECONDS = 15.0
 """Refused rows are tried again sooner; after so long another replica has published them."""
 
 
+class Undeliverable(str):
+    """The reason of a row that the broker cannot take however often it is sent, because of what the row is."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
     """One stored event, encoded and ready to be published."""
@@ -54,7 +60,8 @@ class Outbox(Protocol):
         """In one transaction: mark rows published, note failures with their reasons, claim due rows, oldest first.
 
         A claimed row is nobody else's until it is settled, noted as failed, or its lease ends. A failed
-        row is due again after a growing delay of its own. ``limit`` may be 0.
+        row is due again after a growing delay of its own; one whose reason is Undeliverable need not be.
+        ``limit`` may be 0.
         """
         ...
 
@@ -143,7 +150,8 @@ class OutboxRelay:
         if not rows:
             return _Round.IDLE
         await self._publish(rows)
-        return _Round.PROGRESS if self._settled else _Round.FUTILE
+        is_any_ended = bool(self._settled) or any(isinstance(reason, Undeliverable) for _, reason in self._failed)
+        return _Round.PROGRESS if is_any_ended else _Round.FUTILE
 
     async def _claim(self, limit: int) -> list[OutboxRow] | None:
         """Settle what was published and claim more; None when the outbox is out of reach."""
@@ -169,9 +177,18 @@ class OutboxRelay:
         self._settled = [row.id for row in rows if row.id not in failures]
         for row in rows:
             self._on_published(row.subject, "failed" if row.id in failures else "published")
-        self._note(next(iter(failures.values()), None))
-        if failures:
-            log.warning("events_not_published", extra={"count": len(failures), "reason": next(iter(failures.values()))})
+        self._tell(rows, failures)
+
+    def _tell(self, rows: list[OutboxRow], failures: Mapping[int, str]) -> None:
+        for row in rows:
+            if isinstance(reason := failures.get(row.id), Undeliverable):
+                extra = {"event_id": row.event_id, "order_id": row.order_id, "reason": str(reason)}
+                log.error("event_undeliverable", extra=extra)
+        # What is wrong with one event says nothing about whether the others can be published.
+        passing = [reason for reason in failures.values() if not isinstance(reason, Undeliverable)]
+        self._note(next(iter(passing), None))
+        if passing:
+            log.warning("events_not_published", extra={"count": len(passing), "reason": passing[0]})
 
     def _note(self, problem: str | None) -> None:
         self._problem, self._problem_at = problem, time.monotonic()

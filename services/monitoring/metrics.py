@@ -68,6 +68,9 @@ class Metrics:
         self._reservation_queue = self._gauge("reservation_queue_depth", "Orders in PENDING_INVENTORY.")
         self._release_queue = self._gauge("release_queue_depth", "Release jobs that are pending.")
         self._outbox_pending = self._gauge("outbox_pending", "Events waiting to be published.")
+        self._undeliverable = self._gauge(
+            "outbox_undeliverable", "Events that can never be published as they are and wait for a person."
+        )
         self._outbox_age = self._gauge("outbox_oldest_age_seconds", "Age of the oldest unpublished event.")
         self._reviews = self._gauge("manual_reviews_open", "Open cases of the manual-review queue.", ["reason"])
         self._reviews_age = self._gauge("manual_reviews_oldest_age_seconds", "Age of the oldest open case.")
@@ -159,6 +162,7 @@ class Metrics:
         release: int,
         outbox: int,
         outbox_oldest_at: datetime | None,
+        undeliverable: int,
         now: datetime,
         reviews: Mapping[str, int],
         reviews_oldest_at: datetime | None,
@@ -170,6 +174,7 @@ class Metrics:
         self._reservation_queue.set(reservation)
         self._release_queue.set(release)
         self._outbox_pending.set(outbox)
+        self._undeliverable.set(undeliverable)
         self._outbox_age.set(_age(outbox_oldest_at, now))
         self._reviews_age.set(_age(reviews_oldest_at, now))
         for reason in ReviewReason:

@@ -48,6 +48,7 @@ class Queues:
     release: int
     outbox: int
     outbox_oldest_at: datetime | None
+    undeliverable: int
     reviews: dict[str, int]
     reviews_oldest_at: datetime | None
     dead_letters: int
@@ -129,6 +130,7 @@ class Recorder:
                 "reservation": queues.reservation,
                 "release": queues.release,
                 "outbox": queues.outbox,
+                "undeliverable": queues.undeliverable,
                 "reviews": sum(queues.reviews.values()),
                 "deadLetters": queues.dead_letters,
                 "differences": queues.differences,
@@ -175,6 +177,7 @@ class Recorder:
             release=queues.release,
             outbox=queues.outbox,
             outbox_oldest_at=queues.outbox_oldest_at,
+            undeliverable=queues.undeliverable,
             now=now,
             reviews=queues.reviews,
             reviews_oldest_at=queues.reviews_oldest_at,
@@ -196,6 +199,7 @@ def _queues(connection: Connection) -> Queues:
         release=releases.count_by_state(connection).get(releases.PENDING, 0),
         outbox=waiting,
         outbox_oldest_at=oldest,
+        undeliverable=outbox.count_undeliverable(connection),
         reviews=reviews.count_open_by_reason(connection),
         reviews_oldest_at=reviews.oldest_open_at(connection),
         dead_letters=dead_letters.count_open(connection),

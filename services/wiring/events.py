@@ -19,7 +19,7 @@ from services.messaging.envelope import NotYet, decode, place_in_stream
 from services.messaging.jetstream import Connection as NatsConnection
 from services.messaging.jetstream import by_stream
 from services.messaging.parking import EventParking
-from services.messaging.relay import OutboxRelay, OutboxRow
+from services.messaging.relay import OutboxRelay, OutboxRow, Undeliverable
 from services.messaging.topology import Topology
 from services.monitoring.metrics import Metrics
 from services.orders.inbound import EARLY, InventoryEvents
@@ -78,8 +78,10 @@ class SqlOutbox:
         self._database = database
 
     async def settle_and_claim(self, settled: Any, failed: Any, limit: int) -> list[OutboxRow]:
+        never = [(row_id, str(reason)) for row_id, reason in failed if isinstance(reason, Undeliverable)]
+        again = [(row_id, reason) for row_id, reason in failed if not isinstance(reason, Undeliverable)]
         rows = await self._database.write(
-            lambda c: outbox.settle_and_claim(c, list(settled), list(failed), limit, utc_now())
+            lambda c: outbox.settle_and_claim(c, list(settled), again, limit, utc_now(), undeliverable=never)
         )
         return [OutboxRow(*row) for row in rows]
 

@@ -61,7 +61,7 @@ def _live(metrics: Metrics, number: int, at: datetime, *, hurt: bool) -> None:
     metrics.breaker_is(BREAKERS[1], "open" if hurt else "closed")
     waiting = 7 if hurt else 0
     metrics.queues(
-        reservation=waiting, release=1, outbox=number % 3, outbox_oldest_at=None, now=at,
+        reservation=waiting, release=1, outbox=number % 3, outbox_oldest_at=None, undeliverable=0, now=at,
         reviews={"PENDING_INVENTORY": waiting}, dead_letters=0, differences=0,
         reviews_oldest_at=None, refused_in_a_row=0,
     )  # fmt: skip

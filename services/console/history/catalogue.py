@@ -103,8 +103,12 @@ def _denied(rollup: Rollup) -> Values:
     return {name: rollup.counted.requests[name, "short_circuited"] for name in OPERATIONS}
 
 
+NOT_QUEUES = ("outboxAge", "differences", "undeliverable")
+"""Gauges of samples that the chart of queues does not draw."""
+
+
 def _queues(rollup: Rollup) -> Values:
-    return {name: value for name, value in rollup.highest.items() if name not in ("outboxAge", "differences")}
+    return {name: value for name, value in rollup.highest.items() if name not in NOT_QUEUES}
 
 
 def _outbox_age(rollup: Rollup) -> Values:

@@ -23,7 +23,7 @@ from services.settings import Settings
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 BREAKERS = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")
-WAITING = Queues(7, 2, 3, NOON - timedelta(seconds=4), {"PENDING_INVENTORY": 5}, None, 1, 0, 0, 0, 0)
+WAITING = Queues(7, 2, 3, NOON - timedelta(seconds=4), 0, {"PENDING_INVENTORY": 5}, None, 1, 0, 0, 0, 0)
 
 
 def series(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -43,6 +43,7 @@ def test_every_label_set_of_the_contract_is_there_before_anything_has_happened()
             "reservation_queue_depth",
             "release_queue_depth",
             "outbox_pending",
+            "outbox_undeliverable",
             "outbox_oldest_age_seconds",
             "dead_letters",
             "gauges_age_seconds",

@@ -1,0 +1,80 @@
+"""What a person does about an event that can never be published as it is: publish it again, or give it up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from services.domain.errors import InvalidState, NotFound
+from services.orders.unit_of_work import action_entry
+from state import audit, history, outbox
+from state.audit import AuditEntry
+from state.database import Database
+from state.outbox import UndeliverableEvent
+
+KIND = "outbox-event"
+UNDELIVERABLE, PENDING, DISCARDED = "UNDELIVERABLE", "PENDING", "DISCARDED"
+
+
+class UndeliverableEvents:
+    """Each action is one transaction with its entries in the audit log and in the order's timeline."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def retry(self, row_id: int, *, actor: str, reason: str) -> UndeliverableEvent:
+        """Have it published again, once the broker takes it; raises NotFound, InvalidState."""
+
+        def transaction(connection: Connection) -> UndeliverableEvent:
+            event = _found(connection, row_id)
+            outbox.retry(connection, row_id)
+            self._record(connection, event, "RETRY_OUTGOING_EVENT", PENDING, actor, reason)
+            return event
+
+        return await self._database.write(transaction)
+
+    async def discard(self, row_id: int, *, actor: str, reason: str) -> UndeliverableEvent:
+        """Give it up: nobody will receive it; raises NotFound, InvalidState."""
+
+        def transaction(connection: Connection) -> UndeliverableEvent:
+            event = _found(connection, row_id)
+            outbox.discard(connection, row_id)
+            self._record(connection, event, "DISCARD_OUTGOING_EVENT", DISCARDED, actor, reason)
+            return event
+
+        return await self._database.write(transaction)
+
+    def _record(
+        self, connection: Connection, event: UndeliverableEvent, action: str, state: str, actor: str, reason: str
+    ) -> None:
+        at = self._clock()
+        entry = AuditEntry(
+            at=at,
+            actor=actor,
+            action=action,
+            target=f"{KIND}:{event.id}",
+            order_id=event.order_id,
+            reason=reason,
+            before={"state": UNDELIVERABLE, "eventId": event.event_id, "reason": event.reason},
+            after={"state": state},
+            result="done",
+            action_id=None,
+        )
+        audit.add(connection, entry)
+        history.add(connection, event.order_id, [action_entry(at, _title(event, state), actor, reason)])
+
+
+def _title(event: UndeliverableEvent, state: str) -> str:
+    return f"Event {event.subject} {'is published again' if state == PENDING else 'was given up'}"
+
+
+def _found(connection: Connection, row_id: int) -> UndeliverableEvent:
+    event = outbox.get_undeliverable(connection, row_id)
+    if event is not None:
+        return event
+    if outbox.has(connection, row_id):
+        raise InvalidState("This event is published or waits to be published.", {"outboxEventId": str(row_id)})
+    raise NotFound(KIND, str(row_id))

@@ -1,0 +1,33 @@
+"""events that can never be published"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from state.database import UtcDateTime
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+IS_UNDELIVERABLE = "undeliverable_at IS NOT NULL"
+
+
+def upgrade() -> None:
+    op.add_column("outbox", sa.Column("undeliverable_at", UtcDateTime, nullable=True))
+    op.add_column("outbox", sa.Column("undeliverable_reason", sa.Text(), nullable=True))
+    op.create_index(
+        "ix_outbox_undeliverable",
+        "outbox",
+        ["id"],
+        sqlite_where=sa.text(IS_UNDELIVERABLE),
+        postgresql_where=sa.text(IS_UNDELIVERABLE),
+    )
+
+
+def downgrade() -> None:
+    op.drop_index("ix_outbox_undeliverable", table_name="outbox")
+    op.drop_column("outbox", "undeliverable_reason")
+    op.drop_column("outbox", "undeliverable_at")
