@@ -109,6 +109,7 @@ class Settings(BaseSettings):
     """Absolute: a relative one is meant from the directory of app.py, wherever the service is started."""
     api_host: str = "127.0.0.1"
     api_port: Annotated[int, Field(ge=1, le=65535)] = 8600
+    holdfast_installation: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")] = "default"
     console_role: Literal["none", "viewer", "operator", "admin"] = "operator"
     console_people: Annotated[tuple[tuple[str, str], ...], NoDecode] = ()
     """Roles of people who log in, where theirs differs from console_role."""

@@ -82,7 +82,7 @@ from services.version import VERSION
 from services.wiring.alone import CONSERVATION, Alone
 from services.wiring.clients import inventory_client, inventory_witness, payment_client, webhook_client
 from services.wiring.events import Consuming, LostEvents, MessagingFacts, SqlOutbox
-from state import orders, releases
+from state import leases, orders, releases
 from state.database import LARGE_LOG_BYTES, Database
 from state.transactions import DatabaseReplaced
 
@@ -350,7 +350,16 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
     round_seconds = timedelta(seconds=settings.operation_lease_seconds)
     compared_alone = Alone(database, utc_now, CONSERVATION, replica, round_seconds, conservation.compare_next)
     timekeeping = Timekeeping(context, timedelta(seconds=settings.longest_wait_seconds), round_seconds)
-    consuming = Consuming(nats, database, inbound, service.dead_letters, metrics, topology)
+    consuming = Consuming(
+        nats,
+        database,
+        inbound,
+        service.dead_letters,
+        metrics,
+        topology,
+        settings.holdfast_installation,
+        owner=await database.write(lambda c: leases.decided_once(c, "installation", new_id(), utc_now())),
+    )
     if tracer:
         consuming.handle = traced_handler(consuming.apply, tracer, partial(_traceparent_of, database))
     messaging.relay, messaging.consuming, wakes.relay, wakes.consuming = relay, consuming, relay, consuming
@@ -522,8 +531,10 @@ async def _readiness(watch: DatabaseWatch, nats: NatsConnection, messaging: Mess
         "nats": nats.is_connected,
         "streams": messaging.streams_problem is None,
         "publishing": messaging.publish_problem is None,
+        "consumers": messaging.consumers_problem is None,
     }
-    reason = problem or messaging.streams_problem or messaging.publish_problem
+    reasons = (problem, messaging.streams_problem, messaging.publish_problem, messaging.consumers_problem)
+    reason = next(filter(None, reasons), None)
     return parts if reason is None else parts | {"reason": reason}
 
 

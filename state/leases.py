@@ -50,6 +50,17 @@ def take(connection: Connection, name: str, holder: str, now: datetime, until: d
     return connection.execute(first).first() is not None
 
 
+def decided_once(connection: Connection, name: str, proposal: str, now: datetime) -> str:
+    """The value that the first replica proposed under this name, now and for ever.
+
+    It is kept as the holder of a row that nobody takes.
+    """
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    row = {"name": name, "holder": proposal, "acquired_at": now, "expires_at": now, "noted": {}}
+    connection.execute(dialect.insert(leases).values(row).on_conflict_do_nothing())
+    return str(connection.scalar(select(leases.c.holder).where(leases.c.name == name)))
+
+
 def wait_for(connection: Connection, name: str) -> None:
     """Wait until nobody works under the lease, and have its holder wait until the end of this transaction."""
     connection.execute(select(leases.c.name).where(leases.c.name == name).with_for_update())

@@ -16,12 +16,13 @@ from typing import Literal
 
 import nats.errors
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 from nats.js.errors import NotFoundError
 
+from services.domain.external import cut_text
 from services.domain.retry import Randomness
 from services.messaging.envelope import PoisonEvent
-from services.messaging.jetstream import Connection, stream_incarnation
+from services.messaging.jetstream import OURS, Connection, stream_incarnation
 from services.messaging.pull import STATUS, PullInbox
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,12 @@ HANDLING_SHARE = 0.8
 
 STATUS_DIGITS = 3
 """Of the codes by which servers tell their own answers from messages."""
+
+OWNER = "holdfast-owner"
+"""Key in a consumer's metadata: the identity of the database that its messages are applied to."""
+
+NO_SUCH_CONSUMER = 10014
+"""Error code of the JetStream API."""
 
 MAX_UNSETTLED = 1000
 """Deliveries that may be in handlers or waiting for their retry; more than this and the server holds back."""
@@ -104,6 +111,8 @@ class PullConsumer:
         set_aside: SetAside | None = None,
         on_outcome: OnOutcome = lambda _subject, _outcome: None,
         recover: Recover | None = None,
+        owner: str = "",
+        succeeds: str | None = None,
         concurrency: int = 64,
         attempts: int = 8,
         ack_wait_seconds: float = 30.0,
@@ -119,6 +128,9 @@ class PullConsumer:
         self._set_aside = set_aside
         self._on_outcome = on_outcome
         self._recover = recover
+        self._metadata = {**OURS, OWNER: owner}
+        self._succeeds = succeeds
+        self._problem: str | None = None
         self._concurrency = concurrency
         self._attempts = attempts
         self._ack_wait_seconds = ack_wait_seconds
@@ -127,6 +139,11 @@ class PullConsumer:
         self._stopping = asyncio.Event()
         self._freed = asyncio.Event()
         self._running = 0
+
+    @property
+    def problem(self) -> str | None:
+        """Who else uses the durable, if anyone does: each of both then gets a part of the messages only."""
+        return self._problem
 
     def stop(self) -> None:
         """Fetch no more; run() returns when the running handlers are done, within two seconds when idle."""
@@ -140,6 +157,7 @@ class PullConsumer:
             known = await self._connection.js.consumer_info(self._stream, self._durable)
         except (nats.errors.Error, TimeoutError):
             return None
+        self._note_owner(known)
         return Lag(
             self._stream,
             self._durable,
@@ -190,14 +208,48 @@ class PullConsumer:
             max_deliver=-1,
             max_ack_pending=MAX_UNSETTLED,
             filter_subjects=self._subjects,
+            metadata=self._metadata,
             # No backoff: it would replace ack_wait and add itself to the delays below.
         )
         try:
+            existing = await self._existing(self._durable)
+            if existing is None and self._succeeds is not None:
+                await self._succeed(config, await self._existing(self._succeeds))
+                return
+            if existing is not None:
+                self._note_owner(existing)
             await self._connection.js.add_consumer(self._stream, config)
         except NotFoundError:
             if self._recover is not None:
                 await self._recover()
             raise
+
+    async def _existing(self, durable: str) -> ConsumerInfo | None:
+        try:
+            known: ConsumerInfo = await self._connection.js.consumer_info(self._stream, durable)
+        except NotFoundError as error:
+            if error.err_code == NO_SUCH_CONSUMER:
+                return None
+            raise
+        return known
+
+    async def _succeed(self, config: ConsumerConfig, before: ConsumerInfo | None) -> None:
+        """Begin where the durable of an earlier name has everything acknowledged, and delete that one."""
+        if before is not None and before.ack_floor is not None:
+            first = before.ack_floor.stream_seq + 1
+            config = config.evolve(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=first)
+        await self._connection.js.add_consumer(self._stream, config)
+        if before is not None:
+            await self._connection.js.delete_consumer(self._stream, before.name)
+
+    def _note_owner(self, known: ConsumerInfo) -> None:
+        metadata = known.config.metadata or {} if known.config else {}
+        owner = metadata.get(OWNER)
+        is_foreign = owner is not None and owner != self._metadata[OWNER]
+        problem = f"consumer {self._durable} belongs to installation {cut_text(str(owner), 64)}" if is_foreign else None
+        if problem and problem != self._problem:
+            log.error("consumer_of_another_installation", extra={"durable": self._durable, "owner": str(owner)})
+        self._problem = problem
 
     async def _room(self) -> int:
         """How many messages to fetch; waits until a quarter of the places is free, since small fetches cost most."""

@@ -29,7 +29,8 @@ from state.database import Database
 
 logger = logging.getLogger("holdfast.events")
 
-DURABLE = "order-service"
+EARLIER_DURABLE = "order-service"
+"""Name of the durable before it carried the installation."""
 
 SENT_AGAIN = tuple(subject for subject in events.OUTGOING if subject != events.CONFIRM_REQUESTED)
 """Requests for confirmation are made anew by the sweeper."""
@@ -56,6 +57,11 @@ class MessagingFacts:
         return self.topology.problem if self.topology else None
 
     @property
+    def consumers_problem(self) -> str | None:
+        """Which installation shares a consumer of ours; None when none does."""
+        return self.consuming.problem if self.consuming else None
+
+    @property
     def publish_problem(self) -> str | None:
         """Why the broker does not take our events now; None when it does."""
         return self.relay.problem if self.relay else None
@@ -68,7 +74,11 @@ class MessagingFacts:
         return False
 
     def facts(self) -> dict[str, Any]:
-        return {"consumers": self._lags, "relayProblem": self.relay.problem if self.relay else None}
+        return {
+            "consumers": self._lags,
+            "consumersProblem": self.consumers_problem,
+            "relayProblem": self.relay.problem if self.relay else None,
+        }
 
 
 class SqlOutbox:
@@ -119,7 +129,13 @@ class Consuming:
         office: DeadLetterOffice,
         metrics: Metrics,
         topology: Topology,
+        installation: str,
+        owner: str,
     ) -> None:
+        """``owner`` is the identity of the database, ``installation`` the setting HOLDFAST_INSTALLATION."""
+        self._durable = f"{EARLIER_DURABLE}-{installation}"
+        self._succeeds = EARLIER_DURABLE if installation == "default" else None
+        self._owner = owner
         self._nats = nats
         self._inbound = inbound
         self._office = office
@@ -159,6 +175,11 @@ class Consuming:
         for consumer in self._consumers:
             consumer.stop()
 
+    @property
+    def problem(self) -> str | None:
+        """Which installation shares a consumer of ours; None when none does."""
+        return next((consumer.problem for consumer in self._consumers if consumer.problem), None)
+
     def order_moved(self, order_id: str) -> None:
         """An order has changed: what waited for it is handled now."""
         if self._parking.order_moved(order_id):
@@ -185,7 +206,9 @@ class Consuming:
         return PullConsumer(
             self._nats,
             stream=stream,
-            durable=DURABLE,
+            durable=self._durable,
+            owner=self._owner,
+            succeeds=self._succeeds,
             subjects=subjects,
             handle=self.handle,
             dead_letter=self._bury,
