@@ -13,8 +13,16 @@ from services.console import NAMES
 
 Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
 
-_UNLINKED = "\u200b@"
-"""Markdown makes links of e-mail addresses; an invisible break before the @ prevents it."""
+_BREAK = "\u200b"
+_LINKED = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
+"""Markdown makes links of bare addresses, escaped ones too; an invisible break at these places prevents it."""
+
+_BROKEN = re.compile(rf"{_BREAK}(?=//|\.|@)")
+
+MOST_TEXT = 2_000
+"""Characters of a foreign text on a page."""
+MOST_STATE = 60
+"""Characters of an unknown state."""
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$:&])")
 
@@ -353,7 +361,8 @@ def word(table: dict[str, Word], state: str) -> Word:
 def badge(table: dict[str, Word], state: str, *, grey: bool = False) -> str:
     """A state as Markdown badge; ``grey`` when it may no longer be true."""
     text, icon, color = word(table, state)
-    return f":{'gray' if grey else color}-badge[:material/{icon}: {text}]"
+    shown = text if state in table else plain(_cut(text, MOST_STATE))
+    return f":{'gray' if grey else color}-badge[:material/{icon}: {shown}]"
 
 
 FILTERS = {"status": ORDER, "job": RELEASE, "reason": REVIEW}
@@ -372,8 +381,13 @@ def texts(table: dict[str, Word], states: Iterable[str]) -> list[str]:
 
 
 def plain(text: object) -> str:
-    """Text of unknown origin, so that Markdown shows it as it is, on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(str(text).split())).replace("@", _UNLINKED)
+    """Text of unknown origin, so that Markdown shows it as it is, on one line; of a long one the beginning."""
+    line = " ".join(_cut(str(text), MOST_TEXT).split())
+    return _SPECIAL.sub(r"\\\1", _LINKED.sub(_BREAK, line))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def said(text: str) -> str:
@@ -388,7 +402,7 @@ def told(text: str) -> str:
 
 def typed(text: object) -> str:
     """What a person typed or pasted, without the invisible breaks of plain()."""
-    return str(text or "").replace(_UNLINKED, "@").strip()
+    return _BROKEN.sub("", str(text or "")).strip()
 
 
 def resolution(action: str | None, by: str | None) -> str:
