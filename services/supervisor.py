@@ -172,7 +172,7 @@ def die_with_parent(on_eof: Callable[[], None], *, within_seconds: float = 10.0)
 
 def free_port(kept_file: Path) -> int:
     """The loopback port kept in the file, so that it stays the same; another one when it is taken."""
-    kept = kept_file.read_text().strip() if kept_file.exists() else ""
+    kept = kept_file.read_text("utf-8", "replace").strip() if kept_file.exists() else ""
     if kept.isdecimal() and int(kept) in PORTS and _is_free(int(kept)):
         return int(kept)
     port = next(port for port in random.sample(PORTS, len(PORTS)) if _is_free(port))
@@ -184,8 +184,9 @@ def write_whole(path: Path, text: str) -> None:
     """Replace a file as a whole, readable by its owner only; nobody ever sees a part of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        # A path that this process's locale cannot read stands in the text as escaped bytes: they go out as they came.
+        file.write(text.encode("utf-8", "surrogateescape"))
     temporary.replace(path)
 
 

@@ -159,7 +159,7 @@ def find_binary() -> Path:
 
 
 def _kept_token(path: Path) -> str:
-    token = path.read_text().strip() if path.exists() else ""
+    token = path.read_text("utf-8", "replace").strip() if path.exists() else ""
     if not token:
         token = secrets.token_urlsafe(24)
         write_whole(path, token)
