@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+import orjson
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from services.domain.conservation import DifferenceKind
 from services.domain.external import (
@@ -62,11 +63,25 @@ class ItemBody(Request):
     quantity: Quantity
 
 
+MAX_ITEMS_BYTES = 115_000
+"""Of all items as JSON in UTF-8: events hold them twice, and a broker takes 256 KB. 200 lines fit unless most
+characters of their ids take three bytes or more."""
+
+
+def _publishable(items: list[ItemBody]) -> list[ItemBody]:
+    if len(orjson.dumps([item.model_dump() for item in items])) > MAX_ITEMS_BYTES:
+        raise NotAllowed(f"items of at most {MAX_ITEMS_BYTES} bytes as JSON")
+    return items
+
+
+Items = Annotated[list[ItemBody], Field(min_length=1, max_length=200), AfterValidator(_publishable)]
+
+
 class PlaceOrderBody(Request):
     orderId: CanonicalIdentifier | None = None
     userId: CanonicalIdentifier
     customerPriority: Literal["standard", "high"] = "standard"
-    items: Annotated[list[ItemBody], Field(min_length=1, max_length=200)]
+    items: Items
     metadata: Metadata | None = None
 
 
@@ -80,7 +95,7 @@ class CancelBody(Request):
 
 class ReturnBody(Request):
     returnId: CanonicalIdentifier | None = None
-    items: Annotated[list[ItemBody], Field(min_length=1, max_length=200)]
+    items: Items
     reason: Text
     restockable: bool = True
 
