@@ -125,12 +125,16 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
             summary="A circuit breaker of the Inventory Service is open: calls are refused without being sent.",
             runbook=(
                 (
-                    "Too many calls of one operation failed, or a person forced the breaker open. Standard orders are "
-                    "refused with 503, high-priority ones wait for inventory."
+                    "Too many calls of one operation failed, or a person forced the breaker open. While checks or "
+                    "reservations are denied, standard orders are refused with 503 and high-priority ones wait for "
+                    "inventory; while releases are denied, they wait."
                 ),
                 "Look at Breakers: which operation, since when, when the next trial is let through.",
                 "Ask the owners of the Inventory Service, with the error of the last calls of an affected order.",
-                "Nothing has to be restarted here: after the next successful trial everything drains by itself.",
+                (
+                    "Nothing has to be restarted here: after the next successful trial what waits goes on by itself. "
+                    "A breaker that is forced open stays so until its override ends or a person ends it."
+                ),
             ),
             page="breakers",
             value=Highest("inventory_circuit_breaker_state", ("breaker",), {"state": ("open", "forced_open")}),
@@ -169,7 +173,7 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
             severity="warning",
             summary="Many orders wait for inventory.",
             runbook=(
-                "Orders in PENDING_INVENTORY are reserved again after growing delays; customers wait meanwhile.",
+                "Orders in PENDING_INVENTORY are tried again after growing delays, then only from Manual review.",
                 "Look at Orders, status Waiting for inventory: since when, and for which products.",
                 "If the Inventory Service is well, retry them from Manual review; if it is not, see its breaker.",
             ),
@@ -186,7 +190,7 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
             severity="warning",
             summary="Attempts to release stock fail repeatedly.",
             runbook=(
-                "Held stock cannot be sold until it is released or its hold expires.",
+                "Reserved stock cannot be sold until it is released or its reservation expires.",
                 "Look at Releases: the latest error of each job. Pending jobs are tried again by themselves.",
                 "Failed jobs wait for a person: retry one; if it succeeds, retry the rest.",
             ),
@@ -257,7 +261,11 @@ def _of_our_queues(settings: Settings) -> tuple[Rule, ...]:
             severity="critical",
             summary="Orders whose step failed unexpectedly, or events that can never be published, need a person.",
             runbook=(
-                "Nothing tries these again by itself: the cause is in this software, in a row or in the broker.",
+                (
+                    "A step that failed is tried again by itself, at last every 15 minutes, and its case closes once "
+                    "the order gets on; an event that can never be published is not tried again. The cause is in this "
+                    "software, in a row or in the broker."
+                ),
                 (
                     "Look at Manual review, reason Step failed: the case names what was raised. Report it, and retry "
                     "the case once the cause is mended, or cancel the order."
@@ -284,8 +292,12 @@ def _of_our_queues(settings: Settings) -> tuple[Rule, ...]:
             severity="warning",
             summary="A case in the manual-review queue has waited too long.",
             runbook=(
-                "Behind every case is a customer whose order does not go on without a person.",
-                "Look at Manual review: the oldest cases stand first. Group them by cause and resolve them together.",
+                (
+                    "Behind every case is an order, a payment or reserved stock that needs a decision. What waits for "
+                    "inventory is tried again by itself until its tries are used up, a failed step for ever; the rest "
+                    "stays until a person acts."
+                ),
+                "Look at Manual review and sort by Longest waiting. Group the cases by cause and resolve each group.",
             ),
             page="reviews",
             value=Highest("manual_reviews_oldest_age_seconds"),
