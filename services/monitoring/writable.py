@@ -56,8 +56,10 @@ class DatabaseWatch:
         """
         if self._probe is None or self._probe.done():
             self._probe = asyncio.ensure_future(self._write())
-        done, _ = await asyncio.wait([self._probe], timeout=PATIENCE_SECONDS)
-        found = self._probe.result() if done else NO_ANSWER.sentence
+        # Who resumes first may begin the next write before the others have read the answer of this one.
+        probe = self._probe
+        done, _ = await asyncio.wait([probe], timeout=PATIENCE_SECONDS)
+        found = probe.result() if done else NO_ANSWER.sentence
         self._on_state(found is None)
         return found
 
