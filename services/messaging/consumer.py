@@ -22,8 +22,8 @@ from nats.js.errors import NotFoundError
 from services.domain.external import cut_text
 from services.domain.retry import Randomness
 from services.messaging.envelope import PoisonEvent
-from services.messaging.jetstream import OURS, Connection, stream_incarnation
-from services.messaging.pull import STATUS, PullInbox
+from services.messaging.jetstream import OURS, STATUS, UNREADABLE, Connection, stream_incarnation
+from services.messaging.pull import PullInbox
 
 log = logging.getLogger(__name__)
 
@@ -218,6 +218,7 @@ class PullConsumer:
                 return
             if existing is not None:
                 self._note_owner(existing)
+                config = _begun_as(config, existing)
             await self._connection.js.add_consumer(self._stream, config)
         except NotFoundError:
             if self._recover is not None:
@@ -286,6 +287,8 @@ class PullConsumer:
 
     async def _attempt(self, delivery: Delivery) -> Outcome:
         status = delivery.headers.get(STATUS, "")
+        if status == UNREADABLE:
+            return await self._bury(delivery, "the headers cannot be read")
         if len(status) == STATUS_DIGITS and status.isdecimal():
             return await self._bury(delivery, f"header Status: {status} belongs to the protocol, not to an event")
         try:
@@ -335,6 +338,14 @@ def redelivery_delay_seconds(
     """The delay after the given delivery failed: the planned one, give or take a fifth."""
     planned = delays_seconds[min(num_delivered, len(delays_seconds)) - 1]
     return planned * (0.8 + 0.4 * randomness())
+
+
+def _begun_as(config: ConsumerConfig, existing: ConsumerInfo) -> ConsumerConfig:
+    """The configuration for a consumer that exists: where it began cannot be changed, and the server refuses to."""
+    begun = existing.config
+    return config.evolve(
+        deliver_policy=begun.deliver_policy, opt_start_seq=begun.opt_start_seq, opt_start_time=begun.opt_start_time
+    )
 
 
 def _delivery(message: Msg, attempts: int, incarnation: str) -> Delivery:

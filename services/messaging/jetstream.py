@@ -32,6 +32,10 @@ SUBJECTS_OVERLAP = 10065
 PLACING_ATTEMPTS = 6
 """Replicas that start together get in each other's way when they make the streams."""
 
+STATUS = "Status"
+UNREADABLE = "unreadable"
+"""The status of a message whose headers the client library cannot read."""
+
 OURS = {"managed-by": "holdfast"}
 """Marks the streams that Holdfast made and may therefore change."""
 
@@ -45,6 +49,17 @@ class ConnectionState(StrEnum):
     CONNECTED = "connected"
     DISCONNECTED = "disconnected"
     CLOSED = "closed"
+
+
+class ReadingOnClient(Client):
+    """A client that goes on reading after headers that the library fails at: bytes that are no text, for one."""
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            return await super()._process_headers(headers)
+        except (UnicodeDecodeError, IndexError):
+            # The library's reading task would end, and with it every delivery of the connection.
+            return {STATUS: UNREADABLE}
 
 
 OnConnectionChange = Callable[[ConnectionState], None]
@@ -127,7 +142,7 @@ class Connection:
             await self._client.close()
 
     async def _dial(self) -> None:
-        self._client = Client()
+        self._client = ReadingOnClient()
         await self._client.connect(
             **self._options,
             error_cb=self._note_error,

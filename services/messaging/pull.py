@@ -14,6 +14,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from services.messaging.jetstream import STATUS
+
 FETCH_SECONDS = 1.0
 """A request dies unnoticed when the connection does, and stopping waits for it: so it is short."""
 
@@ -23,7 +25,6 @@ GRACE_SECONDS = 0.2
 ACKNOWLEDGEMENT = "$JS.ACK."
 """Where a delivery is settled; the reply subject of every event, and of nothing else."""
 
-STATUS = "Status"
 IDLE_HEARTBEAT, NO_MESSAGES, REQUEST_EXPIRED = "100", "404", "408"
 
 
