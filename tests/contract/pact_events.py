@@ -45,12 +45,17 @@ class Wire:
     """A broker connection that keeps what the publisher sends over it, by subject."""
 
     is_connected = True
+    max_payload = 1 << 20
 
     def __init__(self) -> None:
         self.sent: dict[str, Message] = {}
 
     @property
     def js(self) -> Wire:
+        return self
+
+    @property
+    def client(self) -> Wire:
         return self
 
     async def publish(self, subject: str, payload: bytes, *, timeout: float, headers: dict[str, str]) -> Any:  # noqa: ASYNC109

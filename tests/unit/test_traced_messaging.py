@@ -96,6 +96,7 @@ class Broker:
     """A connection that keeps the headers of what is sent."""
 
     is_connected = True
+    max_payload = 1 << 20
 
     def __init__(self) -> None:
         self.headers: list[dict[str, str]] = []
