@@ -362,10 +362,10 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
     )
     if tracer:
         consuming.handle = traced_handler(consuming.apply, tracer, partial(_traceparent_of, database))
-    messaging.relay, messaging.consuming, wakes.relay, wakes.consuming = relay, consuming, relay, consuming
-    wakes.releases = Loop("releases", partial(_full_round, service.releases.run_due), pause_seconds=0.5)
+    messaging.found(topology, relay, consuming)
+    wakes.found(relay, consuming, Loop("releases", partial(_full_round, service.releases.run_due), pause_seconds=0.5))
     loops = [
-        wakes.releases,
+        *wakes.loops,
         consuming.parked,
         Loop("sweeper", partial(_full_round, sweeper.run_due), pause_seconds=0.5),
         Loop("commands", executor.run_waiting, pause_seconds=0.25),
@@ -453,6 +453,14 @@ class _Wakes:
         self.consuming: Consuming | None = None
         self.releases: Loop | None = None
 
+    def found(self, relay: OutboxRelay, consuming: Consuming, releases: Loop) -> None:
+        """What is woken, which is built after this."""
+        self.relay, self.consuming, self.releases = relay, consuming, releases
+
+    @property
+    def loops(self) -> list[Loop]:
+        return [self.releases] if self.releases else []
+
     def after_commit(self, recorded: Recorded) -> None:
         for status in recorded.became:
             self._metrics.order_became(status)
@@ -531,11 +539,13 @@ async def _readiness(watch: DatabaseWatch, nats: NatsConnection, messaging: Mess
         "nats": nats.is_connected,
         "streams": messaging.streams_problem is None,
         "publishing": messaging.publish_problem is None,
-        "consumers": messaging.consumers_problem is None,
     }
-    reasons = (problem, messaging.streams_problem, messaging.publish_problem, messaging.consumers_problem)
-    reason = next(filter(None, reasons), None)
-    return parts if reason is None else parts | {"reason": reason}
+    if reason := problem or messaging.streams_problem or messaging.publish_problem:
+        parts["reason"] = reason
+    if messaging.consumers_problem:
+        # Both installations still work, each on a part of the events: taking this one out would help neither.
+        parts["warning"] = messaging.consumers_problem
+    return parts
 
 
 def _address(listener: socket.socket) -> str:

@@ -58,9 +58,12 @@ class Topology:
         """The same for those who found something missing; a failure is noted and the next round tries again."""
         try:
             await self.ensure()
+        except (nats.errors.Error, OSError):
+            # It is noted, and logged when it is new.
+            return
         except Exception:
             # A boundary: publishing and consuming go on, and find the streams missing again.
-            log.warning("streams_not_recovered", exc_info=True)
+            log.exception("streams_not_recovered")
 
     async def watch(self) -> bool:
         """Look whether the streams are still those that were ensured; one round of a Loop."""

@@ -51,6 +51,10 @@ class MessagingFacts:
         self.topology: Topology | None = None
         self._lags: list[dict[str, Any]] = []
 
+    def found(self, topology: Topology, relay: OutboxRelay, consuming: Consuming) -> None:
+        """The parts to speak of, which are built after this."""
+        self.topology, self.relay, self.consuming = topology, relay, consuming
+
     @property
     def streams_problem(self) -> str | None:
         """Which streams are missing at the broker; None when none are."""

@@ -1,0 +1,83 @@
+"""What a worker says and does when its broker has no JetStream, or has lost everything. The whole stack, over HTTP."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.messaging.embedded import find_binary
+from services.sandbox.traffic import plan_visit
+from services.supervisor import free_port
+from tests.chaos.faults import misbehaving
+from tests.chaos.resources import wipe_broker
+from tests.chaos.stack import HEADLESS, LiveStack, live_stack, until
+from tests.children import MORTAL, end
+from tests.faults.processes import wait_until, worker
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+PATIENCE_SECONDS = 20.0
+
+
+@pytest.fixture
+def plain_nats(tmp_path: Path) -> Iterator[str]:
+    """A server that runs without JetStream."""
+    port = free_port(tmp_path / "nats.port")
+    process = subprocess.Popen(
+        [*MORTAL, str(find_binary()), "-a", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield f"nats://127.0.0.1:{port}"
+    finally:
+        end(process)
+
+
+def test_a_broker_without_jetstream_is_not_ready(tmp_path: Path, plain_nats: str) -> None:
+    environment = {"NATS_URL": plain_nats, "INVENTORY_SERVICE_URL": "http://127.0.0.1:9"}
+    with worker(tmp_path, **environment) as service:
+        wait_until(lambda: service.client.get("/readyz").json().get("nats") is True, PATIENCE_SECONDS, service.log)
+        wait_until(lambda: "cannot be ensured" in service.client.get("/readyz").text, PATIENCE_SECONDS, service.log)
+        answer = service.client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["streams"] is False
+        assert answer.json()["reason"]
+
+
+async def test_a_placed_order_is_confirmed_after_the_broker_has_lost_everything(tmp_path: Path) -> None:
+    # So long that only the loss itself can have the confirmation asked for again.
+    async with (
+        live_stack(tmp_path, HEADLESS, CONFIRMATION_TIMEOUT="600000") as stack,
+        httpx.AsyncClient(base_url=stack.api_url, trust_env=False, timeout=20.0) as client,
+    ):
+        async with misbehaving(stack, silentConfirmations=True):
+            order_id = await _place(stack, client)
+            await wipe_broker(stack, random.Random(0), 0.0)
+
+        async def is_confirmed() -> bool:
+            reply = await client.get(f"/api/v1/orders/{order_id}")
+            return bool(reply.json()["data"]["status"] == "CONFIRMED")
+
+        await until(is_confirmed, PATIENCE_SECONDS, stack.logs)
+
+
+async def _place(stack: LiveStack, client: httpx.AsyncClient) -> str:
+    """An order whose stock is deducted without an answer: its id."""
+    reply = await client.post("/api/v1/orders", json=plan_visit(random.Random(1)).body)
+    assert reply.status_code == 201, reply.text
+    order_id = str(reply.json()["data"]["orderId"])
+
+    async def is_deducted() -> bool:
+        async with httpx.AsyncClient(base_url=stack.inventory_url(), trust_env=False) as inventory:
+            found = await inventory.get(f"/api/v1/inventory/reservations/{order_id}")
+        return found.is_success and found.json()["data"]["state"] == "CONFIRMED"
+
+    await until(is_deducted, PATIENCE_SECONDS, stack.logs)
+    return order_id
