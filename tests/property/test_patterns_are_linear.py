@@ -62,20 +62,22 @@ PATTERNS = sorted(
 def grows_like_its_input(work: Callable[[str], object], unit: str, end: str) -> bool:
     """Whether twice the input takes about twice the time, looked at from short inputs on.
 
-    Only growth is judged, in processor time of this process; what takes less than a few milliseconds is not. One jump
-    may be the machine's; a pattern that is not linear jumps at every doubling.
+    Only growth is judged, in processor time of this process; what takes less than a few milliseconds is not.
     """
-    last, jumps = None, 0
+
+    def text(length: int) -> str:
+        return (unit * (length // len(unit) + 1))[:length] + end
+
+    last = None
     length = 8 * 1024
     while length <= LONGEST:
-        text = (unit * (length // len(unit) + 1))[:length] + end
-        took = _timed(work, text)
+        took = _timed(work, text(length))
         if last is not None and last > 0.004 and took > 3.2 * last:
-            took = min(took, *(_timed(work, text) for _ in range(3)))
-            jumps = jumps + 1 if took > 3.2 * last else 0
-            if jumps == 2:
+            # Both anew, and the best of several: one slow or lucky run says nothing.
+            last, took = (min(_timed(work, text(size)) for _ in range(5)) for size in (length // 2, length))
+            if took > 3.2 * last:
                 return False
-        if last is not None and took > ENOUGH_SECONDS and not jumps:
+        if last is not None and took > ENOUGH_SECONDS:
             return True
         last, length = took, 2 * length
     return True
