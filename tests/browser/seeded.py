@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,7 @@ from state.database import Database, opened
 from state.operations import Item, Operation
 from state.schema import migrate
 from state.tables import replicas
+from state.transactions import DatabaseReplaced
 from tests.browser.product import ROOT, wait_until_healthy
 from tests.children import MORTAL, end
 from tests.ui import seed_console
@@ -138,7 +139,9 @@ def _alive(database: Database) -> Iterator[None]:
 
     def beat() -> None:
         while not stop.is_set():
-            database.write_now(_beat)
+            # A test may take the file away; the heartbeat goes on once it is back.
+            with suppress(DatabaseReplaced):
+                database.write_now(_beat)
             stop.wait(HEARTBEAT_SECONDS)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)

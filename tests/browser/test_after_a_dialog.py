@@ -114,7 +114,8 @@ class Walk:
             # Streamlit hears it where the focus is.
             self.dialog.press("Escape")
         else:
-            self.dialog.get_by_role("button", name="Close", exact=True).click()
+            # A toast may cover it; the cross is what is tried here.
+            self.dialog.get_by_role("button", name="Close", exact=True).dispatch_event("click")
         expect(self.dialog).to_have_count(0)
 
     def is_alive(self) -> bool:
