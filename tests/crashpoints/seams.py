@@ -26,6 +26,10 @@ BACKGROUND = (
     "Alone.",
     "_sweep.",
     "SqlOutbox.",
+    "EventParking.",
+    "DatabaseWatch.",
+    "LostEvents.",
+    "build.",
     "serve.",
 )
 """How the names of transactions begin that belong to no order, or are counted elsewhere."""
@@ -124,18 +128,18 @@ def install_in_availability(seams: Seams) -> None:
 
 def install_in_transport(seams: Seams) -> None:
     """Before a request is sent, and after its answer came and before anything was done about it."""
-    from services.inventory.transport import AiohttpTransport, Answer, Outgoing
+    from services.inventory.transport import AiohttpTransport, Answer, Outgoing, Progress
 
     send = AiohttpTransport.send
 
-    async def watched(self: AiohttpTransport, request: Outgoing) -> Answer:
+    async def watched(self: AiohttpTransport, request: Outgoing, progress: Progress) -> Answer:
         words = [word for word in request.url.path.split("/") if word and "-" not in word.removeprefix("check-")]
         label = f"{request.method} {'/'.join(words[2:])}"
         if label.startswith("GET inventory"):
             # The audit looks whenever it likes.
-            return await send(self, request)
+            return await send(self, request, progress)
         seams.passes(label, BEFORE)
-        answer = await send(self, request)
+        answer = await send(self, request, progress)
         seams.passes(label, AFTER)
         return answer
 
