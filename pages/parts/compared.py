@@ -142,9 +142,9 @@ def _named(target: Target) -> dict[str, str]:
 
 def _facts(target: Target) -> dict[str, str]:
     """What a person sees of an item on our side alone, its name first."""
-    cells = {"State": target.state.capitalize(), "Version": str(target.version), "Cause": words.said(target.cause)}
+    cells = {"State": target.state.capitalize(), "Version": str(target.version), "Cause": words.told(target.cause)}
     claim = f"{target.claimed_by} works on it. " if target.claimed_by else ""
-    note = f"{claim}{words.said(target.note)}"
+    note = f"{claim}{words.told(target.note)}"
     return _named(target) | cells | ({"Note": note} if note else {})
 
 

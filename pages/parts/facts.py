@@ -5,15 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import islice
 
 from parts import clock, words
 
-from services.console.texts import time_or_none
+from services.console.texts import cut_text, time_or_none
+
+MOST_PARTS = 20
+"""Of one object or list, said in words; of a longer one how many more there are."""
+
+MOST_LEVELS = 4
+"""Of objects and lists inside each other that are said in words."""
 
 
 def details(values: Mapping[str, object], now: datetime) -> str:
     """The plain facts of a timeline entry on one line; what has parts of its own is its payload."""
-    return " · ".join(_fact(name, value, now) for name, value in values.items() if not _is_payload(value))
+    said = [(name, value) for name, value in values.items() if not _is_payload(value)]
+    return " · ".join([*(_fact(name, value, now) for name, value in said[:MOST_PARTS]), *_more(len(said))])
 
 
 def payload(values: Mapping[str, object]) -> dict[str, object]:
@@ -25,21 +33,24 @@ def _is_payload(value: object) -> bool:
     return value is None or isinstance(value, (dict, list))
 
 
-def _fact(name: str, value: object, now: datetime) -> str:
-    return f"{named(name)} {in_words(name, value, now)}"
+def _more(count: int) -> list[str]:
+    return [f"{count - MOST_PARTS:,} more"] if count > MOST_PARTS else []
+
+
+def _fact(name: str, value: object, now: datetime, level: int = 0) -> str:
+    return f"{named(name)} {in_words(name, value, now, level)}"
 
 
 def named(name: str) -> str:
     """What a fact of the service is called: ``expiresAt`` is expires at, ``durationMs`` duration."""
-    return words.plain(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Ms")).lower())
+    short = cut_text(name, words.MOST_STATE)
+    return words.plain(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", short.removesuffix("Ms")).lower())
 
 
-def in_words(name: str, value: object, now: datetime) -> str:
+def in_words(name: str, value: object, now: datetime, level: int = 0) -> str:
     """A fact in words: names of states as their badges say them, instants in the viewer's zone, parts one by one."""
-    if isinstance(value, Mapping):
-        return ", ".join(_fact(part, one, now) for part, one in value.items()) or "nothing"
-    if isinstance(value, list):
-        return ", ".join(in_words(name, one, now) for one in value) or "nothing"
+    if isinstance(value, Mapping | list):
+        return _parts_in_words(name, value, now, level)
     if value is None or isinstance(value, bool):
         return {None: "nothing", True: "yes", False: "no"}[value]
     if name.endswith("Ms") and isinstance(value, (int, float)):
@@ -47,3 +58,13 @@ def in_words(name: str, value: object, now: datetime) -> str:
     if isinstance(value, str) and (moment := time_or_none(value)):
         return words.plain(clock.at(moment, now))
     return words.plain(words.CALL.get(str(value)) or words.said(str(value)))
+
+
+def _parts_in_words(name: str, value: Mapping[str, object] | list[object], now: datetime, level: int) -> str:
+    if level >= MOST_LEVELS:
+        return f"{len(value):,} parts"
+    if isinstance(value, Mapping):
+        said = [_fact(part, one, now, level + 1) for part, one in islice(value.items(), MOST_PARTS)]
+    else:
+        said = [in_words(name, one, now, level + 1) for one in value[:MOST_PARTS]]
+    return ", ".join([*said, *_more(len(value))]) or "nothing"

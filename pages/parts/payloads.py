@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import streamlit as st
 
@@ -28,6 +29,19 @@ def draw(payload: bytes, size: int | None = None) -> None:
     st.code(text, language=language, wrap_lines=language == "json")
     if len(payload) > SHOWN_BYTES and language is None:
         st.caption(f"The first {SHOWN_BYTES:,} of {len(payload):,} bytes.")
+
+
+def parts(values: Mapping[str, object], key: str) -> None:
+    """Show stored facts as a tree; where that is too large or too deep, the beginning, and the whole as a file."""
+    written = json.dumps(values, ensure_ascii=False).encode("utf-8", "replace")
+    try:
+        st.json(json_of(written, MOST_BYTES), expanded=True)
+    except ValueError:
+        draw(written[:SHOWN_BYTES], len(written))
+        st.download_button(
+            "Whole payload", written, file_name=f"{key}.json", mime="application/json", key=f"payload_{key}",
+            icon=":material/download:", type="tertiary", on_click="ignore",
+        )  # fmt: skip
 
 
 def readable(payload: bytes) -> tuple[str, str | None]:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import streamlit as st
-from parts import clock, unfold
+from parts import clock, payloads, unfold
 from parts.facts import details, payload
 from parts.words import TIMELINE, plain, said, word
 
@@ -32,7 +32,7 @@ def draw(entries: Sequence[TimelineEntry], reading: Reading[Any]) -> None:
             with st.container(width="stretch", gap="xxsmall"):
                 st.markdown(_text(entry, now))
                 if parts := payload(entry.details):
-                    unfold.part("Payload", name, partial(st.json, parts, expanded=True))
+                    unfold.part("Payload", name, partial(payloads.parts, parts, name))
 
 
 def _kind(entry: TimelineEntry, *, grey: bool) -> str:
