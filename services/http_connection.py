@@ -198,6 +198,11 @@ class BoundedConnection(HttpToolsProtocol):
     # ------------------------------------------------------------------- ending
 
     @property
+    def is_unread(self) -> bool:
+        """Whether nothing that was sent on it has been read."""
+        return self.cycle is None and not self._received
+
+    @property
     def is_reading(self) -> bool:
         """Whether a request has begun and is not complete."""
         return self._is_in_head or self._is_in_body

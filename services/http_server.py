@@ -28,6 +28,11 @@ REPORT_SECONDS = 10.0
 SILENT_SECONDS = 10
 """A new connection on which nothing is sent is accepted only after about so long."""
 
+LAST_SECONDS = 0.1
+"""How long the end of the server waits for requests that the kernel has already."""
+
+LAST_LOOKS = 50
+
 BACKLOG = 2048
 AT_ONCE = 64
 """Connections accepted, or made to leave, in one go."""
@@ -86,9 +91,17 @@ class BoundedServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._accept_off()
         self._full_since = None
-        for task in list(self._arriving):
-            task.cancel()
+        await self._read_what_was_accepted()
         await super().shutdown(sockets)
+
+    async def _read_what_was_accepted(self) -> None:
+        """Wait until new connections have begun their request: closed unread, the client would see a reset."""
+        if self._arriving:
+            await asyncio.wait(self._arriving, timeout=LAST_SECONDS)
+        for _ in range(LAST_LOOKS):
+            if not any(connection.is_unread for connection in self._shared.quiet):
+                return
+            await asyncio.sleep(LAST_SECONDS / LAST_LOOKS)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

