@@ -222,7 +222,7 @@ def _nothing_of(history: MetricHistory, metric: str, nothing: str) -> str | None
 
 
 def _is_counted(history: MetricHistory, metric: str) -> bool:
-    """Whether something was counted in the whole time, to the half of one: Prometheus extrapolates."""
+    """Whether at least half an event was counted: Prometheus extrapolates, so one event may read as a fraction."""
     return sum(history.total(metric).values()) >= 0.5
 
 

@@ -51,7 +51,7 @@ class WatchedConnection(psycopg.Connection[Any]):
 def watch(
     engine: Engine, silence_seconds: float | None, prepare: Callable[[WatchedConnection], None] = lambda _: None
 ) -> Engine:
-    """The engine, all of whose connections are watched from their first statement on; None: they are not.
+    """Watch every connection of the engine from its first statement; None turns the watchdog off.
 
     ``prepare`` is called with each new connection.
     """

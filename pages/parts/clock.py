@@ -59,12 +59,12 @@ def instant(picked: datetime) -> datetime:
 
 
 def given(text: str | None) -> datetime | None:
-    """The time in an address, UTC where it names no zone; None when it is none."""
+    """Parse a time in an address. A time without a zone is UTC. Returns None for any other text."""
     return time_or_none(text) or time_or_none(f"{text}+00:00")
 
 
 def said(text: object, now: datetime) -> str:
-    """A time that another service has written, as at(); as it was written where it is none."""
+    """Format a time that another service has written. Text that is not a time is returned unchanged."""
     moment = time_or_none(text)
     return at(moment, now) if moment else str(text)
 

@@ -12,10 +12,10 @@ from parts import clock, words
 from services.console.texts import cut_text, time_or_none
 
 MOST_PARTS = 20
-"""Of one object or list, said in words; of a longer one how many more there are."""
+"""Parts of one object or list that are written in words; the number of further parts follows."""
 
 MOST_LEVELS = 4
-"""Of objects and lists inside each other that are said in words."""
+"""Levels of nested objects and lists that are written in words."""
 
 
 def details(values: Mapping[str, object], now: datetime) -> str:

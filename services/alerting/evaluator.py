@@ -101,7 +101,7 @@ class AlertEvaluator:
         policy: AlertingPolicy,
         on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``on_failure`` is told what could not be done: ``rule``, ``store`` or ``notify``, once per alert or rule."""
+        """``on_failure`` receives the part that failed: ``rule``, ``store`` or ``notify``, once per alert or rule."""
         self._on_failure = on_failure
         self._database = database
         self._clock = clock
@@ -150,9 +150,9 @@ class AlertEvaluator:
     # ------------------------------------------------------------------ judging
 
     def _judge(self, connection: Connection, view: View, now: datetime) -> list[Failure]:
-        """One transaction: whoever holds the lease at its commit has judged, and nobody else.
+        """Evaluate all rules in one transaction. Only the replica that holds the lease at its commit evaluates.
 
-        What fails for one rule or alert keeps no other from being judged, stored or sent.
+        A failure of one rule or alert does not stop the others.
         """
         if not leases.take(connection, LEASE, self._replica, now, now + self._policy.lease):
             return []

@@ -82,7 +82,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """Several increases added up; nothing when one of them is not known."""
+    """The sum of several increases; no value when one of them has none."""
 
     parts: tuple[Increase, ...]
 
@@ -97,7 +97,7 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class SumOfKnown:
-    """Gauges of different labels added up, as far as they are known; nothing when none is."""
+    """The sum of the gauges that have a value; no value when none has one."""
 
     parts: tuple[Highest, ...]
 

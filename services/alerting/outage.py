@@ -35,7 +35,7 @@ class DatabaseOutage:
     def __init__(
         self, client: httpx.AsyncClient, url: str | None, clock: Callable[[], datetime], replica: str, link: str
     ) -> None:
-        """Without ``url`` there is nobody to tell; the log and /readyz say it."""
+        """Without ``url`` nothing is posted; the log and /readyz name the outage."""
         self._client = client
         self._url = url
         self._clock = clock

@@ -56,7 +56,7 @@ def _database_not_writable() -> list[str]:
 
 
 def _down(window: timedelta) -> list[str]:
-    """The alert that only a watcher outside can raise: nobody answers the scrapes any more."""
+    """The alert that only Prometheus can raise: no replica answers the scrapes."""
     annotations = {
         "summary": "Prometheus hears nothing of Holdfast: no replica answers its scrapes.",
         "runbook": (
@@ -97,7 +97,7 @@ def _entry(
 
 
 def condition(rule: Rule, window: timedelta) -> str:
-    """The rule in PromQL. What fires while the scrapes stop goes on firing: nobody knows that it has ended."""
+    """The rule in PromQL. An alert that fires when the scrapes stop keeps firing, because its end cannot be known."""
     by = f" by ({', '.join(rule.labels)})" if rule.labels else ""
     return f"({rule.promql(duration(window))}) or {_fired(rule.name, by)}"
 

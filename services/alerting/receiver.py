@@ -74,7 +74,7 @@ class AlertReceiver:
     def __init__(
         self, database: Database, clock: Callable[[], datetime], on_failure: Callable[[str], None] = lambda _: None
     ) -> None:
-        """``on_failure`` is told the part, ``received``, once per alert that could not be stored."""
+        """``on_failure`` receives the part ``received``, once per alert that could not be stored."""
         self._database = database
         self._clock = clock
         self._on_failure = on_failure
@@ -110,7 +110,7 @@ class AlertReceiver:
 
 
 class _Room:
-    """How many new alerts of a sender may still be stored, and how many were refused for want of it."""
+    """How many new alerts of a sender may still be stored, and how many were refused."""
 
     def __init__(self, left: int, sender: str) -> None:
         self._left = left

@@ -37,7 +37,7 @@ class Gauges:
     dead_letters: int
     reviews_oldest_at: datetime | None
     refused_in_a_row: int = 0
-    """Newest orders in a row that inventory kept from being reserved without a word about them."""
+    """Newest consecutive orders that were refused or delayed because inventory gave no answer about them."""
     steps_failed: int = 0
     """Orders that wait for a person because a step raised something unforeseen."""
     undeliverable: int = 0
