@@ -29,8 +29,8 @@ QUIET = """
 quiet => new Promise(answer => {
   let since = performance.now();
   const look = () => {
-    const state = document.querySelector('[data-testid=stApp]')?.dataset.testScriptState;
-    if (state !== 'notRunning') since = performance.now();
+    const app = document.querySelector('[data-testid=stApp]');
+    if (app && app.dataset.testScriptState !== 'notRunning') since = performance.now();
     performance.now() - since > quiet ? answer(true) : requestAnimationFrame(look);
   };
   look();
@@ -87,9 +87,10 @@ class Walk:
         self.rest()
 
     def rest(self) -> None:
-        """Wait until the page has drawn itself."""
+        """Wait until the page has drawn itself; a page that the browser has dropped has nothing to wait for."""
         self.page.evaluate(QUIET, QUIET_MS)
-        settle(self.page)
+        if not self.errors:
+            settle(self.page)
 
     @property
     def dialog(self) -> Locator:
