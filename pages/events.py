@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, clock, event_lists, find, letters, live, steps, tiles, words
+from parts import asks, clock, event_lists, find, letters, live, steps, tiles, undeliverable, words
 from parts import filters as kept
 
 from services.console import console
@@ -95,6 +95,7 @@ def _relay() -> tuple[str, str]:
 def everything() -> None:
     asks.flash()
     flow()
+    undeliverable.draw()
     view = st.session_state.get("view") or VIEWS[0]
     order_id = words.typed(st.session_state.get("event_order")) or None
     if view == "Dead letters":

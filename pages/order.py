@@ -15,7 +15,6 @@ from parts import (
     event_lists,
     live,
     orders,
-    payloads,
     steps,
     timeline,
     unfold,
@@ -200,9 +199,9 @@ def _events(reading: Reading[OrderView]) -> None:
 
 
 def _sent(row: Outgoing, *, grey: bool) -> None:
-    state = words.badge(words.OUTGOING, event_lists.state_of(row), grey=grey)
+    state = words.badge(words.OUTGOING, row.outcome, grey=grey)
     st.markdown(f"{state} :small[event {words.plain(row.event_id)}]")
-    payloads.draw(row.payload)
+    event_lists.payload_of(row)
 
 
 def _facts(view: OrderView) -> None:

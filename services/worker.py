@@ -57,6 +57,7 @@ from services.orders.inbound import InventoryEvents
 from services.orders.letter_commands import LetterCommands
 from services.orders.operation_verbs import item_actions
 from services.orders.operations import OperationRunner, breaker_gate
+from services.orders.outbox_commands import OutboxCommands
 from services.orders.place import OrderPlacement
 from services.orders.progress import OrderProgress, ProgressPolicy
 from services.orders.proof import ReleaseByProof
@@ -68,6 +69,7 @@ from services.orders.sweeper import AT_ONCE, OrderSweeper
 from services.orders.their_side import TheirSide
 from services.orders.timekeeping import Timekeeping
 from services.orders.traced import told_after_commit
+from services.orders.undeliverable import UndeliverableEvents
 from services.orders.unit_of_work import Recorded
 from services.process import listen, serving
 from services.retention import Retention
@@ -335,6 +337,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
             **alert_commands(alarms.desk),
             **ReturnCommands(service.returns).kinds,
             **LetterCommands(service.dead_letters).kinds,
+            **OutboxCommands(UndeliverableEvents(database, utc_now)).kinds,
             **(DrillCommands(sandbox[0]) if sandbox else NoDrills()).kinds,
         },
         gate_of=breaker_gate(breakers),

@@ -71,7 +71,7 @@ def page(connection: Connection, *, limit: int = MAX_PAGE) -> list[AuditEntry]:
     return [AuditEntry(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)))]
 
 
-KINDS = ("review", "operation", "dead-letter", "drill", "breaker", "alert", "silence", "sandbox")
+KINDS = ("review", "operation", "dead-letter", "outbox-event", "drill", "breaker", "alert", "silence", "sandbox")
 """Kinds of targets that are found by their id alone."""
 
 

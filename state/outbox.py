@@ -25,9 +25,9 @@ from state.keyset import WINDOW, Keyset
 from state.prepared import Prepared
 from state.tables import outbox
 
-PENDING, FAILING, PUBLISHED = "pending", "failing", "published"
-OUTCOMES = (PENDING, FAILING, PUBLISHED)
-"""Not published yet; not published and refused at least once; published."""
+PENDING, FAILING, UNDELIVERABLE, PUBLISHED = "pending", "failing", "undeliverable", "published"
+OUTCOMES = (PENDING, FAILING, UNDELIVERABLE, PUBLISHED)
+"""Waits; waits and was refused at least once; can never be published as it is; published."""
 
 CLAIM = timedelta(seconds=8)
 """How long a relay may take to publish what it claimed before another one does."""
@@ -39,6 +39,7 @@ _WAITS = (outbox.c.published_at.is_(None), outbox.c.undeliverable_at.is_(None))
 # Word for word the condition of a partial index, which is found by it.
 _IS_UNDELIVERABLE: ColumnElement[bool] = text("outbox.undeliverable_at IS NOT NULL")  # type: ignore[assignment]
 _SHOWN_BYTES = 2000
+_LISTED_BYTES = 16 * 1024
 
 _INSERT = Prepared(insert(outbox), ("event_id", "subject", "order_id", "payload", "created_at", "traceparent"))
 _SETTLE = Prepared(
@@ -93,14 +94,33 @@ class Outgoing:
     subject: str
     order_id: str
     payload: bytes
+    """The beginning of it, 16 KiB."""
+    size: int
+    """Bytes of the whole payload."""
     created_at: datetime
     published_at: datetime | None
     attempts: int
     """Attempts that failed."""
     last_error: str | None
+    undeliverable_at: datetime | None
+    """Since when the broker cannot take it as it is."""
+
+    @property
+    def outcome(self) -> str:
+        """One of OUTCOMES."""
+        if self.published_at is not None:
+            return PUBLISHED
+        if self.undeliverable_at is not None:
+            return UNDELIVERABLE
+        return FAILING if self.attempts else PENDING
 
 
-_COLUMNS = [outbox.c[name] for name in Outgoing.__dataclass_fields__]
+_COLUMNS = [
+    *(outbox.c[name] for name in ("id", "event_id", "subject", "order_id")),
+    func.substr(outbox.c.payload, 1, _LISTED_BYTES, type_=LargeBinary).label("payload"),
+    func.length(outbox.c.payload).label("size"),
+    *(outbox.c[name] for name in ("created_at", "published_at", "attempts", "last_error", "undeliverable_at")),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +236,11 @@ def get_undeliverable(connection: Connection, row_id: int) -> UndeliverableEvent
     return UndeliverableEvent(*row) if row else None
 
 
+def payload(connection: Connection, row_id: int) -> bytes | None:
+    """The whole payload of an event, published or not."""
+    return connection.scalar(select(outbox.c.payload).where(outbox.c.id == row_id))
+
+
 def has(connection: Connection, row_id: int) -> bool:
     """Whether the event is still stored, in whatever state."""
     return connection.execute(select(outbox.c.id).where(outbox.c.id == row_id)).first() is not None
@@ -240,7 +265,9 @@ def listed(
     if order_id:
         driving.append(outbox.c.order_id == order_id)
     if outcome in (PENDING, FAILING):
-        driving.append(outbox.c.published_at.is_(None))
+        driving += _WAITS
+    if outcome == UNDELIVERABLE:
+        driving.append(_IS_UNDELIVERABLE)
     if outcome == FAILING:
         # Word for word the condition of a partial index, which is found by it.
         driving.append(text("outbox.attempts > 0"))  # type: ignore[arg-type]

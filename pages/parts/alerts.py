@@ -120,12 +120,9 @@ def _runbook(row: AlertRow) -> None:
 def _explained(row: AlertRow) -> None:
     """A link to where the alert is explained, with the filters set."""
     if row.rule is not None:
-        st.page_link(
-            f"{row.rule.page}.py",
-            label=OPEN_LABELS[row.rule.page],
-            icon=":material/arrow_forward:",
-            query_params=words.in_address(row.rule.filters),
-        )
+        pages = {row.rule.page: words.in_address(row.rule.filters), **dict.fromkeys(row.rule.more_pages)}
+        for page, query in pages.items():
+            st.page_link(f"{page}.py", label=OPEN_LABELS[page], icon=":material/arrow_forward:", query_params=query)
     elif row.alert.generator_url.startswith(("http://", "https://")):
         st.link_button("Open at the sender", row.alert.generator_url, icon=":material/open_in_new:", type="tertiary")
 

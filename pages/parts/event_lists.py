@@ -10,6 +10,7 @@ import streamlit as st
 from parts import clock, empty, live, orders, payloads, steps, unfold, words
 
 from services.console import Outgoing, Reading, Received, console
+from services.console.events import UndeliverableEvent
 from services.console.paging import Paged
 
 OUTGOING, INCOMING = "outgoing", "incoming"
@@ -73,18 +74,12 @@ def _nothing(is_filtered: bool, is_good: bool, good: str, none: str, clear: Call
         empty.no_data_yet(none)
 
 
-def state_of(row: Outgoing) -> str:
-    if row.published_at is not None:
-        return "published"
-    return "failing" if row.attempts else "pending"
-
-
 def _sent(row: Outgoing, page: Paged[Outgoing], *, gone: bool, grey: bool) -> None:
     now = console().now()
     with st.container(key=f"out_{row.id}", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{words.plain(row.subject)}**", width=230)
-            st.markdown(words.badge(words.OUTGOING, state_of(row), grey=grey or gone), width=180)
+            st.markdown(words.badge(words.OUTGOING, row.outcome, grey=grey or gone), width=180)
             orders.link(row.order_id, marks=steps.mark(OUTGOING, page))
             st.caption(clock.both(row.created_at, now), width="stretch", text_alignment="right")
         facts = [f"event {words.plain(row.event_id)}"]
@@ -96,8 +91,19 @@ def _sent(row: Outgoing, page: Paged[Outgoing], *, gone: bool, grey: bool) -> No
             facts.append(f"published after {_delay(row)}")
         st.caption(f"{' · '.join(facts)}{words.GONE if gone else ''}")
         unfold.part(
-            "Payload", f"out-{row.id}", lambda: payloads.draw(row.payload),
+            "Payload", f"out-{row.id}", partial(payload_of, row),
             touched=partial(steps.hold, OUTGOING, page.top),
+        )  # fmt: skip
+
+
+def payload_of(row: Outgoing | UndeliverableEvent) -> None:
+    """The payload of an outgoing event, or its beginning and the whole as a file."""
+    payloads.draw(row.payload, row.size)
+    if row.size > len(row.payload):
+        st.download_button(
+            "Whole payload", partial(console().events.outgoing_payload, row.id), file_name=f"event-{row.id}.bin",
+            mime="application/octet-stream", key=f"payload_out_{row.id}", icon=":material/download:", type="tertiary",
+            on_click="ignore",
         )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ PAGES = {
     "review": "reviews.py",
     "release": "releases.py",
     "dead-letter": "events.py",
+    "outbox-event": "events.py",
     "breaker": "breakers.py",
     "difference": "conservation.py",
     "drill": "sandbox.py",

@@ -190,6 +190,7 @@ NOTIFICATION = {
 OUTGOING = {
     "pending": Word("Not published", "schedule", "orange"),
     "failing": Word("Refused, tried again", "error", "red"),
+    "undeliverable": Word("Cannot be published", "unsubscribe", "red"),
     "published": Word("Published", "check_circle", "green"),
 }
 INCOMING = {
@@ -233,7 +234,7 @@ AUDIT = {
     "REPLAY_EVENT": "Replayed an event",
     "DISCARD_EVENT": "Discarded an event",
     "RETRY_OUTGOING_EVENT": "Published an event again",
-    "DISCARD_OUTGOING_EVENT": "Discarded an outgoing event",
+    "DISCARD_OUTGOING_EVENT": "Gave an outgoing event up",
     "START_DRILL": "Started a drill",
     "STOP_DRILL": "Stopped a drill",
     "FINISH_DRILL": "Drill finished",
@@ -249,6 +250,8 @@ KINDS = {
     "return_items": "Return items",
     "replay_dead_letter": "Replay event",
     "discard_dead_letter": "Discard event",
+    "retry_outgoing_event": "Publish event again",
+    "discard_outgoing_event": "Give event up",
     "replay_event": "Replay events",
     "discard_event": "Discard events",
     "start_drill": "Start drill",

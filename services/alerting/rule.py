@@ -50,6 +50,8 @@ class Rule:
     """A count that must reach ENOUGH_CALLS as well."""
     filters: Mapping[str, str] = field(default_factory=dict)
     """Filters to set on the page, by the name they have in its address."""
+    more_pages: tuple[str, ...] = ()
+    """Further pages of the console on which one of its causes is mended."""
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -271,12 +271,14 @@ def _of_our_queues(settings: Settings) -> tuple[Rule, ...]:
                     "the case once the cause is mended, or cancel the order."
                 ),
                 (
-                    "GET /api/v1/outbox lists events that can never be published, with reasons. Raise max_payload of "
-                    "the broker or max_msg_size of the stream, then POST /api/v1/outbox/{id}/retry with a reason; or "
-                    "tell the Inventory Service by other means what the event says, and POST its /discard."
+                    "Look at Events, Cannot be published: each with its reason. Raise max_payload of the broker or "
+                    "max_msg_size of the stream, then publish it again; or tell the Inventory Service by other means "
+                    "what the event says, and give it up. Without the console: GET /api/v1/outbox, then POST "
+                    "/api/v1/outbox/{id}/retry or /discard with a reason."
                 ),
             ),
             page="reviews",
+            more_pages=("events",),
             value=SumOfKnown(
                 (
                     Highest("manual_reviews_open", ("reason",), {"reason": (ReviewReason.STEP_FAILED.value,)}),

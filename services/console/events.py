@@ -18,13 +18,30 @@ from state import commands, dead_letters, inbox, outbox, replicas
 from state.commands import Command
 from state.dead_letters import DeadLetter, Group, Outline
 from state.inbox import Received
-from state.outbox import Outgoing
+from state.outbox import Outgoing, UndeliverableEvent
 from state.source import SourceUnavailable
 
-__all__ = ["MAX_ITEMS", "DeadLetter", "Events", "EventsPage", "Group", "Letter", "Outgoing", "Received", "Verb"]
+__all__ = [
+    "MAX_ITEMS",
+    "DeadLetter",
+    "Events",
+    "EventsPage",
+    "Group",
+    "Letter",
+    "Outgoing",
+    "Received",
+    "Undeliverable",
+    "UndeliverableEvent",
+    "UndeliverableList",
+    "Verb",
+]
 
 REPLAY, DISCARD = "replay_dead_letter", "discard_dead_letter"
-KINDS = (REPLAY, DISCARD)
+PUBLISH_AGAIN, GIVE_UP = "retry_outgoing_event", "discard_outgoing_event"
+KINDS = (REPLAY, DISCARD, PUBLISH_AGAIN, GIVE_UP)
+
+UNDELIVERABLE_SHOWN = 50
+"""The oldest ones; others come up as these are settled."""
 
 OUTGOING_TYPES = (events.ORDER_CREATED, events.ORDER_CANCELLED, events.ORDER_RETURNED, events.CONFIRM_REQUESTED)
 INCOMING_TYPES = tuple(events.INCOMING)
@@ -64,6 +81,22 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
+class Undeliverable:
+    """An event that cannot be published as it is, with the last command given on it."""
+
+    event: UndeliverableEvent
+    command: Command | None
+
+
+@dataclass(frozen=True, slots=True)
+class UndeliverableList:
+    """The oldest of them, and how many there are."""
+
+    rows: tuple[Undeliverable, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class EventsPage:
     """Dead letters: groups with the same cause, and one page of letters."""
 
@@ -95,13 +128,17 @@ class Events:
         outcome: str | None = None,
         place: Place = NEWEST,
     ) -> Reading[Paged[Outgoing]]:
-        """Events stored to be published, newest first; ``outcome`` pending, failing or published."""
+        """Events stored to be published, newest first; ``outcome`` is one of OUTGOING_OUTCOMES."""
         listed = outbox.listed(subject=subject, order_id=order_id, outcome=outcome)
 
         def query(connection: Connection) -> Paged[Outgoing]:
             return paged(Stored(connection, listed), lambda row: Outgoing(*row), lambda row: (row.id,), number, place)
 
         return self._access.read(("outgoing", subject, order_id, outcome, place), LIVE_TTL, query)
+
+    def undeliverable(self) -> Reading[UndeliverableList]:
+        """Events that cannot be published as they are, the oldest first."""
+        return self._access.read("undeliverable", LIVE_TTL, _undeliverable)
 
     def incoming(
         self,
@@ -150,6 +187,13 @@ class Events:
             return str(error).encode()
         return letter.payload if letter else b""
 
+    def outgoing_payload(self, row_id: int) -> bytes:
+        """All bytes of one outgoing event, for a file; of one that cannot be read, what hinders it."""
+        try:
+            return self._access.ask(lambda connection: outbox.payload(connection, row_id)) or b""
+        except SourceUnavailable as error:
+            return str(error).encode()
+
     def freeze(self, verb: Verb, group: Group) -> Bulk:
         """The open letters of a group, oldest first, at most MAX_ITEMS; raises SourceUnavailable."""
         subject, cause = group.subject, group.cause
@@ -169,6 +213,21 @@ class Events:
 
     def discard(self, letter: DeadLetter, note: str, *, actor: str, command_id: str) -> Command:
         return self._access.store(DISCARD, letter.id, {"note": note}, actor=actor, command_id=command_id)
+
+    def publish_again(self, event: UndeliverableEvent, *, actor: str, command_id: str) -> Command:
+        return self._access.store(PUBLISH_AGAIN, str(event.id), {}, actor=actor, command_id=command_id)
+
+    def give_up(self, event: UndeliverableEvent, note: str, *, actor: str, command_id: str) -> Command:
+        return self._access.store(GIVE_UP, str(event.id), {"note": note}, actor=actor, command_id=command_id)
+
+
+def _undeliverable(connection: Connection) -> UndeliverableList:
+    found = outbox.undeliverable(connection, UNDELIVERABLE_SHOWN)
+    # Ids of rows are numbers, as ids of orders may be.
+    kinds = (PUBLISH_AGAIN, GIVE_UP)
+    given = commands.latest_of(connection, [str(event.id) for event in found], kinds) if found else {}
+    rows = tuple(Undeliverable(event, given.get(str(event.id))) for event in found)
+    return UndeliverableList(rows, outbox.count_undeliverable(connection))
 
 
 def of_order(connection: Connection, order_id: str) -> tuple[tuple[Outgoing, ...], tuple[Received, ...]]:

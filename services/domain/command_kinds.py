@@ -23,6 +23,8 @@ TARGETS: Mapping[str, str] = {
     "replay_dead_letters": "dead-letter",
     "discard_dead_letter": "dead-letter",
     "discard_dead_letters": "dead-letter",
+    "retry_outgoing_event": "outbox-event",
+    "discard_outgoing_event": "outbox-event",
     "set_override": "breaker",
     "end_override": "breaker",
     "acknowledge_alert": "alert",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -25,46 +26,65 @@ class UndeliverableEvents:
         self._database = database
         self._clock = clock
 
-    async def retry(self, row_id: int, *, actor: str, reason: str) -> UndeliverableEvent:
+    async def is_done(self, action_id: str) -> bool:
+        """Whether the action with this id was carried out."""
+        return await self._database.read(lambda connection: audit.find_action(connection, action_id)) is not None
+
+    async def retry(
+        self, row_id: int, *, actor: str, reason: str | None, action_id: str | None = None
+    ) -> UndeliverableEvent:
         """Have it published again, once the broker takes it; raises NotFound, InvalidState."""
 
         def transaction(connection: Connection) -> UndeliverableEvent:
             event = _found(connection, row_id)
             outbox.retry(connection, row_id)
-            self._record(connection, event, "RETRY_OUTGOING_EVENT", PENDING, actor, reason)
+            self._record(connection, event, _Deed("RETRY_OUTGOING_EVENT", PENDING, actor, reason, action_id))
             return event
 
         return await self._database.write(transaction)
 
-    async def discard(self, row_id: int, *, actor: str, reason: str) -> UndeliverableEvent:
+    async def discard(
+        self, row_id: int, *, actor: str, reason: str, action_id: str | None = None
+    ) -> UndeliverableEvent:
         """Give it up: nobody will receive it; raises NotFound, InvalidState."""
 
         def transaction(connection: Connection) -> UndeliverableEvent:
             event = _found(connection, row_id)
             outbox.discard(connection, row_id)
-            self._record(connection, event, "DISCARD_OUTGOING_EVENT", DISCARDED, actor, reason)
+            self._record(connection, event, _Deed("DISCARD_OUTGOING_EVENT", DISCARDED, actor, reason, action_id))
             return event
 
         return await self._database.write(transaction)
 
-    def _record(
-        self, connection: Connection, event: UndeliverableEvent, action: str, state: str, actor: str, reason: str
-    ) -> None:
+    def _record(self, connection: Connection, event: UndeliverableEvent, deed: _Deed) -> None:
         at = self._clock()
         entry = AuditEntry(
             at=at,
-            actor=actor,
-            action=action,
+            actor=deed.actor,
+            action=deed.action,
             target=f"{KIND}:{event.id}",
             order_id=event.order_id,
-            reason=reason,
+            reason=deed.reason,
             before={"state": UNDELIVERABLE, "eventId": event.event_id, "reason": event.reason},
-            after={"state": state},
+            after={"state": deed.state},
             result="done",
-            action_id=None,
+            action_id=deed.action_id,
         )
         audit.add(connection, entry)
-        history.add(connection, event.order_id, [action_entry(at, _title(event, state), actor, reason)])
+        shown = action_entry(at, _title(event, deed.state), deed.actor, deed.reason)
+        history.add(connection, event.order_id, [shown])
+
+
+@dataclass(frozen=True, slots=True)
+class _Deed:
+    """What somebody does with an event."""
+
+    action: str
+    state: str
+    """What the event becomes by it."""
+    actor: str
+    reason: str | None
+    action_id: str | None
 
 
 def _title(event: UndeliverableEvent, state: str) -> str:

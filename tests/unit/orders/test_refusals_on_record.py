@@ -9,7 +9,9 @@ from services.console import COMMAND_KINDS
 from services.domain.command_kinds import TARGETS
 from services.monitoring.overrides import BreakerOverrides
 from services.orders.letter_commands import LetterCommands
+from services.orders.outbox_commands import OutboxCommands
 from services.orders.return_commands import ReturnCommands
+from services.orders.undeliverable import UndeliverableEvents
 from services.sandbox.drills.drill_commands import NoDrills
 
 
@@ -20,6 +22,7 @@ def worker_kinds(shop):
         **alert_commands(None),
         **ReturnCommands(shop.returns).kinds,
         **LetterCommands(shop.dead_letters).kinds,
+        **OutboxCommands(UndeliverableEvents(shop.database, shop.clock)).kinds,
         **NoDrills().kinds,
     }
 
