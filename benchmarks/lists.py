@@ -105,6 +105,10 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
         "events: outgoing of a type": topic(lambda a: lambda: Events(a).outgoing(subject="order.returned")),
         "events: outgoing of an order": topic(lambda a: lambda: Events(a).outgoing(order_id=order_id)),
         "events: outgoing refused": topic(lambda a: lambda: Events(a).outgoing(outcome="failing")),
+        "events: outgoing that cannot be published": topic(
+            lambda a: lambda: Events(a).outgoing(outcome="undeliverable")
+        ),
+        "events: undeliverable": topic(lambda a: Events(a).undeliverable),
         "events: incoming": topic(lambda a: Events(a).incoming),
         "events: incoming of a type": topic(lambda a: lambda: Events(a).incoming(event_type="inventory.low_stock")),
         "events: incoming that changed nothing": topic(lambda a: lambda: Events(a).incoming(outcome="ignored")),
@@ -139,7 +143,13 @@ def _access(connection: Connection) -> Access:
 
 NAMED = re.compile(r"order_id=\?|\(target=\?\)")
 
-PARTIAL = ("ix_inbox_ignored", "ix_inbox_repeated", "ix_outbox_unpublished", "ix_outbox_attempted")
+PARTIAL = (
+    "ix_inbox_ignored",
+    "ix_inbox_repeated",
+    "ix_outbox_unpublished",
+    "ix_outbox_attempted",
+    "ix_outbox_undeliverable",
+)
 """Indexes of the few rows that a list is about."""
 
 BIG = ("orders", "order_items", "order_history", "outbox", "inbox", "audit_log", "release_moves")
