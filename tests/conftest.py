@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from state.schema import migrate
 from tests.environment import forget_settings
 from tests.orders_harness import OrdersHarness, SqliteTemplate
 
@@ -29,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> SqliteTemplate:
     """A migrated SQLite database to copy."""
-    return SqliteTemplate(tmp_path_factory.mktemp("template"))
+    return SqliteTemplate(tmp_path_factory.mktemp("template") / "template.db", migrate)
 
 
 @pytest.fixture

@@ -51,7 +51,6 @@ from state.database import Database, Transaction, opened
 from state.order_search import OrderQuery
 from state.releases import Release
 from state.reviews import Review
-from state.schema import migrate
 from tests.fakes import FrozenClock, InMemoryInventory, InMemoryPayments, InMemoryWitness
 
 T = TypeVar("T")
@@ -407,12 +406,12 @@ class OrdersHarness:
 
 
 class SqliteTemplate:
-    """A migrated database file, made once and copied for each test."""
+    """A database file that is filled once and copied for each test."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "template.db"
-        with opened(f"sqlite:///{self._path}") as database:
-            migrate(database)
+    def __init__(self, path: Path, fill: Callable[[Database], object]) -> None:
+        self._path = path
+        with opened(f"sqlite:///{path}") as database:
+            fill(database)
 
     def copy_to(self, path: Path) -> str:
         """The URL of a fresh copy."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from streamlit.testing.v1 import AppTest
+from sqlalchemy import make_url
+from streamlit.components.v2 import manifest_scanner
+from streamlit.runtime.scriptrunner.script_cache import ScriptCache
+from streamlit.testing.v1 import AppTest, app_test
 
 from services import console as facade
 from services.console import Console
@@ -21,6 +26,7 @@ from state.commands import Command
 from state.database import Database, opened
 from state.operations import Operation
 from state.their_answers import TheirAnswer
+from tests.orders_harness import SqliteTemplate
 from tests.ui import seed_console
 
 ENTRY = Path(__file__).resolve().parents[2] / "pages" / "main.py"
@@ -32,6 +38,21 @@ PAGES = (
 )  # fmt: skip
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_server() -> Iterator[None]:
+    """As in a running server, the installed packages are read once and every script is compiled once.
+
+    AppTest does both for each test anew, which takes longer than the page itself.
+    """
+    scripts = ScriptCache()
+    with pytest.MonkeyPatch.context() as streamlit:
+        streamlit.setattr(
+            manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests)
+        )
+        streamlit.setattr(app_test, "ScriptCache", lambda: scripts)
+        yield
+
+
 def look_at(url: str) -> None:
     """Has the console look at a database, at noon; each look finds the one before too old."""
     tick = count(step=60)
@@ -39,6 +60,15 @@ def look_at(url: str) -> None:
     facade.install(
         Console(Settings.load(database_url=url), lambda: NOON, lambda: float(next(tick)), patience_seconds=60)
     )
+
+
+@contextmanager
+def looked_at(url: str) -> Iterator[Database]:
+    """The database of that URL, at which the console looks until it is left."""
+    look_at(url)
+    with opened(url) as database:
+        yield database
+    facade.install(None)
 
 
 @pytest.fixture
@@ -52,25 +82,31 @@ def nowhere(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def database(sqlite_url: str) -> Iterator[Database]:
     """An empty database with all its tables, which is also the one the console looks at."""
-    look_at(sqlite_url)
-    with opened(sqlite_url) as made:
+    with looked_at(sqlite_url) as made:
         yield made
-    facade.install(None)
+
+
+@pytest.fixture(scope="session")
+def busy_template(sqlite_template: SqliteTemplate, tmp_path_factory: pytest.TempPathFactory) -> SqliteTemplate:
+    """A database after a busy half hour with an outage in it, to copy."""
+    path = tmp_path_factory.mktemp("busy") / "template.db"
+    sqlite_template.copy_to(path)
+    return SqliteTemplate(path, lambda database: seed_console.seed(database, NOON))
 
 
 @pytest.fixture
-def busy(database: Database) -> Database:
-    """The database after a busy half hour with an outage in it."""
-    seed_console.seed(database, NOON)
-    return database
+def busy(busy_template: SqliteTemplate, sqlite_url: str) -> Iterator[Database]:
+    """A database after a busy half hour with an outage in it, which is also the one the console looks at."""
+    with looked_at(busy_template.copy_to(Path(make_url(sqlite_url).database or ""))) as made:
+        yield made
 
 
 @pytest.fixture
 def show() -> Callable[..., AppTest]:
-    """Opens a page as a browser would: the entry script first, then the page with its parameters."""
+    """Opens a page as a browser that follows a link to it, with its parameters."""
 
     def shown(page: str = "overview.py", **parameters: Any) -> AppTest:
-        test = AppTest.from_file(str(ENTRY), default_timeout=30).run()
+        test = AppTest.from_file(str(ENTRY), default_timeout=30)
         for name, value in parameters.items():
             test.query_params[name] = value
         if page != "overview.py":
