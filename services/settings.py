@@ -45,6 +45,11 @@ PEOPLE_ALLOWED = (
     f"name:role, comma separated, role one of {', '.join(CONSOLE_ROLES)}, name of at most {MAX_NAME_LENGTH} characters"
 )
 
+USUAL_INSTALLATION = "default"
+
+InstallationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+"""What the name of a consumer may hold."""
+
 DATABASE_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
 
 
@@ -109,7 +114,7 @@ class Settings(BaseSettings):
     """Absolute: a relative one is meant from the directory of app.py, wherever the service is started."""
     api_host: str = "127.0.0.1"
     api_port: Annotated[int, Field(ge=1, le=65535)] = 8600
-    holdfast_installation: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")] = "default"
+    holdfast_installation: InstallationName = USUAL_INSTALLATION
     console_role: Literal["none", "viewer", "operator", "admin"] = "operator"
     console_people: Annotated[tuple[tuple[str, str], ...], NoDecode] = ()
     """Roles of people who log in, where theirs differs from console_role."""

@@ -32,7 +32,11 @@ class Stack:
         self._settings = settings
         self._data_dir = settings.data_dir.resolve()
         self._owned = ExitStack()
-        self.environment: dict[str, str] = {"DATA_DIR": str(self._data_dir), "DATABASE_URL": settings.database}
+        self.environment: dict[str, str] = {
+            "DATA_DIR": str(self._data_dir),
+            "DATABASE_URL": settings.database,
+            "HOLDFAST_INSTALLATION": settings.holdfast_installation,
+        }
         self._children: list[Child] = []
         self._broker_check: BrokerCheck | None = None
         try:

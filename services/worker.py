@@ -315,7 +315,9 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
         reserver_retry_in_seconds=partial(_retry_in_seconds, breakers),
     )
     topology = Topology(nats, LostEvents(database, policy.confirmation_timeout, wakes.wake_relay).streams_made)
-    publisher: Publisher = JetStreamPublisher(nats, recover=topology.recover)
+    publisher: Publisher = JetStreamPublisher(
+        nats, recover=topology.recover, installation=settings.holdfast_installation
+    )
     relay = OutboxRelay(
         SqlOutbox(database),
         TracedPublisher(publisher, tracer) if tracer else publisher,

@@ -16,13 +16,12 @@ from typing import Literal
 
 import nats.errors
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 from nats.js.errors import NotFoundError
 
-from services.domain.external import cut_text
 from services.domain.retry import Randomness
+from services.messaging.durable import Durable, Lag
 from services.messaging.envelope import PoisonEvent
-from services.messaging.jetstream import OURS, STATUS, UNREADABLE, Connection, stream_incarnation
+from services.messaging.jetstream import STATUS, UNREADABLE, Connection, stream_incarnation
 from services.messaging.pull import PullInbox
 
 log = logging.getLogger(__name__)
@@ -35,15 +34,6 @@ HANDLING_SHARE = 0.8
 
 STATUS_DIGITS = 3
 """Of the codes by which servers tell their own answers from messages."""
-
-OWNER = "holdfast-owner"
-"""Key in a consumer's metadata: the identity of the database that its messages are applied to."""
-
-NO_SUCH_CONSUMER = 10014
-"""Error code of the JetStream API."""
-
-MAX_UNSETTLED = 1000
-"""Deliveries that may be in handlers or waiting for their retry; more than this and the server holds back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +52,6 @@ class Delivery:
     """A failure now means the dead letters."""
     incarnation: str = ""
     """When the stream was made, ISO 8601: one that was made anew counts its places from 1 again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """How far a durable consumer is behind its stream, over all replicas."""
-
-    stream: str
-    durable: str
-    pending: int
-    """Messages not delivered yet."""
-    ack_pending: int
-    """Delivered and not settled: in handlers, or waiting for their next delivery."""
-    redelivered: int
-    """Of those, delivered more than once."""
 
 
 Outcome = Literal["handled", "parked", "retried", "dead_lettered"]
@@ -121,16 +97,20 @@ class PullConsumer:
     ) -> None:
         self._connection = connection
         self._stream = stream
-        self._durable = durable
-        self._subjects = list(subjects)
+        self._durable = Durable(
+            connection,
+            stream=stream,
+            name=durable,
+            subjects=subjects,
+            ack_wait_seconds=ack_wait_seconds,
+            owner=owner,
+            succeeds=succeeds,
+        )
         self._handle = handle
         self._dead_letter = dead_letter
         self._set_aside = set_aside
         self._on_outcome = on_outcome
         self._recover = recover
-        self._metadata = {**OURS, OWNER: owner}
-        self._succeeds = succeeds
-        self._problem: str | None = None
         self._concurrency = concurrency
         self._attempts = attempts
         self._ack_wait_seconds = ack_wait_seconds
@@ -142,8 +122,8 @@ class PullConsumer:
 
     @property
     def problem(self) -> str | None:
-        """Who else uses the durable, if anyone does: each of both then gets a part of the messages only."""
-        return self._problem
+        """Who else uses the durable, or what somebody changed in it; None when nothing is wrong."""
+        return self._durable.problem
 
     def stop(self) -> None:
         """Fetch no more; run() returns when the running handlers are done, within two seconds when idle."""
@@ -151,20 +131,7 @@ class PullConsumer:
 
     async def lag(self) -> Lag | None:
         """How far the consumer is behind; None when the server does not say."""
-        if not self._connection.is_connected:
-            return None
-        try:
-            known = await self._connection.js.consumer_info(self._stream, self._durable)
-        except (nats.errors.Error, TimeoutError):
-            return None
-        self._note_owner(known)
-        return Lag(
-            self._stream,
-            self._durable,
-            pending=known.num_pending or 0,
-            ack_pending=known.num_ack_pending or 0,
-            redelivered=known.num_redelivered or 0,
-        )
+        return await self._durable.look()
 
     async def run(self) -> None:
         """Consume until stop() or until the connection is closed; outlives every failure of the server."""
@@ -176,7 +143,7 @@ class PullConsumer:
                     # A boundary: whatever the server or the client library does, consuming goes on.
                     reason = str(error) or type(error).__name__
                     is_known = isinstance(error, nats.errors.Error | OSError | TimeoutError)
-                    extra = {"durable": self._durable, "reason": reason}
+                    extra = {"durable": self._durable.name, "reason": reason}
                     log.warning("consumer_interrupted", extra=extra, exc_info=not is_known)
                     await self._pause(0.5)
 
@@ -186,7 +153,7 @@ class PullConsumer:
             return
         await self._ensure_durable()
         incarnation = await stream_incarnation(self._connection.js, self._stream)
-        inbox = PullInbox(self._connection.client, self._stream, self._durable)
+        inbox = PullInbox(self._connection.client, self._stream, self._durable.name)
         await inbox.open()
         try:
             while not self._stopping.is_set() and self._connection.is_connected:
@@ -199,58 +166,13 @@ class PullConsumer:
                 await inbox.close()
 
     async def _ensure_durable(self) -> None:
-        """Create the durable or bring it up to date; has its stream made again when that is gone."""
-        config = ConsumerConfig(
-            name=self._durable,
-            durable_name=self._durable,
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=self._ack_wait_seconds,
-            max_deliver=-1,
-            max_ack_pending=MAX_UNSETTLED,
-            filter_subjects=self._subjects,
-            metadata=self._metadata,
-            # No backoff: it would replace ack_wait and add itself to the delays below.
-        )
+        """Have the durable as it must be; has its stream made again when that is gone."""
         try:
-            existing = await self._existing(self._durable)
-            if existing is None and self._succeeds is not None:
-                await self._succeed(config, await self._existing(self._succeeds))
-                return
-            if existing is not None:
-                self._note_owner(existing)
-                config = _begun_as(config, existing)
-            await self._connection.js.add_consumer(self._stream, config)
+            await self._durable.ensure()
         except NotFoundError:
             if self._recover is not None:
                 await self._recover()
             raise
-
-    async def _existing(self, durable: str) -> ConsumerInfo | None:
-        try:
-            known: ConsumerInfo = await self._connection.js.consumer_info(self._stream, durable)
-        except NotFoundError as error:
-            if error.err_code == NO_SUCH_CONSUMER:
-                return None
-            raise
-        return known
-
-    async def _succeed(self, config: ConsumerConfig, before: ConsumerInfo | None) -> None:
-        """Begin where the durable of an earlier name has everything acknowledged, and delete that one."""
-        if before is not None and before.ack_floor is not None:
-            first = before.ack_floor.stream_seq + 1
-            config = config.evolve(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=first)
-        await self._connection.js.add_consumer(self._stream, config)
-        if before is not None:
-            await self._connection.js.delete_consumer(self._stream, before.name)
-
-    def _note_owner(self, known: ConsumerInfo) -> None:
-        metadata = known.config.metadata or {} if known.config else {}
-        owner = metadata.get(OWNER)
-        is_foreign = owner is not None and owner != self._metadata[OWNER]
-        problem = f"consumer {self._durable} belongs to installation {cut_text(str(owner), 64)}" if is_foreign else None
-        if problem and problem != self._problem:
-            log.error("consumer_of_another_installation", extra={"durable": self._durable, "owner": str(owner)})
-        self._problem = problem
 
     async def _room(self) -> int:
         """How many messages to fetch; waits until a quarter of the places is free, since small fetches cost most."""
@@ -265,7 +187,7 @@ class PullConsumer:
             await self._settle_delivery(message, _delivery(message, self._attempts, incarnation))
         except Exception:
             # A boundary: one delivery that cannot be read or settled ends no other; it comes again after ack_wait.
-            log.exception("delivery_failed", extra={"durable": self._durable, "subject": message.subject})
+            log.exception("delivery_failed", extra={"durable": self._durable.name, "subject": message.subject})
         finally:
             self._running -= 1
             self._freed.set()
@@ -338,14 +260,6 @@ def redelivery_delay_seconds(
     """The delay after the given delivery failed: the planned one, give or take a fifth."""
     planned = delays_seconds[min(num_delivered, len(delays_seconds)) - 1]
     return planned * (0.8 + 0.4 * randomness())
-
-
-def _begun_as(config: ConsumerConfig, existing: ConsumerInfo) -> ConsumerConfig:
-    """The configuration for a consumer that exists: where it began cannot be changed, and the server refuses to."""
-    begun = existing.config
-    return config.evolve(
-        deliver_policy=begun.deliver_policy, opt_start_seq=begun.opt_start_seq, opt_start_time=begun.opt_start_time
-    )
 
 
 def _delivery(message: Msg, attempts: int, incarnation: str) -> Delivery:

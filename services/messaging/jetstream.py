@@ -36,6 +36,9 @@ STATUS = "Status"
 UNREADABLE = "unreadable"
 """The status of a message whose headers the client library cannot read."""
 
+INSTALLATION = "Holdfast-Installation"
+"""Header of our events: which installation published it, on a broker that several share."""
+
 OURS = {"managed-by": "holdfast"}
 """Marks the streams that Holdfast made and may therefore change."""
 

@@ -14,7 +14,7 @@ import nats.errors
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
 
-from services.messaging.jetstream import Connection
+from services.messaging.jetstream import INSTALLATION, Connection
 from services.messaging.relay import OutboxRow, Undeliverable
 from services.traceparent import HEADER
 
@@ -43,11 +43,16 @@ class JetStreamPublisher:
         *,
         timeout_seconds: float = 2.0,
         recover: Callable[[], Awaitable[None]] | None = None,
+        installation: str | None = None,
     ) -> None:
-        """``recover`` has the streams made again; it is called when no stream answers, and never raises."""
+        """``recover`` has the streams made again; it is called when no stream answers, and never raises.
+
+        ``installation``: named in every event.
+        """
         self._connection = connection
         self._timeout_seconds = timeout_seconds
         self._recover = recover
+        self._own_headers = {} if installation is None else {INSTALLATION: installation}
         self._is_stream_missing = False
         self._without_batches: set[str] = set()
         self._with_batches: set[str] = set()
@@ -64,7 +69,8 @@ class JetStreamPublisher:
         """Publish all rows; returns the reasons of those that were not acknowledged, by row id."""
         js, most = self._connection.js, self._connection.client.max_payload
         # A server that is sent more than it takes ends the connection, for every event on it.
-        too_large: dict[int, str] = {row.id: _too_large(row, most) for row in rows if _size(row) > most}
+        sizes = {row.id: self._size(row) for row in rows}
+        too_large: dict[int, str] = {row_id: _too_large(size, most) for row_id, size in sizes.items() if size > most}
         fitting = [row for row in rows if row.id not in too_large]
         outcomes = await asyncio.gather(*(self._publish_together(js, group) for group in self._groups(fitting)))
         if self._is_stream_missing and self._recover is not None:
@@ -101,10 +107,10 @@ class JetStreamPublisher:
 
     def _may_be_batch(self, rows: list[OutboxRow]) -> bool:
         most = self._connection.client.max_payload - BATCH_HEADER_BYTES
-        return len(rows) >= ATOMIC_FROM and all(_size(row) <= most for row in rows)
+        return len(rows) >= ATOMIC_FROM and all(self._size(row) <= most for row in rows)
 
     async def _publish_single(self, js: JetStreamContext, row: OutboxRow) -> str | None:
-        headers = _headers(row)
+        headers = self._headers(row)
         try:
             ack = await js.publish(row.subject, row.payload, timeout=self._timeout_seconds, headers=headers)
         except (nats.errors.Error, OSError) as error:
@@ -137,7 +143,7 @@ class JetStreamPublisher:
         """Store all rows of one stream or none; raises APIError when they were refused."""
         client, batch = self._connection.client, uuid4().hex
         for number, row in enumerate(rows, start=1):
-            headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number), **_headers(row)}
+            headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number), **self._headers(row)}
             if number == len(rows):
                 headers["Nats-Batch-Commit"] = "1"
             elif number > 1:
@@ -148,20 +154,18 @@ class JetStreamPublisher:
             if answer.data and (refusal := json.loads(answer.data).get("error")):
                 raise APIError.from_error(refusal)
 
+    def _headers(self, row: OutboxRow) -> dict[str, str]:
+        headers = {"Nats-Msg-Id": row.event_id, **self._own_headers}
+        if row.traceparent is not None:
+            headers[HEADER] = row.traceparent
+        return headers
 
-def _headers(row: OutboxRow) -> dict[str, str]:
-    headers = {"Nats-Msg-Id": row.event_id}
-    if row.traceparent is not None:
-        headers[HEADER] = row.traceparent
-    return headers
-
-
-def _size(row: OutboxRow) -> int:
-    """Bytes of the message as the server counts them: headers and payload."""
-    lines = [f"{name}: {value}" for name, value in _headers(row).items()]
-    head = "".join(f"{line}\r\n" for line in ("NATS/1.0", *lines, ""))
-    return len(head.encode()) + len(row.payload)
+    def _size(self, row: OutboxRow) -> int:
+        """Bytes of the message as the server counts them: headers and payload."""
+        lines = [f"{name}: {value}" for name, value in self._headers(row).items()]
+        head = "".join(f"{line}\r\n" for line in ("NATS/1.0", *lines, ""))
+        return len(head.encode()) + len(row.payload)
 
 
-def _too_large(row: OutboxRow, most: int) -> Undeliverable:
-    return Undeliverable(f"The message has {_size(row)} bytes; the server's maximum payload is {most} bytes.")
+def _too_large(size: int, most: int) -> Undeliverable:
+    return Undeliverable(f"The message has {size} bytes; the server's maximum payload is {most} bytes.")

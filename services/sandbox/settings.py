@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.addresses import sqlite_url, without_credentials
-from services.settings import DATA_DIR
+from services.settings import DATA_DIR, USUAL_INSTALLATION, InstallationName
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -22,7 +22,7 @@ class _Process(BaseSettings):
 
 
 class InventorySettings(_Process):
-    """``SANDBOX_INVENTORY_*`` and ``NATS_URL``."""
+    """``SANDBOX_INVENTORY_*``, ``NATS_URL`` and ``HOLDFAST_INSTALLATION``."""
 
     model_config = SettingsConfigDict(env_prefix="SANDBOX_INVENTORY_")
 
@@ -31,6 +31,8 @@ class InventorySettings(_Process):
     database_url: str = sqlite_url(DATA_DIR / "sandbox" / "inventory.db")
     sweep_interval: Annotated[int, Field(ge=10, le=60_000)] = 5000
     """Milliseconds between two looks for holds whose time has passed."""
+    installation: InstallationName = Field(default=USUAL_INSTALLATION, validation_alias="HOLDFAST_INSTALLATION")
+    """Whose orders the service is for, on a broker that several installations share."""
     nats_url: SecretStr = Field(default=SecretStr("nats://127.0.0.1:4222"), validation_alias="NATS_URL")
 
     @property

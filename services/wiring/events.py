@@ -13,18 +13,20 @@ from services.clock import utc_now
 from services.domain import events
 from services.domain.order import OrderStatus
 from services.loops import Loop
-from services.messaging.consumer import Delivery, Handler, Lag, PullConsumer
+from services.messaging.consumer import Delivery, Handler, PullConsumer
 from services.messaging.dead_letters import DeadLetterOffice
+from services.messaging.durable import Lag
 from services.messaging.envelope import NotYet, decode, place_in_stream
+from services.messaging.jetstream import INSTALLATION, by_stream
 from services.messaging.jetstream import Connection as NatsConnection
-from services.messaging.jetstream import by_stream
 from services.messaging.parking import EventParking
 from services.messaging.relay import OutboxRelay, OutboxRow, Undeliverable
 from services.messaging.topology import Topology
 from services.monitoring.metrics import Metrics
 from services.orders.inbound import EARLY, InventoryEvents
+from services.settings import USUAL_INSTALLATION
 from services.traceparent import HEADER, begin
-from state import orders, outbox
+from state import inbox, orders, outbox
 from state.database import Database
 
 logger = logging.getLogger("holdfast.events")
@@ -62,7 +64,7 @@ class MessagingFacts:
 
     @property
     def consumers_problem(self) -> str | None:
-        """Which installation shares a consumer of ours; None when none does."""
+        """Who shares or changed a consumer of ours; None when nobody does."""
         return self.consuming.problem if self.consuming else None
 
     @property
@@ -137,8 +139,9 @@ class Consuming:
         owner: str,
     ) -> None:
         """``owner`` is the identity of the database, ``installation`` the setting HOLDFAST_INSTALLATION."""
+        self._installation = installation
         self._durable = f"{EARLIER_DURABLE}-{installation}"
-        self._succeeds = EARLIER_DURABLE if installation == "default" else None
+        self._succeeds = EARLIER_DURABLE if installation == USUAL_INSTALLATION else None
         self._owner = owner
         self._nats = nats
         self._inbound = inbound
@@ -181,7 +184,7 @@ class Consuming:
 
     @property
     def problem(self) -> str | None:
-        """Which installation shares a consumer of ours; None when none does."""
+        """Who shares or changed a consumer of ours; None when nobody does."""
         return next((consumer.problem for consumer in self._consumers if consumer.problem), None)
 
     def order_moved(self, order_id: str) -> None:
@@ -227,7 +230,10 @@ class Consuming:
         return self.apply(delivery)
 
     async def apply(self, delivery: Delivery) -> None:
-        """Read an event and let it take effect, or park it until its order is here; raises PoisonEvent."""
+        """Read an event and let it take effect, or park it until its order is here; raises PoisonEvent.
+
+        What another installation published about an order that is not here is for that installation.
+        """
         event = decode(
             delivery.payload,
             subject=delivery.subject,
@@ -237,8 +243,11 @@ class Consuming:
         try:
             outcome = await self._inbound.handle(event)
         except NotYet as error:
-            await self._parking.wait_for_order(delivery, str(error))
-            outcome = "parked"
+            if delivery.headers.get(INSTALLATION, self._installation) == self._installation:
+                await self._parking.wait_for_order(delivery, str(error))
+                outcome = "parked"
+            else:
+                outcome = inbox.IGNORED
         self._metrics.event_consumed(event.type, outcome)
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:

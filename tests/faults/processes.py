@@ -43,7 +43,7 @@ class Service:
 
 
 @contextmanager
-def inventory_service(folder: Path, nats_url: str) -> Iterator[Service]:
+def inventory_service(folder: Path, nats_url: str, **more: str) -> Iterator[Service]:
     """The reference Inventory Service."""
     port = free_port(folder / "inventory.port")
     environment = {
@@ -51,6 +51,7 @@ def inventory_service(folder: Path, nats_url: str) -> Iterator[Service]:
         "SANDBOX_INVENTORY_DATABASE_URL": f"sqlite:///{folder / 'inventory.db'}",
         "SANDBOX_INVENTORY_SWEEP_INTERVAL": "100",
         "NATS_URL": nats_url,
+        **more,
     }
     with _running("services.sandbox.inventory_service", (), environment, port, folder / "inventory.log") as service:
         yield service

@@ -12,7 +12,8 @@ from sqlalchemy import func, select
 
 from services.domain.events import CONFIRMED
 from services.domain.order import OrderStatus
-from services.messaging.consumer import MAX_UNSETTLED, Delivery, PullConsumer
+from services.messaging.consumer import Delivery, PullConsumer
+from services.messaging.durable import MAX_UNSETTLED
 from services.messaging.envelope import NotYet, PoisonEvent, decode, place_in_stream
 from services.messaging.jetstream import ensure_streams
 from services.messaging.parking import ATTEMPTS, WAIT_FOR_ORDER, EventParking

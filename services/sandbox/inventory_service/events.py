@@ -23,6 +23,7 @@ from services.sandbox.inventory_service.rules.stock import ConfirmationFailure
 from services.sandbox.inventory_service.tables import inbox
 
 DUPLICATE = "duplicate"
+NOT_OURS = "not ours"
 
 
 class _Model(BaseModel):
@@ -63,13 +64,18 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 }
 
 
-def handle(connection: Connection, event: IncomingEvent, now: datetime, *, is_silent: bool = False) -> str:
+def handle(
+    connection: Connection, event: IncomingEvent, now: datetime, *, is_silent: bool = False, is_foreign: bool = False
+) -> str:
     """Carry out one event in one transaction with its inbox row and its answers: what came of it.
 
     An event is the same when source, type and id are the same.
     One handled before is a DUPLICATE and changes nothing. ``is_silent`` (a drill) keeps back
-    the answers to inventory.confirm_requested.
+    the answers to inventory.confirm_requested. ``is_foreign``: another installation published it, which may
+    have an Inventory Service of its own; that one answers for orders which never asked here.
     """
+    if is_foreign and not stock.has_heard_of(connection, event.data["orderId"]):
+        return NOT_OURS
     key = {"event_id": event.event_id, "type": event.type, "source": event.source}
     same = [inbox.c[name] == value for name, value in key.items()]
     if connection.scalar(select(inbox.c.event_id).where(*same)) is not None:

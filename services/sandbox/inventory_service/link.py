@@ -10,11 +10,12 @@ from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
+from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import insert
 
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.envelope import decode, place_in_stream
-from services.messaging.jetstream import Connection, by_stream
+from services.messaging.jetstream import INSTALLATION, Connection, by_stream
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRelay
 from services.messaging.topology import Topology
@@ -23,10 +24,12 @@ from services.sandbox.inventory_service.faults import Faults
 from services.sandbox.inventory_service.outbox import SqlOutbox
 from services.sandbox.inventory_service.tables import dead_letters
 from services.sandbox.web import Clock
+from services.settings import USUAL_INSTALLATION
 from services.traceparent import HEADER, begin, carried
 from state.database import Database
 
-DURABLE = "inventory-service-orders"
+EARLIER_DURABLE = "inventory-service-orders"
+"""Name of the durable before it carried the installation."""
 
 T = TypeVar("T")
 
@@ -34,14 +37,20 @@ T = TypeVar("T")
 class EventLink:
     """One connection, the consumers of the orders' events, and the relay of our own."""
 
-    def __init__(self, servers: Sequence[str], database: Database, clock: Clock, faults: Faults) -> None:
+    def __init__(
+        self, servers: Sequence[str], database: Database, clock: Clock, faults: Faults, installation: str
+    ) -> None:
+        """``installation``: the setting HOLDFAST_INSTALLATION of the orders that this service is for."""
+        self._installation = installation
+        self._durable = f"{EARLIER_DURABLE}-{installation}"
+        self._succeeds = EARLIER_DURABLE if installation == USUAL_INSTALLATION else None
         self._database = database
         self._clock = clock
         self._faults = faults
         self._connection = Connection(servers, name="inventory-service", on_change=lambda _: self.wake())
         # Answers that a lost stream took are asked for again by those who wait for them.
         self._topology = Topology(self._connection, _nothing_to_send_again)
-        publisher = JetStreamPublisher(self._connection, recover=self._topology.recover)
+        publisher = JetStreamPublisher(self._connection, recover=self._topology.recover, installation=installation)
         self._relay = OutboxRelay(SqlOutbox(database, clock), publisher)
         self._consumers: list[PullConsumer] = []
         self._stopping = asyncio.Event()
@@ -88,7 +97,8 @@ class EventLink:
             PullConsumer(
                 self._connection,
                 stream=stream,
-                durable=DURABLE,
+                durable=self._durable,
+                succeeds=self._succeeds,
                 subjects=subjects,
                 handle=self._handle,
                 dead_letter=self._bury,
@@ -112,9 +122,12 @@ class EventLink:
         # What the event causes belongs to its trace.
         begin(delivery.headers.get(HEADER))
         is_silent = self._faults.settings.silentConfirmations
-        await self._database.write(
-            carried(lambda connection: handle(connection, event, self._clock(), is_silent=is_silent))
-        )
+        is_foreign = delivery.headers.get(INSTALLATION, self._installation) != self._installation
+
+        def carry_out(connection: SqlConnection) -> str:
+            return handle(connection, event, self._clock(), is_silent=is_silent, is_foreign=is_foreign)
+
+        await self._database.write(carried(carry_out))
         self.wake()
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:

@@ -41,7 +41,7 @@ async def serve(
         await database.write(make)
         await database.write(lambda connection: put_on_shelves(connection, CATALOGUE, clock()))
         faults = Faults(random.random)
-        link = EventLink(settings.nats_servers, database, clock, faults)
+        link = EventLink(settings.nats_servers, database, clock, faults, settings.installation)
         api = InventoryApi(database, clock, faults, health=_health(database, link), on_commit=link.wake)
         async with asyncio.TaskGroup() as background:
             linked = background.create_task(link.run())

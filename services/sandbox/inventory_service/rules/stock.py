@@ -406,6 +406,12 @@ def _why_unknown(connection: Connection, order_id: str) -> ConfirmationFailure:
     return ConfirmationFailure.UNKNOWN if other is None else ConfirmationFailure.MISMATCH
 
 
+def has_heard_of(connection: Connection, order_id: str) -> bool:
+    """Whether the order ever reserved or released here."""
+    reserved = select(reservations.c.reservation_id).where(reservations.c.order_id == order_id).limit(1)
+    return _is_tombstoned(connection, order_id) or connection.scalar(reserved) is not None
+
+
 def _is_tombstoned(connection: Connection, order_id: str) -> bool:
     found = select(tombstones.c.order_id).where(tombstones.c.order_id == order_id)
     return connection.scalar(found) is not None
