@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from nats.js.api import StreamConfig
+from nats.js.errors import NotFoundError
 from pydantic import SecretStr
 
 from services.messaging.jetstream import Connection, ensure_streams
@@ -208,3 +210,50 @@ async def test_a_taken_port_stops_the_start(tmp_path: Path) -> None:
         taken = settings(tmp_path, NOWHERE).model_copy(update={"port": client.base_url.port})
         with pytest.raises(OSError, match="in use"):
             await serve(taken, asyncio.Event())
+
+
+SHORT_EVENTS = 480
+"""``max_msg_size`` in bytes: enough for an event about an order with an id as usual, not for one of the longest."""
+
+
+async def limited_stream(bus: Connection, most: int) -> None:
+    """An operator's stream for what the service says."""
+    subjects = [f"inventory.{name}" for name in ("confirmed", "confirmation_failed", "low_stock", "out_of_stock")]
+    config = StreamConfig(name="SAID", subjects=[*subjects, "inventory.back_in_stock"], max_msg_size=most)
+    try:
+        await bus.js.update_stream(config)
+    except NotFoundError:
+        await bus.js.add_stream(config)
+
+
+async def test_an_event_too_large_for_the_broker_stops_no_other_and_waits_for_a_person(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
+    long, usual = "o" * 128, order_id()
+    bus = await connect([nats_server.url], name="test")
+    try:
+        await limited_stream(bus, SHORT_EVENTS)
+        await ensure_streams(bus.js)
+        async with running(tmp_path, nats_server.url) as client:
+            await eventually(connected(client))
+            for order in (long, usual):
+                await publish(bus, "inventory.confirm_requested", orderId=order, reservationId="r-none")
+            await answer_for(bus, "inventory.confirmation_failed", usual)
+
+            async def is_found() -> bool:
+                health = (await client.get("/healthz")).json()["data"]
+                return (health["publishing"], health["outboxPending"], health["outboxUndeliverable"]) == (True, 0, 1)
+
+            await eventually(is_found)
+            (event,) = (await client.get("/api/v1/sandbox/outbox")).json()["data"]["items"]
+            assert (event["orderId"], event["subject"], event["attempts"]) == (long, "inventory.confirmation_failed", 1)
+            assert event["reason"]
+            for unknown in ("0", "99999", "x"):
+                assert (await client.post(f"/api/v1/sandbox/outbox/{unknown}/discard")).status_code == 404
+            await limited_stream(bus, 10 * SHORT_EVENTS)
+            assert (await client.post(f"/api/v1/sandbox/outbox/{event['id']}/retry")).status_code == 200
+            answer = await answer_for(bus, "inventory.confirmation_failed", long)
+            assert answer["data"]["orderId"] == long
+            assert (await client.get("/api/v1/sandbox/outbox")).json()["data"]["items"] == []
+    finally:
+        await bus.close()

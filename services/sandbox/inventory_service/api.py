@@ -22,6 +22,7 @@ from services.domain.order import Line, aggregated
 from services.sandbox.inventory_service import queries
 from services.sandbox.inventory_service.faults import Faults, FaultSettings
 from services.sandbox.inventory_service.forms import in_another_form
+from services.sandbox.inventory_service.outbox_api import OutboxApi
 from services.sandbox.inventory_service.rules import stock
 from services.sandbox.inventory_service.rules.stock import (
     AdjustmentRefused,
@@ -128,6 +129,7 @@ class InventoryApi:
                 Route("/api/v1/sandbox/faults", self.set_faults, methods=["PUT"]),
                 Route("/api/v1/sandbox/traffic", self.show_traffic, methods=["GET"]),
                 Route("/api/v1/sandbox/traffic", self.set_traffic, methods=["PUT"]),
+                *OutboxApi(self._database, self._clock, self._on_commit).routes(),
                 Route("/healthz", self.healthz, methods=["GET"]),
             ],
             self._clock,

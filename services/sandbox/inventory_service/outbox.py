@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, delete, func, insert, or_, select, tuple_, update
 
 from services.domain.events import OutgoingEvent
 from services.messaging import envelope
-from services.messaging.relay import OutboxRow
+from services.messaging.relay import OutboxRow, Undeliverable
 from services.sandbox.inventory_service.tables import inbox, outbox
 from services.traceparent import current
 from state.database import Database
@@ -31,6 +31,13 @@ _COLUMNS = [
     outbox.c[name] for name in ("id", "event_id", "subject", "payload", "order_id", "created_at", "traceparent")
 ]
 
+_UNDELIVERABLE = [
+    outbox.c[name]
+    for name in ("id", "event_id", "subject", "order_id", "attempts", "undeliverable_at", "undeliverable_reason")
+]
+_WAITS = (outbox.c.published_at.is_(None), outbox.c.undeliverable_at.is_(None))
+_IS_UNDELIVERABLE = outbox.c.undeliverable_at.is_not(None)
+
 
 def add(connection: Connection, event: OutgoingEvent, now: datetime) -> None:
     """Store one event under an id of its own, with the present traceparent; repeating an answer is a new event."""
@@ -49,15 +56,20 @@ def add(connection: Connection, event: OutgoingEvent, now: datetime) -> None:
 def settle_and_claim(
     connection: Connection, settled: Sequence[int], failed: Sequence[tuple[int, str]], limit: int, now: datetime
 ) -> list[Any]:
-    """Mark what was published, note what failed, and claim the next unpublished rows, oldest first."""
+    """Mark what was published, note what failed, and claim the next rows that wait, oldest first.
+
+    What failed as Undeliverable is not claimed again until retry().
+    """
     if settled:
         connection.execute(update(outbox).where(outbox.c.id.in_(settled)).values(published_at=now, claimed_until=None))
     for row_id, error in failed:
         # The claim that is left standing is the delay of the next attempt.
-        again = {"attempts": outbox.c.attempts + 1, "last_error": error, "claimed_until": now + FAILED_DELAY}
+        again = {"attempts": outbox.c.attempts + 1, "last_error": str(error), "claimed_until": now + FAILED_DELAY}
+        if isinstance(error, Undeliverable):
+            again |= {"claimed_until": None, "undeliverable_at": now, "undeliverable_reason": str(error)}
         connection.execute(update(outbox).where(outbox.c.id == row_id).values(again))
     is_free = or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until <= now)
-    free = select(*_COLUMNS).where(outbox.c.published_at.is_(None), is_free).order_by(outbox.c.id).limit(limit)
+    free = select(*_COLUMNS).where(*_WAITS, is_free).order_by(outbox.c.id).limit(limit)
     rows = list(connection.execute(free))
     if rows:
         ids = [row.id for row in rows]
@@ -84,7 +96,28 @@ class SqlOutbox:
 
 def pending(connection: Connection) -> int:
     """How many events wait to be published."""
-    return connection.scalar(select(func.count()).where(outbox.c.published_at.is_(None))) or 0
+    return connection.scalar(select(func.count()).where(*_WAITS)) or 0
+
+
+def count_undeliverable(connection: Connection) -> int:
+    """How many events the broker can never take as they are."""
+    return connection.scalar(select(func.count()).where(_IS_UNDELIVERABLE)) or 0
+
+
+def undeliverable(connection: Connection, limit: int) -> list[Row[Any]]:
+    """The oldest of them."""
+    return list(connection.execute(select(*_UNDELIVERABLE).where(_IS_UNDELIVERABLE).order_by(outbox.c.id).limit(limit)))
+
+
+def retry(connection: Connection, row_id: int) -> bool:
+    """Have an undeliverable event published again; False when there is no such one."""
+    free = {"undeliverable_at": None, "undeliverable_reason": None}
+    return connection.execute(update(outbox).where(outbox.c.id == row_id, _IS_UNDELIVERABLE).values(free)).rowcount == 1
+
+
+def discard(connection: Connection, row_id: int) -> bool:
+    """Forget an undeliverable event; False when there is no such one."""
+    return connection.execute(delete(outbox).where(outbox.c.id == row_id, _IS_UNDELIVERABLE)).rowcount == 1
 
 
 def prune(connection: Connection, now: datetime, limit: int = 500) -> None:

@@ -72,13 +72,16 @@ async def _sweep(database: Database, clock: Clock, link: EventLink, interval_sec
 
 def _health(database: Database, link: EventLink) -> Callable[[], Any]:
     async def health() -> dict[str, Any]:
-        waiting, dead = await database.read(_counts)
+        counts = await database.read(_counts)
         nats = "connected" if link.is_connected else "disconnected"
-        return {"nats": nats, "publishing": link.is_publishing, "outboxPending": waiting, "deadLetters": dead}
+        return {"nats": nats, "publishing": link.is_publishing, **counts}
 
     return health
 
 
-def _counts(connection: Connection) -> tuple[int, int]:
-    dead = connection.scalar(select(func.count()).select_from(dead_letters)) or 0
-    return outbox.pending(connection), dead
+def _counts(connection: Connection) -> dict[str, int]:
+    return {
+        "outboxPending": outbox.pending(connection),
+        "outboxUndeliverable": outbox.count_undeliverable(connection),
+        "deadLetters": connection.scalar(select(func.count()).select_from(dead_letters)) or 0,
+    }

@@ -184,6 +184,8 @@ outbox = Table(
     Column("attempts", Integer, nullable=False, default=0),
     Column("last_error", Text),
     Column("traceparent", String(55), doc="Of the request or event that caused it."),
+    Column("undeliverable_at", UtcDateTime, doc="Since when the broker can never take it; it is not claimed."),
+    Column("undeliverable_reason", Text),
 )
 Index("outbox_unpublished", outbox.c.id, sqlite_where=outbox.c.published_at.is_(None))
 Index("outbox_published", outbox.c.published_at, sqlite_where=outbox.c.published_at.isnot(None))
@@ -217,8 +219,11 @@ def make(connection: Connection) -> None:
             {"source": ORDER_SOURCE},
         )
         connection.exec_driver_sql("DROP TABLE inbox_by_event_id")
-    if outbox.c.traceparent.name not in _columns(connection, outbox):
-        connection.exec_driver_sql("ALTER TABLE outbox ADD COLUMN traceparent VARCHAR(55)")
+    known = _columns(connection, outbox)
+    for column in (outbox.c.traceparent, outbox.c.undeliverable_at, outbox.c.undeliverable_reason):
+        if column.name not in known:
+            kind = column.type.compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE outbox ADD COLUMN {column.name} {kind}")
 
 
 def _columns(connection: Connection, table: Table) -> set[str]:

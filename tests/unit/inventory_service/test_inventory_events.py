@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from services.messaging.envelope import decode
+from services.messaging.relay import Undeliverable
 from services.sandbox.inventory_service import outbox, tables
 from services.sandbox.inventory_service.rules import stock
 from tests.unit.inventory_service.shop import Shop, mugs, pens
@@ -201,3 +202,23 @@ def test_stock_freed_and_held_again_at_once_is_not_announced(shop: Shop) -> None
 def test_opening_a_shop_announces_nothing(shop: Shop) -> None:
     assert shop.published() == []
     assert shop.imbalances() == []
+
+
+def test_what_is_undeliverable_is_not_claimed_again_until_a_person_says_so(shop: Shop) -> None:
+    for order_id in ("o-1", "o-2"):
+        shop.handle(CONFIRM, orderId=order_id, reservationId="r-none")
+    first, second = shop.write(outbox.settle_and_claim, settled=[], failed=[], limit=10)
+    failed = [(first.id, Undeliverable("too large")), (second.id, "no answer")]
+    shop.write(outbox.settle_and_claim, settled=[], failed=failed, limit=0)
+    shop.wait(3600)
+    (again,) = shop.write(outbox.settle_and_claim, settled=[], failed=[], limit=10)
+    assert again.id == second.id
+    assert (shop.read(outbox.pending), shop.read(outbox.count_undeliverable)) == (1, 1)
+    (row,) = shop.read(lambda c: outbox.undeliverable(c, 10))
+    assert (row.id, row.undeliverable_reason, row.attempts) == (first.id, "too large", 1)
+    assert shop.database.write_now(lambda c: outbox.retry(c, first.id))
+    assert not shop.database.write_now(lambda c: outbox.retry(c, first.id))
+    assert not shop.database.write_now(lambda c: outbox.discard(c, first.id))
+    assert [row.id for row in shop.write(outbox.settle_and_claim, settled=[second.id], failed=[], limit=10)] == [
+        first.id
+    ]
