@@ -88,7 +88,9 @@ def _relay() -> tuple[str, str]:
     if not all(delivery.connected.values()):
         return "Disconnected", "no connection to NATS: events wait in the outbox"
     if delivery.relay_problems:
-        return "Refused", words.plain(next(iter(delivery.relay_problems.values())))
+        return "Refused" if delivery.is_refused else "Held up", words.plain(
+            next(iter(delivery.relay_problems.values()))
+        )
     return "Publishing", f"connected: {len(delivery.connected)} of {len(delivery.connected)}"
 
 

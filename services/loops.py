@@ -11,18 +11,57 @@ logger = logging.getLogger("holdfast.loops")
 LONGEST_PAUSE_SECONDS = 10.0
 RESTART_SECONDS = 1.0
 
+OnFailure = Callable[[], None]
+"""Counts a round that failed."""
 
-async def kept_running(name: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Run until ``run`` returns by itself; what it raises is logged, and it is begun again a second later."""
-    while True:
+
+def _uncounted() -> None:
+    """For work whose failures nobody counts."""
+
+
+class Boundary:
+    """The one place where what background work raises is logged and counted, and ends."""
+
+    def __init__(self, name: str, on_failure: OnFailure = _uncounted) -> None:
+        self._name = name
+        self._on_failure = on_failure
+        self._last: type[Exception] | None = None
+        self.failures = 0
+        """In a row."""
+
+    async def run(self, work: Callable[[], Awaitable[bool | None]]) -> bool:
+        """What the work returns; False, logged and counted, when it raises.
+
+        A failure of the same type as the one before is logged without its traceback, which is in the log already.
+        """
         try:
-            await run()
+            more = await work()
         except Exception as error:
-            # A boundary: work without rounds of its own must not end unseen either.
-            logger.warning("work_ended_unexpectedly", extra={"work": name}, exc_info=error)
-            await asyncio.sleep(RESTART_SECONDS)
-        else:
+            # A boundary: whatever went wrong, the next round finds the work still stored.
+            self.failures += 1
+            is_new, self._last = type(error) is not self._last, type(error)
+            facts = {"loop": self._name, "error": repr(error), "failures": self.failures}
+            logger.warning("round_failed", extra=facts, exc_info=error if is_new else None)
+            self._on_failure()
+            return False
+        self.failures, self._last = 0, None
+        return bool(more)
+
+
+async def kept_running(
+    name: str,
+    run: Callable[[], Awaitable[None]],
+    on_failure: OnFailure = _uncounted,
+    *,
+    pause_seconds: float = RESTART_SECONDS,
+) -> None:
+    """Run until ``run`` returns by itself; after a failure it is begun again after the pause."""
+    boundary = Boundary(name, on_failure)
+    while True:
+        await boundary.run(run)
+        if not boundary.failures:
             return
+        await asyncio.sleep(pause_seconds)
 
 
 class Loop:
@@ -30,7 +69,9 @@ class Loop:
 
     def __init__(self, name: str, run_round: Callable[[], Awaitable[bool]], *, pause_seconds: float) -> None:
         """``run_round`` returns whether more work waits."""
-        self._name = name
+        self.name = name
+        self.rounds = 0
+        """Rounds that have ended, failed ones included."""
         self._run_round = run_round
         self._pause_seconds = pause_seconds
         self._woken = asyncio.Event()
@@ -45,20 +86,15 @@ class Loop:
         self._stopping = True
         self._woken.set()
 
-    async def run(self) -> None:
+    async def run(self, on_failure: OnFailure = _uncounted) -> None:
         """Run rounds until stop()."""
-        failures = 0
+        boundary = Boundary(self.name, on_failure)
         while not self._stopping:
             self._woken.clear()
-            try:
-                more = await self._run_round()
-                failures = 0
-            except Exception as error:
-                # A boundary: whatever went wrong, the next round finds the work still stored.
-                failures, more = failures + 1, False
-                logger.warning("round_failed", extra={"loop": self._name, "error": repr(error)}, exc_info=failures == 1)
+            more = await boundary.run(self._run_round)
+            self.rounds += 1
             if not more:
-                await self._rest(self._seconds_after(failures))
+                await self._rest(self._seconds_after(boundary.failures))
 
     def _seconds_after(self, failures: int) -> float:
         if failures == 0:

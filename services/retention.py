@@ -68,9 +68,13 @@ KEPT_FOR: tuple[tuple[Callable[[Connection, datetime, int], int], timedelta], ..
 class Retention:
     """Prunes one step of every table a round."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], datetime], on_failure: Callable[[], None] = lambda: None
+    ) -> None:
+        """``on_failure`` is called for each table that could not be pruned."""
         self._database = database
         self._clock = clock
+        self._on_failure = on_failure
 
     async def prune(self) -> bool:
         """One round of a Loop; returns whether a table had a full step to delete."""
@@ -83,6 +87,7 @@ class Retention:
                 # A boundary: a table that cannot be pruned keeps no other one from it.
                 step = f"{delete_step.__module__}.{delete_step.__name__}"
                 logger.warning("retention_step_failed", extra={"step": step}, exc_info=error)
+                self._on_failure()
                 continue
             full = full or deleted >= STEP
         return full

@@ -42,6 +42,7 @@ from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRelay, Publisher
 from services.messaging.topology import Topology
 from services.messaging.traced import TracedPublisher, traced_handler
+from services.messaging.trouble import worst_trouble
 from services.monitoring.health import Thresholds
 from services.monitoring.history import MetricRollups
 from services.monitoring.metrics import Metrics
@@ -56,7 +57,7 @@ from services.orders.context import OrdersContext
 from services.orders.inbound import InventoryEvents
 from services.orders.letter_commands import LetterCommands
 from services.orders.operation_verbs import item_actions
-from services.orders.operations import OperationRunner, breaker_gate
+from services.orders.operations import OperationRunner, breaker_gate, paced_gate
 from services.orders.outbox_commands import OutboxCommands
 from services.orders.place import OrderPlacement
 from services.orders.progress import OrderProgress, ProgressPolicy
@@ -235,7 +236,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
     payments = payment_client(settings, transport, tracer)
     wakes = _Wakes(metrics)
     after_commit = told_after_commit(tracer, wakes.after_commit) if tracer else wakes.after_commit
-    context = OrdersContext(database, utc_now, new_id, random.random, after_commit, tracer)
+    context = OrdersContext(database, utc_now, new_id, random.random, after_commit, tracer, metrics.background_failed)
 
     nats = NatsConnection(settings.nats_servers, name=replica, on_change=wakes.nats_changed)
     stack.push_async_callback(nats.close)
@@ -322,6 +323,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
         SqlOutbox(database),
         TracedPublisher(publisher, tracer) if tracer else publisher,
         on_published=metrics.event_published,
+        on_failure=partial(metrics.background_failed, "relay"),
     )
     sandbox = await _sandbox(settings, database, conservation, stack)
     executor = CommandExecutor(
@@ -347,7 +349,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
     bulk = OperationRunner(
         context,
         item_actions(service.releases, proofs, service.reviews, service.dead_letters),
-        breaker_gate(breakers),
+        paced_gate(breaker_gate(breakers), lambda: inventory.pacer.closed_seconds),
         answer_within=policy.confirmation_timeout,
         name=replica,
         lease=timedelta(seconds=settings.operation_lease_seconds),
@@ -382,7 +384,11 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
         Loop("rollups", MetricRollups(database, utc_now).run, pause_seconds=30.0),
         Loop("samples", recorder.sample, pause_seconds=settings.alert_interval_seconds),
         Loop("timekeeping", timekeeping.run_round, pause_seconds=30.0),
-        Loop("retention", Retention(database, utc_now).prune, pause_seconds=60.0),
+        Loop(
+            "retention",
+            Retention(database, utc_now, partial(metrics.background_failed, "retention")).prune,
+            pause_seconds=60.0,
+        ),
         Loop("log_length", partial(_shorten_log, database), pause_seconds=10.0),
         Loop("causes", partial(_classify, database), pause_seconds=60.0),
         *alarms.loops(),
@@ -401,15 +407,23 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
         service,
         recorder,
         alarms,
-        tasks=[
-            partial(kept_running, "relay", relay.run),
-            partial(kept_running, "consuming", consuming.run),
-            *(loop.run for loop in loops),
-        ],
+        tasks=_counted(metrics, relay, consuming, loops),
         stops=[consuming.stop, *(loop.stop for loop in loops)],
         loops=loops,
         last_stop=relay.stop,
     )
+
+
+def _counted(
+    metrics: Metrics, relay: OutboxRelay, consuming: Consuming, loops: Sequence[Loop]
+) -> list[Callable[[], Awaitable[None]]]:
+    """All background work, each with its failures counted under its name."""
+    whole = {"relay": relay.run, "consuming": consuming.run}
+    metrics.background([*whole, *(loop.name for loop in loops)])
+    return [
+        *(partial(kept_running, name, run, partial(metrics.background_failed, name)) for name, run in whole.items()),
+        *(partial(loop.run, partial(metrics.background_failed, loop.name)) for loop in loops),
+    ]
 
 
 def _watch(
@@ -545,7 +559,10 @@ async def _readiness(watch: DatabaseWatch, nats: NatsConnection, messaging: Mess
         "streams": messaging.streams_problem is None,
         "publishing": messaging.publish_problem is None,
     }
-    if reason := problem or messaging.streams_problem or messaging.publish_problem:
+    hindered = [one for one in (messaging.streams_problem, messaging.publish_problem) if one is not None]
+    if trouble := worst_trouble(hindered):
+        parts["trouble"] = trouble.value
+    if reason := problem or next((one.reason for one in hindered), None):
         parts["reason"] = reason
     if messaging.consumers_problem:
         # Both installations still work, each on a part of the events: taking this one out would help neither.

@@ -11,6 +11,8 @@ from enum import Enum
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from state.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced
+
 
 class Kind(Enum):
     """What may be done about it."""
@@ -112,6 +114,11 @@ def failure_of(error: BaseException) -> Failure:
 def is_passing(error: BaseException) -> bool:
     """Whether the database and not the work is at fault: the same work may succeed later."""
     return isinstance(error, DBAPIError) and failure_of(error).kind is not Kind.OURS
+
+
+def is_of_database(error: BaseException) -> bool:
+    """Whether nothing but the database, or our way to it, was at fault: it says nothing of the work."""
+    return is_passing(error) or isinstance(error, DatabaseOverloaded | DatabaseClosed | DatabaseReplaced)
 
 
 def sqlite_code(error: BaseException) -> int | None:

@@ -29,6 +29,7 @@ from services.domain.errors import (
     BusinessError,
     CircuitOpen,
     InsufficientInventory,
+    InventoryThrottled,
     InventoryTimeout,
     InventoryUnavailable,
     PaymentOutcomeUnknown,
@@ -79,6 +80,8 @@ class Fault(StrEnum):
     UNAVAILABLE_AFTER = "unavailable_after"
     BUSY = "busy"
     """429 with Retry-After: 600."""
+    THROTTLED = "throttled"
+    """429 with Retry-After: 600, as the client tells it."""
     CIRCUIT_OPEN = "circuit_open"
     CONFLICT = "conflict"
     """409, whatever there is of the products."""
@@ -230,6 +233,9 @@ class InMemoryInventory:
             case Fault.BUSY:
                 said = {"status": 429}
                 raise InventoryUnavailable("The Inventory Service answered 429.", said, retry_after_seconds=600.0)
+            case Fault.THROTTLED:
+                message = "The Inventory Service answered 429."
+                raise InventoryThrottled(message, {"status": 429}, was_sent=True, retry_after_seconds=600.0)
             case Fault.REFUSED if operation == RELEASE:
                 raise ReleaseFailed("The Inventory Service refused the release (422).", {"status": 422})
             case Fault.REFUSED:

@@ -21,6 +21,7 @@ from services.domain.order import Line, Order
 from services.domain.retry import RetryPolicy
 from services.inventory.breaker import InventoryBreakers, inventory_breakers
 from services.inventory.gateway import InventoryGateway
+from services.inventory.pacing import Pacer
 from services.inventory.resilient import ResilientInventory
 from services.messaging.dead_letters import DeadLetterOffice
 from services.messaging.envelope import IncomingEvent
@@ -31,7 +32,7 @@ from services.orders.conservation import ConservationAudit
 from services.orders.context import OrdersContext
 from services.orders.inbound import InventoryEvents
 from services.orders.operation_verbs import item_actions
-from services.orders.operations import OperationRunner, breaker_gate
+from services.orders.operations import OperationRunner, breaker_gate, paced_gate
 from services.orders.place import OrderPlacement, PlaceOrder
 from services.orders.progress import OrderProgress, ProgressPolicy
 from services.orders.proof import ReleaseByProof
@@ -142,6 +143,7 @@ class OrdersHarness:
         self.breaker_retry_in_seconds: float | None = None
         self.breakers: InventoryBreakers = inventory_breakers(Settings(), clock=self.clock)
         self._resilient = resilient
+        self.pacer = Pacer(self.monotonic)
         self._ids = count(1)
         self._passed_seconds, self._last_look = 0.0, self.clock()
         self.start()
@@ -203,14 +205,14 @@ class OrdersHarness:
     def operation_runner(self, name: str) -> OperationRunner:
         """The runner of a replica of that name; all share the database, the breakers and the other services."""
         actions = item_actions(self.releases, self.proofs, self.reviews, self.dead_letters)
-        gate = breaker_gate(self.breakers)
+        gate = paced_gate(breaker_gate(self.breakers), lambda: self.pacer.closed_seconds)
         return OperationRunner(self.context, actions, gate, POLICY.confirmation_timeout, name, monotonic=self.monotonic)
 
     def _gateway(self) -> InventoryGateway:
         if not self._resilient:
             return self.inventory
         return ResilientInventory(
-            self.inventory, self.breakers, Settings().immediate_retry, self.clock, sleep=self._sleep
+            self.inventory, self.breakers, Settings().immediate_retry, self.clock, sleep=self._sleep, pacer=self.pacer
         )
 
     async def _sleep(self, seconds: float) -> None:

@@ -14,6 +14,7 @@ from services.console.paging import NEWEST, PAGE_SIZE, Paged, Place, Stored, num
 from services.console.readings import Reading
 from services.domain import events
 from services.domain.external import utc_time
+from services.messaging.trouble import Trouble
 from state import commands, dead_letters, inbox, outbox, replicas
 from state.commands import Command
 from state.dead_letters import DeadLetter, Group, Outline
@@ -68,6 +69,8 @@ class Delivery:
     """By replica that lives."""
     relay_problems: Mapping[str, str]
     """Why the last attempt to publish failed, by replica."""
+    is_refused: bool
+    """Whether the broker refuses what some replica publishes; else the fault is on our side of it."""
     consumers: tuple[ConsumerLag, ...]
     open_letters: int
 
@@ -255,6 +258,7 @@ def _delivery(connection: Connection, now: datetime) -> Delivery:
         outbox_oldest_at=oldest,
         connected={row.replica: bool(row.facts.get("natsConnected", True)) for row in living},
         relay_problems={row.replica: str(row.facts["relayProblem"]) for row in living if row.facts.get("relayProblem")},
+        is_refused=any(row.facts.get("relayTrouble") == Trouble.BROKER for row in living),
         consumers=tuple(lags[stream] for stream in sorted(lags)),
         open_letters=dead_letters.count_open(connection),
     )

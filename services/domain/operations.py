@@ -123,14 +123,17 @@ class Step:
     reason: str = ""
 
 
+THROTTLED = "throttled"
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What the circuit breaker before the other service lets through."""
+    """What the circuit breaker before the other service, and that service itself, let through."""
 
     state: str = "closed"
-    """closed, half_open or open; a forced state counts as what it does."""
+    """closed, half_open or open; a forced state counts as what it does. THROTTLED: the service asked for a rest."""
     retry_in_seconds: float = 0.0
-    """Until an open breaker lets a trial through."""
+    """Until an open breaker lets a trial through, or the rest ends."""
 
     @property
     def budget(self) -> int:

@@ -67,6 +67,11 @@ class Pacer:
         self._adjust()
         return self._rate is not None
 
+    @property
+    def closed_seconds(self) -> float:
+        """How long the service asked for no call at all."""
+        return max(self._closed_until - self.monotonic(), 0.0)
+
     async def admit(self, operation: str, patience_seconds: float) -> None:
         """Return when a call may be made; raises InventoryThrottled when that would take longer than ``patience``."""
         if not self.is_holding_back:

@@ -19,6 +19,7 @@ from typing import Any
 
 from services.addresses import reachable_host
 from services.domain.external import read_json
+from services.messaging.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -115,11 +116,16 @@ class BrokerCheck:
 
 
 def told_by_worker(answer: Mapping[str, Any] | None) -> Publishing:
-    """What ``/readyz`` says; without its database or its connection nothing can be published."""
+    """What ``/readyz`` says; without its database or its connection nothing can be published.
+
+    Events that are not published for another reason than the broker's say nothing of it.
+    """
     if answer is None or answer.get("database") is not True or answer.get("nats") is not True:
         return Publishing.UNKNOWN
-    is_refused = answer.get("publishing") is False or answer.get("streams") is False
-    return Publishing.REFUSED if is_refused else Publishing.TAKEN
+    is_publishing = answer.get("publishing") is not False and answer.get("streams") is not False
+    if is_publishing:
+        return Publishing.TAKEN
+    return Publishing.REFUSED if answer.get("trouble") == Trouble.BROKER else Publishing.UNKNOWN
 
 
 def told_by_inventory(answer: Mapping[str, Any] | None) -> Publishing:

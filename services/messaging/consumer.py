@@ -19,15 +19,14 @@ from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
 from services.domain.retry import Randomness
+from services.messaging.attempts import DELAYS_SECONDS, Excused, redelivery_delay_seconds
 from services.messaging.durable import Durable, Lag
 from services.messaging.envelope import PoisonEvent
 from services.messaging.jetstream import STATUS, UNREADABLE, Connection, stream_incarnation
 from services.messaging.pull import PullInbox
+from state.failures import is_of_database
 
 log = logging.getLogger(__name__)
-
-DELAYS_SECONDS = (1, 2, 5, 15, 30)
-"""Before each redelivery, jittered by a fifth; the last one repeats."""
 
 HANDLING_SHARE = 0.8
 """The part of ack_wait that a handler may take; beyond ack_wait the server would deliver a second time."""
@@ -53,6 +52,11 @@ class Delivery:
     incarnation: str = ""
     """When the stream was made, ISO 8601: one that was made anew counts its places from 1 again."""
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """What tells it from every other message of the stream."""
+        return self.incarnation, self.stream_seq
+
 
 Outcome = Literal["handled", "parked", "retried", "dead_lettered"]
 Handler = Callable[[Delivery], Awaitable[None]]
@@ -65,6 +69,8 @@ Recover = Callable[[], Awaitable[None]]
 """Has the streams made again that are missing; never raises."""
 OnOutcome = Callable[[str, Outcome], None]
 """Called with the subject and what became of a delivery."""
+OnFailure = Callable[[], None]
+"""Called when fetching, or settling one delivery, raised something unforeseen."""
 
 
 class PullConsumer:
@@ -86,6 +92,7 @@ class PullConsumer:
         dead_letter: DeadLetter,
         set_aside: SetAside | None = None,
         on_outcome: OnOutcome = lambda _subject, _outcome: None,
+        on_failure: OnFailure = lambda: None,
         recover: Recover | None = None,
         owner: str = "",
         succeeds: str | None = None,
@@ -110,6 +117,7 @@ class PullConsumer:
         self._dead_letter = dead_letter
         self._set_aside = set_aside
         self._on_outcome = on_outcome
+        self._on_failure = on_failure
         self._recover = recover
         self._concurrency = concurrency
         self._attempts = attempts
@@ -119,6 +127,7 @@ class PullConsumer:
         self._stopping = asyncio.Event()
         self._freed = asyncio.Event()
         self._running = 0
+        self._excused = Excused()
 
     @property
     def problem(self) -> str | None:
@@ -145,6 +154,8 @@ class PullConsumer:
                     is_known = isinstance(error, nats.errors.Error | OSError | TimeoutError)
                     extra = {"durable": self._durable.name, "reason": reason}
                     log.warning("consumer_interrupted", extra=extra, exc_info=not is_known)
+                    if not is_known:
+                        self._on_failure()
                     await self._pause(0.5)
 
     async def _consume(self, handlers: asyncio.TaskGroup) -> None:
@@ -184,22 +195,40 @@ class PullConsumer:
     async def _settle(self, message: Msg, incarnation: str) -> None:
         """Acknowledge, refuse or terminate one message, after its effects are durable and never before."""
         try:
-            await self._settle_delivery(message, _delivery(message, self._attempts, incarnation))
+            await self._settle_delivery(message, self._delivery(message, incarnation))
         except Exception:
             # A boundary: one delivery that cannot be read or settled ends no other; it comes again after ack_wait.
             log.exception("delivery_failed", extra={"durable": self._durable.name, "subject": message.subject})
+            self._on_failure()
         finally:
             self._running -= 1
             self._freed.set()
 
+    def _delivery(self, message: Msg, incarnation: str) -> Delivery:
+        metadata = message.metadata
+        excused = self._excused.count((incarnation, metadata.sequence.stream))
+        return Delivery(
+            subject=message.subject,
+            payload=message.data,
+            headers=dict(message.headers or {}),
+            stream=metadata.stream,
+            stream_seq=metadata.sequence.stream,
+            num_delivered=metadata.num_delivered,
+            is_last_attempt=metadata.num_delivered - excused >= self._attempts,
+            incarnation=incarnation,
+        )
+
     async def _settle_delivery(self, message: Msg, delivery: Delivery) -> None:
         outcome = await self._attempt(delivery)
+        if outcome != "retried":
+            self._excused.forget(delivery.place)
         try:
             match outcome:
                 case "handled" | "parked":
                     await message.ack()
                 case "retried":
-                    await message.nak(delay=self._delay_seconds(delivery))
+                    made = delivery.num_delivered
+                    await message.nak(delay=redelivery_delay_seconds(made, self._randomness, self._delays_seconds))
                 case "dead_lettered":
                     await message.term()
         except nats.errors.Error as error:
@@ -218,13 +247,21 @@ class PullConsumer:
                 await self._handle(delivery)
         except PoisonEvent as error:
             return await self._bury(delivery, str(error))
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            if delivery.is_last_attempt:
-                return await self._bury(delivery, reason)
-            log.warning("event_retried", extra=_facts(delivery) | {"reason": reason}, exc_info=True)
-            return "parked" if await self._is_set_aside(delivery, reason) else "retried"
+        except Exception as error:  # noqa: BLE001 - a boundary: it is tried again or comes to a person
+            return await self._after_failure(delivery, error)
         return "handled"
+
+    async def _after_failure(self, delivery: Delivery, error: Exception) -> Outcome:
+        reason = f"{type(error).__name__}: {error}"
+        if is_of_database(error):
+            self._excused.add(delivery.place)
+        # Set aside it has all its attempts before it, which are counted where no restart forgets them.
+        elif await self._is_set_aside(delivery, reason):
+            return "parked"
+        elif delivery.is_last_attempt:
+            return await self._bury(delivery, reason)
+        log.warning("event_retried", extra=_facts(delivery) | {"reason": reason}, exc_info=error)
+        return "retried"
 
     async def _is_set_aside(self, delivery: Delivery, reason: str) -> bool:
         """Whether a failed delivery waits elsewhere: in the stream it would hold the place of another one."""
@@ -245,35 +282,10 @@ class PullConsumer:
         log.error("event_dead_lettered", extra=_facts(delivery) | {"reason": reason})
         return "dead_lettered"
 
-    def _delay_seconds(self, delivery: Delivery) -> float:
-        return redelivery_delay_seconds(delivery.num_delivered, self._randomness, self._delays_seconds)
-
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
-
-
-def redelivery_delay_seconds(
-    num_delivered: int, randomness: Randomness, delays_seconds: Sequence[float] = DELAYS_SECONDS
-) -> float:
-    """The delay after the given delivery failed: the planned one, give or take a fifth."""
-    planned = delays_seconds[min(num_delivered, len(delays_seconds)) - 1]
-    return planned * (0.8 + 0.4 * randomness())
-
-
-def _delivery(message: Msg, attempts: int, incarnation: str) -> Delivery:
-    metadata = message.metadata
-    return Delivery(
-        subject=message.subject,
-        payload=message.data,
-        headers=dict(message.headers or {}),
-        stream=metadata.stream,
-        stream_seq=metadata.sequence.stream,
-        num_delivered=metadata.num_delivered,
-        is_last_attempt=metadata.num_delivered >= attempts,
-        incarnation=incarnation,
-    )
 
 
 def _facts(delivery: Delivery) -> dict[str, object]:

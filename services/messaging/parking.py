@@ -13,11 +13,13 @@ from datetime import datetime, timedelta
 
 from services.domain.external import cut_text, id_key
 from services.domain.retry import Randomness
-from services.messaging.consumer import Delivery, redelivery_delay_seconds
+from services.messaging.attempts import redelivery_delay_seconds
+from services.messaging.consumer import Delivery
 from services.messaging.dead_letters import MAX_REASON, DeadLetterOffice, bounded_headers, order_id_in
 from services.messaging.envelope import IncomingEvent, NotYet, PoisonEvent, decode, place_in_stream
 from state import parked_events
 from state.database import Database
+from state.failures import is_of_database
 from state.parked_events import HANDLER_FAILED, MAX_PARKED, UNKNOWN_ORDER, ParkedEvent
 
 logger = logging.getLogger("holdfast.parking")
@@ -50,16 +52,21 @@ class EventParking:
         *,
         early: Collection[str],
         on_outcome: Callable[[str, str], None] = lambda _subject, _outcome: None,
+        on_failure: Callable[[], None] = lambda: None,
         randomness: Randomness = random.random,
         limit: int = MAX_PARKED,
     ) -> None:
-        """``early``: statuses of an order that events have to wait for; ``on_outcome`` gets subject and outcome."""
+        """``early``: statuses of an order that events have to wait for; ``on_outcome`` gets subject and outcome.
+
+        ``on_failure`` is called for an event that could not even be put off.
+        """
         self._database = database
         self._clock = clock
         self._office = office
         self._handle = handle
         self._early = frozenset(early)
         self._on_outcome = on_outcome
+        self._on_failure = on_failure
         self._randomness = randomness
         self._limit = limit
         self._may_wait = True
@@ -99,6 +106,7 @@ class EventParking:
             except Exception as error:
                 # A boundary: an event that cannot even be put off keeps no other one waiting.
                 logger.warning("parked_event_not_settled", extra=_facts(event), exc_info=error)
+                self._on_failure()
         return len(ready) >= AT_ONCE
 
     async def _park(self, delivery: Delivery, cause: str, reason: str, *, attempts: int, delay: timedelta) -> bool:
@@ -138,7 +146,7 @@ class EventParking:
             await self._wait_on(event, f"{type(error).__name__}: {error}")
         except Exception as error:  # noqa: BLE001
             # A boundary: whatever the handler does, the event is tried again or comes to a person.
-            await self._failed(event, f"{type(error).__name__}: {error}")
+            await self._failed(event, f"{type(error).__name__}: {error}", counts=not is_of_database(error))
         else:
             await self._database.write(lambda connection: parked_events.remove(connection, event))
             self._on_outcome(event.subject, outcome)
@@ -152,12 +160,12 @@ class EventParking:
             said, made = cut_text(reason, MAX_REASON), event.attempts
             await self._database.write(lambda c: parked_events.put_off(c, event, UNKNOWN_ORDER, said, made, until))
 
-    async def _failed(self, event: ParkedEvent, reason: str) -> None:
-        attempts = event.attempts + 1
+    async def _failed(self, event: ParkedEvent, reason: str, *, counts: bool) -> None:
+        attempts = event.attempts + counts
         if attempts >= ATTEMPTS:
             await self._give_up(event, reason)
             return
-        said, due_at = cut_text(reason, MAX_REASON), self._clock() + self._delay(attempts)
+        said, due_at = cut_text(reason, MAX_REASON), self._clock() + self._delay(max(attempts, 1))
         await self._database.write(lambda c: parked_events.put_off(c, event, HANDLER_FAILED, said, attempts, due_at))
         logger.warning("event_retried", extra=_facts(event) | {"reason": said})
         self._on_outcome(event.subject, "retried")

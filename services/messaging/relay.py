@@ -16,7 +16,10 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Literal, Protocol
 
+from services.domain.external import cut_text
 from services.domain.retry import Randomness, RetryPolicy
+from services.messaging.trouble import Problem, Trouble
+from state.failures import is_of_database
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +34,22 @@ PROBLEM_SECONDS = 15.0
 """Refused rows are tried again sooner; after so long another replica has published them."""
 
 
+TRIES = 4
+"""A row whose publishing raised something unforeseen so often, while others were published, comes to a person."""
+
+MAX_REASON = 500
+MAX_RAISING = 1000
+"""Rows whose tries are remembered."""
+
+
 class Undeliverable(str):
     """The reason of a row that the broker cannot take however often it is sent, because of what the row is."""
+
+    __slots__ = ()
+
+
+class Raised(str):
+    """The reason of a row whose publishing raised something unforeseen."""
 
     __slots__ = ()
 
@@ -96,13 +113,16 @@ class OutboxRelay:
         publisher: Publisher,
         *,
         on_published: OnPublished = lambda _type, _outcome: None,
+        on_failure: Callable[[], None] = lambda: None,
         batch_size: int = 256,
         poll_seconds: float = 1.0,
         randomness: Randomness = random.random,
     ) -> None:
+        """``on_failure`` is called for each round that could not read the outbox or raised something unforeseen."""
         self._outbox = outbox
         self._publisher = publisher
         self._on_published = on_published
+        self._on_failure = on_failure
         self._batch_size = batch_size
         self._poll_seconds = poll_seconds
         self._randomness = randomness
@@ -110,7 +130,10 @@ class OutboxRelay:
         self._stopping = asyncio.Event()
         self._settled: list[int] = []
         self._failed: list[tuple[int, str]] = []
-        self._problem: str | None = None
+        self._published = 0
+        self._raising: dict[int, tuple[int, int]] = {}
+        """Per row: counted tries that raised, and how many rows were published by then."""
+        self._problem: Problem | None = None
         self._problem_at = 0.0
 
     def wake(self) -> None:
@@ -123,7 +146,7 @@ class OutboxRelay:
         self._woken.set()
 
     @property
-    def problem(self) -> str | None:
+    def problem(self) -> Problem | None:
         """Why the last attempt to publish failed; None when it succeeded, or nothing failed for PROBLEM_SECONDS."""
         return self._problem if time.monotonic() - self._problem_at < PROBLEM_SECONDS else None
 
@@ -159,38 +182,68 @@ class OutboxRelay:
             return []
         try:
             rows = await self._outbox.settle_and_claim(self._settled, self._failed, limit)
-        except Exception as error:  # noqa: BLE001 - boundary: the relay outlives a database that is away
-            log.warning("outbox_unavailable", extra={"reason": repr(error)})
-            self._note(f"the outbox cannot be read: {error!r}")
+        except Exception as error:
+            # A boundary: the relay outlives a database that is away.
+            log.warning("outbox_unavailable", extra={"reason": repr(error)}, exc_info=not is_of_database(error))
+            self._on_failure()
+            self._note(Problem(Trouble.DATABASE, f"the outbox cannot be read: {error!r}"))
             return None
         self._settled, self._failed = [], []
         return rows
 
     async def _publish(self, rows: list[OutboxRow]) -> None:
-        try:
-            failures = await self._publisher.publish(rows)
-        except Exception as error:
-            # A boundary: the rows may be stored; sent again under the same ids they are stored once.
-            log.exception("publishing_failed")
-            failures = dict.fromkeys((row.id for row in rows), repr(error))
-        self._failed = [(row.id, failures[row.id]) for row in rows if row.id in failures]
+        failures = await self._failures(rows)
         self._settled = [row.id for row in rows if row.id not in failures]
+        self._published += len(self._settled)
+        self._failed = [(row.id, self._counted(row.id, failures[row.id])) for row in rows if row.id in failures]
         for row in rows:
             self._on_published(row.subject, "failed" if row.id in failures else "published")
-        self._tell(rows, failures)
+        self._tell(rows)
 
-    def _tell(self, rows: list[OutboxRow], failures: Mapping[int, str]) -> None:
+    async def _failures(self, rows: Sequence[OutboxRow]) -> Mapping[int, str]:
+        """Publish the rows; returns the reasons of those that failed. Rows that raise together are tried singly."""
+        try:
+            return await self._publisher.publish(rows)
+        except Exception as error:
+            # A boundary: the rows may be stored; sent again under the same ids they are stored once.
+            log.warning("publishing_failed", extra={"rows": len(rows)}, exc_info=error)
+            self._on_failure()
+            if len(rows) == 1:
+                return {rows[0].id: Raised(cut_text(repr(error), MAX_REASON))}
+        # Whichever of them is the reason keeps no other one from being published.
+        every = await asyncio.gather(*(self._failures([row]) for row in rows))
+        return {row_id: reason for failures in every for row_id, reason in failures.items()}
+
+    def _counted(self, row_id: int, reason: str) -> str:
+        """The reason, or that of an undeliverable row when it has raised often enough while others went through."""
+        if not isinstance(reason, Raised):
+            return reason
+        tries, published = self._raising.pop(row_id, (0, -1))
+        tries += self._published > published
+        if tries >= TRIES:
+            return Undeliverable(f"It failed unexpectedly {tries} times. {reason}")
+        self._raising[row_id] = (tries, self._published)
+        if len(self._raising) > MAX_RAISING:
+            del self._raising[next(iter(self._raising))]
+        return reason
+
+    def _tell(self, rows: list[OutboxRow]) -> None:
+        failures = dict(self._failed)
         for row in rows:
             if isinstance(reason := failures.get(row.id), Undeliverable):
                 extra = {"event_id": row.event_id, "order_id": row.order_id, "reason": str(reason)}
                 log.error("event_undeliverable", extra=extra)
         # What is wrong with one event says nothing about whether the others can be published.
         passing = [reason for reason in failures.values() if not isinstance(reason, Undeliverable)]
-        self._note(next(iter(passing), None))
+        refused = [reason for reason in passing if not isinstance(reason, Raised)]
+        if refused:
+            self._note(Problem(Trouble.BROKER, refused[0]))
+        else:
+            self._note(Problem(Trouble.OURS, str(passing[0])) if passing else None)
         if passing:
             log.warning("events_not_published", extra={"count": len(passing), "reason": passing[0]})
 
-    def _note(self, problem: str | None) -> None:
+    def _note(self, problem: Problem | None) -> None:
         self._problem, self._problem_at = problem, time.monotonic()
 
     def _delay_seconds(self, futile_rounds: int) -> float:

@@ -13,6 +13,8 @@ from datetime import datetime
 import nats.errors
 
 from services.messaging.jetstream import Connection, ensure_streams
+from services.messaging.trouble import Problem, Trouble
+from state.failures import is_of_database
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +30,13 @@ class Topology:
         self._on_streams = on_streams
         self._ensuring = asyncio.Lock()
         self._made: dict[str, datetime | None] = {}
-        self._problem: str | None = "the streams are not known yet"
+        self._problem: Problem | None = Problem(Trouble.BROKER, "the streams are not known yet")
         self.placement: Mapping[str, str] = {}
         """Subject to stream; empty before the first success."""
 
     @property
-    def problem(self) -> str | None:
-        """What is missing at the broker, None when nothing is."""
+    def problem(self) -> Problem | None:
+        """What is missing at the broker or hinders us from sending again what it lost; None when nothing does."""
         return self._problem
 
     async def ensure(self) -> Mapping[str, str]:
@@ -44,12 +46,12 @@ class Topology:
                 placement = await ensure_streams(self._connection.js)
                 made = await self._creation_times(set(placement.values()))
             except (nats.errors.Error, OSError) as error:
-                self._note(f"streams cannot be ensured: {str(error) or type(error).__name__}")
+                self._note(Trouble.BROKER, f"streams cannot be ensured: {str(error) or type(error).__name__}")
                 raise
             if made != self._made:
                 log.info("streams_ensured", extra={"streams": sorted(made)})
                 if newest := max((at for at in made.values() if at is not None), default=None):
-                    await self._on_streams(newest)
+                    await self._send_again(newest)
             self.placement, self._made = placement, made
             self._problem = None
             return placement
@@ -72,7 +74,7 @@ class Topology:
         try:
             is_same = bool(self._made) and await self._creation_times(set(self._made)) == self._made
         except (nats.errors.Error, OSError) as error:
-            self._note(f"streams are missing: {str(error) or type(error).__name__}")
+            self._note(Trouble.BROKER, f"streams are missing: {str(error) or type(error).__name__}")
             is_same = False
         if not is_same:
             await self.recover()
@@ -80,10 +82,20 @@ class Topology:
             self._problem = None
         return False
 
+    async def _send_again(self, newest: datetime) -> None:
+        try:
+            await self._on_streams(newest)
+        except Exception as error:
+            # The streams are there; what is hindered is our side of it, which the next round tries again.
+            trouble = Trouble.DATABASE if is_of_database(error) else Trouble.OURS
+            self._note(trouble, f"what the streams may have lost cannot be sent again: {type(error).__name__}")
+            raise
+
     async def _creation_times(self, streams: set[str]) -> dict[str, datetime | None]:
         return {name: (await self._connection.js.stream_info(name)).created for name in sorted(streams)}
 
-    def _note(self, problem: str) -> None:
+    def _note(self, trouble: Trouble, reason: str) -> None:
+        problem = Problem(trouble, reason)
         if problem != self._problem:
-            log.warning("streams_missing", extra={"reason": problem})
+            log.warning("streams_missing", extra={"trouble": trouble, "reason": reason})
         self._problem = problem

@@ -80,6 +80,11 @@ class Metrics:
         self._alerting_failures = self._counter(
             "alerting_failures", "Rules, alerts and notifications that raised something unforeseen.", ["part"]
         )
+        self._background_failures = self._counter(
+            "background_failures",
+            "Rounds of background work that raised something, and items that it could not settle.",
+            ["loop"],
+        )
         self._in_a_row = self._gauge(
             "orders_refused_in_a_row",
             "Newest orders in a row that could not be reserved because inventory could not be asked or refused us.",
@@ -147,6 +152,15 @@ class Metrics:
     def alerting_failed(self, part: str) -> None:
         """Count a rule, alert or notification that raised something unforeseen."""
         self._alerting_failures.labels(part).inc()
+
+    def background(self, loops: Sequence[str]) -> None:
+        """Name the background work there is, so that its series are there before anything fails."""
+        for loop in loops:
+            self._background_failures.labels(loop)
+
+    def background_failed(self, loop: str) -> None:
+        """Count a round of background work that raised, or one item that it could not settle."""
+        self._background_failures.labels(loop).inc()
 
     def breaker_changed(self, breaker: str, to: str) -> None:
         self._transitions.labels(breaker, to).inc()

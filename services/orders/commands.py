@@ -157,6 +157,7 @@ class CommandExecutor:
                 # A boundary: one command that hits a mistake of ours must not hold up the others, nor run for ever.
                 facts = {"command": command.command_id, "kind": command.kind, "attempt": command.attempts}
                 logger.warning("command_failed", extra=facts, exc_info=error)
+                self._context.failed("commands")
                 if command.attempts < ATTEMPTS:
                     await self._try_later(command, claim, error)
                     return

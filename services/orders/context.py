@@ -32,6 +32,10 @@ def _ignore(_: Recorded) -> None:
     """For contexts that nobody listens to."""
 
 
+def _uncounted(_: str) -> None:
+    """The same."""
+
+
 @dataclass(frozen=True, slots=True)
 class OrdersContext:
     """Passed to every use case; holds no state of its own."""
@@ -44,6 +48,8 @@ class OrdersContext:
     after_commit: Callable[[Recorded], None] = field(default=_ignore)
     """Counts metrics and wakes the relay and the release worker."""
     tracer: Tracer | None = None
+    failed: Callable[[str], None] = field(default=_uncounted)
+    """Counts what raised something unforeseen in the background loop of that name, and kept no other from going on."""
 
     async def commit(
         self, order: Order, change: Change, *, trail: Sequence[Attempt] = (), actor: str | None = None

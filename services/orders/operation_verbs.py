@@ -46,7 +46,7 @@ class ItemAction(Protocol):
         """The remote operation whose circuit breaker decides whether items may be sent; None: none is called."""
 
     async def act(self, operation: Operation, item: Item) -> Ended:
-        """Act on one item; the same item again has no second effect. ASKED: the breaker let nothing through."""
+        """Act on one item; the same item again has no second effect. ASKED: nothing was tried yet."""
 
     def follow(self, connection: Connection, operation: Operation, items: Sequence[Item]) -> dict[str, Ended]:
         """Accepted items that have come to their end since."""
@@ -76,7 +76,9 @@ class RetryRelease:
         except CHANGED as error:
             return Ended(ItemState.SKIPPED, error.message)
         if tried is None:
-            return Ended(ItemState.ASKED, "Nothing was sent: the circuit breaker is open.")
+            return Ended(
+                ItemState.ASKED, "Nothing was tried: the breaker is open, or the service asks for fewer calls."
+            )
         job, failure = tried
         if job.state == DONE:
             return Ended(ItemState.CONFIRMED)

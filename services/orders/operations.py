@@ -21,6 +21,7 @@ from services.domain.operations import (
     ENDED,
     IN_FLIGHT,
     MAX_IN_FLIGHT,
+    THROTTLED,
     Ended,
     Gate,
     ItemState,
@@ -66,6 +67,17 @@ def breaker_gate(breakers: InventoryBreakers) -> GateOf:
         return Gate(states.get(snapshot.state, CLOSED), snapshot.retry_in_ms / 1000)
 
     return gate_of
+
+
+def paced_gate(gate_of: GateOf, rest_seconds: Callable[[], float]) -> GateOf:
+    """The gate, shut as well while the other service has asked for a rest of so many seconds."""
+
+    def paced(remote: str | None) -> Gate:
+        gate = gate_of(remote)
+        seconds = rest_seconds() if remote is not None and gate.budget else 0.0
+        return Gate(THROTTLED, seconds) if seconds > 0 else gate
+
+    return paced
 
 
 class OperationRunner:
@@ -213,6 +225,7 @@ class OperationRunner:
         except Exception as error:
             # A boundary: one item that hits a mistake of ours must not hold up the others, nor be tried for ever.
             logger.warning("operation_item_failed", extra={"action_id": item.action_id}, exc_info=error)
+            self._context.failed("operations")
             return Ended(ItemState.UNANSWERED, f"Not known how it ended: {type(error).__name__}.")
 
 
@@ -240,5 +253,7 @@ def _state_after(move: Move, reason: str, now: datetime) -> dict[str, Any]:
 def _waiting(move: Move, gate: Gate, now: datetime) -> dict[str, Any]:
     if move == Move.WAIT and gate.budget == 0:
         until = now + timedelta(seconds=gate.retry_in_seconds)
-        return {"waits_until": until, "note": "Waits for the circuit breaker to close."}
+        rests = gate.state == THROTTLED
+        note = "Waits: the other service asked for a rest." if rests else "Waits for the circuit breaker to close."
+        return {"waits_until": until, "note": note}
     return {"waits_until": None}

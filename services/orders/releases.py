@@ -110,10 +110,10 @@ class ReleaseJobs:
     ) -> tuple[Release, ApiError | None] | None:
         """One attempt now, of the job as a person saw it; a failed job that fails again is failed again.
 
-        Returns the job as the attempt left it, and the error that it ended with; None when the breaker is open:
-        nothing was sent, and the job is as it was. Raises NotFound, and ReleaseConflict when it is not at that
-        version any more. Under an action_id seen before it is the same action: the version is not asked again,
-        nor is it audited twice.
+        Returns the job as the attempt left it, and the error that it ended with; None when the breaker is open or
+        the service asks for fewer calls: nothing was tried, and the job is as it was. Raises NotFound, and
+        ReleaseConflict when it is not at that version any more. Under an action_id seen before it is the same
+        action: the version is not asked again, nor is it audited twice.
         """
 
         def begin(connection: Connection) -> tuple[Release, list[Release]]:
@@ -141,19 +141,20 @@ class ReleaseJobs:
         error = None
         for job in claimed:
             error = await self._attempt(job)
-            if isinstance(error, CircuitOpen):
-                await self._put_back(order_id, before)
+            if isinstance(error, CircuitOpen | InventoryThrottled):
+                await self._put_back(job, before)
                 return None
         after = await self._context.database.read(lambda c: releases.get(c, order_id))
         return after or before, error
 
-    async def _put_back(self, order_id: str, before: Release) -> None:
-        """Nothing was sent: the job waits for its next turn as if nobody had touched it."""
+    async def _put_back(self, claimed: Release, before: Release) -> None:
+        """Nothing was tried: the job waits for its next turn as if nobody had touched it, unless somebody has."""
 
         def transaction(connection: Connection) -> None:
-            job = releases.get(connection, order_id)
-            release_moves.forget_undecided(connection, order_id)
-            if job is not None and job.state == PENDING and job.cause == BREAKER_OPEN:
+            job = releases.get(connection, claimed.order_id)
+            # One that was started again meanwhile has no error yet.
+            if job is not None and job.version == claimed.version + 1 and job.last_error is not None:
+                release_moves.forget_undecided(connection, claimed.order_id)
                 values = {"state": before.state, "next_attempt_at": before.next_attempt_at}
                 releases.settle(connection, job, before.updated_at, last_error=before.last_error, **values)
 

@@ -12,9 +12,8 @@ from services.domain import steps
 from services.domain.lifecycle import Change
 from services.domain.order import Order
 from services.orders.context import OrdersContext
-from state.failures import is_passing
+from state.failures import is_of_database
 from state.orders import StaleOrder
-from state.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced
 
 logger = logging.getLogger("holdfast.steps")
 
@@ -39,7 +38,7 @@ async def note_failure(context: OrdersContext, order_id: str, error: Exception) 
     claim of its worker ends.
     """
     logger.warning("order_step_failed", extra={"order_id": order_id}, exc_info=error)
-    if is_passing(error) or isinstance(error, DatabaseOverloaded | DatabaseClosed | DatabaseReplaced):
+    if is_of_database(error):
         return
     reason = steps.reason_of(error)
 

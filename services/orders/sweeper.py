@@ -69,6 +69,7 @@ class OrderSweeper:
             # An event or a person was faster; what they did stands.
             return
         except Exception as error:  # noqa: BLE001 - a boundary: one order keeps no other one from going on
+            self._context.failed("sweeper")
             await note_failure(self._context, order.order_id, error)
 
     async def _next_step(self, order: Order) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from services.clock import utc_now
@@ -22,6 +23,7 @@ from services.messaging.jetstream import Connection as NatsConnection
 from services.messaging.parking import EventParking
 from services.messaging.relay import OutboxRelay, OutboxRow, Undeliverable
 from services.messaging.topology import Topology
+from services.messaging.trouble import Problem
 from services.monitoring.metrics import Metrics
 from services.orders.inbound import EARLY, InventoryEvents
 from services.settings import USUAL_INSTALLATION
@@ -58,8 +60,8 @@ class MessagingFacts:
         self.topology, self.relay, self.consuming = topology, relay, consuming
 
     @property
-    def streams_problem(self) -> str | None:
-        """Which streams are missing at the broker; None when none are."""
+    def streams_problem(self) -> Problem | None:
+        """Which streams are missing at the broker, or what hinders us after they were; None when nothing does."""
         return self.topology.problem if self.topology else None
 
     @property
@@ -68,8 +70,8 @@ class MessagingFacts:
         return self.consuming.problem if self.consuming else None
 
     @property
-    def publish_problem(self) -> str | None:
-        """Why the broker does not take our events now; None when it does."""
+    def publish_problem(self) -> Problem | None:
+        """Why our events are not published now; None when they are."""
         return self.relay.problem if self.relay else None
 
     async def sample(self) -> bool:
@@ -80,10 +82,12 @@ class MessagingFacts:
         return False
 
     def facts(self) -> dict[str, Any]:
+        problem = self.publish_problem
         return {
             "consumers": self._lags,
             "consumersProblem": self.consumers_problem,
-            "relayProblem": self.relay.problem if self.relay else None,
+            "relayProblem": problem.reason if problem else None,
+            "relayTrouble": problem.trouble if problem else None,
         }
 
 
@@ -147,7 +151,13 @@ class Consuming:
         self._inbound = inbound
         self._office = office
         self._parking = EventParking(
-            database, utc_now, office, inbound.handle, early=EARLY, on_outcome=metrics.event_consumed
+            database,
+            utc_now,
+            office,
+            inbound.handle,
+            early=EARLY,
+            on_outcome=metrics.event_consumed,
+            on_failure=partial(metrics.background_failed, "parked_events"),
         )
         self.parked = Loop("parked_events", self._parking.run_round, pause_seconds=0.5)
         """Works off what is parked."""
@@ -221,6 +231,7 @@ class Consuming:
             dead_letter=self._bury,
             set_aside=self._parking.set_aside,
             on_outcome=self._count,
+            on_failure=partial(self._metrics.background_failed, "consuming"),
             recover=self._recover,
         )
 

@@ -26,7 +26,7 @@ from services.messaging.broker_check import (
 )
 
 WELL = {"database": True, "nats": True, "streams": True, "publishing": True}
-REFUSED = WELL | {"publishing": False}
+REFUSED = WELL | {"publishing": False, "trouble": "broker"}
 STEP = 2.0
 
 
@@ -56,7 +56,7 @@ def test_a_broker_that_refuses_every_publish_is_started_again_slower_and_slower(
 
 
 def test_a_broker_without_its_streams_is_started_again():
-    assert Observed().restarts(WELL | {"streams": False}, 15) == [FIRST_PATIENCE_SECONDS]
+    assert Observed().restarts(WELL | {"streams": False, "trouble": "broker"}, 15) == [FIRST_PATIENCE_SECONDS]
 
 
 def test_a_broker_whose_disk_is_full_is_never_started_again_and_gets_its_time_once_there_is_room():
@@ -75,8 +75,24 @@ def test_a_broker_whose_disk_is_full_is_never_started_again_and_gets_its_time_on
         REFUSED | {"database": False},
         {"ready": False, "database": False},
         WELL | {"publishing": "no"},
+        WELL | {"publishing": False, "trouble": "database"},
+        WELL | {"streams": False, "trouble": "database"},
+        WELL | {"publishing": False, "trouble": "ours"},
+        WELL | {"publishing": False},
     ],
-    ids=["no answer", "nothing", "well", "no connection", "no database", "waiting for the database", "of another form"],
+    ids=[
+        "no answer",
+        "nothing",
+        "well",
+        "no connection",
+        "no database",
+        "waiting for the database",
+        "of another form",
+        "outbox not read",
+        "lost events not sent again",
+        "raised",
+        "nobody named",
+    ],
 )
 def test_what_says_nothing_of_the_broker_never_restarts_it_and_breaks_the_time_of_failures(seen: dict[str, Any] | None):
     observed = Observed()

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from services.loops import LONGEST_PAUSE_SECONDS, Loop
+from services.loops import LONGEST_PAUSE_SECONDS, Loop, kept_running
 
 
 class Rounds:
@@ -92,6 +92,37 @@ async def test_a_failed_round_is_logged_and_the_next_one_comes(caplog):
         ("round_failed", "test", True),
         ("round_failed", "test", False),
     ]
+
+
+async def test_a_failure_of_another_type_is_logged_with_its_own_traceback(caplog):
+    rounds = Rounds(RuntimeError("down"), ValueError("odd"), ValueError("odd"), False)
+    with caplog.at_level(logging.WARNING):
+        await run(Loop("test", rounds, pause_seconds=0.001), rounds.done)
+    assert [bool(record.exc_info) for record in caplog.records] == [True, True, False]
+
+
+async def test_every_failed_round_is_counted_and_no_other():
+    failed = []
+    rounds = Rounds(True, RuntimeError("down"), False, RuntimeError("down"), False)
+    loop = Loop("test", rounds, pause_seconds=0.001)
+    task = asyncio.create_task(loop.run(lambda: failed.append(rounds.ran)))
+    async with asyncio.timeout(5):
+        await rounds.done.wait()
+        loop.stop()
+        await task
+    assert (failed, loop.rounds) == ([2, 4], 5)
+
+
+async def test_work_without_rounds_is_begun_again_and_counted():
+    failed, began = [], []
+
+    async def work() -> None:
+        began.append(True)
+        if len(began) < 3:
+            raise RuntimeError("down")
+
+    await kept_running("test", work, lambda: failed.append(True), pause_seconds=0.001)
+    assert (len(began), len(failed)) == (3, 2)
 
 
 @pytest.mark.parametrize(

@@ -72,13 +72,19 @@ def publisher() -> InMemoryPublisher:
 
 @asynccontextmanager
 async def relaying(
-    outbox: InMemoryOutbox, publisher: InMemoryPublisher, *, poll_seconds: float = 60, batch_size: int = 256
+    outbox: InMemoryOutbox,
+    publisher: InMemoryPublisher,
+    *,
+    poll_seconds: float = 60,
+    batch_size: int = 256,
+    on_failure: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[tuple[OutboxRelay, Counter[tuple[str, str]]]]:
     outcomes: Counter[tuple[str, str]] = Counter()
     relay = OutboxRelay(
         outbox,
         publisher,
         on_published=lambda event_type, outcome: outcomes.update([(event_type, outcome)]),
+        on_failure=on_failure,
         poll_seconds=poll_seconds,
         batch_size=batch_size,
         randomness=lambda: 0.0,

@@ -19,6 +19,7 @@ from services.messaging.jetstream import INSTALLATION, Connection, by_stream
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRelay
 from services.messaging.topology import Topology
+from services.messaging.trouble import Trouble
 from services.sandbox.inventory_service.events import SCHEMAS, handle
 from services.sandbox.inventory_service.faults import Faults
 from services.sandbox.inventory_service.outbox import SqlOutbox
@@ -61,8 +62,9 @@ class EventLink:
 
     @property
     def is_publishing(self) -> bool:
-        """Whether the latest attempt to publish, if there was one lately, succeeded."""
-        return self._relay.problem is None
+        """Whether the broker took what was published to it lately, if anything was."""
+        problem = self._relay.problem
+        return problem is None or problem.trouble is not Trouble.BROKER
 
     def wake(self) -> None:
         """Publish now: to be called after each commit that may have stored events."""

@@ -70,6 +70,15 @@ def test_every_label_set_of_the_contract_is_there_before_anything_has_happened()
     assert expected <= found
 
 
+def test_failures_of_background_work_are_counted_per_loop_and_every_loop_is_there_from_the_start() -> None:
+    metrics = Metrics(BREAKERS)
+    metrics.background(["relay", "sweeper"])
+    metrics.background_failed("sweeper")
+    found = series(metrics)
+    assert found["background_failures_total", ("relay",)] == 0
+    assert found["background_failures_total", ("sweeper",)] == 1
+
+
 def test_the_buckets_have_bounds_at_the_alert_and_around_the_timeout() -> None:
     assert {1.0, 3.0} <= set(LATENCY_BUCKETS)
     assert min(bound for bound in LATENCY_BUCKETS if bound > 3.0) <= 3.5

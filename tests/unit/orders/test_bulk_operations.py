@@ -265,6 +265,21 @@ async def test_what_the_breaker_turned_back_after_a_cancel_is_never_sent(shop, f
     assert set(await states(shop)) <= set(ENDED)
 
 
+async def test_while_the_service_asks_for_a_rest_the_operation_waits_and_does_not_stop(guarded):
+    shop = guarded
+    await begin(shop, shop.failed[:1])
+    shop.inventory.fail(RELEASE, Fault.THROTTLED)
+    await shop.operations.run_due()
+    await run(shop)
+    operation = await look(shop)
+    assert (operation.state, operation.note) == ("RUNNING", "Waits: the other service asked for a rest.")
+    assert 590 < (operation.waits_until - shop.clock()).total_seconds() <= 600
+    assert len(released_orders(shop)) == 1
+    shop.clock.advance(601)
+    await run(shop)
+    assert ((await look(shop)).state, (await look(shop)).tally) == ("DONE", {"CONFIRMED": 1})
+
+
 # ------------------------------------------------------------- crashes, races
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from services.orders.proof import MarkReleased
 from state import release_moves, releases
-from tests.bulk import begin, failed_release, run
+from tests.bulk import begin, failed_release, ledger, run
 from tests.fakes import CAPTURE, Fault, PaymentFault
 
 RELEASE = "release"
@@ -110,14 +110,34 @@ async def test_each_item_of_a_bulk_retry_is_remembered_with_its_end(shop):
     assert sorted(moves) == [("BULK_RETRY", "ada", "FAILED"), *[("BULK_RETRY", "ada", "HELD")] * 2]
 
 
-async def test_what_the_breaker_turned_back_was_never_done(shop):
+@pytest.mark.parametrize("fault", [Fault.CIRCUIT_OPEN, Fault.THROTTLED])
+async def test_what_was_turned_back_untried_was_never_done(shop, fault):
     await failed_release(shop, "mine")
+    before = await shop.release("mine")
     await begin(shop, ["mine"])
-    shop.inventory.fail(RELEASE, Fault.CIRCUIT_OPEN)
+    shop.inventory.fail(RELEASE, fault)
     await shop.operations.run_due()
     assert await memory(shop) == [GAVE_UP]
+    after = await shop.release("mine")
+    assert (after.state, after.attempts, after.last_error) == (before.state, before.attempts, before.last_error)
+    assert (await ledger(shop))["mine"].state == "ASKED"
     await run(shop)
     assert (await memory(shop))[1:] == [("BULK_RETRY", "ada", "HELD")]
+
+
+async def test_a_job_that_somebody_started_again_while_it_was_turned_back_keeps_its_new_move(shop):
+    await failed_release(shop, "mine")
+    await begin(shop, ["mine"])
+
+    async def start_again():
+        await shop.releases.retry(["mine"], actor="bob")
+
+    shop.inventory.hooks.before(RELEASE, start_again)
+    shop.inventory.fail(RELEASE, Fault.THROTTLED)
+    await shop.operations.run_due()
+    assert (await memory(shop))[1:] == [("BULK_RETRY", "ada", "FAILED"), ("RETRY", "bob", "UNDECIDED")]
+    await shop.releases.run_due()
+    assert (await memory(shop))[2:] == [("RETRY", "bob", "HELD")]
 
 
 @pytest.mark.parametrize("commit", range(1, 6))

@@ -1,0 +1,31 @@
+"""Where the fault lies when events are not published: what may help depends on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Trouble(StrEnum):
+    """Whose fault it is."""
+
+    BROKER = "broker"
+    """It refuses what is published, or its streams are missing: starting it again may help."""
+    DATABASE = "database"
+    """The outbox cannot be read or written: the broker is not even asked."""
+    OURS = "ours"
+    """Publishing raised something unforeseen: that says nothing of the broker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong now, in one sentence for the engineer on call."""
+
+    trouble: Trouble
+    reason: str
+
+
+def worst_trouble(problems: list[Problem]) -> Trouble | None:
+    """The fault that decides what is done: the broker's, where it has one."""
+    troubles = [problem.trouble for problem in problems]
+    return next((one for one in Trouble if one in troubles), None)
