@@ -122,6 +122,23 @@ class ReviewResolution:
             raise await self._conflict(review, command)
         if not command.by_admin and (claimed := claimed_by_other(review, command.actor, self._context.clock())):
             raise claimed
+        try:
+            order = await self._order_if_allowed(command, review)
+        except InvalidState:
+            current = await self._case(review.review_id)
+            if (current.state, current.version) == (review.state, review.version):
+                raise
+            # Somebody was faster and has moved the order since the case was read.
+            raise await self._conflict(review, command) from None
+        try:
+            with self._context.step("resolve review", order.order_id, order.traceparent):
+                await self._actions[command.action](command, order, review)
+        except IntegrityError:
+            # The same action_id is being executed by somebody else at this moment.
+            raise await self._conflict(review, command) from None
+
+    async def _order_if_allowed(self, command: ResolveReview, review: Review) -> Order:
+        """The order of the case. Raises InvalidState, ValidationFailed."""
         order = await self._context.get(review.order_id)
         allowed = allowed_actions(review.reason, order.status)
         if command.action not in allowed:
@@ -131,12 +148,7 @@ class ReviewResolution:
             )
         resolutions.check(review.reason, command.action, command.reason, command.note)
         await self._compare_sides(command, order, review)
-        try:
-            with self._context.step("resolve review", order.order_id, order.traceparent):
-                await self._actions[command.action](command, order, review)
-        except IntegrityError:
-            # The same action_id is being executed by somebody else at this moment.
-            raise await self._conflict(review, command) from None
+        return order
 
     async def _compare_sides(self, command: ResolveReview, order: Order, review: Review) -> None:
         """Raises InvalidState when what the Inventory Service says makes the action wrong."""

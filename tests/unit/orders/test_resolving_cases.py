@@ -15,6 +15,7 @@ from services.domain.errors import (
     ReviewConflict,
 )
 from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, Fault, PaymentFault
+from tests.orders_harness import CrashingDatabase
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
 CONFIRM_REQUESTED = "inventory.confirm_requested"
@@ -371,6 +372,32 @@ async def test_of_two_operators_at_once_exactly_one_succeeds(shop, reason):
     assert len(winners) == 1
     (conflict,) = [end for end in ends if isinstance(end, ReviewConflict)]
     assert {conflict.details["by"]} == winners
+
+
+@pytest.mark.parametrize("reads", range(3))
+@pytest.mark.parametrize("reason", SITUATIONS)
+async def test_whoever_was_faster_is_named_wherever_the_other_one_stands(shop, reason, reads):
+    order = await SITUATIONS[reason](shop)
+    review = await shop.open_case(order.order_id, reason)
+    shop.database = InTheMiddle(shop.real_database, lambda: shop.resolve(review, USUAL[reason], actor="ada"), reads)
+    shop.start()
+    with pytest.raises(ReviewConflict) as caught:
+        await shop.resolve(review, USUAL[reason], actor="bob")
+    assert caught.value.details["by"] == "ada"
+
+
+class InTheMiddle(CrashingDatabase):
+    """Something else happens once, before a read that comes after the given number of others."""
+
+    def __init__(self, database, other, reads):
+        super().__init__(database)
+        self.other, self.reads = other, reads
+
+    async def read(self, transaction):
+        self.reads -= 1
+        if self.reads == -1:
+            await self.other()
+        return await super().read(transaction)
 
 
 async def test_an_operator_who_comes_while_another_one_retries_is_told_so(shop):
