@@ -15,10 +15,12 @@ import httpx
 from sqlalchemy import Connection
 
 from services.alerting.webhook import WATCHDOG
+from services.domain.external import cut_text
 from services.domain.retry import Randomness, RetryPolicy
 from state import leases, notifications
 from state.database import Database
 from state.notifications import Notification
+from state.stored import Unreadable
 
 logger = logging.getLogger("holdfast.alerting")
 
@@ -28,11 +30,19 @@ LEASE_TIME = timedelta(seconds=2 * TIMEOUT_SECONDS)
 
 RETRY = RetryPolicy(attempts=600, base_delay_seconds=1.0, max_delay_seconds=60.0)
 """For about eight hours; a pager that is back is told within a minute."""
+UNFORESEEN = RetryPolicy(attempts=8, base_delay_seconds=1.0, max_delay_seconds=60.0)
+"""For a message whose sending raises something that no receiver can cause."""
 ONCE = RetryPolicy(attempts=1, base_delay_seconds=1.0, max_delay_seconds=1.0)
 """A sign of life that comes late is none."""
 
 AT_ONCE = 10
 SENT, RETRIED, GIVEN_UP = "sent", "retried", "failed"
+
+
+class Raised(str):
+    """Why a message was not sent: something unforeseen was raised."""
+
+    __slots__ = ()
 
 
 class WebhookDelivery:
@@ -47,8 +57,13 @@ class WebhookDelivery:
         url: str,
         randomness: Randomness,
         on_outcome: Callable[[str], None],
+        on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``client`` must not follow redirects; ``on_outcome`` is told sent, retried or failed."""
+        """``client`` must not follow redirects; ``on_outcome`` is told sent, retried or failed.
+
+        ``on_failure`` is told ``notify`` for each attempt that raised something unforeseen.
+        """
+        self._on_failure = on_failure
         self._database = database
         self._clock = clock
         self._replica = replica
@@ -81,7 +96,8 @@ class WebhookDelivery:
     async def _send(self, notification: Notification) -> None:
         error = await self._post(notification)
         at = self._clock()
-        policy = ONCE if notification.alert_id == WATCHDOG else RETRY
+        policy = UNFORESEEN if isinstance(error, Raised) else RETRY
+        policy = ONCE if notification.alert_id == WATCHDOG else policy
         delay = policy.delay_seconds(notification.attempts + 1, self._randomness) if error else None
         next_at = at + timedelta(seconds=delay) if delay is not None else None
         if not await self._database.write(
@@ -98,18 +114,28 @@ class WebhookDelivery:
     async def _post(self, notification: Notification) -> str | None:
         """Send one message; returns what went wrong, None when it was taken."""
         try:
+            if isinstance(notification.payload, Unreadable):
+                raise TypeError("what is stored of it cannot be read")
             # Of the whole answer: the client's own timeout begins anew with every byte.
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 answer = await self._client.post(self._url, json=notification.payload, timeout=TIMEOUT_SECONDS)
         except TimeoutError:
             return f"no complete answer within {TIMEOUT_SECONDS:g} s"
         except httpx.HTTPError as error:
-            return f"{type(error).__name__}: {error}"[:500]
-        if answer.is_success:
-            return None
-        if answer.is_redirect:
-            return f"answered {answer.status_code}: redirects are not followed"
-        return f"answered {answer.status_code}"
+            return cut_text(f"{type(error).__name__}: {error}", 500)
+        except Exception as error:
+            # A boundary: a message that cannot even be written down keeps no other one from being sent.
+            logger.exception("alert_notification_raised", extra={"alert": notification.name})
+            self._on_failure("notify")
+            return Raised(cut_text(f"failed unexpectedly: {type(error).__name__}: {error}", 500))
+        return _refusal(answer)
+
+
+def _refusal(answer: httpx.Response) -> str | None:
+    if answer.is_success:
+        return None
+    about = ": redirects are not followed" if answer.is_redirect else ""
+    return f"answered {answer.status_code}{about}"
 
 
 def _next_due(now: datetime, after: int, connection: Connection) -> Notification | None:

@@ -75,7 +75,11 @@ def alerting(
     return Alerting(
         rules=definitions,
         evaluator=AlertEvaluator(database, clock, replica, definitions, policy_of(settings), on_failure),
-        delivery=WebhookDelivery(database, clock, replica, client, url, randomness, on_notification) if url else None,
+        delivery=(
+            WebhookDelivery(database, clock, replica, client, url, randomness, on_notification, on_failure)
+            if url
+            else None
+        ),
         desk=AlertDesk(database, clock, new_id),
         receiver=AlertReceiver(database, clock, on_failure),
         interval_seconds=settings.alert_interval_seconds,

@@ -91,4 +91,8 @@ class DatabaseWatch:
             return f"{error}."
         except SQLAlchemyError as error:
             return failure_of(error).sentence
+        except Exception as error:
+            # A boundary: whoever asks whether the service is ready gets an answer.
+            logger.exception("database_not_asked")
+            return f"The database could not be asked: {type(error).__name__}."
         return None

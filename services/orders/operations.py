@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from services.domain.attempts import CHECK_AVAILABILITY, RELEASE, RESERVE
 from services.domain.operations import (
@@ -30,11 +31,13 @@ from services.domain.operations import (
     count,
     next_step,
 )
+from services.domain.steps import TRIES, reason_of
 from services.inventory.breaker import CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, InventoryBreakers
 from services.orders.context import OrdersContext, raise_first
 from services.orders.operation_verbs import ItemAction
 from state import operations
 from state.correlation import correlated
+from state.failures import is_of_database
 from state.operations import Item, Operation
 
 logger = logging.getLogger("holdfast.operations")
@@ -44,8 +47,10 @@ LEASE = timedelta(seconds=60)
 
 OPERATIONS_AT_ONCE = 5
 
-REST_SECONDS = 1.0
-"""Before an operation that could not move is looked at again."""
+REST_SECONDS, LONGEST_REST_SECONDS = 1.0, 60.0
+"""Before an operation that could not move is looked at again; twice as long after each round in a row that raised."""
+
+MAX_NOTE = 300
 
 GateOf = Callable[[str | None], Gate]
 """What the circuit breaker before a remote operation lets through now."""
@@ -105,6 +110,8 @@ class OperationRunner:
         self._lease = lease
         self._monotonic = monotonic
         self._resting: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
+        """Rounds in a row that raised, per operation."""
 
     async def run_due(self) -> bool:
         """One round of a Loop; never asks for another one at once, which paces the operations."""
@@ -114,7 +121,7 @@ class OperationRunner:
         moved = await asyncio.gather(*map(self._carry_on, due), return_exceptions=True)
         still = {one: until for one, until in self._resting.items() if one in ids and one not in due}
         self._resting = still | {
-            one: passed + REST_SECONDS for one, has in zip(due, moved, strict=True) if has is False
+            one: passed + self._rest_seconds(one) for one, has in zip(due, moved, strict=True) if has is False
         }
         raise_first(moved)
         return False
@@ -122,7 +129,33 @@ class OperationRunner:
     async def _carry_on(self, operation_id: str) -> bool:
         """One round of one operation; False when there was nothing to do but wait."""
         with correlated(operation_id):
-            return await self._round(operation_id)
+            try:
+                has_moved = await self._round(operation_id)
+            except Exception as error:
+                # A boundary: an operation that hits a mistake of ours keeps no other one from going on.
+                if is_of_database(error):
+                    raise
+                logger.warning("operation_round_failed", exc_info=error)
+                self._context.failed("operations")
+                await self._count_failure(operation_id, error)
+                return False
+            self._failures.pop(operation_id, None)
+            return has_moved
+
+    async def _count_failure(self, operation_id: str, error: Exception) -> None:
+        """Stop an operation of which so many rounds in a row raised: a person decides how it goes on."""
+        failures = self._failures[operation_id] = self._failures.get(operation_id, 0) + 1
+        if failures < TRIES:
+            return
+        note = f"Stopped by itself: {failures} rounds in a row failed unexpectedly. {reason_of(error)}"
+        values = {"state": OperationState.STOPPED, "note": note[:MAX_NOTE]}
+        running = (OperationState.RUNNING,)
+        await self._context.database.write(
+            lambda c: operations.change(c, operation_id, only_from=running, runner=self._name, **values)
+        )
+
+    def _rest_seconds(self, operation_id: str) -> float:
+        return min(REST_SECONDS * 2.0 ** min(self._failures.get(operation_id, 0), 10), LONGEST_REST_SECONDS)
 
     async def _round(self, operation_id: str) -> bool:
         now = self._context.clock()
@@ -153,7 +186,7 @@ class OperationRunner:
         """End the accepted items of which something has become, or nothing for too long; returns how many."""
         ended = 0
         accepted = operations.items_in(connection, operation.operation_id, (ItemState.ACCEPTED,), operations.MAX_PAGE)
-        ends = self._actions[operation.verb].follow(connection, operation, accepted) if accepted else {}
+        ends = self._followed(connection, operation, accepted) if accepted else {}
         for item in accepted:
             end = ends.get(item.item_id)
             if end is None and item.accepted_at is not None and now - item.accepted_at > self._answer_within:
@@ -162,6 +195,20 @@ class OperationRunner:
                 _settle(connection, item, end, now, self._name)
                 ended += 1
         return ended
+
+    def _followed(self, connection: Connection, operation: Operation, accepted: list[Item]) -> dict[str, Ended]:
+        """What became of accepted items; one of which that cannot be told keeps none of the others waiting."""
+        try:
+            return self._actions[operation.verb].follow(connection, operation, accepted)
+        except DBAPIError:
+            raise
+        except Exception as error:
+            if len(accepted) == 1:
+                logger.warning("operation_item_failed", extra={"action_id": accepted[0].action_id}, exc_info=error)
+                self._context.failed("operations")
+                why = f"Accepted, and not known how it ended: {type(error).__name__}."
+                return {accepted[0].item_id: Ended(ItemState.UNANSWERED, why)}
+        return {key: end for item in accepted for key, end in self._followed(connection, operation, [item]).items()}
 
     def _step(self, connection: Connection, operation_id: str) -> list[Item]:
         """Take the next move; returns items that are now marked as sent and have to be sent."""

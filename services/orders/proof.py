@@ -21,7 +21,7 @@ from services.domain.order import InventoryStatus, Order, ReviewReason
 from services.domain.reviews import ReviewAction
 from services.orders.claims import claimed_by_other
 from services.orders.context import OrdersContext
-from services.orders.releases import audit_release, changed_since, refuse_changed
+from services.orders.release_records import audit_release, changed_since, refuse_changed
 from services.orders.their_side import TheirSide
 from services.orders.unit_of_work import action_entry
 from state import audit, release_moves, releases, reviews

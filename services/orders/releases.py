@@ -24,7 +24,6 @@ from services.domain.errors import (
     InventoryThrottled,
     InventoryUnavailable,
     NotFound,
-    ReleaseConflict,
     ReleaseFailed,
 )
 from services.domain.order import Order
@@ -33,9 +32,10 @@ from services.domain.retry import RetryPolicy
 from services.domain.steps import reason_of
 from services.inventory.gateway import InventoryGateway
 from services.orders.context import OrdersContext, raise_first
+from services.orders.release_records import audit_release, changed_since, refuse_changed
 from services.orders.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
 from state import audit, history, impacts, orders, release_moves, releases
-from state.audit import AuditEntry
+from state.failures import is_of_database
 from state.releases import DONE, FAILED, PENDING, Release
 
 logger = logging.getLogger("holdfast.releases")
@@ -180,6 +180,30 @@ class ReleaseJobs:
             await self._attempt(job)
         except Exception as error:
             logger.warning("release_not_recorded", extra={"order_id": job.order_id}, exc_info=error)
+            self._context.failed("releases")
+            if not is_of_database(error):
+                await self._count_unrecorded(job, error)
+
+    async def _count_unrecorded(self, job: Release, error: Exception) -> None:
+        """Count an attempt whose end cannot be recorded on its order, on the job alone; raises nothing.
+
+        What it did is not known, so the next attempt asks again; after the last one a person finds the job failed.
+        """
+        attempts = job.attempts + 1
+        delay = self._policy.delay_seconds(attempts, self._context.randomness)
+        at = self._context.clock()
+        values: dict[str, object] = {
+            "state": FAILED if delay is None else PENDING,
+            "next_attempt_at": None if delay is None else at + timedelta(seconds=delay),
+            "attempts": attempts,
+            "last_error": f"{ReleaseFailed.code}: Its end could not be recorded. {reason_of(error)}",
+        }
+        try:
+            await self._context.database.write(lambda c: releases.settle(c, job, at, **values))
+        except Exception as failure:  # noqa: BLE001 - a boundary: the job is due again when its claim ends
+            logger.warning("release_not_counted", extra={"order_id": job.order_id, "error": repr(failure)})
+        else:
+            self._on_outcome(OUTCOME_FAILED if delay is None else OUTCOME_RETRIED)
 
     async def _attempt(self, job: Release) -> ApiError | None:
         """Make one attempt and record how it ended; returns the error, CircuitOpen when nothing was sent."""
@@ -286,43 +310,3 @@ def _remember(connection: Connection, job: Release, values: Mapping[str, object]
     cause = job.cause if is_done else cause_of(str(values["last_error"]))
     kind = ReleaseMoveKind.AUTOMATIC
     release_moves.add(connection, job.order_id, cause, kind, SYSTEM, at, outcome=outcome)
-
-
-def refuse_changed(job: Release, version: int) -> None:
-    """Raise ReleaseConflict unless the unfinished job is at that version."""
-    if job.state == DONE or job.version != version:
-        raise changed_since(job)
-
-
-def changed_since(job: Release) -> ReleaseConflict:
-    """The error for a job that is not what the person saw."""
-    return ReleaseConflict(
-        f"The job has changed since: it is {job.state} at version {job.version}.",
-        {"orderId": job.order_id, "state": job.state, "version": job.version},
-    )
-
-
-def audit_release(
-    action: str,
-    before: Release,
-    actor: str,
-    at: datetime,
-    reason: str | None = None,
-    action_id: str | None = None,
-    *,
-    after: Mapping[str, object] | None = None,
-    result: str = "started",
-) -> AuditEntry:
-    """The audit entry of an action on a release job."""
-    return AuditEntry(
-        at=at,
-        actor=actor,
-        action=action,
-        target=f"release:{before.order_id}",
-        order_id=before.order_id,
-        reason=reason,
-        before={"state": before.state, "attempts": before.attempts, "lastError": before.last_error},
-        after=dict(after) if after is not None else {"state": PENDING, "attempts": before.attempts},
-        result=result,
-        action_id=action_id,
-    )

@@ -8,7 +8,8 @@ brought forward, and the paced workers take it from there.
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -17,6 +18,7 @@ from services.orders.claims import LEASE as CASE_CLAIM
 from services.orders.commands import CLAIM as COMMAND_CLAIM
 from services.orders.context import OrdersContext
 from state import commands, leases, notifications, operations, orders, outbox, releases, reviews
+from state.apart import apart
 
 logger = logging.getLogger("holdfast.timekeeping")
 
@@ -25,6 +27,10 @@ AT_ONCE = 100
 
 SLACK = timedelta(seconds=60)
 """Clocks of replicas may differ so much without anything being brought forward."""
+
+
+BringForward = Callable[[Connection], int]
+"""Brings rows of one kind forward; returns how many."""
 
 
 class Timekeeping:
@@ -40,24 +46,39 @@ class Timekeeping:
 
     async def run_round(self) -> bool:
         """One round of a Loop; returns whether more may wait."""
-        moved = await self._context.database.write(self._bring_forward)
+        moved, failed = await self._context.database.write(self._bring_forward)
         if any(moved.values()):
             logger.warning("clock_was_set_back", extra={"brought_forward": moved})
-        return max(moved.values()) >= AT_ONCE
+        for kind, error in failed.items():
+            logger.warning("not_brought_forward", extra={"kind": kind}, exc_info=error)
+            self._context.failed("timekeeping")
+        return max(moved.values(), default=0) >= AT_ONCE
 
-    def _bring_forward(self, connection: Connection) -> dict[str, int]:
-        now = self._context.clock()
+    def _bring_forward(self, connection: Connection) -> tuple[dict[str, int], dict[str, Exception]]:
+        """How many of each kind were brought forward, and what was raised of a kind; each is done by itself."""
+        moved: dict[str, int] = {}
+        failed: dict[str, Exception] = {}
+        for kind, bring_forward in self._kinds(self._context.clock()).items():
+
+            def work(kind: str = kind, bring_forward: BringForward = bring_forward) -> None:
+                moved[kind] = bring_forward(connection)
+
+            if (error := apart(connection, work)) is not None:
+                failed[kind] = error
+        return moved, failed
+
+    def _kinds(self, now: datetime) -> dict[str, BringForward]:
         last = now + max(self._longest_wait, LONGEST_STEP_DELAY) + SLACK
         last_lease = now + self._longest_lease + SLACK
+        last_command, last_claim = now + COMMAND_CLAIM + SLACK, now + CASE_CLAIM + SLACK
+        last_event, last_notification = now + outbox.LONGEST_DELAY + SLACK, now + notifications.LONGEST_DELAY + SLACK
         return {
-            "orders": orders.bring_forward(connection, last, now, AT_ONCE),
-            "releases": releases.bring_forward(connection, last, now, AT_ONCE),
-            "events": outbox.bring_forward(connection, now + outbox.LONGEST_DELAY + SLACK, AT_ONCE),
-            "commands": commands.bring_forward(connection, now + COMMAND_CLAIM + SLACK, now, AT_ONCE),
-            "operations": operations.bring_forward(connection, last_lease, now, AT_ONCE),
-            "notifications": notifications.bring_forward(
-                connection, now + notifications.LONGEST_DELAY + SLACK, now, AT_ONCE
-            ),
-            "claims": reviews.bring_forward(connection, now + CASE_CLAIM + SLACK, now, AT_ONCE),
-            "leases": leases.bring_forward(connection, last_lease, now),
+            "orders": lambda c: orders.bring_forward(c, last, now, AT_ONCE),
+            "releases": lambda c: releases.bring_forward(c, last, now, AT_ONCE),
+            "events": lambda c: outbox.bring_forward(c, last_event, AT_ONCE),
+            "commands": lambda c: commands.bring_forward(c, last_command, now, AT_ONCE),
+            "operations": lambda c: operations.bring_forward(c, last_lease, now, AT_ONCE),
+            "notifications": lambda c: notifications.bring_forward(c, last_notification, now, AT_ONCE),
+            "claims": lambda c: reviews.bring_forward(c, last_claim, now, AT_ONCE),
+            "leases": lambda c: leases.bring_forward(c, last_lease, now),
         }

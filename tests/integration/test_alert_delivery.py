@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from services.alerting import delivery
@@ -250,3 +251,38 @@ async def test_an_attempt_whose_message_another_sender_settled_is_not_counted(po
         await sender.deliver()
     assert post.outcomes == []
     assert await post.states() == [("A", SENT, 1)]
+
+
+async def test_a_message_that_raises_or_cannot_be_read_is_given_up_soon_and_keeps_no_other(post: Post) -> None:
+    """Whatever it is that raises, the messages about other alerts go on being sent."""
+    sent: list[str] = []
+    failed: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        name = orjson.loads(request.content)["alerts"][0]["labels"]["alertname"]
+        if name == "raising":
+            raise RuntimeError("nobody thought of this")
+        sent.append(name)
+        return httpx.Response(200)
+
+    await post.queue("raising", "unreadable", "Third", "Fourth")
+    broken = "UPDATE alert_notifications SET payload = '[5]' WHERE name = 'unreadable'"
+    await post.database.write(lambda c: c.exec_driver_sql(broken))
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        sender = WebhookDelivery(
+            post.database, lambda: post.now, "a", client, "http://desk/", lambda: 0.999, post.outcomes.append,
+            failed.append,
+        )  # fmt: skip
+        await sender.deliver()
+        assert sent == ["Third", "Fourth"]
+        for _ in range(10):
+            post.now += timedelta(seconds=61)
+            await sender.deliver()
+    assert await post.states() == [
+        ("raising", FAILED, delivery.UNFORESEEN.attempts),
+        ("unreadable", FAILED, delivery.UNFORESEEN.attempts),
+        ("Third", SENT, 1),
+        ("Fourth", SENT, 1),
+    ]
+    assert post.outcomes.count("failed") == 2
+    assert failed == ["notify"] * 2 * delivery.UNFORESEEN.attempts

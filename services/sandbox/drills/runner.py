@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from services.domain.errors import InvalidState, NotFound
 from services.domain.order import OrderStatus
+from services.domain.steps import reason_of
 from services.monitoring import breakers
 from services.monitoring.breakers import HALF_OPEN, OPEN, Breaker
 from services.monitoring.health import Facts, Thresholds, judge
@@ -27,8 +28,12 @@ from state import audit, dead_letters, drill_facts, drills, orders, outbox, rele
 from state.audit import AuditEntry
 from state.database import Database
 from state.drills import Drill
+from state.failures import is_of_database
 
 logger = logging.getLogger("holdfast.drills")
+
+TRIES = 6
+"""Steps in a row that may raise something unforeseen before a drill is given up."""
 
 COMPARED = 200
 """Orders of a drill whose stock and money are asked for at its end; the audit comes to the others by itself."""
@@ -56,6 +61,8 @@ class DrillRunner:
         self._parts = parts
         self._compared: str | None = None
         """The drill whose orders were compared by this process."""
+        self._failures: tuple[str, int] = ("", 0)
+        """The drill whose last rounds raised, and how many in a row."""
 
     async def start(
         self, kind: str, *, seconds: int, level: float | None, reason: str, actor: str, drill_id: str
@@ -95,11 +102,46 @@ class DrillRunner:
         return await self._parts.database.write(transaction)
 
     async def run_next(self) -> bool:
-        """The next step of the drill that is under way, if any."""
-        database = self._parts.database
-        drill = await database.read(drills.active)
+        """The next step of the drill that is under way, if any; raises what it raises, at most TRIES times in a row.
+
+        There is one drill at a time, so one that never gets on is given up: else it would be the last.
+        """
+        drill = await self._parts.database.read(drills.active)
         if drill is None:
             return False
+        try:
+            has_moved = await self._step(drill)
+        except Exception as error:
+            if not is_of_database(error):
+                await self._count_failure(drill, error)
+            raise
+        self._failures = ("", 0)
+        return has_moved
+
+    async def _count_failure(self, drill: Drill, error: Exception) -> None:
+        drill_id, failures = self._failures
+        failures = failures + 1 if drill_id == drill.drill_id else 1
+        self._failures = (drill.drill_id, failures)
+        if failures < TRIES:
+            return
+        why = f"It was given up: {failures} steps in a row failed unexpectedly. {reason_of(error)}"
+        at = self._parts.clock()
+
+        def give_up(connection: Connection) -> None:
+            now = drills.get(connection, drill.drill_id)
+            if now is None or now.finished_at is not None:
+                return
+            made = {"completed": False, "why": why}
+            drills.save(connection, now, phase=Phase.DONE, finished_at=at, report=made)
+            audit.add(connection, _entry("FINISH_DRILL", now, "system", at, {"phase": now.phase}, made))
+
+        await self._parts.database.write(give_up)
+        logger.error("drill_given_up", extra={"drill": drill.drill_id, "reason": why})
+        # Whatever this does, the lease of the faults ends them.
+        await self._parts.switches.set_faults({**(drill.before or {}).get("faults", {}), "leaseMs": None})
+
+    async def _step(self, drill: Drill) -> bool:
+        database = self._parts.database
         faults = await self._parts.switches.faults()
         now = self._parts.clock()
         seen = await database.read(lambda connection: self._seen(connection, drill, faults, now))
