@@ -140,9 +140,9 @@ async def test_events_with_a_status_header_become_dead_letters_and_stop_nothing(
         wait_until(lambda: len(letters_with(service, mark)) == 100, PATIENCE_SECONDS, service.log)
 
 
-async def test_an_event_of_forty_kilobytes_of_escaped_quotes_costs_no_time(service: Service, nats_url: str) -> None:
+async def test_an_event_of_forty_kilobytes_of_quotes_costs_no_time(service: Service, nats_url: str) -> None:
     mark = new_id()
-    await publish(nats_url, json.dumps({"id": mark, "type": '\\"' * 20_000, "data": {"orderId": mark}}).encode())
+    await publish(nats_url, json.dumps({"id": mark, "type": "\"'" * 20_000, "data": {"orderId": mark}}).encode())
     service.client.timeout = PATIENCE_SECONDS
     wait_until(lambda: bool(letters_with(service, mark)), PATIENCE_SECONDS, service.log)
     assert service.client.get("/healthz", timeout=2.0).is_success
