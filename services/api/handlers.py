@@ -188,7 +188,7 @@ class Handlers:
             # This replica answers for itself from memory, the others by what they have stored of their last change.
             others = [replica for replica in replicas.alive(connection, now) if replica.replica != here.replica]
             living = sorted([here, *others], key=lambda replica: replica.replica)
-            return views.breaker_views(living, overrides.active(connection, now))
+            return views.breaker_views(living, overrides.active(connection, now), now)
 
         return await self._read(read)
 

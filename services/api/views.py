@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -86,16 +87,27 @@ def release_view(release: Release) -> dict[str, Any]:
     }
 
 
-def breaker_views(replicas: Sequence[Replica], lent: Mapping[str, BreakerOverride]) -> list[dict[str, Any]]:
+def breaker_views(
+    replicas: Sequence[Replica], lent: Mapping[str, BreakerOverride], now: datetime
+) -> list[dict[str, Any]]:
     """Every breaker with its worst state over the replicas, each replica's own, and a loan if there is one."""
     by_name: dict[str, list[dict[str, Any]]] = {}
     for replica in replicas:
+        age_in_ms = round((now - replica.heartbeat_at).total_seconds() * 1000)
         for breaker in replica.breakers:
-            by_name.setdefault(breaker["name"], []).append({"replica": replica.replica, **breaker})
+            left = {"retryInMs": _left_ms(breaker.get("retryInMs"), age_in_ms)}
+            by_name.setdefault(breaker["name"], []).append({"replica": replica.replica, **breaker, **left})
     return [
         _breaker_view(name, members) | {"override": _override_view(lent.get(name))}
         for name, members in sorted(by_name.items())
     ]
+
+
+def _left_ms(said: object, age_in_ms: int) -> int | None:
+    """What is left now of a wait that was said so long ago by a clock which may be ahead of ours."""
+    if not isinstance(said, int | float) or not math.isfinite(said):
+        return None
+    return max(round(said) - max(age_in_ms, 0), 0)
 
 
 def _override_view(loan: BreakerOverride | None) -> dict[str, Any] | None:
