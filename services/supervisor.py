@@ -23,6 +23,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
+from services.child_process import ChildProcess
+
 log = logging.getLogger(__name__)
 
 KILL_RESERVE_SECONDS = 0.2
@@ -198,7 +200,7 @@ class _Keeper:
         self._child = child
         self._log_file = log_file
         self._on_change = on_change
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: ChildProcess | None = None
         self._lifeline: int | None = None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -251,7 +253,7 @@ class _Keeper:
                 # A full disk is no reason to stop supervising.
                 log.warning("log_not_bounded", extra={"file": self._log_file.name, "reason": str(error)})
 
-    async def _end_once_it_does_not_work(self, process: asyncio.subprocess.Process) -> None:
+    async def _end_once_it_does_not_work(self, process: ChildProcess) -> None:
         if self._child.works is None:
             return
         while True:
@@ -273,7 +275,7 @@ class _Keeper:
 
     async def _launch(self, restarts: int) -> None:
         self._become(ChildState.STARTING, pid=None, restarts=restarts)
-        self._process = await self._spawn()
+        self._process = self._spawn()
         self._become(ChildState.STARTING, pid=self._process.pid)
         failure = await self._failure_to_start(self._process)
         if failure is not None:
@@ -281,19 +283,17 @@ class _Keeper:
             raise ChildFailed(f"{self._child.name} {failure}; end of {self._log_file}:\n{_tail(self._log_file)}")
         self._become(ChildState.RUNNING, pid=self._process.pid)
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
+    def _spawn(self) -> ChildProcess:
         output = _open_log(self._log_file)
         reading, self._lifeline = os.pipe()
         try:
-            return await asyncio.create_subprocess_exec(
-                *self._child.argv,
+            return ChildProcess(
+                self._child.argv,
                 env=self._child.env,
                 cwd=self._child.cwd,
                 stdin=reading,
-                stdout=output,
-                stderr=output,
+                output=output,
                 pass_fds=self._child.pass_fds,
-                start_new_session=True,
             )
         except BaseException:
             self._forget()
@@ -302,7 +302,7 @@ class _Keeper:
             os.close(reading)
             os.close(output)
 
-    async def _failure_to_start(self, process: asyncio.subprocess.Process) -> str | None:
+    async def _failure_to_start(self, process: ChildProcess) -> str | None:
         ready = asyncio.ensure_future(self._child.ready())
         ended = asyncio.ensure_future(process.wait())
         try:
@@ -322,7 +322,7 @@ class _Keeper:
             await self._stop_running(self._process, grace_seconds)
         self._forget()
 
-    async def _stop_running(self, process: asyncio.subprocess.Process, grace_seconds: float) -> None:
+    async def _stop_running(self, process: ChildProcess, grace_seconds: float) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(self._child.stop_signal)
         try:

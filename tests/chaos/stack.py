@@ -68,10 +68,18 @@ class LiveStack:
         }
         self._environment = {**os.environ, **HASTE, **self._ports, "DATA_DIR": str(folder / "var"), **environment}
         self._process: asyncio.subprocess.Process | None = None
+        self.pass_fds: tuple[int, ...] = ()
+        """Descriptors that the command is given, as some shells and init systems do."""
         self.database_url = environment.get("DATABASE_URL")
         self.api_urls = [f"http://127.0.0.1:{self._ports['API_PORT']}"]
         if command == REPLICATED:
             self.api_urls.append(f"http://127.0.0.1:{self._ports[SECOND_PORT]}")
+
+    @property
+    def pid(self) -> int:
+        """Of the command."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def api_url(self) -> str:
@@ -88,6 +96,7 @@ class LiveStack:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=self.pass_fds,
             )
         for url in self.api_urls:
             async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
