@@ -22,6 +22,7 @@ from services.addresses import http_url, sqlite_url, without_credentials
 from services.domain.errors import ConfigurationError
 from services.domain.retry import RetryPolicy
 from services.domain.roles import CONSOLE_ROLES
+from services.outgoing import Proxy
 
 PAYMENT_TIMEOUT_SECONDS = 5.0
 """Timeout of one call to the payment gateway."""
@@ -120,6 +121,9 @@ class Settings(BaseSettings):
     """Roles of people who log in, where theirs differs from console_role."""
     prometheus_url: HttpUrl = None
     alert_webhook_url: HttpUrl = None
+    outgoing_proxy: HttpUrl = None
+    """Through which everything is asked over HTTP but what is on this machine and the next one's hosts."""
+    outgoing_no_proxy: Annotated[tuple[str, ...], NoDecode] = ()
     api_tokens: Annotated[tuple[ApiToken, ...], NoDecode] = ()
     reservation_ttl_seconds: Annotated[int, Field(ge=60, le=86_400)] = 1800
     retry_attempts: Annotated[int, Field(ge=1, le=10)] = 3
@@ -185,6 +189,25 @@ class Settings(BaseSettings):
         if not _is_address(value, ("http", "https")):
             raise ValueError("an http:// or https:// URL with a host, and a port from 1 to 65535 if any")
         return value.rstrip("/")
+
+    @field_validator("outgoing_proxy")
+    @classmethod
+    def _proxy_url(cls, value: str | None) -> str | None:
+        if value is not None and not _is_address(value, ("http",)):
+            raise ValueError("an http:// URL with a host, and a port from 1 to 65535 if any")
+        return value
+
+    @field_validator("outgoing_no_proxy", mode="before")
+    @classmethod
+    def _hosts(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        hosts = tuple(host.strip() for host in value.split(",") if host.strip())
+        try:
+            Proxy(direct=hosts)
+        except ValueError:
+            raise ValueError("host names, addresses and networks as 10.0.0.0/8, comma separated") from None
+        return hosts
 
     @field_validator("trace_url_template")
     @classmethod
@@ -260,6 +283,11 @@ class Settings(BaseSettings):
             return self.database_url
         path = PROJECT / str(url.database)
         return url.set(database=str(path)).render_as_string(hide_password=False) if url.query else sqlite_url(path)
+
+    @cached_property
+    def proxy(self) -> Proxy:
+        """Which addresses are asked through a proxy."""
+        return Proxy(self.outgoing_proxy, self.outgoing_no_proxy)
 
     @property
     def nats_servers(self) -> list[str]:
@@ -356,7 +384,7 @@ class Settings(BaseSettings):
         return self.inventory_service_url is None or self.holdfast_sandbox
 
 
-SECRET_FIELDS = frozenset({"inventory_service_token", "api_tokens", "nats_url", "database_url"})
+SECRET_FIELDS = frozenset({"inventory_service_token", "api_tokens", "nats_url", "database_url", "outgoing_proxy"})
 """Their values may hold passwords and are never echoed."""
 
 KEYED_FIELDS = frozenset({"alert_webhook_url"})

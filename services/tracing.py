@@ -29,6 +29,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 from opentelemetry.util.types import AttributeValue
+from requests import Session
 from yarl import URL
 
 from services.outgoing import requests_session
@@ -48,10 +49,19 @@ class OpenTelemetryTracer:
     """The Tracer of a worker; one per process, since it owns the exporting thread."""
 
     def __init__(
-        self, *, service_name: str | None, version: str, instance: str, exporter: SpanExporter | None = None
+        self,
+        *,
+        service_name: str | None,
+        version: str,
+        instance: str,
+        exporter: SpanExporter | None = None,
+        session: Session | None = None,
     ) -> None:
-        """``service_name`` None takes that of OTEL_RESOURCE_ATTRIBUTES, else ``holdfast``."""
-        self._exporter = _Watched(exporter or OTLPSpanExporter(session=requests_session()))
+        """``service_name`` None takes that of OTEL_RESOURCE_ATTRIBUTES, else ``holdfast``.
+
+        ``session``: through which the collector is asked.
+        """
+        self._exporter = _Watched(exporter or OTLPSpanExporter(session=session or requests_session()))
         self._provider = TracerProvider(
             resource=_resource(service_name, version, instance),
             # The end of the process is ours to bound; the SDK's own hook waits half a minute.

@@ -72,6 +72,7 @@ from services.orders.timekeeping import Timekeeping
 from services.orders.traced import told_after_commit
 from services.orders.undeliverable import UndeliverableEvents
 from services.orders.unit_of_work import Recorded
+from services.outgoing import requests_session
 from services.process import listen, serving
 from services.retention import Retention
 from services.sandbox.drills.drill_commands import DrillCommands, NoDrills
@@ -230,7 +231,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
     tracer = _tracer(settings, replica, stack)
     breakers = inventory_breakers(settings, clock=utc_now)
     metrics = Metrics([breaker.label for breaker in breakers])
-    transport = AiohttpTransport(client_session(connections=Budget.of_process().outgoing))
+    transport = AiohttpTransport(client_session(connections=Budget.of_process().outgoing), proxy=settings.proxy)
     stack.push_async_callback(transport.aclose)
     inventory = inventory_client(settings, transport, breakers, metrics, tracer)
     payments = payment_client(settings, transport, tracer)
@@ -265,7 +266,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
     their_side = TheirSide(context, witness, gate=partial(breaker_gate(breakers), CHECK_AVAILABILITY))
     proofs = ReleaseByProof(context, their_side)
     # Connections of its own: a webhook that hangs must not take those of orders.
-    webhook = webhook_client()
+    webhook = webhook_client(settings.proxy)
     stack.push_async_callback(webhook.aclose)
     alarms = alerting(
         settings,
@@ -439,7 +440,11 @@ def _tracer(settings: Settings, replica: str, stack: AsyncExitStack) -> Tracer |
     # OpenTelemetry takes memory and start-up time that nobody pays for who does not use it.
     from services.tracing import OpenTelemetryTracer
 
-    tracer = OpenTelemetryTracer(service_name=settings.otel_service_name, version=VERSION, instance=replica)
+    endpoint = settings.otel_exporter_otlp_traces_endpoint or settings.otel_exporter_otlp_endpoint
+    session = requests_session(endpoint, settings.proxy)
+    tracer = OpenTelemetryTracer(
+        service_name=settings.otel_service_name, version=VERSION, instance=replica, session=session
+    )
     stack.push_async_callback(tracer.close)
     return tracer
 

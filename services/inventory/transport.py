@@ -27,6 +27,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
+from services.outgoing import DIRECT, Proxy
+
 MAX_BODY_BYTES = 1 << 20
 """No reply of the services that we call comes near one MiB."""
 
@@ -66,10 +68,10 @@ _MEANINGS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
 
 
 def client_session(*, connections: int = 256, keepalive_seconds: float = KEEPALIVE_SECONDS) -> aiohttp.ClientSession:
-    """A session without cookies or proxies, for uncompressed replies; call it inside the running loop.
+    """A session without cookies, for uncompressed replies; call it inside the running loop.
 
-    Proxies of the environment are ignored (services.outgoing). A reply has at most 128 headers of
-    8 KiB and a few interim replies before it.
+    Proxies of the environment are ignored: AiohttpTransport names the proxy, if there is one. A reply has
+    at most 128 headers of 8 KiB and a few interim replies before it.
     """
     return aiohttp.ClientSession(
         connector=_Connector(limit=connections, keepalive_timeout=keepalive_seconds),
@@ -160,8 +162,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     ``timeout`` extension; whoever calls ``send`` bounds the whole exchange.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, *, proxy: Proxy = DIRECT, max_body_bytes: int = MAX_BODY_BYTES
+    ) -> None:
         self._session = session
+        self._proxy = proxy
         self._max_body_bytes = max_body_bytes
         limit = session.connector.limit if session.connector is not None else 0
         # As many as there are connections: waiting for one is told apart from waiting for the service.
@@ -231,6 +236,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             data=request.content or None,
             headers=request.headers,
             allow_redirects=False,
+            proxy=self._proxy.of(request.url.host),
             timeout=limits,
             upload_tracker=upload,
         ) as reply:

@@ -13,6 +13,7 @@ from services.inventory.transport import AiohttpTransport, client_session
 from services.inventory.witness import HTTPInventoryWitness
 from services.monitoring.metrics import Metrics
 from services.orders.traced import told_of_short_circuits
+from services.outgoing import DIRECT, Proxy
 from services.payments.client import HTTPPaymentGateway, NullPaymentGateway
 from services.payments.gateway import PaymentGateway
 from services.settings import PAYMENT_TIMEOUT_SECONDS, Settings
@@ -73,7 +74,7 @@ def payment_client(settings: Settings, transport: AiohttpTransport, tracer: Trac
     )
 
 
-def webhook_client() -> httpx.AsyncClient:
-    """Follows no redirect and no proxy; closed by its owner."""
-    transport = AiohttpTransport(client_session(connections=WEBHOOK_CONNECTIONS))
+def webhook_client(proxy: Proxy = DIRECT) -> httpx.AsyncClient:
+    """Follows no redirect; closed by its owner."""
+    transport = AiohttpTransport(client_session(connections=WEBHOOK_CONNECTIONS), proxy=proxy)
     return httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)

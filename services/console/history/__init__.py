@@ -114,7 +114,8 @@ class Metrics:
         self._clock = clock
         self._away = away
         self._local = LocalSource(database)
-        self._prometheus = PromSource(settings.prometheus_url, monotonic) if settings.prometheus_url else None
+        url = settings.prometheus_url
+        self._prometheus = PromSource(url, monotonic, proxy=settings.proxy) if url else None
         self._readings = BackgroundReadings(clock, monotonic, patience_seconds=patience_seconds)
 
     def close(self) -> None:

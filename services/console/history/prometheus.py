@@ -20,7 +20,7 @@ from services.console.history.sources import Measured, Point, SourceFailed, fram
 from services.console.history.spans import Span
 from services.domain.attempts import RESERVE
 from services.monitoring.slo import Calls
-from services.outgoing import requests_session
+from services.outgoing import DIRECT, Proxy, requests_session
 
 T = TypeVar("T")
 
@@ -47,8 +47,16 @@ class PromSource:
 
     name = "Prometheus"
 
-    def __init__(self, url: str, monotonic: Callable[[], float], *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        monotonic: Callable[[], float],
+        *,
+        proxy: Proxy = DIRECT,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:
         self._url = url
+        self._proxy = proxy
         self._monotonic = monotonic
         self._timeout_seconds = timeout_seconds
         self._lock = threading.Lock()
@@ -69,7 +77,7 @@ class PromSource:
             if self._monotonic() < self._silent_until:
                 raise SourceFailed(self._problem)
             try:
-                with _Questions(self._url, self._monotonic, self._timeout_seconds) as questions:
+                with _Questions(self._url, self._proxy, self._monotonic, self._timeout_seconds) as questions:
                     return look(questions)
             except (RequestException, PrometheusApiClientException, ValueError, KeyError, TypeError) as error:
                 self._problem = _sentence(error)
@@ -80,12 +88,13 @@ class PromSource:
 class _Questions:
     """Several questions at a time, each under a limit of its own."""
 
-    def __init__(self, url: str, monotonic: Callable[[], float], timeout_seconds: float) -> None:
+    def __init__(self, url: str, proxy: Proxy, monotonic: Callable[[], float], timeout_seconds: float) -> None:
         from prometheus_api_client import PrometheusConnect
         from urllib3 import Retry
 
         # Its own retries would make a dead server cost six seconds; without ``read`` a timeout looks like no server.
-        self._prometheus = PrometheusConnect(url, retry=Retry(total=0, read=False), session=requests_session())
+        session = requests_session(url, proxy)
+        self._prometheus = PrometheusConnect(url, retry=Retry(total=0, read=False), session=session)
         self._monotonic = monotonic
         self._timeout_seconds = timeout_seconds
         self._deadline = monotonic() + max(LOOK_SECONDS, timeout_seconds)
