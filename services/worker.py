@@ -86,6 +86,7 @@ from services.version import VERSION
 from services.wiring.alone import CONSERVATION, Alone
 from services.wiring.clients import inventory_client, inventory_witness, payment_client, webhook_client
 from services.wiring.events import Consuming, LostEvents, MessagingFacts, SqlOutbox
+from services.wiring.pace import hear_others, pace_fact
 from state import leases, orders, releases
 from state.database import LARGE_LOG_BYTES, Database
 from state.transactions import DatabaseReplaced
@@ -243,7 +244,13 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
     stack.push_async_callback(nats.close)
     messaging = MessagingFacts()
     recorder = Recorder(
-        database, utc_now, replica, breakers, metrics, lambda: {**_facts(settings, nats), **messaging.facts()}
+        database,
+        utc_now,
+        replica,
+        breakers,
+        metrics,
+        lambda: {**_facts(settings, nats), **messaging.facts(), **pace_fact(inventory.pacer)},
+        on_others=partial(hear_others, inventory.pacer),
     )
     for breaker in breakers:
         breaker.on_transition(recorder.breaker_changed)

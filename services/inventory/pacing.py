@@ -3,7 +3,7 @@
 Until then nothing waits. A 429 closes the gate for its Retry-After; after that calls pass one by one, at the rate
 at which the service was seen to answer, reservations and releases before checks: a check that nobody can follow
 up with a reservation sells nothing. The rate rises again while no 429 comes, so replicas that share a limit find
-their shares without talking to each other.
+their shares each for itself. What one is told they all hear with its heartbeat: the gate closes for each of them.
 """
 
 from __future__ import annotations
@@ -39,6 +39,16 @@ FORGET_SECONDS = 120.0
 MAX_OBSERVED = 5000
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What the service told one replica."""
+
+    rate: float
+    """Calls a second."""
+    closed_seconds: float
+    """For how long the service wants no call, counted from now; 0.0 when that is over."""
+
+
 @dataclass(eq=False, slots=True)
 class _Waiting:
     place: asyncio.Future[None]
@@ -52,6 +62,8 @@ class Pacer:
     _rate: float | None = None
     """Calls a second; None: nothing is held back."""
     _closed_until: float = float("-inf")
+    _told_until: float = float("-inf")
+    """The same, as far as the service told this replica and not another one."""
     _refused_at: float = float("-inf")
     _raised_at: float = float("-inf")
     _hold: float = HOLD_SECONDS
@@ -71,6 +83,27 @@ class Pacer:
     def closed_seconds(self) -> float:
         """How long the service asked for no call at all."""
         return max(self._closed_until - self.monotonic(), 0.0)
+
+    def told(self) -> Pace | None:
+        """What this replica knows from the service itself; None when nothing is held back."""
+        self._adjust()
+        if self._rate is None or self._told_until == float("-inf"):
+            return None
+        return Pace(self._rate, max(self._told_until - self.monotonic(), 0.0))
+
+    def hear(self, told: Pace) -> None:
+        """Another replica was told this just now: the gate closes here as well.
+
+        A replica that was not told yet takes the rate at which it was answered, or the other's if that is more.
+        """
+        if told.closed_seconds <= 0:
+            return
+        now = self.monotonic()
+        self._closed_until = max(self._closed_until, now + told.closed_seconds)
+        if self._rate is None:
+            self._rate = max(self._seen_rate(now), told.rate, SMALLEST_RATE)
+            self._raised_at = now
+        self._arm()
 
     async def admit(self, operation: str, patience_seconds: float) -> None:
         """Return when a call may be made; raises InventoryThrottled when that would take longer than ``patience``."""
@@ -101,16 +134,21 @@ class Pacer:
         """The service answered 429 to a call sent at that moment of the pacer's clock."""
         now = self.monotonic()
         pause = USUAL_PAUSE_SECONDS if retry_after_seconds is None else retry_after_seconds
-        self._closed_until = max(self._closed_until, now + pause)
+        self._told_until = max(self._told_until, now + pause)
+        self._closed_until = max(self._closed_until, self._told_until)
         # The calls that were under way together are refused together; the first of them has said it all.
         if sent_at > self._refused_at or self._rate is None:
-            seen = sum(1 for at in self._answered if now - at < OBSERVED_SECONDS) / OBSERVED_SECONDS * SAFETY
+            seen = self._seen_rate(now)
             if self._rate is not None:
                 seen = min(self._rate * SAFETY, seen or self._rate / 2)
                 self._hold = min(2 * self._hold, LONGEST_HOLD_SECONDS)
             self._rate = max(seen, SMALLEST_RATE)
             self._refused_at = self._raised_at = now
         self._arm()
+
+    def _seen_rate(self, now: float) -> float:
+        """At which the service answered lately, less a little."""
+        return sum(1 for at in self._answered if now - at < OBSERVED_SECONDS) / OBSERVED_SECONDS * SAFETY
 
     def _adjust(self) -> None:
         """Raise the rate, or forget it, when no 429 has come for a while."""
@@ -119,7 +157,7 @@ class Pacer:
         now = self.monotonic()
         calm = now - max(self._refused_at, self._closed_until)
         if calm >= FORGET_SECONDS:
-            self._rate, self._hold = None, HOLD_SECONDS
+            self._rate, self._hold, self._told_until = None, HOLD_SECONDS, float("-inf")
             self._arm()
         elif calm >= self._hold and now - self._raised_at >= 1.0:
             self._rate *= RAISE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -69,13 +69,16 @@ class Recorder:
         breakers: InventoryBreakers,
         metrics: Metrics,
         facts: Callable[[], dict[str, Any]],
+        on_others: Callable[[Sequence[Replica], datetime], object] = lambda _others, _now: None,
     ) -> None:
+        """``on_others`` is called at each heartbeat with the other replicas that live, and the time."""
         self._database = database
         self._clock = clock
         self._replica = replica
         self._breakers = breakers
         self._metrics = metrics
         self._facts = facts
+        self._on_others = on_others
         self._started_at = clock()
         self._gauges_at = self._started_at
         self._refreshing: asyncio.Future[Exception | None] | None = None
@@ -101,7 +104,7 @@ class Recorder:
         at = now.heartbeat_at
         moved = [self._transitions.popleft() for _ in range(len(self._transitions))]
 
-        def transaction(connection: Connection) -> None:
+        def transaction(connection: Connection) -> list[Replica]:
             replicas.beat(
                 connection,
                 self._replica,
@@ -112,12 +115,14 @@ class Recorder:
             )
             replicas.add_transitions(connection, moved)
             replicas.forget(connection, at - REPLICA_FORGOTTEN_AFTER)
+            return replicas.alive(connection, at)
 
         try:
-            await self._database.write(transaction)
+            living = await self._database.write(transaction)
         except Exception:
             self._transitions.extendleft(reversed(moved))
             raise
+        self._on_others([other for other in living if other.replica != self._replica], self._clock())
         return False
 
     async def sample(self) -> bool:
