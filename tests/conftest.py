@@ -9,11 +9,12 @@ import pytest
 from hypothesis import settings
 
 from state.schema import migrate
-from tests.environment import forget_settings
+from tests.environment import forget_settings, write_into_memory
 from tests.orders_harness import OrdersHarness, SqliteTemplate
 
 # Before anything reads a setting or starts a process.
 forget_settings()
+write_into_memory()
 
 # Timing on a shared machine says nothing about the rule, and a failure must come back on the next run.
 settings.register_profile("holdfast", deadline=None, derandomize=True)

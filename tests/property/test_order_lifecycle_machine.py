@@ -41,9 +41,6 @@ payment_operations = st.sampled_from([CAPTURE, FIND_PAYMENT, REFUND, VOID])
 picks = st.integers(0, 1000)
 moments = st.tuples(st.integers(1, 3), st.booleans())
 
-IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
-"""Where a commit costs no disk."""
-
 AWAITED = {OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_RETURNED}
 """At rest: only the customer goes on."""
 
@@ -56,7 +53,7 @@ class OrderLives(RuleBasedStateMachine):
     @initialize()
     def open_the_shop(self) -> None:
         self.loop = asyncio.Runner()
-        self.directory = Path(tempfile.mkdtemp(prefix="holdfast-machine-", dir=IN_MEMORY))
+        self.directory = Path(tempfile.mkdtemp(prefix="holdfast-machine-"))
         self.shop = OrdersHarness(self.template.copy_to(self.directory / "holdfast.db"))
         self.shop.inventory.on_hand[CHAIR] = SHELF
         self.orders: list[str] = []
