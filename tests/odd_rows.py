@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from sqlalchemy import JSON, Boolean, Column, Float, Integer, LargeBinary, String, Table, TypeDecorator
@@ -46,7 +46,7 @@ ODD_BYTES = [b"", b"\xff\x00\xfe", b"null", b'{"orderId": 5, "data": []}']
 COPIES = "odd-{}-{}"
 
 
-def corrupt(path: str, tables: list[str] | None = None) -> int:
+def corrupt(path: str, tables: Collection[str] | None = None) -> int:
     """Write odd rows into the database file; returns how many."""
     connection = sqlite3.connect(path)
     connection.row_factory = sqlite3.Row
