@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import streamlit as st
-from parts import clock, empty, facts, files, find, live, steps, targets, words
+from parts import address, clock, empty, facts, files, find, live, steps, targets, words
 from parts import filters as kept
 
 from services.console import console
@@ -40,7 +40,7 @@ def filters() -> None:
 
 def _with(known: tuple[str, ...], key: str) -> list[str]:
     """The options, and what the address asks for even when the log does not know it."""
-    asked = st.query_params.get(key)
+    asked = address.get(key)
     return [*known, *([asked] if asked and asked not in known else [])]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import clock, empty, overlay, person
+from parts import address, clock, empty, overlay, person
 from streamlit.navigation.page import StreamlitPage
 
 from services.console import console
@@ -56,6 +56,7 @@ with st.sidebar:
     clock.pick()
 
 if person.may_look():
+    address.arrive(page.url_path)
     overlay.arrive(page.url_path)
     page.run()
     overlay.draw()

@@ -6,6 +6,7 @@ from functools import partial
 
 import streamlit as st
 from parts import (
+    address,
     asks,
     both_sides,
     claims,
@@ -67,7 +68,7 @@ def _both_sides(reading: Reading[OrderView]) -> None:
 
 
 def _asked_for() -> str:
-    return str(st.query_params.get("order", ""))[:128]
+    return address.get("order")[:128]
 
 
 def _missing(order_id: str, reading: Reading[OrderView]) -> None:

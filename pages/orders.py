@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import streamlit as st
-from parts import clock, empty, files, find, lens, live, orders, paging, steps, words
+from parts import address, clock, empty, files, find, lens, live, orders, paging, steps, words
 from parts import filters as kept
 
 from services.console import (
@@ -91,7 +91,7 @@ def _between() -> None:
 
 
 def _stretch() -> tuple[datetime | None, datetime | None]:
-    return clock.given(st.query_params.get("from")), clock.given(st.query_params.get("to"))
+    return clock.given(address.get("from")), clock.given(address.get("to"))
 
 
 def _drop_between() -> None:

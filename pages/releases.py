@@ -7,7 +7,22 @@ from datetime import datetime
 from functools import partial
 
 import streamlit as st
-from parts import asks, bulk, clock, empty, find, live, memory, operations, orders, paging, retries, selection, words
+from parts import (
+    address,
+    asks,
+    bulk,
+    clock,
+    empty,
+    find,
+    live,
+    memory,
+    operations,
+    orders,
+    paging,
+    retries,
+    selection,
+    words,
+)
 from parts import filters as kept
 from parts import job as work
 
@@ -76,13 +91,13 @@ def _first_page() -> None:
 def _clear() -> None:
     st.session_state["job"] = list(DEFAULT)
     st.session_state["find"] = ""
-    st.query_params.pop(CAUSE, None)
+    address.drop(CAUSE)
     _first_page()
 
 
 def _wanted() -> ReleaseFilter:
     states = tuple(state for state in RELEASE_STATES if state in (st.session_state.get("job") or RELEASE_STATES))
-    return ReleaseFilter(states, st.query_params.get(CAUSE) or None, words.typed(st.session_state.get("find")) or None)
+    return ReleaseFilter(states, address.get(CAUSE) or None, words.typed(st.session_state.get("find")) or None)
 
 
 def _in_words(wanted: ReleaseFilter) -> str:
@@ -191,9 +206,9 @@ def _cause(number: int, group: CauseGroup, *, is_chosen: bool, grey: bool) -> No
 def _choose(cause: str | None) -> None:
     _first_page()
     if cause is None:
-        st.query_params.pop(CAUSE, None)
+        address.drop(CAUSE)
     else:
-        st.query_params[CAUSE] = cause
+        address.put(CAUSE, cause)
 
 
 # -- all that match ----------------------------------------------------------------------------

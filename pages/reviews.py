@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import streamlit as st
 from parts import (
+    address,
     all_matching,
     asks,
     bulk,
@@ -124,7 +125,7 @@ def _code_badge() -> None:
 
 
 def _code() -> str:
-    return str(st.query_params.get(CODE, ""))[:40]
+    return address.get(CODE)[:40]
 
 
 def _first_page() -> None:
@@ -274,7 +275,7 @@ def _only_cause(reason: str, code: str) -> None:
     _whole_page()
     st.session_state["reason"] = reason
     _first_page()
-    st.query_params[CODE] = code or all_matching.ANY_CODE
+    address.put(CODE, code or all_matching.ANY_CODE)
 
 
 def _only_product(product: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import streamlit as st
-from parts import asks, clock, drill_report, empty, live, sandbox_dialogs, shelves, words
+from parts import address, asks, clock, drill_report, empty, live, sandbox_dialogs, shelves, words
 
 from services.console import Command, console, same_sight_key
 from services.console.sandbox import KINDS, Drill, SandboxPage, shown_kind
@@ -19,7 +19,7 @@ def everything() -> None:
     if not (known.sandbox if known else console().sandbox):
         st.info("A real Inventory Service is in use; drills are for the sandbox.", icon=":material/science:")
         return
-    if asked := str(st.query_params.get("drill", ""))[:128]:
+    if asked := address.get("drill")[:128]:
         _one(asked)
         return
     reading = console().drills.page()
@@ -137,11 +137,11 @@ def _past(page: SandboxPage) -> None:
 
 
 def _open(drill_id: str) -> None:
-    st.query_params["drill"] = drill_id
+    address.put("drill", drill_id)
 
 
 def _close() -> None:
-    st.query_params.pop("drill", None)
+    address.drop("drill")
 
 
 def _traffic(page: SandboxPage) -> None:

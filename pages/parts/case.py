@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 from parts import (
+    address,
     asks,
     both_sides,
     claims,
@@ -33,28 +36,30 @@ TRIED_AGAIN = (ReviewAction.RETRY_RESERVATION, ReviewAction.RECONFIRM, ReviewAct
 
 
 def asked_for() -> str:
-    return str(st.query_params.get(CASE, ""))[:128]
+    return address.get(CASE)[:128]
 
 
-def close() -> None:
-    """For callbacks: the address names no case any more."""
-    st.query_params.pop(CASE, None)
-    unfold.reset()
-    st.session_state.pop(both_sides.ASKED, None)
+def close(review_id: str) -> None:
+    """Close the work area of a case; that of another case, opened in the meantime, stays."""
+    if asked_for() == review_id:
+        address.drop(CASE)
+        unfold.reset()
+        st.session_state.pop(both_sides.ASKED, None)
 
 
 def open_button(case: ReviewCase) -> None:
     """Opens the case; the page runs again as a whole, because the work area stands outside its live part."""
     review_id = case.review.review_id
     if st.button("Open case", key=f"open_{review_id}", icon=":material/side_navigation:"):
-        st.query_params[CASE] = review_id
+        address.put(CASE, review_id)
         st.rerun()
 
 
 def drawer(review_id: str) -> None:
     """The work area at the side of the page; what is typed in it outlives its refreshes."""
     title = f"Case {words.plain(review_id)}"
-    overlay.drawer(title, _refreshing, review_id, icon=":material/rate_review:", on_dismiss=close)
+    close_it = partial(close, review_id)
+    overlay.drawer(title, _refreshing, review_id, icon=":material/rate_review:", on_dismiss=close_it)
 
 
 def _refreshing(review_id: str) -> None:
@@ -68,7 +73,7 @@ def _work_area(review_id: str) -> None:
         if reading.value is not None:
             review = reading.value.case.review
             live.as_of(reading, f"version {review.version}")
-        dialogs.back("close_case", close)
+        dialogs.back("close_case", partial(close, review_id))
     if reading.value is None:
         _missing(review_id, reading)
         return
@@ -235,6 +240,6 @@ def next_unclaimed(wanted: CaseFilter) -> None:
     elif found.value is None:
         st.session_state[asks.FLASH] = ("No unclaimed case matches", ":material/check_circle:")
     else:
-        close()
+        close(asked_for())
         claims.claim(found.value.review.review_id, claims.key("claim_review", found.value))
-        st.query_params[CASE] = found.value.review.review_id
+        address.put(CASE, found.value.review.review_id)

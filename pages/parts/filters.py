@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from parts import address
 
 PENDING = "filters_pending"
 HALF = 174
@@ -15,8 +16,8 @@ def restore(*keys: str) -> None:
     Opening an order adds two entries to the browser's history; the first of them is this page with
     the parameter of the order and without those bound to widgets.
     """
-    if "order" in st.query_params:
-        del st.query_params["order"]
+    if address.get("order"):
+        address.drop("order")
         # What is set in the run of a step back loses against the address; in the next run it does not.
         st.session_state[PENDING] = st.session_state.get(_place(keys), {})
         st.rerun()

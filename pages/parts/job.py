@@ -6,7 +6,21 @@ from collections.abc import Callable
 from functools import partial
 
 import streamlit as st
-from parts import asks, both_sides, clock, dialogs, empty, live, memory, orders, overlay, retries, timeline, words
+from parts import (
+    address,
+    asks,
+    both_sides,
+    clock,
+    dialogs,
+    empty,
+    live,
+    memory,
+    orders,
+    overlay,
+    retries,
+    timeline,
+    words,
+)
 
 from services.console import Command, Reading, ReleaseRow, console, new_key, same_sight_key
 from services.console.releases import JobView, evidence, what_a_retry_does, why_not_mark, why_not_retry
@@ -20,13 +34,14 @@ DONE, FAILED = "DONE", "FAILED"
 
 
 def asked_for() -> str:
-    return str(st.query_params.get(JOB, ""))[:128]
+    return address.get(JOB)[:128]
 
 
-def close() -> None:
-    """For callbacks: the address names no job any more."""
-    st.query_params.pop(JOB, None)
-    st.session_state.pop(both_sides.ASKED, None)
+def close(order_id: str) -> None:
+    """Close the work area of a job; that of another job, opened in the meantime, stays."""
+    if asked_for() == order_id:
+        address.drop(JOB)
+        st.session_state.pop(both_sides.ASKED, None)
 
 
 def open_button(row: ReleaseRow) -> None:
@@ -39,14 +54,14 @@ def open_button(row: ReleaseRow) -> None:
         type="tertiary",
         help="Asks the Inventory Service what it holds for this order, and shows what helped before.",
     ):
-        st.query_params[JOB] = order_id
+        address.put(JOB, order_id)
         st.rerun()
 
 
 def drawer(order_id: str) -> None:
     """The work area at the side of the page; what is typed in it outlives its refreshes."""
     title = f"Release of {words.plain(order_id)}"
-    overlay.drawer(title, _refreshing, order_id, "", icon=":material/lock_reset:", on_dismiss=close)
+    overlay.drawer(title, _refreshing, order_id, "", icon=":material/lock_reset:", on_dismiss=partial(close, order_id))
 
 
 def mark_released(row: ReleaseRow) -> None:
@@ -63,7 +78,7 @@ def _refreshing(order_id: str, mark_key: str) -> None:
 
 def _work_area(order_id: str, _: str) -> None:
     asks.flash()
-    dialogs.back("close_job", close)
+    dialogs.back("close_job", partial(close, order_id))
     reading = console().releases.job(order_id)
     if reading.value is None:
         _missing(order_id, reading)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import streamlit as st
-from parts import clock, empty, live, orders, paging, words
+from parts import address, clock, empty, live, orders, paging, words
 
 from services.console import NAMES, Reading, console
 from services.console.incidents import MAX_WINDOW, PAGE_SIZE, HurtRow, Incident, Stretch
@@ -25,13 +25,13 @@ TILES = (
 
 def picked() -> Stretch | None:
     """The stretch of the address."""
-    return Stretch.parse(st.query_params.get(PARAMETER))
+    return Stretch.parse(address.get(PARAMETER))
 
 
 def pick(stretch: Stretch) -> None:
     """For callbacks: show what a stretch hurt."""
     paging.reset(PAGE)
-    st.query_params[PARAMETER] = str(stretch)
+    address.put(PARAMETER, str(stretch))
 
 
 def drop() -> None:

@@ -7,7 +7,21 @@ from collections.abc import Callable
 from functools import partial
 
 import streamlit as st
-from parts import asks, bulk, clock, empty, letter_dialogs, live, operations, orders, payloads, steps, unfold, words
+from parts import (
+    address,
+    asks,
+    bulk,
+    clock,
+    empty,
+    letter_dialogs,
+    live,
+    operations,
+    orders,
+    payloads,
+    steps,
+    unfold,
+    words,
+)
 
 from services.console import SourceUnavailable, console, same_sight_key
 from services.console.events import MAX_ITEMS, Group, Letter, Verb
@@ -21,19 +35,19 @@ VERBS = (Verb.REPLAY_EVENT, Verb.DISCARD_EVENT)
 
 
 def _group() -> tuple[str, str] | None:
-    subject, bar, cause = str(st.query_params.get(GROUP, "")).partition("|")
+    subject, bar, cause = address.get(GROUP).partition("|")
     return (subject, cause) if bar else None
 
 
 def every_cause() -> None:
     """For callbacks: letters of all groups again."""
-    st.query_params.pop(GROUP, None)
+    address.drop(GROUP)
     steps.reset(NAME)
 
 
 def _only(group: Group) -> None:
     steps.reset(NAME)
-    st.query_params[GROUP] = f"{group.subject}|{group.cause}"
+    address.put(GROUP, f"{group.subject}|{group.cause}")
 
 
 def draw(state: str, order_id: str | None, clear: Callable[[], None]) -> None:

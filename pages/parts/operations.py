@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import streamlit as st
-from parts import asks, clock, empty, live, orders, paging, words
+from parts import address, asks, clock, empty, live, orders, paging, words
 
 from services.console import SourceUnavailable, console, same_sight_key
 from services.console.operations import STEERABLE, Item, Ledger, Operation, OperationState, stage_name
@@ -94,7 +94,7 @@ def _card(operation: Operation, *, grey: bool) -> None:
         st.markdown(_ledger_line(operation))
         for remark in _remarks(operation):
             st.caption(remark)
-        if st.query_params.get(OPENED) == operation.operation_id:
+        if address.get(OPENED) == operation.operation_id:
             _ledger(operation.operation_id)
 
 
@@ -124,7 +124,7 @@ def _remarks(operation: Operation) -> list[str]:
 
 def _buttons(operation: Operation) -> None:
     block = live.write_block()
-    is_open = st.query_params.get(OPENED) == operation.operation_id
+    is_open = address.get(OPENED) == operation.operation_id
     with st.container(horizontal=True, width="content", gap="xsmall"):
         for move in STEERABLE.get(operation.state, ()):
             st.button(
@@ -156,9 +156,9 @@ def _steer(operation: Operation, move: str) -> None:
 def _open(operation_id: str | None) -> None:
     paging.reset(PAGE)
     if operation_id is None:
-        st.query_params.pop(OPENED, None)
+        address.drop(OPENED)
     else:
-        st.query_params[OPENED] = operation_id
+        address.put(OPENED, operation_id)
 
 
 def _ledger(operation_id: str) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 import streamlit as st
+from parts import address
 from parts.words import plain
 
 from services.console import Order, ReviewCase
@@ -28,14 +29,14 @@ def link(
         label=f":blue[{short(order_id) if is_short else plain(order_id)}]",
         icon="",
         help=f"Open the order {plain(order_id)}" if is_short else "Open the order",
-        query_params=address(order_id, marks),
+        query_params=parameters(order_id, marks),
         width="content" if is_short else width,
     )
 
 
-def address(order_id: str, marks: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+def parameters(order_id: str, marks: Mapping[str, str] | None = None) -> dict[str, list[str]]:
     """The parameters of the link: those of the page go along, so that a step back finds its page of the list again."""
-    own = {name: st.query_params.get_all(name) for name in st.query_params if name != "order"}
+    own = {name: values for name, values in address.every().items() if name != "order"}
     return own | {name: [value] for name, value in (marks or {}).items()} | {"order": [order_id]}
 
 

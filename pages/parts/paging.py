@@ -11,18 +11,18 @@ from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
+from parts import address
 
 
 def number(name: str) -> int:
     """The page asked for, from 1 on."""
-    asked = str(st.query_params.get(name, "1"))
+    asked = address.get(name)
     return max(int(asked), 1) if asked.isdecimal() and len(asked) < 6 else 1
 
 
 def reset(*names: str) -> None:
     """For callbacks: back to the first page, because a filter has changed."""
-    for name in names:
-        st.query_params.pop(name, None)
+    address.drop(*names)
 
 
 def numbered(name: str, count: int, size: int, *, keys: bool = False) -> None:
@@ -67,4 +67,4 @@ def _go(name: str, page: int) -> None:
     if page <= 1:
         reset(name)
     else:
-        st.query_params[name] = str(page)
+        address.put(name, str(page))

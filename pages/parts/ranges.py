@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
-from parts import clock, lens, paging
+from parts import address, clock, lens, paging
 
 from services.console import console
 from services.console.history import PRESETS, Wanted
@@ -45,8 +45,8 @@ def chosen() -> Wanted:
     preset = str(st.session_state.get(KEY) or DEFAULT)
     if preset != CUSTOM:
         return Wanted(preset)
-    end = _moment(st.query_params.get(TO)) or console().now().replace(second=0, microsecond=0)
-    start = _moment(st.query_params.get(FROM)) or end - timedelta(hours=1)
+    end = _moment(address.get(TO)) or console().now().replace(second=0, microsecond=0)
+    start = _moment(address.get(FROM)) or end - timedelta(hours=1)
     return Wanted(CUSTOM, start, end) if start < end else Wanted(DEFAULT)
 
 
@@ -75,7 +75,7 @@ def _typed() -> None:
 
 def _write(start: datetime, end: datetime) -> None:
     for name, moment in ((FROM, start), (TO, end)):
-        st.query_params[name] = moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        address.put(name, moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"))
         st.session_state.pop(f"at_{name}", None)
 
 

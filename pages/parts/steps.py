@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import streamlit as st
-from parts import clock, paging
+from parts import address, clock, paging
 
 from services.console import console
 from services.console.paging import NEW_LIMIT, NEWEST, Paged, Place
@@ -42,7 +42,7 @@ class Standing(Generic[T]):
 
 def place(name: str) -> Place:
     """What the address says; where it says nothing, the place at which the list was left for an order."""
-    said = Place(*(str(st.query_params.get(f"{name}_{side}") or "") or None for side in (BEFORE, AFTER, HELD)))
+    said = Place(*(address.get(f"{name}_{side}") or None for side in (BEFORE, AFTER, HELD)))
     return said if said != NEWEST else Place(held=st.session_state.get(RETURNED, {}).get(name))
 
 
@@ -67,7 +67,7 @@ def leave() -> None:
     """
     end = f"_{HELD}"
     st.session_state[LEFT] = {
-        key.removesuffix(end): str(value) for key, value in st.query_params.items() if key.endswith(end)
+        name.removesuffix(end): values[-1] for name, values in address.every().items() if name.endswith(end)
     }
 
 
@@ -77,7 +77,7 @@ def stand(name: str, said: object, page: Paged[T], id_of: Callable[[T], str]) ->
     ``said`` are the filters: what is kept belongs to them and to the place in the address alone.
     """
     if st.session_state.pop(_again(name), False) and page.top:
-        st.query_params[f"{name}_{HELD}"] = page.top
+        address.put(f"{name}_{HELD}", page.top)
     here = place(name)
     fresh = {id_of(row): row for row in page.rows}
     is_held = here.held is not None and here.held == page.top
@@ -121,7 +121,7 @@ def hold(name: str, top: str | None) -> None:
     """For callbacks: the reader has touched the list, so it stands still from now on."""
     if top and place(name).held != top and not console().live().problem:
         reset(name)
-        st.query_params[f"{name}_{HELD}"] = top
+        address.put(f"{name}_{HELD}", top)
 
 
 def mark(name: str, page: Paged[T]) -> dict[str, str]:
@@ -166,4 +166,4 @@ def buttons(name: str, standing: Standing[T], *, has_keys: bool = True) -> None:
 
 def _go(name: str, side: str, where: str) -> None:
     reset(name)
-    st.query_params[f"{name}_{side}"] = where
+    address.put(f"{name}_{side}", where)

@@ -36,7 +36,7 @@ def link(entry: AuditEntry, marks: Mapping[str, str] | None = None) -> None:
     if entry.order_id:
         st.page_link(
             "order.py", label=f":blue[{_named(entry.target)}]", icon="", width="content", help="Open the order",
-            query_params=orders.address(entry.order_id, marks),
+            query_params=orders.parameters(entry.order_id, marks),
         )  # fmt: skip
     elif kind in PAGES and (PAGES[kind] != "sandbox.py" or console().sandbox):
         query = {"drill": identifier} if kind == "drill" else None

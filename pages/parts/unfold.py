@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import streamlit as st
+from parts import address
 
 OPEN = "open"
 MOST = 20
@@ -18,12 +19,12 @@ _BETWEEN = "~"
 
 def opened() -> list[str]:
     """What is open, the latest last."""
-    return [name for name in str(st.query_params.get(OPEN, "")).split(_BETWEEN) if name][-MOST:]
+    return [name for name in address.get(OPEN).split(_BETWEEN) if name][-MOST:]
 
 
 def reset() -> None:
     """For callbacks: everything folded."""
-    st.query_params.pop(OPEN, None)
+    address.drop(OPEN)
 
 
 def part(
@@ -50,7 +51,7 @@ def _toggle(name: str, key: str, touched: Callable[[], None] | None) -> None:
     others = [one for one in opened() if one != name]
     names = [*others, name] if st.session_state.get(key) else others
     if names:
-        st.query_params[OPEN] = _BETWEEN.join(names[-MOST:])
+        address.put(OPEN, _BETWEEN.join(names[-MOST:]))
     else:
         reset()
     if touched:

@@ -1,0 +1,108 @@
+"""The address of the page: every parameter that the console reads or writes itself.
+
+A click that the browser sends before it has heard of a change of the address brings the address from before the
+change along. Streamlit takes that for the present one: a work area that was closed a moment ago would open again.
+So the session remembers for a while what it changed, and corrects a parameter that comes back with a former value.
+Parameters that are bound to a widget are not read here; Streamlit keeps those itself.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+CHANGES = "address_changes"
+"""In the session: the latest changes, by parameter."""
+
+HERE = "address_page"
+"""In the session: the page that the changes belong to."""
+
+REMEMBERED_S = 5.0
+"""Longer than a click travels and waits for the run before it."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a parameter became and what it was before; None when the address has no such parameter."""
+
+    after: str | None
+    before: frozenset[str | None]
+    at: float
+
+
+def arrive(page: str) -> None:
+    """Called before a page is drawn: an address that leads to another page is a new one."""
+    if st.session_state.get(HERE) != page:
+        st.session_state[HERE] = page
+        st.session_state.pop(CHANGES, None)
+
+
+def get(name: str) -> str:
+    """The value of a parameter; empty when the address has no such parameter."""
+    _correct()
+    return _value(name) or ""
+
+
+def put(name: str, value: str) -> None:
+    """Set a parameter."""
+    _change(name, value)
+
+
+def drop(*names: str) -> None:
+    """Remove parameters; those that the address does not have do no harm."""
+    for name in names:
+        _change(name, None)
+
+
+def every() -> dict[str, list[str]]:
+    """All parameters with all their values, the bound ones included."""
+    _correct()
+    return {name: st.query_params.get_all(name) for name in st.query_params}
+
+
+def _value(name: str) -> str | None:
+    value = st.query_params.get(name)
+    return None if value is None else str(value)
+
+
+def _change(name: str, after: str | None) -> None:
+    _correct()
+    now = _value(name)
+    if now == after:
+        return
+    changes = _changes()
+    before = changes[name].before if name in changes else frozenset()
+    changes[name] = Change(after, (before | {now}) - {after}, time.monotonic())
+    _write(name, after)
+
+
+def _write(name: str, value: str | None) -> None:
+    if value is None:
+        st.query_params.pop(name, None)
+    else:
+        st.query_params[name] = value
+
+
+def _changes() -> dict[str, Change]:
+    changes: dict[str, Change] = st.session_state.setdefault(CHANGES, {})
+    return changes
+
+
+def _correct() -> None:
+    """Put back what a click from before a change has undone; a step back or forward undoes it rightly."""
+    changes = _changes()
+    if not changes:
+        return
+    context = get_script_run_ctx()
+    if context and context.is_history_navigation:
+        changes.clear()
+        return
+    for name, change in list(changes.items()):
+        value = _value(name)
+        if time.monotonic() - change.at > REMEMBERED_S or value not in {change.after, *change.before}:
+            del changes[name]
+        elif value != change.after:
+            _write(name, change.after)
