@@ -191,7 +191,7 @@ AT_ONCE = """
     ("path", "opener", "outside"),
     [
         ("reviews", "side_navigation\n\nOpen case", "Availability unverified"),
-        ("releases", "compare_arrows\n\nBoth sides", "INVENTORY_"),
+        ("releases", "compare_arrows\n\nBoth sides", "Only these"),
     ],
 )
 def test_a_work_area_stays_closed_whatever_is_clicked_at_once(
