@@ -69,6 +69,12 @@ class OrdersContext:
 
         A decision of None records nothing. Raises NotFound for an unknown order.
         """
+        return (await self.decided(order_id, decision, trail=trail, actor=actor))[0]
+
+    async def decided(
+        self, order_id: str, decision: Decision, *, trail: Sequence[Attempt] = (), actor: str | None = None
+    ) -> tuple[Order, Recorded | None]:
+        """The same; what was recorded besides the order, None when nothing was."""
 
         def transaction(connection: Connection) -> tuple[Order, Recorded | None]:
             order = orders.get(connection, order_id)
@@ -83,7 +89,7 @@ class OrdersContext:
         order, recorded = await self.transact(transaction)
         if recorded is not None:
             self.after_commit(recorded)
-        return order
+        return order, recorded
 
     async def transact(self, transaction: Callable[[Connection], T]) -> T:
         """Run a transaction, again from its beginning when a version check failed."""

@@ -132,16 +132,15 @@ class OrderPlacement:
 
     async def _try_again(self, order_id: str) -> tuple[Order, bool]:
         """Begin a refused order anew; False when somebody else did, or when it cannot be begun any more."""
-        is_ours = False
 
         def decide(connection: Connection, order: Order) -> Change | None:
-            nonlocal is_ours
-            is_ours = lifecycle.may_try_again(order) and releases.get(connection, order_id) is None
+            if not lifecycle.may_try_again(order) or releases.get(connection, order_id) is not None:
+                return None
             at = self._context.clock()
-            return lifecycle.try_again(order, at, at + self._step_deadline) if is_ours else None
+            return lifecycle.try_again(order, at, at + self._step_deadline)
 
-        order = await self._context.decide(order_id, decide)
-        return order, is_ours
+        order, recorded = await self._context.decided(order_id, decide)
+        return order, recorded is not None
 
     async def _at_rest(self, order: Order) -> Order:
         """Wait for the run of the order, on whichever replica; after the patience, the order as it is."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from services.domain.errors import ApiError, InsufficientInventory, PaymentDecli
 from services.domain.lifecycle import Change
 from services.domain.order import Order, OrderStatus
 from services.messaging.envelope import IncomingEvent
-from services.orders import inbound
+from services.orders import inbound, place
 from services.orders.progress import OrderProgress
 from services.orders.releases import ReleaseJobs
 from services.orders.sweeper import OrderSweeper
@@ -78,6 +79,7 @@ BASES: dict[str, Bounds] = {
     "events": _bounds(DUPLICATE, SLOW_EVENT, TIME, cancels=1, operators=1),
     "dead letters": _bounds(DEAD_EVENT, CRASH, cancels=1, faults=2),
     "a second reservation": _bounds(DUPLICATE, SLOW_EVENT, TIME, faults=2, operators=1),
+    "a request that comes again": _bounds(LOST, UNANSWERED, LATE, CRASH, DECLINE, faults=2, repeats=1),
     "returns": _bounds(DUPLICATE, cancels=1, returns=1),
     "operators": _bounds(TIME, operators=2),
     "holds, with a gateway that cannot void": _bounds(TIME, RIVAL, LATE, CRASH, faults=3, gateway_can_void=False),
@@ -278,6 +280,12 @@ def _refund_is_taken_for_made(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lifecycle, "refund_later", lambda order, due_at: lifecycle.refunded(due_at, was_charged=True))
 
 
+def _try_any_refusal_again(patch: pytest.MonkeyPatch) -> None:
+    """A refused order is tried again whatever it was refused for, whatever it has reserved and released."""
+    patch.setattr(lifecycle, "may_try_again", lambda order: order.status == OrderStatus.REJECTED)
+    patch.setattr(place, "releases", SimpleNamespace(get=lambda *_: None))
+
+
 PATCHED_BASES: dict[str, Patch] = {"events believed for any reservation": _for_any_reservation}
 """Bases in which a guard of the product is off, so that the one behind it is needed."""
 
@@ -345,6 +353,9 @@ GUARDS: dict[str, Guard] = {
     "an unanswered refund is tried again": Guard("cancels", patch=_refund_is_taken_for_made),
     # ------------------------------------------------------- crashes and rest
     "a placed order has a time": Guard("dead letters", patch=_never_ask_again),
+    "an order that is tried again has a time": Guard(
+        "a request that comes again", patch=_changed("try_again", _without_due)
+    ),
     "an order that reserves has a time": Guard("calls", patch=_changed("start_reserving", _without_due)),
     "an order that pays has a time": Guard("calls", patch=_changed("hold_stock", _without_due)),
 }
@@ -355,6 +366,9 @@ SECOND_LINES: dict[str, Guard] = {
         "slow charges", patch=_without_method(OrderProgress, "_give_money_back_if_ended")
     ),
     "an old answer does not settle a refund, behind the fence": Guard("slow charges", patch=_believe_an_old_refusal),
+    "only an order that touched nothing is tried again, behind the tombstone": Guard(
+        "a request that comes again", patch=_try_any_refusal_again
+    ),
     "the version of a case": Guard("operators", _rows(cases_are_versioned=False)),
     "a claim raises the version": Guard("slow runs", _rows(claims_raise_the_version=False)),
 }

@@ -26,6 +26,7 @@ from services.messaging.envelope import IncomingEvent
 from services.orders.cancel import OrderCancellation, OrderReturns, ReturnItems
 from services.orders.context import OrdersContext
 from services.orders.inbound import InventoryEvents
+from services.orders.place import OrderPlacement
 from services.orders.progress import OrderProgress, ProgressPolicy
 from services.orders.releases import ReleaseJobs
 from services.orders.reviews import ReviewResolution
@@ -197,9 +198,18 @@ class OrderService:
         sweeper = OrderSweeper(context, progress, payments, policy, _policy(2), lambda: None)
         reviews = ReviewResolution(context, progress, inventory, seconds)
         jobs = ReleaseJobs(context, inventory, _policy(attempts.release))
+        placement = OrderPlacement(context, progress, seconds)
+
+        async def ask_again(_: Any) -> None:
+            # What place() does with the same request, once it has found the refused order.
+            order, is_ours = await placement._try_again("order-1")
+            if is_ours:
+                await progress.place(order)
+
         cancellation, returns, inbound = OrderCancellation(context), OrderReturns(context), InventoryEvents(context)
         self._begin: dict[str, Callable[[Any], Coroutine[Any, Any, Any]]] = {
             "place": progress.place,
+            "again": ask_again,
             "sweep": sweeper._move_on,
             "release": jobs._attempt,
             "resolve": reviews.resolve,

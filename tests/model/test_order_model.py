@@ -26,6 +26,7 @@ WHOLE: dict[str, Bounds] = {
     "anything once": Bounds(faults=1, cancels=1, operators=1),
     "anything twice, nobody acts": Bounds(faults=2, cancels=0, operators=0),
     "anything twice, a person is asked at once": Bounds(faults=2, cancels=0, operators=1, attempts=PERSON_AT_ONCE),
+    "anything twice, a refused customer asks again twice": Bounds(faults=2, cancels=0, operators=0, repeats=2),
     "anything once, a favoured customer": Bounds(faults=1, operators=0, returns=1, priority=CustomerPriority.HIGH),
 }
 """Wider bounds (two faults and a cancel: half a million states) take minutes; they were searched by hand."""
@@ -39,6 +40,12 @@ UNSEEN: dict[str, set[str]] = {
         ReviewReason.RELEASE_FAILED,
     },
     "anything twice, nobody acts": {
+        OrderStatus.CANCELLED,
+        OrderStatus.RETURNED,
+        ReviewReason.AVAILABILITY_UNVERIFIED,
+        ReviewReason.RELEASE_FAILED,
+    },
+    "anything twice, a refused customer asks again twice": {
         OrderStatus.CANCELLED,
         OrderStatus.RETURNED,
         ReviewReason.AVAILABILITY_UNVERIFIED,

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from services.domain import events
+from services.domain import events, lifecycle
 from services.domain.attempts import CHECK_AVAILABILITY, RELEASE, RESERVE
 from services.domain.lifecycle import ENDED
 from services.domain.order import CustomerPriority, Order, OrderStatus, PaymentStatus, ReviewReason
@@ -53,6 +53,9 @@ FAULTS = frozenset((*IN_CALLS, *IN_EVENTS, *IN_RUNS, *OUTSIDE))
 
 MAY_ARRIVE_LATE = (RESERVE, CAPTURE)
 
+AT_WORK = ("place", "again", "sweep", "resolve")
+"""Runs that bring the order on."""
+
 
 class Left(NamedTuple):
     """How much may still happen."""
@@ -61,6 +64,7 @@ class Left(NamedTuple):
     cancels: int
     operators: int
     returns: int
+    repeats: int
 
 
 class State(NamedTuple):
@@ -109,6 +113,8 @@ class Bounds:
     cancels: int = 1
     operators: int = 1
     returns: int = 0
+    repeats: int = 0
+    """How often the customer's request comes again after it was refused for a passing reason."""
     units: int = 1
     last_phase: int = 4
     runs: int = 4
@@ -133,7 +139,8 @@ class World:
         """The order's row is written and its run begins."""
         rows = Rows(new_order(self.bounds.priority))
         run = self._service.begin("place", rows.order, 0)
-        left = Left(self.bounds.faults, self.bounds.cancels, self.bounds.operators, self.bounds.returns)
+        bounds = self.bounds
+        left = Left(bounds.faults, bounds.cancels, bounds.operators, bounds.returns, bounds.repeats)
         runs = (run,) if run else ()
         return State(rows, runs, (), (), (), Shop(self.bounds.units), Till(), 0, left)
 
@@ -279,7 +286,7 @@ class World:
     def _sweeper(self, state: State) -> Iterator[Step]:
         """The sweeper claims the order; a run that is still at work was slower than it may be."""
         order = state.order
-        at_work = [number for number, run in enumerate(state.runs) if run.kind in ("place", "sweep", "resolve")]
+        at_work = [number for number, run in enumerate(state.runs) if run.kind in AT_WORK]
         is_full = len(at_work) > 1 or len(state.runs) >= self.bounds.runs
         if order.due_at is None or is_full or not self._is_time_to_sweep(state):
             return
@@ -340,6 +347,11 @@ class World:
         if left.cancels and order.status not in _PAST_CANCELLING and not order.cancel_reason:
             spent = state._replace(left=left._replace(cancels=left.cancels - 1))
             yield from self._asked_for("the customer cancels", spent, "cancel")
+        if left.repeats and lifecycle.may_try_again(order) and len(state.runs) < self.bounds.runs:
+            run = self._service.begin("again", None, state.phase)
+            if run is not None:
+                spent = left._replace(repeats=left.repeats - 1)
+                yield "the customer asks again", state._replace(left=spent, runs=(*state.runs, run))
         if left.returns and order.status == OrderStatus.CONFIRMED:
             spent = state._replace(left=left._replace(returns=left.returns - 1))
             yield from self._asked_for("the customer returns the goods", spent, "return")
