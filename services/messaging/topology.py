@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 OnStreams = Callable[[datetime], Awaitable[None]]
 """Called with the time of the newest of our streams: what was published before it may be lost."""
 
+Known = tuple[datetime | None, tuple[str, ...]]
+"""When a stream was made, and the subjects that it stores."""
+
 
 class Topology:
     """Which stream stores which subject, kept true while the broker loses and regains its store."""
@@ -29,7 +32,7 @@ class Topology:
         self._connection = connection
         self._on_streams = on_streams
         self._ensuring = asyncio.Lock()
-        self._made: dict[str, datetime | None] = {}
+        self._known: dict[str, Known] = {}
         self._problem: Problem | None = Problem(Trouble.BROKER, "the streams are not known yet")
         self.placement: Mapping[str, str] = {}
         """Subject to stream; empty before the first success."""
@@ -44,15 +47,16 @@ class Topology:
         async with self._ensuring:
             try:
                 placement = await ensure_streams(self._connection.js)
-                made = await self._creation_times(set(placement.values()))
+                known = await self._look_at(set(placement.values()))
             except (nats.errors.Error, OSError) as error:
                 self._note(Trouble.BROKER, f"streams cannot be ensured: {str(error) or type(error).__name__}")
                 raise
-            if made != self._made:
+            made = {name: at for name, (at, _) in known.items()}
+            if made != {name: at for name, (at, _) in self._known.items()}:
                 log.info("streams_ensured", extra={"streams": sorted(made)})
                 if newest := max((at for at in made.values() if at is not None), default=None):
                     await self._send_again(newest)
-            self.placement, self._made = placement, made
+            self.placement, self._known = placement, known
             self._problem = None
             return placement
 
@@ -72,7 +76,9 @@ class Topology:
         if not self._connection.is_connected:
             return False
         try:
-            is_same = bool(self._made) and await self._creation_times(set(self._made)) == self._made
+            found = await self._look_at(set(self._known))
+            is_same = bool(found) and found == self._known
+            self._note_changes(found)
         except (nats.errors.Error, OSError) as error:
             self._note(Trouble.BROKER, f"streams are missing: {str(error) or type(error).__name__}")
             is_same = False
@@ -91,8 +97,17 @@ class Topology:
             self._note(trouble, f"what the streams may have lost cannot be sent again: {type(error).__name__}")
             raise
 
-    async def _creation_times(self, streams: set[str]) -> dict[str, datetime | None]:
-        return {name: (await self._connection.js.stream_info(name)).created for name in sorted(streams)}
+    async def _look_at(self, streams: set[str]) -> dict[str, Known]:
+        found = {name: await self._connection.js.stream_info(name) for name in sorted(streams)}
+        return {name: (info.created, tuple(sorted(info.config.subjects or ()))) for name, info in found.items()}
+
+    def _note_changes(self, found: dict[str, Known]) -> None:
+        """Log which subjects somebody gave to a stream, or took from it; those of ours find a place again."""
+        for name, (made, subjects) in found.items():
+            known_made, known = self._known.get(name, (made, subjects))
+            if made == known_made and subjects != known:
+                extra = {"stream": name, "subjects": list(subjects), "before": list(known)}
+                log.warning("stream_changed_by_others", extra=extra)
 
     def _note(self, trouble: Trouble, reason: str) -> None:
         problem = Problem(trouble, reason)

@@ -204,6 +204,7 @@ class Consuming:
 
     async def lags(self) -> list[Lag]:
         """How far the consumers of all replicas are behind; none while NATS does not say."""
+        self._follow_streams()
         return [lag for consumer in self._consumers if (lag := await consumer.lag()) is not None]
 
     async def _start(self) -> None:
@@ -215,7 +216,11 @@ class Consuming:
 
     async def _recover(self) -> None:
         await self._topology.recover()
-        if by_stream(self._topology.placement, events.INCOMING) != self._groups:
+        self._follow_streams()
+
+    def _follow_streams(self) -> None:
+        """Have the consumers begin anew where the streams store other events than before."""
+        if self._groups and by_stream(self._topology.placement, events.INCOMING) != self._groups:
             for consumer in self._consumers:
                 consumer.stop()
 

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from nats.js.errors import NotFoundError
+from nats.js.api import StreamConfig
+from nats.js.errors import BadRequestError, NotFoundError
 
 from services.domain.events import LOW_STOCK
 from services.messaging.jetstream import Connection
 from services.sandbox.traffic import plan_visit
 from tests.connected import connect
 from tests.faults.processes import Service, inventory_service, wait_until, worker
-from tests.integration.nats_server import eventually
+from tests.integration.nats_server import NatsServer, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 PATIENCE_SECONDS = 20.0
 NAMES = ("east", "west")
 ORDERS = 10
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    """A server whose streams and consumers a test may change."""
+    server = NatsServer(tmp_path / "broker")
+    await server.start()
+    yield server
+    server.close()
 
 
 @pytest.fixture
@@ -68,21 +79,52 @@ async def _is_there(connection: Connection, stream: str, durable: str) -> bool:
     return False
 
 
-async def test_a_consumer_that_somebody_changed_is_corrected_and_told_on_readyz(tmp_path: Path, nats_url: str) -> None:
-    environment = {"NATS_URL": nats_url, "INVENTORY_SERVICE_URL": "http://127.0.0.1:9", "HOLDFAST_INSTALLATION": "told"}
+async def _moves(connection: Connection, subject: str, stream: str) -> bool:
+    """Gives a subject of ours to another stream; False when it was taken back in between."""
+    ours = (await connection.js.stream_info("INVENTORY_EVENTS")).config
+    rest = [other for other in ours.subjects or [] if other != subject]
+    await connection.js.update_stream(ours.evolve(subjects=rest))
+    try:
+        await connection.js.add_stream(StreamConfig(name=stream, subjects=[subject]))
+    except BadRequestError:
+        return False
+    return True
+
+
+async def test_what_somebody_changes_at_the_broker_is_corrected_followed_and_told(
+    tmp_path: Path, broker: NatsServer
+) -> None:
+    environment = {
+        "NATS_URL": broker.url,
+        "INVENTORY_SERVICE_URL": "http://127.0.0.1:9",
+        "HOLDFAST_INSTALLATION": "told",
+    }
+    durable = "order-service-told"
     with worker(tmp_path, **environment) as service:
 
         def readiness() -> dict[str, object]:
             return dict(service.client.get("/readyz").json())
 
-        connection = await connect([nats_url], name="somebody")
-        place = "INVENTORY_EVENTS", "order-service-told"
-        await eventually(lambda: _is_there(connection, *place))
-        before = (await connection.js.consumer_info(*place)).config
-        await connection.js.add_consumer(place[0], before.evolve(filter_subjects=[LOW_STOCK]))
+        connection = await connect([broker.url], name="somebody")
+        js = connection.js
+        await eventually(lambda: _is_there(connection, "INVENTORY_EVENTS", durable))
+        # A filter that hides our events is taken away again, and told to whoever looks.
+        before = (await js.consumer_info("INVENTORY_EVENTS", durable)).config
+        await js.add_consumer("INVENTORY_EVENTS", before.evolve(filter_subjects=[LOW_STOCK]))
         wait_until(lambda: "warning" in readiness(), PATIENCE_SECONDS, service.log)
         assert "given other filter subjects (inventory.low_stock)" in str(readiness()["warning"])
         assert service.client.get("/readyz").status_code == 200
-        assert (await connection.js.consumer_info(*place)).config.filter_subjects == before.filter_subjects
+        assert (await js.consumer_info("INVENTORY_EVENTS", durable)).config.filter_subjects == before.filter_subjects
         assert "consumer_changed_by_others" in (tmp_path / "worker.log").read_text()
+        # Events that move to another stream are read there.
+        await eventually(lambda: _moves(connection, LOW_STOCK, "THEIRS"))
+        await eventually(lambda: _is_there(connection, "THEIRS", durable))
+        assert "stream_changed_by_others" in (tmp_path / "worker.log").read_text()
+        payload = {"productId": "chair", "variantId": "oak", "availableQuantity": 2}
+        await js.publish(LOW_STOCK, json.dumps(payload).encode())
+
+        def levels() -> list[str]:
+            return [item["level"] for item in service.client.get("/api/v1/products").json()["data"]["items"]]
+
+        wait_until(lambda: levels() == ["low"], PATIENCE_SECONDS, service.log)
         await connection.close()

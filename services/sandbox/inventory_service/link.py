@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -31,6 +32,9 @@ from state.database import Database
 
 EARLIER_DURABLE = "inventory-service-orders"
 """Name of the durable before it carried the installation."""
+
+LOOK_SECONDS = 5.0
+"""How often the consumers are looked at."""
 
 T = TypeVar("T")
 
@@ -112,6 +116,16 @@ class EventLink:
             for consumer in self._consumers:
                 parts.create_task(consumer.run())
             parts.create_task(self._relay.run())
+            parts.create_task(self._look_after_consumers())
+
+    async def _look_after_consumers(self) -> None:
+        """Have those corrected that somebody changes, until stop()."""
+        while not self._stopping.is_set():
+            for consumer in self._consumers:
+                await consumer.lag()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._stopping.wait()
 
     async def _handle(self, delivery: Delivery) -> None:
         event = decode(
