@@ -140,6 +140,20 @@ async def test_events_with_a_status_header_become_dead_letters_and_stop_nothing(
         wait_until(lambda: len(letters_with(service, mark)) == 100, PATIENCE_SECONDS, service.log)
 
 
+async def test_a_thousand_events_of_foreign_orders_hold_no_confirmation_up(
+    service: Service, inventory: Service, nats_url: str
+) -> None:
+    with silent(inventory):
+        order = place(service)
+        foreign = ({"orderId": new_id(), "reservationId": "r"} for _ in range(1_100))
+        await publish(nats_url, *map(confirmation, foreign), confirmation(order))
+        wait_until(
+            lambda: answered(service, f"{ORDERS}/{order['orderId']}")["status"] == "CONFIRMED",
+            3 * PATIENCE_SECONDS,
+            service.log,
+        )
+
+
 async def test_an_event_of_forty_kilobytes_of_quotes_costs_no_time(service: Service, nats_url: str) -> None:
     mark = new_id()
     await publish(nats_url, json.dumps({"id": mark, "type": "\"'" * 20_000, "data": {"orderId": mark}}).encode())

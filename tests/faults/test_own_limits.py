@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import httpx
@@ -53,12 +53,15 @@ async def test_nine_hundred_customers_at_once_are_all_answered_and_no_breaker_op
     assert set(ends) <= {"201", "202", "409"}, ends
 
 
-def test_a_thousand_idle_connections_shut_nobody_out(starved: Service) -> None:
+@pytest.mark.parametrize("begun", [b"", b"GET /healthz HTTP/1.1\r\nX-A: "], ids=["nothing", "half a request"])
+def test_a_thousand_idle_connections_shut_nobody_out(starved: Service, begun: bytes) -> None:
     idle = []
     try:
         for _ in range(1_050):
             connection = socket.create_connection(("127.0.0.1", starved.port), timeout=5)
             idle.append(connection)
+            with suppress(ConnectionError):
+                connection.sendall(begun)
         with closing(httpx.Client(timeout=5, trust_env=False)) as client:
             for path in ("/healthz", "/readyz", "/api/v1/orders"):
                 assert client.get(f"http://127.0.0.1:{starved.port}{path}").status_code == 200

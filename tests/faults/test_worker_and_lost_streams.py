@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services.domain.events import CONFIRMED
 from services.messaging.embedded import find_binary
 from services.sandbox.traffic import plan_visit
 from services.supervisor import free_port
@@ -17,7 +19,9 @@ from tests.chaos.faults import misbehaving
 from tests.chaos.resources import wipe_broker
 from tests.chaos.stack import HEADLESS, LiveStack, live_stack, until
 from tests.children import MORTAL, end
-from tests.faults.processes import wait_until, worker
+from tests.connected import connect
+from tests.faults.processes import inventory_service, wait_until, worker
+from tests.integration.nats_server import NatsServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -49,6 +53,54 @@ def test_a_broker_without_jetstream_is_not_ready(tmp_path: Path, plain_nats: str
         assert answer.status_code == 503
         assert answer.json()["streams"] is False
         assert answer.json()["reason"]
+
+
+@pytest.fixture
+def own_nats(tmp_path: Path) -> Iterator[NatsServer]:
+    """A server whose streams a test may take away."""
+    server = NatsServer(tmp_path / "nats")
+    with asyncio.Runner() as runner:
+        runner.run(server.start())
+    yield server
+    server.close()
+
+
+async def test_orders_are_confirmed_and_poison_is_kept_although_streams_and_consumers_were_deleted(
+    tmp_path: Path, own_nats: NatsServer
+) -> None:
+    draw = random.Random(2)
+    with inventory_service(tmp_path, own_nats.url) as inventory:
+        # So long that nothing but the answer to an order's own request confirms it.
+        environment = {"NATS_URL": own_nats.url, "CONFIRMATION_TIMEOUT": "600000"}
+        with worker(tmp_path, INVENTORY_SERVICE_URL=f"http://127.0.0.1:{inventory.port}", **environment) as service:
+            connection = await connect([own_nats.url], name="somebody")
+
+            def is_confirmed(order_id: str) -> bool:
+                return bool(service.client.get(f"/api/v1/orders/{order_id}").json()["data"]["status"] == "CONFIRMED")
+
+            def letters() -> int:
+                return len(service.client.get("/api/v1/dead-letters").json()["data"]["items"])
+
+            def order_is_confirmed() -> None:
+                reply = service.client.post("/api/v1/orders", json=plan_visit(draw).body)
+                assert reply.status_code == 201, reply.text
+                order_id = reply.json()["data"]["orderId"]
+                wait_until(lambda: is_confirmed(order_id), PATIENCE_SECONDS, service.log)
+
+            order_is_confirmed()
+            await connection.js.publish(CONFIRMED, b"no JSON")
+            wait_until(lambda: letters() == 1, PATIENCE_SECONDS, service.log)
+            for consumer in await connection.js.consumers_info("INVENTORY_EVENTS"):
+                await connection.js.delete_consumer("INVENTORY_EVENTS", consumer.name)
+            order_is_confirmed()
+            for stream in ("ORDER_EVENTS", "INVENTORY_EVENTS"):
+                await connection.js.delete_stream(stream)
+            order_is_confirmed()
+            # Its sequence number is one that an earlier stream has used.
+            await connection.js.publish(CONFIRMED, b"no JSON either")
+            wait_until(lambda: letters() == 2, PATIENCE_SECONDS, service.log)
+            wait_until(lambda: service.client.get("/readyz").is_success, PATIENCE_SECONDS, service.log)
+            await connection.close()
 
 
 async def test_a_placed_order_is_confirmed_after_the_broker_has_lost_everything(tmp_path: Path) -> None:

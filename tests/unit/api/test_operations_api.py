@@ -241,8 +241,9 @@ async def test_the_worst_state_over_the_replicas_is_shown_and_counts_are_added_u
 
 
 async def test_a_replica_that_is_silent_for_long_is_not_shown(api):
-    await other_says(api, {"name": "inventoryServiceChecker", "state": "open"})
+    await other_says(api, *api.recorder.present().breakers)
     api.shop.clock.advance(6)
+    await api.recorder.beat()
     items = (await api.data("/api/v1/breakers"))["items"]
     assert [[one["replica"] for one in breaker["replicas"]] for breaker in items] == [["replica-1"]] * 3
 
