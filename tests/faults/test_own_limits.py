@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import httpx
@@ -14,7 +14,7 @@ import pytest
 
 from services.ids import new_id
 from services.sandbox.inventory_service.catalogue import CATALOGUE
-from tests.faults.processes import Service, worker
+from tests.faults.processes import Service, wait_until, worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -53,21 +53,35 @@ async def test_nine_hundred_customers_at_once_are_all_answered_and_no_breaker_op
     assert set(ends) <= {"201", "202", "409"}, ends
 
 
-@pytest.mark.parametrize("begun", [b"", b"GET /healthz HTTP/1.1\r\nX-A: "], ids=["nothing", "half a request"])
-def test_a_thousand_idle_connections_shut_nobody_out(starved: Service, begun: bytes) -> None:
+def test_a_thousand_idle_connections_shut_nobody_out(starved: Service) -> None:
     idle = []
     try:
         for _ in range(1_050):
             connection = socket.create_connection(("127.0.0.1", starved.port), timeout=5)
             idle.append(connection)
-            with suppress(ConnectionError):
-                connection.sendall(begun)
         with closing(httpx.Client(timeout=5, trust_env=False)) as client:
             for path in ("/healthz", "/readyz", "/api/v1/orders"):
                 assert client.get(f"http://127.0.0.1:{starved.port}{path}").status_code == 200
     finally:
         for connection in idle:
             connection.close()
+
+
+def test_half_requests_beyond_all_room_are_ended_and_told_in_the_log(starved: Service) -> None:
+    """Each is given two seconds once others wait for room; the clients themselves never give up."""
+    with ExitStack() as half:
+        for _ in range(FILES + 44):
+            connection = half.enter_context(socket.create_connection(("127.0.0.1", starved.port), timeout=5))
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nX-A: ")
+        with httpx.Client(timeout=60, trust_env=False) as client:
+            wait_until(lambda: _is_healthy(client, starved.port), 60, starved.log)
+        wait_until(lambda: "ended_late_for_room" in starved.log(), 30, starved.log)
+
+
+def _is_healthy(client: httpx.Client, port: int) -> bool:
+    with suppress(httpx.TransportError):
+        return client.get(f"http://127.0.0.1:{port}/healthz").is_success
+    return False
 
 
 def test_the_soft_limit_is_raised_to_the_hard_one(starved: Service) -> None:

@@ -241,7 +241,11 @@ async def test_the_worst_state_over_the_replicas_is_shown_and_counts_are_added_u
 
 
 async def test_a_replica_that_is_silent_for_long_is_not_shown(api):
-    await other_says(api, *api.recorder.present().breakers)
+    from state import replicas
+
+    await api.recorder.beat()
+    (own,) = await api.shop.real_database.read(lambda c: replicas.alive(c, START))
+    await other_says(api, *own.breakers)
     api.shop.clock.advance(6)
     await api.recorder.beat()
     items = (await api.data("/api/v1/breakers"))["items"]
