@@ -181,3 +181,21 @@ def test_a_worker_says_that_its_file_is_gone_and_ends_once_another_one_is_there(
         assert "Traceback" not in service.log()
     with worker(tmp_path, **addresses) as service:
         assert place(service, new_id()).status_code == 201
+
+
+@pytest.mark.slow
+def test_the_log_that_a_long_reader_made_grow_is_cut_while_the_worker_runs(tmp_path, nats_url, inventory):
+    file = tmp_path / "var" / "holdfast.db"
+    log = file.with_name("holdfast.db-wal")
+    addresses = {"NATS_URL": nats_url, "INVENTORY_SERVICE_URL": f"http://127.0.0.1:{inventory.port}"}
+    with worker(tmp_path, **addresses) as service, closing(sqlite3.connect(file, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM inbox").fetchone()
+        with closing(sqlite3.connect(file, isolation_level=None)) as writer:
+            writer.execute("CREATE TABLE large (content BLOB)")
+            for _ in range(70):
+                writer.execute("INSERT INTO large VALUES (zeroblob(1048576))")
+        assert log.stat().st_size > 64 * 1024 * 1024
+        reader.execute("COMMIT")
+        wait_until(lambda: log.stat().st_size <= 64 * 1024 * 1024, 3 * REST_SECONDS, service.log)
+        assert place(service, new_id()).status_code == 201
