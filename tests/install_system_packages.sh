@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs Chromium, PostgreSQL, PgBouncer, Prometheus and Alertmanager with Debian's apt when they are missing; fails loudly when it cannot.
+# Installs Chromium, PostgreSQL, PgBouncer, Prometheus, Alertmanager and the sources of locales with Debian's apt when they are missing; fails loudly when it cannot.
 set -eu
 missing=""
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
@@ -7,6 +7,7 @@ ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postg
 [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
 command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
 command -v prometheus-alertmanager >/dev/null 2>&1 || missing="$missing prometheus-alertmanager"
+command -v localedef >/dev/null 2>&1 && [ -e /usr/share/i18n/locales/tr_TR ] || missing="$missing locales"
 [ -n "$missing" ] || exit 0
 echo "Installing Debian packages:$missing"
 as_root=""

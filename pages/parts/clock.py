@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 import streamlit as st
 
-from services.console.texts import in_zone, named_zone, of_zone, time_or_none
+from services.console.texts import day_and_month, in_zone, named_zone, of_zone, time_or_none
 
 PICKED = "times_in"
 UTC_NAME = "UTC"
@@ -45,7 +45,7 @@ def at(moment: datetime, now: datetime) -> str:
     """Time of day; with the date when it is not today's."""
     shown = local(moment)
     today = local(now).date()
-    return f"{shown:%H:%M:%S}" if shown.date() == today else f"{shown:%d %b %Y %H:%M}"
+    return f"{shown:%H:%M:%S}" if shown.date() == today else f"{day_and_month(shown)} {shown:%Y %H:%M}"
 
 
 def local(moment: datetime) -> datetime:

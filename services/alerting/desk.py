@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from services.alerting.labels import Matcher, exactly, fit, matchers_of
 from services.alerting.states import event_of
+from services.domain.dates import day_and_month
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.domain.events import timestamp
 from state import alerts, audit, leases, silences
@@ -89,7 +90,7 @@ class AlertDesk:
                 raise InvalidState(f"{silences.MAX_RUNNING} silences are running; end one first.")
             silences.add(connection, made)
             hit = [alert for alert in alerts.standing(connection) if fit(matchers, alert.labels)]
-            until = f"{reason} (until {made.ends_at:%d %b %H:%M} UTC)"
+            until = f"{reason} (until {day_and_month(made.ends_at)} {made.ends_at:%H:%M} UTC)"
             alerts.add_events(connection, [event_of(alert, "SILENCED", at, actor=actor, detail=until) for alert in hit])
             entry = _entry("SILENCE_ALERTS", f"silence:{made.silence_id}", actor, reason, at, action_id)
             audit.add(connection, replace(entry, before={"silenced": False}, after=_facts(made, [a.name for a in hit])))

@@ -15,6 +15,7 @@ from services.alerting.states import silenced_by
 from services.console.access import LIVE_TTL, Access
 from services.console.alerts import title, urgency
 from services.console.readings import Reading
+from services.domain.dates import day_and_month
 from services.domain.events import timestamp
 from services.domain.operations import Verb
 from services.monitoring.health import NAMES
@@ -301,7 +302,7 @@ def markdown(page: HandoverPage, now: datetime, said: Callable[[str], str], deed
 
     ``said`` puts names of states into words, ``deeds`` are the words for actions.
     """
-    lines = [f"# Hand-over, {now:%d %b %Y %H:%M} UTC", ""]
+    lines = [f"# Hand-over, {day_and_month(now)} {now:%Y %H:%M} UTC", ""]
     for section in page.sections:
         if not section.items:
             continue
@@ -313,7 +314,7 @@ def markdown(page: HandoverPage, now: datetime, said: Callable[[str], str], deed
     quiet = [section.nothing for section in page.sections if not section.items]
     if quiet:
         lines += ["## Nothing open", *[f"- {text}" for text in quiet], ""]
-    lines.append(f"## Since {page.since:%d %b %H:%M} UTC")
+    lines.append(f"## Since {day_and_month(page.since)} {page.since:%H:%M} UTC")
     lines += [
         f"- {entry.at:%H:%M} {entry.actor}: {deeds.get(entry.action, entry.action)}, {entry.target}, {entry.result}"
         + (f" ({entry.reason})" if entry.reason else "")

@@ -10,9 +10,20 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from services.domain.dates import day_and_month
 from services.domain.external import cut_text, in_zone, named_zone, of_zone, read_json, time_or_none
 
-__all__ = ["cut_text", "in_zone", "json_of", "named_zone", "of_zone", "storable", "storable_text", "time_or_none"]
+__all__ = [
+    "cut_text",
+    "day_and_month",
+    "in_zone",
+    "json_of",
+    "named_zone",
+    "of_zone",
+    "storable",
+    "storable_text",
+    "time_or_none",
+]
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 

@@ -1,0 +1,12 @@
+"""Dates in English, whatever the locale of the process: ``strftime`` names months in its language. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def day_and_month(moment: datetime) -> str:
+    """``07 Nov``, in the zone that the time is given in."""
+    return f"{moment.day:02} {MONTHS[moment.month - 1]}"
