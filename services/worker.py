@@ -11,10 +11,10 @@ import logging
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Self
 
@@ -37,7 +37,6 @@ from services.inventory.transport import AiohttpTransport, client_session
 from services.loops import Loop, kept_running
 from services.messaging.dead_letters import DeadLetterOffice
 from services.messaging.jetstream import Connection as NatsConnection
-from services.messaging.jetstream import ConnectionState
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.relay import OutboxRelay, Publisher
 from services.messaging.topology import Topology
@@ -71,7 +70,6 @@ from services.orders.their_side import TheirSide
 from services.orders.timekeeping import Timekeeping
 from services.orders.traced import told_after_commit
 from services.orders.undeliverable import UndeliverableEvents
-from services.orders.unit_of_work import Recorded
 from services.outgoing import requests_session
 from services.process import listen, serving
 from services.retention import Retention
@@ -84,14 +82,18 @@ from services.spans import Tracer
 from services.starting import database_when_ready
 from services.version import VERSION
 from services.wiring.alone import CONSERVATION, Alone
+from services.wiring.border import Border, Seam, as_it_is
 from services.wiring.clients import inventory_client, inventory_witness, payment_client, webhook_client
 from services.wiring.events import Consuming, LostEvents, MessagingFacts, SqlOutbox
 from services.wiring.pace import hear_others, pace_fact
+from services.wiring.wakes import Wakes
 from state import leases, orders, releases
 from state.database import LARGE_LOG_BYTES, Database
 from state.transactions import DatabaseReplaced
 
 logger = logging.getLogger("holdfast.worker")
+
+Clock = Callable[[], datetime]
 
 DRAIN_SECONDS = 2.0
 """How long orders in flight may take once the worker was told to stop; the sweeper has the rest."""
@@ -184,7 +186,8 @@ class Worker:
     service: OrderService
     recorder: Recorder
     alerting: Alerting
-    tasks: list[Callable[[], Awaitable[None]]]
+    background: Mapping[str, Callable[[], Awaitable[None]]]
+    """All work that is done without anybody asking, by its name."""
     stops: list[Callable[[], None]]
     loops: Sequence[Loop]
     last_stop: Callable[[], None]
@@ -202,7 +205,7 @@ class _Running:
         self._stopping_since: float | None = None
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.ensure_future(task()) for task in self._worker.tasks]
+        self._tasks = [asyncio.ensure_future(task()) for task in self._worker.background.values()]
         return self
 
     def wind_down(self) -> None:
@@ -226,31 +229,36 @@ class _Running:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def build(settings: Settings, database: Database, stack: AsyncExitStack) -> Worker:
-    """Everything of one replica, connected and not yet running; ``stack`` closes it."""
+async def build(settings: Settings, database: Database, stack: AsyncExitStack, border: Border = as_it_is) -> Worker:
+    """Everything of one replica, connected and not yet running; ``stack`` closes it.
+
+    ``border``: what stands between the replica and the other services, the broker and the clock.
+    """
+    clock = border(Seam.CLOCK, utc_now)
     replica = replica_name()
     tracer = _tracer(settings, replica, stack)
-    breakers = inventory_breakers(settings, clock=utc_now)
+    breakers = inventory_breakers(settings, clock=clock)
     metrics = Metrics([breaker.label for breaker in breakers])
     transport = AiohttpTransport(client_session(connections=Budget.of_process().outgoing), proxy=settings.proxy)
     stack.push_async_callback(transport.aclose)
-    inventory = inventory_client(settings, transport, breakers, metrics, tracer)
-    payments = payment_client(settings, transport, tracer)
-    wakes = _Wakes(metrics)
+    client = inventory_client(settings, transport, breakers, metrics, tracer)
+    inventory, once = border(Seam.INVENTORY, client), border(Seam.INVENTORY, client.once())
+    payments = border(Seam.PAYMENTS, payment_client(settings, transport, tracer))
+    wakes = Wakes(metrics)
     after_commit = told_after_commit(tracer, wakes.after_commit) if tracer else wakes.after_commit
-    context = OrdersContext(database, utc_now, new_id, random.random, after_commit, tracer, metrics.background_failed)
+    context = OrdersContext(database, clock, new_id, random.random, after_commit, tracer, metrics.background_failed)
 
-    nats = NatsConnection(settings.nats_servers, name=replica, on_change=wakes.nats_changed)
+    nats = border(Seam.BROKER, NatsConnection(settings.nats_servers, name=replica, on_change=wakes.nats_changed))
     stack.push_async_callback(nats.close)
-    messaging = MessagingFacts()
+    messaging = MessagingFacts(clock)
     recorder = Recorder(
         database,
-        utc_now,
+        clock,
         replica,
         breakers,
         metrics,
-        lambda: {**_facts(settings, nats), **messaging.facts(), **pace_fact(inventory.pacer)},
-        on_others=partial(hear_others, inventory.pacer),
+        lambda: {**_facts(settings, nats), **messaging.facts(), **pace_fact(client.pacer)},
+        on_others=partial(hear_others, client.pacer),
     )
     for breaker in breakers:
         breaker.on_transition(recorder.breaker_changed)
@@ -264,21 +272,20 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
         hold=timedelta(seconds=settings.reservation_ttl_seconds),
     )
     progress = OrderProgress(context, inventory, payments, policy)
-    patient_progress = OrderProgress(context, inventory.once(), payments, policy)
+    patient_progress = OrderProgress(context, once, payments, policy)
     inbound = InventoryEvents(context)
-    overrides = BreakerOverrides(database, utc_now, breakers)
-    witness = inventory_witness(settings, transport, inventory.pacer)
+    overrides = BreakerOverrides(database, clock, breakers)
+    witness = border(Seam.WITNESS, inventory_witness(settings, transport, client.pacer))
     conservation = ConservationAudit(context, witness, payments if settings.payment_service_url else None)
     # Its questions have no breaker of their own; availability is what else is only read over there.
     their_side = TheirSide(context, witness, gate=partial(breaker_gate(breakers), CHECK_AVAILABILITY))
     proofs = ReleaseByProof(context, their_side)
     # Connections of its own: a webhook that hangs must not take those of orders.
-    webhook = webhook_client(settings.proxy)
-    stack.push_async_callback(webhook.aclose)
+    webhook = border(Seam.WEBHOOK, await stack.enter_async_context(webhook_client(settings.proxy)))
     alarms = alerting(
         settings,
         database,
-        utc_now,
+        clock,
         new_id,
         replica,
         webhook,
@@ -286,10 +293,10 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
         on_notification=metrics.notification,
         on_failure=metrics.alerting_failed,
     )
-    watch = _watch(settings, database, replica, metrics, webhook)
+    watch = _watch(settings, database, replica, metrics, webhook, clock)
     service = OrderService(
         database=database,
-        clock=utc_now,
+        clock=clock,
         placement=OrderPlacement(context, progress, policy.step_deadline),
         cancellation=OrderCancellation(context),
         returns=OrderReturns(context),
@@ -297,12 +304,12 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
         claims=ReviewClaims(context),
         releases=ReleaseJobs(
             context,
-            inventory.once(),
+            once,
             settings.release_retry,
             metrics.release,
             timedelta(seconds=settings.release_claim_seconds),
         ),
-        dead_letters=DeadLetterOffice(database, utc_now, new_id, inbound.handle),
+        dead_letters=DeadLetterOffice(database, clock, new_id, inbound.handle),
         metrics=metrics,
         overrides=overrides,
         conservation=conservation,
@@ -323,17 +330,18 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
         refund_retry=RetryPolicy(attempts=12, base_delay_seconds=2.0, max_delay_seconds=300.0),
         reserver_retry_in_seconds=partial(_retry_in_seconds, breakers),
     )
-    topology = Topology(nats, LostEvents(database, policy.confirmation_timeout, wakes.wake_relay).streams_made)
-    publisher: Publisher = JetStreamPublisher(
-        nats, recover=topology.recover, installation=settings.holdfast_installation
+    topology = Topology(nats, LostEvents(database, policy.confirmation_timeout, wakes.wake_relay, clock).streams_made)
+    publisher: Publisher = border(
+        Seam.PUBLISHER,
+        JetStreamPublisher(nats, recover=topology.recover, installation=settings.holdfast_installation),
     )
     relay = OutboxRelay(
-        SqlOutbox(database),
+        SqlOutbox(database, clock),
         TracedPublisher(publisher, tracer) if tracer else publisher,
         on_published=metrics.event_published,
         on_failure=partial(metrics.background_failed, "relay"),
     )
-    sandbox = await _sandbox(settings, database, conservation, stack)
+    sandbox = await _sandbox(settings, database, conservation, stack, border, clock)
     executor = CommandExecutor(
         context,
         service.cancellation,
@@ -349,7 +357,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
             **alert_commands(alarms.desk),
             **ReturnCommands(service.returns).kinds,
             **LetterCommands(service.dead_letters).kinds,
-            **OutboxCommands(UndeliverableEvents(database, utc_now)).kinds,
+            **OutboxCommands(UndeliverableEvents(database, clock)).kinds,
             **(DrillCommands(sandbox[0]) if sandbox else NoDrills()).kinds,
         },
         gate_of=breaker_gate(breakers),
@@ -357,14 +365,12 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
     bulk = OperationRunner(
         context,
         item_actions(service.releases, proofs, service.reviews, service.dead_letters),
-        paced_gate(breaker_gate(breakers), lambda: inventory.pacer.closed_seconds),
+        paced_gate(breaker_gate(breakers), lambda: client.pacer.closed_seconds),
         answer_within=policy.confirmation_timeout,
         name=replica,
         lease=timedelta(seconds=settings.operation_lease_seconds),
     )
     round_seconds = timedelta(seconds=settings.operation_lease_seconds)
-    compared_alone = Alone(database, utc_now, CONSERVATION, replica, round_seconds, conservation.compare_next)
-    timekeeping = Timekeeping(context, timedelta(seconds=settings.longest_wait_seconds), round_seconds)
     consuming = Consuming(
         nats,
         database,
@@ -373,7 +379,8 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
         metrics,
         topology,
         settings.holdfast_installation,
-        owner=await database.write(lambda c: leases.decided_once(c, "installation", new_id(), utc_now())),
+        owner=await database.write(lambda c: leases.decided_once(c, "installation", new_id(), clock())),
+        clock=clock,
     )
     if tracer:
         consuming.handle = traced_handler(consuming.apply, tracer, partial(_traceparent_of, database))
@@ -388,13 +395,21 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
         Loop("database", watch.look, pause_seconds=1.0),
         _heartbeat(recorder),
         Loop("overrides", overrides.follow, pause_seconds=1.0),
-        Loop("conservation", compared_alone.run_round, pause_seconds=5.0),
-        Loop("rollups", MetricRollups(database, utc_now).run, pause_seconds=30.0),
+        Loop(
+            "conservation",
+            Alone(database, clock, CONSERVATION, replica, round_seconds, conservation.compare_next).run_round,
+            pause_seconds=5.0,
+        ),
+        Loop("rollups", MetricRollups(database, clock).run, pause_seconds=30.0),
         Loop("samples", recorder.sample, pause_seconds=settings.alert_interval_seconds),
-        Loop("timekeeping", timekeeping.run_round, pause_seconds=30.0),
+        Loop(
+            "timekeeping",
+            Timekeeping(context, timedelta(seconds=settings.longest_wait_seconds), round_seconds).run_round,
+            pause_seconds=30.0,
+        ),
         Loop(
             "retention",
-            Retention(database, utc_now, partial(metrics.background_failed, "retention")).prune,
+            Retention(database, clock, partial(metrics.background_failed, "retention")).prune,
             pause_seconds=60.0,
         ),
         Loop("log_length", partial(_shorten_log, database), pause_seconds=10.0),
@@ -415,7 +430,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
         service,
         recorder,
         alarms,
-        tasks=_counted(metrics, relay, consuming, loops),
+        background=_counted(metrics, relay, consuming, loops),
         stops=[consuming.stop, *(loop.stop for loop in loops)],
         loops=loops,
         last_stop=relay.stop,
@@ -424,21 +439,20 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
 
 def _counted(
     metrics: Metrics, relay: OutboxRelay, consuming: Consuming, loops: Sequence[Loop]
-) -> list[Callable[[], Awaitable[None]]]:
-    """All background work, each with its failures counted under its name."""
+) -> dict[str, Callable[[], Awaitable[None]]]:
+    """All background work by its name, with its failures counted under it."""
     whole = {"relay": relay.run, "consuming": consuming.run}
     metrics.background([*whole, *(loop.name for loop in loops)])
-    return [
-        *(partial(kept_running, name, run, partial(metrics.background_failed, name)) for name, run in whole.items()),
-        *(partial(loop.run, partial(metrics.background_failed, loop.name)) for loop in loops),
-    ]
+    runs: dict[str, Callable[..., Awaitable[None]]] = {loop.name: loop.run for loop in loops}
+    runs |= {name: partial(kept_running, name, run) for name, run in whole.items()}
+    return {name: partial(run, on_failure=partial(metrics.background_failed, name)) for name, run in runs.items()}
 
 
 def _watch(
-    settings: Settings, database: Database, replica: str, metrics: Metrics, client: httpx.AsyncClient
+    settings: Settings, database: Database, replica: str, metrics: Metrics, client: httpx.AsyncClient, clock: Clock
 ) -> DatabaseWatch:
-    outage = DatabaseOutage(client, settings.alert_webhook_url, utc_now, replica, policy_of(settings).link)
-    return DatabaseWatch(database, replica, metrics.database_is, outage.tell)
+    outage = DatabaseOutage(client, settings.alert_webhook_url, clock, replica, policy_of(settings).link)
+    return DatabaseWatch(database, replica, metrics.database_is, outage.tell, clock)
 
 
 def _tracer(settings: Settings, replica: str, stack: AsyncExitStack) -> Tracer | None:
@@ -461,64 +475,23 @@ async def _traceparent_of(database: Database, order_id: str) -> str | None:
 
 
 async def _sandbox(
-    settings: Settings, database: Database, conservation: ConservationAudit, stack: AsyncExitStack
+    settings: Settings,
+    database: Database,
+    conservation: ConservationAudit,
+    stack: AsyncExitStack,
+    border: Border,
+    clock: Clock,
 ) -> tuple[DrillRunner, Shelves] | None:
     """What runs drills, where the reference Inventory Service is in use."""
     if not (settings.holdfast_sandbox and settings.inventory_service_url):
         return None
     http = await stack.enter_async_context(switches_client(settings.inventory_service_url))
-    switches = InventorySwitches(http)
+    switches = border(Seam.SWITCHES, InventorySwitches(http))
     thresholds = Thresholds(
         settings.alert_reservation_success_rate, settings.alert_queue_depth, settings.alert_availability_latency / 1000
     )
-    parts = DrillParts(database, utc_now, new_id, switches, conservation.compare, thresholds)
-    return DrillRunner(parts), Shelves(database, utc_now, switches)
-
-
-class _Wakes:
-    """What follows a commit: metrics, and waking whoever has something to do now."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self.relay: OutboxRelay | None = None
-        self.consuming: Consuming | None = None
-        self.releases: Loop | None = None
-
-    def found(self, relay: OutboxRelay, consuming: Consuming, releases: Loop) -> None:
-        """What is woken, which is built after this."""
-        self.relay, self.consuming, self.releases = relay, consuming, releases
-
-    @property
-    def loops(self) -> list[Loop]:
-        return [self.releases] if self.releases else []
-
-    def after_commit(self, recorded: Recorded) -> None:
-        for status in recorded.became:
-            self._metrics.order_became(status)
-        for reason in (recorded.failure_code, *recorded.opened):
-            if reason:
-                self._metrics.order_failed(reason)
-        for reason in recorded.opened:
-            # Notice to operations. Source: seed 7.3, reservation failures.
-            logger.warning("order_flagged", extra={"order_id": recorded.order.order_id, "reason": reason})
-        if recorded.became and self.consuming:
-            self.consuming.order_moved(recorded.order.order_id)
-        if recorded.stored_events and self.relay:
-            self.relay.wake()
-        if recorded.started_release:
-            self.wake_releases()
-
-    def wake_releases(self) -> None:
-        if self.releases:
-            self.releases.wake()
-
-    def wake_relay(self) -> None:
-        if self.relay:
-            self.relay.wake()
-
-    def nats_changed(self, state: ConnectionState) -> None:
-        if state is ConnectionState.CONNECTED and self.relay:
-            self.relay.wake()
+    parts = DrillParts(database, clock, new_id, switches, conservation.compare, thresholds)
+    return DrillRunner(parts), Shelves(database, clock, switches)
 
 
 def _heartbeat(recorder: Recorder) -> Loop:

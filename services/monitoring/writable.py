@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -39,12 +40,14 @@ class DatabaseWatch:
         replica: str,
         on_state: Callable[[bool], None] = lambda _: None,
         on_outage: OnOutage | None = None,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """``on_state`` is told after each look whether the database can be written."""
         self._database = database
         self._replica = replica
         self._on_state = on_state
         self._on_outage = on_outage
+        self._clock = clock
         self._probe: asyncio.Future[str | None] | None = None
         self._failing_since: float | None = None
         self._told: str | None = None
@@ -86,7 +89,7 @@ class DatabaseWatch:
 
     async def _write(self) -> str | None:
         try:
-            await self._database.write(lambda connection: leases.try_writing(connection, self._replica, utc_now()))
+            await self._database.write(lambda connection: leases.try_writing(connection, self._replica, self._clock()))
         except (DatabaseReplaced, DatabaseClosed, DatabaseOverloaded) as error:
             return f"{error}."
         except SQLAlchemyError as error:

@@ -49,7 +49,8 @@ STEP = 500
 class MessagingFacts:
     """What the heartbeat says of the events: how far the consumers are behind, and what hinders the relay."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
+        self._clock = clock
         self.relay: OutboxRelay | None = None
         self.consuming: Consuming | None = None
         self.topology: Topology | None = None
@@ -77,7 +78,7 @@ class MessagingFacts:
     async def sample(self) -> bool:
         """Ask NATS how far the consumers are; one round of a Loop. While it is away the last answer stays."""
         if self.consuming is not None:
-            at = utc_now().isoformat()
+            at = self._clock().isoformat()
             self._lags = [{**asdict(lag), "at": at} for lag in await self.consuming.lags()] or self._lags
         return False
 
@@ -94,14 +95,15 @@ class MessagingFacts:
 class SqlOutbox:
     """The relay's port over the outbox table."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
         self._database = database
+        self._clock = clock
 
     async def settle_and_claim(self, settled: Any, failed: Any, limit: int) -> list[OutboxRow]:
         never = [(row_id, str(reason)) for row_id, reason in failed if isinstance(reason, Undeliverable)]
         again = [(row_id, reason) for row_id, reason in failed if not isinstance(reason, Undeliverable)]
         rows = await self._database.write(
-            lambda c: outbox.settle_and_claim(c, list(settled), again, limit, utc_now(), undeliverable=never)
+            lambda c: outbox.settle_and_claim(c, list(settled), again, limit, self._clock(), undeliverable=never)
         )
         return [OutboxRow(*row) for row in rows]
 
@@ -109,7 +111,14 @@ class SqlOutbox:
 class LostEvents:
     """Has sent again what a stream took that is no more: events by their rows, requests under ids of their own."""
 
-    def __init__(self, database: Database, confirmation_timeout: timedelta, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        confirmation_timeout: timedelta,
+        wake: Callable[[], None],
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._clock = clock
         self._database = database
         self._confirmation_timeout = confirmation_timeout
         self._wake = wake
@@ -121,7 +130,7 @@ class LostEvents:
         # An answer may be lost as well as the request: the Inventory Service knows the old id and would be silent.
         due_before = at + self._confirmation_timeout
         asked = await self._database.write(
-            lambda c: orders.ask_confirmation_now(c, OrderStatus.PLACED, due_before, utc_now())
+            lambda c: orders.ask_confirmation_now(c, OrderStatus.PLACED, due_before, self._clock())
         )
         if asked:
             logger.warning("confirmations_asked_again", extra={"orders": asked})
@@ -141,6 +150,7 @@ class Consuming:
         topology: Topology,
         installation: str,
         owner: str,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """``owner`` is the identity of the database, ``installation`` the setting HOLDFAST_INSTALLATION."""
         self._installation = installation
@@ -152,7 +162,7 @@ class Consuming:
         self._office = office
         self._parking = EventParking(
             database,
-            utc_now,
+            clock,
             office,
             inbound.handle,
             early=EARLY,
