@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import make_url
 from streamlit.components.v2 import manifest_scanner
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner.script_cache import ScriptCache
 from streamlit.testing.v1 import AppTest, app_test
 
@@ -53,13 +53,26 @@ def one_server() -> Iterator[None]:
         yield
 
 
+class TimePerRun:
+    """Seconds that pass between two runs of a page, never within one; outside of a page, with every look."""
+
+    def __init__(self) -> None:
+        self._passed = 0.0
+        self._run: object = None
+
+    def __call__(self) -> float:
+        context = get_script_run_ctx(suppress_warning=True)
+        # Streamlit makes a new one for every run.
+        run = context.cursors if context else None
+        if run is None or run is not self._run:
+            self._passed, self._run = self._passed + 60, run
+        return self._passed
+
+
 def look_at(url: str) -> None:
-    """Has the console look at a database, at noon; each look finds the one before too old."""
-    tick = count(step=60)
+    """Has the console look at a database, at noon; each run of a page finds what the one before has read too old."""
     # Readings of the background are waited for: a test looks once.
-    facade.install(
-        Console(Settings.load(database_url=url), lambda: NOON, lambda: float(next(tick)), patience_seconds=60)
-    )
+    facade.install(Console(Settings.load(database_url=url), lambda: NOON, TimePerRun(), patience_seconds=60))
 
 
 @contextmanager
