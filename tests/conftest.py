@@ -6,19 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from state.schema import migrate
 from tests.environment import forget_settings, write_into_memory
+from tests.examples import load_profile
 from tests.orders_harness import OrdersHarness, SqliteTemplate
 
 # Before anything reads a setting or starts a process.
 forget_settings()
 write_into_memory()
 
-# Timing on a shared machine says nothing about the rule, and a failure must come back on the next run.
-settings.register_profile("holdfast", deadline=None, derandomize=True)
-settings.load_profile("holdfast")
+load_profile()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

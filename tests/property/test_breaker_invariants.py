@@ -20,6 +20,7 @@ from services.inventory.breaker import (
     AsyncBreaker,
     BreakerOptions,
 )
+from tests.examples import examples
 
 OPTIONS = BreakerOptions(trial_timeout_ms=6_000)
 AUTOMATIC = {(CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, CLOSED), (HALF_OPEN, OPEN)}
@@ -147,5 +148,5 @@ class BreakerMachine(RuleBasedStateMachine):
         assert snapshot.state != OPEN or snapshot.retry_in_ms <= OPTIONS.reset_timeout_ms
 
 
-BreakerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+BreakerMachine.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=60, deadline=None)
 TestABreaker: Callable[..., object] = BreakerMachine.TestCase

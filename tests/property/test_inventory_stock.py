@@ -18,6 +18,7 @@ from services.sandbox.inventory_service import queries, tables
 from services.sandbox.inventory_service.catalogue import Product, put_on_shelves
 from services.sandbox.inventory_service.rules import stock
 from services.sandbox.inventory_service.rules.book import level_of
+from tests.examples import examples
 
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SHELF = tuple(Product(f"p{n}", f"p{n}", "v", on_hand=6, low_stock_threshold=2, price=1.0) for n in range(3))
@@ -127,7 +128,7 @@ def world() -> Iterator[World]:
 
 
 def after_every_step(check: Callable[[World], None]) -> Callable[[], None]:
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=examples(200), deadline=None)
     @given(st.lists(steps, max_size=25))
     def run(taken: list[tuple[Any, ...]]) -> None:
         with world() as it:

@@ -25,6 +25,7 @@ from services.domain.lifecycle import ENDED
 from services.domain.order import Line, Order, OrderStatus
 from services.domain.reviews import allowed_actions
 from services.orders.inbound import UnknownOrder
+from tests.examples import examples
 from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, VOID, Fault, PaymentFault
 from tests.orders_harness import OrdersHarness, SqliteTemplate
 
@@ -332,4 +333,4 @@ async def _unless_refused(cancelling: Coroutine[Any, Any, Any]) -> None:
 
 def test_what_is_promised_holds_whatever_happens(sqlite_template):
     OrderLives.template = sqlite_template
-    run_state_machine_as_test(OrderLives, settings=settings(max_examples=60, stateful_step_count=30))
+    run_state_machine_as_test(OrderLives, settings=settings(max_examples=examples(60), stateful_step_count=30))

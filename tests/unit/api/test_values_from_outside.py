@@ -14,6 +14,7 @@ from services.domain.external import is_same_id
 from services.domain.lifecycle import TimelineEntry
 from services.domain.order import Line
 from state import history
+from tests.examples import examples
 from tests.unit.api.test_orders_api import ORDERS, error_of, problems_of
 
 JSON = {"Content-Type": "application/json"}
@@ -252,7 +253,7 @@ FIELDS = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(metadata=st.dictionaries(st.text(max_size=5), FIELDS, max_size=3), user=FIELDS)
 async def test_a_body_is_stored_unchanged_or_refused(api, metadata, user):
     content = _json(
