@@ -178,7 +178,10 @@ class Database:
             _bounded(connection.connection.driver_connection),
         ):
             connection.exec_driver_sql("BEGIN")
-            return transaction(connection)
+            found = transaction(connection)
+            if self.files is not None:
+                self.files.watch()
+            return found
 
     def shorten_log(self) -> int:
         """Blocking: write an overgrown write-ahead log back and cut it; returns its bytes afterwards, 0 on a server.
@@ -218,6 +221,8 @@ class Database:
         self._write_engine.dispose()
         if self._read_engine is not self._write_engine:
             self._read_engine.dispose()
+        if self.files is not None:
+            self.files.close()
 
 
 def sqlite_file(url: URL) -> Path | None:

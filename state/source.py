@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from state.database import Database, sqlite_file
 from state.failures import NO_ANSWER, failure_of, is_passing
-from state.transactions import DatabaseClosed, DatabaseOverloaded, Transaction
+from state.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced, Transaction
 
 T = TypeVar("T")
 
@@ -44,6 +44,8 @@ class Source:
         """Run a reading function; raises SourceUnavailable."""
         try:
             return self._open().read_now(transaction)
+        except DatabaseReplaced as error:
+            raise self._replaced(error) from error
         except (SQLAlchemyError, OSError, DatabaseClosed) as error:
             raise SourceUnavailable(self._sentence(error)) from error
 
@@ -51,6 +53,8 @@ class Source:
         """Run a writing function and commit; raises SourceUnavailable, and then nothing was written."""
         try:
             return self._open().write_now(transaction)
+        except DatabaseReplaced as error:
+            raise self._replaced(error) from error
         except (SQLAlchemyError, OSError, DatabaseClosed, DatabaseOverloaded) as error:
             raise SourceUnavailable(self._sentence(error)) from error
 
@@ -75,6 +79,11 @@ class Source:
             return None
         status = self._path.stat()
         return status.st_dev, status.st_ino
+
+    def _replaced(self, error: DatabaseReplaced) -> SourceUnavailable:
+        """What to say of it; the present file is opened for the next question."""
+        self.close()
+        return SourceUnavailable(f"{error}.")
 
     def _close(self) -> None:
         if self._database is not None:

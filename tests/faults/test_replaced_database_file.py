@@ -178,7 +178,8 @@ def test_a_worker_says_that_its_file_is_gone_and_ends_once_another_one_is_there(
         (tmp_path / "backup.db").rename(file)
         assert service.process.wait(REST_SECONDS) == 75
         assert "holdfast.db is gone while in use: the worker ends" in service.log()
-        assert "Traceback" not in service.log()
+        # A loop that failed meanwhile may say so in its own line; the process itself ends in good order.
+        assert "\nTraceback" not in service.log()
     with worker(tmp_path, **addresses) as service:
         assert place(service, new_id()).status_code == 201
 
