@@ -22,7 +22,7 @@ import httpx
 
 from services.addresses import without_credentials
 from services.alerting.commands import alert_commands
-from services.alerting.outage import DatabaseOutage
+from services.alerting.outage import DatabaseOutage, kept_in
 from services.alerting.parts import Alerting, alerting, policy_of
 from services.api.app import create_app
 from services.api.auth import Authenticator
@@ -451,7 +451,9 @@ def _counted(
 def _watch(
     settings: Settings, database: Database, replica: str, metrics: Metrics, client: httpx.AsyncClient, clock: Clock
 ) -> DatabaseWatch:
-    outage = DatabaseOutage(client, settings.alert_webhook_url, clock, replica, policy_of(settings).link)
+    outage = DatabaseOutage(
+        client, settings.alert_webhook_url, clock, replica, policy_of(settings).link, kept_in(database)
+    )
     return DatabaseWatch(database, replica, metrics.database_is, outage.tell, clock)
 
 

@@ -25,6 +25,7 @@ LASTS = {
 SAID_ABOVE = ("alertname", "severity", "breaker")
 """Labels that the title says."""
 OPEN_LABELS = {
+    "overview": "Open Overview",
     "breakers": "Open Breakers",
     "orders": "Open the orders",
     "releases": "Open the failed releases",

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from services.alerting import outage
 from services.alerting.evaluator import silencers
 from services.alerting.labels import Matcher, exactly, fit, matchers_of
 from services.alerting.rule import Rule
@@ -160,7 +161,7 @@ class Alerts:
     """What the pages may know and ask about alerts."""
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime], read: Read, store: Store) -> None:
-        self._rules = {rule.name: rule for rule in rules(settings)}
+        self._rules = {rule.name: rule for rule in (outage.RULE, *rules(settings))}
         self._clock = clock
         self._read = read
         self._store = store
@@ -227,7 +228,11 @@ def _page(connection: Connection, known: Mapping[str, Rule], now: datetime) -> A
     ids = [alert.alert_id for alert in standing] + [silence.silence_id for silence in running]
     given = commands.latest_of(connection, ids) if ids else {}
     lease = leases.get(connection, LEASE)
-    judged = (lease.noted if lease else {}).get("rules", {})
+    judge = _judge(lease, now)
+    judged = dict((lease.noted if lease else {}).get("rules", {}))
+    if judge is not None and not judge.is_late:
+        # Each round is stored: the last one is the proof.
+        judged[outage.DATABASE_NOT_WRITABLE] = {"value": 0.0}
 
     def row(alert: Alert) -> AlertRow:
         over = tuple(silence for silence in running if fit(matchers_of(silence.matchers), alert.labels))
@@ -248,7 +253,7 @@ def _page(connection: Connection, known: Mapping[str, Rule], now: datetime) -> A
         ),
         ended=tuple(silences.ended(connection, now, limit=10)),
         rules=tuple(_rule_row(rule, judged.get(rule.name, {}), standing) for rule in known.values()),
-        judge=_judge(lease, now),
+        judge=judge,
         mail=_mail(connection, lease),
     )
 

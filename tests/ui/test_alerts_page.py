@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from services.console import console
 from services.console.alerts import exactly, would_silence
 from state import alerts, leases
+from state.alerts import Alert
 from state.database import Database
 from tests.ui import seed_alerts
 from tests.ui.conftest import NOON, checked, press, said, stored
@@ -137,7 +138,7 @@ def test_every_alert_is_listed_with_its_value_and_threshold(busy: Database, show
         for row in table.value.to_dict("records")
         if "Threshold" in row
     ]
-    assert len(rows) == 11
+    assert len(rows) == 12
     assert (rows[4]["Alert"], rows[4]["Value"], rows[4]["Fires after"]) == (
         "InventoryReservationQueueDeep",
         "1",
@@ -217,3 +218,20 @@ def test_labels_of_unknown_origin_are_shown_as_they_are(busy: Database, show: Sh
     assert any("\\[x\\]\\(http\\:\u200b//evil" in caption.value for caption in test.caption)
     assert "Page]" in said(test)
     busy.write_now(lambda c: c.execute(text("DELETE FROM alerts")))
+
+
+def test_the_alert_about_the_database_is_listed_quiet_while_others_are_judged(busy: Database, show: Show) -> None:
+    (table,) = show("alerts.py", section="All alerts").table
+    (row,) = [row for row in table.value.to_dict("records") if row["Alert"] == "DatabaseNotWritable"]
+    assert "Quiet" in row["State"]
+    assert (row["Severity"], row["Fires after"]) == ("Critical", "5 s")
+
+
+def test_an_outage_of_the_database_is_shown_when_it_is_over(busy: Database, show: Show) -> None:
+    labels = {"alertname": "DatabaseNotWritable", "severity": "critical", "replica": "here"}
+    over = Alert(
+        "outage", "worker", "DatabaseNotWritable", labels, {"summary": "Nothing can be stored."}, "", "resolved", 1.0,
+        NOON, NOON, NOON, NOON, is_notified=False,
+    )  # fmt: skip
+    busy.write_now(lambda c: alerts.put(c, over))
+    assert "DatabaseNotWritable" in said(show("alerts.py", section="Lately resolved"))
