@@ -139,7 +139,7 @@ def test_every_alert_is_listed_with_its_value_and_threshold(busy: Database, show
         if "Threshold" in row
     ]
     assert len(rows) == 12
-    assert (rows[4]["Alert"], rows[4]["Value"], rows[4]["Fires after"]) == (
+    assert (rows[5]["Alert"], rows[5]["Value"], rows[5]["Fires after"]) == (
         "InventoryReservationQueueDeep",
         "1",
         "60 s",
