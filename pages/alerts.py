@@ -227,7 +227,7 @@ def _message(notification: Notification, *, grey: bool) -> str:
         facts.append(f"next in {clock.span(notification.next_attempt_at - now)}")
     if notification.last_error:
         facts.append(words.plain(notification.last_error))
-    name = f"**{words.plain(notification.name)}** {notification.status}"
+    name = f"**{words.plain(notification.name)}** {words.plain(notification.status)}"
     return f"{badge} {name} :small[{' · '.join(facts)}]"
 
 

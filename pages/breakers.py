@@ -14,7 +14,6 @@ import streamlit as st
 from parts import asks, charts, clock, empty, force, lens, live, tiles, words
 
 from services.console import (
-    NAMES,
     OPERATIONS,
     Breaker,
     BreakerTransition,
@@ -56,7 +55,7 @@ def _breaker(
 ) -> None:
     with st.container(border=True, key=f"breaker_{breaker.name}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"**{NAMES.get(breaker.name, words.plain(breaker.name))}**", width="content")
+            st.markdown(f"**{words.breaker(breaker.name)}**", width="content")
             st.markdown(words.badge(words.BREAKER, breaker.state, grey=bool(reading.problem)), width="content")
             st.caption(f"{words.plain(breaker.name)} · {_standing(breaker, loan)}", width="stretch")
             _force_button(breaker, asked)
@@ -200,7 +199,7 @@ def _openings(openings: list[tuple[BreakerTransition, datetime | None]], *, grey
         length = clock.span((closed_at or now) - opened.at)
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"opening_{number}"):
             badge = _opening(opened.to_state, is_over=closed_at is not None, grey=grey)
-            st.markdown(f"{badge} **{NAMES.get(opened.breaker, opened.breaker)}**", width=230)
+            st.markdown(f"{badge} **{words.breaker(opened.breaker)}**", width=230)
             until = clock.at(closed_at, now) if closed_at else "now"
             st.markdown(f"{clock.at(opened.at, now)} to {until} · {length}", width=220)
             incident = counted.get(stretch)
@@ -219,7 +218,7 @@ def _opening(state: str, *, is_over: bool, grey: bool) -> str:
     """How a breaker is, or was: red is only what lasts."""
     if not is_over:
         return words.badge(words.BREAKER, state, grey=grey)
-    return f":gray-badge[:material/history: Was {words.word(words.BREAKER, state).text.lower()}]"
+    return f":gray-badge[:material/history: Was {words.text(words.BREAKER, state).lower()}]"
 
 
 def _hurt(incident: Incident | None) -> str:

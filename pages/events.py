@@ -71,7 +71,7 @@ def flow() -> None:
         tiles.plain("Relay", *_relay(), grey=grey)
         for lag in delivery.consumers:
             note = f"{lag.ack_pending:,} in hand, {lag.redelivered:,} again · as of {clock.at(lag.as_of, now)}"
-            tiles.plain(f"Behind on {lag.stream}", f"{lag.pending:,}", note, grey=grey)
+            tiles.plain(f"Behind on {words.plain(lag.stream)}", f"{lag.pending:,}", note, grey=grey)
         if not delivery.consumers:
             tiles.plain("Consumers", "n/a", "no worker has asked NATS yet", grey=grey)
         tiles.plain("Dead letters", f"{delivery.open_letters:,}", "open", grey=grey)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import streamlit as st
 from parts import clock, empty, live, person, targets, words
 
-from services.console import NAMES, BreakerTransition, NotPermitted, SourceUnavailable, console
+from services.console import BreakerTransition, NotPermitted, SourceUnavailable, console
 from services.console.audit import AuditEntry
 from services.console.handover import HandoverPage, Item, Section, markdown
 
@@ -95,7 +95,7 @@ def _since(page: HandoverPage, *, grey: bool) -> None:
                 _action(change, now)
             else:
                 badge = words.badge(words.BREAKER, change.to_state, grey=grey)
-                name = NAMES.get(change.breaker, change.breaker)
+                name = words.breaker(change.breaker)
                 st.markdown(f"{badge} {name} breaker :small[:gray[{clock.at(change.at, now)}]]")
         if len(changes) > SHOWN:
             st.page_link("audit.py", label="Everything is in the audit log", icon=":material/arrow_forward:")

@@ -161,7 +161,7 @@ def _worst(failures: Mapping[str, float]) -> str:
     if not any(failures.values()):
         return "none due to inventory"
     reason = max(failures, key=lambda name: failures[name])
-    return f"most: {words.named(words.FAILURE, reason).lower()}"
+    return f"most: {words.plain(words.named(words.FAILURE, reason)).lower()}"
 
 
 def _charts(history: MetricHistory, limits: Limits) -> None:

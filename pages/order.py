@@ -123,7 +123,7 @@ def _why_not_cancel(view: OrderView) -> str | None:
         return None
     if view.order.cancel_reason and view.order.status == "PAYING":
         return "A cancel waits for the outcome of the payment."
-    return f"An order that is {words.word(words.ORDER, view.order.status).text.lower()} cannot be cancelled."
+    return f"An order that is {words.text(words.ORDER, view.order.status).lower()} cannot be cancelled."
 
 
 def _retry_button(view: OrderView, job: Release, block: str | None) -> None:

@@ -11,7 +11,6 @@ from parts import asks, charts, clock, empty, live, operations, tiles, words
 from services.console import (
     BIN,
     CHECK,
-    NAMES,
     OPERATIONS,
     RESERVE,
     Finding,
@@ -235,7 +234,7 @@ def _changes() -> None:
             change.at,
             (
                 f"{words.badge(words.BREAKER, change.to_state, grey=bool(reading.problem))} "
-                f"{NAMES.get(change.breaker, change.breaker)} breaker"
+                f"{words.breaker(change.breaker)} breaker"
             ),
         )
         for change in changes.transitions

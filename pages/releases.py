@@ -364,7 +364,7 @@ def _theirs(row: ReleaseRow) -> str:
     """What they said a moment ago, where somebody has asked."""
     if row.theirs is None or row.answer is None:
         return ""
-    return f" · {words.word(words.THEIRS, row.theirs).text.lower()} over there, {_asked(row.answer.asked_at)}"
+    return f" · {words.text(words.THEIRS, row.theirs).lower()} over there, {_asked(row.answer.asked_at)}"
 
 
 def _asked(at: datetime) -> str:

@@ -242,8 +242,8 @@ def _groups(page: QueuePage) -> None:
         with _shared("By cause"):
             for group in page.by_cause[:GROUPS_SHOWN]:
                 reason, code = group.keys
-                named = f" · {code}" if code else ""
-                text = f"{words.word(words.REVIEW, reason).text}{named} **{group.count:,}**"
+                named = f" · {words.plain(code)}" if code else ""
+                text = f"{words.text(words.REVIEW, reason)}{named} **{group.count:,}**"
                 _group_button(text, f"cause_{reason}_{code}", _only_cause, reason, code)
             _more(len(page.by_cause))
         with _shared("By product"):

@@ -62,7 +62,9 @@ def _active(drill: Drill, last: Command | None, *, grey: bool) -> None:
     with st.container(border=True, key="active_drill"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(words.badge(words.DRILL, drill.phase, grey=grey), width="content")
-            st.markdown(f"**{kind.title}** · {drill.seconds} s · by {words.plain(drill.actor)}", width="content")
+            st.markdown(
+                f"**{words.plain(kind.title)}** · {drill.seconds} s · by {words.plain(drill.actor)}", width="content"
+            )
             st.caption(_progress(drill), width="stretch")
             block = live.write_block()
             over = None if drill.phase in STOPPABLE else "The faults are over; the report comes when all has recovered."
@@ -123,7 +125,7 @@ def _past(page: SandboxPage) -> None:
         for drill in page.past:
             with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"past_{drill.drill_id}"):
                 st.button(
-                    shown_kind(drill.kind).title,
+                    words.plain(shown_kind(drill.kind).title),
                     key=f"open_{drill.drill_id}",
                     type="tertiary",
                     icon=":material/description:",

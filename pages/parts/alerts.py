@@ -62,7 +62,7 @@ def _facts(row: AlertRow) -> list[str]:
         facts.append("condition no longer true, about to end")
     shown = {name: value for name, value in alert.labels.items() if name not in SAID_ABOVE}
     facts += [f"{words.plain(name)} {words.told(value)}" for name, value in sorted(shown.items())][:8]
-    facts.append(words.word(words.ALERT_SOURCE, alert.source).text.lower())
+    facts.append(words.text(words.ALERT_SOURCE, alert.source).lower())
     return facts
 
 
@@ -218,7 +218,7 @@ def _preview(matchers: Sequence[Matcher], page: AlertsPage) -> None:
     rows = [
         {
             "Alert": words.plain(found.name),
-            "State": words.word(words.ALERT, found.state).text,
+            "State": words.text(words.ALERT, found.state),
             "Labels": words.plain(_others(found)),
         }
         for found in hit[:20]

@@ -104,5 +104,5 @@ def _what(command: Command) -> str:
     action = command.arguments.get("action")
     if move := command.arguments.get("move"):
         return f"{words.MOVES.get(str(move), 'Steer')}: bulk operation"
-    kind = words.KINDS.get(command.kind, command.kind)
+    kind = words.kind(command.kind)
     return words.ACTIONS.get(str(action), kind) if action else kind

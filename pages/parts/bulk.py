@@ -44,7 +44,7 @@ def ask(bulk: Bulk, empties: Picked = ("", ())) -> None:
 
 def name(bulk: Bulk) -> str:
     """The action in words."""
-    return words.ACTIONS.get(bulk.action or "") or words.KINDS.get(bulk.verb, bulk.verb)
+    return words.ACTIONS.get(bulk.action or "") or words.kind(bulk.verb)
 
 
 def call_of(bulk: Bulk) -> str | None:

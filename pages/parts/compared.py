@@ -152,9 +152,9 @@ def _theirs(one: Compared, *, is_asking: bool) -> str:
     if one.standing == Standing.LATER:
         return f"Beyond the first {MAX_ASKED}"
     if one.theirs is not None and one.theirs.stock is not None:
-        return words.word(words.THEIRS, one.theirs.stock).text
+        return words.text(words.THEIRS, one.theirs.stock)
     if one.theirs is not None:
-        return words.word(words.THEIR_SILENCE, one.theirs.problem or "NO_ANSWER").text
+        return words.text(words.THEIR_SILENCE, one.theirs.problem or "NO_ANSWER")
     return "Asking..." if is_asking else "Not answered"
 
 

@@ -64,7 +64,11 @@ def noticed(drill: Drill) -> None:
     if drill.began_at is None:
         return
     moments = [(name, time_or_none(at)) for name, at in drill.noticed.items()]
-    said = [f"{BY.get(name, name)} after {(at - drill.began_at).total_seconds():.0f} s" for name, at in moments if at]
+    said = [
+        f"{BY.get(name, words.plain(name))} after {(at - drill.began_at).total_seconds():.0f} s"
+        for name, at in moments
+        if at
+    ]
     st.caption(f"Noticed by: {', '.join(said)}." if said else "Nothing has noticed it yet.")
 
 
@@ -72,7 +76,7 @@ def draw(drill: Drill) -> None:
     """The whole report."""
     now, kind, report = console().now(), shown_kind(drill.kind), _report(drill)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f"### {kind.title}", width="content")
+        st.markdown(f"### {words.plain(kind.title)}", width="content")
         st.markdown(verdict(drill) if drill.finished_at else words.badge(words.DRILL, drill.phase), width="content")
     st.caption(
         f"{kind.what} For {drill.seconds} s, by {words.plain(drill.actor)}, {clock.both(drill.created_at, now)}. "
@@ -101,7 +105,7 @@ def _tiles(report: Mapping[str, Any]) -> None:
     orders, lost = report["orders"], report["lost"]
     with st.grid(4, min_column_width=150):
         found = report["detection"]
-        first = BY.get(found[0]["by"], found[0]["by"]) if found else "no breaker, no verdict"
+        first = BY.get(found[0]["by"], words.plain(found[0]["by"])) if found else "no breaker, no verdict"
         tiles.plain("Time to detect", f"{found[0]['seconds']:g} s" if found else "not detected", first)
         tiles.plain("Orders hurt", f"{orders['hurt']:,}", f"of {orders['placed']:,} placed meanwhile")
         seconds = report["recovery"]["seconds"]
@@ -132,9 +136,12 @@ def _orders(drill: Drill, report: Mapping[str, Any]) -> None:
         {"Orders": "Placed while the faults lasted", "Count": f"{orders['placed']:,}"},
         {"Orders": "Refused", "Count": f"{orders['refused']:,}"},
         {"Orders": "Flagged for a person", "Count": f"{orders['flagged']:,}"},
-        *({"Orders": f"Ended with {code}", "Count": f"{n:,}"} for code, n in sorted(orders["refusals"].items())),
         *(
-            {"Orders": f"Now {words.word(words.ORDER, status).text.lower()}", "Count": f"{n:,}"}
+            {"Orders": f"Ended with {words.plain(code)}", "Count": f"{n:,}"}
+            for code, n in sorted(orders["refusals"].items())
+        ),
+        *(
+            {"Orders": f"Now {words.text(words.ORDER, status).lower()}", "Count": f"{n:,}"}
             for status, n in sorted(orders["statuses"].items())
         ),
     ]

@@ -7,7 +7,7 @@ from datetime import timedelta
 import streamlit as st
 from parts import asks, live, overlay, words
 
-from services.console import NAMES, console, new_key
+from services.console import console, new_key
 from services.console.loans import FORCED
 
 MAX_REASON = 500
@@ -29,7 +29,7 @@ def breaker(name: str) -> None:
 
 
 def _force(name: str, key: str) -> None:
-    called = NAMES.get(name, words.plain(name))
+    called = words.breaker(name)
     st.markdown(f"**{called}** on every replica. It is a loan: the breaker returns by itself.")
     live.refreshing(_form, name, key)
 

@@ -10,7 +10,7 @@ from datetime import datetime
 import streamlit as st
 from parts import address, clock, empty, live, orders, paging, words
 
-from services.console import NAMES, Reading, console
+from services.console import Reading, console
 from services.console.incidents import MAX_WINDOW, PAGE_SIZE, HurtRow, Incident, Stretch
 
 PARAMETER, PAGE = "incident", "hurt_page"
@@ -50,7 +50,7 @@ def button(stretch: Stretch, label: str, key: str, *, why_not: str | None = None
 def name(stretch: Stretch, now: datetime) -> str:
     """A stretch in words, in the viewer's zone."""
     until = clock.at(stretch.end, now) if stretch.end else "now"
-    of = f" · {NAMES.get(stretch.breaker, stretch.breaker)}" if stretch.breaker else ""
+    of = f" · {words.breaker(stretch.breaker)}" if stretch.breaker else ""
     return f"{clock.at(stretch.start, now)} to {until}{of}"
 
 
@@ -113,7 +113,7 @@ def _said(row: HurtRow, *, grey: bool) -> str:
         if badge not in kinds.setdefault(impact.operation, []):
             kinds[impact.operation].append(badge)
     return " ".join(
-        f"{' '.join(badges)} :small[{words.named(words.CALL, operation).lower()}]"
+        f"{' '.join(badges)} :small[{words.plain(words.named(words.CALL, operation)).lower()}]"
         for operation, badges in kinds.items()
     )
 

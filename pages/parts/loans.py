@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 from parts import asks, clock, words
 
-from services.console import NAMES, console, same_sight_key
+from services.console import console, same_sight_key
 from services.console.loans import Loan
 
 
@@ -39,7 +39,7 @@ def banner(block: str | None) -> None:
 
 def _sentence(loan: Loan) -> str:
     now = console().now()
-    name = NAMES.get(loan.breaker, words.plain(loan.breaker))
+    name = words.breaker(loan.breaker)
     state = words.badge(words.BREAKER, loan.state, grey=bool(console().live().problem))
     ends = f"ends by itself in {clock.span(loan.expires_at - now)} ({clock.at(loan.expires_at, now)})"
     return f"{state} **{name}** breaker by {words.plain(loan.actor)}: {words.plain(loan.reason)} · {ends}"

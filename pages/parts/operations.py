@@ -38,7 +38,7 @@ def line(operation: Operation, *, grey: bool = False) -> str:
 
 def name(operation: Operation) -> str:
     """What is done to each item, in words."""
-    what = words.ACTIONS.get(operation.action or "") or words.KINDS.get(operation.verb, operation.verb)
+    what = words.ACTIONS.get(operation.action or "") or words.kind(operation.verb)
     return f"{what}: {operation.total:,} {'item' if operation.total == 1 else 'items'}"
 
 

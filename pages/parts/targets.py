@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import streamlit as st
 from parts import orders, words
 
-from services.console import NAMES, console
+from services.console import console
 from services.console.audit import AuditEntry
 
 PAGES = {
@@ -49,7 +49,7 @@ def _named(target: str) -> str:
     """What was acted on, in words: ``order:ORD-7`` is Order ORD-7."""
     kind, colon, identifier = target.partition(":")
     if kind == "breaker":
-        return f"{words.plain(NAMES.get(identifier, identifier))} breaker"
+        return f"{words.breaker(identifier)} breaker"
     if kind == "handover":
         return "Hand-over"
     return words.plain(f"{kind.replace('-', ' ').capitalize()} {identifier}" if colon else target)

@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 from parts import clock, payloads, unfold
 from parts.facts import details, payload
-from parts.words import TIMELINE, plain, said, word
+from parts.words import TIMELINE, plain, said, text, word
 
 from services.console import Reading, TimelineEntry, console
 
@@ -39,7 +39,7 @@ def _kind(entry: TimelineEntry, *, grey: bool) -> str:
     kind = word(TIMELINE, entry.kind)
     hurt = any(sign in entry.title.lower() for sign in BAD)
     color = "gray" if grey else "red" if hurt else kind.color
-    return f":{color}-badge[:material/{'error' if hurt else kind.icon}: {kind.text}]"
+    return f":{color}-badge[:material/{'error' if hurt else kind.icon}: {text(TIMELINE, entry.kind)}]"
 
 
 def _text(entry: TimelineEntry, now: datetime) -> str:

@@ -361,11 +361,26 @@ def word(table: dict[str, Word], state: str) -> Word:
     return table.get(state) or Word(state.replace("_", " ").capitalize(), "help", "gray")
 
 
+def text(table: Mapping[str, Word], state: str) -> str:
+    """The word of a state for Markdown: an unknown one is shown as it is, cut."""
+    said = word(dict(table), state).text
+    return said if state in table else plain(_cut(said, MOST_STATE))
+
+
+def breaker(name: str) -> str:
+    """What a breaker is called, for Markdown."""
+    return NAMES.get(name) or plain(name)
+
+
+def kind(name: str) -> str:
+    """What a kind of command is called, for Markdown."""
+    return KINDS.get(name) or plain(name)
+
+
 def badge(table: dict[str, Word], state: str, *, grey: bool = False) -> str:
     """A state as Markdown badge; ``grey`` when it may no longer be true."""
-    text, icon, color = word(table, state)
-    shown = text if state in table else plain(_cut(text, MOST_STATE))
-    return f":{'gray' if grey else color}-badge[:material/{icon}: {shown}]"
+    _, icon, color = word(table, state)
+    return f":{'gray' if grey else color}-badge[:material/{icon}: {text(table, state)}]"
 
 
 FILTERS = {"status": ORDER, "job": RELEASE, "reason": REVIEW}
