@@ -17,6 +17,7 @@ import pytest
 import uvloop
 
 from services.supervisor import MAX_LOG_BYTES, Child, ChildFailed, ChildState, Supervisor
+from tests.chaos.stack import until
 from tests.integration.nats_server import eventually, is_running
 from tests.supervised import read_status
 
@@ -271,3 +272,15 @@ async def test_a_check_that_raises_does_not_end_its_child(tmp_path: Path) -> Non
         await asked.wait()
         await eventually(lambda: lines(tmp_path / "diary") == ["a started"])
         assert (supervisor.status()[0].state, supervisor.status()[0].not_working) == (ChildState.RUNNING, 0)
+
+
+@pytest.mark.slow
+async def test_the_log_of_a_child_that_goes_on_is_bounded(tmp_path: Path) -> None:
+    talking = f"import time; print('x' * {MAX_LOG_BYTES + 1}, flush=True); time.sleep(60)"
+    async with Supervisor([python("a", talking)], tmp_path) as supervisor:
+        (log,) = (tmp_path / "logs").glob("a.log")
+        # Written whole, and then set aside although its writer goes on.
+        before = log.with_suffix(".log.1")
+        await until(lambda: before.exists() and log.stat().st_size <= MAX_LOG_BYTES, 60.0)
+        assert before.stat().st_size > MAX_LOG_BYTES
+        assert [status.state for status in supervisor.status()] == [ChildState.RUNNING]
