@@ -28,10 +28,11 @@ class Service:
         self.refusing: int | None = None
         self.writes_otherwise = False
         self.released: list[str] = []
+        self.retry_after_seconds = 2
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if self.refusing is not None:
-            return httpx.Response(self.refusing, text="no", headers={"Retry-After": "2"})
+            return httpx.Response(self.refusing, text="no", headers={"Retry-After": str(self.retry_after_seconds)})
         body = json.loads(request.content)
         response = answer(getattr(self, request.url.path.rpartition("/")[2].replace("-", "_"))(body), self.shop.clock())
         if self.writes_otherwise:
@@ -123,6 +124,8 @@ async def test_a_release_that_was_refused_to_us_stays_to_be_done(shop: OrdersHar
 
 async def test_waiting_for_a_busy_service_uses_up_no_attempt(shop: OrdersHarness, service: Service):
     service.refusing = 429
+    # Longer than a call waits: the clock of the test stands, and a shorter time would never be over.
+    service.retry_after_seconds = 60
     order = await shop.place_high(order_id="o-1")
     assert (order.status, order.attempts) == ("PENDING_INVENTORY", 1)
     await shop.cancel("o-1")
