@@ -80,6 +80,18 @@ class Waiting:
         return any(getattr(self, field.name) for field in fields(self))
 
 
+@dataclass(frozen=True, slots=True)
+class UnheardEvent:
+    """An event that was published and not handled."""
+
+    event_id: str
+    subject: str
+    published_at: datetime
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.event_id}, published {self.published_at.isoformat()}"
+
+
 @contextmanager
 def opened(settings: Settings) -> Iterator[Books]:
     """The books under DATA_DIR; raises ConfigurationError when there are none."""
@@ -117,7 +129,6 @@ def compare(books: Books, settled: timedelta = timedelta()) -> list[Difference]:
 
 def waiting(books: Books) -> Waiting:
     """What is still on its way."""
-    since = utc_now() - REMEMBERED
     return Waiting(
         orders=_count(
             books.orders, orders, or_(orders.c.due_at.isnot(None), orders.c.status.in_(UNDER_WAY) & ~with_open_review())
@@ -125,9 +136,17 @@ def waiting(books: Books) -> Waiting:
         releases=_count(books.orders, releases, releases.c.state == PENDING),
         refunds=_count(books.orders, orders, orders.c.payment_status == PaymentStatus.REFUND_PENDING),
         unsent_events=_unsent(books.orders, outbox) + _unsent(books.inventory, inventory_tables.outbox),
-        unheard_events=_unheard(books.orders, outbox, books.inventory, inventory_tables.inbox, since)
-        + _unheard(books.inventory, inventory_tables.outbox, books.orders, inbox, since),
+        unheard_events=len(unheard(books)),
     )
+
+
+def unheard(books: Books) -> list[UnheardEvent]:
+    """Events that were published in the last days and not handled."""
+    since = utc_now() - REMEMBERED
+    return [
+        *_unheard(books.orders, outbox, books.inventory, inventory_tables.inbox, since),
+        *_unheard(books.inventory, inventory_tables.outbox, books.orders, inbox, since),
+    ]
 
 
 def report(books: Books, found: list[Difference]) -> list[str]:
@@ -168,7 +187,8 @@ def _unsent(connection: Connection, table: Table) -> int:
     return _count(connection, table, table.c.published_at.is_(None))
 
 
-def _unheard(sender: Connection, sent: Table, reader: Connection, heard: Table, since: datetime) -> int:
-    """Events that were published and not handled."""
-    published = set(sender.scalars(select(sent.c.event_id).where(sent.c.published_at > since)))
-    return len(published - set(reader.scalars(select(heard.c.event_id))))
+def _unheard(sender: Connection, sent: Table, reader: Connection, heard: Table, since: datetime) -> list[UnheardEvent]:
+    handled = set(reader.scalars(select(heard.c.event_id)))
+    columns = (sent.c.event_id, sent.c.subject, sent.c.published_at)
+    published = sender.execute(select(*columns).where(sent.c.published_at > since).order_by(sent.c.id))
+    return [UnheardEvent(*row) for row in published if row.event_id not in handled]

@@ -42,6 +42,8 @@ ORDERS_PER_SECOND = 6.0
 LOOK_SECONDS = 1.0
 """Between two looks of the supplier's at the shelves."""
 
+MOST_NAMED = 10
+"""Events of those left over."""
 DRAIN_SECONDS = 180.0
 """A capture that was never answered may arrive a minute late, and its refund has to wait for that."""
 
@@ -230,7 +232,7 @@ async def _drain(stack: LiveStack) -> tuple[float, str]:
     began = time.monotonic()
     while waiting := stack.waiting():
         if time.monotonic() - began > DRAIN_SECONDS:
-            return time.monotonic() - began, str(waiting)
+            return time.monotonic() - began, "; ".join([str(waiting), *map(str, stack.unheard()[:MOST_NAMED])])
         await asyncio.sleep(0.2)
     return time.monotonic() - began, ""
 

@@ -199,6 +199,10 @@ class LiveStack:
         with self.books() as books:
             return audit.waiting(books)
 
+    def unheard(self) -> list[audit.UnheardEvent]:
+        with self.books() as books:
+            return audit.unheard(books)
+
     def inventory_url(self) -> str:
         """Where the reference Inventory Service answers."""
         return f"http://127.0.0.1:{(self.folder / 'var' / 'sandbox' / 'inventory.port').read_text()}"
