@@ -8,6 +8,7 @@ from typing import Any
 
 from services.alerting.desk import AlertDesk
 from services.alerting.labels import matchers_of
+from services.domain.arguments import reading_arguments
 from state.commands import Command
 
 Outcome = dict[str, Any]
@@ -23,10 +24,13 @@ def alert_commands(desk: AlertDesk) -> dict[str, Callable[[Command], Awaitable[O
 
     async def silence(command: Command) -> Outcome:
         given = command.arguments
+        with reading_arguments():
+            matchers, reason = matchers_of(given["matchers"]), str(given["reason"])
+            ends_in = timedelta(milliseconds=int(given["expiresIn"]))
         made = await desk.silence(
-            matchers_of(given["matchers"]),
-            ends_in=timedelta(milliseconds=int(given["expiresIn"])),
-            reason=str(given["reason"]),
+            matchers,
+            ends_in=ends_in,
+            reason=reason,
             actor=command.actor,
             action_id=command.command_id,
         )

@@ -11,6 +11,7 @@ from typing import Literal, cast
 
 from sqlalchemy import Connection
 
+from services.domain.arguments import reading_arguments
 from services.domain.errors import InvalidState, ValidationFailed
 from services.domain.events import timestamp
 from services.inventory.breaker import AsyncBreaker, InventoryBreakers
@@ -135,15 +136,16 @@ class BreakerOverrides:
 def _asked(command: Command) -> tuple[Forced, timedelta, str]:
     """State, length and reason of a wanted loan; raises ValidationFailed."""
     given = command.arguments
-    expires_in = timedelta(milliseconds=int(given["expiresIn"]))
-    reason = str(given["reason"]).strip()
-    if given["state"] not in FORCED:
-        raise _not_valid("state", given["state"], " or ".join(FORCED))
+    with reading_arguments():
+        expires_in = timedelta(milliseconds=int(given["expiresIn"]))
+        reason, state = str(given["reason"]).strip(), given["state"]
+    if state not in FORCED:
+        raise _not_valid("state", state, " or ".join(FORCED))
     if not SHORTEST_LOAN <= expires_in <= LONGEST_LOAN:
         raise _not_valid("expiresIn", given["expiresIn"], "1000 to 86400000 milliseconds")
     if not reason:
         raise _not_valid("reason", "", "some words")
-    return given["state"], expires_in, reason
+    return state, expires_in, reason
 
 
 def _not_valid(field: str, value: object, allowed: str) -> ValidationFailed:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from services.domain.arguments import reading_arguments
 from services.domain.causes import was_not_sent
 from services.domain.command_kinds import OF_ORDERS, TARGETS
 from services.domain.conservation import StockState
@@ -225,12 +226,10 @@ class CommandExecutor:
             return DONE, await execute(command)
         except ApiError as error:
             return REFUSED, outcome_of(error.message, code=error.code)
-        except (KeyError, TypeError, ValueError) as error:
-            logger.warning("command_malformed", extra={"command": command.command_id, "error": repr(error)})
-            return REFUSED, outcome_of("The command could not be understood.", str(error), "VALIDATION_ERROR")
 
     async def _cancel_order(self, command: Command) -> Outcome:
-        reason = str(command.arguments["reason"])
+        with reading_arguments():
+            reason = str(command.arguments["reason"])
         order = await self._cancellation.cancel(command.target_id, reason, actor=command.actor, by_person=True)
         return outcome_of("Cancelled" if order.status == "CANCELLED" else "Cancel recorded, payment is being settled")
 
@@ -270,17 +269,16 @@ class CommandExecutor:
         return outcome_of(in_words(answer.statement))
 
     async def _ask_theirs_many(self, command: Command) -> Outcome:
-        order_ids = [str(order_id) for order_id in command.arguments["orderIds"]]
+        with reading_arguments():
+            order_ids = [str(order_id) for order_id in command.arguments["orderIds"]]
         return outcome_of(*many_in_words(await self._their_side.ask_many(order_ids, asked_by=command.actor)))
 
     async def _compensate(self, command: Command) -> Outcome:
         given = command.arguments
+        with reading_arguments():
+            order_id, kind, reason = str(given["orderId"]), str(given["kind"]), str(given["reason"])
         await self._conservation.compensate(
-            str(given["orderId"]),
-            str(given["kind"]),
-            actor=command.actor,
-            reason=str(given["reason"]),
-            action_id=command.command_id,
+            order_id, kind, actor=command.actor, reason=reason, action_id=command.command_id
         )
         return outcome_of("Compensation started", "Settled once both sides agree again")
 
@@ -295,35 +293,34 @@ class CommandExecutor:
 
     async def _mark_released(self, command: Command) -> Outcome:
         given = command.arguments
-        theirs = await self._proofs.mark_released(
-            MarkReleased(
-                command.target_id,
-                int(given["version"]),
-                str(given["proof"]),
-                command.actor,
-                command.command_id,
-                by_admin=command.role == ADMIN,
-            )
+        with reading_arguments():
+            version, proof = int(given["version"]), str(given["proof"])
+        wanted = MarkReleased(
+            command.target_id, version, proof, command.actor, command.command_id, by_admin=command.role == ADMIN
         )
+        theirs = await self._proofs.mark_released(wanted)
         if theirs == StockState.FREE:
             return outcome_of("Marked released", "The Inventory Service holds nothing for it.")
         return outcome_of("Marked released on the proof alone", "The Inventory Service could not be asked.")
 
     async def _steer_operation(self, command: Command) -> Outcome:
+        with reading_arguments():
+            move = str(command.arguments["move"])
         operation = await self._steering.steer(
-            command.target_id, str(command.arguments["move"]), actor=command.actor, action_id=command.command_id
+            command.target_id, move, actor=command.actor, action_id=command.command_id
         )
         return outcome_of(f"Operation {operation.state.lower()}")
 
 
 def _wanted(command: Command) -> ResolveReview:
     given = command.arguments
-    turn = int(given.get("turn", 0))
+    with reading_arguments():
+        turn, version, action = int(given.get("turn", 0)), int(given["version"]), str(given["action"])
     return ResolveReview(
         review_id=command.target_id,
-        action=str(given["action"]),
+        action=action,
         note=str(given.get("note", "")),
-        version=int(given["version"]),
+        version=version,
         actor=command.actor,
         action_id=f"{command.command_id}/{turn}" if turn else command.command_id,
         reason=_optional(given.get("reason")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from services.domain.arguments import reading_arguments
 from services.domain.errors import ValidationFailed
 from services.domain.order import Line
 from services.orders.cancel import OrderReturns, ReturnItems
@@ -25,16 +26,18 @@ class ReturnCommands:
 
     async def _return(self, command: Command) -> Outcome:
         given = command.arguments
-        lines = tuple(
-            Line(str(item["productId"]), str(item["variantId"]), int(item["quantity"])) for item in given["items"]
-        )
+        with reading_arguments():
+            lines = tuple(
+                Line(str(item["productId"]), str(item["variantId"]), int(item["quantity"])) for item in given["items"]
+            )
+            reason, restockable = str(given["reason"]), bool(given["restockable"])
         if not lines or any(line.quantity < 1 for line in lines):
             raise ValidationFailed("items: at least one line with a quantity of 1 or more is needed.")
         wanted = ReturnItems(
             order_id=command.target_id,
             lines=lines,
-            reason=str(given["reason"]),
-            restockable=bool(given["restockable"]),
+            reason=reason,
+            restockable=restockable,
             return_id=command.command_id,
         )
         order, _ = await self._returns.take_back(wanted, actor=command.actor, by_person=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from services.domain.arguments import reading_arguments
 from services.domain.errors import ValidationFailed
 from services.sandbox.drills.runner import DrillRunner
 from state.commands import Command
@@ -24,12 +25,14 @@ class DrillCommands:
 
     async def _start(self, command: Command) -> Outcome:
         given = command.arguments
-        level = given.get("level")
+        with reading_arguments():
+            seconds, reason = int(given["seconds"]), str(given["reason"])
+            level = None if given.get("level") is None else float(given["level"])
         drill = await self._runner.start(
             command.target_id,
-            seconds=int(given["seconds"]),
-            level=None if level is None else float(level),
-            reason=str(given["reason"]),
+            seconds=seconds,
+            level=level,
+            reason=reason,
             actor=command.actor,
             drill_id=command.command_id,
         )
@@ -40,7 +43,8 @@ class DrillCommands:
         return {"title": "The faults end now", "detail": None, "code": None}
 
     async def _set_traffic(self, command: Command) -> Outcome:
-        rate = float(command.arguments["ordersPerSecond"])
+        with reading_arguments():
+            rate = float(command.arguments["ordersPerSecond"])
         await self._runner.set_traffic(rate, actor=command.actor)
         return {"title": f"{rate:g} orders a second asked for", "detail": None, "code": None}
 

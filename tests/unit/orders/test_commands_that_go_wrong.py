@@ -67,6 +67,18 @@ async def test_what_goes_wrong_is_tried_again_and_then_ends_on_record_as_not_kno
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("error", [KeyError("order"), TypeError("none"), ValueError("odd")])
+async def test_an_error_after_the_arguments_were_read_is_no_refusal(shop, error):
+    async def go_wrong(command):
+        raise error
+
+    shop.broken = shop.executor({"silence_alert": go_wrong})
+    await shop.command("silence_alert", "all", "c-bad", reason="noise")
+    await run_for(shop, 600)
+    ended = await shop.stored_command("c-bad")
+    assert (ended.state, ended.outcome["title"]) == ("FAILED", "Not known whether it took effect")
+
+
 async def test_what_goes_wrong_once_is_done_at_the_second_try(shop):
     tried = []
 
