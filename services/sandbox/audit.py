@@ -16,7 +16,8 @@ It prints what there is, what still waits and what does not add up::
       DEDUCTED_TWICE  5b2c...  0e8d.../7c9e... deducted 2 times
 
 A difference that ends with "(pending)" is one that waiting work will settle: look again later.
-"Unheard" events were published in the last days and not handled yet; dead letters stay among them.
+"Unheard" events were published in the last days and not handled yet; dead letters stay among them, and so do answers
+that were lost with a stream of the broker and were asked for again.
 The exit code is 0 when nothing differs or everything that does is pending, else 1; 2 without databases.
 """
 
@@ -127,8 +128,8 @@ def compare(books: Books, settled: timedelta = timedelta()) -> list[Difference]:
     return differences(books.orders, books.inventory, books.payments, now=now, settled_before=now - settled)
 
 
-def waiting(books: Books) -> Waiting:
-    """What is still on its way."""
+def waiting(books: Books, since: datetime | None = None) -> Waiting:
+    """What is still on its way; of events those published after ``since``, by default in the last days."""
     return Waiting(
         orders=_count(
             books.orders, orders, or_(orders.c.due_at.isnot(None), orders.c.status.in_(UNDER_WAY) & ~with_open_review())
@@ -136,13 +137,13 @@ def waiting(books: Books) -> Waiting:
         releases=_count(books.orders, releases, releases.c.state == PENDING),
         refunds=_count(books.orders, orders, orders.c.payment_status == PaymentStatus.REFUND_PENDING),
         unsent_events=_unsent(books.orders, outbox) + _unsent(books.inventory, inventory_tables.outbox),
-        unheard_events=len(unheard(books)),
+        unheard_events=len(unheard(books, since)),
     )
 
 
-def unheard(books: Books) -> list[UnheardEvent]:
-    """Events that were published in the last days and not handled."""
-    since = utc_now() - REMEMBERED
+def unheard(books: Books, since: datetime | None = None) -> list[UnheardEvent]:
+    """Events that were published after ``since``, by default in the last days, and not handled."""
+    since = since or utc_now() - REMEMBERED
     return [
         *_unheard(books.orders, outbox, books.inventory, inventory_tables.inbox, since),
         *_unheard(books.inventory, inventory_tables.outbox, books.orders, inbox, since),

@@ -20,6 +20,7 @@ from nats.js.errors import NotFoundError
 from psycopg import sql
 
 from services.messaging.jetstream import STREAMS
+from services.sandbox.web import utc_now
 from tests.chaos.stack import HOLDFAST, REACTION_SECONDS, LiveStack, until
 from tests.integration.postgres_server import conninfo_of
 
@@ -57,6 +58,7 @@ async def _streams_exist(stack: LiveStack) -> None:
         return True
 
     await until(exist, 2 * REACTION_SECONDS, stack.logs)
+    stack.streams_made_at = utc_now()
 
 
 def _nats_url(stack: LiveStack) -> str:

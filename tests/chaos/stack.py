@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,9 @@ class LiveStack:
         self._process: asyncio.subprocess.Process | None = None
         self.pass_fds: tuple[int, ...] = ()
         """Descriptors that the command is given, as some shells and init systems do."""
+        self.streams_made_at: datetime | None = None
+        """When the broker had its streams again after it had lost them. Answers that were lost with them are asked for
+        anew, under other ids: what was published before is not waited for."""
         self.database_url = environment.get("DATABASE_URL")
         self.api_urls = [f"http://127.0.0.1:{self._ports['API_PORT']}"]
         if command == REPLICATED:
@@ -197,11 +201,11 @@ class LiveStack:
 
     def waiting(self) -> audit.Waiting:
         with self.books() as books:
-            return audit.waiting(books)
+            return audit.waiting(books, self.streams_made_at)
 
     def unheard(self) -> list[audit.UnheardEvent]:
         with self.books() as books:
-            return audit.unheard(books)
+            return audit.unheard(books, self.streams_made_at)
 
     def inventory_url(self) -> str:
         """Where the reference Inventory Service answers."""
