@@ -54,10 +54,25 @@ class Patience:
     """How long a connection that was refused stays half open, so that its client can read why."""
     idle_for_room: float = 1.0
     """A connection that has had no request for so long makes room for one that waits."""
-    late_for_room: float = 2.0
-    """The same for one whose request is not complete."""
+    head_for_room: float = 0.5
+    """The same for one whose headers are not complete; those of an honest client come in one piece."""
+    body_for_room: float = 2.0
+    """The same for one whose body is not complete."""
+    linger_for_room: float = 0.1
+    """What ``linger`` becomes while others wait for room."""
     waiting: float = 2.0
     """Connections that wait for room longer than this are accepted to be told to come back."""
+
+    @property
+    def shortest_for_room(self) -> float:
+        """No connection makes room sooner."""
+        return min(self.idle_for_room, self.head_for_room, self.body_for_room)
+
+    def for_room(self, connection: BoundedConnection) -> float:
+        """How long a connection may be without a complete request before it makes room."""
+        if connection.is_in_body:
+            return self.body_for_room
+        return self.head_for_room if connection.is_reading else self.idle_for_room
 
 
 class BoundedServer(uvicorn.Server):
@@ -174,10 +189,13 @@ class BoundedServer(uvicorn.Server):
             self._make_room()
 
     def _make_room(self) -> None:
-        """End the connections that have been without a request for longest."""
-        now = self._loop.time()
-        for connection, since in _before(self._shared.quiet, now - self._patience.idle_for_room)[: 2 * AT_ONCE]:
-            if connection.is_reading and since > now - self._patience.late_for_room:
+        """End the connections that have been without a request for longest, and those that were told to close."""
+        patience, now = self._patience, self._loop.time()
+        for connection, _ in _before(self._shared.leaving, now - patience.linger_for_room):
+            if not connection.transport.get_write_buffer_size():
+                connection.transport.abort()
+        for connection, since in _before(self._shared.quiet, now - patience.shortest_for_room)[: 2 * AT_ONCE]:
+            if since > now - patience.for_room(connection):
                 continue
             kind = connection.end()
             if kind is not None:

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import pytest
 from starlette.applications import Starlette
@@ -22,7 +23,10 @@ from tests.integration.nats_server import eventually
 HOST = "127.0.0.1"
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 CLOSING = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-HASTE = Patience(head=0.3, body=0.6, unread=0.5, linger=0.3, idle_for_room=0.05, late_for_room=0.1, waiting=0.3)
+HASTE = Patience(
+    head=0.3, body=0.6, unread=0.5, linger=0.3, idle_for_room=0.05, head_for_room=0.1, body_for_room=0.1, waiting=0.3
+)
+HOUR = 3600.0
 ROOMY = Budget.of(1024)
 TIGHT = Budget(connections=4, surplus=4, requests=4, outgoing=1)
 
@@ -295,6 +299,15 @@ async def test_a_connection_kept_after_an_answer_makes_room_too() -> None:
         assert {(await client.answer())[0] for client in kept} == {200}
         client = await here.connect(GET)
         assert (await client.answer())[0] == 200
+
+
+async def test_half_requests_whose_clients_never_close_make_room() -> None:
+    endless = replace(HASTE, head=HOUR, body=HOUR, linger=HOUR, waiting=HOUR)
+    async with site(TIGHT, endless) as here:
+        half = [await here.connect(b"GET / HTTP/1.1\r\nX-A: ") for _ in range(40)]
+        client = await here.connect(GET)
+        assert (await client.answer())[0] == 200
+        assert code_of(await half[0].answer()) == (408, "REQUEST_TIMEOUT", True)
 
 
 async def test_more_customers_than_connections_are_served_one_after_another() -> None:
