@@ -126,7 +126,12 @@ class Connection:
         return self.state is ConnectionState.CLOSED
 
     async def open(self, *, patience_seconds: float | None = None) -> None:
-        """Connect; without patience_seconds keep trying for ever, else raise NatsUnavailable after them."""
+        """Connect; without patience_seconds keep trying for ever, else raise NatsUnavailable after them.
+
+        A connection that has stood once is kept, also while it reconnects.
+        """
+        if self.state is not ConnectionState.CONNECTING:
+            return
         try:
             async with asyncio.timeout(patience_seconds):
                 await self._dial()

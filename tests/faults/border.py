@@ -209,7 +209,7 @@ async def composed(database: Database, url: str, nats_url: str) -> AsyncIterator
         return began + passed
 
     await database.write(lambda c: _fill(c, began))
-    inventory, payments = InMemoryInventory(clock), InMemoryPayments(clock)  # type: ignore[arg-type]
+    inventory, payments = InMemoryInventory(clock, on_hand=1_000_000), InMemoryPayments(clock)  # type: ignore[arg-type]
     answers = Connection([nats_url], name="inventory")
     await answers.open()
     webhook = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200)))

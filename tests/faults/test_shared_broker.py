@@ -36,15 +36,15 @@ async def broker(tmp_path: Path) -> AsyncIterator[NatsServer]:
 
 
 @pytest.fixture
-def installations(tmp_path: Path, nats_url: str) -> Iterator[list[Service]]:
-    """Workers of two installations, each with a reference Inventory Service of its own."""
+def installations(tmp_path: Path, broker: NatsServer) -> Iterator[list[Service]]:
+    """Workers of two installations on one broker, each with a reference Inventory Service of its own."""
     with ExitStack() as stack:
         workers = []
         for name in NAMES:
             folder = tmp_path / name
             folder.mkdir()
-            environment = {"NATS_URL": nats_url, "HOLDFAST_INSTALLATION": name}
-            inventory = stack.enter_context(inventory_service(folder, **{"nats_url": nats_url, **environment}))
+            environment = {"NATS_URL": broker.url, "HOLDFAST_INSTALLATION": name}
+            inventory = stack.enter_context(inventory_service(folder, **{"nats_url": broker.url, **environment}))
             environment["INVENTORY_SERVICE_URL"] = f"http://127.0.0.1:{inventory.port}"
             # Only the first answer may decide.
             workers.append(stack.enter_context(worker(folder, CONFIRMATION_TIMEOUT="600000", **environment)))

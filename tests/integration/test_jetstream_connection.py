@@ -47,6 +47,14 @@ async def test_a_token_in_the_url_opens_the_connection(nats_url: str) -> None:
     assert connection.is_closed
 
 
+async def test_opened_again_it_is_the_same_connection(nats_url: str) -> None:
+    connection = await connect([nats_url], name="test")
+    client = connection.client
+    await connection.open()
+    assert connection.client is client
+    await connection.close()
+
+
 async def test_user_and_password_in_the_url_may_be_percent_encoded(tmp_path: Path) -> None:
     with plain_server(tmp_path, 'user: olga, password: "p@ss/word"') as (_, port, _config):
         connection = await connect([f"nats://olga:p%40ss%2Fword@127.0.0.1:{port}"], name="test")
