@@ -27,16 +27,20 @@ def header(title: str, *, says_worker: bool = True) -> Frame:
     """Title, sandbox badge, time of the last look and the live switch; below them what is wrong everywhere.
 
     ``says_worker`` False: the page itself says it when no worker runs.
+
+    What a refresh writes here may be lost: Streamlit drops what the browser has not fetched when the fragment that
+    wrote it runs again. Each place is therefore the last one in its container, behind something that only the page
+    itself writes: what is missing then moves no neighbour, and the browser finds every place where it was.
     """
     steps.arrive(title)
-    with st.container(
-        horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="page_header"
-    ):
-        st.title(title, width="content", anchor=False)
-        with st.container(horizontal=True, vertical_alignment="center", width="content", gap="small"):
-            badges = st.empty()
+    with st.container():
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key="page_header"):
+            with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+                st.title(title, width="content", anchor=False)
+                badges = st.empty()
             st.toggle("Live", value=True, key=LIVE_KEY, persist_state="session")
-    return Frame(badges, st.empty(), says_worker)
+        banner = st.empty()
+    return Frame(badges, banner, says_worker)
 
 
 def body(frame: Frame, draw: Callable[[], None], *, every: str = REFRESH) -> None:

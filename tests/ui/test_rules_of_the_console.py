@@ -10,10 +10,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Block
 
 from services.console import NotPermitted, console
 from state.database import Database
-from tests.ui.conftest import NOON, checked, said, stored
+from tests.ui.conftest import NOON, PAGES, checked, said, stored
 from tests.ui.test_reviews_page import as_role
 
 Show = Callable[..., AppTest]
@@ -172,3 +173,14 @@ def _time_scales(part: object) -> list[str]:
         return []
     own = [part["scale"]["type"]] if part.get("type") == "temporal" and "axis" in part else []
     return own + [found for one in part.values() for found in _time_scales(one)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_refresh_writes_in_the_header_stands_last_behind_something_that_stays(
+    busy: Database, show: Show, page: str
+) -> None:
+    """Streamlit may drop such a write; a page whose places then move is dropped whole by the browser."""
+    header = next(one for one in show(page).main.children.values() if isinstance(one, Block))
+    row, *banner = header.children.values()
+    title, *badges = row.children[0].children.values()
+    assert (title.type, len(badges), len(banner)) == ("title", 1, 1)
