@@ -189,6 +189,9 @@ class OutboxRelay:
             self._note(Problem(Trouble.DATABASE, f"the outbox cannot be read: {error!r}"))
             return None
         self._settled, self._failed = [], []
+        if self._problem is not None and self._problem.trouble is Trouble.DATABASE:
+            # With nothing to publish nobody else would find that it is over.
+            self._note(None)
         return rows
 
     async def _publish(self, rows: list[OutboxRow]) -> None:

@@ -94,6 +94,15 @@ async def test_a_broker_that_refuses_and_an_outbox_that_cannot_be_read_are_two_t
         await until(lambda: relay.problem is None)
 
 
+async def test_an_outbox_that_can_be_read_again_is_no_trouble_though_nothing_is_to_be_published():
+    outbox = Outbox()
+    outbox.broken = 1000
+    async with relaying(outbox, InMemoryPublisher()) as (relay, _):
+        await until(lambda: relay.problem is not None)
+        outbox.broken = 0
+        await until(lambda: relay.problem is None)
+
+
 def answer(*problems):
     trouble = worst_trouble(list(problems))
     well = {"database": True, "nats": True, "streams": True, "publishing": not problems}
