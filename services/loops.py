@@ -20,14 +20,14 @@ def _uncounted() -> None:
 
 
 class Boundary:
-    """The one place where what background work raises is logged and counted, and ends."""
+    """Catches, logs and counts whatever background work raises."""
 
     def __init__(self, name: str, on_failure: OnFailure = _uncounted) -> None:
         self._name = name
         self._on_failure = on_failure
         self._last: type[Exception] | None = None
         self.failures = 0
-        """In a row."""
+        """Failed runs in a row."""
 
     async def run(self, work: Callable[[], Awaitable[bool | None]]) -> bool:
         """What the work returns; False, logged and counted, when it raises.

@@ -92,7 +92,7 @@ def _changes() -> dict[str, Change]:
 
 
 def _correct() -> None:
-    """Put back what a click from before a change has undone; a step back or forward undoes it rightly."""
+    """Restore parameters that a click with the old address has reset; the browser's back and forward may reset them."""
     changes = _changes()
     if not changes:
         return

@@ -13,7 +13,7 @@ from services.console.events import Undeliverable, UndeliverableEvent
 
 
 def draw() -> None:
-    """The list, the oldest first; nothing while there is none."""
+    """Draw the list of events that cannot be published, the oldest first. Draws nothing when there are none."""
     reading = console().events.undeliverable()
     if reading.value is None or not reading.value.total:
         return
@@ -70,8 +70,8 @@ def _publish(row: Undeliverable) -> None:
 
 def _give_up(event: UndeliverableEvent, key: str) -> None:
     st.markdown(
-        f"**{words.plain(event.subject)}** of order {words.plain(event.order_id)} · Nobody will receive this event, "
-        "and it is deleted. The order's timeline says so, with your reason. This cannot be undone."
+        f"**{words.plain(event.subject)}** of order {words.plain(event.order_id)} · This event "
+        "is deleted, and no service receives it. The order's timeline keeps your reason. This cannot be undone."
     )
     form(
         key,

@@ -10,7 +10,7 @@ from services.domain.errors import ValidationFailed
 
 @contextmanager
 def reading_arguments() -> Iterator[None]:
-    """To be held around the reading of a command's arguments, and around nothing that has an effect.
+    """Wrap the reading of a command's arguments, and nothing that has an effect.
 
     Raises ValidationFailed for an argument that is missing or has another form.
     """

@@ -1,6 +1,6 @@
-"""How often the messages of a consumer were tried, and when each is delivered again.
+"""Counts the attempts at each message of a consumer, and chooses the delay before the next delivery.
 
-The server counts deliveries; a delivery that only the database failed is no attempt.
+The server counts deliveries. A delivery that failed only because of the database does not count as an attempt.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ Place = tuple[str, int]
 
 
 class Excused:
-    """Deliveries of this process that the database failed, per message; kept for MAX_UNSETTLED messages."""
+    """Counts, per message, the deliveries that failed because of the database; keeps MAX_UNSETTLED messages."""
 
     def __init__(self) -> None:
         self._excused: OrderedDict[Place, int] = OrderedDict()
 
     def count(self, place: Place) -> int:
-        """Deliveries of the message that were no attempt."""
+        """Returns how many deliveries of the message do not count as attempts."""
         return self._excused.get(place, 0)
 
     def add(self, place: Place) -> None:
-        """One more was none."""
+        """Record one more delivery that does not count."""
         self._excused[place] = self.count(place) + 1
         self._excused.move_to_end(place)
         if len(self._excused) > MAX_UNSETTLED:
             self._excused.popitem(last=False)
 
     def forget(self, place: Place) -> None:
-        """The message is settled."""
+        """Drop the count of a message that is settled."""
         self._excused.pop(place, None)
 
 
