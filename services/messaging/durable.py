@@ -1,4 +1,4 @@
-"""A durable consumer at the broker: made, kept as Holdfast needs it, and said when somebody else has changed it.
+"""Creates a durable consumer at the broker, keeps its settings, and reports when somebody else changed them.
 
 Source: contract section 5.
 """
@@ -27,7 +27,7 @@ OWNER = "holdfast-owner"
 """Key in a consumer's metadata: the identity of the database that its messages are applied to."""
 
 SHAPE = "holdfast-shape"
-"""Key in a consumer's metadata: the settings that Holdfast gave it. Others that it has now were given by others."""
+"""Key in a consumer's metadata: the settings that Holdfast gave it. Somebody else changed those that differ."""
 
 NO_SUCH_CONSUMER = 10014
 """Error code of the JetStream API."""
@@ -36,10 +36,10 @@ MAX_UNSETTLED = 1000
 """Deliveries that may be in handlers or waiting for their retry; more than this and the server holds back."""
 
 SAID_SECONDS = 900.0
-"""How long a correction stays the problem that is told, so that whoever looks now and then sees it."""
+"""How long a correction is reported, so that a person who looks once in a while sees it."""
 
 READ_AGAIN = timedelta(days=7)
-"""What our own streams keep. Events are told from those handled before for longer than this."""
+"""How long our streams keep a message. Handled events are remembered for longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Durable:
         succeeds: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``succeeds``: the name that the durable had before, whose position is taken over."""
+        """``succeeds``: the earlier name of the durable, whose position it takes over."""
         self._connection = connection
         self._stream = stream
         self.name = name
@@ -175,7 +175,7 @@ class Durable:
             raise
 
     def _may_have_skipped(self, changed: ConsumerInfo) -> bool:
-        """Whether events of ours may have passed it by: its filter hid them, or it began where another wanted it to."""
+        """Whether it may have skipped events of ours, because of its filter or of where it starts."""
         filtered = _subjects(changed.config)
         is_hiding = bool(filtered) and not set(self._subjects) <= set(filtered)
         return _is_pulled(changed.config) and (is_hiding or not _is_marked(changed.config))
@@ -213,7 +213,7 @@ class Durable:
         return is_alike and (config.metadata or {}).get(OWNER, self._owner) in ("", self._owner)
 
     def _is_changed(self, known: ConsumerInfo) -> bool:
-        """Whether somebody else gave it its settings; those of another version of ours are no such change."""
+        """Whether somebody else changed its settings. Settings of another version of Holdfast do not count."""
         given = (known.config.metadata or {}).get(SHAPE, _shape(self._config))
         return not _is_marked(known.config) or _shape(known.config) != given
 
@@ -241,7 +241,7 @@ class Durable:
 
 
 def _begun_after(config: ConsumerConfig, before: ConsumerInfo) -> ConsumerConfig:
-    """The configuration for a consumer that goes on where an earlier one has everything acknowledged."""
+    """The configuration of a consumer that starts after the last message that an earlier one acknowledged."""
     if before.ack_floor is None:
         return config
     first = before.ack_floor.stream_seq + 1
@@ -249,7 +249,7 @@ def _begun_after(config: ConsumerConfig, before: ConsumerInfo) -> ConsumerConfig
 
 
 def _begun_as(config: ConsumerConfig, existing: ConsumerInfo) -> ConsumerConfig:
-    """The configuration for a consumer that exists: where it began cannot be changed, and the server refuses to."""
+    """The configuration for a consumer that exists. The server refuses to change its start."""
     begun = existing.config
     return config.evolve(
         deliver_policy=begun.deliver_policy, opt_start_seq=begun.opt_start_seq, opt_start_time=begun.opt_start_time

@@ -1,4 +1,4 @@
-"""The pace of the Inventory Service, shared by replicas: told with each heartbeat and heard at each heartbeat.
+"""Shares the pace of inventory calls between replicas: each heartbeat publishes ours and reads that of the others.
 
 No call waits for it, and no call asks the database.
 """
@@ -15,24 +15,24 @@ from services.settings import LONGEST_RETRY_AFTER_SECONDS
 from state.replicas import Replica
 
 FASTEST = 10_000.0
-"""Calls a second; more is no pace."""
+"""Calls a second. A larger value is ignored."""
 
 
 def pace_fact(pacer: Pacer) -> dict[str, Any]:
-    """What the heartbeat says of the pace."""
+    """The pace as the heartbeat carries it."""
     told = pacer.told()
     return {"pace": {"rate": told.rate, "closedMs": round(told.closed_seconds * 1000)} if told else None}
 
 
 def hear_others(pacer: Pacer, others: Iterable[Replica], now: datetime) -> None:
-    """Take on what other replicas were told; ``now``: the time of this replica's clock."""
+    """Apply the pace of other replicas; ``now`` is the time of this replica's clock."""
     for other in others:
         if told := _read(other.facts.get("pace"), max((now - other.heartbeat_at).total_seconds(), 0.0)):
             pacer.hear(told)
 
 
 def _read(said: object, age_seconds: float) -> Pace | None:
-    """What a heartbeat of that age says; None where another version says it in another form."""
+    """The pace in a heartbeat of that age; None when another version wrote it in another form."""
     if not isinstance(said, dict):
         return None
     rate, closed = _number(said.get("rate")), _number(said.get("closedMs"))
