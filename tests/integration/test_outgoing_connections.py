@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -30,6 +28,7 @@ from services.sandbox.drills.switches import InventorySwitches, switches_client
 from services.wiring.clients import webhook_client
 from state import notifications
 from state.database import Database, opened
+from tests.integration.loopback_http import QuietHandler, listening
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECRET = "T0KEN-of-the-webhook"
@@ -44,7 +43,7 @@ class Recording:
         self.status = 404
         recording = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def answer(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 recording.asked.append(f"{self.command} {self.path}")
@@ -54,36 +53,28 @@ class Recording:
 
             do_GET = do_POST = do_PUT = do_CONNECT = answer
 
-            def log_message(self, *_: Any) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
+        self.handler = Handler
+        self.url = ""
 
 
 @pytest.fixture
 def target() -> Iterator[Recording]:
     recording = Recording()
-    yield recording
-    recording.server.shutdown()
-    recording.server.server_close()
+    with listening(recording.handler) as address:
+        recording.url = f"http://{address}"
+        yield recording
 
 
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
     recording = Recording()
-    for name in PROXIES:
-        monkeypatch.setenv(name, recording.url)
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    yield recording
-    recording.server.shutdown()
-    recording.server.server_close()
+    with listening(recording.handler) as address:
+        recording.url = f"http://{address}"
+        for name in PROXIES:
+            monkeypatch.setenv(name, recording.url)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        yield recording
 
 
 async def inventory(url: str) -> None:

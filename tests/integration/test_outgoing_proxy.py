@@ -6,12 +6,10 @@ import asyncio
 import base64
 import http.client
 import random
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +26,7 @@ from services.sandbox.traffic import plan_visit
 from services.settings import Settings
 from services.wiring.clients import webhook_client
 from tests.faults.processes import inventory_service, wait_until, worker
+from tests.integration.loopback_http import QuietHandler, listening
 from tests.integration.nats_server import NatsServer
 
 USER, PASSWORD = "holdfast", "s3cr:t/"
@@ -43,7 +42,7 @@ class SmallProxy:
         self.ports: dict[str, int] = {}
         proxy = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             protocol_version = "HTTP/1.1"
 
             def pass_on(self) -> None:
@@ -72,24 +71,16 @@ class SmallProxy:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_: Any) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://{USER}:s3cr%3At%2F@127.0.0.1:{self.server.server_address[1]}"
+        self.handler = Handler
+        self.url = ""
 
 
 @pytest.fixture
 def proxy() -> Iterator[SmallProxy]:
     small = SmallProxy()
-    yield small
-    small.server.shutdown()
-    small.server.server_close()
+    with listening(small.handler) as address:
+        small.url = f"http://{USER}:s3cr%3At%2F@{address}"
+        yield small
 
 
 async def posted(url: str, rule: Proxy) -> None:
