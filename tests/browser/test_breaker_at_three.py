@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
+from tests.browser.order_links import expect_order_links
 from tests.browser.product import Holdfast, eventually, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(240)]
@@ -70,12 +71,6 @@ def live_through_the_opening(shop: Holdfast) -> tuple[list[str], str, str]:
         assert len(before) < 10, "the breaker never opened"
 
 
-def listed(place: Locator) -> set[str]:
-    """The orders that are linked there."""
-    links = place.locator("a[href*='order=']")
-    return {str(link.get_attribute("href")).rpartition("order=")[2] for link in links.all()}
-
-
 def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(shop: Holdfast, page: Page) -> None:
     page.goto(shop.console)
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
@@ -125,7 +120,7 @@ def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(
     opening.get_by_role("button", name="Orders hurt").click()
     lens = page.locator(".st-key-incident_lens")
     expect(lens.get_by_text(f"{len(hurt)} orders hurt")).to_be_visible()
-    assert listed(lens) == hurt
+    expect_order_links(lens, hurt)
     # What the lens says is what the timelines say, order by order.
     denied = {order_id for order_id in order_ids(shop) if "short_circuited" in outcomes(shop, order_id)}
     assert denied == {*refused, *waiting}
@@ -134,7 +129,7 @@ def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(
     lens.get_by_role("link", name="These orders on the Orders page").click()
     expect(page.get_by_role("heading", name="Orders")).to_be_visible()
     expect(page.get_by_text(re.compile(rf"^As of .* {len(hurt)} orders"))).to_be_visible()
-    assert listed(page.get_by_test_id("stMain")) == hurt
+    expect_order_links(page.get_by_test_id("stMain"), hurt)
     page.go_back()
     expect(lens.get_by_text(f"{len(hurt)} orders hurt")).to_be_visible()
 
@@ -159,7 +154,7 @@ def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(
     expect(header.get_by_text(re.compile(r"\d firing"))).to_be_hidden(timeout=PATIENCE)
     assert page.url == address
     assert shop.order(trial)["status"] == "CONFIRMED"
-    assert listed(lens) == hurt
+    expect_order_links(lens, hurt)
     assert set(breaker_states(shop).values()) == {"closed"}
 
     page.get_by_role("link", name="Alerts", exact=True).click()

@@ -168,6 +168,7 @@ def test_what_a_breaker_makes_of_a_retry_fits_a_phone(page: Page, tmp_path: Path
 def fresh(page: Page, name: str) -> list[str]:
     """Quiet: no box in red or amber, and the one sentence that says why there is nothing to see."""
     expect(page.get_by_text(FRESH[name]).first).to_be_visible()
+    settle(page)
     boxes = page.get_by_test_id("stAlert").all_inner_texts()
     return [f"not quiet: {box}" for box in boxes]
 

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.product import Holdfast, eventually, running
+from tests.browser.settled import settle
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -130,6 +131,7 @@ def test_the_next_shift_reads_what_is_open_and_what_was_done_down_to_the_row(
     for did in ("Cancelled the order", "Forced a breaker", "Retried a release", "Forced open"):
         expect(since).to_contain_text(did)
 
+    settle(page)
     text = page.get_by_test_id("stCode").inner_text()
     for line in (
         "## Firing alerts (",

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from services.console.incidents import Stretch
 from tests.browser.conftest import QUICK_SETTINGS
+from tests.browser.order_links import expect_order_links
 from tests.browser.product import Holdfast, eventually, running
 from tests.browser.settled import settle
 from tests.integration.openmetrics_history import LENGTH, half_hour
@@ -62,13 +63,6 @@ def tile(page: Page, label: str) -> str:
     """The value of a tile, without its label and note."""
     metric = page.get_by_test_id("stMetric").filter(has_text=re.compile(rf"^{label}"))
     return metric.get_by_test_id("stMetricValue").inner_text()
-
-
-def shown(place: Locator | Page) -> set[str]:
-    """The orders that are linked there."""
-    links = place.locator("a[href*='order=']")
-    expect(links.first).to_be_visible(timeout=PATIENCE_MS)
-    return {str(link.get_attribute("href")).rpartition("order=")[2] for link in links.all()}
 
 
 def number(text: str) -> float:
@@ -150,8 +144,7 @@ def test_a_stretch_brushed_on_a_chart_stands_in_the_address_and_shows_exactly_it
         assert stretch.end
         assert half < stretch.start < stretch.end <= until
         lens = page.locator(".st-key-incident_lens")
-        expect(lens.locator("a[href*='order=']").first).to_be_visible(timeout=PATIENCE_MS)
-        assert shown(lens) == hurt
+        expect_order_links(lens, hurt, PATIENCE_MS)
         # Another stretch, before all of it.
         earlier = brush(page, 0.2, 0.4)
         assert earlier.end
