@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import streamlit as st
-from parts import alerts, asks, clock, empty, find, live, paging, words
 
+from pages.parts import alerts, asks, clock, empty, find, live, paging, words
 from services.console import Reading, console
 from services.console.alerts import (
     HISTORY_PAGE,

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import streamlit as st
-from parts import address, clock, empty, facts, files, find, live, steps, targets, words
-from parts import filters as kept
 
+from pages.parts import address, clock, empty, facts, files, find, live, steps, targets, words
+from pages.parts import filters as kept
 from services.console import console
 from services.console.audit import AuditEntry, AuditFilter, AuditPage
 

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import streamlit as st
-from parts import asks, charts, clock, empty, force, lens, live, tiles, words
 
+from pages.parts import asks, charts, clock, empty, force, lens, live, tiles, words
 from services.console import (
     OPERATIONS,
     Breaker,

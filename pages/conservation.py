@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, clock, dialogs, empty, live, orders, paging, words
 
+from pages.parts import asks, clock, dialogs, empty, live, orders, paging, words
 from services.console import COMPENSATIONS, PAGE_SIZE, ConservationPage, DifferenceRow, console
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, clock, event_lists, find, letters, live, steps, tiles, undeliverable, words
-from parts import filters as kept
 
+from pages.parts import asks, clock, event_lists, find, letters, live, steps, tiles, undeliverable, words
+from pages.parts import filters as kept
 from services.console import console
 
 VIEWS = ("Dead letters", "Outgoing", "Incoming")

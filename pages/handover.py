@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import streamlit as st
-from parts import clock, empty, live, person, targets, words
 
+from pages.parts import clock, empty, live, person, targets, words
 from services.console import BreakerTransition, NotPermitted, SourceUnavailable, console
 from services.console.audit import AuditEntry
 from services.console.handover import HandoverPage, Item, Section, markdown

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import address, clock, empty, overlay, person
 from streamlit.navigation.page import StreamlitPage
 
+from pages.parts import address, clock, empty, overlay, person
 from services.console import console
 
 st.set_page_config(page_title="Holdfast", page_icon="⚓", layout="wide")

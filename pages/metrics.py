@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import streamlit as st
-from parts import charts, clock, courses, empty, lens, live, objective, ranges, tiles, words
-from parts.courses import Course, Threshold
 
+from pages.parts import charts, clock, courses, empty, lens, live, objective, ranges, tiles, words
+from pages.parts.courses import Course, Threshold
 from services.console import CHECK, NAMES, RESERVE, Reading, console
 from services.console.history import Limits, MetricHistory, Wanted
 from services.console.incidents import Stretch

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 import streamlit as st
-from parts import (
+
+from pages.parts import (
     address,
     asks,
     both_sides,
@@ -21,7 +22,6 @@ from parts import (
     unfold,
     words,
 )
-
 from services.console import Command, OrderView, Outgoing, Reading, Release, ReviewCase, console, same_sight_key
 
 

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import streamlit as st
-from parts import address, clock, empty, files, find, lens, live, orders, paging, steps, words
-from parts import filters as kept
 
+from pages.parts import address, clock, empty, files, find, lens, live, orders, paging, steps, words
+from pages.parts import filters as kept
 from services.console import (
     COUNT_LIMIT,
     INVENTORY_STATUSES,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import streamlit as st
-from parts import asks, charts, clock, empty, live, operations, tiles, words
 
+from pages.parts import asks, charts, clock, empty, live, operations, tiles, words
 from services.console import (
     BIN,
     CHECK,

@@ -7,7 +7,8 @@ from datetime import datetime
 from functools import partial
 
 import streamlit as st
-from parts import (
+
+from pages.parts import (
     address,
     asks,
     bulk,
@@ -23,9 +24,8 @@ from parts import (
     selection,
     words,
 )
-from parts import filters as kept
-from parts import job as work
-
+from pages.parts import filters as kept
+from pages.parts import job as work
 from services.console import RELEASE_STATES, SourceUnavailable, console
 from services.console.operations import Verb
 from services.console.releases import (

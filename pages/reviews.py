@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import streamlit as st
-from parts import (
+from streamlit.delta_generator import DeltaGenerator
+
+from pages.parts import (
     address,
     all_matching,
     asks,
@@ -26,10 +28,8 @@ from parts import (
     selection,
     words,
 )
-from parts import case as work
-from parts import filters as kept
-from streamlit.delta_generator import DeltaGenerator
-
+from pages.parts import case as work
+from pages.parts import filters as kept
 from services.console import PAGE_SIZE, RESERVE, REVIEW_REASONS, ReviewAction, ReviewCase, console
 from services.console.operations import Verb
 from services.console.review_desk import POOL, SORTS, CaseFilter, QueuePage, called_by, narrows_nothing, target

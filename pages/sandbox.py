@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 import streamlit as st
-from parts import address, asks, clock, drill_report, empty, live, sandbox_dialogs, shelves, words
 
+from pages.parts import address, asks, clock, drill_report, empty, live, sandbox_dialogs, shelves, words
 from services.console import Command, console, same_sight_key
 from services.console.sandbox import KINDS, Drill, SandboxPage, shown_kind
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import clock, empty, files, find, live, steps, words
-from parts import filters as kept
 
+from pages.parts import clock, empty, files, find, live, steps, words
+from pages.parts import filters as kept
 from services.console import console
 from services.console.stock import StockPage, StockRow
 

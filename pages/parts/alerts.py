@@ -7,9 +7,9 @@ from datetime import timedelta
 from functools import partial
 
 import streamlit as st
-from parts import asks, clock, live, overlay, words
-from parts.dialogs import form
 
+from pages.parts import asks, clock, live, overlay, words
+from pages.parts.dialogs import form
 from services.console import Command, console, new_key, same_sight_key
 from services.console.alerts import Alert, AlertRow, AlertsPage, Matcher, SilenceRow, exactly, title, would_silence
 

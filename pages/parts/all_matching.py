@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import bulk, live, retries, words
 
+from pages.parts import bulk, live, retries, words
 from services.console import ReviewAction, SourceUnavailable, console
 from services.console.operations import MAX_ITEMS
 from services.console.review_desk import CaseFilter, QueuePage, narrows_nothing

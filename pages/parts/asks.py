@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import streamlit as st
-from parts import clock, live, person, words
 
+from pages.parts import clock, live, person, words
 from services.console import Command, NotPermitted, SourceUnavailable, console
 
 FLASH = "flash"

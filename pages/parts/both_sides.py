@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, clock, live, words
 
+from pages.parts import asks, clock, live, words
 from services.console import Command, Order, console, same_sight_key
 from services.console.review_desk import TheirSay, is_fresh
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-from parts import asks, clock, compared, live, overlay, person, retries, selection, words
 
+from pages.parts import asks, clock, compared, live, overlay, person, retries, selection, words
 from services.console import RELEASE, SourceUnavailable, console, new_key
 from services.console.operations import Bulk, Target, Verb
 from services.console.previews import narrowed

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 import streamlit as st
-from parts import (
+
+from pages.parts import (
     address,
     asks,
     both_sides,
@@ -22,7 +23,6 @@ from parts import (
     unfold,
     words,
 )
-
 from services.console import RELEASE, Reading, ReviewAction, ReviewCase, console, same_sight_key
 from services.console.releases import what_a_retry_does, why_not_retry
 from services.console.review_desk import REASONS, CaseFilter, CaseView, ValidationFailed, called_by, needs_reason

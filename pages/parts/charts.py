@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import streamlit as st
-from parts import clock, words
-from parts.derived import Derived
 
+from pages.parts import clock, words
+from pages.parts.derived import Derived
 from services.console import NAMES, Band, ReplicaBreaker, Trends, console, interruptions
 from services.console.incidents import Stretch
 

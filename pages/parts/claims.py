@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, clock, live, person, words
 
+from pages.parts import asks, clock, live, person, words
 from services.console import ReviewCase, console, same_sight_key
 
 

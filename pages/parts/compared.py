@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import streamlit as st
-from parts import asks, clock, live, person, words
 
+from pages.parts import asks, clock, live, person, words
 from services.console import console, same_sight_key
 from services.console.operations import Bulk, Target, Verb
 from services.console.previews import MAX_ASKED, Compared, Comparison, Frozen, Standing, freeze, summary

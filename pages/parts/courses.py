@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import streamlit as st
-from parts import charts
+
+from pages.parts import charts
 
 HEIGHT = 250
 DAYS = timedelta(hours=36)

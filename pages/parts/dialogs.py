@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 import streamlit as st
-from parts import asks, live, overlay, selection, words
 
+from pages.parts import asks, live, overlay, selection, words
 from services.console import (
     COMPENSATIONS,
     Command,

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import streamlit as st
-from parts import clock, tiles, words
 
+from pages.parts import clock, tiles, words
 from services.console import console
 from services.console.sandbox import Drill, shown_kind
 from services.console.texts import time_or_none

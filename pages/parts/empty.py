@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
-from parts import clock
 from streamlit.delta_generator import DeltaGenerator
 
+from pages.parts import clock
 from services.console import Reading, console
 
 

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 import streamlit as st
-from parts import clock, empty, live, orders, payloads, steps, unfold, words
 
+from pages.parts import clock, empty, live, orders, payloads, steps, unfold, words
 from services.console import Outgoing, Reading, Received, console
 from services.console.events import UndeliverableEvent
 from services.console.paging import Paged

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from itertools import islice
 
-from parts import clock, words
-
+from pages.parts import clock, words
 from services.console.texts import cut_text, time_or_none
 
 MOST_PARTS = 20

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import address
+
+from pages.parts import address
 
 PENDING = "filters_pending"
 HALF = 174

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import streamlit as st
-from parts import overlay, words
+
+from pages.parts import overlay, words
 
 MAX_TEXT = 128
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import streamlit as st
-from parts import asks, live, overlay, words
 
+from pages.parts import asks, live, overlay, words
 from services.console import console, new_key
 from services.console.loans import FORCED
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 import streamlit as st
-from parts import (
+
+from pages.parts import (
     address,
     asks,
     both_sides,
@@ -21,7 +22,6 @@ from parts import (
     timeline,
     words,
 )
-
 from services.console import Command, Reading, ReleaseRow, console, new_key, same_sight_key
 from services.console.releases import JobView, evidence, what_a_retry_does, why_not_mark, why_not_retry
 from services.console.review_desk import TheirSay

@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 
 import streamlit as st
-from parts import address, clock, empty, live, orders, paging, words
 
+from pages.parts import address, clock, empty, live, orders, paging, words
 from services.console import Reading, console
 from services.console.incidents import MAX_WINDOW, PAGE_SIZE, HurtRow, Incident, Stretch
 

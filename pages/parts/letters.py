@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import partial
 
 import streamlit as st
-from parts import (
+
+from pages.parts import (
     address,
     asks,
     bulk,
@@ -22,7 +23,6 @@ from parts import (
     unfold,
     words,
 )
-
 from services.console import SourceUnavailable, console, same_sight_key
 from services.console.events import MAX_ITEMS, Group, Letter, Verb
 from services.console.paging import Paged

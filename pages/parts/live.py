@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import streamlit as st
-from parts import clock, empty, loans, person, steps
 from streamlit.delta_generator import DeltaGenerator
 
+from pages.parts import clock, empty, loans, person, steps
 from services.console import Reading, console
 
 REFRESH = "2s"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import asks, clock, words
 
+from pages.parts import asks, clock, words
 from services.console import console, same_sight_key
 from services.console.loans import Loan
 

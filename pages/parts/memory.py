@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-from parts import clock, words
 
+from pages.parts import clock, words
 from services.console import console
 from services.console.releases import NOT_TRIED, Memory
 from services.console.review_desk import Remembered

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import streamlit as st
-from parts import clock, empty, live, tiles
 
+from pages.parts import clock, empty, live, tiles
 from services.console import Reading
 from services.console.history import PERIOD, Budget, Burn
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import streamlit as st
-from parts import address, asks, clock, empty, live, orders, paging, words
 
+from pages.parts import address, asks, clock, empty, live, orders, paging, words
 from services.console import SourceUnavailable, console, same_sight_key
 from services.console.operations import STEERABLE, Item, Ledger, Operation, OperationState, stage_name
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 
 import streamlit as st
-from parts import address
-from parts.words import plain
 
+from pages.parts import address
+from pages.parts.words import plain
 from services.console import Order, ReviewCase
 
 ID_WIDTH = 265

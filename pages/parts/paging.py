@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
-from parts import address
+
+from pages.parts import address
 
 
 def number(name: str) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
-from parts import address, clock, lens, paging
 
+from pages.parts import address, clock, lens, paging
 from services.console import console
 from services.console.history import PRESETS, Wanted
 

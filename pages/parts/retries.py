@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import streamlit as st
-from parts import clock, words
 
+from pages.parts import clock, words
 from services.console import OPERATIONS, RELEASE, RESERVE, Breaker, console
 
 SHUT = ("open", "forced_open", "half_open")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 import streamlit as st
-from parts import overlay
-from parts.dialogs import form
 
+from pages.parts import overlay
+from pages.parts.dialogs import form
 from services.console import Command, console, new_key
 from services.console.sandbox import KINDS
 

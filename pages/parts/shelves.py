@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
-from parts import clock, empty, orders, words
 
+from pages.parts import clock, empty, orders, words
 from services.console import console
 from services.console.sandbox import Shelves
 

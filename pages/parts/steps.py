@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import streamlit as st
-from parts import address, clock, paging
 
+from pages.parts import address, clock, paging
 from services.console import console
 from services.console.paging import NEW_LIMIT, NEWEST, Paged, Place
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import streamlit as st
-from parts import orders, words
 
+from pages.parts import orders, words
 from services.console import console
 from services.console.audit import AuditEntry
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Literal
 
 import streamlit as st
-from parts import clock, words
 
+from pages.parts import clock, words
 from services.console import Breaker, OperationTrend, Trend, console
 
 TWO_RATES = (

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 import streamlit as st
-from parts import clock, payloads, unfold
-from parts.facts import details, payload
-from parts.words import TIMELINE, plain, said, text, word
 
+from pages.parts import clock, payloads, unfold
+from pages.parts.facts import details, payload
+from pages.parts.words import TIMELINE, plain, said, text, word
 from services.console import Reading, TimelineEntry, console
 
 BAD = ("failed", "no answer", "rejected", "timeout", "refused", "unavailable", "declined", "throttled")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 import streamlit as st
-from parts import asks, clock, event_lists, live, orders, overlay, unfold, words
-from parts.dialogs import form
 
+from pages.parts import asks, clock, event_lists, live, orders, overlay, unfold, words
+from pages.parts.dialogs import form
 from services.console import Command, console, new_key, same_sight_key
 from services.console.events import Undeliverable, UndeliverableEvent
 

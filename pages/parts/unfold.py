@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import streamlit as st
-from parts import address
+
+from pages.parts import address
 
 OPEN = "open"
 MOST = 20

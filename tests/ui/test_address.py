@@ -14,7 +14,8 @@ PAGES = Path(__file__).resolve().parents[2] / "pages"
 
 def page() -> None:
     import streamlit as st
-    from parts import address
+
+    from pages.parts import address
 
     def swap() -> None:
         address.drop("case")

@@ -35,10 +35,10 @@ def test_no_garbage_is_collected_after_every_refresh() -> None:
 @pytest.mark.parametrize("name", ["light", "dark"])
 def test_what_charts_draw_and_write_can_be_seen_on_its_page(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(FILE.parents[1] / "pages")
-    import parts.charts  # type: ignore[import-not-found]
+    import pages.parts.charts  # type: ignore[import-not-found]
 
     theme = tomllib.loads(FILE.read_text())["theme"][name]
-    colors = {"light": parts.charts.LIGHT, "dark": parts.charts.DARK}[name]
+    colors = {"light": pages.parts.charts.LIGHT, "dark": pages.parts.charts.DARK}[name]
     assert colors["page"] == theme["backgroundColor"]
     assert colors["ink"] == theme["textColor"]
     assert colors["quiet"] == theme["grayTextColor"]
@@ -63,7 +63,7 @@ def _luminance(color: str) -> float:
 
 def test_outcomes_have_the_same_colours_wherever_they_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(FILE.parents[1] / "pages")
-    from parts import charts, courses  # type: ignore[import-not-found]
+    from pages.parts import charts, courses  # type: ignore[import-not-found]
 
     own = dict(zip(charts.OUTCOMES.values(), charts.OUTCOME_TONES, strict=True))
     seen = {"Confirmed", "Rejected", "Placed", "Cancelled", "Returned"}

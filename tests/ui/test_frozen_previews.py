@@ -23,8 +23,8 @@ KEY = "preview"
 def preview() -> None:
     """The dialog's fragment as a page of its own, so that a run of the page is one of its refreshes."""
     import streamlit as st
-    from parts import bulk, compared
 
+    from pages.parts import bulk, compared
     from services.console import console
     from services.console.releases import ReleaseFilter
 
