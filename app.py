@@ -10,12 +10,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from services.addresses import without_credentials
-from services.descriptors import raise_limit
+from services.base.addresses import without_credentials
+from services.base.file_descriptors import raise_limit
+from services.base.settings import Settings
 from services.domain.errors import ConfigurationError
-from services.process import ensure_free, ensure_writable
-from services.settings import Settings
-from services.stack import Stack
+from services.http_server.process import ensure_free, ensure_writable
+from services.runtime.stack import Stack
 
 HERE = Path(__file__).resolve().parent
 

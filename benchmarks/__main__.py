@@ -24,9 +24,9 @@ from benchmarks.load import Load, place_orders
 from benchmarks.process import cpu_seconds, listening, rss_mb
 from benchmarks.reference import slowness
 from benchmarks.scrape import cpu_ms_per_scrape
+from services.base.supervisor import Child, Supervisor, free_port
 from services.messaging.embedded import EmbeddedNats
-from services.supervisor import Child, Supervisor, free_port
-from state.database import opened
+from state.engine.database import opened
 from state.tables import orders
 
 HEADING = "clients  orders/s  p50 ms  p99 ms  confirmed p50/p99 ms  CPU s/1000  kernel  RSS MB"

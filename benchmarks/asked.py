@@ -9,14 +9,14 @@ from unittest.mock import patch
 
 from sqlalchemy import Connection, event
 
-from state import prepared
+from state.engine import statements
 
 Question = tuple[str, Any]
 QUESTIONS = ("SELECT", "WITH")
 
 
 class _Noting:
-    """The driver's connection, as the statements of ``state.prepared`` see it."""
+    """The driver's connection, as the statements of ``state.engine.statements`` see it."""
 
     def __init__(self, driver: sqlite3.Connection, noted: list[Question]) -> None:
         self._driver = driver
@@ -39,7 +39,7 @@ def asked(connection: Connection, run: Callable[[Connection], Any]) -> list[Ques
     event.listen(connection, "before_cursor_execute", note)
     driver.set_trace_callback(seen.append)
     try:
-        with patch.object(prepared, "_driver", lambda _: _Noting(driver, noted)):
+        with patch.object(statements, "_driver", lambda _: _Noting(driver, noted)):
             run(connection)
     finally:
         driver.set_trace_callback(None)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
-from services.inventory.breaker import AsyncBreaker, BreakerOptions
+from services.clients.breaker import AsyncBreaker, BreakerOptions
 
 CALLS = 20_000
 ROUNDS = 7

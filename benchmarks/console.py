@@ -28,9 +28,9 @@ from benchmarks import million, pages
 from benchmarks.load import paced, percentile
 from benchmarks.process import cpu_seconds, listening, rss_mb
 from benchmarks.reference import slowness
+from services.base.supervisor import Child, Supervisor, free_port
 from services.messaging.embedded import EmbeddedNats
-from services.supervisor import Child, Supervisor, free_port
-from state.database import Database, opened
+from state.engine.database import Database, opened
 from state.tables import orders, replicas
 from tests.supervised import read_status
 

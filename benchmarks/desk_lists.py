@@ -9,16 +9,16 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from services.base.settings import Settings
 from services.console import queries
 from services.console.access import Access
 from services.console.alerts import Alerts
+from services.console.bulk import Operations
+from services.console.cache import Readings
 from services.console.incidents import Incidents, Stretch
-from services.console.operations import Operations
-from services.console.readings import Readings
 from services.console.releases import Releases
-from services.console.review_desk import ReviewDesk
+from services.console.reviews import ReviewDesk
 from services.console.sandbox import Sandbox
-from services.settings import Settings
 from state import tables
 from state.releases import SORTS, ReleaseFilter
 from state.review_queue import CaseFilter

@@ -29,14 +29,14 @@ from services.api.schemas import OrdersQuery
 from services.console import queries
 from services.console.access import Access
 from services.console.audit import Audit, AuditFilter
+from services.console.cache import Reading
 from services.console.events import Events
 from services.console.handover import Handover
 from services.console.paging import NEWEST, Place, written
-from services.console.readings import Reading
 from services.console.stock import Stock
 from services.console.views import OrderFilter
-from state import release_moves, tables
-from state.database import Database, opened
+from state import release_actions, tables
+from state.engine.database import Database, opened
 from state.schema import migrate
 
 END = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -124,8 +124,8 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
             lambda a: lambda: Audit(a).page(AuditFilter(actor="person-3", action="APPROVE"))
         ),
         "audit: names": topic(lambda a: Audit(a).people_and_actions),
-        "releases: memory of a cause": lambda c: release_moves.last_moves(c, million.CAUSE),
-        "releases: what is undecided of an order": lambda c: release_moves.has_undecided(c, order_id),
+        "releases: memory of a cause": lambda c: release_actions.last_moves(c, million.CAUSE),
+        "releases: what is undecided of an order": lambda c: release_actions.has_undecided(c, order_id),
         "hand-over": topic(lambda a: lambda: Handover(a).page("ada")),
         "live (every page)": lambda c: queries.live(c, END, sandbox=False),
     }

@@ -17,10 +17,10 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Table, func, select
 
-from services.monitoring.buckets import LATENCY_BUCKETS
-from services.version import VERSION
-from state.database import Database, opened
-from state.prepared import Prepared
+from services.base.version import VERSION
+from services.metrics.buckets import LATENCY_BUCKETS
+from state.engine.database import Database, opened
+from state.engine.statements import Prepared
 from state.schema import migrate
 from state.tables import (
     audit_log,

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import MagicMock
 
+from services.base.settings import Settings
 from services.console import Console, install
-from services.settings import Settings
 
 ENTRY = Path(__file__).resolve().parents[1] / "pages" / "main.py"
 ROUNDS = 40

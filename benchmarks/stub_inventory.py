@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import uvloop
 
+from services.base.supervisor import die_with_parent
 from services.messaging.jetstream import Connection, ensure_streams
-from services.supervisor import die_with_parent
 
 CONFIRM_REQUESTED = "inventory.confirm_requested"
 

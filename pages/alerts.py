@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages.parts import alerts, asks, clock, empty, find, live, paging, words
+from pages.parts import actions, alerts, clock, empty, live, paging, search
+from pages.parts import labels as words
 from services.console import Reading, console
 from services.console.alerts import (
     HISTORY_PAGE,
@@ -40,7 +41,7 @@ def filters() -> None:
             key="severity",
             bind="query-params",
         )
-        find.button("alert", "Alert, label or id", _clear)
+        search.button("alert", "Alert, label or id", _clear)
 
 
 def _clear() -> None:
@@ -49,7 +50,7 @@ def _clear() -> None:
 
 
 def everything() -> None:
-    asks.flash()
+    actions.flash()
     reading = console().alerts.page()
     if reading.value is None:
         empty.no_source(reading)

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import address, clock, empty, facts, files, find, live, steps, targets, words
+from pages.parts import address, audit_targets, clock, downloads, empty, facts, labels, list_window, live, search
 from pages.parts import filters as kept
 from services.console import console
 from services.console.audit import AuditEntry, AuditFilter, AuditPage
@@ -30,12 +30,14 @@ def filters() -> None:
         _choice("Action", "did", _with(known[1], "did"), "Every action", kept.HALF)
         st.text_input(
             "Target", key="target", type="search", placeholder="Order, target or command id", bind="query-params",
-            width=200, max_chars=128, icon=":material/search:", on_change=steps.reset, args=(NAME,),
+            width=200, max_chars=128, icon=":material/search:", on_change=list_window.reset, args=(NAME,),
         )  # fmt: skip
         _choice("Time", "within", list(TIMES), "Any time", 145)
-        find.button("target", "Order, target or command id", _clear)
+        search.button("target", "Order, target or command id", _clear)
         said = _said()
-        files.csv("audit", lambda: console().audit.csv(_wanted(said)), key="audit_csv", what="The actions that match")
+        downloads.csv(
+            "audit", lambda: console().audit.csv(_wanted(said)), key="audit_csv", what="The actions that match"
+        )
 
 
 def _with(known: tuple[str, ...], key: str) -> list[str]:
@@ -47,13 +49,13 @@ def _with(known: tuple[str, ...], key: str) -> list[str]:
 def _choice(label: str, key: str, options: list[str], every: str, width: int) -> None:
     st.selectbox(
         label, options, index=None, key=key, placeholder=every, bind="query-params", width=width,
-        format_func=lambda one: TIMES[one][0] if one in TIMES else one, on_change=steps.reset, args=(NAME,),
+        format_func=lambda one: TIMES[one][0] if one in TIMES else one, on_change=list_window.reset, args=(NAME,),
     )  # fmt: skip
 
 
 def _clear() -> None:
     st.session_state.update({"who": None, "did": None, "target": "", "within": None})
-    steps.reset(NAME)
+    list_window.reset(NAME)
 
 
 def _said() -> dict[str, Any]:
@@ -67,7 +69,7 @@ def _wanted(said: Mapping[str, Any]) -> AuditFilter:
     return AuditFilter(
         actor=str(said["who"] or ""),
         action=str(said["did"] or ""),
-        target=words.typed(said["target"]),
+        target=labels.typed(said["target"]),
         since=now - TIMES[within][1] if within in TIMES else None,
     )
 
@@ -75,17 +77,17 @@ def _wanted(said: Mapping[str, Any]) -> AuditFilter:
 def actions() -> None:
     said = _said()
     wanted = _wanted(said)
-    reading = console().audit.page(wanted, steps.place(NAME))
+    reading = console().audit.page(wanted, list_window.place(NAME))
     page = reading.value
     if page is None:
         empty.no_source(reading)
         return
-    standing = steps.stand(NAME, said, page.rows, lambda row: str(row[0]))
+    standing = list_window.stand(NAME, said, page.rows, lambda row: str(row[0]))
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         live.as_of(reading, _summary(page, wanted))
-        steps.switch(NAME, standing)
+        list_window.switch(NAME, standing)
     if standing.rows:
-        marks = steps.mark(NAME, page.rows)
+        marks = list_window.mark(NAME, page.rows)
         with st.container(border=True, gap="small"):
             for number, entry in standing.rows.values():
                 _row(number, entry, marks, grey=bool(reading.problem))
@@ -93,7 +95,7 @@ def actions() -> None:
         empty.no_data_yet("Nobody has done anything by hand yet.")
     else:
         empty.nothing_matches("No action matches. Ids are searched as a whole, not in part.", _clear)
-    steps.buttons(NAME, standing)
+    list_window.buttons(NAME, standing)
 
 
 def _summary(page: AuditPage, wanted: AuditFilter) -> str:
@@ -108,11 +110,11 @@ def _row(number: int, entry: AuditEntry, marks: Mapping[str, str], *, grey: bool
     with st.container(key=f"audit_{number}", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(_result(entry.result, grey=grey), width="content")
-            st.markdown(f"**{targets.deed(entry)}** · {words.plain(entry.actor)}", width="content")
-            targets.link(entry, marks)
+            st.markdown(f"**{audit_targets.deed(entry)}** · {labels.plain(entry.actor)}", width="content")
+            audit_targets.link(entry, marks)
             st.caption(clock.both(entry.at, now), width="stretch", text_alignment="right")
-        reason = words.plain(entry.reason) if entry.reason else "no reason given"
-        under = f" · under {words.plain(entry.correlation_id)}" if entry.correlation_id else ""
+        reason = labels.plain(entry.reason) if entry.reason else "no reason given"
+        under = f" · under {labels.plain(entry.correlation_id)}" if entry.correlation_id else ""
         st.caption(f"{reason}{_changes(entry.before, entry.after, now)}{under}")
 
 
@@ -124,9 +126,9 @@ def _result(result: str, *, grey: bool) -> str:
         "failed": ("red", "error", "Failed"),
         "refused": ("red", "block", "Refused"),
     }
-    color, icon, word = looks.get(kind, ("gray", "help", words.plain(kind)))
+    color, icon, word = looks.get(kind, ("gray", "help", labels.plain(kind)))
     badge = f":{'gray' if grey else color}-badge[:material/{icon}: {word}]"
-    return f"{badge} :small[{words.plain(detail)}]" if detail else badge
+    return f"{badge} :small[{labels.plain(detail)}]" if detail else badge
 
 
 def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None, now: datetime) -> str:

@@ -12,7 +12,18 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import asks, charts, clock, empty, force, lens, live, tiles, words
+from pages.parts import (
+    actions,
+    charts,
+    clock,
+    empty,
+    incident_impact,
+    labels,
+    live,
+    override_dialog,
+    tiles,
+    write_access,
+)
 from services.console import (
     OPERATIONS,
     Breaker,
@@ -24,7 +35,7 @@ from services.console import (
     console,
 )
 from services.console.incidents import Incident, Stretch
-from services.console.loans import Loan
+from services.console.overrides import Loan
 
 SPAN = timedelta(minutes=30)
 SHOWN_OPENINGS = 10
@@ -55,9 +66,9 @@ def _breaker(
 ) -> None:
     with st.container(border=True, key=f"breaker_{breaker.name}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"**{words.breaker(breaker.name)}**", width="content")
-            st.markdown(words.badge(words.BREAKER, breaker.state, grey=bool(reading.problem)), width="content")
-            st.caption(f"{words.plain(breaker.name)} · {_standing(breaker, loan)}", width="stretch")
+            st.markdown(f"**{labels.breaker(breaker.name)}**", width="content")
+            st.markdown(labels.badge(labels.BREAKER, breaker.state, grey=bool(reading.problem)), width="content")
+            st.caption(f"{labels.plain(breaker.name)} · {_standing(breaker, loan)}", width="stretch")
             _force_button(breaker, asked)
         facts, window = st.columns([3, 2])
         with facts:
@@ -67,7 +78,7 @@ def _breaker(
         with window:
             _windows(breaker)
         if asked and asked.kind in ("set_override", "end_override"):
-            st.markdown(f":small[{asks.state(asked)}]")
+            st.markdown(f":small[{actions.state(asked)}]")
 
 
 def _standing(breaker: Breaker, loan: Loan | None) -> str:
@@ -77,24 +88,24 @@ def _standing(breaker: Breaker, loan: Loan | None) -> str:
     if breaker.state == "open":
         parts.append(tiles.standing(breaker).replace("trial", "half-open, one trial,"))
     if loan:
-        parts.append(f"forced by {words.plain(loan.actor)} for another {clock.span(loan.expires_at - now)}")
+        parts.append(f"forced by {labels.plain(loan.actor)} for another {clock.span(loan.expires_at - now)}")
     if len(breaker.replicas) == 1:
-        parts.append(f"on {words.plain(breaker.worst.replica)}")
+        parts.append(f"on {labels.plain(breaker.worst.replica)}")
     return " · ".join(parts)
 
 
 def _force_button(breaker: Breaker, asked: Command | None) -> None:
-    reason = live.write_block()
-    if asked and asked.kind == "set_override" and asks.is_waiting(asked):
+    reason = write_access.write_block()
+    if asked and asked.kind == "set_override" and actions.is_waiting(asked):
         reason = "A command on this breaker is under way."
     if st.button(
         "Force",
         key=f"force_{breaker.name}",
         icon=":material/front_hand:",
         disabled=reason is not None,
-        help=reason or live.write_note() or "Open or closed, for a while, with a reason.",
+        help=reason or write_access.write_note() or "Open or closed, for a while, with a reason.",
     ):
-        force.breaker(breaker.name)
+        override_dialog.breaker(breaker.name)
 
 
 def _facts(breaker: Breaker, trend: OperationTrend | None, reading: Reading[Any]) -> None:
@@ -137,8 +148,8 @@ def _replica(replica: ReplicaBreaker, *, grey: bool, is_open: bool) -> dict[str,
     opens = replica.retry_at - now if replica.retry_at else None
     rate = f" · {tiles.percent(replica.failure_rate)}" if replica.calls else ""
     return {
-        "Replica": words.plain(replica.replica),
-        "State": words.badge(words.BREAKER, replica.state, grey=grey),
+        "Replica": labels.plain(replica.replica),
+        "State": labels.badge(labels.BREAKER, replica.state, grey=grey),
         "Since": clock.both(replica.since, now) if replica.since else "unknown",
         "Failed": f"{replica.failures} of {replica.calls}{rate}",
         "Denied": f"{replica.denied:,}",
@@ -150,7 +161,7 @@ def _replica(replica: ReplicaBreaker, *, grey: bool, is_open: bool) -> dict[str,
 def _windows(breaker: Breaker) -> None:
     """The rolling window of the worst replica, and behind a fold those of the others."""
     several = len(breaker.replicas) > 1
-    of = f" of {words.plain(breaker.worst.replica)}" if several else ""
+    of = f" of {labels.plain(breaker.worst.replica)}" if several else ""
     st.caption(f"Rolling window{of}, oldest bucket first")
     charts.window(breaker.worst)
     if several:
@@ -158,7 +169,7 @@ def _windows(breaker: Breaker) -> None:
         with st.expander("Window of the other replica" if others == 1 else f"Windows of {others} other replicas"):
             for replica in breaker.replicas:
                 if replica is not breaker.worst:
-                    st.caption(words.plain(replica.replica))
+                    st.caption(labels.plain(replica.replica))
                     charts.window(replica)
 
 
@@ -185,7 +196,7 @@ def _pick_band() -> None:
     chosen = st.session_state.get(BANDS, {}).get("selection", {}).get("picked") or []
     stretch = Stretch.parse(str(chosen[0].get("stretch"))) if chosen else None
     if stretch:
-        lens.pick(stretch)
+        incident_impact.pick(stretch)
 
 
 def _openings(openings: list[tuple[BreakerTransition, datetime | None]], *, grey: bool) -> None:
@@ -199,14 +210,14 @@ def _openings(openings: list[tuple[BreakerTransition, datetime | None]], *, grey
         length = clock.span((closed_at or now) - opened.at)
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"opening_{number}"):
             badge = _opening(opened.to_state, is_over=closed_at is not None, grey=grey)
-            st.markdown(f"{badge} **{words.breaker(opened.breaker)}**", width=230)
+            st.markdown(f"{badge} **{labels.breaker(opened.breaker)}**", width=230)
             until = clock.at(closed_at, now) if closed_at else "now"
             st.markdown(f"{clock.at(opened.at, now)} to {until} · {length}", width=220)
             incident = counted.get(stretch)
             st.caption(_hurt(incident), width="stretch")
-            st.caption(words.plain(opened.replica), width="content")
+            st.caption(labels.plain(opened.replica), width="content")
             is_harmless = closed_at is not None and incident is not None and not incident.orders
-            lens.button(
+            incident_impact.button(
                 stretch,
                 "Orders hurt",
                 f"lens_{opened.replica}_{opened.breaker}_{opened.at.timestamp()}",
@@ -217,8 +228,8 @@ def _openings(openings: list[tuple[BreakerTransition, datetime | None]], *, grey
 def _opening(state: str, *, is_over: bool, grey: bool) -> str:
     """How a breaker is, or was: red is only what lasts."""
     if not is_over:
-        return words.badge(words.BREAKER, state, grey=grey)
-    return f":gray-badge[:material/history: Was {words.text(words.BREAKER, state).lower()}]"
+        return labels.badge(labels.BREAKER, state, grey=grey)
+    return f":gray-badge[:material/history: Was {labels.text(labels.BREAKER, state).lower()}]"
 
 
 def _hurt(incident: Incident | None) -> str:
@@ -248,8 +259,8 @@ def _stretches(changes: tuple[BreakerTransition, ...]) -> list[tuple[BreakerTran
 
 
 def everything() -> None:
-    asks.flash()
-    lens.panel()
+    actions.flash()
+    incident_impact.panel()
     breakers()
     history()
 

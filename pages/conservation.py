@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import asks, clock, dialogs, empty, live, orders, paging, words
+from pages.parts import actions, clock, dialogs, empty, labels, live, orders, paging, write_access
 from services.console import COMPENSATIONS, PAGE_SIZE, ConservationPage, DifferenceRow, console
 
 
 def differences() -> None:
     """Every difference that is not settled, with the compensation that is offered."""
-    asks.flash()
+    actions.flash()
     reading = console().conservation(paging.number("difference_page"))
     if reading.value is None:
         empty.no_source(reading)
@@ -42,21 +42,21 @@ def _row(row: DifferenceRow, *, grey: bool) -> None:
     with st.container(gap="xxsmall", key=f"difference_{known.order_id}_{known.kind}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             orders.link(known.order_id)
-            st.markdown(words.badge(words.DIFFERENCE, known.kind, grey=grey), width=170)
-            st.markdown(words.badge(words.DIFFERENCE_STATE, known.state, grey=grey), width="content")
+            st.markdown(labels.badge(labels.DIFFERENCE, known.kind, grey=grey), width=170)
+            st.markdown(labels.badge(labels.DIFFERENCE_STATE, known.state, grey=grey), width="content")
             st.markdown(f":small[known {clock.ago(known.first_seen_at, console().now())}]", width="content")
             _button(row)
-        st.caption(f"{words.plain(words.said(known.detail))} Offered: {COMPENSATIONS.get(known.kind, 'nothing')}")
+        st.caption(f"{labels.plain(labels.said(known.detail))} Offered: {COMPENSATIONS.get(known.kind, 'nothing')}")
         if row.command:
-            st.markdown(f":small[{asks.state(row.command)}]")
+            st.markdown(f":small[{actions.state(row.command)}]")
 
 
 def _button(row: DifferenceRow) -> None:
     known = row.difference
-    reason = live.write_block()
+    reason = write_access.write_block()
     if known.state != "OPEN":
         reason = "It is settled once both sides agree, or once the case that was opened is closed."
-    elif asks.is_waiting(row.command):
+    elif actions.is_waiting(row.command):
         reason = "A command on this difference is under way."
     with st.container(horizontal=True, horizontal_alignment="right"):
         if st.button(

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import asks, clock, event_lists, find, letters, live, steps, tiles, undeliverable, words
+from pages.parts import (
+    actions,
+    clock,
+    dead_letters,
+    event_lists,
+    labels,
+    list_window,
+    live,
+    search,
+    tiles,
+    undeliverable,
+)
 from pages.parts import filters as kept
 from services.console import console
 
@@ -17,45 +28,45 @@ def filters() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.segmented_control(
             "Show", list(VIEWS), key="view", default=VIEWS[0], required=True, bind="query-params",
-            on_change=steps.reset, args=LISTS,
+            on_change=list_window.reset, args=LISTS,
         )  # fmt: skip
         view = st.session_state.get("view") or VIEWS[0]
         if view == "Dead letters":
             _letter_state()
         elif view == "Outgoing":
             _choice("Type", "out_type", console().events.OUTGOING_TYPES, None)
-            _choice("State", "out_state", console().events.OUTGOING_OUTCOMES, words.OUTGOING)
+            _choice("State", "out_state", console().events.OUTGOING_OUTCOMES, labels.OUTGOING)
         else:
             _choice("Type", "in_type", console().events.INCOMING_TYPES, None)
-            _choice("Outcome", "in_state", console().events.INCOMING_OUTCOMES, words.INCOMING)
+            _choice("Outcome", "in_state", console().events.INCOMING_OUTCOMES, labels.INCOMING)
         st.text_input(
             "Order", key="event_order", type="search", placeholder="Order id", bind="query-params", width=220,
-            max_chars=128, icon=":material/search:", on_change=steps.reset, args=LISTS,
+            max_chars=128, icon=":material/search:", on_change=list_window.reset, args=LISTS,
         )  # fmt: skip
-        find.button("event_order", "Order id", _clear)
+        search.button("event_order", "Order id", _clear)
 
 
 def _letter_state() -> None:
     st.segmented_control(
         "State", list(console().events.LETTER_STATES), key="letters", default="OPEN", required=True,
-        format_func=lambda state: words.word(words.LETTER, state).text, bind="query-params",
-        on_change=steps.reset, args=LISTS,
+        format_func=lambda state: labels.word(labels.LETTER, state).text, bind="query-params",
+        on_change=list_window.reset, args=LISTS,
     )  # fmt: skip
 
 
-def _choice(label: str, key: str, options: tuple[str, ...], table: dict[str, words.Word] | None) -> None:
+def _choice(label: str, key: str, options: tuple[str, ...], table: dict[str, labels.Word] | None) -> None:
     st.selectbox(
         label, list(options), index=None, key=key, placeholder=f"Every {label.lower()}", bind="query-params",
-        format_func=lambda one: words.word(table, one).text if table else one, width=kept.HALF,
-        on_change=steps.reset, args=LISTS,
+        format_func=lambda one: labels.word(table, one).text if table else one, width=kept.HALF,
+        on_change=list_window.reset, args=LISTS,
     )  # fmt: skip
 
 
 def _clear() -> None:
     st.session_state.update({"out_type": None, "out_state": None, "in_type": None, "in_state": None})
     st.session_state.update({"event_order": "", "letters": "OPEN"})
-    letters.every_cause()
-    steps.reset(*LISTS)
+    dead_letters.every_cause()
+    list_window.reset(*LISTS)
 
 
 def flow() -> None:
@@ -71,7 +82,7 @@ def flow() -> None:
         tiles.plain("Relay", *_relay(), grey=grey)
         for lag in delivery.consumers:
             note = f"{lag.ack_pending:,} in hand, {lag.redelivered:,} again · as of {clock.at(lag.as_of, now)}"
-            tiles.plain(f"Behind on {words.plain(lag.stream)}", f"{lag.pending:,}", note, grey=grey)
+            tiles.plain(f"Behind on {labels.plain(lag.stream)}", f"{lag.pending:,}", note, grey=grey)
         if not delivery.consumers:
             tiles.plain("Consumers", "n/a", "no worker has asked NATS yet", grey=grey)
         tiles.plain("Dead letters", f"{delivery.open_letters:,}", "open", grey=grey)
@@ -88,20 +99,20 @@ def _relay() -> tuple[str, str]:
     if not all(delivery.connected.values()):
         return "Disconnected", "no connection to NATS: events wait in the outbox"
     if delivery.relay_problems:
-        return "Refused" if delivery.is_refused else "Held up", words.plain(
+        return "Refused" if delivery.is_refused else "Held up", labels.plain(
             next(iter(delivery.relay_problems.values()))
         )
     return "Publishing", f"connected: {len(delivery.connected)} of {len(delivery.connected)}"
 
 
 def everything() -> None:
-    asks.flash()
+    actions.flash()
     flow()
     undeliverable.draw()
     view = st.session_state.get("view") or VIEWS[0]
-    order_id = words.typed(st.session_state.get("event_order")) or None
+    order_id = labels.typed(st.session_state.get("event_order")) or None
     if view == "Dead letters":
-        letters.draw(st.session_state.get("letters") or "OPEN", order_id, _clear)
+        dead_letters.draw(st.session_state.get("letters") or "OPEN", order_id, _clear)
     elif view == "Outgoing":
         event_lists.outgoing(st.session_state.get("out_type"), st.session_state.get("out_state"), order_id, _clear)
     else:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
-from pages.parts import clock, empty, live, person, targets, words
+from pages.parts import actor, audit_targets, clock, empty, labels, live, write_access
 from services.console import BreakerTransition, NotPermitted, SourceUnavailable, console
 from services.console.audit import AuditEntry
 from services.console.handover import HandoverPage, Item, Section, markdown
@@ -16,12 +16,12 @@ SHOWN = 12
 
 
 def everything() -> None:
-    reading = console().handover.page(person.actor())
+    reading = console().handover.page(actor.actor())
     page = reading.value
     if page is None:
         empty.no_source(reading)
         return
-    live.as_of(reading, f"for {words.plain(person.actor())}")
+    live.as_of(reading, f"for {labels.plain(actor.actor())}")
     left, right = st.columns([3, 2])
     with left:
         for section in page.sections:
@@ -34,7 +34,7 @@ def everything() -> None:
             st.markdown("**As text**")
             st.caption("For a chat or a ticket; times in UTC. The button in its corner copies it.")
             as_of = reading.as_of or console().now()
-            text = markdown(page, as_of, words.said, words.AUDIT)
+            text = markdown(page, as_of, labels.said, labels.AUDIT)
             st.code(text, language=None, wrap_lines=True, height=320)
 
 
@@ -59,7 +59,7 @@ def _quiet(sections: list[Section], *, grey: bool) -> None:
 def _item(item: Item, key: str, *, grey: bool) -> None:
     now = console().now()
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"item_{key}"):
-        text = words.plain(words.said(item.text))
+        text = labels.plain(labels.said(item.text))
         if item.until:
             left = item.until - now
             color = "orange" if left <= SOON and not grey else "gray"
@@ -71,7 +71,7 @@ def _item(item: Item, key: str, *, grey: bool) -> None:
         if item.page:
             st.page_link(
                 f"{item.page}.py", label="Open", icon=":material/arrow_forward:", width="content",
-                query_params=words.in_address(dict(item.query)),
+                query_params=labels.in_address(dict(item.query)),
             )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def _since(page: HandoverPage, *, grey: bool) -> None:
         title = "The last eight hours" if page.is_first_look else "Since you last looked"
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.markdown(f"**{title}** :small[:gray[{clock.both(page.since, now)}]]", width="content")
-            block = live.write_block()
+            block = write_access.write_block()
             st.button(
                 "Mark as seen", key="mark_seen", icon=":material/done_all:", type="tertiary", on_click=_seen,
                 args=(page.since,), disabled=block is not None, help=block or "The next look begins from now.",
@@ -94,8 +94,8 @@ def _since(page: HandoverPage, *, grey: bool) -> None:
             if isinstance(change, AuditEntry):
                 _action(change, now)
             else:
-                badge = words.badge(words.BREAKER, change.to_state, grey=grey)
-                name = words.breaker(change.breaker)
+                badge = labels.badge(labels.BREAKER, change.to_state, grey=grey)
+                name = labels.breaker(change.breaker)
                 st.markdown(f"{badge} {name} breaker :small[:gray[{clock.at(change.at, now)}]]")
         if len(changes) > SHOWN:
             st.page_link("audit.py", label="Everything is in the audit log", icon=":material/arrow_forward:")
@@ -106,15 +106,15 @@ def _since(page: HandoverPage, *, grey: bool) -> None:
 def _action(entry: AuditEntry, now: datetime) -> None:
     with st.container(gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"**{words.plain(entry.actor)}** · {targets.deed(entry)}", width="content")
-            targets.link(entry)
-        why = f": {words.plain(entry.reason)}" if entry.reason else ""
-        st.caption(f"{clock.at(entry.at, now)} · {words.plain(entry.result)}{why}")
+            st.markdown(f"**{labels.plain(entry.actor)}** · {audit_targets.deed(entry)}", width="content")
+            audit_targets.link(entry)
+        why = f": {labels.plain(entry.reason)}" if entry.reason else ""
+        st.caption(f"{clock.at(entry.at, now)} · {labels.plain(entry.result)}{why}")
 
 
 def _seen(since: datetime) -> None:
     try:
-        console().handover.looked(person.actor())
+        console().handover.looked(actor.actor())
     except (SourceUnavailable, NotPermitted) as error:
         st.toast(str(error), icon=":material/error:")
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from pages.parts import address, clock, empty, overlay, person
+from pages.parts import actor, address, clock, empty, overlay
 from services.console import console
 
 st.set_page_config(page_title="Holdfast", page_icon="⚓", layout="wide")
@@ -52,14 +52,14 @@ def _sections() -> dict[str, list[StreamlitPage]]:
 page = st.navigation(_sections(), expanded=True)
 
 with st.sidebar:
-    person.ask_name()
+    actor.ask_name()
     clock.pick()
 
-if person.may_look():
+if actor.may_look():
     address.arrive(page.url_path)
     overlay.arrive(page.url_path)
     page.run()
     overlay.draw()
 else:
     st.title(page.title, anchor=False)
-    empty.no_permission(console().people.role_of(person.actor()))
+    empty.no_permission(console().people.role_of(actor.actor()))

@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
-from pages.parts import charts, clock, courses, empty, lens, live, objective, ranges, tiles, words
-from pages.parts.courses import Course, Threshold
+from pages.parts import charts, clock, empty, incident_impact, labels, live, objective, ranges, tiles, time_series
+from pages.parts.time_series import Course, Threshold
 from services.console import CHECK, NAMES, RESERVE, Reading, console
-from services.console.history import Limits, MetricHistory, Wanted
 from services.console.incidents import Stretch
+from services.console.metric_history import Limits, MetricHistory, Wanted
 
 QUANTILES = {"p50": "latency_p50", "p95": "latency_p95", "p99": "latency_p99"}
 EVERY = "5s"
@@ -31,7 +31,7 @@ def filters() -> None:
 
 
 def everything() -> None:
-    lens.panel()
+    incident_impact.panel()
     _zoom()
     wanted = ranges.chosen()
     reading = console().metrics.history(wanted)
@@ -60,7 +60,7 @@ def _nothing(wanted: Wanted) -> None:
 
 def _zoom() -> None:
     """Beside a picked stretch: look at it closely."""
-    if stretch := lens.picked():
+    if stretch := incident_impact.picked():
         end = stretch.end or console().now()
         around = (end - stretch.start) / 4 + timedelta(seconds=30)
         st.button(
@@ -161,7 +161,7 @@ def _worst(failures: Mapping[str, float]) -> str:
     if not any(failures.values()):
         return "none due to inventory"
     reason = max(failures, key=lambda name: failures[name])
-    return f"most: {words.plain(words.named(words.FAILURE, reason)).lower()}"
+    return f"most: {labels.plain(labels.named(labels.FAILURE, reason)).lower()}"
 
 
 def _charts(history: MetricHistory, limits: Limits) -> None:
@@ -170,7 +170,7 @@ def _charts(history: MetricHistory, limits: Limits) -> None:
         history,
         QUANTILES[quantile],
         f"Response time {quantile}",
-        words.CALL,
+        labels.CALL,
         factor=1000,
         unit="ms",
         scale="log",
@@ -180,23 +180,23 @@ def _charts(history: MetricHistory, limits: Limits) -> None:
         history,
         "success_rate",
         "Success rate",
-        words.CALL,
+        labels.CALL,
         factor=100,
         unit="%",
         threshold=Threshold(limits.success_rate * 100, f"{limits.success_rate * 100:g} % (reservation)"),
     )
-    failures = _course(history, "failures", "Failed orders per minute", words.FAILURE, mark="bar")
+    failures = _course(history, "failures", "Failed orders per minute", labels.FAILURE, mark="bar")
     queues = _course(
         history,
         "queues",
         "Queues",
-        words.QUEUE,
+        labels.QUEUE,
         scale="symlog",
         threshold=Threshold(limits.queue_depth, f"{limits.queue_depth:,} (waiting for inventory)"),
     )
-    statuses = {name: word.text for name, word in words.ORDER.items()}
+    statuses = {name: word.text for name, word in labels.ORDER.items()}
     orders = _course(history, "orders", "Orders per minute by status reached", statuses)
-    denied = _course(history, "denied", "Calls denied per minute", words.CALL, mark="bar")
+    denied = _course(history, "denied", "Calls denied per minute", labels.CALL, mark="bar")
     outcomes = {"released": "Released", "retried": "Retried", "failed": "Failed"}
     releases = _course(history, "releases", "Releases per minute", outcomes, mark="bar")
     with st.grid(2, min_column_width=340):
@@ -234,7 +234,7 @@ def _course(
     alive = {series for _, series, value in points if value}
     return Course(
         name=name,
-        points=[(at, words.named(called, series), value * factor) for at, series, value in points if series in alive],
+        points=[(at, labels.named(called, series), value * factor) for at, series, value in points if series in alive],
         start=history.span.start,
         end=history.span.end,
         bands=history.interruptions,
@@ -247,7 +247,7 @@ def _panel(course: Course, nothing: str | None, *, is_good: bool = False) -> Non
     with st.container(border=True, height="stretch"):
         st.markdown(f"**{course.name}**")
         if course.points:
-            courses.draw(course, key=f"course_{course.name}", on_select=_picked)
+            time_series.draw(course, key=f"course_{course.name}", on_select=_picked)
         elif nothing is None:
             empty.no_data_yet("No data: nothing is known of this time.")
         elif is_good:
@@ -257,8 +257,8 @@ def _panel(course: Course, nothing: str | None, *, is_good: bool = False) -> Non
 
 
 def _picked(key: str) -> None:
-    if found := courses.brushed(key):
-        lens.pick(Stretch(*found))
+    if found := time_series.brushed(key):
+        incident_impact.pick(Stretch(*found))
 
 
 def _breakers(history: MetricHistory) -> None:
@@ -275,7 +275,7 @@ def _pick_band() -> None:
     chosen = st.session_state.get("metrics_bands", {}).get("selection", {}).get("picked") or []
     stretch = Stretch.parse(str(chosen[0].get("stretch"))) if chosen else None
     if stretch:
-        lens.pick(stretch)
+        incident_impact.pick(stretch)
 
 
 frame = live.header("Metrics")

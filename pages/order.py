@@ -7,26 +7,27 @@ from functools import partial
 import streamlit as st
 
 from pages.parts import (
+    actions,
     address,
-    asks,
-    both_sides,
     claims,
     clock,
+    comparison,
     dialogs,
     empty,
     event_lists,
+    expander,
+    labels,
+    list_window,
     live,
     orders,
-    steps,
     timeline,
-    unfold,
-    words,
+    write_access,
 )
 from services.console import Command, OrderView, Outgoing, Reading, Release, ReviewCase, console, same_sight_key
 
 
 def the_order() -> None:
-    asks.flash()
+    actions.flash()
     order_id = _asked_for()
     if not order_id:
         empty.nothing_matches("No order is named in the address. Find one in the list of orders.")
@@ -64,7 +65,7 @@ def _both_sides(reading: Reading[OrderView]) -> None:
         return
     say = console().desk.their_say(view.order.order_id)
     if say.value is not None:
-        both_sides.draw(view.order, say.value, grey=bool(reading.problem or say.problem))
+        comparison.draw(view.order, say.value, grey=bool(reading.problem or say.problem))
 
 
 def _asked_for() -> str:
@@ -76,21 +77,21 @@ def _missing(order_id: str, reading: Reading[OrderView]) -> None:
         empty.no_source(reading)
     else:
         live.as_of(reading)
-        empty.nothing_matches(f"No order {words.plain(order_id)} exists.")
+        empty.nothing_matches(f"No order {labels.plain(order_id)} exists.")
         st.page_link("orders.py", label="Find an order", icon=":material/search:")
 
 
 def _actions(view: OrderView) -> None:
-    block = live.write_block()
+    block = write_access.write_block()
     last = next((command for command in view.commands if command.kind == "cancel_order"), None)
-    reason = block or _why_not_cancel(view) or ("A cancel is under way." if asks.is_waiting(last) else None)
+    reason = block or _why_not_cancel(view) or ("A cancel is under way." if actions.is_waiting(last) else None)
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(
             "Cancel order",
             key="cancel_order",
             icon=":material/cancel:",
             disabled=reason is not None,
-            help=reason or live.write_note(),
+            help=reason or write_access.write_note(),
         ):
             dialogs.cancel_order(view.order)
         returning = block or (None if view.can_return else "Only what was confirmed and not yet returned can be.")
@@ -99,7 +100,7 @@ def _actions(view: OrderView) -> None:
             key="return_items",
             icon=":material/undo:",
             disabled=returning is not None,
-            help=returning or live.write_note(),
+            help=returning or write_access.write_note(),
         ):
             dialogs.return_items(view.order)
         if view.release and view.release.state != "DONE":
@@ -107,15 +108,15 @@ def _actions(view: OrderView) -> None:
         if reason and not block:
             st.caption(reason, width="content")
     for command in view.commands:
-        if asks.is_held(command):
+        if actions.is_held(command):
             _held(command)
 
 
 def _held(command: Command) -> None:
     """What somebody has asked for on the order or on one of its cases, for as long as it can be taken back."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"held_{command.command_id}"):
-        st.markdown(f":small[{asks.state(command)}]", width="content")
-        asks.undo_button(command, key=f"undo_{command.command_id}")
+        st.markdown(f":small[{actions.state(command)}]", width="content")
+        actions.undo_button(command, key=f"undo_{command.command_id}")
 
 
 def _why_not_cancel(view: OrderView) -> str | None:
@@ -123,18 +124,18 @@ def _why_not_cancel(view: OrderView) -> str | None:
         return None
     if view.order.cancel_reason and view.order.status == "PAYING":
         return "A cancel waits for the outcome of the payment."
-    return f"An order that is {words.text(words.ORDER, view.order.status).lower()} cannot be cancelled."
+    return f"An order that is {labels.text(labels.ORDER, view.order.status).lower()} cannot be cancelled."
 
 
 def _retry_button(view: OrderView, job: Release, block: str | None) -> None:
     last = next((command for command in view.commands if command.target_id == job.order_id), None)
-    reason = block or ("A command on this order is under way." if asks.is_waiting(last) else None)
+    reason = block or ("A command on this order is under way." if actions.is_waiting(last) else None)
     st.button(
         "Retry release",
         key="retry_release",
         icon=":material/replay:",
         disabled=reason is not None,
-        help=reason or live.write_note() or "One attempt now. Key: T",
+        help=reason or write_access.write_note() or "One attempt now. Key: T",
         shortcut="T",
         on_click=_retry,
         args=(job, same_sight_key("retry_release", job.order_id, job.version, last)),
@@ -142,7 +143,7 @@ def _retry_button(view: OrderView, job: Release, block: str | None) -> None:
 
 
 def _retry(job: Release, key: str) -> None:
-    asks.ask(lambda actor: console().store_command("retry_release", job.order_id, {}, actor=actor, command_id=key))
+    actions.ask(lambda actor: console().store_command("retry_release", job.order_id, {}, actor=actor, command_id=key))
 
 
 def _columns(reading: Reading[OrderView]) -> None:
@@ -151,11 +152,11 @@ def _columns(reading: Reading[OrderView]) -> None:
     assert view is not None  # noqa: S101 - the caller has looked
     grey = bool(reading.problem)
     opened = [case.review.reason for case in view.cases if case.review.state == "OPEN"]
-    review = " ".join(words.badge(words.REVIEW, reason, grey=grey) for reason in opened) or ":gray[none open]"
+    review = " ".join(labels.badge(labels.REVIEW, reason, grey=grey) for reason in opened) or ":gray[none open]"
     states = (
-        ("Order", words.badge(words.ORDER, view.order.status, grey=grey)),
-        ("Inventory", words.badge(words.INVENTORY, view.order.inventory_status, grey=grey)),
-        ("Payment", words.badge(words.PAYMENT, view.order.payment_status, grey=grey)),
+        ("Order", labels.badge(labels.ORDER, view.order.status, grey=grey)),
+        ("Inventory", labels.badge(labels.INVENTORY, view.order.inventory_status, grey=grey)),
+        ("Payment", labels.badge(labels.PAYMENT, view.order.payment_status, grey=grey)),
         ("Review", review),
     )
     with st.grid(4, min_column_width=200):
@@ -187,49 +188,49 @@ def _events(reading: Reading[OrderView]) -> None:
     with st.container(border=True, gap="xsmall"):
         st.markdown("**Raw events**")
         for row in view.sent:
-            label = f"Out: {words.plain(row.subject)} · {clock.at(row.created_at, console().now())}"
-            unfold.part(label, f"out-{row.id}", partial(_sent, row, grey=grey), is_compact=False)
+            label = f"Out: {labels.plain(row.subject)} · {clock.at(row.created_at, console().now())}"
+            expander.part(label, f"out-{row.id}", partial(_sent, row, grey=grey), is_compact=False)
         for received in view.received:
             again = f" · came again {received.repeats}x" if received.repeats else ""
-            outcome = words.badge(words.INCOMING, received.outcome, grey=grey) if received.outcome else ""
+            outcome = labels.badge(labels.INCOMING, received.outcome, grey=grey) if received.outcome else ""
             at = clock.at(received.received_at, console().now())
             st.markdown(
-                f"In: {words.plain(received.type)} · {at} {outcome} "
-                f":small[:gray[event {words.plain(received.event_id)}{again}; its content is on the timeline]]"
+                f"In: {labels.plain(received.type)} · {at} {outcome} "
+                f":small[:gray[event {labels.plain(received.event_id)}{again}; its content is on the timeline]]"
             )
 
 
 def _sent(row: Outgoing, *, grey: bool) -> None:
-    state = words.badge(words.OUTGOING, row.outcome, grey=grey)
-    st.markdown(f"{state} :small[event {words.plain(row.event_id)}]")
+    state = labels.badge(labels.OUTGOING, row.outcome, grey=grey)
+    st.markdown(f"{state} :small[event {labels.plain(row.event_id)}]")
     event_lists.payload_of(row)
 
 
 def _facts(view: OrderView) -> None:
     order, now = view.order, console().now()
     facts = {
-        "Customer": f"{words.plain(order.user_id)}{orders.priority(order)}",
+        "Customer": f"{labels.plain(order.user_id)}{orders.priority(order)}",
         "Created": clock.both(order.created_at, now),
         "Changed": clock.both(order.updated_at, now),
     }
     if order.reservation_id:
-        facts["Reservation"] = words.plain(order.reservation_id)
-    if order.reservation_expires_at and order.inventory_status in words.HELD:
+        facts["Reservation"] = labels.plain(order.reservation_id)
+    if order.reservation_expires_at and order.inventory_status in labels.HELD:
         facts["Hold ends"] = clock.at(order.reservation_expires_at, now)
     if order.confirmed_at:
         facts["Confirmed"] = clock.both(order.confirmed_at, now)
     if order.cancel_reason:
-        facts["Cancelled because"] = words.plain(order.cancel_reason)
+        facts["Cancelled because"] = labels.plain(order.cancel_reason)
     if order.failure:
-        facts["Ended with"] = words.plain(f"{order.failure.get('code')}: {order.failure.get('message')}")
+        facts["Ended with"] = labels.plain(f"{order.failure.get('code')}: {order.failure.get('message')}")
     with st.container(border=True):
         st.markdown("**Facts**")
         rows = [{"Fact": name, "Value": value} for name, value in facts.items()]
         st.table(rows, border="horizontal", hide_index=True, hide_header=True, alt="Facts of the order")
         lines = [
             {
-                "Product": words.plain(line.product_id),
-                "Variant": words.plain(line.variant_id),
+                "Product": labels.plain(line.product_id),
+                "Variant": labels.plain(line.variant_id),
                 "Quantity": str(line.quantity),
                 "Returned": str(line.returned),
             }
@@ -257,9 +258,9 @@ def _case(case: ReviewCase, *, grey: bool) -> None:
     review, now = case.review, console().now()
     is_open = review.state == "OPEN"
     st.markdown(
-        f"{words.badge(words.REVIEW, review.reason, grey=grey or not is_open)} "
+        f"{labels.badge(labels.REVIEW, review.reason, grey=grey or not is_open)} "
         + (f"open for {clock.span(now - review.opened_at)}" if is_open else _resolved(case))
-        + f"  \n:small[:gray[{words.told(review.detail)}]]"
+        + f"  \n:small[:gray[{labels.told(review.detail)}]]"
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.page_link(
@@ -271,8 +272,8 @@ def _case(case: ReviewCase, *, grey: bool) -> None:
 
 def _resolved(case: ReviewCase) -> str:
     review = case.review
-    note = f": {words.plain(review.note)}" if review.note else ""
-    return f"{words.resolution(review.resolution, review.resolved_by)}{note}"
+    note = f": {labels.plain(review.note)}" if review.note else ""
+    return f"{labels.resolution(review.resolution, review.resolved_by)}{note}"
 
 
 def _release(reading: Reading[OrderView]) -> None:
@@ -281,15 +282,15 @@ def _release(reading: Reading[OrderView]) -> None:
         return
     now = console().now()
     with st.container(border=True):
-        st.markdown(f"**Release job** {words.badge(words.RELEASE, job.state, grey=bool(reading.problem))}")
+        st.markdown(f"**Release job** {labels.badge(labels.RELEASE, job.state, grey=bool(reading.problem))}")
         due = ""
         if job.next_attempt_at and job.state == "PENDING":
             due = f" · next {clock.at(job.next_attempt_at, now)}" if job.next_attempt_at > now else " · next is due"
         st.caption(
-            f"{job.attempts} attempts · touched {clock.ago(job.updated_at, now)}{due} · {words.plain(job.reason)}"
+            f"{job.attempts} attempts · touched {clock.ago(job.updated_at, now)}{due} · {labels.plain(job.reason)}"
         )
         if job.last_error:
-            st.caption(f"Latest error: {words.told(job.last_error)}")
+            st.caption(f"Latest error: {labels.told(job.last_error)}")
 
 
 def _commands(view: OrderView) -> None:
@@ -298,7 +299,7 @@ def _commands(view: OrderView) -> None:
     with st.container(border=True):
         st.markdown("**What people asked for**")
         for command in view.commands[:8]:
-            st.markdown(f":small[{asks.state(command)}]")
+            st.markdown(f":small[{actions.state(command)}]")
 
 
 asked = _asked_for()
@@ -306,6 +307,6 @@ st.page_link(
     # As after a step back: the list as it was left, with its filters.
     "orders.py", label="Orders", icon=":material/arrow_back:", query_params={"order": asked} if asked else None
 )  # fmt: skip
-frame = live.header(f"Order {words.plain(asked)}" if asked else "Order")
-steps.leave()
+frame = live.header(f"Order {labels.plain(asked)}" if asked else "Order")
+list_window.leave()
 live.body(frame, the_order)

@@ -8,7 +8,19 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import address, clock, empty, files, find, lens, live, orders, paging, steps, words
+from pages.parts import (
+    address,
+    clock,
+    downloads,
+    empty,
+    incident_impact,
+    labels,
+    list_window,
+    live,
+    orders,
+    paging,
+    search,
+)
 from pages.parts import filters as kept
 from services.console import (
     COUNT_LIMIT,
@@ -43,9 +55,9 @@ def filters() -> None:
             icon=":material/search:",
             on_change=_newest,
         )
-        _states("Status", "status", ORDER_STATUSES, words.ORDER, "Every status")
-        _states("Inventory", "inventory", INVENTORY_STATUSES, words.INVENTORY, "Every inventory status")
-        _states("Payment", "payment", PAYMENT_STATUSES, words.PAYMENT, "Every payment status")
+        _states("Status", "status", ORDER_STATUSES, labels.ORDER, "Every status")
+        _states("Inventory", "inventory", INVENTORY_STATUSES, labels.INVENTORY, "Every inventory status")
+        _states("Payment", "payment", PAYMENT_STATUSES, labels.PAYMENT, "Every payment status")
         st.selectbox(
             "Created",
             list(TIMES),
@@ -58,20 +70,22 @@ def filters() -> None:
             on_change=_newest,
         )
         st.toggle("Flagged only", key="flagged", bind="query-params", on_change=_newest)
-        find.button("q", "Order, user or product id", _clear)
+        search.button("q", "Order, user or product id", _clear)
         said = _said()
-        files.csv("orders", lambda: console().orders_csv(_wanted(said)), key="orders_csv", what="The orders that match")
+        downloads.csv(
+            "orders", lambda: console().orders_csv(_wanted(said)), key="orders_csv", what="The orders that match"
+        )
     _between()
     _incident()
 
 
-def _states(label: str, key: str, states: Sequence[str], table: dict[str, words.Word], every: str) -> None:
+def _states(label: str, key: str, states: Sequence[str], table: dict[str, labels.Word], every: str) -> None:
     st.multiselect(
         label,
         list(states),
         key=key,
         placeholder=every,
-        format_func=lambda state: words.word(table, state).text,
+        format_func=lambda state: labels.word(table, state).text,
         bind="query-params",
         width=kept.HALF,
         on_change=_newest,
@@ -101,21 +115,21 @@ def _drop_between() -> None:
 
 def _incident() -> None:
     """An incident whose orders alone are listed, wherever the filters are."""
-    stretch = lens.picked()
+    stretch = incident_impact.picked()
     if stretch is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.badge(f"Hurt {lens.name(stretch, console().now())}", icon=":material/troubleshoot:", color="red")
+        st.badge(f"Hurt {incident_impact.name(stretch, console().now())}", icon=":material/troubleshoot:", color="red")
         st.button("All orders", key="drop_incident", type="tertiary", icon=":material/close:", on_click=_drop_incident)
 
 
 def _drop_incident() -> None:
-    paging.reset(lens.PARAMETER)
+    paging.reset(incident_impact.PARAMETER)
     _newest()
 
 
 def _newest() -> None:
-    steps.reset(NAME)
+    list_window.reset(NAME)
 
 
 def _clear() -> None:
@@ -127,7 +141,7 @@ def _clear() -> None:
 def _said() -> dict[str, Any]:
     """What the filters and the address hold."""
     held = {key: st.session_state.get(key) for key in FILTER_KEYS}
-    return held | {"between": _stretch(), "incident": lens.picked()}
+    return held | {"between": _stretch(), "incident": incident_impact.picked()}
 
 
 def _wanted(said: Mapping[str, Any]) -> OrderFilter:
@@ -136,7 +150,7 @@ def _wanted(said: Mapping[str, Any]) -> OrderFilter:
     if time := said["time"]:
         since = console().now().replace(second=0, microsecond=0) - TIMES[time][1]
     return OrderFilter(
-        text=words.typed(said["q"]),
+        text=labels.typed(said["q"]),
         statuses=tuple(sorted(said["status"] or ())),
         inventory_statuses=tuple(sorted(said["inventory"] or ())),
         payment_statuses=tuple(sorted(said["payment"] or ())),
@@ -151,24 +165,24 @@ def found() -> None:
     """One page of what matches."""
     said = _said()
     wanted = _wanted(said)
-    reading = console().orders(wanted, steps.place(NAME))
+    reading = console().orders(wanted, list_window.place(NAME))
     page = reading.value
     if page is None:
         empty.no_source(reading)
         return
     # By what the filters say: a relative time moves on with the clock, and the list is the same.
-    standing = steps.stand(NAME, said, page.rows, lambda row: row.order.order_id)
+    standing = list_window.stand(NAME, said, page.rows, lambda row: row.order.order_id)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         live.as_of(reading, _summary(page, wanted))
-        steps.switch(NAME, standing)
+        list_window.switch(NAME, standing)
     if not standing.rows:
         _nothing(wanted)
     else:
-        marks = steps.mark(NAME, page.rows)
+        marks = list_window.mark(NAME, page.rows)
         with st.container(border=True, gap="small"):
             for order_id, row in standing.rows.items():
                 _row(row, marks, gone=order_id in standing.gone, grey=bool(reading.problem))
-    steps.buttons(NAME, standing)
+    list_window.buttons(NAME, standing)
 
 
 def _summary(page: OrdersPage, wanted: OrderFilter) -> str:
@@ -191,10 +205,10 @@ def _row(row: OrderRow, marks: Mapping[str, str], *, gone: bool, grey: bool) -> 
     grey = grey or gone
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"row_{order.order_id}"):
         orders.link(order.order_id, marks=marks)
-        st.markdown(words.badge(words.ORDER, order.status, grey=grey), width=148)
-        st.markdown(words.badge(words.INVENTORY, order.inventory_status, grey=grey), width=168)
+        st.markdown(labels.badge(labels.ORDER, order.status, grey=grey), width=148)
+        st.markdown(labels.badge(labels.INVENTORY, order.inventory_status, grey=grey), width=168)
         st.caption(
-            f"{orders.short(order.user_id)} · {orders.units(order)}{_flags(row)}{words.GONE if gone else ''}",
+            f"{orders.short(order.user_id)} · {orders.units(order)}{_flags(row)}{labels.GONE if gone else ''}",
             width="stretch",
         )
         st.caption(clock.both(order.created_at, now), width="content")

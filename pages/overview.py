@@ -7,7 +7,8 @@ from datetime import datetime
 
 import streamlit as st
 
-from pages.parts import asks, charts, clock, empty, live, operations, tiles, words
+from pages.parts import actions, charts, clock, empty, labels, live, tiles
+from pages.parts import bulk_jobs as operations
 from services.console import (
     BIN,
     CHECK,
@@ -43,7 +44,7 @@ def health() -> None:
         return
     verdict = console().health(reading.value, trends.value)
     if reading.problem:
-        st.markdown(f":gray[Last known: {words.plain(verdict.headline)}. {words.plain(verdict.sentence)}]")
+        st.markdown(f":gray[Last known: {labels.plain(verdict.headline)}. {labels.plain(verdict.sentence)}]")
     else:
         _say(verdict)
     if since := reading.value.silent_since:
@@ -52,7 +53,7 @@ def health() -> None:
 
 
 def _say(verdict: Health) -> None:
-    sentence = words.plain(verdict.sentence)
+    sentence = labels.plain(verdict.sentence)
     if verdict.level == Level.GOOD:
         st.markdown(f":green[:material/check_circle:] **{verdict.headline}.** {sentence}")
     elif verdict.level == Level.ATTENTION:
@@ -71,7 +72,7 @@ def _jumps(findings: Sequence[Finding]) -> None:
                 f"{finding.page}.py",
                 label=_jump(finding),
                 icon=":material/arrow_forward:",
-                query_params=words.in_address(dict(finding.filters)),
+                query_params=labels.in_address(dict(finding.filters)),
             )
 
 
@@ -90,10 +91,10 @@ def firing() -> None:
     with st.container(border=True, gap="xxsmall", key="firing_alerts"):
         for alert in reading.value[:FIRING_SHOWN]:
             since = clock.ago(alert.fired_at or alert.active_at, now)
-            badge = words.badge(words.SEVERITY, alert.severity, grey=bool(reading.problem))
-            taken = f" · taken by {words.plain(alert.acknowledged_by)}" if alert.acknowledged_by else ""
-            summary = words.plain(alert.annotations.get("summary", ""))
-            name = words.plain(title(alert))
+            badge = labels.badge(labels.SEVERITY, alert.severity, grey=bool(reading.problem))
+            taken = f" · taken by {labels.plain(alert.acknowledged_by)}" if alert.acknowledged_by else ""
+            summary = labels.plain(alert.annotations.get("summary", ""))
+            name = labels.plain(title(alert))
             st.markdown(live.shade(f"{badge} **{name}** {summary} :small[{since}{taken}]", reading))
         more = len(reading.value) - FIRING_SHOWN
         label = f"Alerts, {more} more firing" if more > 0 else "Alerts: what to do, acknowledge, silence"
@@ -233,13 +234,13 @@ def _changes() -> None:
         (
             change.at,
             (
-                f"{words.badge(words.BREAKER, change.to_state, grey=bool(reading.problem))} "
-                f"{words.breaker(change.breaker)} breaker"
+                f"{labels.badge(labels.BREAKER, change.to_state, grey=bool(reading.problem))} "
+                f"{labels.breaker(change.breaker)} breaker"
             ),
         )
         for change in changes.transitions
     ]
-    lines += [(command.created_at, asks.summary(command)) for command in changes.commands]
+    lines += [(command.created_at, actions.summary(command)) for command in changes.commands]
     for at, text in sorted(lines, key=lambda line: line[0], reverse=True)[:6]:
         st.markdown(live.shade(f"{text} :small[:gray[{clock.at(at, now)}]]", reading))
 

@@ -9,25 +9,26 @@ from functools import partial
 import streamlit as st
 
 from pages.parts import (
+    actions,
     address,
-    asks,
     bulk,
+    bulk_jobs,
     clock,
     empty,
-    find,
+    labels,
     live,
-    memory,
-    operations,
     orders,
     paging,
+    past_resolutions,
     retries,
+    search,
     selection,
-    words,
+    write_access,
 )
 from pages.parts import filters as kept
-from pages.parts import job as work
+from pages.parts import release_job as work
 from services.console import RELEASE_STATES, SourceUnavailable, console
-from services.console.operations import Verb
+from services.console.bulk import Verb
 from services.console.releases import (
     MAX_ITEMS,
     SORTS,
@@ -56,7 +57,7 @@ def filters() -> None:
             list(RELEASE_STATES),
             selection_mode="multi",
             default=DEFAULT,
-            format_func=lambda state: words.word(words.RELEASE, state).text,
+            format_func=lambda state: labels.word(labels.RELEASE, state).text,
             key="job",
             bind="query-params",
             on_change=_first_page,
@@ -81,7 +82,7 @@ def filters() -> None:
             width=220,
             on_change=_first_page,
         )
-        find.button("find", "Order id", _clear)
+        search.button("find", "Order id", _clear)
 
 
 def _first_page() -> None:
@@ -97,23 +98,23 @@ def _clear() -> None:
 
 def _wanted() -> ReleaseFilter:
     states = tuple(state for state in RELEASE_STATES if state in (st.session_state.get("job") or RELEASE_STATES))
-    return ReleaseFilter(states, address.get(CAUSE) or None, words.typed(st.session_state.get("find")) or None)
+    return ReleaseFilter(states, address.get(CAUSE) or None, labels.typed(st.session_state.get("find")) or None)
 
 
 def _in_words(wanted: ReleaseFilter) -> str:
     order = f"order {wanted.order_id}" if wanted.order_id else None
-    parts = [", ".join(words.texts(words.RELEASE, wanted.states)), wanted.cause, order]
+    parts = [", ".join(labels.texts(labels.RELEASE, wanted.states)), wanted.cause, order]
     return "; ".join(part for part in parts if part)
 
 
 def everything() -> None:
     """Running operations first: whoever comes to this page must see that somebody is at it."""
     if not work.asked_for():
-        asks.flash()
+        actions.flash()
     retries.notice()
-    operations.unended(VERBS)
+    bulk_jobs.unended(VERBS)
     jobs()
-    operations.past(VERBS)
+    bulk_jobs.past(VERBS)
 
 
 def jobs() -> None:
@@ -169,7 +170,7 @@ def _causes(page: ReleasesPage, wanted: ReleaseFilter, *, grey: bool) -> None:
             count = sum(group.failed + group.pending for group in left)
             st.caption(f"{count:,} jobs of {len(left)} rarer causes")
         if wanted.cause is not None and wanted.cause not in [group.cause for group in page.groups]:
-            st.caption(f"No job has the cause {words.plain(wanted.cause)} any more.")
+            st.caption(f"No job has the cause {labels.plain(wanted.cause)} any more.")
     if wanted.cause is not None:
         _memory(wanted.cause)
 
@@ -179,7 +180,7 @@ def _memory(cause: str) -> None:
     reading = console().releases.memory(cause)
     if reading.value is not None:
         with st.expander("The last times this cause came", expanded=True, icon=":material/history:"):
-            memory.of_releases(reading.value, cause)
+            past_resolutions.of_releases(reading.value, cause)
 
 
 def _cause(number: int, group: CauseGroup, *, is_chosen: bool, grey: bool) -> None:
@@ -187,10 +188,10 @@ def _cause(number: int, group: CauseGroup, *, is_chosen: bool, grey: bool) -> No
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         for state, count in (("FAILED", group.failed), ("PENDING", group.pending)):
             if count:
-                text, icon, color = words.word(words.RELEASE, state)
+                text, icon, color = labels.word(labels.RELEASE, state)
                 shade = "gray" if grey else color
                 st.markdown(f":{shade}-badge[:material/{icon}: {count:,} {text.lower()}]", width="content")
-        st.markdown(words.plain(name), width="stretch")
+        st.markdown(labels.plain(name), width="stretch")
         st.caption(f"last {clock.ago(group.last_at, console().now())}", width="content")
         st.button(
             "Show all" if is_chosen else "Only these",
@@ -218,7 +219,7 @@ def _all_matching(page: ReleasesPage, wanted: ReleaseFilter) -> None:
     """Apart from what is picked; never more than a thousand, and never with a filter that narrows nothing."""
     if not page.matching:
         return
-    block = live.write_block()
+    block = write_access.write_block()
     is_everything = block is None and narrows_nothing(wanted)
     if is_everything:
         block = "Choose a cause, a state or an order first: everything at once is not offered."
@@ -268,7 +269,7 @@ def _freeze(verb: str, wanted: ReleaseFilter) -> None:
 
 
 def _can_act(row: ReleaseRow) -> bool:
-    return row.release.state != "DONE" and not asks.is_waiting(row.command)
+    return row.release.state != "DONE" and not actions.is_waiting(row.command)
 
 
 def _selected(rows: Mapping[str, ReleaseRow], picked: tuple[str, ...]) -> None:
@@ -314,7 +315,7 @@ def _unpick(picked: tuple[str, ...]) -> None:
 
 
 def _act_on_selected(key: str, label: str, verb: str, rows: list[ReleaseRow], picked: tuple[str, ...]) -> None:
-    block = live.write_block()
+    block = write_access.write_block()
     if st.button(
         f"{label} {len(rows)}",
         key=key,
@@ -338,7 +339,7 @@ def _row(row: ReleaseRow, *, gone: bool, grey: bool) -> None:
         with st.container(width="stretch", gap="xxsmall"):
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 orders.link(job.order_id)
-                st.markdown(words.badge(words.RELEASE, job.state, grey=grey or gone), width=110)
+                st.markdown(labels.badge(labels.RELEASE, job.state, grey=grey or gone), width=110)
                 attempts = f"{job.attempts} {'attempt' if job.attempts == 1 else 'attempts'}"
                 st.markdown(f":small[{attempts}{_next(row)} · touched {touched}]", width="content")
                 if gone:
@@ -346,10 +347,10 @@ def _row(row: ReleaseRow, *, gone: bool, grey: bool) -> None:
                 elif job.state != "DONE":
                     _buttons(row)
             if job.last_error:
-                st.markdown(f":small[**{words.told(job.last_error)}**]")
-            st.caption(f"{words.plain(job.reason)} · {orders.items(row.order)}{_theirs(row)}")
+                st.markdown(f":small[**{labels.told(job.last_error)}**]")
+            st.caption(f"{labels.plain(job.reason)} · {orders.items(row.order)}{_theirs(row)}")
             if row.command:
-                st.markdown(f":small[{asks.state(row.command)}]")
+                st.markdown(f":small[{actions.state(row.command)}]")
 
 
 def _next(row: ReleaseRow) -> str:
@@ -364,7 +365,7 @@ def _theirs(row: ReleaseRow) -> str:
     """What they said a moment ago, where somebody has asked."""
     if row.theirs is None or row.answer is None:
         return ""
-    return f" · {words.text(words.THEIRS, row.theirs).lower()} over there, {_asked(row.answer.asked_at)}"
+    return f" · {labels.text(labels.THEIRS, row.theirs).lower()} over there, {_asked(row.answer.asked_at)}"
 
 
 def _asked(at: datetime) -> str:

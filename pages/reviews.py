@@ -11,28 +11,29 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts import (
+    actions,
+    actor,
     address,
     all_matching,
-    asks,
     bulk,
+    bulk_jobs,
     claims,
     clock,
     empty,
-    find,
+    labels,
     live,
-    operations,
     orders,
     paging,
-    person,
     retries,
+    search,
     selection,
-    words,
+    write_access,
 )
-from pages.parts import case as work
 from pages.parts import filters as kept
+from pages.parts import review_case as work
 from services.console import PAGE_SIZE, RESERVE, REVIEW_REASONS, ReviewAction, ReviewCase, console
-from services.console.operations import Verb
-from services.console.review_desk import POOL, SORTS, CaseFilter, QueuePage, called_by, narrows_nothing, target
+from services.console.bulk import Verb
+from services.console.reviews import POOL, SORTS, CaseFilter, QueuePage, called_by, narrows_nothing, target
 
 NAME = "review"
 FILTER_KEYS = ("review_state", "q", "reason", "owner", "priority", "product", "sort")
@@ -54,7 +55,7 @@ def filters() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         _text("Search", "q", "Case, order or user id")
         _pick("Cause", "reason", list(REVIEW_REASONS), "Every cause")
-        _pick("Priority", "priority", list(words.PRIORITY), "Every priority")
+        _pick("Priority", "priority", list(labels.PRIORITY), "Every priority")
         _text("Product", "product", "Whole product id")
         st.selectbox(
             "Sort",
@@ -65,7 +66,7 @@ def filters() -> None:
             width=kept.HALF,
             on_change=_first_page,
         )
-        find.button("q", "Case, order or user id", _clear)
+        search.button("q", "Case, order or user id", _clear)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         _choice("State", "review_state", STATES)
         _choice("Owner", "owner", OWNERS)
@@ -101,7 +102,7 @@ def _pick(label: str, key: str, options: list[str], placeholder: str) -> None:
 
 
 def _said(option: str) -> str:
-    return words.PRIORITY.get(option) or words.word(words.REVIEW, option).text
+    return labels.PRIORITY.get(option) or labels.word(labels.REVIEW, option).text
 
 
 def _choice(label: str, key: str, options: Mapping[str, str]) -> None:
@@ -155,17 +156,17 @@ def _wanted() -> CaseFilter:
         state=state.get("review_state") or "OPEN",
         reason=state.get("reason"),
         cause={"": None, all_matching.ANY_CODE: ""}.get(code, code),
-        owner=person.actor() if owner == "mine" else None,
+        owner=actor.actor() if owner == "mine" else None,
         unclaimed=owner == "unclaimed",
         priority=state.get("priority"),
-        product=words.typed(state.get("product")) or None,
-        text=words.typed(state.get("q")),
+        product=labels.typed(state.get("product")) or None,
+        text=labels.typed(state.get("q")),
         sort=state.get("sort") or SORTS[0],
     )
 
 
 def _next_button() -> None:
-    reason = live.write_block()
+    reason = write_access.write_block()
     st.button(
         "Next unclaimed",
         key="next_unclaimed",
@@ -190,7 +191,7 @@ def queue() -> None:
     if st.session_state.pop(WHOLE_PAGE, False):
         st.rerun()
     if not work.asked_for():
-        asks.flash()
+        actions.flash()
     wanted, page = _wanted(), paging.number("review_page")
     reading = console().desk.queue(wanted, page=page)
     place = f"{wanted}/{page}"
@@ -202,7 +203,7 @@ def queue() -> None:
         with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
             selection.show_new(NAME, place, fresh, shown)
             _next_button()
-    operations.unended((Verb.RESOLVE_REVIEW,))
+    bulk_jobs.unended((Verb.RESOLVE_REVIEW,))
     if reading.value is None:
         empty.no_source(reading)
         return
@@ -219,7 +220,7 @@ def queue() -> None:
         for review_id, case in shown.rows.items():
             _row(case, gone=review_id in shown.gone, grey=bool(reading.problem))
     paging.numbered("review_page", reading.value.count, PAGE_SIZE, keys=True)
-    operations.past((Verb.RESOLVE_REVIEW,))
+    bulk_jobs.past((Verb.RESOLVE_REVIEW,))
 
 
 def _summary(page: QueuePage, state: str) -> str:
@@ -242,8 +243,8 @@ def _groups(page: QueuePage) -> None:
         with _shared("By cause"):
             for group in page.by_cause[:GROUPS_SHOWN]:
                 reason, code = group.keys
-                named = f" · {words.plain(code)}" if code else ""
-                text = f"{words.text(words.REVIEW, reason)}{named} **{group.count:,}**"
+                named = f" · {labels.plain(code)}" if code else ""
+                text = f"{labels.text(labels.REVIEW, reason)}{named} **{group.count:,}**"
                 _group_button(text, f"cause_{reason}_{code}", _only_cause, reason, code)
             _more(len(page.by_cause))
         with _shared("By product"):
@@ -287,7 +288,7 @@ def _only_product(product: str) -> None:
 def _bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
     """Acts on what is picked, one button per action that at least one of the cases allows."""
     cases = [rows[review_id] for review_id in picked]
-    block = live.write_block()
+    block = write_access.write_block()
     with st.container(horizontal=True, vertical_alignment="center", key="review_bar"):
         if not cases:
             st.button(
@@ -301,10 +302,10 @@ def _bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
             return
         st.markdown(f"**{len(cases)} selected**", width="content")
         for action in ReviewAction:
-            allowing = [case for case in cases if action in case.actions and not asks.is_waiting(case.command)]
+            allowing = [case for case in cases if action in case.actions and not actions.is_waiting(case.command)]
             call = called_by(action, {case.review.reason for case in allowing})
             if allowing and st.button(
-                retries.counted(words.ACTIONS[action], f"{len(allowing)}", call),
+                retries.counted(labels.ACTIONS[action], f"{len(allowing)}", call),
                 key=f"bulk_{action}",
                 disabled=block is not None,
                 help=block,
@@ -328,7 +329,7 @@ def _row(case: ReviewCase, *, gone: bool, grey: bool) -> None:
         with st.container(width="stretch", gap="xxsmall"):
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 orders.link(review.order_id)
-                st.markdown(words.badge(words.REVIEW, review.reason, grey=grey or gone), width=190)
+                st.markdown(labels.badge(labels.REVIEW, review.reason, grey=grey or gone), width=190)
                 st.markdown(f":small[{_standing(case)}]{orders.priority(case.order)}", width="content")
                 if mine := claims.said(case):
                     st.markdown(f":small[{mine}]", width="content")
@@ -337,7 +338,7 @@ def _row(case: ReviewCase, *, gone: bool, grey: bool) -> None:
                         st.caption("no longer in this list", width="content")
                     else:
                         work.open_button(case)
-            st.caption(f"{words.told(review.detail)} · {orders.items(case.order)} · {orders.stake(case)}{_hold(case)}")
+            st.caption(f"{labels.told(review.detail)} · {orders.items(case.order)} · {orders.stake(case)}{_hold(case)}")
             if case.command:
                 _command(case)
 
@@ -346,20 +347,20 @@ def _command(case: ReviewCase) -> None:
     command = case.command
     assert command is not None  # noqa: S101 - the caller has looked
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f":small[{asks.state(command)}]", width="content")
-        if asks.is_held(command):
-            asks.undo_button(command, key=f"undo_row_{case.review.review_id}")
+        st.markdown(f":small[{actions.state(command)}]", width="content")
+        if actions.is_held(command):
+            actions.undo_button(command, key=f"undo_row_{case.review.review_id}")
 
 
 def _standing(case: ReviewCase) -> str:
     if case.review.state == "OPEN":
         return f"waits {clock.span(console().now() - case.review.opened_at)}"
-    return words.resolution(case.review.resolution, case.review.resolved_by)
+    return labels.resolution(case.review.resolution, case.review.resolved_by)
 
 
 def _hold(case: ReviewCase) -> str:
     expires = case.order.reservation_expires_at
-    if not expires or case.review.state != "OPEN" or case.order.inventory_status not in words.HELD:
+    if not expires or case.review.state != "OPEN" or case.order.inventory_status not in labels.HELD:
         return ""
     left = expires - console().now()
     return f" · hold ends in {clock.span(left)}" if left.total_seconds() > 0 else " · hold has ended"

@@ -6,7 +6,18 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import address, asks, clock, drill_report, empty, live, sandbox_dialogs, shelves, words
+from pages.parts import (
+    actions,
+    address,
+    clock,
+    drill_report,
+    empty,
+    labels,
+    live,
+    sandbox_dialogs,
+    sandbox_stock,
+    write_access,
+)
 from services.console import Command, console, same_sight_key
 from services.console.sandbox import KINDS, Drill, SandboxPage, shown_kind
 
@@ -14,7 +25,7 @@ STOPPABLE = ("WAITING", "APPLYING", "RUNNING")
 
 
 def everything() -> None:
-    asks.flash()
+    actions.flash()
     known = console().live().value
     if not (known.sandbox if known else console().sandbox):
         st.info("A real Inventory Service is in use; drills are for the sandbox.", icon=":material/science:")
@@ -33,13 +44,13 @@ def everything() -> None:
         _active(page.active, last, grey=bool(reading.problem))
     _offers(page)
     for command in page.commands[:2]:
-        st.markdown(f":small[{asks.state(command)}]")
+        st.markdown(f":small[{actions.state(command)}]")
     left, right = st.columns([3, 2])
     with left:
         _past(page)
     with right:
         _traffic(page)
-    shelves.draw(page.shelves, grey=bool(reading.problem))
+    sandbox_stock.draw(page.shelves, grey=bool(reading.problem))
 
 
 def _one(drill_id: str) -> None:
@@ -61,14 +72,14 @@ def _active(drill: Drill, last: Command | None, *, grey: bool) -> None:
     now, kind = console().now(), shown_kind(drill.kind)
     with st.container(border=True, key="active_drill"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(words.badge(words.DRILL, drill.phase, grey=grey), width="content")
+            st.markdown(labels.badge(labels.DRILL, drill.phase, grey=grey), width="content")
             st.markdown(
-                f"**{words.plain(kind.title)}** · {drill.seconds} s · by {words.plain(drill.actor)}", width="content"
+                f"**{labels.plain(kind.title)}** · {drill.seconds} s · by {labels.plain(drill.actor)}", width="content"
             )
             st.caption(_progress(drill), width="stretch")
-            block = live.write_block()
+            block = write_access.write_block()
             over = None if drill.phase in STOPPABLE else "The faults are over; the report comes when all has recovered."
-            asked = "It was stopped." if drill.stopped_by or asks.is_waiting(last) else None
+            asked = "It was stopped." if drill.stopped_by or actions.is_waiting(last) else None
             reason = block or over or asked
             st.button(
                 "End the faults now", key="stop_drill", icon=":material/stop_circle:", disabled=reason is not None,
@@ -94,11 +105,11 @@ def _progress(drill: Drill) -> str:
 
 def _stop(drill: Drill, last: Command | None) -> None:
     key = same_sight_key("stop_drill", drill.drill_id, 0, last)
-    asks.ask(lambda actor: console().drills.stop(drill, actor=actor, command_id=key))
+    actions.ask(lambda actor: console().drills.stop(drill, actor=actor, command_id=key))
 
 
 def _offers(page: SandboxPage) -> None:
-    block = live.write_block() or ("A drill is under way; there is one at a time." if page.active else None)
+    block = write_access.write_block() or ("A drill is under way; there is one at a time." if page.active else None)
     if page.started_rate == 0:
         st.warning(
             "The demo traffic is off (SANDBOX_TRAFFIC=0): unless you place orders yourself, a drill hurts nobody "
@@ -125,7 +136,7 @@ def _past(page: SandboxPage) -> None:
         for drill in page.past:
             with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"past_{drill.drill_id}"):
                 st.button(
-                    words.plain(shown_kind(drill.kind).title),
+                    labels.plain(shown_kind(drill.kind).title),
                     key=f"open_{drill.drill_id}",
                     type="tertiary",
                     icon=":material/description:",
@@ -149,7 +160,7 @@ def _close() -> None:
 def _traffic(page: SandboxPage) -> None:
     st.markdown("**Demo traffic**")
     rate = page.wished_rate if page.wished_rate is not None else page.started_rate
-    block = live.write_block()
+    block = write_access.write_block()
     off = "The traffic process was not started (SANDBOX_TRAFFIC=0)." if page.started_rate == 0 else None
     with st.container(border=True), st.form("traffic", border=False):
         asked = st.number_input(
@@ -167,7 +178,7 @@ def _traffic(page: SandboxPage) -> None:
 def _set_traffic(last: str) -> None:
     rate = float(st.session_state["traffic_rate"])
     key = same_sight_key("set_traffic", f"{rate:g}/{last}", 0, None)
-    asks.ask(partial(_store_traffic, rate, key))
+    actions.ask(partial(_store_traffic, rate, key))
 
 
 def _store_traffic(rate: float, key: str, actor: str) -> Command:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import clock, empty, files, find, live, steps, words
+from pages.parts import clock, downloads, empty, labels, list_window, live, search
 from pages.parts import filters as kept
 from services.console import console
 from services.console.stock import StockPage, StockRow
@@ -17,40 +17,40 @@ def filters() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.segmented_control(
             "Level", list(console().stock.LEVELS), key="level", bind="query-params",
-            format_func=lambda level: words.word(words.STOCK, level).text, on_change=steps.reset, args=(NAME,),
+            format_func=lambda level: labels.word(labels.STOCK, level).text, on_change=list_window.reset, args=(NAME,),
         )  # fmt: skip
         st.text_input(
             "Product", key="product", type="search", placeholder="Product id", bind="query-params", width=300,
-            max_chars=128, icon=":material/search:", on_change=steps.reset, args=(NAME,),
+            max_chars=128, icon=":material/search:", on_change=list_window.reset, args=(NAME,),
         )  # fmt: skip
-        find.button("product", "Product id", _clear)
+        search.button("product", "Product id", _clear)
         wanted = _wanted()
-        files.csv("stock", lambda: console().stock.csv(**wanted), key="stock_csv", what="The variants that match")
+        downloads.csv("stock", lambda: console().stock.csv(**wanted), key="stock_csv", what="The variants that match")
 
 
 def _wanted() -> dict[str, str | None]:
     return {
         "level": st.session_state.get("level"),
-        "product_id": words.typed(st.session_state.get("product")) or None,
+        "product_id": labels.typed(st.session_state.get("product")) or None,
     }
 
 
 def _clear() -> None:
     st.session_state.update({"level": None, "product": ""})
-    steps.reset(NAME)
+    list_window.reset(NAME)
 
 
 def variants() -> None:
     wanted = _wanted()
-    reading = console().stock.page(**wanted, place=steps.place(NAME))
+    reading = console().stock.page(**wanted, place=list_window.place(NAME))
     page = reading.value
     if page is None:
         empty.no_source(reading)
         return
-    standing = steps.stand(NAME, wanted, page.rows, _id)
+    standing = list_window.stand(NAME, wanted, page.rows, _id)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         live.as_of(reading, f"{page.out:,} out of stock, {page.low:,} low")
-        steps.switch(NAME, standing)
+        list_window.switch(NAME, standing)
     _waiting(page)
     if standing.rows:
         with st.container(border=True, gap="xsmall"):
@@ -58,7 +58,7 @@ def variants() -> None:
                 _row(row, gone=row_id in standing.gone, grey=bool(reading.problem))
     else:
         _nothing(wanted)
-    steps.buttons(NAME, standing)
+    list_window.buttons(NAME, standing)
 
 
 def _id(row: StockRow) -> str:
@@ -86,7 +86,7 @@ def _waiting(page: StockPage) -> None:
         st.markdown(f"**{many} {verb} for inventory**")
         for product_id, variant_id, count, units in page.most_wanted:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-                st.markdown(f"{words.plain(product_id)} {words.plain(variant_id)}", width="stretch")
+                st.markdown(f"{labels.plain(product_id)} {labels.plain(variant_id)}", width="stretch")
                 st.caption(
                     f"{count:,} {'order' if count == 1 else 'orders'}, {units:,} {'unit' if units == 1 else 'units'}",
                     width="content",
@@ -97,7 +97,7 @@ def _waiting(page: StockPage) -> None:
 def _orders_of(product_id: str) -> None:
     st.page_link(
         "orders.py", label="Show orders", icon=":material/arrow_forward:", width="content",
-        query_params={"q": product_id, "status": words.word(words.ORDER, "PENDING_INVENTORY").text},
+        query_params={"q": product_id, "status": labels.word(labels.ORDER, "PENDING_INVENTORY").text},
     )  # fmt: skip
 
 
@@ -105,8 +105,8 @@ def _row(row: StockRow, *, gone: bool, grey: bool) -> None:
     product, now = row.product, console().now()
     with st.container(key=f"sku_{_id(row)}", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(words.badge(words.STOCK, product.level, grey=grey or gone), width=130)
-            st.markdown(f"{words.plain(product.product_id)} {words.plain(product.variant_id)}", width="stretch")
+            st.markdown(labels.badge(labels.STOCK, product.level, grey=grey or gone), width=130)
+            st.markdown(f"{labels.plain(product.product_id)} {labels.plain(product.variant_id)}", width="stretch")
             if row.waiting:
                 st.markdown(f":orange-badge[:material/hourglass_top: {row.waiting:,} waiting]", width="content")
                 _orders_of(product.product_id)
@@ -116,7 +116,7 @@ def _row(row: StockRow, *, gone: bool, grey: bool) -> None:
 
 def _facts(row: StockRow, changed: str) -> str:
     product = row.product
-    facts = [words.SOURCES.get(product.source, words.plain(product.source)), f"since {changed}"]
+    facts = [labels.SOURCES.get(product.source, labels.plain(product.source)), f"since {changed}"]
     if product.available_quantity is not None:
         facts.append(f"{product.available_quantity:,} available")
     if product.threshold is not None:

@@ -9,10 +9,10 @@ import os
 import sys
 from datetime import timedelta
 
-from services import logs
-from services.addresses import without_credentials
+from services.base import logs
+from services.base.addresses import without_credentials
+from services.base.settings import Settings
 from services.domain.errors import ConfigurationError
-from services.settings import Settings
 
 REPLACED = 75
 """Exit code of a worker whose database file was replaced: to be started again."""
@@ -56,9 +56,9 @@ def _seconds(given: str) -> timedelta:
 
 
 def _run_worker(settings: Settings) -> int:
-    from services.process import run
+    from services.http_server.process import run
     from services.standalone import serve_with_stack
-    from state.transactions import DatabaseReplaced
+    from state.engine.transactions import DatabaseReplaced
 
     try:
         run(lambda stop: serve_with_stack(settings, stop), is_supervised=settings.holdfast_supervised)
@@ -85,7 +85,7 @@ def _print_alerts(settings: Settings, *, as_rule_file: bool) -> int:
 
 
 def _run_audit(settings: Settings, settled: timedelta) -> int:
-    from services.sandbox.audit import run
+    from services.sandbox.books import run
 
     return run(settings, settled)
 

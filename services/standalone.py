@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from services.process import ensure_free, ensure_writable
-from services.settings import Settings
-from services.stack import Stack
+from services.base.settings import Settings
+from services.http_server.process import ensure_free, ensure_writable
+from services.runtime.stack import Stack
 from services.worker import serve
 
 

@@ -20,76 +20,76 @@ from typing import Any, Self
 
 import httpx
 
-from services.addresses import without_credentials
 from services.alerting.commands import alert_commands
-from services.alerting.outage import DatabaseOutage, kept_in
-from services.alerting.parts import Alerting, alerting, policy_of
+from services.alerting.composition import Alerting, alerting, policy_of
+from services.alerting.database_alert import DatabaseOutage, kept_in
 from services.api.app import create_app
 from services.api.auth import Authenticator
 from services.api.service import OrderService
-from services.clock import utc_now
-from services.descriptors import Budget
-from services.domain.attempts import CHECK_AVAILABILITY
+from services.base.addresses import without_credentials
+from services.base.clock import utc_now
+from services.base.file_descriptors import Budget
+from services.base.ids import new_id, replica_name
+from services.base.loops import Loop, kept_running
+from services.base.proxy import requests_session
+from services.base.settings import Settings
+from services.base.version import VERSION
+from services.breakers.overrides import BreakerOverrides
+from services.bulk.actions import item_actions
+from services.bulk.control import OperationSteering
+from services.bulk.runner import OperationRunner, breaker_gate, paced_gate
+from services.clients.breaker import InventoryBreakers, inventory_breakers
+from services.clients.http.transport import AiohttpTransport, client_session
+from services.commands.dead_letters import LetterCommands
+from services.commands.outbox import OutboxCommands
+from services.commands.queue import CommandExecutor
+from services.commands.returns import ReturnCommands
+from services.commands.undeliverable import UndeliverableEvents
+from services.conservation.audit import ConservationAudit
+from services.domain.call_attempts import CHECK_AVAILABILITY
 from services.domain.retry import RetryPolicy
-from services.ids import new_id, replica_name
-from services.inventory.breaker import InventoryBreakers, inventory_breakers
-from services.inventory.transport import AiohttpTransport, client_session
-from services.loops import Loop, kept_running
+from services.http_server.process import listen, serving
 from services.messaging.dead_letters import DeadLetterOffice
 from services.messaging.jetstream import Connection as NatsConnection
+from services.messaging.outbox_relay import OutboxRelay, Publisher
+from services.messaging.publish_problem import worst_trouble
 from services.messaging.publisher import JetStreamPublisher
-from services.messaging.relay import OutboxRelay, Publisher
 from services.messaging.topology import Topology
 from services.messaging.traced import TracedPublisher, traced_handler
-from services.messaging.trouble import worst_trouble
-from services.monitoring.health import Thresholds
-from services.monitoring.history import MetricRollups
-from services.monitoring.metrics import Metrics
-from services.monitoring.overrides import BreakerOverrides
-from services.monitoring.recorder import Recorder
-from services.monitoring.writable import DatabaseWatch
-from services.orders.cancel import OrderCancellation, OrderReturns
-from services.orders.claims import ReviewClaims
-from services.orders.commands import CommandExecutor
-from services.orders.conservation import ConservationAudit
+from services.metrics.health import Thresholds
+from services.metrics.recorder import Recorder
+from services.metrics.registry import Metrics
+from services.metrics.rollup_job import MetricRollups
+from services.orders.cancellation import OrderCancellation, OrderReturns
 from services.orders.context import OrdersContext
-from services.orders.inbound import InventoryEvents
-from services.orders.letter_commands import LetterCommands
-from services.orders.operation_verbs import item_actions
-from services.orders.operations import OperationRunner, breaker_gate, paced_gate
-from services.orders.outbox_commands import OutboxCommands
-from services.orders.place import OrderPlacement
-from services.orders.progress import OrderProgress, ProgressPolicy
-from services.orders.proof import ReleaseByProof
-from services.orders.releases import ReleaseJobs
-from services.orders.return_commands import ReturnCommands
-from services.orders.reviews import ReviewResolution
-from services.orders.steering import OperationSteering
+from services.orders.fulfilment import OrderProgress, ProgressPolicy
+from services.orders.inventory_events import InventoryEvents
+from services.orders.placement import OrderPlacement
 from services.orders.sweeper import AT_ONCE, OrderSweeper
-from services.orders.their_side import TheirSide
-from services.orders.timekeeping import Timekeeping
 from services.orders.traced import told_after_commit
-from services.orders.undeliverable import UndeliverableEvents
-from services.outgoing import requests_session
-from services.process import listen, serving
-from services.retention import Retention
+from services.releases.jobs import ReleaseJobs
+from services.releases.mark_released import ReleaseByProof
+from services.reviews.claims import ReviewClaims
+from services.reviews.comparison import TheirSide
+from services.reviews.resolution import ReviewResolution
+from services.runtime.boundaries import Border, Seam, as_it_is
+from services.runtime.clients import inventory_client, inventory_witness, payment_client, webhook_client
+from services.runtime.clock_skew import Timekeeping
+from services.runtime.leader import CONSERVATION, Alone
+from services.runtime.messaging import Consuming, LostEvents, MessagingFacts, SqlOutbox
+from services.runtime.retention import Retention
+from services.runtime.shared_pace import hear_others, pace_fact
+from services.runtime.startup import database_when_ready
+from services.runtime.wakes import Wakes
 from services.sandbox.drills.drill_commands import DrillCommands, NoDrills
+from services.sandbox.drills.faults import InventorySwitches, switches_client
 from services.sandbox.drills.runner import DrillParts, DrillRunner
-from services.sandbox.drills.shelves import Shelves
-from services.sandbox.drills.switches import InventorySwitches, switches_client
-from services.settings import Settings
-from services.spans import Tracer
-from services.starting import database_when_ready
-from services.version import VERSION
-from services.wiring.alone import CONSERVATION, Alone
-from services.wiring.border import Border, Seam, as_it_is
-from services.wiring.clients import inventory_client, inventory_witness, payment_client, webhook_client
-from services.wiring.events import Consuming, LostEvents, MessagingFacts, SqlOutbox
-from services.wiring.pace import hear_others, pace_fact
-from services.wiring.wakes import Wakes
+from services.sandbox.drills.stock_view import Shelves
+from services.tracing.port import Tracer
 from state import leases, orders, releases
-from state.database import LARGE_LOG_BYTES, Database
-from state.transactions import DatabaseReplaced
+from state.database_watch import DatabaseWatch
+from state.engine.database import LARGE_LOG_BYTES, Database
+from state.engine.transactions import DatabaseReplaced
 
 logger = logging.getLogger("holdfast.worker")
 
@@ -461,7 +461,7 @@ def _tracer(settings: Settings, replica: str, stack: AsyncExitStack) -> Tracer |
     if not settings.is_tracing:
         return None
     # OpenTelemetry takes memory and start-up time that nobody pays for who does not use it.
-    from services.tracing import OpenTelemetryTracer
+    from services.tracing.opentelemetry import OpenTelemetryTracer
 
     endpoint = settings.otel_exporter_otlp_traces_endpoint or settings.otel_exporter_otlp_endpoint
     session = requests_session(endpoint, settings.proxy)

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, insert, select
 
-from state import correlation
-from state.keyset import WINDOW, Keyset
+from state.engine import correlation
+from state.engine.keyset import WINDOW, Keyset
 from state.tables import audit_log
 
 MAX_PAGE = 200

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
 
 from services.domain.conservation import FOR_A_PERSON, Difference
-from services.domain.order import Order
+from services.domain.orders.model import Order
 from state import orders
 from state.tables import conservation_differences, conservation_progress, order_history
 

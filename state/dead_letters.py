@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, LargeBinary, and_, delete, func, insert, or_, select, update
 
-from state.keyset import Keyset
+from state.engine.keyset import Keyset
 from state.tables import dead_letters, operation_items
 
 MAX_PAGE = 200

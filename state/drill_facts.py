@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
-from services.domain.order import OrderStatus
+from services.domain.orders.model import OrderStatus
 from state.tables import breaker_transitions, conservation_differences, orders, reviews
 
 MAX_ORDERS = 5000

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from services.domain.lifecycle import TRANSITION, TimelineEntry
-from services.domain.lifecycle import shows_capture as entry_shows_capture
-from state.prepared import Prepared
+from services.domain.orders.lifecycle import TRANSITION, TimelineEntry
+from services.domain.orders.lifecycle import shows_capture as entry_shows_capture
+from state.engine.statements import Prepared
 from state.tables import order_history
 
 _INSERT = Prepared(insert(order_history), ("order_id", "at", "kind", "title", "details", "actor"))

@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, delete, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from state.keyset import WINDOW, Keyset, Residual
-from state.prepared import Prepared
+from state.engine.keyset import WINDOW, Keyset, Residual
+from state.engine.statements import Prepared
 from state.tables import inbox
 
 HANDLED, IGNORED, DUPLICATE = "handled", "ignored", "duplicate"

@@ -1,7 +1,7 @@
 """Finding orders by id, user, product, statuses and time, newest first, whatever their number.
 
 Each search is a few lists that an index serves, merged by time. What no index serves is looked up in a
-window of each list, and the answer says how far back it has looked. See state.keyset.
+window of each list, and the answer says how far back it has looked. See state.engine.keyset.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, exists, select, text
 
-from services.domain.order import Order
-from state.impacts import Window, hurt_ids
-from state.keyset import WINDOW, Columns, Key, Keyset, Residual
+from services.domain.orders.model import Order
+from state.engine.keyset import WINDOW, Columns, Key, Keyset, Residual
+from state.incident_impacts import Window, hurt_ids
 from state.orders import MAX_PAGE, get_many
 from state.tables import order_items, orders, reviews
 

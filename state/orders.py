@@ -21,8 +21,8 @@ from sqlalchemy import (
     update,
 )
 
-from services.domain.order import Line, Order
-from state.prepared import Prepared
+from services.domain.orders.model import Line, Order
+from state.engine.statements import Prepared
 from state.tables import idempotency_keys, order_items, orders, reviews
 
 MAX_PAGE = 200

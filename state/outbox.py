@@ -21,8 +21,8 @@ from sqlalchemy import (
     update,
 )
 
-from state.keyset import WINDOW, Keyset
-from state.prepared import Prepared
+from state.engine.keyset import WINDOW, Keyset
+from state.engine.statements import Prepared
 from state.tables import outbox
 
 PENDING, FAILING, UNDELIVERABLE, PUBLISHED = "pending", "failing", "undeliverable", "published"

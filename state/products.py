@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from state.keyset import Keyset
+from state.engine.keyset import Keyset
 from state.tables import products
 
 MAX_PAGE = 500

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
 
 from services.domain.release_causes import cause_of
-from state import release_moves
+from state import release_actions
 from state.tables import operation_items, orders, releases
 
 MAX_PAGE = 200
@@ -85,7 +85,7 @@ def start(connection: Connection, order_id: str, reason: str, at: datetime) -> N
         update(releases).where(releases.c.order_id == order_id).values(version=releases.c.version + 1, **fresh)
     )
     if again.rowcount:
-        release_moves.came_again(connection, order_id)
+        release_actions.came_again(connection, order_id)
     else:
         connection.execute(insert(releases), {"order_id": order_id, "created_at": at, "version": 1, **fresh})
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
     select,
 )
 
-from services.domain.order import CustomerPriority, InventoryStatus
+from services.domain.orders.model import CustomerPriority, InventoryStatus
 from state.reviews import COLUMNS, Review
 from state.tables import order_items, orders, reviews
 

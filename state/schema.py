@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from state.database import Database
-from state.suitable import check_database
+from state.engine.database import Database
+from state.suitability import check_database
 from state.tables import metadata
 
 MIGRATION_LOCK = 0x686F6C64
@@ -22,7 +22,7 @@ def migrate(database: Database) -> None:
 
     with database.engine.begin() as connection, ExitStack() as stack:
         if connection.dialect.name == "postgresql":
-            from state.watchdog import unhurried
+            from state.engine.watchdog import unhurried
 
             stack.enter_context(unhurried(connection))
             connection.execute(text("SET LOCAL statement_timeout = 0"))

@@ -26,8 +26,8 @@ from sqlalchemy import (
     text,
 )
 
-from state.database import UtcDateTime
-from state.stored import JsonObject, JsonObjects, JsonTexts
+from state.engine.column_types import JsonObject, JsonObjects, JsonTexts
+from state.engine.database import UtcDateTime
 
 metadata = MetaData(
     naming_convention={

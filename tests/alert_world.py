@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.alerting.recording import Gauges, counters_of, present
-from services.monitoring.buckets import LATENCY_BUCKETS
+from services.metrics.buckets import LATENCY_BUCKETS
 from state.replicas import Replica
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

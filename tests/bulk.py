@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from state import operations, releases
-from state.operations import Item, Operation
+from state import bulk_jobs, releases
+from state.bulk_jobs import Item, Operation
 from tests.fakes import CAPTURE, Fault, PaymentFault
 
 RELEASE = "release"
@@ -37,16 +37,16 @@ async def begin(shop, ids, *, verb="retry_release", action=None, operation_id="o
         **more,
     )  # fmt: skip
     rows = [Item(operation_id, one, owner(one), place, *seen[one]) for place, one in enumerate(ids)]
-    await shop.real_database.write(lambda c: operations.add(c, operation, rows))
+    await shop.real_database.write(lambda c: bulk_jobs.add(c, operation, rows))
     return operation_id
 
 
 async def look(shop, operation_id="op-1"):
-    return await shop.real_database.read(lambda c: operations.get(c, operation_id))
+    return await shop.real_database.read(lambda c: bulk_jobs.get(c, operation_id))
 
 
 async def ledger(shop, operation_id="op-1"):
-    items = await shop.real_database.read(lambda c: operations.item_page(c, operation_id, limit=1000))
+    items = await shop.real_database.read(lambda c: bulk_jobs.item_page(c, operation_id, limit=1000))
     return {item.item_id: item for item in items}
 
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from services.settings import Settings
+from services.base.settings import Settings
 
 PREFIXES = ("HOLDFAST_", "OTEL_", "SANDBOX_", "STREAMLIT_")
 

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from services.domain import events
-from services.domain.attempts import (
+from services.clients.inventory.port import Availability, LineAvailability, Reservation
+from services.clients.payments.port import PaymentState
+from services.domain.call_attempts import (
     CHECK_AVAILABILITY,
     INVALID,
     REJECTED,
@@ -22,7 +23,6 @@ from services.domain.attempts import (
     UNAVAILABLE,
     Attempt,
 )
-from services.domain.both_sides import NO_ANSWER, Statement
 from services.domain.conservation import StockState
 from services.domain.errors import (
     ApiError,
@@ -36,9 +36,9 @@ from services.domain.errors import (
     ReleaseFailed,
     ReservationFailed,
 )
-from services.domain.order import Line
-from services.inventory.gateway import Availability, LineAvailability, Reservation
-from services.payments.gateway import PaymentState
+from services.domain.orders import events
+from services.domain.orders.model import Line
+from services.domain.reconciliation import NO_ANSWER, Statement
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

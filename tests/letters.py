@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import orjson
 
-from state import dead_letters, operations
-from state.operations import Item, Operation
+from state import bulk_jobs, dead_letters
+from state.bulk_jobs import Item, Operation
 
 
 async def bury(shop, order, number=1, *, payload=None, reason=None):
@@ -30,4 +30,4 @@ async def begin(shop, ids, *, verb="replay_event", reason="tidying up", operatio
         operation_id, verb, None, "ada", reason, names[0], names, len(ids), 0, shop.clock(), shop.clock()
     )
     rows = [Item(operation_id, one, "", place, *seen[one]) for place, one in enumerate(ids)]
-    await shop.real_database.write(lambda c: operations.add(c, operation, rows))
+    await shop.real_database.write(lambda c: bulk_jobs.add(c, operation, rows))

@@ -14,41 +14,41 @@ from typing import Any, TypeVar
 import orjson
 from sqlalchemy import Connection, select
 
-from services.domain.attempts import CHECK_AVAILABILITY
+from services.base.settings import Settings
+from services.bulk.actions import item_actions
+from services.bulk.control import OperationSteering
+from services.bulk.runner import OperationRunner, breaker_gate, paced_gate
+from services.clients.breaker import InventoryBreakers, inventory_breakers
+from services.clients.inventory.pacing import Pacer
+from services.clients.inventory.port import InventoryGateway
+from services.clients.inventory.resilient import ResilientInventory
+from services.commands.queue import CommandExecutor
+from services.conservation.audit import ConservationAudit
+from services.domain.call_attempts import CHECK_AVAILABILITY
 from services.domain.errors import ApiError
-from services.domain.lifecycle import TimelineEntry
-from services.domain.order import Line, Order
+from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.model import Line, Order
 from services.domain.retry import RetryPolicy
-from services.inventory.breaker import InventoryBreakers, inventory_breakers
-from services.inventory.gateway import InventoryGateway
-from services.inventory.pacing import Pacer
-from services.inventory.resilient import ResilientInventory
 from services.messaging.dead_letters import DeadLetterOffice
 from services.messaging.envelope import IncomingEvent
-from services.orders.cancel import OrderCancellation, OrderReturns, ReturnItems
-from services.orders.claims import ReviewClaims
-from services.orders.commands import CommandExecutor
-from services.orders.conservation import ConservationAudit
+from services.orders.cancellation import OrderCancellation, OrderReturns, ReturnItems
 from services.orders.context import OrdersContext
-from services.orders.inbound import InventoryEvents
-from services.orders.operation_verbs import item_actions
-from services.orders.operations import OperationRunner, breaker_gate, paced_gate
-from services.orders.place import OrderPlacement, PlaceOrder
-from services.orders.progress import OrderProgress, ProgressPolicy
-from services.orders.proof import ReleaseByProof
-from services.orders.releases import ReleaseJobs
-from services.orders.reviews import ResolveReview, ReviewResolution
-from services.orders.steering import OperationSteering
+from services.orders.fulfilment import OrderProgress, ProgressPolicy
+from services.orders.inventory_events import InventoryEvents
+from services.orders.placement import OrderPlacement, PlaceOrder
 from services.orders.sweeper import OrderSweeper
-from services.orders.their_side import TheirSide
-from services.orders.unit_of_work import Recorded
-from services.settings import Settings
+from services.releases.jobs import ReleaseJobs
+from services.releases.mark_released import ReleaseByProof
+from services.reviews.claims import ReviewClaims
+from services.reviews.comparison import TheirSide
+from services.reviews.resolution import ResolveReview, ReviewResolution
+from services.unit_of_work import Recorded
 from state import audit, history, order_search, outbox, releases, reviews, tables
 from state.audit import AuditEntry
 from state.commands import STORED, Command
 from state.commands import get as get_command
 from state.commands import store as store_command
-from state.database import Database, Transaction, opened
+from state.engine.database import Database, Transaction, opened
 from state.order_search import OrderQuery
 from state.releases import Release
 from state.reviews import Review

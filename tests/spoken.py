@@ -12,17 +12,17 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pages.parts import clock, words
+from pages.parts import clock, labels
 from services.alerting.prometheus import rule_file
 from services.alerting.rules import rules
-from services.domain.attempts import Attempt
+from services.base.settings import Settings
+from services.domain.call_attempts import Attempt
 from services.domain.errors import NotFound
-from services.domain.events import timestamp
 from services.domain.external import id_key, read_json, utc_time, whole_number
-from services.domain.order import CustomerPriority, Line, Order
-from services.domain.stakes import Stake, stake
-from services.monitoring.metrics import Metrics
-from services.settings import Settings
+from services.domain.orders.events import timestamp
+from services.domain.orders.model import CustomerPriority, Line, Order
+from services.domain.orders.value import Stake, stake
+from services.metrics.registry import Metrics
 
 NOON = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
 ENVIRONMENT = {
@@ -70,7 +70,7 @@ def written() -> dict[str, Any]:
         "error": NotFound("dead-letter", "i").code,
         "money": [stake(asked).amount_text, Stake(1).amount_text],
         "dates": [clock.at(month, NOON) for month in months],
-        "words": [words.plain(text) for text in TEXTS] + [words.word({}, "in_stock").text],
+        "words": [labels.plain(text) for text in TEXTS] + [labels.word({}, "in_stock").text],
         "log": f"{1234567.25:,.2f} {timestamp(NOON)}",
     }
 

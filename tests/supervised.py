@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from services.supervisor import ChildState, ChildStatus
+from services.base.supervisor import ChildState, ChildStatus
 
 
 def read_status(data_dir: Path) -> list[ChildStatus]:

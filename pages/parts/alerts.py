@@ -8,7 +8,7 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import asks, clock, live, overlay, words
+from pages.parts import actions, clock, labels, overlay, write_access
 from pages.parts.dialogs import form
 from services.console import Command, console, new_key, same_sight_key
 from services.console.alerts import Alert, AlertRow, AlertsPage, Matcher, SilenceRow, exactly, title, would_silence
@@ -39,10 +39,10 @@ def card(row: AlertRow, page: AlertsPage, *, grey: bool) -> None:
     alert = row.alert
     with st.container(border=True, gap="xsmall", key=f"alert_{alert.alert_id}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(words.badge(words.ALERT, alert.state, grey=grey), width="content")
-            st.markdown(words.badge(words.SEVERITY, alert.severity, grey=grey), width="content")
-            st.markdown(f"**{words.plain(title(alert))}**", width="content")
-        st.markdown(words.plain(alert.annotations.get("summary", "")))
+            st.markdown(labels.badge(labels.ALERT, alert.state, grey=grey), width="content")
+            st.markdown(labels.badge(labels.SEVERITY, alert.severity, grey=grey), width="content")
+            st.markdown(f"**{labels.plain(title(alert))}**", width="content")
+        st.markdown(labels.plain(alert.annotations.get("summary", "")))
         st.caption(" · ".join(_facts(row)))
         _said(row, grey=grey)
         _buttons(row, page)
@@ -61,8 +61,8 @@ def _facts(row: AlertRow) -> list[str]:
     if alert.kept_since:
         facts.append("condition no longer true, about to end")
     shown = {name: value for name, value in alert.labels.items() if name not in SAID_ABOVE}
-    facts += [f"{words.plain(name)} {words.told(value)}" for name, value in sorted(shown.items())][:8]
-    facts.append(words.text(words.ALERT_SOURCE, alert.source).lower())
+    facts += [f"{labels.plain(name)} {labels.told(value)}" for name, value in sorted(shown.items())][:8]
+    facts.append(labels.text(labels.ALERT_SOURCE, alert.source).lower())
     return facts
 
 
@@ -70,7 +70,7 @@ def limit(row: AlertRow) -> str:
     """The threshold in words."""
     if row.rule is None or row.threshold is None:
         return "n/a"
-    return f"{words.plain(row.rule.comparison)} {measured(row.threshold, row.rule.unit)}"
+    return f"{labels.plain(row.rule.comparison)} {measured(row.threshold, row.rule.unit)}"
 
 
 def measured(value: float | None, unit: str) -> str:
@@ -88,8 +88,8 @@ def _said(row: AlertRow, *, grey: bool) -> None:
     alert, now = row.alert, console().now()
     blue, violet = ("gray", "gray") if grey else ("blue", "violet")
     if alert.acknowledged_at:
-        note = f": {words.plain(alert.acknowledged_note)}" if alert.acknowledged_note else ""
-        who = words.plain(alert.acknowledged_by)
+        note = f": {labels.plain(alert.acknowledged_note)}" if alert.acknowledged_note else ""
+        who = labels.plain(alert.acknowledged_by)
         st.markdown(
             f":{blue}-badge[:material/person_check: Acknowledged] {who}, {clock.ago(alert.acknowledged_at, now)}{note}"
         )
@@ -97,10 +97,10 @@ def _said(row: AlertRow, *, grey: bool) -> None:
         left = clock.span(silence.ends_at - now)
         st.markdown(
             f":{violet}-badge[:material/notifications_off: Silenced] for another {left} by "
-            f"{words.plain(silence.actor)}: {words.plain(silence.reason)}"
+            f"{labels.plain(silence.actor)}: {labels.plain(silence.reason)}"
         )
     if row.command:
-        st.markdown(f":small[{asks.state(row.command)}]")
+        st.markdown(f":small[{actions.state(row.command)}]")
 
 
 def _runbook(row: AlertRow) -> None:
@@ -108,20 +108,20 @@ def _runbook(row: AlertRow) -> None:
     is_new = alert.state == "firing" and not alert.acknowledged_at and not row.silences
     with st.expander("Runbook", icon=":material/menu_book:", expanded=is_new and row.rule is not None):
         if row.rule is not None:
-            steps = [words.plain(step) for step in row.rule.runbook]
+            steps = [labels.plain(step) for step in row.rule.runbook]
             st.markdown("\n".join([steps[0], "", *(f"{number}. {step}" for number, step in enumerate(steps[1:], 1))]))
             return
         said = {name: text for name, text in alert.annotations.items() if name != "summary"}
         if not said:
             st.caption("The sender gave none.")
         for name, text in said.items():
-            st.markdown(f"**{words.plain(name)}** {words.plain(text)}")
+            st.markdown(f"**{labels.plain(name)}** {labels.plain(text)}")
 
 
 def _explained(row: AlertRow) -> None:
     """A link to where the alert is explained, with the filters set."""
     if row.rule is not None:
-        pages = {row.rule.page: words.in_address(row.rule.filters), **dict.fromkeys(row.rule.more_pages)}
+        pages = {row.rule.page: labels.in_address(row.rule.filters), **dict.fromkeys(row.rule.more_pages)}
         for page, query in pages.items():
             st.page_link(f"{page}.py", label=OPEN_LABELS[page], icon=":material/arrow_forward:", query_params=query)
     elif row.alert.generator_url.startswith(("http://", "https://")):
@@ -130,8 +130,8 @@ def _explained(row: AlertRow) -> None:
 
 def _buttons(row: AlertRow, page: AlertsPage) -> None:
     alert = row.alert
-    block = live.write_block()
-    waiting = "A command on this alert is under way." if asks.is_waiting(row.command) else None
+    block = write_access.write_block()
+    waiting = "A command on this alert is under way." if actions.is_waiting(row.command) else None
     not_ack = "It does not fire yet." if alert.state != "firing" else None
     not_ack = not_ack or ("Somebody is at it already." if alert.acknowledged_at else None)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -160,7 +160,7 @@ def acknowledge(alert: Alert) -> None:
 
 def _acknowledge(alert: Alert, key: str) -> None:
     st.markdown(
-        f"**{words.plain(alert.name)}** · Others see that you are at it until the alert ends. "
+        f"**{labels.plain(alert.name)}** · Others see that you are at it until the alert ends. "
         "The pager is told when it ends, not before."
     )
     form(
@@ -183,7 +183,7 @@ def silence(alert: Alert, page: AlertsPage) -> None:
 
 def _silence(alert: Alert, page: AlertsPage, key: str) -> None:
     st.markdown(
-        f"**{words.plain(alert.name)}** · Nothing is sent about alerts with all of these labels until the end. "
+        f"**{labels.plain(alert.name)}** · Nothing is sent about alerts with all of these labels until the end. "
         "They are still judged and shown; the silence ends by itself."
     )
     every = exactly(alert.labels)
@@ -217,9 +217,9 @@ def _preview(matchers: Sequence[Matcher], page: AlertsPage) -> None:
     st.markdown(f"Silences now: **{len(hit)}** of {len(page.standing)} standing")
     rows = [
         {
-            "Alert": words.plain(found.name),
-            "State": words.text(words.ALERT, found.state),
-            "Labels": words.plain(_others(found)),
+            "Alert": labels.plain(found.name),
+            "State": labels.text(labels.ALERT, found.state),
+            "Labels": labels.plain(_others(found)),
         }
         for found in hit[:20]
     ]
@@ -241,19 +241,19 @@ def silence_row(row: SilenceRow, *, grey: bool) -> None:
     silence, now = row.silence, console().now()
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"silence_{silence.silence_id}"):
         with st.container(gap="xxsmall", width="stretch"):
-            names = ", ".join(words.plain(str(matcher)) for matcher in row.matchers)
+            names = ", ".join(labels.plain(str(matcher)) for matcher in row.matchers)
             badge = f":{'gray' if grey else 'violet'}-badge[:material/notifications_off: Silenced]"
             st.markdown(f"{badge} {names}")
             held = f"{len(row.alerts)} held back now" if row.alerts else "nothing held back now"
             left = clock.span(silence.ends_at - now)
             st.caption(
-                f"ends in {left}, at {clock.at(silence.ends_at, now)} · {held} · {words.plain(silence.actor)}: "
-                f"{words.plain(silence.reason)}"
+                f"ends in {left}, at {clock.at(silence.ends_at, now)} · {held} · {labels.plain(silence.actor)}: "
+                f"{labels.plain(silence.reason)}"
             )
             if row.command:
-                st.markdown(f":small[{asks.state(row.command)}]")
-        block = live.write_block()
-        waiting = "It is being ended." if asks.is_waiting(row.command) else None
+                st.markdown(f":small[{actions.state(row.command)}]")
+        block = write_access.write_block()
+        waiting = "It is being ended." if actions.is_waiting(row.command) else None
         st.button(
             "End now",
             key=f"end_{silence.silence_id}",
@@ -268,4 +268,4 @@ def silence_row(row: SilenceRow, *, grey: bool) -> None:
 def _end(row: SilenceRow) -> None:
     silence = row.silence
     key = same_sight_key("end_silence", silence.silence_id, 0, row.command)
-    asks.ask(lambda actor: console().alerts.end_silence(silence, actor=actor, command_id=key))
+    actions.ask(lambda actor: console().alerts.end_silence(silence, actor=actor, command_id=key))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import bulk, live, retries, words
+from pages.parts import bulk, labels, retries, write_access
 from services.console import ReviewAction, SourceUnavailable, console
-from services.console.operations import MAX_ITEMS
-from services.console.review_desk import CaseFilter, QueuePage, narrows_nothing
+from services.console.bulk import MAX_ITEMS
+from services.console.reviews import CaseFilter, QueuePage, narrows_nothing
 
 ANY_CODE = "none"
 """How an address says that a cause has no code."""
@@ -15,7 +15,7 @@ ANY_CODE = "none"
 
 def bar(page: QueuePage, wanted: CaseFilter) -> None:
     """Apart from what is picked; never more than a thousand, and never with a filter that narrows nothing."""
-    block = live.write_block()
+    block = write_access.write_block()
     is_everything = block is None and narrows_nothing(wanted)
     if is_everything:
         block = "Choose a cause, a product or another filter first: everything at once is not offered."
@@ -23,7 +23,7 @@ def bar(page: QueuePage, wanted: CaseFilter) -> None:
         for action in ReviewAction:
             number = page.allowing.get(action, 0)
             if number and st.button(
-                retries.counted(words.ACTIONS[action], _of(number, page.count), page.calls.get(action)),
+                retries.counted(labels.ACTIONS[action], _of(number, page.count), page.calls.get(action)),
                 key=f"matching_{action}",
                 icon=":material/playlist_play:",
                 type="tertiary",
@@ -53,9 +53,9 @@ def _freeze(action: ReviewAction, wanted: CaseFilter) -> None:
 
 def _in_words(wanted: CaseFilter) -> str:
     parts = [
-        words.word(words.REVIEW, wanted.reason).text if wanted.reason else None,
+        labels.word(labels.REVIEW, wanted.reason).text if wanted.reason else None,
         code_text(wanted.cause or ANY_CODE) if wanted.cause is not None else None,
-        words.PRIORITY.get(wanted.priority or ""),
+        labels.PRIORITY.get(wanted.priority or ""),
         f"product {wanted.product}" if wanted.product else None,
         f"owner {wanted.owner}" if wanted.owner else None,
         "unclaimed" if wanted.unclaimed else None,

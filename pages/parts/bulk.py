@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.parts import asks, clock, compared, live, overlay, person, retries, selection, words
+from pages.parts import actions, actor, bulk_comparison, clock, labels, overlay, retries, selection, write_access
 from services.console import RELEASE, SourceUnavailable, console, new_key
-from services.console.operations import Bulk, Target, Verb
-from services.console.previews import narrowed
-from services.console.review_desk import called_by
+from services.console.bulk import Bulk, Target, Verb
+from services.console.bulk_preview import narrowed
+from services.console.reviews import called_by
 
 MAX_TEXT = 500
 EVERY = "1s"
@@ -38,13 +38,13 @@ def picked(verb: str, action: str | None, targets: Sequence[Target], *, of: int 
 def ask(bulk: Bulk, empties: Picked = ("", ())) -> None:
     """Preview an operation; ``empties`` names the list and the ids whose boxes are unticked once it is stored."""
     key = new_key()
-    compared.begin(bulk, key)
+    bulk_comparison.begin(bulk, key)
     overlay.show(name(bulk), _refreshing, bulk, key, empties, width="large", icon=":material/playlist_play:")
 
 
 def name(bulk: Bulk) -> str:
     """The action in words."""
-    return words.ACTIONS.get(bulk.action or "") or words.kind(bulk.verb)
+    return labels.ACTIONS.get(bulk.action or "") or labels.kind(bulk.verb)
 
 
 def call_of(bulk: Bulk) -> str | None:
@@ -60,11 +60,11 @@ def _refreshing(bulk: Bulk, key: str, empties: Picked) -> None:
 
 def _preview(bulk: Bulk, key: str, empties: Picked) -> None:
     seen = clock.at(bulk.seen_at, console().now())
-    consequences = words.CONSEQUENCES.get(bulk.action or bulk.verb, "")
+    consequences = labels.CONSEQUENCES.get(bulk.action or bulk.verb, "")
     st.markdown(
-        f"**{name(bulk)}: {_count(len(bulk.targets))}**{_of_orders(bulk)} · {words.plain(bulk.filter)}. {consequences}"
+        f"**{name(bulk)}: {_count(len(bulk.targets))}**{_of_orders(bulk)} · {labels.plain(bulk.filter)}. {consequences}"
     )
-    frozen = compared.draw(bulk, key)
+    frozen = bulk_comparison.draw(bulk, key)
     st.caption(f":material/lock_clock: As of {seen}; what comes later is not included. {RAMP}")
     retries.drains(call_of(bulk))
     fit = narrowed(bulk, frozen) if frozen else None
@@ -76,7 +76,7 @@ def _preview(bulk: Bulk, key: str, empties: Picked) -> None:
 
 def _form(bulk: Bulk, fit: Bulk | None, key: str, empties: Picked) -> None:
     """Reason, typed count and the one button; without ``fit`` the number of items is not settled yet."""
-    block = live.write_block()
+    block = write_access.write_block()
     number = len(fit.targets) if fit else 0
     with st.form(f"form_{key}", border=False):
         st.text_area(_reason_label(bulk), key=f"note_{key}", max_chars=MAX_TEXT, required=bulk.is_irreversible)
@@ -96,7 +96,7 @@ def _form(bulk: Bulk, fit: Bulk | None, key: str, empties: Picked) -> None:
         st.rerun()
     elif complaint := complained or block:
         st.error(complaint, icon=":material/error:")
-    elif remark := live.write_note():
+    elif remark := write_access.write_note():
         st.caption(f":material/info: {remark}")
 
 
@@ -125,13 +125,13 @@ def _complaint(fit: Bulk, key: str, note: str) -> str | None:
 
 def _store(fit: Bulk, key: str, note: str, empties: Picked) -> str | None:
     try:
-        commit = console().operations.start(fit, note, actor=person.actor(), operation_id=key)
+        commit = console().operations.start(fit, note, actor=actor.actor(), operation_id=key)
     except SourceUnavailable as error:
         return f"{error} Nothing was stored."
     seen = clock.at(fit.seen_at, console().now())
     drift = f". Since {seen}: {commit.sentence}" if commit.sentence else ""
     left = f", {len(fit.left_out)} left out" if fit.left_out else ""
-    st.session_state[asks.FLASH] = (
+    st.session_state[actions.FLASH] = (
         f"{name(fit)}, {_count(len(fit.targets))}{left}: stored{drift}",
         ":material/schedule:",
     )

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import streamlit as st
 
-from pages.parts import clock, words
+from pages.parts import clock
+from pages.parts import labels as words
 from pages.parts.derived import Derived
 from services.console import NAMES, Band, ReplicaBreaker, Trends, console, interruptions
 from services.console.incidents import Stretch

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import asks, clock, live, person, words
+from pages.parts import actions, clock, labels, write_access
+from pages.parts import actor as person
 from services.console import ReviewCase, console, same_sight_key
 
 
@@ -18,7 +19,7 @@ def said(case: ReviewCase) -> str:
     name = owner(case)
     if name is None or case.review.claimed_until is None:
         return ""
-    who = "you" if name == person.actor() else words.plain(name)
+    who = "you" if name == person.actor() else labels.plain(name)
     return f":material/person_pin: {who} until {clock.at(case.review.claimed_until, console().now())}"
 
 
@@ -33,8 +34,8 @@ def why_not_resolve(case: ReviewCase) -> str | None:
 
 def buttons(case: ReviewCase) -> None:
     """Claim, hand back, or (admins) take over."""
-    waiting = "A claim is under way." if asks.is_waiting(case.claim) else None
-    reason = live.write_block() or waiting
+    waiting = "A claim is under way." if actions.is_waiting(case.claim) else None
+    reason = write_access.write_block() or waiting
     review_id = case.review.review_id
     name = owner(case)
     if name == person.actor():
@@ -64,11 +65,11 @@ def buttons(case: ReviewCase) -> None:
 
 def claim(review_id: str, command_id: str, take_over: bool = False) -> None:
     """For callbacks."""
-    asks.ask(lambda actor: console().desk.claim(review_id, actor=actor, command_id=command_id, take_over=take_over))
+    actions.ask(lambda actor: console().desk.claim(review_id, actor=actor, command_id=command_id, take_over=take_over))
 
 
 def _hand_back(review_id: str, command_id: str) -> None:
-    asks.ask(lambda actor: console().desk.release_claim(review_id, actor=actor, command_id=command_id))
+    actions.ask(lambda actor: console().desk.release_claim(review_id, actor=actor, command_id=command_id))
 
 
 def key(kind: str, case: ReviewCase) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import asks, live, overlay, selection, words
+from pages.parts import actions, labels, live, overlay, selection, write_access
 from services.console import (
     COMPENSATIONS,
     Command,
@@ -41,7 +41,7 @@ def cancel_order(order: Order) -> None:
 def _cancel(order: Order, key: str) -> None:
     held = console().held.CANCEL_FOR.total_seconds()
     st.markdown(
-        f"**{words.plain(order.order_id)}** · {_cancel_means(order.status)} For {held:.0f} seconds it can be taken "
+        f"**{labels.plain(order.order_id)}** · {_cancel_means(order.status)} For {held:.0f} seconds it can be taken "
         "back, and the order goes on meanwhile; after that it cannot be undone."
     )
     form(
@@ -73,13 +73,13 @@ def return_items(order: Order) -> None:
 
 def _return(order: Order, key: str) -> None:
     st.markdown(
-        f"**{words.plain(order.order_id)}** · Records what the customer has sent back; the Inventory Service is told "
+        f"**{labels.plain(order.order_id)}** · Records what the customer has sent back; the Inventory Service is told "
         "by event. This cannot be undone."
     )
     for number, line in enumerate(order.lines):
         left = line.quantity - line.returned
         st.number_input(
-            f"{words.plain(line.product_id)} {words.plain(line.variant_id)}: {left} of {line.quantity} can come back",
+            f"{labels.plain(line.product_id)} {labels.plain(line.variant_id)}: {left} of {line.quantity} can come back",
             min_value=0,
             max_value=left,
             value=0,
@@ -121,7 +121,7 @@ def compensate(difference: KnownDifference) -> None:
 
 
 def _compensate(difference: KnownDifference, key: str) -> None:
-    st.markdown(f"**{words.plain(difference.order_id)}** · {words.plain(difference.detail)}")
+    st.markdown(f"**{labels.plain(difference.order_id)}** · {labels.plain(difference.detail)}")
     move = COMPENSATIONS.get(difference.kind)
     st.markdown(f"What will be done: {move or 'nothing'}")
     form(
@@ -178,7 +178,7 @@ def _form(
     refused: str | None,
     submit: tuple[Any, ...],
 ) -> None:
-    block = live.write_block() or refused
+    block = write_access.write_block() or refused
     with st.form(f"form_{key}", border=False):
         if note:
             label = note if required else f"{note} (optional)"
@@ -202,7 +202,7 @@ def _form(
         st.warning(refused, icon=":material/block:")
     elif problem := complained or block:
         st.error(problem, icon=":material/error:")
-    elif remark := live.write_note():
+    elif remark := write_access.write_note():
         st.caption(f":material/info: {remark}")
 
 
@@ -223,7 +223,7 @@ def _submit(
         complaint = f"Type {typed_count} to confirm; nothing was stored."
     elif lacking := missing():
         complaint = lacking
-    elif not asks.ask(*store(note[:MAX_TEXT])):
+    elif not actions.ask(*store(note[:MAX_TEXT])):
         complaint = "The database is away; nothing was stored."
     else:
         selection.pick_none(*picked)

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import clock, tiles, words
+from pages.parts import clock, labels, tiles
 from services.console import console
 from services.console.sandbox import Drill, shown_kind
 from services.console.texts import time_or_none
@@ -45,7 +45,7 @@ def summary(drill: Drill) -> str:
     """One line: how fast it was noticed, who was hurt, how fast all was well again."""
     report = _report(drill)
     if not report.get("completed"):
-        return words.plain(report.get("why", ""))
+        return labels.plain(report.get("why", ""))
     return f"detected {_detected(report)} · {report['orders']['hurt']:,} orders hurt · recovered {_recovered(report)}"
 
 
@@ -65,7 +65,7 @@ def noticed(drill: Drill) -> None:
         return
     moments = [(name, time_or_none(at)) for name, at in drill.noticed.items()]
     said = [
-        f"{BY.get(name, words.plain(name))} after {(at - drill.began_at).total_seconds():.0f} s"
+        f"{BY.get(name, labels.plain(name))} after {(at - drill.began_at).total_seconds():.0f} s"
         for name, at in moments
         if at
     ]
@@ -76,16 +76,16 @@ def draw(drill: Drill) -> None:
     """The whole report."""
     now, kind, report = console().now(), shown_kind(drill.kind), _report(drill)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f"### {words.plain(kind.title)}", width="content")
-        st.markdown(verdict(drill) if drill.finished_at else words.badge(words.DRILL, drill.phase), width="content")
+        st.markdown(f"### {labels.plain(kind.title)}", width="content")
+        st.markdown(verdict(drill) if drill.finished_at else labels.badge(labels.DRILL, drill.phase), width="content")
     st.caption(
-        f"{kind.what} For {drill.seconds} s, by {words.plain(drill.actor)}, {clock.both(drill.created_at, now)}. "
-        f"Reason: {words.plain(drill.reason)}"
-        + (f" · ended early by {words.plain(drill.stopped_by)}" if drill.stopped_by else "")
+        f"{kind.what} For {drill.seconds} s, by {labels.plain(drill.actor)}, {clock.both(drill.created_at, now)}. "
+        f"Reason: {labels.plain(drill.reason)}"
+        + (f" · ended early by {labels.plain(drill.stopped_by)}" if drill.stopped_by else "")
     )
     if not report.get("completed"):
         st.info(
-            words.plain(report.get("why", "The drill is under way; its report comes at the end.")),
+            labels.plain(report.get("why", "The drill is under way; its report comes at the end.")),
             icon=":material/hourglass_top:",
         )
         return
@@ -105,7 +105,7 @@ def _tiles(report: Mapping[str, Any]) -> None:
     orders, lost = report["orders"], report["lost"]
     with st.grid(4, min_column_width=150):
         found = report["detection"]
-        first = BY.get(found[0]["by"], words.plain(found[0]["by"])) if found else "no breaker, no verdict"
+        first = BY.get(found[0]["by"], labels.plain(found[0]["by"])) if found else "no breaker, no verdict"
         tiles.plain("Time to detect", f"{found[0]['seconds']:g} s" if found else "not detected", first)
         tiles.plain("Orders hurt", f"{orders['hurt']:,}", f"of {orders['placed']:,} placed meanwhile")
         seconds = report["recovery"]["seconds"]
@@ -121,10 +121,10 @@ def _detection(report: Mapping[str, Any]) -> None:
     with st.container(border=True, gap="xsmall"):
         st.markdown("**Detection**")
         for one in report["detection"]:
-            st.markdown(f"{BY.get(one['by'], words.plain(one['by']))} after {one['seconds']:g} s")
+            st.markdown(f"{BY.get(one['by'], labels.plain(one['by']))} after {one['seconds']:g} s")
         for breaker, times in report["breakersOpened"].items():
             st.caption(
-                f"The {words.told(breaker)} breaker opened {'once' if times == 1 else f'{times} times'} in that time"
+                f"The {labels.told(breaker)} breaker opened {'once' if times == 1 else f'{times} times'} in that time"
             )
         if not report["detection"]:
             st.caption("Nothing noticed it. Either the traffic was too thin, or the fault is one that hurts nobody.")
@@ -137,11 +137,11 @@ def _orders(drill: Drill, report: Mapping[str, Any]) -> None:
         {"Orders": "Refused", "Count": f"{orders['refused']:,}"},
         {"Orders": "Flagged for a person", "Count": f"{orders['flagged']:,}"},
         *(
-            {"Orders": f"Ended with {words.plain(code)}", "Count": f"{n:,}"}
+            {"Orders": f"Ended with {labels.plain(code)}", "Count": f"{n:,}"}
             for code, n in sorted(orders["refusals"].items())
         ),
         *(
-            {"Orders": f"Now {words.text(words.ORDER, status).lower()}", "Count": f"{n:,}"}
+            {"Orders": f"Now {labels.text(labels.ORDER, status).lower()}", "Count": f"{n:,}"}
             for status, n in sorted(orders["statuses"].items())
         ),
     ]
@@ -163,6 +163,6 @@ def _lost(report: Mapping[str, Any]) -> None:
         if not lost["count"]:
             st.markdown(":green[:material/check_circle:] Every order is settled or waits for a person; all adds up.")
         for difference in lost["differences"]:
-            st.markdown(f":red[:material/balance:] {words.plain(difference)}")
+            st.markdown(f":red[:material/balance:] {labels.plain(difference)}")
         for order_id in lost["unsettled"]:
-            st.markdown(f":orange[:material/hourglass_top:] {words.plain(order_id)} is not settled")
+            st.markdown(f":orange[:material/hourglass_top:] {labels.plain(order_id)} is not settled")

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import clock, empty, live, orders, payloads, steps, unfold, words
+from pages.parts import clock, empty, expander, labels, list_window, live, orders, payloads
 from services.console import Outgoing, Reading, Received, console
 from services.console.events import UndeliverableEvent
 from services.console.paging import Paged
@@ -20,12 +20,12 @@ def outgoing(subject: str | None, outcome: str | None, order_id: str | None, cle
     """Events stored to be published, newest first, each with its payload."""
     said = (subject, order_id, outcome)
     reading = console().events.outgoing(
-        subject=subject, order_id=order_id, outcome=outcome, place=steps.place(OUTGOING)
+        subject=subject, order_id=order_id, outcome=outcome, place=list_window.place(OUTGOING)
     )
     if reading.value is None:
         empty.no_source(reading)
         return
-    standing = steps.stand(OUTGOING, said, reading.value, lambda row: str(row.id))
+    standing = list_window.stand(OUTGOING, said, reading.value, lambda row: str(row.id))
     _head(OUTGOING, standing, reading, "published events are kept for two weeks")
     if not standing.rows:
         _nothing(
@@ -36,19 +36,19 @@ def outgoing(subject: str | None, outcome: str | None, order_id: str | None, cle
         with st.container(border=True, gap="xsmall"):
             for row_id, row in standing.rows.items():
                 _sent(row, reading.value, gone=row_id in standing.gone, grey=bool(reading.problem))
-    steps.buttons(OUTGOING, standing)
+    list_window.buttons(OUTGOING, standing)
 
 
 def incoming(event_type: str | None, outcome: str | None, order_id: str | None, clear: Callable[[], None]) -> None:
     """Events that came in, newest first, with what became of them."""
     said = (event_type, order_id, outcome)
     reading = console().events.incoming(
-        event_type=event_type, order_id=order_id, outcome=outcome, place=steps.place(INCOMING)
+        event_type=event_type, order_id=order_id, outcome=outcome, place=list_window.place(INCOMING)
     )
     if reading.value is None:
         empty.no_source(reading)
         return
-    standing = steps.stand(INCOMING, said, reading.value, lambda row: row.event_id)
+    standing = list_window.stand(INCOMING, said, reading.value, lambda row: row.event_id)
     _head(INCOMING, standing, reading, "events that came in are kept for a month; those not handled are dead letters")
     if not standing.rows:
         _nothing(any(said), False, "", "No event has come in yet.", clear)
@@ -56,13 +56,13 @@ def incoming(event_type: str | None, outcome: str | None, order_id: str | None, 
         with st.container(border=True, gap="xsmall"):
             for row_id, row in standing.rows.items():
                 _received(row, reading.value, gone=row_id in standing.gone, grey=bool(reading.problem))
-    steps.buttons(INCOMING, standing)
+    list_window.buttons(INCOMING, standing)
 
 
-def _head(name: str, standing: steps.Standing[Any], reading: Reading[Any], note: str) -> None:
+def _head(name: str, standing: list_window.Standing[Any], reading: Reading[Any], note: str) -> None:
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         live.as_of(reading, note)
-        steps.switch(name, standing)
+        list_window.switch(name, standing)
 
 
 def _nothing(is_filtered: bool, is_good: bool, good: str, none: str, clear: Callable[[], None]) -> None:
@@ -78,21 +78,21 @@ def _sent(row: Outgoing, page: Paged[Outgoing], *, gone: bool, grey: bool) -> No
     now = console().now()
     with st.container(key=f"out_{row.id}", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"**{words.plain(row.subject)}**", width=230)
-            st.markdown(words.badge(words.OUTGOING, row.outcome, grey=grey or gone), width=180)
-            orders.link(row.order_id, marks=steps.mark(OUTGOING, page))
+            st.markdown(f"**{labels.plain(row.subject)}**", width=230)
+            st.markdown(labels.badge(labels.OUTGOING, row.outcome, grey=grey or gone), width=180)
+            orders.link(row.order_id, marks=list_window.mark(OUTGOING, page))
             st.caption(clock.both(row.created_at, now), width="stretch", text_alignment="right")
-        facts = [f"event {words.plain(row.event_id)}"]
+        facts = [f"event {labels.plain(row.event_id)}"]
         if row.attempts:
             facts.append(f"{row.attempts} failed {'attempt' if row.attempts == 1 else 'attempts'}")
         if row.last_error:
-            facts.append(words.plain(row.last_error))
+            facts.append(labels.plain(row.last_error))
         if row.published_at is not None:
             facts.append(f"published after {_delay(row)}")
-        st.caption(f"{' · '.join(facts)}{words.GONE if gone else ''}")
-        unfold.part(
+        st.caption(f"{' · '.join(facts)}{labels.GONE if gone else ''}")
+        expander.part(
             "Payload", f"out-{row.id}", partial(payload_of, row),
-            touched=partial(steps.hold, OUTGOING, page.top),
+            touched=partial(list_window.hold, OUTGOING, page.top),
         )  # fmt: skip
 
 
@@ -115,11 +115,11 @@ def _delay(row: Outgoing) -> str:
 def _received(row: Received, page: Paged[Received], *, gone: bool, grey: bool) -> None:
     with st.container(key=f"in_{row.event_id}", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"**{words.plain(row.type)}**", width=230)
-            known = words.badge(words.INCOMING, row.outcome, grey=grey or gone) if row.outcome else None
+            st.markdown(f"**{labels.plain(row.type)}**", width=230)
+            known = labels.badge(labels.INCOMING, row.outcome, grey=grey or gone) if row.outcome else None
             st.markdown(known or ":gray[not recorded]", width=180)
             if row.order_id:
-                orders.link(row.order_id, marks=steps.mark(INCOMING, page))
+                orders.link(row.order_id, marks=list_window.mark(INCOMING, page))
             st.caption(clock.both(row.received_at, console().now()), width="stretch", text_alignment="right")
         again = f" · came again {row.repeats}x" if row.repeats else ""
-        st.caption(f"event {words.plain(row.event_id)}{again}{words.GONE if gone else ''}")
+        st.caption(f"event {labels.plain(row.event_id)}{again}{labels.GONE if gone else ''}")

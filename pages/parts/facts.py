@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from itertools import islice
 
-from pages.parts import clock, words
+from pages.parts import clock, labels
 from services.console.texts import cut_text, time_or_none
 
 MOST_PARTS = 20
@@ -42,8 +42,8 @@ def _fact(name: str, value: object, now: datetime, level: int = 0) -> str:
 
 def named(name: str) -> str:
     """What a fact of the service is called: ``expiresAt`` is expires at, ``durationMs`` duration."""
-    short = cut_text(name, words.MOST_STATE)
-    return words.plain(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", short.removesuffix("Ms")).lower())
+    short = cut_text(name, labels.MOST_STATE)
+    return labels.plain(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", short.removesuffix("Ms")).lower())
 
 
 def in_words(name: str, value: object, now: datetime, level: int = 0) -> str:
@@ -55,8 +55,8 @@ def in_words(name: str, value: object, now: datetime, level: int = 0) -> str:
     if name.endswith("Ms") and isinstance(value, (int, float)):
         return f"{value:,.0f} ms"
     if isinstance(value, str) and (moment := time_or_none(value)):
-        return words.plain(clock.at(moment, now))
-    return words.plain(words.CALL.get(str(value)) or words.said(str(value)))
+        return labels.plain(clock.at(moment, now))
+    return labels.plain(labels.CALL.get(str(value)) or labels.said(str(value)))
 
 
 def _parts_in_words(name: str, value: Mapping[str, object] | list[object], now: datetime, level: int) -> str:

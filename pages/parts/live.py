@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import clock, empty, loans, person, steps
+from pages.parts import clock, empty, list_window, overrides, write_access
 from services.console import Reading, console
 
 REFRESH = "2s"
@@ -32,7 +32,7 @@ def header(title: str, *, says_worker: bool = True) -> Frame:
     wrote it runs again. Each place is therefore the last one in its container, behind something that only the page
     itself writes: what is missing then moves no neighbour, and the browser finds every place where it was.
     """
-    steps.arrive(title)
+    list_window.arrive(title)
     with st.container():
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key="page_header"):
             with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
@@ -52,7 +52,7 @@ def body(frame: Frame, draw: Callable[[], None], *, every: str = REFRESH) -> Non
     def refresh() -> None:
         _badges(frame.badges)
         _banner(frame)
-        loans.banner(write_block())
+        overrides.banner(write_access.write_block())
         draw()
 
     st.fragment(refresh, run_every=every if is_on() else None)()
@@ -117,24 +117,6 @@ def as_of(reading: Reading[Any], note: str = "") -> None:
         st.markdown(f"{old} :small[:gray[{note}]]" if note else old)
     else:
         st.caption(f"As of {clock.at(reading.as_of, now)}{f' · {note}' if note else ''}")
-
-
-def write_block() -> str | None:
-    """Why nothing can be asked for right now; None when it can."""
-    problem = console().live().problem
-    return f"{problem} Nothing can be stored." if problem else person.why_not_act()
-
-
-def refusal() -> None:
-    """In a work area that covers the banner of the page: why nothing can be asked for right now."""
-    if block := write_block():
-        st.error(block, icon=":material/block:")
-
-
-def write_note() -> str | None:
-    """What to know before asking for something: a worker has to be there to do it."""
-    live = console().live().value
-    return "Stored now, will run when a worker is back." if live and not live.is_running else None
 
 
 def shade(text: str, reading: Reading[Any]) -> str:

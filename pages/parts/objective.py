@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.parts import clock, empty, live, tiles
 from services.console import Reading
-from services.console.history import PERIOD, Budget, Burn
+from services.console.metric_history import PERIOD, Budget, Burn
 
 # Streamlit writes notes so faintly that a colour could not be read.
 USED_UP = " · :material/error: used up"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import streamlit as st
 
 from pages.parts import address
-from pages.parts.words import plain
+from pages.parts.labels import plain
 from services.console import Order, ReviewCase
 
 ID_WIDTH = 265

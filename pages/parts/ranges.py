@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
-from pages.parts import address, clock, lens, paging
+from pages.parts import address, clock, incident_impact, paging
 from services.console import console
-from services.console.history import PRESETS, Wanted
+from services.console.metric_history import PRESETS, Wanted
 
 KEY, FROM, TO = "range", "from", "to"
 CUSTOM = "custom"
@@ -59,7 +59,7 @@ def show(start: datetime, end: datetime) -> None:
 def last_hour() -> None:
     """For callbacks: back to where something is."""
     st.session_state[KEY] = DEFAULT
-    paging.reset(FROM, TO, lens.PARAMETER, lens.PAGE)
+    paging.reset(FROM, TO, incident_impact.PARAMETER, incident_impact.PAGE)
 
 
 def _changed() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import clock, words
+from pages.parts import clock, labels
 from services.console import OPERATIONS, RELEASE, RESERVE, Breaker, console
 
 SHUT = ("open", "forced_open", "half_open")
@@ -54,7 +54,7 @@ def notice(call: str = RELEASE) -> None:
     guard = breaker(call)
     if guard is not None and guard.state in SHUT:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            badge = words.badge(words.BREAKER, guard.state)
+            badge = labels.badge(labels.BREAKER, guard.state)
             st.markdown(f"{badge} {CALLS[call]} breaker, {_until(call)}", width="content")
             st.caption("Retries wait and are let through one by one until it closes.", width="content")
             st.page_link("breakers.py", label="Breakers", icon=":material/arrow_forward:", width="content")

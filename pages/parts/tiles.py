@@ -8,7 +8,7 @@ from typing import Literal
 
 import streamlit as st
 
-from pages.parts import clock, words
+from pages.parts import clock, labels
 from services.console import Breaker, OperationTrend, Trend, console
 
 TWO_RATES = (
@@ -21,8 +21,8 @@ def breaker(shown: Breaker, trend: OperationTrend | None, *, grey: bool) -> None
     """Name, state as a badge, and the facts that explain it."""
     with st.container(border=True, height="stretch", gap="xsmall"):
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-            st.markdown(f"**{words.breaker(shown.name)}**", width="content")
-            st.markdown(words.badge(words.BREAKER, shown.state, grey=grey), width="content")
+            st.markdown(f"**{labels.breaker(shown.name)}**", width="content")
+            st.markdown(labels.badge(labels.BREAKER, shown.state, grey=grey), width="content")
         st.caption(" · ".join([_latency(trend), failures(shown), standing(shown)]))
 
 
@@ -44,7 +44,7 @@ def standing(shown: Breaker) -> str:
     if shown.state == "open" and shown.retry_at:
         return f"trial in {clock.span(shown.retry_at - now)}" if shown.retry_at > now else "trial is due"
     since = shown.worst.since
-    word = words.text(words.BREAKER, shown.state).lower()
+    word = labels.text(labels.BREAKER, shown.state).lower()
     return f"{word} for {clock.span(now - since)}" if since else word
 
 

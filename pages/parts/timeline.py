@@ -10,9 +10,9 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import clock, payloads, unfold
+from pages.parts import clock, expander, payloads
 from pages.parts.facts import details, payload
-from pages.parts.words import TIMELINE, plain, said, text, word
+from pages.parts.labels import TIMELINE, plain, said, text, word
 from services.console import Reading, TimelineEntry, console
 
 BAD = ("failed", "no answer", "rejected", "timeout", "refused", "unavailable", "declined", "throttled")
@@ -32,7 +32,7 @@ def draw(entries: Sequence[TimelineEntry], reading: Reading[Any]) -> None:
             with st.container(width="stretch", gap="xxsmall"):
                 st.markdown(_text(entry, now))
                 if parts := payload(entry.details):
-                    unfold.part("Payload", name, partial(payloads.parts, parts, name))
+                    expander.part("Payload", name, partial(payloads.parts, parts, name))
 
 
 def _kind(entry: TimelineEntry, *, grey: bool) -> str:

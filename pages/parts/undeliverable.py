@@ -6,7 +6,7 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import asks, clock, event_lists, live, orders, overlay, unfold, words
+from pages.parts import actions, clock, event_lists, expander, labels, orders, overlay, write_access
 from pages.parts.dialogs import form
 from services.console import Command, console, new_key, same_sight_key
 from services.console.events import Undeliverable, UndeliverableEvent
@@ -35,42 +35,42 @@ def _event(row: Undeliverable, *, grey: bool) -> None:
     event, now = row.event, console().now()
     with st.container(gap="xxsmall", key=f"undeliverable_{event.id}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(words.badge(words.OUTGOING, "undeliverable", grey=grey), width="content")
-            st.markdown(f"**{words.plain(event.subject)}**", width="content")
+            st.markdown(labels.badge(labels.OUTGOING, "undeliverable", grey=grey), width="content")
+            st.markdown(f"**{labels.plain(event.subject)}**", width="content")
             orders.link(event.order_id)
             st.caption(f"since {clock.both(event.undeliverable_at, now)}", width="stretch")
             _buttons(row)
         tries = f"{event.attempts:,} {'attempt' if event.attempts == 1 else 'attempts'}"
-        st.caption(f"{words.plain(event.reason)} · {event.size:,} bytes · {tries}")
+        st.caption(f"{labels.plain(event.reason)} · {event.size:,} bytes · {tries}")
         if row.command:
-            st.markdown(f":small[{asks.state(row.command)}]")
-        unfold.part("Payload", f"undeliverable-{event.id}", partial(event_lists.payload_of, event))
+            st.markdown(f":small[{actions.state(row.command)}]")
+        expander.part("Payload", f"undeliverable-{event.id}", partial(event_lists.payload_of, event))
 
 
 def _buttons(row: Undeliverable) -> None:
     event = row.event
-    waiting = "A command on this event is under way." if asks.is_waiting(row.command) else None
-    reason = live.write_block() or waiting
+    waiting = "A command on this event is under way." if actions.is_waiting(row.command) else None
+    reason = write_access.write_block() or waiting
     st.button(
         "Publish again", key=f"publish_{event.id}", icon=":material/send:", disabled=reason is not None,
-        help=reason or live.write_note() or "If the broker still cannot take it, it comes back to this list.",
+        help=reason or write_access.write_note() or "If the broker still cannot take it, it comes back to this list.",
         on_click=_publish, args=(row,),
     )  # fmt: skip
     if st.button(
         "Give up", key=f"give_up_{event.id}", icon=":material/delete:", disabled=reason is not None,
-        help=reason or live.write_note(),
+        help=reason or write_access.write_note(),
     ):  # fmt: skip
         overlay.show("Give event up", _give_up, event, new_key(), icon=":material/delete:")
 
 
 def _publish(row: Undeliverable) -> None:
     key = same_sight_key("retry_outgoing_event", str(row.event.id), row.event.attempts, row.command)
-    asks.ask(lambda actor: console().events.publish_again(row.event, actor=actor, command_id=key))
+    actions.ask(lambda actor: console().events.publish_again(row.event, actor=actor, command_id=key))
 
 
 def _give_up(event: UndeliverableEvent, key: str) -> None:
     st.markdown(
-        f"**{words.plain(event.subject)}** of order {words.plain(event.order_id)} · This event "
+        f"**{labels.plain(event.subject)}** of order {labels.plain(event.order_id)} · This event "
         "is deleted, and no service receives it. The order's timeline keeps your reason. This cannot be undone."
     )
     form(

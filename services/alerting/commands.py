@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
-from services.alerting.desk import AlertDesk
+from services.alerting.actions import AlertDesk
 from services.alerting.labels import matchers_of
 from services.domain.arguments import reading_arguments
 from state.commands import Command

@@ -18,9 +18,9 @@ from services.alerting.webhook import WATCHDOG
 from services.domain.external import cut_text
 from services.domain.retry import Randomness, RetryPolicy
 from state import leases, notifications
-from state.database import Database
+from state.engine.column_types import Unreadable
+from state.engine.database import Database
 from state.notifications import Notification
-from state.stored import Unreadable
 
 logger = logging.getLogger("holdfast.alerting")
 

@@ -20,9 +20,9 @@ from services.alerting.labels import matchers_of
 from services.alerting.recording import Gauges, Recording
 from services.alerting.rule import Rule
 from services.alerting.series import View
-from services.alerting.states import MAX_ERROR, Silencers, Step, expired, owed, step
-from services.domain.events import timestamp
-from services.domain.order import OrderStatus, ReviewReason
+from services.alerting.state_machine import MAX_ERROR, Silencers, Step, expired, owed, step
+from services.domain.orders.events import timestamp
+from services.domain.orders.model import OrderStatus, ReviewReason
 from state import (
     alert_inputs,
     alerts,
@@ -31,14 +31,14 @@ from state import (
     notifications,
     orders,
     outbox,
-    refused,
+    refused_orders,
     replicas,
     reviews,
     silences,
 )
 from state.alerts import FIRING, LEASE, PROMETHEUS, WORKER, Alert
-from state.apart import apart
-from state.database import Database
+from state.engine.database import Database
+from state.engine.savepoints import apart
 from state.replicas import Replica
 
 LEASE_ROUNDS = 3
@@ -265,7 +265,7 @@ def present_now(connection: Connection, now: datetime) -> tuple[Gauges, list[Rep
         outbox_oldest_at=outbox.pending(connection)[1],
         dead_letters=dead_letters.count_open(connection),
         reviews_oldest_at=reviews.oldest_open_at(connection),
-        refused_in_a_row=refused.in_a_row(connection),
+        refused_in_a_row=refused_orders.in_a_row(connection),
         undeliverable=outbox.count_undeliverable(connection),
         steps_failed=reviews.count_open_by_reason(connection).get(ReviewReason.STEP_FAILED, 0),
     )

@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
-from services.alerting.outage import DATABASE_NOT_WRITABLE, RUNBOOK
+from services.alerting.database_alert import DATABASE_NOT_WRITABLE, RUNBOOK
 from services.alerting.rule import LABELS, Rule, Severity
-from services.monitoring.writable import OUTAGE_SECONDS
+from state.database_watch import OUTAGE_SECONDS
 
 GROUP = "holdfast"
 

@@ -15,13 +15,13 @@ from functools import partial
 from sqlalchemy import Connection
 
 from services.alerting.labels import fingerprint
-from services.alerting.states import Step, ended, event_of
+from services.alerting.state_machine import Step, ended, event_of
 from services.domain.errors import ApiError
 from services.domain.external import NotAllowed, cut_text, utc_time
 from state import alerts, leases
 from state.alerts import FIRING, LEASE, MAX_RECEIVED, MAX_RECEIVED_IN_ALL, PROMETHEUS, RESOLVED, Alert
-from state.apart import apart
-from state.database import Database
+from state.engine.database import Database
+from state.engine.savepoints import apart
 
 logger = logging.getLogger("holdfast.alerting")
 

@@ -1,6 +1,6 @@
 """From what replicas store about themselves to the series that alerts look at.
 
-Source: services/monitoring/recorder.py writes the samples; the names are those of contract section 6.
+Source: services/metrics/recorder.py writes the samples; the names are those of contract section 6.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from math import inf
 from typing import Any
 
 from services.alerting.series import Point, Series, View
-from services.domain.attempts import OPERATIONS, OUTCOMES
-from services.domain.order import OrderStatus, ReviewReason
-from services.monitoring.breakers import SEVERITY
-from services.monitoring.buckets import LATENCY_BUCKETS
-from services.monitoring.metrics import FAILURE_REASONS, REFUSAL_STATUSES, RELEASE_OUTCOMES
+from services.breakers.overview import SEVERITY
+from services.domain.call_attempts import OPERATIONS, OUTCOMES
+from services.domain.orders.model import OrderStatus, ReviewReason
+from services.metrics.buckets import LATENCY_BUCKETS
+from services.metrics.registry import FAILURE_REASONS, REFUSAL_STATUSES, RELEASE_OUTCOMES
 from state.replicas import Replica
 
 MOST_POINTS = 720

@@ -19,8 +19,8 @@ from services.alerting.expressions import (
     Total,
 )
 from services.alerting.rule import Rule
-from services.domain.order import ReviewReason
-from services.settings import Settings
+from services.base.settings import Settings
+from services.domain.orders.model import ReviewReason
 
 REFUSED_IN_A_ROW = 3
 """So many refused orders are enough, at any traffic."""

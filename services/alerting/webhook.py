@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from services.alerting.labels import fingerprint
-from services.domain.events import timestamp
+from services.domain.orders.events import timestamp
 from state.alerts import FIRING, RESOLVED, WORKER, Alert
 
 RECEIVER = "holdfast"

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from services.alerting.evaluator import silencers
 from services.alerting.labels import Matcher, fingerprint
 from services.alerting.receiver import Received
-from services.alerting.states import Silencers, silenced_by
+from services.alerting.state_machine import Silencers, silenced_by
 from services.api import alert_schemas as schemas
 from services.api.auth import OPERATE, TRADE
 from services.api.endpoints import Call, Endpoint

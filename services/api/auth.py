@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from services.api.http import header_text
+from services.base.settings import ApiToken
 from services.domain.errors import ApiError
 from services.domain.roles import ADMIN, OPERATE, READ, SERVICE, TRADE
-from services.settings import ApiToken
 
 __all__ = ["OPERATE", "READ", "TRADE", "Authenticator", "Caller", "Forbidden", "Unauthorized"]
 

@@ -17,10 +17,10 @@ from services.api.operations import OperationHandlers
 from services.api.service import OrderService
 from services.domain.errors import ApiError, InvalidState, NotFound, ReservationFailed
 from services.domain.external import NotAllowed, canonical_id
-from services.domain.lifecycle import AFTER_PAYMENT
-from services.domain.order import Line, Order, OrderStatus
-from services.orders.cancel import ReturnItems
-from services.orders.place import PlaceOrder
+from services.domain.orders.lifecycle import AFTER_PAYMENT
+from services.domain.orders.model import Line, Order, OrderStatus
+from services.orders.cancellation import ReturnItems
+from services.orders.placement import PlaceOrder
 from state import audit, conservation, dead_letters, history, orders, overrides, products, releases, replicas, reviews
 
 PLACED_AT_ONCE = 3

@@ -20,8 +20,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from services.domain.errors import ApiError, DependencyError, ValidationFailed
-from services.domain.events import timestamp
 from services.domain.external import cut_text
+from services.domain.orders.events import timestamp
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_BODY_BYTES = 1 << 20

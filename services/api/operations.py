@@ -11,10 +11,10 @@ from starlette.responses import Response
 from services.api.endpoints import Call
 from services.api.http import success
 from services.api.service import OrderService
+from services.domain.bulk import MAX_ITEMS
 from services.domain.errors import NotFound
-from services.domain.operations import MAX_ITEMS
-from state import operations
-from state.operations import Item, Operation
+from state import bulk_jobs
+from state.bulk_jobs import Item, Operation
 
 
 class OperationHandlers:
@@ -25,17 +25,17 @@ class OperationHandlers:
 
     async def list_operations(self, call: Call) -> Response:
         limit = call.query.limit
-        found = await self._service.database.read(lambda c: operations.page(c, limit=limit))
+        found = await self._service.database.read(lambda c: bulk_jobs.page(c, limit=limit))
         return success({"items": [_view(operation) for operation in found]})
 
     async def get_operation(self, call: Call) -> Response:
         operation_id = call.path("operationId")
 
         def read(connection: Connection) -> dict[str, Any]:
-            operation = operations.get(connection, operation_id)
+            operation = bulk_jobs.get(connection, operation_id)
             if operation is None:
                 raise NotFound("operation", operation_id)
-            items = operations.item_page(connection, operation_id, limit=MAX_ITEMS)
+            items = bulk_jobs.item_page(connection, operation_id, limit=MAX_ITEMS)
             return _view(operation) | {"items": [_item_view(item) for item in items]}
 
         return success(await self._service.database.read(read))

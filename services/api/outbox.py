@@ -12,9 +12,9 @@ from services.api.auth import OPERATE
 from services.api.endpoints import Call, Endpoint
 from services.api.http import success
 from services.api.service import OrderService
+from services.commands.undeliverable import DISCARDED, KIND, PENDING, UNDELIVERABLE, UndeliverableEvents
 from services.domain.errors import NotFound
 from services.domain.external import INT64, NotAllowed, whole_number
-from services.orders.undeliverable import DISCARDED, KIND, PENDING, UNDELIVERABLE, UndeliverableEvents
 from state import outbox
 from state.outbox import UndeliverableEvent
 

@@ -14,7 +14,7 @@ from services.api.http import success
 from services.api.service import OrderService
 from services.domain.errors import NotFound
 from services.domain.roles import ADMIN
-from services.orders.reviews import ResolveReview
+from services.reviews.resolution import ResolveReview
 from state import orders, reviews
 
 

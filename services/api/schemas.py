@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from services.domain.bulk import ItemState, OperationState, Verb
 from services.domain.conservation import DifferenceKind
 from services.domain.external import (
     INT32,
@@ -21,9 +22,8 @@ from services.domain.external import (
     Text2000,
     bounded_json,
 )
-from services.domain.operations import ItemState, OperationState, Verb
-from services.domain.order import InventoryStatus, OrderStatus, PaymentStatus, ReviewReason
-from services.domain.resolutions import ResolutionReason
+from services.domain.orders.model import InventoryStatus, OrderStatus, PaymentStatus, ReviewReason
+from services.domain.resolution_reasons import ResolutionReason
 from services.domain.reviews import ReviewAction
 
 

@@ -6,19 +6,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.alerting.desk import AlertDesk
+from services.alerting.actions import AlertDesk
 from services.alerting.receiver import AlertReceiver
 from services.alerting.rule import Rule
+from services.breakers.overrides import BreakerOverrides
+from services.conservation.audit import ConservationAudit
 from services.messaging.dead_letters import DeadLetterOffice
-from services.monitoring.metrics import Metrics
-from services.monitoring.overrides import BreakerOverrides
-from services.orders.cancel import OrderCancellation, OrderReturns
-from services.orders.claims import ReviewClaims
-from services.orders.conservation import ConservationAudit
-from services.orders.place import OrderPlacement
-from services.orders.releases import ReleaseJobs
-from services.orders.reviews import ReviewResolution
-from state.database import Database
+from services.metrics.registry import Metrics
+from services.orders.cancellation import OrderCancellation, OrderReturns
+from services.orders.placement import OrderPlacement
+from services.releases.jobs import ReleaseJobs
+from services.reviews.claims import ReviewClaims
+from services.reviews.resolution import ReviewResolution
+from state.engine.database import Database
 from state.replicas import Replica
 
 

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from services.api.cuts import cut_details
+from services.breakers.overview import severity
 from services.domain.conservation import COMPENSATIONS
 from services.domain.external import cut_text
-from services.domain.lifecycle import TimelineEntry
-from services.domain.order import Order
+from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.model import Order
 from services.domain.reviews import allowed_actions
-from services.monitoring.breakers import severity
 from state.audit import AuditEntry
 from state.conservation import KnownDifference
 from state.dead_letters import CUT_BYTES, DeadLetter, Group

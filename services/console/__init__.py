@@ -14,23 +14,26 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.console import loans, queries
+from services.base.settings import Settings
+from services.breakers.overview import OPERATIONS, Band, Breaker, ReplicaBreaker, interruptions
+from services.console import overrides as loans
+from services.console import queries
 from services.console.access import Access
 from services.console.alerts import ALERT_KINDS, Alerts
 from services.console.audit import Audit
-from services.console.background import PATIENCE_SECONDS
+from services.console.background_cache import PATIENCE_SECONDS
+from services.console.bulk import Operations
+from services.console.bulk_preview import Previews
+from services.console.cache import Reading, Readings
 from services.console.csv_files import MAX_ROWS, csv_text
 from services.console.events import KINDS as EVENT_KINDS
 from services.console.events import Events, Outgoing, Received
 from services.console.handover import Handover
-from services.console.held import Held
-from services.console.history import Metrics
 from services.console.incidents import Incidents
-from services.console.loans import Loans
-from services.console.operations import Operations
+from services.console.metric_history import Metrics
+from services.console.overrides import Loans
 from services.console.paging import NEWEST, Place
-from services.console.people import NotPermitted, People
-from services.console.previews import Previews
+from services.console.permissions import NotPermitted, People
 from services.console.queries import (
     CANCEL_ORDER,
     CLAIM_REVIEW,
@@ -41,14 +44,14 @@ from services.console.queries import (
     RESOLVE_REVIEW,
     RETRY_RELEASE,
 )
-from services.console.readings import Reading, Readings
 from services.console.releases import ReleaseRow, Releases
-from services.console.review_desk import ReviewDesk
+from services.console.reviews import ReviewDesk
 from services.console.sandbox import COMMAND_KINDS as SANDBOX_KINDS
 from services.console.sandbox import Sandbox
 from services.console.stock import Stock
 from services.console.texts import storable, storable_text
 from services.console.traces import Traces
+from services.console.undo import Held
 from services.console.views import (
     COUNT_LIMIT,
     Changes,
@@ -63,22 +66,20 @@ from services.console.views import (
     Worker,
 )
 from services.domain.conservation import COMPENSATIONS
-from services.domain.lifecycle import TimelineEntry
-from services.domain.order import InventoryStatus, Line, Order, OrderStatus, PaymentStatus, ReviewReason
+from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.model import InventoryStatus, Line, Order, OrderStatus, PaymentStatus, ReviewReason
 from services.domain.reviews import ReviewAction
-from services.monitoring.breakers import OPERATIONS, Band, Breaker, ReplicaBreaker, interruptions
-from services.monitoring.health import NAMES, Facts, Finding, Health, Level, Thresholds, judge
-from services.monitoring.rates import Known
-from services.monitoring.trends import BIN, CHECK, RELEASE, RESERVE, OperationTrend, Trend, Trends
-from services.settings import Settings
-from state import commands, refused
+from services.metrics.health import NAMES, Facts, Finding, Health, Level, Thresholds, judge
+from services.metrics.math import Known
+from services.metrics.trends import BIN, CHECK, RELEASE, RESERVE, OperationTrend, Trend, Trends
+from state import commands, refused_orders
 from state.commands import Command
 from state.conservation import KnownDifference
+from state.engine.source import Source, SourceUnavailable
 from state.releases import STATES as RELEASE_STATES
 from state.releases import Release
 from state.replicas import BreakerTransition
 from state.reviews import Review
-from state.source import Source, SourceUnavailable
 
 __all__ = [
     "BIN",
@@ -268,7 +269,7 @@ class Console:
             outbox_age_seconds=(self.now() - oldest).total_seconds() if oldest else 0.0,
             reserve_rate=operations[RESERVE].technical.now if RESERVE in operations else None,
             check_p95_seconds=operations[CHECK].p95.now if CHECK in operations else None,
-            refused=sum(recent.failures.get(code, 0) for code in refused.CODES) if recent else 0,
+            refused=sum(recent.failures.get(code, 0) for code in refused_orders.CODES) if recent else 0,
             nats_connected=all(worker.nats_connected for worker in live.workers),
         )
         return judge(facts, self._thresholds)

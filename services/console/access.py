@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from services.console.readings import Reading
+from services.console.cache import Reading
 from state.commands import Command
 
 T = TypeVar("T")

@@ -12,17 +12,17 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from services.alerting import outage
+from services.alerting import database_alert
 from services.alerting.evaluator import silencers
 from services.alerting.labels import Matcher, exactly, fit, matchers_of
 from services.alerting.rule import Rule
 from services.alerting.rules import rules
-from services.alerting.states import silenced_by
+from services.alerting.state_machine import silenced_by
 from services.alerting.webhook import WATCHDOG
-from services.console.readings import Reading
+from services.base.settings import Settings
+from services.console.cache import Reading
 from services.domain.external import time_or_none
-from services.monitoring.health import NAMES
-from services.settings import Settings
+from services.metrics.health import NAMES
 from state import alerts, commands, leases, notifications, silences
 from state.alerts import LEASE, Alert, AlertEvent
 from state.commands import Command
@@ -161,7 +161,7 @@ class Alerts:
     """What the pages may know and ask about alerts."""
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime], read: Read, store: Store) -> None:
-        self._rules = {rule.name: rule for rule in (outage.RULE, *rules(settings))}
+        self._rules = {rule.name: rule for rule in (database_alert.RULE, *rules(settings))}
         self._clock = clock
         self._read = read
         self._store = store
@@ -232,7 +232,7 @@ def _page(connection: Connection, known: Mapping[str, Rule], now: datetime) -> A
     judged = dict((lease.noted if lease else {}).get("rules", {}))
     if judge is not None and not judge.is_late:
         # Each round is stored: the last one is the proof.
-        judged[outage.DATABASE_NOT_WRITABLE] = {"value": 0.0}
+        judged[database_alert.DATABASE_NOT_WRITABLE] = {"value": 0.0}
 
     def row(alert: Alert) -> AlertRow:
         over = tuple(silence for silence in running if fit(matchers_of(silence.matchers), alert.labels))

@@ -9,18 +9,18 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.console.access import LIVE_TTL, Access
-from services.console.operations import MAX_ITEMS, Bulk, Target, Verb
+from services.console.bulk import MAX_ITEMS, Bulk, Target, Verb
+from services.console.cache import Reading
 from services.console.paging import NEWEST, PAGE_SIZE, Paged, Place, Stored, number, paged, time_and_text, with_rows
-from services.console.readings import Reading
-from services.domain import events
 from services.domain.external import utc_time
-from services.messaging.trouble import Trouble
+from services.domain.orders import events
+from services.messaging.publish_problem import Trouble
 from state import commands, dead_letters, inbox, outbox, replicas
 from state.commands import Command
 from state.dead_letters import DeadLetter, Group, Outline
+from state.engine.source import SourceUnavailable
 from state.inbox import Received
 from state.outbox import Outgoing, UndeliverableEvent
-from state.source import SourceUnavailable
 
 __all__ = [
     "MAX_ITEMS",

@@ -11,22 +11,22 @@ from sqlalchemy import Connection
 
 from services.alerting.evaluator import silencers
 from services.alerting.labels import matchers_of
-from services.alerting.states import silenced_by
+from services.alerting.state_machine import silenced_by
 from services.console.access import LIVE_TTL, Access
 from services.console.alerts import title, urgency
-from services.console.readings import Reading
+from services.console.cache import Reading
+from services.domain.bulk import Verb
 from services.domain.dates import day_and_month
-from services.domain.events import timestamp
-from services.domain.operations import Verb
-from services.monitoring.health import NAMES
+from services.domain.orders.events import timestamp
+from services.metrics.health import NAMES
 from state import (
     alerts,
     audit,
+    bulk_jobs,
     conservation,
     dead_letters,
     drills,
-    looks,
-    operations,
+    handover_visits,
     overrides,
     releases,
     replicas,
@@ -112,7 +112,7 @@ class Handover:
 
 
 def _page(connection: Connection, now: datetime, person: str, since: datetime | None) -> HandoverPage:
-    last = looks.last(connection, person)
+    last = handover_visits.last(connection, person)
     start = since or last or now - FIRST_LOOK
     found = audit.listed(connection, AuditFilter(since=start)).page(connection, 50)
     entries = [AuditEntry(*tuple(row)[1:]) for row in found.rows]
@@ -127,8 +127,8 @@ def _page(connection: Connection, now: datetime, person: str, since: datetime | 
 
 
 def _note_look(connection: Connection, person: str, now: datetime) -> None:
-    last = looks.last(connection, person)
-    looks.note(connection, person, now)
+    last = handover_visits.last(connection, person)
+    handover_visits.note(connection, person, now)
     before = {"seenUpTo": timestamp(last) if last else None}
     audit.add(
         connection,
@@ -236,7 +236,7 @@ _WORKED_ON: dict[str, str] = {
 
 
 def _operations(connection: Connection, _now: datetime) -> Section:
-    unended = operations.unended(connection, SHOWN)
+    unended = bulk_jobs.unended(connection, SHOWN)
     items = [
         Item(
             f"{one.verb.replace('_', ' ').capitalize()}, {one.total} {'item' if one.total == 1 else 'items'}, "

@@ -11,15 +11,15 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from services.console.readings import Reading, Readings
-from services.domain.events import timestamp
+from services.breakers.overview import OPERATIONS
+from services.console.cache import Reading, Readings
 from services.domain.external import utc_time
-from services.domain.impacts import DENIED, FALLBACK, FLAGGED, REFUSED, TIMED_OUT
-from services.domain.order import Order
-from services.monitoring.breakers import OPERATIONS
-from state import impacts, orders
-from state.impacts import MAX_WINDOW, HurtOrder, Window
-from state.source import Source
+from services.domain.incident_impact import DENIED, FALLBACK, FLAGGED, REFUSED, TIMED_OUT
+from services.domain.orders.events import timestamp
+from services.domain.orders.model import Order
+from state import incident_impacts, orders
+from state.engine.source import Source
+from state.incident_impacts import MAX_WINDOW, HurtOrder, Window
 
 __all__ = [
     "DENIED",
@@ -142,14 +142,14 @@ class Incidents:
         """Impacts per (kind, operation) within SERVED_WINDOW."""
 
         def read(connection: Connection) -> Mapping[tuple[str, str], int]:
-            return impacts.counts(connection, Window(self._clock() - SERVED_WINDOW, _END))
+            return incident_impacts.counts(connection, Window(self._clock() - SERVED_WINDOW, _END))
 
         return self._readings.get("served", TTL_SECONDS, lambda: self._database.read(read))
 
 
 def _incident(connection: Connection, stretch: Stretch, page: int) -> Incident:
     window = stretch.window
-    found = impacts.page(connection, window, limit=PAGE_SIZE, offset=(page - 1) * PAGE_SIZE)
+    found = incident_impacts.page(connection, window, limit=PAGE_SIZE, offset=(page - 1) * PAGE_SIZE)
     known = {order.order_id: order for order in orders.get_many(connection, [hurt.order_id for hurt in found])}
     rows = tuple(HurtRow(hurt, known.get(hurt.order_id)) for hurt in found)
     return replace(_counted(connection, stretch), rows=rows)
@@ -157,4 +157,6 @@ def _incident(connection: Connection, stretch: Stretch, page: int) -> Incident:
 
 def _counted(connection: Connection, stretch: Stretch) -> Incident:
     window = stretch.window
-    return Incident(stretch, impacts.counts(connection, window), impacts.count_orders(connection, window))
+    return Incident(
+        stretch, incident_impacts.counts(connection, window), incident_impacts.count_orders(connection, window)
+    )

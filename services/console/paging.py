@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from state.keyset import Key, Keyset, Slice
+from state.engine.keyset import Key, Keyset, Slice
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ def with_rows(page: Paged[Any], rows: Sequence[T]) -> Paged[T]:
 
 
 class Listed(Protocol):
-    """A list in the order of its key, newest first; see state.keyset."""
+    """A list in the order of its key, newest first; see state.engine.keyset."""
 
     def page(self, limit: int, *, before: Key | None = None, after: Key | None = None) -> Slice:
         """The rows next older than ``before``, or next newer than ``after`` (nearest first), or the newest."""

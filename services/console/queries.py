@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
+from services.breakers import overview
 from services.console.events import of_order
 from services.console.paging import NEWEST, Place, paged, time_and_text, with_rows
 from services.console.views import (
@@ -23,11 +24,10 @@ from services.console.views import (
     ReviewCase,
     Worker,
 )
-from services.domain.order import Order, OrderStatus
+from services.domain.orders.model import Order, OrderStatus
 from services.domain.reviews import ReviewAction, allowed_actions
-from services.monitoring import breakers
-from services.monitoring.rates import Known
-from services.monitoring.trends import SPAN, Trends, trends
+from services.metrics.math import Known
+from services.metrics.trends import SPAN, Trends, trends
 from state import (
     commands,
     conservation,
@@ -42,7 +42,7 @@ from state import (
     samples,
 )
 from state.commands import Command
-from state.keyset import Key, Slice
+from state.engine.keyset import Key, Slice
 from state.replicas import BreakerTransition, Replica
 from state.reviews import Review
 
@@ -69,7 +69,7 @@ def live(connection: Connection, now: datetime, *, sandbox: bool) -> Live:
     return Live(
         workers=living,
         silent_since=None if living else max((worker.heartbeat_at for worker in known), default=None),
-        breakers=breakers.by_name(breaker for worker in living for breaker in worker.breakers),
+        breakers=overview.by_name(breaker for worker in living for breaker in worker.breakers),
         queues=_queues(connection) | {"reviews": sum(by_reason.values()), "outbox": waiting},
         reviews_by_reason=by_reason,
         outbox_oldest_at=oldest_at,
@@ -86,7 +86,7 @@ def recent(connection: Connection, now: datetime, window: timedelta, known: Know
     return trends(rows, bands_since(connection, now, start), now, window, known)
 
 
-def bands_since(connection: Connection, now: datetime, start: datetime) -> list[breakers.Band]:
+def bands_since(connection: Connection, now: datetime, start: datetime) -> list[overview.Band]:
     """In which state each breaker was when, from ``start`` to now; of very many changes the newest."""
     known = [_worker(row, now) for row in replicas.known(connection, now - REMEMBERED)]
     present = [
@@ -94,7 +94,7 @@ def bands_since(connection: Connection, now: datetime, start: datetime) -> list[
         for worker in known
         for breaker in worker.breakers
     ]
-    return breakers.bands(replicas.transitions_since(connection, start, MAX_CHANGES), present, start)
+    return overview.bands(replicas.transitions_since(connection, start, MAX_CHANGES), present, start)
 
 
 def transitions(connection: Connection, now: datetime) -> tuple[BreakerTransition, ...]:
@@ -122,7 +122,7 @@ def _worker(row: Replica, now: datetime) -> Worker:
         is_alive=row.heartbeat_at >= now - replicas.ALIVE_FOR,
         nats_connected=bool(facts.get("natsConnected", True)),
         sandbox=facts.get("sandbox"),
-        breakers=tuple(breakers.replica_breaker(row.replica, b, row.heartbeat_at) for b in row.breakers),
+        breakers=tuple(overview.replica_breaker(row.replica, b, row.heartbeat_at) for b in row.breakers),
     )
 
 

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.console.operations import MAX_ITEMS, Bulk, Target, Verb
+from services.console.bulk import MAX_ITEMS, Bulk, Target, Verb
+from services.console.cache import Reading, Readings
 from services.console.queries import ASK_THEIRS
-from services.console.readings import Reading, Readings
-from services.domain.both_sides import OFFERED, evidence, is_fresh, what_a_retry_does, why_not_mark, why_not_retry
-from services.domain.cause_memory import Past, Remembered, remember
 from services.domain.conservation import StockState
-from services.domain.lifecycle import TimelineEntry
-from services.domain.order import Order
+from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.model import Order
+from services.domain.past_resolutions import Past, Remembered, remember
+from services.domain.reconciliation import OFFERED, evidence, is_fresh, what_a_retry_does, why_not_mark, why_not_retry
 from services.domain.release_causes import NOT_TRIED
-from state import commands, history, orders, release_moves, releases, reviews, their_answers
+from state import commands, history, inventory_lookups, orders, release_actions, releases, reviews
 from state.commands import Command
+from state.engine.source import Source
+from state.inventory_lookups import TheirAnswer
 from state.releases import MAX_DEPTH, SORTS, CauseGroup, Release, ReleaseFilter
 from state.reviews import Review
-from state.source import Source
-from state.their_answers import TheirAnswer
 
 __all__ = [
     "MAX_DEPTH", "MAX_ITEMS", "NOT_TRIED", "SORTS", "CauseGroup", "JobView", "Memory", "Release", "ReleaseFilter",
@@ -181,7 +181,7 @@ def _job(connection: Any, order_id: str, now: datetime) -> JobView | None:
 
 
 def _memory(connection: Any, cause: str) -> Memory:
-    found = release_moves.last_moves(connection, cause)
+    found = release_actions.last_moves(connection, cause)
     return Memory(remember([Past(one.move, one.actor, one.at, one.outcome, one.why) for one in found]), len(found))
 
 
@@ -190,7 +190,7 @@ def _rows(connection: Any, shown: list[Release], now: datetime) -> tuple[Release
     owners = {order.order_id: order for order in orders.get_many(connection, ids)}
     cases = reviews.of_orders(connection, ids)
     given = commands.latest_of(connection, ids, KINDS)
-    answers = their_answers.of_orders(connection, ids)
+    answers = inventory_lookups.of_orders(connection, ids)
     found = []
     for job in shown:
         order, answer = owners.get(job.order_id), answers.get(job.order_id)

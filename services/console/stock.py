@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from services.console.access import Access
+from services.console.cache import Reading
 from services.console.csv_files import MAX_ROWS, csv_text
 from services.console.paging import NEWEST, Paged, Place, Stored, paged, time_and_text, walk
-from services.console.readings import Reading
-from state import products, waiting
+from state import products
+from state import waiting_orders as waiting
 from state.products import LEVELS, Product
 
 __all__ = ["Product", "Stock", "StockPage", "StockRow"]

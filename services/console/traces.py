@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.domain.order import Order
-from services.traceparent import trace_id
+from services.base.trace_context import trace_id
+from services.domain.orders.model import Order
 
 
 @dataclass(frozen=True, slots=True)

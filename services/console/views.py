@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.breakers.overview import Breaker, ReplicaBreaker
 from services.console.paging import Paged
-from services.domain.lifecycle import RETURNABLE, TimelineEntry
-from services.domain.order import Order
+from services.domain.orders.lifecycle import RETURNABLE, TimelineEntry
+from services.domain.orders.model import Order
+from services.domain.orders.value import Stake, stake
 from services.domain.reviews import CANCELLABLE, ReviewAction
-from services.domain.stakes import Stake, stake
-from services.monitoring.breakers import Breaker, ReplicaBreaker
 from state.commands import Command
 from state.conservation import KnownDifference
 from state.inbox import Received

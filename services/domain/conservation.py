@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from services.domain import events, lifecycle
 from services.domain.errors import InvalidState
-from services.domain.lifecycle import Change, ReviewRequest, TimelineEntry
-from services.domain.order import InventoryStatus, Order, OrderStatus, PaymentStatus, ReviewReason
+from services.domain.orders import events, lifecycle
+from services.domain.orders.lifecycle import Change, ReviewRequest, TimelineEntry
+from services.domain.orders.model import InventoryStatus, Order, OrderStatus, PaymentStatus, ReviewReason
 
 
 class StockState(StrEnum):

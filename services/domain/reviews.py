@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 
-from services.domain.attempts import RESERVE
+from services.domain.call_attempts import RESERVE
 from services.domain.conservation import SOLD
-from services.domain.lifecycle import AFTER_PAYMENT, BEFORE_PAYMENT
-from services.domain.order import OrderStatus, ReviewReason
+from services.domain.orders.lifecycle import AFTER_PAYMENT, BEFORE_PAYMENT
+from services.domain.orders.model import OrderStatus, ReviewReason
 
 CANCELLABLE = BEFORE_PAYMENT | AFTER_PAYMENT | {OrderStatus.PAYING}
 """Statuses in which an order can still be cancelled."""

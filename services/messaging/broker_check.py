@@ -17,9 +17,9 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
-from services.addresses import reachable_host
+from services.base.addresses import reachable_host
 from services.domain.external import read_json
-from services.messaging.trouble import Trouble
+from services.messaging.publish_problem import Trouble
 
 log = logging.getLogger(__name__)
 

@@ -19,12 +19,12 @@ from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
 from services.domain.retry import Randomness
-from services.messaging.attempts import DELAYS_SECONDS, Excused, redelivery_delay_seconds
-from services.messaging.durable import Durable, Lag
+from services.messaging.delivery_attempts import DELAYS_SECONDS, Excused, redelivery_delay_seconds
+from services.messaging.durable_consumer import Durable, Lag
 from services.messaging.envelope import PoisonEvent
 from services.messaging.jetstream import STATUS, UNREADABLE, Connection, stream_incarnation
 from services.messaging.pull import PullInbox
-from state.failures import is_of_database
+from state.engine.failures import is_of_database
 
 log = logging.getLogger(__name__)
 

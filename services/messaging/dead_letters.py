@@ -18,8 +18,8 @@ from services.domain.external import MAX_ID_LENGTH, NotAllowed, cut_text, identi
 from services.messaging.envelope import MAX_EVENT_BYTES, IncomingEvent, PoisonEvent, decode, place_in_stream
 from state import audit, dead_letters
 from state.audit import AuditEntry
-from state.database import Database
 from state.dead_letters import DISCARDED, OPEN, REPLAYED, DeadLetter
+from state.engine.database import Database
 
 MAX_REASON = 2000
 """Characters of a reason."""

@@ -21,8 +21,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Self
 
+from services.base.supervisor import Child, free_port, write_whole
 from services.domain.errors import ConfigurationError
-from services.supervisor import Child, free_port, write_whole
 
 _DIE_WITH_PARENT = """
 import ctypes, os, sys
@@ -97,7 +97,7 @@ class EmbeddedNats:
         if self._lock is None:
             raise RuntimeError("open() comes first")
         server = [str(self._binary or find_binary()), "-c", str(self._home / "server.conf")]
-        # The parent-death signal is tied to the thread that forks; see services/supervisor.py.
+        # The parent-death signal is tied to the thread that forks; see services/base/supervisor.py.
         wrapper = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), str(int(signal.SIGTERM))]
         argv = (*wrapper, *server)
         return Child(name="nats-server", argv=argv, pass_fds=(self._lock,), ready=self._ready, works=works)

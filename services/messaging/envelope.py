@@ -14,8 +14,6 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from services.domain import events
-from services.domain.events import OutgoingEvent, timestamp
 from services.domain.external import (
     MAX_ID_LENGTH,
     CanonicalIdentifier,
@@ -28,6 +26,8 @@ from services.domain.external import (
     read_json,
     utc_time,
 )
+from services.domain.orders import events
+from services.domain.orders.events import OutgoingEvent, timestamp
 
 DATA_VERSION = "1.0"
 SOURCE = "order-service"

@@ -14,9 +14,9 @@ import nats.errors
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
 
+from services.base.trace_context import HEADER
 from services.messaging.jetstream import INSTALLATION, Connection
-from services.messaging.relay import OutboxRow, Undeliverable
-from services.traceparent import HEADER
+from services.messaging.outbox_relay import OutboxRow, Undeliverable
 
 ATOMIC_FROM = 32
 """An atomic batch has a fixed cost of some milliseconds and almost none per row; below this many, singles win."""

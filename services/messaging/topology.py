@@ -13,8 +13,8 @@ from datetime import datetime
 import nats.errors
 
 from services.messaging.jetstream import Connection, ensure_streams
-from services.messaging.trouble import Problem, Trouble
-from state.failures import is_of_database
+from services.messaging.publish_problem import Problem, Trouble
+from state.engine.failures import is_of_database
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
+from services.base.trace_context import HEADER, received
 from services.messaging.consumer import Delivery, Handler
 from services.messaging.dead_letters import order_id_in
-from services.messaging.relay import OutboxRow, Publisher
-from services.spans import Tracer
-from services.traceparent import HEADER, received
+from services.messaging.outbox_relay import OutboxRow, Publisher
+from services.tracing.port import Tracer
 
 TraceparentOf = Callable[[str], Awaitable[str | None]]
 """The traceparent that an order keeps; None for an unknown order and for one that has none."""

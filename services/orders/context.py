@@ -10,15 +10,15 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from services.domain.attempts import Attempt
+from services.base.trace_context import carried, continuing, current
+from services.domain.call_attempts import Attempt
 from services.domain.errors import NotFound
-from services.domain.lifecycle import Change
-from services.domain.order import Order
-from services.orders.unit_of_work import Recorded, record
-from services.spans import Tracer
-from services.traceparent import carried, continuing, current
+from services.domain.orders.lifecycle import Change
+from services.domain.orders.model import Order
+from services.tracing.port import Tracer
+from services.unit_of_work import Recorded, record
 from state import orders
-from state.database import Database
+from state.engine.database import Database
 from state.orders import StaleOrder
 
 T = TypeVar("T")

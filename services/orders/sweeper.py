@@ -11,16 +11,16 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from services.domain import lifecycle
-from services.domain.attempts import Attempt
+from services.clients.payments.port import PaymentGateway, PaymentState
+from services.domain.call_attempts import Attempt
 from services.domain.errors import PaymentOutcomeUnknown
-from services.domain.lifecycle import Change
-from services.domain.order import Order, OrderStatus, PaymentStatus
+from services.domain.orders import lifecycle
+from services.domain.orders.lifecycle import Change
+from services.domain.orders.model import Order, OrderStatus, PaymentStatus
 from services.domain.retry import RetryPolicy
 from services.orders.context import OrdersContext, raise_first
-from services.orders.progress import OrderProgress, ProgressPolicy
-from services.orders.steps import note_failure
-from services.payments.gateway import PaymentGateway, PaymentState
+from services.orders.failed_steps import note_failure
+from services.orders.fulfilment import OrderProgress, ProgressPolicy
 from state import history, orders
 from state.orders import StaleOrder
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from services.domain.attempts import SHORT_CIRCUITED, Attempt
-from services.orders.unit_of_work import Recorded
-from services.spans import Tracer
+from services.domain.call_attempts import SHORT_CIRCUITED, Attempt
+from services.tracing.port import Tracer
+from services.unit_of_work import Recorded
 
 
 def told_after_commit(tracer: Tracer, after_commit: Callable[[Recorded], None]) -> Callable[[Recorded], None]:

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, or_, select
 
 from services.domain.external import is_same_id
-from services.domain.order import OrderStatus, PaymentStatus
+from services.domain.orders.model import OrderStatus, PaymentStatus
 from services.sandbox import payment_gateway
 from services.sandbox.inventory_service import queries, tables
 from services.sandbox.payment_gateway import payments

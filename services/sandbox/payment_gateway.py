@@ -33,13 +33,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from services import logs
-from services.domain.events import timestamp
+from services.base import logs
 from services.domain.external import Identifier
-from services.process import listen, run, serving
+from services.domain.orders.events import timestamp
+from services.http_server.process import listen, run, serving
 from services.sandbox.settings import PaymentSettings, loaded
 from services.sandbox.web import Clock, Rejection, RequestBody, answer, application, query_int, read_body, utc_now
-from state.database import Database, UtcDateTime, opened
+from state.engine.database import Database, UtcDateTime, opened
 
 CAPTURED = "CAPTURED"
 DECLINED = "DECLINED"

@@ -8,8 +8,8 @@ from typing import Annotated, TypeVar
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.addresses import sqlite_url, without_credentials
-from services.settings import DATA_DIR, USUAL_INSTALLATION, InstallationName
+from services.base.addresses import sqlite_url, without_credentials
+from services.base.settings import DATA_DIR, USUAL_INSTALLATION, InstallationName
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 

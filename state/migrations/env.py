@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from alembic import context
 
-from state.database import UtcDateTime
+from state.engine.database import UtcDateTime
 from state.tables import metadata
 
 

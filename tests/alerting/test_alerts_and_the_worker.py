@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.domain.steps import TRIES
+from services.domain.orders.failed_steps import TRIES
 from tests.alerting.prometheus import Server, alertmanager, prometheus
 from tests.alerting.receiver import pager
 from tests.alerting.shop import PATIENCE_SECONDS, SHORT, Everywhere, Shop, nothing_missing, ordering, rule_file

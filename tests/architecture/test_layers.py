@@ -57,11 +57,11 @@ def test_only_composition_roots_and_the_settings_read_the_environment() -> None:
         if "environ" in file.read_text() and "os.environ" in file.read_text()
     }
     # The stack passes the environment on to its children; finding a binary honours PATH.
-    assert readers <= {"services/stack.py", "services/messaging/embedded.py"}
+    assert readers <= {"services/runtime/stack.py", "services/messaging/embedded.py"}
 
 
 def test_the_example_of_the_environment_lists_every_setting() -> None:
-    from services.settings import Settings
+    from services.base.settings import Settings
 
     listed = {
         line.lstrip("# ").partition("=")[0]
@@ -73,7 +73,7 @@ def test_the_example_of_the_environment_lists_every_setting() -> None:
 
 
 def test_the_example_of_the_environment_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    from services.settings import Settings
+    from services.base.settings import Settings
 
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)

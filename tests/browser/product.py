@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from services.supervisor import free_port
+from services.base.supervisor import free_port
 from tests.children import MORTAL, end
 
 ROOT = Path(__file__).resolve().parents[2]

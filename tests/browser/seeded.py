@@ -17,15 +17,15 @@ from typing import Literal
 
 from sqlalchemy import Connection, update
 
-from services.domain.events import timestamp
-from services.domain.order import InventoryStatus, Line, OrderStatus, ReviewReason
-from services.supervisor import free_port
-from state import history, leases, operations, orders, releases, reviews
-from state.database import Database, opened
-from state.operations import Item, Operation
+from services.base.supervisor import free_port
+from services.domain.orders.events import timestamp
+from services.domain.orders.model import InventoryStatus, Line, OrderStatus, ReviewReason
+from state import bulk_jobs, history, leases, orders, releases, reviews
+from state.bulk_jobs import Item, Operation
+from state.engine.database import Database, opened
+from state.engine.transactions import DatabaseReplaced
 from state.schema import migrate
 from state.tables import replicas
-from state.transactions import DatabaseReplaced
 from tests.browser.product import ROOT, wait_until_healthy
 from tests.children import MORTAL, end
 from tests.ui import seed_console
@@ -97,7 +97,7 @@ def _under_way(connection: Connection, now: datetime) -> None:
         )
         for number, state in enumerate(states)
     ]  # fmt: skip
-    operations.add(connection, running, rows)
+    bulk_jobs.add(connection, running, rows)
 
 
 def _long_ids(connection: Connection, now: datetime) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, ViewportSize, expect
 
-from state.database import opened
+from state.engine.database import opened
 from tests.browser.accessible import faint, nameless, silent_charts, wordless_badges
 from tests.browser.layout import enabled, misfits
 from tests.browser.seeded import FILE, database_away, seeded_console

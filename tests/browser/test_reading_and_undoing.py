@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from state import dead_letters
-from state.database import opened
 from state.dead_letters import DeadLetter
+from state.engine.database import opened
 from tests.browser.product import Holdfast, eventually
 from tests.browser.seeded import seeded_console
 from tests.browser.test_review_journey import flagged

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import Connection, select
 
 from state import outbox, tables
-from state.database import opened
+from state.engine.database import opened
 from tests.browser.product import Holdfast, eventually
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,8 @@ from typing import Any, Self
 import httpx
 from sqlalchemy import select
 
-from services.domain.order import OrderStatus
-from services.sandbox.audit import UNDER_WAY, Books
+from services.domain.orders.model import OrderStatus
+from services.sandbox.books import UNDER_WAY, Books
 from services.sandbox.traffic import Visit, plan_visit
 from services.sandbox.web import utc_now
 from state.orders import with_open_review

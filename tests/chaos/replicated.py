@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 
-from services import logs
-from services.process import run
-from services.settings import Settings
-from services.stack import Stack
+from services.base import logs
+from services.base.settings import Settings
+from services.http_server.process import run
+from services.runtime.stack import Stack
 
 SECOND = "worker-2"
 SECOND_PORT = "API_PORT_OF_THE_SECOND"

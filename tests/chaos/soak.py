@@ -26,10 +26,10 @@ from typing import Any
 import httpx
 from sqlalchemy import Connection, select
 
-from services.domain.lifecycle import TRANSITION
-from services.domain.order import OrderStatus
-from services.sandbox import audit
-from services.sandbox.audit import Books
+from services.domain.orders.lifecycle import TRANSITION
+from services.domain.orders.model import OrderStatus
+from services.sandbox import books as audit
+from services.sandbox.books import Books
 from services.sandbox.traffic import plan_delivery
 from state.tables import order_history, orders, reviews
 from tests.chaos.customers import Customers, Promises, broken_promises

@@ -17,10 +17,10 @@ from typing import Any
 import httpx
 import psycopg
 
-from services.sandbox import audit
-from services.sandbox.audit import Books
-from services.settings import Settings
-from services.supervisor import ChildState, ChildStatus, free_port
+from services.base.settings import Settings
+from services.base.supervisor import ChildState, ChildStatus, free_port
+from services.sandbox import books as audit
+from services.sandbox.books import Books
 from tests.chaos.replicated import SECOND_PORT
 from tests.integration.nats_server import is_running
 from tests.integration.postgres_server import conninfo_of

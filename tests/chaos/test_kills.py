@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from services.sandbox import audit
-from services.sandbox.audit import Books
+from services.sandbox import books as audit
+from services.sandbox.books import Books
 from state.tables import orders
 from tests.chaos.customers import Customers, Promises, broken_promises
 from tests.chaos.faults import VICTIMS, kill_at_a_bad_moment

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from services.sandbox import audit
+from services.sandbox import books as audit
 from services.sandbox.inventory_service.catalogue import CATALOGUE
 from state.tables import outbox
 from tests.chaos.faults import frozen, misbehaving

@@ -11,8 +11,8 @@ from pact import Pact
 from pact.types import Message
 
 from services.messaging.jetstream import Connection
+from services.messaging.outbox_relay import OutboxRow
 from services.messaging.publisher import JetStreamPublisher
-from services.messaging.relay import OutboxRow
 from tests.contract.pact_examples import JSON
 
 T = TypeVar("T")

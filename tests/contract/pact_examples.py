@@ -11,7 +11,7 @@ from typing import Any
 
 from pact import match
 
-from services.domain.order import Line
+from services.domain.orders.model import Line
 
 HOLDFAST = "OrderService"
 HOLDFAST_EVENTS = "OrderServiceEvents"

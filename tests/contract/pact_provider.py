@@ -17,14 +17,13 @@ from pact import Verifier
 from pact.types import Message
 from sqlalchemy import Connection
 
-from services.domain.order import Line
-from services.process import listen, serving
-from services.sandbox.inventory_service import queries, tables
+from services.domain.orders.model import Line
+from services.http_server.process import listen, serving
+from services.sandbox.inventory_service import queries, stock, tables
 from services.sandbox.inventory_service.api import InventoryApi
 from services.sandbox.inventory_service.catalogue import CATALOGUE, put_on_shelves
 from services.sandbox.inventory_service.faults import Faults
-from services.sandbox.inventory_service.rules import stock
-from state.database import Database
+from state.engine.database import Database
 from tests.contract.pact_examples import DEDUCTED, HAS_STOCK, HOLDS, NOW
 
 HOST = "127.0.0.1"

@@ -10,10 +10,10 @@ from typing import Any
 from pact import Pact
 from pact.interaction import HttpInteraction
 
-from services.domain.attempts import Attempt
+from services.clients.http.transport import AiohttpTransport, client_session
+from services.clients.inventory.http import HTTPInventoryGateway
+from services.domain.call_attempts import Attempt
 from services.domain.errors import ApiError
-from services.inventory.client import HTTPInventoryGateway
-from services.inventory.transport import AiohttpTransport, client_session
 from tests.contract.pact_examples import HOLDFAST, INVENTORY, JSON, NOW, moment
 
 META = {"timestamp": moment()}

@@ -10,14 +10,14 @@ import httpx
 import orjson
 import pytest
 
-from services.domain.attempts import OPERATIONS, REJECTED, SUCCESS, Attempt
+from services.base.settings import Settings
+from services.clients.breaker import inventory_breakers
+from services.clients.inventory.http import HTTPInventoryGateway
+from services.clients.inventory.port import InventoryGateway
+from services.clients.inventory.resilient import ResilientInventory
+from services.domain.call_attempts import OPERATIONS, REJECTED, SUCCESS, Attempt
 from services.domain.errors import InsufficientInventory, ReservationFailed
-from services.domain.order import Line
-from services.inventory.breaker import inventory_breakers
-from services.inventory.client import HTTPInventoryGateway
-from services.inventory.gateway import InventoryGateway
-from services.inventory.resilient import ResilientInventory
-from services.settings import Settings
+from services.domain.orders.model import Line
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

@@ -14,10 +14,10 @@ import pytest
 from pact import match
 from sqlalchemy import update
 
-from services.domain import events
-from services.domain.order import InventoryStatus, Line, Order, OrderStatus, PaymentStatus, ReviewReason
+from services.domain.orders import events
+from services.domain.orders.model import InventoryStatus, Line, Order, OrderStatus, PaymentStatus, ReviewReason
 from services.messaging.envelope import decode
-from services.orders.inbound import HANDLED, UNAVAILABLE_FOR
+from services.orders.inventory_events import HANDLED, UNAVAILABLE_FOR
 from services.sandbox.inventory_service import events as inventory_events
 from services.sandbox.inventory_service import tables
 from services.sandbox.inventory_service.catalogue import CATALOGUE, put_on_shelves

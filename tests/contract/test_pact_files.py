@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.domain import events
+from services.domain.orders import events
 from tests.contract.pact_examples import COMMITTED, HOLDFAST, HOLDFAST_EVENTS, INVENTORY, INVENTORY_EVENTS, committed
 
 CONSUMERS = ("test_pact_rest_consumer.py", "test_pact_event_consumers.py")

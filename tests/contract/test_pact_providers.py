@@ -12,12 +12,12 @@ import orjson
 import pytest
 from pact.types import Message
 
-from services.domain import events
-from services.domain.order import Line
+from services.domain.orders import events
+from services.domain.orders.model import Line
 from services.messaging.envelope import decode
 from services.sandbox.inventory_service.outbox import settle_and_claim
 from state import outbox, products
-from state.database import opened
+from state.engine.database import opened
 from tests.contract.pact_events import on_the_wire
 from tests.contract.pact_examples import (
     HOLDFAST,

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from pact import match
 
-from services.domain.attempts import REJECTED, SUCCESS
+from services.clients.inventory.port import Availability, LineAvailability, Reservation
+from services.domain.call_attempts import REJECTED, SUCCESS
 from services.domain.errors import InsufficientInventory, ReservationFailed
-from services.domain.order import Line
-from services.inventory.gateway import Availability, LineAvailability, Reservation
+from services.domain.orders.model import Line
 from tests.contract.pact_examples import (
     DEDUCTED,
     EXPIRES_TEXT,

@@ -17,11 +17,11 @@ from uuid import uuid4
 
 import httpx
 
-from services.sandbox import audit
-from services.settings import Settings
-from services.supervisor import free_port
+from services.base.settings import Settings
+from services.base.supervisor import free_port
+from services.sandbox import books as audit
 from state import commands
-from state.database import Database, opened
+from state.engine.database import Database, opened
 from tests.chaos.stack import HASTE, ROOT
 from tests.crashpoints.seams import Point, points_in
 from tests.integration.nats_server import NatsServer

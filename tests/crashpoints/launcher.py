@@ -21,13 +21,14 @@ import alembic.command
 import alembic.config
 import alembic.runtime.migration
 
-from services import logs, worker
+from services import worker
+from services.base import logs
+from services.base.settings import Settings
 from services.console import Console
-from services.process import run
+from services.http_server.process import run
 from services.sandbox import payment_gateway
 from services.sandbox.inventory_service import service as inventory_service
 from services.sandbox.settings import InventorySettings, PaymentSettings
-from services.settings import Settings
 from tests.crashpoints import seams
 
 PR_SET_PDEATHSIG = 1
@@ -58,7 +59,7 @@ def run_payments(given: seams.Seams) -> None:
 
 def run_console(given: seams.Seams) -> None:
     """One click: a command stored under the key that the dialog made."""
-    from state.source import Source
+    from state.engine.source import Source
 
     write = Source.write
 

@@ -92,7 +92,7 @@ def label_of(transaction: Any) -> str | None:
 
 def install_in_database(seams: Seams) -> None:
     """Around every transaction. Claims are made all the time: only those that found something count."""
-    from state.database import Database
+    from state.engine.database import Database
 
     write = Database.write
 
@@ -128,7 +128,7 @@ def install_in_availability(seams: Seams) -> None:
 
 def install_in_transport(seams: Seams) -> None:
     """Before a request is sent, and after its answer came and before anything was done about it."""
-    from services.inventory.transport import AiohttpTransport, Answer, Outgoing, Progress
+    from services.clients.http.transport import AiohttpTransport, Answer, Outgoing, Progress
 
     send = AiohttpTransport.send
 
@@ -148,9 +148,9 @@ def install_in_transport(seams: Seams) -> None:
 
 def install_in_relay(seams: Seams) -> None:
     """Around claiming, publishing and marking events; a broker that is killed has answered nothing."""
+    from services.messaging.outbox_relay import OutboxRow
     from services.messaging.publisher import JetStreamPublisher
-    from services.messaging.relay import OutboxRow
-    from services.wiring.events import SqlOutbox
+    from services.runtime.messaging import SqlOutbox
 
     publish, settle_and_claim = JetStreamPublisher.publish, SqlOutbox.settle_and_claim
 
@@ -179,14 +179,14 @@ def install_in_relay(seams: Seams) -> None:
 def shift_the_clock(seconds: float) -> None:
     """Let the worker believe that so much time has passed, so that no test has to wait for a claim's end."""
     from services import worker
-    from services.wiring import clients, events
+    from services.runtime import clients, messaging
 
     real = worker.utc_now
 
     def shifted() -> datetime:
         return real() + timedelta(seconds=seconds)
 
-    for module in (worker, clients, events):
+    for module in (worker, clients, messaging):
         module.utc_now = shifted  # type: ignore[attr-defined]
 
 

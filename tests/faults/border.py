@@ -18,18 +18,18 @@ import httpx
 import orjson
 from sqlalchemy import select, update
 
-from services.clock import utc_now
-from services.domain.events import CONFIRM_REQUESTED
+from services.base.clock import utc_now
+from services.base.settings import Settings
+from services.domain.orders.events import CONFIRM_REQUESTED
 from services.messaging.jetstream import Connection
-from services.orders.place import PlaceOrder
-from services.settings import Settings
-from services.wiring.border import Seam
+from services.orders.placement import PlaceOrder
+from services.runtime.boundaries import Seam
 from services.worker import Worker, build
-from state import commands, drills, notifications, operations, orders, parked_events, releases, reviews, tables
+from state import bulk_jobs, commands, drills, notifications, orders, parked_events, releases, reviews, tables
+from state.bulk_jobs import Item, Operation
 from state.commands import STORED, Command
-from state.database import Database
 from state.drills import Drill
-from state.operations import Item, Operation
+from state.engine.database import Database
 from state.parked_events import HANDLER_FAILED, ParkedEvent
 from tests.fakes import InMemoryInventory, InMemoryPayments, InMemoryWitness
 from tests.orders_harness import LINES
@@ -284,7 +284,7 @@ def _fill(connection: Any, at: datetime) -> None:
     # Several, since one that raises a few rounds in a row is stopped for a person.
     for one in in_bulk:
         bulk = Operation(f"op-{one}", "retry_release", None, "ada", "why", "Failed", [], 1, 0, at, at)
-        operations.add(connection, bulk, [Item(bulk.operation_id, one, one, 0, *seen[one])])
+        bulk_jobs.add(connection, bulk, [Item(bulk.operation_id, one, one, 0, *seen[one])])
     notifications.add(connection, alert_id="a", name="a", status="firing", payload={"alerts": []}, at=at)
     drills.start(connection, Drill("d-1", "outage", {"outage": True}, 10, "ada", "why", "WAITING", at))
     payload = orjson.dumps({"orderId": "ORD-1002", "reservationId": "r"})

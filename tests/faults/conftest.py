@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from services.inventory.transport import AiohttpTransport, client_session
+from services.clients.http.transport import AiohttpTransport, client_session
 from tests.faults.processes import Service, inventory_service
 from tests.faults.proxy import TcpProxy
 from tests.integration.nats_server import NatsServer

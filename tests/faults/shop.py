@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from services.domain.order import Line
+from services.base.settings import Settings
+from services.clients.breaker import inventory_breakers
+from services.clients.http.transport import AiohttpTransport
+from services.clients.inventory.http import HTTPInventoryGateway
+from services.clients.inventory.port import InventoryGateway
+from services.clients.inventory.resilient import ResilientInventory
+from services.domain.orders.model import Line
 from services.domain.retry import RetryPolicy
-from services.inventory.breaker import inventory_breakers
-from services.inventory.client import HTTPInventoryGateway
-from services.inventory.gateway import InventoryGateway
-from services.inventory.resilient import ResilientInventory
-from services.inventory.transport import AiohttpTransport
 from services.sandbox.inventory_service.catalogue import CATALOGUE
-from services.settings import Settings
 from tests.faults.processes import Service
 from tests.orders_harness import OrdersHarness
 

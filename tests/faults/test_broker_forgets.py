@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from services.domain.events import CONFIRMED, ORDER_CREATED
+from services.domain.orders.events import CONFIRMED, ORDER_CREATED
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.jetstream import Connection, _config
+from services.messaging.outbox_relay import OutboxRelay
 from services.messaging.publisher import JetStreamPublisher
-from services.messaging.relay import OutboxRelay
 from services.messaging.topology import Topology
-from services.wiring.events import LostEvents, SqlOutbox
+from services.runtime.messaging import LostEvents, SqlOutbox
 from state import outbox
-from state.database import Database, opened
+from state.engine.database import Database, opened
 from state.tables import outbox as outbox_table
 from tests.connected import connect
 from tests.integration.nats_server import NatsServer, eventually

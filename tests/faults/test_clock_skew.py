@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.domain.attempts import CHECK_AVAILABILITY, RESERVE
+from services.domain.call_attempts import CHECK_AVAILABILITY, RESERVE
 from tests.fakes import CAPTURE, START, Fault, PaymentFault, SkewedClock
 
 HOUR = timedelta(hours=1)

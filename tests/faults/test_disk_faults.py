@@ -19,9 +19,9 @@ import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from services.ids import new_id
-from state import group_commit
-from state.group_commit import GroupCommitWriter, _commit_together
+from services.base.ids import new_id
+from state.engine import sqlite_group_commit
+from state.engine.sqlite_group_commit import GroupCommitWriter, _commit_together
 from tests.chaos.stack import ROOT
 from tests.faults.processes import Service, wait_until, worker
 from tests.faults.shop import MUG
@@ -201,7 +201,7 @@ async def test_whoever_comes_while_the_lock_is_waited_for_waits_no_longer_than_t
         groups.append(len(group))
         return _commit_together(connection, group)
 
-    monkeypatch.setattr(group_commit, "_commit_together", counted)
+    monkeypatch.setattr(sqlite_group_commit, "_commit_together", counted)
     shop.real_database.write_now(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout=500"))
     groups.clear()
     writer = shop.real_database._writer

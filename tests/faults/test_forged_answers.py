@@ -15,7 +15,10 @@ import httpx
 import orjson
 import pytest
 
-from services.domain.attempts import (
+from services.base.ids import new_id
+from services.clients.http.transport import MAX_BODY_BYTES, AiohttpTransport
+from services.clients.inventory.port import InventoryGateway
+from services.domain.call_attempts import (
     CHECK_AVAILABILITY,
     INVALID,
     REJECTED,
@@ -26,9 +29,6 @@ from services.domain.attempts import (
     UNAVAILABLE,
 )
 from services.domain.errors import ApiError
-from services.ids import new_id
-from services.inventory.gateway import InventoryGateway
-from services.inventory.transport import MAX_BODY_BYTES, AiohttpTransport
 from tests.fakes import CAPTURE
 from tests.faults.processes import Service
 from tests.faults.shop import MUG, Shop, gateway_at, states

@@ -16,7 +16,10 @@ from typing import Any
 
 import pytest
 
-from services.domain.attempts import (
+from services.base.ids import new_id
+from services.clients.http.transport import AiohttpTransport
+from services.clients.inventory.port import Availability, InventoryGateway, Reservation
+from services.domain.call_attempts import (
     CHECK_AVAILABILITY,
     RELEASE,
     RESERVE,
@@ -26,10 +29,7 @@ from services.domain.attempts import (
     Attempt,
 )
 from services.domain.errors import InventoryTimeout, InventoryUnavailable
-from services.domain.order import Line, Order
-from services.ids import new_id
-from services.inventory.gateway import Availability, InventoryGateway, Reservation
-from services.inventory.transport import AiohttpTransport
+from services.domain.orders.model import Line, Order
 from services.sandbox.inventory_service.catalogue import CATALOGUE
 from tests.fakes import CAPTURE
 from tests.faults.processes import Service

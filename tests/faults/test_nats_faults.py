@@ -16,16 +16,16 @@ import orjson
 import pytest
 from sqlalchemy import func, select
 
-from services.domain.events import CONFIRM_REQUESTED, CONFIRMED, LOW_STOCK, ORDER_CREATED
-from services.ids import new_id
+from services.base.ids import new_id
+from services.domain.orders.events import CONFIRM_REQUESTED, CONFIRMED, LOW_STOCK, ORDER_CREATED
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.envelope import decode
 from services.messaging.jetstream import Connection, ConnectionState, ensure_streams
+from services.messaging.outbox_relay import OutboxRelay, OutboxRow
 from services.messaging.publisher import JetStreamPublisher
-from services.messaging.relay import OutboxRelay, OutboxRow
-from services.wiring.events import SqlOutbox
+from services.runtime.messaging import SqlOutbox
 from state import inbox, outbox
-from state.database import Database, opened
+from state.engine.database import Database, opened
 from state.tables import inbox as inbox_table
 from state.tables import outbox as outbox_table
 from tests.connected import connect

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from services.domain.events import CONFIRMED, LOW_STOCK
-from services.ids import new_id
+from services.base.ids import new_id
+from services.domain.orders.events import CONFIRMED, LOW_STOCK
 from tests.connected import connect
 from tests.faults.processes import Service, wait_until, worker
 from tests.faults.shop import MUG

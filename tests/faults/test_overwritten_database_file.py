@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select
 
-from services.ids import new_id
-from state.database import Database, opened
-from state.overwritten import identity_of
+from services.base.ids import new_id
+from state.engine.database import Database, opened
+from state.engine.overwritten import identity_of
+from state.engine.source import Source, SourceUnavailable
+from state.engine.transactions import DatabaseReplaced
 from state.schema import migrate
-from state.source import Source, SourceUnavailable
 from state.tables import inbox
-from state.transactions import DatabaseReplaced
 from tests.chaos.stack import ROOT
 from tests.fakes import START
 from tests.faults.processes import wait_until, worker
@@ -158,9 +158,9 @@ def test_the_console_says_it_once_and_then_shows_what_was_restored(path: Path) -
 WORKER = """
 import sys
 from sqlalchemy import insert
-from state.database import Database
+from state.engine.database import Database
 from state.tables import inbox
-from state.transactions import DatabaseReplaced
+from state.engine.transactions import DatabaseReplaced
 from tests.chaos.stack import ROOT
 from tests.fakes import START
 database = Database(sys.argv[1])

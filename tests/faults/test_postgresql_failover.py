@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
-from services.ids import new_id
-from state.database import Database
+from services.base.ids import new_id
+from state.engine.database import Database
 from state.tables import inbox
 from tests.alerting.receiver import Pager, pager
 from tests.fakes import START

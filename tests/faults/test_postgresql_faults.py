@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import insert, make_url, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from services.ids import new_id
+from services.base.ids import new_id
 from services.worker import STOP_SECONDS
-from state.database import CONNECT_SECONDS, SERVER_OPTIONS, SILENCE_SECONDS, Database
+from state.engine.database import CONNECT_SECONDS, SERVER_OPTIONS, SILENCE_SECONDS, Database
+from state.engine.watchdog import PING_SECONDS, LinkSilent
 from state.schema import MIGRATION_LOCK, migrate
 from state.tables import inbox
-from state.watchdog import PING_SECONDS, LinkSilent
 from tests.fakes import START
 from tests.faults.processes import wait_until, worker
 from tests.faults.proxy import TcpProxy

@@ -14,9 +14,9 @@ import psycopg
 import pytest
 from sqlalchemy import insert, make_url, select, text
 
-from services.ids import new_id
-from services.supervisor import free_port
-from state.database import SERVER_OPTIONS, Database
+from services.base.ids import new_id
+from services.base.supervisor import free_port
+from state.engine.database import SERVER_OPTIONS, Database
 from state.schema import migrate
 from state.tables import inbox
 from tests.chaos.stack import ROOT

@@ -12,13 +12,13 @@ import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import OperationalError
 
-from services.ids import new_id
-from state import database as database_module
-from state.database import Database, opened
-from state.failures import Kind, failure_of
+from services.base.ids import new_id
+from state.engine import database as database_module
+from state.engine.database import Database, opened
+from state.engine.failures import Kind, failure_of
+from state.engine.transactions import DatabaseReplaced
 from state.schema import migrate
 from state.tables import inbox
-from state.transactions import DatabaseReplaced
 from tests.fakes import START
 from tests.faults.processes import wait_until, worker
 from tests.faults.shop import MUG

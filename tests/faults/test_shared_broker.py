@@ -12,7 +12,7 @@ import pytest
 from nats.js.api import StreamConfig
 from nats.js.errors import BadRequestError, NotFoundError
 
-from services.domain.events import LOW_STOCK
+from services.domain.orders.events import LOW_STOCK
 from services.messaging.jetstream import Connection
 from services.sandbox.traffic import plan_visit
 from tests.connected import connect

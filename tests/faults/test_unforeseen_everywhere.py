@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from services.wiring.border import Seam
-from state.database import opened
+from services.runtime.boundaries import Seam
+from state.engine.database import opened
 from tests.faults.border import DATABASE, World, composed
 from tests.integration.nats_server import NatsServer
 

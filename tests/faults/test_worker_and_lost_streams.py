@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.domain.events import CONFIRMED
+from services.base.supervisor import free_port
+from services.domain.orders.events import CONFIRMED
 from services.messaging.embedded import find_binary
 from services.sandbox.traffic import plan_visit
-from services.supervisor import free_port
 from tests.chaos.faults import misbehaving
 from tests.chaos.resources import wipe_broker
 from tests.chaos.stack import HEADLESS, LiveStack, live_stack, until

@@ -17,9 +17,9 @@ import httpx
 import pytest
 from sqlalchemy import make_url
 
-from services.ids import new_id
-from services.supervisor import free_port
-from state.reading import read_only
+from services.base.ids import new_id
+from services.base.supervisor import free_port
+from state.engine.read_only import read_only
 from state.tables import orders
 from tests.chaos.stack import ROOT
 from tests.faults.processes import Service, wait_until, worker

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.messaging.jetstream import Connection
-from state.database import Database, opened
+from state.engine.database import Database, opened
 from tests.connected import connect
 from tests.integration.nats_server import NatsServer
 from tests.integration.postgres_server import PostgresServer

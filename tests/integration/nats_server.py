@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from services.base.supervisor import Child
 from services.messaging.embedded import EmbeddedNats
-from services.supervisor import Child
 
 PATIENCE_SECONDS = 15.0
 

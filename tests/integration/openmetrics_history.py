@@ -7,8 +7,8 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from services.domain.attempts import Attempt
-from services.monitoring.metrics import Metrics
+from services.domain.call_attempts import Attempt
+from services.metrics.registry import Metrics
 
 BREAKERS = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")
 SCRAPE = timedelta(seconds=15)

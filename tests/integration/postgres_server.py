@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import make_url
 
-from state.database import Database
+from state.engine.database import Database
 from state.schema import migrate
 
 PATIENCE_SECONDS = 30.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from services.supervisor import free_port
+from services.base.supervisor import free_port
 from tests.children import MORTAL, end
 
 PATIENCE_SECONDS = 30.0

@@ -14,9 +14,9 @@ import pytest
 
 from services.alerting import delivery
 from services.alerting.delivery import WebhookDelivery
-from services.inventory.transport import AiohttpTransport, client_session
+from services.clients.http.transport import AiohttpTransport, client_session
 from state import notifications
-from state.database import Database, opened
+from state.engine.database import Database, opened
 from state.notifications import FAILED, MAX_PENDING, PENDING, SENT
 from tests.alerting.receiver import Pager, pager
 

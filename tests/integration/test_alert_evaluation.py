@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from services.alerting.desk import AlertDesk
+from services.alerting.actions import AlertDesk
+from services.alerting.composition import policy_of
 from services.alerting.evaluator import AlertEvaluator
 from services.alerting.labels import Matcher, matchers_of
-from services.alerting.parts import policy_of
 from services.alerting.receiver import AlertReceiver, AlertsFull, Received
 from services.alerting.rules import rules
+from services.base.settings import Settings
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
-from services.settings import Settings
 from state import alerts, audit, dead_letters, leases, notifications, samples, silences
 from state.alerts import FIRING, LEASE, MAX_RECEIVED, PENDING, PROMETHEUS, RESOLVED
-from state.database import Database, opened
 from state.dead_letters import DeadLetter
+from state.engine.database import Database, opened
 from tests.alert_world import recorded
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -195,7 +195,7 @@ async def test_for_is_counted_across_a_restart(site: Site) -> None:
 
 
 def _waiting_order(connection: Connection) -> None:
-    from services.domain.order import OrderStatus
+    from services.domain.orders.model import OrderStatus
     from state import orders
     from tests.ui.seed_console import order
 

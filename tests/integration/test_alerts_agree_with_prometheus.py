@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from services.alerting.outage import DATABASE_NOT_WRITABLE, RUNBOOK
+from services.alerting.database_alert import DATABASE_NOT_WRITABLE, RUNBOOK
 from services.alerting.prometheus import rule_file
 from services.alerting.recording import Recording
 from services.alerting.rules import rules
-from services.alerting.states import step
-from services.monitoring.writable import OUTAGE_SECONDS
-from services.settings import Settings
+from services.alerting.state_machine import step
+from services.base.settings import Settings
 from state.alerts import FIRING, PENDING, Alert
+from state.database_watch import OUTAGE_SECONDS
 from tests.alert_world import EPOCH, Instant, input_series, recorded, written
 
 PROMTOOL = "promtool"

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from services.alerting.composition import policy_of
 from services.alerting.evaluator import AlertEvaluator
-from services.alerting.parts import policy_of
 from services.alerting.prometheus import rule_file
 from services.alerting.receiver import AlertNotStored, AlertReceiver, Received
 from services.alerting.rule import Rule
 from services.alerting.rules import rules
 from services.alerting.series import Vector, View
-from services.domain.order import OrderStatus
-from services.settings import Settings
-from state import alerts, leases, notifications, orders, refused, samples
+from services.base.settings import Settings
+from services.domain.orders.model import OrderStatus
+from state import alerts, leases, notifications, orders, refused_orders, samples
 from state.alerts import FIRING, LEASE, RESOLVED
-from state.database import Database, opened
+from state.engine.database import Database, opened
 from state.tables import orders as orders_table
 from tests.ui.seed_console import order
 
@@ -219,7 +219,7 @@ WAITING, RUNNING = (OrderStatus.PENDING_INVENTORY, None), (OrderStatus.RESERVING
 )
 def test_refused_orders_in_a_row_are_counted_from_the_newest(database: Database, made: Any, expected: int) -> None:
     add_orders(database, *made)
-    assert database.read_now(refused.in_a_row) == expected
+    assert database.read_now(refused_orders.in_a_row) == expected
 
 
 async def test_three_orders_refused_in_a_row_alarm_at_any_traffic_and_an_answer_ends_it(database: Database) -> None:

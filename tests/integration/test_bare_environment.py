@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from services.settings import Settings
+from services.base.settings import Settings
 from tests.integration.nats_server import eventually
 
 ROOT = Path(__file__).parents[2]

@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.domain.attempts import Attempt
+from services.base.settings import Settings
+from services.clients.breaker import CLOSED, OPEN, AsyncBreaker, BreakerOptions, inventory_breakers
+from services.clients.http.transport import AiohttpTransport, client_session
+from services.clients.inventory.http import HTTPInventoryGateway
+from services.clients.inventory.pacing import FORGET_SECONDS, Pacer
+from services.clients.inventory.resilient import ResilientInventory
+from services.domain.call_attempts import Attempt
 from services.domain.errors import ApiError, InventoryThrottled, InventoryUnavailable
-from services.domain.order import Line
-from services.inventory.breaker import CLOSED, OPEN, AsyncBreaker, BreakerOptions, inventory_breakers
-from services.inventory.client import HTTPInventoryGateway
-from services.inventory.pacing import FORGET_SECONDS, Pacer
-from services.inventory.resilient import ResilientInventory
-from services.inventory.transport import AiohttpTransport, client_session
-from services.settings import Settings
+from services.domain.orders.model import Line
 from tests.busy_service import BusyService, busy_service
 
 LINES = (Line("p", "v", 1),)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from services.base.settings import Settings
 from services.console import Console, OrderFilter, OrderRow, SourceUnavailable, same_sight_key
 from services.console.paging import Paged, Place, number, time_and_number, time_and_text, written
-from services.settings import Settings
 from state import commands, order_search, orders
 from state.commands import Command
-from state.database import Database, opened
-from state.source import Source
+from state.engine.database import Database, opened
+from state.engine.source import Source
 from tests.ui.seed_console import order, seed
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from services.base.settings import Settings
 from services.console import Console
-from services.console.operations import Bulk, Target, Verb
+from services.console.bulk import Bulk, Target, Verb
 from services.console.texts import storable
-from services.settings import Settings
-from state import operations
+from state import bulk_jobs
 from tests.fakes import CAPTURE, PaymentFault
 from tests.orders_harness import OrdersHarness
 
@@ -59,7 +59,7 @@ async def test_a_bulk_operation_keeps_its_reason_and_its_filter(shop, console):
     target = Target(order.order_id, order.order_id, job.version, job.state, "cause\x00")
     bulk = Bulk(Verb.RETRY_RELEASE, None, (target,), NOON, f"Filter: {TYPED}")
     console.operations.start(bulk, TYPED, actor="ada", operation_id="op-1")
-    kept = await shop.real_database.read(lambda c: operations.get(c, "op-1"))
+    kept = await shop.real_database.read(lambda c: bulk_jobs.get(c, "op-1"))
     assert (kept.reason, kept.filter, kept.causes) == (KEPT, f"Filter: {KEPT}", ["cause\ufffd"])
 
 

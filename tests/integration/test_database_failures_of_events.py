@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from services.domain.events import CONFIRMED
-from services.messaging.parking import ATTEMPTS
-from state.failures import is_of_database
-from state.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced
+from services.domain.orders.events import CONFIRMED
+from services.messaging.parked_events import ATTEMPTS
+from state.engine.failures import is_of_database
+from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced
 from tests.integration.nats_server import eventually
 from tests.integration.test_jetstream_consumer import (
     Desk,

@@ -12,8 +12,8 @@ import nats.errors
 import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from services.domain.events import CONFIRMATION_FAILED, CONFIRMED, LOW_STOCK
-from services.messaging.durable import SAID_SECONDS, Durable
+from services.domain.orders.events import CONFIRMATION_FAILED, CONFIRMED, LOW_STOCK
+from services.messaging.durable_consumer import SAID_SECONDS, Durable
 from services.messaging.jetstream import INVENTORY_EVENTS, Connection, ensure_streams
 
 STREAM = INVENTORY_EVENTS.name

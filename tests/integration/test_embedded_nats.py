@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from services.base.supervisor import ChildFailed, ChildState, Supervisor
 from services.messaging.embedded import DataDirectoryInUse, EmbeddedNats
 from services.messaging.jetstream import ensure_streams
-from services.supervisor import ChildFailed, ChildState, Supervisor
 from tests.connected import connect
 from tests.integration.nats_server import eventually, is_running
 
@@ -108,10 +108,10 @@ PARENT = """
 import asyncio, sys
 from pathlib import Path
 from services.messaging.embedded import EmbeddedNats
-from services.supervisor import Child, Supervisor
+from services.base.supervisor import Child, Supervisor
 CHILD = '''
 import threading
-from services.supervisor import die_with_parent
+from services.base.supervisor import die_with_parent
 gone = threading.Event()
 die_with_parent(gone.set)
 gone.wait()

@@ -15,9 +15,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from services.descriptors import Budget
-from services.http_server import Patience
-from services.process import listen, serving
+from services.base.file_descriptors import Budget
+from services.http_server.process import listen, serving
+from services.http_server.server import Patience
 from tests.integration.nats_server import eventually
 
 HOST = "127.0.0.1"

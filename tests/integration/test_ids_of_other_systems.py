@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from services.domain.attempts import Attempt
+from services.clients.http.transport import AiohttpTransport, client_session
+from services.clients.inventory.http import HTTPInventoryGateway
+from services.clients.inventory.lookup import HTTPInventoryWitness
+from services.clients.payments.http import HTTPPaymentGateway
+from services.clients.payments.port import PaymentState
+from services.domain.call_attempts import Attempt
 from services.domain.conservation import StockState
-from services.domain.order import Line
-from services.inventory.client import HTTPInventoryGateway
-from services.inventory.transport import AiohttpTransport, client_session
-from services.inventory.witness import HTTPInventoryWitness
-from services.payments.client import HTTPPaymentGateway
-from services.payments.gateway import PaymentState
-from services.process import listen, serving
+from services.domain.orders.model import Line
+from services.http_server.process import listen, serving
 from services.sandbox import payment_gateway
 from services.sandbox.inventory_service import tables
 from services.sandbox.inventory_service.api import InventoryApi
 from services.sandbox.inventory_service.catalogue import Product, put_on_shelves
 from services.sandbox.inventory_service.faults import Faults, FaultSettings
 from services.sandbox.payment_gateway import PaymentApi
-from state.database import Database, opened
+from state.engine.database import Database, opened
 
 IDS = ["auth0|x", "gid://shop/Product/1", "ABC/12", "Größe-M", ".", "..", "a b", "%2F", "a/../b", "?q#f", "x" * 128]
 TTL_SECONDS = 600

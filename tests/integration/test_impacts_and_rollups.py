@@ -10,14 +10,14 @@ from typing import Any
 import orjson
 import pytest
 
-from services.domain.events import timestamp
-from services.domain.impacts import DENIED, FLAGGED, REFUSED, Impact
-from services.monitoring.buckets import LATENCY_BUCKETS
-from services.monitoring.history import MetricRollups
-from services.monitoring.rollup import Rollup, decoded
-from state import impacts, order_search, orders, rollups, samples
-from state.database import Database
-from state.impacts import Window
+from services.domain.incident_impact import DENIED, FLAGGED, REFUSED, Impact
+from services.domain.orders.events import timestamp
+from services.metrics.buckets import LATENCY_BUCKETS
+from services.metrics.rollup import Rollup, decoded
+from services.metrics.rollup_job import MetricRollups
+from state import incident_impacts, order_search, orders, rollups, samples
+from state.engine.database import Database
+from state.incident_impacts import Window
 from state.order_search import OrderQuery
 from state.rollups import HOUR, MINUTE
 from tests.ui.seed_console import order
@@ -28,7 +28,7 @@ SECOND = timedelta(seconds=1)
 
 def hurt(database: Database, order_id: str, at: datetime, *kinds: str, operation: str = "reserve") -> None:
     found = [Impact(at, kind, operation, "X") for kind in kinds]
-    database.write_now(lambda c: impacts.add(c, order_id, found))
+    database.write_now(lambda c: incident_impacts.add(c, order_id, found))
 
 
 def test_a_window_holds_what_happened_from_its_start_on_and_before_its_end(database: Database) -> None:
@@ -40,9 +40,9 @@ def test_a_window_holds_what_happened_from_its_start_on_and_before_its_end(datab
     ):
         hurt(database, order_id, at, DENIED)
     window = Window(NOON, NOON + 10 * SECOND)
-    found = database.read_now(lambda c: impacts.page(c, window, limit=10))
+    found = database.read_now(lambda c: incident_impacts.page(c, window, limit=10))
     assert [row.order_id for row in found] == ["last", "first"]
-    assert database.read_now(lambda c: impacts.count_orders(c, window)) == 2
+    assert database.read_now(lambda c: incident_impacts.count_orders(c, window)) == 2
 
 
 def test_an_order_hurt_in_several_ways_is_listed_once_and_counted_once(database: Database) -> None:
@@ -50,15 +50,15 @@ def test_an_order_hurt_in_several_ways_is_listed_once_and_counted_once(database:
     hurt(database, "a", NOON + SECOND, DENIED)
     hurt(database, "b", NOON, REFUSED, operation="check_availability")
     window = Window(NOON, NOON + HOUR)
-    found = {row.order_id: row for row in database.read_now(lambda c: impacts.page(c, window, limit=10))}
+    found = {row.order_id: row for row in database.read_now(lambda c: incident_impacts.page(c, window, limit=10))}
     assert [impact.kind for impact in found["a"].impacts] == [DENIED, FLAGGED, DENIED]
     assert found["a"].first_at == NOON
-    assert database.read_now(lambda c: impacts.counts(c, window)) == {
+    assert database.read_now(lambda c: incident_impacts.counts(c, window)) == {
         (DENIED, "reserve"): 2,
         (FLAGGED, "reserve"): 1,
         (REFUSED, "check_availability"): 1,
     }
-    assert database.read_now(lambda c: impacts.count_orders(c, window)) == 2
+    assert database.read_now(lambda c: incident_impacts.count_orders(c, window)) == 2
 
 
 def test_a_window_of_one_operation_and_kind_leaves_the_rest_out(database: Database) -> None:
@@ -66,7 +66,7 @@ def test_a_window_of_one_operation_and_kind_leaves_the_rest_out(database: Databa
     hurt(database, "b", NOON, DENIED, operation="release")
     hurt(database, "c", NOON, FLAGGED)
     window = Window(NOON, NOON + SECOND, ("reserve",), (DENIED,))
-    assert [row.order_id for row in database.read_now(lambda c: impacts.page(c, window, limit=10))] == ["a"]
+    assert [row.order_id for row in database.read_now(lambda c: incident_impacts.page(c, window, limit=10))] == ["a"]
 
 
 def test_the_filter_of_orders_finds_the_orders_that_the_list_names(database: Database) -> None:
@@ -76,7 +76,7 @@ def test_the_filter_of_orders_finds_the_orders_that_the_list_names(database: Dat
     hurt(database, "ORD-1", NOON, DENIED, FLAGGED)
     hurt(database, "ORD-3", NOON + SECOND, DENIED)
     window = Window(NOON, NOON + 2 * SECOND)
-    listed = {row.order_id for row in database.read_now(lambda c: impacts.page(c, window, limit=10))}
+    listed = {row.order_id for row in database.read_now(lambda c: incident_impacts.page(c, window, limit=10))}
     found = database.read_now(lambda c: order_search.find(c, OrderQuery(incident=window), limit=10)).orders
     assert {one.order_id for one in found} == listed == {"ORD-1", "ORD-3"}
 
@@ -88,7 +88,8 @@ def test_pages_of_a_window_neither_lose_nor_repeat_an_order(database: Database) 
 
     def ids(page: int) -> list[str]:
         return [
-            row.order_id for row in database.read_now(lambda c: impacts.page(c, window, limit=20, offset=20 * page))
+            row.order_id
+            for row in database.read_now(lambda c: incident_impacts.page(c, window, limit=20, offset=20 * page))
         ]
 
     pages = [ids(number) for number in range(3)]

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from services.domain import events
+from services.base.settings import Settings
 from services.domain.errors import ConfigurationError
+from services.domain.orders import events
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.jetstream import INVENTORY_EVENTS, Connection, ensure_streams
-from services.settings import Settings
 from state import leases
-from state.database import Database
+from state.engine.database import Database
 from tests.integration.nats_server import eventually
 from tests.integration.test_state_queries import START
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from services.base.supervisor import free_port
 from services.messaging.embedded import find_binary
 from services.messaging.jetstream import Connection, ConnectionState, NatsUnavailable
-from services.supervisor import free_port
 from tests.connected import connect
 from tests.integration.nats_server import NatsServer, eventually
 

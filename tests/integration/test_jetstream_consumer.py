@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from nats.aio.msg import Msg
 
-from services.domain.events import CONFIRMATION_FAILED, CONFIRMED, LOW_STOCK
+from services.domain.orders.events import CONFIRMATION_FAILED, CONFIRMED, LOW_STOCK
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.envelope import PoisonEvent
 from services.messaging.jetstream import Connection, ensure_streams

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import pytest
 from nats.js.api import StreamConfig
 
-from services.domain.events import CONFIRM_REQUESTED, ORDER_CREATED
+from services.domain.orders.events import CONFIRM_REQUESTED, ORDER_CREATED
 from services.messaging.jetstream import Connection, ensure_streams
+from services.messaging.outbox_relay import OutboxRelay, OutboxRow
 from services.messaging.publisher import ATOMIC_FROM, JetStreamPublisher
-from services.messaging.relay import OutboxRelay, OutboxRow
 from tests.connected import connect
 from tests.integration.nats_server import NatsServer, eventually
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from nats.js.api import StreamConfig
 
-from services.domain import events
+from services.domain.orders import events
 from services.messaging.jetstream import (
     INVENTORY_EVENTS,
     ORDER_EVENTS,

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from services.base.settings import Settings
 from services.sandbox.inventory_service.catalogue import CATALOGUE
-from services.settings import Settings
 from tests.chaos.stack import START_SECONDS, until
 
 ROOT = Path(__file__).parents[2]

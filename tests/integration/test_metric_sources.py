@@ -15,15 +15,15 @@ from urllib.parse import unquote_plus
 import httpx
 import pytest
 
-from services.console.history import Metrics, Wanted, span_of
-from services.console.history.local import LocalSource
-from services.console.history.prometheus import PAUSE_SECONDS, PromSource
-from services.console.history.sources import COLUMNS, SourceFailed
-from services.monitoring.slo import WINDOWS
-from services.settings import Settings
+from services.base.settings import Settings
+from services.console.metric_history import Metrics, Wanted, span_of
+from services.console.metric_history.local import LocalSource
+from services.console.metric_history.prometheus import PAUSE_SECONDS, PromSource
+from services.console.metric_history.sources import COLUMNS, SourceFailed
+from services.metrics.objective import WINDOWS
 from state import samples
-from state.database import Database
-from state.source import Source
+from state.engine.database import Database
+from state.engine.source import Source
 from tests.integration.openmetrics_history import LENGTH, OUTAGE, half_hour
 from tests.integration.prometheus_server import PrometheusServer
 

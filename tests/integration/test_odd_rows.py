@@ -14,12 +14,12 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import select
 
+from services.base.settings import Settings
 from services.console import Console, OrderFilter
 from services.console.audit import AuditFilter
-from services.console.review_desk import CaseFilter
-from services.settings import Settings
+from services.console.reviews import CaseFilter
 from state import tables
-from state.database import Database, opened
+from state.engine.database import Database, opened
 from state.releases import ReleaseFilter
 from state.tables import metadata
 from tests.fakes import Fault

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from services.domain.errors import InvalidState, ReviewConflict
-from services.domain.order import Line
+from services.domain.orders.model import Line
 from tests import bulk
 from tests.fakes import CAPTURE, REFUND, Fault, PaymentFault
 from tests.integration.postgres_server import conninfo_of

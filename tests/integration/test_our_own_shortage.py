@@ -19,7 +19,7 @@ import aiohttp
 import httpx
 import pytest
 
-from services.inventory.shortage import BEAT_SECONDS, PauseWatch, is_our_shortage
+from services.clients.http.shortage import BEAT_SECONDS, PauseWatch, is_our_shortage
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,12 +28,12 @@ import asyncio, json, os, resource, signal, sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from services.domain.errors import ApiError
-from services.domain.order import Line
-from services.inventory.breaker import inventory_breakers
-from services.inventory.client import HTTPInventoryGateway
-from services.inventory.resilient import ResilientInventory
-from services.inventory.transport import AiohttpTransport, client_session
-from services.settings import Settings
+from services.domain.orders.model import Line
+from services.clients.breaker import inventory_breakers
+from services.clients.inventory.http import HTTPInventoryGateway
+from services.clients.inventory.resilient import ResilientInventory
+from services.clients.http.transport import AiohttpTransport, client_session
+from services.base.settings import Settings
 
 url, what = sys.argv[1:3]
 now = lambda: datetime.now(UTC)

@@ -14,20 +14,21 @@ import httpx
 import pytest
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from services import logs, tracing
 from services.alerting.delivery import WebhookDelivery
-from services.console.history.prometheus import PromSource
-from services.console.history.sources import SourceFailed
-from services.inventory.client import HTTPInventoryGateway
-from services.inventory.transport import AiohttpTransport, client_session
-from services.inventory.witness import HTTPInventoryWitness
-from services.outgoing import requests_session
-from services.payments.client import HTTPPaymentGateway
+from services.base import logs
+from services.base.proxy import requests_session
+from services.clients.http.transport import AiohttpTransport, client_session
+from services.clients.inventory.http import HTTPInventoryGateway
+from services.clients.inventory.lookup import HTTPInventoryWitness
+from services.clients.payments.http import HTTPPaymentGateway
+from services.console.metric_history.prometheus import PromSource
+from services.console.metric_history.sources import SourceFailed
+from services.runtime.clients import webhook_client
 from services.sandbox import traffic
-from services.sandbox.drills.switches import InventorySwitches, switches_client
-from services.wiring.clients import webhook_client
+from services.sandbox.drills.faults import InventorySwitches, switches_client
+from services.tracing.opentelemetry import opentelemetry
 from state import notifications
-from state.database import Database, opened
+from state.engine.database import Database, opened
 from tests.integration.loopback_http import QuietHandler, listening
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -118,7 +119,7 @@ async def prometheus(url: str) -> None:
 
 
 async def traces(url: str) -> None:
-    exporter = tracing.OTLPSpanExporter(endpoint=f"{url}/v1/traces", session=requests_session())
+    exporter = opentelemetry.OTLPSpanExporter(endpoint=f"{url}/v1/traces", session=requests_session())
     assert await asyncio.to_thread(exporter.export, []) in SpanExportResult
     exporter.shutdown()
 

@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from services.console.history.prometheus import PromSource
-from services.console.history.sources import SourceFailed
+from services.base.proxy import Proxy
+from services.base.settings import Settings
+from services.clients.http.transport import AiohttpTransport, client_session
+from services.console.metric_history.prometheus import PromSource
+from services.console.metric_history.sources import SourceFailed
 from services.domain.errors import ConfigurationError
-from services.inventory.transport import AiohttpTransport, client_session
-from services.outgoing import Proxy
+from services.runtime.clients import webhook_client
 from services.sandbox.traffic import plan_visit
-from services.settings import Settings
-from services.wiring.clients import webhook_client
 from tests.faults.processes import inventory_service, wait_until, worker
 from tests.integration.loopback_http import QuietHandler, listening
 from tests.integration.nats_server import NatsServer

@@ -10,14 +10,14 @@ import orjson
 import pytest
 from sqlalchemy import func, select
 
-from services.domain.events import CONFIRMED
-from services.domain.order import OrderStatus
+from services.domain.orders.events import CONFIRMED
+from services.domain.orders.model import OrderStatus
 from services.messaging.consumer import Delivery, PullConsumer
-from services.messaging.durable import MAX_UNSETTLED
+from services.messaging.durable_consumer import MAX_UNSETTLED
 from services.messaging.envelope import NotYet, PoisonEvent, decode, place_in_stream
 from services.messaging.jetstream import ensure_streams
-from services.messaging.parking import ATTEMPTS, WAIT_FOR_ORDER, EventParking
-from services.orders.inbound import EARLY
+from services.messaging.parked_events import ATTEMPTS, WAIT_FOR_ORDER, EventParking
+from services.orders.inventory_events import EARLY
 from state import dead_letters
 from state.tables import parked_events as table
 from tests.integration.nats_server import eventually

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from benchmarks import million
 from benchmarks.desk_lists import desk_cases
 from benchmarks.lists import END, cases, whole_reads
-from state.database import Database, opened
+from state.engine.database import Database, opened
 
 ORDERS, TIMES, FEW = 3000, 300, 4
 LARGER = text("UPDATE sqlite_stat1 SET stat = :stat WHERE tbl = :table AND idx IS :index")

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from services.messaging.broker_check import Publishing, told_by_worker
-from services.messaging.relay import TRIES, Undeliverable
+from services.messaging.outbox_relay import TRIES, Undeliverable
+from services.messaging.publish_problem import Problem, Trouble, worst_trouble
 from services.messaging.topology import Topology
-from services.messaging.trouble import Problem, Trouble, worst_trouble
 from tests.unit.test_outbox_relay import InMemoryOutbox, InMemoryPublisher, relaying, row, until
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 
-from services.domain.events import CONFIRMED
+from services.domain.orders.events import CONFIRMED
 from services.messaging.consumer import PullConsumer
 from services.messaging.jetstream import ensure_streams
 from tests.integration.nats_server import eventually

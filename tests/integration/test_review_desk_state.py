@@ -12,16 +12,16 @@ from typing import Any, TypeVar
 import pytest
 
 from benchmarks.asked import asked
-from services.domain.both_sides import NO_ANSWER, Statement
 from services.domain.conservation import StockState
-from services.domain.order import Line
+from services.domain.orders.model import Line
+from services.domain.reconciliation import NO_ANSWER, Statement
 from services.domain.reviews import standings
-from state import audit, cause_memory, commands, orders, release_moves, review_queue, reviews, their_answers
+from state import audit, commands, inventory_lookups, orders, past_resolutions, release_actions, review_queue, reviews
 from state.audit import AuditEntry
 from state.commands import Command
-from state.database import Database, opened
+from state.engine.database import Database, opened
+from state.inventory_lookups import TheirAnswer
 from state.review_queue import CaseFilter
-from state.their_answers import TheirAnswer
 from tests.ui.seed_console import order
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -239,13 +239,13 @@ def test_the_memory_holds_the_last_cases_of_one_cause_and_what_became_of_them(da
         reviews.open_case(connection, "REV-again", "ORD-1", "PAYMENT_UNKNOWN", "", NOON)
 
     database.write_now(resolve)
-    found = database.read_now(lambda c: cause_memory.last_cases(c, "CONFIRMATION_TIMEOUT", "AA_CODE"))
+    found = database.read_now(lambda c: past_resolutions.last_cases(c, "CONFIRMATION_TIMEOUT", "AA_CODE"))
     assert [(case.review_id, case.order_status, case.came_again) for case in found] == [
         ("REV-2", "CONFIRMED", False),
         ("REV-1", "CONFIRMED", True),
         ("REV-0", "CONFIRMED", False),
     ]
-    done = database.read_now(lambda c: cause_memory.actions_on(c, found, ["RECONFIRM"]))
+    done = database.read_now(lambda c: past_resolutions.actions_on(c, found, ["RECONFIRM"]))
     assert [(action.review_id, action.action) for action in done] == [
         ("REV-0", "RECONFIRM"),
         ("REV-1", "RECONFIRM"),
@@ -260,10 +260,10 @@ def test_the_latest_answer_of_the_other_side_is_kept_and_old_ones_are_pruned(dat
     first = TheirAnswer("ORD-1", held, NOON, "ada")
     silent = TheirAnswer("ORD-1", Statement(None, problem=NO_ANSWER), NOON + minutes(1), "bob")
     for answer in (first, silent, replace(first, asked_by="late")):
-        database.write_now(lambda c, answer=answer: their_answers.note(c, answer))
-    assert database.read_now(lambda c: their_answers.of_orders(c, ["ORD-1", "ORD-2"])) == {"ORD-1": silent}
-    assert database.write_now(lambda c: their_answers.prune(c, NOON, 10)) == 0
-    assert database.write_now(lambda c: their_answers.prune(c, NOON + minutes(2), 10)) == 1
+        database.write_now(lambda c, answer=answer: inventory_lookups.note(c, answer))
+    assert database.read_now(lambda c: inventory_lookups.of_orders(c, ["ORD-1", "ORD-2"])) == {"ORD-1": silent}
+    assert database.write_now(lambda c: inventory_lookups.prune(c, NOON, 10)) == 0
+    assert database.write_now(lambda c: inventory_lookups.prune(c, NOON + minutes(2), 10)) == 1
 
 
 def test_what_was_done_about_releases_is_kept_by_cause_decided_once_and_pruned(database: Database) -> None:
@@ -271,20 +271,20 @@ def test_what_was_done_about_releases_is_kept_by_cause_decided_once_and_pruned(d
     at = [NOON + minutes(number) for number in range(4)]
 
     def fill(connection: Any) -> None:
-        release_moves.add(connection, "ORD-1", "X: y", "RETRY", "ada", at[0])
-        release_moves.add(connection, "ORD-1", "X: y", "RETRY", "bob", at[1])
-        assert release_moves.has_undecided(connection, "ORD-1")
-        assert release_moves.decide(connection, "ORD-1", "HELD")
-        assert not release_moves.decide(connection, "ORD-1", "FAILED")
-        release_moves.add(connection, "ORD-1", "Not tried yet", "RETRY", "eve", at[2])
+        release_actions.add(connection, "ORD-1", "X: y", "RETRY", "ada", at[0])
+        release_actions.add(connection, "ORD-1", "X: y", "RETRY", "bob", at[1])
+        assert release_actions.has_undecided(connection, "ORD-1")
+        assert release_actions.decide(connection, "ORD-1", "HELD")
+        assert not release_actions.decide(connection, "ORD-1", "FAILED")
+        release_actions.add(connection, "ORD-1", "Not tried yet", "RETRY", "eve", at[2])
 
     database.write_now(fill)
-    found = database.read_now(lambda c: release_moves.last_moves(c, "X: y"))
+    found = database.read_now(lambda c: release_actions.last_moves(c, "X: y"))
     assert [(one.actor, one.outcome, one.at) for one in found] == [("bob", "HELD", at[1]), ("ada", "FAILED", at[0])]
-    database.write_now(lambda c: release_moves.came_again(c, "ORD-1"))
-    again = database.read_now(lambda c: release_moves.last_moves(c, "X: y"))
+    database.write_now(lambda c: release_actions.came_again(c, "ORD-1"))
+    again = database.read_now(lambda c: release_actions.last_moves(c, "X: y"))
     assert [one.outcome for one in again] == ["FAILED", "FAILED"]
-    assert database.write_now(lambda c: release_moves.prune(c, at[1], 10)) == 1
+    assert database.write_now(lambda c: release_actions.prune(c, at[1], 10)) == 1
 
 
 def test_a_command_that_waits_is_claimed_again_with_its_new_arguments_and_can_be_taken_back(database: Database) -> None:
@@ -316,9 +316,9 @@ def test_only_orders_without_a_fresh_answer_have_to_be_asked_about(database: Dat
     young = TheirAnswer("ORD-1", Statement(StockState.HELD), NOON - timedelta(seconds=9), "ada")
     old = replace(young, order_id="ORD-2", asked_at=NOON - timedelta(seconds=11))
     for answer in (young, old):
-        database.write_now(lambda c, answer=answer: their_answers.note(c, answer))
+        database.write_now(lambda c, answer=answer: inventory_lookups.note(c, answer))
     asked = ["ORD-3", "ORD-1", "nobody", "ORD-2", "ORD-3"]
-    assert database.read_now(lambda c: their_answers.not_fresh(c, asked, NOON)) == ["ORD-3", "ORD-2"]
+    assert database.read_now(lambda c: inventory_lookups.not_fresh(c, asked, NOON)) == ["ORD-3", "ORD-2"]
 
 
 def test_no_question_of_the_desk_reads_a_whole_table(sqlite_url: str) -> None:
@@ -334,12 +334,12 @@ def test_no_question_of_the_desk_reads_a_whole_table(sqlite_url: str) -> None:
                 review_queue.by_cause(connection, wanted, NOON)
                 review_queue.by_product(connection, wanted, NOON)
             review_queue.page(connection, CaseFilter(text="ORD-1"), NOON, limit=20)
-            past = cause_memory.last_cases(connection, "CONFIRMATION_TIMEOUT", "AA_CODE")
-            cause_memory.actions_on(connection, past, ["RECONFIRM"])
+            past = past_resolutions.last_cases(connection, "CONFIRMATION_TIMEOUT", "AA_CODE")
+            past_resolutions.actions_on(connection, past, ["RECONFIRM"])
             commands.latest_of(connection, ["a", "b"], ("x", "y"))
-            their_answers.of_orders(connection, ["a"])
-            their_answers.not_fresh(connection, ["a"], NOON)
-            release_moves.last_moves(connection, "X: y")
+            inventory_lookups.of_orders(connection, ["a"])
+            inventory_lookups.not_fresh(connection, ["a"], NOON)
+            release_actions.last_moves(connection, "X: y")
 
         with database.engine.connect() as connection:
             questions = asked(connection, look)

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.settings import Settings
-from services.stack import Stack
+from services.base.settings import Settings
+from services.runtime.stack import Stack
 from tests.integration.nats_server import eventually
 
 

@@ -15,9 +15,9 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from state import dead_letters, inbox, orders, returns, schema, tables
-from state.database import Database, opened
+from state.engine.database import Database, opened
+from state.engine.transactions import DatabaseClosed
 from state.schema import migrate
-from state.transactions import DatabaseClosed
 from tests.children import MORTAL
 from tests.fakes import START
 
@@ -110,7 +110,7 @@ def test_what_was_stored_before_keys_had_owners_is_found_after_the_migration(emp
 
 MIGRATE = """
 import sys
-from state.database import opened
+from state.engine.database import opened
 from state.schema import migrate
 with opened(sys.argv[1]) as database:
     migrate(database)

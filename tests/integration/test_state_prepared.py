@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import JSON, Column, Integer, MetaData, String, Table, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
 
-from state.database import UtcDateTime
-from state.prepared import Prepared
+from state.engine.database import UtcDateTime
+from state.engine.statements import Prepared
 
 AT = datetime(2026, 11, 22, 3, 4, 5, 678000, tzinfo=UTC)
 
@@ -77,7 +77,7 @@ def test_errors_are_those_of_execute(connection):
 
 
 def test_a_naive_time_is_refused(sqlite_url):
-    from state.database import opened
+    from state.engine.database import opened
 
     with opened(sqlite_url) as database, database.engine.connect() as connection:
         things.create(connection)
@@ -86,7 +86,7 @@ def test_a_naive_time_is_refused(sqlite_url):
 
 
 def test_a_missing_table_is_an_operational_error(sqlite_url):
-    from state.database import opened
+    from state.engine.database import opened
 
     with (
         opened(sqlite_url) as database,

@@ -12,16 +12,16 @@ import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from services.domain.lifecycle import TimelineEntry
-from services.domain.order import Line, Order
+from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.model import Line, Order
 from state import (
     audit,
+    bulk_jobs,
     commands,
     conservation,
     dead_letters,
     history,
     inbox,
-    operations,
     order_search,
     orders,
     outbox,
@@ -505,12 +505,12 @@ LISTS: dict[str, Any] = {
     "new failures of a cause": lambda c: releases.count_failed_since(c, ["X"], START, outside_operation="o", limit=50),
     "release jobs without a cause": releases.any_unclassified,
     "new cases of a reason": lambda c: reviews.count_opened_since(c, ["X"], START, outside_operation="o", limit=50),
-    "operations": lambda c: operations.page(c, limit=50),
-    "operations to carry on": lambda c: operations.workable(c, "runner", START, 5),
-    "operations without an end": operations.unended,
-    "items of an operation": lambda c: operations.item_page(c, "o", limit=50),
-    "items to send": lambda c: operations.items_in(c, "o", ["ASKED"], 8),
-    "a tally": lambda c: operations.tally(c, "o"),
+    "operations": lambda c: bulk_jobs.page(c, limit=50),
+    "operations to carry on": lambda c: bulk_jobs.workable(c, "runner", START, 5),
+    "operations without an end": bulk_jobs.unended,
+    "items of an operation": lambda c: bulk_jobs.item_page(c, "o", limit=50),
+    "items to send": lambda c: bulk_jobs.items_in(c, "o", ["ASKED"], 8),
+    "a tally": lambda c: bulk_jobs.tally(c, "o"),
     "due releases": lambda c: releases.claim_due(c, START, LATER, 8),
     "events to publish": lambda c: outbox.settle_and_claim(c, [], [], 8, START),
     "waiting events": outbox.pending,
@@ -527,7 +527,7 @@ LISTS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", LISTS)
 def test_no_list_reads_a_whole_table_on_sqlite(sqlite_url, name):
-    from state.database import opened
+    from state.engine.database import opened
 
     with opened(sqlite_url) as database:
         plans = database.write_now(lambda connection: plans_of(connection, LISTS[name]))
@@ -563,7 +563,7 @@ def plans_of(connection, query):
     ],
 )
 def test_a_list_comes_out_of_its_index_in_order(sqlite_url, name):
-    from state.database import opened
+    from state.engine.database import opened
 
     with opened(sqlite_url) as database:
         plans = database.write_now(lambda connection: plans_of(connection, LISTS[name]))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from services.supervisor import MAX_LOG_BYTES, Child, ChildFailed, ChildState, Supervisor
+from services.base.supervisor import MAX_LOG_BYTES, Child, ChildFailed, ChildState, Supervisor
 from tests.chaos.stack import until
 from tests.integration.nats_server import eventually, is_running
 from tests.supervised import read_status
@@ -228,7 +228,7 @@ def test_all_of_it_works_on_uvloop(tmp_path: Path) -> None:
 
 HANGING = """
 import sys, threading, time
-from services.supervisor import die_with_parent
+from services.base.supervisor import die_with_parent
 die_with_parent(lambda: open(sys.argv[1], "w").write("told"), within_seconds=0.2)
 threading.Event().wait()
 """

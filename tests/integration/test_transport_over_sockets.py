@@ -15,7 +15,7 @@ import pytest
 from multidict import CIMultiDict
 from yarl import URL
 
-from services.inventory.transport import MAX_INTERIM_REPLIES, AiohttpTransport, Outgoing, Progress, client_session
+from services.clients.http.transport import MAX_INTERIM_REPLIES, AiohttpTransport, Outgoing, Progress, client_session
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"ok":true}'
 Script = Callable[[asyncio.StreamWriter], Awaitable[None]]

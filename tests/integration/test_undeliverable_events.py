@@ -10,13 +10,13 @@ import pytest
 from nats.js.api import StreamConfig
 
 from services.alerting.evaluator import present_now
-from services.domain.events import ORDER_CREATED
+from services.domain.orders.events import ORDER_CREATED
 from services.messaging.jetstream import Connection
+from services.messaging.outbox_relay import OutboxRelay, OutboxRow, Undeliverable
 from services.messaging.publisher import ATOMIC_FROM, JetStreamPublisher
-from services.messaging.relay import OutboxRelay, OutboxRow, Undeliverable
-from services.wiring.events import SqlOutbox
+from services.runtime.messaging import SqlOutbox
 from state import outbox
-from state.database import Database
+from state.engine.database import Database
 from tests.integration.nats_server import NatsServer, eventually
 
 START = datetime(2026, 11, 1, tzinfo=UTC)

@@ -16,16 +16,16 @@ from typing import Any
 
 import pytest
 
-from services.domain import lifecycle
+from services.clients.payments.port import PaymentState
 from services.domain.errors import ApiError, InsufficientInventory, PaymentDeclined, ReservationFailed
-from services.domain.lifecycle import Change
-from services.domain.order import Order, OrderStatus
+from services.domain.orders import lifecycle
+from services.domain.orders.lifecycle import Change
+from services.domain.orders.model import Order, OrderStatus
 from services.messaging.envelope import IncomingEvent
-from services.orders import inbound, place
-from services.orders.progress import OrderProgress
-from services.orders.releases import ReleaseJobs
+from services.orders import inventory_events, placement
+from services.orders.fulfilment import OrderProgress
 from services.orders.sweeper import OrderSweeper
-from services.payments.gateway import PaymentState
+from services.releases.jobs import ReleaseJobs
 from tests.model.neighbours import StockRules
 from tests.model.rows import START
 from tests.model.runs import Attempts
@@ -120,8 +120,8 @@ def _rows(**rules: bool) -> Callable[[Bounds], Bounds]:
 
 def _for_any_reservation(patch: pytest.MonkeyPatch) -> None:
     """Events count for the order whatever reservation they name."""
-    for kind, decide in inbound._ORDER_DECISIONS.items():
-        patch.setitem(inbound._ORDER_DECISIONS, kind, _believing_the_reservation(decide))
+    for kind, decide in inventory_events._ORDER_DECISIONS.items():
+        patch.setitem(inventory_events._ORDER_DECISIONS, kind, _believing_the_reservation(decide))
 
 
 def _believing_the_reservation(decide: Callable[..., Change | None]) -> Callable[..., Change | None]:
@@ -133,8 +133,8 @@ def _believing_the_reservation(decide: Callable[..., Change | None]) -> Callable
 
 def _in_any_status(patch: pytest.MonkeyPatch) -> None:
     """Events are applied wherever the order stands."""
-    for kind, decide in inbound._ORDER_DECISIONS.items():
-        patch.setitem(inbound._ORDER_DECISIONS, kind, _believing_the_status(decide))
+    for kind, decide in inventory_events._ORDER_DECISIONS.items():
+        patch.setitem(inventory_events._ORDER_DECISIONS, kind, _believing_the_status(decide))
 
 
 def _believing_the_status(decide: Callable[..., Change | None]) -> Callable[..., Change | None]:
@@ -272,7 +272,7 @@ def _never_ask_again(patch: pytest.MonkeyPatch) -> None:
     def place(*given: Any) -> Change:
         return replace(change := real(*given), values=change.values | {"due_at": None})
 
-    patch.setattr(lifecycle, "place", place)
+    patch.setattr(lifecycle, "place", placement)
 
 
 def _refund_is_taken_for_made(patch: pytest.MonkeyPatch) -> None:
@@ -283,7 +283,7 @@ def _refund_is_taken_for_made(patch: pytest.MonkeyPatch) -> None:
 def _try_any_refusal_again(patch: pytest.MonkeyPatch) -> None:
     """A refused order is tried again whatever it was refused for, whatever it has reserved and released."""
     patch.setattr(lifecycle, "may_try_again", lambda order: order.status == OrderStatus.REJECTED)
-    patch.setattr(place, "releases", SimpleNamespace(get=lambda *_: None))
+    patch.setattr(placement, "releases", SimpleNamespace(get=lambda *_: None))
 
 
 PATCHED_BASES: dict[str, Patch] = {"events believed for any reservation": _for_any_reservation}

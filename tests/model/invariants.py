@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.domain.lifecycle import BEFORE_PAYMENT
-from services.domain.order import OrderStatus, PaymentStatus, ReviewReason
+from services.domain.orders.lifecycle import BEFORE_PAYMENT
+from services.domain.orders.model import OrderStatus, PaymentStatus, ReviewReason
 from services.domain.reviews import allowed_actions
 from tests.model.neighbours import ACTIVE, CAPTURED, CONFIRMED, DECLINED, LIVING
 from tests.model.rows import reservation_number

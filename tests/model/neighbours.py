@@ -1,6 +1,6 @@
 """The other two services as small values: what the Inventory Service holds, what the gateway charged.
 
-The rules of stock are those of services/sandbox/inventory_service/rules/stock.py for one product
+The rules of stock are those of services/sandbox/inventory_service/stock.py for one product
 and one order with one unit; test_the_models_are_true compares the two on random sequences. Time is
 a number of phases: at an even phase holds are fresh, at an odd one they are about to end.
 """

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from services.domain import events, lifecycle
-from services.domain.events import OutgoingEvent
-from services.domain.lifecycle import TimelineEntry
-from services.domain.order import CustomerPriority, Line, Order
-from services.orders import unit_of_work
-from state import audit, history, impacts, inbox, orders, outbox, release_moves, releases, returns, reviews
+from services import unit_of_work
+from services.domain.orders import events, lifecycle
+from services.domain.orders.events import OutgoingEvent
+from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.model import CustomerPriority, Line, Order
+from state import audit, history, inbox, incident_impacts, orders, outbox, release_actions, releases, returns, reviews
 from state.orders import StaleOrder
 from state.releases import PENDING, Release
 from state.reviews import Review
@@ -273,10 +273,10 @@ def standing_in_for_the_database() -> Iterator[None]:
         (returns, "add", Tables.remember_return),
         (returns, "find", lambda *_: None),
         (history, "add", Tables.note_on_timeline),
-        (impacts, "add", lambda *_: None),
+        (incident_impacts, "add", lambda *_: None),
         # A memory for people: no rule of an order reads it.
-        (release_moves, "add", lambda *_, **__: None),
-        (release_moves, "decide", lambda *_: True),
+        (release_actions, "add", lambda *_, **__: None),
+        (release_actions, "decide", lambda *_: True),
         (history, "shows_capture", Tables.shows_capture),
         (audit, "add", lambda *_: None),
         (audit, "last_on", lambda *_: None),

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from services.domain.attempts import CHECK_AVAILABILITY, RELEASE, RESERVE, SUCCESS, TIMEOUT, Attempt
+from services.clients.inventory.port import Availability, LineAvailability, Reservation
+from services.clients.payments.port import PaymentState
+from services.domain.call_attempts import CHECK_AVAILABILITY, RELEASE, RESERVE, SUCCESS, TIMEOUT, Attempt
 from services.domain.errors import (
     ApiError,
     InsufficientInventory,
@@ -19,20 +21,18 @@ from services.domain.errors import (
     PaymentOutcomeUnknown,
     ReservationFailed,
 )
-from services.domain.order import Line, Order
+from services.domain.orders.model import Line, Order
 from services.domain.retry import RetryPolicy
-from services.inventory.gateway import Availability, LineAvailability, Reservation
 from services.messaging.envelope import IncomingEvent
-from services.orders.cancel import OrderCancellation, OrderReturns, ReturnItems
+from services.orders.cancellation import OrderCancellation, OrderReturns, ReturnItems
 from services.orders.context import OrdersContext
-from services.orders.inbound import InventoryEvents
-from services.orders.place import OrderPlacement
-from services.orders.progress import OrderProgress, ProgressPolicy
-from services.orders.releases import ReleaseJobs
-from services.orders.reviews import ReviewResolution
+from services.orders.fulfilment import OrderProgress, ProgressPolicy
+from services.orders.inventory_events import InventoryEvents
+from services.orders.placement import OrderPlacement
 from services.orders.sweeper import OrderSweeper
-from services.orders.unit_of_work import Recorded
-from services.payments.gateway import PaymentState
+from services.releases.jobs import ReleaseJobs
+from services.reviews.resolution import ReviewResolution
+from services.unit_of_work import Recorded
 from tests.model.neighbours import GONE, HELD, SHORT
 from tests.model.rows import CANCEL_REASON, LINE, START, Message, RowRules, Rows, Tables, reservation_id
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from services.domain.order import CustomerPriority, OrderStatus, ReviewReason
+from services.domain.orders.model import CustomerPriority, OrderStatus, ReviewReason
 from services.orders import sweeper
 from tests.model.explore import Exploration, explore
 from tests.model.guards import BASES, GUARDS, PATCHED_BASES, SECOND_LINES, Guard, Patch

@@ -12,12 +12,11 @@ import pytest
 from sqlalchemy import Connection, MetaData, create_engine, event, func, select
 from sqlalchemy.pool import StaticPool
 
-from services.domain.order import Order
+from services.domain.orders.model import Order
 from services.sandbox import payment_gateway
-from services.sandbox.inventory_service import queries
+from services.sandbox.inventory_service import queries, stock
 from services.sandbox.inventory_service import tables as shop_tables
 from services.sandbox.inventory_service.catalogue import Product, put_on_shelves
-from services.sandbox.inventory_service.rules import stock
 from state import inbox, orders, releases, reviews, tables
 from state.orders import StaleOrder
 from state.releases import DONE, FAILED, PENDING, Release

@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from services.domain import events, lifecycle
-from services.domain.attempts import CHECK_AVAILABILITY, RELEASE, RESERVE
-from services.domain.lifecycle import ENDED
-from services.domain.order import CustomerPriority, Order, OrderStatus, PaymentStatus, ReviewReason
+from services.domain.call_attempts import CHECK_AVAILABILITY, RELEASE, RESERVE
+from services.domain.orders import events, lifecycle
+from services.domain.orders.lifecycle import ENDED
+from services.domain.orders.model import CustomerPriority, Order, OrderStatus, PaymentStatus, ReviewReason
 from services.domain.reviews import ReviewAction, allowed_actions
-from services.orders.reviews import ResolveReview
+from services.reviews.resolution import ResolveReview
 from state.releases import DONE, PENDING
 from tests.model import neighbours
 from tests.model.neighbours import DEDUCTED, HELD, Shop, StockRules, Till

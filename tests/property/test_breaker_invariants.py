@@ -10,8 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from services.domain.errors import CircuitOpen, InsufficientInventory
-from services.inventory.breaker import (
+from services.clients.breaker import (
     CLOSED,
     FORCED_CLOSED,
     FORCED_OPEN,
@@ -20,6 +19,7 @@ from services.inventory.breaker import (
     AsyncBreaker,
     BreakerOptions,
 )
+from services.domain.errors import CircuitOpen, InsufficientInventory
 from tests.examples import examples
 
 OPTIONS = BreakerOptions(trial_timeout_ms=6_000)

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, event, func, select
 from sqlalchemy.pool import StaticPool
 
-from services.domain.order import Line
-from services.sandbox.inventory_service import queries, tables
+from services.domain.orders.model import Line
+from services.sandbox.inventory_service import queries, stock, tables
 from services.sandbox.inventory_service.catalogue import Product, put_on_shelves
-from services.sandbox.inventory_service.rules import stock
-from services.sandbox.inventory_service.rules.book import level_of
+from services.sandbox.inventory_service.stock_ledger import level_of
 from tests.examples import examples
 
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain.operations import (
+from services.domain.bulk import (
     AT_ONCE,
     ENDED,
     IN_FLIGHT,

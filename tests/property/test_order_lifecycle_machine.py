@@ -21,10 +21,10 @@ from hypothesis.stateful import (
 )
 
 from services.domain.errors import ApiError
-from services.domain.lifecycle import ENDED
-from services.domain.order import Line, Order, OrderStatus
+from services.domain.orders.lifecycle import ENDED
+from services.domain.orders.model import Line, Order, OrderStatus
 from services.domain.reviews import allowed_actions
-from services.orders.inbound import UnknownOrder
+from services.orders.inventory_events import UnknownOrder
 from tests.examples import examples
 from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, VOID, Fault, PaymentFault
 from tests.orders_harness import OrdersHarness, SqliteTemplate

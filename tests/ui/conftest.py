@@ -17,15 +17,15 @@ from streamlit.runtime.scriptrunner.script_cache import ScriptCache
 from streamlit.testing.v1 import AppTest, app_test
 
 from services import console as facade
+from services.base.settings import Settings
 from services.console import Console
-from services.domain.both_sides import Statement
 from services.domain.conservation import StockState
-from services.settings import Settings
-from state import commands, operations, their_answers
+from services.domain.reconciliation import Statement
+from state import bulk_jobs, commands, inventory_lookups
+from state.bulk_jobs import Operation
 from state.commands import Command
-from state.database import Database, opened
-from state.operations import Operation
-from state.their_answers import TheirAnswer
+from state.engine.database import Database, opened
+from state.inventory_lookups import TheirAnswer
 from tests.orders_harness import SqliteTemplate
 from tests.ui import seed_console
 
@@ -147,7 +147,7 @@ def stored(database: Database) -> list[Command]:
 
 def begun(database: Database) -> list[Operation]:
     """The bulk operations begun in the test, oldest first; those of the seed are left out."""
-    found = database.read_now(lambda connection: operations.page(connection, limit=100))
+    found = database.read_now(lambda connection: bulk_jobs.page(connection, limit=100))
     return [operation for operation in reversed(found) if not operation.operation_id.startswith("OP-")]
 
 
@@ -155,7 +155,7 @@ def told(database: Database, stock: StockState | None, *order_ids: str, seconds_
     """The Inventory Service has said this of the orders a moment ago, so that nobody has to wait for it."""
     for order_id in order_ids:
         answer = TheirAnswer(order_id, Statement(stock, **more), NOON - timedelta(seconds=seconds_ago), "olga")
-        database.write_now(lambda connection, answer=answer: their_answers.note(connection, answer))
+        database.write_now(lambda connection, answer=answer: inventory_lookups.note(connection, answer))
 
 
 def said(test: AppTest) -> str:

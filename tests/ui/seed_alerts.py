@@ -9,9 +9,9 @@ from typing import Any
 from services.alerting import webhook
 from services.alerting.labels import exactly, fingerprint
 from services.alerting.rules import rules
-from services.alerting.states import annotations_of, event_of
-from services.domain.events import timestamp
-from services.settings import Settings
+from services.alerting.state_machine import annotations_of, event_of
+from services.base.settings import Settings
+from services.domain.orders.events import timestamp
 from state import alerts, leases, notifications, silences
 from state.alerts import FIRING, PENDING, PROMETHEUS, RESOLVED, WORKER, Alert
 from state.silences import Silence

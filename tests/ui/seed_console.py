@@ -13,43 +13,43 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from services.domain.both_sides import Statement
 from services.domain.conservation import Difference, StockState
-from services.domain.impacts import DENIED, FALLBACK, FLAGGED, REFUSED, Impact
-from services.domain.lifecycle import TimelineEntry
-from services.domain.order import InventoryStatus as I
-from services.domain.order import Line, Order, ReviewReason
-from services.domain.order import OrderStatus as S
-from services.domain.order import PaymentStatus as P
+from services.domain.incident_impact import DENIED, FALLBACK, FLAGGED, REFUSED, Impact
+from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.model import InventoryStatus as I
+from services.domain.orders.model import Line, Order, ReviewReason
+from services.domain.orders.model import OrderStatus as S
+from services.domain.orders.model import PaymentStatus as P
+from services.domain.reconciliation import Statement
 from services.domain.release_causes import cause_of
-from services.monitoring.buckets import LATENCY_BUCKETS
+from services.metrics.buckets import LATENCY_BUCKETS
 from state import (
     audit,
+    bulk_jobs,
     commands,
     conservation,
     dead_letters,
     history,
-    impacts,
-    operations,
+    incident_impacts,
+    inventory_lookups,
     order_search,
     orders,
     outbox,
-    release_moves,
+    release_actions,
     releases,
     replicas,
     reviews,
     samples,
-    their_answers,
 )
 from state.audit import AuditEntry
+from state.bulk_jobs import Item, Operation
 from state.commands import Command
-from state.database import Database, opened
 from state.dead_letters import DeadLetter
-from state.operations import Item, Operation
+from state.engine.database import Database, opened
+from state.inventory_lookups import TheirAnswer
 from state.order_search import OrderQuery
 from state.replicas import BreakerTransition
 from state.schema import migrate
-from state.their_answers import TheirAnswer
 from tests.ui import seed_alerts, seed_topics
 
 REPLICA = "worker-1"
@@ -186,7 +186,7 @@ def _desk(connection: Any, now: datetime) -> None:
     until = now + timedelta(minutes=11)
     reviews.claim(connection, "REV-2", "olga@example.com", now - timedelta(minutes=4), until, take=False)
     held = Statement(StockState.HELD, "ACTIVE", "RSV-1004", now + timedelta(minutes=20))
-    their_answers.note(connection, TheirAnswer("ORD-1004", held, now - timedelta(seconds=3), "olga@example.com"))
+    inventory_lookups.note(connection, TheirAnswer("ORD-1004", held, now - timedelta(seconds=3), "olga@example.com"))
     reason = ReviewReason.INVENTORY_CONFIRMATION_FAILED
     for number in range(6):
         review_id, order_id, at = f"PAST-{number}", f"ORD-{1990 - number}", now - timedelta(days=number + 1)
@@ -222,7 +222,7 @@ def _release_memory(connection: Any, now: datetime) -> None:
     for number, (move, actor, outcome, why) in enumerate(done):
         at = now - timedelta(hours=len(done) - number)
         order_id = f"ORD-{1980 - number}"
-        release_moves.add(connection, order_id, cause, move, actor, at, why=why, outcome=outcome)
+        release_actions.add(connection, order_id, cause, move, actor, at, why=why, outcome=outcome)
 
 
 def _differences(connection: Any, now: datetime) -> None:
@@ -293,7 +293,7 @@ def _operations(connection: Any, now: datetime) -> None:
             )
             for number, (state, detail) in enumerate(items)
         ]  # fmt: skip
-        operations.add(connection, operation, rows)
+        bulk_jobs.add(connection, operation, rows)
 
 
 def breaker(name: str, state: str, since: datetime, **more: Any) -> dict[str, Any]:
@@ -350,7 +350,7 @@ def _impacts(connection: Any, now: datetime) -> None:
             found.append(Impact(at, FALLBACK, "reserve", ReviewReason.PENDING_INVENTORY))
         if order_id in HURT[-3:-1]:
             found.append(Impact(at, FLAGGED, "reserve", ReviewReason.PENDING_INVENTORY))
-        impacts.add(connection, order_id, found)
+        incident_impacts.add(connection, order_id, found)
 
 
 def _outages(now: datetime) -> list[BreakerTransition]:

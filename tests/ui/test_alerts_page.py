@@ -12,7 +12,7 @@ from services.console import console
 from services.console.alerts import exactly, would_silence
 from state import alerts, leases
 from state.alerts import Alert
-from state.database import Database
+from state.engine.database import Database
 from tests.ui import seed_alerts
 from tests.ui.conftest import NOON, checked, press, said, stored
 

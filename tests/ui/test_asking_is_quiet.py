@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from state import commands
 from state.commands import Command
-from state.database import Database
+from state.engine.database import Database
 from tests.ui.conftest import NOON, said
 
 

@@ -14,7 +14,7 @@ from services import console as facade
 from services.console.audit import AuditFilter
 from state import audit, tables
 from state.audit import AuditEntry
-from state.database import Database
+from state.engine.database import Database
 from tests.ui.conftest import NOON, press, said
 
 Show = Callable[..., AppTest]

@@ -12,9 +12,9 @@ from streamlit.testing.v1 import AppTest
 
 from services.console import console
 from services.console.incidents import Stretch
-from services.domain.impacts import DENIED, FALLBACK, Impact
-from state import impacts, orders, overrides, replicas
-from state.database import Database
+from services.domain.incident_impact import DENIED, FALLBACK, Impact
+from state import incident_impacts, orders, overrides, replicas
+from state.engine.database import Database
 from state.overrides import BreakerOverride
 from state.replicas import BreakerTransition
 from tests.ui import seed_console
@@ -77,7 +77,9 @@ def test_one_of_a_kind_is_said_in_the_singular(busy: Database, show: Show) -> No
 
     def one(connection: Any) -> None:
         replicas.add_transitions(connection, [BreakerTransition("worker-1", CHECKER, "closed", "open", at)])
-        impacts.add(connection, "HURT-0", [Impact(at, FALLBACK, "check_availability", "AVAILABILITY_UNVERIFIED")])
+        incident_impacts.add(
+            connection, "HURT-0", [Impact(at, FALLBACK, "check_availability", "AVAILABILITY_UNVERIFIED")]
+        )
 
     busy.write_now(one)
     assert "1 order · 1 fallback\n" in said(show("breakers.py"))
@@ -121,7 +123,7 @@ def test_counts_and_list_agree_and_the_list_is_paged(busy: Database, show: Show)
             at = OUTAGE.start + timedelta(seconds=number)
             made = seed_console.order(f"HURT-{number:02}", "REJECTED", at)
             orders.add(connection, made, "h")
-            impacts.add(connection, made.order_id, [Impact(at, DENIED, "reserve", "short_circuited")])
+            incident_impacts.add(connection, made.order_id, [Impact(at, DENIED, "reserve", "short_circuited")])
 
     busy.write_now(many)
     test = show("breakers.py", incident=str(OUTAGE))

@@ -12,11 +12,11 @@ from sqlalchemy import delete
 from streamlit.testing.v1 import AppTest
 
 from services.console import console
-from services.console.operations import Bulk, Target, Verb
-from services.console.previews import MAX_ASKED, Standing, freeze, narrowed
+from services.console.bulk import Bulk, Target, Verb
+from services.console.bulk_preview import MAX_ASKED, Standing, freeze, narrowed
 from services.domain.conservation import StockState
-from state import audit, commands, operations, orders, tables
-from state.database import Database
+from state import audit, bulk_jobs, commands, orders, tables
+from state.engine.database import Database
 from tests.ui import seed_console
 from tests.ui.conftest import NOON, begun, press, said, stored, told
 from tests.ui.test_orders_page import dialog
@@ -80,7 +80,7 @@ def test_what_they_speak_against_is_left_out_and_every_number_says_so(busy: Data
     (operation,) = begun(busy)
     assert (operation.total, operation.unseen) == (2, 0)
     assert operation.filter == "Failed; 1 left out, their side differs"
-    items = busy.read_now(lambda c: operations.item_page(c, operation.operation_id, limit=10))
+    items = busy.read_now(lambda c: bulk_jobs.item_page(c, operation.operation_id, limit=10))
     assert {item.item_id for item in items} == {"ORD-1007", "ORD-3000"}
     (entry,) = [one for one in busy.read_now(audit.page) if one.action_id == operation.operation_id]
     assert entry.before == {"filter": "Failed", "shown": 3, "leftOut": ["ORD-3001"]}
@@ -125,7 +125,7 @@ def test_cases_are_compared_by_their_reason_and_their_orders_status(busy: Databa
     assert "reserving anew would take it twice" in said(test)
     form_button(test).click().run()
     (operation,) = begun(busy)
-    items = busy.read_now(lambda c: operations.item_page(c, operation.operation_id, limit=10))
+    items = busy.read_now(lambda c: bulk_jobs.item_page(c, operation.operation_id, limit=10))
     assert [item.item_id for item in items] == ["REV-3"]
 
 

@@ -63,12 +63,15 @@ def _luminance(color: str) -> float:
 
 def test_outcomes_have_the_same_colours_wherever_they_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(FILE.parents[1] / "pages")
-    from pages.parts import charts, courses  # type: ignore[import-not-found]
+    from pages.parts import (
+        charts,
+        time_series,  # type: ignore[import-not-found]
+    )
 
     own = dict(zip(charts.OUTCOMES.values(), charts.OUTCOME_TONES, strict=True))
     seen = {"Confirmed", "Rejected", "Placed", "Cancelled", "Returned"}
-    names = sorted(seen, key=courses._rank)
+    names = sorted(seen, key=time_series._rank)
     assert names == ["Placed", "Rejected", "Cancelled", "Confirmed", "Returned"]
-    tones = courses._tones(names)
+    tones = time_series._tones(names)
     assert tones[:2] == [own["Placed"], own["Rejected"]]
     assert len(set(tones)) == len(names)

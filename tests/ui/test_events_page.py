@@ -11,9 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 from services.console import console
 from services.console.events import Verb
-from state import dead_letters, operations
-from state.database import Database
+from state import bulk_jobs, dead_letters
 from state.dead_letters import DeadLetter
+from state.engine.database import Database
 from state.tables import operation_items
 from tests.ui.conftest import NOON, begun, checked, press, said, stored
 from tests.ui.test_orders_page import dialog, listed
@@ -105,7 +105,7 @@ def test_a_group_is_replayed_after_a_preview_of_exactly_the_letters_shown(busy: 
     (operation,) = begun(busy)
     assert (operation.verb, operation.total, operation.actor) == ("replay_event", 11, "console")
     assert operation.filter.startswith("inventory.confirmed: UnknownOrder: order")
-    items = busy.read_now(lambda connection: operations.item_page(connection, operation.operation_id, limit=100))
+    items = busy.read_now(lambda connection: bulk_jobs.item_page(connection, operation.operation_id, limit=100))
     assert [item.item_id for item in items] == [f"DL-2{number:02}" for number in reversed(range(11))]
     assert {(item.order_id, item.version, item.state) for item in items[:1]} == {("ORD-9010", 8, "ASKED")}
     assert "**11** asked" in said(test)
@@ -146,7 +146,7 @@ def test_letters_that_changed_since_the_look_are_skipped_and_new_ones_are_not_in
     busy.write_now(meanwhile)
     commit = console().operations.start(frozen, "", actor="olga", operation_id="op-1")
     assert commit.sentence == "2 of 11 changed since and are skipped; 3 new match, not included"
-    items = busy.read_now(lambda connection: operations.item_page(connection, "op-1", limit=100))
+    items = busy.read_now(lambda connection: bulk_jobs.item_page(connection, "op-1", limit=100))
     assert {item.item_id: item.detail for item in items if item.state == "SKIPPED"} == {
         "DL-203": "Changed between looking and committing: it is DISCARDED at version 8.",
         "DL-204": "Changed between looking and committing: it is OPEN at version 9.",
@@ -169,10 +169,10 @@ def test_the_ledger_of_letters_is_open_from_the_address_and_links_to_the_orders_
     (operation,) = begun(busy)
 
     def fail(connection: Any) -> None:
-        for item in operations.item_page(connection, operation.operation_id, limit=2):
-            sent = operations.settle(connection, item, ("ASKED",), state="FAILED", detail="no such order")
+        for item in bulk_jobs.item_page(connection, operation.operation_id, limit=2):
+            sent = bulk_jobs.settle(connection, item, ("ASKED",), state="FAILED", detail="no such order")
             assert sent
-        lost = operations.item_page(connection, operation.operation_id, limit=1)[0]
+        lost = bulk_jobs.item_page(connection, operation.operation_id, limit=1)[0]
         connection.execute(update(operation_items).where(operation_items.c.item_id == lost.item_id).values(order_id=""))
 
     busy.write_now(fail)

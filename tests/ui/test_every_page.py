@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from state.database import Database
+from state.engine.database import Database
 from tests.ui import seed_console
 from tests.ui.conftest import NOON, PAGES, checked, said, stored
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
 from state import tables
-from state.database import Database
+from state.engine.database import Database
 from tests.ui.conftest import PAGES
 from tests.ui.foreign_texts import ODD, PHASES, RAW, make_odd, raw_texts, shown_texts
 

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from services.domain.conservation import StockState
 from state import commands
-from state.database import Database
+from state.engine.database import Database
 from tests.ui.conftest import NOON, begun, checked, press, said, stored, told
 from tests.ui.test_releases_page import FAILED
 
@@ -24,13 +24,13 @@ def preview() -> None:
     """The dialog's fragment as a page of its own, so that a run of the page is one of its refreshes."""
     import streamlit as st
 
-    from pages.parts import bulk, compared
+    from pages.parts import bulk, bulk_comparison
     from services.console import console
     from services.console.releases import ReleaseFilter
 
     if "shown" not in st.session_state:
         st.session_state["shown"] = console().releases.freeze("mark_released", ReleaseFilter(("FAILED",)), "Failed")
-        compared.begin(st.session_state["shown"], "preview")
+        bulk_comparison.begin(st.session_state["shown"], "preview")
     bulk._preview(st.session_state["shown"], "preview", ("", ()))
 
 

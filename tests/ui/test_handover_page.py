@@ -8,10 +8,10 @@ from datetime import timedelta
 from sqlalchemy import Connection, update
 from streamlit.testing.v1 import AppTest
 
-from services.domain.order import OrderStatus
-from state import audit, conservation, looks, orders, reviews, tables
+from services.domain.orders.model import OrderStatus
+from state import audit, conservation, handover_visits, orders, reviews, tables
 from state.audit import AuditEntry
-from state.database import Database
+from state.engine.database import Database
 from tests.ui import seed_alerts
 from tests.ui.conftest import NOON, press, said
 from tests.ui.seed_console import order
@@ -41,7 +41,7 @@ def test_a_claim_that_has_ended_is_not_handed_over(busy: Database, show: Show) -
 
 
 def test_each_person_sees_what_changed_since_their_own_last_look(busy: Database, show: Show) -> None:
-    busy.write_now(lambda c: looks.note(c, "console", NOON - timedelta(minutes=12)))
+    busy.write_now(lambda c: handover_visits.note(c, "console", NOON - timedelta(minutes=12)))
     text = said(show("handover.py"))
     assert "Since you last looked" in text
     assert "olga@example.com** · Cancelled the order" in text
@@ -128,7 +128,7 @@ def test_a_quiet_shift_says_so(database: Database, show: Show) -> None:
 
 def test_cases_opened_since_the_last_look_are_counted_however_many_are_older(busy: Database, show: Show) -> None:
     def fill(connection: Connection) -> None:
-        looks.note(connection, "console", NOON - timedelta(minutes=1))
+        handover_visits.note(connection, "console", NOON - timedelta(minutes=1))
         old, new = NOON - timedelta(hours=9), NOON - timedelta(seconds=30)
         for number in range(reviews.MAX_PAGE):
             orders.add(connection, order(f"OLD-{number}", OrderStatus.PLACED, old), "h")

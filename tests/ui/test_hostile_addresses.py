@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from state.database import Database
+from state.engine.database import Database
 from tests.ui.conftest import PAGES
 
 Show = Callable[..., AppTest]

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
 from state import tables
-from state.database import Database
+from state.engine.database import Database
 from tests.ui.conftest import checked, said
 
 Show = Callable[..., AppTest]

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from state.database import Database
+from state.engine.database import Database
 from state.tables import metadata
 from tests.ui.conftest import PAGES, checked, said
 

@@ -11,8 +11,8 @@ from google.protobuf.message import Message
 from streamlit.testing.v1 import AppTest
 
 from state import dead_letters, outbox
-from state.database import Database
 from state.dead_letters import DeadLetter
+from state.engine.database import Database
 from tests.ui.conftest import NOON
 
 Show = Callable[..., AppTest]

@@ -12,10 +12,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from services.console import console
-from services.console.history import Wanted
 from services.console.incidents import Stretch
+from services.console.metric_history import Wanted
 from state import samples
-from state.database import Database
+from state.engine.database import Database
 from tests.ui import seed_console
 from tests.ui.conftest import NOON, checked, press, said
 from tests.ui.test_breakers_page import hurt

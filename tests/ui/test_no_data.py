@@ -11,9 +11,9 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from services import console as facade
+from services.base.settings import Settings
 from services.console import Console
-from services.settings import Settings
-from state.database import Database
+from state.engine.database import Database
 from tests.integration.openmetrics_history import half_hour
 from tests.integration.prometheus_server import PrometheusServer
 from tests.ui import seed_console

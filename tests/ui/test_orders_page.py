@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from services import console as facade
 from services.console import OrderFilter
 from state import audit, commands
-from state.database import Database
+from state.engine.database import Database
 from tests.ui.conftest import NOON, checked, press, said, stored
 
 Show = Callable[..., AppTest]

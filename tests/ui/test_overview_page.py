@@ -8,7 +8,7 @@ from typing import Any
 from streamlit.testing.v1 import AppTest
 
 from state import replicas, reviews
-from state.database import Database
+from state.engine.database import Database
 from tests.ui import seed_console
 from tests.ui.conftest import NOON, said
 

@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from services.domain.conservation import StockState
-from state.database import Database
+from state.engine.database import Database
 from tests.ui.conftest import checked, press, said, stored, told
 from tests.ui.test_orders_page import dialog
 from tests.ui.test_releases_page import UNAVAILABLE

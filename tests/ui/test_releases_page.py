@@ -14,8 +14,8 @@ from streamlit.testing.v1 import AppTest
 from services.console import console
 from services.console.releases import ReleaseFilter
 from services.domain.conservation import StockState
-from state import audit, commands, operations, releases, tables
-from state.database import Database
+from state import audit, bulk_jobs, commands, releases, tables
+from state.engine.database import Database
 from tests.ui import seed_console
 from tests.ui.conftest import NOON, begun, press, said, stored, told
 from tests.ui.test_orders_page import dialog, listed
@@ -154,7 +154,7 @@ def test_all_matching_are_previewed_frozen_and_stored_as_one_operation(busy: Dat
     assert (operation.verb, operation.total, operation.reason) == ("retry_release", 3, "they are back")
     assert operation.filter == f"Pending, Failed; {UNAVAILABLE}"
     assert operation.causes == [UNAVAILABLE]
-    items = busy.read_now(lambda c: operations.item_page(c, operation.operation_id, limit=10))
+    items = busy.read_now(lambda c: bulk_jobs.item_page(c, operation.operation_id, limit=10))
     assert [(item.item_id, item.version, item.state) for item in items] == [
         ("ORD-1007", 2, "ASKED"),
         ("ORD-3001", 2, "ASKED"),
@@ -185,7 +185,7 @@ def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(
     text = said(test)
     assert "Since 12:00:00: 1 of 3 changed since and is skipped; 2 new match, not included" in text
     assert "Not included: 2 new ones matched at the commit." in text
-    items = busy.read_now(lambda c: operations.item_page(c, operation.operation_id, limit=10))
+    items = busy.read_now(lambda c: bulk_jobs.item_page(c, operation.operation_id, limit=10))
     assert {item.item_id for item in items} == {"ORD-1007", "ORD-3000", "ORD-3001"}
 
 
@@ -344,12 +344,12 @@ def test_the_ledger_of_an_operation_is_a_link_with_a_file(busy: Database, show: 
 
 def test_an_operation_that_waits_for_the_breaker_says_until_when(busy: Database, show: Show) -> None:
     until = NOON + timedelta(seconds=18)
-    busy.write_now(lambda c: operations.change(c, "OP-1", state="RUNNING", waits_until=until))
+    busy.write_now(lambda c: bulk_jobs.change(c, "OP-1", state="RUNNING", waits_until=until))
     assert "Queued until the breaker closes (half-open in 18 s)." in said(show("releases.py"))
 
 
 def test_an_operation_that_ended_without_every_confirmation_is_not_called_done(busy: Database, show: Show) -> None:
-    busy.write_now(lambda c: operations.change(c, "OP-2", tally={"CONFIRMED": 5, "UNANSWERED": 1}))
+    busy.write_now(lambda c: bulk_jobs.change(c, "OP-2", tally={"CONFIRMED": 5, "UNANSWERED": 1}))
     assert "Ended, not all confirmed] **Retry release: 6 items**" in said(show("releases.py"))
 
 

@@ -11,16 +11,16 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from services import console as facade
+from services.base.settings import Settings
 from services.console import Console
-from services.console.review_desk import CaseFilter
-from services.domain.both_sides import CANNOT_ANSWER, Statement
+from services.console.reviews import CaseFilter
 from services.domain.conservation import StockState
+from services.domain.reconciliation import CANNOT_ANSWER, Statement
 from services.domain.reviews import ReviewAction
-from services.settings import Settings
-from state import audit, commands, orders, reviews, their_answers
+from state import audit, commands, inventory_lookups, orders, reviews
 from state.commands import Command
-from state.database import Database
-from state.their_answers import TheirAnswer
+from state.engine.database import Database
+from state.inventory_lookups import TheirAnswer
 from tests.ui import seed_console
 from tests.ui.conftest import NOON, begun, checked, press, said, stored, told
 from tests.ui.test_orders_page import dialog
@@ -62,7 +62,7 @@ def listed(test: AppTest) -> list[str]:
 
 def answer(database: Database, order_id: str, statement: Statement, *, seconds_ago: float = 3) -> None:
     told = TheirAnswer(order_id, statement, NOON - timedelta(seconds=seconds_ago), "olga")
-    database.write_now(lambda connection: their_answers.note(connection, told))
+    database.write_now(lambda connection: inventory_lookups.note(connection, told))
 
 
 # ----------------------------------------------------------------------- queue

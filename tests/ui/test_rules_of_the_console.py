@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Block
 
 from services.console import NotPermitted, console
-from state.database import Database
+from state.engine.database import Database
 from tests.ui.conftest import NOON, PAGES, checked, said, stored
 from tests.ui.test_reviews_page import as_role
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from services.domain.order import OrderStatus
+from services.domain.orders.model import OrderStatus
 from state import audit, dead_letters, inbox, orders, outbox, products
 from state.audit import AuditEntry
-from state.database import Database
 from state.dead_letters import DeadLetter
+from state.engine.database import Database
 from state.products import Product
 from tests.ui.conftest import NOON, checked, press, said
 from tests.ui.seed_console import order

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from streamlit.testing.v1 import AppTest
 
 from services import console as facade
-from state.database import Database
+from state.engine.database import Database
 from tests.ui.conftest import press, said
 
 Show = Callable[..., AppTest]

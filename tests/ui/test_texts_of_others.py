@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.parts import words
+from pages.parts import labels
 from state import alerts
-from state.database import Database
+from state.engine.database import Database
 from tests.ui import seed_alerts
 from tests.ui.conftest import NOON
 
@@ -38,13 +38,13 @@ def test_the_severity_of_a_received_alert_is_text(busy: Database, show: Show, pa
     "address", ["https://evil.example", "HTTP://evil.example", "WWW.evil.example", "a@evil.example"]
 )
 def test_an_address_is_no_link_and_comes_back_as_it_was_when_it_is_pasted(address: str) -> None:
-    shown = words.plain(address).replace("\\", "")
+    shown = labels.plain(address).replace("\\", "")
     assert "://" not in shown
     assert "www." not in shown.lower()
     assert "a@e" not in shown
-    assert words.typed(shown) == address
+    assert labels.typed(shown) == address
 
 
 def test_a_long_text_shows_its_beginning() -> None:
-    assert len(words.plain("word " * 40_000)) < 2 * words.MOST_TEXT
-    assert len(words.badge(words.SEVERITY, "S" * 200_000)) < 200
+    assert len(labels.plain("word " * 40_000)) < 2 * labels.MOST_TEXT
+    assert len(labels.badge(labels.SEVERITY, "S" * 200_000)) < 200

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
 from services.console.traces import Trace, Traces
-from state.database import Database
+from state.engine.database import Database
 from state.tables import orders
 from tests.ui.conftest import NOON, look_at
 from tests.ui.seed_console import S, order

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from services.console.events import UNDELIVERABLE_SHOWN
 from state import alerts, commands, outbox
 from state.alerts import Alert
-from state.database import Database
+from state.engine.database import Database
 from tests.ui.conftest import NOON, checked, press, said, stored
 from tests.ui.test_orders_page import dialog
 

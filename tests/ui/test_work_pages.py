@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from services.console import PAGE_SIZE
 from services.domain.conservation import Difference
 from state import conservation, order_search, tables
-from state.database import Database
+from state.engine.database import Database
 from state.order_search import OrderQuery
 from tests.ui.conftest import NOON, press, said, stored
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.addresses import http_url
-from services.process import listen
-from services.settings import Settings
+from services.base.addresses import http_url
+from services.base.settings import Settings
+from services.http_server.process import listen
 
 URLS = {
     "127.0.0.1": "http://127.0.0.1:8600",

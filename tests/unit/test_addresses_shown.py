@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, make_url
 
-from services.addresses import sqlite_url, without_credentials
-from services.logs import JsonFormatter, TerminalFormatter
-from state.database import sqlite_file
+from services.base.addresses import sqlite_url, without_credentials
+from services.base.logs import JsonFormatter, TerminalFormatter
+from state.engine.database import sqlite_file
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=30).filter(
     lambda name: name.strip(".") != ""

@@ -10,16 +10,17 @@ import pytest
 from sqlalchemy import func, insert, select
 from sqlalchemy.exc import OperationalError
 
+from services.base.settings import Settings
 from services.domain.errors import ConfigurationError
-from services.sandbox import audit, payment_gateway
+from services.sandbox import books as audit
+from services.sandbox import payment_gateway
 from services.sandbox.inventory_service import tables as inventory
 from services.sandbox.inventory_service.catalogue import CATALOGUE, put_on_shelves
 from services.sandbox.payment_gateway import payments
-from services.settings import Settings
 from state import releases
 from state import tables as holdfast
-from state.database import Database
-from state.reading import read_only
+from state.engine.database import Database
+from state.engine.read_only import read_only
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 SETTLED = timedelta()

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.console.background import AGAIN_SECONDS, BackgroundReadings
-from services.console.history.spans import MAX_POINTS, PRESETS, STEPS, Wanted, span_of
-from state.source import SourceUnavailable
+from services.console.background_cache import AGAIN_SECONDS, BackgroundReadings
+from services.console.metric_history.spans import MAX_POINTS, PRESETS, STEPS, Wanted, span_of
+from state.engine.source import SourceUnavailable
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

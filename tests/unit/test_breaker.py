@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.domain.errors import CircuitOpen, InsufficientInventory, InventoryUnavailable, NotFound, ReleaseFailed
-from services.inventory.breaker import (
+from services.base.settings import Settings
+from services.clients.breaker import (
     CLOSED,
     FORCED_CLOSED,
     FORCED_OPEN,
@@ -18,7 +18,7 @@ from services.inventory.breaker import (
     BreakerOptions,
     inventory_breakers,
 )
-from services.settings import Settings
+from services.domain.errors import CircuitOpen, InsufficientInventory, InventoryUnavailable, NotFound, ReleaseFailed
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

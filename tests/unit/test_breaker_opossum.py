@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
+from services.clients.breaker import AsyncBreaker, BreakerOptions
 from services.domain.errors import BusinessError, CircuitOpen
-from services.inventory.breaker import AsyncBreaker, BreakerOptions
 
 TRACES = Path(__file__).parents[1] / "vectors" / "opossum-traces.jsonl"
 

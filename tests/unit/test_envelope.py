@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from services.domain import events
-from services.domain.events import OutgoingEvent
+from services.domain.orders import events
+from services.domain.orders.events import OutgoingEvent
 from services.messaging.envelope import PoisonEvent, decode, encode
 
 AT = datetime(2023, 11, 21, 15, 27, 30, 123000, tzinfo=UTC)

@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.domain.attempts import Attempt
+from services.clients.inventory.http import HTTPInventoryGateway
+from services.clients.inventory.port import Availability, LineAvailability, Reservation
+from services.domain.call_attempts import Attempt
 from services.domain.errors import (
     InsufficientInventory,
     InventoryRefusesUs,
@@ -20,9 +22,7 @@ from services.domain.errors import (
     ReleaseFailed,
     ReservationFailed,
 )
-from services.domain.order import Line
-from services.inventory.client import HTTPInventoryGateway
-from services.inventory.gateway import Availability, LineAvailability, Reservation
+from services.domain.orders.model import Line
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LINES = (Line("p1", "v1", 2), Line("p2", "v2", 1))

@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain.order import Line
-from services.inventory.gateway import Availability, LineAvailability, Reservation
-from services.inventory.models import (
+from services.clients.inventory.models import (
     UnbelievableReply,
     has_error_code,
     read_acknowledgement,
@@ -22,6 +20,8 @@ from services.inventory.models import (
     short_lines,
     stated_reason,
 )
+from services.clients.inventory.port import Availability, LineAvailability, Reservation
+from services.domain.orders.model import Line
 
 ORDER = "f47ac10b-58cc-4372-a567-0e02b2c3d479"
 PRODUCT, VARIANT = "0e8dddc7-9ebf-41f3-b08a-5a3f91f1c3c0", "7c9e6679-7425-40de-944b-e07fc1f90ae7"

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
-from services.domain.attempts import OPERATIONS, Attempt
+from services.base.settings import Settings
+from services.clients.breaker import FORCED_OPEN, OPEN, inventory_breakers
+from services.clients.inventory.port import Availability, Reservation
+from services.clients.inventory.resilient import ResilientInventory
+from services.domain.call_attempts import OPERATIONS, Attempt
 from services.domain.errors import (
     CircuitOpen,
     InsufficientInventory,
@@ -16,12 +20,8 @@ from services.domain.errors import (
     InventoryUnavailable,
     ReleaseFailed,
 )
-from services.domain.order import Line
+from services.domain.orders.model import Line
 from services.domain.retry import RetryPolicy
-from services.inventory.breaker import FORCED_OPEN, OPEN, inventory_breakers
-from services.inventory.gateway import Availability, Reservation
-from services.inventory.resilient import ResilientInventory
-from services.settings import Settings
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LINES = (Line("p", "v", 1),)

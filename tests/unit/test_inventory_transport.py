@@ -7,7 +7,7 @@ import httpx
 import pytest
 from aiohttp import client_exceptions, http_exceptions
 
-from services.inventory.transport import meaning_of
+from services.clients.http.transport import meaning_of
 
 MEANINGS: dict[str, type[httpx.TransportError]] = {
     "ClientConnectionError": httpx.RemoteProtocolError,

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from services.domain.both_sides import CANNOT_ANSWER, Statement
+from services.clients.inventory.lookup import MAX_WORD, PAUSE_SECONDS, HTTPInventoryWitness
 from services.domain.conservation import StockState
-from services.inventory.witness import MAX_WORD, PAUSE_SECONDS, HTTPInventoryWitness
+from services.domain.reconciliation import CANNOT_ANSWER, Statement
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from services import logs
-from services.logs import JsonFormatter, TerminalFormatter
-from services.traceparent import continuing
+from services.base import logs
+from services.base.logs import JsonFormatter, TerminalFormatter
+from services.base.trace_context import continuing
 
 
 def record(message="order_flagged", **facts):

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from services.loops import LONGEST_PAUSE_SECONDS, Loop, kept_running
+from services.base.loops import LONGEST_PAUSE_SECONDS, Loop, kept_running
 
 
 class Rounds:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.messaging.relay import BACKOFF, OutboxRelay, OutboxRow
+from services.messaging.outbox_relay import BACKOFF, OutboxRelay, OutboxRow
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from services.sandbox.payment_gateway import SLOW_SECONDS, PaymentApi, metadata
-from state.database import opened
+from state.engine.database import opened
 
 NOW = datetime(2026, 11, 21, 15, 27, 30, 123456, tzinfo=UTC)
 AT = "2026-11-21T15:27:30.123Z"

@@ -11,11 +11,11 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from services.domain.attempts import Attempt
+from services.clients.payments.http import HTTPPaymentGateway, NullPaymentGateway
+from services.clients.payments.port import PaymentGateway, PaymentState
+from services.domain.call_attempts import Attempt
 from services.domain.errors import PaymentOutcomeUnknown
-from services.domain.order import Line
-from services.payments.client import HTTPPaymentGateway, NullPaymentGateway
-from services.payments.gateway import PaymentGateway, PaymentState
+from services.domain.orders.model import Line
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LINES = (Line("p1", "v1", 2),)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.console.people import NotPermitted, People
+from services.base.settings import Settings
+from services.console.permissions import NotPermitted, People
 from services.domain.errors import ConfigurationError
-from services.settings import Settings
 
 
 @pytest.mark.parametrize(

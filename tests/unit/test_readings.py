@@ -7,8 +7,8 @@ from threading import Event, Thread
 
 import pytest
 
-from services.console.readings import Reading, Readings
-from state.source import SourceUnavailable
+from services.console.cache import Reading, Readings
+from state.engine.source import SourceUnavailable
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import insert
 from sqlalchemy.exc import OperationalError
 
-from services import retention
-from services.alerting.states import event_of
+from services.alerting.state_machine import event_of
 from services.domain.conservation import Difference, DifferenceKind
-from services.retention import Retention
+from services.runtime import retention
+from services.runtime.retention import Retention
 from state import alerts, conservation, notifications, silences, tables
 from state.silences import Silence
 from tests import bulk

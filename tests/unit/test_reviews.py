@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.domain.conservation import SOLD
-from services.domain.order import OrderStatus, ReviewReason
+from services.domain.orders.model import OrderStatus, ReviewReason
 from services.domain.reviews import CANCELLABLE, ReviewAction, allowed_actions
 
 A, S, R = ReviewAction, OrderStatus, ReviewReason

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from services.base.settings import Settings
 from services.domain.errors import ConfigurationError
-from services.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 

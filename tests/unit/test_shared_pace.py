@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from services.domain.attempts import RESERVE
+from services.base.settings import LONGEST_RETRY_AFTER_SECONDS, Settings
+from services.clients.breaker import inventory_breakers
+from services.clients.inventory.pacing import FORGET_SECONDS, Pace, Pacer
+from services.domain.call_attempts import RESERVE
 from services.domain.errors import InventoryThrottled
-from services.inventory.breaker import inventory_breakers
-from services.inventory.pacing import FORGET_SECONDS, Pace, Pacer
-from services.monitoring.metrics import Metrics
-from services.monitoring.recorder import Recorder
-from services.settings import LONGEST_RETRY_AFTER_SECONDS, Settings
-from services.wiring.pace import hear_others, pace_fact
-from state.database import Database, opened
+from services.metrics.recorder import Recorder
+from services.metrics.registry import Metrics
+from services.runtime.shared_pace import hear_others, pace_fact
+from state.engine.database import Database, opened
 from state.replicas import Replica
 from tests.fakes import START, FrozenClock
 

@@ -9,11 +9,11 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from services.domain.attempts import Attempt
+from services.base.trace_context import continuing
+from services.clients.inventory.http import HTTPInventoryGateway
+from services.clients.payments.http import HTTPPaymentGateway
+from services.domain.call_attempts import Attempt
 from services.domain.errors import ApiError
-from services.inventory.client import HTTPInventoryGateway
-from services.payments.client import HTTPPaymentGateway
-from services.traceparent import continuing
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"

@@ -11,12 +11,12 @@ from typing import Any, cast
 
 import pytest
 
+from services.base.trace_context import continuing, current
 from services.messaging.consumer import Delivery
 from services.messaging.jetstream import Connection
+from services.messaging.outbox_relay import OutboxRow
 from services.messaging.publisher import ATOMIC_FROM, JetStreamPublisher
-from services.messaging.relay import OutboxRow
 from services.messaging.traced import TracedPublisher, traced_handler
-from services.traceparent import continuing, current
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"

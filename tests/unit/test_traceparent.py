@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.traceparent import begin, carried, continuing, current, received, trace_id
+from services.base.trace_context import begin, carried, continuing, current, received, trace_id
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"

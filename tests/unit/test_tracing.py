@@ -13,10 +13,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 from yarl import URL
 
-from services.domain.attempts import RESERVE
-from services.settings import Settings
-from services.traceparent import current, received, trace_id
-from services.tracing import OpenTelemetryTracer
+from services.base.settings import Settings
+from services.base.trace_context import current, received, trace_id
+from services.domain.call_attempts import RESERVE
+from services.tracing.opentelemetry import OpenTelemetryTracer
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
@@ -237,7 +237,7 @@ class Stuck(SpanExporter):
 
 @pytest.mark.timeout(10)
 async def test_the_end_does_not_wait_for_a_collector_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.tracing.FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr("services.tracing.opentelemetry.FLUSH_SECONDS", 0.05)
     exporter = Stuck()
     tracer = tracer_to(exporter)
     with tracer.step("step", "o-1", None):
@@ -274,7 +274,7 @@ async def test_a_collector_that_is_away_is_given_up_before_the_end_is_waited_for
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
     # Waiting for the flush first would be seen: it could not end.
-    monkeypatch.setattr("services.tracing.FLUSH_SECONDS", 20.0)
+    monkeypatch.setattr("services.tracing.opentelemetry.FLUSH_SECONDS", 20.0)
     exporter = Dead()
     tracer = tracer_to(exporter)
     with tracer.step("step", "o-1", None):

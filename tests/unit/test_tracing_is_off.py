@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.settings import Settings
+from services.base.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -19,7 +19,7 @@ LOADED = """
 import asyncio, logging, sys
 import services.console, services.standalone, services.sandbox.inventory_service.service
 from services import worker
-from services.settings import Settings
+from services.base.settings import Settings
 
 class Started(logging.Handler):
     def emit(self, record):

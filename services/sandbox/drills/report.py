@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.domain.events import timestamp
+from services.domain.orders.events import timestamp
 from state import drill_facts
 from state.drill_facts import OrdersOfDrill
 from state.drills import Drill

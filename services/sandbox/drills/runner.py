@@ -1,6 +1,6 @@
 """Runs drills in the worker: stored, one at a time, and gone on with by the next process after a crash.
 
-Only in sandbox mode. What is done next is decided in services.sandbox.drills.rules.
+Only in sandbox mode. What is done next is decided in services.sandbox.drills.state_machine.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from services.breakers import overview
+from services.breakers.overview import HALF_OPEN, OPEN, Breaker
 from services.domain.errors import InvalidState, NotFound
-from services.domain.order import OrderStatus
-from services.domain.steps import reason_of
-from services.monitoring import breakers
-from services.monitoring.breakers import HALF_OPEN, OPEN, Breaker
-from services.monitoring.health import Facts, Thresholds, judge
+from services.domain.orders.failed_steps import reason_of
+from services.domain.orders.model import OrderStatus
+from services.metrics.health import Facts, Thresholds, judge
 from services.sandbox.drills import report
-from services.sandbox.drills.kinds import checked_seconds, kind_of
-from services.sandbox.drills.rules import LEASE_MS, Do, Known, Move, Phase, Seen, advance
-from services.sandbox.drills.shelves import wish_traffic
-from services.sandbox.drills.switches import InventorySwitches
+from services.sandbox.drills.catalogue import checked_seconds, kind_of
+from services.sandbox.drills.faults import InventorySwitches
+from services.sandbox.drills.state_machine import LEASE_MS, Do, Known, Move, Phase, Seen, advance
+from services.sandbox.drills.stock_view import wish_traffic
 from state import audit, dead_letters, drill_facts, drills, orders, outbox, releases, replicas, reviews
 from state.audit import AuditEntry
-from state.database import Database
 from state.drills import Drill
-from state.failures import is_of_database
+from state.engine.database import Database
+from state.engine.failures import is_of_database
 
 logger = logging.getLogger("holdfast.drills")
 
@@ -192,8 +192,8 @@ class DrillRunner:
 
     def _seen(self, connection: Connection, drill: Drill, faults: dict[str, Any] | None, now: datetime) -> Seen:
         alive = replicas.alive(connection, now)
-        known = breakers.by_name(
-            breakers.replica_breaker(row.replica, one, row.heartbeat_at) for row in alive for one in row.breakers
+        known = overview.by_name(
+            overview.replica_breaker(row.replica, one, row.heartbeat_at) for row in alive for one in row.breakers
         )
         _, oldest = outbox.pending(connection)
         age = (now - oldest).total_seconds() if oldest else 0.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services import logs
-from services.process import run
+from services.base import logs
+from services.http_server.process import run
 from services.sandbox.inventory_service.service import serve
 from services.sandbox.settings import InventorySettings, loaded
 

@@ -16,15 +16,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from services.domain.events import timestamp
+from services.base.trace_context import HEADER, begin, carried
 from services.domain.external import Identifier
-from services.domain.order import Line, aggregated
-from services.sandbox.inventory_service import queries
+from services.domain.orders.events import timestamp
+from services.domain.orders.model import Line, aggregated
+from services.sandbox.inventory_service import queries, stock
 from services.sandbox.inventory_service.faults import Faults, FaultSettings
-from services.sandbox.inventory_service.forms import in_another_form
 from services.sandbox.inventory_service.outbox_api import OutboxApi
-from services.sandbox.inventory_service.rules import stock
-from services.sandbox.inventory_service.rules.stock import (
+from services.sandbox.inventory_service.reply_variants import in_another_form
+from services.sandbox.inventory_service.stock import (
     AdjustmentRefused,
     AlreadyConfirmed,
     InsufficientStock,
@@ -43,9 +43,8 @@ from services.sandbox.web import (
     read_body,
     refusal,
 )
-from services.traceparent import HEADER, begin, carried
-from state.database import Database
-from state.transactions import Transaction
+from state.engine.database import Database
+from state.engine.transactions import Transaction
 
 T = TypeVar("T")
 

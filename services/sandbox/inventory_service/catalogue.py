@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 from sqlalchemy import Connection, insert, select
 
 from services.sandbox.inventory_service import tables
-from services.sandbox.inventory_service.rules.book import StockBook, level_of
+from services.sandbox.inventory_service.stock_ledger import StockBook, level_of
 from services.sandbox.inventory_service.tables import stock
 
 NAMESPACE = UUID("5b7f1f0e-6a5d-5c1f-9b39-4f1c0a7d2e11")

@@ -12,14 +12,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, insert, select
 
-from services.domain import events
-from services.domain.events import OutgoingEvent, timestamp
 from services.domain.external import Identifier
-from services.domain.order import Line
+from services.domain.orders import events
+from services.domain.orders.events import OutgoingEvent, timestamp
+from services.domain.orders.model import Line
 from services.messaging.envelope import IncomingEvent
-from services.sandbox.inventory_service import outbox
-from services.sandbox.inventory_service.rules import stock
-from services.sandbox.inventory_service.rules.stock import ConfirmationFailure
+from services.sandbox.inventory_service import outbox, stock
+from services.sandbox.inventory_service.stock import ConfirmationFailure
 from services.sandbox.inventory_service.tables import inbox
 
 DUPLICATE = "duplicate"

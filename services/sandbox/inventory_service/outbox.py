@@ -9,12 +9,12 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Row, delete, func, insert, or_, select, tuple_, update
 
-from services.domain.events import OutgoingEvent
+from services.base.trace_context import current
+from services.domain.orders.events import OutgoingEvent
 from services.messaging import envelope
-from services.messaging.relay import OutboxRow, Undeliverable
+from services.messaging.outbox_relay import OutboxRow, Undeliverable
 from services.sandbox.inventory_service.tables import inbox, outbox
-from services.traceparent import current
-from state.database import Database
+from state.engine.database import Database
 
 SOURCE = "inventory-service"
 

@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from services.domain.events import timestamp
 from services.domain.external import INT64, NotAllowed, whole_number
+from services.domain.orders.events import timestamp
 from services.sandbox.inventory_service import outbox
 from services.sandbox.web import Clock, Rejection, answer, query_int
-from state.database import Database
+from state.engine.database import Database
 
 Deed = Callable[[Connection, int], bool]
 

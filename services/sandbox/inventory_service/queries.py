@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from services.domain.events import timestamp
-from services.domain.order import Line
+from services.domain.orders.events import timestamp
+from services.domain.orders.model import Line
 from services.sandbox.inventory_service.tables import (
     ACTIVE,
     EXPIRED,

@@ -10,17 +10,16 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from services.process import listen, serving
-from services.sandbox.inventory_service import outbox
+from services.http_server.process import listen, serving
+from services.sandbox.inventory_service import outbox, stock
 from services.sandbox.inventory_service.api import InventoryApi
 from services.sandbox.inventory_service.catalogue import CATALOGUE, put_on_shelves
+from services.sandbox.inventory_service.event_link import EventLink
 from services.sandbox.inventory_service.faults import Faults
-from services.sandbox.inventory_service.link import EventLink
-from services.sandbox.inventory_service.rules import stock
 from services.sandbox.inventory_service.tables import dead_letters, make
 from services.sandbox.settings import InventorySettings
 from services.sandbox.web import Clock, utc_now
-from state.database import Database, opened
+from state.engine.database import Database, opened
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from services.messaging.envelope import SOURCE as ORDER_SOURCE
-from state.database import UtcDateTime
+from state.engine.database import UtcDateTime
 
 metadata = MetaData()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from state.database import UtcDateTime
+from state.engine.database import UtcDateTime
 
 revision = "0006"
 down_revision = "0005"

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from services.alerting.outage import DatabaseOutage, kept_in
+from services.alerting.database_alert import DatabaseOutage, kept_in
 from state import alerts
 from state.alerts import RESOLVED
-from state.database import Database, opened
+from state.engine.database import Database, opened
 from tests.fakes import START
 
 SENTENCE = "The disk is full."

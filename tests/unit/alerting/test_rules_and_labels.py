@@ -8,7 +8,7 @@ from services.alerting.labels import Matcher, exactly, fingerprint, fit, matcher
 from services.alerting.prometheus import duration, table
 from services.alerting.rules import rules
 from services.alerting.series import View
-from services.settings import Settings
+from services.base.settings import Settings
 from tests.unit.alerting.world import NOON, seconds
 
 CONTRACT = [

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from services.alerting.rule import Rule
 from services.alerting.rules import rules
 from services.alerting.series import View
-from services.alerting.states import Step, step
-from services.settings import Settings
+from services.alerting.state_machine import Step, step
+from services.base.settings import Settings
 from state.alerts import Alert
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

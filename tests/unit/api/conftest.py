@@ -8,16 +8,16 @@ from typing import Any
 import httpx
 import pytest
 
-from services.alerting.desk import AlertDesk
+from services.alerting.actions import AlertDesk
 from services.alerting.receiver import AlertReceiver
 from services.alerting.rules import rules
 from services.api.app import create_app
 from services.api.auth import Authenticator
 from services.api.service import OrderService
-from services.monitoring.metrics import Metrics
-from services.monitoring.overrides import BreakerOverrides
-from services.monitoring.recorder import Recorder
-from services.settings import ApiToken, Settings
+from services.base.settings import ApiToken, Settings
+from services.breakers.overrides import BreakerOverrides
+from services.metrics.recorder import Recorder
+from services.metrics.registry import Metrics
 from tests.orders_harness import OrdersHarness
 
 TOKENS = [ApiToken(role, role, f"secret-of-{role}") for role in ("viewer", "operator", "admin", "service")]

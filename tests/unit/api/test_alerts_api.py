@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
+from services.alerting.composition import policy_of
 from services.alerting.evaluator import AlertEvaluator
-from services.alerting.parts import policy_of
 from services.alerting.rules import rules
-from services.domain.events import timestamp
-from services.settings import Settings
+from services.base.settings import Settings
+from services.domain.orders.events import timestamp
 from state import dead_letters
 from state.dead_letters import DeadLetter
 from tests.unit.api.test_orders_api import error_of

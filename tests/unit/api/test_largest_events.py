@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from services.api.schemas import MAX_ITEMS_BYTES
-from services.domain.events import ORDER_RETURNED, OutgoingEvent, timestamp
 from services.domain.external import MAX_ID_LENGTH
+from services.domain.orders.events import ORDER_RETURNED, OutgoingEvent, timestamp
 from services.messaging.envelope import encode
 from tests.unit.api.conftest import Api
 from tests.unit.api.test_orders_api import error_of

@@ -9,7 +9,7 @@ from datetime import timedelta
 import orjson
 import pytest
 
-from services.loops import Loop
+from services.base.loops import Loop
 from tests.fakes import CAPTURE, START, Fault, PaymentFault
 from tests.integration.nats_server import eventually
 from tests.unit.api.test_orders_api import error_of, problems_of

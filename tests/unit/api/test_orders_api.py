@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from services.api.http import MAX_BODY_BYTES
-from services.orders.place import Overloaded
-from state.transactions import DatabaseOverloaded
+from services.orders.placement import Overloaded
+from state.engine.transactions import DatabaseOverloaded
 from tests.fakes import CAPTURE, Fault, PaymentFault
 
 ORDERS = "/api/v1/orders"
@@ -367,7 +367,7 @@ async def test_the_largest_page_has_a_next_one_too(api):
 
 
 def _command(order_id):
-    from services.orders.place import PlaceOrder
+    from services.orders.placement import PlaceOrder
     from tests.orders_harness import LINES
 
     return PlaceOrder(user_id="u", lines=LINES, order_id=order_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.domain.attempts import RESERVE
+from services.domain.call_attempts import RESERVE
 
 ORDERS = "/api/v1/orders"
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.domain.external import is_same_id
-from services.domain.lifecycle import TimelineEntry
-from services.domain.order import Line
+from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.model import Line
 from state import history
 from tests.examples import examples
 from tests.unit.api.test_orders_api import ORDERS, error_of, problems_of

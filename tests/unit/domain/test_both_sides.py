@@ -6,7 +6,10 @@ from itertools import product
 
 import pytest
 
-from services.domain.both_sides import (
+from services.domain.bulk import Verb
+from services.domain.conservation import StockState
+from services.domain.orders.model import OrderStatus, ReviewReason
+from services.domain.reconciliation import (
     advice,
     evidence,
     moves,
@@ -15,9 +18,6 @@ from services.domain.both_sides import (
     why_not_mark,
     why_not_retry,
 )
-from services.domain.conservation import StockState
-from services.domain.operations import Verb
-from services.domain.order import OrderStatus, ReviewReason
 from services.domain.reviews import ReviewAction, allowed_actions
 
 A, R, S = ReviewAction, ReviewReason, OrderStatus

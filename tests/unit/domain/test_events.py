@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
-from services.domain import events
-from services.domain.order import Line, Order
+from services.domain.orders import events
+from services.domain.orders.model import Line, Order
 
 AT = datetime(2023, 11, 21, 15, 27, 30, 123456, tzinfo=UTC)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from services.domain import lifecycle
 from services.domain.errors import (
     CircuitOpen,
     InsufficientInventory,
@@ -18,8 +17,9 @@ from services.domain.errors import (
     InventoryUnavailable,
     PaymentDeclined,
 )
-from services.domain.lifecycle import Change, ReviewRequest, TimelineEntry
-from services.domain.order import InventoryStatus, Line, Order, OrderStatus, PaymentStatus
+from services.domain.orders import lifecycle
+from services.domain.orders.lifecycle import Change, ReviewRequest, TimelineEntry
+from services.domain.orders.model import InventoryStatus, Line, Order, OrderStatus, PaymentStatus
 from tests.fakes import START
 
 S = OrderStatus

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain.both_sides import NO_ANSWER, Statement
+from services.domain.bulk import Verb
+from services.domain.bulk_preview import PATIENCE, Compared, Frozen, Standing, compare, freeze, summary
 from services.domain.conservation import StockState
-from services.domain.operations import Verb
-from services.domain.previews import PATIENCE, Compared, Frozen, Standing, compare, freeze, summary
+from services.domain.reconciliation import NO_ANSWER, Statement
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NOTHING = timedelta(0)

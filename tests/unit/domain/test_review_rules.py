@@ -11,14 +11,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain import resolutions
-from services.domain.cause_memory import BY_ITSELF, FAILED, HELD, UNDECIDED, Past, ReleaseMoveKind, remember, verdict
+from services.domain import resolution_reasons
 from services.domain.causes import MAX_LENGTH, cause_of, was_not_sent
 from services.domain.errors import CircuitOpen, InventoryUnavailable, ValidationFailed
-from services.domain.order import Line, Order, OrderStatus, ReviewReason
-from services.domain.resolutions import REASONS, ResolutionReason
+from services.domain.orders.model import Line, Order, OrderStatus, ReviewReason
+from services.domain.orders.value import stake
+from services.domain.past_resolutions import (
+    BY_ITSELF,
+    FAILED,
+    HELD,
+    UNDECIDED,
+    Past,
+    ReleaseMoveKind,
+    remember,
+    verdict,
+)
+from services.domain.resolution_reasons import REASONS, ResolutionReason
 from services.domain.reviews import ReviewAction, allowed_actions, called_by
-from services.domain.stakes import stake
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 A, R, S = ReviewAction, ReviewReason, OrderStatus
@@ -116,25 +125,25 @@ def test_an_amount_has_the_decimals_of_its_currency(total: Any, currency: str | 
 def test_what_matters_needs_a_note_or_a_reason_that_says_it_all(case_reason: str, action: ReviewAction) -> None:
     for reason in (None, ResolutionReason.OTHER):
         with pytest.raises(ValidationFailed) as caught:
-            resolutions.check(case_reason, action, reason, "  ")
+            resolution_reasons.check(case_reason, action, reason, "  ")
         (problem,) = caught.value.details["problems"]
         assert (problem["field"], problem["value"]) == ("note", "  ")
         assert "1 character or more" in problem["allowed"]
-        resolutions.check(case_reason, action, reason, "seen")
-    resolutions.check(case_reason, action, REASONS[action][0], "")
+        resolution_reasons.check(case_reason, action, reason, "seen")
+    resolution_reasons.check(case_reason, action, REASONS[action][0], "")
 
 
 @pytest.mark.parametrize("action", [A.RETRY_RESERVATION, A.RECONFIRM])
 def test_trying_again_needs_no_explanation_and_takes_no_reason(action: ReviewAction) -> None:
-    resolutions.check(R.PENDING_INVENTORY, action, None, "")
+    resolution_reasons.check(R.PENDING_INVENTORY, action, None, "")
     with pytest.raises(ValidationFailed) as caught:
-        resolutions.check(R.PENDING_INVENTORY, action, "OTHER", "x")
+        resolution_reasons.check(R.PENDING_INVENTORY, action, "OTHER", "x")
     assert caught.value.details["problems"][0]["field"] == "resolutionReason"
 
 
 def test_a_reason_of_another_action_is_refused_with_those_that_fit() -> None:
     with pytest.raises(ValidationFailed) as caught:
-        resolutions.check(R.RELEASE_FAILED, A.MARK_RELEASED, "OUT_OF_STOCK", "x")
+        resolution_reasons.check(R.RELEASE_FAILED, A.MARK_RELEASED, "OUT_OF_STOCK", "x")
     (problem,) = caught.value.details["problems"]
     assert problem == {
         "field": "resolutionReason",
@@ -144,7 +153,7 @@ def test_a_reason_of_another_action_is_refused_with_those_that_fit() -> None:
 
 
 def test_what_is_held_for_an_undo_is_what_takes_a_reason() -> None:
-    assert set(resolutions.UNDO_FOR) == set(REASONS) == {A.CANCEL_ORDER, A.APPROVE, A.MARK_RELEASED}
+    assert set(resolution_reasons.UNDO_FOR) == set(REASONS) == {A.CANCEL_ORDER, A.APPROVE, A.MARK_RELEASED}
 
 
 # ------------------------------------------------------------------ cause memory

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from services.domain import attempts, errors
+from services.domain import call_attempts, errors
 from services.domain.errors import ApiError
-from services.domain.order import (
+from services.domain.orders.model import (
     CustomerPriority,
     InventoryStatus,
     Line,
@@ -37,8 +37,8 @@ def test_the_words_are_those_of_the_contract_and_our_own_reason_for_what_does_no
 
 
 def test_operations_and_outcomes_are_those_of_the_metrics():
-    assert attempts.OPERATIONS == ("check_availability", "reserve", "release")
-    assert attempts.OUTCOMES == (
+    assert call_attempts.OPERATIONS == ("check_availability", "reserve", "release")
+    assert call_attempts.OUTCOMES == (
         "success",
         "rejected",
         "timeout",

@@ -12,13 +12,12 @@ from uuid import uuid4
 import orjson
 from sqlalchemy import Connection, select
 
-from services.domain.order import Line
+from services.domain.orders.model import Line
 from services.messaging.envelope import IncomingEvent
-from services.sandbox.inventory_service import events, queries, tables
+from services.sandbox.inventory_service import events, queries, stock, tables
 from services.sandbox.inventory_service.catalogue import Product, put_on_shelves
-from services.sandbox.inventory_service.rules import stock
-from services.sandbox.inventory_service.rules.stock import Reservation
-from state.database import Database
+from services.sandbox.inventory_service.stock import Reservation
+from state.engine.database import Database
 
 T = TypeVar("T")
 

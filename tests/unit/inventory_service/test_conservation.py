@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
-from services.domain.order import Line
+from services.domain.orders.model import Line
 from services.sandbox import payment_gateway
 from services.sandbox.conservation import Difference, differences
 from services.sandbox.inventory_service import tables
 from state import releases as release_jobs
 from state import tables as holdfast
-from state.database import Database
+from state.engine.database import Database
 from tests.unit.inventory_service.shop import START, Shop, mugs, pens
 
 

@@ -6,9 +6,8 @@ import pytest
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from services.sandbox.inventory_service import tables
-from services.sandbox.inventory_service.rules import stock
-from services.sandbox.inventory_service.rules.stock import (
+from services.sandbox.inventory_service import stock, tables
+from services.sandbox.inventory_service.stock import (
     AdjustmentRefused,
     AlreadyConfirmed,
     CancelOutcome,

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from services.inventory.exchange import path_segment
-from services.inventory.models import read_availability, read_reservation, short_lines
+from services.clients.http.exchange import path_segment
+from services.clients.inventory.models import read_availability, read_reservation, short_lines
 from services.sandbox.inventory_service.api import InventoryApi
 from services.sandbox.inventory_service.faults import Faults, FaultSettings
 from services.sandbox.inventory_service.tables import outbox

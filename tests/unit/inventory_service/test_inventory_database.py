@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import inspect, select
 
 from services.sandbox.inventory_service import tables
-from state.database import opened
+from state.engine.database import opened
 from tests.unit.inventory_service.shop import Shop
 
 LATER = ("traceparent", "undeliverable_at", "undeliverable_reason")

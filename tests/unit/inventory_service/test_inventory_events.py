@@ -5,9 +5,8 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from services.messaging.envelope import decode
-from services.messaging.relay import Undeliverable
-from services.sandbox.inventory_service import outbox, tables
-from services.sandbox.inventory_service.rules import stock
+from services.messaging.outbox_relay import Undeliverable
+from services.sandbox.inventory_service import outbox, stock, tables
 from tests.unit.inventory_service.shop import Shop, mugs, pens
 
 CONFIRM = "inventory.confirm_requested"

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.domain.order import Line
-from services.sandbox.inventory_service.rules.stock import InsufficientStock, RefusalReason, ReservationRefused
+from services.domain.orders.model import Line
+from services.sandbox.inventory_service.stock import InsufficientStock, RefusalReason, ReservationRefused
 from tests.unit.inventory_service.shop import Shop, mugs, pens
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.monitoring.breakers import Band, ReplicaBreaker, bands, by_name, interruptions, replica_breaker, severity
+from services.breakers.overview import Band, ReplicaBreaker, bands, by_name, interruptions, replica_breaker, severity
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CHECKER, RESERVER = "inventoryServiceChecker", "inventoryServiceReserver"

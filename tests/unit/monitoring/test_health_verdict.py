@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.monitoring.breakers import ReplicaBreaker, by_name
-from services.monitoring.health import Facts, Level, Thresholds, judge
+from services.breakers.overview import ReplicaBreaker, by_name
+from services.metrics.health import Facts, Level, Thresholds, judge
 
 THRESHOLDS = Thresholds(success_rate=0.95, queue_depth=100, latency_seconds=1.0)
 CLOSED = ReplicaBreaker("a", "inventoryServiceReserver", "closed", None, None, 40, 1, 50, 5, 0, ())

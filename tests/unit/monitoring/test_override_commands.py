@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from services.base.settings import Settings
+from services.breakers.overrides import BreakerOverrides
+from services.clients.breaker import inventory_breakers
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
-from services.inventory.breaker import inventory_breakers
-from services.monitoring.overrides import BreakerOverrides
-from services.settings import Settings
 from state import audit, overrides
 from state.commands import STORED, Command
-from state.database import Database, opened
+from state.engine.database import Database, opened
 
 START = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 RESERVER = "inventoryServiceReserver"

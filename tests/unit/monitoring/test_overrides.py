@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from services.base.settings import Settings
+from services.breakers.overrides import BreakerOverrides
+from services.clients.breaker import InventoryBreakers, inventory_breakers
 from services.domain.errors import NotFound
-from services.inventory.breaker import InventoryBreakers, inventory_breakers
-from services.monitoring.overrides import BreakerOverrides
-from services.settings import Settings
 from state import audit
-from state.database import Database, opened
+from state.engine.database import Database, opened
 from state.schema import migrate
 
 START = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.monitoring.buckets import LATENCY_BUCKETS
-from services.monitoring.rates import Interval, Known, binned, increments, last_gauges, quantile_of, total
+from services.metrics.buckets import LATENCY_BUCKETS
+from services.metrics.math import Interval, Known, binned, increments, last_gauges, quantile_of, total
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 STEP = timedelta(seconds=5)

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.domain import events
-from services.domain.attempts import OPERATIONS, OUTCOMES, Attempt
-from services.domain.order import OrderStatus, ReviewReason
-from services.inventory.breaker import InventoryBreakers, inventory_breakers
-from services.monitoring import recorder as recording
-from services.monitoring.buckets import LATENCY_BUCKETS
-from services.monitoring.metrics import BREAKER_STATES, CONSUME_OUTCOMES, PUBLISH_OUTCOMES, Metrics
-from services.monitoring.recorder import Queues, Recorder
-from services.settings import Settings
+from services.base.settings import Settings
+from services.clients.breaker import InventoryBreakers, inventory_breakers
+from services.domain.call_attempts import OPERATIONS, OUTCOMES, Attempt
+from services.domain.orders import events
+from services.domain.orders.model import OrderStatus, ReviewReason
+from services.metrics import recorder as recording
+from services.metrics.buckets import LATENCY_BUCKETS
+from services.metrics.recorder import Queues, Recorder
+from services.metrics.registry import BREAKER_STATES, CONSUME_OUTCOMES, PUBLISH_OUTCOMES, Metrics
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 BREAKERS = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.monitoring.slo import PACES, PERIOD, WINDOWS, Calls, burn_rate, judge
+from services.metrics.objective import PACES, PERIOD, WINDOWS, Calls, burn_rate, judge
 
 FAST, SLOW = PACES
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.monitoring.trends import BIN, BINS, CHECK, RESERVE, trends
+from services.metrics.trends import BIN, BINS, CHECK, RESERVE, trends
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 WINDOW = timedelta(minutes=5)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from services.monitoring.writable import DatabaseWatch
-from state.database import opened
+from state.database_watch import DatabaseWatch
+from state.engine.database import opened
 
 
 async def test_those_who_ask_again_at_once_do_not_disturb_those_who_still_wait(sqlite_url: str) -> None:

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
+from services.domain.bulk import ENDED
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
-from services.domain.operations import ENDED
 from state import releases
 from tests.bulk import begin, failed_release, ledger, look, run, states
 from tests.fakes import CAPTURE, Fault, PaymentFault

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
+from services.clients.payments.port import PaymentState
 from services.domain.errors import InvalidState, NotFound
-from services.domain.lifecycle import LATE_CAPTURE
-from services.payments.gateway import PaymentState
+from services.domain.orders.lifecycle import LATE_CAPTURE
 from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, VOID, Fault, PaymentFault
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"

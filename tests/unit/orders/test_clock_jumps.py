@@ -8,19 +8,19 @@ import pytest
 from sqlalchemy import select
 
 from services.alerting import delivery
-from services.alerting.parts import policy_of
+from services.alerting.composition import policy_of
+from services.base.settings import LONGEST_RETRY_AFTER_SECONDS, Settings
+from services.bulk.runner import LEASE as OPERATION_LEASE
+from services.clients.http.exchange import MAX_RETRY_AFTER_SECONDS
 from services.domain.errors import ClaimedByOther
-from services.inventory.exchange import MAX_RETRY_AFTER_SECONDS
 from services.orders.context import OrdersContext
-from services.orders.inbound import InventoryEvents
-from services.orders.operations import LEASE as OPERATION_LEASE
-from services.orders.place import OrderPlacement, PlaceOrder
-from services.orders.progress import OrderProgress
-from services.orders.releases import ReleaseJobs
+from services.orders.fulfilment import OrderProgress
+from services.orders.inventory_events import InventoryEvents
+from services.orders.placement import OrderPlacement, PlaceOrder
 from services.orders.sweeper import OrderSweeper
-from services.orders.timekeeping import SLACK, Timekeeping
-from services.settings import LONGEST_RETRY_AFTER_SECONDS, Settings
-from state import leases, notifications, operations, outbox
+from services.releases.jobs import ReleaseJobs
+from services.runtime.clock_skew import SLACK, Timekeeping
+from state import bulk_jobs, leases, notifications, outbox
 from state.commands import STORED, Command
 from state.tables import commands, orders, releases
 from tests.bulk import begin as begin_operation
@@ -146,7 +146,7 @@ async def claimed_operation(shop):
     await failed_release(shop, "mine")
     await begin_operation(shop, ["mine"])
     now = shop.clock()
-    await shop.real_database.write(lambda c: operations.claim(c, "op-1", "died", now, now + OPERATION_LEASE))
+    await shop.real_database.write(lambda c: bulk_jobs.claim(c, "op-1", "died", now, now + OPERATION_LEASE))
 
 
 async def operation_is_done(shop):

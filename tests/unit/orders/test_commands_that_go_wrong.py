@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from sqlalchemy import update
 
-from services.orders import commands as executor
-from services.orders.commands import AT_ONCE, ATTEMPTS, CLAIM
-from services.payments.gateway import PaymentState
+from services.clients.payments.port import PaymentState
+from services.commands import queue as executor
+from services.commands.queue import AT_ONCE, ATTEMPTS, CLAIM
 from state import commands, conservation, tables
 from tests.fakes import CAPTURE, Fault, PaymentFault
 

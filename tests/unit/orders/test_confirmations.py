@@ -7,9 +7,9 @@ from datetime import timedelta
 import orjson
 import pytest
 
-from services.domain.order import ReviewReason
+from services.domain.orders.model import ReviewReason
 from services.messaging.envelope import PoisonEvent, decode
-from services.orders.inbound import UnknownOrder
+from services.orders.inventory_events import UnknownOrder
 from tests.fakes import START
 
 CONFIRMED, FAILED = "inventory.confirmed", "inventory.confirmation_failed"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
-from services.domain.both_sides import CANNOT_ANSWER, Statement
+from services.clients.payments.port import PaymentState
+from services.conservation.audit import ConservationAudit
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
-from services.orders.conservation import ConservationAudit
-from services.payments.gateway import PaymentState
+from services.domain.reconciliation import CANNOT_ANSWER, Statement
 from state import conservation
 from state.tables import reviews
 from tests.fakes import FIND_PAYMENT, Fault, InMemoryWitness, PaymentFault

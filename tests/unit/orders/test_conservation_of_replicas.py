@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.orders.conservation import ConservationAudit
-from services.wiring.alone import CONSERVATION, Alone
+from services.conservation.audit import ConservationAudit
+from services.runtime.leader import CONSERVATION, Alone
 from state import conservation
 from tests.fakes import InMemoryWitness
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from state import commands, their_answers
+from state import commands, inventory_lookups
 from state.commands import STORED, Command
 from tests.fakes import CAPTURE, REFUND, Fault, PaymentFault
 
@@ -242,7 +242,7 @@ async def test_they_are_asked_by_command_and_the_claim_of_who_asks_is_renewed(sh
     command_id = await shop.command("ask_theirs", review.order_id, reviewId=review.review_id)
     await shop.commands.run_waiting()
     assert (await outcome(shop, command_id))[:2] == ("DONE", "The Inventory Service says ACTIVE")
-    kept = await shop.real_database.read(lambda c: their_answers.get(c, review.order_id))
+    kept = await shop.real_database.read(lambda c: inventory_lookups.get(c, review.order_id))
     assert kept.asked_by == "ada"
     case = await shop.open_case(review.order_id)
     assert case.claimed_until == shop.clock() + timedelta(minutes=15)

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from services.domain.impacts import CONFIRM, DENIED, FALLBACK, FLAGGED, REFUSED, TIMED_OUT
-from state import impacts
-from state.impacts import Window
+from services.domain.incident_impact import CONFIRM, DENIED, FALLBACK, FLAGGED, REFUSED, TIMED_OUT
+from state import incident_impacts
+from state.incident_impacts import Window
 from tests.fakes import START, Fault
 from tests.orders_harness import OrdersHarness
 
@@ -26,7 +26,7 @@ def resilient(sqlite_url):
 
 async def hurt(shop, order_id):
     """``{(kind, operation)}`` of one order."""
-    found = await shop.real_database.read(lambda c: impacts.page(c, EVER, limit=100))
+    found = await shop.real_database.read(lambda c: incident_impacts.page(c, EVER, limit=100))
     return {(i.kind, i.operation) for order in found if order.order_id == order_id for i in order.impacts}
 
 

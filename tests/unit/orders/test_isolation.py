@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from services.domain.operations import Ended, Gate, ItemState
-from services.domain.steps import TRIES
+from services.bulk.dead_letter_actions import ReplayEvent
+from services.bulk.runner import OperationRunner
+from services.commands.dead_letters import LetterCommands
+from services.domain.bulk import Ended, Gate, ItemState
+from services.domain.orders.failed_steps import TRIES
 from services.messaging.dead_letters import DeadLetterOffice
-from services.orders.letter_commands import LetterCommands
-from services.orders.letter_verbs import ReplayEvent
-from services.orders.operations import OperationRunner
-from services.orders.timekeeping import Timekeeping
+from services.runtime.clock_skew import Timekeeping
 from services.sandbox.drills.runner import TRIES as DRILL_TRIES
 from state import drills, reviews
 from tests.bulk import begin, failed_release, ledger, look, states

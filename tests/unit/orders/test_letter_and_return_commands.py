@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.orders.letter_commands import LetterCommands
-from services.orders.return_commands import ReturnCommands
+from services.commands.dead_letters import LetterCommands
+from services.commands.returns import ReturnCommands
 from state import commands, dead_letters, inbox
 from state.dead_letters import cause_of
 from tests.letters import bury, letters

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from services.bulk.actions import item_actions
+from services.bulk.runner import OPERATIONS_AT_ONCE, OperationRunner, breaker_gate
 from services.domain.errors import InventoryTimeout
-from services.orders.operation_verbs import item_actions
-from services.orders.operations import OPERATIONS_AT_ONCE, OperationRunner, breaker_gate
-from services.orders.releases import ReleaseJobs
-from services.orders.timekeeping import Timekeeping
+from services.releases.jobs import ReleaseJobs
+from services.runtime.clock_skew import Timekeeping
 from state import releases
 from tests.bulk import begin, failed_release, ledger, look, run
 from tests.fakes import CAPTURE, PaymentFault

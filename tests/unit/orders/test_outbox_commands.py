@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.orders.outbox_commands import OutboxCommands
-from services.orders.undeliverable import UndeliverableEvents
+from services.commands.outbox import OutboxCommands
+from services.commands.undeliverable import UndeliverableEvents
 from state import commands, history, outbox
 
 

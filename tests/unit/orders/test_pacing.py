@@ -14,17 +14,17 @@ from datetime import datetime
 import pytest
 from sqlalchemy import select, update
 
-from services.domain.attempts import RELEASE, RESERVE
+from services.base.settings import Settings
+from services.clients.breaker import inventory_breakers
+from services.clients.inventory.resilient import ResilientInventory
+from services.domain.call_attempts import RELEASE, RESERVE
 from services.domain.retry import RetryPolicy
-from services.inventory.breaker import inventory_breakers
-from services.inventory.resilient import ResilientInventory
-from services.orders import releases as release_jobs
 from services.orders import sweeper as sweeping
 from services.orders.context import OrdersContext
-from services.orders.progress import OrderProgress
-from services.orders.releases import ReleaseJobs
+from services.orders.fulfilment import OrderProgress
 from services.orders.sweeper import OrderSweeper
-from services.settings import Settings
+from services.releases import jobs as release_jobs
+from services.releases.jobs import ReleaseJobs
 from state import releases
 from state.tables import orders
 from state.tables import releases as jobs
@@ -263,7 +263,7 @@ def _no_bound(patch: pytest.MonkeyPatch) -> None:
 
 def _no_half_open_budget(patch: pytest.MonkeyPatch) -> None:
     """Whoever comes after the reset time is let through."""
-    patch.setattr("services.inventory.breaker.AsyncBreaker.acall", lambda self, work, *given: work(*given))
+    patch.setattr("services.clients.breaker.AsyncBreaker.acall", lambda self, work, *given: work(*given))
 
 
 RULES: dict[str, tuple[Rule, str]] = {

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.domain.order import Line
+from services.domain.orders.model import Line
 from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, START, Fault, PaymentFault
 from tests.orders_harness import LINES, OrdersHarness
 

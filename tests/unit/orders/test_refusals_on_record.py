@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from services.alerting.commands import alert_commands
+from services.breakers.overrides import BreakerOverrides
+from services.commands.dead_letters import LetterCommands
+from services.commands.outbox import OutboxCommands
+from services.commands.returns import ReturnCommands
+from services.commands.undeliverable import UndeliverableEvents
 from services.console import COMMAND_KINDS
-from services.domain.command_kinds import TARGETS
-from services.monitoring.overrides import BreakerOverrides
-from services.orders.letter_commands import LetterCommands
-from services.orders.outbox_commands import OutboxCommands
-from services.orders.return_commands import ReturnCommands
-from services.orders.undeliverable import UndeliverableEvents
+from services.domain.commands import TARGETS
 from services.sandbox.drills.drill_commands import NoDrills
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.domain import events
-from services.inventory.client import HTTPInventoryGateway
-from services.sandbox.inventory_service.forms import in_another_form
+from services.clients.inventory.http import HTTPInventoryGateway
+from services.domain.orders import events
+from services.sandbox.inventory_service.reply_variants import in_another_form
 from services.sandbox.web import answer
 from tests.orders_harness import OrdersHarness
 

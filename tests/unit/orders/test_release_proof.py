@@ -6,8 +6,8 @@ import pytest
 
 from services.domain.conservation import StockState
 from services.domain.errors import ClaimedByOther, InvalidState, NotFound, ReleaseConflict, ValidationFailed
-from services.orders.proof import MarkReleased
-from state import commands, releases, their_answers
+from services.releases.mark_released import MarkReleased
+from state import commands, inventory_lookups, releases
 from tests.bulk import begin, failed_release, look, run
 from tests.fakes import CAPTURE, Fault, PaymentFault
 
@@ -78,7 +78,7 @@ async def test_what_is_still_held_is_never_marked_released_and_the_refusal_is_on
         "refused: INVALID_STATE",
     )
     assert (entry.reason, entry.after["theirs"], entry.action_id) == ("ticket 77", "HELD", None)
-    kept = await shop.real_database.read(lambda c: their_answers.get(c, "held"))
+    kept = await shop.real_database.read(lambda c: inventory_lookups.get(c, "held"))
     assert (kept.statement.stock, kept.asked_by) == (StockState.HELD, "ada")
 
 

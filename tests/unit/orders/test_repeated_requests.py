@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from services.domain.errors import IdempotencyKeyReused
-from services.domain.order import Line
-from services.orders.place import MAX_IN_FLIGHT, Overloaded, PlaceOrder
+from services.domain.orders.model import Line
+from services.orders.placement import MAX_IN_FLIGHT, Overloaded, PlaceOrder
 from state import releases
 from tests.fakes import Fault
 from tests.orders_harness import LINES

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from services.domain.errors import IdempotencyKeyReused, InvalidState, NotFound
-from services.domain.order import Line
+from services.domain.orders.model import Line
 
 CHAIR, LAMP = ("chair", "oak"), ("lamp", "brass")
 

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from services.domain.both_sides import CANNOT_ANSWER, NO_ANSWER, Statement
 from services.domain.conservation import StockState
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
-from services.orders.their_side import Asked, TheirSide, in_words
-from state import commands, their_answers
+from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, Statement
+from services.reviews.comparison import Asked, TheirSide, in_words
+from state import commands, inventory_lookups
 from tests.unit.orders.test_resolving_cases import unanswered, unconfirmed, unverified, waiting
 
 
@@ -25,7 +25,7 @@ def saying(shop, stock, **more):
 
 
 async def answer(shop, order_id):
-    return await shop.real_database.read(lambda c: their_answers.get(c, order_id))
+    return await shop.real_database.read(lambda c: inventory_lookups.get(c, order_id))
 
 
 async def test_what_they_say_is_kept_with_its_time_and_who_asked(shop):
@@ -162,7 +162,7 @@ async def twelve(shop):
 
 
 async def known(shop, order_ids):
-    return await shop.real_database.read(lambda c: their_answers.of_orders(c, order_ids))
+    return await shop.real_database.read(lambda c: inventory_lookups.of_orders(c, order_ids))
 
 
 async def test_many_are_asked_about_once_each_and_their_answers_kept(shop, twelve):
@@ -216,7 +216,7 @@ async def test_when_nobody_answers_the_rest_is_left_alone(shop, twelve):
 
 
 async def test_a_slow_service_is_not_asked_for_longer_than_others_can_wait(shop, twelve, monkeypatch):
-    monkeypatch.setattr("services.orders.their_side.MANY_SECONDS", 0.0)
+    monkeypatch.setattr("services.reviews.comparison.MANY_SECONDS", 0.0)
     assert (await shop.their_side.ask_many(twelve, asked_by="ada")).left == 12
 
 

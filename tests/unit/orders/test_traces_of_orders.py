@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import select
 
-from services.domain.attempts import RESERVE, SHORT_CIRCUITED, SUCCESS, Attempt
-from services.domain.order import Order
+from services.base.trace_context import continuing, current
+from services.domain.call_attempts import RESERVE, SHORT_CIRCUITED, SUCCESS, Attempt
+from services.domain.orders.model import Order
 from services.orders.traced import told_after_commit, told_of_short_circuits
-from services.traceparent import continuing, current
 from state import orders, tables
 from tests.fakes import Fault
 from tests.orders_harness import OrdersHarness

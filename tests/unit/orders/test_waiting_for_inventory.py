@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.domain.lifecycle import postpone
+from services.domain.orders.lifecycle import postpone
 from tests.fakes import START, Fault
 
 RESERVE, CAPTURE = "reserve", "capture"

@@ -10,8 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain.errors import ValidationFailed
-from services.sandbox.drills.kinds import KINDS, checked_seconds, kind_of
-from services.sandbox.drills.rules import CHECK_LIMIT, PATIENCE, RECOVERY_LIMIT, Do, Known, Phase, Seen, advance, same
+from services.sandbox.drills.catalogue import KINDS, checked_seconds, kind_of
+from services.sandbox.drills.state_machine import (
+    CHECK_LIMIT,
+    PATIENCE,
+    RECOVERY_LIMIT,
+    Do,
+    Known,
+    Phase,
+    Seen,
+    advance,
+    same,
+)
 from services.sandbox.inventory_service.faults import FaultSettings
 
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from services.domain.errors import InvalidState
-from services.monitoring.health import Thresholds
+from services.metrics.health import Thresholds
 from services.sandbox.drills.drill_commands import DrillCommands, NoDrills
 from services.sandbox.drills.runner import DrillParts, DrillRunner
-from services.sandbox.drills.shelves import Shelves
+from services.sandbox.drills.stock_view import Shelves
 from state import commands, drills, replicas, sandbox
 from state.replicas import BreakerTransition
 from tests.fakes import Fault

@@ -1,0 +1,109 @@
+"""Asking for something: the command is stored, its state is shown, and nobody calls another service from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import streamlit as st
+
+from pages.parts import actor as person
+from pages.parts import clock, labels, write_access
+from services.console import Command, NotPermitted, SourceUnavailable, console
+
+FLASH = "flash"
+UNFINISHED = ("STORED", "RUNNING")
+
+
+def ask(*stores: Callable[[str], Command]) -> bool:
+    """Store commands in the name of the person here; whether all were stored. For callbacks."""
+    actor = person.actor()
+    try:
+        commands = [store(actor) for store in stores]
+    except (SourceUnavailable, NotPermitted) as error:
+        st.session_state[FLASH] = (f"Not stored: {error}", ":material/error:")
+        return False
+    what = labels.KINDS.get(commands[0].kind, "Command") if commands else "Nothing"
+    count = f" x {len(commands)}" if len(commands) > 1 else ""
+    st.session_state[FLASH] = (f"{what}{count}: stored", ":material/schedule:")
+    return True
+
+
+def quietly(store: Callable[[str], Command | None]) -> None:
+    """Store a question in the name of the person here; nothing is said when it cannot be stored."""
+    with suppress(SourceUnavailable, NotPermitted):
+        store(person.actor())
+
+
+def flash() -> None:
+    """Show once what the last callback said."""
+    if message := st.session_state.pop(FLASH, None):
+        text, icon = message
+        st.toast(text, icon=icon)
+
+
+def is_waiting(command: Command | None) -> bool:
+    """Whether a command on this thing is stored or running."""
+    return command is not None and command.state in UNFINISHED
+
+
+def is_held(command: Command | None) -> bool:
+    """Whether a command waits so that it can be taken back."""
+    if command is None or command.state != "STORED" or command.not_before is None:
+        return False
+    return is_queued(command) or command.not_before > console().now()
+
+
+def is_queued(command: Command) -> bool:
+    """Whether a command waits for a breaker: it was looked at, and comes up again and again."""
+    return command.state == "STORED" and command.outcome is not None
+
+
+def undo(command: Command) -> None:
+    """Take a held command back. For callbacks."""
+    try:
+        taken = console().held.undo(command, actor=person.actor())
+    except (SourceUnavailable, NotPermitted) as error:
+        st.session_state[FLASH] = (f"Not taken back: {error}", ":material/error:")
+        return
+    late = ("Too late: it has run already", ":material/error:")
+    st.session_state[FLASH] = ("Taken back: nothing was done", ":material/undo:") if taken else late
+
+
+def undo_button(command: Command, *, key: str) -> None:
+    """How long the command is still held, and the way to take it back."""
+    left = clock.span(command.not_before - console().now()) if command.not_before else ""
+    while_held = "queued" if is_queued(command) else left
+    reason = write_access.write_block()
+    st.button(
+        f"Undo ({while_held})",
+        key=key,
+        icon=":material/undo:",
+        disabled=reason is not None,
+        help=reason or "Nothing has been done yet: this takes it back.",
+        on_click=undo,
+        args=(command,),
+    )
+
+
+def state(command: Command) -> str:
+    """A command in one line of Markdown: its state, what it is, how it ended, who asked, and when."""
+    return f"{summary(command)} · {clock.ago(command.created_at, console().now())}"
+
+
+def summary(command: Command) -> str:
+    """The same without the time."""
+    outcome = command.outcome or {}
+    ended = " · ".join(labels.plain(outcome[key]) for key in ("title", "detail") if outcome.get(key))
+    badge = labels.badge(labels.COMMAND, command.state, grey=bool(console().live().problem))
+    who = labels.plain(command.actor)
+    what = _what(command)
+    return f"{badge} {what}{f': {ended}' if ended else ''} · {who}"
+
+
+def _what(command: Command) -> str:
+    action = command.arguments.get("action")
+    if move := command.arguments.get("move"):
+        return f"{labels.MOVES.get(str(move), 'Steer')}: bulk operation"
+    kind = labels.kind(command.kind)
+    return labels.ACTIONS.get(str(action), kind) if action else kind

@@ -1,0 +1,201 @@
+"""Both sides in the preview of a bulk operation: one column, one sentence, and the moment at which it is frozen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+
+import streamlit as st
+
+from pages.parts import actions, clock, labels, write_access
+from pages.parts import actor as person
+from services.console import console, same_sight_key
+from services.console.bulk import Bulk, Target, Verb
+from services.console.bulk_preview import MAX_ASKED, Compared, Comparison, Frozen, Standing, freeze, summary
+
+FEW = 20
+"""Rows of a preview that are shown whole; more are a grid to scroll and search in, which keeps Escape for itself."""
+LEFT_OUT, FOLLOWS = "Will be left out", "What follows"
+RETRIED = {"HELD": "Gives the hold back", "FREE": "Harmless: nothing held, closes the job"}
+"""What a retry of a release does, by what they say."""
+
+
+def begin(bulk: Bulk, key: str) -> None:
+    """Have the other side asked once about what the preview shows; its opening is what asks."""
+    if not bulk.has_their_side:
+        return
+    st.session_state[_opened(key)] = (0, console().now())
+    if write_access.write_block() is None:
+        _ask(bulk, _question(key))
+
+
+def draw(bulk: Bulk, key: str) -> Frozen | None:
+    """The items with both sides; what is acted on, or None while answers are still to come."""
+    if not bulk.has_their_side:
+        _table([_facts(target) for target in bulk.targets], f"The {len(bulk.targets)} things previewed")
+        return Frozen(bulk.seen_at)
+    reading = console().previews.compared(bulk, _question(key))
+    said = reading.value or Comparison({}, None)
+    frozen = _frozen(said, key)
+    rows = [_row(bulk, target, said, frozen) for target in bulk.targets]
+    _table(
+        rows if any(row[FOLLOWS] for row in rows) else [_without(row, FOLLOWS) for row in rows],
+        f"The {len(bulk.targets)} things previewed, with what the Inventory Service says of each",
+    )
+    _summary(bulk, said, frozen, key)
+    for why, number in Counter(_left_out(said, frozen).values()).items():
+        st.caption(f":material/block: {number:,} will be left out: {labels.plain(why)}")
+    _claimed(bulk)
+    return frozen
+
+
+def _claimed(bulk: Bulk) -> None:
+    """What others work on is refused to everybody but admins when its turn comes."""
+    others = Counter(target.claimed_by for target in bulk.targets if target.claimed_by not in (None, person.actor()))
+    if others:
+        names = ", ".join(labels.plain(name) for name in others)
+        then = "you act over that claim" if person.is_admin() else "refused when the turn comes"
+        st.caption(f":material/person_pin: {others.total():,} claimed by {names}: {then}.")
+
+
+def _table(rows: list[dict[str, str]], alt: str) -> None:
+    if len(rows) <= FEW:
+        # A table reads Markdown, a grid does not.
+        shown = [{name: labels.plain(cell) for name, cell in row.items()} for row in rows]
+        st.table(shown, border="horizontal", hide_index=True, alt=alt)
+    else:
+        st.dataframe(rows, hide_index=True, height=320, alt=alt)
+
+
+def _left_out(said: Comparison, frozen: Frozen | None) -> Mapping[str, str]:
+    """What is left out, or would be if it were frozen now."""
+    return frozen.left_out if frozen else {item_id: one.why for item_id, one in said.items.items() if one.why}
+
+
+def _without(row: dict[str, str], column: str) -> dict[str, str]:
+    return {name: cell for name, cell in row.items() if name != column}
+
+
+def _frozen(said: Comparison, key: str) -> Frozen | None:
+    """Fixed once per question, so that neither items nor their number change under somebody who types."""
+    place = f"frozen_{key}"
+    if place not in st.session_state:
+        now = console().now()
+        _, opened_at = _turn(key)
+        # Without a worker nobody answers, however long one waits.
+        is_asking = said.is_asking and write_access.write_note() is None
+        if (fixed := freeze(said.items, now, is_asking=is_asking, waited=now - opened_at)) is None:
+            return None
+        st.session_state[place] = fixed
+    return st.session_state[place]  # type: ignore[no-any-return]
+
+
+def _summary(bulk: Bulk, said: Comparison, frozen: Frozen | None, key: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"compared_{key}"):
+        if frozen is None and write_access.write_block():
+            st.markdown(":material/sync_disabled: The Inventory Service cannot be asked now.", width="stretch")
+            return
+        if frozen is None:
+            st.markdown(":material/compare_arrows: Asking the Inventory Service...", width="stretch")
+            st.button("Do not wait", key=f"now_{key}", type="tertiary", on_click=_do_not_wait, args=(said, key))
+            return
+        text = summary(one.standing for one in said.items.values())
+        st.markdown(f":material/compare_arrows: {text[:1].upper()}{text[1:]}.", width="stretch")
+        reason = write_access.write_block()
+        st.button(
+            "Ask again",
+            key=f"again_{key}",
+            icon=":material/sync:",
+            type="tertiary",
+            disabled=reason is not None,
+            help=reason or "Asks anew, and freezes what is acted on anew.",
+            on_click=_again,
+            args=(bulk, key),
+        )
+    number = len(bulk.targets) - len(frozen.left_out)
+    at = clock.at(frozen.at, console().now())
+    late = _late(said, frozen)
+    st.caption(
+        f":material/ac_unit: Frozen at {at}: acts on {number:,} of {len(bulk.targets):,}. Later answers change nothing "
+        f"here; each item is compared once more when its turn comes.{late}"
+    )
+
+
+def _late(said: Comparison, frozen: Frozen) -> str:
+    """What would be left out by now, had it not been frozen before."""
+    number = sum(one.why is not None and item_id not in frozen.left_out for item_id, one in said.items.items())
+    return f" :orange[{number:,} more would be refused by now: ask again to leave them out.]" if number else ""
+
+
+def _row(bulk: Bulk, target: Target, said: Comparison, frozen: Frozen | None) -> dict[str, str]:
+    one = said.items.get(target.item_id, Compared(Standing.UNANSWERED))
+    is_left_out = target.item_id in _left_out(said, frozen)
+    follows = LEFT_OUT if is_left_out else _retried(bulk, one)
+    is_asking = frozen is None and write_access.write_block() is None
+    theirs = {"Theirs": _theirs(one, is_asking=is_asking), FOLLOWS: follows}
+    return _named(target) | theirs | _facts(target)
+
+
+def _named(target: Target) -> dict[str, str]:
+    return {"Id": target.item_id} | ({"Order": target.order_id} if target.order_id != target.item_id else {})
+
+
+def _facts(target: Target) -> dict[str, str]:
+    """What a person sees of an item on our side alone, its name first."""
+    cells = {"State": target.state.capitalize(), "Version": str(target.version), "Cause": labels.told(target.cause)}
+    claim = f"{target.claimed_by} works on it. " if target.claimed_by else ""
+    note = f"{claim}{labels.told(target.note)}"
+    return _named(target) | cells | ({"Note": note} if note else {})
+
+
+def _theirs(one: Compared, *, is_asking: bool) -> str:
+    if one.standing == Standing.LATER:
+        return f"Beyond the first {MAX_ASKED}"
+    if one.theirs is not None and one.theirs.stock is not None:
+        return labels.text(labels.THEIRS, one.theirs.stock)
+    if one.theirs is not None:
+        return labels.text(labels.THEIR_SILENCE, one.theirs.problem or "NO_ANSWER")
+    return "Asking..." if is_asking else "Not answered"
+
+
+def _retried(bulk: Bulk, one: Compared) -> str:
+    if bulk.verb != Verb.RETRY_RELEASE or one.theirs is None:
+        return ""
+    return RETRIED.get(one.theirs.stock or "", "")
+
+
+# -- asking ---------------------------------------------------------------------------------------
+
+
+def _opened(key: str) -> str:
+    return f"compared_at_{key}"
+
+
+def _turn(key: str) -> tuple[int, datetime]:
+    """Which question this is, and since when it waits; a server that was started anew has forgotten both."""
+    turn: tuple[int, datetime] = st.session_state.get(_opened(key)) or (0, console().now())
+    return turn
+
+
+def _question(key: str) -> str:
+    """The id of the command that asks; another one each time that a person has it asked again."""
+    turn, _ = _turn(key)
+    return same_sight_key("ask_theirs_many", key, turn, None)
+
+
+def _ask(bulk: Bulk, command_id: str) -> None:
+    actions.quietly(lambda actor: console().previews.ask(bulk, actor=actor, command_id=command_id))
+
+
+def _do_not_wait(said: Comparison, key: str) -> None:
+    left_out = {item_id: one.why for item_id, one in said.items.items() if one.why}
+    st.session_state[f"frozen_{key}"] = Frozen(console().now(), left_out)
+
+
+def _again(bulk: Bulk, key: str) -> None:
+    turn, _ = _turn(key)
+    st.session_state[_opened(key)] = (turn + 1, console().now())
+    st.session_state.pop(f"frozen_{key}", None)
+    st.session_state.pop(f"complaint_{key}", None)
+    _ask(bulk, _question(key))

@@ -1,0 +1,118 @@
+"""Ours beside theirs: the four columns of an order's state, and what the Inventory Service said of its stock."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.parts import actions, clock, labels, write_access
+from services.console import Command, Order, console, same_sight_key
+from services.console.reviews import TheirSay, is_fresh
+
+ASKED = "asked_theirs"
+
+
+def draw(
+    order: Order,
+    say: TheirSay,
+    *,
+    advice: str | None = None,
+    review_id: str | None = None,
+    grey: bool = False,
+) -> None:
+    """Our columns, their answer with its time, and the button that has them asked again.
+
+    Any page can use it: ``draw(order, console().desk.their_say(order_id).value)``. Asks once when it is
+    first drawn for a case or an order.
+    """
+    _ask_once(order, say, review_id)
+    with st.grid(2, min_column_width=260):
+        with st.container(border=True, height="stretch", gap="xsmall", key=f"ours_{order.order_id}"):
+            st.caption("Ours")
+            st.markdown(_ours(order, grey=grey))
+        with st.container(border=True, height="stretch", gap="xsmall", key=f"theirs_{order.order_id}"):
+            with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+                st.caption("Theirs: the Inventory Service", width="content")
+                _ask_button(order, say, review_id)
+            st.markdown(_theirs(order, say, grey=grey))
+    if advice:
+        st.info(advice, icon=":material/compare_arrows:")
+
+
+def _ours(order: Order, *, grey: bool) -> str:
+    states = (
+        ("Order", labels.badge(labels.ORDER, order.status, grey=grey)),
+        ("Inventory", labels.badge(labels.INVENTORY, order.inventory_status, grey=grey)),
+        ("Payment", labels.badge(labels.PAYMENT, order.payment_status, grey=grey)),
+    )
+    lines = [f"{label} {badge}" for label, badge in states]
+    lines.append(f":small[Reservation {_reservation(order.reservation_id)}{_hold(order)}]")
+    return "  \n".join(lines)
+
+
+def _reservation(reservation_id: str | None) -> str:
+    return labels.plain(reservation_id) if reservation_id else "none"
+
+
+def _hold(order: Order) -> str:
+    if order.reservation_expires_at is None or order.inventory_status not in labels.HELD:
+        return ""
+    left = order.reservation_expires_at - console().now()
+    return f" · hold ends in {clock.span(left)}" if left.total_seconds() > 0 else " · hold has ended"
+
+
+def _theirs(order: Order, say: TheirSay, *, grey: bool) -> str:
+    answer = say.answer
+    if answer is None:
+        is_asking = actions.is_waiting(say.asking) and write_access.write_block() is None
+        return ":gray[Asking...]" if is_asking else ":gray[Not asked yet.]"
+    said, now = answer.statement, console().now()
+    asked = f":small[Asked {clock.both(answer.asked_at, now)} by {labels.plain(answer.asked_by)}]"
+    if answer.asked_at < order.updated_at:
+        asked += "  \n:small[:orange[:material/update: From before the order last changed: it decides nothing.]]"
+    if said.stock is None:
+        silence = labels.badge(labels.THEIR_SILENCE, said.problem or "NO_ANSWER", grey=grey)
+        return f"Stock {silence}  \n{_silence(said.problem)}  \n{asked}"
+    word = f" :small[they say {labels.plain(said.said)}]" if said.said else ""
+    ends = f" · ends {clock.at(said.expires_at, now)}" if said.expires_at and said.stock == "HELD" else ""
+    reservation = f":small[Reservation {_reservation(said.reservation_id)}{ends}]"
+    return f"Stock {labels.badge(labels.THEIRS, said.stock, grey=grey)}{word}  \n{reservation}  \n{asked}"
+
+
+def _silence(problem: str | None) -> str:
+    if problem == "CANNOT_ANSWER":
+        return ":small[It has no question for one order's stock; our side alone decides what is offered.]"
+    return ":small[It did not answer; our side alone decides what is offered.]"
+
+
+def _key(order: Order, asking: Command | None) -> str:
+    return same_sight_key("ask_theirs", order.order_id, 0, asking)
+
+
+def _ask(order_id: str, review_id: str | None, key: str) -> None:
+    actions.quietly(lambda actor: console().desk.ask_theirs(order_id, actor=actor, command_id=key, review_id=review_id))
+
+
+def _ask_once(order: Order, say: TheirSay, review_id: str | None) -> None:
+    """Opening a case asks, and so does a change of its order; looking at it for longer does not."""
+    # An order that has changed since is a new sight: what they said before is compared with what was.
+    here = f"{review_id or order.order_id} {order.version}"
+    if st.session_state.get(ASKED) == here or write_access.write_block() or actions.is_waiting(say.asking):
+        return
+    st.session_state[ASKED] = here
+    if say.answer is None or not is_fresh(say.answer.asked_at, console().now(), order.updated_at):
+        _ask(order.order_id, review_id, _key(order, say.asking))
+
+
+def _ask_button(order: Order, say: TheirSay, review_id: str | None) -> None:
+    waiting = actions.is_waiting(say.asking)
+    reason = write_access.write_block() or ("They are being asked." if waiting else None)
+    st.button(
+        "Ask again" if say.answer else "Ask",
+        key=f"ask_theirs_{order.order_id}",
+        icon=":material/sync:",
+        type="tertiary",
+        disabled=reason is not None,
+        help=reason or write_access.write_note(),
+        on_click=_ask,
+        args=(order.order_id, review_id, _key(order, say.asking)),
+    )

@@ -1,0 +1,222 @@
+"""Dead letters: groups with the same cause, the letters of one group, replay and discard."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from functools import partial
+
+import streamlit as st
+
+from pages.parts import (
+    actions,
+    address,
+    bulk,
+    bulk_jobs,
+    clock,
+    dead_letter_dialogs,
+    empty,
+    expander,
+    labels,
+    list_window,
+    orders,
+    payloads,
+    write_access,
+)
+from services.console import SourceUnavailable, console, same_sight_key
+from services.console.events import MAX_ITEMS, Group, Letter, Verb
+from services.console.paging import Paged
+
+GROUP = "cause"
+"""The parameter of the address that names the group shown: ``subject|cause``."""
+
+NAME = "letters"
+VERBS = (Verb.REPLAY_EVENT, Verb.DISCARD_EVENT)
+
+
+def _group() -> tuple[str, str] | None:
+    subject, bar, cause = address.get(GROUP).partition("|")
+    return (subject, cause) if bar else None
+
+
+def every_cause() -> None:
+    """For callbacks: letters of all groups again."""
+    address.drop(GROUP)
+    list_window.reset(NAME)
+
+
+def _only(group: Group) -> None:
+    list_window.reset(NAME)
+    address.put(GROUP, f"{group.subject}|{group.cause}")
+
+
+def draw(state: str, order_id: str | None, clear: Callable[[], None]) -> None:
+    bulk_jobs.unended(VERBS)
+    _listed(state, order_id, clear)
+    bulk_jobs.past(VERBS)
+
+
+def _listed(state: str, order_id: str | None, clear: Callable[[], None]) -> None:
+    group = _group()
+    reading = console().events.letters(state=state, group=group, order_id=order_id, place=list_window.place(NAME))
+    page = reading.value
+    if page is None:
+        empty.no_source(reading)
+        return
+    standing = list_window.stand(NAME, (state, group, order_id), page.letters, lambda row: row.letter.id)
+    if not standing.rows:
+        _nothing(state, is_filtered=bool(group or order_id), clear=clear)
+    grey = bool(reading.problem)
+    if page.groups and not group and not order_id:
+        _groups(page.groups, state, grey=grey)
+    if standing.rows:
+        _letters(standing, group, order_id, grey=grey)
+    list_window.buttons(NAME, standing)
+
+
+def _nothing(state: str, *, is_filtered: bool, clear: Callable[[], None]) -> None:
+    if is_filtered:
+        empty.nothing_matches("No such letter matches; it may have been settled.", clear)
+    elif state == "OPEN":
+        empty.nothing_wrong("Every event that came in was handled.")
+    else:
+        empty.nothing_matches("No letter is in this state.", clear)
+
+
+def _groups(groups: tuple[Group, ...], state: str, *, grey: bool) -> None:
+    st.markdown("**By cause**")
+    with st.container(border=True, gap="small"):
+        for group in groups:
+            _one_group(group, state, grey=grey)
+
+
+def _one_group(group: Group, state: str, *, grey: bool) -> None:
+    key = key_of(group)
+    with st.container(gap="xxsmall", key=f"cause_{key}"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(labels.badge(labels.LETTER, state, grey=grey), width=90)
+            count = f"{group.letters:,} {'letter' if group.letters == 1 else 'letters'}"
+            st.markdown(f"**{labels.plain(group.subject)}** · {count}", width="content")
+            st.caption(f"last {clock.ago(group.last_at, console().now())}", width="stretch")
+            st.button(
+                "Only these", key=f"show_cause_{key}", icon=":material/filter_alt:", type="tertiary", on_click=_only,
+                args=(group,),
+            )  # fmt: skip
+            if state == "OPEN":
+                _act_on(group, key, Verb.REPLAY_EVENT, "Replay", "replay")
+                _act_on(group, key, Verb.DISCARD_EVENT, "Discard", "delete")
+        st.caption(labels.plain(group.example))
+
+
+def key_of(group: Group) -> str:
+    """A group in the keys of its widgets: what it is, and not where it stands, because groups change places."""
+    return f"{zlib.crc32(f'{group.subject}|{group.cause}'.encode()):08x}"
+
+
+def _act_on(group: Group, key: str, verb: Verb, label: str, icon: str) -> None:
+    block = write_access.write_block()
+    if st.button(
+        f"{label} {_of(group.letters)}", key=f"{label.lower()}_cause_{key}", icon=f":material/{icon}:",
+        disabled=block is not None, help=block or write_access.write_note(),
+    ):  # fmt: skip
+        _freeze(verb, group)
+
+
+def _of(letters: int) -> str:
+    return f"the {MAX_ITEMS:,} oldest of {letters:,}" if letters > MAX_ITEMS else f"{letters:,} of {letters:,}"
+
+
+def _freeze(verb: Verb, group: Group) -> None:
+    try:
+        frozen = console().events.freeze(verb, group)
+    except SourceUnavailable as error:
+        st.toast(str(error), icon=":material/error:")
+        return
+    if frozen.targets:
+        bulk.ask(frozen)
+
+
+def _letters(
+    standing: list_window.Standing[Letter], group: tuple[str, str] | None, order_id: str | None, *, grey: bool
+) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        title = "Letters of this cause" if group else "Letters of this order" if order_id else "Newest letters"
+        st.markdown(f"**{title}**", width="content")
+        if group:
+            st.button("Every cause", key="every_cause", type="tertiary", icon=":material/close:", on_click=every_cause)
+        with st.container(horizontal=True, horizontal_alignment="right"):
+            list_window.switch(NAME, standing)
+    with st.container(border=True, gap="small"):
+        for row_id, row in standing.rows.items():
+            _letter(row, standing.page, gone=row_id in standing.gone, grey=grey)
+
+
+def _letter(row: Letter, page: Paged[Letter], *, gone: bool, grey: bool) -> None:
+    letter, now = row.letter, console().now()
+    with st.container(gap="xxsmall", key=f"letter_{letter.id}"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(labels.badge(labels.LETTER, letter.state, grey=grey or gone), width=90)
+            st.markdown(f"**{labels.plain(letter.subject)}**", width="content")
+            if letter.order_id:
+                orders.link(letter.order_id, marks=list_window.mark(NAME, page))
+            else:
+                st.caption("no order known", width=orders.ID_WIDTH)
+            st.caption(clock.both(letter.created_at, now), width="stretch")
+            if letter.state == "OPEN" and not gone:
+                _buttons(row)
+        attempts = f"{letter.attempts} {'attempt' if letter.attempts == 1 else 'attempts'}"
+        st.caption(f"{labels.plain(letter.reason)} · {attempts}{_fate(row)}{labels.GONE if gone else ''}")
+        if row.command:
+            st.markdown(f":small[{actions.state(row.command)}]")
+        expander.part(
+            "Payload and headers",
+            f"letter-{letter.id}",
+            partial(_content, row),
+            touched=partial(list_window.hold, NAME, page.top),
+        )
+
+
+def _content(row: Letter) -> None:
+    letter = row.letter
+    payloads.draw(letter.payload, letter.size)
+    if letter.size > len(letter.payload):
+        read = console().events.payload
+        st.download_button(
+            "Whole payload", partial(read, letter.id), file_name=f"{letter.id}.bin", mime="application/octet-stream",
+            key=f"payload_{letter.id}", icon=":material/download:", type="tertiary", on_click="ignore",
+        )  # fmt: skip
+    if letter.headers:
+        st.table(
+            [{"Header": labels.plain(k), "Value": labels.plain(v)} for k, v in letter.headers.items()],
+            border="horizontal", hide_index=True, alt="Headers of the message",
+        )  # fmt: skip
+    st.caption(f"{labels.plain(letter.stream)} #{letter.stream_seq:,} · {letter.size:,} bytes")
+
+
+def _fate(row: Letter) -> str:
+    letter = row.letter
+    if letter.state == "OPEN":
+        return ""
+    note = f": {labels.plain(letter.note)}" if letter.note else ""
+    return f" · by {labels.plain(letter.resolved_by)}{note}"
+
+
+def _buttons(row: Letter) -> None:
+    letter = row.letter
+    block = write_access.write_block()
+    reason = block or ("A command on this letter is under way." if actions.is_waiting(row.command) else None)
+    st.button(
+        "Replay", key=f"replay_{letter.id}", icon=":material/replay:", disabled=reason is not None,
+        help=reason or write_access.write_note() or "Runs the handler on these bytes again; what was handled has no "
+        "second effect.", on_click=_replay, args=(row,),
+    )  # fmt: skip
+    if st.button(
+        "Discard", key=f"discard_{letter.id}", icon=":material/delete:", disabled=reason is not None,
+        help=reason or write_access.write_note(),
+    ):  # fmt: skip
+        dead_letter_dialogs.discard(letter)
+
+
+def _replay(row: Letter) -> None:
+    key = same_sight_key("replay_dead_letter", row.letter.id, row.letter.attempts, row.command)
+    actions.ask(lambda actor: console().events.replay(row.letter, actor=actor, command_id=key))

@@ -1,0 +1,80 @@
+"""The dialog that forces a breaker: state, reason and the time after which it returns by itself."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import streamlit as st
+
+from pages.parts import actions, labels, live, overlay, write_access
+from services.console import console, new_key
+from services.console.overrides import FORCED
+
+MAX_REASON = 500
+LENGTHS = {
+    "5 min": timedelta(minutes=5),
+    "15 min": timedelta(minutes=15),
+    "1 h": timedelta(hours=1),
+    "4 h": timedelta(hours=4),
+    "24 h": timedelta(hours=24),
+}
+MEANS = {
+    "forced_open": "No call is sent: standard orders are refused, important ones and reservations wait.",
+    "forced_closed": "Every call is sent, however many fail: the Inventory Service is not spared.",
+}
+
+
+def breaker(name: str) -> None:
+    overlay.show("Force breaker", _force, name, new_key(), icon=":material/front_hand:")
+
+
+def _force(name: str, key: str) -> None:
+    called = labels.breaker(name)
+    st.markdown(f"**{called}** on every replica. It is a loan: the breaker returns by itself.")
+    live.refreshing(_form, name, key)
+
+
+def _form(name: str, key: str) -> None:
+    block = write_access.write_block()
+    with st.form(f"form_{key}", border=False):
+        st.radio(
+            "State",
+            FORCED,
+            index=None,
+            key=f"state_{key}",
+            format_func=lambda state: labels.word(labels.BREAKER, state).text,
+            captions=[MEANS[state] for state in FORCED],
+        )
+        st.segmented_control("For", list(LENGTHS), key=f"length_{key}", default="15 min", required=True)
+        st.text_area("Reason", key=f"note_{key}", max_chars=MAX_REASON, required=True)
+        clicked = st.form_submit_button(
+            "Force it",
+            type="primary",
+            key=f"do_{key}",
+            disabled=block is not None,
+            on_click=_submit,
+            args=(name, key),
+        )
+    if complaint := st.session_state.get(f"complaint_{key}") or block:
+        st.error(complaint, icon=":material/error:")
+    elif clicked:
+        overlay.close()
+        st.rerun()
+    elif remark := write_access.write_note():
+        st.caption(f":material/info: {remark}")
+
+
+def _submit(name: str, key: str) -> None:
+    reason = str(st.session_state.get(f"note_{key}") or "").strip()
+    state = st.session_state.get(f"state_{key}")
+    length = LENGTHS[str(st.session_state.get(f"length_{key}") or "15 min")]
+    complaint = None
+    if state is None:
+        complaint = "Choose a state: forced open spares the Inventory Service, forced closed sends every call."
+    elif not reason:
+        complaint = "A reason is needed; it stands on every page while the loan runs."
+    elif not actions.ask(
+        lambda actor: console().loans.force(name, state, reason[:MAX_REASON], length, actor=actor, command_id=key)
+    ):
+        complaint = "The database is away; nothing was stored."
+    st.session_state[f"complaint_{key}"] = complaint

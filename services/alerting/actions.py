@@ -1,0 +1,162 @@
+"""What people do about alerts: acknowledge, silence with an end, end a silence early. All of it is audited.
+
+Each may be run twice under the same ``action_id`` without a second effect. Source: contract section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from services.alerting.labels import Matcher, exactly, fit, matchers_of
+from services.alerting.state_machine import event_of
+from services.domain.dates import day_and_month
+from services.domain.errors import InvalidState, NotFound, ValidationFailed
+from services.domain.orders.events import timestamp
+from state import alerts, audit, leases, silences
+from state.alerts import FIRING, LEASE, Alert, AlertEvent
+from state.audit import AuditEntry
+from state.engine.database import Database
+from state.silences import Silence
+
+MAX_MATCHERS = 20
+SHORTEST_SILENCE, LONGEST_SILENCE = timedelta(seconds=1), timedelta(days=7)
+
+
+class AlertDesk:
+    """Acts on alerts in the name of a person."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime], new_id: Callable[[], str]) -> None:
+        self._database = database
+        self._clock = clock
+        self._new_id = new_id
+
+    async def acknowledge(self, alert_id: str, *, note: str, actor: str, action_id: str | None = None) -> Alert:
+        """Say that somebody is at it, until the alert ends; raises NotFound, InvalidState when it does not fire."""
+        at = self._clock()
+
+        def transaction(connection: Connection) -> Alert:
+            leases.wait_for(connection, LEASE)
+            before = _found(connection, alert_id)
+            if action_id is not None and audit.find_action(connection, action_id):
+                return before
+            if before.state != FIRING:
+                raise InvalidState(
+                    f"The alert is {before.state}; only a firing one is acknowledged.",
+                    {"alertId": alert_id, "state": before.state},
+                )
+            after = replace(before, acknowledged_at=at, acknowledged_by=actor, acknowledged_note=note)
+            alerts.put(connection, after)
+            alerts.add_events(connection, [event_of(after, "ACKNOWLEDGED", at, actor=actor, detail=note or None)])
+            was, becomes = _acknowledged(before), _acknowledged(after)
+            entry = _entry("ACKNOWLEDGE_ALERT", f"alert:{alert_id}", actor, note or None, at, action_id)
+            audit.add(connection, replace(entry, before=was, after=becomes))
+            return after
+
+        return await self._database.write(transaction)
+
+    async def silence_alert(
+        self, alert_id: str, *, ends_in: timedelta, reason: str, actor: str, action_id: str | None = None
+    ) -> Silence:
+        """Silence whatever has all labels of this alert; raises NotFound."""
+        alert = await self._database.read(lambda c: _found(c, alert_id))
+        return await self.silence(
+            exactly(alert.labels), ends_in=ends_in, reason=reason, actor=actor, action_id=action_id
+        )
+
+    async def silence(
+        self,
+        matchers: Sequence[Matcher],
+        *,
+        ends_in: timedelta,
+        reason: str,
+        actor: str,
+        action_id: str | None = None,
+    ) -> Silence:
+        """Keep alerts that fit all matchers from being sent, until the end; raises ValidationFailed."""
+        _check(matchers, ends_in)
+        at = self._clock()
+        made = Silence(action_id or self._new_id(), [m.wire() for m in matchers], reason, actor, at, at + ends_in)
+
+        def transaction(connection: Connection) -> Silence:
+            known = silences.get(connection, made.silence_id)
+            if known is not None:
+                return known
+            if silences.count_running(connection, at) >= silences.MAX_RUNNING:
+                raise InvalidState(f"{silences.MAX_RUNNING} silences are running; end one first.")
+            silences.add(connection, made)
+            hit = [alert for alert in alerts.standing(connection) if fit(matchers, alert.labels)]
+            until = f"{reason} (until {day_and_month(made.ends_at)} {made.ends_at:%H:%M} UTC)"
+            alerts.add_events(connection, [event_of(alert, "SILENCED", at, actor=actor, detail=until) for alert in hit])
+            entry = _entry("SILENCE_ALERTS", f"silence:{made.silence_id}", actor, reason, at, action_id)
+            audit.add(connection, replace(entry, before={"silenced": False}, after=_facts(made, [a.name for a in hit])))
+            return made
+
+        return await self._database.write(transaction)
+
+    async def end_silence(self, silence_id: str, *, actor: str, action_id: str | None = None) -> Silence:
+        """End a silence now; one that has ended stays as it is. Raises NotFound."""
+        at = self._clock()
+
+        def transaction(connection: Connection) -> Silence:
+            before = silences.get(connection, silence_id)
+            if before is None:
+                raise NotFound("silence", silence_id)
+            if not silences.end(connection, silence_id, actor, at):
+                return before
+            name = next((m["value"] for m in before.matchers if m["name"] == "alertname"), "several alerts")
+            labels = {m["name"]: m["value"] for m in before.matchers if m.get("isEqual", True)}
+            alerts.add_events(
+                connection,
+                [AlertEvent(at, "SILENCE_ENDED", None, name, labels, alerts.WORKER, None, actor, before.reason)],
+            )
+            entry = _entry("END_SILENCE", f"silence:{silence_id}", actor, before.reason, at, action_id)
+            after = {"endsAt": timestamp(at)}
+            audit.add(connection, replace(entry, before={"endsAt": timestamp(before.ends_at)}, after=after))
+            return silences.get(connection, silence_id) or before
+
+        return await self._database.write(transaction)
+
+    async def preview(self, matchers: Sequence[Matcher]) -> list[Alert]:
+        """The alerts standing now that a silence with these matchers would silence; raises ValidationFailed."""
+        _check(matchers, SHORTEST_SILENCE)
+        standing = await self._database.read(alerts.standing)
+        return [alert for alert in standing if fit(matchers, alert.labels)]
+
+
+def _check(matchers: Sequence[Matcher], ends_in: timedelta) -> None:
+    problems = []
+    if not 1 <= len(matchers) <= MAX_MATCHERS:
+        problems.append({"field": "matchers", "value": len(matchers), "allowed": f"1 to {MAX_MATCHERS} matchers"})
+    elif not any(matcher.is_equal and matcher.value for matcher in matchers):
+        allowed = "at least one matcher that names a value: a silence of everything would silence the next incident"
+        problems.append({"field": "matchers", "value": " ".join(map(str, matchers)), "allowed": allowed})
+    if not SHORTEST_SILENCE <= ends_in <= LONGEST_SILENCE:
+        allowed = "from 1 second to 7 days, in milliseconds"
+        problems.append({"field": "expiresIn", "value": ends_in // timedelta(milliseconds=1), "allowed": allowed})
+    if problems:
+        raise ValidationFailed(f"Not valid: {', '.join(str(p['field']) for p in problems)}.", {"problems": problems})
+
+
+def _found(connection: Connection, alert_id: str) -> Alert:
+    alert = alerts.get(connection, alert_id)
+    if alert is None:
+        raise NotFound("alert", alert_id)
+    return alert
+
+
+def _acknowledged(alert: Alert) -> dict[str, Any]:
+    return {"alert": alert.name, "labels": alert.labels, "acknowledgedBy": alert.acknowledged_by}
+
+
+def _facts(silence: Silence, hit: list[str]) -> dict[str, Any]:
+    matchers = [str(matcher) for matcher in matchers_of(silence.matchers)]
+    return {"silenced": True, "matchers": matchers, "endsAt": timestamp(silence.ends_at), "alerts": hit[:50]}
+
+
+def _entry(action: str, target: str, actor: str, reason: str | None, at: datetime, action_id: str | None) -> AuditEntry:
+    return AuditEntry(at, actor, action, target, None, reason, None, None, "done", action_id)

@@ -1,0 +1,153 @@
+"""The alert that the database cannot be written: judged and sent from memory, since no other one can be then.
+
+Each replica tells for itself; the receiver groups them by their label ``replica``. Once the database is back, the
+alert is stored with its beginning and its end, so that the console shows it among those of the last day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import httpx
+from sqlalchemy import Connection
+
+from services.alerting import webhook
+from services.alerting.expressions import Highest
+from services.alerting.labels import fingerprint
+from services.alerting.rule import Rule
+from services.alerting.state_machine import ended, event_of
+from state import alerts
+from state.alerts import FIRING, RESOLVED, WORKER, Alert
+from state.database_watch import OUTAGE_SECONDS
+from state.engine.database import Database
+
+logger = logging.getLogger("holdfast.alerts")
+
+DATABASE_NOT_WRITABLE = "DatabaseNotWritable"
+TIMEOUT_SECONDS = 5.0
+
+STEPS = (
+    "Orders are refused with 503 until the database can be written, and may be repeated; nothing else is stored.",
+    "Look at /readyz and the log (database_not_writable): they say why.",
+    (
+        "Free the disk, make the primary server reachable or end its read-only state, or restore the file; the service "
+        "goes on by itself within seconds."
+    ),
+)
+RUNBOOK = " ".join(STEPS)
+
+RULE = Rule(
+    name=DATABASE_NOT_WRITABLE,
+    severity="critical",
+    summary="Nothing can be stored: the database cannot be written.",
+    runbook=STEPS,
+    page="overview",
+    value=Highest("database_not_writable"),
+    comparison=">",
+    threshold=0,
+    unit="state",
+    hold=timedelta(seconds=OUTAGE_SECONDS),
+)
+"""For people who read it; no evaluator judges it."""
+
+Keep = Callable[[Alert, datetime], Awaitable[object]]
+"""Stores an alert that has ended, at that time."""
+
+
+def kept_in(database: Database) -> Keep:
+    """Stores an ended outage with its history; nobody is told of it a second time."""
+
+    def keep(alert: Alert, at: datetime) -> Awaitable[None]:
+        over = replace(ended(alert, at), is_notified=False)
+        events = [event_of(alert, "FIRING", alert.active_at), event_of(over, "RESOLVED", at)]
+
+        def transaction(connection: Connection) -> None:
+            alerts.put(connection, over)
+            alerts.add_events(connection, events)
+
+        return database.write(transaction)
+
+    return keep
+
+
+class DatabaseOutage:
+    """Posts the beginning and the end of an outage to the webhook, and has it kept once that can be done."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        url: str | None,
+        clock: Callable[[], datetime],
+        replica: str,
+        link: str,
+        keep: Keep,
+    ) -> None:
+        """Without ``url`` nothing is posted; the log, /readyz and later the console name the outage."""
+        self._client = client
+        self._url = url
+        self._clock = clock
+        self._replica = replica
+        self._link = link
+        self._keep = keep
+        self._alert: Alert | None = None
+        self._is_kept = False
+
+    async def tell(self, sentence: str | None) -> bool:
+        """Send that it fires (with the reason) or, with None, that it ended; returns whether all of it was done."""
+        if sentence is not None:
+            self._alert = self._alert or self._firing(sentence)
+            return await self._post(self._alert, FIRING)
+        if self._alert is None:
+            return True
+        at = self._clock()
+        self._is_kept = self._is_kept or await self._kept(self._alert, at)
+        is_taken = await self._post(replace(self._alert, state=RESOLVED, resolved_at=at), RESOLVED)
+        if is_taken and self._is_kept:
+            self._alert, self._is_kept = None, False
+            return True
+        return False
+
+    async def _kept(self, alert: Alert, at: datetime) -> bool:
+        try:
+            await self._keep(alert, at)
+        except Exception as error:  # noqa: BLE001 - a boundary: the database may be away again
+            logger.warning("outage_not_kept", extra={"error": repr(error)})
+            return False
+        return True
+
+    def _firing(self, sentence: str) -> Alert:
+        labels = {"alertname": DATABASE_NOT_WRITABLE, "severity": "critical", "replica": self._replica}
+        at = self._clock()
+        return Alert(
+            alert_id=fingerprint(labels),
+            source=WORKER,
+            name=DATABASE_NOT_WRITABLE,
+            labels=labels,
+            annotations={"summary": f"Nothing can be stored. {sentence}", "runbook": RUNBOOK},
+            generator_url=self._link,
+            state=FIRING,
+            value=1.0,
+            active_at=at,
+            fired_at=at,
+            resolved_at=None,
+            seen_at=at,
+            is_notified=True,
+        )
+
+    async def _post(self, alert: Alert, status: str) -> bool:
+        if self._url is None:
+            return True
+        message = webhook.notification(alert, status, self._link)
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                answer = await self._client.post(self._url, json=message)
+        except (TimeoutError, httpx.HTTPError) as error:
+            logger.warning("outage_not_sent", extra={"status": status, "error": type(error).__name__})
+            return False
+        if not answer.is_success:
+            logger.warning("outage_not_sent", extra={"status": status, "answered": answer.status_code})
+        return answer.is_success

@@ -1,0 +1,81 @@
+"""Logging: constant event names, facts as fields; JSON when nobody is looking at a terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+import orjson
+
+from services.base.addresses import without_credentials
+from services.base.trace_context import current, trace_id
+
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
+
+CHATTY = (
+    "alembic",
+    "nats",
+    "uvicorn.error",
+    "uvicorn.access",
+    # These log every request with its URL, and URLs of webhooks are secrets.
+    "httpx",
+    "httpcore",
+    "aiohttp.access",
+    "aiohttp.client",
+    "aiohttp.internal",
+    "urllib3",
+    "requests",
+)
+"""Loggers of libraries that are heard from WARNING upwards only, whatever the level."""
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: at, level, logger, event, the facts given as ``extra``, trace_id within a trace.
+
+    No line shows the credentials of an address.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **_facts(record),
+        }
+        # The formatter runs in the task or thread that logs.
+        if (traceparent := current()) is not None:
+            line["trace_id"] = trace_id(traceparent)
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        try:
+            return without_credentials(orjson.dumps(line, default=str).decode())
+        except TypeError:
+            # Rarely a fact is more than orjson writes (a huge number, broken text): no line is lost for it.
+            said = json.dumps(line, default=str, ensure_ascii=False).encode("utf-8", "replace").decode()
+            return without_credentials(said)
+
+
+class TerminalFormatter(logging.Formatter):
+    """The same for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts = " ".join(f"{name}={value}" for name, value in _facts(record).items())
+        at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        line = f"{at} {record.levelname.lower():7} {record.getMessage()} {facts}".rstrip()
+        return without_credentials(f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line)
+
+
+def configure(level: str) -> None:
+    """Send everything to standard error; called once, by a composition root."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TerminalFormatter() if sys.stderr.isatty() else JsonFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for chatty in CHATTY:
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _facts(record: logging.LogRecord) -> dict[str, object]:
+    return {name: value for name, value in record.__dict__.items() if name not in _STANDARD}

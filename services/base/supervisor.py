@@ -1,0 +1,385 @@
+"""Child processes that are started in order, kept running, and stopped in reverse order.
+
+Source: contract section 1; DESIGN 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+from services.base.child_process import ChildProcess
+
+log = logging.getLogger(__name__)
+
+KILL_RESERVE_SECONDS = 0.2
+"""Kept back for each child that may have to be killed."""
+
+FIRST_RESTART_SECONDS = 0.2
+LONGEST_RESTART_SECONDS = 5.0
+STEADY_SECONDS = 30.0
+"""A child that was up for so long is restarted with the first delay again."""
+
+WORKS_ASKED_SECONDS = 2.0
+WORKS_SECONDS = 10.0
+"""How often a running child is asked whether it works, and how long its answer is waited for."""
+
+MAX_LOG_BYTES = 10 * 2**20
+LOG_LOOKED_AT_SECONDS = 5.0
+PORTS = range(20_000, 30_000)
+"""Below the ports that kernels give to outgoing connections: none of those can sit on a port between restarts."""
+
+
+class ChildFailed(Exception):
+    """A child ended or was not ready in time; the message shows the end of its log."""
+
+
+class ChildState(StrEnum):
+    STARTING = "starting"
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    """It crashed; the next start is due after a pause."""
+    STOPPED = "stopped"
+
+
+async def _at_once() -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process to supervise."""
+
+    name: str
+    """Names its log file too: ``DATA_DIR/logs/<name>.log``."""
+    argv: tuple[str, ...]
+    env: Mapping[str, str] | None = None
+    """The whole environment; None for that of the parent."""
+    cwd: Path | None = None
+    ready: Callable[[], Awaitable[None]] = _at_once
+    """Returns when the process is of use; may poll for ever, the supervisor sets the limit."""
+    works: Callable[[], Awaitable[bool]] | None = None
+    """Asked every few seconds while it runs; False ends the process, which is then started again like a crashed one."""
+    start_seconds: float = 20.0
+    """How long it may take until ready() returns."""
+    stop_signal: signal.Signals = signal.SIGTERM
+    grace_seconds: float = 5.0
+    """How long it may take to end after stop_signal before it is killed."""
+    pass_fds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStatus:
+    """What is known about a child right now."""
+
+    name: str
+    pid: int | None
+    state: ChildState
+    restarts: int
+    since: str
+    """When the state was entered, UTC."""
+    not_working: int = 0
+    """How often it was ended because it was up and did not work."""
+
+
+class Supervisor:
+    """Runs children: in order at the start, each one once the one before is ready.
+
+    Each child has its own session, so that Ctrl-C reaches the parent only, and a pipe as standard
+    input that ends when the parent does (see ``die_with_parent``). Must be used on the main thread:
+    a parent-death signal is sent when the *thread* that forked ends.
+    """
+
+    def __init__(
+        self, children: Sequence[Child], data_dir: Path, *, start_seconds: float = 60.0, stop_seconds: float = 8.0
+    ) -> None:
+        self._status_file = data_dir / "run" / "children.json"
+        self._start_seconds = start_seconds
+        self._stop_seconds = stop_seconds
+        self._keepers = [_Keeper(child, data_dir / "logs" / f"{child.name}.log", self._write) for child in children]
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start all children; raises ChildFailed, with none left running, when one does not become ready."""
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("children must be started from the main thread")
+        try:
+            async with asyncio.timeout(self._start_seconds):
+                for keeper in self._keepers:
+                    await keeper.start()
+        except BaseException as error:
+            await self.stop()
+            if isinstance(error, TimeoutError):
+                raise ChildFailed(f"not all children were ready within {self._start_seconds:g} s") from None
+            raise
+
+    async def stop(self) -> None:
+        """Stop all children, the last one first, within stop_seconds in all; may be called again."""
+        deadline = time.monotonic() + self._stop_seconds
+        for still_waiting, keeper in reversed(list(enumerate(self._keepers))):
+            await keeper.stop(deadline - time.monotonic() - KILL_RESERVE_SECONDS * (still_waiting + 1))
+
+    def status(self) -> list[ChildStatus]:
+        """All children in the order of their start."""
+        return [keeper.status for keeper in self._keepers]
+
+    def _write(self) -> None:
+        rows = [asdict(status) for status in self.status()]
+        try:
+            self._status_file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self._status_file, json.dumps(rows))
+        except OSError as error:
+            # A full disk is no reason to stop supervising.
+            log.warning("children_status_not_written", extra={"reason": str(error)})
+
+
+def die_with_parent(on_eof: Callable[[], None], *, within_seconds: float = 10.0) -> None:
+    """In a child of a Supervisor: call on_eof, on another thread, when the parent is gone.
+
+    The process is ended hard after within_seconds more. Not for processes that a person may start:
+    their standard input may be at its end from the beginning.
+    """
+
+    def watch() -> None:
+        # Not sys.stdin: its lock, held by a daemon thread, breaks the end of the interpreter.
+        while os.read(0, 4096):
+            continue
+        on_eof()
+        time.sleep(within_seconds)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
+
+
+def free_port(kept_file: Path) -> int:
+    """The loopback port kept in the file, so that it stays the same; another one when it is taken."""
+    kept = kept_file.read_text("utf-8", "replace").strip() if kept_file.exists() else ""
+    if kept.isdecimal() and int(kept) in PORTS and _is_free(int(kept)):
+        return int(kept)
+    port = next(port for port in random.sample(PORTS, len(PORTS)) if _is_free(port))
+    write_whole(kept_file, str(port))
+    return port
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file as a whole, readable by its owner only; nobody ever sees a part of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        # A path that this process's locale cannot read stands in the text as escaped bytes: they go out as they came.
+        file.write(text.encode("utf-8", "surrogateescape"))
+    temporary.replace(path)
+
+
+class _Keeper:
+    """Keeps one child running."""
+
+    def __init__(self, child: Child, log_file: Path, on_change: Callable[[], None]) -> None:
+        self.status = ChildStatus(child.name, None, ChildState.STOPPED, 0, _now())
+        self._child = child
+        self._log_file = log_file
+        self._on_change = on_change
+        self._process: ChildProcess | None = None
+        self._lifeline: int | None = None
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self._launch(restarts=0)
+        self._keeping = asyncio.create_task(self._keep(), name=f"keep-{self._child.name}")
+
+    async def stop(self, seconds: float) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait({self._keeping})
+        await self._end(min(seconds, self._child.grace_seconds))
+        self._become(ChildState.STOPPED, pid=None)
+
+    async def _keep(self) -> None:
+        delay = FIRST_RESTART_SECONDS
+        while True:
+            began = time.monotonic()
+            await self._wait_for_end()
+            if time.monotonic() - began >= STEADY_SECONDS:
+                delay = FIRST_RESTART_SECONDS
+            self._become(ChildState.RESTARTING, pid=None)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, LONGEST_RESTART_SECONDS)
+            try:
+                await self._launch(restarts=self.status.restarts + 1)
+            except (ChildFailed, OSError) as error:
+                log.error("child_not_restarted", extra={"child": self._child.name, "reason": str(error)})  # noqa: TRY400 - the message says it all
+
+    async def _wait_for_end(self) -> None:
+        if self._process is not None:
+            watching = [
+                asyncio.create_task(self._bound_log()),
+                asyncio.create_task(self._end_once_it_does_not_work(self._process)),
+            ]
+            try:
+                code = await self._process.wait()
+            finally:
+                for task in watching:
+                    task.cancel()
+            log.error("child_ended", extra={"child": self._child.name, "exit_code": code})
+            self._forget()
+
+    async def _bound_log(self) -> None:
+        while True:
+            await asyncio.sleep(LOG_LOOKED_AT_SECONDS)
+            try:
+                await asyncio.to_thread(bound_log, self._log_file)
+            except OSError as error:
+                # A full disk is no reason to stop supervising.
+                log.warning("log_not_bounded", extra={"file": self._log_file.name, "reason": str(error)})
+
+    async def _end_once_it_does_not_work(self, process: ChildProcess) -> None:
+        if self._child.works is None:
+            return
+        while True:
+            await asyncio.sleep(WORKS_ASKED_SECONDS)
+            if not await self._is_working(self._child.works):
+                break
+        log.error("child_does_not_work", extra={"child": self._child.name, "pid": process.pid})
+        self.status = replace(self.status, not_working=self.status.not_working + 1)
+        self._on_change()
+        await self._stop_running(process, self._child.grace_seconds)
+
+    async def _is_working(self, works: Callable[[], Awaitable[bool]]) -> bool:
+        try:
+            async with asyncio.timeout(WORKS_SECONDS):
+                return await works()
+        except Exception as error:  # noqa: BLE001 - a boundary: a check that fails says nothing of the child
+            log.warning("child_not_checked", extra={"child": self._child.name, "reason": repr(error)})
+            return True
+
+    async def _launch(self, restarts: int) -> None:
+        self._become(ChildState.STARTING, pid=None, restarts=restarts)
+        self._process = self._spawn()
+        self._become(ChildState.STARTING, pid=self._process.pid)
+        failure = await self._failure_to_start(self._process)
+        if failure is not None:
+            await self._end(0)
+            raise ChildFailed(f"{self._child.name} {failure}; end of {self._log_file}:\n{_tail(self._log_file)}")
+        self._become(ChildState.RUNNING, pid=self._process.pid)
+
+    def _spawn(self) -> ChildProcess:
+        output = _open_log(self._log_file)
+        reading, self._lifeline = os.pipe()
+        try:
+            return ChildProcess(
+                self._child.argv,
+                env=self._child.env,
+                cwd=self._child.cwd,
+                stdin=reading,
+                output=output,
+                pass_fds=self._child.pass_fds,
+            )
+        except BaseException:
+            self._forget()
+            raise
+        finally:
+            os.close(reading)
+            os.close(output)
+
+    async def _failure_to_start(self, process: ChildProcess) -> str | None:
+        ready = asyncio.ensure_future(self._child.ready())
+        ended = asyncio.ensure_future(process.wait())
+        try:
+            await asyncio.wait({ready, ended}, timeout=self._child.start_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                return f"ended with code {ended.result()} before it was ready"
+            if not ready.done():
+                return f"was not ready within {self._child.start_seconds:g} s"
+            return None if ready.exception() is None else f"cannot be asked whether it is ready: {ready.exception()!r}"
+        finally:
+            ready.cancel()
+            ended.cancel()
+
+    async def _end(self, grace_seconds: float) -> None:
+        """Ask the process to end, kill it and what it started after the grace."""
+        if self._process is not None and self._process.returncode is None:
+            await self._stop_running(self._process, grace_seconds)
+        self._forget()
+
+    async def _stop_running(self, process: ChildProcess, grace_seconds: float) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(self._child.stop_signal)
+        try:
+            await asyncio.wait_for(process.wait(), max(grace_seconds, 0))
+        except TimeoutError:
+            log.warning("child_killed", extra={"child": self._child.name})
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+    def _forget(self) -> None:
+        self._process = None
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+
+    def _become(self, state: ChildState, *, pid: int | None, restarts: int | None = None) -> None:
+        count = self.status.restarts if restarts is None else restarts
+        since = self.status.since if state is self.status.state else _now()
+        self.status = replace(self.status, pid=pid, state=state, restarts=count, since=since)
+        self._on_change()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: connections that linger after the last server are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
+
+
+def _open_log(path: Path) -> int:
+    """Open for appending; a log that has grown too large is set aside first, replacing the one before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+
+def bound_log(path: Path, limit: int = MAX_LOG_BYTES) -> None:
+    """Set a log aside while its writer goes on, once it has grown too large, replacing the one before.
+
+    The writer appends to the same file, so it is copied and emptied; a line written in between may be lost.
+    """
+    if path.exists() and path.stat().st_size > limit:
+        shutil.copyfile(path, aside := path.with_suffix(".log.1"))
+        aside.chmod(0o600)
+        os.truncate(path, 0)
+
+
+def _tail(path: Path, limit: int = 2000) -> str:
+    return path.read_bytes()[-limit:].decode(errors="replace")

@@ -1,0 +1,86 @@
+"""What a bulk operation does to one dead letter: run its handler again, or give it up.
+
+Source: console, "what none of them has" 2 and 4; page Events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from services.domain.bulk import Ended, ItemState
+from services.domain.errors import NotFound
+from services.messaging.dead_letters import DeadLetterOffice, LetterChanged, ReplayFailed
+from state import dead_letters
+from state.bulk_jobs import Item, Operation
+from state.engine.correlation import correlated
+from state.inbox import DUPLICATE, IGNORED
+
+MAX_COUNTED = 1000
+"""New letters of the same cause are counted no further than this."""
+
+_WITHOUT_EFFECT = {
+    IGNORED: "The handler ran and changed nothing: the order has moved on.",
+    DUPLICATE: "It had been handled before and has no second effect.",
+}
+
+
+class _LetterVerb:
+    """What both verbs have in common."""
+
+    def __init__(self, office: DeadLetterOffice) -> None:
+        self._office = office
+
+    def guarded_by(self, operation: Operation) -> str | None:
+        """Handlers work on our own database alone."""
+        return None
+
+    def follow(self, connection: Connection, operation: Operation, items: Sequence[Item]) -> dict[str, Ended]:
+        return {}
+
+    def new_failures(self, connection: Connection, operation: Operation, since: datetime) -> int:
+        return dead_letters.count_opened_since(
+            connection, operation.causes, since, outside_operation=operation.operation_id, limit=MAX_COUNTED
+        )
+
+
+class ReplayEvent(_LetterVerb):
+    """Sent is the handler run, confirmed is the event handled."""
+
+    async def act(self, operation: Operation, item: Item) -> Ended:
+        try:
+            with correlated(operation.operation_id):
+                outcome = await self._office.handle_again(
+                    item.item_id,
+                    actor=operation.actor,
+                    reason=operation.reason,
+                    seen=item.version,
+                    action_id=item.action_id,
+                )
+        except (LetterChanged, NotFound) as error:
+            return Ended(ItemState.SKIPPED, error.message)
+        except ReplayFailed as error:
+            return Ended(ItemState.FAILED, error.message)
+        if outcome in _WITHOUT_EFFECT:
+            return Ended(ItemState.RECORDED, _WITHOUT_EFFECT[outcome])
+        return Ended(ItemState.CONFIRMED)
+
+
+class DiscardEvent(_LetterVerb):
+    """There is no other side that would confirm it: each discard is recorded here."""
+
+    async def act(self, operation: Operation, item: Item) -> Ended:
+        try:
+            with correlated(operation.operation_id):
+                await self._office.discard(
+                    item.item_id,
+                    actor=operation.actor,
+                    note=operation.reason or "",
+                    seen=item.version,
+                    action_id=item.action_id,
+                )
+        except (LetterChanged, NotFound) as error:
+            return Ended(ItemState.SKIPPED, error.message)
+        return Ended(ItemState.RECORDED)

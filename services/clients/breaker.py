@@ -1,0 +1,529 @@
+"""Circuit breakers for coroutines, carried by pybreaker; nothing else imports pybreaker.
+
+pybreaker's own ``call`` holds its lock while the function runs and never sees a coroutine fail. Here a
+call is admitted under the lock, awaited without it, and settled under it again. A permit carries the
+generation that every transition bumps, so a late result can neither close nor re-open a circuit.
+
+Source: seed 7.1; design 4.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, NoReturn, TypeVar
+
+from pybreaker import (
+    STATE_CLOSED,
+    STATE_HALF_OPEN,
+    STATE_OPEN,
+    CircuitBreaker,
+    CircuitBreakerListener,
+    CircuitBreakerState,
+    CircuitBreakerStorage,
+)
+
+from services.base.settings import Settings
+from services.domain.errors import (
+    BusinessError,
+    CircuitOpen,
+    DependencyError,
+    InventoryThrottled,
+    NotFound,
+    ReleaseFailed,
+)
+
+T = TypeVar("T")
+
+CLOSED = "closed"
+OPEN = "open"
+HALF_OPEN = "half_open"
+FORCED_OPEN = "forced_open"
+FORCED_CLOSED = "forced_closed"
+
+CHECKER = "inventoryServiceChecker"
+RESERVER = "inventoryServiceReserver"
+RELEASER = "inventoryServiceReleaser"
+
+TRIAL_WAIT_SECONDS = 1.0
+"""What a caller is advised while somebody else's trial call decides."""
+
+_NS_PER_MS = 1_000_000
+_NAMES = {STATE_CLOSED: CLOSED, STATE_OPEN: OPEN, STATE_HALF_OPEN: HALF_OPEN}
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerOptions:
+    """When a circuit opens and when it is tried again."""
+
+    threshold_percentage: int = 50
+    """Failures among a hundred calls at which the circuit opens."""
+    window_ms: int = 10_000
+    buckets: int = 10
+    reset_timeout_ms: int = 30_000
+    """How long an open circuit stays open before one trial call."""
+    volume_threshold: int = 5
+    """The fewest calls in the window before the circuit may open."""
+    trial_timeout_ms: int = 30_000
+    """After this long a trial that never came back is given to another caller."""
+    strict: bool = False
+    """opossum's arithmetic to the letter: strictly above the threshold, rejected and running calls
+    in the denominator, and a window that outlives the closing of the circuit."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened in one bucket, or in the whole window."""
+
+    fires: int = 0
+    successes: int = 0
+    failures: int = 0
+    rejects: int = 0
+    throttled: int = 0
+    """Calls answered 429: neither done nor failed."""
+
+    @property
+    def completed(self) -> int:
+        return self.successes + self.failures
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A manual state on loan: it ends by itself."""
+
+    state: str
+    """FORCED_OPEN or FORCED_CLOSED."""
+    reason: str
+    expires_at: datetime
+    ends_ns: int
+    """The end on the breaker's own monotonic clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerSnapshot:
+    """One breaker at one moment."""
+
+    name: str
+    state: str
+    since: datetime
+    retry_in_ms: int
+    """Time left to the next trial call or to the end of a forced opening; 0 when calls may pass."""
+    calls: int
+    failures: int
+    failure_rate: float
+    """Percent of ``calls``, comparable with ``threshold_percentage``; 0 without calls."""
+    threshold_percentage: int
+    volume_threshold: int
+    denied: int
+    """Calls of the window that were turned away without being sent."""
+    buckets: tuple[tuple[int, int], ...]
+    """(calls, failures) of each bucket of the window, oldest first."""
+    override: Override | None = None
+
+
+TransitionListener = Callable[["AsyncBreaker", str, str, datetime], None]
+"""Called with (breaker, from_state, to_state, at) under the breaker's lock: quick and without raising."""
+
+
+class RollingWindow:
+    """Counts of the last few buckets; rotated by the clock that is handed in, not by a timer."""
+
+    def __init__(self, window_ms: int, buckets: int, now_ns: int) -> None:
+        self._epoch_ns = now_ns
+        self._width_ns = window_ms * _NS_PER_MS // buckets
+        self._size = buckets
+        self._tick = 0
+        self._buckets: deque[Counts] = deque()
+        self.clear()
+
+    def clear(self) -> None:
+        self._buckets = deque((Counts() for _ in range(self._size)), maxlen=self._size)
+
+    def current(self, now_ns: int) -> Counts:
+        """The bucket into which an event of now is counted."""
+        self._rotate(now_ns)
+        return self._buckets[-1]
+
+    def buckets(self, now_ns: int) -> tuple[Counts, ...]:
+        self._rotate(now_ns)
+        return tuple(self._buckets)
+
+    def total(self, now_ns: int) -> Counts:
+        total = Counts()
+        for bucket in self.buckets(now_ns):
+            total.fires += bucket.fires
+            total.successes += bucket.successes
+            total.failures += bucket.failures
+            total.rejects += bucket.rejects
+            total.throttled += bucket.throttled
+        return total
+
+    def _rotate(self, now_ns: int) -> None:
+        tick = (now_ns - self._epoch_ns) // self._width_ns
+        for _ in range(min(tick - self._tick, self._size)):
+            self._buckets.append(Counts())
+        self._tick = max(tick, self._tick)
+
+
+class RollingStorage(CircuitBreakerStorage):
+    """The state that pybreaker asks for, over a rolling window and a monotonic clock.
+
+    An open circuit turns half-open when it is looked at after the reset timeout.
+    """
+
+    def __init__(self, options: BreakerOptions, monotonic_ns: Callable[[], int]) -> None:
+        super().__init__("rolling")
+        self._options = options
+        self._monotonic_ns = monotonic_ns
+        self._state = STATE_CLOSED
+        self.changed_ns = monotonic_ns()
+        self.generation = 0
+        self.trial_ns: int | None = None
+        """When the running trial began; None when there is none."""
+        self.window = RollingWindow(options.window_ms, options.buckets, self.changed_ns)
+
+    @property
+    def state(self) -> str:
+        if self._state == STATE_OPEN and self._monotonic_ns() >= self.reset_ns:
+            self._enter(STATE_HALF_OPEN, self.reset_ns)
+        return self._state
+
+    @state.setter
+    def state(self, state: str) -> None:
+        self._enter(state, self._monotonic_ns())
+        if state == STATE_CLOSED and not self._options.strict:
+            self.window.clear()
+
+    @property
+    def reset_ns(self) -> int:
+        """When an open circuit turns half-open."""
+        return self.changed_ns + self._options.reset_timeout_ms * _NS_PER_MS
+
+    def begin_trial(self) -> bool:
+        """Whether the caller is the one that tries; a trial that was lost makes room for the next."""
+        now = self._monotonic_ns()
+        if self.trial_ns is not None and now - self.trial_ns < self._options.trial_timeout_ms * _NS_PER_MS:
+            return False
+        self.void_permits()
+        self.trial_ns = now
+        return True
+
+    def void_permits(self) -> None:
+        """From here on the results of calls admitted before count for nothing."""
+        self.generation += 1
+        self.trial_ns = None
+
+    def must_open(self) -> bool:
+        """Whether the window speaks against the service."""
+        total = self.window.total(self._monotonic_ns())
+        percentage = self._options.threshold_percentage
+        if self._options.strict:
+            return total.fires >= self._options.volume_threshold and total.failures * 100 > percentage * total.fires
+        # A service that says "too many" works, unless it says nothing else.
+        busy = 0 if total.successes else total.throttled
+        failures, completed = total.failures + busy, total.completed + busy
+        enough = completed >= max(self._options.volume_threshold, 1)
+        return enough and failures * 100 >= percentage * completed
+
+    @property
+    def counter(self) -> int:
+        return self.window.total(self._monotonic_ns()).failures
+
+    @property
+    def success_counter(self) -> int:
+        return self.window.total(self._monotonic_ns()).successes
+
+    @property
+    def opened_at(self) -> datetime | None:
+        """Never known: wall clocks jump, so the reset timeout is measured by ``reset_ns``."""
+        return None
+
+    @opened_at.setter
+    def opened_at(self, _: datetime) -> None: ...
+
+    def _enter(self, state: str, at_ns: int) -> None:
+        self._state = state
+        self.changed_ns = at_ns
+        self.void_permits()
+
+
+class AsyncBreaker(CircuitBreaker):
+    """A circuit breaker whose ``acall`` awaits; business answers count as successes.
+
+    An override masks the automatic state and leaves it alone: when the loan ends, the breaker goes
+    on from where it stood, its reset timer having run.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: BreakerOptions,
+        *,
+        clock: Callable[[], datetime],
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        listeners: Sequence[TransitionListener] = (),
+    ) -> None:
+        self._storage = RollingStorage(options, monotonic_ns)
+        super().__init__(
+            reset_timeout=options.reset_timeout_ms / 1000,
+            exclude=[is_answer],
+            listeners=[_StateChanges()],
+            state_storage=self._storage,
+            name=name,
+        )
+        self.options = options
+        self._clock = clock
+        self._monotonic_ns = monotonic_ns
+        self._transition_listeners = list(listeners)
+        self._override: Override | None = None
+        self._override_changed_ns = self._storage.changed_ns
+        self._announced, self._since = CLOSED, clock()
+
+    @property
+    def label(self) -> str:
+        """The name, which pybreaker types as optional."""
+        return str(self.name)
+
+    @property
+    def effective_state(self) -> str:
+        """CLOSED to FORCED_CLOSED: the override if there is one, else the automatic state."""
+        with self._lock:
+            return self._effective_state()
+
+    async def acall(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
+        """Await ``function(*arguments)``, or raise CircuitOpen without calling it.
+
+        An Exception counts as failure unless it is a business answer. A cancelled call counts as nothing, and so
+        does one that failed by our own shortage; "too many requests" is counted apart.
+        """
+        permit = self._admit()
+        try:
+            result = await function(*arguments)
+        except InventoryThrottled:
+            self._note_throttled(permit)
+            raise
+        except DependencyError as error:
+            if error.is_ours:
+                self._withdraw(permit)
+            else:
+                self._settle(permit, failed=self.is_system_error(error))
+            raise
+        except Exception as error:
+            self._settle(permit, failed=self.is_system_error(error))
+            raise
+        except BaseException:
+            self._withdraw(permit)
+            raise
+        self._settle(permit, failed=False)
+        return result
+
+    def call(self, *_: object, **__: object) -> NoReturn:
+        """Refused, and with it pybreaker's decorator and context manager: they would block the loop."""
+        raise TypeError("AsyncBreaker guards coroutines: use acall")
+
+    def open(self) -> bool:
+        """Open the circuit; an open circuit's timer is not extended."""
+        with self._lock:
+            if self.current_state != STATE_OPEN:
+                self._enter(STATE_OPEN)
+            return False
+
+    def half_open(self) -> None:
+        """Let the next call through as a trial."""
+        with self._lock:
+            self._enter(STATE_HALF_OPEN)
+
+    def close(self) -> None:
+        """Close the circuit; calls pass."""
+        with self._lock:
+            self._enter(STATE_CLOSED)
+
+    def force(self, state: Literal["forced_open", "forced_closed"], reason: str, expires_in_ms: int) -> None:
+        """Lend the breaker a state; another loan replaces the present one."""
+        with self._lock:
+            expires_at = self._clock() + timedelta(milliseconds=expires_in_ms)
+            now = self._monotonic_ns()
+            self._lend(Override(state, reason, expires_at, now + expires_in_ms * _NS_PER_MS), now)
+
+    def end_override(self) -> None:
+        """Give the loan back early; without one, nothing happens."""
+        with self._lock:
+            if self._override is not None:
+                self._lend(None, self._monotonic_ns())
+
+    def on_transition(self, listener: TransitionListener) -> None:
+        """Call the listener at every change of the effective state from now on."""
+        with self._lock:
+            self._transition_listeners.append(listener)
+
+    def snapshot(self) -> BreakerSnapshot:
+        """All that is known, consistent within itself."""
+        with self._lock:
+            state = self._effective_state()
+            now = self._monotonic_ns()
+            total = self._storage.window.total(now)
+            calls = self._calls(total)
+            return BreakerSnapshot(
+                name=self.label,
+                state=state,
+                since=self._since,
+                retry_in_ms=-(-self._closed_for_ns(state) // _NS_PER_MS),
+                calls=calls,
+                failures=total.failures,
+                failure_rate=100.0 * total.failures / calls if calls else 0.0,
+                threshold_percentage=self.options.threshold_percentage,
+                volume_threshold=self.options.volume_threshold,
+                denied=total.rejects,
+                buckets=tuple((self._calls(bucket), bucket.failures) for bucket in self._storage.window.buckets(now)),
+                override=self._override,
+            )
+
+    def announce(self) -> None:
+        """Tell the listeners when the effective state is not the one they last heard of."""
+        override, automatic = self._override, _NAMES[self.current_state]
+        state = automatic if override is None else override.state
+        if state == self._announced:
+            return
+        before = self._announced
+        self._announced, self._since = state, self._changed_at()
+        for listener in self._transition_listeners:
+            listener(self, before, state, self._since)
+
+    def _admit(self) -> int:
+        with self._lock:
+            state = self._effective_state()
+            bucket = self._storage.window.current(self._monotonic_ns())
+            bucket.fires += 1
+            if state in (CLOSED, FORCED_CLOSED) or (state == HALF_OPEN and self._storage.begin_trial()):
+                return self._storage.generation
+            bucket.rejects += 1
+            wait = self._closed_for_ns(state) / 1e9
+        raise CircuitOpen(self.label, wait or TRIAL_WAIT_SECONDS)
+
+    def _settle(self, permit: int, *, failed: bool) -> None:
+        with self._lock:
+            state = self._effective_state()
+            if permit != self._storage.generation:
+                return
+            self._count(failed=failed)
+            if state == HALF_OPEN:
+                self._enter(STATE_OPEN if failed else STATE_CLOSED)
+            elif state == CLOSED and failed and self._storage.must_open():
+                self._enter(STATE_OPEN)
+
+    def _note_throttled(self, permit: int) -> None:
+        """A trial call that was too many leaves the circuit half-open: the next call tries again."""
+        with self._lock:
+            state = self._effective_state()
+            if permit != self._storage.generation:
+                return
+            self._storage.trial_ns = None
+            self._storage.window.current(self._monotonic_ns()).throttled += 1
+            if state == CLOSED and self._storage.must_open():
+                self._enter(STATE_OPEN)
+
+    def _count(self, *, failed: bool) -> None:
+        bucket = self._storage.window.current(self._monotonic_ns())
+        if failed:
+            bucket.failures += 1
+        else:
+            bucket.successes += 1
+
+    def _withdraw(self, permit: int) -> None:
+        with self._lock:
+            if permit == self._storage.generation:
+                self._storage.trial_ns = None
+
+    def _enter(self, state: str) -> None:
+        # Storage first: pybreaker tells the listeners when it finds that the storage has moved on.
+        self._storage.state = state
+        self._effective_state()
+
+    def _lend(self, override: Override | None, at_ns: int) -> None:
+        self._effective_state()
+        self._override = override
+        self._override_changed_ns = at_ns
+        self._storage.void_permits()
+        self.announce()
+
+    def _effective_state(self) -> str:
+        override = self._override
+        if override is not None and self._monotonic_ns() >= override.ends_ns:
+            self._override = None
+            self._override_changed_ns = override.ends_ns
+            self._storage.void_permits()
+            self.announce()
+            override = None
+        # Looking at pybreaker's state makes it notice a circuit that has turned half-open.
+        automatic = _NAMES[self.state.name]
+        return automatic if override is None else override.state
+
+    def _changed_at(self) -> datetime:
+        changed_ns = max(self._storage.changed_ns if self._override is None else 0, self._override_changed_ns)
+        return self._clock() - timedelta(microseconds=(self._monotonic_ns() - changed_ns) // 1000)
+
+    def _closed_for_ns(self, state: str) -> int:
+        if state == FORCED_OPEN and self._override is not None:
+            return self._override.ends_ns - self._monotonic_ns()
+        return self._storage.reset_ns - self._monotonic_ns() if state == OPEN else 0
+
+    def _calls(self, counts: Counts) -> int:
+        return counts.fires if self.options.strict else counts.completed
+
+
+class _StateChanges(CircuitBreakerListener):
+    """pybreaker's notice of a state change, passed on as a change of the effective state."""
+
+    def state_change(self, cb: CircuitBreaker, _old: CircuitBreakerState | None, _new: CircuitBreakerState) -> None:
+        if isinstance(cb, AsyncBreaker):
+            cb.announce()
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryBreakers:
+    """One breaker per operation: slow reservations must not stop availability checks."""
+
+    checker: AsyncBreaker
+    reserver: AsyncBreaker
+    releaser: AsyncBreaker
+
+    def __iter__(self) -> Iterator[AsyncBreaker]:
+        return iter((self.checker, self.reserver, self.releaser))
+
+    def named(self, name: str) -> AsyncBreaker:
+        """The breaker of that name; raises NotFound."""
+        for breaker in self:
+            if breaker.name == name:
+                return breaker
+        raise NotFound("breaker", name)
+
+
+def inventory_breakers(
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime],
+    monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    listeners: Sequence[TransitionListener] = (),
+) -> InventoryBreakers:
+    """The three breakers of seed 7.1, as configured."""
+    options = BreakerOptions(
+        threshold_percentage=settings.breaker_error_threshold_percentage,
+        window_ms=settings.breaker_rolling_count_timeout,
+        buckets=settings.breaker_rolling_count_buckets,
+        reset_timeout_ms=settings.breaker_reset_timeout,
+        volume_threshold=settings.breaker_volume_threshold,
+        trial_timeout_ms=max(settings.breaker_reset_timeout, 2 * settings.inventory_service_timeout),
+    )
+    checker, reserver, releaser = (
+        AsyncBreaker(name, options, clock=clock, monotonic_ns=monotonic_ns, listeners=listeners)
+        for name in (CHECKER, RESERVER, RELEASER)
+    )
+    return InventoryBreakers(checker, reserver, releaser)
+
+
+def is_answer(error: Exception) -> bool:
+    """Whether the service did its work in saying this; ReleaseFailed is its refusal of one release."""
+    return isinstance(error, BusinessError | ReleaseFailed)

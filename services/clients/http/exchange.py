@@ -1,0 +1,224 @@
+"""One attempt over HTTP: send JSON, bound the time, record what happened.
+
+Shared by the clients of the Inventory Service and of the payment gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+import orjson
+from multidict import CIMultiDict
+from yarl import URL
+
+from services.base.trace_context import HEADER, current
+from services.clients.http.shortage import PauseWatch, has_no_free_file, is_our_shortage
+from services.clients.http.transport import AiohttpTransport, Answer, HttpxSender, Outgoing, Progress, Sender
+from services.domain.call_attempts import SUCCESS, TIMEOUT, UNAVAILABLE, Attempt
+from services.domain.errors import ApiError
+from services.tracing.port import Tracer
+
+T = TypeVar("T")
+
+Transport = httpx.AsyncBaseTransport
+"""The seam: AiohttpTransport in production, which is asked directly; httpx.MockTransport in tests."""
+
+Clock = Callable[[], datetime]
+"""Returns the present time, aware and UTC."""
+
+Stopwatch = Callable[[], float]
+"""Returns seconds that never go back."""
+
+MAX_RETRY_AFTER_SECONDS = 900.0
+"""A longer Retry-After is cut to this: one wrong header must not stop orders for a day. See settings, longest wait."""
+
+PAUSED_SHARE = 0.25
+"""Of an attempt's timeout: when this process did not run, or had no connection, for longer, it says nothing of the
+service."""
+
+CANCELLED = "cancelled"
+"""What became of an attempt that nobody waits for any more, as a span says it."""
+
+SURELY_NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete HTTP reply."""
+
+    status: int
+    content: bytes
+    retry_after_seconds: float | None
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+
+@dataclass(frozen=True, slots=True)
+class NoReply:
+    """Why no complete reply came."""
+
+    outcome: str
+    """TIMEOUT or UNAVAILABLE."""
+    reason: str
+    may_have_run: bool
+    is_ours: bool = False
+    """This process lacked files, memory, connections or time."""
+
+
+class Failed(Exception):
+    """Ends an attempt with an outcome, the error for the caller and the reason for the timeline."""
+
+    def __init__(self, outcome: str, error: ApiError, reason: str | None = None) -> None:
+        super().__init__(reason or error.message)
+        self.outcome, self.error = outcome, error
+
+
+class Exchange:
+    """Sends JSON to one service; every call appends exactly one Attempt to its trail.
+
+    A cancelled call appends none: it has no outcome.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        base_url: str,
+        *,
+        timeout_seconds: float,
+        no_reply: Callable[[NoReply], ApiError],
+        clock: Clock,
+        stopwatch: Stopwatch = time.perf_counter,
+        headers: Mapping[str, str] | None = None,
+        tracer: Tracer | None = None,
+        pauses: PauseWatch | None = None,
+    ) -> None:
+        self._pauses = pauses or PauseWatch()
+        self._sender: Sender = transport if isinstance(transport, AiohttpTransport) else HttpxSender(transport)
+        self._base_url = base_url
+        self._timeout_seconds = timeout_seconds
+        self._no_reply = no_reply
+        self._clock = clock
+        self._stopwatch = stopwatch
+        self._tracer = tracer
+        self._headers = {"Accept": "application/json", **(headers or {})}
+        self._json_headers = CIMultiDict({**self._headers, "Content-Type": "application/json"})
+
+    def url(self, path: str) -> URL:
+        """An absolute URL, to be kept by callers who use it often."""
+        return URL(self._base_url + path, encoded=True)
+
+    def post(self, url: URL, body: Any, *, idempotency_key: str | None = None) -> Outgoing:
+        """A POST of JSON."""
+        headers = self._json_headers
+        if idempotency_key is not None:
+            headers = CIMultiDict(headers)
+            headers["Idempotency-Key"] = idempotency_key
+        return Outgoing("POST", url, headers, orjson.dumps(body))
+
+    def get(self, url: URL) -> Outgoing:
+        return Outgoing("GET", url, CIMultiDict(self._headers))
+
+    async def attempt(self, operation: str, request: Outgoing, trail: list[Attempt], read: Callable[[Reply], T]) -> T:
+        """Send once and read the reply; ``read`` raises Failed for a reply that is not a success."""
+        traceparent, span = current(), None
+        if traceparent is not None:
+            if self._tracer is not None:
+                span = self._tracer.attempt(operation, request.method, request.url, traceparent)
+                traceparent = span.traceparent
+            request = request.with_header(HEADER, traceparent)
+        at, started = self._clock(), self._stopwatch()
+        details: dict[str, Any] = {}
+        outcome = CANCELLED
+        try:
+            reply = await self._send(request)
+            details = {"status": reply.status}
+            result = read(reply)
+            outcome = SUCCESS
+        except Failed as failed:
+            outcome, details = failed.outcome, {**details, "error": str(failed)}
+            trail.append(Attempt(at, operation, outcome, self._stopwatch() - started, details=details))
+            raise failed.error from failed.__cause__
+        finally:
+            if span is not None:
+                span.end(outcome, details.get("status"), details.get("error"))
+        trail.append(Attempt(at, operation, outcome, self._stopwatch() - started, details=details))
+        return result
+
+    async def _send(self, request: Outgoing) -> Reply:
+        progress = Progress()
+        with self._pauses.watched() as lost_seconds:
+            try:
+                # Over the whole exchange: a dripping body would outlast any bound on a single read.
+                async with asyncio.timeout(self._timeout_seconds):
+                    answer = await self._sender.send(request, progress)
+            except TimeoutError as error:
+                raise self._failed(self._timed_out(progress, lost_seconds())) from error
+            except httpx.RequestError as error:
+                raise self._failed(self._lost(error, lost_seconds())) from error
+        return Reply(answer.status, answer.content, self._retry_after_seconds(answer))
+
+    def _timed_out(self, progress: Progress, paused_seconds: float) -> NoReply:
+        if not progress.has_place:
+            reason = f"no connection of our own was free within {self._timeout_seconds:g} s"
+            return NoReply(TIMEOUT, reason, may_have_run=False, is_ours=True)
+        reason = f"no complete reply within {self._timeout_seconds:g} s"
+        if progress.waited_seconds > self._timeout_seconds * PAUSED_SHARE:
+            reason = f"{reason}; {progress.waited_seconds:.1f} s of it passed before a connection of our own was free"
+            return NoReply(TIMEOUT, reason, may_have_run=True, is_ours=True)
+        return self._noting_pause(NoReply(TIMEOUT, reason, may_have_run=True), paused_seconds)
+
+    def _lost(self, error: httpx.RequestError, paused_seconds: float) -> NoReply:
+        outcome = TIMEOUT if isinstance(error, httpx.TimeoutException) else UNAVAILABLE
+        not_sent = isinstance(error, SURELY_NOT_SENT)
+        is_ours = (
+            isinstance(error, httpx.PoolTimeout)
+            or is_our_shortage(error)
+            or (isinstance(error, httpx.ConnectError) and has_no_free_file())
+        )
+        why = NoReply(outcome, str(error) or type(error).__name__, not not_sent, is_ours)
+        return self._noting_pause(why, paused_seconds)
+
+    def _noting_pause(self, why: NoReply, paused_seconds: float) -> NoReply:
+        if paused_seconds <= self._timeout_seconds * PAUSED_SHARE:
+            return why
+        reason = f"{why.reason}; this process did not run for {paused_seconds:.1f} s of it"
+        return replace(why, reason=reason, is_ours=True)
+
+    def _failed(self, why: NoReply) -> Failed:
+        # Addresses and system errors are for operators: they stay out of what customers are told.
+        return Failed(why.outcome, self._no_reply(why), why.reason)
+
+    def _retry_after_seconds(self, answer: Answer) -> float | None:
+        value = answer.header(b"retry-after") if answer.status in (429, 503) else None
+        if value is None:
+            return None
+        try:
+            seconds = float(value) if value.strip().isdigit() else self._seconds_until(value)
+        except (ValueError, TypeError):  # TypeError: a date of unknown zone
+            return None
+        return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+
+    def _seconds_until(self, http_date: str) -> float:
+        return (parsedate_to_datetime(http_date) - self._clock()).total_seconds()
+
+
+def path_segment(value: str) -> str:
+    """An id as one segment of a path, in which no layer takes a slash, a percent sign or dots for its own."""
+    encoded = quote(value, safe="")
+    return encoded.replace(".", "%2E") if value in (".", "..") else encoded

@@ -1,0 +1,305 @@
+"""Requests over an aiohttp session, with httpx's errors, which say what may have happened.
+
+Three kinds stay apart, because a caller decides by them whether something may have run:
+
+    surely not sent   ConnectError, ConnectTimeout, PoolTimeout, UnsupportedProtocol
+    may have run      RemoteProtocolError, ReadError, WriteError
+    slow              ReadTimeout
+
+httpx's own connection pool costs several times the CPU under load, and the published bridge
+reports a disconnect after sending as a connect timeout. Source: design 5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
+
+import aiohttp
+import httpx
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict
+from yarl import URL
+
+from services.base.proxy import DIRECT, Proxy
+
+MAX_BODY_BYTES = 1 << 20
+"""No reply of the services that we call comes near one MiB."""
+
+MAX_INTERIM_REPLIES = 16
+"""``100 Continue`` and its like before one reply; a service that sends more makes no sense."""
+
+KEEPALIVE_SECONDS = 4.0
+"""Less than the five seconds after which many servers close an idle connection."""
+
+MAX_ERROR_LENGTH = 300
+"""Of what a library says about a reply; it quotes what was sent."""
+
+_ONE_WRITE_BYTES = 1 << 16
+"""aiohttp pauses to drain only after writing more than this."""
+
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+
+_MEANINGS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
+    # Subclasses stand before their bases: the first match decides.
+    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
+    (aiohttp.ClientConnectorError, httpx.ConnectError),
+    (aiohttp.ServerFingerprintMismatch, httpx.ConnectError),
+    (aiohttp.ClientHttpProxyError, httpx.ConnectError),
+    (aiohttp.RedirectClientError, httpx.RemoteProtocolError),
+    (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
+    (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol),
+    (aiohttp.ServerTimeoutError, httpx.ReadTimeout),
+    (aiohttp.ClientConnectionResetError, httpx.WriteError),
+    (aiohttp.UploadAbortedError, httpx.WriteError),
+    (aiohttp.ClientOSError, httpx.ReadError),
+    # Whatever else goes wrong after connecting: disconnect, truncation, garbage.
+    (aiohttp.ClientError, httpx.RemoteProtocolError),
+    (HttpProcessingError, httpx.RemoteProtocolError),
+    (TimeoutError, httpx.ReadTimeout),
+    (OSError, httpx.ReadError),
+)
+
+
+def client_session(*, connections: int = 256, keepalive_seconds: float = KEEPALIVE_SECONDS) -> aiohttp.ClientSession:
+    """A session without cookies, for uncompressed replies; call it inside the running loop.
+
+    Proxies of the environment are ignored: AiohttpTransport names the proxy, if there is one. A reply has
+    at most 128 headers of 8 KiB and a few interim replies before it.
+    """
+    return aiohttp.ClientSession(
+        connector=_Connector(limit=connections, keepalive_timeout=keepalive_seconds),
+        trust_env=False,
+        max_line_size=8190,
+        max_field_size=8190,
+        max_headers=128,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Accept-Encoding": "identity"},
+        skip_auto_headers=("Accept", "Content-Type", "User-Agent"),
+        auto_decompress=False,
+    )
+
+
+class _BoundedHandler(ResponseHandler):
+    """A connection that ends when its service sends interim replies for ever."""
+
+    _interim = 0
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        status = data[0].code
+        self._interim = self._interim + 1 if 100 <= status < 200 and status != 101 else 0
+        if self._interim <= MAX_INTERIM_REPLIES:
+            super().feed_data(data, size)
+        elif self.transport is not None:
+            self.transport.abort()
+            self.set_exception(HttpProcessingError(message="too many interim replies"))
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # aiohttp has no setting for it; a test with a real socket watches this.
+        self._factory: Any = partial(_BoundedHandler, loop=self._loop)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a request has come."""
+
+    has_place: bool = False
+    """Whether one of our own connections was free for it; before that nothing was sent."""
+    waited_seconds: float = 0.0
+    """For that connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request ready to be sent, as often as needed."""
+
+    method: str
+    url: URL
+    headers: CIMultiDict[str]
+    content: bytes = b""
+
+    def with_header(self, name: str, value: str) -> Outgoing:
+        """The same with one header more; headers are shared between requests and never changed."""
+        headers = CIMultiDict(self.headers)
+        headers[name] = value
+        return replace(self, headers=headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete reply."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    content: bytes
+
+    def header(self, name: bytes) -> str | None:
+        """The first header of this name, given in lower case."""
+        return next((value.decode("latin-1") for key, value in self.headers if key.lower() == name), None)
+
+
+class Sender(Protocol):
+    """Sends a request once; raises httpx.RequestError when no complete reply came."""
+
+    async def send(self, request: Outgoing, progress: Progress) -> Answer: ...
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """Sends requests through an aiohttp session, which it closes with itself.
+
+    ``send`` is for our own clients; building httpx's requests and responses would cost as much as the
+    exchange itself. Redirects are not followed, cookies not kept and bodies not decompressed: the reply
+    arrives complete, as sent, of at most ``max_body_bytes``. Timeouts come from an httpx request's
+    ``timeout`` extension; whoever calls ``send`` bounds the whole exchange.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, *, proxy: Proxy = DIRECT, max_body_bytes: int = MAX_BODY_BYTES
+    ) -> None:
+        self._session = session
+        self._proxy = proxy
+        self._max_body_bytes = max_body_bytes
+        limit = session.connector.limit if session.connector is not None else 0
+        # As many as there are connections: waiting for one is told apart from waiting for the service.
+        self._places = asyncio.Semaphore(limit) if limit else None
+
+    async def send(self, request: Outgoing, progress: Progress) -> Answer:
+        began = time.monotonic()
+        async with self._place():
+            progress.has_place, progress.waited_seconds = True, time.monotonic() - began
+            return await self._sent(request, _NO_TIMEOUT)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        headers = CIMultiDict(request.headers.multi_items())
+        headers["Accept-Encoding"] = "identity"
+        outgoing = Outgoing(request.method, URL(str(request.url), encoded=True), headers, await request.aread())
+        try:
+            async with self._place(_pool_seconds(request)):
+                answer = await self._sent(outgoing, _timeout(request))
+        except httpx.RequestError as error:
+            error.request = request
+            raise
+        return httpx.Response(answer.status, headers=answer.headers, content=answer.content)
+
+    async def aclose(self) -> None:
+        await self._session.close()
+
+    @asynccontextmanager
+    async def _place(self, seconds: float | None = None) -> AsyncIterator[None]:
+        """One of our connections, waited for; raises PoolTimeout after ``seconds``."""
+        if self._places is None:
+            yield
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise httpx.PoolTimeout("no connection of our own was free") from error
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    async def _sent(self, request: Outgoing, limits: aiohttp.ClientTimeout) -> Answer:
+        try:
+            return await self._send_once_or_again(request, limits)
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
+            raise meaning_of(type(error))(f"{type(error).__name__}: {_text(error)}") from error
+
+    async def _send_once_or_again(self, request: Outgoing, limits: aiohttp.ClientTimeout) -> Answer:
+        upload = aiohttp.UploadTracker()
+        try:
+            return await self._exchange(request, limits, upload)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ClientConnectionResetError, aiohttp.ServerDisconnectedError):
+            if not _nothing_left(upload, request.content):
+                raise
+        # The server had closed an idle connection; a second one is fresh or fails for good.
+        return await self._exchange(request, limits, None)
+
+    async def _exchange(
+        self, request: Outgoing, limits: aiohttp.ClientTimeout, upload: aiohttp.UploadTracker | None
+    ) -> Answer:
+        async with self._session.request(
+            request.method,
+            request.url,
+            data=request.content or None,
+            headers=request.headers,
+            allow_redirects=False,
+            proxy=self._proxy.of(request.url.host),
+            timeout=limits,
+            upload_tracker=upload,
+        ) as reply:
+            return Answer(reply.status, reply.raw_headers, await self._body(reply))
+
+    async def _body(self, reply: aiohttp.ClientResponse) -> bytes:
+        if reply.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise httpx.RemoteProtocolError("encoded body, though identity was asked for")
+        declared = reply.content_length
+        if declared is not None and declared <= self._max_body_bytes:
+            return await reply.read()
+        body = bytearray()
+        async for chunk in reply.content.iter_any():
+            body += chunk
+            if len(body) > self._max_body_bytes:
+                raise httpx.RemoteProtocolError("body too large")
+        return bytes(body)
+
+
+class HttpxSender:
+    """A Sender over any httpx transport: httpx.MockTransport in tests."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def send(self, request: Outgoing, progress: Progress) -> Answer:
+        progress.has_place = True
+        headers = list(request.headers.items())
+        response = await self._transport.handle_async_request(
+            httpx.Request(request.method, str(request.url), headers=headers, content=request.content)
+        )
+        return Answer(response.status_code, response.headers.raw, await response.aread())
+
+
+def meaning_of(error: type[Exception]) -> type[httpx.TransportError]:
+    """The httpx error that stands for an error of aiohttp or of the socket below it."""
+    return next(meaning for kind, meaning in _MEANINGS if issubclass(error, kind))
+
+
+def _text(error: Exception) -> str:
+    """What an error says, without the address: that of a webhook is a secret."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"{error.status}, {error.message}"[:MAX_ERROR_LENGTH]
+    if isinstance(error, aiohttp.InvalidURL):
+        return "the address"
+    return str(error)[:MAX_ERROR_LENGTH]
+
+
+def _nothing_left(upload: aiohttp.UploadTracker, content: bytes) -> bool:
+    # Head and body leave in one write, so an upload that did not complete has not begun.
+    ended = upload.upload_complete
+    return len(content) <= _ONE_WRITE_BYTES and ended.done() and ended.exception() is not None
+
+
+def _pool_seconds(request: httpx.Request) -> float | None:
+    seconds: float | None = request.extensions.get("timeout", {}).get("pool")
+    return seconds
+
+
+def _timeout(request: httpx.Request) -> aiohttp.ClientTimeout:
+    wanted = request.extensions.get("timeout")
+    if not wanted:
+        return _NO_TIMEOUT
+    return aiohttp.ClientTimeout(
+        total=None, connect=wanted.get("pool"), sock_connect=wanted.get("connect"), sock_read=wanted.get("read")
+    )

@@ -1,0 +1,151 @@
+"""Asking the Inventory Service what it knows of one order, where it can answer.
+
+The seed's three operations have no such question; the reference service has, others may. One that
+has not is told apart from one that knows nothing of the order, and asked again only now and then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+import httpx
+
+from services.clients.http.exchange import Clock, Exchange, Failed, NoReply, Reply, Transport, path_segment
+from services.clients.inventory.models import UnbelievableReply, parsed
+from services.clients.inventory.pacing import Pacer
+from services.domain.call_attempts import INVALID, Attempt
+from services.domain.conservation import StockState
+from services.domain.errors import ApiError, InventoryTimeout, InventoryUnavailable
+from services.domain.external import NotAllowed, cut_text, identifier, utc_time
+from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, Statement
+
+ASK = "ask_reservation"
+PAUSE_SECONDS = 300.0
+"""How long a service that cannot answer is left alone."""
+
+MAX_WORD = 40
+
+_STATES = {
+    "ACTIVE": StockState.HELD,
+    "CONFIRMED": StockState.DEDUCTED,
+    **dict.fromkeys(("EXPIRED", "RELEASED", "RESTOCKED", "TOMBSTONED"), StockState.FREE),
+}
+"""Words of the reference service; no other word says that nothing is held."""
+
+
+class InventoryWitness(Protocol):
+    """Says what the Inventory Service knows of an order's stock."""
+
+    async def ask(self, order_id: str) -> Statement:
+        """What it says, or why it does not; never raises for a service that is away."""
+
+    async def stock_of(self, order_id: str) -> StockState | None:
+        """None when it cannot say; never raises for a service that is away."""
+
+
+class HTTPInventoryWitness:
+    """InventoryWitness over ``GET /api/v1/inventory/reservations/{orderId}``."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        base_url: str,
+        *,
+        timeout_seconds: float,
+        clock: Clock,
+        token: str | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        pacer: Pacer | None = None,
+    ) -> None:
+        """``pacer``: of the calls that orders wait for; while it holds them back, nothing is asked."""
+        self._pacer = pacer
+        self._exchange = Exchange(
+            transport,
+            base_url,
+            timeout_seconds=timeout_seconds,
+            no_reply=_no_reply,
+            clock=clock,
+            headers={"Authorization": f"Bearer {token}"} if token else None,
+        )
+        self._monotonic = monotonic
+        self._silent_until = float("-inf")
+
+    async def stock_of(self, order_id: str) -> StockState | None:
+        return (await self.ask(order_id)).stock
+
+    async def ask(self, order_id: str) -> Statement:
+        if self._monotonic() < self._silent_until:
+            return Statement(None, problem=CANNOT_ANSWER)
+        if self._pacer is not None and self._pacer.is_holding_back:
+            return Statement(None, problem=NO_ANSWER)
+        trail: list[Attempt] = []
+        path = f"/api/v1/inventory/reservations/{path_segment(order_id)}"
+        request = self._exchange.get(self._exchange.url(path))
+        try:
+            return await self._exchange.attempt(ASK, request, trail, _statement)
+        except CannotAnswer:
+            self._silent_until = self._monotonic() + PAUSE_SECONDS
+            return Statement(None, problem=CANNOT_ANSWER)
+        except ApiError:
+            # It is away; the audit comes back to this order.
+            return Statement(None, problem=NO_ANSWER)
+
+
+class CannotAnswer(ApiError):
+    """The service has no such route, or answers it in a way we do not know."""
+
+
+def _statement(reply: Reply) -> Statement:
+    body = _body(reply)
+    data = body.get("data")
+    if reply.is_success and isinstance(data, dict) and "state" in data:
+        said = cut_text(str(data["state"])[:MAX_WORD], MAX_WORD)
+        stock = _STATES.get(said)
+        return Statement(
+            stock,
+            said,
+            _id(data.get("reservationId")),
+            _moment(data.get("expiresAt")),
+            CANNOT_ANSWER if stock is None else None,
+        )
+    error = body.get("error")
+    if (
+        reply.status == httpx.codes.NOT_FOUND
+        and isinstance(error, dict)
+        and error.get("code") == "RESERVATION_NOT_FOUND"
+    ):
+        return Statement(StockState.FREE)
+    if reply.status >= httpx.codes.INTERNAL_SERVER_ERROR or reply.status == httpx.codes.TOO_MANY_REQUESTS:
+        raise Failed(INVALID, InventoryUnavailable("The Inventory Service is unavailable."))
+    raise Failed(INVALID, CannotAnswer("The Inventory Service does not say what it holds for an order."))
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        return utc_time(value)
+    except NotAllowed:
+        return None
+
+
+def _id(value: object) -> str | None:
+    try:
+        return identifier(value)
+    except NotAllowed:
+        return None
+
+
+def _body(reply: Reply) -> dict[str, object]:
+    try:
+        body = parsed(reply.content)
+    except UnbelievableReply:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _no_reply(why: NoReply) -> ApiError:
+    if why.outcome == "timeout":
+        return InventoryTimeout("The Inventory Service took too long to answer.")
+    return InventoryUnavailable("The Inventory Service is unavailable.")

@@ -1,0 +1,60 @@
+"""The port to the Inventory Service: what the order life cycle asks of it.
+
+Adapters: ``HTTPInventoryGateway`` (client.py) makes one attempt per call;
+``ResilientInventory`` (resilient.py) puts breakers, retries and metrics around any gateway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from services.domain.call_attempts import Attempt
+from services.domain.orders.model import Line
+
+
+@dataclass(frozen=True, slots=True)
+class LineAvailability:
+    """The answer for one line. Source: seed 3.1."""
+
+    product_id: str
+    variant_id: str
+    available: bool
+    requested_quantity: int
+    available_quantity: int | None
+    """None: not said, or not tracked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether every line can be had now; advisory, only a reservation holds stock."""
+
+    available: bool
+    lines: tuple[LineAvailability, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A temporary hold on all lines of an order."""
+
+    reservation_id: str
+    expires_at: datetime
+
+
+class InventoryGateway(Protocol):
+    """The three operations of seed 2.1.
+
+    Every method appends one Attempt per try to ``trail``. Errors: InsufficientInventory and
+    ReservationFailed (check and reserve), ReleaseFailed when a release is refused, and for all
+    three InventoryTimeout, InventoryUnavailable and CircuitOpen.
+    """
+
+    async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
+        """Ask whether all lines are available; changes nothing."""
+
+    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
+        """Hold all lines for the order; idempotent by order_id, so it may be repeated."""
+
+    async def release(self, order_id: str, trail: list[Attempt]) -> bool:
+        """Give the hold back; True when something was released, False when nothing was left."""

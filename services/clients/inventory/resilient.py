@@ -1,0 +1,166 @@
+"""Breakers, immediate retries and attempt reports around any InventoryGateway.
+
+Retries stand outside the breaker and each attempt goes through it; the attempt's timeout is inside
+the gateway, because seen from outside slowness would look like cancellation.
+
+Source: seed 7.1, 7.2 and 8.2; design 4.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from services.clients.breaker import FORCED_OPEN, OPEN, AsyncBreaker, InventoryBreakers
+from services.clients.http.exchange import Clock, Stopwatch
+from services.clients.inventory.pacing import Pacer
+from services.clients.inventory.port import Availability, InventoryGateway, Reservation
+from services.domain.call_attempts import CHECK_AVAILABILITY, RELEASE, RESERVE, SHORT_CIRCUITED, THROTTLED, Attempt
+from services.domain.errors import (
+    BusinessError,
+    CircuitOpen,
+    DependencyError,
+    InventoryRefusesUs,
+    InventoryThrottled,
+    ReleaseFailed,
+)
+from services.domain.orders.model import Line
+from services.domain.retry import Randomness, RetryPolicy
+
+T = TypeVar("T")
+
+Sleep = Callable[[float], Awaitable[None]]
+Try = Callable[[list[Attempt]], Awaitable[T]]
+
+
+PATIENCE_SECONDS, SHORT_PATIENCE_SECONDS = 5.0, 1.0
+"""How long a call without a deadline waits for its turn at a service that has said 429, and a call made once."""
+
+CHECK_PATIENCE = 0.5
+"""Share of the deadline that a check may wait: the reservation has to follow while the customer still waits."""
+
+
+def _unobserved(_: Attempt) -> None:
+    """Nobody counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResilientInventory:
+    """InventoryGateway that retries what may pass and sends nothing while a circuit is open.
+
+    Every attempt, the short-circuited included, is numbered, added to the trail and handed to
+    ``on_attempt``. Only dependency errors are retried, and never past an open circuit; a refusal of this
+    service is not retried at once. After a 429 calls wait for their turn, or are refused as throttled when it
+    would come too late. The error of the last attempt is raised; its may_have_run is True if that of any was.
+    """
+
+    gateway: InventoryGateway
+    breakers: InventoryBreakers
+    policy: RetryPolicy
+    clock: Clock
+    on_attempt: Callable[[Attempt], None] = _unobserved
+    deadline_seconds: float | None = None
+    """No attempt begins later than this after the call began."""
+    sleep: Sleep = asyncio.sleep
+    randomness: Randomness = random.random
+    stopwatch: Stopwatch = time.perf_counter
+    pacer: Pacer = field(default_factory=Pacer)
+    patience_seconds: float | None = None
+    """How long a call waits for its turn; None: as the deadline allows."""
+
+    def once(self) -> ResilientInventory:
+        """The same, but with one attempt per call, for callers who retry in their own time; they hardly wait."""
+        return replace(self, policy=replace(self.policy, attempts=1), patience_seconds=SHORT_PATIENCE_SECONDS)
+
+    async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
+        async def check(tries: list[Attempt]) -> Availability:
+            return await self.gateway.check_availability(lines, tries)
+
+        return await self._call(CHECK_AVAILABILITY, self.breakers.checker, check, trail)
+
+    async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
+        async def reserve(tries: list[Attempt]) -> Reservation:
+            return await self.gateway.reserve(order_id, lines, user_id, tries)
+
+        return await self._call(RESERVE, self.breakers.reserver, reserve, trail)
+
+    async def release(self, order_id: str, trail: list[Attempt]) -> bool:
+        async def release(tries: list[Attempt]) -> bool:
+            return await self.gateway.release(order_id, tries)
+
+        return await self._call(RELEASE, self.breakers.releaser, release, trail)
+
+    async def _call(self, operation: str, breaker: AsyncBreaker, attempt: Try[T], trail: list[Attempt]) -> T:
+        started, number, may_have_run = self.stopwatch(), 0, False
+        while True:
+            number += 1
+            try:
+                await self._wait_for_turn(operation, breaker, number, self.stopwatch() - started, trail)
+                return await self._attempt(operation, breaker, attempt, number, trail)
+            except DependencyError as error:
+                may_have_run = error.may_have_run = error.may_have_run or may_have_run
+                delay = self._delay_seconds(number, error, self.stopwatch() - started)
+                if delay is None:
+                    raise
+            await self.sleep(delay)
+
+    async def _wait_for_turn(
+        self, operation: str, breaker: AsyncBreaker, number: int, elapsed_seconds: float, trail: list[Attempt]
+    ) -> None:
+        """Wait until the service takes another call; an open circuit needs no turn, since nothing is sent."""
+        if not self.pacer.is_holding_back or breaker.effective_state in (OPEN, FORCED_OPEN):
+            return
+        patience = PATIENCE_SECONDS if self.patience_seconds is None else self.patience_seconds
+        if self.patience_seconds is None and self.deadline_seconds is not None:
+            share = CHECK_PATIENCE if operation == CHECK_AVAILABILITY else 1.0
+            patience = max(self.deadline_seconds * share - elapsed_seconds, 0.0)
+        try:
+            await self.pacer.admit(operation, patience)
+        except InventoryThrottled as error:
+            self._note([Attempt(self.clock(), operation, THROTTLED, 0.0, number, {"error": error.message})], trail)
+            raise
+
+    async def _attempt(
+        self, operation: str, breaker: AsyncBreaker, attempt: Try[T], number: int, trail: list[Attempt]
+    ) -> T:
+        tries: list[Attempt] = []
+        sent_at = self.pacer.monotonic()
+        try:
+            result = await breaker.acall(attempt, tries)
+        except CircuitOpen as error:
+            tries.append(Attempt(self.clock(), operation, SHORT_CIRCUITED, 0.0, details={"error": error.message}))
+            raise
+        except InventoryThrottled as error:
+            self.pacer.refused(sent_at, error.retry_after_seconds)
+            raise
+        except BusinessError:
+            self.pacer.answered()
+            raise
+        finally:
+            self._note([made if number == made.number else replace(made, number=number) for made in tries], trail)
+        self.pacer.answered()
+        return result
+
+    def _note(self, made: list[Attempt], trail: list[Attempt]) -> None:
+        for attempt in made:
+            trail.append(attempt)
+            self.on_attempt(attempt)
+
+    def _delay_seconds(self, attempts_made: int, error: DependencyError, elapsed_seconds: float) -> float | None:
+        if isinstance(error, CircuitOpen | ReleaseFailed | InventoryRefusesUs):
+            return None
+        if isinstance(error, InventoryThrottled):
+            # The pacer says how long to wait, and refuses what would wait too long.
+            return 0.0 if error.was_sent and attempts_made < self.policy.attempts else None
+        wanted = error.retry_after_seconds or 0.0
+        delay = self.policy.delay_seconds(attempts_made, self.randomness, retry_after_seconds=wanted)
+        # A customer waits for this call; a service that asks for a longer rest is left to the delayed retries.
+        if delay is None or wanted > self.policy.max_delay_seconds:
+            return None
+        if self.deadline_seconds is not None and elapsed_seconds + delay >= self.deadline_seconds:
+            return None
+        return delay

@@ -1,0 +1,201 @@
+"""The payment gateway over HTTP, and the null gateway that stands in when there is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container
+from functools import partial
+from typing import Any
+
+from services.clients.http.exchange import Clock, Exchange, Failed, NoReply, Reply, Stopwatch, Transport, path_segment
+from services.clients.inventory.models import UnbelievableReply, has_error_code, parsed
+from services.clients.payments.port import PaymentState
+from services.domain.call_attempts import (
+    INVALID,
+    REFUSED_US,
+    REJECTED,
+    SUCCESS,
+    THROTTLED,
+    TIMEOUT,
+    UNAVAILABLE,
+    Attempt,
+)
+from services.domain.errors import PaymentOutcomeUnknown
+from services.domain.external import is_same_id
+from services.domain.orders.model import Line
+from services.tracing.port import Tracer
+
+CAPTURE = "capture"
+FIND_PAYMENT = "find_payment"
+REFUND = "refund"
+VOID = "void"
+
+SURELY_REFUSED = frozenset({400, 401, 403, 404, 405, 415, 422, 429})
+"""Statuses by which the gateway says that it did not even begin."""
+
+ABOUT_THE_PAYMENT = frozenset({402, 409, 410, 422})
+"""4xx by which the gateway speaks of the payment; 400 does so too when it carries the gateway's own error code."""
+
+_SETTLED = (PaymentState.CAPTURED, PaymentState.DECLINED, PaymentState.REFUNDED, PaymentState.VOIDED)
+
+CANNOT_VOID = dict.fromkeys((404, 405, 501), PaymentState.ABSENT)
+"""What a gateway without the operation answers."""
+
+
+class HTTPPaymentGateway:
+    """PaymentGateway over HTTP; one attempt per call, keyed by the order id, so it may be repeated."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        base_url: str,
+        *,
+        timeout_seconds: float,
+        clock: Clock,
+        stopwatch: Stopwatch = time.perf_counter,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self._exchange = Exchange(
+            transport,
+            f"{base_url}/api/v1/payments",
+            timeout_seconds=timeout_seconds,
+            no_reply=_no_reply,
+            clock=clock,
+            stopwatch=stopwatch,
+            tracer=tracer,
+        )
+        self._capture_url = self._exchange.url("/capture")
+
+    async def capture(
+        self, order_id: str, user_id: str, lines: tuple[Line, ...], metadata: dict[str, Any], trail: list[Attempt]
+    ) -> PaymentState:
+        body = {
+            "orderId": order_id,
+            "userId": user_id,
+            "items": [line.wire() for line in lines],
+            "metadata": metadata,
+        }
+        request = self._exchange.post(self._capture_url, body, idempotency_key=path_segment(order_id))
+        read = partial(_state, order_id, _SETTLED, {402: PaymentState.DECLINED, 410: PaymentState.VOIDED})
+        return await self._exchange.attempt(CAPTURE, request, trail, read)
+
+    async def find(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        request = self._exchange.get(self._exchange.url(f"/{path_segment(order_id)}"))
+        read = partial(_state_or_absent, order_id, _SETTLED, {})
+        return await self._exchange.attempt(FIND_PAYMENT, request, trail, read)
+
+    async def refund(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        request = self._exchange.post(self._exchange.url(f"/{path_segment(order_id)}/refund"), {})
+        read = partial(_state_or_absent, order_id, (PaymentState.REFUNDED,), {409: PaymentState.DECLINED})
+        return await self._exchange.attempt(REFUND, request, trail, read)
+
+    async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        request = self._exchange.post(self._exchange.url(f"/{path_segment(order_id)}/void"), {})
+        return await self._exchange.attempt(VOID, request, trail, partial(_state, order_id, _SETTLED, CANNOT_VOID))
+
+
+class NullPaymentGateway:
+    """Approves every payment and marks each attempt ``{"gateway": "null"}``; nothing is charged.
+
+    It remembers nothing, so ``find`` answers CAPTURED: that is what any capture has been or would be
+    answered. ABSENT would let an order whose approval was lost in a crash be turned down.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def capture(
+        self,
+        order_id: str,
+        user_id: str,
+        lines: tuple[Line, ...],
+        metadata: dict[str, Any],
+        trail: list[Attempt],
+    ) -> PaymentState:
+        return self._approved(CAPTURE, PaymentState.CAPTURED, trail)
+
+    async def find(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        return self._approved(FIND_PAYMENT, PaymentState.CAPTURED, trail)
+
+    async def refund(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        return self._approved(REFUND, PaymentState.REFUNDED, trail)
+
+    async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
+        return self._approved(VOID, PaymentState.VOIDED, trail)
+
+    def _approved(self, operation: str, state: PaymentState, trail: list[Attempt]) -> PaymentState:
+        trail.append(Attempt(self._clock(), operation, SUCCESS, 0.0, details={"gateway": "null"}))
+        return state
+
+
+def _state(
+    order_id: str, expected: Container[PaymentState], answers: dict[int, PaymentState], reply: Reply
+) -> PaymentState:
+    """The state that a reply tells: by its status where that says it all, else by its body."""
+    if reply.status in answers:
+        return answers[reply.status]
+    if not reply.is_success:
+        raise Failed(*_refusal(reply))
+    state = _stated(order_id, reply.content)
+    if state is None or state not in expected:
+        raise Failed(INVALID, _unknown("its answer cannot be used", {"status": reply.status}))
+    return state
+
+
+def _state_or_absent(
+    order_id: str, expected: Container[PaymentState], answers: dict[int, PaymentState], reply: Reply
+) -> PaymentState:
+    """The same of a payment that may be unknown; a proxy, or another service at this address, answers 404 as well."""
+    if reply.status == 404 and has_error_code(reply.content):
+        return PaymentState.ABSENT
+    return _state(order_id, expected, answers, reply)
+
+
+def _stated(order_id: str, content: bytes) -> PaymentState | None:
+    try:
+        body = parsed(content)
+        ours = body.get("success", True) is True and is_same_id(body["data"]["orderId"], order_id)
+        return PaymentState(body["data"]["state"]) if ours else None
+    except (UnbelievableReply, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _refusal(reply: Reply) -> tuple[str, PaymentOutcomeUnknown]:
+    error = _unknown(
+        f"it answered {reply.status}",
+        {"status": reply.status},
+        may_have_run=reply.status not in SURELY_REFUSED,
+        retry_after_seconds=reply.retry_after_seconds,
+    )
+    return _outcome(reply), error
+
+
+def _outcome(reply: Reply) -> str:
+    status = reply.status
+    if status == 429:
+        return THROTTLED
+    if status in ABOUT_THE_PAYMENT or (status == 400 and has_error_code(reply.content)):
+        return REJECTED
+    return REFUSED_US if 400 <= status < 500 and status != 408 else UNAVAILABLE
+
+
+def _no_reply(why: NoReply) -> PaymentOutcomeUnknown:
+    reason = "it took too long to answer" if why.outcome == TIMEOUT else "it cannot be reached"
+    return _unknown(reason, may_have_run=why.may_have_run, is_ours=why.is_ours)
+
+
+def _unknown(
+    why: str,
+    details: dict[str, Any] | None = None,
+    *,
+    may_have_run: bool = True,
+    retry_after_seconds: float | None = None,
+    is_ours: bool = False,
+) -> PaymentOutcomeUnknown:
+    return PaymentOutcomeUnknown(
+        f"The payment gateway did not settle the payment: {why}.",
+        details,
+        may_have_run=may_have_run,
+        retry_after_seconds=retry_after_seconds,
+        is_ours=is_ours,
+    )

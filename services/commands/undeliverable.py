@@ -1,0 +1,100 @@
+"""What a person does about an event that can never be published as it is: publish it again, or give it up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from services.domain.errors import InvalidState, NotFound
+from services.unit_of_work import action_entry
+from state import audit, history, outbox
+from state.audit import AuditEntry
+from state.engine.database import Database
+from state.outbox import UndeliverableEvent
+
+KIND = "outbox-event"
+UNDELIVERABLE, PENDING, DISCARDED = "UNDELIVERABLE", "PENDING", "DISCARDED"
+
+
+class UndeliverableEvents:
+    """Each action is one transaction with its entries in the audit log and in the order's timeline."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def is_done(self, action_id: str) -> bool:
+        """Whether the action with this id was carried out."""
+        return await self._database.read(lambda connection: audit.find_action(connection, action_id)) is not None
+
+    async def retry(
+        self, row_id: int, *, actor: str, reason: str | None, action_id: str | None = None
+    ) -> UndeliverableEvent:
+        """Have it published again, once the broker takes it; raises NotFound, InvalidState."""
+
+        def transaction(connection: Connection) -> UndeliverableEvent:
+            event = _found(connection, row_id)
+            outbox.retry(connection, row_id)
+            self._record(connection, event, _Deed("RETRY_OUTGOING_EVENT", PENDING, actor, reason, action_id))
+            return event
+
+        return await self._database.write(transaction)
+
+    async def discard(
+        self, row_id: int, *, actor: str, reason: str, action_id: str | None = None
+    ) -> UndeliverableEvent:
+        """Give it up: nobody will receive it; raises NotFound, InvalidState."""
+
+        def transaction(connection: Connection) -> UndeliverableEvent:
+            event = _found(connection, row_id)
+            outbox.discard(connection, row_id)
+            self._record(connection, event, _Deed("DISCARD_OUTGOING_EVENT", DISCARDED, actor, reason, action_id))
+            return event
+
+        return await self._database.write(transaction)
+
+    def _record(self, connection: Connection, event: UndeliverableEvent, deed: _Deed) -> None:
+        at = self._clock()
+        entry = AuditEntry(
+            at=at,
+            actor=deed.actor,
+            action=deed.action,
+            target=f"{KIND}:{event.id}",
+            order_id=event.order_id,
+            reason=deed.reason,
+            before={"state": UNDELIVERABLE, "eventId": event.event_id, "reason": event.reason},
+            after={"state": deed.state},
+            result="done",
+            action_id=deed.action_id,
+        )
+        audit.add(connection, entry)
+        shown = action_entry(at, _title(event, deed.state), deed.actor, deed.reason)
+        history.add(connection, event.order_id, [shown])
+
+
+@dataclass(frozen=True, slots=True)
+class _Deed:
+    """What somebody does with an event."""
+
+    action: str
+    state: str
+    """What the event becomes by it."""
+    actor: str
+    reason: str | None
+    action_id: str | None
+
+
+def _title(event: UndeliverableEvent, state: str) -> str:
+    return f"Event {event.subject} {'is published again' if state == PENDING else 'was given up'}"
+
+
+def _found(connection: Connection, row_id: int) -> UndeliverableEvent:
+    event = outbox.get_undeliverable(connection, row_id)
+    if event is not None:
+        return event
+    if outbox.has(connection, row_id):
+        raise InvalidState("This event is published or waits to be published.", {"outboxEventId": str(row_id)})
+    raise NotFound(KIND, str(row_id))

@@ -1,0 +1,200 @@
+"""The conservation audit: every unit and every payment adds up between the services, continuously.
+
+Each order is compared once it has rested for a while; what does not add up is listed and compared
+again until both sides agree. A person applies the compensation that is offered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from services.clients.inventory.lookup import InventoryWitness
+from services.clients.payments.port import PaymentGateway, PaymentState
+from services.domain import conservation as rules
+from services.domain.conservation import MoneyState
+from services.domain.errors import InvalidState, NotFound, PaymentOutcomeUnknown
+from services.domain.orders.lifecycle import Change
+from services.domain.orders.model import Order
+from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, Statement
+from services.orders.context import OrdersContext
+from services.unit_of_work import action_entry
+from state import audit, conservation, orders
+from state.audit import AuditEntry
+from state.conservation import KnownDifference
+
+logger = logging.getLogger("holdfast.conservation")
+
+RESTED = timedelta(seconds=60)
+"""An order that changed more recently may still be on its way through the other services."""
+
+SLACK = timedelta(seconds=60)
+"""A change from further ahead than this was made before the clock was set back, or by one that is wrong."""
+
+AT_ONCE = 10
+"""Orders of one round; the audit must not be what overloads the Inventory Service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What both sides said of one order."""
+
+    theirs: Statement
+    money: MoneyState | None
+    is_whole: bool
+    """Whether nobody who can answer has yet to do so."""
+
+    @property
+    def judged(self) -> frozenset[str]:
+        return rules.judged(self.theirs.stock, self.money)
+
+
+_MONEY = {PaymentState.CAPTURED: MoneyState.TAKEN}
+
+
+class ConservationAudit:
+    """Compares, remembers, and compensates when a person says so."""
+
+    def __init__(
+        self,
+        context: OrdersContext,
+        witness: InventoryWitness,
+        payments: PaymentGateway | None,
+        *,
+        rested: timedelta = RESTED,
+    ) -> None:
+        """``payments`` None: there is no gateway that could be asked."""
+        self._context = context
+        self._witness = witness
+        self._payments = payments
+        self._rested = rested
+
+    async def compare_next(self) -> bool:
+        """One round of a Loop; returns whether more orders wait to be compared."""
+        now = self._context.clock()
+
+        def moving(at: datetime) -> bool:
+            return now - self._rested <= at <= now + SLACK
+
+        grown, asked = await self._context.database.read(lambda c: _to_ask(c, moving))
+        answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
+        reached = _answered(grown, asked, answers)
+        if asked or reached:
+            await self._context.database.write(lambda c: self._note(c, asked, answers, reached))
+        return len(grown) == AT_ONCE and len(reached) == AT_ONCE
+
+    async def compare(self, order_ids: Sequence[str]) -> None:
+        """Compare these orders now, whether they rest or not, and note what differs."""
+        for start in range(0, len(order_ids), AT_ONCE):
+            some = order_ids[start : start + AT_ONCE]
+            found = await self._context.database.read(lambda c, some=some: orders.get_many(c, some))  # type: ignore[misc]
+            asked = {order.order_id: order for order in found}
+            answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
+            await self._context.database.write(lambda c, a=asked, b=answers: self._note(c, a, b, []))  # type: ignore[misc]
+
+    async def compensate(
+        self, order_id: str, kind: str, *, actor: str, reason: str, action_id: str | None = None
+    ) -> KnownDifference:
+        """Apply the move that settles a difference; raises NotFound, InvalidState when it is not open any more.
+
+        Under an ``action_id`` seen before nothing happens.
+        """
+
+        def decide(connection: Connection, order: Order) -> Change | None:
+            known = conservation.get(connection, order_id, kind)
+            if known is None:
+                raise NotFound("difference", f"{order_id}/{kind}")
+            if action_id is not None and audit.find_action(connection, action_id) is not None:
+                return None
+            if not conservation.begin_compensation(connection, order_id, kind, by=actor):
+                raise InvalidState(f"This difference is {known.state}.", {"orderId": order_id, "kind": kind})
+            at = self._context.clock()
+            audit.add(connection, self._entry(order, known, actor, reason, action_id))
+            entry = action_entry(at, f"Compensate {kind}", actor, reason)
+            return Change({}, (entry,)).then(rules.compensate(order, kind, at))
+
+        await self._context.decide(order_id, decide, actor=actor)
+        known = await self._context.database.read(lambda c: conservation.get(c, order_id, kind))
+        if known is None:
+            raise NotFound("difference", f"{order_id}/{kind}")
+        return known
+
+    async def _ask(self, order: Order) -> Answer:
+        try:
+            return await self._answer(order)
+        except Exception as error:
+            logger.warning("order_not_compared", extra={"order_id": order.order_id}, exc_info=error)
+            return Answer(Statement(None, problem=NO_ANSWER), None, is_whole=True)
+
+    async def _answer(self, order: Order) -> Answer:
+        theirs, money = await asyncio.gather(self._witness.ask(order.order_id), self._money_of(order.order_id))
+        has_said = theirs.stock is not None or theirs.said is not None
+        # A service without this question is not waited for as long as somebody else says something.
+        needs_stock = theirs.problem != CANNOT_ANSWER or self._payments is None
+        needs_money = self._payments is not None
+        return Answer(theirs, money, (has_said or not needs_stock) and (money is not None or not needs_money))
+
+    async def _money_of(self, order_id: str) -> MoneyState | None:
+        if self._payments is None:
+            return None
+        try:
+            state = await self._payments.find(order_id, [])
+        except PaymentOutcomeUnknown:
+            return None
+        return _MONEY.get(state, MoneyState.NOT_TAKEN)
+
+    def _note(
+        self, connection: Connection, asked: dict[str, Order], answers: dict[str, Answer], reached: list[int]
+    ) -> None:
+        at = self._context.clock()
+        for order_id, answer in answers.items():
+            found = rules.differences(asked[order_id], answer.theirs.stock, answer.money)
+            conservation.note(connection, order_id, found, at, judged=answer.judged)
+        if reached:
+            known, compared = conservation.progress(connection)
+            conservation.advance(connection, max(known, *reached), compared + len(reached))
+
+    def _entry(
+        self, order: Order, known: KnownDifference, actor: str, reason: str, action_id: str | None
+    ) -> AuditEntry:
+        return AuditEntry(
+            at=self._context.clock(),
+            actor=actor,
+            action="COMPENSATE",
+            target=f"difference:{known.order_id}/{known.kind}",
+            order_id=order.order_id,
+            reason=reason,
+            before={"state": known.state, "detail": known.detail},
+            after={"state": conservation.COMPENSATING},
+            result="started",
+            action_id=action_id,
+        )
+
+
+def _to_ask(
+    connection: Connection, moving: Callable[[datetime], bool]
+) -> tuple[list[tuple[int, str]], dict[str, Order]]:
+    """The entries reached next, and the orders to compare: those that rest, and those with open differences."""
+    grown = conservation.next_rested(connection, moving, AT_ONCE)
+    rested = orders.get_many(connection, [order_id for _, order_id in grown])
+    wanted = [order for order in rested if not moving(order.updated_at)]
+    wanted += conservation.unsettled(connection, AT_ONCE)
+    return grown, {order.order_id: order for order in wanted}
+
+
+def _answered(grown: list[tuple[int, str]], asked: dict[str, Order], answers: dict[str, Answer]) -> list[int]:
+    """Entries up to the first whose order a side could not say anything about: the audit goes on there later.
+
+    An order that was not asked about has changed since and comes again with its later entries.
+    """
+    reached = []
+    for history_id, order_id in grown:
+        if order_id in asked and not answers[order_id].is_whole:
+            break
+        reached.append(history_id)
+    return reached

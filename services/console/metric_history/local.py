@@ -1,0 +1,123 @@
+"""The history that the workers write themselves: samples of seconds, minutes and hours of the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from services.console.metric_history.catalogue import COUNTED, READERS
+from services.console.metric_history.sources import Measured, Point, frame
+from services.console.metric_history.spans import Span
+from services.domain.call_attempts import RESERVE
+from services.metrics.math import ANSWERED
+from services.metrics.objective import Calls
+from services.metrics.rollup import Rollup, decoded, rolled_up
+from services.metrics.rollup_job import KNOWN_FOR
+from state import rollups, samples
+from state.engine.source import Source
+from state.rollups import HOUR, MINUTE
+
+SAMPLE_STEP = timedelta(seconds=5)
+LONGEST_TAIL = timedelta(hours=2)
+"""How much is added up from samples at most, where minutes are missing."""
+MAX_TAIL = 20_000
+
+Piece = tuple[datetime, Rollup]
+"""What was counted in a stretch that begins then."""
+
+
+class LocalSource:
+    """MetricSource over our own database."""
+
+    name = "local history"
+
+    def __init__(self, database: Source) -> None:
+        self._database = database
+
+    def read(self, span: Span) -> Measured:
+        return self._database.read(lambda connection: _measured(connection, span))
+
+    def reservations(self, windows: Sequence[timedelta], now: datetime) -> Mapping[timedelta, Calls]:
+        return self._database.read(lambda connection: _calls(connection, windows, now))
+
+
+def _measured(connection: Connection, span: Span) -> Measured:
+    found = pieces(connection, span.start, span.end, span.step)
+    steps: dict[int, Rollup] = {}
+    whole = Rollup()
+    for at, rollup in found:
+        whole.add(rollup)
+        if (number := span.number(at)) is not None:
+            steps.setdefault(number, Rollup()).add(rollup)
+    per_minute = span.step / MINUTE
+    course: list[Point] = []
+    for number, rollup in sorted(steps.items()):
+        scale = min(per_minute, max((span.end - span.begins(number)) / MINUTE, SAMPLE_STEP / MINUTE))
+        course += _points(span.begins(number), rollup, scale)
+    newest = samples.newest(connection, span.end)
+    return Measured(frame(course), frame(_points(span.end, whole, 1.0) if found else ()), newest)
+
+
+def _points(at: datetime, rollup: Rollup, minutes: float) -> list[Point]:
+    """All series of one step, what is counted divided by so many minutes."""
+    return [
+        (at, metric, series, value / minutes if metric in COUNTED and value is not None else value)
+        for metric, read in READERS.items()
+        for series, value in read(rollup).items()
+    ]
+
+
+def pieces(connection: Connection, start: datetime, end: datetime, step: timedelta) -> list[Piece]:
+    """What was counted from ``start`` on, oldest first, in stretches no longer than ``step``.
+
+    The coarsest rows that will do, and after the newest of them the next finer ones, down to samples.
+    """
+    found: list[Piece] = []
+    since = start
+    for length in (HOUR, MINUTE):
+        if step >= length:
+            rows = rollups.between(connection, length, since, end)
+            found += [(at, decoded(counts)) for at, _, counts in rows]
+            since = rows[-1][0] + length if rows else since
+    return found + _sampled(connection, max(since, end - LONGEST_TAIL), end, min(step, MINUTE))
+
+
+def _sampled(connection: Connection, start: datetime, end: datetime, step: timedelta) -> list[Piece]:
+    rows = samples.between(connection, start, end, MAX_TAIL)
+    known_from = start - KNOWN_FOR
+    bases = (samples.last_before(connection, name, start, known_from) for name in {replica for _, replica, _ in rows})
+    known = sorted((base for base in bases if base), key=lambda row: row[0])
+    steps = rolled_up([*known, *rows], start, end, step, known_from)
+    # A step that began before the first sample of it belongs to the stretch that was asked for.
+    return sorted(((max(at, start), rollup) for (at, _), rollup in steps.items()), key=lambda piece: piece[0])
+
+
+def _calls(connection: Connection, windows: Sequence[timedelta], now: datetime) -> Mapping[timedelta, Calls]:
+    """Windows of up to a day are read off minutes, all in one go, and longer ones off hours."""
+    short = [window for window in windows if window <= timedelta(days=1)]
+    minutes = _reservations(connection, now - max(short), now, MINUTE) if short else []
+    return {
+        window: _since(now - window, minutes if window in short else _reservations(connection, now - window, now, HOUR))
+        for window in windows
+    }
+
+
+def _reservations(
+    connection: Connection, start: datetime, end: datetime, step: timedelta
+) -> list[tuple[datetime, Calls]]:
+    return [
+        (
+            at,
+            Calls(
+                sum(rollup.counted.requests[RESERVE, outcome] for outcome in ANSWERED), rollup.counted.calls(RESERVE)
+            ),
+        )
+        for at, rollup in pieces(connection, start, end, step)
+    ]
+
+
+def _since(start: datetime, counted: Sequence[tuple[datetime, Calls]]) -> Calls:
+    recent = [calls for at, calls in counted if at >= start]
+    return Calls(sum(calls.good for calls in recent), sum(calls.total for calls in recent))

@@ -1,0 +1,205 @@
+"""The same history from a Prometheus server, asked through prometheus-api-client.
+
+A server that fails is left alone for a while, so that it costs its timeout once and not at every look.
+Source: contract section 2, PROMETHEUS_URL.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import pairwise
+from statistics import median
+from typing import Any, Self, TypeVar
+
+from services.base.proxy import DIRECT, Proxy, requests_session
+from services.console.metric_history.catalogue import COUNTED, COUNTS, GAUGES, RATES, Query, attempts
+from services.console.metric_history.sources import Measured, Point, SourceFailed, frame
+from services.console.metric_history.spans import Span
+from services.domain.call_attempts import RESERVE
+from services.metrics.objective import Calls
+
+T = TypeVar("T")
+
+TIMEOUT_SECONDS = 3.0
+"""For one question."""
+LOOK_SECONDS = 15.0
+"""For all the questions of one look; those that are not answered by then are missing."""
+AT_ONCE = 6
+"""Questions that are asked at the same time; Prometheus answers twenty by default."""
+PAUSE_SECONDS = 30.0
+"""How long a server that failed is not asked."""
+SHORTEST_WINDOW = timedelta(minutes=1)
+SCRAPES_IN_WINDOW = 3
+"""A rate needs two scrapes within its window; one of three may be lost."""
+USUAL_INTERVAL = timedelta(minutes=1)
+"""Prometheus' default, taken where the series do not show how often they are scraped."""
+SCRAPED = 'orders_total{status="RECEIVED"}[15m]'
+"""A series that every replica has, with the time of every scrape."""
+NEWEST = "max(timestamp(inventory_requests_total))"
+
+
+class PromSource:
+    """MetricSource over the HTTP API of Prometheus; one look at a time, from any thread."""
+
+    name = "Prometheus"
+
+    def __init__(
+        self,
+        url: str,
+        monotonic: Callable[[], float],
+        *,
+        proxy: Proxy = DIRECT,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:
+        self._url = url
+        self._proxy = proxy
+        self._monotonic = monotonic
+        self._timeout_seconds = timeout_seconds
+        self._lock = threading.Lock()
+        self._silent_until = float("-inf")
+        self._problem = ""
+
+    def read(self, span: Span) -> Measured:
+        return self._ask(lambda asked: _measured(asked, span))
+
+    def reservations(self, windows: Sequence[timedelta], now: datetime) -> Mapping[timedelta, Calls]:
+        return self._ask(lambda asked: {window: _calls(asked, window, now) for window in windows})
+
+    def _ask(self, look: Callable[[_Questions], T]) -> T:
+        from prometheus_api_client.exceptions import PrometheusApiClientException
+        from requests import RequestException
+
+        with self._lock:
+            if self._monotonic() < self._silent_until:
+                raise SourceFailed(self._problem)
+            try:
+                with _Questions(self._url, self._proxy, self._monotonic, self._timeout_seconds) as questions:
+                    return look(questions)
+            except (RequestException, PrometheusApiClientException, ValueError, KeyError, TypeError) as error:
+                self._problem = _sentence(error)
+                self._silent_until = self._monotonic() + PAUSE_SECONDS
+                raise SourceFailed(self._problem) from error
+
+
+class _Questions:
+    """Several questions at a time, each under a limit of its own."""
+
+    def __init__(self, url: str, proxy: Proxy, monotonic: Callable[[], float], timeout_seconds: float) -> None:
+        from prometheus_api_client import PrometheusConnect
+        from urllib3 import Retry
+
+        # Its own retries would make a dead server cost six seconds; without ``read`` a timeout looks like no server.
+        session = requests_session(url, proxy)
+        self._prometheus = PrometheusConnect(url, retry=Retry(total=0, read=False), session=session)
+        self._monotonic = monotonic
+        self._timeout_seconds = timeout_seconds
+        self._deadline = monotonic() + max(LOOK_SECONDS, timeout_seconds)
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="prometheus")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._prometheus.close()
+
+    def all(self, questions: Sequence[tuple[str, Callable[[], list[Point]]]]) -> tuple[list[Point], tuple[str, ...]]:
+        """The answers to questions of ``(metric, ask)``, and the metrics of those that were not answered in time.
+
+        Raises the timeout when none was answered.
+        """
+        from requests import Timeout
+
+        asked = [(metric, self._threads.submit(ask)) for metric, ask in questions]
+        points: list[Point] = []
+        missing: dict[str, Exception] = {}
+        for metric, answer in asked:
+            try:
+                points += answer.result()
+            except Timeout as error:
+                missing[metric] = error
+        if missing and not points:
+            raise next(iter(missing.values()))
+        return points, tuple(missing)
+
+    def course(self, query: Query, span: Span, window: timedelta) -> list[tuple[datetime, str, float]]:
+        """``(start of step, series, value)``: every step is asked for at its end."""
+        found = self._prometheus.custom_query_range(
+            query.over(window.total_seconds()),
+            span.start + span.step,
+            span.begins(span.points),
+            step=str(span.step.total_seconds()),
+            timeout=self._limit(),
+        )
+        return [
+            (datetime.fromtimestamp(float(at), UTC) - span.step, query.named(result["metric"]), float(value))
+            for result in found
+            for at, value in result["values"]
+        ]
+
+    def total(self, query: Query, length: timedelta, at: datetime) -> list[tuple[str, float]]:
+        """``(series, value)`` over the stretch that ends at ``at``."""
+        found = self._instant(query.over(length.total_seconds()), at)
+        return [(query.named(result["metric"]), float(result["value"][1])) for result in found]
+
+    def scrape_interval(self, at: datetime) -> timedelta:
+        """The usual time between two scrapes before ``at``, by the slowest replica."""
+        distances = []
+        for result in self._instant(SCRAPED, at):
+            times = [float(time) for time, _ in result["values"]]
+            if len(times) > 1:
+                distances.append(median(after - before for before, after in pairwise(times)))
+        return timedelta(seconds=max(distances)) if distances else USUAL_INTERVAL
+
+    def _instant(self, expression: str, at: datetime) -> list[Any]:
+        found: list[Any] = self._prometheus.custom_query(
+            expression, params={"time": at.timestamp()}, timeout=self._limit()
+        )
+        return found
+
+    def _limit(self) -> float:
+        return max(0.001, min(self._timeout_seconds, self._deadline - self._monotonic()))
+
+
+def _measured(asked: _Questions, span: Span) -> Measured:
+    # The first question is asked alone: a server that does not answer costs one limit and not many.
+    newest = asked.total(Query("newest", NEWEST), span.step, span.end)
+    window = max(span.step, SHORTEST_WINDOW, SCRAPES_IN_WINDOW * asked.scrape_interval(span.end))
+    queries = (*RATES, *COUNTS, *GAUGES)
+    course, missing = asked.all([(query.metric, partial(_course, asked, query, span, window)) for query in queries])
+    totals, more = asked.all([(query.metric, partial(_total, asked, query, span)) for query in queries])
+    newest_at = datetime.fromtimestamp(newest[0][1], UTC) if newest else None
+    return Measured(frame(course), frame(totals), newest_at, tuple(dict.fromkeys((*missing, *more))))
+
+
+def _course(asked: _Questions, query: Query, span: Span, window: timedelta) -> list[Point]:
+    per_minute = window / timedelta(minutes=1)
+    return [
+        (at, query.metric, series, value / per_minute if query.metric in COUNTED else value)
+        for at, series, value in asked.course(query, span, window)
+    ]
+
+
+def _total(asked: _Questions, query: Query, span: Span) -> list[Point]:
+    found = asked.total(query, span.length, span.end)
+    return [(span.end, query.metric, series, value) for series, value in found]
+
+
+def _calls(asked: _Questions, window: timedelta, now: datetime) -> Calls:
+    good, total = (asked.total(attempts(RESERVE, answered=answered), window, now) for answered in (True, False))
+    return Calls(good[0][1] if good else 0.0, total[0][1] if total else 0.0)
+
+
+def _sentence(error: Exception) -> str:
+    from requests import ConnectionError as NotConnected
+    from requests import Timeout
+
+    if isinstance(error, Timeout):
+        return "Prometheus takes too long to answer."
+    if isinstance(error, NotConnected):
+        return "Prometheus cannot be reached."
+    return "Prometheus does not answer as it should."

@@ -1,0 +1,280 @@
+"""The manual-review queue as a person works it: the queue, one case with both sides, claims, resolving, undoing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+
+from services.console import queries
+from services.console.access import Direct
+from services.console.bulk import MAX_ITEMS, Bulk, Target, Verb
+from services.console.cache import Reading
+from services.console.queries import ASK_THEIRS, CLAIM_REVIEW, PAGE_SIZE, RELEASE_CLAIM, RESOLVE_REVIEW, RETRY_RELEASE
+from services.console.views import ReviewCase
+from services.domain import resolution_reasons
+from services.domain.conservation import StockState
+from services.domain.errors import ValidationFailed
+from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.value import Stake
+from services.domain.past_resolutions import BY_ITSELF, Past, Remembered, remember, verdict
+from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, OFFERED, Moves, advice, is_fresh, moves
+from services.domain.resolution_reasons import REASONS, UNDO_FOR, needs_reason
+from services.domain.reviews import ReviewAction, allowed_actions, called_by, standings
+from services.unit_of_work import SYSTEM
+from state import commands, history, inventory_lookups, orders, past_resolutions, releases, review_queue, reviews
+from state.commands import Command
+from state.inventory_lookups import TheirAnswer
+from state.releases import Release
+from state.review_queue import POOL, SORTS, CaseFilter, Group
+from state.reviews import Review
+
+__all__ = [
+    "BY_ITSELF", "CANNOT_ANSWER", "NO_ANSWER", "POOL", "REASONS", "SORTS", "CaseFilter", "CaseView", "Group", "Moves",
+    "QueuePage", "Remembered", "ReviewDesk", "Stake", "TheirAnswer", "TheirSay", "ValidationFailed", "called_by",
+    "is_fresh", "narrows_nothing", "needs_reason", "target",
+]  # fmt: skip
+
+TTL_SECONDS = 1.0
+EXCERPT = 12
+"""Entries of the timeline shown beside a case."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePage:
+    """One page of the queue, with how many match and what they share."""
+
+    cases: tuple[ReviewCase, ...]
+    count: int
+    """Matching cases, counted up to POOL."""
+    by_cause: tuple[Group, ...]
+    """Keys: review reason, cause."""
+    by_product: tuple[Group, ...]
+    """Key: product id."""
+    allowing: Mapping[str, int]
+    """How many of the matching cases our side allows each action for."""
+    calls: Mapping[str, str]
+    """The operation of the Inventory Service that an action on some of them calls at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class TheirSay:
+    """What the Inventory Service said about one order."""
+
+    answer: TheirAnswer | None
+    asking: Command | None
+    """The last command that asked them."""
+    stock: StockState | None
+    """What it says that counts now; None when it does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseView:
+    """One case with all that a person needs to decide it."""
+
+    case: ReviewCase
+    moves: Moves
+    """What is legal for our side and theirs; without an answer, for our side alone."""
+    advice: str | None
+    theirs: TheirSay
+    release: Release | None
+    release_command: Command | None
+    timeline: tuple[TimelineEntry, ...]
+    """The newest entries, oldest first."""
+    memory: tuple[Remembered, ...]
+    remembered: int
+    """How many past cases of the same cause the memory rests on."""
+
+
+class Read(Protocol):
+    """The facade's shared, surviving reads."""
+
+    def __call__(self, key: Any, ttl_seconds: float, query: Callable[[Connection], Any]) -> Reading[Any]:
+        """The reading of a key."""
+
+
+class ReviewDesk:
+    """Reads are shared for a second; writes are stored commands."""
+
+    def __init__(self, read: Read, ask: Direct, store: Callable[..., Command], now: Callable[[], datetime]) -> None:
+        self._read = read
+        self._ask = ask
+        self._store = store
+        self._now = now
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def queue(self, wanted: CaseFilter, *, page: int = 1) -> Reading[QueuePage]:
+        """One page of what matches, from 1 on."""
+        now = self._now()
+        return self._read(("queue", wanted, page), TTL_SECONDS, lambda c: _queue(c, wanted, now, page))
+
+    def case(self, review_id: str) -> Reading[CaseView]:
+        """The case; no value although there is an as_of means that it does not exist."""
+        return self._read(("case", review_id), TTL_SECONDS, lambda c: _case(c, review_id, self._now()))
+
+    def their_say(self, order_id: str) -> Reading[TheirSay]:
+        """What they said about an order, whatever became of it since."""
+        return self._read(("their_say", order_id), TTL_SECONDS, lambda c: _their_say(c, order_id, self._now()))
+
+    def next_unclaimed(self, wanted: CaseFilter, *, leave: str = "") -> Reading[ReviewCase]:
+        """The most urgent of these cases that nobody has: the hold that ends first, then priority, then age.
+
+        ``leave`` is the case that the person comes from. No value: there is none.
+        """
+        free = replace(wanted, state=review_queue.OPEN, owner=None, unclaimed=True, sort=review_queue.URGENT)
+        return self._read(("next", free, leave), 0.0, lambda c: _next(c, free, self._now(), leave))
+
+    def freeze(self, action: ReviewAction, wanted: CaseFilter, words: str) -> Bulk:
+        """Every open case that matches now and allows the action, the longest waiting first, at most MAX_ITEMS.
+
+        ``words`` says the filter as a person reads it. Raises ValueError for a filter that narrows nothing,
+        and SourceUnavailable.
+        """
+        if narrows_nothing(wanted):
+            raise ValueError("a filter that narrows nothing cannot be acted on as a whole")
+        fit, now = replace(wanted, state=review_queue.OPEN, sort=review_queue.OLDEST), self._now()
+        found = self._ask(lambda c: _fitting(c, fit, action, now))
+        targets = tuple(target(review, now) for review in found)
+        return Bulk(Verb.RESOLVE_REVIEW, action, targets, now, words, lambda c: _ids(c, fit, action, self._now()))
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def claim(self, review_id: str, *, actor: str, command_id: str, take_over: bool = False) -> Command:
+        arguments = {"takeOver": True} if take_over else {}
+        return self._store(CLAIM_REVIEW, review_id, arguments, actor=actor, command_id=command_id)
+
+    def release_claim(self, review_id: str, *, actor: str, command_id: str) -> Command:
+        return self._store(RELEASE_CLAIM, review_id, {}, actor=actor, command_id=command_id)
+
+    def ask_theirs(self, order_id: str, *, actor: str, command_id: str, review_id: str | None = None) -> Command:
+        """Have a worker ask the Inventory Service about an order; the answer is kept with its time."""
+        arguments = {"reviewId": review_id} if review_id else {}
+        return self._store(ASK_THEIRS, order_id, arguments, actor=actor, command_id=command_id)
+
+    def resolve(
+        self, review: Review, action: str, *, note: str, reason: str | None, actor: str, command_id: str
+    ) -> Command:
+        """Resolve one case as it was seen; what cannot be undone is held for a while first.
+
+        Raises ValidationFailed when an explanation is missing, SourceUnavailable, NotPermitted.
+        """
+        resolution_reasons.check(review.reason, action, reason, note)
+        arguments = {"action": action, "note": note, "version": review.version} | ({"reason": reason} if reason else {})
+        return self._store(
+            RESOLVE_REVIEW,
+            review.review_id,
+            arguments,
+            actor=actor,
+            command_id=command_id,
+            held_for=UNDO_FOR.get(action),
+        )
+
+
+def _queue(connection: Connection, wanted: CaseFilter, now: datetime, page: int) -> QueuePage:
+    offset = (max(page, 1) - 1) * PAGE_SIZE
+    found = review_queue.page(connection, wanted, now, limit=PAGE_SIZE, offset=offset)
+    standing = review_queue.by_standing(connection, wanted, now) if wanted.state == "OPEN" else []
+    return QueuePage(
+        cases=queries.cases(connection, found),
+        count=review_queue.count(connection, wanted, now),
+        by_cause=tuple(review_queue.by_cause(connection, wanted, now)),
+        by_product=tuple(review_queue.by_product(connection, wanted, now)),
+        allowing=_allowing(standing),
+        calls=_calls({group.keys[0] for group in standing}),
+    )
+
+
+def narrows_nothing(wanted: CaseFilter) -> bool:
+    """Whether every case of a state matches."""
+    return wanted == CaseFilter(state=wanted.state, sort=wanted.sort)
+
+
+def target(review: Review, now: datetime) -> Target:
+    """A case as an operation captures it."""
+    return Target(
+        review.review_id, review.order_id, review.version, review.state, review.reason, review.detail,
+        review.owner_at(now),
+    )  # fmt: skip
+
+
+def _allowing(groups: list[Group]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for group in groups:
+        for action in allowed_actions(*group.keys):
+            counts[action] += group.count
+    return dict(counts)
+
+
+def _calls(reasons: set[str]) -> dict[str, str]:
+    found = {str(action): called_by(action, reasons) for action in ReviewAction}
+    return {action: call for action, call in found.items() if call}
+
+
+def _fitting(connection: Connection, wanted: CaseFilter, action: ReviewAction, now: datetime) -> list[Review]:
+    return review_queue.standing(connection, wanted, now, standings(action), limit=MAX_ITEMS)
+
+
+def _ids(connection: Connection, wanted: CaseFilter, action: ReviewAction, now: datetime) -> list[str]:
+    return [review.review_id for review in _fitting(connection, wanted, action, now)]
+
+
+def _next(connection: Connection, wanted: CaseFilter, now: datetime, leave: str) -> ReviewCase | None:
+    found = [review for review in review_queue.page(connection, wanted, now, limit=2) if review.review_id != leave]
+    return next(iter(queries.cases(connection, found[:1])), None)
+
+
+def _their_say(connection: Connection, order_id: str, now: datetime) -> TheirSay:
+    answer = inventory_lookups.get(connection, order_id)
+    asked = commands.latest_of(connection, [order_id], (ASK_THEIRS,))
+    order = orders.get(connection, order_id)
+    said = _said(answer, now, order.updated_at) if order else None
+    return TheirSay(answer, asked.get(order_id), said)
+
+
+def _said(answer: TheirAnswer | None, now: datetime, changed_at: datetime) -> StockState | None:
+    """What decides on what is offered; an older answer is shown with its age and decides nothing."""
+    return answer.statement.stock if answer and is_fresh(answer.asked_at, now, changed_at, OFFERED) else None
+
+
+def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | None:
+    review = reviews.get(connection, review_id)
+    found = queries.cases(connection, [review]) if review else ()
+    if not found:
+        return None
+    (case,) = found
+    order_id = case.review.order_id
+    theirs = _their_say(connection, order_id, now)
+    said = _said(theirs.answer, now, case.order.updated_at)
+    retried = commands.latest_of(connection, [order_id], (RETRY_RELEASE,))
+    past = past_resolutions.last_cases(connection, case.review.reason, case.review.cause)
+    is_open = case.review.state == "OPEN"
+    return CaseView(
+        case=case,
+        moves=moves(case.review.reason, case.order.status, said) if is_open else Moves(()),
+        advice=advice(case.review.reason, case.order.status, said) if is_open else None,
+        theirs=theirs,
+        release=releases.get(connection, order_id),
+        release_command=retried.get(order_id),
+        timeline=tuple(history.of_order(connection, order_id)[-EXCERPT:]),
+        memory=remember(_pasts(connection, past)),
+        remembered=len(past),
+    )
+
+
+def _pasts(connection: Connection, cases: list[past_resolutions.PastCase]) -> list[Past]:
+    """What a person did last on each case; a case closed by what followed from it is that person's doing."""
+    done = {action.review_id: action for action in past_resolutions.actions_on(connection, cases, tuple(ReviewAction))}
+    found = []
+    for case in cases:
+        action = done.get(case.review_id)
+        move = action.action if action else case.resolution if case.resolution in set(ReviewAction) else BY_ITSELF
+        by = action.actor if action else SYSTEM if move == BY_ITSELF else case.resolved_by
+        why = case.note or case.resolution_reason
+        held = verdict(move, case.order_status, came_again=case.came_again)
+        found.append(Past(move, by, case.resolved_at, held, why))
+    return found

@@ -1,0 +1,79 @@
+"""Commands that are held for a while before a worker runs them, and how one is taken back.
+
+Source: console rules 7 and 9.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from services.console.access import Access
+from services.console.queries import CANCEL_ORDER
+from services.domain.resolution_reasons import UNDO_FOR
+from services.domain.reviews import ReviewAction
+from services.unit_of_work import action_entry
+from state import audit, commands, history, orders, reviews
+from state.audit import AuditEntry
+from state.commands import Command
+
+__all__ = ["Held"]
+
+
+class Held:
+    """The facade's part for what can still be taken back; reached as ``console().held``."""
+
+    CANCEL_FOR = UNDO_FOR[ReviewAction.CANCEL_ORDER]
+    """How long a person's cancel of an order is held."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def undo(self, command: Command, *, actor: str) -> bool:
+        """Take a held command back; False when it runs or has run already. Raises SourceUnavailable, NotPermitted."""
+
+        def withdraw(connection: Connection) -> bool:
+            at = self._access.now()
+            outcome = {"title": f"Taken back by {actor}", "detail": None, "code": None}
+            taken = commands.withdraw(connection, command.command_id, outcome, at)
+            if taken is None:
+                return False
+            _record(connection, taken, actor, at)
+            return True
+
+        return bool(self._access.note(actor, withdraw))
+
+
+def _record(connection: Connection, command: Command, actor: str, at: datetime) -> None:
+    """On the order's timeline and in the audit log, in the transaction of the undo itself."""
+    action = str(command.arguments.get("action") or command.kind).upper()
+    target, order_id = _target(connection, command)
+    given = command.arguments
+    if order_id:
+        entry = action_entry(at, f"Taken back before it ran: {action}", actor, given.get("note") or given.get("reason"))
+        history.add(connection, order_id, [entry])
+    audit.add(
+        connection,
+        AuditEntry(
+            at=at,
+            actor=actor,
+            action="UNDO",
+            target=target,
+            order_id=order_id,
+            reason=f"{action} asked for by {command.actor}",
+            before={"command": command.command_id, "state": commands.STORED},
+            after={"command": command.command_id, "state": commands.WITHDRAWN},
+            result="done",
+            action_id=None,
+        ),
+    )
+
+
+def _target(connection: Connection, command: Command) -> tuple[str, str | None]:
+    """What a command acts on, and the order that belongs to it if it is known."""
+    if command.kind == CANCEL_ORDER:
+        known = orders.get(connection, command.target_id)
+        return f"order:{command.target_id}", known.order_id if known else None
+    review = reviews.get(connection, command.target_id)
+    return f"review:{command.target_id}", review.order_id if review else None

@@ -1,0 +1,80 @@
+"""A bulk operation compared with the other side before it begins, and the moment at which its items are frozen.
+
+Pure. Only the first MAX_ASKED things are asked about beforehand; each of the others is compared when its turn
+comes. Source: console, "what none of them has" 1 and 4.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from services.domain.reconciliation import Statement, refusal
+
+MAX_ASKED = 50
+"""Orders that one preview asks about."""
+
+PATIENCE = timedelta(seconds=10)
+"""A preview waits so long for the answers; then it is frozen with those that came."""
+
+
+class Standing(StrEnum):
+    """How one item stands between both sides."""
+
+    AGREES = "AGREES"
+    REFUSED = "REFUSED"
+    """What they say makes the action wrong: the item is left out."""
+    UNANSWERED = "UNANSWERED"
+    """They have not said; our side alone decides until its turn comes."""
+    LATER = "LATER"
+    """Beyond those asked about: compared when its turn comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One item with what they say of its order."""
+
+    standing: Standing
+    theirs: Statement | None = None
+    why: str | None = None
+    """Why it is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What is acted on, fixed once: answers that come later change neither the items nor their number."""
+
+    at: datetime
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Ids of items that are not acted on, each with the reason."""
+
+
+def compare(verb: str, action: str | None, reason: str, order_status: str, theirs: Statement | None) -> Compared:
+    """One item that was asked about; ``theirs`` None: there is no answer that still counts."""
+    if theirs is None or theirs.stock is None:
+        return Compared(Standing.UNANSWERED, theirs)
+    why = refusal(verb, action, reason, order_status, theirs.stock)
+    return Compared(Standing.REFUSED if why else Standing.AGREES, theirs, why)
+
+
+def freeze(compared: Mapping[str, Compared], at: datetime, *, is_asking: bool, waited: timedelta) -> Frozen | None:
+    """What is acted on; None while answers are still to come."""
+    if is_asking and waited < PATIENCE:
+        return None
+    return Frozen(at, {item_id: one.why for item_id, one in compared.items() if one.why})
+
+
+def summary(standings: Iterable[Standing]) -> str:
+    """How many agree, would be refused, were not answered, and wait for their turn."""
+    counts = Counter(standings)
+    parts = [
+        f"theirs agree: {counts[Standing.AGREES]:,}",
+        f"would be refused: {counts[Standing.REFUSED]:,}",
+        f"not answered: {counts[Standing.UNANSWERED]:,}",
+    ]
+    if counts[Standing.LATER]:
+        parts.append(f"{counts[Standing.LATER]:,} beyond the first {MAX_ASKED} are compared when their turn comes")
+    return "; ".join(parts)

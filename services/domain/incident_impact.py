@@ -1,0 +1,108 @@
+"""How trouble with the Inventory Service hurt an order: read off what is recorded about it anyway. Pure.
+
+An order that went well has no impact, and an order that hurts has few: one per kind and operation of a step.
+Source: seed 7.3 and 8.2; console page Breakers, from an OPEN band to exactly the orders it hurt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from services.domain.call_attempts import (
+    CHECK_AVAILABILITY,
+    OPERATIONS,
+    RELEASE,
+    RESERVE,
+    SHORT_CIRCUITED,
+    TIMEOUT,
+    Attempt,
+)
+from services.domain.orders.lifecycle import CALL, Change, TimelineEntry
+from services.domain.orders.model import OrderStatus, ReviewReason
+
+DENIED, FALLBACK, FLAGGED, REFUSED, TIMED_OUT = "denied", "fallback", "flagged", "refused", "timeout"
+
+CONFIRM = "confirm"
+"""The operation of impacts that no call of ours caused: the Inventory Service refused or never answered."""
+
+TROUBLE = frozenset({"INVENTORY_UNAVAILABLE", "INVENTORY_TIMEOUT", "RESERVATION_FAILED"})
+"""Refusals that are the fault of the Inventory Service; a shortage is an honest answer."""
+
+OPERATION_OF_CASE: Mapping[str, str] = {
+    ReviewReason.AVAILABILITY_UNVERIFIED: CHECK_AVAILABILITY,
+    ReviewReason.PENDING_INVENTORY: RESERVE,
+    ReviewReason.RELEASE_FAILED: RELEASE,
+    ReviewReason.INVENTORY_CONFIRMATION_FAILED: CONFIRM,
+    ReviewReason.CONFIRMATION_TIMEOUT: CONFIRM,
+}
+
+_OF_OUTCOME = {SHORT_CIRCUITED: DENIED, TIMEOUT: TIMED_OUT}
+
+
+@dataclass(frozen=True, slots=True)
+class Impact:
+    """One way in which one order was hurt."""
+
+    at: datetime
+    """Of a denied call and of one that timed out its end, of all else the time at which it was recorded."""
+    kind: str
+    """denied, fallback, flagged, refused or timeout."""
+    operation: str
+    """check_availability, reserve, release or confirm."""
+    reason: str
+    """The outcome, error code or review reason behind it."""
+
+
+def of_change(change: Change, timeline: Sequence[TimelineEntry], opened: Sequence[str], at: datetime) -> list[Impact]:
+    """The impacts of one recorded change: ``timeline`` with the calls before it, ``opened`` the cases it opened."""
+    failure, status = change.values.get("failure"), change.values.get("status")
+    stopped = [entry for entry in timeline if entry.kind == CALL and entry.details.get("outcome") in _OF_OUTCOME]
+    if not (stopped or opened or failure or status == OrderStatus.PENDING_INVENTORY):
+        # Almost every change of almost every order: it costs no more than this look.
+        return []
+    found = [
+        Impact(
+            _ended(entry), _OF_OUTCOME[entry.details["outcome"]], entry.details["operation"], entry.details["outcome"]
+        )
+        for entry in stopped
+        if entry.details["operation"] in OPERATIONS
+    ]
+    if failure and failure["code"] in TROUBLE:
+        found.append(Impact(at, REFUSED, _last_operation(timeline), failure["code"]))
+    if status == OrderStatus.PENDING_INVENTORY:
+        found.append(Impact(at, FALLBACK, RESERVE, ReviewReason.PENDING_INVENTORY))
+    for reason in opened:
+        if reason == ReviewReason.AVAILABILITY_UNVERIFIED:
+            found.append(Impact(at, FALLBACK, CHECK_AVAILABILITY, reason))
+        if reason in OPERATION_OF_CASE:
+            found.append(Impact(at, FLAGGED, OPERATION_OF_CASE[reason], reason))
+    return _once_each(found)
+
+
+def of_attempts(trail: Sequence[Attempt]) -> list[Impact]:
+    """The impacts of calls that changed nothing about their order."""
+    found = [
+        Impact(
+            made.at + timedelta(seconds=made.duration_seconds), _OF_OUTCOME[made.outcome], made.operation, made.outcome
+        )
+        for made in trail
+        if made.outcome in _OF_OUTCOME and made.operation in OPERATIONS
+    ]
+    return _once_each(found)
+
+
+def _last_operation(timeline: Sequence[TimelineEntry]) -> str:
+    """Of the last call of the Inventory Service; without one the refusal is that of the reservation."""
+    called = [entry.details["operation"] for entry in timeline if entry.kind == CALL]
+    return next((operation for operation in reversed(called) if operation in OPERATIONS), RESERVE)
+
+
+def _ended(call: TimelineEntry) -> datetime:
+    return call.at + timedelta(milliseconds=call.details.get("durationMs", 0))
+
+
+def _once_each(found: Iterable[Impact]) -> list[Impact]:
+    """The first of each kind and operation."""
+    return list({(impact.kind, impact.operation): impact for impact in reversed(list(found))}.values())[::-1]

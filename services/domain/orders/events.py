@@ -1,0 +1,81 @@
+"""The events that Holdfast publishes and handles.
+
+Source: seed 2.2 and 3.2; contract section 5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from services.domain.orders.model import Line, Order
+
+ORDER_CREATED = "order.created"
+ORDER_CANCELLED = "order.cancelled"
+ORDER_RETURNED = "order.returned"
+CONFIRM_REQUESTED = "inventory.confirm_requested"
+CONFIRMED = "inventory.confirmed"
+CONFIRMATION_FAILED = "inventory.confirmation_failed"
+OUT_OF_STOCK = "inventory.out_of_stock"
+LOW_STOCK = "inventory.low_stock"
+BACK_IN_STOCK = "inventory.back_in_stock"
+
+OUTGOING = (ORDER_CREATED, ORDER_CANCELLED, ORDER_RETURNED, CONFIRM_REQUESTED)
+INCOMING = (CONFIRMED, CONFIRMATION_FAILED, OUT_OF_STOCK, LOW_STOCK, BACK_IN_STOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingEvent:
+    """A fact to publish; the envelope (id, source, version) is added when it is stored."""
+
+    type: str
+    order_id: str
+    data: dict[str, Any]
+
+
+def timestamp(at: datetime) -> str:
+    """UTC with milliseconds and a Z, as the seed writes it: ``2023-11-21T15:27:30.123Z``."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
+
+
+def order_created(order: Order, reservation_id: str, at: datetime) -> OutgoingEvent:
+    """Asks the Inventory Service to validate the reservation. Source: seed 3.2."""
+    data = _about(order, ORDER_CREATED, order.lines)
+    data["reservationId"] = reservation_id
+    data["timestamp"] = timestamp(at)
+    return OutgoingEvent(ORDER_CREATED, order.order_id, data)
+
+
+def order_cancelled(order: Order, reason: str, at: datetime) -> OutgoingEvent:
+    """Asks the Inventory Service to release what is held or restock what was deducted."""
+    data = _about(order, ORDER_CANCELLED, order.lines)
+    data["reason"] = reason
+    data["timestamp"] = timestamp(at)
+    return OutgoingEvent(ORDER_CANCELLED, order.order_id, data)
+
+
+def order_returned(
+    order: Order, return_id: str, lines: tuple[Line, ...], reason: str, restockable: bool, at: datetime
+) -> OutgoingEvent:
+    """Asks the Inventory Service to restock returned items, once per returnId."""
+    data = _about(order, ORDER_RETURNED, lines)
+    data["returnId"] = return_id
+    data["reason"] = reason
+    data["restockable"] = restockable
+    data["timestamp"] = timestamp(at)
+    return OutgoingEvent(ORDER_RETURNED, order.order_id, data)
+
+
+def confirm_requested(order_id: str, reservation_id: str) -> OutgoingEvent:
+    """Asks the Inventory Service to deduct the reserved stock. Source: seed 5."""
+    return OutgoingEvent(CONFIRM_REQUESTED, order_id, {"orderId": order_id, "reservationId": reservation_id})
+
+
+def _about(order: Order, event_type: str, lines: tuple[Line, ...]) -> dict[str, Any]:
+    return {
+        "eventType": event_type,
+        "orderId": order.order_id,
+        "userId": order.user_id,
+        "items": [line.wire() for line in lines],
+    }

@@ -1,0 +1,148 @@
+"""What an order is: its lines, its four orthogonal columns and the values they may take.
+
+Source: contract section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from services.domain.external import id_key
+
+
+class OrderStatus(StrEnum):
+    """Where the order stands in its life."""
+
+    RECEIVED = "RECEIVED"
+    RESERVING = "RESERVING"
+    PENDING_INVENTORY = "PENDING_INVENTORY"
+    PAYING = "PAYING"
+    PLACED = "PLACED"
+    CONFIRMED = "CONFIRMED"
+    CONFIRMATION_FAILED = "CONFIRMATION_FAILED"
+    CANCELLED = "CANCELLED"
+    REJECTED = "REJECTED"
+    PARTIALLY_RETURNED = "PARTIALLY_RETURNED"
+    RETURNED = "RETURNED"
+
+
+class InventoryStatus(StrEnum):
+    """What we know of the stock held or deducted for the order."""
+
+    NONE = "NONE"
+    RESERVED = "RESERVED"
+    CONFIRM_REQUESTED = "CONFIRM_REQUESTED"
+    INVENTORY_CONFIRMED = "INVENTORY_CONFIRMED"
+    INVENTORY_FAILED = "INVENTORY_FAILED"
+    RELEASE_PENDING = "RELEASE_PENDING"
+    RELEASED = "RELEASED"
+    RELEASE_FAILED = "RELEASE_FAILED"
+    RESTOCK_REQUESTED = "RESTOCK_REQUESTED"
+
+
+class PaymentStatus(StrEnum):
+    """What we know of the customer's money."""
+
+    NONE = "NONE"
+    UNKNOWN = "UNKNOWN"
+    CAPTURED = "CAPTURED"
+    REFUND_PENDING = "REFUND_PENDING"
+    REFUNDED = "REFUNDED"
+    FAILED = "FAILED"
+
+
+class CustomerPriority(StrEnum):
+    """Decides what happens when stock cannot be checked. Source: seed 7.3."""
+
+    STANDARD = "standard"
+    HIGH = "high"
+
+
+class ReviewReason(StrEnum):
+    """Why an order waits for a person."""
+
+    AVAILABILITY_UNVERIFIED = "AVAILABILITY_UNVERIFIED"
+    PENDING_INVENTORY = "PENDING_INVENTORY"
+    INVENTORY_CONFIRMATION_FAILED = "INVENTORY_CONFIRMATION_FAILED"
+    CONFIRMATION_TIMEOUT = "CONFIRMATION_TIMEOUT"
+    RELEASE_FAILED = "RELEASE_FAILED"
+    PAYMENT_UNKNOWN = "PAYMENT_UNKNOWN"
+    STEP_FAILED = "STEP_FAILED"
+    """Ours, beyond the contract: a step of the order raised something unforeseen, several times in a row."""
+    CONSERVATION_DIFFERENCE = "CONSERVATION_DIFFERENCE"
+    """Ours, beyond the contract: sold without payment or deduction, which software cannot put right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A quantity of one variant of one product."""
+
+    product_id: str
+    variant_id: str
+    quantity: int
+    returned: int = 0
+
+    @property
+    def sku(self) -> tuple[str, str]:
+        """What is bought, in the form by which it is compared; the ids themselves stay as they were given."""
+        return (id_key(self.product_id), id_key(self.variant_id))
+
+    @property
+    def ids(self) -> tuple[str, str]:
+        return (self.product_id, self.variant_id)
+
+    def wire(self) -> dict[str, Any]:
+        """The line as it stands in requests and events. Source: seed 3.1."""
+        return {"productId": self.product_id, "variantId": self.variant_id, "quantity": self.quantity}
+
+
+def aggregated(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """The lines with quantities added up per product and variant, in first-seen order, ids as first seen."""
+    totals: dict[tuple[str, str], Line] = {}
+    for line in lines:
+        known = totals.get(line.sku)
+        quantity = line.quantity + (known.quantity if known else 0)
+        totals[line.sku] = Line(*((known or line).ids), quantity)
+    return tuple(totals.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order as the database knows it; changed only through domain.lifecycle."""
+
+    order_id: str
+    user_id: str
+    customer_priority: str
+    lines: tuple[Line, ...]
+    created_at: datetime
+    updated_at: datetime
+    status: str = OrderStatus.RECEIVED
+    inventory_status: str = InventoryStatus.NONE
+    payment_status: str = PaymentStatus.NONE
+    reservation_id: str | None = None
+    reservation_expires_at: datetime | None = None
+    confirmed_at: datetime | None = None
+    cancel_reason: str | None = None
+    """Set when a cancel was asked for; while PAYING it is decided after the payment's outcome."""
+    failure: dict[str, Any] | None = None
+    """``{code, message, details}`` of the error that ended the order."""
+    metadata: dict[str, Any] | None = None
+    due_at: datetime | None = None
+    """When a background worker must look at the order if nothing has moved it; None: never."""
+    attempts: int = 0
+    """Attempts made in the present waiting phase (reservation, confirmation, payment, refund)."""
+    step_failures: int = 0
+    """Steps in a row that raised something unforeseen; see services.domain.orders.failed_steps."""
+    step_error: str | None = None
+    """What the last of them raised."""
+    traceparent: str | None = None
+    """W3C trace context of the request that placed the order; what happens later continues it."""
+    version: int = 1
+
+    @property
+    def is_high_priority(self) -> bool:
+        return self.customer_priority == CustomerPriority.HIGH

@@ -1,0 +1,89 @@
+"""What is at stake with an order: its units, and its money where the shop has said how much that is.
+
+Orders carry no price (seed 3). A shop that wants money shown puts the total into the order's metadata:
+``{"total": 129.9, "currency": "EUR"}`` or ``{"total": {"amount": "129.90", "currency": "EUR"}}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from services.domain.orders.model import Order
+
+LARGEST = Decimal(10) ** 12
+MAX_CURRENCY = 8
+
+USUAL_DECIMALS = 2
+MOST_DECIMALS = 4
+DECIMALS = (
+    dict.fromkeys(
+        (
+            "BIF",
+            "CLP",
+            "DJF",
+            "GNF",
+            "ISK",
+            "JPY",
+            "KMF",
+            "KRW",
+            "PYG",
+            "RWF",
+            "UGX",
+            "UYI",
+            "VND",
+            "VUV",
+            "XAF",
+            "XOF",
+            "XPF",
+        ),
+        0,
+    )
+    | dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3)
+    | dict.fromkeys(("CLF", "UYW"), 4)
+)
+"""Decimals of the currencies that do not have two. Source: ISO 4217."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stake:
+    """Units of an order and, if known, its money."""
+
+    units: int
+    amount: Decimal | None = None
+    currency: str | None = None
+
+    @property
+    def amount_text(self) -> str | None:
+        """The amount with the decimals of its currency, or with more when the shop gave more, at most four."""
+        if self.amount is None:
+            return None
+        usual = DECIMALS.get((self.currency or "").upper(), USUAL_DECIMALS)
+        whole, _, decimals = f"{abs(self.amount):,.{MOST_DECIMALS}f}".partition(".")
+        shown = decimals.rstrip("0").ljust(usual, "0")
+        return f"{whole}.{shown}" if shown else whole
+
+
+def stake(order: Order) -> Stake:
+    """What is at stake; an amount that is no number, negative or absurd is none."""
+    units = sum(line.quantity for line in order.lines)
+    given = order.metadata or {}
+    total = given.get("total")
+    holder: Mapping[str, Any] = total if isinstance(total, dict) else {"amount": total, **given}
+    amount = _amount(holder.get("amount"))
+    currency = holder.get("currency")
+    is_known = amount is not None and isinstance(currency, str) and 0 < len(currency) <= MAX_CURRENCY
+    return Stake(units, amount, currency if is_known else None)
+
+
+def _amount(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        amount = Decimal(str(value))
+    except (InvalidOperation, ValueError):
+        # ValueError: Python writes no whole number of more than 4 300 digits.
+        return None
+    return amount if amount.is_finite() and 0 <= amount <= LARGEST else None

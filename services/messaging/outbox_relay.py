@@ -1,0 +1,268 @@
+"""The outbox relay: brings stored events to the broker, at least once, as soon as they are committed.
+
+Source: DESIGN 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+from typing import Literal, Protocol
+
+from services.domain.external import cut_text
+from services.domain.retry import Randomness, RetryPolicy
+from services.messaging.publish_problem import Problem, Trouble
+from state.engine.failures import is_of_database
+
+log = logging.getLogger(__name__)
+
+PublishOutcome = Literal["published", "failed"]
+OnPublished = Callable[[str, PublishOutcome], None]
+"""Called with the event type and what became of one attempt to publish it."""
+
+BACKOFF = RetryPolicy(attempts=sys.maxsize, base_delay_seconds=0.1, max_delay_seconds=5.0)
+"""Pauses while nothing at all can be published."""
+
+PROBLEM_SECONDS = 15.0
+"""Refused rows are tried again sooner; after so long another replica has published them."""
+
+
+TRIES = 4
+"""A row whose publishing raised something unforeseen so often, while others were published, comes to a person."""
+
+MAX_REASON = 500
+MAX_RAISING = 1000
+"""Rows whose tries are remembered."""
+
+
+class Undeliverable(str):
+    """The reason of a row that the broker cannot take however often it is sent, because of what the row is."""
+
+    __slots__ = ()
+
+
+class Raised(str):
+    """The reason of a row whose publishing raised something unforeseen."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """One stored event, encoded and ready to be published."""
+
+    id: int
+    event_id: str
+    subject: str
+    payload: bytes
+    order_id: str
+    created_at: datetime
+    traceparent: str | None = None
+    """Of the transaction that stored it; sent along as a header."""
+
+
+class Outbox(Protocol):
+    """Where events wait, stored in the transactions that they belong to."""
+
+    async def settle_and_claim(
+        self, settled: Sequence[int], failed: Sequence[tuple[int, str]], limit: int
+    ) -> list[OutboxRow]:
+        """In one transaction: mark rows published, note failures with their reasons, claim due rows, oldest first.
+
+        A claimed row is nobody else's until it is settled, noted as failed, or its lease ends. A failed
+        row is due again after a growing delay of its own; one whose reason is Undeliverable need not be.
+        ``limit`` may be 0.
+        """
+        ...
+
+
+class Publisher(Protocol):
+    """Brings rows to the broker."""
+
+    @property
+    def is_available(self) -> bool:
+        """Whether it is worth trying now."""
+        ...
+
+    async def publish(self, rows: Sequence[OutboxRow]) -> Mapping[int, str]:
+        """Publish all rows; returns the reasons of those that the broker did not acknowledge, by row id.
+
+        Never raises for a row. Publishing a row again has no effect while the broker remembers its event id.
+        """
+        ...
+
+
+class OutboxRelay:
+    """Publishes outbox rows for as long as it runs.
+
+    A row is marked only after the broker acknowledged it, so a crash in between publishes it twice
+    with the same event id, and never loses it. Rows that a crashed replica left behind are found by
+    the poll. Nothing is claimed while the publisher is unavailable.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        publisher: Publisher,
+        *,
+        on_published: OnPublished = lambda _type, _outcome: None,
+        on_failure: Callable[[], None] = lambda: None,
+        batch_size: int = 256,
+        poll_seconds: float = 1.0,
+        randomness: Randomness = random.random,
+    ) -> None:
+        """``on_failure`` is called for each round that could not read the outbox or raised something unforeseen."""
+        self._outbox = outbox
+        self._publisher = publisher
+        self._on_published = on_published
+        self._on_failure = on_failure
+        self._batch_size = batch_size
+        self._poll_seconds = poll_seconds
+        self._randomness = randomness
+        self._woken = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._settled: list[int] = []
+        self._failed: list[tuple[int, str]] = []
+        self._published = 0
+        self._raising: dict[int, tuple[int, int]] = {}
+        """Per row: counted tries that raised, and how many rows were published by then."""
+        self._problem: Problem | None = None
+        self._problem_at = 0.0
+
+    def wake(self) -> None:
+        """Look for rows now: call it on the loop after each commit that stored events, and on reconnect."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; run() returns once what was claimed is published and settled."""
+        self._stopping.set()
+        self._woken.set()
+
+    @property
+    def problem(self) -> Problem | None:
+        """Why the last attempt to publish failed; None when it succeeded, or nothing failed for PROBLEM_SECONDS."""
+        return self._problem if time.monotonic() - self._problem_at < PROBLEM_SECONDS else None
+
+    async def run(self) -> None:
+        """Publish until stop(); to be run once."""
+        futile_rounds = 0
+        while not self._stopping.is_set():
+            self._woken.clear()
+            match await self._round():
+                case _Round.PROGRESS:
+                    futile_rounds = 0
+                case _Round.IDLE:
+                    futile_rounds = 0
+                    await _wait(self._woken, self._poll_seconds)
+                case _Round.FUTILE:
+                    futile_rounds += 1
+                    await _wait(self._stopping, self._delay_seconds(futile_rounds))
+        await self._claim(0)
+
+    async def _round(self) -> _Round:
+        rows = await self._claim(self._batch_size if self._publisher.is_available else 0)
+        if rows is None:
+            return _Round.FUTILE
+        if not rows:
+            return _Round.IDLE
+        await self._publish(rows)
+        is_any_ended = bool(self._settled) or any(isinstance(reason, Undeliverable) for _, reason in self._failed)
+        return _Round.PROGRESS if is_any_ended else _Round.FUTILE
+
+    async def _claim(self, limit: int) -> list[OutboxRow] | None:
+        """Settle what was published and claim more; None when the outbox is out of reach."""
+        if not (limit or self._settled or self._failed):
+            return []
+        try:
+            rows = await self._outbox.settle_and_claim(self._settled, self._failed, limit)
+        except Exception as error:
+            # A boundary: the relay outlives a database that is away.
+            log.warning("outbox_unavailable", extra={"reason": repr(error)}, exc_info=not is_of_database(error))
+            self._on_failure()
+            self._note(Problem(Trouble.DATABASE, f"the outbox cannot be read: {error!r}"))
+            return None
+        self._settled, self._failed = [], []
+        if self._problem is not None and self._problem.trouble is Trouble.DATABASE:
+            # With nothing to publish nobody else would find that it is over.
+            self._note(None)
+        return rows
+
+    async def _publish(self, rows: list[OutboxRow]) -> None:
+        failures = await self._failures(rows)
+        self._settled = [row.id for row in rows if row.id not in failures]
+        self._published += len(self._settled)
+        self._failed = [(row.id, self._counted(row.id, failures[row.id])) for row in rows if row.id in failures]
+        for row in rows:
+            self._on_published(row.subject, "failed" if row.id in failures else "published")
+        self._tell(rows)
+
+    async def _failures(self, rows: Sequence[OutboxRow]) -> Mapping[int, str]:
+        """Publish the rows; returns the reasons of those that failed. Rows that raise together are tried singly."""
+        try:
+            return await self._publisher.publish(rows)
+        except Exception as error:
+            # A boundary: the rows may be stored; sent again under the same ids they are stored once.
+            log.warning("publishing_failed", extra={"rows": len(rows)}, exc_info=error)
+            self._on_failure()
+            if len(rows) == 1:
+                return {rows[0].id: Raised(cut_text(repr(error), MAX_REASON))}
+        # Whichever of them is the reason keeps no other one from being published.
+        every = await asyncio.gather(*(self._failures([row]) for row in rows))
+        return {row_id: reason for failures in every for row_id, reason in failures.items()}
+
+    def _counted(self, row_id: int, reason: str) -> str:
+        """The reason, or that of an undeliverable row when it has raised often enough while others went through."""
+        if not isinstance(reason, Raised):
+            return reason
+        tries, published = self._raising.pop(row_id, (0, -1))
+        tries += self._published > published
+        if tries >= TRIES:
+            return Undeliverable(f"It failed unexpectedly {tries} times. {reason}")
+        self._raising[row_id] = (tries, self._published)
+        if len(self._raising) > MAX_RAISING:
+            del self._raising[next(iter(self._raising))]
+        return reason
+
+    def _tell(self, rows: list[OutboxRow]) -> None:
+        failures = dict(self._failed)
+        for row in rows:
+            if isinstance(reason := failures.get(row.id), Undeliverable):
+                extra = {"event_id": row.event_id, "order_id": row.order_id, "reason": str(reason)}
+                log.error("event_undeliverable", extra=extra)
+        # What is wrong with one event says nothing about whether the others can be published.
+        passing = [reason for reason in failures.values() if not isinstance(reason, Undeliverable)]
+        refused = [reason for reason in passing if not isinstance(reason, Raised)]
+        if refused:
+            self._note(Problem(Trouble.BROKER, refused[0]))
+        else:
+            self._note(Problem(Trouble.OURS, str(passing[0])) if passing else None)
+        if passing:
+            log.warning("events_not_published", extra={"count": len(passing), "reason": passing[0]})
+
+    def _note(self, problem: Problem | None) -> None:
+        self._problem, self._problem_at = problem, time.monotonic()
+
+    def _delay_seconds(self, futile_rounds: int) -> float:
+        return BACKOFF.delay_seconds(futile_rounds, self._randomness) or BACKOFF.max_delay_seconds
+
+
+class _Round(Enum):
+    PROGRESS = auto()
+    IDLE = auto()
+    FUTILE = auto()
+    """There may have been something to do, and nothing of it was done."""
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,193 @@
+"""Events that wait in the database: of orders that are not here yet, or whose handler failed.
+
+In the stream they would be delivered again and again and hold the consumer's places; here they cost nothing until
+their time comes. Source: contract section 5, last paragraph; docs/adr/0024.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable, Collection
+from datetime import datetime, timedelta
+
+from services.domain.external import cut_text, id_key
+from services.domain.retry import Randomness
+from services.messaging.consumer import Delivery
+from services.messaging.dead_letters import MAX_REASON, DeadLetterOffice, bounded_headers, order_id_in
+from services.messaging.delivery_attempts import redelivery_delay_seconds
+from services.messaging.envelope import IncomingEvent, NotYet, PoisonEvent, decode, place_in_stream
+from state import parked_events
+from state.engine.database import Database
+from state.engine.failures import is_of_database
+from state.parked_events import HANDLER_FAILED, MAX_PARKED, UNKNOWN_ORDER, ParkedEvent
+
+logger = logging.getLogger("holdfast.parking")
+
+WAIT_FOR_ORDER = timedelta(hours=1)
+"""How long an event waits for its order; then it is a dead letter."""
+
+ATTEMPTS = 8
+"""How often a handler may fail."""
+
+MAX_PAYLOAD = 64 * 1024
+"""Bytes of an event that may be parked; the table is bounded by it and by MAX_PARKED."""
+
+AT_ONCE = 50
+"""Events of one round."""
+
+LOOK = timedelta(seconds=5)
+"""How often it is looked whether orders are here that other replicas placed."""
+
+
+class EventParking:
+    """Parks events, and gives them to the handler when their order or their next try is there."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], datetime],
+        office: DeadLetterOffice,
+        handle: Callable[[IncomingEvent], Awaitable[str]],
+        *,
+        early: Collection[str],
+        on_outcome: Callable[[str, str], None] = lambda _subject, _outcome: None,
+        on_failure: Callable[[], None] = lambda: None,
+        randomness: Randomness = random.random,
+        limit: int = MAX_PARKED,
+    ) -> None:
+        """``early``: statuses of an order that events have to wait for; ``on_outcome`` gets subject and outcome.
+
+        ``on_failure`` is called for an event that could not even be put off.
+        """
+        self._database = database
+        self._clock = clock
+        self._office = office
+        self._handle = handle
+        self._early = frozenset(early)
+        self._on_outcome = on_outcome
+        self._on_failure = on_failure
+        self._randomness = randomness
+        self._limit = limit
+        self._may_wait = True
+        self._moved: set[str] = set()
+        self._next_look: datetime | None = None
+
+    async def wait_for_order(self, delivery: Delivery, reason: str) -> None:
+        """Park an event until its order is here; raises PoisonEvent when there is no room."""
+        if not await self._park(delivery, UNKNOWN_ORDER, reason, attempts=0, delay=WAIT_FOR_ORDER):
+            raise PoisonEvent(f"{reason}; too much waits already")
+
+    async def set_aside(self, delivery: Delivery, reason: str) -> bool:
+        """Park an event whose handler failed until its next try; False when there is no room."""
+        return await self._park(delivery, HANDLER_FAILED, reason, attempts=1, delay=self._delay(1))
+
+    def order_moved(self, order_id: str) -> bool:
+        """An order has changed; returns whether an event may have waited for it, which the next round finds out."""
+        if self._may_wait:
+            self._moved.add(order_id)
+        return self._may_wait
+
+    async def run_round(self) -> bool:
+        """Handle what is ready; returns whether more may wait."""
+        now = self._clock()
+        moved, self._moved = self._moved, set()
+        looks = self._next_look is None or now >= self._next_look
+        ready = await self._database.read(lambda c: parked_events.due(c, now, AT_ONCE))
+        if moved:
+            ready += await self._database.read(lambda c: parked_events.of_placed_orders(c, self._early, AT_ONCE, moved))
+        if looks:
+            self._next_look = now + LOOK
+            ready += await self._database.read(lambda c: parked_events.of_placed_orders(c, self._early, AT_ONCE))
+            self._may_wait = await self._database.read(parked_events.has_any)
+        for event in ready:
+            try:
+                await self._try(event)
+            except Exception as error:
+                # A boundary: an event that cannot even be put off keeps no other one waiting.
+                logger.warning("parked_event_not_settled", extra=_facts(event), exc_info=error)
+                self._on_failure()
+        return len(ready) >= AT_ONCE
+
+    async def _park(self, delivery: Delivery, cause: str, reason: str, *, attempts: int, delay: timedelta) -> bool:
+        if len(delivery.payload) > MAX_PAYLOAD:
+            return False
+        now, order_id = self._clock(), order_id_in(delivery.payload)
+        event = ParkedEvent(
+            stream=delivery.stream,
+            incarnation=delivery.incarnation,
+            stream_seq=delivery.stream_seq,
+            subject=delivery.subject,
+            order_id=None if order_id is None else id_key(order_id),
+            payload=delivery.payload,
+            headers=bounded_headers(delivery.headers),
+            cause=cause,
+            reason=cut_text(reason, MAX_REASON),
+            attempts=attempts,
+            parked_at=now,
+            due_at=now + delay,
+        )
+        self._may_wait = True
+        return await self._database.write(lambda connection: parked_events.add(connection, event, self._limit))
+
+    async def _try(self, event: ParkedEvent) -> None:
+        try:
+            outcome = await self._handle(
+                decode(
+                    event.payload,
+                    subject=event.subject,
+                    headers=event.headers,
+                    fallback_id=place_in_stream(event.stream, event.incarnation, event.stream_seq),
+                )
+            )
+        except PoisonEvent as error:
+            await self._give_up(event, str(error))
+        except NotYet as error:
+            await self._wait_on(event, f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001
+            # A boundary: whatever the handler does, the event is tried again or comes to a person.
+            await self._failed(event, f"{type(error).__name__}: {error}", counts=not is_of_database(error))
+        else:
+            await self._database.write(lambda connection: parked_events.remove(connection, event))
+            self._on_outcome(event.subject, outcome)
+
+    async def _wait_on(self, event: ParkedEvent, reason: str) -> None:
+        """Its order is not here: it waits for what is left of its hour."""
+        until = event.parked_at + WAIT_FOR_ORDER
+        if until <= self._clock():
+            await self._give_up(event, reason)
+        elif event.cause != UNKNOWN_ORDER:
+            said, made = cut_text(reason, MAX_REASON), event.attempts
+            await self._database.write(lambda c: parked_events.put_off(c, event, UNKNOWN_ORDER, said, made, until))
+
+    async def _failed(self, event: ParkedEvent, reason: str, *, counts: bool) -> None:
+        attempts = event.attempts + counts
+        if attempts >= ATTEMPTS:
+            await self._give_up(event, reason)
+            return
+        said, due_at = cut_text(reason, MAX_REASON), self._clock() + self._delay(max(attempts, 1))
+        await self._database.write(lambda c: parked_events.put_off(c, event, HANDLER_FAILED, said, attempts, due_at))
+        logger.warning("event_retried", extra=_facts(event) | {"reason": said})
+        self._on_outcome(event.subject, "retried")
+
+    async def _give_up(self, event: ParkedEvent, reason: str) -> None:
+        await self._office.keep(
+            stream=event.stream,
+            incarnation=event.incarnation,
+            stream_seq=event.stream_seq,
+            subject=event.subject,
+            payload=event.payload,
+            headers=event.headers,
+            reason=reason,
+            attempts=event.attempts + 1,
+        )
+        await self._database.write(lambda connection: parked_events.remove(connection, event))
+        logger.error("event_dead_lettered", extra=_facts(event) | {"reason": cut_text(reason, MAX_REASON)})
+        self._on_outcome(event.subject, "dead_lettered")
+
+    def _delay(self, attempts: int) -> timedelta:
+        return timedelta(seconds=redelivery_delay_seconds(attempts, self._randomness))
+
+
+def _facts(event: ParkedEvent) -> dict[str, object]:
+    return {"subject": event.subject, "stream_seq": event.stream_seq, "attempts": event.attempts}

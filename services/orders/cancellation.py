@@ -1,0 +1,169 @@
+"""Cancelling and returning orders. Source: seed 4.2 and 2.2; contract section 3."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from services.domain.errors import IdempotencyKeyReused
+from services.domain.external import id_key
+from services.domain.orders import lifecycle
+from services.domain.orders.lifecycle import Change
+from services.domain.orders.model import Line, Order, OrderStatus, aggregated
+from services.orders.context import OrdersContext
+from services.unit_of_work import action_entry
+from state import audit, orders, returns
+from state.audit import AuditEntry
+
+
+class OrderCancellation:
+    """The use case behind POST /api/v1/orders/{orderId}/cancel and the console's button."""
+
+    def __init__(self, context: OrdersContext) -> None:
+        self._context = context
+
+    async def cancel(self, order_id: str, reason: str, *, actor: str, by_person: bool = False) -> Order:
+        """Cancel once; asked again, it answers with the order as it is. Raises NotFound, InvalidState.
+
+        ``by_person`` writes the audit log; a customer's cancel is on the timeline only.
+        """
+
+        def decide(connection: Connection, order: Order) -> Change | None:
+            if order.status == OrderStatus.CANCELLED or _is_cancelling(order):
+                return None
+            at = self._context.clock()
+            change = lifecycle.cancel(order, reason, at)
+            if by_person:
+                _audit_cancel(connection, order, change, actor, reason, self._context)
+            entry = action_entry(at, "Cancel order", actor, reason)
+            return Change({}, (entry,)).then(change)
+
+        return await self._context.decide(order_id, decide, actor=actor)
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnItems:
+    """The command behind POST /api/v1/orders/{orderId}/return."""
+
+    order_id: str
+    lines: tuple[Line, ...]
+    reason: str
+    restockable: bool = True
+    return_id: str | None = None
+
+
+class OrderReturns:
+    """The use case; each returnId takes effect once, each line at most as often as it was bought."""
+
+    def __init__(self, context: OrdersContext) -> None:
+        self._context = context
+
+    async def take_back(self, command: ReturnItems, *, actor: str, by_person: bool = False) -> tuple[Order, str]:
+        """The order after the return, and the returnId. Raises NotFound, InvalidState, IdempotencyKeyReused.
+
+        ``by_person`` writes the audit log; a customer's return is on the timeline only.
+        """
+        return_id = id_key(command.return_id or self._context.new_id())
+        lines = aggregated(command.lines)
+        digest = _digest(command.order_id, lines)
+
+        def decide(connection: Connection, order: Order) -> Change | None:
+            known = returns.find(connection, order.order_id, return_id)
+            if known is not None:
+                if known != digest:
+                    raise IdempotencyKeyReused(
+                        "This returnId was used for another return of the order.", {"returnId": return_id}
+                    )
+                return None
+            at = self._context.clock()
+            change = lifecycle.return_lines(
+                order,
+                lines,
+                return_id=return_id,
+                reason=command.reason,
+                restockable=command.restockable,
+                at=at,
+            )
+            bought = {line.sku: line for line in order.lines}
+            orders.add_returned(
+                connection, order.order_id, [replace(bought[line.sku], quantity=line.quantity) for line in lines]
+            )
+            returns.add(
+                connection,
+                return_id,
+                order.order_id,
+                request_hash=digest,
+                items=[line.wire() for line in lines],
+                reason=command.reason,
+                restockable=command.restockable,
+                at=at,
+            )
+            if by_person:
+                audit.add(connection, _audited_return(order, change, lines, command.reason, actor, return_id, at))
+            return Change({}, (action_entry(at, "Return items", actor, command.reason),)).then(change)
+
+        try:
+            await self._context.decide(command.order_id, decide, actor=actor)
+        except IntegrityError:
+            # Another return came at the same moment; it is seen now, and so is what it left to return.
+            await self._context.decide(command.order_id, decide, actor=actor)
+        return await self._context.get(command.order_id), return_id
+
+
+def _is_cancelling(order: Order) -> bool:
+    return order.status == OrderStatus.PAYING and order.cancel_reason is not None
+
+
+def _audit_cancel(
+    connection: Connection, order: Order, change: Change, actor: str, reason: str, context: OrdersContext
+) -> None:
+    changed = [name for name in ("status", "inventory_status", "payment_status") if name in change.values]
+    before: dict[str, Any] = {name: getattr(order, name) for name in changed}
+    after: dict[str, Any] = {name: change.values[name] for name in changed}
+    audit.add(
+        connection,
+        AuditEntry(
+            at=context.clock(),
+            actor=actor,
+            action="CANCEL_ORDER",
+            target=f"order:{order.order_id}",
+            order_id=order.order_id,
+            reason=reason,
+            before=before,
+            after=after,
+            result="done",
+            action_id=None,
+        ),
+    )
+
+
+def _audited_return(
+    order: Order, change: Change, lines: tuple[Line, ...], reason: str, actor: str, return_id: str, at: datetime
+) -> AuditEntry:
+    return AuditEntry(
+        at=at,
+        actor=actor,
+        action="RETURN_ITEMS",
+        target=f"order:{order.order_id}",
+        order_id=order.order_id,
+        reason=reason,
+        before={"status": order.status},
+        after={
+            "status": change.values.get("status", order.status),
+            "returnId": return_id,
+            "items": [line.wire() for line in lines],
+        },
+        result="done",
+        action_id=None,
+    )
+
+
+def _digest(order_id: str, lines: tuple[Line, ...]) -> str:
+    body = [order_id, sorted((*line.sku, line.quantity) for line in lines)]
+    return hashlib.sha256(orjson.dumps(body)).hexdigest()

@@ -1,0 +1,164 @@
+"""What the Inventory Service's events do to orders and to the availability cache.
+
+Every event takes effect once (inbox row in the same transaction); late, duplicate and foreign
+ones are recorded and change nothing. Source: seed 6; design 3, races.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from services.domain.external import id_key, is_same_id
+from services.domain.orders import events, lifecycle
+from services.domain.orders.lifecycle import EVENT_IN, Change, TimelineEntry
+from services.domain.orders.model import Order, OrderStatus
+from services.messaging.envelope import IncomingEvent, NotYet, PoisonEvent
+from services.orders.context import OrdersContext
+from services.unit_of_work import Recorded, record
+from state import history, inbox, orders, products
+from state.inbox import DUPLICATE, HANDLED, IGNORED, OtherContent
+from state.products import Product
+
+UNAVAILABLE_FOR = timedelta(minutes=30)
+"""After this long without news a product marked unavailable counts as available again."""
+
+
+SHOWN_BYTES = 8192
+"""Of an event's data on a timeline."""
+
+_KNOWN_FIELDS = frozenset({"orderId", "reservationId", "reason", "confirmedAt"})
+
+
+EARLY = frozenset({*lifecycle.BEFORE_PAYMENT, OrderStatus.PAYING})
+"""Statuses of an order that was not placed yet: a parked answer about its stock goes on waiting."""
+
+
+class UnknownOrder(NotYet):
+    """The event names an order that is not here (yet): it waits, then becomes a dead letter."""
+
+
+class InventoryEvents:
+    """Handles one event at a time; returns its outcome: handled, duplicate or ignored."""
+
+    def __init__(self, context: OrdersContext) -> None:
+        self._context = context
+
+    async def handle(self, event: IncomingEvent) -> str:
+        """Apply an event; raises UnknownOrder when its order is not here.
+
+        Raises PoisonEvent when another event was handled under the same identity.
+        """
+        apply = self._apply_to_order if event.type in _ORDER_DECISIONS else self._apply_to_product
+        try:
+            outcome, recorded = await self._context.transact(lambda c: apply(c, event, self._context.clock()))
+        except OtherContent as error:
+            raise PoisonEvent(str(error)) from None
+        if recorded is not None:
+            self._context.after_commit(recorded)
+        return outcome
+
+    def _apply_to_order(
+        self, connection: Connection, event: IncomingEvent, at: datetime
+    ) -> tuple[str, Recorded | None]:
+        order = _order_of(connection, event.data["orderId"])
+        if order is None:
+            raise UnknownOrder(f"order {event.data['orderId']} is not known")
+        change = _ORDER_DECISIONS[event.type](order, event, at)
+        # Decided before it is known whether the event is new, so that its outcome is stored with it at no cost.
+        outcome = HANDLED if change else IGNORED
+        if not _remember(connection, event, order.order_id, at, outcome):
+            return DUPLICATE, None
+        entry = TimelineEntry(
+            at,
+            EVENT_IN,
+            event.type if change else f"{event.type} (changes nothing)",
+            {"eventId": event.event_id, "data": _shown(event.data)},
+        )
+        if change is None:
+            history.add(connection, order.order_id, [entry])
+            return IGNORED, None
+        return HANDLED, record(connection, order, Change({}, (entry,)).then(change), at, self._context.new_id)
+
+    def _apply_to_product(
+        self, connection: Connection, event: IncomingEvent, at: datetime
+    ) -> tuple[str, Recorded | None]:
+        if not _remember(connection, event, None, at, HANDLED):
+            return DUPLICATE, None
+        if products.put(connection, _product(event, at)):
+            return HANDLED, None
+        inbox.note_ignored(connection, event.event_id, event.type, event.source)
+        return IGNORED, None
+
+
+def _order_of(connection: Connection, order_id: str) -> Order | None:
+    """The order by its id as it was sent or, for a UUID in upper case, as it is compared."""
+    return orders.get(connection, id_key(order_id)) or (
+        orders.get(connection, order_id) if order_id != id_key(order_id) else None
+    )
+
+
+def _remember(connection: Connection, event: IncomingEvent, order_id: str | None, at: datetime, outcome: str) -> bool:
+    return inbox.add(
+        connection,
+        event.event_id,
+        event.type,
+        order_id,
+        at,
+        outcome,
+        source=event.source,
+        digest=event.digest or None,
+    )
+
+
+def _shown(data: dict[str, Any]) -> dict[str, Any]:
+    """What a timeline shows of an event: all of a short one, else the fields that we know."""
+    if len(orjson.dumps(data)) <= SHOWN_BYTES:
+        return data
+    return {name: value for name, value in data.items() if name in _KNOWN_FIELDS}
+
+
+def _confirmed(order: Order, event: IncomingEvent, at: datetime) -> Change | None:
+    if not _is_awaited(order, event):
+        return None
+    return lifecycle.confirm(order, event.occurred_at or at, at)
+
+
+def _confirmation_failed(order: Order, event: IncomingEvent, at: datetime) -> Change | None:
+    if not _is_awaited(order, event):
+        return None
+    return lifecycle.fail_confirmation(order, event.data["reason"], at)
+
+
+def _is_awaited(order: Order, event: IncomingEvent) -> bool:
+    held = order.reservation_id
+    return order.status == OrderStatus.PLACED and held is not None and is_same_id(event.data["reservationId"], held)
+
+
+_ORDER_DECISIONS: dict[str, Callable[[Order, IncomingEvent, datetime], Change | None]] = {
+    events.CONFIRMED: _confirmed,
+    events.CONFIRMATION_FAILED: _confirmation_failed,
+}
+
+_LEVELS = {events.OUT_OF_STOCK: "out", events.LOW_STOCK: "low", events.BACK_IN_STOCK: "in_stock"}
+
+
+def _product(event: IncomingEvent, at: datetime) -> Product:
+    available = event.type != events.OUT_OF_STOCK
+    quantity = event.data.get("availableQuantity")
+    return Product(
+        product_id=event.data["productId"],
+        variant_id=event.data["variantId"],
+        available=available,
+        level=_LEVELS[event.type],
+        available_quantity=quantity if available else (quantity or 0),
+        threshold=event.data.get("threshold"),
+        source=event.type,
+        # A clock of another machine may run ahead; news from the future would block later news.
+        changed_at=min(event.occurred_at or at, at),
+        expires_at=None if available else at + UNAVAILABLE_FOR,
+    )

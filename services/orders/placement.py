@@ -1,0 +1,207 @@
+"""Placing an order: the row is written before any other service is called; a repeated request repeats nothing.
+
+A request that was refused for a passing reason is tried again when it comes again, as the same order.
+Source: seed 4.1; contract section 3, POST /api/v1/orders; docs/adr/0025.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from services.base.trace_context import current, trace_id
+from services.domain.errors import ApiError, IdempotencyKeyReused
+from services.domain.external import id_key
+from services.domain.orders import lifecycle
+from services.domain.orders.lifecycle import TRANSITION, Change, TimelineEntry
+from services.domain.orders.model import Line, Order, OrderStatus, PaymentStatus, aggregated
+from services.orders.context import OrdersContext
+from services.orders.failed_steps import counted
+from services.orders.fulfilment import OrderProgress
+from services.unit_of_work import Recorded
+from state import history, orders, releases
+from state.orders import KeyTaken
+
+MAX_IN_FLIGHT = 1000
+"""Orders being placed at once by one replica; more are told to come back."""
+
+
+LOOK_SECONDS = 0.05
+"""How often it is looked whether an order that is placed elsewhere is at rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrder:
+    """The command behind POST /api/v1/orders."""
+
+    user_id: str
+    lines: tuple[Line, ...]
+    customer_priority: str = "standard"
+    order_id: str | None = None
+    metadata: dict[str, Any] | None = None
+    idempotency_key: str | None = None
+    caller: str = ""
+    """Who sent the idempotency key: the same key of another caller is another key."""
+
+
+class Overloaded(ApiError):
+    """This replica is placing as many orders as it can; nothing was written."""
+
+    code = "SERVICE_OVERLOADED"
+    http_status = 503
+    retryable = True
+
+
+class OrderPlacement:
+    """The use case; orders in flight go on when the client that asked has hung up."""
+
+    def __init__(
+        self,
+        context: OrdersContext,
+        progress: OrderProgress,
+        step_deadline: timedelta,
+        patience: timedelta | None = None,
+    ) -> None:
+        """``patience``: how long a repeated request waits for one that runs elsewhere; None: the step deadline."""
+        self._context = context
+        self._progress = progress
+        self._step_deadline = step_deadline
+        self._patience = step_deadline if patience is None else patience
+        self._in_flight: dict[str, asyncio.Task[Order]] = {}
+        self._arriving = 0
+        """Orders whose rows are being written."""
+
+    async def place(self, command: PlaceOrder) -> Order:
+        """The order at rest: placed, waiting or rejected (its ``failure`` says why).
+
+        The same idempotency key (or order id) with the same body gives the order of the first
+        request, which is tried again when it was refused for a passing reason; with another body it
+        raises IdempotencyKeyReused.
+        """
+        if len(self._in_flight) + self._arriving >= MAX_IN_FLIGHT:
+            raise Overloaded(f"{MAX_IN_FLIGHT} orders are being placed; come back in a second.")
+        order = self._new_order(command)
+        digest = _digest(order)
+        try:
+            await self._store(order, digest, command)
+        except (IntegrityError, KeyTaken):
+            return await self._repeated(command, order.order_id, digest)
+        self._context.after_commit(Recorded(order, (order.status,), (), stored_events=False, started_release=False))
+        return await self._run(order)
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Wait for orders in flight; those that take longer are settled by the sweeper of the next start."""
+        if self._in_flight:
+            await asyncio.wait(self._in_flight.values(), timeout=timeout_seconds)
+
+    async def _run(self, order: Order) -> Order:
+        task = asyncio.ensure_future(counted(self._context, order.order_id, self._progress.place(order)))
+        self._in_flight[order.order_id] = task
+        task.add_done_callback(lambda _: self._in_flight.pop(order.order_id, None))
+        return await asyncio.shield(task)
+
+    async def _store(self, order: Order, digest: str, command: PlaceOrder) -> None:
+        self._arriving += 1
+        try:
+            await self._context.database.write(lambda c: self._insert(c, order, digest, command))
+        finally:
+            self._arriving -= 1
+
+    async def _repeated(self, command: PlaceOrder, order_id: str, digest: str) -> Order:
+        key = command.idempotency_key
+        known = await self._context.database.read(lambda c: _known(c, order_id, command))
+        if known is None or known != (order_id if command.order_id else known[0], digest):
+            subject = {"idempotencyKey": key} if key else {"orderId": order_id}
+            raise IdempotencyKeyReused("This key was used for another order before.", subject)
+        running = self._in_flight.get(known[0])
+        if running is not None:
+            return await asyncio.shield(running)
+        order = await self._context.get(known[0])
+        if lifecycle.may_try_again(order):
+            order, is_ours = await self._try_again(order.order_id)
+            if is_ours:
+                return await self._run(order)
+        return await self._at_rest(order)
+
+    async def _try_again(self, order_id: str) -> tuple[Order, bool]:
+        """Begin a refused order anew; False when somebody else did, or when it cannot be begun any more."""
+
+        def decide(connection: Connection, order: Order) -> Change | None:
+            if not lifecycle.may_try_again(order) or releases.get(connection, order_id) is not None:
+                return None
+            at = self._context.clock()
+            return lifecycle.try_again(order, at, at + self._step_deadline)
+
+        order, recorded = await self._context.decided(order_id, decide)
+        return order, recorded is not None
+
+    async def _at_rest(self, order: Order) -> Order:
+        """Wait for the run of the order, on whichever replica; after the patience, the order as it is."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._patience.total_seconds()
+        while _is_under_way(order) and loop.time() < until:
+            running = self._in_flight.get(order.order_id)
+            if running is not None:
+                return await asyncio.shield(running)
+            await asyncio.sleep(LOOK_SECONDS)
+            order = await self._context.get(order.order_id)
+        return order
+
+    def _new_order(self, command: PlaceOrder) -> Order:
+        at = self._context.clock()
+        return Order(
+            order_id=id_key(command.order_id or self._context.new_id()),
+            user_id=command.user_id,
+            customer_priority=command.customer_priority,
+            lines=aggregated(command.lines),
+            created_at=at,
+            updated_at=at,
+            metadata=command.metadata,
+            due_at=at + self._step_deadline,
+            traceparent=current(),
+        )
+
+    def _insert(self, connection: Connection, order: Order, digest: str, command: PlaceOrder) -> None:
+        orders.add(connection, order, digest)
+        if (key := command.idempotency_key) is not None:
+            orders.remember_key(connection, key, command.caller, order.order_id, digest, order.created_at)
+        details = {"to": order.status, "items": [line.wire() for line in order.lines]}
+        if order.traceparent is not None:
+            details["traceId"] = trace_id(order.traceparent)
+        history.add(
+            connection, order.order_id, [TimelineEntry(order.created_at, TRANSITION, "Order received", details)]
+        )
+
+
+def _is_under_way(order: Order) -> bool:
+    """Whether the request that places the order has no answer yet."""
+    if order.status == OrderStatus.PAYING:
+        return order.payment_status == PaymentStatus.NONE
+    return order.status in (OrderStatus.RECEIVED, OrderStatus.RESERVING)
+
+
+def _known(connection: Connection, order_id: str, command: PlaceOrder) -> tuple[str, str] | None:
+    if command.idempotency_key is not None:
+        found = orders.find_key(connection, command.idempotency_key, command.caller)
+        if found is not None:
+            return found
+    digest = orders.request_hash(connection, order_id)
+    return (order_id, digest) if digest else None
+
+
+def _digest(order: Order) -> str:
+    """SHA-256 of what was asked for; the order id is left out, since a repeated request may lack it."""
+    body = {
+        "userId": order.user_id,
+        "customerPriority": order.customer_priority,
+        "items": sorted((*line.sku, line.quantity) for line in order.lines),
+        "metadata": order.metadata,
+    }
+    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -1,0 +1,147 @@
+"""Closing a failed release job by hand: a person has proof that nothing is held any more.
+
+The Inventory Service is asked first, where it can answer: what it still holds or has sold is never marked
+released. Source: console, page Releases and "what none of them has" 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from services.domain.conservation import StockState
+from services.domain.errors import InvalidState, NotFound, ValidationFailed
+from services.domain.orders import lifecycle
+from services.domain.orders.lifecycle import Change
+from services.domain.orders.model import InventoryStatus, Order, ReviewReason
+from services.domain.past_resolutions import HELD, ReleaseMoveKind
+from services.domain.reconciliation import why_not_mark
+from services.domain.reviews import ReviewAction
+from services.orders.context import OrdersContext
+from services.releases.records import audit_release, changed_since, refuse_changed
+from services.reviews.claims import claimed_by_other
+from services.reviews.comparison import TheirSide
+from services.unit_of_work import action_entry
+from state import audit, release_actions, releases, reviews
+from state.releases import DONE, FAILED, Release
+
+SOLD = frozenset({InventoryStatus.INVENTORY_CONFIRMED, InventoryStatus.RESTOCK_REQUESTED})
+"""The stock was deducted: there is no hold that could be released, only goods to be restocked."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkReleased:
+    """The command behind the button."""
+
+    order_id: str
+    version: int
+    proof: str
+    actor: str
+    action_id: str
+    in_bulk: bool = False
+    """One item of a bulk operation."""
+    by_admin: bool = False
+    """Somebody else's claim on the job's case is no hindrance."""
+
+
+class ReleaseByProof:
+    """The use case: ends a failed job, its case and the order's wait in one transaction."""
+
+    def __init__(self, context: OrdersContext, their_side: TheirSide) -> None:
+        self._context = context
+        self._their_side = their_side
+
+    async def mark_released(self, command: MarkReleased) -> StockState | None:
+        """What the Inventory Service says of the stock: FREE, or None when it cannot answer.
+
+        The same action_id again changes nothing. Raises ValidationFailed without a proof, NotFound,
+        ReleaseConflict when the job is not at that version any more, ClaimedByOther when somebody else works on
+        its case, and InvalidState when it is still
+        tried, when the order's stock was deducted, or when the Inventory Service still holds it. What they
+        refuse by what they say is on record in the audit log.
+        """
+        if not command.proof.strip():
+            problem = {"field": "proof", "value": command.proof, "allowed": "how you know that nothing is held"}
+            raise ValidationFailed("A proof is needed.", {"problems": [problem]})
+        # An answer of a moment ago does not do: this cannot be undone.
+        theirs = (await self._their_side.ask(command.order_id, asked_by=command.actor)).statement.stock
+        action_id = command.action_id
+        if await self._context.database.read(lambda c: audit.find_action(c, action_id)) is not None:
+            return theirs
+        if why := why_not_mark(theirs):
+            await self._context.transact(lambda c: self._refuse(c, command, theirs, why))
+            raise InvalidState(why, {"orderId": command.order_id, "stock": theirs})
+        await self._context.decide(command.order_id, lambda c, order: self._end(c, order, command, theirs))
+        return theirs
+
+    def _refuse(self, connection: Connection, command: MarkReleased, theirs: StockState | None, why: str) -> None:
+        job = releases.get(connection, command.order_id)
+        if job is None:
+            raise NotFound("release", command.order_id)
+        after = {"refusal": why, "theirs": theirs}
+        result, at = f"refused: {InvalidState.code}", self._context.clock()
+        action = ReviewAction.MARK_RELEASED
+        audit.add(connection, audit_release(action, job, command.actor, at, command.proof, after=after, result=result))
+
+    def _end(
+        self, connection: Connection, order: Order, command: MarkReleased, theirs: StockState | None
+    ) -> Change | None:
+        if audit.find_action(connection, command.action_id) is not None:
+            return None
+        job = releases.get(connection, command.order_id)
+        if job is None:
+            raise NotFound("release", command.order_id)
+        _refuse_unfit(job, order, command.version)
+        at = self._context.clock()
+        if not releases.settle(connection, job, at, state=DONE, next_attempt_at=None):
+            raise changed_since(job)
+        kind = ReleaseMoveKind.BULK_MARKED if command.in_bulk else ReleaseMoveKind.MARKED
+        release_actions.add(
+            connection, job.order_id, job.cause, kind, command.actor, at, why=command.proof, outcome=HELD
+        )
+        _close_case(connection, order, command, at)
+        audit.add(
+            connection,
+            audit_release(
+                ReviewAction.MARK_RELEASED,
+                job,
+                command.actor,
+                at,
+                command.proof,
+                command.action_id,
+                after={"state": DONE, "theirs": theirs},
+                result="done",
+            ),
+        )
+        entry = action_entry(at, "Marked released with proof", command.actor, command.proof)
+        return Change({}, (entry,)).then(lifecycle.released(order, at, f"Marked released by {command.actor}"))
+
+
+def _close_case(connection: Connection, order: Order, command: MarkReleased, at: datetime) -> None:
+    for case in reviews.of_orders(connection, [order.order_id])[order.order_id]:
+        if case.reason == ReviewReason.RELEASE_FAILED and case.state == "OPEN":
+            if not command.by_admin and (claimed := claimed_by_other(case, command.actor, at)):
+                raise claimed
+            resolution = ReviewAction.MARK_RELEASED
+            reviews.resolve(
+                connection,
+                case,
+                by=command.actor,
+                resolution=resolution,
+                note=command.proof,
+                at=at,
+                whoever_has_it=command.by_admin,
+            )
+
+
+def _refuse_unfit(job: Release, order: Order, version: int) -> None:
+    refuse_changed(job, version)
+    if job.state != FAILED:
+        raise InvalidState("The job is still tried; only failed ones can be marked.", {"state": job.state})
+    if order.inventory_status in SOLD:
+        raise InvalidState(
+            "The order's stock was deducted: it has to be restocked, not released.",
+            {"orderId": order.order_id, "inventoryStatus": order.inventory_status},
+        )

@@ -1,0 +1,127 @@
+"""Claims: who works on a case. A claim is a lease that ends by itself, so nobody's lunch blocks a case.
+
+Source: contract section 3, POST /api/v1/reviews/{reviewId}/claim and /release-claim.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from services.domain.errors import ApiError, ClaimedByOther, InvalidState, NotFound
+from services.domain.orders.events import timestamp
+from services.orders.context import OrdersContext
+from state import audit, reviews
+from state.audit import AuditEntry
+from state.reviews import Review
+
+LEASE = timedelta(minutes=15)
+"""How long a claim lasts; acting on the case renews it."""
+
+CLAIM, RELEASE_CLAIM = "CLAIM", "RELEASE_CLAIM"
+"""How the audit log names the two."""
+
+
+class ReviewClaims:
+    """The use cases; of two who claim at once, exactly one gets the case."""
+
+    def __init__(self, context: OrdersContext) -> None:
+        self._context = context
+
+    async def claim(self, review_id: str, *, actor: str, take_over: bool = False) -> Review:
+        """The case, now this person's; claiming again renews it.
+
+        ``take_over`` takes it from whoever has it; only an admin may say so, which the caller has checked.
+        Raises NotFound, InvalidState (resolved), ClaimedByOther.
+        """
+
+        def transaction(connection: Connection) -> Review:
+            at = self._context.clock()
+            before = _open_case(connection, review_id)
+            if not reviews.claim(connection, review_id, actor, at, at + LEASE, take=take_over):
+                raise claimed_by_other(before, actor, at) or _not_open(before)
+            after = _open_case(connection, review_id)
+            if before.owner_at(at) != actor:
+                audit.add(connection, _entry(at, actor, CLAIM, before, after))
+            return after
+
+        return await self._context.database.write(transaction)
+
+    async def release(self, review_id: str, *, actor: str, take_over: bool = False) -> Review:
+        """The case, nobody's any more; without a claim nothing changes.
+
+        Raises NotFound, and ClaimedByOther for somebody else's claim unless ``take_over``.
+        """
+
+        def transaction(connection: Connection) -> Review:
+            at = self._context.clock()
+            before = _case(connection, review_id)
+            owner = before.owner_at(at)
+            if owner is None:
+                return before
+            if not take_over and (claimed := claimed_by_other(before, actor, at)):
+                raise claimed
+            reviews.release_claim(connection, review_id, owner)
+            after = _case(connection, review_id)
+            audit.add(connection, _entry(at, actor, RELEASE_CLAIM, before, after))
+            return after
+
+        return await self._context.database.write(transaction)
+
+    async def renew(self, review_id: str, *, actor: str) -> None:
+        """Put off the end of one's own claim; nothing happens without one."""
+        at = self._context.clock()
+        await self._context.database.write(lambda c: reviews.renew_claim(c, review_id, actor, at, at + LEASE))
+
+
+def claimed_by_other(review: Review, actor: str, at: datetime) -> ClaimedByOther | None:
+    """The error that names whoever else has the case; None when nobody else has it."""
+    owner = review.owner_at(at)
+    if owner in (None, actor) or review.claimed_until is None:
+        return None
+    until = timestamp(review.claimed_until)
+    return ClaimedByOther(
+        f"{owner} works on this case until {until}.", {"reviewId": review.review_id, "by": owner, "until": until}
+    )
+
+
+def _case(connection: Connection, review_id: str) -> Review:
+    review = reviews.get(connection, review_id)
+    if review is None:
+        raise NotFound("review", review_id)
+    return review
+
+
+def _open_case(connection: Connection, review_id: str) -> Review:
+    review = _case(connection, review_id)
+    if review.state != "OPEN":
+        raise _not_open(review)
+    return review
+
+
+def _not_open(review: Review) -> ApiError:
+    return InvalidState(f"This case is {review.state}.", {"reviewId": review.review_id, "state": review.state})
+
+
+def _entry(at: datetime, actor: str, action: str, before: Review, after: Review) -> AuditEntry:
+    return AuditEntry(
+        at=at,
+        actor=actor,
+        action=action,
+        target=f"review:{before.review_id}",
+        order_id=before.order_id,
+        reason=None,
+        before=_claim(before, at),
+        after=_claim(after, at),
+        result="done",
+        action_id=None,
+    )
+
+
+def _claim(review: Review, at: datetime) -> dict[str, str | None]:
+    lasts = review.owner_at(at) is not None and review.claimed_until is not None
+    return {
+        "owner": review.owner if lasts else None,
+        "claimedUntil": timestamp(review.claimed_until) if lasts and review.claimed_until else None,
+    }

@@ -1,0 +1,411 @@
+"""Resolving cases of the manual-review queue: one action, one person, recorded before it runs.
+
+Source: seed 8.2 (manual resolution queue); contract section 3, POST /api/v1/reviews/{reviewId}/resolve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from services.clients.inventory.port import InventoryGateway
+from services.domain import incident_impact as hurt
+from services.domain import resolution_reasons
+from services.domain.call_attempts import Attempt
+from services.domain.errors import ApiError, IdempotencyKeyReused, InvalidState, NotFound, ReviewConflict
+from services.domain.orders import failed_steps, lifecycle
+from services.domain.orders.events import timestamp
+from services.domain.orders.lifecycle import Change
+from services.domain.orders.model import Order, OrderStatus, PaymentStatus, ReviewReason
+from services.domain.past_resolutions import HELD, ReleaseMoveKind
+from services.domain.reconciliation import moves
+from services.domain.reviews import WITHOUT_GOODS, ReviewAction, allowed_actions, called_by, is_about_a_difference
+from services.orders.context import OrdersContext
+from services.orders.failed_steps import counted
+from services.orders.fulfilment import OrderProgress
+from services.reviews.claims import LEASE, claimed_by_other
+from services.reviews.comparison import TheirSide
+from services.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
+from state import audit, conservation, history, incident_impacts, orders, release_actions, releases, reviews
+from state.audit import AuditEntry
+from state.releases import DONE, FAILED
+from state.reviews import Review
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveReview:
+    """The command behind the route and the console's dialog."""
+
+    review_id: str
+    action: str
+    note: str
+    version: int
+    actor: str
+    action_id: str | None = None
+    reason: str | None = None
+    """A ResolutionReason."""
+    by_admin: bool = False
+    """Somebody else's claim is no hindrance."""
+    in_bulk: bool = False
+    """One item of a bulk operation."""
+
+
+_STATES = ("status", "inventory_status", "payment_status")
+
+
+def _standing(order: Order) -> dict[str, str]:
+    """Where an order stands, as the audit log keeps it."""
+    return {name: str(getattr(order, name)) for name in _STATES}
+
+
+class _LostRace(Exception):
+    """Somebody else changed the case between our reading and our writing; nothing was written."""
+
+
+class ReviewResolution:
+    """The use case: who comes second is told who was first, when, and what they did."""
+
+    def __init__(
+        self,
+        context: OrdersContext,
+        progress: OrderProgress,
+        inventory: InventoryGateway,
+        confirmation_timeout: timedelta,
+        their_side: TheirSide | None = None,
+    ) -> None:
+        """``their_side`` None: there is nobody who could be asked, and our side alone decides."""
+        self._context = context
+        self._progress = progress
+        self._inventory = inventory
+        self._confirmation_timeout = confirmation_timeout
+        self._their_side = their_side
+        self._actions: dict[str, Callable[[ResolveReview, Order, Review], Awaitable[None]]] = {
+            ReviewAction.APPROVE: self._approve,
+            ReviewAction.CANCEL_ORDER: self._cancel_order,
+            ReviewAction.MARK_RELEASED: self._mark_released,
+            ReviewAction.RETRY_RESERVATION: self._retry_reservation,
+            ReviewAction.RECONFIRM: self._reconfirm,
+            ReviewAction.RETRY_STEP: self._retry_step,
+        }
+
+    async def resolve(self, command: ResolveReview) -> Review:
+        """The case after the action; still OPEN when a retry failed again.
+
+        Raises NotFound, ValidationFailed (an explanation is missing), ReviewConflict (wrong version or not
+        open any more), ClaimedByOther, InvalidState (our side or theirs does not allow the action), or what
+        the Inventory Service answered to RECONFIRM. The same action under an action_id seen before changes
+        nothing and answers with the case as it is; another one raises IdempotencyKeyReused.
+        """
+        review = await self._case(command.review_id)
+        if await self._was_done_before(command):
+            return review
+        try:
+            await self._act(command, review)
+        except (ReviewConflict, InvalidState):
+            # Perhaps it was this very action that was faster, sent twice, and has moved the case or the order.
+            if not await self._was_done_before(command):
+                raise
+        return await self._case(command.review_id)
+
+    async def called_by(self, review_id: str, action: str) -> str | None:
+        """The operation of the Inventory Service that the action on this case calls at once; None: it calls none.
+
+        Raises NotFound.
+        """
+        return called_by(action, [(await self._case(review_id)).reason])
+
+    async def _act(self, command: ResolveReview, review: Review) -> None:
+        if review.state != "OPEN" or review.version != command.version:
+            raise await self._conflict(review, command)
+        if not command.by_admin and (claimed := claimed_by_other(review, command.actor, self._context.clock())):
+            raise claimed
+        try:
+            order = await self._order_if_allowed(command, review)
+        except InvalidState:
+            current = await self._case(review.review_id)
+            if (current.state, current.version) == (review.state, review.version):
+                raise
+            # Somebody was faster and has moved the order since the case was read.
+            raise await self._conflict(review, command) from None
+        try:
+            with self._context.step("resolve review", order.order_id, order.traceparent):
+                await self._actions[command.action](command, order, review)
+        except IntegrityError:
+            # The same action_id is being executed by somebody else at this moment.
+            raise await self._conflict(review, command) from None
+
+    async def _order_if_allowed(self, command: ResolveReview, review: Review) -> Order:
+        """The order of the case. Raises InvalidState, ValidationFailed."""
+        order = await self._context.get(review.order_id)
+        allowed = allowed_actions(review.reason, order.status)
+        if command.action not in allowed:
+            raise InvalidState(
+                f"{command.action} is not possible for this case.",
+                {"action": command.action, "allowed": list(allowed), "orderStatus": order.status},
+            )
+        resolution_reasons.check(review.reason, command.action, command.reason, command.note)
+        await self._compare_sides(command, order, review)
+        return order
+
+    async def _compare_sides(self, command: ResolveReview, order: Order, review: Review) -> None:
+        """Raises InvalidState when what the Inventory Service says makes the action wrong."""
+        if self._their_side is None:
+            return
+        theirs = await self._their_side.now(order, asked_by=command.actor)
+        found = moves(review.reason, order.status, theirs)
+        if command.action in found.refused:
+            why = found.refused[ReviewAction(command.action)]
+            again = replace(command, action_id=None)
+            refused = f"refused: {InvalidState.code}"
+            await self._context.transact(lambda c: self._audit(c, again, review, order, order, refused))
+            raise InvalidState(
+                why,
+                {"action": command.action, "allowed": list(found.legal), "theirs": theirs},
+            )
+
+    # ---------------------------------------------------------------- actions
+
+    async def _approve(self, command: ResolveReview, order: Order, review: Review) -> None:
+        def change(current: Order) -> Change | None:
+            now = self._context.clock()
+            if current.status in WITHOUT_GOODS and current.payment_status == PaymentStatus.UNKNOWN:
+                return lifecycle.money_settled_by_hand(now)
+            if current.status != OrderStatus.PAYING:
+                return None
+            # PAYMENT_UNKNOWN: the person has seen that the money was captured.
+            if current.cancel_reason:
+                return lifecycle.cancel_while_paying(current, current.cancel_reason, now, money=True)
+            return lifecycle.place(current, now, now + self._confirmation_timeout)
+
+        def accept(connection: Connection) -> None:
+            if is_about_a_difference(review.reason, order.status):
+                conservation.accept(connection, order.order_id, self._context.clock())
+
+        is_about_money = review.reason == ReviewReason.PAYMENT_UNKNOWN
+        await self._resolve_with(command, order, review, change if is_about_money else None, accept)
+
+    async def _cancel_order(self, command: ResolveReview, order: Order, review: Review) -> None:
+        reason = command.note or command.reason or "OPERATOR_CANCELLED"
+
+        def change(current: Order) -> Change:
+            now = self._context.clock()
+            if review.reason == ReviewReason.PAYMENT_UNKNOWN:
+                return lifecycle.cancel_while_paying(current, reason, now, money=None)
+            change = lifecycle.cancel(current, reason, now)
+            # The payment's outcome, which a cancel may have to wait for, is asked for at once.
+            is_waiting = review.reason == ReviewReason.STEP_FAILED and current.status == OrderStatus.PAYING
+            return change.then(failed_steps.try_again(now)) if is_waiting else change
+
+        await self._resolve_with(command, order, review, change)
+
+    async def _mark_released(self, command: ResolveReview, order: Order, review: Review) -> None:
+        def change(current: Order) -> Change:
+            return lifecycle.released(current, self._context.clock(), f"Marked released by {command.actor}")
+
+        def settle_job(connection: Connection) -> None:
+            job = releases.get(connection, order.order_id)
+            # A job that was started again since has a hold to give back that the person knows nothing of.
+            if job is not None and job.state == FAILED:
+                at = self._context.clock()
+                releases.settle(connection, job, at, state=DONE, next_attempt_at=None)
+                why = command.note or command.reason
+                kind = ReleaseMoveKind.BULK_MARKED if command.in_bulk else ReleaseMoveKind.MARKED
+                release_actions.add(connection, job.order_id, job.cause, kind, command.actor, at, why=why, outcome=HELD)
+
+        await self._resolve_with(command, order, review, change, settle_job)
+
+    async def _retry_reservation(self, command: ResolveReview, order: Order, review: Review) -> None:
+        await self._begin(command, review, order)
+        run = self._progress.resume(order, actor=command.actor)
+        moved = await counted(self._context, order.order_id, run)
+        case = await self._case(command.review_id)
+        result = "done" if case.state != "OPEN" else f"failed: {case.cause or case.detail}"
+        await self._context.transact(
+            lambda c: self._audit(c, replace(command, action_id=None), case, order, moved, result)
+        )
+
+    async def _retry_step(self, command: ResolveReview, order: Order, review: Review) -> None:
+        """The sweeper tries within a second; if it fails again, the case is opened again."""
+
+        def change(current: Order) -> Change | None:
+            return None if current.due_at is None else failed_steps.try_again(self._context.clock())
+
+        await self._resolve_with(command, order, review, change)
+
+    async def _reconfirm(self, command: ResolveReview, order: Order, review: Review) -> None:
+        if order.status == OrderStatus.PLACED:
+            await self._resolve_with(command, order, review, self._ask_again)
+            return
+        review = await self._begin(command, review, order)
+        trail: list[Attempt] = []
+        try:
+            held = await self._inventory.reserve(order.order_id, order.lines, order.user_id, trail)
+        except ApiError as error:
+            await self._reconfirm_failed(command, review, order, error, trail)
+            raise
+
+        def change(current: Order) -> Change:
+            now = self._context.clock()
+            due_at = now + self._confirmation_timeout
+            return lifecycle.reconfirm(current, held.reservation_id, held.expires_at, now, due_at)
+
+        try:
+            await self._resolve_with(replace(command, action_id=None), order, review, change)
+        except ApiError:
+            await self._progress.give_back_if_ended(order.order_id)
+            raise
+
+    def _ask_again(self, order: Order) -> Change:
+        now = self._context.clock()
+        asked = lifecycle.ask_confirmation_again(order, now, now + self._confirmation_timeout)
+        return asked.then(Change({"attempts": 0}))
+
+    # ----------------------------------------------------------------- shared
+
+    async def _resolve_with(
+        self,
+        command: ResolveReview,
+        order: Order,
+        review: Review,
+        change: Callable[[Order], Change | None] | None,
+        also: Callable[[Connection], None] = lambda _: None,
+    ) -> None:
+        """Close the case, change the order and write the audit entry in one transaction."""
+
+        def transaction(connection: Connection) -> Recorded | None:
+            at = self._context.clock()
+            current = orders.get(connection, order.order_id)
+            if current is None:
+                raise NotFound("order", order.order_id)
+            if not reviews.resolve(
+                connection,
+                review,
+                by=command.actor,
+                resolution=command.action,
+                note=command.note,
+                at=at,
+                reason=command.reason,
+                whoever_has_it=command.by_admin,
+            ):
+                raise _LostRace
+            also(connection)
+            entry = action_entry(at, f"Review resolved: {command.action}", command.actor, command.note)
+            decided = change(current) if change else None
+            then = replace(current, **decided.values) if decided else current
+            self._audit(connection, command, review, current, then, "done")
+            if decided is None:
+                history.add(connection, current.order_id, [entry])
+                return None
+            whole = Change({}, (entry,)).then(decided)
+            return record(connection, current, whole, at, self._context.new_id, actor=command.actor)
+
+        try:
+            recorded = await self._context.transact(transaction)
+        except _LostRace:
+            raise await self._conflict(review, command) from None
+        if recorded is not None:
+            self._context.after_commit(recorded)
+
+    async def _begin(self, command: ResolveReview, review: Review, order: Order) -> Review:
+        """Record that the action runs, before it calls anybody; the case stays open until it succeeds."""
+
+        def transaction(connection: Connection) -> bool:
+            at = self._context.clock()
+            if not reviews.touch(connection, review, by=command.actor, at=at, whoever_has_it=command.by_admin):
+                return False
+            reviews.renew_claim(connection, review.review_id, command.actor, at, at + LEASE)
+            entry = action_entry(at, f"Review: {command.action}", command.actor, command.note)
+            history.add(connection, review.order_id, [entry])
+            self._audit(connection, command, review, order, order, "started")
+            return True
+
+        if not await self._context.transact(transaction):
+            raise await self._conflict(review, command)
+        return replace(review, version=review.version + 1)
+
+    async def _reconfirm_failed(
+        self, command: ResolveReview, review: Review, order: Order, error: ApiError, trail: list[Attempt]
+    ) -> None:
+        def transaction(connection: Connection) -> None:
+            at = self._context.clock()
+            title = f"Review: {command.action} failed: {error.code}"
+            entries = [*call_entries(trail), action_entry(at, title, command.actor, error.message)]
+            history.add(connection, review.order_id, entries)
+            incident_impacts.add(connection, review.order_id, hurt.of_attempts(trail))
+            again = replace(command, action_id=None)
+            self._audit(connection, again, review, order, order, f"failed: {error.code}")
+
+        await self._context.transact(transaction)
+
+    def _audit(
+        self,
+        connection: Connection,
+        command: ResolveReview,
+        review: Review,
+        before: Order,
+        after: Order,
+        result: str,
+    ) -> None:
+        audit.add(
+            connection,
+            AuditEntry(
+                at=self._context.clock(),
+                actor=command.actor,
+                action=command.action,
+                target=_target(review.review_id),
+                order_id=review.order_id,
+                reason=": ".join(filter(None, (command.reason, command.note))),
+                before=_standing(before),
+                after=_standing(after),
+                result=result,
+                action_id=command.action_id,
+            ),
+        )
+
+    async def _was_done_before(self, command: ResolveReview) -> bool:
+        action_id = command.action_id
+        if action_id is None:
+            return False
+        entry = await self._context.database.read(lambda c: audit.find_action(c, action_id))
+        if entry is None:
+            return False
+        if (entry.target, entry.action) != (_target(command.review_id), command.action):
+            raise IdempotencyKeyReused("This actionId was used for another action.", {"actionId": action_id})
+        return True
+
+    async def _case(self, review_id: str) -> Review:
+        review = await self._context.database.read(lambda c: reviews.get(c, review_id))
+        if review is None:
+            raise NotFound("review", review_id)
+        return review
+
+    async def _conflict(self, review: Review, command: ResolveReview) -> ApiError:
+        """Who was faster, when, and what they did."""
+        current = await self._case(review.review_id)
+        if current.state == "OPEN" and current.version == review.version == command.version and not command.by_admin:
+            claimed = claimed_by_other(current, command.actor, self._context.clock())
+            if claimed:
+                return claimed
+        target = _target(review.review_id)
+        entry = await self._context.database.read(
+            lambda c: audit.last_on(c, target, review.order_id, tuple(ReviewAction))
+        )
+        if entry is not None:
+            # What a person did; the case may have been settled by what followed from it.
+            by, at, action = entry.actor, entry.at, entry.action
+        else:
+            by = current.resolved_by or SYSTEM
+            at = current.resolved_at or current.opened_at
+            action = current.resolution or "OPENED"
+        return ReviewConflict(
+            f"This case was changed by {by}: {action}.",
+            {"by": by, "at": timestamp(at), "action": action, "state": current.state, "version": current.version},
+        )
+
+
+def _target(review_id: str) -> str:
+    return f"review:{review_id}"

@@ -1,0 +1,105 @@
+"""Opening the database at the start: a server that is away is waited for, a file that cannot be used ends it.
+
+What an engineer on call wants of a worker whose database is away: that it stays up, says so in one line
+and on /readyz, and goes on by itself when the database is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import sys
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from services.api.waiting import waiting_app
+from services.base.addresses import without_credentials
+from services.base.settings import Settings
+from services.domain.errors import ConfigurationError
+from services.domain.retry import RetryPolicy
+from services.http_server.process import serving
+from state.engine.database import Database, sqlite_file
+from state.engine.failures import is_locked, is_passing
+from state.schema import migrate
+from state.suitability import DatabaseUnsuitable
+
+logger = logging.getLogger("holdfast.worker")
+
+AGAIN = RetryPolicy(attempts=sys.maxsize, base_delay_seconds=0.5, max_delay_seconds=5.0)
+
+
+FORBIDDEN = "42501"
+"""SQLSTATE of what the role may not do."""
+
+
+class _LastReason:
+    """Why the last attempt failed."""
+
+    text = ""
+
+    def get(self) -> str:
+        return self.text
+
+
+async def database_when_ready(settings: Settings, listener: socket.socket, stop: asyncio.Event) -> Database | None:
+    """The database, at the present schema; None when ``stop`` came first.
+
+    Raises ConfigurationError for a file that cannot be used.
+    """
+    last = _LastReason()
+    async with AsyncExitStack() as stack:
+        attempts = 0
+        while True:
+            database = Database(
+                settings.database, connections=settings.database_connections, pooler=settings.database_pooler
+            )
+            try:
+                await asyncio.to_thread(migrate, database)
+            except DatabaseUnsuitable as error:
+                await asyncio.to_thread(database.close)
+                raise ConfigurationError(f"DATABASE_URL: {error}") from None
+            except DBAPIError as error:
+                await asyncio.to_thread(database.close)
+                last.text = _reason(settings, database, error)
+            else:
+                return database
+            attempts += 1
+            delay = AGAIN.delay_seconds(attempts, random.random) or AGAIN.max_delay_seconds
+            extra = {"reason": last.text, "attempt": attempts, "again_in_seconds": round(delay, 1)}
+            logger.warning("database_away", extra=extra)
+            if attempts == 1:
+                # On a copy: the server closes what it was given, and the address stays taken.
+                await stack.enter_async_context(serving(waiting_app(last.get), listener.dup()))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await stop.wait()
+            if stop.is_set():
+                return None
+
+
+def _reason(settings: Settings, database: Database, error: DBAPIError) -> str:
+    """Why it cannot be used yet, in one line; raises what waiting does not help against."""
+    said = without_credentials(str(error.orig or error).strip().partition("\n")[0])
+    if database.is_sqlite:
+        if not is_locked(error.orig or error):
+            raise ConfigurationError(_unusable(settings, str(sqlite_file(database.url)), said)) from None
+    elif getattr(error.orig, "sqlstate", None) == FORBIDDEN:
+        raise ConfigurationError(
+            f"DATABASE_URL: the role may not bring the tables to the present version ({said});"
+            " allowed: their owner (ALTER TABLE ... OWNER TO, or GRANT CREATE ON SCHEMA)"
+        ) from None
+    elif not is_passing(error):
+        raise error
+    return f"The database does not answer: {said}"
+
+
+def _unusable(settings: Settings, path: str, said: str) -> str:
+    is_in_data_dir = Path(path).resolve().parent == settings.data_dir.resolve()
+    return (
+        f"{'DATA_DIR' if is_in_data_dir else 'DATABASE_URL'}: {path!r} cannot be used ({said}); "
+        "allowed: an SQLite database to read and write, in a directory to write to"
+    )

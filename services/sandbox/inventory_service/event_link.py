@@ -1,0 +1,167 @@
+"""The service's side of NATS: it handles the orders' events and publishes its own from the outbox.
+
+The service works without it: while NATS is away, HTTP goes on and the outbox keeps the events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import insert
+
+from services.base.settings import USUAL_INSTALLATION
+from services.base.trace_context import HEADER, begin, carried
+from services.messaging.consumer import Delivery, PullConsumer
+from services.messaging.envelope import decode, place_in_stream
+from services.messaging.jetstream import INSTALLATION, Connection, by_stream
+from services.messaging.outbox_relay import OutboxRelay
+from services.messaging.publish_problem import Trouble
+from services.messaging.publisher import JetStreamPublisher
+from services.messaging.topology import Topology
+from services.sandbox.inventory_service.events import SCHEMAS, handle
+from services.sandbox.inventory_service.faults import Faults
+from services.sandbox.inventory_service.outbox import SqlOutbox
+from services.sandbox.inventory_service.tables import dead_letters
+from services.sandbox.web import Clock
+from state.engine.database import Database
+
+EARLIER_DURABLE = "inventory-service-orders"
+"""Name of the durable before it carried the installation."""
+
+LOOK_SECONDS = 5.0
+"""How often the consumers are looked at."""
+
+T = TypeVar("T")
+
+
+class EventLink:
+    """One connection, the consumers of the orders' events, and the relay of our own."""
+
+    def __init__(
+        self, servers: Sequence[str], database: Database, clock: Clock, faults: Faults, installation: str
+    ) -> None:
+        """``installation``: the setting HOLDFAST_INSTALLATION of the orders that this service is for."""
+        self._installation = installation
+        self._durable = f"{EARLIER_DURABLE}-{installation}"
+        self._succeeds = EARLIER_DURABLE if installation == USUAL_INSTALLATION else None
+        self._database = database
+        self._clock = clock
+        self._faults = faults
+        self._connection = Connection(servers, name="inventory-service", on_change=lambda _: self.wake())
+        # Answers that a lost stream took are asked for again by those who wait for them.
+        self._topology = Topology(self._connection, _nothing_to_send_again)
+        publisher = JetStreamPublisher(self._connection, recover=self._topology.recover, installation=installation)
+        self._relay = OutboxRelay(SqlOutbox(database, clock), publisher)
+        self._consumers: list[PullConsumer] = []
+        self._stopping = asyncio.Event()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection.is_connected
+
+    @property
+    def is_publishing(self) -> bool:
+        """Whether the broker took what was published to it lately, if anything was."""
+        problem = self._relay.problem
+        return problem is None or problem.trouble is not Trouble.BROKER
+
+    def wake(self) -> None:
+        """Publish now: to be called after each commit that may have stored events."""
+        self._relay.wake()
+
+    def stop(self) -> None:
+        """Let run() finish what it has begun and return."""
+        self._stopping.set()
+        self._relay.stop()
+        for consumer in self._consumers:
+            consumer.stop()
+
+    async def run(self) -> None:
+        """Connect however long that takes, then handle and publish until stop(). To be run once."""
+        try:
+            placement = await _unless(self._stopping, self._open())
+            if placement is not None:
+                await self._work(placement)
+        finally:
+            await self._connection.close()
+
+    async def _open(self) -> Mapping[str, str]:
+        await self._connection.open()
+        await self._topology.watch()
+        while not self._topology.placement:
+            await asyncio.sleep(0.5)
+            await self._topology.watch()
+        return self._topology.placement
+
+    async def _work(self, placement: Mapping[str, str]) -> None:
+        self._consumers = [
+            PullConsumer(
+                self._connection,
+                stream=stream,
+                durable=self._durable,
+                succeeds=self._succeeds,
+                subjects=subjects,
+                handle=self._handle,
+                dead_letter=self._bury,
+                recover=self._topology.recover,
+            )
+            for stream, subjects in by_stream(placement, SCHEMAS).items()
+        ]
+        async with asyncio.TaskGroup() as parts:
+            for consumer in self._consumers:
+                parts.create_task(consumer.run())
+            parts.create_task(self._relay.run())
+            parts.create_task(self._look_after_consumers())
+
+    async def _look_after_consumers(self) -> None:
+        """Have those corrected that somebody changes, until stop()."""
+        while not self._stopping.is_set():
+            for consumer in self._consumers:
+                await consumer.lag()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._stopping.wait()
+
+    async def _handle(self, delivery: Delivery) -> None:
+        event = decode(
+            delivery.payload,
+            subject=delivery.subject,
+            headers=delivery.headers,
+            fallback_id=place_in_stream(delivery.stream, delivery.incarnation, delivery.stream_seq),
+            schemas=SCHEMAS,
+        )
+        # What the event causes belongs to its trace.
+        begin(delivery.headers.get(HEADER))
+        is_silent = self._faults.settings.silentConfirmations
+        is_foreign = delivery.headers.get(INSTALLATION, self._installation) != self._installation
+
+        def carry_out(connection: SqlConnection) -> str:
+            return handle(connection, event, self._clock(), is_silent=is_silent, is_foreign=is_foreign)
+
+        await self._database.write(carried(carry_out))
+        self.wake()
+
+    async def _bury(self, delivery: Delivery, reason: str) -> None:
+        row = {"at": self._clock(), "subject": delivery.subject, "reason": reason, "payload": delivery.payload}
+        await self._database.write(lambda connection: connection.execute(insert(dead_letters), row))
+
+
+async def _nothing_to_send_again(_: datetime) -> None:
+    return
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of the work, or None when ``stopping`` was set first."""
+    working, waiting = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        waiting.cancel()
+        await asyncio.gather(working, waiting, return_exceptions=True)

@@ -1,0 +1,141 @@
+"""Recording a Change: the row, its timeline, events, cases and release job in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from services.base.trace_context import current
+from services.domain import incident_impact as hurt
+from services.domain.call_attempts import Attempt
+from services.domain.orders.failed_steps import with_progress_noted
+from services.domain.orders.lifecycle import ACTION, CALL, EVENT_OUT, TRANSITION, Change, TimelineEntry
+from services.domain.orders.model import Order
+from services.messaging.envelope import encode
+from state import history, incident_impacts, orders, outbox, releases, reviews
+
+SYSTEM = "system"
+NewId = Callable[[], str]
+
+_OPERATION_TITLES = {
+    "check_availability": "Check availability",
+    "reserve": "Reserve inventory",
+    "release": "Release reservation",
+    "capture": "Capture payment",
+    "find_payment": "Ask for the payment",
+    "refund": "Refund payment",
+    "void": "Fence payment",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a transaction did, for the metrics and wake-ups that follow its commit."""
+
+    order: Order
+    became: tuple[str, ...]
+    """The statuses that the order went through."""
+    opened: tuple[str, ...]
+    """Reasons of the cases that were opened."""
+    stored_events: bool
+    started_release: bool
+    failure_code: str | None = None
+
+
+def record(
+    connection: Connection,
+    order: Order,
+    change: Change,
+    at: datetime,
+    new_id: NewId,
+    *,
+    trail: Sequence[Attempt] = (),
+    actor: str | None = None,
+) -> Recorded:
+    """Write a change under the order's version check; raises StaleOrder and writes nothing if it is late."""
+    change = with_progress_noted(order, change)
+    saved = orders.save(connection, order, change.values, at)
+    timeline = [*call_entries(trail), *change.timeline]
+    timeline += _store_events(connection, order, change, at, new_id)
+    opened = _open_cases(connection, order.order_id, change, at, new_id, timeline)
+    if change.closes:
+        by = actor or SYSTEM
+        for reason in reviews.close_cases(
+            connection, order.order_id, change.closes, by=by, resolution="SETTLED", at=at
+        ):
+            timeline.append(TimelineEntry(at, TRANSITION, f"Review settled: {reason}", actor=actor))
+    if change.release_because:
+        releases.start(connection, order.order_id, change.release_because, at)
+    history.add(connection, order.order_id, timeline)
+    if found := hurt.of_change(change, timeline, opened, at):
+        incident_impacts.add(connection, order.order_id, found)
+    became = tuple(entry.details["to"] for entry in change.timeline if "to" in entry.details)
+    failure = change.values.get("failure") or {}
+    return Recorded(saved, became, opened, bool(change.events), change.release_because is not None, failure.get("code"))
+
+
+def call_entries(trail: Sequence[Attempt]) -> list[TimelineEntry]:
+    """The attempts of remote calls as timeline entries."""
+    return [
+        TimelineEntry(
+            attempt.at,
+            CALL,
+            f"{_OPERATION_TITLES[attempt.operation]}: {attempt.outcome.replace('_', ' ')}",
+            {
+                "operation": attempt.operation,
+                "outcome": attempt.outcome,
+                "attempt": attempt.number,
+                "durationMs": round(attempt.duration_seconds * 1000, 1),
+                **attempt.details,
+            },
+        )
+        for attempt in trail
+    ]
+
+
+def action_entry(at: datetime, title: str, actor: str, note: str | None = None) -> TimelineEntry:
+    """A manual action as a timeline entry."""
+    return TimelineEntry(at, ACTION, title, {"note": note} if note else {}, actor)
+
+
+def _store_events(
+    connection: Connection, order: Order, change: Change, at: datetime, new_id: NewId
+) -> list[TimelineEntry]:
+    entries, rows = [], []
+    traceparent = current() or order.traceparent
+    for event in change.events:
+        event_id = new_id()
+        rows.append(
+            {
+                "event_id": event_id,
+                "subject": event.type,
+                "order_id": order.order_id,
+                "payload": encode(event, event_id, at),
+                "created_at": at,
+                "traceparent": traceparent,
+            }
+        )
+        entries.append(TimelineEntry(at, EVENT_OUT, event.type, {"eventId": event_id, "data": event.data}))
+    outbox.add(connection, rows)
+    return entries
+
+
+def _open_cases(
+    connection: Connection,
+    order_id: str,
+    change: Change,
+    at: datetime,
+    new_id: NewId,
+    timeline: list[TimelineEntry],
+) -> tuple[str, ...]:
+    opened = []
+    for case in change.opens:
+        if reviews.open_case(connection, new_id(), order_id, case.reason, case.detail, at):
+            opened.append(case.reason)
+            timeline.append(
+                TimelineEntry(at, TRANSITION, f"Flagged for review: {case.reason}", {"detail": case.detail})
+            )
+    return tuple(opened)

@@ -1,0 +1,317 @@
+"""One relational database behind an async facade over synchronous transaction functions.
+
+Callers hand over ``fn(connection) -> result`` and await it. On SQLite a single writer thread
+runs waiting functions one after another, each in a savepoint, and commits them together (group
+commit), so that one fsync serves many callers. On PostgreSQL a few threads run one transaction
+each. Measured at two to five times the throughput of the async drivers; see docs/adr/0003.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+from sqlalchemy import DateTime, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import URL, ExceptionContext
+
+from state.engine.column_types import read_every_time, read_json_text, time_of_text
+from state.engine.correlation import carried
+from state.engine.failures import Kind, failure_of, is_locked
+from state.engine.open_files import OpenFiles
+from state.engine.postgres import ConnectionShare, PooledTransactions
+from state.engine.sessions import ISOLATION, Pooler, SessionRules, connect_arguments
+from state.engine.sqlite_group_commit import GroupCommitWriter
+from state.engine.transactions import T, Transaction, Writer
+
+SERVER_OPTIONS = {
+    "statement_timeout": 5_000,
+    "lock_timeout": 3_000,
+    "idle_in_transaction_session_timeout": 15_000,
+}
+"""Bounds of every PostgreSQL session in milliseconds; what else is pinned stands in state/engine/sessions.py."""
+
+SILENCE_SECONDS = 6.5
+"""The server gives a statement up after five: a second and a half later it does not answer any more."""
+
+CONNECT_SECONDS = 3
+"""How long a new connection to a server may take to be made."""
+
+KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 2, "tcp_user_timeout": 6_000}
+"""A server that is gone is noticed on idle connections too; libpq's names, seconds but for the last."""
+
+SERVER_CONNECTIONS = 12
+"""To a server, of one process: eight that write, three that read, and one for threads without a loop."""
+
+SQLITE_PATIENCE_SECONDS = 5.0
+
+READ_SECONDS = 30.0
+"""Longest time of one reading transaction on SQLite."""
+
+READ_STEPS = 50_000
+"""Of SQLite's machine between two looks at the clock: a few milliseconds."""
+
+LARGE_LOG_BYTES = 64 * 1024 * 1024
+"""A write-ahead log is cut to this once nobody reads old pages of it any more."""
+
+SQLITE_PRAGMAS = (
+    f"journal_size_limit={LARGE_LOG_BYTES}",
+    "synchronous=FULL",
+    "busy_timeout=5000",
+    "foreign_keys=ON",
+    "cache_size=-16384",  # KiB
+    "wal_autocheckpoint=4000",  # pages
+)
+
+JSON_CODEC: dict[str, Any] = {
+    "json_serializer": lambda value: orjson.dumps(value).decode(),
+    "json_deserializer": read_json_text,
+}
+
+
+class _SqliteUtcDateTime(sqlite.DATETIME):
+    """Text of fixed width, so that it sorts by time; written and read by the C code of datetime."""
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], str | None]:
+        return _to_text
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], datetime | None]:
+        return time_of_text
+
+
+UtcDateTime = DateTime(timezone=True).with_variant(_SqliteUtcDateTime(), "sqlite")  # type: ignore[no-untyped-call]
+"""Aware UTC datetimes in and out, also on SQLite, which knows no zones."""
+
+
+def _to_text(value: datetime | None) -> str | None:
+    if value is None:
+        return None
+    if value.tzinfo is None:
+        raise ValueError(f"naive datetime {value!r}: only aware times are stored")
+    return value.astimezone(UTC).isoformat(" ", "microseconds")[:26]
+
+
+class Database:
+    """Reads and writes of one database, from an event loop or from plain threads."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        readers: int = 3,
+        writers: int = 8,
+        connections: int = SERVER_CONNECTIONS,
+        pooler: str = Pooler.AUTO,
+        silence_seconds: float | None = SILENCE_SECONDS,
+    ) -> None:
+        """``silence_seconds`` bounds how long a call waits for a PostgreSQL server that does not answer; None: not.
+
+        ``connections`` to a server are opened at most; it may grant fewer.
+        """
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        path = sqlite_file(self.url)
+        self.files = OpenFiles(path) if path is not None else None
+        """Of SQLite: whether the file in use is still the one under its name."""
+        self._write_engine = (
+            _sqlite_engine(url, writes=True)
+            if self.is_sqlite
+            else _server_engine(self.url, connections, Pooler(pooler), silence_seconds)
+        )
+        self._read_engine = _sqlite_engine(url, writes=False) if self.is_sqlite else self._write_engine
+        if not self.is_sqlite:
+            # More threads than connections would only wait for each other.
+            readers = min(readers, max(1, connections - 2))
+            writers = min(writers, max(1, connections - readers))
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read") if self.is_sqlite else None
+        share = ConnectionShare(self._write_engine)
+        self._server_readers = None if self.is_sqlite else PooledTransactions(share, readers, "db-read")
+        self._writer: Writer = (
+            GroupCommitWriter(self._write_engine, self.files)
+            if self.is_sqlite
+            else PooledTransactions(share, writers, "db-write")
+        )
+        self._share = share
+
+    @property
+    def engine(self) -> Engine:
+        """The writing engine, for migrations."""
+        return self._write_engine
+
+    async def write(self, transaction: Transaction[T]) -> T:
+        """Run a transaction function; returns after its commit is durable.
+
+        An exception raised by the function undoes what it did and nothing else. Cancelling the
+        caller does not undo a transaction that has begun.
+        """
+        return await self._writer.run(carried(transaction))
+
+    async def read(self, transaction: Transaction[T]) -> T:
+        """Run a reading function on a reader thread."""
+        if self._server_readers is not None:
+            return await self._server_readers.run(transaction)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self.read_now, transaction)
+
+    def write_now(self, transaction: Transaction[T]) -> T:
+        """Blocking form of write(), for threads that run no event loop."""
+        return self._writer.submit(transaction).result()
+
+    def read_now(self, transaction: Transaction[T]) -> T:
+        """Blocking form of read(): runs on the calling thread."""
+        if not self.is_sqlite:
+            return self._share.run(transaction)
+        if self.files is not None:
+            self.files.check()
+        with (
+            self._read_engine.connect() as connection,
+            connection.begin(),
+            _bounded(connection.connection.driver_connection),
+        ):
+            connection.exec_driver_sql("BEGIN")
+            found = transaction(connection)
+            if self.files is not None:
+                self.files.watch()
+            return found
+
+    def shorten_log(self) -> int:
+        """Blocking: write an overgrown write-ahead log back and cut it; returns its bytes afterwards, 0 on a server.
+
+        A reader that has begun before keeps it from becoming shorter; nobody is waited for.
+        """
+        path = sqlite_file(self.url)
+        if path is None or self.files is None or self.files.problem is not None:
+            return 0
+        log = path.with_name(f"{path.name}-wal")
+        if not log.exists() or log.stat().st_size <= LARGE_LOG_BYTES:
+            return 0
+        with self._write_engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA busy_timeout=50")
+            try:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+            finally:
+                connection.exec_driver_sql("PRAGMA busy_timeout=5000")
+        return log.stat().st_size if log.exists() else 0
+
+    def close(self, patience_seconds: float | None = None) -> None:
+        """Finish what was handed over, refuse more, and close every connection.
+
+        A server that has fallen silent is waited for no longer than ``patience_seconds``; a file always is.
+        """
+        if isinstance(self._writer, PooledTransactions):
+            self._writer.close(patience_seconds)
+        else:
+            self._writer.close()
+        if self._readers is not None:
+            self._readers.shutdown(wait=True)
+        if self._server_readers is not None:
+            self._server_readers.close(patience_seconds)
+        if self.files is not None and self.files.problem is not None and self.files.is_log_foreign:
+            # Closing the last connection would delete a log that is not ours.
+            return
+        self._write_engine.dispose()
+        if self._read_engine is not self._write_engine:
+            self._read_engine.dispose()
+        if self.files is not None:
+            self.files.close()
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """The file of an SQLite database; None for one in memory, or on a server."""
+    named = url.database
+    if url.get_backend_name() != "sqlite" or not named or named == ":memory:":
+        return None
+    if url.query.get("uri") and named.startswith("file:"):
+        return Path(unquote(named.removeprefix("file:")))
+    return Path(named)
+
+
+def _sqlite_engine(url: str, *, writes: bool) -> Engine:
+    path = sqlite_file(make_url(url))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, pool_size=8, max_overflow=0, **JSON_CODEC)
+
+    @event.listens_for(engine, "connect")
+    def configure(dbapi_connection: Any, _record: Any) -> None:
+        # The driver would otherwise begin transactions by its own rules. They are begun by hand and not
+        # by an event of the engine, which would make every statement look for listeners.
+        dbapi_connection.isolation_level = None
+        _write_ahead(dbapi_connection)
+        for pragma in (*SQLITE_PRAGMAS, *(() if writes else ("query_only=ON",))):
+            dbapi_connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+@contextmanager
+def _bounded(driver: Any) -> Iterator[None]:
+    """End statements of a reader that takes too long: while it reads, the write-ahead log only grows."""
+    deadline = time.monotonic() + READ_SECONDS
+    driver.set_progress_handler(lambda: time.monotonic() > deadline, READ_STEPS)
+    try:
+        yield
+    finally:
+        driver.set_progress_handler(None, 0)
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    # SQLite does not wait for a lock here: two who open a new database at once get in each other's way.
+    deadline = time.monotonic() + SQLITE_PATIENCE_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if not is_locked(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _server_engine(url: URL, connections: int, pooler: Pooler, silence_seconds: float | None) -> Engine:
+    # Imported here: the driver costs a tenth of a second, and SQLite does without it.
+    from state.engine.watchdog import watch
+
+    read_every_time()
+    engine = create_engine(
+        url,
+        **JSON_CODEC,
+        isolation_level=ISOLATION,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=CONNECT_SECONDS,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        connect_args={"connect_timeout": CONNECT_SECONDS, **KEEPALIVE, **connect_arguments(url)},
+    )
+    rules = SessionRules(SERVER_OPTIONS, pooler)
+    rules.keep_on(engine)
+    event.listen(engine, "handle_error", _drop_the_session)
+    return watch(engine, silence_seconds, rules.pin)
+
+
+def _drop_the_session(context: ExceptionContext) -> None:
+    """After an error that a new session may not have, all connections are made anew: a fail-over concerns them all."""
+    original = context.original_exception
+    if original is not None and getattr(original, "sqlstate", None) and failure_of(original).kind is Kind.LOST:
+        context.is_disconnect = True
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Database]:
+    """A Database that is closed at the end of the block."""
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        database.close()

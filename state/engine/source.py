@@ -1,0 +1,111 @@
+"""The database as a source that may be away: for readers that must go on without it.
+
+Opens lazily, opens again when the file was replaced, and turns every driver error into
+SourceUnavailable with a sentence fit for a person.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TypeVar
+
+from sqlalchemy import inspect, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from state.engine.database import Database, sqlite_file
+from state.engine.failures import NO_ANSWER, failure_of, is_passing
+from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced, Transaction
+
+T = TypeVar("T")
+
+CONNECTIONS = 4
+"""To a server; questions of the console are short."""
+
+SCHEMA_TABLE = "alembic_version"
+"""Made first and filled last by whoever makes the tables."""
+
+
+class SourceUnavailable(Exception):
+    """The database cannot be asked now; the message says why."""
+
+
+class Source:
+    """Short reads and writes, from any thread, of a database that may be absent or not set up yet."""
+
+    def __init__(self, url: str, pooler: str = "auto") -> None:
+        self._url = url
+        self._pooler = pooler
+        self._path = sqlite_file(make_url(url))
+        self._lock = threading.Lock()
+        self._database: Database | None = None
+        self._identity: tuple[int, int] | None = None
+
+    def read(self, transaction: Transaction[T]) -> T:
+        """Run a reading function; raises SourceUnavailable."""
+        try:
+            return self._open().read_now(transaction)
+        except DatabaseReplaced as error:
+            raise self._replaced(error) from error
+        except (SQLAlchemyError, OSError, DatabaseClosed) as error:
+            raise SourceUnavailable(self._sentence(error)) from error
+
+    def write(self, transaction: Transaction[T]) -> T:
+        """Run a writing function and commit; raises SourceUnavailable, and then nothing was written."""
+        try:
+            return self._open().write_now(transaction)
+        except DatabaseReplaced as error:
+            raise self._replaced(error) from error
+        except (SQLAlchemyError, OSError, DatabaseClosed, DatabaseOverloaded) as error:
+            raise SourceUnavailable(self._sentence(error)) from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _open(self) -> Database:
+        with self._lock:
+            identity = self._file_identity()
+            if self._database is None or identity != self._identity:
+                self._close()
+                self._database, self._identity = (
+                    Database(self._url, connections=CONNECTIONS, pooler=self._pooler),
+                    identity,
+                )
+            return self._database
+
+    def _file_identity(self) -> tuple[int, int] | None:
+        # An open connection would go on reading a deleted file, and opening would create an empty one.
+        if self._path is None:
+            return None
+        status = self._path.stat()
+        return status.st_dev, status.st_ino
+
+    def _replaced(self, error: DatabaseReplaced) -> SourceUnavailable:
+        """What to say of it; the present file is opened for the next question."""
+        self.close()
+        return SourceUnavailable(f"{error}.")
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _sentence(self, error: Exception) -> str:
+        if isinstance(error, FileNotFoundError) and self._identity is not None:
+            return "The database file is gone."
+        if isinstance(error, FileNotFoundError):
+            return "The database does not exist yet; the worker makes it when it starts."
+        if not isinstance(error, DBAPIError):
+            return NO_ANSWER.sentence
+        if is_passing(error):
+            return failure_of(error).sentence
+        if self._has_no_tables():
+            return "The database has no tables yet; the worker makes them when it starts."
+        return NO_ANSWER.sentence
+
+    def _has_no_tables(self) -> bool:
+        """Asked, since SQLite has no code of its own for a table that is missing."""
+        try:
+            return self._open().read_now(lambda connection: not inspect(connection).has_table(SCHEMA_TABLE))
+        except (SQLAlchemyError, OSError, DatabaseClosed):
+            return False

@@ -1,0 +1,114 @@
+"""Which orders trouble with the Inventory Service hurt, and when: one row per kind and operation of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Select, delete, func, insert, select
+
+from services.domain.incident_impact import Impact
+from state.tables import order_impacts
+
+MAX_WINDOW = 10_000
+"""Rows of one window that are looked at; the newest of a window that holds more."""
+
+_INSERT = insert(order_impacts)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of time, and what in it counts."""
+
+    start: datetime
+    end: datetime
+    """The first instant after it."""
+    operations: tuple[str, ...] = ()
+    """Empty: every operation."""
+    kinds: tuple[str, ...] = ()
+    """Empty: every kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class HurtOrder:
+    """An order and how it was hurt within a window."""
+
+    order_id: str
+    first_at: datetime
+    impacts: tuple[Impact, ...]
+    """Oldest first."""
+
+
+def add(connection: Connection, order_id: str, impacts: Sequence[Impact]) -> None:
+    """Record impacts in the transaction that records what caused them."""
+    if impacts:
+        rows = [
+            {
+                "at": impact.at,
+                "order_id": order_id,
+                "kind": impact.kind,
+                "operation": impact.operation,
+                "reason": impact.reason,
+            }
+            for impact in impacts
+        ]
+        connection.execute(_INSERT, rows)
+
+
+def counts(connection: Connection, window: Window) -> dict[tuple[str, str], int]:
+    """Impacts per (kind, operation)."""
+    found = _within(window).subquery()
+    statement = select(found.c.kind, found.c.operation, func.count()).group_by(found.c.kind, found.c.operation)
+    return {(kind, operation): count for kind, operation, count in connection.execute(statement)}
+
+
+def count_orders(connection: Connection, window: Window) -> int:
+    """How many orders were hurt, each counted once."""
+    found = _within(window).subquery()
+    return connection.scalar(select(func.count(found.c.order_id.distinct()))) or 0
+
+
+def page(connection: Connection, window: Window, *, limit: int, offset: int = 0) -> list[HurtOrder]:
+    """The orders hurt, the last hurt first, each once with all its impacts in the window."""
+    found = _within(window).subquery()
+    first_at = func.min(found.c.at)
+    statement = (
+        select(found.c.order_id, first_at)
+        .group_by(found.c.order_id)
+        .order_by(first_at.desc(), found.c.order_id)
+        .limit(limit)
+        .offset(offset)
+    )
+    order = [order_id for order_id, _ in connection.execute(statement)]
+    if not order:
+        return []
+    details = select(found).where(found.c.order_id.in_(order)).order_by(found.c.at, found.c.id)
+    impacts: dict[str, list[Impact]] = {}
+    for row in connection.execute(details):
+        impacts.setdefault(row.order_id, []).append(Impact(row.at, row.kind, row.operation, row.reason))
+    return [HurtOrder(order_id, impacts[order_id][0].at, tuple(impacts[order_id])) for order_id in order]
+
+
+def hurt_ids(window: Window) -> Select[tuple[str]]:
+    """The ids of the orders that were hurt within a window: the same orders that page() lists."""
+    return select(_within(window).subquery().c.order_id)
+
+
+def prune(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete a small step of old rows; returns how many went."""
+    table = order_impacts
+    old = select(table.c.id).where(table.c.at < before).order_by(table.c.at).limit(limit)
+    ids = connection.scalars(old).all()
+    return connection.execute(delete(table).where(table.c.id.in_(ids))).rowcount
+
+
+def _within(window: Window) -> Select[tuple[int, datetime, str, str, str, str]]:
+    table = order_impacts
+    statement = select(table.c.id, table.c.at, table.c.order_id, table.c.kind, table.c.operation, table.c.reason)
+    statement = statement.where(table.c.at >= window.start, table.c.at < window.end)
+    if window.operations:
+        statement = statement.where(table.c.operation.in_(window.operations))
+    if window.kinds:
+        statement = statement.where(table.c.kind.in_(window.kinds))
+    return statement.order_by(table.c.at.desc(), table.c.id.desc()).limit(MAX_WINDOW)

@@ -1,0 +1,86 @@
+"""What the Inventory Service last said about an order when a person asked: the latest answer per order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from services.domain.conservation import StockState
+from services.domain.reconciliation import Statement, is_fresh
+from state import orders
+from state.tables import their_answers
+
+
+@dataclass(frozen=True, slots=True)
+class TheirAnswer:
+    """A statement with its time."""
+
+    order_id: str
+    statement: Statement
+    asked_at: datetime
+    asked_by: str
+
+
+_FACTS = ("stock", "said", "reservation_id", "expires_at", "problem")
+_COLUMNS = [their_answers.c[name] for name in ("order_id", *_FACTS, "asked_at", "asked_by")]
+
+
+def note(connection: Connection, answer: TheirAnswer) -> None:
+    """Keep the answer unless a later one is known."""
+    values = {name: getattr(answer.statement, name) for name in _FACTS}
+    values |= {"asked_at": answer.asked_at, "asked_by": answer.asked_by}
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    new = dialect.insert(their_answers).on_conflict_do_nothing(index_elements=["order_id"])
+    if connection.execute(new, {"order_id": answer.order_id, **values}).rowcount != 1:
+        is_older = their_answers.c.asked_at <= answer.asked_at
+        known = update(their_answers).where(their_answers.c.order_id == answer.order_id, is_older)
+        connection.execute(known.values(values))
+
+
+def of_orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, TheirAnswer]:
+    """The latest answer per order, where there is one."""
+    if not order_ids:
+        return {}
+    rows = connection.execute(select(*_COLUMNS).where(their_answers.c.order_id.in_(order_ids)))
+    return {row[0]: _answer(*row) for row in rows}
+
+
+def get(connection: Connection, order_id: str) -> TheirAnswer | None:
+    return of_orders(connection, [order_id]).get(order_id)
+
+
+def not_fresh(connection: Connection, order_ids: Sequence[str], now: datetime) -> list[str]:
+    """The orders that have to be asked about, each once and in the order given; unknown ones are passed over."""
+    ids = list(dict.fromkeys(order_ids))
+    changed = {order.order_id: order.updated_at for order in orders.get_many(connection, ids)}
+    known = {
+        order_id
+        for order_id, answer in of_orders(connection, ids).items()
+        if order_id in changed and is_fresh(answer.asked_at, now, changed[order_id])
+    }
+    return [order_id for order_id in ids if order_id in changed and order_id not in known]
+
+
+def prune(connection: Connection, asked_before: datetime, limit: int) -> int:
+    """Delete a small step of old answers; returns how many went."""
+    old = select(their_answers.c.order_id).where(their_answers.c.asked_at < asked_before).limit(limit)
+    ids = connection.scalars(old).all()
+    return connection.execute(delete(their_answers).where(their_answers.c.order_id.in_(ids))).rowcount
+
+
+def _answer(
+    order_id: str,
+    stock: str | None,
+    said: str | None,
+    reservation_id: str | None,
+    expires_at: datetime | None,
+    problem: str | None,
+    asked_at: datetime,
+    asked_by: str,
+) -> TheirAnswer:
+    known = StockState(stock) if stock in tuple(StockState) else None
+    return TheirAnswer(order_id, Statement(known, said, reservation_id, expires_at, problem), asked_at, asked_by)
