@@ -32,7 +32,7 @@ from services.base.supervisor import Child, Supervisor, free_port
 from services.messaging.embedded import EmbeddedNats
 from state.engine.database import Database, opened
 from state.tables import orders, replicas
-from tests.supervised import read_status
+from tests.support.supervised import read_status
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDERS_PER_SECOND, PINGS_PER_SECOND = 5, 20

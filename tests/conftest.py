@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from state.schema import migrate
-from tests.environment import forget_settings, write_into_memory
-from tests.examples import load_profile
-from tests.orders_harness import OrdersHarness, SqliteTemplate
+from tests.support.environment import forget_settings, write_into_memory
+from tests.support.examples import load_profile
+from tests.support.orders_harness import OrdersHarness, SqliteTemplate
 
 # Before anything reads a setting or starts a process.
 forget_settings()

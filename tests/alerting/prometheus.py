@@ -15,7 +15,7 @@ import httpx
 
 from services.base.supervisor import free_port
 from tests.chaos.stack import until
-from tests.children import MORTAL
+from tests.support.children import MORTAL
 
 START_SECONDS = 20.0
 

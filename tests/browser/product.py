@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from services.base.supervisor import free_port
-from tests.children import MORTAL, end
+from tests.support.children import MORTAL, end
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = "/usr/bin/chromium"

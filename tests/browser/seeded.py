@@ -27,8 +27,8 @@ from state.engine.transactions import DatabaseReplaced
 from state.schema import migrate
 from state.tables import replicas
 from tests.browser.product import ROOT, wait_until_healthy
-from tests.children import MORTAL, end
-from tests.ui import seed_console
+from tests.support import seed_console
+from tests.support.children import MORTAL, end
 
 HEARTBEAT_SECONDS = 1.0
 FILE, LOG = "console.db", "console.log"

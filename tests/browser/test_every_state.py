@@ -20,7 +20,7 @@ from tests.browser.layout import enabled, misfits
 from tests.browser.seeded import FILE, database_away, seeded_console
 from tests.browser.settled import settle
 from tests.browser.views import PAGES, TITLES
-from tests.ui import seed_console
+from tests.support import seed_console
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -16,8 +16,8 @@ from tests.browser.conftest import QUICK_SETTINGS
 from tests.browser.order_links import expect_order_links
 from tests.browser.product import Holdfast, eventually, running
 from tests.browser.settled import settle
-from tests.integration.openmetrics_history import LENGTH, half_hour
-from tests.integration.prometheus_server import PrometheusServer
+from tests.support.openmetrics_history import LENGTH, half_hour
+from tests.support.prometheus_server import PrometheusServer
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ import httpx
 from tests.chaos.replicated import SECOND
 from tests.chaos.resources import delete_streams, limit_files, lock_database, wipe_broker
 from tests.chaos.stack import REACTION_SECONDS, LiveStack, until
-from tests.integration.postgres_server import PostgresServer
+from tests.support.postgres_server import PostgresServer
 
 RESERVING = ("holdfast.db", "SELECT 1 FROM orders WHERE status = 'RECEIVED'")
 PAYING = ("holdfast.db", "SELECT 1 FROM orders WHERE status = 'PAYING'")

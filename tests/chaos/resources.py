@@ -22,7 +22,7 @@ from psycopg import sql
 from services.messaging.jetstream import STREAMS
 from services.sandbox.web import utc_now
 from tests.chaos.stack import HOLDFAST, REACTION_SECONDS, LiveStack, until
-from tests.integration.postgres_server import conninfo_of
+from tests.support.postgres_server import conninfo_of
 
 SPARE_FILES = 2
 """Files that a worker under the limit may still open: too few for one request and its inventory call."""

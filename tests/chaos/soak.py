@@ -36,7 +36,7 @@ from tests.chaos.customers import Customers, Promises, broken_promises
 from tests.chaos.faults import FAULTS, VICTIMS, Fault, replica_faults
 from tests.chaos.replicated import SECOND
 from tests.chaos.stack import CONSOLE, REPLICATED, LiveStack, live_stack
-from tests.integration.postgres_server import PostgresServer
+from tests.support.postgres_server import PostgresServer
 
 ORDERS_PER_SECOND = 6.0
 LOOK_SECONDS = 1.0

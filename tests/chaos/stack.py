@@ -22,9 +22,9 @@ from services.base.supervisor import ChildState, ChildStatus, free_port
 from services.sandbox import books as audit
 from services.sandbox.books import Books
 from tests.chaos.replicated import SECOND_PORT
-from tests.integration.nats_server import is_running
-from tests.integration.postgres_server import conninfo_of
-from tests.supervised import read_status
+from tests.support.nats_server import is_running
+from tests.support.postgres_server import conninfo_of
+from tests.support.supervised import read_status
 
 ROOT = Path(__file__).parents[2]
 CONSOLE = ("-m", "streamlit", "run", "app.py", "--server.headless=true")

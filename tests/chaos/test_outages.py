@@ -19,7 +19,7 @@ from services.sandbox.inventory_service.catalogue import CATALOGUE
 from state.tables import outbox
 from tests.chaos.faults import frozen, misbehaving
 from tests.chaos.stack import HEADLESS, REACTION_SECONDS, LiveStack, live_stack, until
-from tests.integration.nats_server import NatsServer
+from tests.support.nats_server import NatsServer
 
 pytestmark = pytest.mark.slow
 

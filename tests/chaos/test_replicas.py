@@ -12,7 +12,7 @@ import pytest
 from tests.chaos.faults import FAULTS, Fault, replica_faults
 from tests.chaos.replicated import SECOND
 from tests.chaos.soak import BRISK, Step, plan, soak
-from tests.integration.postgres_server import PostgresServer
+from tests.support.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ import pytest
 from state.engine.read_only import read_only
 from tests.chaos.faults import FAULTS
 from tests.chaos.soak import BRISK, STEADY, Report, longest_unsettled_seconds, plan, soak
-from tests.orders_harness import OrdersHarness
+from tests.support.orders_harness import OrdersHarness
 
 SEED = 1
 SECONDS = 36.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.inventory_service.shop import Shop, opened_shop
+from tests.support.inventory_shop import Shop, opened_shop
 
 # Before the pact library is loaded, or it counts its users over the network.
 os.environ["PACT_DO_NOT_TRACK"] = "true"

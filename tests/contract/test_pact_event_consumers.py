@@ -44,8 +44,8 @@ from tests.contract.pact_examples import (
     moment,
     text,
 )
-from tests.orders_harness import OrdersHarness
-from tests.unit.inventory_service.shop import Shop
+from tests.support.inventory_shop import Shop
+from tests.support.orders_harness import OrdersHarness
 
 OF_ORDER = {"orderId": identifier(ORDER_ID), "reservationId": identifier(RESERVATION_ID)}
 OF_VARIANT = {name: identifier(example) for name, example in SKU.items()}

@@ -31,8 +31,8 @@ from tests.contract.pact_examples import (
     committed,
 )
 from tests.contract.pact_provider import ProviderStates, served, verify_events, verify_rest
-from tests.orders_harness import OrdersHarness
-from tests.unit.inventory_service.shop import Shop, mugs
+from tests.support.inventory_shop import Shop, mugs
+from tests.support.orders_harness import OrdersHarness
 
 
 def test_the_reference_inventory_service_answers_as_agreed(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from state import commands
 from state.engine.database import Database, opened
 from tests.chaos.stack import HASTE, ROOT
 from tests.crashpoints.seams import Point, points_in
-from tests.integration.nats_server import NatsServer
+from tests.support.nats_server import NatsServer
 
 PATIENCE_SECONDS = 20.0
 LATER_SECONDS = 100

@@ -19,7 +19,7 @@ from tests.crashpoints.lane import LATER_SECONDS, Forks, Lane, wait_until
 from tests.crashpoints.launcher import CLICK, CLICK_DONE
 from tests.crashpoints.scenarios import SCENARIOS, Scenario, Visit
 from tests.crashpoints.seams import AFTER, BEFORE, Point, points_in
-from tests.integration.nats_server import is_running
+from tests.support.nats_server import is_running
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(180)]
 

@@ -31,9 +31,9 @@ from state.commands import STORED, Command
 from state.drills import Drill
 from state.engine.database import Database
 from state.parked_events import HANDLER_FAILED, ParkedEvent
-from tests.fakes import InMemoryInventory, InMemoryPayments, InMemoryWitness
-from tests.orders_harness import LINES
-from tests.ui import seed_console
+from tests.support import seed_console
+from tests.support.fakes import InMemoryInventory, InMemoryPayments, InMemoryWitness
+from tests.support.orders_harness import LINES
 from tests.unit.sandbox.test_drill_runner import Switches
 
 SERVICES = str(Path(__file__).resolve().parents[2] / "services")

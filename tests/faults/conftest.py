@@ -10,8 +10,8 @@ import pytest
 from services.clients.http.transport import AiohttpTransport, client_session
 from tests.faults.processes import Service, inventory_service
 from tests.faults.proxy import TcpProxy
-from tests.integration.nats_server import NatsServer
-from tests.integration.postgres_server import PostgresServer
+from tests.support.nats_server import NatsServer
+from tests.support.postgres_server import PostgresServer
 
 
 @pytest.fixture(scope="session")

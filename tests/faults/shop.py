@@ -15,7 +15,7 @@ from services.domain.orders.model import Line
 from services.domain.retry import RetryPolicy
 from services.sandbox.inventory_service.catalogue import CATALOGUE
 from tests.faults.processes import Service
-from tests.orders_harness import OrdersHarness
+from tests.support.orders_harness import OrdersHarness
 
 TIMEOUT_SECONDS = 0.25
 ATTEMPTS = 2

@@ -18,7 +18,7 @@ from services.messaging.broker_check import FIRST_PATIENCE_SECONDS, has_room
 from services.sandbox.inventory_service.catalogue import CATALOGUE
 from tests.chaos.stack import HEADLESS, LiveStack, live_stack, until
 from tests.faults.shop import MUG
-from tests.supervised import read_status
+from tests.support.supervised import read_status
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 

@@ -22,8 +22,8 @@ from services.runtime.messaging import LostEvents, SqlOutbox
 from state import outbox
 from state.engine.database import Database, opened
 from state.tables import outbox as outbox_table
-from tests.connected import connect
-from tests.integration.nats_server import NatsServer, eventually
+from tests.support.nats_connection import connect
+from tests.support.nats_server import NatsServer, eventually
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from services.domain.call_attempts import CHECK_AVAILABILITY, RESERVE
-from tests.fakes import CAPTURE, START, Fault, PaymentFault, SkewedClock
+from tests.support.fakes import CAPTURE, START, Fault, PaymentFault, SkewedClock
 
 HOUR = timedelta(hours=1)
 HOLD_SECONDS = 1800

@@ -25,8 +25,8 @@ from state.engine.sqlite_group_commit import GroupCommitWriter, _commit_together
 from tests.chaos.stack import ROOT
 from tests.faults.processes import Service, wait_until, worker
 from tests.faults.shop import MUG
-from tests.integration.nats_server import eventually
-from tests.orders_harness import OrdersHarness
+from tests.support.nats_server import eventually
+from tests.support.orders_harness import OrdersHarness
 
 WAIT_SECONDS = 7.0
 """The busy_timeout of five seconds, whoever waits before; and some more."""

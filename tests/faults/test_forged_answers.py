@@ -29,10 +29,10 @@ from services.domain.call_attempts import (
     UNAVAILABLE,
 )
 from services.domain.errors import ApiError
-from tests.fakes import CAPTURE
 from tests.faults.processes import Service
 from tests.faults.shop import MUG, Shop, gateway_at, states
-from tests.orders_harness import Order
+from tests.support.fakes import CAPTURE
+from tests.support.orders_harness import Order
 
 pytestmark = pytest.mark.slow
 

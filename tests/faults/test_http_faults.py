@@ -31,11 +31,11 @@ from services.domain.call_attempts import (
 from services.domain.errors import InventoryTimeout, InventoryUnavailable
 from services.domain.orders.model import Line, Order
 from services.sandbox.inventory_service.catalogue import CATALOGUE
-from tests.fakes import CAPTURE
 from tests.faults.processes import Service
 from tests.faults.proxy import TcpProxy
 from tests.faults.shop import ATTEMPTS, MUG, TIMEOUT_SECONDS, Shop, gateway_at, shelf, states
-from tests.integration.nats_server import eventually
+from tests.support.fakes import CAPTURE
+from tests.support.nats_server import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 

@@ -28,10 +28,10 @@ from state import inbox, outbox
 from state.engine.database import Database, opened
 from state.tables import inbox as inbox_table
 from state.tables import outbox as outbox_table
-from tests.connected import connect
 from tests.faults.proxy import TcpProxy
-from tests.integration.nats_server import NatsServer, eventually
-from tests.orders_harness import OrdersHarness
+from tests.support.nats_connection import connect
+from tests.support.nats_server import NatsServer, eventually
+from tests.support.orders_harness import OrdersHarness
 
 pytestmark = pytest.mark.slow
 

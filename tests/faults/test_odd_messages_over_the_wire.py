@@ -13,10 +13,10 @@ import pytest
 
 from services.base.ids import new_id
 from services.domain.orders.events import CONFIRMED, LOW_STOCK
-from tests.connected import connect
 from tests.faults.processes import Service, wait_until, worker
 from tests.faults.shop import MUG
-from tests.integration.postgres_server import PostgresServer
+from tests.support.nats_connection import connect
+from tests.support.postgres_server import PostgresServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

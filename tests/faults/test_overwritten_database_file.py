@@ -22,9 +22,9 @@ from state.engine.transactions import DatabaseReplaced
 from state.schema import migrate
 from state.tables import inbox
 from tests.chaos.stack import ROOT
-from tests.fakes import START
 from tests.faults.processes import wait_until, worker
 from tests.faults.shop import MUG
+from tests.support.fakes import START
 
 Fault = Callable[[Path, Path], object]
 REST_SECONDS = 20.0
@@ -162,7 +162,7 @@ from state.engine.database import Database
 from state.tables import inbox
 from state.engine.transactions import DatabaseReplaced
 from tests.chaos.stack import ROOT
-from tests.fakes import START
+from tests.support.fakes import START
 database = Database(sys.argv[1])
 for key in sys.stdin:
     row = {"event_id": key.strip(), "type": "t", "received_at": START}

@@ -16,10 +16,10 @@ from services.base.ids import new_id
 from state.engine.database import Database
 from state.tables import inbox
 from tests.alerting.receiver import Pager, pager
-from tests.fakes import START
 from tests.faults.processes import wait_until, worker
 from tests.faults.shop import MUG
-from tests.integration.postgres_server import PostgresServer, conninfo_of
+from tests.support.fakes import START
+from tests.support.postgres_server import PostgresServer, conninfo_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 

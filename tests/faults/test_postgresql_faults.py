@@ -19,12 +19,12 @@ from state.engine.database import CONNECT_SECONDS, SERVER_OPTIONS, SILENCE_SECON
 from state.engine.watchdog import PING_SECONDS, LinkSilent
 from state.schema import MIGRATION_LOCK, migrate
 from state.tables import inbox
-from tests.fakes import START
 from tests.faults.processes import wait_until, worker
 from tests.faults.proxy import TcpProxy
 from tests.faults.shop import MUG
-from tests.integration.nats_server import eventually
-from tests.integration.postgres_server import PostgresServer
+from tests.support.fakes import START
+from tests.support.nats_server import eventually
+from tests.support.postgres_server import PostgresServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 

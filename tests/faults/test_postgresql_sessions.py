@@ -22,8 +22,8 @@ from state.tables import inbox
 from tests.chaos.stack import ROOT
 from tests.faults.processes import wait_until, worker
 from tests.faults.shop import MUG
-from tests.integration.pgbouncer import pgbouncer
-from tests.integration.postgres_server import PostgresServer, conninfo_of
+from tests.support.pgbouncer import pgbouncer
+from tests.support.postgres_server import PostgresServer, conninfo_of
 
 pytestmark = [pytest.mark.slow]
 

@@ -19,9 +19,9 @@ from state.engine.failures import Kind, failure_of
 from state.engine.transactions import DatabaseReplaced
 from state.schema import migrate
 from state.tables import inbox
-from tests.fakes import START
 from tests.faults.processes import wait_until, worker
 from tests.faults.shop import MUG
+from tests.support.fakes import START
 
 REST_SECONDS = 20.0
 

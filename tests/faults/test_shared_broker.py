@@ -15,9 +15,9 @@ from nats.js.errors import BadRequestError, NotFoundError
 from services.domain.orders.events import LOW_STOCK
 from services.messaging.jetstream import Connection
 from services.sandbox.traffic import plan_visit
-from tests.connected import connect
 from tests.faults.processes import Service, inventory_service, wait_until, worker
-from tests.integration.nats_server import NatsServer, eventually
+from tests.support.nats_connection import connect
+from tests.support.nats_server import NatsServer, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

@@ -16,7 +16,7 @@ import pytest
 from services.runtime.boundaries import Seam
 from state.engine.database import opened
 from tests.faults.border import DATABASE, World, composed
-from tests.integration.nats_server import NatsServer
+from tests.support.nats_server import NatsServer
 
 pytestmark = pytest.mark.slow
 

@@ -18,10 +18,10 @@ from services.sandbox.traffic import plan_visit
 from tests.chaos.faults import misbehaving
 from tests.chaos.resources import wipe_broker
 from tests.chaos.stack import HEADLESS, LiveStack, live_stack, until
-from tests.children import MORTAL, end
-from tests.connected import connect
 from tests.faults.processes import inventory_service, wait_until, worker
-from tests.integration.nats_server import NatsServer
+from tests.support.children import MORTAL, end
+from tests.support.nats_connection import connect
+from tests.support.nats_server import NatsServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

@@ -25,7 +25,7 @@ from tests.chaos.stack import ROOT
 from tests.faults.processes import Service, wait_until, worker
 from tests.faults.proxy import TcpProxy
 from tests.faults.shop import MUG
-from tests.integration.postgres_server import PostgresServer
+from tests.support.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.slow
 

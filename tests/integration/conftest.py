@@ -10,9 +10,9 @@ import pytest
 
 from services.messaging.jetstream import Connection
 from state.engine.database import Database, opened
-from tests.connected import connect
-from tests.integration.nats_server import NatsServer
-from tests.integration.postgres_server import PostgresServer
+from tests.support.nats_connection import connect
+from tests.support.nats_server import NatsServer
+from tests.support.postgres_server import PostgresServer
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from state import alerts, audit, dead_letters, leases, notifications, samples, s
 from state.alerts import FIRING, LEASE, MAX_RECEIVED, PENDING, PROMETHEUS, RESOLVED
 from state.dead_letters import DeadLetter
 from state.engine.database import Database, opened
-from tests.alert_world import recorded
+from tests.support.alert_world import recorded
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SETTINGS = Settings(alert_window=60_000, alert_webhook_url="http://pager.test/hook", alert_heartbeat_interval=60_000)
@@ -197,7 +197,7 @@ async def test_for_is_counted_across_a_restart(site: Site) -> None:
 def _waiting_order(connection: Connection) -> None:
     from services.domain.orders.model import OrderStatus
     from state import orders
-    from tests.ui.seed_console import order
+    from tests.support.seed_console import order
 
     orders.add(connection, order("ORD-1", OrderStatus.PENDING_INVENTORY, NOON), "h")
 

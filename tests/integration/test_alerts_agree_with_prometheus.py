@@ -18,7 +18,7 @@ from services.alerting.state_machine import step
 from services.base.settings import Settings
 from state.alerts import FIRING, PENDING, Alert
 from state.database_watch import OUTAGE_SECONDS
-from tests.alert_world import EPOCH, Instant, input_series, recorded, written
+from tests.support.alert_world import EPOCH, Instant, input_series, recorded, written
 
 PROMTOOL = "promtool"
 SETTINGS = Settings(alert_window=60_000, alert_queue_depth=20, alert_outbox_age=40_000, alert_review_age=50_000)

@@ -23,7 +23,7 @@ from state import alerts, leases, notifications, orders, refused_orders, samples
 from state.alerts import FIRING, LEASE, RESOLVED
 from state.engine.database import Database, opened
 from state.tables import orders as orders_table
-from tests.ui.seed_console import order
+from tests.support.seed_console import order
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SETTINGS = Settings(alert_window=60_000, alert_webhook_url="http://pager.test/hook")

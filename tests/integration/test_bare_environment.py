@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from services.base.settings import Settings
-from tests.integration.nats_server import eventually
+from tests.support.nats_server import eventually
 
 ROOT = Path(__file__).parents[2]
 BARE = {

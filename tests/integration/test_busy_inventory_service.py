@@ -20,7 +20,7 @@ from services.clients.inventory.resilient import ResilientInventory
 from services.domain.call_attempts import Attempt
 from services.domain.errors import ApiError, InventoryThrottled, InventoryUnavailable
 from services.domain.orders.model import Line
-from tests.busy_service import BusyService, busy_service
+from tests.support.busy_service import BusyService, busy_service
 
 LINES = (Line("p", "v", 1),)
 LIMIT, SECONDS, ORDERS_A_SECOND = 20, 8, 30

@@ -16,7 +16,7 @@ from state import commands, order_search, orders
 from state.commands import Command
 from state.engine.database import Database, opened
 from state.engine.source import Source
-from tests.ui.seed_console import order, seed
+from tests.support.seed_console import order, seed
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

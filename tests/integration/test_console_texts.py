@@ -12,8 +12,8 @@ from services.console import Console
 from services.console.bulk import Bulk, Target, Verb
 from services.console.texts import storable
 from state import bulk_jobs
-from tests.fakes import CAPTURE, PaymentFault
-from tests.orders_harness import OrdersHarness
+from tests.support.fakes import CAPTURE, PaymentFault
+from tests.support.orders_harness import OrdersHarness
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TYPED = "pasted\x00 from \ud83d a pager"

@@ -12,7 +12,6 @@ from services.domain.orders.events import CONFIRMED
 from services.messaging.parked_events import ATTEMPTS
 from state.engine.failures import is_of_database
 from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced
-from tests.integration.nats_server import eventually
 from tests.integration.test_jetstream_consumer import (
     Desk,
     consuming,
@@ -20,6 +19,7 @@ from tests.integration.test_jetstream_consumer import (
     streams,  # noqa: F401 - a fixture
 )
 from tests.integration.test_parked_events import World, delivery
+from tests.support.nats_server import eventually
 
 
 def of_database() -> OperationalError:

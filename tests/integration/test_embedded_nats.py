@@ -15,8 +15,8 @@ import pytest
 from services.base.supervisor import ChildFailed, ChildState, Supervisor
 from services.messaging.embedded import DataDirectoryInUse, EmbeddedNats
 from services.messaging.jetstream import ensure_streams
-from tests.connected import connect
-from tests.integration.nats_server import eventually, is_running
+from tests.support.nats_connection import connect
+from tests.support.nats_server import eventually, is_running
 
 
 def mode(path: Path) -> int:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from services.base.file_descriptors import Budget
 from services.http_server.process import listen, serving
 from services.http_server.server import Patience
-from tests.integration.nats_server import eventually
+from tests.support.nats_server import eventually
 
 HOST = "127.0.0.1"
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"

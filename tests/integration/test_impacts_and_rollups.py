@@ -20,7 +20,7 @@ from state.engine.database import Database
 from state.incident_impacts import Window
 from state.order_search import OrderQuery
 from state.rollups import HOUR, MINUTE
-from tests.ui.seed_console import order
+from tests.support.seed_console import order
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -20,8 +20,8 @@ from services.messaging.jetstream import Connection, ensure_streams
 from services.sandbox.inventory_service.catalogue import CATALOGUE
 from services.sandbox.inventory_service.service import serve
 from services.sandbox.settings import InventorySettings
-from tests.connected import connect
-from tests.integration.nats_server import NatsServer, eventually
+from tests.support.nats_connection import connect
+from tests.support.nats_server import NatsServer, eventually
 
 NOWHERE = "nats://127.0.0.1:1"
 PEN = CATALOGUE[1]

@@ -14,8 +14,8 @@ import pytest
 from services.base.supervisor import free_port
 from services.messaging.embedded import find_binary
 from services.messaging.jetstream import Connection, ConnectionState, NatsUnavailable
-from tests.connected import connect
-from tests.integration.nats_server import NatsServer, eventually
+from tests.support.nats_connection import connect
+from tests.support.nats_server import NatsServer, eventually
 
 
 @contextlib.contextmanager

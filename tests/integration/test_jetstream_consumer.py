@@ -15,8 +15,8 @@ from services.domain.orders.events import CONFIRMATION_FAILED, CONFIRMED, LOW_ST
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.envelope import PoisonEvent
 from services.messaging.jetstream import Connection, ensure_streams
-from tests.connected import connect
-from tests.integration.nats_server import NatsServer, eventually
+from tests.support.nats_connection import connect
+from tests.support.nats_server import NatsServer, eventually
 
 STREAM, DURABLE = "INVENTORY_EVENTS", "order-service"
 

@@ -13,8 +13,8 @@ from services.domain.orders.events import CONFIRM_REQUESTED, ORDER_CREATED
 from services.messaging.jetstream import Connection, ensure_streams
 from services.messaging.outbox_relay import OutboxRelay, OutboxRow
 from services.messaging.publisher import ATOMIC_FROM, JetStreamPublisher
-from tests.connected import connect
-from tests.integration.nats_server import NatsServer, eventually
+from tests.support.nats_connection import connect
+from tests.support.nats_server import NatsServer, eventually
 
 STREAM = "ORDER_EVENTS"
 

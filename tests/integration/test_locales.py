@@ -45,7 +45,7 @@ def environment(locales: Path, name: str, zone: str) -> dict[str, str]:
 
 def said(locales: Path, name: str, zone: str) -> Any:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.spoken"],
+        [sys.executable, "-m", "tests.support.locale_report"],
         cwd=ROOT,
         env=environment(locales, name, zone),
         capture_output=True,

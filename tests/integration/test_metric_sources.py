@@ -24,8 +24,8 @@ from services.metrics.objective import WINDOWS
 from state import samples
 from state.engine.database import Database
 from state.engine.source import Source
-from tests.integration.openmetrics_history import LENGTH, OUTAGE, half_hour
-from tests.integration.prometheus_server import PrometheusServer
+from tests.support.openmetrics_history import LENGTH, OUTAGE, half_hour
+from tests.support.prometheus_server import PrometheusServer
 
 START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
 END = START + LENGTH

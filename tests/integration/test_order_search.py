@@ -9,8 +9,8 @@ import pytest
 
 from state import order_search, orders, reviews
 from state.order_search import OrderQuery
-from tests.fakes import START
-from tests.ui.seed_console import STATES, order
+from tests.support.fakes import START
+from tests.support.seed_console import STATES, order
 
 STATUSES = list(STATES)
 

@@ -10,10 +10,10 @@ import pytest
 
 from services.domain.errors import InvalidState, ReviewConflict
 from services.domain.orders.model import Line
-from tests import bulk
-from tests.fakes import CAPTURE, REFUND, Fault, PaymentFault
-from tests.integration.postgres_server import conninfo_of
-from tests.orders_harness import OrdersHarness
+from tests.support import bulk_jobs
+from tests.support.fakes import CAPTURE, REFUND, Fault, PaymentFault
+from tests.support.orders_harness import OrdersHarness
+from tests.support.postgres_server import conninfo_of
 
 CHAIR = Line("chair", "oak", 1)
 
@@ -156,21 +156,21 @@ async def test_an_order_is_never_lost_when_a_worker_dies(shop, commit, after):
 
 
 async def test_a_bulk_operation_with_three_runners_at_once_sends_every_item_once(shop):
-    failed = [(await bulk.failed_release(shop, f"order-{number:02}")).order_id for number in range(9)]
-    await bulk.begin(shop, failed)
+    failed = [(await bulk_jobs.failed_release(shop, f"order-{number:02}")).order_id for number in range(9)]
+    await bulk_jobs.begin(shop, failed)
     before = shop.inventory.count("release")
     runners = [shop.operation_runner(f"runner-{number}") for number in range(3)]
     for _ in range(10):
         await asyncio.gather(*(runner.run_due() for runner in runners))
-    operation = await bulk.look(shop)
+    operation = await bulk_jobs.look(shop)
     assert (operation.state, operation.tally, operation.new_failures) == ("DONE", {"CONFIRMED": 9}, 0)
     assert shop.inventory.count("release") - before == 9
     assert len([entry for entry in await shop.audit() if entry.action == "RETRY_RELEASE"]) == 9
 
 
 async def test_an_operation_that_ends_while_it_is_cancelled_keeps_its_items_and_its_record(shop, postgres_url):
-    jobs = [(await bulk.failed_release(shop, f"order-{number}")).order_id for number in range(2)]
-    await bulk.begin(shop, jobs)
+    jobs = [(await bulk_jobs.failed_release(shop, f"order-{number}")).order_id for number in range(2)]
+    await bulk_jobs.begin(shop, jobs)
     with psycopg.connect(conninfo_of(postgres_url)) as runner, psycopg.connect(conninfo_of(postgres_url)) as watch:
         watch.autocommit = True
         runner.execute("UPDATE operations SET state = 'STOPPED' WHERE operation_id = 'op-1'")
@@ -181,5 +181,5 @@ async def test_an_operation_that_ends_while_it_is_cancelled_keeps_its_items_and_
         runner.commit()
     with pytest.raises(InvalidState, match="STOPPED"):
         await steering
-    assert set(await bulk.states(shop)) == {"ASKED"}
+    assert set(await bulk_jobs.states(shop)) == {"ASKED"}
     assert [entry.action for entry in await shop.audit()].count("OPERATION_CANCEL") == 0

@@ -29,7 +29,7 @@ from services.sandbox.drills.faults import InventorySwitches, switches_client
 from services.tracing.opentelemetry import opentelemetry
 from state import notifications
 from state.engine.database import Database, opened
-from tests.integration.loopback_http import QuietHandler, listening
+from tests.support.loopback_http import QuietHandler, listening
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECRET = "T0KEN-of-the-webhook"

@@ -26,8 +26,8 @@ from services.domain.errors import ConfigurationError
 from services.runtime.clients import webhook_client
 from services.sandbox.traffic import plan_visit
 from tests.faults.processes import inventory_service, wait_until, worker
-from tests.integration.loopback_http import QuietHandler, listening
-from tests.integration.nats_server import NatsServer
+from tests.support.loopback_http import QuietHandler, listening
+from tests.support.nats_server import NatsServer
 
 USER, PASSWORD = "holdfast", "s3cr:t/"
 EXPECTED = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()

@@ -20,7 +20,7 @@ from services.messaging.parked_events import ATTEMPTS, WAIT_FOR_ORDER, EventPark
 from services.orders.inventory_events import EARLY
 from state import dead_letters
 from state.tables import parked_events as table
-from tests.integration.nats_server import eventually
+from tests.support.nats_server import eventually
 
 STREAM = "INVENTORY_EVENTS"
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from services.domain.orders.events import CONFIRMED
 from services.messaging.consumer import PullConsumer
 from services.messaging.jetstream import ensure_streams
-from tests.integration.nats_server import eventually
+from tests.support.nats_server import eventually
 
 STREAM = "INVENTORY_EVENTS"
 

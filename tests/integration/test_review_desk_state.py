@@ -22,7 +22,7 @@ from state.commands import Command
 from state.engine.database import Database, opened
 from state.inventory_lookups import TheirAnswer
 from state.review_queue import CaseFilter
-from tests.ui.seed_console import order
+from tests.support.seed_console import order
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PEOPLE = 6

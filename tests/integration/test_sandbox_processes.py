@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from services.base.supervisor import free_port
-from tests.integration.nats_server import eventually
+from tests.support.nats_server import eventually
 
 ROOT = Path(__file__).parents[2]
 END_SECONDS = 2.0

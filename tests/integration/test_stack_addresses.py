@@ -10,7 +10,7 @@ import pytest
 
 from services.base.settings import Settings
 from services.runtime.stack import Stack
-from tests.integration.nats_server import eventually
+from tests.support.nats_server import eventually
 
 
 @pytest.mark.slow

@@ -18,8 +18,8 @@ from state import dead_letters, inbox, orders, returns, schema, tables
 from state.engine.database import Database, opened
 from state.engine.transactions import DatabaseClosed
 from state.schema import migrate
-from tests.children import MORTAL
-from tests.fakes import START
+from tests.support.children import MORTAL
+from tests.support.fakes import START
 
 ROOT = Path(__file__).parents[2]
 

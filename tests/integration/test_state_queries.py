@@ -41,7 +41,7 @@ from state.orders import KeyTaken, StaleOrder
 from state.parked_events import HANDLER_FAILED, UNKNOWN_ORDER, ParkedEvent
 from state.products import Product
 from state.releases import ReleaseFilter
-from tests.fakes import START
+from tests.support.fakes import START
 
 LATER = START + timedelta(seconds=60)
 LINES = (Line("chair", "oak", 2), Line("lamp", "brass", 1))

@@ -18,8 +18,8 @@ import uvloop
 
 from services.base.supervisor import MAX_LOG_BYTES, Child, ChildFailed, ChildState, Supervisor
 from tests.chaos.stack import until
-from tests.integration.nats_server import eventually, is_running
-from tests.supervised import read_status
+from tests.support.nats_server import eventually, is_running
+from tests.support.supervised import read_status
 
 DIARY = """
 import signal, sys, time

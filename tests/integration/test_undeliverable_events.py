@@ -17,7 +17,7 @@ from services.messaging.publisher import ATOMIC_FROM, JetStreamPublisher
 from services.runtime.messaging import SqlOutbox
 from state import outbox
 from state.engine.database import Database
-from tests.integration.nats_server import NatsServer, eventually
+from tests.support.nats_server import NatsServer, eventually
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 SMALL = 1000

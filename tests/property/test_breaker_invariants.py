@@ -20,7 +20,7 @@ from services.clients.breaker import (
     BreakerOptions,
 )
 from services.domain.errors import CircuitOpen, InsufficientInventory
-from tests.examples import examples
+from tests.support.examples import examples
 
 OPTIONS = BreakerOptions(trial_timeout_ms=6_000)
 AUTOMATIC = {(CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, CLOSED), (HALF_OPEN, OPEN)}

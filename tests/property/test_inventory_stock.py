@@ -17,7 +17,7 @@ from services.domain.orders.model import Line
 from services.sandbox.inventory_service import queries, stock, tables
 from services.sandbox.inventory_service.catalogue import Product, put_on_shelves
 from services.sandbox.inventory_service.stock_ledger import level_of
-from tests.examples import examples
+from tests.support.examples import examples
 
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SHELF = tuple(Product(f"p{n}", f"p{n}", "v", on_hand=6, low_stock_threshold=2, price=1.0) for n in range(3))

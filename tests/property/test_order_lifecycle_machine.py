@@ -25,9 +25,9 @@ from services.domain.orders.lifecycle import ENDED
 from services.domain.orders.model import Line, Order, OrderStatus
 from services.domain.reviews import allowed_actions
 from services.orders.inventory_events import UnknownOrder
-from tests.examples import examples
-from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, VOID, Fault, PaymentFault
-from tests.orders_harness import OrdersHarness, SqliteTemplate
+from tests.support.examples import examples
+from tests.support.fakes import CAPTURE, FIND_PAYMENT, REFUND, VOID, Fault, PaymentFault
+from tests.support.orders_harness import OrdersHarness, SqliteTemplate
 
 T = TypeVar("T")
 

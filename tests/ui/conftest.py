@@ -26,8 +26,8 @@ from state.bulk_jobs import Operation
 from state.commands import Command
 from state.engine.database import Database, opened
 from state.inventory_lookups import TheirAnswer
-from tests.orders_harness import SqliteTemplate
-from tests.ui import seed_console
+from tests.support import seed_console
+from tests.support.orders_harness import SqliteTemplate
 
 ENTRY = Path(__file__).resolve().parents[2] / "pages" / "main.py"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -13,7 +13,7 @@ from services.console.alerts import exactly, would_silence
 from state import alerts, leases
 from state.alerts import Alert
 from state.engine.database import Database
-from tests.ui import seed_alerts
+from tests.support import seed_alerts
 from tests.ui.conftest import NOON, checked, press, said, stored
 
 Show = Callable[..., AppTest]
@@ -162,7 +162,7 @@ def test_severity_is_a_filter(busy: Database, show: Show) -> None:
 
 
 def quiet(connection: object) -> None:
-    from tests.ui.seed_console import heartbeat
+    from tests.support.seed_console import heartbeat
 
     heartbeat(connection, NOON)
     seed_alerts._judged(connection, NOON)

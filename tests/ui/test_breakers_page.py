@@ -17,7 +17,7 @@ from state import incident_impacts, orders, overrides, replicas
 from state.engine.database import Database
 from state.overrides import BreakerOverride
 from state.replicas import BreakerTransition
-from tests.ui import seed_console
+from tests.support import seed_console
 from tests.ui.conftest import NOON, PAGES, checked, press, said, stored
 from tests.ui.test_orders_page import dialog, listed
 

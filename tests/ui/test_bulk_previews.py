@@ -17,7 +17,7 @@ from services.console.bulk_preview import MAX_ASKED, Standing, freeze, narrowed
 from services.domain.conservation import StockState
 from state import audit, bulk_jobs, commands, orders, tables
 from state.engine.database import Database
-from tests.ui import seed_console
+from tests.support import seed_console
 from tests.ui.conftest import NOON, begun, press, said, stored, told
 from tests.ui.test_orders_page import dialog
 from tests.ui.test_releases_page import FAILED, UNAVAILABLE

@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from state.engine.database import Database
-from tests.ui import seed_console
+from tests.support import seed_console
 from tests.ui.conftest import NOON, PAGES, checked, said, stored
 
 Show = Callable[..., AppTest]

@@ -10,8 +10,8 @@ from streamlit.testing.v1 import AppTest
 
 from state import tables
 from state.engine.database import Database
+from tests.support.foreign_texts import ODD, PHASES, RAW, make_odd, raw_texts, shown_texts
 from tests.ui.conftest import PAGES
-from tests.ui.foreign_texts import ODD, PHASES, RAW, make_odd, raw_texts, shown_texts
 
 Show = Callable[..., AppTest]
 

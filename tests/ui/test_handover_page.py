@@ -12,9 +12,9 @@ from services.domain.orders.model import OrderStatus
 from state import audit, conservation, handover_visits, orders, reviews, tables
 from state.audit import AuditEntry
 from state.engine.database import Database
-from tests.ui import seed_alerts
+from tests.support import seed_alerts
+from tests.support.seed_console import order
 from tests.ui.conftest import NOON, press, said
-from tests.ui.seed_console import order
 from tests.ui.test_sandbox_page import begin
 
 Show = Callable[..., AppTest]

@@ -16,7 +16,7 @@ from services.console.incidents import Stretch
 from services.console.metric_history import Wanted
 from state import samples
 from state.engine.database import Database
-from tests.ui import seed_console
+from tests.support import seed_console
 from tests.ui.conftest import NOON, checked, press, said
 from tests.ui.test_breakers_page import hurt
 

@@ -14,9 +14,9 @@ from services import console as facade
 from services.base.settings import Settings
 from services.console import Console
 from state.engine.database import Database
-from tests.integration.openmetrics_history import half_hour
-from tests.integration.prometheus_server import PrometheusServer
-from tests.ui import seed_console
+from tests.support import seed_console
+from tests.support.openmetrics_history import half_hour
+from tests.support.prometheus_server import PrometheusServer
 from tests.ui.conftest import NOON, said
 
 Show = Callable[..., AppTest]

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from state import tables
 from state.engine.database import Database
-from tests.odd_rows import corrupt
+from tests.support.odd_rows import corrupt
 from tests.ui.conftest import PAGES, said
 
 Show = Callable[..., AppTest]

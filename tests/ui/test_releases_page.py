@@ -16,7 +16,7 @@ from services.console.releases import ReleaseFilter
 from services.domain.conservation import StockState
 from state import audit, bulk_jobs, commands, releases, tables
 from state.engine.database import Database
-from tests.ui import seed_console
+from tests.support import seed_console
 from tests.ui.conftest import NOON, begun, press, said, stored, told
 from tests.ui.test_orders_page import dialog, listed
 

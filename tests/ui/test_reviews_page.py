@@ -21,7 +21,7 @@ from state import audit, commands, inventory_lookups, orders, reviews
 from state.commands import Command
 from state.engine.database import Database
 from state.inventory_lookups import TheirAnswer
-from tests.ui import seed_console
+from tests.support import seed_console
 from tests.ui.conftest import NOON, begun, checked, press, said, stored, told
 from tests.ui.test_orders_page import dialog
 from tests.ui.test_orders_page import listed as linked

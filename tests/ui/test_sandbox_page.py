@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from state import drills
 from state.drills import Drill
 from state.engine.database import Database
-from tests.ui import seed_console
+from tests.support import seed_console
 from tests.ui.conftest import NOON, press, said, stored
 from tests.ui.test_orders_page import dialog
 

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from pages.parts import labels
 from state import alerts
 from state.engine.database import Database
-from tests.ui import seed_alerts
+from tests.support import seed_alerts
 from tests.ui.conftest import NOON
 
 Show = Callable[..., AppTest]

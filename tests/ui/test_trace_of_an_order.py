@@ -12,8 +12,8 @@ from streamlit.testing.v1 import AppTest
 from services.console.traces import Trace, Traces
 from state.engine.database import Database
 from state.tables import orders
+from tests.support.seed_console import S, order
 from tests.ui.conftest import NOON, look_at
-from tests.ui.seed_console import S, order
 
 Show = Callable[..., AppTest]
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

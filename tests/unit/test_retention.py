@@ -15,9 +15,8 @@ from services.runtime import retention
 from services.runtime.retention import Retention
 from state import alerts, conservation, notifications, silences, tables
 from state.silences import Silence
-from tests import bulk
-from tests.fakes import START
-from tests.ui import seed_alerts
+from tests.support import bulk_jobs, seed_alerts
+from tests.support.fakes import START
 
 YEAR = timedelta(days=365)
 
@@ -31,9 +30,9 @@ async def year_old(shop):
     await shop.command("cancel_order", waiting.order_id, reason="X")
     await shop.commands.run_waiting()
     await shop.command("cancel_order", "unfinished", "unfinished", reason="X")
-    failed = await bulk.failed_release(shop, "failed")
-    await bulk.begin(shop, [failed.order_id], operation_id="ended")
-    await bulk.run(shop)
+    failed = await bulk_jobs.failed_release(shop, "failed")
+    await bulk_jobs.begin(shop, [failed.order_id], operation_id="ended")
+    await bulk_jobs.run(shop)
     await shop.operations.run_due()
     rows = {
         tables.metric_samples: {"at": START, "replica": "r", "sample": {}},
@@ -123,8 +122,8 @@ async def test_an_event_that_was_never_published_and_a_command_never_run_are_kep
 
 async def test_an_operation_that_still_runs_is_kept_however_old(year_old):
     shop = year_old
-    job = await bulk.failed_release(shop, "another")
-    await bulk.begin(shop, [job.order_id], operation_id="running")
+    job = await bulk_jobs.failed_release(shop, "another")
+    await bulk_jobs.begin(shop, [job.order_id], operation_id="running")
     shop.clock.now += YEAR
     await Retention(shop.real_database, shop.clock).prune()
     everything = await shop.everything()

@@ -19,7 +19,7 @@ from services.metrics.registry import Metrics
 from services.runtime.shared_pace import hear_others, pace_fact
 from state.engine.database import Database, opened
 from state.replicas import Replica
-from tests.fakes import START, FrozenClock
+from tests.support.fakes import START, FrozenClock
 
 
 class Worker:

@@ -12,7 +12,7 @@ from services.alerting.database_alert import DatabaseOutage, kept_in
 from state import alerts
 from state.alerts import RESOLVED
 from state.engine.database import Database, opened
-from tests.fakes import START
+from tests.support.fakes import START
 
 SENTENCE = "The disk is full."
 

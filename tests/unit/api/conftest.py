@@ -18,7 +18,7 @@ from services.base.settings import ApiToken, Settings
 from services.breakers.overrides import BreakerOverrides
 from services.metrics.recorder import Recorder
 from services.metrics.registry import Metrics
-from tests.orders_harness import OrdersHarness
+from tests.support.orders_harness import OrdersHarness
 
 TOKENS = [ApiToken(role, role, f"secret-of-{role}") for role in ("viewer", "operator", "admin", "service")]
 

@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from services.base.loops import Loop
-from tests.fakes import CAPTURE, START, Fault, PaymentFault
-from tests.integration.nats_server import eventually
+from tests.support.fakes import CAPTURE, START, Fault, PaymentFault
+from tests.support.nats_server import eventually
 from tests.unit.api.test_orders_api import error_of, problems_of
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"

@@ -12,7 +12,7 @@ import pytest
 from services.api.http import MAX_BODY_BYTES
 from services.orders.placement import Overloaded
 from state.engine.transactions import DatabaseOverloaded
-from tests.fakes import CAPTURE, Fault, PaymentFault
+from tests.support.fakes import CAPTURE, Fault, PaymentFault
 
 ORDERS = "/api/v1/orders"
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
@@ -368,7 +368,7 @@ async def test_the_largest_page_has_a_next_one_too(api):
 
 def _command(order_id):
     from services.orders.placement import PlaceOrder
-    from tests.orders_harness import LINES
+    from tests.support.orders_harness import LINES
 
     return PlaceOrder(user_id="u", lines=LINES, order_id=order_id)
 

@@ -9,7 +9,7 @@ import pytest
 from services.api.views import breaker_views
 from state import replicas
 from state.replicas import Replica
-from tests.fakes import START
+from tests.support.fakes import START
 
 
 def replica(name: str, retry_in_ms: object, beat_at=START) -> Replica:

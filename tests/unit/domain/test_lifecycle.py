@@ -20,7 +20,7 @@ from services.domain.errors import (
 from services.domain.orders import lifecycle
 from services.domain.orders.lifecycle import Change, ReviewRequest, TimelineEntry
 from services.domain.orders.model import InventoryStatus, Line, Order, OrderStatus, PaymentStatus
-from tests.fakes import START
+from tests.support.fakes import START
 
 S = OrderStatus
 LATER = START + timedelta(minutes=5)

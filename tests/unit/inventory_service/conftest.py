@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.inventory_service.shop import Shop, opened_shop
+from tests.support.inventory_shop import Shop, opened_shop
 
 
 @pytest.fixture

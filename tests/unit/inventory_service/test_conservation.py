@@ -17,7 +17,7 @@ from services.sandbox.inventory_service import tables
 from state import releases as release_jobs
 from state import tables as holdfast
 from state.engine.database import Database
-from tests.unit.inventory_service.shop import START, Shop, mugs, pens
+from tests.support.inventory_shop import START, Shop, mugs, pens
 
 
 class Books:

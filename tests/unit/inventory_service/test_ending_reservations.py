@@ -13,7 +13,7 @@ from services.sandbox.inventory_service.stock import (
     CancelOutcome,
     ConfirmationFailure,
 )
-from tests.unit.inventory_service.shop import START, Shop, mugs, pens
+from tests.support.inventory_shop import START, Shop, mugs, pens
 
 
 def test_a_confirmation_deducts_and_remembers_when(shop: Shop) -> None:

@@ -15,7 +15,7 @@ from services.clients.inventory.models import read_availability, read_reservatio
 from services.sandbox.inventory_service.api import InventoryApi
 from services.sandbox.inventory_service.faults import Faults, FaultSettings
 from services.sandbox.inventory_service.tables import outbox
-from tests.unit.inventory_service.shop import Shop, mugs, pens
+from tests.support.inventory_shop import Shop, mugs, pens
 
 CHECK = "/api/v1/inventory/check-availability"
 RESERVE = "/api/v1/inventory/reserve"

@@ -8,7 +8,7 @@ from sqlalchemy import inspect, select
 
 from services.sandbox.inventory_service import tables
 from state.engine.database import opened
-from tests.unit.inventory_service.shop import Shop
+from tests.support.inventory_shop import Shop
 
 LATER = ("traceparent", "undeliverable_at", "undeliverable_reason")
 """Columns that the first outbox did not have."""

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from services.messaging.envelope import decode
 from services.messaging.outbox_relay import Undeliverable
 from services.sandbox.inventory_service import outbox, stock, tables
-from tests.unit.inventory_service.shop import Shop, mugs, pens
+from tests.support.inventory_shop import Shop, mugs, pens
 
 CONFIRM = "inventory.confirm_requested"
 

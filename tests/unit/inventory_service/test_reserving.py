@@ -8,7 +8,7 @@ import pytest
 
 from services.domain.orders.model import Line
 from services.sandbox.inventory_service.stock import InsufficientStock, RefusalReason, ReservationRefused
-from tests.unit.inventory_service.shop import Shop, mugs, pens
+from tests.support.inventory_shop import Shop, mugs, pens
 
 
 def test_a_reservation_holds_every_line(shop: Shop) -> None:

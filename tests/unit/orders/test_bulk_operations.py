@@ -10,9 +10,9 @@ import pytest
 from services.domain.bulk import ENDED
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from state import releases
-from tests.bulk import begin, failed_release, ledger, look, run, states
-from tests.fakes import CAPTURE, Fault, PaymentFault
-from tests.orders_harness import Crash, OrdersHarness
+from tests.support.bulk_jobs import begin, failed_release, ledger, look, run, states
+from tests.support.fakes import CAPTURE, Fault, PaymentFault
+from tests.support.orders_harness import Crash, OrdersHarness
 
 RELEASE, CHECK, RESERVE = "release", "check_availability", "reserve"
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from services.domain.errors import ClaimedByOther, InvalidState, NotFound
-from tests.fakes import Fault
+from tests.support.fakes import Fault
 from tests.unit.orders.test_resolving_cases import SITUATIONS, USUAL, unverified, waiting
 
 CHECK, RESERVE = "check_availability", "reserve"

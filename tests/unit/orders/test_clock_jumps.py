@@ -23,10 +23,10 @@ from services.runtime.clock_skew import SLACK, Timekeeping
 from state import bulk_jobs, leases, notifications, outbox
 from state.commands import STORED, Command
 from state.tables import commands, orders, releases
-from tests.bulk import begin as begin_operation
-from tests.bulk import failed_release, look
-from tests.fakes import CAPTURE, Fault, SkewedClock
-from tests.orders_harness import LINES, POLICY, REFUND_RETRY, RELEASE_RETRY, Crash
+from tests.support.bulk_jobs import begin as begin_operation
+from tests.support.bulk_jobs import failed_release, look
+from tests.support.fakes import CAPTURE, Fault, SkewedClock
+from tests.support.orders_harness import LINES, POLICY, REFUND_RETRY, RELEASE_RETRY, Crash
 
 RESERVE, RELEASE = "reserve", "release"
 HOURS = 6

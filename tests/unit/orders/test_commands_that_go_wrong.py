@@ -11,7 +11,7 @@ from services.clients.payments.port import PaymentState
 from services.commands import queue as executor
 from services.commands.queue import AT_ONCE, ATTEMPTS, CLAIM
 from state import commands, conservation, tables
-from tests.fakes import CAPTURE, Fault, PaymentFault
+from tests.support.fakes import CAPTURE, Fault, PaymentFault
 
 RELEASE = "release"
 

@@ -10,7 +10,7 @@ import pytest
 from services.domain.orders.model import ReviewReason
 from services.messaging.envelope import PoisonEvent, decode
 from services.orders.inventory_events import UnknownOrder
-from tests.fakes import START
+from tests.support.fakes import START
 
 CONFIRMED, FAILED = "inventory.confirmed", "inventory.confirmation_failed"
 

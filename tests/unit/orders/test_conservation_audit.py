@@ -11,7 +11,7 @@ from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.domain.reconciliation import CANNOT_ANSWER, Statement
 from state import conservation
 from state.tables import reviews
-from tests.fakes import FIND_PAYMENT, Fault, InMemoryWitness, PaymentFault
+from tests.support.fakes import FIND_PAYMENT, Fault, InMemoryWitness, PaymentFault
 
 
 @pytest.fixture

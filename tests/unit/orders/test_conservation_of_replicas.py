@@ -10,7 +10,7 @@ import pytest
 from services.conservation.audit import ConservationAudit
 from services.runtime.leader import CONSERVATION, Alone
 from state import conservation
-from tests.fakes import InMemoryWitness
+from tests.support.fakes import InMemoryWitness
 
 LEASE = timedelta(seconds=60)
 

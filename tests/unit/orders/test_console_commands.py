@@ -10,7 +10,7 @@ import pytest
 
 from state import commands, inventory_lookups
 from state.commands import STORED, Command
-from tests.fakes import CAPTURE, REFUND, Fault, PaymentFault
+from tests.support.fakes import CAPTURE, REFUND, Fault, PaymentFault
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
 

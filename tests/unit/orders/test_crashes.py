@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, Fault, PaymentFault
+from tests.support.fakes import CAPTURE, FIND_PAYMENT, REFUND, Fault, PaymentFault
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
 

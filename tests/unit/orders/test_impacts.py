@@ -9,8 +9,8 @@ import pytest
 from services.domain.incident_impact import CONFIRM, DENIED, FALLBACK, FLAGGED, REFUSED, TIMED_OUT
 from state import incident_impacts
 from state.incident_impacts import Window
-from tests.fakes import START, Fault
-from tests.orders_harness import OrdersHarness
+from tests.support.fakes import START, Fault
+from tests.support.orders_harness import OrdersHarness
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
 EVER = Window(START - timedelta(days=1), START + timedelta(days=400))

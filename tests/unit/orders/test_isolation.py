@@ -13,10 +13,10 @@ from services.messaging.dead_letters import DeadLetterOffice
 from services.runtime.clock_skew import Timekeeping
 from services.sandbox.drills.runner import TRIES as DRILL_TRIES
 from state import drills, reviews
-from tests.bulk import begin, failed_release, ledger, look, states
-from tests.letters import begin as begin_letters
-from tests.letters import bury, letters
-from tests.orders_harness import POLICY
+from tests.support.bulk_jobs import begin, failed_release, ledger, look, states
+from tests.support.dead_letters import begin as begin_letters
+from tests.support.dead_letters import bury, letters
+from tests.support.orders_harness import POLICY
 from tests.unit.orders.test_claiming_cases import a_case
 from tests.unit.sandbox.test_drill_runner import Switches, runner_of, start
 

@@ -8,7 +8,7 @@ from services.commands.dead_letters import LetterCommands
 from services.commands.returns import ReturnCommands
 from state import commands, dead_letters, inbox
 from state.dead_letters import cause_of
-from tests.letters import bury, letters
+from tests.support.dead_letters import bury, letters
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from contextlib import suppress
 import pytest
 
 from state import dead_letters
-from tests.bulk import ledger, look, run, states
-from tests.letters import begin, bury, letters
-from tests.orders_harness import Crash
+from tests.support.bulk_jobs import ledger, look, run, states
+from tests.support.dead_letters import begin, bury, letters
+from tests.support.orders_harness import Crash
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from services.domain.errors import InventoryTimeout
 from services.releases.jobs import ReleaseJobs
 from services.runtime.clock_skew import Timekeeping
 from state import releases
-from tests.bulk import begin, failed_release, ledger, look, run
-from tests.fakes import CAPTURE, PaymentFault
-from tests.orders_harness import POLICY, RELEASE_RETRY, OrdersHarness
+from tests.support.bulk_jobs import begin, failed_release, ledger, look, run
+from tests.support.fakes import CAPTURE, PaymentFault
+from tests.support.orders_harness import POLICY, RELEASE_RETRY, OrdersHarness
 
 RELEASE = "release"
 LEASE = timedelta(seconds=300)

@@ -28,8 +28,8 @@ from services.releases.jobs import ReleaseJobs
 from state import releases
 from state.tables import orders
 from state.tables import releases as jobs
-from tests.fakes import Fault, InMemoryInventory
-from tests.orders_harness import POLICY, REFUND_RETRY, RELEASE_RETRY, OrdersHarness
+from tests.support.fakes import Fault, InMemoryInventory
+from tests.support.orders_harness import POLICY, REFUND_RETRY, RELEASE_RETRY, OrdersHarness
 
 WAITING = 500
 FEW = 100

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from services.domain.orders.model import Line
-from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, START, Fault, PaymentFault
-from tests.orders_harness import LINES, OrdersHarness
+from tests.support.fakes import CAPTURE, FIND_PAYMENT, REFUND, START, Fault, PaymentFault
+from tests.support.orders_harness import LINES, OrdersHarness
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
 UNANSWERED = [Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER, Fault.UNAVAILABLE, Fault.UNAVAILABLE_AFTER, Fault.CIRCUIT_OPEN]

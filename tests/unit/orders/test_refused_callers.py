@@ -14,7 +14,7 @@ from services.clients.inventory.http import HTTPInventoryGateway
 from services.domain.orders import events
 from services.sandbox.inventory_service.reply_variants import in_another_form
 from services.sandbox.web import answer
-from tests.orders_harness import OrdersHarness
+from tests.support.orders_harness import OrdersHarness
 
 ORDER = "f47ac10b-58cc-4372-a567-0e02b2c3d479"
 REFUSALS = [401, 403, 404, 405, 407, 421, 425]

@@ -6,8 +6,8 @@ import pytest
 
 from services.releases.mark_released import MarkReleased
 from state import release_actions, releases
-from tests.bulk import begin, failed_release, ledger, run
-from tests.fakes import CAPTURE, Fault, PaymentFault
+from tests.support.bulk_jobs import begin, failed_release, ledger, run
+from tests.support.fakes import CAPTURE, Fault, PaymentFault
 
 RELEASE = "release"
 CAUSE = "INVENTORY_UNAVAILABLE: The Inventory Service answered 503"

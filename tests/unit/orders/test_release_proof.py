@@ -8,8 +8,8 @@ from services.domain.conservation import StockState
 from services.domain.errors import ClaimedByOther, InvalidState, NotFound, ReleaseConflict, ValidationFailed
 from services.releases.mark_released import MarkReleased
 from state import commands, inventory_lookups, releases
-from tests.bulk import begin, failed_release, look, run
-from tests.fakes import CAPTURE, Fault, PaymentFault
+from tests.support.bulk_jobs import begin, failed_release, look, run
+from tests.support.fakes import CAPTURE, Fault, PaymentFault
 
 RELEASE = "release"
 

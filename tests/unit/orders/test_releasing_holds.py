@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.domain.errors import NotFound, ReleaseFailed
-from tests.fakes import CAPTURE, Fault, PaymentFault
+from tests.support.fakes import CAPTURE, Fault, PaymentFault
 
 RELEASE = "release"
 FAILURES = [Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER, Fault.UNAVAILABLE, Fault.UNAVAILABLE_AFTER, Fault.REFUSED]

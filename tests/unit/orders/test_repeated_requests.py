@@ -11,8 +11,8 @@ from services.domain.errors import IdempotencyKeyReused
 from services.domain.orders.model import Line
 from services.orders.placement import MAX_IN_FLIGHT, Overloaded, PlaceOrder
 from state import releases
-from tests.fakes import Fault
-from tests.orders_harness import LINES
+from tests.support.fakes import Fault
+from tests.support.orders_harness import LINES
 
 CHECK, RESERVE, CAPTURE = "check_availability", "reserve", "capture"
 

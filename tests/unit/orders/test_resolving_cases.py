@@ -14,8 +14,8 @@ from services.domain.errors import (
     NotFound,
     ReviewConflict,
 )
-from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, Fault, PaymentFault
-from tests.orders_harness import CrashingDatabase
+from tests.support.fakes import CAPTURE, FIND_PAYMENT, REFUND, Fault, PaymentFault
+from tests.support.orders_harness import CrashingDatabase
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
 CONFIRM_REQUESTED = "inventory.confirm_requested"

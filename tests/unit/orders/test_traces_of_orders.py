@@ -14,8 +14,8 @@ from services.domain.call_attempts import RESERVE, SHORT_CIRCUITED, SUCCESS, Att
 from services.domain.orders.model import Order
 from services.orders.traced import told_after_commit, told_of_short_circuits
 from state import orders, tables
-from tests.fakes import Fault
-from tests.orders_harness import OrdersHarness
+from tests.support.fakes import Fault
+from tests.support.orders_harness import OrdersHarness
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PLACED_IN = f"00-{TRACE}-00f067aa0ba902b7-01"

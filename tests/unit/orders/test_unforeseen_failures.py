@@ -12,7 +12,7 @@ from services.domain.reviews import STEPPING, WITHOUT_GOODS, allowed_actions
 from services.orders.failed_steps import note_failure
 from services.orders.sweeper import AT_ONCE
 from state import conservation
-from tests.fakes import CAPTURE, FIND_PAYMENT, REFUND, Fault
+from tests.support.fakes import CAPTURE, FIND_PAYMENT, REFUND, Fault
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
 STEP_FAILED = "STEP_FAILED"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from state import commands
-from tests.bulk import begin, ledger, look, run
-from tests.orders_harness import OrdersHarness
+from tests.support.bulk_jobs import begin, ledger, look, run
+from tests.support.orders_harness import OrdersHarness
 from tests.unit.orders.test_resolving_cases import unanswered, unconfirmed
 
 RESERVE, UNAVAILABLE = "reserve", "unavailable"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.domain.orders.lifecycle import postpone
-from tests.fakes import START, Fault
+from tests.support.fakes import START, Fault
 
 RESERVE, CAPTURE = "reserve", "capture"
 UNANSWERED = [Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER, Fault.UNAVAILABLE, Fault.UNAVAILABLE_AFTER, Fault.CIRCUIT_OPEN]

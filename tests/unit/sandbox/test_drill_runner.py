@@ -13,7 +13,7 @@ from services.sandbox.drills.runner import DrillParts, DrillRunner
 from services.sandbox.drills.stock_view import Shelves
 from state import commands, drills, replicas, sandbox
 from state.replicas import BreakerTransition
-from tests.fakes import Fault
+from tests.support.fakes import Fault
 
 CALM = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False, "soldOut": False}
 

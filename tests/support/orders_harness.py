@@ -52,7 +52,7 @@ from state.engine.database import Database, Transaction, opened
 from state.order_search import OrderQuery
 from state.releases import Release
 from state.reviews import Review
-from tests.fakes import FrozenClock, InMemoryInventory, InMemoryPayments, InMemoryWitness
+from tests.support.fakes import FrozenClock, InMemoryInventory, InMemoryPayments, InMemoryWitness
 
 T = TypeVar("T")
 

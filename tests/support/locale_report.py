@@ -1,5 +1,6 @@
-"""``python -m tests.spoken``: what the product parses and formats, as one JSON value, in the locale of the environment.
+"""What the product parses and formats, as one JSON value, in the locale of the environment.
 
+Run by ``python -m tests.support.locale_report``.
 The whole locale is taken on, as a library that is loaded may do: numbers, names of months and the case of letters.
 """
 

@@ -14,7 +14,7 @@ import psycopg
 from sqlalchemy import make_url
 
 from services.base.supervisor import free_port
-from tests.integration.postgres_server import PATIENCE_SECONDS, _as_unprivileged_user
+from tests.support.postgres_server import PATIENCE_SECONDS, _as_unprivileged_user
 
 
 @contextmanager

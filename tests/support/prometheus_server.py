@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from services.base.supervisor import free_port
-from tests.children import MORTAL, end
+from tests.support.children import MORTAL, end
 
 PATIENCE_SECONDS = 30.0
 

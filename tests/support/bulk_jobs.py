@@ -6,7 +6,7 @@ from collections import Counter
 
 from state import bulk_jobs, releases
 from state.bulk_jobs import Item, Operation
-from tests.fakes import CAPTURE, Fault, PaymentFault
+from tests.support.fakes import CAPTURE, Fault, PaymentFault
 
 RELEASE = "release"
 

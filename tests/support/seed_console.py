@@ -1,6 +1,6 @@
 """Fills a database as a busy half hour would have left it: every status, every case, an outage in the middle.
 
-``python tests/ui/seed_console.py PATH`` writes the SQLite database PATH, to look at the console by hand.
+``python tests/support/seed_console.py PATH`` writes the SQLite database PATH, to look at the console by hand.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from state.inventory_lookups import TheirAnswer
 from state.order_search import OrderQuery
 from state.replicas import BreakerTransition
 from state.schema import migrate
-from tests.ui import seed_alerts, seed_topics
+from tests.support import seed_alerts, seed_topics
 
 REPLICA = "worker-1"
 BREAKERS = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")
