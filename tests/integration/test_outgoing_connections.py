@@ -26,7 +26,7 @@ from services.console.metric_history.sources import SourceFailed
 from services.runtime.clients import webhook_client
 from services.sandbox import traffic
 from services.sandbox.drills.faults import InventorySwitches, switches_client
-from services.tracing.opentelemetry import opentelemetry
+from services.tracing import opentelemetry
 from state import notifications
 from state.engine.database import Database, opened
 from tests.support.loopback_http import QuietHandler, listening
