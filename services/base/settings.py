@@ -54,7 +54,7 @@ InstallationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
 DATABASE_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
 
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 """The directory that holds app.py: relative paths are meant from here."""
 
 DATA_DIR = PROJECT / "var"

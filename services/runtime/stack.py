@@ -22,7 +22,7 @@ from services.messaging.embedded import EmbeddedNats
 LOOPBACK = "127.0.0.1"
 """Where the sandbox's own services listen."""
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Stack:

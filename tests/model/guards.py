@@ -272,7 +272,7 @@ def _never_ask_again(patch: pytest.MonkeyPatch) -> None:
     def place(*given: Any) -> Change:
         return replace(change := real(*given), values=change.values | {"due_at": None})
 
-    patch.setattr(lifecycle, "place", placement)
+    patch.setattr(lifecycle, "place", place)
 
 
 def _refund_is_taken_for_made(patch: pytest.MonkeyPatch) -> None:

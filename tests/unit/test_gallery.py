@@ -24,7 +24,7 @@ def test_what_is_shown_exists_and_what_exists_is_shown() -> None:
 
 
 def test_every_page_is_shown_in_light_and_dark() -> None:
-    pages = {file.stem for file in (ROOT / "pages").glob("*.py")} - {"main"}
+    pages = {file.stem for file in (ROOT / "pages").glob("*.py")} - {"main", "__init__"}
     names = {file.stem for file in PICTURES.glob("*.png")}
     assert {f"{page}-{theme}" for page in pages for theme in ("light", "dark")} <= names
 
