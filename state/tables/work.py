@@ -1,0 +1,218 @@
+"""Work of people: review cases, release jobs, commands, bulk jobs, the audit log and visits of the console."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, ForeignKey, Index, Integer, String, Table, Text, text
+
+from state.engine.column_types import JsonObject, JsonTexts
+from state.engine.database import UtcDateTime
+from state.tables.base import BY_KEY, Key, Serial, Word, metadata
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("review_id", Key, primary_key=True),
+    Column("order_id", Key, ForeignKey("orders.order_id"), nullable=False),
+    Column("reason", Word, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("resolved_at", UtcDateTime),
+    Column("resolved_by", Key),
+    Column("resolution", Word),
+    Column("note", Text),
+    Column("version", Integer, nullable=False),
+    Column("owner", Key),
+    Column("claimed_until", UtcDateTime),
+    Column("cause", Word, nullable=False, server_default=""),
+    Column("resolution_reason", Word),
+    Index("ix_reviews_state_opened_at", "state", "opened_at"),
+    Index("ix_reviews_state_reason_opened_at", "state", "reason", "opened_at"),
+    Index("ix_reviews_state_resolved_at", "state", "resolved_at"),
+    Index("ix_reviews_state_claimed_until", "state", "claimed_until"),
+    Index("ix_reviews_reason_cause_resolved_at", "reason", "cause", "resolved_at"),
+    Index("ix_reviews_order_id", "order_id"),
+    Index(
+        "uq_reviews_open_case",
+        "order_id",
+        "reason",
+        unique=True,
+        sqlite_where=text("state = 'OPEN'"),
+        postgresql_where=text("state = 'OPEN'"),
+    ),
+)
+
+their_answers = Table(
+    "their_answers",
+    metadata,
+    Column("order_id", Key, ForeignKey("orders.order_id"), primary_key=True),
+    Column("stock", Word),
+    Column("said", Word),
+    Column("reservation_id", Key),
+    Column("expires_at", UtcDateTime),
+    Column("problem", Word),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("asked_by", Key, nullable=False),
+    Index("ix_their_answers_asked_at", "asked_at"),
+    **BY_KEY,
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("order_id", Key, ForeignKey("orders.order_id"), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", UtcDateTime),
+    Column("last_error", Text),
+    # What last_error has in common with others; NULL until it was worked out.
+    Column("cause", String(160)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("version", Integer, nullable=False),
+    Index("ix_releases_state_updated_at", "state", "updated_at"),
+    Index("ix_releases_state_attempts", "state", "attempts"),
+    Index("ix_releases_state_cause_updated_at", "state", "cause", "updated_at"),
+    Index(
+        "ix_releases_unclassified",
+        "order_id",
+        sqlite_where=text("cause IS NULL"),
+        postgresql_where=text("cause IS NULL"),
+    ),
+    Index(
+        "ix_releases_next_attempt_at",
+        "next_attempt_at",
+        sqlite_where=text("state = 'PENDING'"),
+        postgresql_where=text("state = 'PENDING'"),
+    ),
+)
+
+release_moves = Table(
+    "release_moves",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("order_id", Key, ForeignKey("orders.order_id"), nullable=False),
+    Column("cause", String(160), nullable=False),
+    Column("move", Word, nullable=False),
+    Column("actor", Key, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("why", Text),
+    Column("outcome", Word, nullable=False),
+    Index("ix_release_moves_cause_at", "cause", "at"),
+    Index("ix_release_moves_order_id_outcome", "order_id", "outcome"),
+    Index("ix_release_moves_at", "at"),
+)
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("command_id", Key, primary_key=True),
+    Column("kind", Word, nullable=False),
+    Column("target_id", Key, nullable=False),
+    Column("arguments", JsonObject, nullable=False),
+    Column("actor", Key, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("claimed_until", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Column("outcome", JsonObject(none_as_null=True)),
+    Column("not_before", UtcDateTime),
+    Column("role", Word, nullable=False, server_default="operator"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("claimed_by", Key),
+    Index("ix_commands_target_id_created_at", "target_id", "created_at"),
+    Index("ix_commands_target_id_kind_created_at", "target_id", "kind", "created_at"),
+    Index("ix_commands_created_at", "created_at"),
+    Index(
+        "ix_commands_waiting",
+        "created_at",
+        sqlite_where=text("state IN ('STORED', 'RUNNING')"),
+        postgresql_where=text("state IN ('STORED', 'RUNNING')"),
+    ),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("operation_id", Key, primary_key=True),
+    Column("verb", Word, nullable=False),
+    Column("action", Word),
+    Column("actor", Key, nullable=False),
+    Column("reason", Text),
+    Column("filter", Text, nullable=False),
+    Column("causes", JsonTexts, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("unseen", Integer, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("note", Text),
+    Column("stage", Integer, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("in_flight", Integer, nullable=False),
+    Column("tally", JsonObject, nullable=False),
+    Column("new_failures", Integer, nullable=False),
+    Column("waits_until", UtcDateTime),
+    Column("claimed_by", Key),
+    Column("claimed_until", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Index("ix_operations_created_at", "created_at"),
+    Index(
+        "ix_operations_unended",
+        "created_at",
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+)
+
+operation_items = Table(
+    "operation_items",
+    metadata,
+    Column("operation_id", Key, ForeignKey("operations.operation_id"), primary_key=True),
+    Column("item_id", Key, primary_key=True),
+    Column("order_id", Key, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("seen_state", Word, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("batch", Integer),
+    Column("sent_at", UtcDateTime),
+    Column("accepted_at", UtcDateTime),
+    Column("settled_at", UtcDateTime),
+    Column("detail", Text),
+    Index("ix_operation_items_operation_id_position", "operation_id", "position"),
+    Index("ix_operation_items_operation_id_state", "operation_id", "state"),
+    **BY_KEY,
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", Key, nullable=False),
+    Column("action", Word, nullable=False),
+    Column("target", Key, nullable=False),
+    Column("order_id", Key),
+    Column("reason", Text),
+    Column("before", JsonObject(none_as_null=True)),
+    Column("after", JsonObject(none_as_null=True)),
+    Column("result", Word, nullable=False),
+    Column("action_id", Key, unique=True),
+    Column("correlation_id", Key),
+    Index("ix_audit_log_at", "at"),
+    Index("ix_audit_log_order_id_at", "order_id", "at"),
+    Index("ix_audit_log_actor_at", "actor", "at"),
+    Index("ix_audit_log_action_at", "action", "at"),
+    Index("ix_audit_log_target_at", "target", "at"),
+    Index("ix_audit_log_correlation_id", "correlation_id"),
+)
+
+console_looks = Table(
+    "console_looks",
+    metadata,
+    Column("person", Key, primary_key=True),
+    Column("looked_at", UtcDateTime, nullable=False, index=True),
+    **BY_KEY,
+)
