@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := app.py pages services state tests benchmarks
 
-.PHONY: help run test check format pacts bench bench-console bench-stored soak looks pictures clean
+.PHONY: help run test check format pacts measure lock bench bench-console bench-stored soak looks pictures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,13 @@ format: $(VENV)/.dev ## format the code
 pacts: $(VENV)/.dev ## rewrite the committed contracts from the consumer tests
 	rm -f tests/contract/pacts/*.json
 	PACT_DIRECTORY=tests/contract/pacts $(BIN)/python -m pytest -q tests/contract/test_pact_rest_consumer.py tests/contract/test_pact_event_consumers.py
+
+measure: $(VENV)/.dev ## print size, shape and language of the source, and the length of its journeys (SOURCE=another checkout)
+	$(BIN)/python -m benchmarks.measure $(if $(SOURCE),--source $(SOURCE))
+
+lock: $(VENV)/.dev ## write requirements.lock: every package of requirements.txt with the hashes of its files
+	$(BIN)/python -m pip install --disable-pip-version-check -q uv==0.13.9
+	$(BIN)/uv pip compile -q --generate-hashes --no-header --no-emit-index-url --no-annotate --universal --python-version 3.11 -o requirements.lock requirements.txt
 
 bench: $(VENV)/.dev ## measure orders per second, latency and CPU of the worker
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
