@@ -1,6 +1,4 @@
-"""``python -m services worker``: the integration service without the console; ``alerts``: the alerts as defined;
-``audit``: the sandbox's books.
-"""
+"""Run the integration service without the console, print its alerts, or audit the sandbox."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ REPLACED = 75
 
 def main() -> int:
     """Run a command; a wrong setting is one line on standard error and exit code 2."""
-    parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
+    parser = argparse.ArgumentParser(prog="holdfast", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("worker", help="run the integration service")
     alerts = commands.add_parser("alerts", help="print the alerts with their conditions and runbooks")
