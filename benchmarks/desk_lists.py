@@ -15,7 +15,7 @@ from services.console.access import Access
 from services.console.alerts import Alerts
 from services.console.bulk import Operations
 from services.console.cache import Readings
-from services.console.incidents import Incidents, Stretch
+from services.console.incidents import IncidentInterval, Incidents
 from services.console.releases import Releases
 from services.console.reviews import ReviewDesk
 from services.console.sandbox import Sandbox
@@ -59,7 +59,7 @@ def desk_cases(connection: Connection, now: datetime) -> dict[str, Case]:
     case = connection.execute(
         select(tables.reviews.c.review_id, tables.reviews.c.order_id).where(tables.reviews.c.state == "OPEN").limit(1)
     ).one()
-    hour = Stretch(now - timedelta(hours=1), now)
+    hour = IncidentInterval(now - timedelta(hours=1), now)
 
     def access(c: Connection) -> Access:
         def read(key: Any, ttl: float, query: Case) -> Any:
@@ -114,7 +114,9 @@ def desk_cases(connection: Connection, now: datetime) -> dict[str, Case]:
         "drills": lambda c: Sandbox(access(c)).page(),
         "drills: one": lambda c: Sandbox(access(c)).drill("d-1"),
         "incident": incidents(lambda i: i.of(hour)),
-        "incident: of a breaker": incidents(lambda i: i.of(Stretch(hour.start, None, "inventoryServiceReserver"))),
+        "incident: of a breaker": incidents(
+            lambda i: i.of(IncidentInterval(hour.start, None, "inventoryServiceReserver"))
+        ),
         "incidents: counted": incidents(lambda i: i.counted([hour])),
         "incidents: served": incidents(lambda i: i.served()),
     }

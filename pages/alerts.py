@@ -14,10 +14,10 @@ from services.console.alerts import (
     AlertEvent,
     AlertRow,
     AlertsPage,
-    Judge,
-    Mail,
+    EvaluatorStatus,
     Notification,
     RuleRow,
+    WebhookStatus,
     title,
 )
 
@@ -56,39 +56,39 @@ def everything() -> None:
         empty.no_source(reading)
         return
     page, grey = reading.value, bool(reading.problem)
-    live.as_of(reading, _judged(page.judge))
+    live.as_of(reading, _evaluated(page.evaluator))
     _warnings(page, reading)
     _standing(page, grey=grey)
     _more(page, grey=grey)
 
 
-def _judged(judge: Judge | None) -> str:
-    if judge is None or judge.evaluated_at is None:
+def _evaluated(evaluator: EvaluatorStatus | None) -> str:
+    if evaluator is None or evaluator.evaluated_at is None:
         return "not judged so far"
-    every = f"{judge.interval.total_seconds():g} s"
-    ago = clock.ago(judge.evaluated_at, console().now())
-    return f"judged every {every} by {words.plain(judge.replica)}, last {ago}"
+    every = f"{evaluator.interval.total_seconds():g} s"
+    ago = clock.ago(evaluator.evaluated_at, console().now())
+    return f"judged every {every} by {words.plain(evaluator.replica)}, last {ago}"
 
 
 def _warnings(page: AlertsPage, reading: Reading[AlertsPage]) -> None:
     if reading.problem:
         return
-    if page.judge is not None and page.judge.is_late:
-        last = page.judge.evaluated_at
+    if page.evaluator is not None and page.evaluator.is_late:
+        last = page.evaluator.evaluated_at
         since = f" since {clock.both(last, console().now())}" if last else ""
         st.warning(
             f"No worker has judged the alerts{since}. What is shown is the last known state.",
             title="Alerts are not being judged",
             icon=":material/notification_important:",
         )
-    if page.judge is not None and page.judge.failures:
+    if page.evaluator is not None and page.evaluator.failures:
         st.warning(
-            "  \n".join(words.plain(failure) for failure in page.judge.failures),
+            "  \n".join(words.plain(failure) for failure in page.evaluator.failures),
             title="A part of the alerts is not judged; the others are",
             icon=":material/notification_important:",
         )
-    if (trouble := page.mail.trouble) is not None:
-        waiting = f"{page.mail.pending:,} message{'' if page.mail.pending == 1 else 's'} to be sent"
+    if (trouble := page.webhook.trouble) is not None:
+        waiting = f"{page.webhook.pending:,} message{'' if page.webhook.pending == 1 else 's'} to be sent"
         st.warning(
             f"{waiting}. Last attempt: {words.plain(trouble.last_error)}",
             title="Notifications cannot be sent",
@@ -118,9 +118,9 @@ def _standing(page: AlertsPage, *, grey: bool) -> None:
         return
     if page.standing:
         empty.nothing_matches("No alert that stands fits the filter.", _clear)
-    elif page.judge is None:
+    elif page.evaluator is None:
         empty.no_data_yet("Nothing has been judged yet; the worker does so every few seconds.")
-    elif page.judge.is_late:
+    elif page.evaluator.is_late:
         empty.no_data_yet("No alert was firing when they were last judged.")
     else:
         empty.nothing_wrong("No alert fires.")
@@ -132,7 +132,7 @@ def _more(page: AlertsPage, *, grey: bool) -> None:
         "Lately resolved": lambda: _resolved(page, grey=grey),
         "Silences": lambda: _silences(page, grey=grey),
         "All alerts": lambda: _rules(page, grey=grey),
-        "Notifications": lambda: _mail(page.mail, grey=grey),
+        "Notifications": lambda: _webhook_status(page.webhook, grey=grey),
         "History": _history,
     }
     for tab, draw in zip(st.tabs(list(sections), key="section", bind="query-params"), sections.values(), strict=True):
@@ -185,7 +185,7 @@ def _rules(page: AlertsPage, *, grey: bool) -> None:
             "State": _state(row, grey=grey),
             "Value": alerts.measured(row.value, row.rule.unit),
             "Threshold": f"{words.plain(row.rule.comparison)} {alerts.measured(row.threshold, row.rule.unit)}",
-            "Fires after": clock.span(row.rule.hold) if row.rule.hold else "at once",
+            "Fires after": clock.span(row.rule.for_duration) if row.rule.for_duration else "at once",
             "Severity": words.word(words.SEVERITY, row.rule.severity).text,
         }
         for row in page.rules
@@ -201,20 +201,20 @@ def _state(row: RuleRow, *, grey: bool) -> str:
     return f":{'gray' if grey else 'green'}-badge[:material/check_circle: Quiet]"
 
 
-def _mail(mail: Mail, *, grey: bool) -> None:
+def _webhook_status(webhook: WebhookStatus, *, grey: bool) -> None:
     now = console().now()
-    if not mail.is_configured:
+    if not webhook.is_configured:
         empty.no_data_yet("No webhook is set: nobody is told but who looks here. Set ALERT_WEBHOOK_URL.")
         return
-    beat = mail.heartbeat
+    beat = webhook.heartbeat
     if beat is not None:
         badge = words.badge(words.NOTIFICATION, beat.state, grey=grey)
         error = f" · {words.plain(beat.last_error)}" if beat.last_error else ""
         st.markdown(f"{badge} Sign of life :small[{clock.both(beat.finished_at or beat.created_at, now)}{error}]")
-    st.caption(f"{mail.pending:,} waiting to be sent")
-    if not mail.latest:
+    st.caption(f"{webhook.pending:,} waiting to be sent")
+    if not webhook.latest:
         empty.no_data_yet("Nothing had to be sent so far.")
-    for notification in mail.latest:
+    for notification in webhook.latest:
         st.markdown(_message(notification, grey=grey))
 
 

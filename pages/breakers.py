@@ -1,7 +1,7 @@
 """The circuit breakers: state in words, time to the next trial, the window they judge by, and what they denied.
 
-A breaker can be forced as a loan, and from every stretch in which one was open it is one click to exactly the
-orders that this hurt.
+A breaker can be forced as an override, and from every stretch in which one was open it is one click to exactly the
+affected orders.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from services.console import (
     ReplicaBreaker,
     console,
 )
-from services.console.incidents import Incident, Stretch
-from services.console.overrides import Loan
+from services.console.incidents import Incident, IncidentInterval
+from services.console.overrides import BreakerOverride
 
 SPAN = timedelta(minutes=30)
 SHOWN_OPENINGS = 10
@@ -54,22 +54,26 @@ def breakers() -> None:
         return
     live.as_of(reading, f"latencies of the last {clock.span(trends.value.window)}" if trends.value else "")
     operations = trends.value.operations if trends.value else {}
-    asked = console().loans.asked(tuple(breaker.name for breaker in reading.value.breakers)).value or {}
-    loans = console().loans.running().value or {}
+    asked = console().overrides.asked(tuple(breaker.name for breaker in reading.value.breakers)).value or {}
+    overrides = console().overrides.running().value or {}
     for breaker in reading.value.breakers:
         trend = operations.get(OPERATIONS.get(breaker.name, ""))
-        _breaker(breaker, trend, reading, loans.get(breaker.name), asked.get(breaker.name))
+        _breaker(breaker, trend, reading, overrides.get(breaker.name), asked.get(breaker.name))
 
 
 def _breaker(
-    breaker: Breaker, trend: OperationTrend | None, reading: Reading[Any], loan: Loan | None, asked: Command | None
+    breaker: Breaker,
+    trend: OperationTrend | None,
+    reading: Reading[Any],
+    override: BreakerOverride | None,
+    asked: Command | None,
 ) -> None:
     with st.container(border=True, key=f"breaker_{breaker.name}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{labels.breaker(breaker.name)}**", width="content")
             st.markdown(labels.badge(labels.BREAKER, breaker.state, grey=bool(reading.problem)), width="content")
-            st.caption(f"{labels.plain(breaker.name)} · {_standing(breaker, loan)}", width="stretch")
-            _force_button(breaker, asked)
+            st.caption(f"{labels.plain(breaker.name)} · {_standing(breaker, override)}", width="stretch")
+            _override_button(breaker, asked)
         facts, window = st.columns([3, 2])
         with facts:
             _facts(breaker, trend, reading)
@@ -81,26 +85,26 @@ def _breaker(
             st.markdown(f":small[{actions.state(asked)}]")
 
 
-def _standing(breaker: Breaker, loan: Loan | None) -> str:
+def _standing(breaker: Breaker, override: BreakerOverride | None) -> str:
     since = breaker.worst.since
     now = console().now()
     parts = [f"since {clock.both(since, now)}"] if since else []
     if breaker.state == "open":
         parts.append(tiles.standing(breaker).replace("trial", "half-open, one trial,"))
-    if loan:
-        parts.append(f"forced by {labels.plain(loan.actor)} for another {clock.span(loan.expires_at - now)}")
+    if override:
+        parts.append(f"forced by {labels.plain(override.actor)} for another {clock.span(override.expires_at - now)}")
     if len(breaker.replicas) == 1:
         parts.append(f"on {labels.plain(breaker.worst.replica)}")
     return " · ".join(parts)
 
 
-def _force_button(breaker: Breaker, asked: Command | None) -> None:
+def _override_button(breaker: Breaker, asked: Command | None) -> None:
     reason = write_access.write_block()
     if asked and asked.kind == "set_override" and actions.is_waiting(asked):
         reason = "A command on this breaker is under way."
     if st.button(
-        "Force",
-        key=f"force_{breaker.name}",
+        "Override",
+        key=f"override_{breaker.name}",
         icon=":material/front_hand:",
         disabled=reason is not None,
         help=reason or write_access.write_note() or "Open or closed, for a while, with a reason.",
@@ -174,12 +178,12 @@ def _windows(breaker: Breaker) -> None:
 
 
 def history() -> None:
-    """Bands of states, and the stretches in which a breaker was open, each with what it hurt."""
+    """Bands of states, and the stretches in which a breaker was open, each with its affected orders."""
     reading, changes = console().trends(), console().transitions()
     if reading.value is None:
         return
     with st.container(border=True):
-        st.markdown("**States over the last half hour** :gray[:small[click an open band to see what it hurt]]")
+        st.markdown("**States over the last half hour** :gray[:small[click an open band to see the affected orders]]")
         since = console().now() - SPAN
         bands = [band for band in reading.value.bands if band.end > since]
         if bands:
@@ -189,39 +193,39 @@ def history() -> None:
         live.as_of(reading)
     with st.container(border=True):
         st.markdown("**Openings in the last day**")
-        _openings(_stretches(changes.value or ())[:SHOWN_OPENINGS], grey=bool(changes.problem))
+        _openings(_open_intervals(changes.value or ())[:SHOWN_OPENINGS], grey=bool(changes.problem))
 
 
 def _pick_band() -> None:
     chosen = st.session_state.get(BANDS, {}).get("selection", {}).get("picked") or []
-    stretch = Stretch.parse(str(chosen[0].get("stretch"))) if chosen else None
-    if stretch:
-        incident_impact.pick(stretch)
+    interval = IncidentInterval.parse(str(chosen[0].get("interval"))) if chosen else None
+    if interval:
+        incident_impact.pick(interval)
 
 
 def _openings(openings: list[tuple[BreakerTransition, datetime | None]], *, grey: bool) -> None:
-    """Each stretch from opening to closing, with what it hurt in numbers and a button to the orders."""
+    """Each stretch from opening to closing, with the number of affected orders and a button to the orders."""
     if not openings:
         empty.nothing_wrong("No breaker has opened in the last day.")
     now = console().now()
-    stretches = [Stretch(opened.at, closed_at, opened.breaker) for opened, closed_at in openings]
-    counted = console().incidents.counted(stretches).value or {}
-    for number, ((opened, closed_at), stretch) in enumerate(zip(openings, stretches, strict=True)):
+    intervals = [IncidentInterval(opened.at, closed_at, opened.breaker) for opened, closed_at in openings]
+    counted = console().incidents.counted(intervals).value or {}
+    for number, ((opened, closed_at), interval) in enumerate(zip(openings, intervals, strict=True)):
         length = clock.span((closed_at or now) - opened.at)
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"opening_{number}"):
             badge = _opening(opened.to_state, is_over=closed_at is not None, grey=grey)
             st.markdown(f"{badge} **{labels.breaker(opened.breaker)}**", width=230)
             until = clock.at(closed_at, now) if closed_at else "now"
             st.markdown(f"{clock.at(opened.at, now)} to {until} · {length}", width=220)
-            incident = counted.get(stretch)
-            st.caption(_hurt(incident), width="stretch")
+            incident = counted.get(interval)
+            st.caption(_affected(incident), width="stretch")
             st.caption(labels.plain(opened.replica), width="content")
             is_harmless = closed_at is not None and incident is not None and not incident.orders
             incident_impact.button(
-                stretch,
-                "Orders hurt",
-                f"lens_{opened.replica}_{opened.breaker}_{opened.at.timestamp()}",
-                why_not="No order was hurt in this time." if is_harmless else None,
+                interval,
+                "Affected orders",
+                f"impact_{opened.replica}_{opened.breaker}_{opened.at.timestamp()}",
+                why_not="No order was affected in this time." if is_harmless else None,
             )
 
 
@@ -232,11 +236,11 @@ def _opening(state: str, *, is_over: bool, grey: bool) -> str:
     return f":gray-badge[:material/history: Was {labels.text(labels.BREAKER, state).lower()}]"
 
 
-def _hurt(incident: Incident | None) -> str:
+def _affected(incident: Incident | None) -> str:
     if incident is None:
         return ""
     if not incident.orders:
-        return "no order hurt"
+        return "no order affected"
     parts = [f"{incident.orders:,} {'order' if incident.orders == 1 else 'orders'}"]
     parts += [
         f"{count:,} {one if count == 1 else many}" for kind, one, many in COUNTED if (count := incident.count(kind))
@@ -244,7 +248,7 @@ def _hurt(incident: Incident | None) -> str:
     return " · ".join(parts)
 
 
-def _stretches(changes: tuple[BreakerTransition, ...]) -> list[tuple[BreakerTransition, datetime | None]]:
+def _open_intervals(changes: tuple[BreakerTransition, ...]) -> list[tuple[BreakerTransition, datetime | None]]:
     """Openings newest first, each with the time at which the breaker closed again, if it has."""
     found: list[tuple[BreakerTransition, datetime | None]] = []
     openings: dict[tuple[str, str], BreakerTransition] = {}
@@ -255,7 +259,7 @@ def _stretches(changes: tuple[BreakerTransition, ...]) -> list[tuple[BreakerTran
         elif change.to_state in ("closed", "forced_closed") and key in openings:
             found.append((openings.pop(key), change.at))
     found += [(opened, None) for opened in openings.values()]
-    return sorted(found, key=lambda stretch: stretch[0].at, reverse=True)
+    return sorted(found, key=lambda interval: interval[0].at, reverse=True)
 
 
 def everything() -> None:

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 import streamlit as st
 
 from pages.parts import charts, clock, empty, incident_impact, labels, live, objective, ranges, tiles, time_series
-from pages.parts.time_series import Course, Threshold
+from pages.parts.time_series import Threshold, TimeSeries
 from services.console import CHECK, NAMES, RESERVE, Reading, console
-from services.console.incidents import Stretch
+from services.console.incidents import IncidentInterval
 from services.console.metric_history import Limits, MetricHistory, Wanted
 
 QUANTILES = {"p50": "latency_p50", "p95": "latency_p95", "p99": "latency_p99"}
@@ -60,15 +60,15 @@ def _nothing(wanted: Wanted) -> None:
 
 def _zoom() -> None:
     """Beside a picked stretch: look at it closely."""
-    if stretch := incident_impact.picked():
-        end = stretch.end or console().now()
-        around = (end - stretch.start) / 4 + timedelta(seconds=30)
+    if interval := incident_impact.picked():
+        end = interval.end or console().now()
+        around = (end - interval.start) / 4 + timedelta(seconds=30)
         st.button(
             "Zoom in",
             key="zoom_in",
             icon=":material/zoom_in:",
             on_click=ranges.show,
-            args=(stretch.start - around, min(end + around, console().now())),
+            args=(interval.start - around, min(end + around, console().now())),
         )
 
 
@@ -166,7 +166,7 @@ def _worst(failures: Mapping[str, float]) -> str:
 
 def _charts(history: MetricHistory, limits: Limits) -> None:
     quantile = str(st.session_state.get("quantile") or "p95")
-    latency = _course(
+    latency = _time_series(
         history,
         QUANTILES[quantile],
         f"Response time {quantile}",
@@ -176,7 +176,7 @@ def _charts(history: MetricHistory, limits: Limits) -> None:
         scale="log",
         threshold=Threshold(limits.latency_seconds * 1000, f"{limits.latency_seconds * 1000:,.0f} ms (availability)"),
     )
-    success = _course(
+    success = _time_series(
         history,
         "success_rate",
         "Success rate",
@@ -185,8 +185,8 @@ def _charts(history: MetricHistory, limits: Limits) -> None:
         unit="%",
         threshold=Threshold(limits.success_rate * 100, f"{limits.success_rate * 100:g} % (reservation)"),
     )
-    failures = _course(history, "failures", "Failed orders per minute", labels.FAILURE, mark="bar")
-    queues = _course(
+    failures = _time_series(history, "failures", "Failed orders per minute", labels.FAILURE, mark="bar")
+    queues = _time_series(
         history,
         "queues",
         "Queues",
@@ -195,10 +195,10 @@ def _charts(history: MetricHistory, limits: Limits) -> None:
         threshold=Threshold(limits.queue_depth, f"{limits.queue_depth:,} (waiting for inventory)"),
     )
     statuses = {name: word.text for name, word in labels.ORDER.items()}
-    orders = _course(history, "orders", "Orders per minute by status reached", statuses)
-    denied = _course(history, "denied", "Calls denied per minute", labels.CALL, mark="bar")
+    orders = _time_series(history, "orders", "Orders per minute by status reached", statuses)
+    denied = _time_series(history, "denied", "Calls denied per minute", labels.CALL, mark="bar")
     outcomes = {"released": "Released", "retried": "Retried", "failed": "Failed"}
-    releases = _course(history, "releases", "Releases per minute", outcomes, mark="bar")
+    releases = _time_series(history, "releases", "Releases per minute", outcomes, mark="bar")
     with st.grid(2, min_column_width=340):
         _panel(latency, _nothing_of(history, "calls", "No call was answered in this time."))
         _panel(success, _nothing_of(history, "calls", "No call was made in this time."))
@@ -226,13 +226,13 @@ def _is_counted(history: MetricHistory, metric: str) -> bool:
     return sum(history.total(metric).values()) >= 0.5
 
 
-def _course(
+def _time_series(
     history: MetricHistory, metric: str, name: str, called: Mapping[str, str], *, factor: float = 1, **more: object
-) -> Course:
+) -> TimeSeries:
     """One metric in words; series that are nothing throughout are left out."""
     points = history.lines(metric)
     alive = {series for _, series, value in points if value}
-    return Course(
+    return TimeSeries(
         name=name,
         points=[(at, labels.named(called, series), value * factor) for at, series, value in points if series in alive],
         start=history.span.start,
@@ -243,11 +243,11 @@ def _course(
     )
 
 
-def _panel(course: Course, nothing: str | None, *, is_good: bool = False) -> None:
+def _panel(shown: TimeSeries, nothing: str | None, *, is_good: bool = False) -> None:
     with st.container(border=True, height="stretch"):
-        st.markdown(f"**{course.name}**")
-        if course.points:
-            time_series.draw(course, key=f"course_{course.name}", on_select=_picked)
+        st.markdown(f"**{shown.name}**")
+        if shown.points:
+            time_series.draw(shown, key=f"time_series_{shown.name}", on_select=_picked)
         elif nothing is None:
             empty.no_data_yet("No data: nothing is known of this time.")
         elif is_good:
@@ -258,12 +258,12 @@ def _panel(course: Course, nothing: str | None, *, is_good: bool = False) -> Non
 
 def _picked(key: str) -> None:
     if found := time_series.brushed(key):
-        incident_impact.pick(Stretch(*found))
+        incident_impact.pick(IncidentInterval(*found))
 
 
 def _breakers(history: MetricHistory) -> None:
     with st.container(border=True, height="stretch"):
-        st.markdown("**Circuit breakers** :gray[:small[click an open band to see what it hurt]]")
+        st.markdown("**Circuit breakers** :gray[:small[click an open band to see the affected orders]]")
         bands = [band for band in history.bands if band.breaker in NAMES]
         if bands:
             charts.states(bands, history.span.start, key="metrics_bands", on_select=_pick_band)
@@ -273,9 +273,9 @@ def _breakers(history: MetricHistory) -> None:
 
 def _pick_band() -> None:
     chosen = st.session_state.get("metrics_bands", {}).get("selection", {}).get("picked") or []
-    stretch = Stretch.parse(str(chosen[0].get("stretch"))) if chosen else None
-    if stretch:
-        incident_impact.pick(stretch)
+    interval = IncidentInterval.parse(str(chosen[0].get("interval"))) if chosen else None
+    if interval:
+        incident_impact.pick(interval)
 
 
 frame = live.header("Metrics")

@@ -115,11 +115,13 @@ def _drop_between() -> None:
 
 def _incident() -> None:
     """An incident whose orders alone are listed, wherever the filters are."""
-    stretch = incident_impact.picked()
-    if stretch is None:
+    interval = incident_impact.picked()
+    if interval is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.badge(f"Hurt {incident_impact.name(stretch, console().now())}", icon=":material/troubleshoot:", color="red")
+        st.badge(
+            f"Affected {incident_impact.name(interval, console().now())}", icon=":material/troubleshoot:", color="red"
+        )
         st.button("All orders", key="drop_incident", type="tertiary", icon=":material/close:", on_click=_drop_incident)
 
 

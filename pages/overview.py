@@ -1,4 +1,4 @@
-"""Is the integration healthy, why not, what is hurt, and where to go on from here."""
+"""Is the integration healthy, why not, what is affected, and where to go on from here."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def _queues(now: Live, trends: Trends, grey: bool) -> None:
         )
 
 
-def course() -> None:
+def time_series() -> None:
     """Orders per minute by outcome, with what changed last beside it."""
     reading = console().trends()
     if reading.value is None:
@@ -259,7 +259,7 @@ def everything() -> None:
     firing()
     breakers()
     numbers()
-    course()
+    time_series()
 
 
 live.body(live.header("Overview", says_worker=False), everything)

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.base.trace_context import current
-from services.domain import incident_impact as hurt
+from services.domain import incident_impact
 from services.domain.call_attempts import Attempt
 from services.domain.orders.failed_steps import with_progress_noted
 from services.domain.orders.lifecycle import ACTION, CALL, EVENT_OUT, TRANSITION, Change, TimelineEntry
@@ -70,7 +70,7 @@ def record(
     if change.release_because:
         releases.start(connection, order.order_id, change.release_because, at)
     history.add(connection, order.order_id, timeline)
-    if found := hurt.of_change(change, timeline, opened, at):
+    if found := incident_impact.of_change(change, timeline, opened, at):
         incident_impacts.add(connection, order.order_id, found)
     became = tuple(entry.details["to"] for entry in change.timeline if "to" in entry.details)
     failure = change.values.get("failure") or {}

@@ -22,7 +22,7 @@ import httpx
 
 from services.alerting.commands import alert_commands
 from services.alerting.composition import Alerting, alerting, policy_of
-from services.alerting.database_alert import DatabaseOutage, kept_in
+from services.alerting.database_alert import DatabaseOutage, store_in
 from services.api.app import create_app
 from services.api.auth import Authenticator
 from services.api.service import OrderService
@@ -314,7 +314,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack, b
         overrides=overrides,
         conservation=conservation,
         alert_rules=alarms.rules,
-        alert_desk=alarms.desk,
+        alert_actions=alarms.actions,
         alert_receiver=alarms.receiver,
         wake_releases=wakes.wake_releases,
         present=recorder.present,
@@ -354,7 +354,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack, b
         their_side,
         more={
             **overrides.commands(),
-            **alert_commands(alarms.desk),
+            **alert_commands(alarms.actions),
             **ReturnCommands(service.returns).kinds,
             **LetterCommands(service.dead_letters).kinds,
             **OutboxCommands(UndeliverableEvents(database, clock)).kinds,
@@ -452,7 +452,7 @@ def _watch(
     settings: Settings, database: Database, replica: str, metrics: Metrics, client: httpx.AsyncClient, clock: Clock
 ) -> DatabaseWatch:
     outage = DatabaseOutage(
-        client, settings.alert_webhook_url, clock, replica, policy_of(settings).link, kept_in(database)
+        client, settings.alert_webhook_url, clock, replica, policy_of(settings).link, store_in(database)
     )
     return DatabaseWatch(database, replica, metrics.database_is, outage.tell, clock)
 

@@ -1,4 +1,4 @@
-"""Which orders trouble with the Inventory Service hurt, and when: one row per kind and operation of a step."""
+"""Orders affected by trouble with the Inventory Service, and when: one row per kind and operation of a step."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class HurtOrder:
-    """An order and how it was hurt within a window."""
+class AffectedOrder:
+    """An order and how it was affected within a window."""
 
     order_id: str
     first_at: datetime
@@ -64,13 +64,13 @@ def counts(connection: Connection, window: Window) -> dict[tuple[str, str], int]
 
 
 def count_orders(connection: Connection, window: Window) -> int:
-    """How many orders were hurt, each counted once."""
+    """How many orders were affected, each counted once."""
     found = _within(window).subquery()
     return connection.scalar(select(func.count(found.c.order_id.distinct()))) or 0
 
 
-def page(connection: Connection, window: Window, *, limit: int, offset: int = 0) -> list[HurtOrder]:
-    """The orders hurt, the last hurt first, each once with all its impacts in the window."""
+def page(connection: Connection, window: Window, *, limit: int, offset: int = 0) -> list[AffectedOrder]:
+    """The orders affected, the last affected first, each once with all its impacts in the window."""
     found = _within(window).subquery()
     first_at = func.min(found.c.at)
     statement = (
@@ -87,11 +87,11 @@ def page(connection: Connection, window: Window, *, limit: int, offset: int = 0)
     impacts: dict[str, list[Impact]] = {}
     for row in connection.execute(details):
         impacts.setdefault(row.order_id, []).append(Impact(row.at, row.kind, row.operation, row.reason))
-    return [HurtOrder(order_id, impacts[order_id][0].at, tuple(impacts[order_id])) for order_id in order]
+    return [AffectedOrder(order_id, impacts[order_id][0].at, tuple(impacts[order_id])) for order_id in order]
 
 
-def hurt_ids(window: Window) -> Select[tuple[str]]:
-    """The ids of the orders that were hurt within a window: the same orders that page() lists."""
+def affected_order_ids(window: Window) -> Select[tuple[str]]:
+    """The ids of the orders that were affected within a window: the same orders that page() lists."""
     return select(_within(window).subquery().c.order_id)
 
 

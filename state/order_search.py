@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, exists, select, text
 
 from services.domain.orders.model import Order
 from state.engine.keyset import WINDOW, Columns, Key, Keyset, Residual
-from state.incident_impacts import Window, hurt_ids
+from state.incident_impacts import Window, affected_order_ids
 from state.orders import MAX_PAGE, get_many
 from state.tables import order_items, orders, reviews
 
@@ -49,7 +49,7 @@ class OrderQuery:
     unflagged: bool = False
     """Only orders without one."""
     incident: Window | None = None
-    """Only orders hurt within it."""
+    """Only orders affected within it."""
 
     @property
     def is_empty(self) -> bool:
@@ -148,11 +148,11 @@ def _arms(connection: Connection, query: OrderQuery) -> list[Arm]:
     of_status = [_is_one_of(name, values) for name, values in statuses.items()]
     of_user = [_is_one_of("user_id", (query.user_id,))] if query.user_id else []
     if query.text:
-        hurt: list[Residual] = [_is_hurt(query.incident)] if query.incident else []
-        others = [*of_status, *of_user, *flagged, *hurt]
+        affected: list[Residual] = [_is_affected(query.incident)] if query.incident else []
+        others = [*of_status, *of_user, *flagged, *affected]
         return [(driving, [*residuals, *others]) for driving, residuals in _named(connection, query.text)]
     if query.incident:
-        return [([orders.c.order_id.in_(hurt_ids(query.incident))], [*of_status, *of_user, *flagged])]
+        return [([orders.c.order_id.in_(affected_order_ids(query.incident))], [*of_status, *of_user, *flagged])]
     if query.user_id:
         return [([orders.c.user_id == query.user_id], [*of_status, *flagged])]
     if query.flagged:
@@ -211,8 +211,8 @@ def _is_unflagged(row: Columns) -> list[ColumnElement[bool]]:
     return [~exists().where(reviews.c.order_id == row.order_id, reviews.c.state == "OPEN")]
 
 
-def _is_hurt(window: Window) -> Residual:
-    return lambda row: [row.order_id.in_(hurt_ids(window))]
+def _is_affected(window: Window) -> Residual:
+    return lambda row: [row.order_id.in_(affected_order_ids(window))]
 
 
 def _is_one_of(name: str, values: Sequence[str]) -> Residual:

@@ -1,4 +1,4 @@
-"""Manual breaker states on loan: one row per breaker, obeyed by every replica until it expires."""
+"""Manual breaker states on override: one row per breaker, obeyed by every replica until it expires."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _COLUMNS = [breaker_overrides.c[name] for name in BreakerOverride.__dataclass_fi
 
 
 def put(connection: Connection, override: BreakerOverride) -> None:
-    """Lend a state; an earlier loan of the same breaker ends."""
+    """Lend a state; an earlier override of the same breaker ends."""
     remove(connection, override.breaker)
     row = {name: getattr(override, name) for name in BreakerOverride.__dataclass_fields__}
     connection.execute(insert(breaker_overrides), row)
 
 
 def remove(connection: Connection, breaker: str) -> bool:
-    """Take a loan back; False when there was none."""
+    """Take an override back; False when there was none."""
     return connection.execute(delete(breaker_overrides).where(breaker_overrides.c.breaker == breaker)).rowcount > 0
 
 
 def active(connection: Connection, now: datetime) -> dict[str, BreakerOverride]:
-    """The loans that have not expired, by breaker."""
+    """The overrides that have not expired, by breaker."""
     rows = connection.execute(select(*_COLUMNS).where(breaker_overrides.c.expires_at > now))
     return {row.breaker: BreakerOverride(*row) for row in rows}

@@ -56,8 +56,8 @@ def _facts(row: AlertRow) -> list[str]:
     facts = [f"{word} since {clock.both(since, now)}"]
     if row.rule is not None and row.rule.unit != "state":
         facts.insert(0, f"{measured(alert.value, row.rule.unit)}, threshold {limit(row)}")
-    if row.rule is not None and alert.state == "pending" and row.rule.hold:
-        facts.append(f"fires after {clock.span(row.rule.hold)}")
+    if row.rule is not None and alert.state == "pending" and row.rule.for_duration:
+        facts.append(f"fires after {clock.span(row.rule.for_duration)}")
     if alert.kept_since:
         facts.append("condition no longer true, about to end")
     shown = {name: value for name, value in alert.labels.items() if name not in SAID_ABOVE}

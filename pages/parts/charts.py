@@ -13,7 +13,7 @@ from pages.parts import clock
 from pages.parts import labels as words
 from pages.parts.derived import Derived
 from services.console import NAMES, Band, ReplicaBreaker, Trends, console, interruptions
-from services.console.incidents import Stretch
+from services.console.incidents import IncidentInterval
 
 OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
 OUTCOME_TONES = ("blue", "orange", "red")
@@ -49,7 +49,7 @@ SHORT = timedelta(minutes=8)
 """Ticks over a shorter time fall within one minute, so that their labels need seconds."""
 FLUSH = 20
 """Pixels from an end of the time axis within which a label is moved inwards, so that it is not cut off."""
-PICKED = {"name": "picked", "select": {"type": "point", "fields": ["stretch"]}}
+PICKED = {"name": "picked", "select": {"type": "point", "fields": ["interval"]}}
 LABELLED = timedelta(seconds=90)
 """A shorter band has no room for its word; the tooltip has it."""
 
@@ -176,7 +176,7 @@ def states(
             "end": _millis(band.end),
             "label": _band_label(band, last),
             "thick": 8 if band.state == "closed" else 20,
-            "stretch": str(Stretch(band.start, band.end, band.breaker)),
+            "interval": str(IncidentInterval(band.start, band.end, band.breaker)),
         }
         for band in bands
     ]

@@ -1,4 +1,4 @@
-"""The incident lens: the orders that trouble hurt within a picked stretch of time, exactly those.
+"""The incident impact: the orders that trouble with the Inventory Service affected within a picked interval.
 
 The stretch stands in the address as ``incident``, so that a link to it shows the same.
 """
@@ -11,7 +11,7 @@ import streamlit as st
 
 from pages.parts import address, clock, empty, labels, live, orders, paging
 from services.console import Reading, console
-from services.console.incidents import MAX_WINDOW, PAGE_SIZE, HurtRow, Incident, Stretch
+from services.console.incidents import MAX_WINDOW, PAGE_SIZE, AffectedOrderRow, Incident, IncidentInterval
 
 PARAMETER, PAGE = "incident", "hurt_page"
 TILES = (
@@ -23,15 +23,15 @@ TILES = (
 )
 
 
-def picked() -> Stretch | None:
+def picked() -> IncidentInterval | None:
     """The stretch of the address."""
-    return Stretch.parse(address.get(PARAMETER))
+    return IncidentInterval.parse(address.get(PARAMETER))
 
 
-def pick(stretch: Stretch) -> None:
-    """For callbacks: show what a stretch hurt."""
+def pick(interval: IncidentInterval) -> None:
+    """For callbacks: show the orders that an interval affected."""
     paging.reset(PAGE)
-    address.put(PARAMETER, str(stretch))
+    address.put(PARAMETER, str(interval))
 
 
 def drop() -> None:
@@ -39,36 +39,36 @@ def drop() -> None:
     paging.reset(PARAMETER, PAGE)
 
 
-def button(stretch: Stretch, label: str, key: str, *, why_not: str | None = None) -> None:
+def button(interval: IncidentInterval, label: str, key: str, *, why_not: str | None = None) -> None:
     """Picks a stretch."""
     st.button(
-        label, key=key, icon=":material/troubleshoot:", type="tertiary", on_click=pick, args=(stretch,),
+        label, key=key, icon=":material/troubleshoot:", type="tertiary", on_click=pick, args=(interval,),
         disabled=why_not is not None, help=why_not,
     )  # fmt: skip
 
 
-def name(stretch: Stretch, now: datetime) -> str:
+def name(interval: IncidentInterval, now: datetime) -> str:
     """A stretch in words, in the viewer's zone."""
-    until = clock.at(stretch.end, now) if stretch.end else "now"
-    of = f" · {labels.breaker(stretch.breaker)}" if stretch.breaker else ""
-    return f"{clock.at(stretch.start, now)} to {until}{of}"
+    until = clock.at(interval.end, now) if interval.end else "now"
+    of = f" · {labels.breaker(interval.breaker)}" if interval.breaker else ""
+    return f"{clock.at(interval.start, now)} to {until}{of}"
 
 
 def panel() -> None:
-    """What the picked stretch hurt; nothing when none is picked."""
-    stretch = picked()
-    if stretch is None:
+    """The orders affected within the picked interval; draws nothing when none is picked."""
+    interval = picked()
+    if interval is None:
         return
     now = console().now()
-    with st.container(border=True, key="incident_lens"):
+    with st.container(border=True, key="incident_impact"):
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             st.markdown(
-                f":material/troubleshoot: **Orders hurt** {name(stretch, now)} "
-                f":gray[{clock.span((stretch.end or now) - stretch.start)} · {clock.zone_name()}]",
+                f":material/troubleshoot: **Affected orders** {name(interval, now)} "
+                f":gray[{clock.span((interval.end or now) - interval.start)} · {clock.zone_name()}]",
                 width="content",
             )
             st.button("Close", key="drop_incident", icon=":material/close:", type="tertiary", on_click=drop)
-        reading = console().incidents.of(stretch, paging.number(PAGE))
+        reading = console().incidents.of(interval, paging.number(PAGE))
         if reading.value is None:
             empty.no_source(reading)
             return
@@ -78,8 +78,8 @@ def panel() -> None:
 def _incident(incident: Incident, reading: Reading[Incident]) -> None:
     live.as_of(reading, _summary(incident))
     if not incident.orders:
-        empty.nothing_wrong("No order was hurt in this time: no call denied, no fallback, nothing flagged or refused.")
-        _links(incident.stretch)
+        empty.nothing_wrong("No order was affected in this time: no denied call, fallback, flagged or refused order.")
+        _links(incident.interval)
         return
     with st.grid(5, min_column_width=130):
         for kind, label, note in TILES:
@@ -87,28 +87,28 @@ def _incident(incident: Incident, reading: Reading[Incident]) -> None:
     for row in incident.rows:
         _row(row, grey=bool(reading.problem))
     paging.numbered(PAGE, incident.orders, PAGE_SIZE)
-    _links(incident.stretch)
+    _links(incident.interval)
 
 
 def _summary(incident: Incident) -> str:
-    count = f"{incident.orders:,} {'order' if incident.orders == 1 else 'orders'} hurt"
+    count = f"{incident.orders:,} {'order' if incident.orders == 1 else 'orders'} affected"
     return f"the last {MAX_WINDOW:,} impacts, {count}" if incident.is_capped else count
 
 
-def _row(row: HurtRow, *, grey: bool) -> None:
+def _row(row: AffectedOrderRow, *, grey: bool) -> None:
     now = console().now()
-    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"hurt_{row.hurt.order_id}"):
-        orders.link(row.hurt.order_id)
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"hurt_{row.affected.order_id}"):
+        orders.link(row.affected.order_id)
         if row.order:
             st.markdown(labels.badge(labels.ORDER, row.order.status, grey=grey), width=158)
         st.markdown(_said(row, grey=grey), width="stretch")
-        st.caption(clock.both(row.hurt.first_at, now), width=170, text_alignment="right")
+        st.caption(clock.both(row.affected.first_at, now), width=170, text_alignment="right")
 
 
-def _said(row: HurtRow, *, grey: bool) -> str:
+def _said(row: AffectedOrderRow, *, grey: bool) -> str:
     """What happened, per operation: ``Call denied, Flagged`` reservation."""
     kinds: dict[str, list[str]] = {}
-    for impact in row.hurt.impacts:
+    for impact in row.affected.impacts:
         badge = labels.badge(labels.IMPACT, impact.kind, grey=grey)
         if badge not in kinds.setdefault(impact.operation, []):
             kinds[impact.operation].append(badge)
@@ -118,15 +118,15 @@ def _said(row: HurtRow, *, grey: bool) -> str:
     )
 
 
-def _links(stretch: Stretch) -> None:
+def _links(interval: IncidentInterval) -> None:
     with st.container(horizontal=True, gap="medium"):
         st.page_link(
             "orders.py",
             label="These orders on the Orders page",
             icon=":material/receipt_long:",
-            query_params={PARAMETER: str(stretch)},
+            query_params={PARAMETER: str(interval)},
         )
-        received = {"from": stretch.start.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
-        if stretch.end:
-            received["to"] = stretch.end.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        received = {"from": interval.start.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+        if interval.end:
+            received["to"] = interval.end.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         st.page_link("orders.py", label="Every order received then", icon=":material/inbox:", query_params=received)

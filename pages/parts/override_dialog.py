@@ -25,12 +25,12 @@ MEANS = {
 
 
 def breaker(name: str) -> None:
-    overlay.show("Force breaker", _force, name, new_key(), icon=":material/front_hand:")
+    overlay.show("Override breaker", _dialog, name, new_key(), icon=":material/front_hand:")
 
 
-def _force(name: str, key: str) -> None:
+def _dialog(name: str, key: str) -> None:
     called = labels.breaker(name)
-    st.markdown(f"**{called}** on every replica. It is a loan: the breaker returns by itself.")
+    st.markdown(f"**{called}** on every replica. It is an override: the breaker returns by itself.")
     live.refreshing(_form, name, key)
 
 
@@ -48,7 +48,7 @@ def _form(name: str, key: str) -> None:
         st.segmented_control("For", list(LENGTHS), key=f"length_{key}", default="15 min", required=True)
         st.text_area("Reason", key=f"note_{key}", max_chars=MAX_REASON, required=True)
         clicked = st.form_submit_button(
-            "Force it",
+            "Start override",
             type="primary",
             key=f"do_{key}",
             disabled=block is not None,
@@ -72,9 +72,9 @@ def _submit(name: str, key: str) -> None:
     if state is None:
         complaint = "Choose a state: forced open spares the Inventory Service, forced closed sends every call."
     elif not reason:
-        complaint = "A reason is needed; it stands on every page while the loan runs."
+        complaint = "A reason is needed; it stands on every page while the override runs."
     elif not actions.ask(
-        lambda actor: console().loans.force(name, state, reason[:MAX_REASON], length, actor=actor, command_id=key)
+        lambda actor: console().overrides.start(name, state, reason[:MAX_REASON], length, actor=actor, command_id=key)
     ):
         complaint = "The database is away; nothing was stored."
     st.session_state[f"complaint_{key}"] = complaint

@@ -33,7 +33,7 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class TimeSeries:
     """What is drawn: ``(time, series, value)``, oldest first, at least one."""
 
     name: str
@@ -49,29 +49,29 @@ class Course:
     step: timedelta = timedelta(minutes=1)
 
 
-def draw(course: Course, *, key: str, on_select: Callable[[str], None]) -> None:
+def draw(shown: TimeSeries, *, key: str, on_select: Callable[[str], None]) -> None:
     """The chart; ``on_select`` is told its key when a stretch is brushed or the brush is taken away."""
-    names = sorted({series for _, series, _ in course.points}, key=_rank)
-    middle = course.step / 2 if course.mark == "bar" else timedelta()
+    names = sorted({series for _, series, _ in shown.points}, key=_rank)
+    middle = shown.step / 2 if shown.mark == "bar" else timedelta()
     rows: list[dict[str, Any]] = [
         {"t": _millis(at + middle), "until": None, "n": value, "series": series, "what": "point"}
-        for at, series, value in course.points
+        for at, series, value in shown.points
     ]
     rows += [
-        {"t": _millis(max(begin, course.start)), "until": _millis(min(end, course.end)), "n": None, "series": None}
+        {"t": _millis(max(begin, shown.start)), "until": _millis(min(end, shown.end)), "n": None, "series": None}
         | {"what": "band"}
-        for begin, end in course.bands
-        if end > course.start and begin < course.end
+        for begin, end in shown.bands
+        if end > shown.start and begin < shown.end
     ]
-    if course.threshold:
-        rows.append({"t": None, "until": None, "n": course.threshold.value, "series": None, "what": "rule"})
+    if shown.threshold:
+        rows.append({"t": None, "until": None, "n": shown.threshold.value, "series": None, "what": "rule"})
     charts.plot(
         {name: [row[name] for row in rows] for name in rows[0]},
-        _spec(course, names),
+        _spec(shown, names),
         height=HEIGHT,
         key=key,
         on_select=lambda: on_select(key),
-        alt=_alt(course, names),
+        alt=_alt(shown, names),
     )
 
 
@@ -98,35 +98,34 @@ def brushed(key: str) -> tuple[datetime, datetime] | None:
     return first, last
 
 
-def _alt(course: Course, names: Sequence[str]) -> str:
-    parts = [f"{course.name}: {', '.join(names)}" if names else course.name]
-    if course.threshold:
-        parts.append(f"alert threshold {course.threshold.text}")
-    if course.bands:
+def _alt(shown: TimeSeries, names: Sequence[str]) -> str:
+    parts = [f"{shown.name}: {', '.join(names)}" if names else shown.name]
+    if shown.threshold:
+        parts.append(f"alert threshold {shown.threshold.text}")
+    if shown.bands:
         parts.append("shaded where a breaker was not closed")
     return "; ".join(parts)
 
 
-def _spec(course: Course, names: Sequence[str]) -> dict[str, Any]:
+def _spec(shown: TimeSeries, names: Sequence[str]) -> dict[str, Any]:
     colors = charts.palette()
     y = {
         "field": "n",
         "type": "quantitative",
-        "axis": {"title": course.unit or None, "tickCount": 4, "titleFontWeight": "normal"}
-        | TICKS.get(course.scale, {}),
-        "scale": _scale(course),
+        "axis": {"title": shown.unit or None, "tickCount": 4, "titleFontWeight": "normal"} | TICKS.get(shown.scale, {}),
+        "scale": _scale(shown),
     }
-    x = _time(course)
-    layers = [_bands(x, colors["red"]), _values(course, names, x, y)]
-    if course.threshold:
-        layers += _rule(course.threshold, y, colors, is_lowest=course.unit == "%")
+    x = _time(shown)
+    layers = [_bands(x, colors["red"]), _values(shown, names, x, y)]
+    if shown.threshold:
+        layers += _rule(shown.threshold, y, colors, is_lowest=shown.unit == "%")
     return {"layer": layers}
 
 
-def _scale(course: Course) -> dict[str, Any]:
-    scale: dict[str, Any] = {"type": course.scale, "zero": course.scale != "log"}
-    if course.unit == "%":
-        lowest = min([value for _, _, value in course.points] + [course.threshold.value if course.threshold else 100])
+def _scale(shown: TimeSeries) -> dict[str, Any]:
+    scale: dict[str, Any] = {"type": shown.scale, "zero": shown.scale != "log"}
+    if shown.unit == "%":
+        lowest = min([value for _, _, value in shown.points] + [shown.threshold.value if shown.threshold else 100])
         scale |= {"domain": [max(0, 10 * ((lowest - 1) // 10)), 100], "zero": False, "clamp": True}
     return scale
 
@@ -139,13 +138,13 @@ def _bands(x: Mapping[str, Any], color: str) -> dict[str, Any]:
     }
 
 
-def _values(course: Course, names: Sequence[str], x: Mapping[str, Any], y: Mapping[str, Any]) -> dict[str, Any]:
+def _values(shown: TimeSeries, names: Sequence[str], x: Mapping[str, Any], y: Mapping[str, Any]) -> dict[str, Any]:
     colors = charts.palette()
     tones = [colors[tone] for tone in _tones(names)]
     legend = {"orient": "top", "title": None, "labelLimit": 150, "columns": 2 if len(names) > 2 else 0}
     encoding: dict[str, Any] = {
         "x": x,
-        "y": {**y, "stack": "zero" if course.mark == "bar" else None},
+        "y": {**y, "stack": "zero" if shown.mark == "bar" else None},
         "color": {
             "field": "series",
             "type": "nominal",
@@ -153,20 +152,20 @@ def _values(course: Course, names: Sequence[str], x: Mapping[str, Any], y: Mappi
             "legend": legend,
         },
         "tooltip": [
-            {"field": "series", "title": course.name},
+            {"field": "series", "title": shown.name},
             {"field": "t", "type": "temporal", "title": "Time", "format": "%d %b %H:%M:%S"} | charts.in_zone(),
-            {"field": "n", "title": course.unit or "Value", "format": ",.2f"},
+            {"field": "n", "title": shown.unit or "Value", "format": ",.2f"},
         ],
     }
-    if course.mark == "line":
+    if shown.mark == "line":
         dashes = {"domain": list(names), "range": list(DASHES)}
         encoding["strokeDash"] = {"field": "series", "type": "nominal", "scale": dashes, "legend": legend}
-    width = max(2.0, min(14.0, 560 * (course.step / (course.end - course.start)) * 0.8))
-    mark: dict[str, Any] = {"type": "line", "strokeWidth": 2, "point": len(course.points) <= 2 * len(names)}
+    width = max(2.0, min(14.0, 560 * (shown.step / (shown.end - shown.start)) * 0.8))
+    mark: dict[str, Any] = {"type": "line", "strokeWidth": 2, "point": len(shown.points) <= 2 * len(names)}
     return {
         "params": [BRUSH],
         "transform": [{"filter": "datum.what === 'point'"}],
-        "mark": mark if course.mark == "line" else {"type": "bar", "width": width},
+        "mark": mark if shown.mark == "line" else {"type": "bar", "width": width},
         "encoding": encoding,
     }
 
@@ -201,9 +200,9 @@ def _rule(
     ]
 
 
-def _time(course: Course) -> dict[str, Any]:
-    labels = "%d %b" if course.end - course.start > 4 * DAYS else "%d %b %H:%M"
-    if course.end - course.start <= DAYS:
+def _time(shown: TimeSeries) -> dict[str, Any]:
+    labels = "%d %b" if shown.end - shown.start > 4 * DAYS else "%d %b %H:%M"
+    if shown.end - shown.start <= DAYS:
         labels = "%H:%M"
     axis = {
         "title": None,
@@ -213,7 +212,7 @@ def _time(course: Course) -> dict[str, Any]:
         "labelFlush": charts.FLUSH,
         "format": labels,
     }
-    ends = charts.time_scale() | {"domain": [_millis(course.start), _millis(course.end)]}
+    ends = charts.time_scale() | {"domain": [_millis(shown.start), _millis(shown.end)]}
     return {"field": "t", "type": "temporal", "axis": axis, "scale": ends}
 
 

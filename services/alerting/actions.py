@@ -27,7 +27,7 @@ MAX_MATCHERS = 20
 SHORTEST_SILENCE, LONGEST_SILENCE = timedelta(seconds=1), timedelta(days=7)
 
 
-class AlertDesk:
+class AlertActions:
     """Acts on alerts in the name of a person."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime], new_id: Callable[[], str]) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import httpx
 
-from services.alerting.actions import AlertDesk
+from services.alerting.actions import AlertActions
 from services.alerting.delivery import WebhookDelivery
 from services.alerting.evaluator import AlertEvaluator, AlertingPolicy
 from services.alerting.receiver import AlertReceiver
@@ -30,7 +30,7 @@ class Alerting:
     evaluator: AlertEvaluator
     delivery: WebhookDelivery | None
     """None without ALERT_WEBHOOK_URL."""
-    desk: AlertDesk
+    actions: AlertActions
     receiver: AlertReceiver
     interval_seconds: float
 
@@ -80,7 +80,7 @@ def alerting(
             if url
             else None
         ),
-        desk=AlertDesk(database, clock, new_id),
+        actions=AlertActions(database, clock, new_id),
         receiver=AlertReceiver(database, clock, on_failure),
         interval_seconds=settings.alert_interval_seconds,
     )

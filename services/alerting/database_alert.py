@@ -50,18 +50,18 @@ RULE = Rule(
     comparison=">",
     threshold=0,
     unit="state",
-    hold=timedelta(seconds=OUTAGE_SECONDS),
+    for_duration=timedelta(seconds=OUTAGE_SECONDS),
 )
 """For people who read it; no evaluator judges it."""
 
-Keep = Callable[[Alert, datetime], Awaitable[object]]
+StoreAlert = Callable[[Alert, datetime], Awaitable[object]]
 """Stores an alert that has ended, at that time."""
 
 
-def kept_in(database: Database) -> Keep:
+def store_in(database: Database) -> StoreAlert:
     """Stores an ended outage with its history; nobody is told of it a second time."""
 
-    def keep(alert: Alert, at: datetime) -> Awaitable[None]:
+    def store(alert: Alert, at: datetime) -> Awaitable[None]:
         over = replace(ended(alert, at), is_notified=False)
         events = [event_of(alert, "FIRING", alert.active_at), event_of(over, "RESOLVED", at)]
 
@@ -71,7 +71,7 @@ def kept_in(database: Database) -> Keep:
 
         return database.write(transaction)
 
-    return keep
+    return store
 
 
 class DatabaseOutage:
@@ -84,7 +84,7 @@ class DatabaseOutage:
         clock: Callable[[], datetime],
         replica: str,
         link: str,
-        keep: Keep,
+        store: StoreAlert,
     ) -> None:
         """Without ``url`` nothing is posted; the log, /readyz and later the console name the outage."""
         self._client = client
@@ -92,7 +92,7 @@ class DatabaseOutage:
         self._clock = clock
         self._replica = replica
         self._link = link
-        self._keep = keep
+        self._store = store
         self._alert: Alert | None = None
         self._is_kept = False
 
@@ -113,7 +113,7 @@ class DatabaseOutage:
 
     async def _kept(self, alert: Alert, at: datetime) -> bool:
         try:
-            await self._keep(alert, at)
+            await self._store(alert, at)
         except Exception as error:  # noqa: BLE001 - a boundary: the database may be away again
             logger.warning("outage_not_kept", extra={"error": repr(error)})
             return False

@@ -77,7 +77,7 @@ def _rule(rule: Rule, window: timedelta, console_url: str | None) -> list[str]:
     }
     if console_url:
         annotations["page"] = f"{console_url}/{rule.page}"
-    times = {"for": rule.hold, "keep_firing_for": rule.keep}
+    times = {"for": rule.for_duration, "keep_firing_for": rule.keep_firing_for}
     return _entry(rule.name, condition(rule, window), times, rule.severity, annotations)
 
 
@@ -122,7 +122,7 @@ def table(rules: Iterable[Rule], window: timedelta) -> str:
     """The alerts for people: name, severity, condition, times and runbook."""
     blocks = []
     for rule in rules:
-        times = f"for {duration(rule.hold)}" if rule.hold else "at once"
+        times = f"for {duration(rule.for_duration)}" if rule.for_duration else "at once"
         steps = "\n".join(f"    {number}. {text}" for number, text in enumerate(rule.runbook, 1))
         blocks.append(
             f"{rule.name} ({rule.severity}, {times})\n  {rule.summary}\n  {rule.promql(duration(window))}\n{steps}"

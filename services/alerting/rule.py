@@ -42,9 +42,9 @@ class Rule:
     comparison: Comparison
     threshold: float
     unit: Literal["seconds", "share", "count", "state"]
-    hold: timedelta = timedelta(0)
+    for_duration: timedelta = timedelta(0)
     """How long it must be true before the alert fires: Prometheus' ``for``."""
-    keep: timedelta = timedelta(0)
+    keep_firing_for: timedelta = timedelta(0)
     """How long the alert goes on after that, so that it does not flap: Prometheus' ``keep_firing_for``."""
     enough: Expression | None = None
     """A count that must reach ENOUGH_CALLS as well."""

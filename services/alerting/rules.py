@@ -82,7 +82,7 @@ def _of_refused_orders(window: timedelta) -> tuple[Rule, ...]:
             comparison=">=",
             threshold=REFUSED_IN_A_ROW,
             unit="count",
-            keep=min(LONGEST_KEEP, window / 5),
+            keep_firing_for=min(LONGEST_KEEP, window / 5),
             filters={"status": "REJECTED"},
         ),
         Rule(
@@ -142,7 +142,7 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
             threshold=0,
             unit="state",
             # While the service stays away the breaker lets a trial through now and then: one incident, not many.
-            keep=min(LONGEST_KEEP, window / 5),
+            keep_firing_for=min(LONGEST_KEEP, window / 5),
         ),
         Rule(
             name="InventoryReservationSuccessLow",
@@ -165,7 +165,7 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
             comparison="<",
             threshold=settings.alert_reservation_success_rate,
             unit="share",
-            hold=window / 5,
+            for_duration=window / 5,
             enough=asked_for,
         ),
         Rule(
@@ -182,7 +182,7 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
             comparison=">",
             threshold=settings.alert_queue_depth,
             unit="count",
-            hold=window / 5,
+            for_duration=window / 5,
             filters={"status": "PENDING_INVENTORY"},
         ),
         Rule(
@@ -215,7 +215,7 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
             comparison=">",
             threshold=settings.alert_availability_latency / 1000,
             unit="seconds",
-            hold=window / 5,
+            for_duration=window / 5,
             enough=Increase(f"{_DURATION}_count", check),
         ),
     )

@@ -66,11 +66,11 @@ def step(
             continue
         seen |= {alert.alert_id for alert in made}
         put += made
-    keeps = {rule.name: rule.keep for rule in rules}
+    keep_firing = {rule.name: rule.keep_firing_for for rule in rules}
     for alert in known:
         # Of a rule that could not be judged nobody knows whether its alerts have ended.
         if alert.alert_id not in seen and alert.state != RESOLVED and alert.name not in failed:
-            after = _untrue(alert, at, keeps.get(alert.name, timedelta(0)))
+            after = _untrue(alert, at, keep_firing.get(alert.name, timedelta(0)))
             if after is None:
                 remove.append(alert.alert_id)
             else:
@@ -113,18 +113,18 @@ def _true(
         if alert.state == PENDING and abs(at - alert.seen_at) > outage:
             alert = replace(alert, active_at=at)
     alert = replace(alert, value=value, seen_at=at, kept_since=None, annotations=annotations_of(rule, names, value))
-    if alert.state == PENDING and at - alert.active_at >= rule.hold:
+    if alert.state == PENDING and at - alert.active_at >= rule.for_duration:
         alert = replace(alert, state=FIRING, fired_at=at)
     return alert
 
 
-def _untrue(alert: Alert, at: datetime, keep: timedelta) -> Alert | None:
+def _untrue(alert: Alert, at: datetime, keep_firing_for: timedelta) -> Alert | None:
     if alert.state == PENDING:
         # It had fired before: that end is still worth showing.
         return replace(alert, state=RESOLVED, fired_at=None) if alert.resolved_at else None
     # A clock that was set back does not make it wait for its old time.
     since = min(alert.kept_since or at, at)
-    if at - since < keep:
+    if at - since < keep_firing_for:
         return replace(alert, kept_since=since)
     return ended(alert, at)
 

@@ -60,11 +60,11 @@ class AlertHandlers:
 
     async def acknowledge(self, call: Call) -> Response:
         alert_id = call.path("alertId")
-        await self._service.alert_desk.acknowledge(alert_id, note=call.body.note, actor=call.caller.name)
+        await self._service.alert_actions.acknowledge(alert_id, note=call.body.note, actor=call.caller.name)
         return await self._alert(alert_id)
 
     async def silence_alert(self, call: Call) -> Response:
-        made = await self._service.alert_desk.silence_alert(
+        made = await self._service.alert_actions.silence_alert(
             call.path("alertId"),
             ends_in=timedelta(milliseconds=call.body.expiresIn),
             reason=call.body.reason,
@@ -83,7 +83,7 @@ class AlertHandlers:
         return success({"items": [self._silence_view(silence) for silence in await self._read(read)]})
 
     async def add_silence(self, call: Call) -> Response:
-        made = await self._service.alert_desk.silence(
+        made = await self._service.alert_actions.silence(
             _matchers(call.body.matchers),
             ends_in=timedelta(milliseconds=call.body.expiresIn),
             reason=call.body.reason,
@@ -92,12 +92,12 @@ class AlertHandlers:
         return success(self._silence_view(made))
 
     async def preview_silence(self, call: Call) -> Response:
-        hit = await self._service.alert_desk.preview(_matchers(call.body.matchers))
+        hit = await self._service.alert_actions.preview(_matchers(call.body.matchers))
         running = await self._read(lambda c: silencers(c, self._service.clock()))
         return success({"items": [self._view(alert, running) for alert in hit[:MAX_PAGE]], "total": len(hit)})
 
     async def end_silence(self, call: Call) -> Response:
-        ended = await self._service.alert_desk.end_silence(call.path("silenceId"), actor=call.caller.name)
+        ended = await self._service.alert_actions.end_silence(call.path("silenceId"), actor=call.caller.name)
         return success(self._silence_view(ended))
 
     async def list_notifications(self, call: Call) -> Response:

@@ -162,7 +162,7 @@ class Handlers:
 
     async def force_breaker(self, call: Call) -> Response:
         body, name = call.body, call.path("name")
-        await self._service.overrides.lend(
+        await self._service.overrides.start(
             name,
             body.state,
             reason=body.reason,

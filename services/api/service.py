@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.alerting.actions import AlertDesk
+from services.alerting.actions import AlertActions
 from services.alerting.receiver import AlertReceiver
 from services.alerting.rule import Rule
 from services.breakers.overrides import BreakerOverrides
@@ -39,7 +39,7 @@ class OrderService:
     overrides: BreakerOverrides
     conservation: ConservationAudit
     alert_rules: Sequence[Rule]
-    alert_desk: AlertDesk
+    alert_actions: AlertActions
     alert_receiver: AlertReceiver
     wake_releases: Callable[[], None]
     present: Callable[[], Replica]

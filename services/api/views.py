@@ -88,9 +88,9 @@ def release_view(release: Release) -> dict[str, Any]:
 
 
 def breaker_views(
-    replicas: Sequence[Replica], lent: Mapping[str, BreakerOverride], now: datetime
+    replicas: Sequence[Replica], active: Mapping[str, BreakerOverride], now: datetime
 ) -> list[dict[str, Any]]:
-    """Every breaker with its worst state over the replicas, each replica's own, and a loan if there is one."""
+    """Every breaker with its worst state over the replicas, each replica's own, and an override if there is one."""
     by_name: dict[str, list[dict[str, Any]]] = {}
     for replica in replicas:
         age_in_ms = round((now - replica.heartbeat_at).total_seconds() * 1000)
@@ -98,7 +98,7 @@ def breaker_views(
             left = {"retryInMs": _left_ms(breaker.get("retryInMs"), age_in_ms)}
             by_name.setdefault(breaker["name"], []).append({"replica": replica.replica, **breaker, **left})
     return [
-        _breaker_view(name, members) | {"override": _override_view(lent.get(name))}
+        _breaker_view(name, members) | {"override": _override_view(active.get(name))}
         for name, members in sorted(by_name.items())
     ]
 
@@ -110,15 +110,15 @@ def _left_ms(said: object, age_in_ms: int) -> int | None:
     return max(round(said) - max(age_in_ms, 0), 0)
 
 
-def _override_view(loan: BreakerOverride | None) -> dict[str, Any] | None:
-    if loan is None:
+def _override_view(override: BreakerOverride | None) -> dict[str, Any] | None:
+    if override is None:
         return None
     return {
-        "state": loan.state,
-        "reason": loan.reason,
-        "actor": loan.actor,
-        "createdAt": loan.created_at,
-        "expiresAt": loan.expires_at,
+        "state": override.state,
+        "reason": override.reason,
+        "actor": override.actor,
+        "createdAt": override.created_at,
+        "expiresAt": override.expires_at,
     }
 
 

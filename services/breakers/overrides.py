@@ -1,4 +1,4 @@
-"""Forcing a breaker open or closed as a loan: recorded, obeyed by every replica, ended by itself.
+"""Forcing a breaker open or closed as an override: recorded, obeyed by every replica, ended by itself.
 
 Source: contract section 3, PUT and DELETE /api/v1/breakers/{name}/override.
 """
@@ -24,7 +24,7 @@ from state.overrides import BreakerOverride
 
 Forced = Literal["forced_open", "forced_closed"]
 FORCED: tuple[Forced, ...] = ("forced_open", "forced_closed")
-SHORTEST_LOAN, LONGEST_LOAN = timedelta(seconds=1), timedelta(days=1)
+SHORTEST_OVERRIDE, LONGEST_OVERRIDE = timedelta(seconds=1), timedelta(days=1)
 SET_OVERRIDE, END_OVERRIDE = "set_override", "end_override"
 """Kinds of the console's commands."""
 
@@ -36,9 +36,9 @@ class BreakerOverrides:
         self._database = database
         self._clock = clock
         self._breakers = breakers
-        self._obeyed: dict[str, BreakerOverride] = {}
+        self._applied: dict[str, BreakerOverride] = {}
 
-    async def lend(
+    async def start(
         self,
         breaker: str,
         state: Forced,
@@ -51,28 +51,28 @@ class BreakerOverrides:
     ) -> None:
         """Force a state on every replica's breaker of that name, for ``expires_in`` from ``asked_at`` (now) on.
 
-        Raises NotFound, and InvalidState when the loan would have ended already. Under a known ``action_id``
+        Raises NotFound, and InvalidState when the override would have ended already. Under a known ``action_id``
         nothing happens.
         """
         self._breakers.named(breaker)
         at = self._clock()
         expires_at = (asked_at or at) + expires_in
         if expires_at <= at:
-            raise InvalidState("The loan would have ended before a worker came to it.", {"breaker": breaker})
-        loan = BreakerOverride(breaker, state, reason, actor, at, expires_at)
+            raise InvalidState("The override would have ended before a worker came to it.", {"breaker": breaker})
+        override = BreakerOverride(breaker, state, reason, actor, at, expires_at)
 
         def transaction(connection: Connection) -> None:
             if action_id is not None and audit.find_action(connection, action_id):
                 return
             before = overrides.active(connection, at).get(breaker)
-            overrides.put(connection, loan)
-            audit.add(connection, _entry("FORCE_BREAKER", loan, before, loan, at, action_id))
+            overrides.put(connection, override)
+            audit.add(connection, _entry("FORCE_BREAKER", override, before, override, at, action_id))
 
         await self._database.write(transaction)
         await self.follow()
 
     async def end(self, breaker: str, *, actor: str, action_id: str | None = None) -> bool:
-        """Give a loan back early; False when nothing is lent. Raises NotFound for the breaker."""
+        """Give an override back early; False when nothing is lent. Raises NotFound for the breaker."""
         self._breakers.named(breaker)
         at = self._clock()
 
@@ -87,9 +87,9 @@ class BreakerOverrides:
             audit.add(connection, _entry("END_BREAKER_OVERRIDE", ended, before, None, at, action_id))
             return True
 
-        was_lent = await self._database.write(transaction)
+        was_active = await self._database.write(transaction)
         await self.follow()
-        return was_lent
+        return was_active
 
     def commands(self) -> Mapping[str, Execute]:
         """What people ask for on the console, by kind of command."""
@@ -97,7 +97,7 @@ class BreakerOverrides:
 
     async def _set(self, command: Command) -> Outcome:
         state, expires_in, reason = _asked(command)
-        await self.lend(
+        await self.start(
             command.target_id,
             state,
             reason=reason,
@@ -111,37 +111,37 @@ class BreakerOverrides:
         )
 
     async def _end(self, command: Command) -> Outcome:
-        was_lent = await self.end(command.target_id, actor=command.actor, action_id=command.command_id)
-        return outcome_of("The loan has ended" if was_lent else "Nothing was lent any more")
+        was_active = await self.end(command.target_id, actor=command.actor, action_id=command.command_id)
+        return outcome_of("The override has ended" if was_active else "No override was active any more")
 
     async def follow(self) -> bool:
-        """Apply the loans of the database to this replica's breakers; one round of a Loop."""
+        """Apply the overrides of the database to this replica's breakers; one round of a Loop."""
         now = self._clock()
         active = await self._database.read(lambda connection: overrides.active(connection, now))
         for breaker in self._breakers:
-            self._obey(breaker, active.get(breaker.label), now)
-        self._obeyed = active
+            self._apply(breaker, active.get(breaker.label), now)
+        self._applied = active
         return False
 
-    def _obey(self, breaker: AsyncBreaker, loan: BreakerOverride | None, now: datetime) -> None:
-        if loan == self._obeyed.get(breaker.label):
+    def _apply(self, breaker: AsyncBreaker, override: BreakerOverride | None, now: datetime) -> None:
+        if override == self._applied.get(breaker.label):
             return
-        if loan is None:
+        if override is None:
             breaker.end_override()
             return
-        left_ms = max(1, round((loan.expires_at - now).total_seconds() * 1000))
-        breaker.force(cast("Forced", loan.state), loan.reason, left_ms)
+        left_ms = max(1, round((override.expires_at - now).total_seconds() * 1000))
+        breaker.start_override(cast("Forced", override.state), override.reason, left_ms)
 
 
 def _asked(command: Command) -> tuple[Forced, timedelta, str]:
-    """State, length and reason of a wanted loan; raises ValidationFailed."""
+    """State, length and reason of a wanted override; raises ValidationFailed."""
     given = command.arguments
     with reading_arguments():
         expires_in = timedelta(milliseconds=int(given["expiresIn"]))
         reason, state = str(given["reason"]).strip(), given["state"]
     if state not in FORCED:
         raise _not_valid("state", state, " or ".join(FORCED))
-    if not SHORTEST_LOAN <= expires_in <= LONGEST_LOAN:
+    if not SHORTEST_OVERRIDE <= expires_in <= LONGEST_OVERRIDE:
         raise _not_valid("expiresIn", given["expiresIn"], "1000 to 86400000 milliseconds")
     if not reason:
         raise _not_valid("reason", "", "some words")
@@ -155,7 +155,7 @@ def _not_valid(field: str, value: object, allowed: str) -> ValidationFailed:
 
 def _entry(
     action: str,
-    loan: BreakerOverride,
+    override: BreakerOverride,
     before: BreakerOverride | None,
     after: BreakerOverride | None,
     at: datetime,
@@ -163,11 +163,11 @@ def _entry(
 ) -> AuditEntry:
     return AuditEntry(
         at=at,
-        actor=loan.actor,
+        actor=override.actor,
         action=action,
-        target=f"breaker:{loan.breaker}",
+        target=f"breaker:{override.breaker}",
         order_id=None,
-        reason=loan.reason,
+        reason=override.reason,
         before=_facts(before),
         after=_facts(after),
         result="done",
@@ -175,7 +175,7 @@ def _entry(
     )
 
 
-def _facts(loan: BreakerOverride | None) -> dict[str, str]:
-    if loan is None:
+def _facts(override: BreakerOverride | None) -> dict[str, str]:
+    if override is None:
         return {"override": "none"}
-    return {"override": loan.state, "expiresAt": timestamp(loan.expires_at)}
+    return {"override": override.state, "expiresAt": timestamp(override.expires_at)}

@@ -92,7 +92,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A manual state on loan: it ends by itself."""
+    """A manual state on override: it ends by itself."""
 
     state: str
     """FORCED_OPEN or FORCED_CLOSED."""
@@ -253,7 +253,7 @@ class RollingStorage(CircuitBreakerStorage):
 class AsyncBreaker(CircuitBreaker):
     """A circuit breaker whose ``acall`` awaits; business answers count as successes.
 
-    An override masks the automatic state and leaves it alone: when the loan ends, the breaker goes
+    An override masks the automatic state and leaves it alone: when the override ends, the breaker goes
     on from where it stood, its reset timer having run.
     """
 
@@ -341,15 +341,15 @@ class AsyncBreaker(CircuitBreaker):
         with self._lock:
             self._enter(STATE_CLOSED)
 
-    def force(self, state: Literal["forced_open", "forced_closed"], reason: str, expires_in_ms: int) -> None:
-        """Lend the breaker a state; another loan replaces the present one."""
+    def start_override(self, state: Literal["forced_open", "forced_closed"], reason: str, expires_in_ms: int) -> None:
+        """Lend the breaker a state; another override replaces the present one."""
         with self._lock:
             expires_at = self._clock() + timedelta(milliseconds=expires_in_ms)
             now = self._monotonic_ns()
             self._lend(Override(state, reason, expires_at, now + expires_in_ms * _NS_PER_MS), now)
 
     def end_override(self) -> None:
-        """Give the loan back early; without one, nothing happens."""
+        """Give the override back early; without one, nothing happens."""
         with self._lock:
             if self._override is not None:
                 self._lend(None, self._monotonic_ns())

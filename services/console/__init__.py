@@ -16,8 +16,7 @@ from typing import Any
 
 from services.base.settings import Settings
 from services.breakers.overview import OPERATIONS, Band, Breaker, ReplicaBreaker, interruptions
-from services.console import overrides as loans
-from services.console import queries
+from services.console import overrides, queries
 from services.console.access import Access
 from services.console.alerts import ALERT_KINDS, Alerts
 from services.console.audit import Audit
@@ -31,7 +30,7 @@ from services.console.events import Events, Outgoing, Received
 from services.console.handover import Handover
 from services.console.incidents import Incidents
 from services.console.metric_history import Metrics
-from services.console.overrides import Loans
+from services.console.overrides import Overrides
 from services.console.paging import NEWEST, Place
 from services.console.permissions import NotPermitted, People
 from services.console.queries import (
@@ -69,7 +68,7 @@ from services.domain.conservation import COMPENSATIONS
 from services.domain.orders.lifecycle import TimelineEntry
 from services.domain.orders.model import InventoryStatus, Line, Order, OrderStatus, PaymentStatus, ReviewReason
 from services.domain.reviews import ReviewAction
-from services.metrics.health import NAMES, Facts, Finding, Health, Level, Thresholds, judge
+from services.metrics.health import NAMES, Facts, Finding, Health, Level, Thresholds, assess
 from services.metrics.math import Known
 from services.metrics.trends import BIN, CHECK, RELEASE, RESERVE, OperationTrend, Trend, Trends
 from state import commands, refused_orders
@@ -150,7 +149,7 @@ RETURN_ITEMS = "return_items"
 COMMAND_KINDS = (
     RETRY_RELEASE, RESOLVE_REVIEW, CANCEL_ORDER, COMPENSATE, RETURN_ITEMS, MARK_RELEASED, STEER_OPERATION,
     CLAIM_REVIEW, RELEASE_CLAIM, *QUESTIONS,
-    *loans.KINDS, *ALERT_KINDS, *EVENT_KINDS, *SANDBOX_KINDS,
+    *overrides.KINDS, *ALERT_KINDS, *EVENT_KINDS, *SANDBOX_KINDS,
 )  # fmt: skip
 LIVE_TTL, TRENDS_TTL = 1.0, 2.5
 """Seconds for which a reading serves everybody who looks."""
@@ -176,7 +175,7 @@ class Console:
     """Of trends(), whose loads come one after another."""
     metrics: Metrics = field(init=False)
     incidents: Incidents = field(init=False)
-    loans: Loans = field(init=False)
+    overrides: Overrides = field(init=False)
     alerts: Alerts = field(init=False)
     events: Events = field(init=False)
     stock: Stock = field(init=False)
@@ -197,7 +196,7 @@ class Console:
             away=lambda: self.live().problem,
         )  # fmt: skip
         self.incidents = Incidents(self._readings, self._source, self.clock)
-        self.loans = Loans(self._readings, self._source, self.clock, self.store_command)
+        self.overrides = Overrides(self._readings, self._source, self.clock, self.store_command)
         self.alerts = Alerts(self.settings, self.clock, self._read, self.store_command)
         access = Access(self._read, self._source.read, self._write, self.store_command, self.now)
         self.events = Events(access)
@@ -272,7 +271,7 @@ class Console:
             refused=sum(recent.failures.get(code, 0) for code in refused_orders.CODES) if recent else 0,
             nats_connected=all(worker.nats_connected for worker in live.workers),
         )
-        return judge(facts, self._thresholds)
+        return assess(facts, self._thresholds)
 
     @property
     def sandbox(self) -> bool:

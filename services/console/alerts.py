@@ -38,13 +38,13 @@ __all__ = [
     "AlertRow",
     "Alerts",
     "AlertsPage",
-    "Judge",
-    "Mail",
+    "EvaluatorStatus",
     "Matcher",
     "Notification",
     "RuleRow",
     "Silence",
     "SilenceRow",
+    "WebhookStatus",
     "exactly",
     "matchers_of",
     "would_silence",
@@ -98,7 +98,7 @@ class SilenceRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class EvaluatorStatus:
     """Who judges the alerts, and when that was last done."""
 
     replica: str
@@ -111,7 +111,7 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
+class WebhookStatus:
     """How the webhook is doing."""
 
     is_configured: bool
@@ -138,9 +138,9 @@ class AlertsPage:
     silences: tuple[SilenceRow, ...]
     ended: tuple[Silence, ...]
     rules: tuple[RuleRow, ...]
-    judge: Judge | None
+    evaluator: EvaluatorStatus | None
     """None: nobody has judged alerts so far."""
-    mail: Mail
+    webhook: WebhookStatus
 
 
 class Read(Protocol):
@@ -228,9 +228,9 @@ def _page(connection: Connection, known: Mapping[str, Rule], now: datetime) -> A
     ids = [alert.alert_id for alert in standing] + [silence.silence_id for silence in running]
     given = commands.latest_of(connection, ids) if ids else {}
     lease = leases.get(connection, LEASE)
-    judge = _judge(lease, now)
+    evaluator = _evaluator_status(lease, now)
     judged = dict((lease.noted if lease else {}).get("rules", {}))
-    if judge is not None and not judge.is_late:
+    if evaluator is not None and not evaluator.is_late:
         # Each round is stored: the last one is the proof.
         judged[database_alert.DATABASE_NOT_WRITABLE] = {"value": 0.0}
 
@@ -253,8 +253,8 @@ def _page(connection: Connection, known: Mapping[str, Rule], now: datetime) -> A
         ),
         ended=tuple(silences.ended(connection, now, limit=10)),
         rules=tuple(_rule_row(rule, judged.get(rule.name, {}), standing) for rule in known.values()),
-        judge=judge,
-        mail=_mail(connection, lease),
+        evaluator=evaluator,
+        webhook=_webhook_status(connection, lease),
     )
 
 
@@ -264,19 +264,19 @@ def _rule_row(rule: Rule, judged: Mapping[str, Any], standing: Sequence[Alert]) 
     return RuleRow(rule, judged.get("threshold", rule.threshold), judged.get("value"), worst)
 
 
-def _judge(lease: leases.Lease | None, now: datetime) -> Judge | None:
+def _evaluator_status(lease: leases.Lease | None, now: datetime) -> EvaluatorStatus | None:
     if lease is None:
         return None
     evaluated_at = time_or_none(lease.noted.get("evaluatedAt"))
     seconds = lease.noted.get("intervalSeconds")
     interval = timedelta(seconds=seconds if isinstance(seconds, int | float) and 0 < seconds < 86_400 else 5.0)
     is_late = evaluated_at is None or now - evaluated_at > max(4 * interval, timedelta(seconds=10))
-    return Judge(lease.holder, evaluated_at, interval, is_late, tuple(lease.noted.get("failures", ())))
+    return EvaluatorStatus(lease.holder, evaluated_at, interval, is_late, tuple(lease.noted.get("failures", ())))
 
 
-def _mail(connection: Connection, lease: leases.Lease | None) -> Mail:
+def _webhook_status(connection: Connection, lease: leases.Lease | None) -> WebhookStatus:
     found = notifications.latest(connection, limit=60)
-    return Mail(
+    return WebhookStatus(
         is_configured=bool((lease.noted if lease else {}).get("webhook")),
         pending=notifications.count_pending(connection),
         latest=tuple(n for n in found if n.alert_id != WATCHDOG)[:20],

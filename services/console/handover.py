@@ -171,16 +171,16 @@ def _releases(connection: Connection, _now: datetime) -> Section:
 
 
 def _overrides(connection: Connection, now: datetime) -> Section:
-    lent = overrides.active(connection, now)
+    active = overrides.active(connection, now)
     items = [
         Item(
-            f"{NAMES.get(name, name)} {loan.state.replace('_', ' ')} by {loan.actor}: {loan.reason}",
+            f"{NAMES.get(name, name)} {override.state.replace('_', ' ')} by {override.actor}: {override.reason}",
             "breakers",
             (),
-            loan.created_at,
-            loan.expires_at,
+            override.created_at,
+            override.expires_at,
         )
-        for name, loan in sorted(lent.items(), key=lambda item: item[1].expires_at)
+        for name, override in sorted(active.items(), key=lambda item: item[1].expires_at)
     ]
     return Section("Breaker overrides", "No breaker is forced.", tuple(items), len(items))
 

@@ -1,4 +1,4 @@
-"""The incident lens: exactly which orders trouble with the Inventory Service hurt within a stretch of time.
+"""The incident impact: exactly the orders that trouble with the Inventory Service affected within an interval.
 
 A stretch stands in addresses as ``FROM~TO~BREAKER``: TO is empty while it lasts, BREAKER where all count.
 """
@@ -19,7 +19,7 @@ from services.domain.orders.events import timestamp
 from services.domain.orders.model import Order
 from state import incident_impacts, orders
 from state.engine.source import Source
-from state.incident_impacts import MAX_WINDOW, HurtOrder, Window
+from state.incident_impacts import MAX_WINDOW, AffectedOrder, Window
 
 __all__ = [
     "DENIED",
@@ -29,11 +29,11 @@ __all__ = [
     "PAGE_SIZE",
     "REFUSED",
     "TIMED_OUT",
-    "HurtOrder",
-    "HurtRow",
+    "AffectedOrder",
+    "AffectedOrderRow",
     "Incident",
+    "IncidentInterval",
     "Incidents",
-    "Stretch",
 ]
 
 PAGE_SIZE = 20
@@ -47,7 +47,7 @@ _WITHIN = timedelta(microseconds=999)
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class IncidentInterval:
     """The time of an incident, and the breaker that it is about."""
 
     start: datetime
@@ -61,7 +61,7 @@ class Stretch:
         return f"{timestamp(self.start)}~{end}~{self.breaker or ''}"
 
     @classmethod
-    def parse(cls, text: str | None) -> Stretch | None:
+    def parse(cls, text: str | None) -> IncidentInterval | None:
         """The stretch written in an address; None when there is none or it makes no sense."""
         start, _, rest = (text or "").partition("~")
         end, _, breaker = rest.partition("~")
@@ -87,23 +87,23 @@ def _moment(text: str) -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class HurtRow:
-    """An order that was hurt, as it stands now; None should it be gone."""
+class AffectedOrderRow:
+    """An order that was affected, as it stands now; None should it be gone."""
 
-    hurt: HurtOrder
+    affected: AffectedOrder
     order: Order | None
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One page of the orders hurt within a stretch, the last hurt first."""
+    """One page of the orders affected within a stretch, the last affected first."""
 
-    stretch: Stretch
+    interval: IncidentInterval
     counts: Mapping[tuple[str, str], int]
     """Impacts per (kind, operation)."""
     orders: int
-    """Orders hurt, each counted once."""
-    rows: tuple[HurtRow, ...] = ()
+    """Orders affected, each counted once."""
+    rows: tuple[AffectedOrderRow, ...] = ()
 
     def count(self, kind: str) -> int:
         return sum(count for (name, _), count in self.counts.items() if name == kind)
@@ -115,26 +115,26 @@ class Incident:
 
 
 class Incidents:
-    """What the incident lens asks for."""
+    """What the incident impact asks for."""
 
     def __init__(self, readings: Readings, database: Source, clock: Callable[[], datetime]) -> None:
         self._readings = readings
         self._database = database
         self._clock = clock
 
-    def of(self, stretch: Stretch, page: int = 1) -> Reading[Incident]:
-        """The orders hurt within a stretch."""
-        key = ("incident", stretch, page)
+    def of(self, interval: IncidentInterval, page: int = 1) -> Reading[Incident]:
+        """The orders affected within a stretch."""
+        key = ("incident", interval, page)
         return self._readings.get(
-            key, TTL_SECONDS, lambda: self._database.read(lambda c: _incident(c, stretch, max(page, 1)))
+            key, TTL_SECONDS, lambda: self._database.read(lambda c: _incident(c, interval, max(page, 1)))
         )
 
-    def counted(self, stretches: Sequence[Stretch]) -> Reading[Mapping[Stretch, Incident]]:
+    def counted(self, intervals: Sequence[IncidentInterval]) -> Reading[Mapping[IncidentInterval, Incident]]:
         """Several stretches at once, without their rows."""
-        wanted = tuple(stretches)
+        wanted = tuple(intervals)
 
-        def read(connection: Connection) -> Mapping[Stretch, Incident]:
-            return {stretch: _counted(connection, stretch) for stretch in wanted}
+        def read(connection: Connection) -> Mapping[IncidentInterval, Incident]:
+            return {interval: _counted(connection, interval) for interval in wanted}
 
         return self._readings.get(("incidents", wanted), COUNTED_TTL_SECONDS, lambda: self._database.read(read))
 
@@ -147,16 +147,16 @@ class Incidents:
         return self._readings.get("served", TTL_SECONDS, lambda: self._database.read(read))
 
 
-def _incident(connection: Connection, stretch: Stretch, page: int) -> Incident:
-    window = stretch.window
+def _incident(connection: Connection, interval: IncidentInterval, page: int) -> Incident:
+    window = interval.window
     found = incident_impacts.page(connection, window, limit=PAGE_SIZE, offset=(page - 1) * PAGE_SIZE)
-    known = {order.order_id: order for order in orders.get_many(connection, [hurt.order_id for hurt in found])}
-    rows = tuple(HurtRow(hurt, known.get(hurt.order_id)) for hurt in found)
-    return replace(_counted(connection, stretch), rows=rows)
+    known = {order.order_id: order for order in orders.get_many(connection, [affected.order_id for affected in found])}
+    rows = tuple(AffectedOrderRow(affected, known.get(affected.order_id)) for affected in found)
+    return replace(_counted(connection, interval), rows=rows)
 
 
-def _counted(connection: Connection, stretch: Stretch) -> Incident:
-    window = stretch.window
+def _counted(connection: Connection, interval: IncidentInterval) -> Incident:
+    window = interval.window
     return Incident(
-        stretch, incident_impacts.counts(connection, window), incident_impacts.count_orders(connection, window)
+        interval, incident_impacts.counts(connection, window), incident_impacts.count_orders(connection, window)
     )

@@ -1,7 +1,7 @@
-"""How trouble with the Inventory Service hurt an order: read off what is recorded about it anyway. Pure.
+"""How trouble with the Inventory Service affected an order, derived from its recorded changes. Pure.
 
-An order that went well has no impact, and an order that hurts has few: one per kind and operation of a step.
-Source: seed 7.3 and 8.2; console page Breakers, from an OPEN band to exactly the orders it hurt.
+An order that went well has no impact, and an affected order has few: one per kind and operation of a step.
+Source: seed 7.3 and 8.2; console page Breakers, from an OPEN band to the affected orders.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _OF_OUTCOME = {SHORT_CIRCUITED: DENIED, TIMEOUT: TIMED_OUT}
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """One way in which one order was hurt."""
+    """One way in which one order was affected."""
 
     at: datetime
     """Of a denied call and of one that timed out its end, of all else the time at which it was recorded."""

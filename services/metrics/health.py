@@ -75,7 +75,7 @@ class Facts:
     """Orders that ended within the window because inventory could not be asked or refused this service."""
 
 
-def judge(facts: Facts, thresholds: Thresholds) -> Health:
+def assess(facts: Facts, thresholds: Thresholds) -> Health:
     """The worst finding makes the headline, all of them the sentence."""
     findings = tuple(sorted(_findings(facts, thresholds), key=lambda finding: -finding.level))
     if not findings:

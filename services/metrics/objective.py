@@ -74,7 +74,7 @@ class Budget:
         return self.left is not None and self.left <= 0
 
 
-def judge(target: float, calls: Mapping[timedelta, Calls]) -> Budget:
+def evaluate(target: float, calls: Mapping[timedelta, Calls]) -> Budget:
     """The state of the objective, from the calls of every one of WINDOWS."""
     period = calls.get(PERIOD, Calls())
     used = burn_rate(target, period)

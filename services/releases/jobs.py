@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from services.clients.inventory.port import InventoryGateway
-from services.domain import incident_impact as hurt
+from services.domain import incident_impact
 from services.domain.call_attempts import Attempt
 from services.domain.errors import (
     ApiError,
@@ -237,7 +237,7 @@ class ReleaseJobs:
 
         def transaction(connection: Connection) -> None:
             releases.settle(connection, job, now, next_attempt_at=due, last_error=error.message)
-            incident_impacts.add(connection, job.order_id, hurt.of_attempts(trail))
+            incident_impacts.add(connection, job.order_id, incident_impact.of_attempts(trail))
 
         await self._context.database.write(transaction)
 
@@ -280,7 +280,7 @@ class ReleaseJobs:
             order = orders.get(connection, job.order_id)
             if not current or change is None or order is None:
                 history.add(connection, job.order_id, call_entries(trail))
-                incident_impacts.add(connection, job.order_id, hurt.of_attempts(trail))
+                incident_impacts.add(connection, job.order_id, incident_impact.of_attempts(trail))
                 return None
             return record(connection, order, change(order, at), at, self._context.new_id, trail=trail)
 

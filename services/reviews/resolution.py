@@ -13,8 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from services.clients.inventory.port import InventoryGateway
-from services.domain import incident_impact as hurt
-from services.domain import resolution_reasons
+from services.domain import incident_impact, resolution_reasons
 from services.domain.call_attempts import Attempt
 from services.domain.errors import ApiError, IdempotencyKeyReused, InvalidState, NotFound, ReviewConflict
 from services.domain.orders import failed_steps, lifecycle
@@ -335,7 +334,7 @@ class ReviewResolution:
             title = f"Review: {command.action} failed: {error.code}"
             entries = [*call_entries(trail), action_entry(at, title, command.actor, error.message)]
             history.add(connection, review.order_id, entries)
-            incident_impacts.add(connection, review.order_id, hurt.of_attempts(trail))
+            incident_impacts.add(connection, review.order_id, incident_impact.of_attempts(trail))
             again = replace(command, action_id=None)
             self._audit(connection, again, review, order, order, f"failed: {error.code}")
 

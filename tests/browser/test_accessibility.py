@@ -80,7 +80,7 @@ def focus(page: Page, button: Locator) -> None:
 
 
 DIALOGS = {
-    "breakers": r"^Force$",
+    "breakers": r"^Override$",
     "order?order=ORD-1002": r"^Cancel order$",
     "reviews": r"^Find",
     "alerts": r"^Silence$",

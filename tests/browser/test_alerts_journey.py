@@ -40,8 +40,8 @@ def test_an_alert_is_seen_taken_silenced_and_heard_again(holdfast: Holdfast, pag
     expect(page.get_by_text("No alert fires.")).to_be_visible(timeout=PATIENCE)
     # Forced, so that it stays open for as long as the test takes.
     override = f"{holdfast.api}/api/v1/breakers/inventoryServiceReleaser/override"
-    loan = {"state": "forced_open", "reason": "test", "expiresIn": 120_000}
-    httpx.put(override, json=loan).raise_for_status()
+    given = {"state": "forced_open", "reason": "test", "expiresIn": 120_000}
+    httpx.put(override, json=given).raise_for_status()
     try:
         expect(page.get_by_text(re.compile("firing since")).first).to_be_visible(timeout=PATIENCE)
         alert_id = str(standing(holdfast)[0]["alertId"])

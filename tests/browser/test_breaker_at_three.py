@@ -1,4 +1,4 @@
-"""The journey "a breaker opens at 3 a.m.": alert, runbook, breaker, exactly the orders hurt, one of them, recovery."""
+"""The journey "a breaker opens at 3 a.m.": alert, runbook, breaker, the affected orders, one of them, recovery."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(
     assert failed_before
     refused = [first, placed(shop), placed(shop)]
     waiting = [placed(shop, customerPriority="high") for _ in range(2)]
-    hurt = {opener, *refused, *waiting}
+    affected = {opener, *refused, *waiting}
 
     # The open page turns by itself: what is wrong, how bad, and where to go on.
     expect(page.get_by_text(re.compile("The breaker of availability.* is open"))).to_be_visible(timeout=PATIENCE)
@@ -116,30 +116,30 @@ def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(
     assert judged["state"] == "open"
 
     opening = page.locator("[class*='st-key-opening_']").filter(has_text="Availability")
-    expect(opening).to_contain_text(re.compile(rf"{len(hurt)} orders .* {len(hurt) - 1} denied"))
-    opening.get_by_role("button", name="Orders hurt").click()
-    lens = page.locator(".st-key-incident_lens")
-    expect(lens.get_by_text(f"{len(hurt)} orders hurt")).to_be_visible()
-    expect_order_links(lens, hurt)
-    # What the lens says is what the timelines say, order by order.
+    expect(opening).to_contain_text(re.compile(rf"{len(affected)} orders .* {len(affected) - 1} denied"))
+    opening.get_by_role("button", name="Affected orders").click()
+    impact = page.locator(".st-key-incident_impact")
+    expect(impact.get_by_text(f"{len(affected)} orders affected")).to_be_visible()
+    expect_order_links(impact, affected)
+    # What the incident impact says is what the timelines say, order by order.
     denied = {order_id for order_id in order_ids(shop) if "short_circuited" in outcomes(shop, order_id)}
     assert denied == {*refused, *waiting}
-    assert not hurt & {*well, *failed_before}
+    assert not affected & {*well, *failed_before}
 
-    lens.get_by_role("link", name="These orders on the Orders page").click()
+    impact.get_by_role("link", name="These orders on the Orders page").click()
     expect(page.get_by_role("heading", name="Orders")).to_be_visible()
-    expect(page.get_by_text(re.compile(rf"^As of .* {len(hurt)} orders"))).to_be_visible()
-    expect_order_links(page.get_by_test_id("stMain"), hurt)
+    expect(page.get_by_text(re.compile(rf"^As of .* {len(affected)} orders"))).to_be_visible()
+    expect_order_links(page.get_by_test_id("stMain"), affected)
     page.go_back()
-    expect(lens.get_by_text(f"{len(hurt)} orders hurt")).to_be_visible()
+    expect(impact.get_by_text(f"{len(affected)} orders affected")).to_be_visible()
 
-    lens.get_by_role("link", name=refused[0]).click()
+    impact.get_by_role("link", name=refused[0]).click()
     expect(page.get_by_role("heading", name=re.compile("^Order"))).to_be_visible()
     step = page.get_by_text(re.compile("short.circuited")).first
     expect(step).to_be_visible()
     expect(page.get_by_text("INVENTORY_UNAVAILABLE", exact=False).first).to_be_visible()
     page.go_back()
-    expect(lens.get_by_text(f"{len(hurt)} orders hurt")).to_be_visible()
+    expect(impact.get_by_text(f"{len(affected)} orders affected")).to_be_visible()
     row = page.locator(f".st-key-hurt_{waiting[0]}")
     expect(row).to_contain_text("Waiting for inventory")
     address = page.url
@@ -154,7 +154,7 @@ def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(
     expect(header.get_by_text(re.compile(r"\d firing"))).to_be_hidden(timeout=PATIENCE)
     assert page.url == address
     assert shop.order(trial)["status"] == "CONFIRMED"
-    expect_order_links(lens, hurt)
+    expect_order_links(impact, affected)
     assert set(breaker_states(shop).values()) == {"closed"}
 
     page.get_by_role("link", name="Alerts", exact=True).click()

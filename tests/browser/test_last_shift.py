@@ -74,8 +74,8 @@ def night(shop: Holdfast) -> dict[str, str]:
     body = {"action": "CANCEL_ORDER", "note": "sold out elsewhere", "version": case["version"]}
     act(shop, "nadia", "POST", f"reviews/{case['reviewId']}/resolve", body)
     act(shop, "nadia", "POST", f"reviews/{waiting_case(shop, held)['reviewId']}/claim", {})
-    loan = {"state": "forced_open", "reason": "their maintenance", "expiresIn": 1_500_000}
-    act(shop, "nadia", "PUT", f"breakers/{CHECKER}/override", loan)
+    override = {"state": "forced_open", "reason": "their maintenance", "expiresIn": 1_500_000}
+    act(shop, "nadia", "PUT", f"breakers/{CHECKER}/override", override)
     eventually(lambda: len(shop.data("alerts", state="firing")["items"]) == 1, 30)
     (alert,) = shop.data("alerts", state="firing")["items"]
     silence = {"reason": "known until seven", "expiresIn": 900_000}

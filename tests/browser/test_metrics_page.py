@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from services.console.incidents import Stretch
+from services.console.incidents import IncidentInterval
 from tests.browser.conftest import QUICK_SETTINGS
 from tests.browser.order_links import expect_order_links
 from tests.browser.product import Holdfast, eventually, running
@@ -25,7 +25,7 @@ START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta
 END = START + LENGTH
 PATIENCE_MS = 30_000
 SECONDS = int(LENGTH.total_seconds())
-SUCCESS_CHART = "[class*='st-key-course_Success'] .marks"
+SUCCESS_CHART = "[class*='st-key-time_series_Success'] .marks"
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_the_numbers_of_the_page_are_those_that_prometheus_gives(
     assert (round(p95), round(success), round(failed)) == (1750, 90, 138)
 
 
-def brush(page: Page, start: float, end: float) -> Stretch:
+def brush(page: Page, start: float, end: float) -> IncidentInterval:
     """Drag across the chart of the success rate, between two shares of its width: the stretch in the address then."""
     chart = page.locator(SUCCESS_CHART)
     chart.wait_for()
@@ -108,7 +108,7 @@ def brush(page: Page, start: float, end: float) -> Stretch:
     page.mouse.move(box["x"] + box["width"] * end, box["y"] + box["height"] * 0.5, steps=8)
     page.mouse.up()
     page.wait_for_url(lambda url: url != before and "incident=" in url)
-    stretch = Stretch.parse(parse_qs(urlsplit(page.url).query)["incident"][0])
+    stretch = IncidentInterval.parse(parse_qs(urlsplit(page.url).query)["incident"][0])
     assert stretch
     return stretch
 
@@ -122,7 +122,7 @@ def test_a_stretch_brushed_on_a_chart_stands_in_the_address_and_shows_exactly_it
         answers = [watched.place_order(customerPriority="high") for _ in range(3)]
     finally:
         watched.set_faults()
-    hurt = {answer.json()["data"]["orderId"] for answer in answers}
+    affected = {answer.json()["data"]["orderId"] for answer in answers}
     until = datetime.now(UTC)
 
     def is_drawn() -> bool:
@@ -143,13 +143,13 @@ def test_a_stretch_brushed_on_a_chart_stands_in_the_address_and_shows_exactly_it
         stretch = brush(page, 0.6, 0.999)
         assert stretch.end
         assert half < stretch.start < stretch.end <= until
-        lens = page.locator(".st-key-incident_lens")
-        expect_order_links(lens, hurt, PATIENCE_MS)
+        impact = page.locator(".st-key-incident_impact")
+        expect_order_links(impact, affected, PATIENCE_MS)
         # Another stretch, before all of it.
         earlier = brush(page, 0.2, 0.4)
         assert earlier.end
         assert until - timedelta(minutes=16) < earlier.start < earlier.end < half
-        expect(lens.get_by_text("No order was hurt in this time")).to_be_visible(timeout=PATIENCE_MS)
+        expect(impact.get_by_text("No order was affected in this time")).to_be_visible(timeout=PATIENCE_MS)
 
 
 def test_when_prometheus_goes_away_the_page_falls_back_and_says_so(
@@ -161,18 +161,18 @@ def test_when_prometheus_goes_away_the_page_falls_back_and_says_so(
         expect(page.get_by_text("source: local history")).to_be_visible()
 
 
-def test_a_breaker_is_forced_as_a_loan_with_a_banner_everywhere_until_it_is_ended(
+def test_a_breaker_is_forced_as_an_override_with_a_banner_everywhere_until_it_is_ended(
     watched: Holdfast, page: Page
 ) -> None:
     page.goto(f"{watched.console}/breakers")
-    page.locator(".st-key-force_inventoryServiceReleaser").get_by_role("button").click()
+    page.locator(".st-key-override_inventoryServiceReleaser").get_by_role("button").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Reason").fill("A drill before the sale")
-    dialog.get_by_role("button", name="Force it").click()
+    dialog.get_by_role("button", name="Start override").click()
     expect(dialog.get_by_text("Choose a state")).to_be_visible()
     dialog.get_by_text("Forced open", exact=True).click()
-    dialog.get_by_role("button", name="Force it").click()
-    banner = page.locator(".st-key-loan_inventoryServiceReleaser")
+    dialog.get_by_role("button", name="Start override").click()
+    banner = page.locator(".st-key-override_banner_inventoryServiceReleaser")
     expect(banner).to_contain_text("A drill before the sale")
     page.goto(f"{watched.console}/reviews")
     expect(banner).to_contain_text("Forced open")

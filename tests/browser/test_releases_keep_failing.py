@@ -98,8 +98,8 @@ def test_a_bulk_retry_stops_itself_and_goes_on_when_the_service_is_back(shop: Ho
 
 def test_while_the_breaker_is_open_a_retry_is_queued_and_runs_when_it_closes(shop: Holdfast, page: Page) -> None:
     guard = f"{shop.api}/api/v1/breakers/inventoryServiceReleaser/override"
-    loan = {"state": "forced_open", "reason": "maintenance over there", "expiresIn": 120_000}
-    httpx.put(guard, json=loan).raise_for_status()
+    override = {"state": "forced_open", "reason": "maintenance over there", "expiresIn": 120_000}
+    httpx.put(guard, json=override).raise_for_status()
     shop.set_faults(silentConfirmations=True)
     order_id = shop.place_order().json()["data"]["orderId"]
     httpx.post(f"{shop.api}/api/v1/orders/{order_id}/cancel", json={"reason": "X"}).raise_for_status()
@@ -121,8 +121,8 @@ def fail_held_release(shop: Holdfast) -> str:
     """An order whose payment was declined and whose hold nobody has given back: no event tells them of it."""
     known = {job["orderId"] for job in shop.data("releases")["items"]}
     guard = f"{shop.api}/api/v1/breakers/inventoryServiceReleaser/override"
-    loan = {"state": "forced_open", "reason": "so that nothing is released yet", "expiresIn": 60_000}
-    httpx.put(guard, json=loan).raise_for_status()
+    override = {"state": "forced_open", "reason": "so that nothing is released yet", "expiresIn": 60_000}
+    httpx.put(guard, json=override).raise_for_status()
     shop.set_faults(silentConfirmations=True)
     shop.place_order(metadata={"sandboxPayment": "decline"})
     shop.set_faults(silentConfirmations=True, outage=True)
@@ -165,7 +165,7 @@ def test_their_side_says_what_may_be_marked_and_nothing_that_is_held_is(shop: Ho
 
     # Several: one is left out before anybody types a number, and what is half typed stays.
     for order_id in (held, gone):
-        page.locator(f".st-key-job_{order_id}").get_by_role("checkbox").check(force=True)
+        page.locator(f".st-key-job_{order_id}").get_by_role("checkbox").check(start_override=True)
     page.get_by_role("button", name="Select all shown").wait_for(state="detached")
     page.get_by_role("button", name="Mark released 2", exact=True).click()
     dialog.get_by_label(re.compile("Proof")).fill("seen in their ledger")

@@ -71,7 +71,7 @@ def row(page: Page, review_id: str) -> Locator:
 
 def tick(page: Page, review_id: str) -> None:
     # The box itself is drawn by its label.
-    row(page, review_id).get_by_role("checkbox").check(force=True)
+    row(page, review_id).get_by_role("checkbox").check(start_override=True)
 
 
 def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday: Holdfast, page: Page) -> None:
@@ -177,8 +177,8 @@ def test_while_the_breaker_is_open_a_retried_reservation_is_queued_and_runs_when
     monday: Holdfast, page: Page
 ) -> None:
     guard = f"{monday.api}/api/v1/breakers/inventoryServiceReserver/override"
-    loan = {"state": "forced_open", "reason": "maintenance over there", "expiresIn": 120_000}
-    httpx.put(guard, json=loan).raise_for_status()
+    override = {"state": "forced_open", "reason": "maintenance over there", "expiresIn": 120_000}
+    httpx.put(guard, json=override).raise_for_status()
     order = monday.place_order(customerPriority="high").json()["data"]
     waiting = case_of(order)
     page.goto(f"{monday.console}/reviews?q={waiting}")

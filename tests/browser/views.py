@@ -61,8 +61,8 @@ PAGES: Mapping[str, str] = {
 """The address of every page, and of a case."""
 
 VIEWS: Mapping[str, View] = {name: View(path) for name, path in PAGES.items()} | {
-    "breakers-force": View("breakers", click("^.*Force$")),
-    "breakers-lens": View("breakers", click("Orders hurt")),
+    "breakers-override": View("breakers", click("^.*Override$")),
+    "breakers-impact": View("breakers", click("Affected orders")),
     "alerts-silence": View("alerts", click("Silence$")),
     "alerts-rules": View("alerts?section=All+alerts"),
     "orders-nothing": View("orders?q=ORD-0"),

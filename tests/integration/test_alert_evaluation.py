@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from services.alerting.actions import AlertDesk
+from services.alerting.actions import AlertActions
 from services.alerting.composition import policy_of
 from services.alerting.evaluator import AlertEvaluator
 from services.alerting.labels import Matcher, matchers_of
@@ -36,7 +36,7 @@ class Site:
         self.database = database
         self.settings = settings
         self.now = NOON
-        self.desk = AlertDesk(database, self.clock, lambda: f"id-{self.now.timestamp()}")
+        self.desk = AlertActions(database, self.clock, lambda: f"id-{self.now.timestamp()}")
         self.receiver = AlertReceiver(database, self.clock)
 
     def clock(self) -> datetime:

@@ -103,7 +103,7 @@ def test_every_alert_and_both_states_occur_in_what_is_compared() -> None:
     }
     for rule in rules(SETTINGS):
         assert (rule.name, FIRING) in seen
-        assert not rule.hold or (rule.name, PENDING) in seen
+        assert not rule.for_duration or (rule.name, PENDING) in seen
 
 
 async def test_a_difference_would_be_found(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The incident lens and the rolled-up history over SQLite and PostgreSQL."""
+"""The incident impact and the rolled-up history over SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
 
-def hurt(database: Database, order_id: str, at: datetime, *kinds: str, operation: str = "reserve") -> None:
+def impacts_of(database: Database, order_id: str, at: datetime, *kinds: str, operation: str = "reserve") -> None:
     found = [Impact(at, kind, operation, "X") for kind in kinds]
     database.write_now(lambda c: incident_impacts.add(c, order_id, found))
 
@@ -38,7 +38,7 @@ def test_a_window_holds_what_happened_from_its_start_on_and_before_its_end(datab
         ("last", NOON + 9 * SECOND),
         ("after", NOON + 10 * SECOND),
     ):
-        hurt(database, order_id, at, DENIED)
+        impacts_of(database, order_id, at, DENIED)
     window = Window(NOON, NOON + 10 * SECOND)
     found = database.read_now(lambda c: incident_impacts.page(c, window, limit=10))
     assert [row.order_id for row in found] == ["last", "first"]
@@ -46,9 +46,9 @@ def test_a_window_holds_what_happened_from_its_start_on_and_before_its_end(datab
 
 
 def test_an_order_hurt_in_several_ways_is_listed_once_and_counted_once(database: Database) -> None:
-    hurt(database, "a", NOON, DENIED, FLAGGED)
-    hurt(database, "a", NOON + SECOND, DENIED)
-    hurt(database, "b", NOON, REFUSED, operation="check_availability")
+    impacts_of(database, "a", NOON, DENIED, FLAGGED)
+    impacts_of(database, "a", NOON + SECOND, DENIED)
+    impacts_of(database, "b", NOON, REFUSED, operation="check_availability")
     window = Window(NOON, NOON + HOUR)
     found = {row.order_id: row for row in database.read_now(lambda c: incident_impacts.page(c, window, limit=10))}
     assert [impact.kind for impact in found["a"].impacts] == [DENIED, FLAGGED, DENIED]
@@ -62,9 +62,9 @@ def test_an_order_hurt_in_several_ways_is_listed_once_and_counted_once(database:
 
 
 def test_a_window_of_one_operation_and_kind_leaves_the_rest_out(database: Database) -> None:
-    hurt(database, "a", NOON, DENIED)
-    hurt(database, "b", NOON, DENIED, operation="release")
-    hurt(database, "c", NOON, FLAGGED)
+    impacts_of(database, "a", NOON, DENIED)
+    impacts_of(database, "b", NOON, DENIED, operation="release")
+    impacts_of(database, "c", NOON, FLAGGED)
     window = Window(NOON, NOON + SECOND, ("reserve",), (DENIED,))
     assert [row.order_id for row in database.read_now(lambda c: incident_impacts.page(c, window, limit=10))] == ["a"]
 
@@ -73,8 +73,8 @@ def test_the_filter_of_orders_finds_the_orders_that_the_list_names(database: Dat
     for number in range(5):
         made = order(f"ORD-{number}", "REJECTED", NOON - timedelta(minutes=number))
         database.write_now(lambda c, made=made: orders.add(c, made, "h"))
-    hurt(database, "ORD-1", NOON, DENIED, FLAGGED)
-    hurt(database, "ORD-3", NOON + SECOND, DENIED)
+    impacts_of(database, "ORD-1", NOON, DENIED, FLAGGED)
+    impacts_of(database, "ORD-3", NOON + SECOND, DENIED)
     window = Window(NOON, NOON + 2 * SECOND)
     listed = {row.order_id for row in database.read_now(lambda c: incident_impacts.page(c, window, limit=10))}
     found = database.read_now(lambda c: order_search.find(c, OrderQuery(incident=window), limit=10)).orders
@@ -83,7 +83,7 @@ def test_the_filter_of_orders_finds_the_orders_that_the_list_names(database: Dat
 
 def test_pages_of_a_window_neither_lose_nor_repeat_an_order(database: Database) -> None:
     for number in range(45):
-        hurt(database, f"ORD-{number:02}", NOON + (number // 3) * SECOND, DENIED)
+        impacts_of(database, f"ORD-{number:02}", NOON + (number // 3) * SECOND, DENIED)
     window = Window(NOON, NOON + HOUR)
 
     def ids(page: int) -> list[str]:

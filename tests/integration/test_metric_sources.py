@@ -68,11 +68,11 @@ def values(frame, metric: str) -> dict[str, float]:
 def test_both_sources_give_frames_of_one_shape(prometheus: PrometheusServer, local: LocalSource) -> None:
     theirs = PromSource(prometheus.url, time.monotonic).read(the_half_hour())
     ours = local.read(the_half_hour())
-    for frame in (theirs.course, theirs.totals, ours.course, ours.totals):
+    for frame in (theirs.time_series, theirs.totals, ours.time_series, ours.totals):
         assert tuple(frame.columns) == COLUMNS
         assert str(frame["at"].dtype) == "datetime64[us, UTC]"
         assert not frame["value"].isna().any()
-    assert set(theirs.course["metric"]) == set(ours.course["metric"])
+    assert set(theirs.time_series["metric"]) == set(ours.time_series["metric"])
 
 
 @pytest.mark.parametrize("metric", ["calls", "denied", "failures", "orders", "success_rate", "latency_p95", "queues"])
@@ -89,7 +89,7 @@ def test_both_sources_say_the_same_of_the_whole_half_hour(
 def test_both_sources_show_the_outage_at_the_same_time(prometheus: PrometheusServer, local: LocalSource) -> None:
     source = PromSource(prometheus.url, time.monotonic)
     for measured in (source.read(the_half_hour()), local.read(the_half_hour())):
-        rows = measured.course
+        rows = measured.time_series
         shut = rows[(rows["metric"] == "breaker_open") & (rows["value"] == 1)]
         assert abs(shut["at"].min() - (START + OUTAGE[0])) <= timedelta(minutes=1)
         assert abs(shut["at"].max() - (START + OUTAGE[1])) <= timedelta(minutes=1)
@@ -108,15 +108,15 @@ def test_a_time_without_data_is_an_empty_frame_and_no_error(prometheus: Promethe
     span = span_of(Wanted("custom", START - timedelta(days=2), START - timedelta(days=1)), END)
     for source in (PromSource(prometheus.url, time.monotonic), local):
         measured = source.read(span)
-        assert measured.course.empty
-        assert tuple(measured.course.columns) == COLUMNS
+        assert measured.time_series.empty
+        assert tuple(measured.time_series.columns) == COLUMNS
         assert measured.totals.empty
         assert measured.newest_at is None
 
 
 def test_a_month_asks_for_few_points(prometheus: PrometheusServer) -> None:
     span = span_of(Wanted("30d"), END)
-    rows = PromSource(prometheus.url, time.monotonic).read(span).course
+    rows = PromSource(prometheus.url, time.monotonic).read(span).time_series
     assert span.points <= 181
     assert values(rows, "orders")
 
@@ -250,13 +250,13 @@ def test_windows_follow_a_scrape_interval_of_a_minute(tmp_path: Path) -> None:
     server.load(scraped_every(60, half_hour(START)[0]))
     server.start()
     try:
-        course = PromSource(server.url, time.monotonic).read(the_half_hour()).course
+        time_series = PromSource(server.url, time.monotonic).read(the_half_hour()).time_series
     finally:
         server.stop()
     for metric in ("calls", "failures", "success_rate", "latency_p95"):
-        rows = course[course["metric"] == metric]
+        rows = time_series[time_series["metric"] == metric]
         assert (rows["value"] > 0).any(), metric
-    steps = course[(course["metric"] == "calls") & (course["series"] == "reserve")]
+    steps = time_series[(time_series["metric"] == "calls") & (time_series["series"] == "reserve")]
     assert len(steps) > 0.8 * the_half_hour().points
 
 
@@ -306,12 +306,12 @@ def test_the_time_limit_is_that_of_one_question_and_not_of_all(prometheus: Prome
     with slow_way(prometheus.url, 0.15) as url:
         measured = PromSource(url, time.monotonic, timeout_seconds=3.0).read(the_half_hour())
     assert not measured.missing
-    assert not measured.course.empty
+    assert not measured.time_series.empty
 
 
 def test_what_is_not_answered_in_time_is_missing_and_the_rest_is_shown(prometheus: PrometheusServer) -> None:
     with slow_way(prometheus.url, 0.0, patient_with="inventory_order_failures_total") as url:
         measured = PromSource(url, time.monotonic, timeout_seconds=3.0).read(the_half_hour())
     assert measured.missing == ("failures",)
-    assert "failures" not in set(measured.course["metric"])
+    assert "failures" not in set(measured.time_series["metric"])
     assert values(measured.totals, "calls")

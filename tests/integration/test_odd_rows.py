@@ -96,7 +96,7 @@ def look_everywhere(console: Console, database: Database) -> None:
         "alerts": console.alerts.page(),
         "firing": console.alerts.firing(),
         "alert history": console.alerts.history(),
-        "loans": console.loans.running(),
+        "overrides": console.overrides.running(),
         "served": console.incidents.served(),
     }
     for name in keys(database, tables.orders.c.order_id):

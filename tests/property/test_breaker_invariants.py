@@ -1,4 +1,4 @@
-"""What holds for a breaker whatever calls, late results, loans and pauses befall it."""
+"""What holds for a breaker whatever calls, late results, overrides and pauses befall it."""
 
 from __future__ import annotations
 
@@ -123,11 +123,11 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule(state=st.sampled_from([FORCED_OPEN, FORCED_CLOSED]), ms=st.sampled_from([1_000, 40_000]))
     def an_operator_lends_a_state(self, state: str, ms: int) -> None:
-        self.breaker.force(state, "test", ms)
+        self.breaker.start_override(state, "test", ms)
         assert self.breaker.effective_state == state
 
     @rule()
-    def an_operator_takes_the_loan_back(self) -> None:
+    def an_operator_takes_the_override_back(self) -> None:
         self.breaker.end_override()
         assert self.breaker.effective_state in (CLOSED, OPEN, HALF_OPEN)
 

@@ -29,37 +29,44 @@ def half_hour(start: datetime) -> tuple[str, list[Sample]]:
     samples: list[Sample] = []
     for number in range(LENGTH // SCRAPE + 1):
         at = start + number * SCRAPE
-        hurt = OUTAGE[0] <= at - start < OUTAGE[1]
-        _live(metrics, number, at, hurt=hurt)
+        during_outage = OUTAGE[0] <= at - start < OUTAGE[1]
+        _live(metrics, number, at, during_outage=during_outage)
         _collect(metrics.exposition().decode(), at.timestamp(), heads, families)
-        samples.append((at, metrics.sample() | _gauges(number, hurt=hurt)))
+        samples.append((at, metrics.sample() | _gauges(number, during_outage=during_outage)))
     text = "".join("\n".join([*heads[name], *families[name]]) + "\n" for name in families) + "# EOF\n"
     return text, samples
 
 
-def _gauges(number: int, *, hurt: bool) -> dict[str, Any]:
-    waiting = 7 if hurt else 0
+def _gauges(number: int, *, during_outage: bool) -> dict[str, Any]:
+    waiting = 7 if during_outage else 0
     return {
         "queues": {"reservation": waiting, "release": 1, "outbox": number % 3, "reviews": waiting, "deadLetters": 0},
         "outboxOldestAgeSeconds": 0.0,
-        "breakers": {name: "open" if hurt and name == BREAKERS[1] else "closed" for name in BREAKERS},
+        "breakers": {name: "open" if during_outage and name == BREAKERS[1] else "closed" for name in BREAKERS},
     }
 
 
-def _live(metrics: Metrics, number: int, at: datetime, *, hurt: bool) -> None:
+def _live(metrics: Metrics, number: int, at: datetime, *, during_outage: bool) -> None:
     for call in range(10 + number % 4):
         seconds = 0.02 + 0.01 * (call % 7)
         metrics.attempt(
             Attempt(
-                at, "check_availability", "timeout" if hurt and call % 3 == 0 else "success", 1.7 if hurt else seconds
+                at,
+                "check_availability",
+                "timeout" if during_outage and call % 3 == 0 else "success",
+                1.7 if during_outage else seconds,
             )
         )
-        metrics.attempt(Attempt(at, "reserve", "short_circuited" if hurt else "success", 0.0 if hurt else 2 * seconds))
-        metrics.order_became("PENDING_INVENTORY" if hurt else "PLACED")
-        if hurt:
+        metrics.attempt(
+            Attempt(
+                at, "reserve", "short_circuited" if during_outage else "success", 0.0 if during_outage else 2 * seconds
+            )
+        )
+        metrics.order_became("PENDING_INVENTORY" if during_outage else "PLACED")
+        if during_outage:
             metrics.order_failed("PENDING_INVENTORY")
-    metrics.breaker_is(BREAKERS[1], "open" if hurt else "closed")
-    waiting = 7 if hurt else 0
+    metrics.breaker_is(BREAKERS[1], "open" if during_outage else "closed")
+    waiting = 7 if during_outage else 0
     metrics.queues(
         reservation=waiting, release=1, outbox=number % 3, outbox_oldest_at=None, undeliverable=0, now=at,
         reviews={"PENDING_INVENTORY": waiting}, dead_letters=0, differences=0,

@@ -25,7 +25,7 @@ def alert(name: str, state: str, at: datetime, value: float, **labels: str) -> A
     """One of our own, as it stands."""
     rule = RULES[name]
     named = {"alertname": name, "severity": rule.severity, **labels}
-    fired = at + rule.hold if state != PENDING else None
+    fired = at + rule.for_duration if state != PENDING else None
     said = annotations_of(rule, named, value)
     return Alert(fingerprint(named), WORKER, name, named, said, LINK, state, value, at, fired, None, at)
 

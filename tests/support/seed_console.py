@@ -335,20 +335,20 @@ def _monitoring(connection: Any, now: datetime) -> None:
         samples.add(connection, at, REPLICA, sample)
 
 
-HURT = (*tuple(f"ORD-{2000 - number}" for number in range(13, 18)), "ORD-1002", "ORD-1004", "ORD-1008")
+AFFECTED = (*tuple(f"ORD-{2000 - number}" for number in range(13, 18)), "ORD-1002", "ORD-1004", "ORD-1008")
 """Orders that the outage hurt; the last one was refused."""
 
 
 def _impacts(connection: Any, now: datetime) -> None:
     began = now - OUTAGE[0]
-    for number, order_id in enumerate(HURT):
+    for number, order_id in enumerate(AFFECTED):
         at = began + timedelta(seconds=5 + 20 * number)
         found = [Impact(at, DENIED, "reserve", "short_circuited")]
-        if order_id == HURT[-1]:
+        if order_id == AFFECTED[-1]:
             found.append(Impact(at, REFUSED, "reserve", "RESERVATION_FAILED"))
         else:
             found.append(Impact(at, FALLBACK, "reserve", ReviewReason.PENDING_INVENTORY))
-        if order_id in HURT[-3:-1]:
+        if order_id in AFFECTED[-3:-1]:
             found.append(Impact(at, FLAGGED, "reserve", ReviewReason.PENDING_INVENTORY))
         incident_impacts.add(connection, order_id, found)
 
@@ -380,9 +380,9 @@ def _samples(now: datetime) -> list[tuple[datetime, dict[str, Any]]]:
     found = []
     for step in range(385):
         at = now - timedelta(seconds=5 * (384 - step))
-        hurt = OUTAGE[0] > now - at > OUTAGE[1]
-        _count_step(counts, step, hurt=hurt)
-        found.append((at, _snapshot(counts, step, hurt=hurt)))
+        during_outage = OUTAGE[0] > now - at > OUTAGE[1]
+        _count_step(counts, step, during_outage=during_outage)
+        found.append((at, _snapshot(counts, step, during_outage=during_outage)))
     return found
 
 
@@ -390,41 +390,41 @@ def _no_latency() -> dict[str, Any]:
     return {"buckets": [0] * (len(LATENCY_BUCKETS) + 1), "sum": 0.0, "count": 0}
 
 
-def _count_step(counts: dict[str, Any], step: int, *, hurt: bool) -> None:
+def _count_step(counts: dict[str, Any], step: int, *, during_outage: bool) -> None:
     for number, name in enumerate(OPERATIONS):
         busy = 9 + (step * (3 + number)) % 5 if number < 2 else 1
-        bad = busy - 2 if hurt and number == 1 else int(step % 37 == 5 * number)
+        bad = busy - 2 if during_outage and number == 1 else int(step % 37 == 5 * number)
         _bump(counts["requests"][name], "unavailable", bad)
         _bump(counts["requests"][name], "rejected", int(step % 9 == 0 and number == 1))
         _bump(counts["requests"][name], "success", busy - bad)
-        typical = 4 + number + (step % 7 == 0) + (4 if hurt else 0)
+        typical = 4 + number + (step % 7 == 0) + (4 if during_outage else 0)
         buckets = counts["latency"][name]["buckets"]
         counts["latency"][name]["buckets"] = [
             c + (busy if i >= typical else busy // 3 if i == typical - 1 else 0) for i, c in enumerate(buckets)
         ]
         counts["latency"][name]["count"] += busy
-    _bump(counts["orders"], "PLACED", 2 if hurt else 8 + step % 4)
-    _bump(counts["orders"], "PENDING_INVENTORY", 4 if hurt else int(step % 11 == 0))
-    _bump(counts["orders"], "REJECTED", 3 if hurt else int(step % 6 == 0))
-    _bump(counts["failures"], "INVENTORY_UNAVAILABLE", 3 if hurt else 0)
-    _bump(counts["failures"], "PENDING_INVENTORY", 4 if hurt else int(step % 11 == 0))
+    _bump(counts["orders"], "PLACED", 2 if during_outage else 8 + step % 4)
+    _bump(counts["orders"], "PENDING_INVENTORY", 4 if during_outage else int(step % 11 == 0))
+    _bump(counts["orders"], "REJECTED", 3 if during_outage else int(step % 6 == 0))
+    _bump(counts["failures"], "INVENTORY_UNAVAILABLE", 3 if during_outage else 0)
+    _bump(counts["failures"], "PENDING_INVENTORY", 4 if during_outage else int(step % 11 == 0))
 
 
 def _bump(counter: dict[str, int], key: str, number: int) -> None:
     counter[key] = counter.get(key, 0) + number
 
 
-def _snapshot(counts: dict[str, Any], step: int, *, hurt: bool) -> dict[str, Any]:
+def _snapshot(counts: dict[str, Any], step: int, *, during_outage: bool) -> dict[str, Any]:
     return {
         "requests": {name: dict(values) for name, values in counts["requests"].items()},
         "latency": {name: values | {"buckets": list(values["buckets"])} for name, values in counts["latency"].items()},
         "orders": dict(counts["orders"]), "failures": dict(counts["failures"]), "releases": {"released": step // 4},
         "queues": {
-            "reservation": 9 if hurt else step % 3, "release": 3 + step % 2, "outbox": step % 5,
+            "reservation": 9 if during_outage else step % 3, "release": 3 + step % 2, "outbox": step % 5,
             "reviews": 4 + step // 130, "deadLetters": int(step > 300),
         },
-        "outboxOldestAgeSeconds": 0.4 if not hurt else 3.1,
-        "breakers": {name: "open" if hurt and name == BREAKERS[1] else "closed" for name in BREAKERS},
+        "outboxOldestAgeSeconds": 0.4 if not during_outage else 3.1,
+        "breakers": {name: "open" if during_outage and name == BREAKERS[1] else "closed" for name in BREAKERS},
     }  # fmt: skip
 
 

@@ -21,10 +21,10 @@ def fill(connection: Any, now: datetime) -> None:
     _products(connection, now)
     _audit(connection, now)
     _sandbox(connection, now)
-    loan = BreakerOverride(
+    override = BreakerOverride(
         "inventoryServiceReleaser", "forced_closed", "trial of the new version", "ben", now, now + timedelta(minutes=9)
     )
-    overrides.put(connection, loan)
+    overrides.put(connection, override)
 
 
 def _events(connection: Any, now: datetime) -> None:

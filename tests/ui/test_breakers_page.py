@@ -1,4 +1,4 @@
-"""The Breakers page: what each breaker does on each replica, what its openings hurt, and forcing one as a loan."""
+"""The Breakers page: each breaker on each replica, the orders that its openings affected, and manual overrides."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from services.console import console
-from services.console.incidents import Stretch
+from services.console.incidents import IncidentInterval
 from services.domain.incident_impact import DENIED, FALLBACK, Impact
 from state import incident_impacts, orders, overrides, replicas
 from state.engine.database import Database
@@ -23,17 +23,17 @@ from tests.ui.test_orders_page import dialog, listed
 
 Show = Callable[..., AppTest]
 CHECKER, RESERVER, RELEASER = seed_console.BREAKERS
-OUTAGE = Stretch(NOON - seed_console.OUTAGE[0], NOON - seed_console.OUTAGE[1], RESERVER)
+OUTAGE = IncidentInterval(NOON - seed_console.OUTAGE[0], NOON - seed_console.OUTAGE[1], RESERVER)
 
 
-def hurt(test: AppTest) -> list[str]:
-    """The orders that the lens lists."""
+def affected(test: AppTest) -> list[str]:
+    """The orders that the incident impact lists."""
     return [name for name in listed(test) if name.startswith(("ORD-", "HURT-"))]
 
 
-def lend(database: Database, *, minutes: int = 10, state: str = "forced_open") -> None:
-    loan = BreakerOverride(RESERVER, state, "sale drill", "olga", NOON, NOON + timedelta(minutes=minutes))
-    database.write_now(lambda c: overrides.put(c, loan))
+def start_override(database: Database, *, minutes: int = 10, state: str = "forced_open") -> None:
+    override = BreakerOverride(RESERVER, state, "sale drill", "olga", NOON, NOON + timedelta(minutes=minutes))
+    database.write_now(lambda c: overrides.put(c, override))
 
 
 def test_each_breaker_says_its_state_its_sample_its_threshold_and_what_it_denied(busy: Database, show: Show) -> None:
@@ -63,12 +63,12 @@ def test_each_replica_has_a_line_and_the_worst_one_speaks_for_the_breaker(busy: 
 def test_an_opening_says_what_it_hurt_and_leads_to_exactly_those_orders(busy: Database, show: Show) -> None:
     test = show("breakers.py")
     assert "8 orders · 8 denied · 7 fallbacks · 2 flagged" in said(test)
-    lens = next(button for button in test.button if f"_{OUTAGE.start.timestamp()}" in str(button.key))
-    checked(lens.click().run())
+    impact = next(button for button in test.button if f"_{OUTAGE.start.timestamp()}" in str(button.key))
+    checked(impact.click().run())
     assert test.query_params["incident"] == str(OUTAGE)
-    assert set(hurt(test)) == set(seed_console.HURT)
+    assert set(affected(test)) == set(seed_console.AFFECTED)
     text = said(test)
-    assert "8 orders hurt" in text
+    assert "8 orders affected" in text
     assert "Calls denied refused by an open breaker 8" in text
 
 
@@ -97,19 +97,19 @@ def test_an_opening_that_is_over_looks_so_and_one_that_hurt_nobody_has_nothing_t
     busy.write_now(two)
     test = show("breakers.py")
     lasting, over = (
-        test.button(key=f"lens_worker-9_{CHECKER}_{at.timestamp()}")
+        test.button(key=f"impact_worker-9_{CHECKER}_{at.timestamp()}")
         for at in (NOON - timedelta(seconds=5), NOON - timedelta(hours=3))
     )
     assert not lasting.disabled
-    assert (over.disabled, over.help) == (True, "No order was hurt in this time.")
+    assert (over.disabled, over.help) == (True, "No order was affected in this time.")
     text = said(test)
     assert ":red-badge[:material/block: Open] **Availability check**" in text
     assert ":gray-badge[:material/history: Was open] **Availability check**" in text
 
 
-def test_the_orders_page_lists_the_very_orders_that_the_lens_lists(busy: Database, show: Show) -> None:
+def test_the_orders_page_lists_the_very_orders_that_the_incident_impact_lists(busy: Database, show: Show) -> None:
     test = show("orders.py", incident=str(OUTAGE))
-    assert set(listed(test)) == set(seed_console.HURT)
+    assert set(listed(test)) == set(seed_console.AFFECTED)
     text = said(test)
     assert "8 orders match" in text
     press(test, "drop_incident")
@@ -127,36 +127,36 @@ def test_counts_and_list_agree_and_the_list_is_paged(busy: Database, show: Show)
 
     busy.write_now(many)
     test = show("breakers.py", incident=str(OUTAGE))
-    first = hurt(test)
+    first = affected(test)
     press(test, "hurt_page_next")
-    second = hurt(test)
-    assert "38 orders hurt" in said(test)
+    second = affected(test)
+    assert "38 orders affected" in said(test)
     assert (len(first), len(second)) == (20, 18)
     assert len({*first, *second}) == 38
 
 
 def test_a_stretch_that_hurt_nobody_says_so(busy: Database, show: Show) -> None:
-    calm = Stretch(NOON - timedelta(hours=5), NOON - timedelta(hours=4))
-    assert "No order was hurt in this time" in said(show("breakers.py", incident=str(calm)))
+    calm = IncidentInterval(NOON - timedelta(hours=5), NOON - timedelta(hours=4))
+    assert "No order was affected in this time" in said(show("breakers.py", incident=str(calm)))
 
 
 @pytest.mark.parametrize(
     "nonsense", ["x", "2026~", "~", "2026-11-22T12:00:00Z~2026-11-22T11:00:00Z~", "2026-11-22T12:00:00Z~~thief"]
 )
 def test_an_address_that_makes_no_sense_is_no_incident(busy: Database, show: Show, nonsense: str) -> None:
-    assert "Orders hurt**" not in said(show("breakers.py", incident=nonsense))
+    assert "Affected orders**" not in said(show("breakers.py", incident=nonsense))
 
 
-def test_closing_the_lens_takes_it_out_of_the_address(busy: Database, show: Show) -> None:
+def test_closing_the_incident_impact_takes_it_out_of_the_address(busy: Database, show: Show) -> None:
     test = press(show("breakers.py", incident=str(OUTAGE)), "drop_incident")
     assert "incident" not in test.query_params
 
 
-# -------------------------------------------------------------------------------------------- loans
+# -------------------------------------------------------------------------------------------- overrides
 
 
 def test_a_breaker_is_forced_by_a_stored_command_with_state_reason_and_length(busy: Database, show: Show) -> None:
-    test = press(show("breakers.py"), f"force_{CHECKER}")
+    test = press(show("breakers.py"), f"override_{CHECKER}")
     test.radio[0].set_value("forced_closed")
     test.text_area(key=dialog(test, "note_")).set_value("sale drill")
     test.button(key=dialog(test, "do_")).click().run()
@@ -166,7 +166,7 @@ def test_a_breaker_is_forced_by_a_stored_command_with_state_reason_and_length(bu
 
 
 def test_no_state_is_chosen_before_a_person_does(busy: Database, show: Show) -> None:
-    test = press(show("breakers.py"), f"force_{CHECKER}")
+    test = press(show("breakers.py"), f"override_{CHECKER}")
     assert test.radio[0].value is None
     test.text_area(key=dialog(test, "note_")).set_value("sale drill")
     test.button(key=dialog(test, "do_")).click().run()
@@ -174,7 +174,7 @@ def test_no_state_is_chosen_before_a_person_does(busy: Database, show: Show) -> 
 
 
 def test_without_a_reason_nothing_is_forced(busy: Database, show: Show) -> None:
-    test = press(show("breakers.py"), f"force_{CHECKER}")
+    test = press(show("breakers.py"), f"override_{CHECKER}")
     test.radio[0].set_value("forced_open")
     test.button(key=dialog(test, "do_")).click().run()
     assert stored(busy) == []
@@ -184,31 +184,31 @@ def test_without_a_reason_nothing_is_forced(busy: Database, show: Show) -> None:
 def test_every_page_says_which_breaker_is_forced_by_whom_why_and_until_when(
     busy: Database, show: Show, page: str
 ) -> None:
-    lend(busy)
+    start_override(busy)
     text = said(show(page, order="ORD-1002"))
     assert "Forced open] **Reservation** breaker by olga: sale drill · ends by itself in 10 min (12:10:00)" in text
 
 
-def test_a_loan_is_ended_from_the_banner_once(busy: Database, show: Show) -> None:
-    lend(busy)
+def test_an_override_is_ended_from_the_banner_once(busy: Database, show: Show) -> None:
+    start_override(busy)
     test = show("overview.py")
-    test.button(key=f"end_loan_{RESERVER}").click().run()
+    test.button(key=f"end_override_{RESERVER}").click().run()
     (command,) = stored(busy)
     assert (command.kind, command.target_id) == ("end_override", RESERVER)
-    assert test.button(key=f"end_loan_{RESERVER}").disabled
+    assert test.button(key=f"end_override_{RESERVER}").disabled
 
 
-def test_a_loan_that_has_ended_has_no_banner(busy: Database, show: Show) -> None:
-    lend(busy, minutes=-1)
+def test_an_override_that_has_ended_has_no_banner(busy: Database, show: Show) -> None:
+    start_override(busy, minutes=-1)
     assert "sale drill" not in said(show("overview.py"))
 
 
 def test_nothing_can_be_forced_while_the_database_is_away(busy: Database, show: Show) -> None:
-    lend(busy)
+    start_override(busy)
     test = show("breakers.py")
     file = Path(str(busy.url.database))
     file.rename(file.with_suffix(".away"))
     test.run()
-    assert test.button(key=f"force_{CHECKER}").disabled
-    assert test.button(key=f"end_loan_{RESERVER}").disabled
-    assert console().loans.running().problem
+    assert test.button(key=f"override_{CHECKER}").disabled
+    assert test.button(key=f"end_override_{RESERVER}").disabled
+    assert console().overrides.running().problem

@@ -12,16 +12,16 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from services.console import console
-from services.console.incidents import Stretch
+from services.console.incidents import IncidentInterval
 from services.console.metric_history import Wanted
 from state import samples
 from state.engine.database import Database
 from tests.support import seed_console
 from tests.ui.conftest import NOON, checked, press, said
-from tests.ui.test_breakers_page import hurt
+from tests.ui.test_breakers_page import affected
 
 Show = Callable[..., AppTest]
-OUTAGE = Stretch(NOON - seed_console.OUTAGE[0], NOON - seed_console.OUTAGE[1])
+OUTAGE = IncidentInterval(NOON - seed_console.OUTAGE[0], NOON - seed_console.OUTAGE[1])
 
 
 def charts(test: AppTest) -> dict[str, Any]:
@@ -94,8 +94,8 @@ def test_no_failure_is_good_news_and_not_an_empty_chart(busy: Database, show: Sh
 
 def test_a_brushed_spike_leads_to_exactly_the_orders_in_it(busy: Database, show: Show) -> None:
     test = show("metrics.py", incident=str(OUTAGE))
-    assert set(hurt(test)) == set(seed_console.HURT)
-    assert "8 orders hurt" in said(test)
+    assert set(affected(test)) == set(seed_console.AFFECTED)
+    assert "8 orders affected" in said(test)
 
 
 def test_a_picked_stretch_can_be_looked_at_closely(busy: Database, show: Show) -> None:

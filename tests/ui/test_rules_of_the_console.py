@@ -21,7 +21,7 @@ Show = Callable[..., AppTest]
 
 ACTING = {
     "alerts.py": ("Acknowledge", "Silence"),
-    "breakers.py": ("Force",),
+    "breakers.py": ("Override",),
     "conservation.py": ("Compensate",),
     "events.py": ("Replay", "Discard"),
     "handover.py": ("Mark as seen",),

@@ -312,10 +312,10 @@ async def test_a_listener_may_look_at_the_breaker():
     assert seen == [OPEN, CLOSED]
 
 
-async def test_a_breaker_forced_open_denies_until_the_loan_ends_and_then_goes_on_as_before():
+async def test_a_breaker_forced_open_denies_until_the_override_ends_and_then_goes_on_as_before():
     world = World()
     await world.ok()
-    world.breaker.force(FORCED_OPEN, "maintenance", 60_000)
+    world.breaker.start_override(FORCED_OPEN, "maintenance", 60_000)
     error = await world.denied()
     assert (error.retry_after_seconds, world.breaker.snapshot().retry_in_ms) == (60.0, 60_000)
     assert world.breaker.snapshot().override.reason == "maintenance"
@@ -330,7 +330,7 @@ async def test_a_breaker_forced_open_denies_until_the_loan_ends_and_then_goes_on
 
 async def test_a_breaker_forced_closed_lets_calls_through_counts_them_and_never_opens():
     world = await opened()
-    world.breaker.force(FORCED_CLOSED, "they say it works", 60_000)
+    world.breaker.start_override(FORCED_CLOSED, "they say it works", 60_000)
     await world.fail(20)
     snapshot = world.breaker.snapshot()
     assert (snapshot.state, snapshot.failures, snapshot.retry_in_ms) == (FORCED_CLOSED, 25, 0)
@@ -338,7 +338,7 @@ async def test_a_breaker_forced_closed_lets_calls_through_counts_them_and_never_
 
 async def test_failures_under_a_forced_closing_leave_the_automatic_state_alone():
     world = World()
-    world.breaker.force(FORCED_CLOSED, "test", 5_000)
+    world.breaker.start_override(FORCED_CLOSED, "test", 5_000)
     await world.fail(20)
     world.time.now_ms += 5_000
     assert world.state == CLOSED
@@ -346,9 +346,9 @@ async def test_failures_under_a_forced_closing_leave_the_automatic_state_alone()
     assert world.state == OPEN
 
 
-async def test_the_reset_timer_runs_on_beneath_a_loan_without_a_word():
+async def test_the_reset_timer_runs_on_beneath_an_override_without_a_word():
     world = await opened()
-    world.breaker.force(FORCED_CLOSED, "test", 60_000)
+    world.breaker.start_override(FORCED_CLOSED, "test", 60_000)
     world.time.now_ms += 59_999
     await world.ok()
     world.time.now_ms += 1
@@ -356,28 +356,28 @@ async def test_the_reset_timer_runs_on_beneath_a_loan_without_a_word():
     assert world.moves == [(CLOSED, OPEN), (OPEN, FORCED_CLOSED), (FORCED_CLOSED, HALF_OPEN)]
 
 
-async def test_a_loan_can_be_given_back_early_and_a_second_time_without_effect():
+async def test_an_override_can_be_given_back_early_and_a_second_time_without_effect():
     world = World()
-    world.breaker.force(FORCED_OPEN, "test", 60_000)
+    world.breaker.start_override(FORCED_OPEN, "test", 60_000)
     world.breaker.end_override()
     world.breaker.end_override()
     assert world.moves == [(CLOSED, FORCED_OPEN), (FORCED_OPEN, CLOSED)]
     assert world.breaker.snapshot().override is None
 
 
-async def test_a_new_loan_replaces_the_present_one():
+async def test_a_new_override_replaces_the_present_one():
     world = World()
-    world.breaker.force(FORCED_OPEN, "first", 60_000)
-    world.breaker.force(FORCED_CLOSED, "second", 1_000)
+    world.breaker.start_override(FORCED_OPEN, "first", 60_000)
+    world.breaker.start_override(FORCED_CLOSED, "second", 1_000)
     world.time.now_ms += 1_000
     assert world.state == CLOSED
     assert world.moves == [(CLOSED, FORCED_OPEN), (FORCED_OPEN, FORCED_CLOSED), (FORCED_CLOSED, CLOSED)]
 
 
-async def test_a_call_admitted_before_a_loan_counts_for_nothing_after_it():
+async def test_a_call_admitted_before_an_override_counts_for_nothing_after_it():
     world = World()
     early = await world.start().begun()
-    world.breaker.force(FORCED_CLOSED, "test", 60_000)
+    world.breaker.start_override(FORCED_CLOSED, "test", 60_000)
     await early.fails()
     assert world.breaker.snapshot().failures == 0
 

@@ -135,7 +135,7 @@ async def test_a_refusal_of_the_caller_is_not_retried_at_once_and_counts_against
 
 async def test_an_open_circuit_sends_nothing_waits_for_nothing_and_is_reported():
     world = World()
-    world.breakers.reserver.force(FORCED_OPEN, "test", 60_000)
+    world.breakers.reserver.start_override(FORCED_OPEN, "test", 60_000)
     with pytest.raises(CircuitOpen):
         await world.reserve()
     assert (world.gateway.calls, world.slept) == ([], [])

@@ -60,7 +60,7 @@ class MetricHistory:
 
     @property
     def is_empty(self) -> bool:
-        return bool(self.measured.course.empty)
+        return bool(self.measured.time_series.empty)
 
     @property
     def interruptions(self) -> list[tuple[datetime, datetime]]:
@@ -69,7 +69,7 @@ class MetricHistory:
 
     def lines(self, metric: str) -> list[tuple[datetime, str, float]]:
         """``(at, series, value)`` of one metric, oldest first."""
-        rows = self.measured.course
+        rows = self.measured.time_series
         rows = rows[rows["metric"] == metric].sort_values(["at", "series"])
         return list(zip(rows["at"].dt.to_pydatetime(), rows["series"], rows["value"], strict=True))
 
@@ -81,16 +81,16 @@ class MetricHistory:
 
     def csv(self) -> bytes:
         """A row per step and a column per series, times in UTC; per-minute columns say so."""
-        text: str = _wide(self.measured.course).to_csv(date_format="%Y-%m-%dT%H:%M:%SZ")
+        text: str = _wide(self.measured.time_series).to_csv(date_format="%Y-%m-%dT%H:%M:%SZ")
         return text.encode()
 
 
-def _wide(course: DataFrame) -> DataFrame:
-    named = course.assign(
-        column=course["metric"]
-        + course["metric"].isin(COUNTED).map({True: "_per_minute", False: ""})
+def _wide(time_series: DataFrame) -> DataFrame:
+    named = time_series.assign(
+        column=time_series["metric"]
+        + time_series["metric"].isin(COUNTED).map({True: "_per_minute", False: ""})
         + "."
-        + course["series"]
+        + time_series["series"]
     )
     return named.pivot_table(index="at", columns="column", values="value").rename_axis(columns=None)
 
@@ -156,7 +156,7 @@ class Metrics:
         now = self._clock()
         calls: Mapping[timedelta, objective.Calls]
         calls, _, _ = self._measured(lambda source: source.reservations(objective.WINDOWS, now))
-        return objective.judge(self._settings.alert_reservation_success_rate, calls)
+        return objective.evaluate(self._settings.alert_reservation_success_rate, calls)
 
     def _measured(self, look: Callable[[MetricSource], Any]) -> tuple[Any, str, str | None]:
         """What the best source that answers says, its name, and why it is not Prometheus."""

@@ -52,12 +52,12 @@ def _measured(connection: Connection, span: Span) -> Measured:
         if (number := span.number(at)) is not None:
             steps.setdefault(number, Rollup()).add(rollup)
     per_minute = span.step / MINUTE
-    course: list[Point] = []
+    time_series: list[Point] = []
     for number, rollup in sorted(steps.items()):
         scale = min(per_minute, max((span.end - span.begins(number)) / MINUTE, SAMPLE_STEP / MINUTE))
-        course += _points(span.begins(number), rollup, scale)
+        time_series += _points(span.begins(number), rollup, scale)
     newest = samples.newest(connection, span.end)
-    return Measured(frame(course), frame(_points(span.end, whole, 1.0) if found else ()), newest)
+    return Measured(frame(time_series), frame(_points(span.end, whole, 1.0) if found else ()), newest)
 
 
 def _points(at: datetime, rollup: Rollup, minutes: float) -> list[Point]:

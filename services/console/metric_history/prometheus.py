@@ -126,7 +126,7 @@ class _Questions:
             raise next(iter(missing.values()))
         return points, tuple(missing)
 
-    def course(self, query: Query, span: Span, window: timedelta) -> list[tuple[datetime, str, float]]:
+    def time_series(self, query: Query, span: Span, window: timedelta) -> list[tuple[datetime, str, float]]:
         """``(start of step, series, value)``: every step is asked for at its end."""
         found = self._prometheus.custom_query_range(
             query.over(window.total_seconds()),
@@ -170,17 +170,19 @@ def _measured(asked: _Questions, span: Span) -> Measured:
     newest = asked.total(Query("newest", NEWEST), span.step, span.end)
     window = max(span.step, SHORTEST_WINDOW, SCRAPES_IN_WINDOW * asked.scrape_interval(span.end))
     queries = (*RATES, *COUNTS, *GAUGES)
-    course, missing = asked.all([(query.metric, partial(_course, asked, query, span, window)) for query in queries])
+    time_series, missing = asked.all(
+        [(query.metric, partial(_time_series, asked, query, span, window)) for query in queries]
+    )
     totals, more = asked.all([(query.metric, partial(_total, asked, query, span)) for query in queries])
     newest_at = datetime.fromtimestamp(newest[0][1], UTC) if newest else None
-    return Measured(frame(course), frame(totals), newest_at, tuple(dict.fromkeys((*missing, *more))))
+    return Measured(frame(time_series), frame(totals), newest_at, tuple(dict.fromkeys((*missing, *more))))
 
 
-def _course(asked: _Questions, query: Query, span: Span, window: timedelta) -> list[Point]:
+def _time_series(asked: _Questions, query: Query, span: Span, window: timedelta) -> list[Point]:
     per_minute = window / timedelta(minutes=1)
     return [
         (at, query.metric, series, value / per_minute if query.metric in COUNTED else value)
-        for at, series, value in asked.course(query, span, window)
+        for at, series, value in asked.time_series(query, span, window)
     ]
 
 

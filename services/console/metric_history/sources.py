@@ -28,7 +28,7 @@ class SourceFailed(Exception):
 class Measured:
     """What a source knows of a span."""
 
-    course: DataFrame
+    time_series: DataFrame
     """Columns COLUMNS: ``at`` (aware UTC, the start of a step), ``metric``, ``series``, ``value`` (float).
 
     Latencies and ages in seconds, rates as shares, what is counted per minute, queues as the highest of a step.

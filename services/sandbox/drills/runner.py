@@ -18,7 +18,7 @@ from services.breakers.overview import HALF_OPEN, OPEN, Breaker
 from services.domain.errors import InvalidState, NotFound
 from services.domain.orders.failed_steps import reason_of
 from services.domain.orders.model import OrderStatus
-from services.metrics.health import Facts, Thresholds, judge
+from services.metrics.health import Facts, Thresholds, assess
 from services.sandbox.drills import report
 from services.sandbox.drills.catalogue import checked_seconds, kind_of
 from services.sandbox.drills.faults import InventorySwitches
@@ -205,7 +205,7 @@ class DrillRunner:
             "reviews": sum(reviews.count_open_by_reason(connection).values()),
             "dead_letters": dead_letters.count_open(connection),
         }
-        health = judge(Facts(len(alive), known, queues, age, None, None), self._parts.thresholds)
+        health = assess(Facts(len(alive), known, queues, age, None, None), self._parts.thresholds)
         unsettled: tuple[str, ...] = ()
         differences = None
         if drill.began_at and drill.ended_at:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.alerting.database_alert import DatabaseOutage, kept_in
+from services.alerting.database_alert import DatabaseOutage, store_in
 from state import alerts
 from state.alerts import RESOLVED
 from state.engine.database import Database, opened
@@ -24,7 +24,7 @@ class World:
         self.now = START
         self.is_away = False
         self.posted: list[str] = []
-        self._keep = kept_in(database)
+        self._keep = store_in(database)
         client = httpx.AsyncClient(transport=httpx.MockTransport(self._receive))
         self.outage = DatabaseOutage(client, url, lambda: self.now, "here", "http://console/alerts", self._kept)
 

@@ -47,7 +47,7 @@ def test_thresholds_come_from_the_settings(setting, value, name, threshold):
 
 
 def test_times_scale_with_the_window():
-    held = {rule.name: rule.hold for rule in rules(Settings(alert_window=10_000))}
+    held = {rule.name: rule.for_duration for rule in rules(Settings(alert_window=10_000))}
     assert held["InventoryReservationSuccessLow"] == seconds(2)
     assert held["InventoryCircuitBreakerOpen"] == seconds(0)
 

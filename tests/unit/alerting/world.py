@@ -20,10 +20,10 @@ def seconds(number: float) -> timedelta:
     return timedelta(seconds=number)
 
 
-def letters(hold: float = 0, keep: float = 0) -> Rule:
+def letters(for_duration: float = 0, keep_firing_for: float = 0) -> Rule:
     """DeadLettersPresent with other times."""
     (rule,) = [rule for rule in rules(Settings()) if rule.name == "DeadLettersPresent"]
-    return replace(rule, hold=seconds(hold), keep=seconds(keep))
+    return replace(rule, for_duration=seconds(for_duration), keep_firing_for=seconds(keep_firing_for))
 
 
 class Judged:

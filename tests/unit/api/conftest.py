@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.alerting.actions import AlertDesk
+from services.alerting.actions import AlertActions
 from services.alerting.receiver import AlertReceiver
 from services.alerting.rules import rules
 from services.api.app import create_app
@@ -61,7 +61,7 @@ class Api:
             metrics=self.metrics,
             conservation=shop.conservation,
             alert_rules=rules(Settings()),
-            alert_desk=AlertDesk(shop.real_database, shop.clock, shop.new_id),
+            alert_actions=AlertActions(shop.real_database, shop.clock, shop.new_id),
             alert_receiver=AlertReceiver(shop.real_database, shop.clock),
             overrides=BreakerOverrides(shop.real_database, shop.clock, shop.breakers),
             wake_releases=wake,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from services.breakers.overview import ReplicaBreaker, by_name
-from services.metrics.health import Facts, Level, Thresholds, judge
+from services.metrics.health import Facts, Level, Thresholds, assess
 
 THRESHOLDS = Thresholds(success_rate=0.95, queue_depth=100, latency_seconds=1.0)
 CLOSED = ReplicaBreaker("a", "inventoryServiceReserver", "closed", None, None, 40, 1, 50, 5, 0, ())
@@ -22,20 +22,20 @@ WELL = Facts(
 
 
 def test_all_well_is_said_with_the_numbers_it_rests_on() -> None:
-    verdict = judge(WELL, THRESHOLDS)
+    verdict = assess(WELL, THRESHOLDS)
     assert verdict.level == Level.GOOD
     assert verdict.sentence == "1 breaker closed; 99.8 % of reservations answered; nothing waits for a person."
     assert verdict.findings == ()
 
 
 def test_without_calls_nothing_is_claimed_about_rates() -> None:
-    verdict = judge(replace(WELL, reserve_rate=None, check_p95_seconds=None), THRESHOLDS)
+    verdict = assess(replace(WELL, reserve_rate=None, check_p95_seconds=None), THRESHOLDS)
     assert verdict.sentence == "1 breaker closed; nothing waits for a person."
 
 
 def test_the_worst_finding_comes_first_and_leads_to_its_page() -> None:
     facts = replace(WELL, breakers=by_name([replace(CLOSED, state="open")]), queues={"reviews": 2, "reservation": 14})
-    verdict = judge(facts, THRESHOLDS)
+    verdict = assess(facts, THRESHOLDS)
     assert verdict.level == Level.BROKEN
     assert [finding.page for finding in verdict.findings] == ["breakers", "orders", "reviews"]
     assert verdict.sentence == (
@@ -44,7 +44,7 @@ def test_the_worst_finding_comes_first_and_leads_to_its_page() -> None:
 
 
 def test_orders_that_wait_lead_to_exactly_those_orders() -> None:
-    (finding,) = judge(replace(WELL, queues={"reservation": 1}), THRESHOLDS).findings
+    (finding,) = assess(replace(WELL, queues={"reservation": 1}), THRESHOLDS).findings
     assert finding.text == "1 order waits for inventory"
     assert finding.filters == (("status", "PENDING_INVENTORY"),)
     assert finding.level == Level.ATTENTION
@@ -68,18 +68,18 @@ def test_orders_that_wait_lead_to_exactly_those_orders() -> None:
     ],
 )
 def test_each_trouble_has_its_words_and_its_weight(facts: Facts, level: Level, text: str) -> None:
-    verdict = judge(facts, THRESHOLDS)
+    verdict = assess(facts, THRESHOLDS)
     assert verdict.level == level
     assert text in verdict.sentence
 
 
 def test_a_threshold_is_not_trouble_until_it_is_passed() -> None:
     at_the_edge = replace(WELL, reserve_rate=0.95, check_p95_seconds=1.0, outbox_age_seconds=60)
-    assert judge(at_the_edge, THRESHOLDS).level == Level.GOOD
+    assert assess(at_the_edge, THRESHOLDS).level == Level.GOOD
 
 
 def test_refused_orders_are_trouble_although_every_breaker_is_closed_and_no_rate_shows_them() -> None:
-    verdict = judge(replace(WELL, reserve_rate=None, refused=32), THRESHOLDS)
+    verdict = assess(replace(WELL, reserve_rate=None, refused=32), THRESHOLDS)
     assert verdict.level == Level.BROKEN
     assert verdict.sentence == "32 orders were refused because inventory gave no answer."
     assert verdict.findings[0].filters == (("status", "REJECTED"),)

@@ -1,4 +1,4 @@
-"""Loans that people ask for on the console: executed once, audited under the command's id, refused with words."""
+"""Overrides that people ask for on the console: executed once, audited under the command's id, refused with words."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def asked(kind: str = "set_override", target: str = RESERVER, command_id: str = 
     return Command(command_id, kind, target, GIVEN | changes, "olga", STORED, START)
 
 
-async def test_a_loan_runs_from_the_click_on_and_is_audited_under_the_commands_id(database: Database) -> None:
+async def test_an_override_runs_from_the_click_on_and_is_audited_under_the_commands_id(database: Database) -> None:
     lending = at(START + timedelta(seconds=5), database)
     outcome = await lending.commands()["set_override"](asked())
     assert outcome["title"] == "Forced open until 03:10:00 UTC"
-    loan = database.read_now(lambda c: overrides.active(c, START))[RESERVER]
-    assert (loan.state, loan.reason, loan.actor, loan.expires_at) == (
+    override = database.read_now(lambda c: overrides.active(c, START))[RESERVER]
+    assert (override.state, override.reason, override.actor, override.expires_at) == (
         "forced_open",
         "sale drill",
         "olga",
@@ -51,7 +51,7 @@ async def test_a_loan_runs_from_the_click_on_and_is_audited_under_the_commands_i
     assert entry.before == {"override": "none"}
 
 
-async def test_a_command_run_twice_lends_once_even_when_the_loan_was_ended_between(database: Database) -> None:
+async def test_a_command_run_twice_lends_once_even_when_the_override_was_ended_between(database: Database) -> None:
     lending = at(START, database)
     await lending.commands()["set_override"](asked())
     await lending.commands()["end_override"](asked("end_override", command_id="c-2"))
@@ -61,7 +61,7 @@ async def test_a_command_run_twice_lends_once_even_when_the_loan_was_ended_betwe
     assert [entry.action for entry in database.read_now(audit.page)] == ["END_BREAKER_OVERRIDE", "FORCE_BREAKER"]
 
 
-async def test_a_loan_that_no_worker_came_to_in_time_is_refused(database: Database) -> None:
+async def test_an_override_that_no_worker_came_to_in_time_is_refused(database: Database) -> None:
     with pytest.raises(InvalidState, match="would have ended"):
         await at(START + timedelta(minutes=10), database).commands()["set_override"](asked())
     assert database.read_now(audit.page) == []
@@ -69,14 +69,14 @@ async def test_a_loan_that_no_worker_came_to_in_time_is_refused(database: Databa
 
 async def test_ending_what_was_not_lent_says_so(database: Database) -> None:
     outcome = await at(START, database).commands()["end_override"](asked("end_override"))
-    assert outcome["title"] == "Nothing was lent any more"
+    assert outcome["title"] == "No override was active any more"
     assert database.read_now(audit.page) == []
 
 
 @pytest.mark.parametrize(
     ("field", "value"), [("state", "half_open"), ("expiresIn", 0), ("expiresIn", 86_400_001), ("reason", "  ")]
 )
-async def test_a_loan_that_makes_no_sense_is_refused_with_the_field(database: Database, field: str, value: Any) -> None:
+async def test_an_invalid_override_is_refused_with_the_field(database: Database, field: str, value: Any) -> None:
     with pytest.raises(ValidationFailed, match=field):
         await at(START, database).commands()["set_override"](asked(**{field: value}))
     assert database.read_now(lambda c: overrides.active(c, START)) == {}

@@ -1,4 +1,4 @@
-"""Forcing a breaker as a loan."""
+"""Forcing a breaker as an override."""
 
 from __future__ import annotations
 
@@ -50,21 +50,21 @@ def a_replica(database: Database, time: Time) -> tuple[InventoryBreakers, Breake
     return breakers, BreakerOverrides(database, time.now, breakers)
 
 
-async def test_every_replica_obeys_a_loan_and_only_the_breaker_that_was_named(database: Database, time: Time) -> None:
+async def test_every_replica_applies_an_override_to_the_named_breaker_only(database: Database, time: Time) -> None:
     first, lending = a_replica(database, time)
     second, following = a_replica(database, time)
 
-    await lending.lend("inventoryServiceReserver", "forced_open", reason="drill", expires_in=HOUR, actor="olga")
+    await lending.start("inventoryServiceReserver", "forced_open", reason="drill", expires_in=HOUR, actor="olga")
     await following.follow()
 
     assert [breakers.reserver.effective_state for breakers in (first, second)] == ["forced_open", "forced_open"]
     assert [breakers.checker.effective_state for breakers in (first, second)] == ["closed", "closed"]
 
 
-async def test_a_loan_ends_by_itself_also_where_it_was_learnt_late(database: Database, time: Time) -> None:
+async def test_an_override_ends_by_itself_also_where_it_was_learnt_late(database: Database, time: Time) -> None:
     _, lending = a_replica(database, time)
     second, following = a_replica(database, time)
-    await lending.lend("inventoryServiceReserver", "forced_open", reason="drill", expires_in=HOUR, actor="olga")
+    await lending.start("inventoryServiceReserver", "forced_open", reason="drill", expires_in=HOUR, actor="olga")
 
     time.passed = HOUR - timedelta(seconds=1)
     await following.follow()
@@ -74,10 +74,10 @@ async def test_a_loan_ends_by_itself_also_where_it_was_learnt_late(database: Dat
     assert second.reserver.effective_state == "closed"
 
 
-async def test_a_loan_that_is_given_back_ends_everywhere_and_twice_is_once(database: Database, time: Time) -> None:
+async def test_an_override_that_is_given_back_ends_everywhere_and_twice_is_once(database: Database, time: Time) -> None:
     first, lending = a_replica(database, time)
     second, following = a_replica(database, time)
-    await lending.lend("inventoryServiceReserver", "forced_closed", reason="drill", expires_in=HOUR, actor="olga")
+    await lending.start("inventoryServiceReserver", "forced_closed", reason="drill", expires_in=HOUR, actor="olga")
     await following.follow()
 
     await lending.end("inventoryServiceReserver", actor="piet")
@@ -92,10 +92,10 @@ async def test_a_loan_that_is_given_back_ends_everywhere_and_twice_is_once(datab
     ]
 
 
-async def test_a_new_loan_replaces_the_one_before(database: Database, time: Time) -> None:
+async def test_a_new_override_replaces_the_one_before(database: Database, time: Time) -> None:
     breakers, lending = a_replica(database, time)
-    await lending.lend("inventoryServiceReserver", "forced_open", reason="drill", expires_in=HOUR, actor="olga")
-    await lending.lend("inventoryServiceReserver", "forced_closed", reason="over", expires_in=HOUR, actor="piet")
+    await lending.start("inventoryServiceReserver", "forced_open", reason="drill", expires_in=HOUR, actor="olga")
+    await lending.start("inventoryServiceReserver", "forced_closed", reason="over", expires_in=HOUR, actor="piet")
 
     assert breakers.reserver.effective_state == "forced_closed"
     entry = database.read_now(audit.page)[0]
@@ -106,6 +106,6 @@ async def test_an_unknown_breaker_is_refused_and_nothing_is_written(database: Da
     _, lending = a_replica(database, time)
 
     with pytest.raises(NotFound):
-        await lending.lend("inventoryServicePainter", "forced_open", reason="?", expires_in=HOUR, actor="olga")
+        await lending.start("inventoryServicePainter", "forced_open", reason="?", expires_in=HOUR, actor="olga")
 
     assert database.read_now(audit.page) == []

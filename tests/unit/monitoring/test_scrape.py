@@ -134,7 +134,7 @@ async def test_while_the_database_is_away_counters_and_the_last_gauges_are_serve
     worker.database.problem = ConnectionError("away")
     worker.now += timedelta(seconds=90)
     worker.metrics.attempt(Attempt(worker.now, "reserve", "success", 0.1))
-    worker.breakers.reserver.force("forced_open", "drill", 60_000)
+    worker.breakers.reserver.start_override("forced_open", "drill", 60_000)
     found = await worker.scrape()
     assert found["inventory_requests_total", ("reserve", "success")] == 1
     assert found["reservation_queue_depth", ()] == 7

@@ -38,9 +38,9 @@ def steady(minutes: int, *, failing_from: int = 10_000) -> list[tuple[datetime, 
 
 
 def test_orders_are_counted_per_minute() -> None:
-    course = trends(steady(20), (), NOON, WINDOW).orders_per_minute
-    assert course[5][1]["PLACED"] == pytest.approx(60)
-    assert len(course) == 40
+    per_minute = trends(steady(20), (), NOON, WINDOW).orders_per_minute
+    assert per_minute[5][1]["PLACED"] == pytest.approx(60)
+    assert len(per_minute) == 40
 
 
 def test_time_before_the_first_sample_is_unknown_and_not_zero() -> None:

@@ -24,7 +24,7 @@ def resilient(sqlite_url):
     harness.close()
 
 
-async def hurt(shop, order_id):
+async def impacts_of(shop, order_id):
     """``{(kind, operation)}`` of one order."""
     found = await shop.real_database.read(lambda c: incident_impacts.page(c, EVER, limit=100))
     return {(i.kind, i.operation) for order in found if order.order_id == order_id for i in order.impacts}
@@ -53,28 +53,28 @@ async def test_a_standard_order_refused_because_the_check_timed_out_is_hurt(shop
     shop.inventory.fail(CHECK, Fault.TIMEOUT_BEFORE)
     order = await shop.place()
     assert order.status == "REJECTED"
-    assert await hurt(shop, order.order_id) == {(TIMED_OUT, CHECK), (REFUSED, CHECK)}
+    assert await impacts_of(shop, order.order_id) == {(TIMED_OUT, CHECK), (REFUSED, CHECK)}
 
 
 async def test_an_important_order_that_goes_on_unverified_was_served_the_fallback_and_is_flagged(shop):
     shop.inventory.fail(CHECK, Fault.UNAVAILABLE)
     order = await shop.place_high()
     assert order.status == "PLACED"
-    assert await hurt(shop, order.order_id) == {(FALLBACK, CHECK), (FLAGGED, CHECK)}
+    assert await impacts_of(shop, order.order_id) == {(FALLBACK, CHECK), (FLAGGED, CHECK)}
 
 
 async def test_an_order_that_waits_for_inventory_was_served_the_fallback_and_is_flagged(shop):
     shop.inventory.fail(RESERVE, Fault.UNAVAILABLE)
     order = await shop.place()
-    assert await hurt(shop, order.order_id) == {(FALLBACK, RESERVE), (FLAGGED, RESERVE)}
+    assert await impacts_of(shop, order.order_id) == {(FALLBACK, RESERVE), (FLAGGED, RESERVE)}
 
 
 async def test_calls_that_an_open_breaker_denies_are_recorded_at_the_time_of_the_denial(resilient):
     shop = resilient
-    shop.breakers.reserver.force("forced_open", "drill", 60_000)
+    shop.breakers.reserver.start_override("forced_open", "drill", 60_000)
     order = await shop.place()
     assert order.status == "PENDING_INVENTORY"
-    assert await hurt(shop, order.order_id) == {(DENIED, RESERVE), (FALLBACK, RESERVE), (FLAGGED, RESERVE)}
+    assert await impacts_of(shop, order.order_id) == {(DENIED, RESERVE), (FALLBACK, RESERVE), (FLAGGED, RESERVE)}
     assert {row.at for row in await rows(shop)} == {START}
 
 
@@ -83,16 +83,16 @@ async def test_a_release_that_an_open_breaker_denies_is_recorded_although_the_or
     order = await shop.place()
     await shop.cancel(order.order_id)
     before = await shop.order(order.order_id)
-    shop.breakers.releaser.force("forced_open", "drill", 60_000)
+    shop.breakers.releaser.start_override("forced_open", "drill", 60_000)
     await shop.releases.run_due()
-    assert await hurt(shop, order.order_id) == {(DENIED, RELEASE)}
+    assert await impacts_of(shop, order.order_id) == {(DENIED, RELEASE)}
     assert await shop.order(order.order_id) == before
 
 
 async def test_an_order_whose_deduction_was_refused_is_flagged(shop):
     order = await shop.place()
     await shop.deliver("inventory.confirmation_failed", order, reason="RESERVATION_EXPIRED")
-    assert await hurt(shop, order.order_id) == {(FLAGGED, CONFIRM)}
+    assert await impacts_of(shop, order.order_id) == {(FLAGGED, CONFIRM)}
 
 
 async def test_three_attempts_that_time_out_are_one_impact_of_each_kind(resilient):
@@ -105,7 +105,7 @@ async def test_three_attempts_that_time_out_are_one_impact_of_each_kind(resilien
         (FLAGGED, RESERVE),
         (TIMED_OUT, RESERVE),
     ]
-    assert await hurt(shop, order.order_id)
+    assert await impacts_of(shop, order.order_id)
 
 
 async def test_an_impact_that_is_not_committed_with_its_order_does_not_exist(shop):

@@ -81,7 +81,7 @@ async def test_several_drain_through_the_half_open_budget_one_after_another(shop
     assert [(await stored(shop, f"c-{number}")).state for number in range(4)] == ["DONE"] * 4
 
 
-async def test_a_loan_that_ends_early_is_noticed_within_seconds(shop):
+async def test_an_override_that_ends_early_is_noticed_within_seconds(shop):
     case = await waiting(shop)
     await ask(shop, case)
     shop.breakers.reserver.open()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.metrics.objective import PACES, PERIOD, WINDOWS, Calls, burn_rate, judge
+from services.metrics.objective import PACES, PERIOD, WINDOWS, Calls, burn_rate, evaluate
 
 FAST, SLOW = PACES
 
@@ -19,25 +19,25 @@ def everywhere(calls: Calls) -> dict[timedelta, Calls]:
 
 
 def test_a_month_without_failures_leaves_the_budget_untouched() -> None:
-    budget = judge(0.95, everywhere(Calls(1000, 1000)))
+    budget = evaluate(0.95, everywhere(Calls(1000, 1000)))
     assert (budget.left, budget.calls.success_rate, budget.is_used_up) == (1.0, 1.0, False)
     assert [burn.is_too_fast for burn in budget.burns] == [False, False]
 
 
 def test_failing_exactly_as_often_as_allowed_uses_the_budget_up() -> None:
-    budget = judge(0.95, everywhere(Calls(950, 1000)))
+    budget = evaluate(0.95, everywhere(Calls(950, 1000)))
     assert budget.left == pytest.approx(0)
     assert burn_rate(0.95, Calls(950, 1000)) == pytest.approx(1)
 
 
 def test_failing_twice_as_often_overdraws_it() -> None:
-    budget = judge(0.95, everywhere(Calls(900, 1000)))
+    budget = evaluate(0.95, everywhere(Calls(900, 1000)))
     assert budget.left == pytest.approx(-1)
     assert budget.is_used_up
 
 
 def test_without_calls_nothing_is_known() -> None:
-    budget = judge(0.95, {})
+    budget = evaluate(0.95, {})
     assert (budget.left, budget.calls.success_rate, budget.burns[0].long) == (None, None, None)
     assert not budget.burns[0].is_too_fast
     assert not budget.is_used_up
@@ -50,8 +50,8 @@ def test_a_target_of_everything_allows_no_failure() -> None:
 
 def test_a_burn_is_too_fast_only_while_it_lasts() -> None:
     failing, fine = Calls(10, 100), Calls(100, 100)
-    hurt = {FAST.long: failing, FAST.short: fine, SLOW.long: failing, SLOW.short: failing, PERIOD: fine}
-    fast, slow = judge(0.95, hurt).burns
+    failing_hour = {FAST.long: failing, FAST.short: fine, SLOW.long: failing, SLOW.short: failing, PERIOD: fine}
+    fast, slow = evaluate(0.95, failing_hour).burns
     assert (fast.is_too_fast, slow.is_too_fast) == (False, True)
 
 
