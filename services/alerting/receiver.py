@@ -45,7 +45,6 @@ class AlertsFull(ApiError):
     """More alerts stand than are kept; those that found a place were stored."""
 
     code = "ALERTS_FULL"
-    http_status = 503
     retryable = True
 
 
@@ -64,7 +63,6 @@ class AlertNotStored(ApiError):
     """An alert could not be stored for a reason that nobody foresaw; the others were."""
 
     code = "ALERT_NOT_STORED"
-    http_status = 500
     retryable = True
 
 

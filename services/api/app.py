@@ -42,7 +42,6 @@ class DatabaseAway(ApiError):
     """The request may be repeated, under the same idempotency key, as soon as the database is back."""
 
     code = "SERVICE_UNAVAILABLE"
-    http_status = 503
     retryable = True
 
 
@@ -50,7 +49,6 @@ class Stopping(ApiError):
     """The process ends before the answer is known; an order under way goes on, here or after the next start."""
 
     code = "SERVICE_UNAVAILABLE"
-    http_status = 503
     retryable = True
 
 

@@ -23,14 +23,12 @@ class Unauthorized(ApiError):
     """No token, or one that is not known."""
 
     code = "UNAUTHORIZED"
-    http_status = 401
 
 
 class Forbidden(ApiError):
     """The token's role does not allow this."""
 
     code = "FORBIDDEN"
-    http_status = 403
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from services.api import order_list, views
 from services.api.alerts import AlertHandlers
 from services.api.endpoints import Call
-from services.api.http import success, utf8_header, wrong_value
+from services.api.http import STATUS_OF, success, utf8_header, wrong_value
 from services.api.operations import OperationHandlers
 from services.api.service import OrderService
 from services.domain.errors import ApiError, InvalidState, NotFound, ReservationFailed
@@ -32,18 +32,9 @@ class RecordedFailure(ApiError):
 
     def __init__(self, failure: dict[str, Any]) -> None:
         super().__init__(str(failure.get("message", "")), failure.get("details") or {})
-        self.code = str(failure.get("code", ReservationFailed.code))  # type: ignore[misc]
+        code = str(failure.get("code"))
+        self.code = code if code in STATUS_OF else ReservationFailed.code  # type: ignore[misc]
         self.retryable = bool(failure.get("retryable"))  # type: ignore[misc]
-        self.http_status = _STATUS_OF.get(self.code, ReservationFailed.http_status)  # type: ignore[misc]
-
-
-_STATUS_OF = {
-    "PAYMENT_DECLINED": 402,
-    "INVENTORY_TIMEOUT": 408,
-    "INSUFFICIENT_INVENTORY": 409,
-    "RESERVATION_FAILED": 422,
-    "INVENTORY_UNAVAILABLE": 503,
-}
 
 
 class Handlers:

@@ -32,26 +32,63 @@ MAX_SHOWN = 200
 """Characters of a wrong value, or of its field's name, that are shown."""
 DEFAULT_RETRY_AFTER_SECONDS = 5
 
+STATUS_OF = {
+    "VALIDATION_ERROR": 400,
+    "UNAUTHORIZED": 401,
+    "PAYMENT_DECLINED": 402,
+    "FORBIDDEN": 403,
+    "ALERT_NOT_FOUND": 404,
+    "BREAKER_NOT_FOUND": 404,
+    "DEAD_LETTER_NOT_FOUND": 404,
+    "DIFFERENCE_NOT_FOUND": 404,
+    "DRILL_NOT_FOUND": 404,
+    "NOT_FOUND": 404,
+    "OPERATION_NOT_FOUND": 404,
+    "ORDER_NOT_FOUND": 404,
+    "OUTBOX_EVENT_NOT_FOUND": 404,
+    "RELEASE_NOT_FOUND": 404,
+    "REVIEW_NOT_FOUND": 404,
+    "SILENCE_NOT_FOUND": 404,
+    "METHOD_NOT_ALLOWED": 405,
+    "INVENTORY_TIMEOUT": 408,
+    "REQUEST_TIMEOUT": 408,
+    "CLAIMED_BY_OTHER": 409,
+    "INSUFFICIENT_INVENTORY": 409,
+    "INVALID_STATE": 409,
+    "RELEASE_CONFLICT": 409,
+    "REVIEW_CONFLICT": 409,
+    "PAYLOAD_TOO_LARGE": 413,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "IDEMPOTENCY_KEY_REUSED": 422,
+    "RESERVATION_FAILED": 422,
+    "ALERT_NOT_STORED": 500,
+    "INTERNAL_ERROR": 500,
+    "RELEASE_FAILED": 500,
+    "ALERTS_FULL": 503,
+    "INVENTORY_UNAVAILABLE": 503,
+    "PAYMENT_UNKNOWN": 503,
+    "SERVICE_OVERLOADED": 503,
+    "SERVICE_UNAVAILABLE": 503,
+}
+"""HTTP status of every error code."""
+
 
 class UnsupportedMediaType(ApiError):
     """The body is not declared as JSON."""
 
     code = "UNSUPPORTED_MEDIA_TYPE"
-    http_status = 415
 
 
 class PayloadTooLarge(ApiError):
     """The body is larger than a megabyte."""
 
     code = "PAYLOAD_TOO_LARGE"
-    http_status = 413
 
 
 class BodyIncomplete(ApiError):
     """The client went away, or took too long, before the end of its body."""
 
     code = "REQUEST_TIMEOUT"
-    http_status = 408
     retryable = True
 
 
@@ -60,7 +97,7 @@ class RouteError(ApiError):
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
-        self.http_status = status  # type: ignore[misc]
+        self.status = status
         self.code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(status, "HTTP_ERROR")  # type: ignore[misc]
 
 
@@ -82,10 +119,11 @@ def failure(error: ApiError) -> Response:
         },
         "meta": {"timestamp": timestamp(datetime.now(UTC))},
     }
-    response = json_response(body, error.http_status)
-    if error.http_status == HTTPStatus.UNAUTHORIZED:
+    status = error.status if isinstance(error, RouteError) else STATUS_OF.get(error.code, 500)
+    response = json_response(body, status)
+    if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if error.http_status in (408, 503):
+    if status in (408, 503):
         response.headers["Retry-After"] = str(_retry_after(error))
     return response
 

@@ -3,23 +3,23 @@
     HoldfastError
     ├── ConfigurationError        a setting is wrong; raised before anything listens
     ├── BusinessError             expected answers; shown to the user, never retried
-    │   ├── ValidationFailed           400 VALIDATION_ERROR
-    │   ├── PaymentDeclined            402 PAYMENT_DECLINED
-    │   ├── NotFound                   404 ORDER_NOT_FOUND, REVIEW_NOT_FOUND, ...
-    │   ├── InsufficientInventory      409 INSUFFICIENT_INVENTORY
-    │   ├── InvalidState               409 INVALID_STATE
-    │   ├── ReviewConflict             409 REVIEW_CONFLICT
-    │   ├── ClaimedByOther             409 CLAIMED_BY_OTHER
-    │   ├── ReleaseConflict            409 RELEASE_CONFLICT
-    │   ├── ReservationFailed          422 RESERVATION_FAILED
-    │   └── IdempotencyKeyReused       422 IDEMPOTENCY_KEY_REUSED
+    │   ├── ValidationFailed           VALIDATION_ERROR
+    │   ├── PaymentDeclined            PAYMENT_DECLINED
+    │   ├── NotFound                   ORDER_NOT_FOUND, REVIEW_NOT_FOUND, ...
+    │   ├── InsufficientInventory      INSUFFICIENT_INVENTORY
+    │   ├── InvalidState               INVALID_STATE
+    │   ├── ReviewConflict             REVIEW_CONFLICT
+    │   ├── ClaimedByOther             CLAIMED_BY_OTHER
+    │   ├── ReleaseConflict            RELEASE_CONFLICT
+    │   ├── ReservationFailed          RESERVATION_FAILED
+    │   └── IdempotencyKeyReused       IDEMPOTENCY_KEY_REUSED
     └── DependencyError           another service failed; the outcome may be unknown
-        ├── InventoryTimeout           408 INVENTORY_TIMEOUT, may have run
-        ├── InventoryUnavailable       503 INVENTORY_UNAVAILABLE
+        ├── InventoryTimeout           INVENTORY_TIMEOUT, may have run
+        ├── InventoryUnavailable       INVENTORY_UNAVAILABLE
         │   ├── CircuitOpen                not sent: the breaker is open
         │   ├── InventoryRefusesUs         it refused the caller, not the order (401, 403, 404, ...)
         │   └── InventoryThrottled         429, or not sent because an earlier 429 asked to wait
-        ├── ReleaseFailed              500 RELEASE_FAILED
+        ├── ReleaseFailed              RELEASE_FAILED
         └── PaymentOutcomeUnknown      the gateway did not say whether it captured
 
 Source: seed 8.1; contract section 3.
@@ -41,10 +41,9 @@ class ConfigurationError(HoldfastError):
 
 
 class ApiError(HoldfastError):
-    """An error with the code, HTTP status and retry advice that the API answers with."""
+    """An error with a code and retry advice; services.api.envelope maps the code to an HTTP status."""
 
     code: ClassVar[str] = "INTERNAL_ERROR"
-    http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, details: Details | None = None) -> None:
@@ -61,20 +60,16 @@ class ValidationFailed(BusinessError):
     """The request is malformed; details name each field, its value and what is allowed."""
 
     code = "VALIDATION_ERROR"
-    http_status = 400
 
 
 class PaymentDeclined(BusinessError):
     """The payment gateway refused; nothing was charged and the hold is released."""
 
     code = "PAYMENT_DECLINED"
-    http_status = 402
 
 
 class NotFound(BusinessError):
     """The addressed thing does not exist; the code says which kind."""
-
-    http_status = 404
 
     def __init__(self, kind: str, identifier: str) -> None:
         name = kind.split("-", maxsplit=1)[0] + "".join(word.capitalize() for word in kind.split("-")[1:])
@@ -89,49 +84,42 @@ class InsufficientInventory(BusinessError):
     """
 
     code = "INSUFFICIENT_INVENTORY"
-    http_status = 409
 
 
 class InvalidState(BusinessError):
     """The order is in a state in which this cannot be done."""
 
     code = "INVALID_STATE"
-    http_status = 409
 
 
 class ReviewConflict(BusinessError):
     """Somebody was faster; details say who, when and what was done."""
 
     code = "REVIEW_CONFLICT"
-    http_status = 409
 
 
 class ClaimedByOther(BusinessError):
     """Somebody else works on the case; details say who and until when."""
 
     code = "CLAIMED_BY_OTHER"
-    http_status = 409
 
 
 class ReleaseConflict(BusinessError):
     """The release job is not what the person saw any more; nothing was done."""
 
     code = "RELEASE_CONFLICT"
-    http_status = 409
 
 
 class ReservationFailed(BusinessError):
     """The Inventory Service refused the reservation for a reason other than stock."""
 
     code = "RESERVATION_FAILED"
-    http_status = 422
 
 
 class IdempotencyKeyReused(BusinessError):
     """The same idempotency key came with another body."""
 
     code = "IDEMPOTENCY_KEY_REUSED"
-    http_status = 422
 
 
 class DependencyError(ApiError):
@@ -164,14 +152,12 @@ class InventoryTimeout(DependencyError):
     """No complete answer within INVENTORY_SERVICE_TIMEOUT; the outcome is unknown."""
 
     code = "INVENTORY_TIMEOUT"
-    http_status = 408
 
 
 class InventoryUnavailable(DependencyError):
     """Connection error, 5xx or an unreadable answer."""
 
     code = "INVENTORY_UNAVAILABLE"
-    http_status = 503
 
 
 class CircuitOpen(InventoryUnavailable):
@@ -208,11 +194,9 @@ class ReleaseFailed(DependencyError):
     """The Inventory Service did not confirm the release of a hold."""
 
     code = "RELEASE_FAILED"
-    http_status = 500
 
 
 class PaymentOutcomeUnknown(DependencyError):
     """The payment gateway did not say whether the money was captured."""
 
     code = "PAYMENT_UNKNOWN"
-    http_status = 503

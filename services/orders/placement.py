@@ -55,7 +55,6 @@ class Overloaded(ApiError):
     """This replica is placing as many orders as it can; nothing was written."""
 
     code = "SERVICE_OVERLOADED"
-    http_status = 503
     retryable = True
 
 

@@ -51,24 +51,24 @@ def test_operations_and_outcomes_are_those_of_the_metrics():
 
 
 CODES = {
-    errors.ValidationFailed: ("VALIDATION_ERROR", 400, False),
-    errors.PaymentDeclined: ("PAYMENT_DECLINED", 402, False),
-    errors.InventoryTimeout: ("INVENTORY_TIMEOUT", 408, True),
-    errors.InsufficientInventory: ("INSUFFICIENT_INVENTORY", 409, False),
-    errors.InvalidState: ("INVALID_STATE", 409, False),
-    errors.ReviewConflict: ("REVIEW_CONFLICT", 409, False),
-    errors.ReservationFailed: ("RESERVATION_FAILED", 422, False),
-    errors.IdempotencyKeyReused: ("IDEMPOTENCY_KEY_REUSED", 422, False),
-    errors.ReleaseFailed: ("RELEASE_FAILED", 500, True),
-    errors.InventoryUnavailable: ("INVENTORY_UNAVAILABLE", 503, True),
-    errors.PaymentOutcomeUnknown: ("PAYMENT_UNKNOWN", 503, True),
+    errors.ValidationFailed: ("VALIDATION_ERROR", False),
+    errors.PaymentDeclined: ("PAYMENT_DECLINED", False),
+    errors.InventoryTimeout: ("INVENTORY_TIMEOUT", True),
+    errors.InsufficientInventory: ("INSUFFICIENT_INVENTORY", False),
+    errors.InvalidState: ("INVALID_STATE", False),
+    errors.ReviewConflict: ("REVIEW_CONFLICT", False),
+    errors.ReservationFailed: ("RESERVATION_FAILED", False),
+    errors.IdempotencyKeyReused: ("IDEMPOTENCY_KEY_REUSED", False),
+    errors.ReleaseFailed: ("RELEASE_FAILED", True),
+    errors.InventoryUnavailable: ("INVENTORY_UNAVAILABLE", True),
+    errors.PaymentOutcomeUnknown: ("PAYMENT_UNKNOWN", True),
 }
 
 
 @pytest.mark.parametrize(("kind", "shown"), CODES.items(), ids=lambda value: getattr(value, "__name__", ""))
-def test_an_error_carries_its_code_status_and_advice(kind, shown):
+def test_an_error_carries_its_code_and_advice(kind, shown):
     error = kind("told", {"a": 1})
-    assert (error.code, error.http_status, error.retryable) == shown
+    assert (error.code, error.retryable) == shown
     assert (str(error), error.message, error.details) == ("told", "told", {"a": 1})
 
 
@@ -82,7 +82,7 @@ def test_an_error_carries_its_code_status_and_advice(kind, shown):
 )
 def test_what_is_not_found_is_named(kind, code, details):
     error = errors.NotFound(kind, "x")
-    assert (error.code, error.http_status, error.details) == (code, 404, details)
+    assert (error.code, error.details) == (code, details)
     assert "'x'" in error.message
 
 
