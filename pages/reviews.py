@@ -338,7 +338,9 @@ def _row(case: ReviewCase, *, gone: bool, grey: bool) -> None:
                         st.caption("no longer in this list", width="content")
                     else:
                         work.open_button(case)
-            st.caption(f"{labels.told(review.detail)} · {orders.items(case.order)} · {orders.stake(case)}{_hold(case)}")
+            st.caption(
+                f"{labels.told(review.detail)} · {orders.items(case.order)} · {orders.order_value(case)}{_hold(case)}"
+            )
             if case.command:
                 _command(case)
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from services.base.trace_context import current
 from services.domain import incident_impact
 from services.domain.call_attempts import Attempt
-from services.domain.orders.failed_steps import with_progress_noted
+from services.domain.orders.failed_steps import with_success_noted
 from services.domain.orders.lifecycle import ACTION, CALL, EVENT_OUT, TRANSITION, Change, TimelineEntry
 from services.domain.orders.model import Order
 from services.messaging.envelope import encode
@@ -20,7 +20,7 @@ from state import history, incident_impacts, orders, outbox, releases, reviews
 SYSTEM = "system"
 NewId = Callable[[], str]
 
-_OPERATION_TITLES = {
+_CALL_TITLES = {
     "check_availability": "Check availability",
     "reserve": "Reserve inventory",
     "release": "Release reservation",
@@ -56,7 +56,7 @@ def record(
     actor: str | None = None,
 ) -> Recorded:
     """Write a change under the order's version check; raises StaleOrder and writes nothing if it is late."""
-    change = with_progress_noted(order, change)
+    change = with_success_noted(order, change)
     saved = orders.save(connection, order, change.values, at)
     timeline = [*call_entries(trail), *change.timeline]
     timeline += _store_events(connection, order, change, at, new_id)
@@ -83,9 +83,9 @@ def call_entries(trail: Sequence[Attempt]) -> list[TimelineEntry]:
         TimelineEntry(
             attempt.at,
             CALL,
-            f"{_OPERATION_TITLES[attempt.operation]}: {attempt.outcome.replace('_', ' ')}",
+            f"{_CALL_TITLES[attempt.call]}: {attempt.outcome.replace('_', ' ')}",
             {
-                "operation": attempt.operation,
+                "operation": attempt.call,
                 "outcome": attempt.outcome,
                 "attempt": attempt.number,
                 "durationMs": round(attempt.duration_seconds * 1000, 1),

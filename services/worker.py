@@ -46,7 +46,7 @@ from services.commands.queue import CommandExecutor
 from services.commands.returns import ReturnCommands
 from services.commands.undeliverable import UndeliverableEvents
 from services.conservation.audit import ConservationAudit
-from services.domain.call_attempts import CHECK_AVAILABILITY
+from services.domain.call_attempts import InventoryCall
 from services.domain.retry import RetryPolicy
 from services.http_server.process import listen, serving
 from services.messaging.dead_letters import DeadLetterOffice
@@ -62,7 +62,7 @@ from services.metrics.registry import Metrics
 from services.metrics.rollup_job import MetricRollups
 from services.orders.cancellation import OrderCancellation, OrderReturns
 from services.orders.context import OrdersContext
-from services.orders.fulfilment import OrderProgress, ProgressPolicy
+from services.orders.fulfilment import FulfilmentPolicy, OrderFulfilment
 from services.orders.inventory_events import InventoryEvents
 from services.orders.placement import OrderPlacement
 from services.orders.sweeper import AT_ONCE, OrderSweeper
@@ -73,9 +73,9 @@ from services.reviews.claims import ReviewClaims
 from services.reviews.comparison import TheirSide
 from services.reviews.resolution import ReviewResolution
 from services.runtime.boundaries import Border, Seam, as_it_is
-from services.runtime.clients import inventory_client, inventory_witness, payment_client, webhook_client
-from services.runtime.clock_skew import Timekeeping
-from services.runtime.leader import CONSERVATION, Alone
+from services.runtime.clients import inventory_client, inventory_lookup, payment_client, webhook_client
+from services.runtime.clock_skew import ClockSkewRepair
+from services.runtime.leader import CONSERVATION, Leader
 from services.runtime.messaging import Consuming, LostEvents, MessagingFacts, SqlOutbox
 from services.runtime.retention import Retention
 from services.runtime.shared_pace import hear_others, pace_fact
@@ -263,7 +263,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack, b
     for breaker in breakers:
         breaker.on_transition(recorder.breaker_changed)
 
-    policy = ProgressPolicy(
+    policy = FulfilmentPolicy(
         step_deadline=timedelta(seconds=settings.step_deadline_seconds),
         payment_deadline=timedelta(seconds=settings.payment_deadline_seconds),
         confirmation_timeout=timedelta(seconds=settings.confirmation_timeout_seconds),
@@ -271,14 +271,14 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack, b
         payment_retry=RetryPolicy(attempts=8, base_delay_seconds=5.0, max_delay_seconds=300.0),
         hold=timedelta(seconds=settings.reservation_ttl_seconds),
     )
-    progress = OrderProgress(context, inventory, payments, policy)
-    patient_progress = OrderProgress(context, once, payments, policy)
+    fulfilment = OrderFulfilment(context, inventory, payments, policy)
+    background_fulfilment = OrderFulfilment(context, once, payments, policy)
     inbound = InventoryEvents(context)
     overrides = BreakerOverrides(database, clock, breakers)
-    witness = border(Seam.WITNESS, inventory_witness(settings, transport, client.pacer))
-    conservation = ConservationAudit(context, witness, payments if settings.payment_service_url else None)
+    lookup = border(Seam.LOOKUP, inventory_lookup(settings, transport, client.pacer))
+    conservation = ConservationAudit(context, lookup, payments if settings.payment_service_url else None)
     # Its questions have no breaker of their own; availability is what else is only read over there.
-    their_side = TheirSide(context, witness, gate=partial(breaker_gate(breakers), CHECK_AVAILABILITY))
+    their_side = TheirSide(context, lookup, gate=partial(breaker_gate(breakers), InventoryCall.CHECK_AVAILABILITY))
     proofs = ReleaseByProof(context, their_side)
     # Connections of its own: a webhook that hangs must not take those of orders.
     webhook = border(Seam.WEBHOOK, await stack.enter_async_context(webhook_client(settings.proxy)))
@@ -297,10 +297,10 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack, b
     service = OrderService(
         database=database,
         clock=clock,
-        placement=OrderPlacement(context, progress, policy.step_deadline),
+        placement=OrderPlacement(context, fulfilment, policy.step_deadline),
         cancellation=OrderCancellation(context),
         returns=OrderReturns(context),
-        reviews=ReviewResolution(context, patient_progress, inventory, policy.confirmation_timeout, their_side),
+        reviews=ReviewResolution(context, background_fulfilment, inventory, policy.confirmation_timeout, their_side),
         claims=ReviewClaims(context),
         releases=ReleaseJobs(
             context,
@@ -324,7 +324,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack, b
     )
     sweeper = OrderSweeper(
         context,
-        patient_progress,
+        background_fulfilment,
         payments,
         policy,
         refund_retry=RetryPolicy(attempts=12, base_delay_seconds=2.0, max_delay_seconds=300.0),
@@ -397,14 +397,14 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack, b
         Loop("overrides", overrides.follow, pause_seconds=1.0),
         Loop(
             "conservation",
-            Alone(database, clock, CONSERVATION, replica, round_seconds, conservation.compare_next).run_round,
+            Leader(database, clock, CONSERVATION, replica, round_seconds, conservation.compare_next).run_round,
             pause_seconds=5.0,
         ),
         Loop("rollups", MetricRollups(database, clock).run, pause_seconds=30.0),
         Loop("samples", recorder.sample, pause_seconds=settings.alert_interval_seconds),
         Loop(
             "timekeeping",
-            Timekeeping(context, timedelta(seconds=settings.longest_wait_seconds), round_seconds).run_round,
+            ClockSkewRepair(context, timedelta(seconds=settings.longest_wait_seconds), round_seconds).run_round,
             pause_seconds=30.0,
         ),
         Loop(

@@ -48,7 +48,7 @@ def add(connection: Connection, order_id: str, impacts: Sequence[Impact]) -> Non
                 "at": impact.at,
                 "order_id": order_id,
                 "kind": impact.kind,
-                "operation": impact.operation,
+                "operation": impact.call,
                 "reason": impact.reason,
             }
             for impact in impacts

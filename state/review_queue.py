@@ -37,8 +37,8 @@ MAX_STANDINGS = 100
 MAX_ORDERS_OF_USER = 500
 
 OPEN = "OPEN"
-URGENT, OLDEST, NEWEST, STAKE = "urgent", "oldest", "newest", "units"
-SORTS = (URGENT, OLDEST, NEWEST, STAKE)
+URGENT, OLDEST, NEWEST, MOST_UNITS = "urgent", "oldest", "newest", "units"
+SORTS = (URGENT, OLDEST, NEWEST, MOST_UNITS)
 
 HOLDING = (InventoryStatus.RESERVED, InventoryStatus.CONFIRM_REQUESTED, InventoryStatus.INVENTORY_FAILED)
 """Inventory statuses in which the end of the hold takes the goods away from the order."""
@@ -183,7 +183,7 @@ def _order(pool: Subquery, sort: str, now: datetime) -> tuple[ColumnElement[obje
         return (pool.c.opened_at.asc(),)
     if sort == NEWEST:
         return (func.coalesce(pool.c.resolved_at, pool.c.opened_at).desc(),)
-    if sort == STAKE:
+    if sort == MOST_UNITS:
         units = select(func.sum(order_items.c.quantity)).where(order_items.c.order_id == pool.c.order_id)
         return (units.scalar_subquery().desc(), pool.c.opened_at.asc())
     is_running = and_(orders.c.inventory_status.in_(HOLDING), orders.c.reservation_expires_at > now)

@@ -110,8 +110,8 @@ def _said(row: AffectedOrderRow, *, grey: bool) -> str:
     kinds: dict[str, list[str]] = {}
     for impact in row.affected.impacts:
         badge = labels.badge(labels.IMPACT, impact.kind, grey=grey)
-        if badge not in kinds.setdefault(impact.operation, []):
-            kinds[impact.operation].append(badge)
+        if badge not in kinds.setdefault(impact.call, []):
+            kinds[impact.call].append(badge)
     return " ".join(
         f"{' '.join(badges)} :small[{labels.plain(labels.named(labels.CALL, operation)).lower()}]"
         for operation, badges in kinds.items()

@@ -62,9 +62,9 @@ def units(order: Order) -> str:
     return f"{count} {'unit' if count == 1 else 'units'}"
 
 
-def stake(case: ReviewCase) -> str:
+def order_value(case: ReviewCase) -> str:
     """What is at stake: units, and money where the order's metadata carries a total."""
-    money = case.stake
+    money = case.order_value
     amount = f" · {plain(money.currency or '')} {money.amount_text}" if money.amount_text else ""
     return f"{units(case.order)}{amount}"
 

@@ -107,7 +107,7 @@ def _head(reading: Reading[CaseView]) -> None:
         waits = f"waits {clock.span(now - review.opened_at)}" if review.state == "OPEN" else _ended(case)
         st.markdown(f"{waits}{orders.priority(case.order)}", width="content")
         orders.link(review.order_id)
-    facts = (labels.plain(case.order.user_id), orders.items(case.order), f"at stake {orders.stake(case)}")
+    facts = (labels.plain(case.order.user_id), orders.items(case.order), f"at stake {orders.order_value(case)}")
     st.markdown(f"{labels.told(review.detail)}  \n:small[:gray[{' · '.join(facts)}]]")
     if review.state == "OPEN":
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):

@@ -15,7 +15,7 @@ from typing import Any
 
 from services.alerting.series import Point, Series, View
 from services.breakers.overview import SEVERITY
-from services.domain.call_attempts import OPERATIONS, OUTCOMES
+from services.domain.call_attempts import INVENTORY_CALLS, OUTCOMES
 from services.domain.orders.model import OrderStatus, ReviewReason
 from services.metrics.buckets import LATENCY_BUCKETS
 from services.metrics.registry import FAILURE_REASONS, REFUSAL_STATUSES, RELEASE_OUTCOMES
@@ -100,10 +100,10 @@ def counters_of(sample: Mapping[str, Any]) -> Iterator[Counted]:
     What was never counted is 0 and not absent, as in what Prometheus scrapes: of a series that appears with its
     first failure the first failure would be lost.
     """
-    for operation, outcome in product(OPERATIONS, OUTCOMES):
+    for operation, outcome in product(INVENTORY_CALLS, OUTCOMES):
         count = sample.get("requests", {}).get(operation, {}).get(outcome, 0)
         yield "inventory_requests_total", (("operation", operation), ("outcome", outcome)), float(count)
-    for operation, status in product(OPERATIONS, REFUSAL_STATUSES):
+    for operation, status in product(INVENTORY_CALLS, REFUSAL_STATUSES):
         count = sample.get("refusals", {}).get(operation, {}).get(status, 0)
         yield "inventory_refusals_total", (("operation", operation), ("status", status)), float(count)
     for outcome in RELEASE_OUTCOMES:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from services.bulk.dead_letter_actions import DiscardEvent, ReplayEvent
 from services.domain.bulk import Ended, ItemState, Verb, became
-from services.domain.call_attempts import RELEASE
+from services.domain.call_attempts import InventoryCall
 from services.domain.causes import was_not_sent
 from services.domain.conservation import StockState
 from services.domain.errors import (
@@ -62,7 +62,7 @@ class RetryRelease:
         self._jobs = jobs
 
     def guarded_by(self, operation: Operation) -> str | None:
-        return RELEASE
+        return InventoryCall.RELEASE
 
     async def act(self, operation: Operation, item: Item) -> Ended:
         try:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from services.bulk.actions import ItemAction
-from services.clients.breaker import CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, InventoryBreakers
+from services.clients.breaker import CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, AsyncBreaker, InventoryBreakers
 from services.domain.bulk import (
     ENDED,
     IN_FLIGHT,
@@ -32,7 +32,7 @@ from services.domain.bulk import (
     count,
     next_step,
 )
-from services.domain.call_attempts import CHECK_AVAILABILITY, RELEASE, RESERVE
+from services.domain.call_attempts import InventoryCall
 from services.domain.orders.failed_steps import TRIES, reason_of
 from services.orders.context import OrdersContext, raise_first
 from state import bulk_jobs
@@ -58,17 +58,17 @@ GateOf = Callable[[str | None], Gate]
 
 def breaker_gate(breakers: InventoryBreakers) -> GateOf:
     """The gate of this replica's circuit breakers."""
-    by_operation = {
-        CHECK_AVAILABILITY: breakers.checker,
-        RESERVE: breakers.reserver,
-        RELEASE: breakers.releaser,
+    by_call: dict[str, AsyncBreaker] = {
+        InventoryCall.CHECK_AVAILABILITY: breakers.checker,
+        InventoryCall.RESERVE: breakers.reserver,
+        InventoryCall.RELEASE: breakers.releaser,
     }
     states = {OPEN: OPEN, FORCED_OPEN: OPEN, HALF_OPEN: HALF_OPEN}
 
     def gate_of(remote: str | None) -> Gate:
         if remote is None:
             return Gate()
-        snapshot = by_operation[remote].snapshot()
+        snapshot = by_call[remote].snapshot()
         return Gate(states.get(snapshot.state, CLOSED), snapshot.retry_in_ms / 1000)
 
     return gate_of

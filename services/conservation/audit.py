@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from services.clients.inventory.lookup import InventoryWitness
+from services.clients.inventory.lookup import InventoryLookup
 from services.clients.payments.port import PaymentGateway, PaymentState
 from services.domain import conservation as rules
 from services.domain.conservation import MoneyState
@@ -63,14 +63,14 @@ class ConservationAudit:
     def __init__(
         self,
         context: OrdersContext,
-        witness: InventoryWitness,
+        lookup: InventoryLookup,
         payments: PaymentGateway | None,
         *,
         rested: timedelta = RESTED,
     ) -> None:
         """``payments`` None: there is no gateway that could be asked."""
         self._context = context
-        self._witness = witness
+        self._lookup = lookup
         self._payments = payments
         self._rested = rested
 
@@ -132,7 +132,7 @@ class ConservationAudit:
             return Answer(Statement(None, problem=NO_ANSWER), None, is_whole=True)
 
     async def _answer(self, order: Order) -> Answer:
-        theirs, money = await asyncio.gather(self._witness.ask(order.order_id), self._money_of(order.order_id))
+        theirs, money = await asyncio.gather(self._lookup.ask(order.order_id), self._money_of(order.order_id))
         has_said = theirs.stock is not None or theirs.said is not None
         # A service without this question is not waited for as long as somebody else says something.
         needs_stock = theirs.problem != CANNOT_ANSWER or self._payments is None

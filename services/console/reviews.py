@@ -20,7 +20,6 @@ from services.domain import resolution_reasons
 from services.domain.conservation import StockState
 from services.domain.errors import ValidationFailed
 from services.domain.orders.lifecycle import TimelineEntry
-from services.domain.orders.value import Stake
 from services.domain.past_resolutions import BY_ITSELF, Past, Remembered, remember, verdict
 from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, OFFERED, Moves, advice, is_fresh, moves
 from services.domain.resolution_reasons import REASONS, UNDO_FOR, needs_reason
@@ -35,7 +34,7 @@ from state.reviews import Review
 
 __all__ = [
     "BY_ITSELF", "CANNOT_ANSWER", "NO_ANSWER", "POOL", "REASONS", "SORTS", "CaseFilter", "CaseView", "Group", "Moves",
-    "QueuePage", "Remembered", "ReviewDesk", "Stake", "TheirAnswer", "TheirSay", "ValidationFailed", "called_by",
+    "QueuePage", "Remembered", "ReviewDesk", "TheirAnswer", "TheirSay", "ValidationFailed", "called_by",
     "is_fresh", "narrows_nothing", "needs_reason", "target",
 ]  # fmt: skip
 

@@ -10,7 +10,7 @@ from services.breakers.overview import Breaker, ReplicaBreaker
 from services.console.paging import Paged
 from services.domain.orders.lifecycle import RETURNABLE, TimelineEntry
 from services.domain.orders.model import Order
-from services.domain.orders.value import Stake, stake
+from services.domain.orders.value import OrderValue, order_value
 from services.domain.reviews import CANCELLABLE, ReviewAction
 from state.commands import Command
 from state.conservation import KnownDifference
@@ -95,8 +95,8 @@ class ReviewCase:
     """The last command that was to claim it or to hand it back."""
 
     @property
-    def stake(self) -> Stake:
-        return stake(self.order)
+    def order_value(self) -> OrderValue:
+        return order_value(self.order)
 
 
 @dataclass(frozen=True, slots=True)

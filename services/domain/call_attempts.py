@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 SUCCESS = "success"
@@ -18,18 +19,26 @@ THROTTLED = "throttled"
 """429, or not sent at all because an earlier 429 asked to wait longer than this call may."""
 OUTCOMES = (SUCCESS, REJECTED, TIMEOUT, UNAVAILABLE, INVALID, SHORT_CIRCUITED, REFUSED_US, THROTTLED)
 
-CHECK_AVAILABILITY = "check_availability"
-RESERVE = "reserve"
-RELEASE = "release"
-OPERATIONS = (CHECK_AVAILABILITY, RESERVE, RELEASE)
+
+class InventoryCall(StrEnum):
+    """A call to the Inventory Service; the values are metric labels and stored strings."""
+
+    CHECK_AVAILABILITY = "check_availability"
+    RESERVE = "reserve"
+    RELEASE = "release"
+
+
+INVENTORY_CALLS = tuple(call.value for call in InventoryCall)
+"""Plain strings, for the keys of JSON objects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt of one operation; details hold what the timeline shows (status, error)."""
+    """One attempt of one call; ``details`` are shown on the timeline (status, error)."""
 
     at: datetime
-    operation: str
+    call: str
+    """An InventoryCall, or the name of a call to the payment gateway."""
     outcome: str
     duration_seconds: float
     number: int = 1

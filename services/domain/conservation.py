@@ -19,7 +19,7 @@ from services.domain.orders.model import InventoryStatus, Order, OrderStatus, Pa
 class StockState(StrEnum):
     """What the Inventory Service says about the stock of one order."""
 
-    HELD = "HELD"
+    RESERVED = "HELD"
     DEDUCTED = "DEDUCTED"
     FREE = "FREE"
     """Released, expired, restocked or never held."""
@@ -36,21 +36,21 @@ class MoneyState(StrEnum):
 class DifferenceKind(StrEnum):
     """What can be wrong between the two services."""
 
-    HOLD_LEAKED = "HOLD_LEAKED"
+    RESERVATION_LEAKED = "HOLD_LEAKED"
     DEDUCTION_KEPT = "DEDUCTION_KEPT"
     NOT_DEDUCTED = "NOT_DEDUCTED"
     MONEY_KEPT = "MONEY_KEPT"
     NOT_PAID = "NOT_PAID"
 
 
-STOCK_KINDS = frozenset({DifferenceKind.HOLD_LEAKED, DifferenceKind.DEDUCTION_KEPT, DifferenceKind.NOT_DEDUCTED})
+STOCK_KINDS = frozenset({DifferenceKind.RESERVATION_LEAKED, DifferenceKind.DEDUCTION_KEPT, DifferenceKind.NOT_DEDUCTED})
 MONEY_KINDS = frozenset({DifferenceKind.MONEY_KEPT, DifferenceKind.NOT_PAID})
 
 FOR_A_PERSON = frozenset({DifferenceKind.NOT_DEDUCTED, DifferenceKind.NOT_PAID})
 """Software cannot settle them: a case is opened, and whoever closes it accepts them as they are."""
 
 COMPENSATIONS: dict[str, str] = {
-    DifferenceKind.HOLD_LEAKED: "Release the hold by a release job.",
+    DifferenceKind.RESERVATION_LEAKED: "Release the hold by a release job.",
     DifferenceKind.DEDUCTION_KEPT: "Publish order.cancelled again, so that the stock goes back.",
     DifferenceKind.NOT_DEDUCTED: "Flag the order: the goods may have left without being deducted.",
     DifferenceKind.MONEY_KEPT: "Refund the payment.",
@@ -90,8 +90,10 @@ def judged(stock: StockState | None, money: MoneyState | None) -> frozenset[str]
 
 def _of_stock(order: Order, stock: StockState) -> list[Difference]:
     if order.status in CALLED_OFF and order.inventory_status not in BEING_SETTLED:
-        if stock == StockState.HELD:
-            return [Difference(DifferenceKind.HOLD_LEAKED, f"The order is {order.status}, its stock is still held.")]
+        if stock == StockState.RESERVED:
+            return [
+                Difference(DifferenceKind.RESERVATION_LEAKED, f"The order is {order.status}, its stock is still held.")
+            ]
         if stock == StockState.DEDUCTED:
             detail = f"The order is {order.status}, its stock is still deducted."
             return [Difference(DifferenceKind.DEDUCTION_KEPT, detail)]
@@ -125,7 +127,7 @@ def compensate(order: Order, kind: str, at: datetime) -> Change:
     if order.status not in CALLED_OFF:
         raise _moved_on(order, kind)
     entry = TimelineEntry(at, lifecycle.TRANSITION, f"Compensating: {kind}")
-    if kind == DifferenceKind.HOLD_LEAKED:
+    if kind == DifferenceKind.RESERVATION_LEAKED:
         values = {"inventory_status": InventoryStatus.RELEASE_PENDING}
         return Change(values, (entry,), release_because="conservation audit: hold leaked")
     if kind == DifferenceKind.MONEY_KEPT:

@@ -10,15 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.domain.call_attempts import (
-    CHECK_AVAILABILITY,
-    OPERATIONS,
-    RELEASE,
-    RESERVE,
-    SHORT_CIRCUITED,
-    TIMEOUT,
-    Attempt,
-)
+from services.domain.call_attempts import INVENTORY_CALLS, SHORT_CIRCUITED, TIMEOUT, Attempt, InventoryCall
 from services.domain.orders.lifecycle import CALL, Change, TimelineEntry
 from services.domain.orders.model import OrderStatus, ReviewReason
 
@@ -30,10 +22,10 @@ CONFIRM = "confirm"
 TROUBLE = frozenset({"INVENTORY_UNAVAILABLE", "INVENTORY_TIMEOUT", "RESERVATION_FAILED"})
 """Refusals that are the fault of the Inventory Service; a shortage is an honest answer."""
 
-OPERATION_OF_CASE: Mapping[str, str] = {
-    ReviewReason.AVAILABILITY_UNVERIFIED: CHECK_AVAILABILITY,
-    ReviewReason.PENDING_INVENTORY: RESERVE,
-    ReviewReason.RELEASE_FAILED: RELEASE,
+CALL_OF_CASE: Mapping[str, str] = {
+    ReviewReason.AVAILABILITY_UNVERIFIED: InventoryCall.CHECK_AVAILABILITY,
+    ReviewReason.PENDING_INVENTORY: InventoryCall.RESERVE,
+    ReviewReason.RELEASE_FAILED: InventoryCall.RELEASE,
     ReviewReason.INVENTORY_CONFIRMATION_FAILED: CONFIRM,
     ReviewReason.CONFIRMATION_TIMEOUT: CONFIRM,
 }
@@ -49,7 +41,7 @@ class Impact:
     """Of a denied call and of one that timed out its end, of all else the time at which it was recorded."""
     kind: str
     """denied, fallback, flagged, refused or timeout."""
-    operation: str
+    call: str
     """check_availability, reserve, release or confirm."""
     reason: str
     """The outcome, error code or review reason behind it."""
@@ -67,36 +59,34 @@ def of_change(change: Change, timeline: Sequence[TimelineEntry], opened: Sequenc
             _ended(entry), _OF_OUTCOME[entry.details["outcome"]], entry.details["operation"], entry.details["outcome"]
         )
         for entry in stopped
-        if entry.details["operation"] in OPERATIONS
+        if entry.details["operation"] in INVENTORY_CALLS
     ]
     if failure and failure["code"] in TROUBLE:
-        found.append(Impact(at, REFUSED, _last_operation(timeline), failure["code"]))
+        found.append(Impact(at, REFUSED, _last_call(timeline), failure["code"]))
     if status == OrderStatus.PENDING_INVENTORY:
-        found.append(Impact(at, FALLBACK, RESERVE, ReviewReason.PENDING_INVENTORY))
+        found.append(Impact(at, FALLBACK, InventoryCall.RESERVE, ReviewReason.PENDING_INVENTORY))
     for reason in opened:
         if reason == ReviewReason.AVAILABILITY_UNVERIFIED:
-            found.append(Impact(at, FALLBACK, CHECK_AVAILABILITY, reason))
-        if reason in OPERATION_OF_CASE:
-            found.append(Impact(at, FLAGGED, OPERATION_OF_CASE[reason], reason))
+            found.append(Impact(at, FALLBACK, InventoryCall.CHECK_AVAILABILITY, reason))
+        if reason in CALL_OF_CASE:
+            found.append(Impact(at, FLAGGED, CALL_OF_CASE[reason], reason))
     return _once_each(found)
 
 
 def of_attempts(trail: Sequence[Attempt]) -> list[Impact]:
     """The impacts of calls that changed nothing about their order."""
     found = [
-        Impact(
-            made.at + timedelta(seconds=made.duration_seconds), _OF_OUTCOME[made.outcome], made.operation, made.outcome
-        )
+        Impact(made.at + timedelta(seconds=made.duration_seconds), _OF_OUTCOME[made.outcome], made.call, made.outcome)
         for made in trail
-        if made.outcome in _OF_OUTCOME and made.operation in OPERATIONS
+        if made.outcome in _OF_OUTCOME and made.call in INVENTORY_CALLS
     ]
     return _once_each(found)
 
 
-def _last_operation(timeline: Sequence[TimelineEntry]) -> str:
+def _last_call(timeline: Sequence[TimelineEntry]) -> str:
     """Of the last call of the Inventory Service; without one the refusal is that of the reservation."""
     called = [entry.details["operation"] for entry in timeline if entry.kind == CALL]
-    return next((operation for operation in reversed(called) if operation in OPERATIONS), RESERVE)
+    return next((call for call in reversed(called) if call in INVENTORY_CALLS), InventoryCall.RESERVE)
 
 
 def _ended(call: TimelineEntry) -> datetime:
@@ -105,4 +95,4 @@ def _ended(call: TimelineEntry) -> datetime:
 
 def _once_each(found: Iterable[Impact]) -> list[Impact]:
     """The first of each kind and operation."""
-    return list({(impact.kind, impact.operation): impact for impact in reversed(list(found))}.values())[::-1]
+    return list({(impact.kind, impact.call): impact for impact in reversed(list(found))}.values())[::-1]

@@ -47,7 +47,7 @@ class Moves:
     """Moves that our side alone would allow, each with the reason why theirs does not."""
 
 
-HOLDS_OR_HAS = frozenset({StockState.HELD, StockState.DEDUCTED})
+HOLDS_OR_HAS = frozenset({StockState.RESERVED, StockState.DEDUCTED})
 _STOCK_OF: Mapping[str, frozenset[StockState]] = {
     OrderStatus.PAYING: HOLDS_OR_HAS,
     OrderStatus.PLACED: HOLDS_OR_HAS,
@@ -56,7 +56,7 @@ _STOCK_OF: Mapping[str, frozenset[StockState]] = {
 """What theirs must be for an order in this status to be as it should; other statuses say nothing about it."""
 
 _SAYS: Mapping[StockState, str] = {
-    StockState.HELD: "still holds stock for this order",
+    StockState.RESERVED: "still holds stock for this order",
     StockState.DEDUCTED: "has already deducted the stock of this order",
     StockState.FREE: "holds nothing for this order",
 }
@@ -79,7 +79,7 @@ def _why_not(reason: str, action: ReviewAction, order_status: str, theirs: Stock
     reserves_anew = action == ReviewAction.RECONFIRM and order_status == OrderStatus.CONFIRMATION_FAILED
     if reserves_anew and theirs == StockState.DEDUCTED:
         return f"{says}: reserving anew would take it twice."
-    if action == ReviewAction.MARK_RELEASED and theirs == StockState.HELD:
+    if action == ReviewAction.MARK_RELEASED and theirs == StockState.RESERVED:
         return f"{says}: retry the release instead."
     if action == ReviewAction.APPROVE and reason == ReviewReason.AVAILABILITY_UNVERIFIED:
         needed = _STOCK_OF.get(order_status)
@@ -102,7 +102,7 @@ def refusal(verb: str, action: str | None, reason: str, order_status: str, their
 
 def why_not_mark(theirs: StockState | None) -> str | None:
     """Why a failed release job must not be marked released; None when nothing speaks against it."""
-    if theirs == StockState.HELD:
+    if theirs == StockState.RESERVED:
         return f"The Inventory Service {_SAYS[theirs]}: retry the release instead."
     if theirs == StockState.DEDUCTED:
         return (
@@ -121,7 +121,7 @@ def why_not_retry(theirs: StockState | None) -> str | None:
 
 def what_a_retry_does(theirs: StockState | None) -> str | None:
     """What will come of a retry of a release, in one sentence; None when they do not say."""
-    if theirs == StockState.HELD:
+    if theirs == StockState.RESERVED:
         return "A retry asks the Inventory Service to give back the hold that it says it has."
     if theirs == StockState.FREE:
         return "Already released over there: a retry is harmless, finds nothing held and closes the job."
@@ -139,7 +139,7 @@ def advice(reason: str, order_status: str, theirs: StockState | None) -> str | N
     """One sentence on what the pair means, where it is not what one would expect."""
     if reason == ReviewReason.RELEASE_FAILED:
         return {
-            StockState.HELD: "Nothing was given back yet: retry the release.",
+            StockState.RESERVED: "Nothing was given back yet: retry the release.",
             StockState.DEDUCTED: "There is no hold to release. Mark it released; the conservation audit then "
             "offers to put the deducted stock back.",
             StockState.FREE: "Nothing is held any more: marking it released is right.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 
-from services.domain.call_attempts import RESERVE
+from services.domain.call_attempts import InventoryCall
 from services.domain.conservation import SOLD
 from services.domain.orders.lifecycle import AFTER_PAYMENT, BEFORE_PAYMENT
 from services.domain.orders.model import OrderStatus, ReviewReason
@@ -97,7 +97,7 @@ def called_by(action: str | None, reasons: Collection[str]) -> str | None:
 
     A release that follows from cancelling is a job of its own, which waits for its breaker by itself.
     """
-    return RESERVE if _CALLS.get(action or "", frozenset()) & set(reasons) else None
+    return InventoryCall.RESERVE if _CALLS.get(action or "", frozenset()) & set(reasons) else None
 
 
 def standings(action: str) -> Mapping[str, frozenset[str]]:

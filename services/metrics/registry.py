@@ -14,7 +14,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
-from services.domain.call_attempts import OPERATIONS, OUTCOMES, REFUSED_US, SHORT_CIRCUITED, THROTTLED, Attempt
+from services.domain.call_attempts import INVENTORY_CALLS, OUTCOMES, REFUSED_US, SHORT_CIRCUITED, THROTTLED, Attempt
 from services.domain.orders import events
 from services.domain.orders.model import OrderStatus, ReviewReason
 from services.metrics.buckets import LATENCY_BUCKETS
@@ -104,22 +104,22 @@ class Metrics:
         )
         self._make_all_series(breakers)
         # labels() takes a lock and builds a key; the children used for every order are looked up once.
-        self._requests_of = {pair: self._requests.labels(*pair) for pair in product(OPERATIONS, OUTCOMES)}
-        self._refusals_of = {pair: self._refusals.labels(*pair) for pair in product(OPERATIONS, REFUSAL_STATUSES)}
-        self._duration_of = {operation: self._duration.labels(operation) for operation in OPERATIONS}
+        self._requests_of = {pair: self._requests.labels(*pair) for pair in product(INVENTORY_CALLS, OUTCOMES)}
+        self._refusals_of = {pair: self._refusals.labels(*pair) for pair in product(INVENTORY_CALLS, REFUSAL_STATUSES)}
+        self._duration_of = {operation: self._duration.labels(operation) for operation in INVENTORY_CALLS}
         self._orders_of = {status.value: self._orders.labels(status.value) for status in OrderStatus}
 
     # ------------------------------------------------------------------ verbs
 
     def attempt(self, attempt: Attempt) -> None:
         """Count one attempt of an inventory operation; one that was not sent has no latency."""
-        self._requests_of[attempt.operation, attempt.outcome].inc()
+        self._requests_of[attempt.call, attempt.outcome].inc()
         if attempt.outcome == REFUSED_US:
             status = str(attempt.details.get("status"))
-            self._refusals_of[attempt.operation, status if status in REFUSAL_STATUSES else "other"].inc()
+            self._refusals_of[attempt.call, status if status in REFUSAL_STATUSES else "other"].inc()
         was_kept_back = attempt.outcome == THROTTLED and "status" not in attempt.details
         if attempt.outcome != SHORT_CIRCUITED and not was_kept_back:
-            self._duration_of[attempt.operation].observe(attempt.duration_seconds)
+            self._duration_of[attempt.call].observe(attempt.duration_seconds)
 
     def order_became(self, status: str) -> None:
         self._orders_of[status].inc()
@@ -214,13 +214,13 @@ class Metrics:
         return {
             "requests": {
                 operation: _counted(self._requests, [(operation, outcome) for outcome in OUTCOMES])
-                for operation in OPERATIONS
+                for operation in INVENTORY_CALLS
             },
             "refusals": {
                 operation: _counted(self._refusals, [(operation, status) for status in REFUSAL_STATUSES])
-                for operation in OPERATIONS
+                for operation in INVENTORY_CALLS
             },
-            "latency": {operation: self._latency(operation) for operation in OPERATIONS},
+            "latency": {operation: self._latency(operation) for operation in INVENTORY_CALLS},
             "orders": _counted(self._orders, [(status.value,) for status in OrderStatus]),
             "failures": _counted(self._failures, [(reason,) for reason in FAILURE_REASONS]),
             "releases": _counted(self._releases, [(outcome,) for outcome in RELEASE_OUTCOMES]),
@@ -240,7 +240,7 @@ class Metrics:
         return samples
 
     def _make_all_series(self, breakers: Sequence[str]) -> None:
-        for operation, outcome in product(OPERATIONS, OUTCOMES):
+        for operation, outcome in product(INVENTORY_CALLS, OUTCOMES):
             self._duration.labels(operation)
             self._requests.labels(operation, outcome)
         for breaker, state in product(breakers, BREAKER_STATES):

@@ -35,15 +35,15 @@ from state import releases
 from state.engine.column_types import Unreadable
 from state.orders import StaleOrder
 
-HOLD_MARGIN = timedelta(seconds=120)
+RESERVATION_MARGIN = timedelta(seconds=120)
 """A hold that ends sooner is taken anew before the customer is charged."""
 
-SHORTEST_HOLD = timedelta(seconds=20)
+SHORTEST_RESERVATION = timedelta(seconds=20)
 """A hold that could not be renewed must still last this long, or payment waits until it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
-class ProgressPolicy:
+class FulfilmentPolicy:
     """How long a step may take before a sweeper looks, and when delayed retries come."""
 
     step_deadline: timedelta
@@ -57,11 +57,11 @@ class ProgressPolicy:
     """How long a hold is asked for."""
 
 
-class OrderProgress:
+class OrderFulfilment:
     """Runs the steps of one order until it rests; every step's outcome is committed before the next begins."""
 
     def __init__(
-        self, context: OrdersContext, inventory: InventoryGateway, payments: PaymentGateway, policy: ProgressPolicy
+        self, context: OrdersContext, inventory: InventoryGateway, payments: PaymentGateway, policy: FulfilmentPolicy
     ) -> None:
         self._context = context
         self._inventory = inventory
@@ -140,7 +140,7 @@ class OrderProgress:
         except StaleOrder:
             await self.give_back_if_ended(stored.order_id)
             raise
-        return await self._pay_if_held(order) if order.status == OrderStatus.PAYING else order
+        return await self._pay_if_reserved(order) if order.status == OrderStatus.PAYING else order
 
     async def _reservation_outcome(self, order: Order, trail: list[Attempt], repeated: bool) -> Change:
         try:
@@ -157,7 +157,7 @@ class OrderProgress:
             # Asked again at once it would say the same: the order waits like one that got no answer.
             return self._wait(order, _ended_before_it_began(held))
         due_at = self._now() + self._policy.payment_deadline
-        return lifecycle.hold_stock(order, held.reservation_id, held.expires_at, self._now(), due_at)
+        return lifecycle.reserve_stock(order, held.reservation_id, held.expires_at, self._now(), due_at)
 
     def _wait(self, order: Order, error: DependencyError) -> Change:
         delay = self._policy.reservation_retry.delay_seconds(
@@ -170,10 +170,10 @@ class OrderProgress:
 
     # -------------------------------------------------------------------- pay
 
-    async def _pay_if_held(self, order: Order) -> Order:
+    async def _pay_if_reserved(self, order: Order) -> Order:
         """Charge the customer, unless the hold is about to end and a new one cannot be had yet."""
         now = self._now()
-        if not lifecycle.hold_lasts(order, now, SHORTEST_HOLD):
+        if not lifecycle.reservation_lasts(order, now, SHORTEST_RESERVATION):
             ended_at = (order.reservation_expires_at or now) + timedelta(seconds=1)
             return await self._context.commit(order, lifecycle.postpone(max(ended_at, now)))
         return await self._pay(order, [])
@@ -206,16 +206,16 @@ class OrderProgress:
             return await self._payment_known(order, state, trail)
         if order.cancel_reason is not None:
             return await self._cancel(order, trail, money=None)
-        if self._hold_is_sure(order):
+        if self._reservation_is_sure(order):
             return await self._pay(order, trail)
         renewed = lifecycle.reserve_before_payment(order, self._now(), self._step_due())
         return await self._reserve_again(await self._context.commit(order, renewed, trail=trail))
 
-    def _hold_is_sure(self, order: Order) -> bool:
+    def _reservation_is_sure(self, order: Order) -> bool:
         """Whether the hold lasts by our clock, and by that of a service whose clock runs ahead."""
         surely_ends_at = order.created_at + self._policy.hold
         now = self._now()
-        return lifecycle.hold_lasts(order, now, HOLD_MARGIN) and surely_ends_at - now > HOLD_MARGIN
+        return lifecycle.reservation_lasts(order, now, RESERVATION_MARGIN) and surely_ends_at - now > RESERVATION_MARGIN
 
     async def _payment_known(self, order: Order, state: PaymentState, trail: list[Attempt]) -> Order:
         now = self._now()

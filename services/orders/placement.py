@@ -24,7 +24,7 @@ from services.domain.orders.lifecycle import TRANSITION, Change, TimelineEntry
 from services.domain.orders.model import Line, Order, OrderStatus, PaymentStatus, aggregated
 from services.orders.context import OrdersContext
 from services.orders.failed_steps import counted
-from services.orders.fulfilment import OrderProgress
+from services.orders.fulfilment import OrderFulfilment
 from services.unit_of_work import Recorded
 from state import history, orders, releases
 from state.orders import KeyTaken
@@ -64,13 +64,13 @@ class OrderPlacement:
     def __init__(
         self,
         context: OrdersContext,
-        progress: OrderProgress,
+        fulfilment: OrderFulfilment,
         step_deadline: timedelta,
         patience: timedelta | None = None,
     ) -> None:
         """``patience``: how long a repeated request waits for one that runs elsewhere; None: the step deadline."""
         self._context = context
-        self._progress = progress
+        self._fulfilment = fulfilment
         self._step_deadline = step_deadline
         self._patience = step_deadline if patience is None else patience
         self._in_flight: dict[str, asyncio.Task[Order]] = {}
@@ -101,7 +101,7 @@ class OrderPlacement:
             await asyncio.wait(self._in_flight.values(), timeout=timeout_seconds)
 
     async def _run(self, order: Order) -> Order:
-        task = asyncio.ensure_future(counted(self._context, order.order_id, self._progress.place(order)))
+        task = asyncio.ensure_future(counted(self._context, order.order_id, self._fulfilment.place(order)))
         self._in_flight[order.order_id] = task
         task.add_done_callback(lambda _: self._in_flight.pop(order.order_id, None))
         return await asyncio.shield(task)

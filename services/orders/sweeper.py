@@ -20,7 +20,7 @@ from services.domain.orders.model import Order, OrderStatus, PaymentStatus
 from services.domain.retry import RetryPolicy
 from services.orders.context import OrdersContext, raise_first
 from services.orders.failed_steps import note_failure
-from services.orders.fulfilment import OrderProgress, ProgressPolicy
+from services.orders.fulfilment import FulfilmentPolicy, OrderFulfilment
 from state import history, orders
 from state.orders import StaleOrder
 
@@ -37,15 +37,15 @@ class OrderSweeper:
     def __init__(
         self,
         context: OrdersContext,
-        progress: OrderProgress,
+        fulfilment: OrderFulfilment,
         payments: PaymentGateway,
-        policy: ProgressPolicy,
+        policy: FulfilmentPolicy,
         refund_retry: RetryPolicy,
         reserver_retry_in_seconds: Callable[[], float | None],
     ) -> None:
         """``reserver_retry_in_seconds`` tells how long the reservation breaker stays open, None: not open."""
         self._context = context
-        self._progress = progress
+        self._fulfilment = fulfilment
         self._payments = payments
         self._policy = policy
         self._refund_retry = refund_retry
@@ -80,7 +80,7 @@ class OrderSweeper:
         elif order.status == OrderStatus.PENDING_INVENTORY and self._reserver_retry_in_seconds() is not None:
             await self._wait_for_breaker(order, self._reserver_retry_in_seconds() or 0.0)
         elif order.status in lifecycle.BEFORE_PAYMENT or order.status == OrderStatus.PAYING:
-            await self._progress.resume(order)
+            await self._fulfilment.resume(order)
 
     async def _wait_for_breaker(self, order: Order, seconds: float) -> None:
         # Orders that waited for the same breaker are spread over a few seconds after it closes.

@@ -24,7 +24,7 @@ def told_of_short_circuits(tracer: Tracer, on_attempt: Callable[[Attempt], None]
 
     def told(attempt: Attempt) -> None:
         if attempt.outcome == SHORT_CIRCUITED:
-            tracer.short_circuited(attempt.operation, str(attempt.details.get("error")))
+            tracer.short_circuited(attempt.call, str(attempt.details.get("error")))
         on_attempt(attempt)
 
     return told

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.clients.inventory.lookup import InventoryWitness
+from services.clients.inventory.lookup import InventoryLookup
 from services.domain.bulk import Gate
 from services.domain.bulk_preview import MAX_ASKED
 from services.domain.conservation import StockState
@@ -46,14 +46,14 @@ class TheirSide:
     def __init__(
         self,
         context: OrdersContext,
-        witness: InventoryWitness,
+        lookup: InventoryLookup,
         *,
         patience_seconds: float = PATIENCE_SECONDS,
         gate: Callable[[], Gate] = Gate,
     ) -> None:
         """``gate``: what the breaker of the other side's reading calls lets through when many are asked about."""
         self._context = context
-        self._witness = witness
+        self._lookup = lookup
         self._patience_seconds = patience_seconds
         self._gate = gate
 
@@ -64,7 +64,7 @@ class TheirSide:
         asked_at = self._context.clock()
         try:
             async with asyncio.timeout(self._patience_seconds):
-                statement = await self._witness.ask(order_id)
+                statement = await self._lookup.ask(order_id)
         except TimeoutError:
             statement = Statement(None, problem=NO_ANSWER)
         answer = TheirAnswer(order_id, statement, asked_at, asked_by)

@@ -25,7 +25,7 @@ from services.domain.reconciliation import moves
 from services.domain.reviews import WITHOUT_GOODS, ReviewAction, allowed_actions, called_by, is_about_a_difference
 from services.orders.context import OrdersContext
 from services.orders.failed_steps import counted
-from services.orders.fulfilment import OrderProgress
+from services.orders.fulfilment import OrderFulfilment
 from services.reviews.claims import LEASE, claimed_by_other
 from services.reviews.comparison import TheirSide
 from services.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
@@ -71,14 +71,14 @@ class ReviewResolution:
     def __init__(
         self,
         context: OrdersContext,
-        progress: OrderProgress,
+        fulfilment: OrderFulfilment,
         inventory: InventoryGateway,
         confirmation_timeout: timedelta,
         their_side: TheirSide | None = None,
     ) -> None:
         """``their_side`` None: there is nobody who could be asked, and our side alone decides."""
         self._context = context
-        self._progress = progress
+        self._fulfilment = fulfilment
         self._inventory = inventory
         self._confirmation_timeout = confirmation_timeout
         self._their_side = their_side
@@ -219,7 +219,7 @@ class ReviewResolution:
 
     async def _retry_reservation(self, command: ResolveReview, order: Order, review: Review) -> None:
         await self._begin(command, review, order)
-        run = self._progress.resume(order, actor=command.actor)
+        run = self._fulfilment.resume(order, actor=command.actor)
         moved = await counted(self._context, order.order_id, run)
         case = await self._case(command.review_id)
         result = "done" if case.state != "OPEN" else f"failed: {case.cause or case.detail}"
@@ -255,7 +255,7 @@ class ReviewResolution:
         try:
             await self._resolve_with(replace(command, action_id=None), order, review, change)
         except ApiError:
-            await self._progress.give_back_if_ended(order.order_id)
+            await self._fulfilment.give_back_if_ended(order.order_id)
             raise
 
     def _ask_again(self, order: Order) -> Change:

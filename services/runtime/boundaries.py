@@ -16,7 +16,7 @@ class Seam(StrEnum):
 
     CLOCK = "clock"
     INVENTORY = "inventory"
-    WITNESS = "witness"
+    LOOKUP = "witness"
     """What the Inventory Service says about one order."""
     PAYMENTS = "payments"
     BROKER = "broker"

@@ -10,7 +10,7 @@ from services.base.settings import PAYMENT_TIMEOUT_SECONDS, Settings
 from services.clients.breaker import InventoryBreakers
 from services.clients.http.transport import AiohttpTransport, client_session
 from services.clients.inventory.http import HTTPInventoryGateway
-from services.clients.inventory.lookup import HTTPInventoryWitness
+from services.clients.inventory.lookup import HTTPInventoryLookup
 from services.clients.inventory.pacing import Pacer
 from services.clients.inventory.resilient import ResilientInventory
 from services.clients.payments.http import HTTPPaymentGateway, NullPaymentGateway
@@ -49,10 +49,10 @@ def inventory_client(
     )
 
 
-def inventory_witness(settings: Settings, transport: AiohttpTransport, pacer: Pacer) -> HTTPInventoryWitness:
+def inventory_lookup(settings: Settings, transport: AiohttpTransport, pacer: Pacer) -> HTTPInventoryLookup:
     """``pacer``: of the client that orders use, before which an audit stands back."""
     token = settings.inventory_service_token
-    return HTTPInventoryWitness(
+    return HTTPInventoryLookup(
         transport,
         settings.inventory_service_url or "",
         timeout_seconds=settings.inventory_timeout_seconds,

@@ -33,7 +33,7 @@ BringForward = Callable[[Connection], int]
 """Brings rows of one kind forward; returns how many."""
 
 
-class Timekeeping:
+class ClockSkewRepair:
     """Brings forward what waits for longer than ``longest_wait``, which is that of orders and releases."""
 
     def __init__(

@@ -12,7 +12,7 @@ CONSERVATION = "conservation"
 """Name of the lease under which orders are compared between the services."""
 
 
-class Alone:
+class Leader:
     """Runs rounds while this replica has the lease; in the hands of a dead one it runs out."""
 
     def __init__(

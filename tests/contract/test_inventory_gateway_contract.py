@@ -15,7 +15,7 @@ from services.clients.breaker import inventory_breakers
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.port import InventoryGateway
 from services.clients.inventory.resilient import ResilientInventory
-from services.domain.call_attempts import OPERATIONS, REJECTED, SUCCESS, Attempt
+from services.domain.call_attempts import INVENTORY_CALLS, REJECTED, SUCCESS, Attempt
 from services.domain.errors import InsufficientInventory, ReservationFailed
 from services.domain.orders.model import Line
 
@@ -130,4 +130,4 @@ async def test_each_call_leaves_one_attempt(gateway, trail):
     await gateway.check_availability(lines(1), trail)
     await gateway.reserve("o", lines(1), "u", trail)
     await gateway.release("o", trail)
-    assert [(attempt.operation, attempt.outcome) for attempt in trail] == [(name, SUCCESS) for name in OPERATIONS]
+    assert [(attempt.call, attempt.outcome) for attempt in trail] == [(name, SUCCESS) for name in INVENTORY_CALLS]

@@ -32,7 +32,7 @@ from state.drills import Drill
 from state.engine.database import Database
 from state.parked_events import HANDLER_FAILED, ParkedEvent
 from tests.support import seed_console
-from tests.support.fakes import InMemoryInventory, InMemoryPayments, InMemoryWitness
+from tests.support.fakes import InMemoryInventory, InMemoryInventoryLookup, InMemoryPayments
 from tests.support.orders_harness import LINES
 from tests.unit.sandbox.test_drill_runner import Switches
 
@@ -220,8 +220,8 @@ async def composed(database: Database, url: str, nats_url: str) -> AsyncIterator
                 return lambda: (faults.call(seam), clock())[1]
             case Seam.INVENTORY:
                 return Faulty(inventory, seam, faults)
-            case Seam.WITNESS:
-                return Faulty(InMemoryWitness(inventory), seam, faults)
+            case Seam.LOOKUP:
+                return Faulty(InMemoryInventoryLookup(inventory), seam, faults)
             case Seam.PAYMENTS:
                 return Faulty(payments, seam, faults)
             case Seam.BROKER:

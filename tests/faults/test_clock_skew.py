@@ -9,11 +9,11 @@ from datetime import timedelta
 
 import pytest
 
-from services.domain.call_attempts import CHECK_AVAILABILITY, RESERVE
+from services.domain.call_attempts import InventoryCall
 from tests.support.fakes import CAPTURE, START, Fault, PaymentFault, SkewedClock
 
 HOUR = timedelta(hours=1)
-HOLD_SECONDS = 1800
+RESERVATION_SECONDS = 1800
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ async def test_it_is_asked_for_again_ever_more_rarely_and_then_left_to_a_person(
     await behind.quiesce()
     order = await behind.order(order.order_id)
     assert (order.status, order.inventory_status) == ("CANCELLED", "RELEASED")
-    assert behind.inventory.held(order.order_id) == []
+    assert behind.inventory.reserved(order.order_id) == []
 
 
 async def test_the_order_goes_on_as_soon_as_the_clock_is_right(behind):
@@ -68,11 +68,11 @@ async def test_the_order_goes_on_as_soon_as_the_clock_is_right(behind):
 @pytest.mark.parametrize("left_seconds", [-3600, -1, 0, 1, 10, 19, 20, 21, 119, 121, 1000])
 async def test_whatever_the_skew_an_order_comes_to_rest_within_a_few_tries(shop, left_seconds):
     """``left_seconds``: how long a new hold seems to last by our clock."""
-    shop.inventory.clock = SkewedClock(shop.clock, timedelta(seconds=left_seconds - HOLD_SECONDS))
+    shop.inventory.clock = SkewedClock(shop.clock, timedelta(seconds=left_seconds - RESERVATION_SECONDS))
     await shop.place()
     await shop.quiesce(rounds=30)
     (order,) = await shop.all_orders()
-    assert shop.inventory.count(RESERVE) <= 8
+    assert shop.inventory.count(InventoryCall.RESERVE) <= 8
     if order.status == "CONFIRMED":
         assert shop.payments.count(CAPTURE) == 1
     else:
@@ -83,7 +83,7 @@ async def test_whatever_the_skew_an_order_comes_to_rest_within_a_few_tries(shop,
 async def test_a_service_that_is_ahead_changes_nothing_for_an_order_that_goes_through(ahead):
     order = await ahead.place_confirmed()
     assert order.status == "CONFIRMED"
-    assert order.reservation_expires_at == START + HOUR + timedelta(seconds=HOLD_SECONDS)
+    assert order.reservation_expires_at == START + HOUR + timedelta(seconds=RESERVATION_SECONDS)
 
 
 async def test_a_hold_that_only_seems_to_last_is_taken_anew_before_a_late_payment(ahead):
@@ -91,10 +91,10 @@ async def test_a_hold_that_only_seems_to_last_is_taken_anew_before_a_late_paymen
     order = await ahead.place()
     assert order.payment_status == "UNKNOWN"
     # Over by the service's clock, with most of an hour left by what it said.
-    ahead.clock.advance(HOLD_SECONDS + 60)
+    ahead.clock.advance(RESERVATION_SECONDS + 60)
     order = await ahead.sweep_when_due(order.order_id)
     assert (order.status, order.reservation_id) == ("PLACED", "reservation-2")
-    assert len(ahead.inventory.held(order.order_id)) == 1
+    assert len(ahead.inventory.reserved(order.order_id)) == 1
     await ahead.pump()
     assert (await ahead.order(order.order_id)).status == "CONFIRMED"
 
@@ -102,8 +102,8 @@ async def test_a_hold_that_only_seems_to_last_is_taken_anew_before_a_late_paymen
 async def test_nobody_is_charged_when_that_hold_cannot_be_had_again(ahead):
     ahead.payments.fail(CAPTURE, PaymentFault.LOST_BEFORE)
     order = await ahead.place()
-    ahead.clock.advance(HOLD_SECONDS + 60)
-    ahead.inventory.fail(RESERVE, Fault.CONFLICT)
+    ahead.clock.advance(RESERVATION_SECONDS + 60)
+    ahead.inventory.fail(InventoryCall.RESERVE, Fault.CONFLICT)
     order = await ahead.sweep_when_due(order.order_id)
     assert order.status == "REJECTED"
     assert [state for state in ahead.payments.states.values() if state == "CAPTURED"] == []
@@ -113,7 +113,7 @@ async def test_a_young_hold_is_not_taken_anew(ahead):
     ahead.payments.fail(CAPTURE, PaymentFault.LOST_BEFORE)
     order = await ahead.place()
     assert (await ahead.sweep_when_due(order.order_id)).status == "PLACED"
-    assert [name for name, _ in ahead.inventory.calls] == [CHECK_AVAILABILITY, RESERVE]
+    assert [name for name, _ in ahead.inventory.calls] == [InventoryCall.CHECK_AVAILABILITY, InventoryCall.RESERVE]
 
 
 async def test_a_confirmation_from_the_future_is_recorded_as_it_says(ahead):

@@ -18,16 +18,7 @@ import pytest
 from services.base.ids import new_id
 from services.clients.http.transport import MAX_BODY_BYTES, AiohttpTransport
 from services.clients.inventory.port import InventoryGateway
-from services.domain.call_attempts import (
-    CHECK_AVAILABILITY,
-    INVALID,
-    REJECTED,
-    RELEASE,
-    RESERVE,
-    SUCCESS,
-    THROTTLED,
-    UNAVAILABLE,
-)
+from services.domain.call_attempts import INVALID, REJECTED, SUCCESS, THROTTLED, UNAVAILABLE, InventoryCall
 from services.domain.errors import ApiError
 from tests.faults.processes import Service
 from tests.faults.shop import MUG, Shop, gateway_at, states
@@ -109,7 +100,11 @@ class Forger:
         self.port = 0
 
     def forge(self, operation: str, forge: Forge) -> None:
-        paths = {RESERVE: "reserve", RELEASE: "release", CHECK_AVAILABILITY: "check-availability"}
+        paths = {
+            InventoryCall.RESERVE: "reserve",
+            InventoryCall.RELEASE: "release",
+            InventoryCall.CHECK_AVAILABILITY: "check-availability",
+        }
         self._forged[f"/api/v1/inventory/{paths[operation]}"] = forge
 
     def be_honest(self) -> None:
@@ -168,11 +163,11 @@ async def outcomes(shop: Shop, order_id: str, operation: str) -> set[str]:
 async def test_an_answer_that_is_none_makes_the_order_wait_and_is_asked_for_again(
     shop: Shop, forger: Forger, inventory: Service, forge: Forge
 ) -> None:
-    forger.forge(RESERVE, forge)
+    forger.forge(InventoryCall.RESERVE, forge)
     order = await place(shop)
     assert (order.status, order.payment_status) == ("PENDING_INVENTORY", "NONE")
     is_busy = forge is OUTAGES["too many requests"]
-    assert await outcomes(shop, order.order_id, RESERVE) == {THROTTLED if is_busy else UNAVAILABLE}
+    assert await outcomes(shop, order.order_id, InventoryCall.RESERVE) == {THROTTLED if is_busy else UNAVAILABLE}
     (case,) = await shop.cases(order.order_id)
     assert case.detail.startswith("INVENTORY_UNAVAILABLE: ")
     forger.be_honest()
@@ -184,10 +179,10 @@ async def test_an_answer_that_is_none_makes_the_order_wait_and_is_asked_for_agai
 async def test_a_reservation_that_cannot_be_relied_on_refuses_the_order_and_is_given_back(
     shop: Shop, forger: Forger, inventory: Service, forge: Forge
 ) -> None:
-    forger.forge(RESERVE, forge)
+    forger.forge(InventoryCall.RESERVE, forge)
     order = await place(shop)
     assert (order.status, (order.failure or {})["code"]) == ("REJECTED", "RESERVATION_FAILED")
-    assert await outcomes(shop, order.order_id, RESERVE) == {INVALID}
+    assert await outcomes(shop, order.order_id, InventoryCall.RESERVE) == {INVALID}
     assert states(inventory, order.order_id) == ["ACTIVE"]
     await shop.drain()
     order = await shop.order(order.order_id)
@@ -200,7 +195,7 @@ async def test_a_reservation_that_cannot_be_relied_on_refuses_the_order_and_is_g
 async def test_a_check_that_cannot_be_used_is_an_outage_and_never_a_yes(
     shop: Shop, forger: Forger, inventory: Service, forge: Forge
 ) -> None:
-    forger.forge(CHECK_AVAILABILITY, forge)
+    forger.forge(InventoryCall.CHECK_AVAILABILITY, forge)
     order = await place(shop)
     assert (order.status, (order.failure or {})["code"]) == ("REJECTED", "INVENTORY_UNAVAILABLE")
     assert states(inventory, order.order_id) == []
@@ -212,7 +207,7 @@ async def test_a_release_without_an_answer_is_repeated_until_there_is_one(
 ) -> None:
     order = await place(shop)
     await shop.cancel(order.order_id)
-    forger.forge(RELEASE, forge)
+    forger.forge(InventoryCall.RELEASE, forge)
     await shop.releases.run_due()
     release = await shop.release(order.order_id)
     assert release is not None
@@ -224,24 +219,24 @@ async def test_a_release_without_an_answer_is_repeated_until_there_is_one(
 
 
 async def test_the_declared_type_of_a_good_answer_does_not_matter(shop: Shop, forger: Forger) -> None:
-    forger.forge(RESERVE, lambda body: json_answer(body, content_type="text/plain"))
+    forger.forge(InventoryCall.RESERVE, lambda body: json_answer(body, content_type="text/plain"))
     order = await place(shop)
     assert order.status == "PLACED"
-    assert await outcomes(shop, order.order_id, RESERVE) == {SUCCESS}
+    assert await outcomes(shop, order.order_id, InventoryCall.RESERVE) == {SUCCESS}
     assert shop.payments.count(CAPTURE) == 1
 
 
 async def test_an_answer_in_a_refusals_clothes_is_a_refusal(shop: Shop, forger: Forger, inventory: Service) -> None:
-    forger.forge(RESERVE, lambda body: json_answer(body, "422 Unprocessable Content"))
+    forger.forge(InventoryCall.RESERVE, lambda body: json_answer(body, "422 Unprocessable Content"))
     order = await place(shop)
     assert (order.status, (order.failure or {})["code"]) == ("REJECTED", "RESERVATION_FAILED")
-    assert await outcomes(shop, order.order_id, RESERVE) == {REJECTED}
+    assert await outcomes(shop, order.order_id, InventoryCall.RESERVE) == {REJECTED}
     await shop.drain()
     assert states(inventory, order.order_id) == ["RELEASED"]
 
 
 async def test_no_body_of_the_service_is_repeated_to_the_customer(gateway: InventoryGateway, forger: Forger) -> None:
-    forger.forge(RESERVE, lambda _: http("200 OK", b"password=hunter2"))
+    forger.forge(InventoryCall.RESERVE, lambda _: http("200 OK", b"password=hunter2"))
     with pytest.raises(ApiError) as caught:
         await gateway.reserve(new_id(), (MUG,), "user-1", [])
     assert "hunter2" not in f"{caught.value.message} {caught.value.details}"

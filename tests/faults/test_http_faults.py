@@ -19,15 +19,7 @@ import pytest
 from services.base.ids import new_id
 from services.clients.http.transport import AiohttpTransport
 from services.clients.inventory.port import Availability, InventoryGateway, Reservation
-from services.domain.call_attempts import (
-    CHECK_AVAILABILITY,
-    RELEASE,
-    RESERVE,
-    SUCCESS,
-    TIMEOUT,
-    UNAVAILABLE,
-    Attempt,
-)
+from services.domain.call_attempts import SUCCESS, TIMEOUT, UNAVAILABLE, Attempt, InventoryCall
 from services.domain.errors import InventoryTimeout, InventoryUnavailable
 from services.domain.orders.model import Line, Order
 from services.sandbox.inventory_service.catalogue import CATALOGUE
@@ -91,15 +83,15 @@ class Struck:
             yield
 
     async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
-        async with self._next(CHECK_AVAILABILITY):
+        async with self._next(InventoryCall.CHECK_AVAILABILITY):
             return await self._gateway.check_availability(lines, trail)
 
     async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
-        async with self._next(RESERVE):
+        async with self._next(InventoryCall.RESERVE):
             return await self._gateway.reserve(order_id, lines, user_id, trail)
 
     async def release(self, order_id: str, trail: list[Attempt]) -> bool:
-        async with self._next(RELEASE):
+        async with self._next(InventoryCall.RELEASE):
             return await self._gateway.release(order_id, trail)
 
 
@@ -133,13 +125,13 @@ async def call(gateway: InventoryGateway, operation: str, order_id: str, trail: 
 
 
 @each_fault
-@pytest.mark.parametrize("operation", [CHECK_AVAILABILITY, RESERVE, RELEASE])
+@pytest.mark.parametrize("operation", [InventoryCall.CHECK_AVAILABILITY, InventoryCall.RESERVE, InventoryCall.RELEASE])
 async def test_a_fault_is_taken_for_what_it_is_and_in_time(
     struck: Struck, inventory: Service, operation: str, fault: str
 ) -> None:
     _, error_type, may_have_run = FAULTS[fault]
     order_id, trail = new_id(), list[Attempt]()
-    await call(struck, CHECK_AVAILABILITY, order_id, [])
+    await call(struck, InventoryCall.CHECK_AVAILABILITY, order_id, [])
     struck.strike(operation, fault, times=1)
     began = time.monotonic()
     with pytest.raises(error_type) as caught:
@@ -150,9 +142,9 @@ async def test_a_fault_is_taken_for_what_it_is_and_in_time(
     assert [attempt.outcome for attempt in trail] == [TIMEOUT if is_timeout else UNAVAILABLE]
     assert (TIMEOUT_SECONDS - 0.01 if is_timeout else 0) <= took < TIMEOUT_SECONDS + PATIENCE_SECONDS
     # The next call is not hurt by what happened to the one before.
-    assert await call(struck, CHECK_AVAILABILITY, order_id, trail)
+    assert await call(struck, InventoryCall.CHECK_AVAILABILITY, order_id, trail)
     assert trail[-1].outcome == SUCCESS
-    await call(struck, RELEASE, order_id, trail)
+    await call(struck, InventoryCall.RELEASE, order_id, trail)
     assert "ACTIVE" not in states(inventory, order_id)
 
 
@@ -162,9 +154,9 @@ async def test_an_answer_that_is_slow_but_in_time_is_an_answer(struck: Struck, i
 
 
 async def test_no_address_of_the_service_is_told_to_the_customer(struck: Struck) -> None:
-    struck.strike(RESERVE, "refused", times=1)
+    struck.strike(InventoryCall.RESERVE, "refused", times=1)
     with pytest.raises(InventoryUnavailable) as caught:
-        await call(struck, RESERVE, new_id(), [])
+        await call(struck, InventoryCall.RESERVE, new_id(), [])
     assert "127.0.0.1" not in f"{caught.value.message} {caught.value.details}"
 
 
@@ -175,7 +167,7 @@ async def test_no_address_of_the_service_is_told_to_the_customer(struck: Struck)
 async def test_a_check_that_fails_to_the_end_refuses_the_order_and_nothing_is_held(
     shop: Shop, struck: Struck, inventory: Service, fault: str
 ) -> None:
-    struck.strike(CHECK_AVAILABILITY, fault)
+    struck.strike(InventoryCall.CHECK_AVAILABILITY, fault)
     order = await place(shop)
     code = "INVENTORY_TIMEOUT" if FAULTS[fault][1] is InventoryTimeout else "INVENTORY_UNAVAILABLE"
     assert (order.status, (order.failure or {})["code"]) == ("REJECTED", code)
@@ -188,7 +180,7 @@ async def test_a_check_that_fails_to_the_end_refuses_the_order_and_nothing_is_he
 async def test_a_reservation_that_is_repeated_is_one_hold(
     shop: Shop, struck: Struck, inventory: Service, fault: str
 ) -> None:
-    struck.strike(RESERVE, fault, times=1)
+    struck.strike(InventoryCall.RESERVE, fault, times=1)
     order = await place(shop)
     assert order.status == "PLACED"
     assert states(inventory, order.order_id) == ["ACTIVE"]
@@ -200,7 +192,7 @@ async def test_a_reservation_that_is_repeated_is_one_hold(
 async def test_an_order_whose_reservation_is_unknown_waits_uncharged_and_is_placed_with_one_hold(
     shop: Shop, struck: Struck, inventory: Service, fault: str
 ) -> None:
-    struck.strike(RESERVE, fault)
+    struck.strike(InventoryCall.RESERVE, fault)
     order = await place(shop)
     assert (order.status, order.payment_status) == ("PENDING_INVENTORY", "NONE")
     assert await shop.open_reasons(order.order_id) == ["PENDING_INVENTORY"]
@@ -217,11 +209,11 @@ async def test_an_order_whose_reservation_is_unknown_waits_uncharged_and_is_plac
 async def test_a_hold_of_unknown_fate_is_given_back_when_the_order_is_cancelled(
     shop: Shop, struck: Struck, inventory: Service, fault: str
 ) -> None:
-    struck.strike(RESERVE, fault)
+    struck.strike(InventoryCall.RESERVE, fault)
     order = await place(shop)
     await shop.cancel(order.order_id)
     # The release meets the same fault before it gets through.
-    struck.strike(RELEASE, fault)
+    struck.strike(InventoryCall.RELEASE, fault)
     await shop.drain()
     order = await shop.order(order.order_id)
     assert (order.status, order.inventory_status) == ("CANCELLED", "RELEASED")
@@ -242,9 +234,9 @@ async def test_a_reservation_that_arrives_after_its_release_holds_nothing(
     order_id = new_id()
     with inventory_proxy.stalled():
         with pytest.raises(InventoryTimeout):
-            await call(struck, RESERVE, order_id, [])
+            await call(struck, InventoryCall.RESERVE, order_id, [])
         assert states(inventory, order_id) == []
-        await call(gateway_at(inventory.port, transport), RELEASE, order_id, [])
+        await call(gateway_at(inventory.port, transport), InventoryCall.RELEASE, order_id, [])
     # The line works again, and what was on its way is delivered.
     await eventually(lambda: inventory_proxy.links == 0)
     assert states(inventory, order_id) == []
@@ -260,7 +252,7 @@ async def test_a_bad_line_sells_nothing_twice_and_keeps_nothing_back(
     placed = []
     for number, fault in zip(range(14), cycle([*EXECUTED, "refused", "stalled"]), strict=False):
         # Every second order learns in its second attempt what the first one did, the others much later.
-        struck.strike(RESERVE, fault, times=1 + number % 2)
+        struck.strike(InventoryCall.RESERVE, fault, times=1 + number % 2)
         placed.append(await place(shop, lines=(SCARCE,), customer_priority="high"))
         struck.calm()
     await shop.drain()

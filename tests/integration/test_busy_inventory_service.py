@@ -78,7 +78,7 @@ async def test_a_call_within_its_patience_waits_for_retry_after_and_one_beyond_i
         trail: list[Attempt] = []
         for _ in range(2):
             await inventory.check_availability(LINES, trail)
-        assert inventory.pacer.is_holding_back
+        assert inventory.pacer.is_throttled
         with pytest.raises(InventoryThrottled) as caught:
             await inventory.pacer.admit("check_availability", 0.0)
         assert caught.value.retry_after_seconds is not None
@@ -172,8 +172,8 @@ async def test_a_rate_rises_while_no_429_comes_and_is_forgotten_after_a_while():
     clock = Time()
     pacer = Pacer(clock)
     pacer.refused(clock(), None)
-    assert pacer.is_holding_back
+    assert pacer.is_throttled
     clock.now += FORGET_SECONDS
-    assert pacer.is_holding_back
+    assert pacer.is_throttled
     clock.now += 2
-    assert not pacer.is_holding_back
+    assert not pacer.is_throttled

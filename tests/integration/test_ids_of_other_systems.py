@@ -10,7 +10,7 @@ import pytest
 
 from services.clients.http.transport import AiohttpTransport, client_session
 from services.clients.inventory.http import HTTPInventoryGateway
-from services.clients.inventory.lookup import HTTPInventoryWitness
+from services.clients.inventory.lookup import HTTPInventoryLookup
 from services.clients.payments.http import HTTPPaymentGateway
 from services.clients.payments.port import PaymentState
 from services.domain.call_attempts import Attempt
@@ -67,12 +67,12 @@ async def test_stock_is_held_found_and_released_under_any_id(
         gateway = HTTPInventoryGateway(
             transport, url, timeout_seconds=5, reservation_ttl_seconds=TTL_SECONDS, clock=now
         )
-        witness = HTTPInventoryWitness(transport, url, timeout_seconds=5, clock=now)
+        lookup = HTTPInventoryLookup(transport, url, timeout_seconds=5, clock=now)
         assert (await gateway.check_availability(lines, trail)).available
         await gateway.reserve(name, lines, name, trail)
-        assert await witness.stock_of(name) is StockState.HELD
+        assert await lookup.stock_of(name) is StockState.RESERVED
         assert await gateway.release(name, trail) is True
-        assert await witness.stock_of(name) is StockState.FREE
+        assert await lookup.stock_of(name) is StockState.FREE
     assert {attempt.outcome for attempt in trail} == {"success"}
 
 

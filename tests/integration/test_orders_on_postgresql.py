@@ -76,7 +76,7 @@ async def test_a_cancel_and_a_confirmation_at_once_leave_one_consistent_order(sh
     await shop.quiesce()
     for order in await shop.all_orders():
         assert (order.status, order.payment_status) == ("CANCELLED", "REFUNDED")
-        assert shop.inventory.deducted(order.order_id) == shop.inventory.held(order.order_id) == []
+        assert shop.inventory.deducted(order.order_id) == shop.inventory.reserved(order.order_id) == []
 
 
 async def test_the_same_return_many_times_at_once_takes_effect_once(shop):
@@ -152,7 +152,7 @@ async def test_an_order_is_never_lost_when_a_worker_dies(shop, commit, after):
     shop.clock.advance(61)
     await shop.quiesce()
     assert (await shop.order("mine")).status == "CONFIRMED"
-    assert len(shop.inventory.holds) == 1
+    assert len(shop.inventory.reservations) == 1
 
 
 async def test_a_bulk_operation_with_three_runners_at_once_sends_every_item_once(shop):

@@ -19,7 +19,7 @@ from services.base import logs
 from services.base.proxy import requests_session
 from services.clients.http.transport import AiohttpTransport, client_session
 from services.clients.inventory.http import HTTPInventoryGateway
-from services.clients.inventory.lookup import HTTPInventoryWitness
+from services.clients.inventory.lookup import HTTPInventoryLookup
 from services.clients.payments.http import HTTPPaymentGateway
 from services.console.metric_history.prometheus import PromSource
 from services.console.metric_history.sources import SourceFailed
@@ -92,9 +92,9 @@ async def payments(url: str) -> None:
     await transport.aclose()
 
 
-async def witness(url: str) -> None:
+async def lookup(url: str) -> None:
     transport = AiohttpTransport(client_session())
-    await HTTPInventoryWitness(transport, url, timeout_seconds=5, clock=lambda: NOON).ask("o")
+    await HTTPInventoryLookup(transport, url, timeout_seconds=5, clock=lambda: NOON).ask("o")
     await transport.aclose()
 
 
@@ -124,7 +124,7 @@ async def traces(url: str) -> None:
     exporter.shutdown()
 
 
-CLIENTS = [inventory, payments, witness, webhook, switches, demo_traffic, prometheus, traces]
+CLIENTS = [inventory, payments, lookup, webhook, switches, demo_traffic, prometheus, traces]
 
 
 @pytest.mark.parametrize("call", CLIENTS, ids=lambda call: call.__name__)

@@ -256,7 +256,7 @@ def test_the_memory_holds_the_last_cases_of_one_cause_and_what_became_of_them(da
 def test_the_latest_answer_of_the_other_side_is_kept_and_old_ones_are_pruned(database: Database) -> None:
     add(database, "1")
     add(database, "2")
-    held = Statement(StockState.HELD, "ACTIVE", "r-1", NOON + minutes(9))
+    held = Statement(StockState.RESERVED, "ACTIVE", "r-1", NOON + minutes(9))
     first = TheirAnswer("ORD-1", held, NOON, "ada")
     silent = TheirAnswer("ORD-1", Statement(None, problem=NO_ANSWER), NOON + minutes(1), "bob")
     for answer in (first, silent, replace(first, asked_by="late")):
@@ -313,7 +313,7 @@ def test_a_command_that_waits_is_claimed_again_with_its_new_arguments_and_can_be
 def test_only_orders_without_a_fresh_answer_have_to_be_asked_about(database: Database) -> None:
     for name in ("1", "2", "3"):
         add(database, name)
-    young = TheirAnswer("ORD-1", Statement(StockState.HELD), NOON - timedelta(seconds=9), "ada")
+    young = TheirAnswer("ORD-1", Statement(StockState.RESERVED), NOON - timedelta(seconds=9), "ada")
     old = replace(young, order_id="ORD-2", asked_at=NOON - timedelta(seconds=11))
     for answer in (young, old):
         database.write_now(lambda c, answer=answer: inventory_lookups.note(c, answer))

@@ -23,7 +23,7 @@ from services.domain.orders.lifecycle import Change
 from services.domain.orders.model import Order, OrderStatus
 from services.messaging.envelope import IncomingEvent
 from services.orders import inventory_events, placement
-from services.orders.fulfilment import OrderProgress
+from services.orders.fulfilment import OrderFulfilment
 from services.orders.sweeper import OrderSweeper
 from services.releases.jobs import ReleaseJobs
 from tests.model.neighbours import StockRules
@@ -221,18 +221,18 @@ def _without_method(owner: type, name: str) -> Patch:
     return lambda patch: patch.setattr(owner, name, _do_nothing)
 
 
-async def _charge_without_asking(self: OrderProgress, order: Order) -> Order:
+async def _charge_without_asking(self: OrderFulfilment, order: Order) -> Order:
     return await self._pay(order, [])
 
 
 def _forget_the_cancel(patch: pytest.MonkeyPatch) -> None:
     """A payment's outcome is recorded as if no cancel had been asked for."""
-    real = OrderProgress._payment_known
+    real = OrderFulfilment._payment_known
 
-    async def known(self: OrderProgress, order: Order, state: Any, trail: Any) -> Order:
+    async def known(self: OrderFulfilment, order: Order, state: Any, trail: Any) -> Order:
         return await real(self, replace(order, cancel_reason=None), state, trail)
 
-    patch.setattr(OrderProgress, "_payment_known", known)
+    patch.setattr(OrderFulfilment, "_payment_known", known)
 
 
 def _believe_an_old_refusal(patch: pytest.MonkeyPatch) -> None:
@@ -261,8 +261,8 @@ def _give_up_after_a_failed_release(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ReleaseJobs, "_failed", failed)
 
 
-def _hold_lasts_for_ever(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(lifecycle, "hold_lasts", lambda *_: True)
+def _reservation_lasts_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lifecycle, "reservation_lasts", lambda *_: True)
 
 
 def _never_ask_again(patch: pytest.MonkeyPatch) -> None:
@@ -291,7 +291,7 @@ PATCHED_BASES: dict[str, Patch] = {"events believed for any reservation": _for_a
 
 GUARDS: dict[str, Guard] = {
     # ------------------------------------------------- the Inventory Service
-    "reserve holds only what is available": Guard("calls", _stock(holds_only_what_is_available=False)),
+    "reserve holds only what is available": Guard("calls", _stock(reserves_only_what_is_available=False)),
     "reserve is idempotent by order": Guard("a shop with more than one unit", _stock(reserve_is_idempotent=False)),
     "confirm only ACTIVE holds": Guard("events", _stock(confirms_only_active=False)),
     "confirm only holds that are not over": Guard("holds", _stock(confirms_only_unexpired=False)),
@@ -322,16 +322,16 @@ GUARDS: dict[str, Guard] = {
     "release after a declined payment": Guard("calls", patch=_no_release_after(PaymentDeclined)),
     "release when a cancel ends the payment": Guard("cancels", patch=_changed("cancel_while_paying", _without_release)),
     "release again a hold taken after the end": Guard(
-        "a shop without tombstones", patch=_without_method(OrderProgress, "give_back_if_ended")
+        "a shop without tombstones", patch=_without_method(OrderFulfilment, "give_back_if_ended")
     ),
     "an unanswered release is tried again": Guard("cancels", patch=_give_up_after_a_failed_release),
-    "nobody is charged for a hold that is over": Guard("holds", patch=_hold_lasts_for_ever),
+    "nobody is charged for a hold that is over": Guard("holds", patch=_reservation_lasts_for_ever),
     "order.cancelled is published": Guard("cancels", patch=_changed("_cancel_placed", _without_events)),
     # ------------------------------------------------------------- the money
     "a charge is keyed by the order": Guard("calls", lambda bounds: replace(bounds, gateway_knows_the_key=False)),
     "ask the gateway before charging again": Guard(
         "a gateway that knows no keys",
-        patch=lambda patch: patch.setattr(OrderProgress, "_settle_payment", _charge_without_asking),
+        patch=lambda patch: patch.setattr(OrderFulfilment, "_settle_payment", _charge_without_asking),
     ),
     "a cancel waits for the payment's outcome": Guard("cancels", patch=_cancel_does_not_wait),
     "a cancel asked for while paying is carried out": Guard("cancels", patch=_forget_the_cancel),
@@ -345,7 +345,7 @@ GUARDS: dict[str, Guard] = {
     ),
     "refund a charge made after the end": Guard(
         "slow charges, with a gateway that cannot void",
-        patch=_without_method(OrderProgress, "_give_money_back_if_ended"),
+        patch=_without_method(OrderFulfilment, "_give_money_back_if_ended"),
     ),
     "an old answer does not settle a refund": Guard(
         "slow charges, with a gateway that cannot void", patch=_believe_an_old_refusal
@@ -357,13 +357,13 @@ GUARDS: dict[str, Guard] = {
         "a request that comes again", patch=_changed("try_again", _without_due)
     ),
     "an order that reserves has a time": Guard("calls", patch=_changed("start_reserving", _without_due)),
-    "an order that pays has a time": Guard("calls", patch=_changed("hold_stock", _without_due)),
+    "an order that pays has a time": Guard("calls", patch=_changed("reserve_stock", _without_due)),
 }
 
 SECOND_LINES: dict[str, Guard] = {
     "the order service's inbox, behind the reservation's id": Guard("a second reservation", _rows(inbox=False)),
     "refund a charge made after the end, behind the fence": Guard(
-        "slow charges", patch=_without_method(OrderProgress, "_give_money_back_if_ended")
+        "slow charges", patch=_without_method(OrderFulfilment, "_give_money_back_if_ended")
     ),
     "an old answer does not settle a refund, behind the fence": Guard("slow charges", patch=_believe_an_old_refusal),
     "only an order that touched nothing is tried again, behind the tombstone": Guard(

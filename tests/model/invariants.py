@@ -27,11 +27,11 @@ def _problem_of_stock(state: State) -> str | None:
     shop = state.shop
     if shop.on_hand < shop.reserved or shop.on_hand < 0:
         return "stock is oversold"
-    if any(hold.deductions > 1 for hold in shop.holds):
+    if any(reservation.deductions > 1 for reservation in shop.reservations):
         return "one reservation was deducted twice"
-    if any(hold.restocks + hold.returned > hold.deductions for hold in shop.holds):
+    if any(reservation.restocks + reservation.returned > reservation.deductions for reservation in shop.reservations):
         return "more was put back than was deducted"
-    if any(hold.late for hold in shop.holds):
+    if any(reservation.late for reservation in shop.reservations):
         return "a hold was deducted after its end"
     return None
 
@@ -42,15 +42,15 @@ def _problem_of_money(state: State) -> str | None:
         return "the customer was charged twice"
     if order.payment_status == PaymentStatus.REFUNDED and till.state == CAPTURED:
         return "a refund is recorded that was not made"
-    if any(run.waits_for == CAPTURE and _hold_was_over(state, run.phase) for run in state.runs):
+    if any(run.waits_for == CAPTURE and _reservation_was_over(state, run.phase) for run in state.runs):
         return "a customer is charged for a hold that is known to be over"
     return None
 
 
-def _hold_was_over(state: State, phase: int) -> bool:
+def _reservation_was_over(state: State, phase: int) -> bool:
     """Whether the hold that the order relies on was over when a charge was asked for."""
     number = reservation_number(state.order.reservation_id)
-    return state.order.status == S.PAYING and number >= 0 and state.shop.holds[number].ends <= phase
+    return state.order.status == S.PAYING and number >= 0 and state.shop.reservations[number].ends <= phase
 
 
 def _problem_at_rest(state: State) -> str | None:
@@ -59,7 +59,7 @@ def _problem_at_rest(state: State) -> str | None:
 
 def _problem_of_goods(state: State) -> str | None:
     order, shop = state.order, state.shop
-    states = [hold.state for hold in shop.holds]
+    states = [reservation.state for reservation in shop.reservations]
     reasons = {case.reason for case in state.rows.cases}
     if order.status in WITHOUT_GOODS and ACTIVE in states and ReviewReason.RELEASE_FAILED not in reasons:
         return f"a {order.status} order holds stock"

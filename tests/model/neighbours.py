@@ -24,7 +24,7 @@ class StockRules:
     """Which rules of stock are in force; without_* in the guards' tests switch single ones off."""
 
     reserve_is_idempotent: bool = True
-    holds_only_what_is_available: bool = True
+    reserves_only_what_is_available: bool = True
     tombstones: bool = True
     confirms_only_active: bool = True
     confirms_only_unexpired: bool = True
@@ -36,7 +36,7 @@ class StockRules:
     inbox: bool = True
 
 
-class Hold(NamedTuple):
+class StockReservation(NamedTuple):
     """One reservation of one unit, and what became of it."""
 
     state: str
@@ -53,7 +53,7 @@ class Shop(NamedTuple):
     """The stock of one product and everything one order did to it."""
 
     on_hand: int
-    holds: tuple[Hold, ...] = ()
+    reservations: tuple[StockReservation, ...] = ()
     is_buried: bool = False
     return_seen: bool = False
     rival: int = 0
@@ -61,19 +61,19 @@ class Shop(NamedTuple):
 
     @property
     def reserved(self) -> int:
-        return sum(hold.state == ACTIVE for hold in self.holds)
+        return sum(reservation.state == ACTIVE for reservation in self.reservations)
 
     @property
     def living(self) -> int | None:
         """The newest reservation that holds stock or has deducted it."""
-        numbers = [number for number, hold in enumerate(self.holds) if hold.state in LIVING]
+        numbers = [number for number, reservation in enumerate(self.reservations) if reservation.state in LIVING]
         return numbers[-1] if numbers else None
 
-    def with_hold(self, number: int, on_hand: int = 0, **changes: object) -> Shop:
+    def with_reservation(self, number: int, on_hand: int = 0, **changes: object) -> Shop:
         """One reservation changed, and so many units put on the shelf."""
-        holds = list(self.holds)
-        holds[number] = holds[number]._replace(**changes)
-        return self._replace(holds=tuple(holds), on_hand=self.on_hand + on_hand)
+        reservations = list(self.reservations)
+        reservations[number] = reservations[number]._replace(**changes)
+        return self._replace(reservations=tuple(reservations), on_hand=self.on_hand + on_hand)
 
 
 Effect = tuple[Shop, str, int]
@@ -81,7 +81,9 @@ Effect = tuple[Shop, str, int]
 
 
 def is_available(shop: Shop, now: int) -> bool:
-    return shop.on_hand > sum(hold.state == ACTIVE and hold.ends > now for hold in shop.holds)
+    return shop.on_hand > sum(
+        reservation.state == ACTIVE and reservation.ends > now for reservation in shop.reservations
+    )
 
 
 def reserve(rules: StockRules, shop: Shop, now: int) -> Effect:
@@ -91,34 +93,38 @@ def reserve(rules: StockRules, shop: Shop, now: int) -> Effect:
     living = shop.living
     if living is not None and rules.reserve_is_idempotent:
         return shop, HELD, living
-    if rules.holds_only_what_is_available and shop.on_hand <= shop.reserved:
+    if rules.reserves_only_what_is_available and shop.on_hand <= shop.reserved:
         return shop, SHORT, -1
     ends = (now + 1) // 2 * 2 + 2
-    return shop._replace(holds=(*shop.holds, Hold(ACTIVE, ends))), HELD, len(shop.holds)
+    return (
+        shop._replace(reservations=(*shop.reservations, StockReservation(ACTIVE, ends))),
+        HELD,
+        len(shop.reservations),
+    )
 
 
 def confirm(rules: StockRules, shop: Shop, number: int, now: int) -> Effect:
-    hold = shop.holds[number]
-    if hold.state == CONFIRMED and rules.deducts_once:
+    reservation = shop.reservations[number]
+    if reservation.state == CONFIRMED and rules.deducts_once:
         return shop, DEDUCTED, number
-    is_over = hold.state == ACTIVE and hold.ends <= now
+    is_over = reservation.state == ACTIVE and reservation.ends <= now
     if is_over and rules.confirms_only_unexpired:
-        return shop.with_hold(number, state=EXPIRED), NOT_DEDUCTED, number
-    if hold.state in (EXPIRED, RELEASED, RESTOCKED) and rules.confirms_only_active:
+        return shop.with_reservation(number, state=EXPIRED), NOT_DEDUCTED, number
+    if reservation.state in (EXPIRED, RELEASED, RESTOCKED) and rules.confirms_only_active:
         return shop, NOT_DEDUCTED, number
-    changed = shop.with_hold(number, -1, state=CONFIRMED, deductions=hold.deductions + 1, late=is_over)
+    changed = shop.with_reservation(number, -1, state=CONFIRMED, deductions=reservation.deductions + 1, late=is_over)
     return changed, DEDUCTED, number
 
 
 def release(rules: StockRules, shop: Shop, now: int) -> Effect:
     shop = _end_overdue(shop, now)
     living = shop.living
-    if living is not None and shop.holds[living].state == CONFIRMED:
+    if living is not None and shop.reservations[living].state == CONFIRMED:
         return shop, GONE, living
     shop = shop._replace(is_buried=rules.tombstones)
     if living is None:
         return shop, DONE, -1
-    return shop.with_hold(living, state=RELEASED), DONE, living
+    return shop.with_reservation(living, state=RELEASED), DONE, living
 
 
 def cancel(rules: StockRules, shop: Shop, now: int) -> Shop:
@@ -126,29 +132,29 @@ def cancel(rules: StockRules, shop: Shop, now: int) -> Shop:
     shop = _end_overdue(shop, now)._replace(is_buried=rules.tombstones)
     living = shop.living
     if living is None and not rules.restocks_once:
-        restocked = [number for number, hold in enumerate(shop.holds) if hold.state == RESTOCKED]
+        restocked = [number for number, reservation in enumerate(shop.reservations) if reservation.state == RESTOCKED]
         living = restocked[-1] if restocked else None
     if living is None:
         return shop
-    hold = shop.holds[living]
-    if hold.state == ACTIVE:
-        return shop.with_hold(living, state=RELEASED)
+    reservation = shop.reservations[living]
+    if reservation.state == ACTIVE:
+        return shop.with_reservation(living, state=RELEASED)
     if not rules.cancel_restocks:
         return shop
-    return shop.with_hold(living, 1 - hold.returned, state=RESTOCKED, restocks=hold.restocks + 1)
+    return shop.with_reservation(living, 1 - reservation.returned, state=RESTOCKED, restocks=reservation.restocks + 1)
 
 
 def take_back(rules: StockRules, shop: Shop, now: int) -> Shop:
     """What order.returned does, for the one return that there can be."""
     shop = _end_overdue(shop, now)
     living = shop.living
-    if living is None or shop.holds[living].state != CONFIRMED or (shop.return_seen and rules.returns_once):
+    if living is None or shop.reservations[living].state != CONFIRMED or (shop.return_seen and rules.returns_once):
         return shop
     shop = shop._replace(return_seen=True)
-    hold = shop.holds[living]
-    if hold.returned and rules.returns_are_capped:
+    reservation = shop.reservations[living]
+    if reservation.returned and rules.returns_are_capped:
         return shop
-    return shop.with_hold(living, 1, returned=hold.returned + 1)
+    return shop.with_reservation(living, 1, returned=reservation.returned + 1)
 
 
 def expire(shop: Shop, now: int) -> Shop:
@@ -170,11 +176,12 @@ def take_back_from_rival(shop: Shop) -> Shop | None:
 
 
 def _end_overdue(shop: Shop, now: int) -> Shop:
-    """All holds are the order's own, so that there is no difference between its own and all."""
-    holds = tuple(
-        hold._replace(state=EXPIRED) if hold.state == ACTIVE and hold.ends <= now else hold for hold in shop.holds
+    """All reservations are the order's own, so that there is no difference between its own and all."""
+    reservations = tuple(
+        reservation._replace(state=EXPIRED) if reservation.state == ACTIVE and reservation.ends <= now else reservation
+        for reservation in shop.reservations
     )
-    return shop if holds == shop.holds else shop._replace(holds=holds)
+    return shop if reservations == shop.reservations else shop._replace(reservations=reservations)
 
 
 NOTHING, CAPTURED, DECLINED, REFUNDED, VOIDED = "ABSENT", "CAPTURED", "DECLINED", "REFUNDED", "VOIDED"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from services.clients.inventory.port import Availability, LineAvailability, Reservation
 from services.clients.payments.port import PaymentState
-from services.domain.call_attempts import CHECK_AVAILABILITY, RELEASE, RESERVE, SUCCESS, TIMEOUT, Attempt
+from services.domain.call_attempts import SUCCESS, TIMEOUT, Attempt, InventoryCall
 from services.domain.errors import (
     ApiError,
     InsufficientInventory,
@@ -26,7 +26,7 @@ from services.domain.retry import RetryPolicy
 from services.messaging.envelope import IncomingEvent
 from services.orders.cancellation import OrderCancellation, OrderReturns, ReturnItems
 from services.orders.context import OrdersContext
-from services.orders.fulfilment import OrderProgress, ProgressPolicy
+from services.orders.fulfilment import FulfilmentPolicy, OrderFulfilment
 from services.orders.inventory_events import InventoryEvents
 from services.orders.placement import OrderPlacement
 from services.orders.sweeper import OrderSweeper
@@ -38,7 +38,7 @@ from tests.model.rows import CANCEL_REASON, LINE, START, Message, RowRules, Rows
 
 TRANSACTION = "transaction"
 CAPTURE, FIND, REFUND, VOID = "capture", "find", "refund", "void"
-CALLS = (CHECK_AVAILABILITY, RESERVE, RELEASE, CAPTURE, FIND, REFUND, VOID)
+CALLS = (InventoryCall.CHECK_AVAILABILITY, InventoryCall.RESERVE, InventoryCall.RELEASE, CAPTURE, FIND, REFUND, VOID)
 
 NO_ANSWER = "no answer"
 UNUSABLE = "unusable answer"
@@ -119,12 +119,12 @@ class _Inventory:
         self._attempts = attempts
 
     async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
-        is_available = bool(await self._ask(CHECK_AVAILABILITY, trail, attempts=1))
+        is_available = bool(await self._ask(InventoryCall.CHECK_AVAILABILITY, trail, attempts=1))
         line = LineAvailability(LINE.product_id, LINE.variant_id, is_available, 1, int(is_available))
         return Availability(is_available, (line,))
 
     async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
-        answer, number, ends = await self._ask(RESERVE, trail, self._attempts)
+        answer, number, ends = await self._ask(InventoryCall.RESERVE, trail, self._attempts)
         if answer == HELD:
             return Reservation(reservation_id(number), time_of(ends))
         if answer == SHORT:
@@ -132,7 +132,7 @@ class _Inventory:
         raise ReservationFailed(answer)
 
     async def release(self, order_id: str, trail: list[Attempt]) -> bool:
-        return bool(await self._ask(RELEASE, trail, attempts=1) != GONE)
+        return bool(await self._ask(InventoryCall.RELEASE, trail, attempts=1) != GONE)
 
     async def _ask(self, operation: str, trail: list[Attempt], attempts: int) -> Any:
         for number in range(1, attempts + 1):
@@ -193,22 +193,22 @@ class OrderService:
         inventory = _Inventory(self._clock, attempts.reserve)
         payments = _Payments()
         seconds = timedelta(seconds=60)
-        policy = ProgressPolicy(seconds, seconds, _policy(attempts.reservation), _policy(attempts.payment))
-        progress = OrderProgress(context, inventory, payments, policy)
-        sweeper = OrderSweeper(context, progress, payments, policy, _policy(2), lambda: None)
-        reviews = ReviewResolution(context, progress, inventory, seconds)
+        policy = FulfilmentPolicy(seconds, seconds, _policy(attempts.reservation), _policy(attempts.payment))
+        fulfilment = OrderFulfilment(context, inventory, payments, policy)
+        sweeper = OrderSweeper(context, fulfilment, payments, policy, _policy(2), lambda: None)
+        reviews = ReviewResolution(context, fulfilment, inventory, seconds)
         jobs = ReleaseJobs(context, inventory, _policy(attempts.release))
-        placement = OrderPlacement(context, progress, seconds)
+        placement = OrderPlacement(context, fulfilment, seconds)
 
         async def ask_again(_: Any) -> None:
             # What place() does with the same request, once it has found the refused order.
             order, is_ours = await placement._try_again("order-1")
             if is_ours:
-                await progress.place(order)
+                await fulfilment.place(order)
 
         cancellation, returns, inbound = OrderCancellation(context), OrderReturns(context), InventoryEvents(context)
         self._begin: dict[str, Callable[[Any], Coroutine[Any, Any, Any]]] = {
-            "place": progress.place,
+            "place": fulfilment.place,
             "again": ask_again,
             "sweep": sweeper._move_on,
             "release": jobs._attempt,

@@ -89,7 +89,7 @@ class BothShops:
         if isinstance(real, stock.Reservation):
             self.ids += [real.reservation_id] if real.reservation_id not in self.ids else []
             assert (answer, number) == (neighbours.HELD, self.ids.index(real.reservation_id))
-            assert real.expires_at == time_of(self.shop.holds[number].ends)
+            assert real.expires_at == time_of(self.shop.reservations[number].ends)
         else:
             assert answer == real
 
@@ -149,7 +149,7 @@ class BothShops:
         assert (row.on_hand, row.reserved) == (self.shop.on_hand, self.shop.reserved)
         columns = shop_tables.reservations.c
         found = dict(self.connection.execute(select(columns.reservation_id, columns.state)).all())
-        assert [found[name] for name in self.ids] == [hold.state for hold in self.shop.holds]
+        assert [found[name] for name in self.ids] == [reservation.state for reservation in self.shop.reservations]
         ((_, quantity),) = queries.availability(self.connection, [LINE], self.now)
         assert (quantity >= 1) == neighbours.is_available(self.shop, self.phase)
         self._movements_agree()
@@ -158,9 +158,9 @@ class BothShops:
         ledger = shop_tables.ledger.c
         moves = select(ledger.kind, func.count()).where(ledger.order_id == "order-1").group_by(ledger.kind)
         counted = dict(self.connection.execute(moves).all())
-        holds = self.shop.holds
-        assert counted.get(shop_tables.DEDUCT, 0) == sum(hold.deductions for hold in holds)
-        assert counted.get(shop_tables.RESTOCK_RETURN, 0) == sum(hold.returned for hold in holds)
+        reservations = self.shop.reservations
+        assert counted.get(shop_tables.DEDUCT, 0) == sum(reservation.deductions for reservation in reservations)
+        assert counted.get(shop_tables.RESTOCK_RETURN, 0) == sum(reservation.returned for reservation in reservations)
 
 
 SHOP_STEPS = (

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from services.domain.call_attempts import CHECK_AVAILABILITY, RELEASE, RESERVE
+from services.domain.call_attempts import InventoryCall
 from services.domain.orders import events, lifecycle
 from services.domain.orders.lifecycle import ENDED
 from services.domain.orders.model import CustomerPriority, Order, OrderStatus, PaymentStatus, ReviewReason
@@ -51,7 +51,7 @@ IN_RUNS = (CRASH, PAUSE)
 OUTSIDE = (TIME, RIVAL, RIVAL_GIVES_BACK)
 FAULTS = frozenset((*IN_CALLS, *IN_EVENTS, *IN_RUNS, *OUTSIDE))
 
-MAY_ARRIVE_LATE = (RESERVE, CAPTURE)
+MAY_ARRIVE_LATE = (InventoryCall.RESERVE, CAPTURE)
 
 AT_WORK = ("place", "again", "sweep", "resolve")
 """Runs that bring the order on."""
@@ -95,7 +95,7 @@ class State(NamedTuple):
     def __str__(self) -> str:
         order = self.order
         facts = [order.status, order.inventory_status, f"payment {order.payment_status}", f"till {self.till.state}"]
-        facts += [f"hold {hold.state}" for hold in self.shop.holds]
+        facts += [f"hold {reservation.state}" for reservation in self.shop.reservations]
         facts += [f"case {case.reason}" for case in self.rows.cases]
         facts += [f"{run.kind} waits for its {run.waits_for}" for run in self.runs]
         return ", ".join(facts)
@@ -179,7 +179,7 @@ class World:
             yield f"{run.kind}: {what}", self._heard(after, number, answer)
             if self._may(state, UNANSWERED):
                 yield f"{run.kind}: {what}, answer lost", _worse(self._heard(after, number, NO_ANSWER))
-            if run.waits_for == RESERVE and self._may(state, GARBLED):
+            if run.waits_for == InventoryCall.RESERVE and self._may(state, GARBLED):
                 garbled = self._heard(after, number, (UNUSABLE, -1, 0))
                 yield f"{run.kind}: {what}, answer unusable", _worse(garbled)
         if self._may(state, LOST):
@@ -191,14 +191,14 @@ class World:
     def _carried_out(self, state: State, call: str) -> Iterator[tuple[str, Answer, State]]:
         """What the call does at the other side, and the answer."""
         bounds = self.bounds
-        if call == CHECK_AVAILABILITY:
+        if call == InventoryCall.CHECK_AVAILABILITY:
             is_available = neighbours.is_available(state.shop, state.phase)
             yield f"check says {'yes' if is_available else 'no'}", is_available, state
-        elif call == RESERVE:
+        elif call == InventoryCall.RESERVE:
             shop, answer, number = neighbours.reserve(bounds.stock, state.shop, state.phase)
-            ends = shop.holds[number].ends if answer == HELD else 0
+            ends = shop.reservations[number].ends if answer == HELD else 0
             yield f"reserve: {answer}", (answer, number, ends), state._replace(shop=shop)
-        elif call == RELEASE:
+        elif call == InventoryCall.RELEASE:
             shop, answer, _ = neighbours.release(bounds.stock, state.shop, state.phase)
             yield f"release: {answer}", answer, state._replace(shop=shop)
         elif call == FIND:
@@ -391,7 +391,7 @@ def _is_sensible(action: str, case: Case, state: State) -> bool:
     if action == ReviewAction.APPROVE and case.reason == ReviewReason.PAYMENT_UNKNOWN:
         return state.till.state == neighbours.CAPTURED
     if action == ReviewAction.MARK_RELEASED:
-        return not state.shop.reserved and RESERVE not in state.wire
+        return not state.shop.reserved and InventoryCall.RESERVE not in state.wire
     return True
 
 

@@ -231,7 +231,7 @@ class OrderLives(RuleBasedStateMachine):
         if case.reason == "PAYMENT_UNKNOWN" and action == "APPROVE":
             return self.shop.payments.states.get(case.order_id) == "CAPTURED"
         if action == "MARK_RELEASED":
-            return not self.shop.inventory.held(case.order_id)
+            return not self.shop.inventory.reserved(case.order_id)
         return True
 
     # ------------------------------------------------------------- invariants
@@ -289,7 +289,7 @@ class OrderLives(RuleBasedStateMachine):
         assert len(set(self.shop.inventory.restocked)) == len(self.shop.inventory.restocked)
         deducted = sum(
             hold.quantities[CHAIR] - hold.returned.get(CHAIR, 0)
-            for hold in self.shop.inventory.holds
+            for hold in self.shop.inventory.reservations
             if hold.state == "CONFIRMED"
         )
         assert self.shop.inventory.on_hand[CHAIR] == SHELF - deducted
@@ -309,7 +309,7 @@ class OrderLives(RuleBasedStateMachine):
         inventory, payments = self.shop.inventory, self.shop.payments
         money = payments.states.get(order.order_id)
         assert order.status in ENDED | AWAITED, order
-        assert inventory.held(order.order_id) == [], order
+        assert inventory.reserved(order.order_id) == [], order
         assert not inventory.leaked(order.order_id) or order.status not in ENDED - {OrderStatus.RETURNED}, order
         if order.status in (OrderStatus.CANCELLED, OrderStatus.REJECTED):
             assert money in (None, "REFUNDED", "DECLINED", "VOIDED"), order

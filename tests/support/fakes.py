@@ -12,16 +12,14 @@ from typing import Any
 from services.clients.inventory.port import Availability, LineAvailability, Reservation
 from services.clients.payments.port import PaymentState
 from services.domain.call_attempts import (
-    CHECK_AVAILABILITY,
     INVALID,
     REJECTED,
-    RELEASE,
-    RESERVE,
     SHORT_CIRCUITED,
     SUCCESS,
     TIMEOUT,
     UNAVAILABLE,
     Attempt,
+    InventoryCall,
 )
 from services.domain.conservation import StockState
 from services.domain.errors import (
@@ -129,7 +127,7 @@ class Hooks:
 
 
 @dataclass
-class Hold:
+class StockReservation:
     """A reservation and what has become of it."""
 
     reservation_id: str
@@ -151,7 +149,7 @@ class InMemoryInventory:
         self.clock = clock
         self.ttl_seconds = ttl_seconds
         self.on_hand: dict[Sku, int] = defaultdict(lambda: on_hand)
-        self.holds: list[Hold] = []
+        self.reservations: list[StockReservation] = []
         self.tombstones: set[str] = set()
         self.calls: list[tuple[str, str]] = []
         """``(operation, order id)`` of everything that was sent, in order."""
@@ -170,21 +168,35 @@ class InMemoryInventory:
         """Forget every fault that has not happened yet."""
         self._faults.clear()
 
-    def held(self, order_id: str) -> list[Hold]:
-        """Holds of the order that keep stock from others now."""
-        return [hold for hold in self.holds if hold.order_id == order_id and self._is_active(hold)]
+    def reserved(self, order_id: str) -> list[StockReservation]:
+        """Reservations of the order that keep stock from others now."""
+        return [
+            reservation
+            for reservation in self.reservations
+            if reservation.order_id == order_id and self._is_active(reservation)
+        ]
 
-    def leaked(self, order_id: str) -> list[Hold]:
-        """Holds that nobody ever gave back, even if only their time has ended them."""
+    def leaked(self, order_id: str) -> list[StockReservation]:
+        """Reservations never given back, even if only their time has ended them."""
         given_back = order_id in self.tombstones
-        return [hold for hold in self.holds if hold.order_id == order_id and hold.state == "ACTIVE" and not given_back]
+        return [
+            reservation
+            for reservation in self.reservations
+            if reservation.order_id == order_id and reservation.state == "ACTIVE" and not given_back
+        ]
 
-    def deducted(self, order_id: str) -> list[Hold]:
-        return [hold for hold in self.holds if hold.order_id == order_id and hold.state == "CONFIRMED"]
+    def deducted(self, order_id: str) -> list[StockReservation]:
+        return [
+            reservation
+            for reservation in self.reservations
+            if reservation.order_id == order_id and reservation.state == "CONFIRMED"
+        ]
 
     def available(self, sku: Sku) -> int:
-        held = sum(hold.quantities.get(sku, 0) for hold in self.holds if self._is_active(hold))
-        return self.on_hand[sku] - held
+        reserved = sum(
+            reservation.quantities.get(sku, 0) for reservation in self.reservations if self._is_active(reservation)
+        )
+        return self.on_hand[sku] - reserved
 
     def count(self, operation: str) -> int:
         return sum(1 for called, _ in self.calls if called == operation)
@@ -192,13 +204,13 @@ class InMemoryInventory:
     # ---------------------------------------------------------- the gateway
 
     async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
-        return await self._call(CHECK_AVAILABILITY, "", trail, lambda: self._check(lines), lines)
+        return await self._call(InventoryCall.CHECK_AVAILABILITY, "", trail, lambda: self._check(lines), lines)
 
     async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
-        return await self._call(RESERVE, order_id, trail, lambda: self._reserve(order_id, lines), lines)
+        return await self._call(InventoryCall.RESERVE, order_id, trail, lambda: self._reserve(order_id, lines), lines)
 
     async def release(self, order_id: str, trail: list[Attempt]) -> bool:
-        return await self._call(RELEASE, order_id, trail, lambda: self._release(order_id), ())
+        return await self._call(InventoryCall.RELEASE, order_id, trail, lambda: self._release(order_id), ())
 
     async def _call(
         self, operation: str, order_id: str, trail: list[Attempt], execute: Callable[[], Any], lines: Sequence[Line]
@@ -236,7 +248,7 @@ class InMemoryInventory:
             case Fault.THROTTLED:
                 message = "The Inventory Service answered 429."
                 raise InventoryThrottled(message, {"status": 429}, was_sent=True, retry_after_seconds=600.0)
-            case Fault.REFUSED if operation == RELEASE:
+            case Fault.REFUSED if operation == InventoryCall.RELEASE:
                 raise ReleaseFailed("The Inventory Service refused the release (422).", {"status": 422})
             case Fault.REFUSED:
                 raise ReservationFailed("The Inventory Service refused the request (422).")
@@ -282,9 +294,9 @@ class InMemoryInventory:
         if short:
             raise InsufficientInventory("Not enough.", {"items": short})
         expires_at = self.clock() + timedelta(seconds=self.ttl_seconds)
-        hold = Hold(f"reservation-{len(self.holds) + 1}", order_id, quantities, expires_at)
-        self.holds.append(hold)
-        return Reservation(hold.reservation_id, hold.expires_at)
+        reservation = StockReservation(f"reservation-{len(self.reservations) + 1}", order_id, quantities, expires_at)
+        self.reservations.append(reservation)
+        return Reservation(reservation.reservation_id, reservation.expires_at)
 
     def _release(self, order_id: str) -> bool:
         living = self._living(order_id)
@@ -319,19 +331,21 @@ class InMemoryInventory:
         return events.CONFIRMED, answer
 
     def _why_not_confirmed(self, order_id: str, reservation_id: str) -> str | None:
-        hold = next((hold for hold in self.holds if hold.reservation_id == reservation_id), None)
-        if hold is None:
+        reservation = next(
+            (reservation for reservation in self.reservations if reservation.reservation_id == reservation_id), None
+        )
+        if reservation is None:
             return "RELEASED" if order_id in self.tombstones else "UNKNOWN"
-        if hold.order_id != order_id:
+        if reservation.order_id != order_id:
             return "MISMATCH"
-        if hold.state == "CONFIRMED":
+        if reservation.state == "CONFIRMED":
             return None
-        if hold.state != "ACTIVE":
+        if reservation.state != "ACTIVE":
             return "RELEASED"
-        if not self._is_active(hold):
+        if not self._is_active(reservation):
             return "RESERVATION_EXPIRED"
-        hold.state = "CONFIRMED"
-        for sku, quantity in hold.quantities.items():
+        reservation.state = "CONFIRMED"
+        for sku, quantity in reservation.quantities.items():
             self.on_hand[sku] -= quantity
         return None
 
@@ -361,12 +375,14 @@ class InMemoryInventory:
             self.on_hand[sku] += accepted if data["restockable"] else 0
         self.restocked.append(cause)
 
-    def _living(self, order_id: str) -> Hold | None:
-        living = (h for h in self.holds if h.order_id == order_id and (h.state == "CONFIRMED" or self._is_active(h)))
+    def _living(self, order_id: str) -> StockReservation | None:
+        living = (
+            h for h in self.reservations if h.order_id == order_id and (h.state == "CONFIRMED" or self._is_active(h))
+        )
         return next(living, None)
 
-    def _is_active(self, hold: Hold) -> bool:
-        return hold.state == "ACTIVE" and hold.expires_at > self.clock()
+    def _is_active(self, reservation: StockReservation) -> bool:
+        return reservation.state == "ACTIVE" and reservation.expires_at > self.clock()
 
 
 def _short(line: Line, available: int) -> dict[str, Any]:
@@ -386,7 +402,7 @@ def _outcome_of(error: ApiError, fault: Fault) -> str:
     return REJECTED if isinstance(error, BusinessError | ReleaseFailed) else UNAVAILABLE
 
 
-class InMemoryWitness:
+class InMemoryInventoryLookup:
     """InventoryWitness that reads an InMemoryInventory, unless it is away."""
 
     def __init__(self, inventory: InMemoryInventory) -> None:
@@ -399,8 +415,8 @@ class InMemoryWitness:
         self.asked += 1
         if self.is_away:
             return Statement(None, problem=self.problem)
-        if self.inventory.held(order_id):
-            return Statement(StockState.HELD, "ACTIVE")
+        if self.inventory.reserved(order_id):
+            return Statement(StockState.RESERVED, "ACTIVE")
         if self.inventory.deducted(order_id):
             return Statement(StockState.DEDUCTED, "CONFIRMED")
         return Statement(StockState.FREE, "RELEASED")

@@ -22,7 +22,7 @@ from services.domain.errors import NotFound
 from services.domain.external import id_key, read_json, utc_time, whole_number
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import CustomerPriority, Line, Order
-from services.domain.orders.value import Stake, stake
+from services.domain.orders.value import OrderValue, order_value
 from services.metrics.registry import Metrics
 
 NOON = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
@@ -69,7 +69,7 @@ def written() -> dict[str, Any]:
         "metrics": [line for line in metrics.exposition().decode().splitlines() if "_created" not in line],
         "rules": rule_file(rules(settings), timedelta(minutes=5), timedelta(seconds=15)),
         "error": NotFound("dead-letter", "i").code,
-        "money": [stake(asked).amount_text, Stake(1).amount_text],
+        "money": [order_value(asked).amount_text, OrderValue(1).amount_text],
         "dates": [clock.at(month, NOON) for month in months],
         "words": [labels.plain(text) for text in TEXTS] + [labels.word({}, "in_stock").text],
         "log": f"{1234567.25:,.2f} {timestamp(NOON)}",

@@ -24,7 +24,7 @@ from services.clients.inventory.port import InventoryGateway
 from services.clients.inventory.resilient import ResilientInventory
 from services.commands.queue import CommandExecutor
 from services.conservation.audit import ConservationAudit
-from services.domain.call_attempts import CHECK_AVAILABILITY
+from services.domain.call_attempts import InventoryCall
 from services.domain.errors import ApiError
 from services.domain.orders.lifecycle import TimelineEntry
 from services.domain.orders.model import Line, Order
@@ -33,7 +33,7 @@ from services.messaging.dead_letters import DeadLetterOffice
 from services.messaging.envelope import IncomingEvent
 from services.orders.cancellation import OrderCancellation, OrderReturns, ReturnItems
 from services.orders.context import OrdersContext
-from services.orders.fulfilment import OrderProgress, ProgressPolicy
+from services.orders.fulfilment import FulfilmentPolicy, OrderFulfilment
 from services.orders.inventory_events import InventoryEvents
 from services.orders.placement import OrderPlacement, PlaceOrder
 from services.orders.sweeper import OrderSweeper
@@ -52,13 +52,13 @@ from state.engine.database import Database, Transaction, opened
 from state.order_search import OrderQuery
 from state.releases import Release
 from state.reviews import Review
-from tests.support.fakes import FrozenClock, InMemoryInventory, InMemoryPayments, InMemoryWitness
+from tests.support.fakes import FrozenClock, InMemoryInventory, InMemoryInventoryLookup, InMemoryPayments
 
 T = TypeVar("T")
 
 LINES = (Line("chair", "oak", 2), Line("lamp", "brass", 1))
 
-POLICY = ProgressPolicy(
+POLICY = FulfilmentPolicy(
     step_deadline=timedelta(seconds=60),
     confirmation_timeout=timedelta(seconds=300),
     reservation_retry=RetryPolicy(attempts=7, base_delay_seconds=30, max_delay_seconds=900),
@@ -135,7 +135,7 @@ class OrdersHarness:
         self.clock = FrozenClock()
         self.inventory = InMemoryInventory(self.clock)
         self.payments = InMemoryPayments(self.clock)
-        self.witness = InMemoryWitness(self.inventory)
+        self.lookup = InMemoryInventoryLookup(self.inventory)
         self.real_database = Database(url)
         self.database: Any = CrashingDatabase(self.real_database)
         self.recorded: list[Recorded] = []
@@ -162,24 +162,24 @@ class OrdersHarness:
         self.database.survive()
         gateway = self._gateway()
         self.context = OrdersContext(self.database, self.clock, self.new_id, lambda: 0.5, self.recorded.append)
-        self.progress = OrderProgress(self.context, gateway, self.payments, POLICY)
+        self.fulfilment = OrderFulfilment(self.context, gateway, self.payments, POLICY)
         self.placement = OrderPlacement(
-            self.context, self.progress, POLICY.step_deadline, patience=timedelta(seconds=0.2)
+            self.context, self.fulfilment, POLICY.step_deadline, patience=timedelta(seconds=0.2)
         )
         self.cancellation = OrderCancellation(self.context)
         self.returns = OrderReturns(self.context)
         gate_of = breaker_gate(self.breakers)
-        self.their_side = TheirSide(self.context, self.witness, gate=lambda: gate_of(CHECK_AVAILABILITY))
+        self.their_side = TheirSide(self.context, self.lookup, gate=lambda: gate_of(InventoryCall.CHECK_AVAILABILITY))
         self.claims = ReviewClaims(self.context)
         self.reviews = ReviewResolution(
-            self.context, self.progress, gateway, POLICY.confirmation_timeout, self.their_side
+            self.context, self.fulfilment, gateway, POLICY.confirmation_timeout, self.their_side
         )
         self.releases = ReleaseJobs(self.context, gateway, RELEASE_RETRY, self.release_outcomes.append)
         self.sweeper = OrderSweeper(
-            self.context, self.progress, self.payments, POLICY, REFUND_RETRY, lambda: self.breaker_retry_in_seconds
+            self.context, self.fulfilment, self.payments, POLICY, REFUND_RETRY, lambda: self.breaker_retry_in_seconds
         )
         self.inbound = InventoryEvents(self.context)
-        self.conservation = ConservationAudit(self.context, self.witness, self.payments)
+        self.conservation = ConservationAudit(self.context, self.lookup, self.payments)
         self.proofs = ReleaseByProof(self.context, self.their_side)
         self.steering = OperationSteering(self.context)
         self.commands = self.executor({})

@@ -185,7 +185,7 @@ def _desk(connection: Any, now: datetime) -> None:
     """A claim, an answer of the other side, and what was done before about the same cause."""
     until = now + timedelta(minutes=11)
     reviews.claim(connection, "REV-2", "olga@example.com", now - timedelta(minutes=4), until, take=False)
-    held = Statement(StockState.HELD, "ACTIVE", "RSV-1004", now + timedelta(minutes=20))
+    held = Statement(StockState.RESERVED, "ACTIVE", "RSV-1004", now + timedelta(minutes=20))
     inventory_lookups.note(connection, TheirAnswer("ORD-1004", held, now - timedelta(seconds=3), "olga@example.com"))
     reason = ReviewReason.INVENTORY_CONFIRMATION_FAILED
     for number in range(6):

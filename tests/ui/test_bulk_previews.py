@@ -24,7 +24,7 @@ from tests.ui.test_releases_page import FAILED, UNAVAILABLE
 from tests.ui.test_reviews_page import as_role
 
 Show = Callable[..., AppTest]
-HELD, DEDUCTED, FREE = StockState.HELD, StockState.DEDUCTED, StockState.FREE
+HELD, DEDUCTED, FREE = StockState.RESERVED, StockState.DEDUCTED, StockState.FREE
 
 
 def rows(test: AppTest) -> dict[str, dict[str, str]]:

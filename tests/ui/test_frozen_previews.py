@@ -16,7 +16,7 @@ from tests.ui.conftest import NOON, begun, checked, press, said, stored, told
 from tests.ui.test_releases_page import FAILED
 
 PAGES = Path(__file__).resolve().parents[2] / "pages"
-HELD, FREE = StockState.HELD, StockState.FREE
+HELD, FREE = StockState.RESERVED, StockState.FREE
 KEY = "preview"
 
 

@@ -16,7 +16,7 @@ from tests.ui.test_releases_page import UNAVAILABLE
 from tests.ui.test_reviews_page import as_role
 
 Show = Callable[..., AppTest]
-HELD, DEDUCTED, FREE = StockState.HELD, StockState.DEDUCTED, StockState.FREE
+HELD, DEDUCTED, FREE = StockState.RESERVED, StockState.DEDUCTED, StockState.FREE
 
 
 def memory(test: AppTest) -> list[dict[str, Any]]:

@@ -144,7 +144,7 @@ def test_everything_at_once_is_not_offered_without_a_filter(busy: Database, show
 
 
 def test_all_matching_are_previewed_frozen_and_stored_as_one_operation(busy: Database, show: Show) -> None:
-    told(busy, StockState.HELD, "ORD-1007", "ORD-3001", "ORD-3000")
+    told(busy, StockState.RESERVED, "ORD-1007", "ORD-3001", "ORD-3000")
     test = press(show("releases.py", cause=UNAVAILABLE), "retry_matching")
     shown = test.table[-1].value.to_dict("records")
     assert [row["Id"] for row in shown] == ["ORD-1007", "ORD-3001", "ORD-3000"]
@@ -166,7 +166,7 @@ def test_all_matching_are_previewed_frozen_and_stored_as_one_operation(busy: Dat
 
 
 def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(busy: Database, show: Show) -> None:
-    told(busy, StockState.HELD, "ORD-1007", "ORD-3001", "ORD-3000")
+    told(busy, StockState.RESERVED, "ORD-1007", "ORD-3001", "ORD-3000")
     test = press(show("releases.py", cause=UNAVAILABLE), "retry_matching")
 
     def meanwhile(connection: Any) -> None:
@@ -223,7 +223,7 @@ def test_a_file_of_items_is_safe_to_open_in_a_spreadsheet(busy: Database) -> Non
 
 
 def test_selected_jobs_become_one_operation_by_id_and_version(busy: Database, show: Show) -> None:
-    told(busy, StockState.HELD, "ORD-3000", "ORD-3001")
+    told(busy, StockState.RESERVED, "ORD-3000", "ORD-3001")
     test = show("releases.py")
     for order_id in ("ORD-3000", "ORD-3001", "ORD-3002"):
         test.checkbox(key=f"pick_release_{order_id}").check().run()

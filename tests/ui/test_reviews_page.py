@@ -180,7 +180,7 @@ def test_a_selection_keeps_its_rows_when_a_case_comes_and_another_goes(busy: Dat
 def test_selected_cases_are_previewed_by_id_and_version_before_one_operation_on_them(
     busy: Database, show: Show
 ) -> None:
-    told(busy, StockState.HELD, "ORD-1006", "ORD-1004")
+    told(busy, StockState.RESERVED, "ORD-1006", "ORD-1004")
     test = show("reviews.py")
     for review_id in ("REV-2", "REV-3", "REV-5"):
         test.checkbox(key=f"pick_review_{review_id}").check().run()
@@ -200,7 +200,7 @@ def test_selected_cases_are_previewed_by_id_and_version_before_one_operation_on_
 
 
 def test_several_irreversible_actions_need_the_count_typed(busy: Database, show: Show) -> None:
-    told(busy, StockState.HELD, "ORD-1006", "ORD-1004", "ORD-1003", "ORD-1002", "ORD-1007")
+    told(busy, StockState.RESERVED, "ORD-1006", "ORD-1004", "ORD-1003", "ORD-1002", "ORD-1007")
     test = press(show("reviews.py"), "pick_all_reviews")
     press(test, "bulk_CANCEL_ORDER")
     test.text_area(key=dialog(test, "note_")).set_value("shop closes")
@@ -237,7 +237,7 @@ def test_all_that_match_and_allow_it_are_previewed_frozen_and_stored_as_one_oper
 
 
 def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(busy: Database, show: Show) -> None:
-    told(busy, StockState.HELD, "ORD-1006", "ORD-1004")
+    told(busy, StockState.RESERVED, "ORD-1006", "ORD-1004")
     test = press(show("reviews.py", product="SKU-CHAIR"), "matching_RECONFIRM")
 
     def meanwhile(connection: Any) -> None:
@@ -375,7 +375,7 @@ def test_a_move_that_their_side_makes_wrong_stays_visible_disabled_and_explained
 
 
 def test_a_hold_that_lasts_is_released_again_and_not_marked(busy: Database, show: Show) -> None:
-    answer(busy, "ORD-1007", Statement(StockState.HELD, "ACTIVE"))
+    answer(busy, "ORD-1007", Statement(StockState.RESERVED, "ACTIVE"))
     test = show("reviews.py", case="REV-5")
     assert test.button(key="MARK_RELEASED_REV-5").disabled
     press(test, "retry_release_ORD-1007")
@@ -460,7 +460,7 @@ def test_only_the_breaker_of_the_call_counts(busy: Database, show: Show) -> None
     test = show("reviews.py", case="REV-1")
     assert test.button(key="RETRY_RESERVATION_REV-1").label == "Retry reservation"
     assert "reservation breaker" not in said(test)
-    told(busy, StockState.HELD, "ORD-1007")
+    told(busy, StockState.RESERVED, "ORD-1007")
     label = show("reviews.py", case="REV-5").button(key="retry_release_ORD-1007").label
     assert label == "Retry release: queue (half-open in 18 s)"
 

@@ -11,7 +11,7 @@ from services.base.settings import Settings
 from services.clients.breaker import FORCED_OPEN, OPEN, inventory_breakers
 from services.clients.inventory.port import Availability, Reservation
 from services.clients.inventory.resilient import ResilientInventory
-from services.domain.call_attempts import OPERATIONS, Attempt
+from services.domain.call_attempts import INVENTORY_CALLS, Attempt
 from services.domain.errors import (
     CircuitOpen,
     InsufficientInventory,
@@ -140,7 +140,7 @@ async def test_an_open_circuit_sends_nothing_waits_for_nothing_and_is_reported()
         await world.reserve()
     assert (world.gateway.calls, world.slept) == ([], [])
     assert world.outcomes == [(1, "short_circuited")]
-    assert world.trail[0].operation == "reserve"
+    assert world.trail[0].call == "reserve"
 
 
 async def test_a_circuit_that_opens_between_attempts_ends_the_call_and_remembers_what_may_have_run():
@@ -197,5 +197,5 @@ async def test_each_operation_has_its_own_breaker():
     await world.inventory.check_availability(LINES, world.trail)
     await world.reserve()
     assert await world.inventory.release("o", world.trail) is True
-    assert [attempt.operation for attempt in world.trail] == list(OPERATIONS)
+    assert [attempt.call for attempt in world.trail] == list(INVENTORY_CALLS)
     assert [breaker.snapshot().calls for breaker in world.breakers] == [1, 1, 1]

@@ -86,7 +86,7 @@ async def test_a_find_and_a_refund_address_the_payment_of_the_order():
         ("GET", "/api/v1/payments/o-1"),
         ("POST", "/api/v1/payments/o-1/refund"),
     ]
-    assert [attempt.operation for attempt in service.trail] == ["find_payment", "refund"]
+    assert [attempt.call for attempt in service.trail] == ["find_payment", "refund"]
 
 
 async def test_an_order_id_cannot_lead_to_another_path():

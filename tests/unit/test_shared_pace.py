@@ -12,7 +12,7 @@ import pytest
 from services.base.settings import LONGEST_RETRY_AFTER_SECONDS, Settings
 from services.clients.breaker import inventory_breakers
 from services.clients.inventory.pacing import FORGET_SECONDS, Pace, Pacer
-from services.domain.call_attempts import RESERVE
+from services.domain.call_attempts import InventoryCall
 from services.domain.errors import InventoryThrottled
 from services.metrics.recorder import Recorder
 from services.metrics.registry import Metrics
@@ -43,7 +43,7 @@ class Worker:
 
     async def admits(self) -> bool:
         try:
-            await self.pacer.admit(RESERVE, 0.0)
+            await self.pacer.admit(InventoryCall.RESERVE, 0.0)
         except InventoryThrottled:
             return False
         return True
@@ -71,11 +71,11 @@ async def test_a_replica_that_was_never_refused_sends_nothing_while_another_was_
     await other.beat()
     assert not await other.admits()
     with pytest.raises(InventoryThrottled) as refused:
-        await other.pacer.admit(RESERVE, 1.0)
+        await other.pacer.admit(InventoryCall.RESERVE, 1.0)
     # A second of the thirty has passed when the heartbeat is read.
     assert 28 <= refused.value.retry_after_seconds <= 29.5
     clock.advance(29)
-    assert other.pacer.is_holding_back
+    assert other.pacer.is_throttled
     assert other.pacer._closed_until <= other.pacer.monotonic()
 
 
@@ -117,7 +117,7 @@ def test_a_rate_is_taken_on_by_those_who_have_none_and_a_gate_is_never_opened_so
     now = [100.0]
     pacer = Pacer(lambda: now[0])
     pacer.hear(Pace(8.0, 0.0))
-    assert not pacer.is_holding_back
+    assert not pacer.is_throttled
     pacer.hear(Pace(8.0, 10.0))
     assert (pacer._rate, pacer._closed_until) == (8.0, 110.0)
     pacer.hear(Pace(2.0, 3.0))
@@ -151,7 +151,7 @@ def test_what_another_version_says_is_bounded_or_not_understood(said: Any, close
     pacer = Pacer(lambda: 0.0)
     other = Replica("other", START, START, [], {"pace": said})
     hear_others(pacer, [other, Replica("silent", START, START, [], {})], START + timedelta(seconds=1))
-    assert pacer.is_holding_back == (closed_until is not None)
+    assert pacer.is_throttled == (closed_until is not None)
     if closed_until is not None:
         assert pacer._closed_until == pytest.approx(closed_until)
 

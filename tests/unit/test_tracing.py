@@ -15,7 +15,7 @@ from yarl import URL
 
 from services.base.settings import Settings
 from services.base.trace_context import current, received, trace_id
-from services.domain.call_attempts import RESERVE
+from services.domain.call_attempts import InventoryCall
 from services.tracing.opentelemetry import OpenTelemetryTracer
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -135,7 +135,9 @@ async def test_a_trace_that_its_caller_does_not_sample_is_not_exported_and_goes_
 async def test_an_attempt_says_what_became_of_it(
     traced: Traced, end: tuple[Any, ...], expected: dict[str, Any], is_error: bool
 ) -> None:
-    call = traced.tracer.attempt(RESERVE, "POST", RESERVE_URL.with_user("us").with_password("secret"), PARENT)
+    call = traced.tracer.attempt(
+        InventoryCall.RESERVE, "POST", RESERVE_URL.with_user("us").with_password("secret"), PARENT
+    )
     call.end(*end)
     span = await traced.span()
     assert (span.name, span.kind, ids(span)) == ("POST reserve", SpanKind.CLIENT, (TRACE, SPAN))

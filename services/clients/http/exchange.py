@@ -134,12 +134,12 @@ class Exchange:
     def get(self, url: URL) -> Outgoing:
         return Outgoing("GET", url, CIMultiDict(self._headers))
 
-    async def attempt(self, operation: str, request: Outgoing, trail: list[Attempt], read: Callable[[Reply], T]) -> T:
+    async def attempt(self, call: str, request: Outgoing, trail: list[Attempt], read: Callable[[Reply], T]) -> T:
         """Send once and read the reply; ``read`` raises Failed for a reply that is not a success."""
         traceparent, span = current(), None
         if traceparent is not None:
             if self._tracer is not None:
-                span = self._tracer.attempt(operation, request.method, request.url, traceparent)
+                span = self._tracer.attempt(call, request.method, request.url, traceparent)
                 traceparent = span.traceparent
             request = request.with_header(HEADER, traceparent)
         at, started = self._clock(), self._stopwatch()
@@ -152,12 +152,12 @@ class Exchange:
             outcome = SUCCESS
         except Failed as failed:
             outcome, details = failed.outcome, {**details, "error": str(failed)}
-            trail.append(Attempt(at, operation, outcome, self._stopwatch() - started, details=details))
+            trail.append(Attempt(at, call, outcome, self._stopwatch() - started, details=details))
             raise failed.error from failed.__cause__
         finally:
             if span is not None:
                 span.end(outcome, details.get("status"), details.get("error"))
-        trail.append(Attempt(at, operation, outcome, self._stopwatch() - started, details=details))
+        trail.append(Attempt(at, call, outcome, self._stopwatch() - started, details=details))
         return result
 
     async def _send(self, request: Outgoing) -> Reply:

@@ -21,16 +21,14 @@ from services.clients.inventory.models import (
 )
 from services.clients.inventory.port import Availability, Reservation
 from services.domain.call_attempts import (
-    CHECK_AVAILABILITY,
     INVALID,
     REFUSED_US,
     REJECTED,
-    RELEASE,
-    RESERVE,
     THROTTLED,
     TIMEOUT,
     UNAVAILABLE,
     Attempt,
+    InventoryCall,
 )
 from services.domain.errors import (
     ApiError,
@@ -86,7 +84,9 @@ class HTTPInventoryGateway:
 
     async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
         request = self._exchange.post(self._check_url, {"items": [line.wire() for line in lines]})
-        return await self._exchange.attempt(CHECK_AVAILABILITY, request, trail, partial(_availability, lines))
+        return await self._exchange.attempt(
+            InventoryCall.CHECK_AVAILABILITY, request, trail, partial(_availability, lines)
+        )
 
     async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
         body = {
@@ -96,11 +96,13 @@ class HTTPInventoryGateway:
             "metadata": {"userId": user_id},
         }
         request = self._exchange.post(self._reserve_url, body)
-        return await self._exchange.attempt(RESERVE, request, trail, partial(_reservation, order_id, lines))
+        return await self._exchange.attempt(
+            InventoryCall.RESERVE, request, trail, partial(_reservation, order_id, lines)
+        )
 
     async def release(self, order_id: str, trail: list[Attempt]) -> bool:
         request = self._exchange.post(self._release_url, {"orderId": order_id})
-        return await self._exchange.attempt(RELEASE, request, trail, _released)
+        return await self._exchange.attempt(InventoryCall.RELEASE, request, trail, _released)
 
 
 def _availability(lines: tuple[Line, ...], reply: Reply) -> Availability:

@@ -29,14 +29,14 @@ PAUSE_SECONDS = 300.0
 MAX_WORD = 40
 
 _STATES = {
-    "ACTIVE": StockState.HELD,
+    "ACTIVE": StockState.RESERVED,
     "CONFIRMED": StockState.DEDUCTED,
     **dict.fromkeys(("EXPIRED", "RELEASED", "RESTOCKED", "TOMBSTONED"), StockState.FREE),
 }
 """Words of the reference service; no other word says that nothing is held."""
 
 
-class InventoryWitness(Protocol):
+class InventoryLookup(Protocol):
     """Says what the Inventory Service knows of an order's stock."""
 
     async def ask(self, order_id: str) -> Statement:
@@ -46,7 +46,7 @@ class InventoryWitness(Protocol):
         """None when it cannot say; never raises for a service that is away."""
 
 
-class HTTPInventoryWitness:
+class HTTPInventoryLookup:
     """InventoryWitness over ``GET /api/v1/inventory/reservations/{orderId}``."""
 
     def __init__(
@@ -79,7 +79,7 @@ class HTTPInventoryWitness:
     async def ask(self, order_id: str) -> Statement:
         if self._monotonic() < self._silent_until:
             return Statement(None, problem=CANNOT_ANSWER)
-        if self._pacer is not None and self._pacer.is_holding_back:
+        if self._pacer is not None and self._pacer.is_throttled:
             return Statement(None, problem=NO_ANSWER)
         trail: list[Attempt] = []
         path = f"/api/v1/inventory/reservations/{path_segment(order_id)}"

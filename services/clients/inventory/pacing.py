@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from services.domain.call_attempts import CHECK_AVAILABILITY
+from services.domain.call_attempts import InventoryCall
 from services.domain.errors import InventoryThrottled
 
 OBSERVED_SECONDS = 1.0
@@ -29,7 +29,7 @@ SAFETY = 0.95
 SMALLEST_RATE = 0.5
 """Calls a second; slower is no use to anybody who waits."""
 
-HOLD_SECONDS, LONGEST_HOLD_SECONDS = 5.0, 40.0
+THROTTLE_SECONDS, LONGEST_THROTTLE_SECONDS = 5.0, 40.0
 """Without a 429 for so long the rate is raised, by RAISE a second; each raise that brings a 429 doubles it."""
 
 RAISE = 1.1
@@ -62,11 +62,11 @@ class Pacer:
     _rate: float | None = None
     """Calls a second; None: nothing is held back."""
     _closed_until: float = float("-inf")
-    _told_until: float = float("-inf")
-    """The same, as far as the service told this replica and not another one."""
+    _own_closed_until: float = float("-inf")
+    """Set only by 429 answers to this replica, not by those that other replicas report."""
     _refused_at: float = float("-inf")
     _raised_at: float = float("-inf")
-    _hold: float = HOLD_SECONDS
+    _throttle_seconds: float = THROTTLE_SECONDS
     _next_at: float = float("-inf")
     _answered: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_OBSERVED))
     _urgent: deque[_Waiting] = field(default_factory=deque)
@@ -74,7 +74,7 @@ class Pacer:
     _timer: asyncio.TimerHandle | None = None
 
     @property
-    def is_holding_back(self) -> bool:
+    def is_throttled(self) -> bool:
         """Whether calls have to wait at present."""
         self._adjust()
         return self._rate is not None
@@ -87,9 +87,9 @@ class Pacer:
     def told(self) -> Pace | None:
         """What this replica knows from the service itself; None when nothing is held back."""
         self._adjust()
-        if self._rate is None or self._told_until == float("-inf"):
+        if self._rate is None or self._own_closed_until == float("-inf"):
             return None
-        return Pace(self._rate, max(self._told_until - self.monotonic(), 0.0))
+        return Pace(self._rate, max(self._own_closed_until - self.monotonic(), 0.0))
 
     def hear(self, told: Pace) -> None:
         """Another replica was told this just now: the gate closes here as well.
@@ -105,11 +105,11 @@ class Pacer:
             self._raised_at = now
         self._arm()
 
-    async def admit(self, operation: str, patience_seconds: float) -> None:
+    async def admit(self, call: str, patience_seconds: float) -> None:
         """Return when a call may be made; raises InventoryThrottled when that would take longer than ``patience``."""
-        if not self.is_holding_back:
+        if not self.is_throttled:
             return
-        is_check = operation == CHECK_AVAILABILITY
+        is_check = call == InventoryCall.CHECK_AVAILABILITY
         expected = self._expected_wait(is_check=is_check)
         if expected > patience_seconds:
             raise _not_sent(expected)
@@ -134,14 +134,14 @@ class Pacer:
         """The service answered 429 to a call sent at that moment of the pacer's clock."""
         now = self.monotonic()
         pause = USUAL_PAUSE_SECONDS if retry_after_seconds is None else retry_after_seconds
-        self._told_until = max(self._told_until, now + pause)
-        self._closed_until = max(self._closed_until, self._told_until)
+        self._own_closed_until = max(self._own_closed_until, now + pause)
+        self._closed_until = max(self._closed_until, self._own_closed_until)
         # The calls that were under way together are refused together; the first of them has said it all.
         if sent_at > self._refused_at or self._rate is None:
             seen = self._seen_rate(now)
             if self._rate is not None:
                 seen = min(self._rate * SAFETY, seen or self._rate / 2)
-                self._hold = min(2 * self._hold, LONGEST_HOLD_SECONDS)
+                self._throttle_seconds = min(2 * self._throttle_seconds, LONGEST_THROTTLE_SECONDS)
             self._rate = max(seen, SMALLEST_RATE)
             self._refused_at = self._raised_at = now
         self._arm()
@@ -157,9 +157,9 @@ class Pacer:
         now = self.monotonic()
         calm = now - max(self._refused_at, self._closed_until)
         if calm >= FORGET_SECONDS:
-            self._rate, self._hold, self._told_until = None, HOLD_SECONDS, float("-inf")
+            self._rate, self._throttle_seconds, self._own_closed_until = None, THROTTLE_SECONDS, float("-inf")
             self._arm()
-        elif calm >= self._hold and now - self._raised_at >= 1.0:
+        elif calm >= self._throttle_seconds and now - self._raised_at >= 1.0:
             self._rate *= RAISE
             self._raised_at = now
 

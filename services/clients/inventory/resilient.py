@@ -19,7 +19,7 @@ from services.clients.breaker import FORCED_OPEN, OPEN, AsyncBreaker, InventoryB
 from services.clients.http.exchange import Clock, Stopwatch
 from services.clients.inventory.pacing import Pacer
 from services.clients.inventory.port import Availability, InventoryGateway, Reservation
-from services.domain.call_attempts import CHECK_AVAILABILITY, RELEASE, RESERVE, SHORT_CIRCUITED, THROTTLED, Attempt
+from services.domain.call_attempts import SHORT_CIRCUITED, THROTTLED, Attempt, InventoryCall
 from services.domain.errors import (
     BusinessError,
     CircuitOpen,
@@ -80,27 +80,27 @@ class ResilientInventory:
         async def check(tries: list[Attempt]) -> Availability:
             return await self.gateway.check_availability(lines, tries)
 
-        return await self._call(CHECK_AVAILABILITY, self.breakers.checker, check, trail)
+        return await self._call(InventoryCall.CHECK_AVAILABILITY, self.breakers.checker, check, trail)
 
     async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
         async def reserve(tries: list[Attempt]) -> Reservation:
             return await self.gateway.reserve(order_id, lines, user_id, tries)
 
-        return await self._call(RESERVE, self.breakers.reserver, reserve, trail)
+        return await self._call(InventoryCall.RESERVE, self.breakers.reserver, reserve, trail)
 
     async def release(self, order_id: str, trail: list[Attempt]) -> bool:
         async def release(tries: list[Attempt]) -> bool:
             return await self.gateway.release(order_id, tries)
 
-        return await self._call(RELEASE, self.breakers.releaser, release, trail)
+        return await self._call(InventoryCall.RELEASE, self.breakers.releaser, release, trail)
 
-    async def _call(self, operation: str, breaker: AsyncBreaker, attempt: Try[T], trail: list[Attempt]) -> T:
+    async def _call(self, call: str, breaker: AsyncBreaker, attempt: Try[T], trail: list[Attempt]) -> T:
         started, number, may_have_run = self.stopwatch(), 0, False
         while True:
             number += 1
             try:
-                await self._wait_for_turn(operation, breaker, number, self.stopwatch() - started, trail)
-                return await self._attempt(operation, breaker, attempt, number, trail)
+                await self._wait_for_turn(call, breaker, number, self.stopwatch() - started, trail)
+                return await self._attempt(call, breaker, attempt, number, trail)
             except DependencyError as error:
                 may_have_run = error.may_have_run = error.may_have_run or may_have_run
                 delay = self._delay_seconds(number, error, self.stopwatch() - started)
@@ -109,30 +109,28 @@ class ResilientInventory:
             await self.sleep(delay)
 
     async def _wait_for_turn(
-        self, operation: str, breaker: AsyncBreaker, number: int, elapsed_seconds: float, trail: list[Attempt]
+        self, call: str, breaker: AsyncBreaker, number: int, elapsed_seconds: float, trail: list[Attempt]
     ) -> None:
         """Wait until the service takes another call; an open circuit needs no turn, since nothing is sent."""
-        if not self.pacer.is_holding_back or breaker.effective_state in (OPEN, FORCED_OPEN):
+        if not self.pacer.is_throttled or breaker.effective_state in (OPEN, FORCED_OPEN):
             return
         patience = PATIENCE_SECONDS if self.patience_seconds is None else self.patience_seconds
         if self.patience_seconds is None and self.deadline_seconds is not None:
-            share = CHECK_PATIENCE if operation == CHECK_AVAILABILITY else 1.0
+            share = CHECK_PATIENCE if call == InventoryCall.CHECK_AVAILABILITY else 1.0
             patience = max(self.deadline_seconds * share - elapsed_seconds, 0.0)
         try:
-            await self.pacer.admit(operation, patience)
+            await self.pacer.admit(call, patience)
         except InventoryThrottled as error:
-            self._note([Attempt(self.clock(), operation, THROTTLED, 0.0, number, {"error": error.message})], trail)
+            self._note([Attempt(self.clock(), call, THROTTLED, 0.0, number, {"error": error.message})], trail)
             raise
 
-    async def _attempt(
-        self, operation: str, breaker: AsyncBreaker, attempt: Try[T], number: int, trail: list[Attempt]
-    ) -> T:
+    async def _attempt(self, call: str, breaker: AsyncBreaker, attempt: Try[T], number: int, trail: list[Attempt]) -> T:
         tries: list[Attempt] = []
         sent_at = self.pacer.monotonic()
         try:
             result = await breaker.acall(attempt, tries)
         except CircuitOpen as error:
-            tries.append(Attempt(self.clock(), operation, SHORT_CIRCUITED, 0.0, details={"error": error.message}))
+            tries.append(Attempt(self.clock(), call, SHORT_CIRCUITED, 0.0, details={"error": error.message}))
             raise
         except InventoryThrottled as error:
             self.pacer.refused(sent_at, error.retry_after_seconds)

@@ -123,8 +123,8 @@ class NullPaymentGateway:
     async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
         return self._approved(VOID, PaymentState.VOIDED, trail)
 
-    def _approved(self, operation: str, state: PaymentState, trail: list[Attempt]) -> PaymentState:
-        trail.append(Attempt(self._clock(), operation, SUCCESS, 0.0, details={"gateway": "null"}))
+    def _approved(self, call: str, state: PaymentState, trail: list[Attempt]) -> PaymentState:
+        trail.append(Attempt(self._clock(), call, SUCCESS, 0.0, details={"gateway": "null"}))
         return state
 
 

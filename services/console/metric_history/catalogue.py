@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from services.domain.call_attempts import OPERATIONS
+from services.domain.call_attempts import INVENTORY_CALLS
 from services.domain.orders.model import OrderStatus
 from services.metrics.registry import FAILURE_REASONS, RELEASE_OUTCOMES
 from services.metrics.rollup import Rollup
@@ -96,11 +96,11 @@ def attempts(operation: str, *, answered: bool) -> Query:
 
 
 def _latency(quantile: float) -> Callable[[Rollup], Values]:
-    return lambda rollup: {name: rollup.counted.latency_seconds(name, quantile) for name in OPERATIONS}
+    return lambda rollup: {name: rollup.counted.latency_seconds(name, quantile) for name in INVENTORY_CALLS}
 
 
 def _denied(rollup: Rollup) -> Values:
-    return {name: rollup.counted.requests[name, "short_circuited"] for name in OPERATIONS}
+    return {name: rollup.counted.requests[name, "short_circuited"] for name in INVENTORY_CALLS}
 
 
 NOT_QUEUES = ("outboxAge", "differences", "undeliverable")
@@ -117,9 +117,9 @@ def _outbox_age(rollup: Rollup) -> Values:
 
 READERS: Mapping[str, Callable[[Rollup], Values]] = {
     **{name: _latency(quantile) for quantile, name in LATENCY.items()},
-    SUCCESS: lambda rollup: {name: rollup.counted.technical_rate(name) for name in OPERATIONS},
-    BUSINESS: lambda rollup: {name: rollup.counted.business_rate(name) for name in OPERATIONS},
-    CALLS: lambda rollup: {name: rollup.counted.calls(name) for name in OPERATIONS},
+    SUCCESS: lambda rollup: {name: rollup.counted.technical_rate(name) for name in INVENTORY_CALLS},
+    BUSINESS: lambda rollup: {name: rollup.counted.business_rate(name) for name in INVENTORY_CALLS},
+    CALLS: lambda rollup: {name: rollup.counted.calls(name) for name in INVENTORY_CALLS},
     DENIED: _denied,
     FAILURES: lambda rollup: {reason: rollup.counted.failures[reason] for reason in FAILURE_REASONS},
     ORDERS: lambda rollup: {status: rollup.counted.orders[status] for status in OrderStatus},

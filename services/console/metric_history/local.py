@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from services.console.metric_history.catalogue import COUNTED, READERS
 from services.console.metric_history.sources import Measured, Point, frame
 from services.console.metric_history.spans import Span
-from services.domain.call_attempts import RESERVE
+from services.domain.call_attempts import InventoryCall
 from services.metrics.math import ANSWERED
 from services.metrics.objective import Calls
 from services.metrics.rollup import Rollup, decoded, rolled_up
@@ -111,7 +111,8 @@ def _reservations(
         (
             at,
             Calls(
-                sum(rollup.counted.requests[RESERVE, outcome] for outcome in ANSWERED), rollup.counted.calls(RESERVE)
+                sum(rollup.counted.requests[InventoryCall.RESERVE, outcome] for outcome in ANSWERED),
+                rollup.counted.calls(InventoryCall.RESERVE),
             ),
         )
         for at, rollup in pieces(connection, start, end, step)

@@ -19,7 +19,7 @@ from services.base.proxy import DIRECT, Proxy, requests_session
 from services.console.metric_history.catalogue import COUNTED, COUNTS, GAUGES, RATES, Query, attempts
 from services.console.metric_history.sources import Measured, Point, SourceFailed, frame
 from services.console.metric_history.spans import Span
-from services.domain.call_attempts import RESERVE
+from services.domain.call_attempts import InventoryCall
 from services.metrics.objective import Calls
 
 T = TypeVar("T")
@@ -192,7 +192,9 @@ def _total(asked: _Questions, query: Query, span: Span) -> list[Point]:
 
 
 def _calls(asked: _Questions, window: timedelta, now: datetime) -> Calls:
-    good, total = (asked.total(attempts(RESERVE, answered=answered), window, now) for answered in (True, False))
+    good, total = (
+        asked.total(attempts(InventoryCall.RESERVE, answered=answered), window, now) for answered in (True, False)
+    )
     return Calls(good[0][1] if good else 0.0, total[0][1] if total else 0.0)
 
 

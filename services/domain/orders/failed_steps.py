@@ -52,7 +52,7 @@ def try_again(at: datetime) -> Change:
     return Change({"due_at": at, "step_failures": TRIES - 1})
 
 
-def with_progress_noted(order: Order, change: Change) -> Change:
+def with_success_noted(order: Order, change: Change) -> Change:
     """The change; where it brings an order on whose steps had failed, it also ends the count and the case."""
     if not order.step_failures or "step_failures" in change.values:
         return change

@@ -175,7 +175,7 @@ def _money_that_may_come(order: Order, at: datetime) -> dict[str, Any]:
     return {"payment_status": PaymentStatus.REFUND_PENDING, "due_at": at}
 
 
-def hold_stock(order: Order, reservation_id: str, expires_at: datetime, at: datetime, due_at: datetime) -> Change:
+def reserve_stock(order: Order, reservation_id: str, expires_at: datetime, at: datetime, due_at: datetime) -> Change:
     """The Inventory Service holds every line: payment may begin."""
     return _change(
         order,
@@ -547,6 +547,6 @@ def _returned_quantities(order: Order, lines: tuple[Line, ...]) -> dict[tuple[st
     return after
 
 
-def hold_lasts(order: Order, at: datetime, margin: timedelta) -> bool:
+def reservation_lasts(order: Order, at: datetime, margin: timedelta) -> bool:
     """Whether the hold goes on for longer than ``margin``."""
     return order.reservation_expires_at is not None and order.reservation_expires_at - at > margin

@@ -48,7 +48,7 @@ DECIMALS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Stake:
+class OrderValue:
     """Units of an order and, if known, its money."""
 
     units: int
@@ -66,7 +66,7 @@ class Stake:
         return f"{whole}.{shown}" if shown else whole
 
 
-def stake(order: Order) -> Stake:
+def order_value(order: Order) -> OrderValue:
     """What is at stake; an amount that is no number, negative or absurd is none."""
     units = sum(line.quantity for line in order.lines)
     given = order.metadata or {}
@@ -75,7 +75,7 @@ def stake(order: Order) -> Stake:
     amount = _amount(holder.get("amount"))
     currency = holder.get("currency")
     is_known = amount is not None and isinstance(currency, str) and 0 < len(currency) <= MAX_CURRENCY
-    return Stake(units, amount, currency if is_known else None)
+    return OrderValue(units, amount, currency if is_known else None)
 
 
 def _amount(value: object) -> Decimal | None:

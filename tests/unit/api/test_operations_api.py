@@ -537,7 +537,7 @@ async def test_a_wrong_override_is_refused_by_name(api):
 
 async def test_what_does_not_add_up_is_listed_with_the_compensation_that_is_offered(api, shop):
     order = await shop.place_confirmed()
-    shop.inventory.holds.clear()
+    shop.inventory.reservations.clear()
     shop.clock.advance(61)
     await shop.conservation.compare_next()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.domain.call_attempts import RESERVE
+from services.domain.call_attempts import InventoryCall
 
 ORDERS = "/api/v1/orders"
 
@@ -16,7 +16,7 @@ async def test_a_request_that_is_cut_short_is_told_to_come_back_and_gets_its_ord
         reserving.set()
         await may_go_on.wait()
 
-    api.shop.inventory.hooks.before(RESERVE, hang)
+    api.shop.inventory.hooks.before(InventoryCall.RESERVE, hang)
     request = asyncio.create_task(api.post(ORDERS, order_body(orderId="mine"), idempotency_key="k"))
     await reserving.wait()
     # What the HTTP server does to requests that outlast its grace.

@@ -21,7 +21,7 @@ from services.domain.reconciliation import (
 from services.domain.reviews import ReviewAction, allowed_actions
 
 A, R, S = ReviewAction, ReviewReason, OrderStatus
-HELD, DEDUCTED, FREE = StockState.HELD, StockState.DEDUCTED, StockState.FREE
+HELD, DEDUCTED, FREE = StockState.RESERVED, StockState.DEDUCTED, StockState.FREE
 
 # What theirs takes away from the moves of our side; every pair that is not listed takes away nothing.
 REFUSED: dict[tuple[str, str, StockState], set[ReviewAction]] = {

@@ -24,7 +24,7 @@ from tests.support.fakes import START
 
 S = OrderStatus
 LATER = START + timedelta(minutes=5)
-HOLD_ENDS = START + timedelta(minutes=30)
+RESERVATION_ENDS = START + timedelta(minutes=30)
 TIMEOUT = InventoryTimeout("too slow")
 SHORT = InsufficientInventory("short", {"items": []})
 
@@ -36,7 +36,7 @@ ORDER = Order(
     created_at=START,
     updated_at=START,
     reservation_id="r-1",
-    reservation_expires_at=HOLD_ENDS,
+    reservation_expires_at=RESERVATION_ENDS,
 )
 
 
@@ -53,8 +53,8 @@ STEPS: dict[str, tuple[Callable[[Order], Change], dict[str, str]]] = {
         lambda o: lifecycle.start_reserving(o, START, LATER),
         dict.fromkeys((S.RECEIVED, S.PENDING_INVENTORY, S.PAYING), S.RESERVING),
     ),
-    "hold_stock": (
-        lambda o: lifecycle.hold_stock(o, "r-2", HOLD_ENDS, START, LATER),
+    "reserve_stock": (
+        lambda o: lifecycle.reserve_stock(o, "r-2", RESERVATION_ENDS, START, LATER),
         dict.fromkeys((S.RESERVING, S.PAYING), S.PAYING),
     ),
     "reject": (
@@ -91,7 +91,7 @@ STEPS: dict[str, tuple[Callable[[Order], Change], dict[str, str]]] = {
         dict.fromkeys((S.PAYING, S.PLACED, S.CONFIRMATION_FAILED), S.PLACED),
     ),
     "reconfirm": (
-        lambda o: lifecycle.reconfirm(o, "r-2", HOLD_ENDS, START, LATER),
+        lambda o: lifecycle.reconfirm(o, "r-2", RESERVATION_ENDS, START, LATER),
         dict.fromkeys((S.PAYING, S.PLACED, S.CONFIRMATION_FAILED), S.PLACED),
     ),
     "cancel": (
@@ -176,12 +176,12 @@ def test_starting_to_reserve_opens_a_case_only_when_the_check_could_not_be_made(
 
 
 def test_a_hold_is_recorded_with_its_end():
-    change = lifecycle.hold_stock(order(S.RESERVING), "r-2", HOLD_ENDS, START, LATER)
+    change = lifecycle.reserve_stock(order(S.RESERVING), "r-2", RESERVATION_ENDS, START, LATER)
     assert change.values == {
         "status": S.PAYING,
         "inventory_status": InventoryStatus.RESERVED,
         "reservation_id": "r-2",
-        "reservation_expires_at": HOLD_ENDS,
+        "reservation_expires_at": RESERVATION_ENDS,
         "due_at": LATER,
         "attempts": 0,
     }
@@ -195,7 +195,7 @@ def test_a_hold_is_recorded_with_its_end():
 
 @pytest.mark.parametrize(("attempts", "closes"), [(0, ()), (3, ("PENDING_INVENTORY",))])
 def test_a_hold_settles_the_case_of_an_order_that_had_waited(attempts, closes):
-    held = lifecycle.hold_stock(order(S.RESERVING, attempts=attempts), "r", HOLD_ENDS, START, LATER)
+    held = lifecycle.reserve_stock(order(S.RESERVING, attempts=attempts), "r", RESERVATION_ENDS, START, LATER)
     assert held.closes == closes
 
 
@@ -369,12 +369,12 @@ def test_a_complete_return_is_one_that_leaves_nothing_with_the_customer():
 
 @pytest.mark.parametrize(("seconds", "lasts"), [(119, True), (120, False), (121, False)])
 def test_a_hold_lasts_when_more_than_the_margin_is_left(seconds, lasts):
-    at = HOLD_ENDS - timedelta(seconds=240) + timedelta(seconds=seconds)
-    assert lifecycle.hold_lasts(ORDER, at, timedelta(seconds=120)) is lasts
+    at = RESERVATION_ENDS - timedelta(seconds=240) + timedelta(seconds=seconds)
+    assert lifecycle.reservation_lasts(ORDER, at, timedelta(seconds=120)) is lasts
 
 
 def test_an_order_without_a_hold_has_none_that_lasts():
-    assert not lifecycle.hold_lasts(order(S.PAYING, reservation_expires_at=None), START, timedelta(0))
+    assert not lifecycle.reservation_lasts(order(S.PAYING, reservation_expires_at=None), START, timedelta(0))
 
 
 def test_two_changes_are_recorded_as_one_in_their_order():

@@ -15,7 +15,7 @@ from services.domain.reconciliation import NO_ANSWER, Statement
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NOTHING = timedelta(0)
-REFUSED = Compared(Standing.REFUSED, Statement(StockState.HELD), "still held")
+REFUSED = Compared(Standing.REFUSED, Statement(StockState.RESERVED), "still held")
 AGREES = Compared(Standing.AGREES, Statement(StockState.FREE))
 standings = st.sampled_from([REFUSED, AGREES, Compared(Standing.UNANSWERED), Compared(Standing.LATER)])
 previews = st.dictionaries(st.text(min_size=1, max_size=4), standings, max_size=30)
@@ -27,7 +27,7 @@ previews = st.dictionaries(st.text(min_size=1, max_size=4), standings, max_size=
         (None, Standing.UNANSWERED),
         (Statement(None, problem=NO_ANSWER), Standing.UNANSWERED),
         (Statement(StockState.FREE), Standing.AGREES),
-        (Statement(StockState.HELD), Standing.REFUSED),
+        (Statement(StockState.RESERVED), Standing.REFUSED),
         (Statement(StockState.DEDUCTED), Standing.REFUSED),
     ],
 )

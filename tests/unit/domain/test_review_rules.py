@@ -15,7 +15,7 @@ from services.domain import resolution_reasons
 from services.domain.causes import MAX_LENGTH, cause_of, was_not_sent
 from services.domain.errors import CircuitOpen, InventoryUnavailable, ValidationFailed
 from services.domain.orders.model import Line, Order, OrderStatus, ReviewReason
-from services.domain.orders.value import stake
+from services.domain.orders.value import order_value
 from services.domain.past_resolutions import (
     BY_ITSELF,
     FAILED,
@@ -76,13 +76,13 @@ def test_every_cause_fits_its_column(detail: str) -> None:
 def test_money_is_at_stake_only_where_the_shop_has_said_how_much(
     metadata: dict[str, Any] | None, amount: Decimal | None, currency: str | None
 ) -> None:
-    found = stake(replace(ORDER, metadata=metadata))
+    found = order_value(replace(ORDER, metadata=metadata))
     assert (found.units, found.amount, found.currency) == (3, amount, currency)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda part: st.dictionaries(st.text(), part)))
 def test_whatever_stands_in_the_metadata_the_stake_can_be_said(total: Any) -> None:
-    assert stake(replace(ORDER, metadata={"total": total})).units == 3
+    assert order_value(replace(ORDER, metadata={"total": total})).units == 3
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_whatever_stands_in_the_metadata_the_stake_can_be_said(total: Any) -> No
     ],
 )
 def test_an_amount_has_the_decimals_of_its_currency(total: Any, currency: str | None, text: str | None) -> None:
-    assert stake(replace(ORDER, metadata={"total": total, "currency": currency})).amount_text == text
+    assert order_value(replace(ORDER, metadata={"total": total, "currency": currency})).amount_text == text
 
 
 # ----------------------------------------------------------------- explanations

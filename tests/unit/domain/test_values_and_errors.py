@@ -36,8 +36,8 @@ def test_the_words_are_those_of_the_contract_and_our_own_reason_for_what_does_no
     assert [member.value for member in kind] == words.split()
 
 
-def test_operations_and_outcomes_are_those_of_the_metrics():
-    assert call_attempts.OPERATIONS == ("check_availability", "reserve", "release")
+def test_inventory_calls_and_outcomes_are_those_of_the_metrics():
+    assert call_attempts.INVENTORY_CALLS == ("check_availability", "reserve", "release")
     assert call_attempts.OUTCOMES == (
         "success",
         "rejected",

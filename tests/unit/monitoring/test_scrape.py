@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.base.settings import Settings
 from services.clients.breaker import InventoryBreakers, inventory_breakers
-from services.domain.call_attempts import OPERATIONS, OUTCOMES, Attempt
+from services.domain.call_attempts import INVENTORY_CALLS, OUTCOMES, Attempt
 from services.domain.orders import events
 from services.domain.orders.model import OrderStatus, ReviewReason
 from services.metrics import recorder as recording
@@ -50,8 +50,10 @@ def test_every_label_set_of_the_contract_is_there_before_anything_has_happened()
         )
     }
     bounds = [str(float(bound)) for bound in LATENCY_BUCKETS] + ["+Inf"]
-    expected |= {("inventory_request_duration_seconds_bucket", (le, name)) for name, le in product(OPERATIONS, bounds)}
-    expected |= {("inventory_requests_total", pair) for pair in product(OPERATIONS, OUTCOMES)}
+    expected |= {
+        ("inventory_request_duration_seconds_bucket", (le, name)) for name, le in product(INVENTORY_CALLS, bounds)
+    }
+    expected |= {("inventory_requests_total", pair) for pair in product(INVENTORY_CALLS, OUTCOMES)}
     expected |= {("inventory_circuit_breaker_state", pair) for pair in product(BREAKERS, BREAKER_STATES)}
     expected |= {("inventory_circuit_breaker_transitions_total", pair) for pair in product(BREAKERS, BREAKER_STATES)}
     codes = (

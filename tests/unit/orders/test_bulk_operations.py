@@ -298,7 +298,7 @@ async def test_a_worker_that_dies_anywhere_leaves_no_item_behind_and_no_effect_t
     operation = await look(shop)
     assert (operation.state, operation.tally) == ("DONE", {"CONFIRMED": 3})
     assert [entry.action for entry in await shop.audit()].count("RETRY_RELEASE") == 3
-    assert all(len(shop.inventory.held(one)) == 0 for one in three)
+    assert all(len(shop.inventory.reserved(one)) == 0 for one in three)
     titles = [await shop.titles(one) for one in three]
     assert [some.count("Retry release") for some in titles] == [1, 1, 1]
 
@@ -315,7 +315,7 @@ async def test_a_crash_between_execution_and_record_is_asked_again_under_the_sam
         await shop.operations.run_due()
     shop.start()
     assert await states(shop) == {"SENT": 1}
-    assert shop.inventory.held(failed[0]) == []
+    assert shop.inventory.reserved(failed[0]) == []
     shop.clock.advance(61)
     await run(shop)
     assert (await ledger(shop))[failed[0]].state == "CONFIRMED"

@@ -19,7 +19,7 @@ async def ended_without_stock_or_money(shop, order_id, *, payment):
     await shop.quiesce()
     order = await shop.order(order_id)
     assert (order.status, order.payment_status, order.due_at) == ("CANCELLED", payment, None)
-    assert shop.inventory.held(order_id) == shop.inventory.deducted(order_id) == []
+    assert shop.inventory.reserved(order_id) == shop.inventory.deducted(order_id) == []
     assert shop.payments.states.get(order_id) != "CAPTURED"
     assert await shop.open_reasons(order_id) == []
     return order
@@ -49,7 +49,7 @@ async def test_a_hold_taken_after_the_release_of_a_cancelled_order_is_released_a
 
     shop.inventory.hooks.before(RESERVE, cancel_and_release)
     await shop.place(order_id="mine")
-    assert len(shop.inventory.held("mine")) == 1
+    assert len(shop.inventory.reserved("mine")) == 1
     assert (await shop.release("mine")).state == "PENDING"
     await ended_without_stock_or_money(shop, "mine", payment="NONE")
 
@@ -61,14 +61,14 @@ async def test_a_late_reservation_hits_the_tombstone_of_the_release(shop):
 
     shop.inventory.hooks.before(RESERVE, cancel_and_release)
     await shop.place(order_id="mine")
-    assert shop.inventory.holds == []
+    assert shop.inventory.reservations == []
     await ended_without_stock_or_money(shop, "mine", payment="NONE")
 
 
 async def test_a_waiting_order_is_cancelled_and_released_although_no_hold_was_ever_seen(shop):
     shop.inventory.fail(RESERVE, Fault.TIMEOUT_AFTER)
     order = await shop.place()
-    assert len(shop.inventory.held(order.order_id)) == 1
+    assert len(shop.inventory.reserved(order.order_id)) == 1
     order = await shop.cancel(order.order_id)
     assert (order.status, order.inventory_status, order.cancel_reason) == (
         "CANCELLED",

@@ -131,10 +131,10 @@ async def test_somebody_elses_case_cannot_be_resolved_and_nothing_is_written_or_
     order = await SITUATIONS[reason](shop)
     review = await shop.open_case(order.order_id, reason)
     await shop.claims.claim(review.review_id, actor="ada")
-    before, calls, asked = await shop.everything(), list(shop.called), shop.witness.asked
+    before, calls, asked = await shop.everything(), list(shop.called), shop.lookup.asked
     with pytest.raises(ClaimedByOther):
         await shop.resolve(review, USUAL[reason], actor="bob")
-    assert (await shop.everything(), shop.called, shop.witness.asked) == (before, calls, asked)
+    assert (await shop.everything(), shop.called, shop.lookup.asked) == (before, calls, asked)
     # Its owner may, and so may an admin.
     await shop.resolve(review, USUAL[reason], actor="ada")
 
@@ -152,7 +152,7 @@ async def test_a_claim_that_comes_between_reading_and_writing_wins(shop):
         await shop.claims.claim(review.review_id, actor="ada")
         return await ask(order_id)
 
-    ask, shop.witness.ask = shop.witness.ask, claim_first
+    ask, shop.lookup.ask = shop.lookup.ask, claim_first
     with pytest.raises(ClaimedByOther):
         await shop.resolve(review, "APPROVE", actor="bob")
     assert (await shop.open_case(review.order_id)).owner == "ada"

@@ -14,12 +14,12 @@ from services.bulk.runner import LEASE as OPERATION_LEASE
 from services.clients.http.exchange import MAX_RETRY_AFTER_SECONDS
 from services.domain.errors import ClaimedByOther
 from services.orders.context import OrdersContext
-from services.orders.fulfilment import OrderProgress
+from services.orders.fulfilment import OrderFulfilment
 from services.orders.inventory_events import InventoryEvents
 from services.orders.placement import OrderPlacement, PlaceOrder
 from services.orders.sweeper import OrderSweeper
 from services.releases.jobs import ReleaseJobs
-from services.runtime.clock_skew import SLACK, Timekeeping
+from services.runtime.clock_skew import SLACK, ClockSkewRepair
 from state import bulk_jobs, leases, notifications, outbox
 from state.commands import STORED, Command
 from state.tables import commands, orders, releases
@@ -35,8 +35,8 @@ AT_ONCE = 8
 
 
 @pytest.fixture
-def timekeeping(shop):
-    return Timekeeping(shop.context, LONGEST)
+def clock_skew(shop):
+    return ClockSkewRepair(shop.context, LONGEST)
 
 
 def jump(shop, hours):
@@ -96,7 +96,7 @@ async def claimed_release(shop):
 
 async def stock_is_released(shop):
     await shop.releases.run_due()
-    return shop.inventory.held("mine") == []
+    return shop.inventory.reserved("mine") == []
 
 
 async def claimed_events(shop):
@@ -199,23 +199,23 @@ WAITING = {
 
 
 @pytest.mark.parametrize("waiting", WAITING)
-async def test_a_clock_that_is_set_back_by_hours_keeps_nothing_waiting(shop, timekeeping, waiting):
+async def test_a_clock_that_is_set_back_by_hours_keeps_nothing_waiting(shop, clock_skew, waiting):
     begin, has_gone_on = WAITING[waiting]
     await begin(shop)
     jump(shop, -HOURS)
     # Without the timekeeping it would wait for six hours: it does even after one.
     jump(shop, 1)
     assert not await has_gone_on(shop)
-    await timekeeping.run_round()
+    await clock_skew.run_round()
     assert await has_gone_on(shop)
 
 
 @pytest.mark.parametrize("waiting", WAITING)
-async def test_a_clock_that_is_set_forward_makes_it_due_and_no_more_than_once(shop, timekeeping, waiting):
+async def test_a_clock_that_is_set_forward_makes_it_due_and_no_more_than_once(shop, clock_skew, waiting):
     begin, has_gone_on = WAITING[waiting]
     await begin(shop)
     jump(shop, HOURS)
-    await timekeeping.run_round()
+    await clock_skew.run_round()
     assert await has_gone_on(shop)
     assert shop.payments.count(CAPTURE) == 1
     # What follows from it.
@@ -229,25 +229,25 @@ async def test_a_clock_that_is_set_forward_makes_it_due_and_no_more_than_once(sh
 
 
 @pytest.mark.parametrize("waiting", WAITING)
-async def test_the_timekeeping_leaves_alone_what_waits_as_it_should(shop, timekeeping, waiting):
+async def test_the_timekeeping_leaves_alone_what_waits_as_it_should(shop, clock_skew, waiting):
     begin, _ = WAITING[waiting]
     await begin(shop)
     before = await shop.everything()
-    assert not await timekeeping.run_round()
+    assert not await clock_skew.run_round()
     # Replicas' clocks may differ a little.
     shop.clock.now -= SLACK / 2
-    assert not await timekeeping.run_round()
+    assert not await clock_skew.run_round()
     assert await shop.everything() == before
 
 
 @pytest.mark.parametrize("hours", [HOURS, -HOURS])
-async def test_a_jump_makes_no_storm(shop, timekeeping, hours):
+async def test_a_jump_makes_no_storm(shop, clock_skew, hours):
     shop.inventory.fail(RESERVE, *[Fault.UNAVAILABLE] * 60)
     for n in range(30):
         await shop.place(order_id=f"order-{n}")
     shop.inventory.calls.clear()
     jump(shop, hours)
-    await timekeeping.run_round()
+    await clock_skew.run_round()
     sent = []
     while await shop.sweep():
         sent.append(shop.inventory.count(RESERVE) - sum(sent))
@@ -259,14 +259,14 @@ async def test_a_jump_makes_no_storm(shop, timekeeping, hours):
     assert {order.attempts for order in await shop.all_orders()} == {2}
 
 
-async def test_the_timekeeping_takes_small_steps(shop, timekeeping):
+async def test_the_timekeeping_takes_small_steps(shop, clock_skew):
     shop.inventory.on_hand.default_factory = lambda: 1000
     for n in range(130):
         await shop.place(order_id=f"order-{n}")
     jump(shop, -HOURS)
-    assert await timekeeping.run_round()
+    assert await clock_skew.run_round()
     assert len(await column(shop, orders.c.due_at, orders.c.due_at <= shop.clock())) == 100
-    assert not await timekeeping.run_round()
+    assert not await clock_skew.run_round()
     assert len(await column(shop, orders.c.due_at, orders.c.due_at <= shop.clock())) == 130
 
 
@@ -279,22 +279,22 @@ class Replica:
     def __init__(self, shop, hours):
         clock = SkewedClock(shop.clock, timedelta(hours=hours))
         self.context = OrdersContext(shop.database, clock, shop.new_id, lambda: 0.5)
-        progress = OrderProgress(self.context, shop.inventory, shop.payments, POLICY)
-        self.placement = OrderPlacement(self.context, progress, POLICY.step_deadline)
-        self.sweeper = OrderSweeper(self.context, progress, shop.payments, POLICY, REFUND_RETRY, lambda: None)
+        fulfilment = OrderFulfilment(self.context, shop.inventory, shop.payments, POLICY)
+        self.placement = OrderPlacement(self.context, fulfilment, POLICY.step_deadline)
+        self.sweeper = OrderSweeper(self.context, fulfilment, shop.payments, POLICY, REFUND_RETRY, lambda: None)
         self.releases = ReleaseJobs(self.context, shop.inventory, RELEASE_RETRY)
         self.inbound = InventoryEvents(self.context)
-        self.timekeeping = Timekeeping(self.context, LONGEST)
+        self.clock_skew = ClockSkewRepair(self.context, LONGEST)
 
     async def work(self):
-        await self.timekeeping.run_round()
+        await self.clock_skew.run_round()
         await self.sweeper.run_due()
         await self.releases.run_due()
 
 
 @pytest.mark.parametrize("hours", [HOURS, -HOURS])
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.TIMEOUT_AFTER])
-async def test_replicas_whose_clocks_differ_by_hours_finish_each_others_orders_once(shop, timekeeping, hours, fault):
+async def test_replicas_whose_clocks_differ_by_hours_finish_each_others_orders_once(shop, clock_skew, hours, fault):
     other = Replica(shop, hours)
     for n in range(10):
         shop.inventory.fail(RESERVE, fault)
@@ -305,18 +305,18 @@ async def test_replicas_whose_clocks_differ_by_hours_finish_each_others_orders_o
         rounds += 1
         assert rounds < 40, "the orders wait for ever"
         await other.work()
-        await timekeeping.run_round()
+        await clock_skew.run_round()
         await shop.sweep()
         await shop.pump()
         shop.clock.advance(30)
     # A replica whose clock is ahead takes fresh holds for ended ones, and leaves the order to others.
     assert shop.inventory.count(RESERVE) <= 3 * tried
     assert shop.payments.count(CAPTURE) == 10
-    assert len(shop.inventory.holds) == 10
+    assert len(shop.inventory.reservations) == 10
 
 
 @pytest.mark.parametrize("hours", [HOURS, -HOURS])
-async def test_what_a_replica_left_that_died_with_a_wrong_clock_is_taken_up(shop, timekeeping, hours):
+async def test_what_a_replica_left_that_died_with_a_wrong_clock_is_taken_up(shop, clock_skew, hours):
     other = Replica(shop, hours)
 
     async def die() -> None:
@@ -326,7 +326,7 @@ async def test_what_a_replica_left_that_died_with_a_wrong_clock_is_taken_up(shop
     with pytest.raises(Crash):
         await other.placement.place(PlaceOrder("user-1", LINES, order_id="mine"))
     for _ in range(4):
-        await timekeeping.run_round()
+        await clock_skew.run_round()
         await shop.sweep()
         shop.clock.advance(30)
     assert (await shop.order("mine")).status == "PLACED"

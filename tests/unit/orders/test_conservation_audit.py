@@ -11,17 +11,17 @@ from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.domain.reconciliation import CANNOT_ANSWER, Statement
 from state import conservation
 from state.tables import reviews
-from tests.support.fakes import FIND_PAYMENT, Fault, InMemoryWitness, PaymentFault
+from tests.support.fakes import FIND_PAYMENT, Fault, InMemoryInventoryLookup, PaymentFault
 
 
 @pytest.fixture
-def witness(shop):
-    return InMemoryWitness(shop.inventory)
+def lookup(shop):
+    return InMemoryInventoryLookup(shop.inventory)
 
 
 @pytest.fixture
-def audit(shop, witness):
-    return ConservationAudit(shop.context, witness, shop.payments)
+def audit(shop, lookup):
+    return ConservationAudit(shop.context, lookup, shop.payments)
 
 
 async def compare(shop, audit):
@@ -63,7 +63,7 @@ async def test_a_leaked_hold_is_listed_and_released_by_its_compensation(shop, au
     await audit.compensate(order.order_id, "HOLD_LEAKED", actor="olga", reason="seen")
     await shop.quiesce()
 
-    assert shop.inventory.held(order.order_id) == []
+    assert shop.inventory.reserved(order.order_id) == []
     assert await compare(shop, audit) == []
     assert (await shop.order(order.order_id)).inventory_status == "RELEASED"
     assert [(entry.actor, entry.action) for entry in await shop.audit()][-1] == ("olga", "COMPENSATE")
@@ -104,7 +104,7 @@ async def test_goods_that_left_without_deduction_or_payment_go_to_a_person(shop,
     if kind == "NOT_PAID":
         shop.payments.states[order.order_id] = PaymentState.DECLINED
     else:
-        shop.inventory.holds.clear()
+        shop.inventory.reservations.clear()
     assert await compare(shop, audit) == [(order.order_id, kind, "OPEN")]
 
     await audit.compensate(order.order_id, kind, actor="olga", reason="seen")
@@ -119,11 +119,11 @@ async def test_a_person_closes_the_case_with_a_note_and_the_difference_is_accept
     shop, audit, kind, opened_by
 ):
     order = await shop.place_confirmed()
-    holds = list(shop.inventory.holds)
+    holds = list(shop.inventory.reservations)
     if kind == "NOT_PAID":
         shop.payments.states[order.order_id] = PaymentState.DECLINED
     else:
-        shop.inventory.holds.clear()
+        shop.inventory.reservations.clear()
     await compare(shop, audit)
     await audit.compensate(order.order_id, kind, actor="olga", reason="seen")
     case = await shop.open_case(order.order_id)
@@ -145,7 +145,7 @@ async def test_a_person_closes_the_case_with_a_note_and_the_difference_is_accept
     assert (await shop.order(order.order_id)).status == "CONFIRMED"
 
     shop.payments.states[order.order_id] = PaymentState.CAPTURED
-    shop.inventory.holds[:] = holds
+    shop.inventory.reservations[:] = holds
     await shop.take_back(order.order_id, order.lines[0])
     await compare(shop, audit)
     known = shop.real_database.read_now(lambda c: conservation.get(c, order.order_id, kind))
@@ -175,28 +175,28 @@ async def test_a_release_that_is_still_being_tried_is_no_difference(shop, audit)
     assert await compare(shop, audit) == []
 
 
-async def test_while_the_other_side_is_away_the_audit_waits_at_the_order_it_could_not_ask_about(shop, witness):
-    audit = ConservationAudit(shop.context, witness, None)
+async def test_while_the_other_side_is_away_the_audit_waits_at_the_order_it_could_not_ask_about(shop, lookup):
+    audit = ConservationAudit(shop.context, lookup, None)
     order = await shop.place_confirmed()
-    shop.inventory.holds.clear()
-    witness.is_away = True
+    shop.inventory.reservations.clear()
+    lookup.is_away = True
     assert await compare(shop, audit) == []
     assert shop.real_database.read_now(conservation.progress)[1] == 0
 
-    witness.is_away = False
+    lookup.is_away = False
     assert await compare(shop, audit) == [(order.order_id, "NOT_DEDUCTED", "OPEN")]
 
 
 async def test_a_difference_that_comes_back_is_open_again(shop, audit):
     order = await shop.place_confirmed()
-    holds = list(shop.inventory.holds)
-    shop.inventory.holds.clear()
+    holds = list(shop.inventory.reservations)
+    shop.inventory.reservations.clear()
     await compare(shop, audit)
-    shop.inventory.holds.extend(holds)
+    shop.inventory.reservations.extend(holds)
     assert await compare(shop, audit) == []
 
     # Any later change of the order has it compared anew.
-    shop.inventory.holds.clear()
+    shop.inventory.reservations.clear()
     await shop.take_back(order.order_id, order.lines[0])
 
     assert (order.order_id, "NOT_DEDUCTED", "OPEN") in await compare(shop, audit)
@@ -215,7 +215,7 @@ async def test_a_compensation_asked_for_on_the_console_runs_once(shop, audit):
     assert len([entry for entry in await shop.audit() if entry.action == "COMPENSATE"]) == 1
 
 
-async def with_leaked_hold_and_kept_money(shop):
+async def with_leaked_reservation_and_kept_money(shop):
     order = await shop.place_confirmed()
     await shop.cancel(order.order_id)
     await shop.quiesce()
@@ -226,14 +226,14 @@ async def with_leaked_hold_and_kept_money(shop):
 
 
 @pytest.mark.parametrize("away", ["inventory", "gateway"])
-async def test_a_side_that_is_away_settles_nothing_of_its_own(shop, audit, witness, away):
-    order_id = await with_leaked_hold_and_kept_money(shop)
+async def test_a_side_that_is_away_settles_nothing_of_its_own(shop, audit, lookup, away):
+    order_id = await with_leaked_reservation_and_kept_money(shop)
     both = [(order_id, "HOLD_LEAKED", "OPEN"), (order_id, "MONEY_KEPT", "OPEN")]
     assert sorted(await compare(shop, audit)) == both
 
     # What the side that answers says agrees again; the other one says nothing.
     if away == "inventory":
-        witness.is_away = True
+        lookup.is_away = True
         shop.payments.states[order_id] = PaymentState.REFUNDED
     else:
         shop.payments.fail(FIND_PAYMENT, *[PaymentFault.LOST_BEFORE] * 20)
@@ -244,9 +244,9 @@ async def test_a_side_that_is_away_settles_nothing_of_its_own(shop, audit, witne
 
 
 @pytest.mark.parametrize("away", ["inventory", "gateway"])
-async def test_an_order_of_which_one_side_said_nothing_is_compared_when_that_side_is_back(shop, audit, witness, away):
-    await with_leaked_hold_and_kept_money(shop)
-    witness.is_away = away == "inventory"
+async def test_an_order_of_which_one_side_said_nothing_is_compared_when_that_side_is_back(shop, audit, lookup, away):
+    await with_leaked_reservation_and_kept_money(shop)
+    lookup.is_away = away == "inventory"
     if away == "gateway":
         shop.payments.fail(FIND_PAYMENT, PaymentFault.LOST_BEFORE)
     shop.clock.advance(61)
@@ -255,30 +255,30 @@ async def test_an_order_of_which_one_side_said_nothing_is_compared_when_that_sid
     assert len(shop.real_database.read_now(conservation.page)) == 1
     assert shop.real_database.read_now(conservation.progress)[1] == 0
 
-    witness.is_away = False
+    lookup.is_away = False
     assert len(await compare(shop, audit)) == 2
     assert shop.real_database.read_now(conservation.progress)[1] == 1
 
 
-async def test_a_service_without_the_question_does_not_keep_the_money_from_being_compared(shop, audit, witness):
-    order_id = await with_leaked_hold_and_kept_money(shop)
-    witness.problem = CANNOT_ANSWER
-    witness.is_away = True
+async def test_a_service_without_the_question_does_not_keep_the_money_from_being_compared(shop, audit, lookup):
+    order_id = await with_leaked_reservation_and_kept_money(shop)
+    lookup.problem = CANNOT_ANSWER
+    lookup.is_away = True
 
     assert await compare(shop, audit) == [(order_id, "MONEY_KEPT", "OPEN")]
     assert shop.real_database.read_now(conservation.progress)[1] == 1
 
 
-async def test_a_word_that_is_not_known_here_is_no_difference_and_keeps_nobody_waiting(shop, witness, monkeypatch):
+async def test_a_word_that_is_not_known_here_is_no_difference_and_keeps_nobody_waiting(shop, lookup, monkeypatch):
     order = await shop.place_confirmed()
-    shop.inventory.holds.clear()
-    audit = ConservationAudit(shop.context, witness, None)
+    shop.inventory.reservations.clear()
+    audit = ConservationAudit(shop.context, lookup, None)
     assert await compare(shop, audit) == [(order.order_id, "NOT_DEDUCTED", "OPEN")]
 
     async def ask(_: str) -> Statement:
         return Statement(None, "ON_HOLD", problem=CANNOT_ANSWER)
 
-    monkeypatch.setattr(witness, "ask", ask)
+    monkeypatch.setattr(lookup, "ask", ask)
     await shop.place_confirmed()
 
     assert await compare(shop, audit) == [(order.order_id, "NOT_DEDUCTED", "OPEN")]

@@ -8,28 +8,28 @@ from datetime import timedelta
 import pytest
 
 from services.conservation.audit import ConservationAudit
-from services.runtime.leader import CONSERVATION, Alone
+from services.runtime.leader import CONSERVATION, Leader
 from state import conservation
-from tests.support.fakes import InMemoryWitness
+from tests.support.fakes import InMemoryInventoryLookup
 
 LEASE = timedelta(seconds=60)
 
 
 @pytest.fixture
-def witness(shop):
-    return InMemoryWitness(shop.inventory)
+def lookup(shop):
+    return InMemoryInventoryLookup(shop.inventory)
 
 
 @pytest.fixture
-def replica(shop, witness):
+def replica(shop, lookup):
     def made(name):
-        audit = ConservationAudit(shop.context, witness, shop.payments)
-        return Alone(shop.database, shop.clock, CONSERVATION, name, LEASE, audit.compare_next)
+        audit = ConservationAudit(shop.context, lookup, shop.payments)
+        return Leader(shop.database, shop.clock, CONSERVATION, name, LEASE, audit.compare_next)
 
     return made
 
 
-async def test_one_replica_compares_for_all_and_another_goes_on_when_it_is_gone(shop, witness, replica):
+async def test_one_replica_compares_for_all_and_another_goes_on_when_it_is_gone(shop, lookup, replica):
     first, second = replica("first"), replica("second")
     for _ in range(3):
         await shop.place_confirmed()
@@ -37,11 +37,11 @@ async def test_one_replica_compares_for_all_and_another_goes_on_when_it_is_gone(
     for _ in range(3):
         await asyncio.gather(first.run_round(), second.run_round())
     compared = (await shop.real_database.read(conservation.progress))[1]
-    assert witness.asked == compared == 3
+    assert lookup.asked == compared == 3
 
     await shop.place_confirmed()
     shop.clock.advance(LEASE.total_seconds() + 1)
     await second.run_round()
     await first.run_round()
-    assert witness.asked == 4
+    assert lookup.asked == 4
     assert (await shop.real_database.read(conservation.progress))[1] == 4

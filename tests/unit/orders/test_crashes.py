@@ -14,7 +14,7 @@ MOMENTS = [(commit, after) for commit in (1, 2, 3, 4) for after in (False, True)
 async def nothing_was_begun(shop):
     """What died before the first commit has left no order, no hold and no payment behind."""
     assert await shop.all_orders() == []
-    assert shop.inventory.holds == []
+    assert shop.inventory.reservations == []
     assert "CAPTURED" not in shop.payments.states.values()
 
 
@@ -27,7 +27,7 @@ async def come_back(shop):
 async def every_promise_is_kept(shop, order_id):
     order = await shop.order(order_id)
     assert order.status in ("CONFIRMED", "CANCELLED", "REJECTED"), order
-    assert shop.inventory.held(order_id) == []
+    assert shop.inventory.reserved(order_id) == []
     deducted = shop.inventory.deducted(order_id)
     captured = shop.payments.states.get(order_id) == "CAPTURED"
     assert (len(deducted), captured) == ((1, True) if order.status == "CONFIRMED" else (0, False))
@@ -47,7 +47,7 @@ async def test_an_order_is_never_lost_and_ends_up_confirmed(shop, commit, after)
     order = await every_promise_is_kept(shop, "mine")
     assert order.status == "CONFIRMED"
     assert shop.payments.states == {"mine": "CAPTURED"}
-    assert len(shop.inventory.holds) == 1
+    assert len(shop.inventory.reservations) == 1
     again = await shop.place(order_id="mine", idempotency_key="k")
     assert again.order_id == "mine"
 
@@ -175,7 +175,7 @@ async def test_a_worker_taken_for_dead_that_still_lives_does_no_harm(shop):
     assert order.status == "PLACED"
     await come_back(shop)
     assert (await every_promise_is_kept(shop, "mine")).status == "CONFIRMED"
-    assert len(shop.inventory.holds) == 1
+    assert len(shop.inventory.reservations) == 1
     assert shop.payments.count(CAPTURE) == 1
 
 
@@ -190,7 +190,7 @@ async def test_a_slow_worker_whose_order_was_rejected_meanwhile_leaks_no_hold(sh
 
     shop.inventory.hooks.before(RESERVE, another_replica_rejects)
     assert (await shop.place(order_id="mine")).status == "REJECTED"
-    assert len(shop.inventory.held("mine")) == 1
+    assert len(shop.inventory.reserved("mine")) == 1
     await come_back(shop)
     await every_promise_is_kept(shop, "mine")
 

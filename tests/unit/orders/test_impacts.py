@@ -27,7 +27,7 @@ def resilient(sqlite_url):
 async def impacts_of(shop, order_id):
     """``{(kind, operation)}`` of one order."""
     found = await shop.real_database.read(lambda c: incident_impacts.page(c, EVER, limit=100))
-    return {(i.kind, i.operation) for order in found if order.order_id == order_id for i in order.impacts}
+    return {(i.kind, i.call) for order in found if order.order_id == order_id for i in order.impacts}
 
 
 async def rows(shop):

@@ -10,7 +10,7 @@ from services.commands.dead_letters import LetterCommands
 from services.domain.bulk import Ended, Gate, ItemState
 from services.domain.orders.failed_steps import TRIES
 from services.messaging.dead_letters import DeadLetterOffice
-from services.runtime.clock_skew import Timekeeping
+from services.runtime.clock_skew import ClockSkewRepair
 from services.sandbox.drills.runner import TRIES as DRILL_TRIES
 from state import drills, reviews
 from tests.support.bulk_jobs import begin, failed_release, ledger, look, states
@@ -118,8 +118,8 @@ async def test_what_cannot_be_brought_forward_keeps_no_other_lease_waiting(shop,
     await shop.claims.claim(case.review_id, actor="ada")
     shop.clock.advance(-7200)
     await shop.real_database.write(lambda c: c.exec_driver_sql("ALTER TABLE alert_notifications RENAME TO gone"))
-    timekeeping = Timekeeping(shop.context, POLICY.confirmation_timeout)
-    assert await timekeeping.run_round() is False
+    clock_skew = ClockSkewRepair(shop.context, POLICY.confirmation_timeout)
+    assert await clock_skew.run_round() is False
     after = await shop.real_database.read(lambda c: reviews.get(c, case.review_id))
     assert after.owner_at(shop.clock()) is None
     assert counted == ["timekeeping"]

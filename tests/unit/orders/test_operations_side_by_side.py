@@ -11,7 +11,7 @@ from services.bulk.actions import item_actions
 from services.bulk.runner import OPERATIONS_AT_ONCE, OperationRunner, breaker_gate
 from services.domain.errors import InventoryTimeout
 from services.releases.jobs import ReleaseJobs
-from services.runtime.clock_skew import Timekeeping
+from services.runtime.clock_skew import ClockSkewRepair
 from state import releases
 from tests.support.bulk_jobs import begin, failed_release, ledger, look, run
 from tests.support.fakes import CAPTURE, PaymentFault
@@ -43,7 +43,7 @@ async def test_operations_that_wait_for_a_breaker_do_not_starve_one_that_needs_n
     for number, order_id in enumerate(ids[:-1]):
         await begin(shop, [order_id], operation_id=f"op-{number}")
         shop.clock.advance(0.001)
-    for hold in shop.inventory.holds:
+    for hold in shop.inventory.reservations:
         hold.state = "RELEASED"
     await begin(shop, [ids[-1]], operation_id="op-last", verb="mark_released")
     shop.breakers.releaser.open()
@@ -126,7 +126,7 @@ async def test_what_is_done_to_an_item_is_found_under_its_operation(shop, failed
 
 
 async def test_timekeeping_does_not_take_a_lease_away_that_lasts_as_long_as_it_may(shop, failed):
-    keeper = Timekeeping(shop.context, timedelta(hours=1), LEASE)
+    keeper = ClockSkewRepair(shop.context, timedelta(hours=1), LEASE)
     await begin(shop, failed)
     await runner(shop, "first").run_due()
     await keeper.run_round()

@@ -17,11 +17,11 @@ from sqlalchemy import select, update
 from services.base.settings import Settings
 from services.clients.breaker import inventory_breakers
 from services.clients.inventory.resilient import ResilientInventory
-from services.domain.call_attempts import RELEASE, RESERVE
+from services.domain.call_attempts import InventoryCall
 from services.domain.retry import RetryPolicy
 from services.orders import sweeper as sweeping
 from services.orders.context import OrdersContext
-from services.orders.fulfilment import OrderProgress
+from services.orders.fulfilment import OrderFulfilment
 from services.orders.sweeper import OrderSweeper
 from services.releases import jobs as release_jobs
 from services.releases.jobs import ReleaseJobs
@@ -97,7 +97,7 @@ class Shop(OrdersHarness):
         self.breakers = inventory_breakers(Settings(), clock=self.clock, monotonic_ns=self._nanoseconds)
         policy = RetryPolicy(attempts=1, base_delay_seconds=0.2, max_delay_seconds=5)
         gateway = ResilientInventory(self.watched, self.breakers, policy, self.clock)
-        progress = OrderProgress(self.context, gateway, self.payments, POLICY)
+        progress = OrderFulfilment(self.context, gateway, self.payments, POLICY)
         self.sweeper = OrderSweeper(self.context, progress, self.payments, POLICY, REFUND_RETRY, self._retry_in_seconds)
         self.releases = ReleaseJobs(self.context, gateway, RELEASE_RETRY)
 
@@ -111,7 +111,7 @@ class Shop(OrdersHarness):
     async def trip(self, operation: str) -> None:
         """Open the operation's breaker as a service that is away does."""
         self.inventory.fail(operation, *[Fault.UNAVAILABLE] * 100)
-        breaker = self.breakers.reserver if operation == RESERVE else self.breakers.releaser
+        breaker = self.breakers.reserver if operation == InventoryCall.RESERVE else self.breakers.releaser
         while breaker.snapshot().state == "closed":
             with pytest.raises(Exception, match="503"):
                 await breaker.acall(getattr(self.watched, operation), *ARGUMENTS[operation])
@@ -123,7 +123,7 @@ class Shop(OrdersHarness):
         return list(await self.real_database.read(lambda c: c.scalars(select(column).where(condition)).all()))
 
 
-ARGUMENTS = {RESERVE: ("x", (), "u", []), RELEASE: ("x", [])}
+ARGUMENTS = {InventoryCall.RESERVE: ("x", (), "u", []), InventoryCall.RELEASE: ("x", [])}
 
 
 @pytest.fixture
@@ -144,9 +144,9 @@ async def waiting_orders(shop: Shop) -> None:
     now = shop.clock()
     values = {"status": "PENDING_INVENTORY", "due_at": now, "attempts": 1, "payment_status": "NONE"}
     await shop.real_database.write(lambda c: c.execute(update(orders).values(**values)))
-    shop.inventory.holds.clear()
+    shop.inventory.reservations.clear()
     shop.payments.states.clear()
-    await shop.trip(RESERVE)
+    await shop.trip(InventoryCall.RESERVE)
 
 
 async def waiting_releases(shop: Shop) -> None:
@@ -158,7 +158,7 @@ async def waiting_releases(shop: Shop) -> None:
             releases.start(connection, f"order-{n}", "test", shop.clock())
 
     await shop.real_database.write(start)
-    await shop.trip(RELEASE)
+    await shop.trip(InventoryCall.RELEASE)
 
 
 async def drain(shop: Shop, run_due, column, condition) -> Traffic:

@@ -62,7 +62,7 @@ async def test_the_metrics_are_told_of_a_received_and_a_placed_order(shop):
 async def test_lines_of_the_same_variant_are_added_up(shop):
     order = await shop.place(lines=(Line("chair", "oak", 1), Line("lamp", "brass", 1), Line("chair", "oak", 2)))
     assert order.lines == (Line("chair", "oak", 3), Line("lamp", "brass", 1))
-    assert shop.inventory.held(order.order_id)[0].quantities == {("chair", "oak"): 3, ("lamp", "brass"): 1}
+    assert shop.inventory.reserved(order.order_id)[0].quantities == {("chair", "oak"): 3, ("lamp", "brass"): 1}
 
 
 async def test_the_row_is_there_before_any_other_service_is_called(shop):
@@ -184,7 +184,7 @@ async def test_a_refused_or_partial_reservation_rejects_and_is_given_back(shop, 
     assert order.inventory_status == "RELEASE_PENDING"
     assert (await shop.release(order.order_id)).state == "PENDING"
     await shop.quiesce()
-    assert shop.inventory.held(order.order_id) == []
+    assert shop.inventory.reserved(order.order_id) == []
     assert (await shop.order(order.order_id)).inventory_status == "RELEASED"
     assert shop.payments.calls == []
 
@@ -195,7 +195,7 @@ async def test_an_unanswered_reservation_is_repeated_at_once_under_the_same_orde
     order = await shop.place()
     assert order.status == "PLACED"
     assert [call for call in shop.inventory.calls if call[0] == RESERVE] == [(RESERVE, order.order_id)] * 3
-    assert len(shop.inventory.holds) == 1
+    assert len(shop.inventory.reservations) == 1
     assert [e.title for e in await shop.timeline(order.order_id) if e.title.startswith("Reserve")] == [
         "Reserve inventory: timeout",
         "Reserve inventory: unavailable",
@@ -210,7 +210,7 @@ async def test_a_shortage_after_an_unanswered_attempt_gives_back_what_it_may_hav
     order = await shop.place()
     assert (order.status, order.inventory_status) == ("REJECTED", "RELEASE_PENDING")
     await shop.quiesce()
-    assert shop.inventory.held(order.order_id) == []
+    assert shop.inventory.reserved(order.order_id) == []
     shop.close()
 
 
@@ -223,7 +223,7 @@ async def test_a_declined_payment_rejects_the_order_and_gives_the_stock_back(sho
     assert (order.status, order.payment_status, order.failure["code"]) == ("REJECTED", "FAILED", "PAYMENT_DECLINED")
     assert await shop.sent() == []
     await shop.quiesce()
-    assert shop.inventory.held(order.order_id) == []
+    assert shop.inventory.reserved(order.order_id) == []
     assert (await shop.order(order.order_id)).inventory_status == "RELEASED"
     assert shop.payments.count("refund") == 0
 

@@ -54,7 +54,7 @@ async def test_the_same_action_again_changes_nothing(shop, failed):
 
 
 async def test_without_an_answer_from_the_other_side_the_proof_decides(shop, failed):
-    shop.witness.is_away = True
+    shop.lookup.is_away = True
     assert await mark(shop, failed) is None
     assert (await shop.release("mine")).state == "DONE"
 
@@ -79,13 +79,13 @@ async def test_what_is_still_held_is_never_marked_released_and_the_refusal_is_on
     )
     assert (entry.reason, entry.after["theirs"], entry.action_id) == ("ticket 77", "HELD", None)
     kept = await shop.real_database.read(lambda c: inventory_lookups.get(c, "held"))
-    assert (kept.statement.stock, kept.asked_by) == (StockState.HELD, "ada")
+    assert (kept.statement.stock, kept.asked_by) == (StockState.RESERVED, "ada")
 
 
 async def test_they_are_asked_at_the_moment_of_marking_however_fresh_the_last_answer_is(shop, failed):
     await shop.their_side.ask("mine", asked_by="bob")
     await mark(shop, failed)
-    assert shop.witness.asked == 2
+    assert shop.lookup.asked == 2
 
 
 async def test_a_deducted_order_is_never_marked_released_whoever_says_so(shop):
@@ -98,7 +98,7 @@ async def test_a_deducted_order_is_never_marked_released_whoever_says_so(shop):
     await shop.real_database.write(failed_job)
     job, before = await shop.release(order.order_id), await shop.everything()
     for is_away in (False, True):
-        shop.witness.is_away = is_away
+        shop.lookup.is_away = is_away
         with pytest.raises(InvalidState, match="deducted"):
             await mark(shop, job)
     assert apart_from_the_record(await shop.everything()) == apart_from_the_record(before)
@@ -150,7 +150,7 @@ async def test_several_are_marked_in_bulk_and_what_is_held_stops_the_operation(s
     await run(shop)
     operation = await look(shop)
     assert operation.tally == {"CONFIRMED": 2, "FAILED": 1}
-    assert len(shop.inventory.held(held)) == 1
+    assert len(shop.inventory.reserved(held)) == 1
     assert (await shop.release(held)).state == "FAILED"
     refused = [entry for entry in await shop.audit() if entry.target == f"release:{held}"]
     assert [(entry.action, entry.result) for entry in refused] == [("MARK_RELEASED", "refused: INVALID_STATE")]

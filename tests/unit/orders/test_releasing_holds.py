@@ -16,7 +16,7 @@ async def rejected(shop):
     """An order whose payment was declined: its hold has to be given back."""
     shop.payments.fail(CAPTURE, PaymentFault.DECLINE)
     order = await shop.place()
-    assert len(shop.inventory.held(order.order_id)) == 1
+    assert len(shop.inventory.reserved(order.order_id)) == 1
     return order
 
 
@@ -37,7 +37,7 @@ async def test_a_release_is_done_at_once_when_the_service_answers(shop, rejected
     assert (job.state, job.attempts, job.next_attempt_at, job.last_error) == ("DONE", 1, None, None)
     assert (await shop.order(rejected.order_id)).inventory_status == "RELEASED"
     assert shop.release_outcomes == ["released"]
-    assert shop.inventory.held(rejected.order_id) == []
+    assert shop.inventory.reserved(rejected.order_id) == []
     assert (await shop.titles(rejected.order_id))[-2:] == ["Release reservation: success", "Reservation released"]
 
 
@@ -67,7 +67,7 @@ async def test_a_failed_release_is_tried_again_later(shop, rejected, fault):
     assert shop.release_outcomes == ["retried"]
     await shop.quiesce()
     assert (await shop.release(rejected.order_id)).state == "DONE"
-    assert shop.inventory.held(rejected.order_id) == []
+    assert shop.inventory.reserved(rejected.order_id) == []
 
 
 async def test_retries_come_with_growing_delays_and_end_in_a_case_for_a_person(shop, rejected):

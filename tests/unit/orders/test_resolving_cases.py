@@ -115,7 +115,11 @@ async def test_cancelling_an_unverified_order_that_is_placed_refunds_it(shop):
     assert (await shop.sent())[-1].data["reason"] == "FRAUD"
     await shop.quiesce()
     order = await shop.order(order.order_id)
-    assert (order.status, order.payment_status, shop.inventory.held(order.order_id)) == ("CANCELLED", "REFUNDED", [])
+    assert (order.status, order.payment_status, shop.inventory.reserved(order.order_id)) == (
+        "CANCELLED",
+        "REFUNDED",
+        [],
+    )
 
 
 async def test_a_cancel_without_a_note_has_its_resolution_reason_for_a_reason(shop):
@@ -142,7 +146,7 @@ async def test_cancelling_an_unverified_order_while_it_is_paid_keeps_no_money(sh
     order = await shop.order("mine")
     assert (order.status, order.payment_status) == ("CANCELLED", "REFUNDED")
     assert shop.payments.states["mine"] == "REFUNDED"
-    assert shop.inventory.held("mine") == []
+    assert shop.inventory.reserved("mine") == []
 
 
 async def test_retrying_the_reservation_of_a_waiting_order_places_it(shop):
@@ -224,10 +228,10 @@ async def test_a_hold_whose_reconfirmation_had_no_answer_is_given_back_when_the_
     shop.inventory.fail(RESERVE, Fault.TIMEOUT_AFTER)
     with pytest.raises(InventoryTimeout):
         await shop.resolve(await shop.open_case(order.order_id), "RECONFIRM")
-    assert len(shop.inventory.held(order.order_id)) == 1
+    assert len(shop.inventory.reserved(order.order_id)) == 1
     await shop.resolve(await shop.open_case(order.order_id), "CANCEL_ORDER")
     await shop.quiesce()
-    assert shop.inventory.held(order.order_id) == []
+    assert shop.inventory.reserved(order.order_id) == []
 
 
 async def test_a_hold_taken_for_an_order_cancelled_meanwhile_is_given_back(shop):
@@ -243,9 +247,9 @@ async def test_a_hold_taken_for_an_order_cancelled_meanwhile_is_given_back(shop)
     shop.inventory.hooks.before(RESERVE, cancel_and_release)
     with pytest.raises(ReviewConflict):
         await shop.resolve(await shop.open_case(order.order_id), "RECONFIRM")
-    assert len(shop.inventory.held(order.order_id)) == 1
+    assert len(shop.inventory.reserved(order.order_id)) == 1
     await shop.quiesce()
-    assert shop.inventory.held(order.order_id) == []
+    assert shop.inventory.reserved(order.order_id) == []
     assert (await shop.order(order.order_id)).status == "CANCELLED"
 
 
@@ -280,7 +284,7 @@ async def test_cancelling_an_order_with_an_unknown_payment_refunds_whatever_was_
     assert (order.status, order.payment_status) == ("CANCELLED", "REFUND_PENDING")
     await shop.quiesce()
     assert shop.payments.states[order.order_id] == "REFUNDED"
-    assert shop.inventory.held(order.order_id) == []
+    assert shop.inventory.reserved(order.order_id) == []
 
 
 @pytest.mark.parametrize("can_void", [True, False])
@@ -317,7 +321,7 @@ async def test_marking_a_release_as_done_leaves_a_job_that_was_started_again_mea
     await shop.resolve(review, "MARK_RELEASED")
     assert (await shop.release(order.order_id)).state == "PENDING"
     await shop.quiesce()
-    assert shop.inventory.held(order.order_id) == []
+    assert shop.inventory.reserved(order.order_id) == []
 
 
 # ------------------------------------------------------------------- refusals
@@ -500,7 +504,7 @@ async def test_a_reconfirmation_during_which_the_worker_died_can_be_done_again(s
     await shop.resolve(case, "RECONFIRM", action_id="a-2")
     await shop.pump()
     assert (await shop.order(order.order_id)).status == "CONFIRMED"
-    assert len(shop.inventory.holds) == 2
+    assert len(shop.inventory.reservations) == 2
 
 
 async def test_refunds_are_not_asked_for_by_approving(shop):

@@ -18,10 +18,10 @@ def saying(shop, stock, **more):
     """Has the Inventory Service say this from now on."""
 
     async def ask(_):
-        shop.witness.asked += 1
+        shop.lookup.asked += 1
         return Statement(stock, **more)
 
-    shop.witness.ask = ask
+    shop.lookup.ask = ask
 
 
 async def answer(shop, order_id):
@@ -32,7 +32,7 @@ async def test_what_they_say_is_kept_with_its_time_and_who_asked(shop):
     order = await unverified(shop)
     await shop.their_side.ask(order.order_id, asked_by="ada")
     kept = await answer(shop, order.order_id)
-    assert (kept.statement.stock, kept.statement.said) == (StockState.HELD, "ACTIVE")
+    assert (kept.statement.stock, kept.statement.said) == (StockState.RESERVED, "ACTIVE")
     assert (kept.asked_at, kept.asked_by) == (shop.clock(), "ada")
 
 
@@ -48,7 +48,7 @@ async def test_a_later_answer_takes_the_place_of_an_earlier_one_and_not_the_othe
 async def test_nobody_is_asked_about_an_order_that_is_not_there(shop):
     with pytest.raises(NotFound):
         await shop.their_side.ask("nothing", asked_by="ada")
-    assert shop.witness.asked == 0
+    assert shop.lookup.asked == 0
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_a_fresh_answer_is_used_and_an_older_one_asked_for_again(shop, age
     await shop.their_side.ask(order.order_id, asked_by="ada")
     shop.clock.advance(age_seconds)
     await shop.resolve(await shop.open_case(order.order_id), "APPROVE")
-    assert shop.witness.asked == asked
+    assert shop.lookup.asked == asked
 
 
 async def test_an_answer_from_before_the_order_changed_is_asked_for_again_however_young(shop):
@@ -111,7 +111,7 @@ async def test_an_answer_from_before_the_order_changed_is_asked_for_again_howeve
     await shop.pump()
     assert (await shop.order(order.order_id)).status == "CONFIRMED"
     await shop.resolve(await shop.open_case(order.order_id), "APPROVE")
-    assert shop.witness.asked == 2
+    assert shop.lookup.asked == 2
 
 
 async def test_an_old_answer_forbids_nothing_that_the_new_one_allows(shop):
@@ -143,7 +143,7 @@ async def test_an_action_that_our_side_does_not_allow_asks_nobody(shop):
     order = await unverified(shop)
     with pytest.raises(InvalidState):
         await shop.resolve(await shop.open_case(order.order_id), "MARK_RELEASED")
-    assert shop.witness.asked == 0
+    assert shop.lookup.asked == 0
 
 
 def test_the_outcome_of_asking_is_told_in_words():
@@ -168,8 +168,8 @@ async def known(shop, order_ids):
 async def test_many_are_asked_about_once_each_and_their_answers_kept(shop, twelve):
     asked = await shop.their_side.ask_many([*twelve, twelve[0], "nobody"], asked_by="ada")
     assert (asked.answered, asked.silent, asked.left) == (12, 0, 0)
-    assert shop.witness.asked == 12
-    assert {answer.statement.stock for answer in (await known(shop, twelve)).values()} == {StockState.HELD}
+    assert shop.lookup.asked == 12
+    assert {answer.statement.stock for answer in (await known(shop, twelve)).values()} == {StockState.RESERVED}
 
 
 async def test_what_was_answered_a_moment_ago_is_not_asked_again(shop, twelve):
@@ -181,7 +181,7 @@ async def test_what_was_answered_a_moment_ago_is_not_asked_again(shop, twelve):
 
 
 async def test_few_questions_are_under_way_together(shop, twelve):
-    ask, running, most, eight = shop.witness.ask, 0, 0, asyncio.Event()
+    ask, running, most, eight = shop.lookup.ask, 0, 0, asyncio.Event()
 
     async def watched(order_id):
         nonlocal running, most
@@ -193,7 +193,7 @@ async def test_few_questions_are_under_way_together(shop, twelve):
         running -= 1
         return await ask(order_id)
 
-    shop.witness.ask = watched
+    shop.lookup.ask = watched
     await shop.their_side.ask_many(twelve, asked_by="ada")
     assert most == 8
     shop.breakers.checker.half_open()
@@ -206,13 +206,13 @@ async def test_few_questions_are_under_way_together(shop, twelve):
 async def test_while_the_breaker_is_open_nobody_is_asked(shop, twelve):
     shop.breakers.checker.open()
     assert await shop.their_side.ask_many(twelve, asked_by="ada") == Asked(answered=0, fresh=0, silent=0, left=12)
-    assert (shop.witness.asked, await known(shop, twelve)) == (0, {})
+    assert (shop.lookup.asked, await known(shop, twelve)) == (0, {})
 
 
 async def test_when_nobody_answers_the_rest_is_left_alone(shop, twelve):
-    shop.witness.is_away = True
+    shop.lookup.is_away = True
     assert await shop.their_side.ask_many(twelve, asked_by="ada") == Asked(answered=0, fresh=0, silent=8, left=4)
-    assert shop.witness.asked == 8
+    assert shop.lookup.asked == 8
 
 
 async def test_a_slow_service_is_not_asked_for_longer_than_others_can_wait(shop, twelve, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from services.base.trace_context import continuing, current
-from services.domain.call_attempts import RESERVE, SHORT_CIRCUITED, SUCCESS, Attempt
+from services.domain.call_attempts import SHORT_CIRCUITED, SUCCESS, Attempt, InventoryCall
 from services.domain.orders.model import Order
 from services.orders.traced import told_after_commit, told_of_short_circuits
 from state import orders, tables
@@ -128,7 +128,9 @@ async def test_a_tracer_is_told_of_every_transition_and_the_rest_goes_on(shop: O
 @pytest.mark.parametrize("outcome", [SUCCESS, SHORT_CIRCUITED])
 def test_a_tracer_is_told_of_short_circuits_and_every_attempt_is_counted(shop: OrdersHarness, outcome: str) -> None:
     told, counted = Told(), list[Attempt]()
-    attempt = Attempt(shop.clock(), RESERVE, outcome, 0.0, details={"error": "open for 3 s"})
+    attempt = Attempt(shop.clock(), InventoryCall.RESERVE, outcome, 0.0, details={"error": "open for 3 s"})
     told_of_short_circuits(cast("Any", told), counted.append)(attempt)
     assert counted == [attempt]
-    assert told.facts == ([("short_circuited", RESERVE, "open for 3 s")] if outcome == SHORT_CIRCUITED else [])
+    assert told.facts == (
+        [("short_circuited", InventoryCall.RESERVE, "open for 3 s")] if outcome == SHORT_CIRCUITED else []
+    )

@@ -125,7 +125,7 @@ async def test_an_order_gets_on_by_itself_and_its_case_closes(shop, breaks):
     assert order.payment_status == ("REFUNDED" if breaks is in_the_refund else "CAPTURED")
     assert await shop.open_reasons("mine") == []
     assert shop.payments.count(CAPTURE) <= failed_steps.TRIES + 1
-    assert len(shop.inventory.holds) == 1
+    assert len(shop.inventory.reservations) == 1
 
 
 @pytest.mark.parametrize("breaks", PLACES)
@@ -192,7 +192,7 @@ async def test_while_paying_a_cancel_waits_until_the_gateway_has_been_asked(shop
     await shop.quiesce()
     assert (await shop.order("mine")).status == "CANCELLED"
     assert shop.payments.states == {"mine": "REFUNDED"}
-    assert shop.inventory.held("mine") == []
+    assert shop.inventory.reserved("mine") == []
     assert await shop.open_reasons("mine") == []
 
 

@@ -32,7 +32,7 @@ async def test_a_waiting_order_is_placed_when_a_retry_succeeds_and_its_case_sett
     assert order.status == "PLACED"
     (case,) = await shop.cases(order.order_id)
     assert (case.state, case.resolved_by, case.resolution) == ("RESOLVED", "system", "SETTLED")
-    assert len(shop.inventory.held(order.order_id)) == 1
+    assert len(shop.inventory.reserved(order.order_id)) == 1
 
 
 async def test_nothing_is_tried_before_it_is_due(shop):
@@ -94,7 +94,7 @@ async def test_a_waiting_order_that_turns_out_short_is_rejected_and_what_may_be_
     assert (order.status, order.inventory_status) == ("REJECTED", "RELEASE_PENDING")
     assert await shop.open_reasons(order.order_id) == []
     await shop.quiesce()
-    assert shop.inventory.held(order.order_id) == []
+    assert shop.inventory.reserved(order.order_id) == []
 
 
 async def test_one_round_takes_a_few_orders_so_that_a_service_just_back_is_not_trampled(shop):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from services.clients.inventory.lookup import MAX_WORD, PAUSE_SECONDS, HTTPInventoryWitness
+from services.clients.inventory.lookup import MAX_WORD, PAUSE_SECONDS, HTTPInventoryLookup
 from services.domain.conservation import StockState
 from services.domain.reconciliation import CANNOT_ANSWER, Statement
 
@@ -28,8 +28,8 @@ class Service:
         return self.response
 
 
-def a_witness(service: Service, monotonic=lambda: 0.0) -> HTTPInventoryWitness:
-    return HTTPInventoryWitness(
+def a_lookup(service: Service, monotonic=lambda: 0.0) -> HTTPInventoryLookup:
+    return HTTPInventoryLookup(
         httpx.MockTransport(service),
         "http://inventory",
         timeout_seconds=1.0,
@@ -42,7 +42,7 @@ def a_witness(service: Service, monotonic=lambda: 0.0) -> HTTPInventoryWitness:
 @pytest.mark.parametrize(
     ("state", "meaning"),
     [
-        ("ACTIVE", StockState.HELD),
+        ("ACTIVE", StockState.RESERVED),
         ("CONFIRMED", StockState.DEDUCTED),
         ("EXPIRED", StockState.FREE),
         ("RELEASED", StockState.FREE),
@@ -53,7 +53,7 @@ def a_witness(service: Service, monotonic=lambda: 0.0) -> HTTPInventoryWitness:
 async def test_the_state_of_a_reservation_says_what_is_held(state, meaning):
     service = Service(httpx.Response(200, json={"success": True, "data": {"orderId": "o-1", "state": state}}))
 
-    assert await a_witness(service).stock_of("o-1") == meaning
+    assert await a_lookup(service).stock_of("o-1") == meaning
 
     request = service.requests[0]
     assert (request.method, request.url.path) == ("GET", "/api/v1/inventory/reservations/o-1")
@@ -63,18 +63,18 @@ async def test_the_state_of_a_reservation_says_what_is_held(state, meaning):
 @pytest.mark.parametrize("word", ["ON_HOLD", "active", "", "X" * 100])
 async def test_a_word_that_we_do_not_know_says_nothing_about_the_stock(word):
     service = Service(httpx.Response(200, json={"success": True, "data": {"orderId": "o-1", "state": word}}))
-    witness = a_witness(service)
+    lookup = a_lookup(service)
 
-    assert await witness.ask("o-1") == Statement(None, word[:MAX_WORD], problem=CANNOT_ANSWER)
+    assert await lookup.ask("o-1") == Statement(None, word[:MAX_WORD], problem=CANNOT_ANSWER)
 
     # It has answered, and is asked about other orders at once.
-    await witness.ask("o-2")
+    await lookup.ask("o-2")
     assert len(service.requests) == 2
 
 
 async def test_an_order_that_the_service_does_not_know_holds_nothing():
     service = Service(httpx.Response(404, json={"success": False, "error": {"code": "RESERVATION_NOT_FOUND"}}))
-    assert await a_witness(service).stock_of("o-1") == StockState.FREE
+    assert await a_lookup(service).stock_of("o-1") == StockState.FREE
 
 
 @pytest.mark.parametrize(
@@ -90,23 +90,23 @@ async def test_an_order_that_the_service_does_not_know_holds_nothing():
 async def test_a_service_without_this_route_cannot_say_and_is_left_alone_for_a_while(response):
     now = [0.0]
     service = Service(response)
-    witness = a_witness(service, lambda: now[0])
+    lookup = a_lookup(service, lambda: now[0])
 
-    assert await witness.stock_of("o-1") is None
+    assert await lookup.stock_of("o-1") is None
     now[0] = PAUSE_SECONDS - 1
-    assert await witness.stock_of("o-2") is None
+    assert await lookup.stock_of("o-2") is None
     assert len(service.requests) == 1
 
     now[0] = PAUSE_SECONDS
-    assert await witness.stock_of("o-2") is None
+    assert await lookup.stock_of("o-2") is None
     assert len(service.requests) == 2
 
 
 @pytest.mark.parametrize("response", [httpx.Response(503), httpx.Response(429), httpx.ConnectError("refused")])
 async def test_a_service_that_is_away_is_asked_again_at_once(response):
     service = Service(response)
-    witness = a_witness(service)
+    lookup = a_lookup(service)
 
-    assert await witness.stock_of("o-1") is None
-    assert await witness.stock_of("o-1") is None
+    assert await lookup.stock_of("o-1") is None
+    assert await lookup.stock_of("o-1") is None
     assert len(service.requests) == 2
