@@ -10,12 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from services.base.settings import Settings
-from services.console import queries
 from services.console.access import Access
 from services.console.alerts import Alerts
 from services.console.bulk import Operations
-from services.console.cache import Readings
+from services.console.cache import ReadingCache
+from services.console.conservation import Conservation
 from services.console.incidents import IncidentInterval, Incidents
+from services.console.permissions import People
 from services.console.releases import Releases
 from services.console.reviews import ReviewDesk
 from services.console.sandbox import Sandbox
@@ -43,15 +44,15 @@ class _Source:
     def read(self, query: Callable[[Connection], Any]) -> Any:
         return query(self._connection)
 
+    def write(self, transaction: Callable[[Connection], Any]) -> Any:
+        raise AssertionError("nothing is written here")
 
-def _readings(now: datetime) -> Readings:
-    """None is young enough to be served twice."""
+
+def access_over(connection: Connection, now: datetime) -> Access:
+    """The console's access to one connection, with a cache in which every reading is too old to be used again."""
     tick = count(step=60)
-    return Readings(lambda: now, lambda: float(next(tick)))
-
-
-def _refuse(*_: Any, **__: Any) -> Any:
-    raise AssertionError("nothing is written here")
+    cache = ReadingCache(lambda: now, lambda: float(next(tick)))
+    return Access(_Source(connection), cache, People("admin"), lambda: now)
 
 
 def desk_cases(connection: Connection, now: datetime) -> dict[str, Case]:
@@ -62,32 +63,25 @@ def desk_cases(connection: Connection, now: datetime) -> dict[str, Case]:
     hour = IncidentInterval(now - timedelta(hours=1), now)
 
     def access(c: Connection) -> Access:
-        def read(key: Any, ttl: float, query: Case) -> Any:
-            return _readings(now).get(key, ttl, lambda: query(c))
-
-        return Access(read, _Source(c).read, _refuse, _refuse, lambda: now)
+        return access_over(c, now)
 
     def desk(look: Callable[[ReviewDesk], Any]) -> Case:
-        def run(c: Connection) -> Any:
-            given = access(c)
-            return look(ReviewDesk(given.read, given.ask, _refuse, given.now))
-
-        return run
+        return lambda c: look(ReviewDesk(access(c)))
 
     def queue(**wanted: Any) -> Case:
         return desk(lambda d: d.queue(CaseFilter(**wanted)))
 
     def jobs(wanted: ReleaseFilter, sort: str = SORTS[0]) -> Case:
-        return lambda c: Releases(_Source(c), _readings(now), lambda: now).page(wanted, sort=sort)
+        return lambda c: Releases(access(c)).page(wanted, sort=sort)
 
     def operations(look: Callable[[Operations], Any]) -> Case:
-        return lambda c: look(Operations(_Source(c), _readings(now), lambda: now, _refuse))
+        return lambda c: look(Operations(access(c)))
 
     def alerts(look: Callable[[Alerts], Any]) -> Case:
-        return lambda c: look(Alerts(Settings.load(), lambda: now, access(c).read, _refuse))
+        return lambda c: look(Alerts(access(c), Settings.load()))
 
     def incidents(look: Callable[[Incidents], Any]) -> Case:
-        return lambda c: look(Incidents(_readings(now), _Source(c), lambda: now))
+        return lambda c: look(Incidents(access(c)))
 
     return {
         "reviews: open": queue(),
@@ -104,7 +98,7 @@ def desk_cases(connection: Connection, now: datetime) -> dict[str, Case]:
         "releases: failed": jobs(ReleaseFilter(states=("FAILED",))),
         "releases: of a cause": jobs(ReleaseFilter(states=("FAILED",), cause="INVENTORY_UNAVAILABLE")),
         "releases: of an order": jobs(ReleaseFilter(order_id=case.order_id)),
-        "conservation": lambda c: queries.conservation_page(c, 1),
+        "conservation": lambda c: Conservation(access(c)).page(),
         "operations: latest": operations(lambda o: o.shown()),
         "operations: of a verb": operations(lambda o: o.shown(["RETRY"])),
         "operations: ledger": operations(lambda o: o.ledger("o-1")),

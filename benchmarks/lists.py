@@ -26,15 +26,15 @@ from benchmarks.asked import asked
 from benchmarks.desk_lists import desk_cases
 from services.api import order_list
 from services.api.schemas import OrdersQuery
-from services.console import queries
+from services.base.settings import Settings
 from services.console.access import Access
 from services.console.audit import Audit, AuditFilter
-from services.console.cache import Reading
 from services.console.events import Events
 from services.console.handover import Handover
+from services.console.orders import OrderFilter, Orders
 from services.console.paging import NEWEST, Place, written
+from services.console.status import Status
 from services.console.stock import Stock
-from services.console.views import OrderFilter
 from state import release_actions, tables
 from state.engine.database import Database, opened
 from state.schema import migrate
@@ -51,7 +51,7 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
     held = Place(held=written((middle, "x")))
 
     def orders(wanted: OrderFilter, place: Place = NEWEST) -> Callable[[Connection], Any]:
-        return lambda c: queries.orders_page(c, wanted, place)
+        return lambda c: Orders(_access(c), None).page(wanted, place)
 
     def topic(make: Callable[[Access], Callable[[], Any]]) -> Callable[[Connection], Any]:
         return lambda c: make(_access(c))()
@@ -91,7 +91,7 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
         "api: flagged, returned": listed(reviewOpen=True, status="RETURNED"),
         "api: not flagged": listed(reviewOpen=False),
         "api: not flagged, paying": listed(reviewOpen=False, status="PAYING"),
-        "order page": lambda c: queries.order_view(c, order_id),
+        "order page": lambda c: Orders(_access(c), None).order(order_id),
         "events: delivery": topic(lambda a: Events(a).delivery),
         "events: outgoing": topic(lambda a: Events(a).outgoing),
         "events: outgoing held": topic(lambda a: lambda: Events(a).outgoing(place=Place(held="100"))),
@@ -127,18 +127,12 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
         "releases: memory of a cause": lambda c: release_actions.last_moves(c, million.CAUSE),
         "releases: what is undecided of an order": lambda c: release_actions.has_undecided(c, order_id),
         "hand-over": topic(lambda a: lambda: Handover(a).page("ada")),
-        "live (every page)": lambda c: queries.live(c, END, sandbox=False),
+        "live (every page)": lambda c: Status(_access(c), Settings.load()).live(),
     }
 
 
 def _access(connection: Connection) -> Access:
-    def read(_key: Any, _ttl: float, query: Callable[[Connection], Any]) -> Reading[Any]:
-        return Reading(query(connection), END)
-
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise AssertionError("nothing is written here")
-
-    return Access(read, lambda query: query(connection), refuse, refuse, lambda: END)
+    return desk_lists.access_over(connection, END)
 
 
 NAMED = re.compile(r"order_id=\?|\(target=\?\)")

@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 from services.base.settings import Settings
-from services.console import Console, install
+from services.console.facade import Console, install
 
 ENTRY = Path(__file__).resolve().parents[1] / "pages" / "main.py"
 ROUNDS = 40

@@ -8,7 +8,6 @@ import streamlit as st
 
 from pages.parts import actions, alerts, clock, empty, live, paging, search
 from pages.parts import labels as words
-from services.console import Reading, console
 from services.console.alerts import (
     HISTORY_PAGE,
     AlertEvent,
@@ -20,6 +19,8 @@ from services.console.alerts import (
     WebhookStatus,
     title,
 )
+from services.console.cache import Reading
+from services.console.facade import console
 
 
 def filters() -> None:

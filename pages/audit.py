@@ -10,8 +10,8 @@ import streamlit as st
 
 from pages.parts import address, audit_targets, clock, downloads, empty, facts, labels, list_window, live, search
 from pages.parts import filters as kept
-from services.console import console
 from services.console.audit import AuditEntry, AuditFilter, AuditPage
+from services.console.facade import console
 
 TIMES = {
     "shift": ("Last 8 hours", timedelta(hours=8)),

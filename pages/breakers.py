@@ -24,18 +24,12 @@ from pages.parts import (
     tiles,
     write_access,
 )
-from services.console import (
-    OPERATIONS,
-    Breaker,
-    BreakerTransition,
-    Command,
-    OperationTrend,
-    Reading,
-    ReplicaBreaker,
-    console,
-)
+from services.console.access import Command
+from services.console.cache import Reading
+from services.console.facade import console
 from services.console.incidents import Incident, IncidentInterval
 from services.console.overrides import BreakerOverride
+from services.console.status import OPERATIONS, Breaker, BreakerTransition, OperationTrend, ReplicaBreaker
 
 SPAN = timedelta(minutes=30)
 SHOWN_OPENINGS = 10
@@ -45,7 +39,7 @@ COUNTED = (("denied", "denied", "denied"), ("fallback", "fallback", "fallbacks")
 
 def breakers() -> None:
     """One panel per breaker, and in it one line per replica."""
-    reading, trends = console().live(), console().trends()
+    reading, trends = console().status.live(), console().status.trends()
     if reading.value is None:
         empty.no_source(reading)
         return
@@ -179,7 +173,7 @@ def _windows(breaker: Breaker) -> None:
 
 def history() -> None:
     """Bands of states, and the stretches in which a breaker was open, each with its affected orders."""
-    reading, changes = console().trends(), console().transitions()
+    reading, changes = console().status.trends(), console().status.transitions()
     if reading.value is None:
         return
     with st.container(border=True):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts import actions, clock, dialogs, empty, labels, live, orders, paging, write_access
-from services.console import COMPENSATIONS, PAGE_SIZE, ConservationPage, DifferenceRow, console
+from services.console.conservation import ConservationPage, DifferenceRow
+from services.console.facade import console
+from services.console.paging import PAGE_SIZE
+from services.domain.conservation import COMPENSATIONS
 
 
 def differences() -> None:
     """Every difference that is not settled, with the compensation that is offered."""
     actions.flash()
-    reading = console().conservation(paging.number("difference_page"))
+    reading = console().conservation.page(paging.number("difference_page"))
     if reading.value is None:
         empty.no_source(reading)
         return

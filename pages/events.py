@@ -17,7 +17,7 @@ from pages.parts import (
     undeliverable,
 )
 from pages.parts import filters as kept
-from services.console import console
+from services.console.facade import console
 
 VIEWS = ("Dead letters", "Outgoing", "Incoming")
 FILTER_KEYS = ("view", "letters", "out_type", "out_state", "in_type", "in_state", "event_order")

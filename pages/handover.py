@@ -7,9 +7,12 @@ from datetime import datetime, timedelta
 import streamlit as st
 
 from pages.parts import actor, audit_targets, clock, empty, labels, live, write_access
-from services.console import BreakerTransition, NotPermitted, SourceUnavailable, console
 from services.console.audit import AuditEntry
+from services.console.cache import SourceUnavailable
+from services.console.facade import console
 from services.console.handover import HandoverPage, Item, Section, markdown
+from services.console.permissions import NotPermitted
+from services.console.status import BreakerTransition
 
 SOON = timedelta(minutes=30)
 SHOWN = 12

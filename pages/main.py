@@ -6,7 +6,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from pages.parts import actor, address, clock, empty, overlay
-from services.console import console
+from services.console.facade import console
 
 st.set_page_config(page_title="Holdfast", page_icon="⚓", layout="wide")
 
@@ -17,8 +17,8 @@ def _page(name: str, title: str, icon: str, tip: str, *, default: bool = False) 
 
 def _sections() -> dict[str, list[StreamlitPage]]:
     """What the sidebar lists; the sandbox only where there is one."""
-    live = console().live().value
-    is_sandbox = live.sandbox if live else console().sandbox
+    live = console().status.live().value
+    is_sandbox = live.sandbox if live else console().status.is_sandbox
     monitor = [
         _page("overview", "Overview", "monitoring", "Is the integration healthy, and if not, why not?", default=True),
         _page(

@@ -12,9 +12,11 @@ import streamlit as st
 
 from pages.parts import charts, clock, empty, incident_impact, labels, live, objective, ranges, tiles, time_series
 from pages.parts.time_series import Threshold, TimeSeries
-from services.console import CHECK, NAMES, RESERVE, Reading, console
+from services.console.cache import Reading
+from services.console.facade import console
 from services.console.incidents import IncidentInterval
 from services.console.metric_history import Limits, MetricHistory, Wanted
+from services.console.status import CHECK, NAMES, RESERVE
 
 QUANTILES = {"p50": "latency_p50", "p95": "latency_p95", "p99": "latency_p99"}
 EVERY = "5s"

@@ -23,7 +23,13 @@ from pages.parts import (
     timeline,
     write_access,
 )
-from services.console import Command, OrderView, Outgoing, Reading, Release, ReviewCase, console, same_sight_key
+from services.console.access import Command
+from services.console.cache import Reading
+from services.console.events import Outgoing
+from services.console.facade import console, same_sight_key
+from services.console.orders import OrderView
+from services.console.releases import Release
+from services.console.reviews import ReviewCase
 
 
 def the_order() -> None:
@@ -33,7 +39,7 @@ def the_order() -> None:
         empty.nothing_matches("No order is named in the address. Find one in the list of orders.")
         st.page_link("orders.py", label="Find an order", icon=":material/search:")
         return
-    reading = console().order(order_id)
+    reading = console().orders.order(order_id)
     if reading.value is None:
         _missing(order_id, reading)
         return
@@ -63,7 +69,7 @@ def _both_sides(reading: Reading[OrderView]) -> None:
         help="Asks the Inventory Service what it holds for this order.",
     ):
         return
-    say = console().desk.their_say(view.order.order_id)
+    say = console().reviews.their_say(view.order.order_id)
     if say.value is not None:
         comparison.draw(view.order, say.value, grey=bool(reading.problem or say.problem))
 
@@ -143,7 +149,7 @@ def _retry_button(view: OrderView, job: Release, block: str | None) -> None:
 
 
 def _retry(job: Release, key: str) -> None:
-    actions.ask(lambda actor: console().store_command("retry_release", job.order_id, {}, actor=actor, command_id=key))
+    actions.ask(lambda actor: console().releases.retry(job.order_id, actor=actor, command_id=key))
 
 
 def _columns(reading: Reading[OrderView]) -> None:
@@ -237,7 +243,7 @@ def _facts(view: OrderView) -> None:
             for line in order.lines
         ]
         st.table(lines, border="horizontal", hide_index=True, alt="Lines of the order")
-        if trace := console().traces.of(order):
+        if trace := console().orders.trace(order):
             st.caption("Trace")
             st.code(trace.trace_id, language=None)
             if trace.url:

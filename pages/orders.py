@@ -22,16 +22,9 @@ from pages.parts import (
     search,
 )
 from pages.parts import filters as kept
-from services.console import (
-    COUNT_LIMIT,
-    INVENTORY_STATUSES,
-    ORDER_STATUSES,
-    PAYMENT_STATUSES,
-    OrderFilter,
-    OrderRow,
-    OrdersPage,
-    console,
-)
+from services.console.facade import console
+from services.console.orders import COUNT_LIMIT, OrderFilter, OrderRow, OrdersPage
+from services.domain.orders.model import InventoryStatus, OrderStatus, PaymentStatus
 
 TIMES = {
     "hour": ("Last hour", timedelta(hours=1)),
@@ -55,9 +48,9 @@ def filters() -> None:
             icon=":material/search:",
             on_change=_newest,
         )
-        _states("Status", "status", ORDER_STATUSES, labels.ORDER, "Every status")
-        _states("Inventory", "inventory", INVENTORY_STATUSES, labels.INVENTORY, "Every inventory status")
-        _states("Payment", "payment", PAYMENT_STATUSES, labels.PAYMENT, "Every payment status")
+        _states("Status", "status", tuple(OrderStatus), labels.ORDER, "Every status")
+        _states("Inventory", "inventory", tuple(InventoryStatus), labels.INVENTORY, "Every inventory status")
+        _states("Payment", "payment", tuple(PaymentStatus), labels.PAYMENT, "Every payment status")
         st.selectbox(
             "Created",
             list(TIMES),
@@ -73,7 +66,7 @@ def filters() -> None:
         search.button("q", "Order, user or product id", _clear)
         said = _said()
         downloads.csv(
-            "orders", lambda: console().orders_csv(_wanted(said)), key="orders_csv", what="The orders that match"
+            "orders", lambda: console().orders.csv(_wanted(said)), key="orders_csv", what="The orders that match"
         )
     _between()
     _incident()
@@ -167,7 +160,7 @@ def found() -> None:
     """One page of what matches."""
     said = _said()
     wanted = _wanted(said)
-    reading = console().orders(wanted, list_window.place(NAME))
+    reading = console().orders.page(wanted, list_window.place(NAME))
     page = reading.value
     if page is None:
         empty.no_source(reading)

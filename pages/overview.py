@@ -9,7 +9,9 @@ import streamlit as st
 
 from pages.parts import actions, charts, clock, empty, labels, live, tiles
 from pages.parts import bulk_jobs as operations
-from services.console import (
+from services.console.alerts import title
+from services.console.facade import console
+from services.console.status import (
     BIN,
     CHECK,
     OPERATIONS,
@@ -20,9 +22,7 @@ from services.console import (
     Live,
     OperationTrend,
     Trends,
-    console,
 )
-from services.console.alerts import title
 
 FIRING_SHOWN = 5
 
@@ -38,11 +38,11 @@ JUMPS = {
 
 def health() -> None:
     """One sentence, and a link to each page that explains a part of it."""
-    reading, trends = console().live(), console().trends()
+    reading, trends = console().status.live(), console().status.trends()
     if reading.value is None:
         empty.no_source(reading)
         return
-    verdict = console().health(reading.value, trends.value)
+    verdict = console().status.health(reading.value, trends.value)
     if reading.problem:
         st.markdown(f":gray[Last known: {labels.plain(verdict.headline)}. {labels.plain(verdict.sentence)}]")
     else:
@@ -103,7 +103,7 @@ def firing() -> None:
 
 def breakers() -> None:
     """A tile per breaker."""
-    reading, trends = console().live(), console().trends()
+    reading, trends = console().status.live(), console().status.trends()
     if reading.value is None or not reading.value.breakers:
         return
     operations = trends.value.operations if trends.value else {}
@@ -115,7 +115,7 @@ def breakers() -> None:
 
 def numbers() -> None:
     """The numbers that say how it goes, each with its course over half an hour."""
-    reading, trends = console().live(), console().trends()
+    reading, trends = console().status.live(), console().status.trends()
     if reading.value is None:
         return
     if trends.value is None:
@@ -203,7 +203,7 @@ def _queues(now: Live, trends: Trends, grey: bool) -> None:
 
 def time_series() -> None:
     """Orders per minute by outcome, with what changed last beside it."""
-    reading = console().trends()
+    reading = console().status.trends()
     if reading.value is None:
         return
     left, right = st.columns([2, 1])
@@ -220,7 +220,7 @@ def time_series() -> None:
 
 
 def _changes() -> None:
-    reading, now = console().changes(), console().now()
+    reading, now = console().status.changes(), console().now()
     changes = reading.value
     if _bulk_operations() and not (changes and (changes.transitions or changes.commands)):
         return
@@ -247,7 +247,7 @@ def _changes() -> None:
 
 def _bulk_operations() -> bool:
     """What has been asked for in bulk and has not come to its end; returns whether there is any."""
-    reading = console().operations.shown()
+    reading = console().bulk.shown()
     unended = reading.value.unended if reading.value else ()
     for operation in unended[:3]:
         st.markdown(operations.line(operation, grey=bool(reading.problem)))

@@ -27,11 +27,13 @@ from pages.parts import (
 )
 from pages.parts import filters as kept
 from pages.parts import release_job as work
-from services.console import RELEASE_STATES, SourceUnavailable, console
 from services.console.bulk import Verb
+from services.console.cache import SourceUnavailable
+from services.console.facade import console
 from services.console.releases import (
     MAX_ITEMS,
     SORTS,
+    STATES,
     CauseGroup,
     ReleaseFilter,
     ReleaseRow,
@@ -54,7 +56,7 @@ def filters() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.segmented_control(
             "State",
-            list(RELEASE_STATES),
+            list(STATES),
             selection_mode="multi",
             default=DEFAULT,
             format_func=lambda state: labels.word(labels.RELEASE, state).text,
@@ -97,7 +99,7 @@ def _clear() -> None:
 
 
 def _wanted() -> ReleaseFilter:
-    states = tuple(state for state in RELEASE_STATES if state in (st.session_state.get("job") or RELEASE_STATES))
+    states = tuple(state for state in STATES if state in (st.session_state.get("job") or STATES))
     return ReleaseFilter(states, address.get(CAUSE) or None, labels.typed(st.session_state.get("find")) or None)
 
 

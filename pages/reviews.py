@@ -31,9 +31,13 @@ from pages.parts import (
 )
 from pages.parts import filters as kept
 from pages.parts import review_case as work
-from services.console import PAGE_SIZE, RESERVE, REVIEW_REASONS, ReviewAction, ReviewCase, console
 from services.console.bulk import Verb
-from services.console.reviews import POOL, SORTS, CaseFilter, QueuePage, called_by, narrows_nothing, target
+from services.console.facade import console
+from services.console.paging import PAGE_SIZE
+from services.console.reviews import POOL, SORTS, CaseFilter, QueuePage, ReviewCase, called_by, narrows_nothing, target
+from services.console.status import RESERVE
+from services.domain.orders.model import ReviewReason
+from services.domain.reviews import ReviewAction
 
 NAME = "review"
 FILTER_KEYS = ("review_state", "q", "reason", "owner", "priority", "product", "sort")
@@ -54,7 +58,7 @@ WHOLE_PAGE = "reviews_whole_page"
 def filters() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         _text("Search", "q", "Case, order or user id")
-        _pick("Cause", "reason", list(REVIEW_REASONS), "Every cause")
+        _pick("Cause", "reason", list(ReviewReason), "Every cause")
         _pick("Priority", "priority", list(labels.PRIORITY), "Every priority")
         _text("Product", "product", "Whole product id")
         st.selectbox(
@@ -193,7 +197,7 @@ def queue() -> None:
     if not work.asked_for():
         actions.flash()
     wanted, page = _wanted(), paging.number("review_page")
-    reading = console().desk.queue(wanted, page=page)
+    reading = console().reviews.queue(wanted, page=page)
     place = f"{wanted}/{page}"
     fresh = {case.review.review_id: case for case in reading.value.cases} if reading.value else {}
     shown = selection.hold(NAME, place, fresh)

@@ -18,7 +18,8 @@ from pages.parts import (
     sandbox_stock,
     write_access,
 )
-from services.console import Command, console, same_sight_key
+from services.console.access import Command
+from services.console.facade import console, same_sight_key
 from services.console.sandbox import KINDS, Drill, SandboxPage, shown_kind
 
 STOPPABLE = ("WAITING", "APPLYING", "RUNNING")
@@ -26,14 +27,14 @@ STOPPABLE = ("WAITING", "APPLYING", "RUNNING")
 
 def everything() -> None:
     actions.flash()
-    known = console().live().value
-    if not (known.sandbox if known else console().sandbox):
+    known = console().status.live().value
+    if not (known.sandbox if known else console().status.is_sandbox):
         st.info("A real Inventory Service is in use; drills are for the sandbox.", icon=":material/science:")
         return
     if asked := address.get("drill")[:128]:
         _one(asked)
         return
-    reading = console().drills.page()
+    reading = console().sandbox.page()
     page = reading.value
     if page is None:
         empty.no_source(reading)
@@ -56,7 +57,7 @@ def everything() -> None:
 def _one(drill_id: str) -> None:
     """One drill with its report."""
     st.button("Every drill", key="every_drill", type="tertiary", icon=":material/arrow_back:", on_click=_close)
-    reading = console().drills.drill(drill_id)
+    reading = console().sandbox.drill(drill_id)
     if reading.value is not None:
         live.as_of(reading)
         drill_report.draw(reading.value)
@@ -105,7 +106,7 @@ def _progress(drill: Drill) -> str:
 
 def _stop(drill: Drill, last: Command | None) -> None:
     key = same_sight_key("stop_drill", drill.drill_id, 0, last)
-    actions.ask(lambda actor: console().drills.stop(drill, actor=actor, command_id=key))
+    actions.ask(lambda actor: console().sandbox.stop(drill, actor=actor, command_id=key))
 
 
 def _offers(page: SandboxPage) -> None:
@@ -164,7 +165,7 @@ def _traffic(page: SandboxPage) -> None:
     off = "The traffic process was not started (SANDBOX_TRAFFIC=0)." if page.started_rate == 0 else None
     with st.container(border=True), st.form("traffic", border=False):
         asked = st.number_input(
-            "Orders a second", min_value=0.0, max_value=console().drills.MAX_RATE, step=0.5, key="traffic_rate",
+            "Orders a second", min_value=0.0, max_value=console().sandbox.MAX_RATE, step=0.5, key="traffic_rate",
             value=rate if rate is not None else 1.0,
         )  # fmt: skip
         st.form_submit_button(
@@ -182,7 +183,7 @@ def _set_traffic(last: str) -> None:
 
 
 def _store_traffic(rate: float, key: str, actor: str) -> Command:
-    return console().drills.set_traffic(rate, actor=actor, command_id=key)
+    return console().sandbox.set_traffic(rate, actor=actor, command_id=key)
 
 
 frame = live.header("Sandbox")

@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.parts import clock, downloads, empty, labels, list_window, live, search
 from pages.parts import filters as kept
-from services.console import console
+from services.console.facade import console
 from services.console.stock import StockPage, StockRow
 
 NAME = "stock"

@@ -9,7 +9,10 @@ import streamlit as st
 
 from pages.parts import actor as person
 from pages.parts import clock, labels, write_access
-from services.console import Command, NotPermitted, SourceUnavailable, console
+from services.console.access import Command
+from services.console.cache import SourceUnavailable
+from services.console.facade import console
+from services.console.permissions import NotPermitted
 
 FLASH = "flash"
 UNFINISHED = ("STORED", "RUNNING")
@@ -62,7 +65,7 @@ def is_queued(command: Command) -> bool:
 def undo(command: Command) -> None:
     """Take a held command back. For callbacks."""
     try:
-        taken = console().held.undo(command, actor=person.actor())
+        taken = console().undo.withdraw(command, actor=person.actor())
     except (SourceUnavailable, NotPermitted) as error:
         st.session_state[FLASH] = (f"Not taken back: {error}", ":material/error:")
         return
@@ -95,7 +98,7 @@ def summary(command: Command) -> str:
     """The same without the time."""
     outcome = command.outcome or {}
     ended = " · ".join(labels.plain(outcome[key]) for key in ("title", "detail") if outcome.get(key))
-    badge = labels.badge(labels.COMMAND, command.state, grey=bool(console().live().problem))
+    badge = labels.badge(labels.COMMAND, command.state, grey=bool(console().status.live().problem))
     who = labels.plain(command.actor)
     what = _what(command)
     return f"{badge} {what}{f': {ended}' if ended else ''} · {who}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from services.console import console
+from services.console.facade import console
 
 ANONYMOUS = "console"
 NAME_KEY = "display_name"

@@ -10,8 +10,9 @@ import streamlit as st
 
 from pages.parts import actions, clock, labels, overlay, write_access
 from pages.parts.dialogs import form
-from services.console import Command, console, new_key, same_sight_key
+from services.console.access import Command
 from services.console.alerts import Alert, AlertRow, AlertsPage, Matcher, SilenceRow, exactly, title, would_silence
+from services.console.facade import console, new_key, same_sight_key
 
 LASTS = {
     "30 minutes": timedelta(minutes=30),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts import bulk, labels, retries, write_access
-from services.console import ReviewAction, SourceUnavailable, console
 from services.console.bulk import MAX_ITEMS
+from services.console.cache import SourceUnavailable
+from services.console.facade import console
 from services.console.reviews import CaseFilter, QueuePage, narrows_nothing
+from services.domain.reviews import ReviewAction
 
 ANY_CODE = "none"
 """How an address says that a cause has no code."""
@@ -43,7 +45,7 @@ def _of(number: int, matching: int) -> str:
 
 def _freeze(action: ReviewAction, wanted: CaseFilter) -> None:
     try:
-        frozen = console().desk.freeze(action, wanted, _in_words(wanted))
+        frozen = console().reviews.freeze(action, wanted, _in_words(wanted))
     except SourceUnavailable as error:
         st.toast(str(error), icon=":material/error:")
         return

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import streamlit as st
 
 from pages.parts import labels, orders
-from services.console import console
 from services.console.audit import AuditEntry
+from services.console.facade import console
 
 PAGES = {
     "order": "order.py",
@@ -38,7 +38,7 @@ def link(entry: AuditEntry, marks: Mapping[str, str] | None = None) -> None:
             "order.py", label=f":blue[{_named(entry.target)}]", icon="", width="content", help="Open the order",
             query_params=orders.parameters(entry.order_id, marks),
         )  # fmt: skip
-    elif kind in PAGES and (PAGES[kind] != "sandbox.py" or console().sandbox):
+    elif kind in PAGES and (PAGES[kind] != "sandbox.py" or console().status.is_sandbox):
         query = {"drill": identifier} if kind == "drill" else None
         st.page_link(PAGES[kind], label=f":blue[{_named(entry.target)}]", icon="", width="content", query_params=query)
     else:

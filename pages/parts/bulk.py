@@ -11,10 +11,12 @@ from collections.abc import Sequence
 import streamlit as st
 
 from pages.parts import actions, actor, bulk_comparison, clock, labels, overlay, retries, selection, write_access
-from services.console import RELEASE, SourceUnavailable, console, new_key
 from services.console.bulk import Bulk, Target, Verb
 from services.console.bulk_preview import narrowed
+from services.console.cache import SourceUnavailable
+from services.console.facade import console, new_key
 from services.console.reviews import called_by
+from services.console.status import RELEASE
 
 MAX_TEXT = 500
 EVERY = "1s"
@@ -125,7 +127,7 @@ def _complaint(fit: Bulk, key: str, note: str) -> str | None:
 
 def _store(fit: Bulk, key: str, note: str, empties: Picked) -> str | None:
     try:
-        commit = console().operations.start(fit, note, actor=actor.actor(), operation_id=key)
+        commit = console().bulk.start(fit, note, actor=actor.actor(), operation_id=key)
     except SourceUnavailable as error:
         return f"{error} Nothing was stored."
     seen = clock.at(fit.seen_at, console().now())

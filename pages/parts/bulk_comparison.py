@@ -10,9 +10,9 @@ import streamlit as st
 
 from pages.parts import actions, clock, labels, write_access
 from pages.parts import actor as person
-from services.console import console, same_sight_key
 from services.console.bulk import Bulk, Target, Verb
 from services.console.bulk_preview import MAX_ASKED, Compared, Comparison, Frozen, Standing, freeze, summary
+from services.console.facade import console, same_sight_key
 
 FEW = 20
 """Rows of a preview that are shown whole; more are a grid to scroll and search in, which keeps Escape for itself."""

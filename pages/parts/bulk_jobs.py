@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from pages.parts import actions, address, clock, empty, labels, live, orders, paging, write_access
-from services.console import SourceUnavailable, console, same_sight_key
 from services.console.bulk import STEERABLE, Item, Ledger, Operation, OperationState, stage_name
+from services.console.cache import SourceUnavailable
+from services.console.facade import console, same_sight_key
 
 OPENED = "operation"
 PAGE = "ledger_page"
@@ -17,14 +18,14 @@ MOVE_ICONS = {"pause": "pause", "resume": "play_arrow", "cancel": "cancel"}
 
 def unended(verbs: Sequence[str]) -> None:
     """Operations that have not come to their end, with their ledgers; nothing without any."""
-    reading = console().operations.shown(verbs)
+    reading = console().bulk.shown(verbs)
     for operation in reading.value.unended if reading.value else ():
         _card(operation, grey=bool(reading.problem))
 
 
 def past(verbs: Sequence[str]) -> None:
     """The latest operations that have ended."""
-    reading = console().operations.shown(verbs)
+    reading = console().bulk.shown(verbs)
     if reading.value and reading.value.past:
         st.subheader("Past bulk operations", anchor=False)
         for operation in reading.value.past:
@@ -150,7 +151,7 @@ def _buttons(operation: Operation) -> None:
 def _steer(operation: Operation, move: str) -> None:
     sight = f"{operation.operation_id}/{operation.state}"
     key = same_sight_key(move, sight, operation.batch, None)
-    actions.ask(lambda actor: console().steer_operation(operation.operation_id, move, actor=actor, command_id=key))
+    actions.ask(lambda actor: console().bulk.steer(operation.operation_id, move, actor=actor, command_id=key))
 
 
 def _open(operation_id: str | None) -> None:
@@ -162,7 +163,7 @@ def _open(operation_id: str | None) -> None:
 
 
 def _ledger(operation_id: str) -> None:
-    reading = console().operations.ledger(operation_id, page=paging.number(PAGE))
+    reading = console().bulk.ledger(operation_id, page=paging.number(PAGE))
     if reading.value is None:
         empty.no_source(reading)
         return
@@ -197,7 +198,7 @@ def _ways_out(ledger: Ledger) -> None:
             orders.link(order_id)
         with st.container(horizontal=True, horizontal_alignment="right"):
             try:
-                content = console().operations.csv(operation_id)
+                content = console().bulk.csv(operation_id)
             except SourceUnavailable as error:
                 st.caption(str(error))
                 return

@@ -12,8 +12,9 @@ import streamlit as st
 from pages.parts import clock
 from pages.parts import labels as words
 from pages.parts.derived import Derived
-from services.console import NAMES, Band, ReplicaBreaker, Trends, console, interruptions
+from services.console.facade import console
 from services.console.incidents import IncidentInterval
+from services.console.status import NAMES, Band, ReplicaBreaker, Trends, interruptions
 
 OUTCOMES = {"PLACED": "Placed", "PENDING_INVENTORY": "Waiting for inventory", "REJECTED": "Rejected"}
 OUTCOME_TONES = ("blue", "orange", "red")
@@ -60,7 +61,7 @@ def palette() -> dict[str, str]:
     While the database is away all is grey, what is bad darker than the rest.
     """
     colors = DARK if st.context.theme.type == "dark" else LIGHT
-    if not console().live().problem:
+    if not console().status.live().problem:
         return colors
     bad, well = ("red", "orange"), ("blue", "green", "violet", "teal")
     return colors | dict.fromkeys(bad, colors["gray"]) | dict.fromkeys(well, colors["faded"])

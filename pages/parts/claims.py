@@ -6,7 +6,8 @@ import streamlit as st
 
 from pages.parts import actions, clock, labels, write_access
 from pages.parts import actor as person
-from services.console import ReviewCase, console, same_sight_key
+from services.console.facade import console, same_sight_key
+from services.console.reviews import ReviewCase
 
 
 def owner(case: ReviewCase) -> str | None:
@@ -65,11 +66,13 @@ def buttons(case: ReviewCase) -> None:
 
 def claim(review_id: str, command_id: str, take_over: bool = False) -> None:
     """For callbacks."""
-    actions.ask(lambda actor: console().desk.claim(review_id, actor=actor, command_id=command_id, take_over=take_over))
+    actions.ask(
+        lambda actor: console().reviews.claim(review_id, actor=actor, command_id=command_id, take_over=take_over)
+    )
 
 
 def _hand_back(review_id: str, command_id: str) -> None:
-    actions.ask(lambda actor: console().desk.release_claim(review_id, actor=actor, command_id=command_id))
+    actions.ask(lambda actor: console().reviews.release_claim(review_id, actor=actor, command_id=command_id))
 
 
 def key(kind: str, case: ReviewCase) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts import actions, clock, labels, write_access
-from services.console import Command, Order, console, same_sight_key
+from services.console.access import Command
+from services.console.facade import console, same_sight_key
 from services.console.reviews import TheirSay, is_fresh
+from services.domain.orders.model import Order
 
 ASKED = "asked_theirs"
 
@@ -21,7 +23,7 @@ def draw(
 ) -> None:
     """Our columns, their answer with its time, and the button that has them asked again.
 
-    Any page can use it: ``draw(order, console().desk.their_say(order_id).value)``. Asks once when it is
+    Any page can use it: ``draw(order, console().reviews.their_say(order_id).value)``. Asks once when it is
     first drawn for a case or an order.
     """
     _ask_once(order, say, review_id)
@@ -89,7 +91,9 @@ def _key(order: Order, asking: Command | None) -> str:
 
 
 def _ask(order_id: str, review_id: str | None, key: str) -> None:
-    actions.quietly(lambda actor: console().desk.ask_theirs(order_id, actor=actor, command_id=key, review_id=review_id))
+    actions.quietly(
+        lambda actor: console().reviews.ask_theirs(order_id, actor=actor, command_id=key, review_id=review_id)
+    )
 
 
 def _ask_once(order: Order, say: TheirSay, review_id: str | None) -> None:

@@ -8,8 +8,9 @@ import streamlit as st
 
 from pages.parts import labels, overlay
 from pages.parts.dialogs import form
-from services.console import Command, console, new_key
+from services.console.access import Command
 from services.console.events import DeadLetter
+from services.console.facade import console, new_key
 
 
 def discard(letter: DeadLetter) -> None:

@@ -23,8 +23,9 @@ from pages.parts import (
     payloads,
     write_access,
 )
-from services.console import SourceUnavailable, console, same_sight_key
+from services.console.cache import SourceUnavailable
 from services.console.events import MAX_ITEMS, Group, Letter, Verb
+from services.console.facade import console, same_sight_key
 from services.console.paging import Paged
 
 GROUP = "cause"

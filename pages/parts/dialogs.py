@@ -13,15 +13,11 @@ from typing import Any
 import streamlit as st
 
 from pages.parts import actions, labels, live, overlay, selection, write_access
-from services.console import (
-    COMPENSATIONS,
-    Command,
-    KnownDifference,
-    Line,
-    Order,
-    console,
-    new_key,
-)
+from services.console.access import Command
+from services.console.conservation import KnownDifference
+from services.console.facade import console, new_key
+from services.domain.conservation import COMPENSATIONS
+from services.domain.orders.model import Line, Order
 
 MAX_TEXT = 500
 
@@ -39,7 +35,7 @@ def cancel_order(order: Order) -> None:
 
 
 def _cancel(order: Order, key: str) -> None:
-    held = console().held.CANCEL_FOR.total_seconds()
+    held = console().orders.CANCEL_DELAY.total_seconds()
     st.markdown(
         f"**{labels.plain(order.order_id)}** · {_cancel_means(order.status)} For {held:.0f} seconds it can be taken "
         "back, and the order goes on meanwhile; after that it cannot be undone."
@@ -54,7 +50,7 @@ def _cancel(order: Order, key: str) -> None:
 
 
 def _store_cancel(order_id: str, reason: str, key: str, actor: str) -> Command:
-    return console().cancel_order(order_id, reason, actor=actor, command_id=key)
+    return console().orders.cancel(order_id, reason, actor=actor, command_id=key)
 
 
 def _cancel_means(status: str) -> str:
@@ -105,7 +101,7 @@ def _returned(order: Order, key: str) -> list[Line]:
 
 
 def _store_return(order: Order, reason: str, key: str, actor: str) -> Command:
-    return console().return_items(
+    return console().orders.return_items(
         order.order_id,
         _returned(order, key),
         reason=reason,
@@ -135,7 +131,7 @@ def _compensate(difference: KnownDifference, key: str) -> None:
 
 
 def _store_compensate(difference: KnownDifference, reason: str, key: str, actor: str) -> Command:
-    return console().compensate(difference, reason, actor=actor, command_id=key)
+    return console().conservation.compensate(difference, reason, actor=actor, command_id=key)
 
 
 Stores = Sequence[Callable[[str], Command]]

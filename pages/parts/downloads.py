@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from services.console import MAX_ROWS, SourceUnavailable
+from services.console.cache import SourceUnavailable
+from services.console.csv_files import MAX_ROWS
 
 
 def csv(name: str, make: Callable[[], str], *, key: str, what: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts import clock, labels, tiles
-from services.console import console
+from services.console.facade import console
 from services.console.sandbox import Drill, shown_kind
 from services.console.texts import time_or_none
 

@@ -9,7 +9,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts import clock
-from services.console import Reading, console
+from services.console.cache import Reading
+from services.console.facade import console
 
 
 def nothing_wrong(text: str) -> None:
@@ -37,7 +38,7 @@ def no_source(reading: Reading[Any], *, is_alone: bool = False) -> None:
 
     The reason is left to the banner above the page; ``is_alone``: where that cannot be seen.
     """
-    is_said = console().live().problem == reading.problem and not is_alone
+    is_said = console().status.live().problem == reading.problem and not is_alone
     why = "" if is_said else f" {reading.problem or 'There is no data source.'}"
     with st.container(horizontal_alignment="center", border=True):
         st.markdown(f":material/cloud_off: Nothing to show: no data has been read so far.{why}", width="content")

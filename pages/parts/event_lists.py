@@ -9,8 +9,9 @@ from typing import Any
 import streamlit as st
 
 from pages.parts import clock, empty, expander, labels, list_window, live, orders, payloads
-from services.console import Outgoing, Reading, Received, console
-from services.console.events import UndeliverableEvent
+from services.console.cache import Reading
+from services.console.events import Outgoing, Received, UndeliverableEvent
+from services.console.facade import console
 from services.console.paging import Paged
 
 OUTGOING, INCOMING = "outgoing", "incoming"

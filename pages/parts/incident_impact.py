@@ -10,7 +10,8 @@ from datetime import datetime
 import streamlit as st
 
 from pages.parts import address, clock, empty, labels, live, orders, paging
-from services.console import Reading, console
+from services.console.cache import Reading
+from services.console.facade import console
 from services.console.incidents import MAX_WINDOW, PAGE_SIZE, AffectedOrderRow, Incident, IncidentInterval
 
 PARAMETER, PAGE = "incident", "hurt_page"

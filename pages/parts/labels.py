@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from services.console import NAMES
+from services.console.status import NAMES
 
 Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
 

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import streamlit as st
 
 from pages.parts import address, clock, paging
-from services.console import console
+from services.console.facade import console
 from services.console.paging import NEW_LIMIT, NEWEST, Paged, Place
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ def switch(name: str, standing: Standing[T]) -> None:
     """Holds the list or lets it follow, and says what has come and gone meanwhile."""
     page, gone = standing.page, len(standing.gone)
     # The list at another place would have to be read first.
-    away = console().live().problem
+    away = console().status.live().problem
     if page.new or gone:
         new = f"{NEW_LIMIT - 1}+" if page.new >= NEW_LIMIT else str(page.new)
         parts = [f"{new} new"] * bool(page.new) + [f"{gone} gone"] * bool(gone)
@@ -119,7 +119,7 @@ def switch(name: str, standing: Standing[T]) -> None:
 
 def hold(name: str, top: str | None) -> None:
     """For callbacks: the reader has touched the list, so it stands still from now on."""
-    if top and place(name).held != top and not console().live().problem:
+    if top and place(name).held != top and not console().status.live().problem:
         reset(name)
         address.put(f"{name}_{HELD}", top)
 

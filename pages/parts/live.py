@@ -9,7 +9,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts import clock, empty, list_window, overrides, write_access
-from services.console import Reading, console
+from services.console.cache import Reading
+from services.console.facade import console
 
 REFRESH = "2s"
 LIVE_KEY = "live"
@@ -72,8 +73,8 @@ def refreshing(draw: Callable[..., None], *args: Any) -> None:
 
 
 def _badges(place: DeltaGenerator) -> None:
-    live = console().live().value
-    is_sandbox = live.sandbox if live else console().sandbox
+    live = console().status.live().value
+    is_sandbox = live.sandbox if live else console().status.is_sandbox
     badge = ":violet-badge[:material/science: SANDBOX] " * is_sandbox
     firing = console().alerts.firing()
     if firing.value:
@@ -84,14 +85,14 @@ def _badges(place: DeltaGenerator) -> None:
 
 def _looked() -> str:
     """When the page last saw anything new."""
-    reading, now = console().live(), console().now()
+    reading, now = console().status.live(), console().now()
     if not reading.problem:
         return f"Updated {clock.at(now, now)} {clock.zone_name()}"
     return f"Not updated since {clock.at(reading.as_of, now)} {clock.zone_name()}" if reading.as_of else "Never updated"
 
 
 def _banner(frame: Frame) -> None:
-    reading = console().live()
+    reading = console().status.live()
     live = reading.value
     if reading.problem:
         empty.database_away(frame.banner, reading)

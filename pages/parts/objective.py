@@ -7,7 +7,7 @@ import math
 import streamlit as st
 
 from pages.parts import clock, empty, live, tiles
-from services.console import Reading
+from services.console.cache import Reading
 from services.console.metric_history import PERIOD, Budget, Burn
 
 # Streamlit writes notes so faintly that a colour could not be read.

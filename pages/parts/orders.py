@@ -9,7 +9,8 @@ import streamlit as st
 
 from pages.parts import address
 from pages.parts.labels import plain
-from services.console import Order, ReviewCase
+from services.console.reviews import ReviewCase
+from services.domain.orders.model import Order
 
 ID_WIDTH = 265
 """Room for a UUID."""

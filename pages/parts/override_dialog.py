@@ -7,7 +7,7 @@ from datetime import timedelta
 import streamlit as st
 
 from pages.parts import actions, labels, live, overlay, write_access
-from services.console import console, new_key
+from services.console.facade import console, new_key
 from services.console.overrides import FORCED
 
 MAX_REASON = 500

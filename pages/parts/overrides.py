@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts import actions, clock, labels
-from services.console import console, same_sight_key
+from services.console.facade import console, same_sight_key
 from services.console.overrides import BreakerOverride
 
 
@@ -43,7 +43,7 @@ def banner(block: str | None) -> None:
 def _sentence(override: BreakerOverride) -> str:
     now = console().now()
     name = labels.breaker(override.breaker)
-    state = labels.badge(labels.BREAKER, override.state, grey=bool(console().live().problem))
+    state = labels.badge(labels.BREAKER, override.state, grey=bool(console().status.live().problem))
     ends = f"ends by itself in {clock.span(override.expires_at - now)} ({clock.at(override.expires_at, now)})"
     return f"{state} **{name}** breaker by {labels.plain(override.actor)}: {labels.plain(override.reason)} · {ends}"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from pages.parts import clock, labels
-from services.console import console
+from services.console.facade import console
 from services.console.releases import NOT_TRIED, Memory
 from services.console.reviews import Remembered
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import streamlit as st
 
 from pages.parts import address, clock, incident_impact, paging
-from services.console import console
+from services.console.facade import console
 from services.console.metric_history import PRESETS, Wanted
 
 KEY, FROM, TO = "range", "from", "to"

@@ -23,8 +23,10 @@ from pages.parts import (
     timeline,
     write_access,
 )
-from services.console import Command, Reading, ReleaseRow, console, new_key, same_sight_key
-from services.console.releases import JobView, evidence, what_a_retry_does, why_not_mark, why_not_retry
+from services.console.access import Command
+from services.console.cache import Reading
+from services.console.facade import console, new_key, same_sight_key
+from services.console.releases import JobView, ReleaseRow, evidence, what_a_retry_does, why_not_mark, why_not_retry
 from services.console.reviews import TheirSay
 
 JOB = "release"
@@ -180,7 +182,7 @@ def _retry(row: ReleaseRow) -> None:
 
 
 def _store_retry(row: ReleaseRow, key: str, after: Callable[[], None] | None) -> None:
-    actions.ask(lambda actor: console().retry_release(row, actor=actor, command_id=key))
+    actions.ask(lambda actor: console().releases.retry(row.release.order_id, actor=actor, command_id=key))
     if after:
         after()
 
@@ -208,4 +210,4 @@ def _mark(row: ReleaseRow, key: str) -> None:
 
 
 def _store_mark(row: ReleaseRow, proof: str, key: str, actor: str) -> Command:
-    return console().mark_released(row, proof, actor=actor, command_id=key)
+    return console().releases.mark_released(row, proof, actor=actor, command_id=key)

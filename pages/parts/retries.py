@@ -5,7 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts import clock, labels
-from services.console import OPERATIONS, RELEASE, RESERVE, Breaker, console
+from services.console.facade import console
+from services.console.status import OPERATIONS, RELEASE, RESERVE, Breaker
 
 SHUT = ("open", "forced_open", "half_open")
 CALLS = {RESERVE: "reservation", RELEASE: "release"}
@@ -14,7 +15,7 @@ CALLS = {RESERVE: "reservation", RELEASE: "release"}
 
 def breaker(call: str = RELEASE) -> Breaker | None:
     """The breaker of a call over all replicas; None while no worker tells."""
-    live = console().live().value
+    live = console().status.live().value
     return next((one for one in live.breakers if OPERATIONS.get(one.name) == call), None) if live else None
 
 

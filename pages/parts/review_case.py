@@ -24,9 +24,20 @@ from pages.parts import (
     timeline,
     write_access,
 )
-from services.console import RELEASE, Reading, ReviewAction, ReviewCase, console, same_sight_key
+from services.console.cache import Reading
+from services.console.facade import console, same_sight_key
 from services.console.releases import what_a_retry_does, why_not_retry
-from services.console.reviews import REASONS, CaseFilter, CaseView, ValidationFailed, called_by, needs_reason
+from services.console.reviews import (
+    REASONS,
+    CaseFilter,
+    CaseView,
+    ReviewCase,
+    ValidationFailed,
+    called_by,
+    needs_reason,
+)
+from services.console.status import RELEASE
+from services.domain.reviews import ReviewAction
 
 CASE = "case"
 """The parameter of the address that opens a case."""
@@ -69,7 +80,7 @@ def _refreshing(review_id: str) -> None:
 
 def _work_area(review_id: str) -> None:
     actions.flash()
-    reading = console().desk.case(review_id)
+    reading = console().reviews.case(review_id)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         if reading.value is not None:
             review = reading.value.case.review
@@ -200,7 +211,7 @@ def _resolve(case: ReviewCase, action: str, key: str) -> None:
     complaint = None
     try:
         actions.ask(
-            lambda actor: console().desk.resolve(
+            lambda actor: console().reviews.resolve(
                 case.review, action, note=note, reason=reason, actor=actor, command_id=key
             )
         )
@@ -232,12 +243,12 @@ def _retry_release(view: CaseView) -> None:
 
 
 def _store_retry(order_id: str, key: str) -> None:
-    actions.ask(lambda actor: console().store_command("retry_release", order_id, {}, actor=actor, command_id=key))
+    actions.ask(lambda actor: console().releases.retry(order_id, actor=actor, command_id=key))
 
 
 def next_unclaimed(wanted: CaseFilter) -> None:
     """For callbacks: claims the most urgent of these cases that nobody has, and opens it."""
-    found = console().desk.next_unclaimed(wanted, leave=asked_for())
+    found = console().reviews.next_unclaimed(wanted, leave=asked_for())
     if found.problem:
         st.session_state[actions.FLASH] = (f"Not claimed: {found.problem}", ":material/error:")
     elif found.value is None:

@@ -8,7 +8,8 @@ import streamlit as st
 
 from pages.parts import overlay
 from pages.parts.dialogs import form
-from services.console import Command, console, new_key
+from services.console.access import Command
+from services.console.facade import console, new_key
 from services.console.sandbox import KINDS
 
 SECONDS = 60
@@ -22,9 +23,9 @@ def _start(kind: str, key: str) -> None:
     offered = KINDS[kind]
     st.markdown(f"**{offered.title}**. {offered.what}")
     st.caption(f"What should happen: {offered.expected}")
-    drills = console().drills
+    sandbox = console().sandbox
     st.number_input(
-        "Length in seconds", min_value=drills.MIN_SECONDS, max_value=drills.MAX_SECONDS, value=SECONDS, step=5,
+        "Length in seconds", min_value=sandbox.MIN_SECONDS, max_value=sandbox.MAX_SECONDS, value=SECONDS, step=5,
         key=f"seconds_{key}",
     )  # fmt: skip
     if level := offered.level:
@@ -47,7 +48,7 @@ def _start(kind: str, key: str) -> None:
 
 def _store(kind: str, reason: str, key: str, actor: str) -> Command:
     level = st.session_state.get(f"level_{key}")
-    return console().drills.start(
+    return console().sandbox.start(
         kind,
         seconds=int(st.session_state[f"seconds_{key}"]),
         level=None if level is None else float(level),

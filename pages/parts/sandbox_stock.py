@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts import clock, empty, labels, orders
-from services.console import console
+from services.console.facade import console
 from services.console.sandbox import Shelves
 
 MOVEMENTS = 15

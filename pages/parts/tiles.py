@@ -9,7 +9,8 @@ from typing import Literal
 import streamlit as st
 
 from pages.parts import clock, labels
-from services.console import Breaker, OperationTrend, Trend, console
+from services.console.facade import console
+from services.console.status import Breaker, OperationTrend, Trend
 
 TWO_RATES = (
     "Technical rate: calls that were answered, a refusal being an answer. Beside it the business rate: answers that "

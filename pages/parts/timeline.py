@@ -13,7 +13,9 @@ import streamlit as st
 from pages.parts import clock, expander, payloads
 from pages.parts.facts import details, payload
 from pages.parts.labels import TIMELINE, plain, said, text, word
-from services.console import Reading, TimelineEntry, console
+from services.console.cache import Reading
+from services.console.facade import console
+from services.domain.orders.lifecycle import TimelineEntry
 
 BAD = ("failed", "no answer", "rejected", "timeout", "refused", "unavailable", "declined", "throttled")
 

@@ -8,8 +8,9 @@ import streamlit as st
 
 from pages.parts import actions, clock, event_lists, expander, labels, orders, overlay, write_access
 from pages.parts.dialogs import form
-from services.console import Command, console, new_key, same_sight_key
+from services.console.access import Command
 from services.console.events import Undeliverable, UndeliverableEvent
+from services.console.facade import console, new_key, same_sight_key
 
 
 def draw() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts import actor
-from services.console import console
+from services.console.facade import console
 
 
 def write_block() -> str | None:
     """Why nothing can be asked for right now; None when it can."""
-    problem = console().live().problem
+    problem = console().status.live().problem
     return f"{problem} Nothing can be stored." if problem else actor.why_not_act()
 
 
@@ -22,5 +22,5 @@ def refusal() -> None:
 
 def write_note() -> str | None:
     """What to know before asking for something: a worker has to be there to do it."""
-    live = console().live().value
+    live = console().status.live().value
     return "Stored now, will run when a worker is back." if live and not live.is_running else None

@@ -1,57 +1,105 @@
-"""What a topic of the facade works with: shared readings, stored commands, the time."""
+"""Database access of the console's topics: cached reads, direct reads, writes, stored commands."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from services.console.cache import Reading
+from services.console.cache import Reading, ReadingCache
+from services.console.permissions import People
+from services.console.texts import storable, storable_text
+from services.domain.commands import TARGETS
+from state import commands
 from state.commands import Command
+
+__all__ = ["Access", "Command"]
 
 T = TypeVar("T")
 
 LIVE_TTL = 1.0
-"""Seconds for which a reading serves everybody who looks."""
+"""Seconds for which every page shares a reading of live data."""
+TRENDS_TTL = 2.5
+"""Seconds for which every page shares a reading of data that changes slowly or costs more."""
+
+RETRY_RELEASE, MARK_RELEASED = "retry_release", "mark_released"
+CANCEL_ORDER, RETURN_ITEMS = "cancel_order", "return_items"
+RESOLVE_REVIEW, CLAIM_REVIEW, RELEASE_CLAIM = "resolve_review", "claim_review", "release_claim"
+COMPENSATE, STEER_OPERATION = "compensate", "steer_operation"
+ASK_THEIRS, ASK_THEIRS_MANY = "ask_theirs", "ask_theirs_many"
+QUESTIONS = (ASK_THEIRS, ASK_THEIRS_MANY)
+"""Commands that only look something up at the Inventory Service."""
 
 
-class Read(Protocol):
-    """Reads under a key, at most once in ``ttl_seconds`` for everybody."""
+class Database(Protocol):
+    """The part of state.engine.source.Source that is used here."""
 
-    def __call__(self, key: Hashable, ttl_seconds: float, query: Callable[[Connection], T]) -> Reading[T]: ...
+    def read(self, query: Callable[[Connection], T], /) -> T: ...
 
-
-class Store(Protocol):
-    """Stores a command; raises SourceUnavailable, and then nothing was stored."""
-
-    def __call__(
-        self, kind: str, target_id: str, arguments: Mapping[str, Any], *, actor: str, command_id: str
-    ) -> Command: ...
-
-
-class Direct(Protocol):
-    """Reads now and for one caller; raises SourceUnavailable."""
-
-    def __call__(self, query: Callable[[Connection], T], /) -> T: ...
-
-
-class Write(Protocol):
-    """Writes in the name of a person who may; raises NotPermitted or SourceUnavailable."""
-
-    def __call__(self, actor: str, transaction: Callable[[Connection], T], /) -> T: ...
+    def write(self, transaction: Callable[[Connection], T], /) -> T: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The facade as its topics see it."""
+    """Reads and writes of the console's topics."""
 
-    read: Read
-    ask: Direct
-    """For files and dialogs, which want the present."""
-    note: Write
-    """Writes what belongs to the console alone."""
-    store: Store
+    database: Database
+    cache: ReadingCache
+    people: People
     now: Callable[[], datetime]
+    """The console's time, aware UTC."""
+
+    def read(self, key: Hashable, ttl_seconds: float, query: Callable[[Connection], T | None]) -> Reading[T]:
+        """Read through the cache: the query of a key runs at most once in ``ttl_seconds`` for all pages."""
+        reading: Reading[Any] = self.cache.get(key, ttl_seconds, lambda: self.database.read(query))
+        return reading
+
+    def read_now(self, query: Callable[[Connection], T]) -> T:
+        """Read past the cache, for files and dialogs. Raises SourceUnavailable."""
+        return self.database.read(query)
+
+    def write(self, actor: str, transaction: Callable[[Connection], T]) -> T:
+        """Write on behalf of an actor and expire the cache. Raises NotPermitted or SourceUnavailable."""
+        self.people.require(actor)
+        written = self.database.write(transaction)
+        self.cache.expire()
+        return written
+
+    def store_command(
+        self,
+        kind: str,
+        target_id: str,
+        arguments: Mapping[str, Any],
+        *,
+        actor: str,
+        command_id: str,
+        held_for: timedelta | None = None,
+    ) -> Command:
+        """Store a command for the worker; a ``command_id`` that is already stored is not stored again.
+
+        ``held_for`` delays the command, so that it can be undone until then. Returns the command as it is
+        stored. Raises NotPermitted or SourceUnavailable, and then nothing was stored.
+        """
+        if kind not in TARGETS:
+            raise ValueError(f"unknown command {kind!r}")
+        now = self.now()
+        command = Command(
+            command_id,
+            kind,
+            storable_text(target_id),
+            storable(arguments),
+            actor,
+            commands.STORED,
+            now,
+            not_before=now + held_for if held_for else None,
+            role=self.people.role_of(actor),
+        )
+
+        def store(connection: Connection) -> Command:
+            commands.store(connection, command)
+            return commands.get(connection, command_id) or command
+
+        return self.write(actor, store)

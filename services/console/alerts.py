@@ -5,10 +5,10 @@ Commands are stored; the worker executes them. Source: console page Alerts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -20,6 +20,7 @@ from services.alerting.rules import rules
 from services.alerting.state_machine import silenced_by
 from services.alerting.webhook import WATCHDOG
 from services.base.settings import Settings
+from services.console.access import Access
 from services.console.cache import Reading
 from services.domain.external import time_or_none
 from services.metrics.health import NAMES
@@ -30,7 +31,6 @@ from state.notifications import Notification
 from state.silences import Silence
 
 __all__ = [
-    "ALERT_KINDS",
     "HISTORY_PAGE",
     "WATCHDOG",
     "Alert",
@@ -51,7 +51,6 @@ __all__ = [
 ]  # fmt: skip
 
 ACKNOWLEDGE, SILENCE, END_SILENCE = "acknowledge_alert", "silence_alert", "end_silence"
-ALERT_KINDS = (ACKNOWLEDGE, SILENCE, END_SILENCE)
 
 RECENTLY = timedelta(days=1)
 RESOLVED_SHOWN = 50
@@ -143,44 +142,30 @@ class AlertsPage:
     webhook: WebhookStatus
 
 
-class Read(Protocol):
-    """How the facade reads: at most once per ``ttl_seconds``, keeping the last good value."""
-
-    def __call__(self, key: Any, ttl_seconds: float, query: Callable[[Any], Any]) -> Reading[Any]: ...
-
-
-class Store(Protocol):
-    """How the facade stores commands."""
-
-    def __call__(
-        self, kind: str, target_id: str, arguments: Mapping[str, Any], *, actor: str, command_id: str
-    ) -> Command: ...
-
-
 class Alerts:
     """What the pages may know and ask about alerts."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], datetime], read: Read, store: Store) -> None:
+    def __init__(self, access: Access, settings: Settings) -> None:
         self._rules = {rule.name: rule for rule in (database_alert.RULE, *rules(settings))}
-        self._clock = clock
-        self._read = read
-        self._store = store
+        self._access = access
 
     def firing(self) -> Reading[tuple[Alert, ...]]:
         """Those that fire and are not silenced, critical ones first."""
-        return self._read("alerts_firing", TTL, lambda c: _firing(c, self._clock()))
+        return self._access.read("alerts_firing", TTL, lambda c: _firing(c, self._access.now()))
 
     def page(self) -> Reading[AlertsPage]:
-        return self._read("alerts", TTL, lambda c: _page(c, self._rules, self._clock()))
+        return self._access.read("alerts", TTL, lambda c: _page(c, self._rules, self._access.now()))
 
     def history(self, page: int = 1) -> Reading[tuple[AlertEvent, ...]]:
         """One page, newest first, and one entry more when there is a next page."""
         offset = (max(page, 1) - 1) * HISTORY_PAGE
         key = ("alert_history", offset)
-        return self._read(key, TTL, lambda c: tuple(alerts.history(c, limit=HISTORY_PAGE + 1, offset=offset)))
+        return self._access.read(key, TTL, lambda c: tuple(alerts.history(c, limit=HISTORY_PAGE + 1, offset=offset)))
 
     def acknowledge(self, alert: Alert, note: str, *, actor: str, command_id: str) -> Command:
-        return self._store(ACKNOWLEDGE, alert.alert_id, {"note": note}, actor=actor, command_id=command_id)
+        return self._access.store_command(
+            ACKNOWLEDGE, alert.alert_id, {"note": note}, actor=actor, command_id=command_id
+        )
 
     def silence(
         self, target: str, matchers: Sequence[Matcher], reason: str, lasts: timedelta, *, actor: str, command_id: str
@@ -191,10 +176,10 @@ class Alerts:
             "reason": reason,
             "expiresIn": lasts // timedelta(milliseconds=1),
         }
-        return self._store(SILENCE, target, arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(SILENCE, target, arguments, actor=actor, command_id=command_id)
 
     def end_silence(self, silence: Silence, *, actor: str, command_id: str) -> Command:
-        return self._store(END_SILENCE, silence.silence_id, {}, actor=actor, command_id=command_id)
+        return self._access.store_command(END_SILENCE, silence.silence_id, {}, actor=actor, command_id=command_id)
 
 
 def would_silence(matchers: Sequence[Matcher], page: AlertsPage) -> tuple[Alert, ...]:

@@ -58,7 +58,7 @@ class Audit:
         header = ("at", "actor", "action", "target", "orderId", "reason", "before", "after", "result", "correlationId")
         rows = (
             (e.at, e.actor, e.action, e.target, e.order_id, e.reason, e.before, e.after, e.result, e.correlation_id)
-            for e in self._access.ask(query)
+            for e in self._access.read_now(query)
         )
         return csv_text(header, rows)
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.console.cache import Reading, Readings
+from services.console.access import LIVE_TTL, STEER_OPERATION, Access, Command
+from services.console.cache import Reading
 from services.console.csv_files import csv_text
 from services.console.texts import storable_text
 from services.domain.bulk import MAX_ITEMS, STEERABLE, ItemState, OperationState, Steer, Verb, stage_name
 from state import audit, bulk_jobs, dead_letters, releases, reviews
 from state.audit import AuditEntry
 from state.bulk_jobs import Item, Operation
-from state.engine.source import Source
 
 __all__ = [
     "IRREVERSIBLE", "MAX_ITEMS", "PAGE_SIZE", "STEERABLE", "Bulk", "Commit", "Item", "ItemState", "Ledger", "Operation",
@@ -32,12 +32,8 @@ PAGE_SIZE = 20
 PAST = 8
 """Operations that have ended, as shown on a page."""
 
-TTL = 1.0
 IRREVERSIBLE = ("CANCEL_ORDER", "MARK_RELEASED", "APPROVE", Verb.MARK_RELEASED, Verb.DISCARD_EVENT)
 """Verbs and review actions whose count is typed when they act on several things."""
-
-Write = Callable[[str, Callable[[Any], Any]], Any]
-"""Writes in the name of a person; raises SourceUnavailable."""
 
 _VERSIONS = {
     Verb.RETRY_RELEASE: releases.versions,
@@ -131,31 +127,25 @@ class Ledger:
 class Operations:
     """The facade's part for bulk operations; reached as ``console().operations``."""
 
-    def __init__(self, source: Source, readings: Readings, clock: Callable[[], datetime], write: Write) -> None:
-        self._source = source
-        self._readings = readings
-        self._clock = clock
-        self._write = write
+    def __init__(self, access: Access) -> None:
+        self._access = access
 
     # -- reading -------------------------------------------------------------------------------
 
     def shown(self, verbs: Sequence[str] | None = None) -> Reading[Shown]:
         """Operations with one of the verbs, or all."""
         key = ("operations", tuple(verbs) if verbs else None)
-        return self._read(key, lambda c: _shown(c, verbs))
+        return self._access.read(key, LIVE_TTL, lambda c: _shown(c, verbs))
 
     def ledger(self, operation_id: str, *, states: Sequence[str] = (), page: int = 1) -> Reading[Ledger]:
         """Items of one operation; no value although there is an as_of means that it does not exist."""
         key = ("ledger", operation_id, tuple(states), page)
-        return self._read(key, lambda c: _ledger(c, operation_id, states, page))
+        return self._access.read(key, LIVE_TTL, lambda c: _ledger(c, operation_id, states, page))
 
     def csv(self, operation_id: str) -> str:
         """Every item of an operation as CSV; raises SourceUnavailable."""
-        found = self._source.read(lambda c: bulk_jobs.item_page(c, operation_id, limit=MAX_ITEMS))
+        found = self._access.read_now(lambda c: bulk_jobs.item_page(c, operation_id, limit=MAX_ITEMS))
         return csv_text(_CSV_COLUMNS, [[getattr(item, name) for name in _CSV_COLUMNS] for item in found])
-
-    def _read(self, key: Any, query: Callable[[Any], Any]) -> Reading[Any]:
-        return self._readings.get(key, TTL, lambda: self._source.read(query))
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -170,10 +160,15 @@ class Operations:
             raise ValueError(f"an operation acts on 1 to {MAX_ITEMS} things, not {len(bulk.targets)}")
         if bulk.is_irreversible and not reason.strip():
             raise ValueError("what cannot be undone needs a reason")
-        at = self._clock()
+        at = self._access.now()
         why = storable_text(reason.strip()) or None
-        commit: Commit = self._write(actor, lambda c: _store(c, bulk, why, actor, operation_id, at))
-        return commit
+        return self._access.write(actor, lambda c: _store(c, bulk, why, actor, operation_id, at))
+
+    def steer(self, operation_id: str, move: str, *, actor: str, command_id: str) -> Command:
+        """Pause or resume a bulk operation, or cancel its remaining items."""
+        return self._access.store_command(
+            STEER_OPERATION, operation_id, {"move": move}, actor=actor, command_id=command_id
+        )
 
 
 def _shown(connection: Any, verbs: Sequence[str] | None) -> Shown:

@@ -11,10 +11,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.console.access import LIVE_TTL, Access
+from services.console.access import ASK_THEIRS_MANY, LIVE_TTL, Access
 from services.console.bulk import Bulk, Target
 from services.console.cache import Reading
-from services.console.queries import ASK_THEIRS_MANY
 from services.domain.bulk_preview import MAX_ASKED, Compared, Frozen, Standing, compare, freeze, summary
 from services.domain.reconciliation import OFFERED, is_fresh
 from state import commands, inventory_lookups, orders
@@ -51,11 +50,11 @@ class Previews:
         Raises SourceUnavailable or NotPermitted, and then nothing was stored.
         """
         ids, now = _first_orders(bulk), self._access.now()
-        wanted = self._access.ask(lambda c: inventory_lookups.not_fresh(c, ids, now))
+        wanted = self._access.read_now(lambda c: inventory_lookups.not_fresh(c, ids, now))
         if not wanted:
             return None
         arguments = {"orderIds": wanted}
-        return self._access.store(ASK_THEIRS_MANY, command_id, arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(ASK_THEIRS_MANY, command_id, arguments, actor=actor, command_id=command_id)
 
     def compared(self, bulk: Bulk, command_id: str) -> Reading[Comparison]:
         """Every item as it stands between both sides now; ``command_id`` is that of the question."""

@@ -39,7 +39,6 @@ __all__ = [
 
 REPLAY, DISCARD = "replay_dead_letter", "discard_dead_letter"
 PUBLISH_AGAIN, GIVE_UP = "retry_outgoing_event", "discard_outgoing_event"
-KINDS = (REPLAY, DISCARD, PUBLISH_AGAIN, GIVE_UP)
 
 UNDELIVERABLE_SHOWN = 50
 """The oldest ones; others come up as these are settled."""
@@ -185,7 +184,7 @@ class Events:
     def payload(self, letter_id: str) -> bytes:
         """All bytes of one dead letter, for a file; of one that cannot be read, what hinders it."""
         try:
-            letter = self._access.ask(lambda connection: dead_letters.get(connection, letter_id))
+            letter = self._access.read_now(lambda connection: dead_letters.get(connection, letter_id))
         except SourceUnavailable as error:
             return str(error).encode()
         return letter.payload if letter else b""
@@ -193,7 +192,7 @@ class Events:
     def outgoing_payload(self, row_id: int) -> bytes:
         """All bytes of one outgoing event, for a file; of one that cannot be read, what hinders it."""
         try:
-            return self._access.ask(lambda connection: outbox.payload(connection, row_id)) or b""
+            return self._access.read_now(lambda connection: outbox.payload(connection, row_id)) or b""
         except SourceUnavailable as error:
             return str(error).encode()
 
@@ -207,21 +206,21 @@ class Events:
         name = dead_letters.group_name(subject, cause)
         targets = tuple(
             Target(one.id, one.order_id or "", one.attempts, one.state, name, one.reason)
-            for one in self._access.ask(open_letters)
+            for one in self._access.read_now(open_letters)
         )
         return Bulk(verb, None, targets, self._access.now(), name, lambda c: [one.id for one in open_letters(c)])
 
     def replay(self, letter: DeadLetter, *, actor: str, command_id: str) -> Command:
-        return self._access.store(REPLAY, letter.id, {}, actor=actor, command_id=command_id)
+        return self._access.store_command(REPLAY, letter.id, {}, actor=actor, command_id=command_id)
 
     def discard(self, letter: DeadLetter, note: str, *, actor: str, command_id: str) -> Command:
-        return self._access.store(DISCARD, letter.id, {"note": note}, actor=actor, command_id=command_id)
+        return self._access.store_command(DISCARD, letter.id, {"note": note}, actor=actor, command_id=command_id)
 
     def publish_again(self, event: UndeliverableEvent, *, actor: str, command_id: str) -> Command:
-        return self._access.store(PUBLISH_AGAIN, str(event.id), {}, actor=actor, command_id=command_id)
+        return self._access.store_command(PUBLISH_AGAIN, str(event.id), {}, actor=actor, command_id=command_id)
 
     def give_up(self, event: UndeliverableEvent, note: str, *, actor: str, command_id: str) -> Command:
-        return self._access.store(GIVE_UP, str(event.id), {"note": note}, actor=actor, command_id=command_id)
+        return self._access.store_command(GIVE_UP, str(event.id), {"note": note}, actor=actor, command_id=command_id)
 
 
 def _undeliverable(connection: Connection) -> UndeliverableList:

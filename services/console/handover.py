@@ -108,7 +108,7 @@ class Handover:
         Raises NotPermitted and SourceUnavailable.
         """
         now = self._access.now()
-        self._access.note(person, lambda connection: _note_look(connection, person, now))
+        self._access.write(person, lambda connection: _note_look(connection, person, now))
 
 
 def _page(connection: Connection, now: datetime, person: str, since: datetime | None) -> HandoverPage:

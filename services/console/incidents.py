@@ -5,20 +5,20 @@ A stretch stands in addresses as ``FROM~TO~BREAKER``: TO is empty while it lasts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
 from services.breakers.overview import OPERATIONS
-from services.console.cache import Reading, Readings
+from services.console.access import Access
+from services.console.cache import Reading
 from services.domain.external import utc_time
 from services.domain.incident_impact import DENIED, FALLBACK, FLAGGED, REFUSED, TIMED_OUT
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import Order
 from state import incident_impacts, orders
-from state.engine.source import Source
 from state.incident_impacts import MAX_WINDOW, AffectedOrder, Window
 
 __all__ = [
@@ -117,17 +117,13 @@ class Incident:
 class Incidents:
     """What the incident impact asks for."""
 
-    def __init__(self, readings: Readings, database: Source, clock: Callable[[], datetime]) -> None:
-        self._readings = readings
-        self._database = database
-        self._clock = clock
+    def __init__(self, access: Access) -> None:
+        self._access = access
 
     def of(self, interval: IncidentInterval, page: int = 1) -> Reading[Incident]:
         """The orders affected within a stretch."""
         key = ("incident", interval, page)
-        return self._readings.get(
-            key, TTL_SECONDS, lambda: self._database.read(lambda c: _incident(c, interval, max(page, 1)))
-        )
+        return self._access.read(key, TTL_SECONDS, lambda c: _incident(c, interval, max(page, 1)))
 
     def counted(self, intervals: Sequence[IncidentInterval]) -> Reading[Mapping[IncidentInterval, Incident]]:
         """Several stretches at once, without their rows."""
@@ -136,15 +132,15 @@ class Incidents:
         def read(connection: Connection) -> Mapping[IncidentInterval, Incident]:
             return {interval: _counted(connection, interval) for interval in wanted}
 
-        return self._readings.get(("incidents", wanted), COUNTED_TTL_SECONDS, lambda: self._database.read(read))
+        return self._access.read(("incidents", wanted), COUNTED_TTL_SECONDS, read)
 
     def served(self) -> Reading[Mapping[tuple[str, str], int]]:
         """Impacts per (kind, operation) within SERVED_WINDOW."""
 
         def read(connection: Connection) -> Mapping[tuple[str, str], int]:
-            return incident_impacts.counts(connection, Window(self._clock() - SERVED_WINDOW, _END))
+            return incident_impacts.counts(connection, Window(self._access.now() - SERVED_WINDOW, _END))
 
-        return self._readings.get("served", TTL_SECONDS, lambda: self._database.read(read))
+        return self._access.read("served", TTL_SECONDS, read)
 
 
 def _incident(connection: Connection, interval: IncidentInterval, page: int) -> Incident:

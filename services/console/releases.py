@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from services.console.access import ASK_THEIRS, CANCEL_ORDER, LIVE_TTL, MARK_RELEASED, RETRY_RELEASE, Access
 from services.console.bulk import MAX_ITEMS, Bulk, Target, Verb
-from services.console.cache import Reading, Readings
-from services.console.queries import ASK_THEIRS
+from services.console.cache import Reading
+from services.console.paging import PAGE_SIZE
 from services.domain.conservation import StockState
 from services.domain.orders.lifecycle import TimelineEntry
 from services.domain.orders.model import Order
@@ -18,22 +19,19 @@ from services.domain.reconciliation import OFFERED, evidence, is_fresh, what_a_r
 from services.domain.release_causes import NOT_TRIED
 from state import commands, history, inventory_lookups, orders, release_actions, releases, reviews
 from state.commands import Command
-from state.engine.source import Source
 from state.inventory_lookups import TheirAnswer
-from state.releases import MAX_DEPTH, SORTS, CauseGroup, Release, ReleaseFilter
+from state.releases import MAX_DEPTH, SORTS, STATES, CauseGroup, Release, ReleaseFilter
 from state.reviews import Review
 
 __all__ = [
-    "MAX_DEPTH", "MAX_ITEMS", "NOT_TRIED", "SORTS", "CauseGroup", "JobView", "Memory", "Release", "ReleaseFilter",
-    "ReleaseRow", "Releases", "ReleasesPage", "evidence", "narrows_nothing", "target", "what_a_retry_does",
-    "why_not_mark", "why_not_retry",
+    "MAX_DEPTH", "MAX_ITEMS", "NOT_TRIED", "SORTS", "STATES", "CauseGroup", "JobView", "Memory", "Release",
+    "ReleaseFilter", "ReleaseRow", "Releases", "ReleasesPage", "evidence", "narrows_nothing", "target",
+    "what_a_retry_does", "why_not_mark", "why_not_retry",
 ]  # fmt: skip
 
-PAGE_SIZE = 20
-TTL = 1.0
 EXCERPT = 12
 """Entries of the timeline shown beside a job."""
-KINDS = ("retry_release", "mark_released", "cancel_order")
+KINDS = (RETRY_RELEASE, MARK_RELEASED, CANCEL_ORDER)
 """Commands on a release job; questions about its order are none."""
 
 
@@ -92,29 +90,23 @@ class ReleasesPage:
 class Releases:
     """The facade's part for release jobs; reached as ``console().releases``."""
 
-    def __init__(self, source: Source, readings: Readings, clock: Callable[[], datetime]) -> None:
-        self._source = source
-        self._readings = readings
-        self._clock = clock
+    def __init__(self, access: Access) -> None:
+        self._access = access
 
     def page(self, wanted: ReleaseFilter, *, sort: str = SORTS[0], page: int = 1) -> Reading[ReleasesPage]:
         """The jobs of one page; at most MAX_DEPTH jobs are listed."""
         key = ("releases", wanted, sort, page)
-        now = self._clock()
-        return self._readings.get(key, TTL, lambda: self._source.read(lambda c: _page(c, wanted, sort, page, now)))
+        now = self._access.now()
+        return self._access.read(key, LIVE_TTL, lambda c: _page(c, wanted, sort, page, now))
 
     def job(self, order_id: str) -> Reading[JobView]:
         """The job of an order; no value although there is an as_of means that there is none."""
-        now = self._clock()
-
-        def load() -> Any:
-            return self._source.read(lambda c: _job(c, order_id, now))
-
-        return self._readings.get(("job", order_id), TTL, load)
+        now = self._access.now()
+        return self._access.read(("job", order_id), LIVE_TTL, lambda c: _job(c, order_id, now))
 
     def memory(self, cause: str) -> Reading[Memory]:
         """What was done the last times that jobs had this cause."""
-        return self._readings.get(("job_memory", cause), TTL, lambda: self._source.read(lambda c: _memory(c, cause)))
+        return self._access.read(("job_memory", cause), LIVE_TTL, lambda c: _memory(c, cause))
 
     def freeze(self, verb: str, wanted: ReleaseFilter, words: str) -> Bulk:
         """Everything that matches now and that the verb can act on, the longest untouched first, at most MAX_ITEMS.
@@ -125,8 +117,19 @@ class Releases:
         if narrows_nothing(wanted):
             raise ValueError("a filter that narrows nothing cannot be acted on as a whole")
         fit = fitting(verb, wanted)
-        found = self._source.read(lambda c: releases.matching(c, fit, sort=releases.OLDEST, limit=MAX_ITEMS))
-        return Bulk(verb, None, tuple(map(target, found)), self._clock(), words, lambda c: _ids(c, fit))
+        found = self._access.read_now(lambda c: releases.matching(c, fit, sort=releases.OLDEST, limit=MAX_ITEMS))
+        return Bulk(verb, None, tuple(map(target, found)), self._access.now(), words, lambda c: _ids(c, fit))
+
+    def retry(self, order_id: str, *, actor: str, command_id: str) -> Command:
+        """Retry the release job of an order."""
+        return self._access.store_command(RETRY_RELEASE, order_id, {}, actor=actor, command_id=command_id)
+
+    def mark_released(self, row: ReleaseRow, proof: str, *, actor: str, command_id: str) -> Command:
+        """Close a failed job at the version shown; ``proof`` says how the actor verified the release."""
+        arguments = {"proof": proof, "version": row.release.version}
+        return self._access.store_command(
+            MARK_RELEASED, row.release.order_id, arguments, actor=actor, command_id=command_id
+        )
 
 
 def narrows_nothing(wanted: ReleaseFilter) -> bool:

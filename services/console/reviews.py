@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from services.console import queries
-from services.console.access import Direct
+from services.console.access import (
+    ASK_THEIRS,
+    CLAIM_REVIEW,
+    LIVE_TTL,
+    RELEASE_CLAIM,
+    RESOLVE_REVIEW,
+    RETRY_RELEASE,
+    Access,
+)
 from services.console.bulk import MAX_ITEMS, Bulk, Target, Verb
 from services.console.cache import Reading
-from services.console.queries import ASK_THEIRS, CLAIM_REVIEW, PAGE_SIZE, RELEASE_CLAIM, RESOLVE_REVIEW, RETRY_RELEASE
-from services.console.views import ReviewCase
+from services.console.paging import PAGE_SIZE
 from services.domain import resolution_reasons
 from services.domain.conservation import StockState
 from services.domain.errors import ValidationFailed
 from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.model import Order
+from services.domain.orders.value import OrderValue, order_value
 from services.domain.past_resolutions import BY_ITSELF, Past, Remembered, remember, verdict
 from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, OFFERED, Moves, advice, is_fresh, moves
 from services.domain.resolution_reasons import REASONS, UNDO_FOR, needs_reason
@@ -34,13 +41,30 @@ from state.reviews import Review
 
 __all__ = [
     "BY_ITSELF", "CANNOT_ANSWER", "NO_ANSWER", "POOL", "REASONS", "SORTS", "CaseFilter", "CaseView", "Group", "Moves",
-    "QueuePage", "Remembered", "ReviewDesk", "TheirAnswer", "TheirSay", "ValidationFailed", "called_by",
+    "QueuePage", "Remembered", "Review", "ReviewCase", "ReviewDesk", "TheirAnswer", "TheirSay",
+    "ValidationFailed", "called_by",
     "is_fresh", "narrows_nothing", "needs_reason", "target",
 ]  # fmt: skip
 
-TTL_SECONDS = 1.0
 EXCERPT = 12
 """Entries of the timeline shown beside a case."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewCase:
+    """A case with what a person needs to decide it."""
+
+    review: Review
+    order: Order
+    actions: tuple[ReviewAction, ...]
+    command: Command | None
+    """The last command that was to resolve the case."""
+    claim: Command | None = None
+    """The last command that was to claim it or to hand it back."""
+
+    @property
+    def order_value(self) -> OrderValue:
+        return order_value(self.order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,36 +113,28 @@ class CaseView:
     """How many past cases of the same cause the memory rests on."""
 
 
-class Read(Protocol):
-    """The facade's shared, surviving reads."""
-
-    def __call__(self, key: Any, ttl_seconds: float, query: Callable[[Connection], Any]) -> Reading[Any]:
-        """The reading of a key."""
-
-
 class ReviewDesk:
-    """Reads are shared for a second; writes are stored commands."""
+    """The topic of the Manual review page."""
 
-    def __init__(self, read: Read, ask: Direct, store: Callable[..., Command], now: Callable[[], datetime]) -> None:
-        self._read = read
-        self._ask = ask
-        self._store = store
-        self._now = now
+    def __init__(self, access: Access) -> None:
+        self._access = access
 
     # -- reading -------------------------------------------------------------------------------
 
     def queue(self, wanted: CaseFilter, *, page: int = 1) -> Reading[QueuePage]:
         """One page of what matches, from 1 on."""
-        now = self._now()
-        return self._read(("queue", wanted, page), TTL_SECONDS, lambda c: _queue(c, wanted, now, page))
+        now = self._access.now()
+        return self._access.read(("queue", wanted, page), LIVE_TTL, lambda c: _queue(c, wanted, now, page))
 
     def case(self, review_id: str) -> Reading[CaseView]:
         """The case; no value although there is an as_of means that it does not exist."""
-        return self._read(("case", review_id), TTL_SECONDS, lambda c: _case(c, review_id, self._now()))
+        return self._access.read(("case", review_id), LIVE_TTL, lambda c: _case(c, review_id, self._access.now()))
 
     def their_say(self, order_id: str) -> Reading[TheirSay]:
         """What they said about an order, whatever became of it since."""
-        return self._read(("their_say", order_id), TTL_SECONDS, lambda c: _their_say(c, order_id, self._now()))
+        return self._access.read(
+            ("their_say", order_id), LIVE_TTL, lambda c: _their_say(c, order_id, self._access.now())
+        )
 
     def next_unclaimed(self, wanted: CaseFilter, *, leave: str = "") -> Reading[ReviewCase]:
         """The most urgent of these cases that nobody has: the hold that ends first, then priority, then age.
@@ -126,7 +142,7 @@ class ReviewDesk:
         ``leave`` is the case that the person comes from. No value: there is none.
         """
         free = replace(wanted, state=review_queue.OPEN, owner=None, unclaimed=True, sort=review_queue.URGENT)
-        return self._read(("next", free, leave), 0.0, lambda c: _next(c, free, self._now(), leave))
+        return self._access.read(("next", free, leave), 0.0, lambda c: _next(c, free, self._access.now(), leave))
 
     def freeze(self, action: ReviewAction, wanted: CaseFilter, words: str) -> Bulk:
         """Every open case that matches now and allows the action, the longest waiting first, at most MAX_ITEMS.
@@ -136,24 +152,26 @@ class ReviewDesk:
         """
         if narrows_nothing(wanted):
             raise ValueError("a filter that narrows nothing cannot be acted on as a whole")
-        fit, now = replace(wanted, state=review_queue.OPEN, sort=review_queue.OLDEST), self._now()
-        found = self._ask(lambda c: _fitting(c, fit, action, now))
+        fit, now = replace(wanted, state=review_queue.OPEN, sort=review_queue.OLDEST), self._access.now()
+        found = self._access.read_now(lambda c: _fitting(c, fit, action, now))
         targets = tuple(target(review, now) for review in found)
-        return Bulk(Verb.RESOLVE_REVIEW, action, targets, now, words, lambda c: _ids(c, fit, action, self._now()))
+        return Bulk(
+            Verb.RESOLVE_REVIEW, action, targets, now, words, lambda c: _ids(c, fit, action, self._access.now())
+        )
 
     # -- writing -------------------------------------------------------------------------------
 
     def claim(self, review_id: str, *, actor: str, command_id: str, take_over: bool = False) -> Command:
         arguments = {"takeOver": True} if take_over else {}
-        return self._store(CLAIM_REVIEW, review_id, arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(CLAIM_REVIEW, review_id, arguments, actor=actor, command_id=command_id)
 
     def release_claim(self, review_id: str, *, actor: str, command_id: str) -> Command:
-        return self._store(RELEASE_CLAIM, review_id, {}, actor=actor, command_id=command_id)
+        return self._access.store_command(RELEASE_CLAIM, review_id, {}, actor=actor, command_id=command_id)
 
     def ask_theirs(self, order_id: str, *, actor: str, command_id: str, review_id: str | None = None) -> Command:
         """Have a worker ask the Inventory Service about an order; the answer is kept with its time."""
         arguments = {"reviewId": review_id} if review_id else {}
-        return self._store(ASK_THEIRS, order_id, arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(ASK_THEIRS, order_id, arguments, actor=actor, command_id=command_id)
 
     def resolve(
         self, review: Review, action: str, *, note: str, reason: str | None, actor: str, command_id: str
@@ -164,7 +182,7 @@ class ReviewDesk:
         """
         resolution_reasons.check(review.reason, action, reason, note)
         arguments = {"action": action, "note": note, "version": review.version} | ({"reason": reason} if reason else {})
-        return self._store(
+        return self._access.store_command(
             RESOLVE_REVIEW,
             review.review_id,
             arguments,
@@ -174,12 +192,35 @@ class ReviewDesk:
         )
 
 
+def review_cases(connection: Connection, found: Sequence[Review]) -> tuple[ReviewCase, ...]:
+    """Cases with their orders, what our side allows, and what was last asked about them."""
+    ids = [case.review_id for case in found]
+    owners = {o.order_id: o for o in orders.get_many(connection, list({case.order_id for case in found}))}
+    given = commands.latest_of(connection, ids, (RESOLVE_REVIEW,))
+    claims = commands.latest_of(connection, ids, (CLAIM_REVIEW, RELEASE_CLAIM))
+    return tuple(
+        ReviewCase(
+            case,
+            owners[case.order_id],
+            _allowed(case, owners[case.order_id]),
+            given.get(case.review_id),
+            claims.get(case.review_id),
+        )
+        for case in found
+        if case.order_id in owners
+    )
+
+
+def _allowed(case: Review, order: Order) -> tuple[ReviewAction, ...]:
+    return allowed_actions(case.reason, order.status) if case.state == "OPEN" else ()
+
+
 def _queue(connection: Connection, wanted: CaseFilter, now: datetime, page: int) -> QueuePage:
     offset = (max(page, 1) - 1) * PAGE_SIZE
     found = review_queue.page(connection, wanted, now, limit=PAGE_SIZE, offset=offset)
     standing = review_queue.by_standing(connection, wanted, now) if wanted.state == "OPEN" else []
     return QueuePage(
-        cases=queries.cases(connection, found),
+        cases=review_cases(connection, found),
         count=review_queue.count(connection, wanted, now),
         by_cause=tuple(review_queue.by_cause(connection, wanted, now)),
         by_product=tuple(review_queue.by_product(connection, wanted, now)),
@@ -224,7 +265,7 @@ def _ids(connection: Connection, wanted: CaseFilter, action: ReviewAction, now: 
 
 def _next(connection: Connection, wanted: CaseFilter, now: datetime, leave: str) -> ReviewCase | None:
     found = [review for review in review_queue.page(connection, wanted, now, limit=2) if review.review_id != leave]
-    return next(iter(queries.cases(connection, found[:1])), None)
+    return next(iter(review_cases(connection, found[:1])), None)
 
 
 def _their_say(connection: Connection, order_id: str, now: datetime) -> TheirSay:
@@ -242,7 +283,7 @@ def _said(answer: TheirAnswer | None, now: datetime, changed_at: datetime) -> St
 
 def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | None:
     review = reviews.get(connection, review_id)
-    found = queries.cases(connection, [review]) if review else ()
+    found = review_cases(connection, [review]) if review else ()
     if not found:
         return None
     (case,) = found

@@ -75,14 +75,14 @@ class Sandbox:
     ) -> Command:
         """Ask for a drill; the command's id becomes the drill's."""
         arguments = {"seconds": seconds, "level": level, "reason": reason}
-        return self._access.store(START_DRILL, kind, arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(START_DRILL, kind, arguments, actor=actor, command_id=command_id)
 
     def stop(self, drill: Drill, *, actor: str, command_id: str) -> Command:
-        return self._access.store(STOP_DRILL, drill.drill_id, {}, actor=actor, command_id=command_id)
+        return self._access.store_command(STOP_DRILL, drill.drill_id, {}, actor=actor, command_id=command_id)
 
     def set_traffic(self, orders_per_second: float, *, actor: str, command_id: str) -> Command:
         arguments = {"ordersPerSecond": orders_per_second}
-        return self._access.store(SET_TRAFFIC, "traffic", arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(SET_TRAFFIC, "traffic", arguments, actor=actor, command_id=command_id)
 
 
 def _page(connection: Connection, now: datetime) -> SandboxPage:

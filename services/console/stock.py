@@ -97,7 +97,7 @@ class Stock:
             (
                 (p.product_id, p.variant_id, p.level, p.available, p.available_quantity, p.threshold, p.source,
                  p.changed_at, p.expires_at)
-                for p in self._access.ask(query)
+                for p in self._access.read_now(query)
             ),
         )  # fmt: skip
 

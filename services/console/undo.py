@@ -9,10 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.console.access import Access
-from services.console.queries import CANCEL_ORDER
-from services.domain.resolution_reasons import UNDO_FOR
-from services.domain.reviews import ReviewAction
+from services.console.access import CANCEL_ORDER, Access
 from services.unit_of_work import action_entry
 from state import audit, commands, history, orders, reviews
 from state.audit import AuditEntry
@@ -24,16 +21,13 @@ __all__ = ["Held"]
 class Held:
     """The facade's part for what can still be taken back; reached as ``console().held``."""
 
-    CANCEL_FOR = UNDO_FOR[ReviewAction.CANCEL_ORDER]
-    """How long a person's cancel of an order is held."""
-
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    def undo(self, command: Command, *, actor: str) -> bool:
+    def withdraw(self, command: Command, *, actor: str) -> bool:
         """Take a held command back; False when it runs or has run already. Raises SourceUnavailable, NotPermitted."""
 
-        def withdraw(connection: Connection) -> bool:
+        def take(connection: Connection) -> bool:
             at = self._access.now()
             outcome = {"title": f"Taken back by {actor}", "detail": None, "code": None}
             taken = commands.withdraw(connection, command.command_id, outcome, at)
@@ -42,7 +36,7 @@ class Held:
             _record(connection, taken, actor, at)
             return True
 
-        return bool(self._access.note(actor, withdraw))
+        return self._access.write(actor, take)
 
 
 def _record(connection: Connection, command: Command, actor: str, at: datetime) -> None:

@@ -23,13 +23,14 @@ def imported_modules(file: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda file: file.relative_to(ROOT).as_posix())
-def test_a_page_imports_streamlit_the_facade_and_its_own_parts_only(page: Path) -> None:
+def test_a_page_imports_streamlit_the_console_the_domain_and_its_own_parts_only(page: Path) -> None:
     # Streamlit sends tables as Arrow's: a part may make one itself, so that all viewers share it.
     allowed = {"streamlit", "pyarrow"} | sys.stdlib_module_names
     foreign = [
         name
         for name in imported_modules(page)
-        if name.split(".")[0] not in allowed and not name.startswith(("services.console", "pages.parts"))
+        if name.split(".")[0] not in allowed
+        and not name.startswith(("services.console", "services.domain", "pages.parts"))
     ]
     assert foreign == []
 

@@ -32,7 +32,7 @@ COMES_BACK = 0.5
 
 MAX_UNDER_WAY = 64
 PATIENCE_SECONDS = 45.0
-AGAIN_SECONDS = 0.2
+RETRY_AFTER_SECONDS = 0.2
 """Between a request without an answer and its repetition."""
 
 EXPECTED = frozenset({200, 201, 202, 402, 408, 409, 503})
@@ -156,11 +156,11 @@ class Customers:
                 try:
                     reply = await self._routing.choice(self._clients).post(path, json=body, headers=headers)
                 except httpx.TransportError:
-                    await asyncio.sleep(AGAIN_SECONDS)
+                    await asyncio.sleep(RETRY_AFTER_SECONDS)
                     continue
                 self.promises.answers[reply.status_code] += 1
                 if _is_asked_to_come_back(reply):
-                    await asyncio.sleep(AGAIN_SECONDS)
+                    await asyncio.sleep(RETRY_AFTER_SECONDS)
                     continue
                 if reply.status_code not in EXPECTED:
                     self.promises.unexpected.append(f"{path}: {reply.status_code} {reply.text}")

@@ -24,7 +24,7 @@ import alembic.runtime.migration
 from services import worker
 from services.base import logs
 from services.base.settings import Settings
-from services.console import Console
+from services.console.facade import Console
 from services.http_server.process import run
 from services.sandbox import payment_gateway
 from services.sandbox.inventory_service import service as inventory_service
@@ -71,7 +71,7 @@ def run_console(given: seams.Seams) -> None:
 
     Source.write = watched  # type: ignore[method-assign]
     click = json.loads(os.environ["CRASH_CLICK"])
-    Console(Settings.load()).store_command(**click)
+    Console(Settings.load()).access.store_command(**click)
     given.passes(CLICK_DONE, seams.AFTER)
 
 

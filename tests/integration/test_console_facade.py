@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from services.base.settings import Settings
-from services.console import Console, OrderFilter, OrderRow, SourceUnavailable, same_sight_key
+from services.console.cache import SourceUnavailable
+from services.console.facade import Console, same_sight_key
+from services.console.orders import OrderFilter, OrderRow
 from services.console.paging import Paged, Place, number, time_and_number, time_and_text, written
 from state import commands, order_search, orders
 from state.commands import Command
@@ -42,7 +44,7 @@ def add(database: Database, *names: str, at: datetime = NOON) -> None:
 
 
 def page(console: Console, wanted: OrderFilter | None = None, **place: str | None) -> Paged[OrderRow]:
-    found = console.orders(wanted or OrderFilter(), Place(**place)).value
+    found = console.orders.page(wanted or OrderFilter(), Place(**place)).value
     assert found is not None
     return found.rows
 
@@ -122,8 +124,8 @@ def test_a_search_text_that_is_several_kinds_of_id_finds_all_of_them(database: D
 
 
 def test_a_command_is_stored_once_per_key(database: Database, console: Console) -> None:
-    first = console.cancel_order("ORD-1", "one", actor="olga", command_id="key")
-    again = console.cancel_order("ORD-1", "two", actor="ben", command_id="key")
+    first = console.orders.cancel("ORD-1", "one", actor="olga", command_id="key")
+    again = console.orders.cancel("ORD-1", "two", actor="ben", command_id="key")
     assert again == first
     assert again.arguments == {"reason": "one"}
     assert len(database.read_now(commands.latest)) == 1
@@ -131,7 +133,7 @@ def test_a_command_is_stored_once_per_key(database: Database, console: Console) 
 
 def test_an_unknown_kind_of_command_is_not_stored(database: Database, console: Console) -> None:
     with pytest.raises(ValueError, match="unknown command"):
-        console.store_command("drop_everything", "ORD-1", {}, actor="olga", command_id="key")
+        console.access.store_command("drop_everything", "ORD-1", {}, actor="olga", command_id="key")
     assert database.read_now(commands.latest) == []
 
 
@@ -146,7 +148,7 @@ def test_a_key_is_the_same_for_the_same_sight_and_new_when_the_last_command_has_
 
 def test_the_whole_busy_day_is_read(database: Database, console: Console) -> None:
     seed(database, NOON)
-    live, trends = console.live().value, console.trends().value
+    live, trends = console.status.live().value, console.status.trends().value
     assert live is not None
     assert trends is not None
     assert live.queues == {
@@ -176,7 +178,7 @@ def test_a_source_reads_again_when_the_file_was_replaced(tmp_path: Path, sqlite_
 def test_a_write_to_a_database_that_is_away_is_refused_in_words(tmp_path: Path) -> None:
     away = Console(Settings.load(database_url=f"sqlite:///{tmp_path / 'none' / 'x.db'}"))
     with pytest.raises(SourceUnavailable, match="does not exist yet"):
-        away.cancel_order("ORD-1", "why", actor="olga", command_id="key")
+        away.orders.cancel("ORD-1", "why", actor="olga", command_id="key")
     assert not (tmp_path / "none").exists()
     away.close()
 

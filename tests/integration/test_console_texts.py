@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from services.base.settings import Settings
-from services.console import Console
 from services.console.bulk import Bulk, Target, Verb
+from services.console.facade import Console
 from services.console.texts import storable
 from state import bulk_jobs
 from tests.support.fakes import CAPTURE, PaymentFault
@@ -36,7 +36,7 @@ def console(database_url: str) -> Iterator[Console]:
 
 async def test_a_reason_is_stored_executed_and_audited_with_what_cannot_be_stored_marked(shop, console):
     order = await shop.place()
-    console.store_command("cancel_order", order.order_id, {"reason": TYPED}, actor="ada", command_id="c-1")
+    console.access.store_command("cancel_order", order.order_id, {"reason": TYPED}, actor="ada", command_id="c-1")
     shop.clock.now = NOON
     await shop.commands.run_waiting()
     assert (await shop.stored_command("c-1")).state == "DONE"
@@ -45,7 +45,7 @@ async def test_a_reason_is_stored_executed_and_audited_with_what_cannot_be_store
 
 
 async def test_a_target_from_an_address_is_refused_as_unknown_and_not_as_a_broken_database(shop, console):
-    console.store_command("retry_release", "o\x00-1", {}, actor="ada", command_id="c-1")
+    console.access.store_command("retry_release", "o\x00-1", {}, actor="ada", command_id="c-1")
     shop.clock.now = NOON
     await shop.commands.run_waiting()
     ended = await shop.stored_command("c-1")
@@ -58,7 +58,7 @@ async def test_a_bulk_operation_keeps_its_reason_and_its_filter(shop, console):
     job = await shop.release(order.order_id)
     target = Target(order.order_id, order.order_id, job.version, job.state, "cause\x00")
     bulk = Bulk(Verb.RETRY_RELEASE, None, (target,), NOON, f"Filter: {TYPED}")
-    console.operations.start(bulk, TYPED, actor="ada", operation_id="op-1")
+    console.bulk.start(bulk, TYPED, actor="ada", operation_id="op-1")
     kept = await shop.real_database.read(lambda c: bulk_jobs.get(c, "op-1"))
     assert (kept.reason, kept.filter, kept.causes) == (KEPT, f"Filter: {KEPT}", ["cause\ufffd"])
 

@@ -15,8 +15,9 @@ import pytest
 from sqlalchemy import select
 
 from services.base.settings import Settings
-from services.console import Console, OrderFilter
 from services.console.audit import AuditFilter
+from services.console.facade import Console
+from services.console.orders import OrderFilter
 from services.console.reviews import CaseFilter
 from state import tables
 from state.engine.database import Database, opened
@@ -74,16 +75,16 @@ def keys(database: Database, column: Any, limit: int = 400) -> list[Any]:
 def look_everywhere(console: Console, database: Database) -> None:
     """Every reading of the console has a value and no problem."""
     readings = {
-        "live": console.live(),
-        "trends": console.trends(),
-        "changes": console.changes(),
-        "transitions": console.transitions(),
-        "orders": console.orders(OrderFilter()),
-        "conservation": console.conservation(),
-        "queue": console.desk.queue(CaseFilter()),
-        "resolved": console.desk.queue(CaseFilter(state="RESOLVED")),
+        "live": console.status.live(),
+        "trends": console.status.trends(),
+        "changes": console.status.changes(),
+        "transitions": console.status.transitions(),
+        "orders": console.orders.page(OrderFilter()),
+        "conservation": console.conservation.page(),
+        "queue": console.reviews.queue(CaseFilter()),
+        "resolved": console.reviews.queue(CaseFilter(state="RESOLVED")),
         "releases": console.releases.page(ReleaseFilter()),
-        "operations": console.operations.shown(),
+        "operations": console.bulk.shown(),
         "audit": console.audit.page(AuditFilter()),
         "people": console.audit.people_and_actions(),
         "stock": console.stock.page(),
@@ -91,7 +92,7 @@ def look_everywhere(console: Console, database: Database) -> None:
         "incoming": console.events.incoming(),
         "letters": console.events.letters(),
         "delivery": console.events.delivery(),
-        "drills": console.drills.page(),
+        "drills": console.sandbox.page(),
         "handover": console.handover.page("ada"),
         "alerts": console.alerts.page(),
         "firing": console.alerts.firing(),
@@ -100,24 +101,24 @@ def look_everywhere(console: Console, database: Database) -> None:
         "served": console.incidents.served(),
     }
     for name in keys(database, tables.orders.c.order_id):
-        readings[f"order {name}"] = console.order(name)
+        readings[f"order {name}"] = console.orders.order(name)
     for name in keys(database, tables.releases.c.order_id):
         readings[f"release {name}"] = console.releases.job(name)
     for name in keys(database, tables.reviews.c.review_id):
-        readings[f"case {name}"] = console.desk.case(name)
+        readings[f"case {name}"] = console.reviews.case(name)
     for name in keys(database, tables.operations.c.operation_id):
-        readings[f"operation {name}"] = console.operations.ledger(name)
-        console.operations.csv(name)
+        readings[f"operation {name}"] = console.bulk.ledger(name)
+        console.bulk.csv(name)
     for name in keys(database, tables.drills.c.drill_id):
-        readings[f"drill {name}"] = console.drills.drill(name)
+        readings[f"drill {name}"] = console.sandbox.drill(name)
     bad = {name: reading.problem for name, reading in readings.items() if reading.problem}
     assert not bad
-    console.orders_csv(OrderFilter())
+    console.orders.csv(OrderFilter())
     console.audit.csv(AuditFilter())
     console.stock.csv()
-    live = console.live().value
+    live = console.status.live().value
     assert live is not None
-    console.health(live, console.trends().value)
+    console.status.health(live, console.status.trends().value)
 
 
 def console_over_odd(seeded: SqliteTemplate, folder: Path, odd: Sequence[str]) -> None:

@@ -16,9 +16,9 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner.script_cache import ScriptCache
 from streamlit.testing.v1 import AppTest, app_test
 
-from services import console as facade
 from services.base.settings import Settings
-from services.console import Console
+from services.console import facade
+from services.console.facade import Console
 from services.domain.conservation import StockState
 from services.domain.reconciliation import Statement
 from state import bulk_jobs, commands, inventory_lookups

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 from streamlit.testing.v1 import AppTest
 
-from services.console import console
 from services.console.alerts import exactly, would_silence
+from services.console.facade import console
 from state import alerts, leases
 from state.alerts import Alert
 from state.engine.database import Database

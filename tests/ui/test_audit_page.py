@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
-from services import console as facade
+from services.console import facade
 from services.console.audit import AuditFilter
 from state import audit, tables
 from state.audit import AuditEntry

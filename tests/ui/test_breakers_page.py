@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from services.console import console
+from services.console.facade import console
 from services.console.incidents import IncidentInterval
 from services.domain.incident_impact import DENIED, FALLBACK, Impact
 from state import incident_impacts, orders, overrides, replicas

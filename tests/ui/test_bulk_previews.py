@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import delete
 from streamlit.testing.v1 import AppTest
 
-from services.console import console
 from services.console.bulk import Bulk, Target, Verb
 from services.console.bulk_preview import MAX_ASKED, Standing, freeze, narrowed
+from services.console.facade import console
 from services.domain.conservation import StockState
 from state import audit, bulk_jobs, commands, orders, tables
 from state.engine.database import Database

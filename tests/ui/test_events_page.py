@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
-from services.console import console
 from services.console.events import Verb
+from services.console.facade import console
 from state import bulk_jobs, dead_letters
 from state.dead_letters import DeadLetter
 from state.engine.database import Database
@@ -144,7 +144,7 @@ def test_letters_that_changed_since_the_look_are_skipped_and_new_ones_are_not_in
             dead_letters.add(connection, another(number))
 
     busy.write_now(meanwhile)
-    commit = console().operations.start(frozen, "", actor="olga", operation_id="op-1")
+    commit = console().bulk.start(frozen, "", actor="olga", operation_id="op-1")
     assert commit.sentence == "2 of 11 changed since and are skipped; 3 new match, not included"
     items = busy.read_now(lambda connection: bulk_jobs.item_page(connection, "op-1", limit=100))
     assert {item.item_id: item.detail for item in items if item.state == "SKIPPED"} == {
@@ -157,7 +157,7 @@ def test_what_must_not_be_stored_of_letters_is_refused_by_the_facade_too(busy: D
     group = console().events.letters().value.groups[0]  # type: ignore[union-attr]
     frozen = console().events.freeze(Verb.DISCARD_EVENT, group)
     with pytest.raises(ValueError, match="needs a reason"):
-        console().operations.start(frozen, "  ", actor="olga", operation_id="op-1")
+        console().bulk.start(frozen, "  ", actor="olga", operation_id="op-1")
     assert begun(busy) == []
 
 

@@ -25,7 +25,7 @@ def preview() -> None:
     import streamlit as st
 
     from pages.parts import bulk, bulk_comparison
-    from services.console import console
+    from services.console.facade import console
     from services.console.releases import ReleaseFilter
 
     if "shown" not in st.session_state:

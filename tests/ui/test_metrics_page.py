@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from services.console import console
+from services.console.facade import console
 from services.console.incidents import IncidentInterval
 from services.console.metric_history import Wanted
 from state import samples

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from services import console as facade
 from services.base.settings import Settings
-from services.console import Console
+from services.console import facade
+from services.console.facade import Console
 from state.engine.database import Database
 from tests.support import seed_console
 from tests.support.openmetrics_history import half_hour

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from services import console as facade
-from services.console import OrderFilter
+from services.console import facade
+from services.console.orders import OrderFilter
 from state import audit, commands
 from state.engine.database import Database
 from tests.ui.conftest import NOON, checked, press, said, stored
@@ -277,7 +277,7 @@ def test_orders_are_found_by_their_payment(busy: Database, show: Show) -> None:
 
 
 def test_the_file_has_the_filtered_orders(busy: Database) -> None:
-    lines = facade.console().orders_csv(OrderFilter(text="USR-77")).splitlines()
+    lines = facade.console().orders.csv(OrderFilter(text="USR-77")).splitlines()
     assert lines[0].startswith("orderId,userId,customerPriority,status")
     assert [line.split(",")[0] for line in lines[1:]] == [f"ORD-300{number}" for number in range(5)]
 

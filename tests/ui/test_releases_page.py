@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text, update
 from streamlit.testing.v1 import AppTest
 
-from services.console import console
+from services.console.facade import console
 from services.console.releases import ReleaseFilter
 from services.domain.conservation import StockState
 from state import audit, bulk_jobs, commands, releases, tables
@@ -191,7 +191,7 @@ def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(
 
 def test_the_same_commit_again_is_the_same_operation(busy: Database) -> None:
     frozen = console().releases.freeze("retry_release", ReleaseFilter(("FAILED",)), "Failed")
-    first, second, third = (console().operations.start(frozen, "", actor="ada", operation_id="key-1") for _ in range(3))
+    first, second, third = (console().bulk.start(frozen, "", actor="ada", operation_id="key-1") for _ in range(3))
     assert first.operation == second.operation == third.operation
     assert len(begun(busy)) == 1
     again = [entry.action for entry in busy.read_now(audit.page) if entry.at == NOON]
@@ -205,10 +205,10 @@ def test_what_must_not_be_stored_is_refused_by_the_facade_too(busy: Database) ->
     frozen = console().releases.freeze("mark_released", ReleaseFilter(("FAILED", "PENDING"), UNAVAILABLE), "x")
     assert {target.state for target in frozen.targets} == {"FAILED"}
     with pytest.raises(ValueError, match="reason"):
-        console().operations.start(frozen, " ", actor="ada", operation_id="key-1")
+        console().bulk.start(frozen, " ", actor="ada", operation_id="key-1")
     too_many = replace(frozen, targets=frozen.targets * 400)
     with pytest.raises(ValueError, match="1 to 1000"):
-        console().operations.start(too_many, "proof", actor="ada", operation_id="key-1")
+        console().bulk.start(too_many, "proof", actor="ada", operation_id="key-1")
     assert begun(busy) == []
 
 
@@ -216,7 +216,7 @@ def test_a_file_of_items_is_safe_to_open_in_a_spreadsheet(busy: Database) -> Non
     busy.write_now(
         lambda c: c.execute(update(tables.operation_items).where(text("state = 'FAILED'")).values(detail="=cmd()"))
     )
-    lines = console().operations.csv("OP-1").splitlines()
+    lines = console().bulk.csv("OP-1").splitlines()
     assert len(lines) == 13
     assert lines[0].startswith("item_id,order_id,version")
     assert lines[1].endswith(",'=cmd()")

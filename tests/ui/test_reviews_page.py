@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from services import console as facade
 from services.base.settings import Settings
-from services.console import Console
+from services.console import facade
+from services.console.facade import Console
 from services.console.reviews import CaseFilter
 from services.domain.conservation import StockState
 from services.domain.reconciliation import CANNOT_ANSWER, Statement
@@ -218,7 +218,7 @@ def test_everything_at_once_is_not_offered_without_a_filter(busy: Database, show
     assert test.button(key="matching_RECONFIRM").disabled
     assert "everything at once is not offered" in test.button(key="matching_RECONFIRM").help
     with pytest.raises(ValueError, match="narrows nothing"):
-        facade.console().desk.freeze(ReviewAction.RECONFIRM, CaseFilter(sort="newest"), "all")
+        facade.console().reviews.freeze(ReviewAction.RECONFIRM, CaseFilter(sort="newest"), "all")
 
 
 def test_all_that_match_and_allow_it_are_previewed_frozen_and_stored_as_one_operation(

@@ -12,7 +12,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Block
 
-from services.console import NotPermitted, console
+from services.console.facade import console
+from services.console.permissions import NotPermitted
 from state.engine.database import Database
 from tests.ui.conftest import NOON, PAGES, checked, said, stored
 from tests.ui.test_reviews_page import as_role
@@ -63,7 +64,7 @@ def test_the_facade_refuses_what_the_page_did_not(busy: Database) -> None:
     with pytest.raises(NotPermitted):
         console().handover.looked("ada")
     with pytest.raises(NotPermitted):
-        console().drills.set_traffic(1.0, actor="ada", command_id="key-1")
+        console().sandbox.set_traffic(1.0, actor="ada", command_id="key-1")
     assert stored(busy) == []
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from streamlit.testing.v1 import AppTest
 
-from services import console as facade
+from services.console import facade
 from state.engine.database import Database
 from tests.ui.conftest import press, said
 

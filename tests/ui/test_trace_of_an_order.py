@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
-from services.console.traces import Trace, Traces
+from services.console.facade import console
+from services.console.orders import Orders, Trace
 from state.engine.database import Database
 from state.tables import orders
 from tests.support.seed_console import S, order
@@ -60,4 +61,4 @@ def test_the_page_leads_to_the_trace_where_its_backend_was_named(
     ],
 )
 def test_a_trace_is_found_by_its_id(template: str | None, traceparent: str | None, trace: Trace | None) -> None:
-    assert Traces(template).of(order("ORD-1", S.PLACED, NOON, traceparent=traceparent)) == trace
+    assert Orders(console().access, template).trace(order("ORD-1", S.PLACED, NOON, traceparent=traceparent)) == trace

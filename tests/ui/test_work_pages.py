@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
-from services.console import PAGE_SIZE
+from services.console.paging import PAGE_SIZE
 from services.domain.conservation import Difference
 from state import conservation, order_search, tables
 from state.engine.database import Database

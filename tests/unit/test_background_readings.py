@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.console.background_cache import AGAIN_SECONDS, BackgroundReadings
+from services.console.cache import RETRY_AFTER_SECONDS, BackgroundReadingCache
 from services.console.metric_history.spans import MAX_POINTS, PRESETS, STEPS, Wanted, span_of
 from state.engine.source import SourceUnavailable
 
@@ -30,13 +30,13 @@ def time() -> Time:
 
 
 @pytest.fixture
-def readings(time: Time) -> Iterator[BackgroundReadings]:
-    made = BackgroundReadings(lambda: NOON, time, patience_seconds=0.02)
+def readings(time: Time) -> Iterator[BackgroundReadingCache]:
+    made = BackgroundReadingCache(lambda: NOON, time, patience_seconds=0.02)
     yield made
     made.close()
 
 
-def test_a_look_does_not_wait_for_a_slow_source_and_finds_its_answer_later(readings: BackgroundReadings) -> None:
+def test_a_look_does_not_wait_for_a_slow_source_and_finds_its_answer_later(readings: BackgroundReadingCache) -> None:
     gate = threading.Event()
     first = readings.get("k", 5, lambda: gate.wait(10) and "slow")
     assert (first.value, first.problem) == (None, None)
@@ -45,7 +45,7 @@ def test_a_look_does_not_wait_for_a_slow_source_and_finds_its_answer_later(readi
     assert patient.value == "slow"
 
 
-def test_many_who_look_at_the_same_share_one_load(readings: BackgroundReadings) -> None:
+def test_many_who_look_at_the_same_share_one_load(readings: BackgroundReadingCache) -> None:
     gate, loads = threading.Event(), []
 
     def load() -> int:
@@ -61,7 +61,7 @@ def test_many_who_look_at_the_same_share_one_load(readings: BackgroundReadings) 
     assert len(loads) == 1
 
 
-def test_old_data_is_shown_while_new_data_is_read(readings: BackgroundReadings, time: Time) -> None:
+def test_old_data_is_shown_while_new_data_is_read(readings: BackgroundReadingCache, time: Time) -> None:
     while readings.get("k", 5, lambda: "old").value is None:
         pass
     time.seconds = 6
@@ -70,7 +70,7 @@ def test_old_data_is_shown_while_new_data_is_read(readings: BackgroundReadings, 
     gate.set()
 
 
-def test_a_failure_keeps_the_last_value_and_says_what_is_wrong(readings: BackgroundReadings, time: Time) -> None:
+def test_a_failure_keeps_the_last_value_and_says_what_is_wrong(readings: BackgroundReadingCache, time: Time) -> None:
     def fail() -> str:
         raise SourceUnavailable("The database does not answer.")
 
@@ -82,19 +82,21 @@ def test_a_failure_keeps_the_last_value_and_says_what_is_wrong(readings: Backgro
     assert (reading.value, reading.as_of, reading.problem) == ("good", NOON, "The database does not answer.")
 
 
-def test_what_failed_is_tried_again_soon_however_long_it_would_serve(readings: BackgroundReadings, time: Time) -> None:
+def test_what_failed_is_tried_again_soon_however_long_it_would_serve(
+    readings: BackgroundReadingCache, time: Time
+) -> None:
     while readings.get("k", 60, lambda: 1 // 0).problem is None:
         pass
-    time.seconds = AGAIN_SECONDS - 0.1
+    time.seconds = RETRY_AFTER_SECONDS - 0.1
     assert readings.get("k", 60, lambda: "back").problem is not None
-    time.seconds = AGAIN_SECONDS
+    time.seconds = RETRY_AFTER_SECONDS
     while (reading := readings.get("k", 60, lambda: "back")).problem:
         pass
     assert reading.value == "back"
 
 
 def test_what_nobody_expected_becomes_a_problem_and_not_a_page_that_waits_for_ever(
-    readings: BackgroundReadings,
+    readings: BackgroundReadingCache,
 ) -> None:
     while (reading := readings.get("k", 5, lambda: 1 // 0)).problem is None:
         pass

@@ -1,4 +1,4 @@
-"""Readings: shared, kept over failures, bounded."""
+"""ReadingCache: shared, kept over failures, bounded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 import pytest
 
-from services.console.cache import Reading, Readings
+from services.console.cache import Reading, ReadingCache
 from state.engine.source import SourceUnavailable
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -46,8 +46,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def readings(clock: Clock) -> Readings:
-    return Readings(clock.now, clock.monotonic, capacity=3)
+def readings(clock: Clock) -> ReadingCache:
+    return ReadingCache(clock.now, clock.monotonic, capacity=3)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def source() -> Source:
     return Source()
 
 
-def test_everybody_within_the_time_shares_one_load(readings: Readings, source: Source, clock: Clock) -> None:
+def test_everybody_within_the_time_shares_one_load(readings: ReadingCache, source: Source, clock: Clock) -> None:
     first = readings.get("orders", 1.0, source)
     clock.seconds = 0.9
     assert readings.get("orders", 1.0, source) is first
@@ -64,19 +64,19 @@ def test_everybody_within_the_time_shares_one_load(readings: Readings, source: S
     assert readings.get("orders", 1.0, source) == Reading(2, NOON + timedelta(seconds=1))
 
 
-def test_a_failed_load_keeps_the_last_good_value_with_its_age(readings: Readings, source: Source, clock: Clock) -> None:
+def test_a_failed_load_keeps_the_last_good_value(readings: ReadingCache, source: Source, clock: Clock) -> None:
     readings.get("orders", 1.0, source)
     source.is_away, clock.seconds = True, 5
     assert readings.get("orders", 1.0, source) == Reading(1, NOON, "away")
 
 
-def test_a_source_that_never_answered_leaves_no_value_but_a_reason(readings: Readings, source: Source) -> None:
+def test_a_source_that_never_answered_leaves_no_value_but_a_reason(readings: ReadingCache, source: Source) -> None:
     source.is_away = True
     assert readings.get("orders", 1.0, source) == Reading(None, None, "away")
 
 
 def test_a_source_that_is_away_is_asked_no_more_often_than_one_that_is_there(
-    readings: Readings, source: Source, clock: Clock
+    readings: ReadingCache, source: Source, clock: Clock
 ) -> None:
     source.is_away = True
     for tenth in range(20):
@@ -85,20 +85,20 @@ def test_a_source_that_is_away_is_asked_no_more_often_than_one_that_is_there(
     assert source.asked == 2
 
 
-def test_a_source_that_is_back_clears_the_problem(readings: Readings, source: Source, clock: Clock) -> None:
+def test_a_source_that_is_back_clears_the_problem(readings: ReadingCache, source: Source, clock: Clock) -> None:
     source.is_away = True
     readings.get("orders", 1.0, source)
     source.is_away, clock.seconds = False, 1
     assert readings.get("orders", 1.0, source).problem is None
 
 
-def test_expired_readings_are_loaded_again_at_the_next_look(readings: Readings, source: Source) -> None:
+def test_expired_readings_are_loaded_again_at_the_next_look(readings: ReadingCache, source: Source) -> None:
     readings.get("orders", 60.0, source)
     readings.expire()
     assert readings.get("orders", 60.0, source).value == 2
 
 
-def test_the_longest_unused_reading_makes_room(readings: Readings, source: Source) -> None:
+def test_the_longest_unused_reading_makes_room(readings: ReadingCache, source: Source) -> None:
     for key in ("a", "b", "c", "a", "d"):
         readings.get(key, 60.0, source)
     readings.get("a", 60.0, source)
@@ -107,12 +107,12 @@ def test_the_longest_unused_reading_makes_room(readings: Readings, source: Sourc
     assert source.asked == 5
 
 
-def test_an_error_that_is_no_absence_is_not_hidden(readings: Readings) -> None:
+def test_an_error_that_is_no_absence_is_not_hidden(readings: ReadingCache) -> None:
     with pytest.raises(ZeroDivisionError):
         readings.get("orders", 1.0, lambda: 1 // 0)
 
 
-def test_while_one_loads_the_others_get_what_is_there(readings: Readings, clock: Clock) -> None:
+def test_while_one_loads_the_others_get_what_is_there(readings: ReadingCache, clock: Clock) -> None:
     readings.get("orders", 1.0, lambda: "old")
     clock.seconds = 2
     entered, go_on = Event(), Event()

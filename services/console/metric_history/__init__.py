@@ -14,14 +14,13 @@ from sqlalchemy import Connection
 
 from services.base.settings import Settings
 from services.breakers.overview import Band, interruptions
-from services.console.background_cache import BackgroundReadings
-from services.console.cache import Reading
+from services.console.cache import BackgroundReadingCache, Reading
 from services.console.metric_history.catalogue import COUNTED
 from services.console.metric_history.local import LocalSource
 from services.console.metric_history.prometheus import PromSource
 from services.console.metric_history.sources import Measured, MetricSource, SourceFailed
 from services.console.metric_history.spans import PRESETS, Span, Wanted, span_of
-from services.console.queries import bands_since
+from services.console.status import bands_since
 from services.metrics import objective
 from services.metrics.objective import PERIOD, Budget, Burn
 from state.engine.source import Source, SourceUnavailable
@@ -116,7 +115,7 @@ class Metrics:
         self._local = LocalSource(database)
         url = settings.prometheus_url
         self._prometheus = PromSource(url, monotonic, proxy=settings.proxy) if url else None
-        self._readings = BackgroundReadings(clock, monotonic, patience_seconds=patience_seconds)
+        self._readings = BackgroundReadingCache(clock, monotonic, patience_seconds=patience_seconds)
 
     def close(self) -> None:
         self._readings.close()

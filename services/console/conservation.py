@@ -1,0 +1,60 @@
+"""Conservation: what does not add up between orders, stock and money, and its compensation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from services.console.access import COMPENSATE, LIVE_TTL, Access
+from services.console.cache import Reading
+from services.console.paging import PAGE_SIZE
+from state import commands, conservation
+from state.commands import Command
+from state.conservation import KnownDifference
+
+__all__ = ["PAGE_SIZE", "Conservation", "ConservationPage", "DifferenceRow", "KnownDifference"]
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceRow:
+    """One difference with what was last asked about it."""
+
+    difference: KnownDifference
+    command: Command | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConservationPage:
+    """What does not add up, the longest known first."""
+
+    rows: tuple[DifferenceRow, ...]
+    """One page of them."""
+    count: int
+    """All that are not settled."""
+    compared: int
+    """Orders compared so far, each as often as it changed."""
+
+
+class Conservation:
+    """The topic of the Conservation page."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def page(self, page: int = 1) -> Reading[ConservationPage]:
+        """One page of unsettled differences, from 1 on."""
+        return self._access.read(("conservation", page), LIVE_TTL, lambda c: _page(c, page))
+
+    def compensate(self, difference: KnownDifference, reason: str, *, actor: str, command_id: str) -> Command:
+        """Apply the compensation that is offered for a difference."""
+        arguments = {"orderId": difference.order_id, "kind": difference.kind, "reason": reason}
+        target = f"{difference.order_id}/{difference.kind}"
+        return self._access.store_command(COMPENSATE, target, arguments, actor=actor, command_id=command_id)
+
+
+def _page(connection: Connection, page: int) -> ConservationPage:
+    found = conservation.page(connection, limit=PAGE_SIZE, offset=(max(page, 1) - 1) * PAGE_SIZE)
+    given = commands.latest_of(connection, [f"{known.order_id}/{known.kind}" for known in found])
+    rows = (DifferenceRow(known, given.get(f"{known.order_id}/{known.kind}")) for known in found)
+    return ConservationPage(tuple(rows), conservation.count_unsettled(connection), conservation.progress(connection)[1])

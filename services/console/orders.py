@@ -1,0 +1,214 @@
+"""Orders: the list, its file, one order with all that belongs to it, and what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from services.base.trace_context import trace_id
+from services.console.access import CANCEL_ORDER, LIVE_TTL, RETURN_ITEMS, Access
+from services.console.cache import Reading
+from services.console.csv_files import MAX_ROWS, csv_text
+from services.console.events import of_order
+from services.console.paging import NEWEST, Paged, Place, paged, time_and_text, with_rows
+from services.console.reviews import ReviewCase, review_cases
+from services.console.status import recent_commands
+from services.domain.orders.lifecycle import RETURNABLE, TimelineEntry
+from services.domain.orders.model import Line, Order
+from services.domain.resolution_reasons import UNDO_FOR
+from services.domain.reviews import CANCELLABLE, ReviewAction
+from state import commands, history, order_search, orders, releases, reviews
+from state.commands import Command
+from state.engine.keyset import Key, Slice
+from state.inbox import Received
+from state.order_search import OrderQuery
+from state.outbox import Outgoing
+from state.releases import Release
+
+__all__ = ["COUNT_LIMIT", "OrderFilter", "OrderRow", "OrderView", "Orders", "OrdersPage", "Trace"]
+
+COUNT_LIMIT = 1000
+"""Matching orders are counted no further than this."""
+CANCEL_DELAY: timedelta = UNDO_FOR[ReviewAction.CANCEL_ORDER]
+"""How long a cancel from the console is delayed, so that it can be undone."""
+
+OrderFilter = OrderQuery
+
+ORDER_COLUMNS = (
+    "orderId", "userId", "customerPriority", "status", "inventoryStatus", "paymentStatus", "reservationId", "items",
+    "createdAt", "updatedAt", "confirmedAt", "cancelReason", "failureCode",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRow:
+    """An order in a list."""
+
+    order: Order
+    open_reviews: tuple[str, ...]
+    """Reasons of its open cases."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersPage:
+    """One page of orders, newest first."""
+
+    rows: Paged[OrderRow]
+    count: int
+    """Matching orders, counted up to COUNT_LIMIT."""
+    is_count_capped: bool
+    """Whether there may be more."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderView:
+    """One order with all that belongs to it."""
+
+    order: Order
+    cases: tuple[ReviewCase, ...]
+    release: Release | None
+    timeline: tuple[TimelineEntry, ...]
+    commands: tuple[Command, ...]
+    """Newest first: those on the order and on its cases."""
+    sent: tuple[Outgoing, ...] = ()
+    """Its last events out, newest first; kept for two weeks."""
+    received: tuple[Received, ...] = ()
+    """Its last events in, newest first; kept for a month."""
+
+    @property
+    def can_return(self) -> bool:
+        return self.order.status in RETURNABLE and any(line.quantity > line.returned for line in self.order.lines)
+
+    @property
+    def can_cancel(self) -> bool:
+        return self.order.status in CANCELLABLE and self.order.cancel_reason is None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The trace that an order belongs to."""
+
+    trace_id: str
+    url: str | None
+    """Of the tracing backend's page; None without TRACE_URL_TEMPLATE."""
+
+
+class Orders:
+    """The topic of the Orders page and the order page."""
+
+    CANCEL_DELAY = CANCEL_DELAY
+
+    def __init__(self, access: Access, trace_url_template: str | None) -> None:
+        self._access = access
+        self._trace_url_template = trace_url_template
+
+    def page(self, wanted: OrderFilter, place: Place = NEWEST) -> Reading[OrdersPage]:
+        """The page of orders at a place."""
+        return self._access.read(("orders", wanted, place), LIVE_TTL, lambda c: orders_page(c, wanted, place))
+
+    def csv(self, wanted: OrderFilter) -> str:
+        """The matching orders, newest first, at most MAX_ROWS. Raises SourceUnavailable."""
+        return csv_text(ORDER_COLUMNS, self._access.read_now(lambda c: order_rows(c, wanted, MAX_ROWS)))
+
+    def order(self, order_id: str) -> Reading[OrderView]:
+        """The order; an ``as_of`` without a value means that it does not exist."""
+        return self._access.read(("order", order_id), LIVE_TTL, lambda c: order_view(c, order_id))
+
+    def trace(self, order: Order) -> Trace | None:
+        """The trace of an order, None if it was placed outside of any; the backend may not have kept it."""
+        if order.traceparent is None:
+            return None
+        found, template = trace_id(order.traceparent), self._trace_url_template
+        return Trace(found, template.replace("{trace_id}", found) if template else None)
+
+    def cancel(self, order_id: str, reason: str, *, actor: str, command_id: str) -> Command:
+        """Cancel an order after CANCEL_DELAY, in which the command can be undone."""
+        return self._access.store_command(
+            CANCEL_ORDER,
+            order_id,
+            {"reason": reason},
+            actor=actor,
+            command_id=command_id,
+            held_for=CANCEL_DELAY,
+        )
+
+    def return_items(
+        self, order_id: str, lines: Sequence[Line], *, reason: str, restockable: bool, actor: str, command_id: str
+    ) -> Command:
+        """Record what a customer has sent back; the command's id is the return's."""
+        arguments = {"items": [line.wire() for line in lines], "reason": reason, "restockable": restockable}
+        return self._access.store_command(RETURN_ITEMS, order_id, arguments, actor=actor, command_id=command_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Matching:
+    """The orders that match, as a list to be paged."""
+
+    connection: Connection
+    wanted: OrderFilter
+
+    def page(self, limit: int, *, before: Key | None = None, after: Key | None = None) -> Slice:
+        found = order_search.find(self.connection, self.wanted, limit=limit, before=before, after=after)
+        nearest_first = found.orders if after is None else tuple(reversed(found.orders))
+        return Slice(nearest_first, found.frontier if len(nearest_first) < limit else None)
+
+    def count_above(self, start: Key, limit: int) -> int:
+        return order_search.count_above(self.connection, self.wanted, start, limit)
+
+
+def orders_page(connection: Connection, wanted: OrderFilter, place: Place = NEWEST) -> OrdersPage:
+    found = paged(
+        _Matching(connection, wanted), lambda order: order, lambda order: (order.created_at, order.order_id),
+        time_and_text, place,
+    )  # fmt: skip
+    flags = reviews.of_orders(connection, [order.order_id for order in found.rows])
+    rows = [
+        OrderRow(order, tuple(case.reason for case in flags[order.order_id] if case.state == "OPEN"))
+        for order in found.rows
+    ]
+    return OrdersPage(with_rows(found, rows), *order_search.count(connection, wanted, COUNT_LIMIT))
+
+
+def order_rows(connection: Connection, wanted: OrderFilter, limit: int) -> list[tuple[object, ...]]:
+    """The matching orders as rows of ORDER_COLUMNS."""
+    return [
+        (
+            order.order_id,
+            order.user_id,
+            order.customer_priority,
+            order.status,
+            order.inventory_status,
+            order.payment_status,
+            order.reservation_id,
+            "; ".join(f"{line.quantity} x {line.product_id}/{line.variant_id}" for line in order.lines),
+            order.created_at,
+            order.updated_at,
+            order.confirmed_at,
+            order.cancel_reason,
+            (order.failure or {}).get("code"),
+        )
+        for order in order_search.walk(connection, wanted, limit)
+    ]
+
+
+def order_view(connection: Connection, order_id: str) -> OrderView | None:
+    order = orders.get(connection, order_id)
+    if order is None:
+        return None
+    found = reviews.of_orders(connection, [order_id])[order_id]
+    given = recent_commands(connection, order_id, 20)
+    for case in found:
+        given += commands.latest(connection, target_id=case.review_id, limit=5)
+    sent, received = of_order(connection, order_id)
+    return OrderView(
+        order=order,
+        cases=review_cases(connection, found),
+        release=releases.get(connection, order_id),
+        timeline=tuple(history.of_order(connection, order_id)),
+        commands=tuple(sorted(given, key=lambda command: command.created_at, reverse=True)),
+        sent=sent,
+        received=received,
+    )

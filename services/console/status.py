@@ -1,0 +1,214 @@
+"""Live state of the integration: workers, breakers, queues, recent trends, and the health derived from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from services.base.settings import Settings
+from services.breakers import overview
+from services.breakers.overview import OPERATIONS, Band, Breaker, ReplicaBreaker, interruptions
+from services.console.access import LIVE_TTL, QUESTIONS, TRENDS_TTL, Access
+from services.console.cache import Reading
+from services.domain.orders.model import OrderStatus
+from services.metrics.health import NAMES, Facts, Finding, Health, Level, Thresholds, assess
+from services.metrics.math import Known
+from services.metrics.trends import BIN, CHECK, RELEASE, RESERVE, SPAN, OperationTrend, Trend, Trends, trends
+from state import (
+    commands,
+    conservation,
+    dead_letters,
+    orders,
+    outbox,
+    refused_orders,
+    releases,
+    replicas,
+    reviews,
+    samples,
+)
+from state.commands import Command
+from state.replicas import BreakerTransition, Replica
+
+__all__ = [
+    "BIN", "CHECK", "NAMES", "OPERATIONS", "RELEASE", "RESERVE", "Band", "Breaker", "BreakerTransition", "Changes",
+    "Finding", "Health", "Level", "Live", "OperationTrend", "ReplicaBreaker", "Status", "Trend", "Trends", "Worker",
+    "interruptions",
+]  # fmt: skip
+
+REMEMBERED = timedelta(days=1)
+"""How long the last heartbeat of a dead worker is used as the end of its breakers' last state."""
+MAX_CHANGES = 2000
+"""Of breaker states that are drawn at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A replica of the integration service, as it last spoke of itself."""
+
+    replica: str
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
+    is_alive: bool
+    nats_connected: bool
+    sandbox: bool | None
+    breakers: tuple[ReplicaBreaker, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """How things stand right now."""
+
+    workers: tuple[Worker, ...]
+    """Those that live."""
+    silent_since: datetime | None
+    """The last heartbeat of any worker, when none lives and one is remembered."""
+    breakers: tuple[Breaker, ...]
+    queues: Mapping[str, int]
+    """reservation, release, failed_releases, reviews, outbox, dead_letters, differences."""
+    reviews_by_reason: Mapping[str, int]
+    outbox_oldest_at: datetime | None
+    sandbox: bool
+
+    @property
+    def is_running(self) -> bool:
+        return bool(self.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened last."""
+
+    transitions: tuple[BreakerTransition, ...]
+    commands: tuple[Command, ...]
+
+
+class Status:
+    """The topic of the Overview page and of what every page shows."""
+
+    def __init__(self, access: Access, settings: Settings) -> None:
+        self._access = access
+        self._settings = settings
+        self._known = Known()
+        """Of trends(), whose loads come one after another."""
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether the settings are those of the sandbox; the report of a live worker takes precedence."""
+        return self._settings.is_sandbox
+
+    def live(self) -> Reading[Live]:
+        return self._access.read("live", LIVE_TTL, lambda c: live(c, self._access.now(), sandbox=self.is_sandbox))
+
+    def trends(self) -> Reading[Trends]:
+        window = timedelta(milliseconds=self._settings.alert_window)
+        return self._access.read("trends", TRENDS_TTL, lambda c: recent(c, self._access.now(), window, self._known))
+
+    def changes(self) -> Reading[Changes]:
+        return self._access.read("changes", TRENDS_TTL, lambda c: _changes(c, self._access.now()))
+
+    def transitions(self) -> Reading[tuple[BreakerTransition, ...]]:
+        """Changes of breaker states in the last day, newest first."""
+        return self._access.read("transitions", TRENDS_TTL, lambda c: _transitions(c, self._access.now()))
+
+    def health(self, live: Live, recent: Trends | None) -> Health:
+        """The health derived from live state and trends; without trends, from states and queues alone."""
+        operations = recent.operations if recent else {}
+        oldest = live.outbox_oldest_at
+        facts = Facts(
+            workers=len(live.workers),
+            breakers=live.breakers,
+            queues=live.queues,
+            outbox_age_seconds=(self._access.now() - oldest).total_seconds() if oldest else 0.0,
+            reserve_rate=operations[RESERVE].technical.now if RESERVE in operations else None,
+            check_p95_seconds=operations[CHECK].p95.now if CHECK in operations else None,
+            refused=sum(recent.failures.get(code, 0) for code in refused_orders.CODES) if recent else 0,
+            nats_connected=all(worker.nats_connected for worker in live.workers),
+        )
+        thresholds = Thresholds(
+            self._settings.alert_reservation_success_rate,
+            self._settings.alert_queue_depth,
+            self._settings.alert_availability_latency / 1000,
+        )
+        return assess(facts, thresholds)
+
+
+def live(connection: Connection, now: datetime, *, sandbox: bool) -> Live:
+    """How things stand; ``sandbox`` is what the settings say, for when no worker says otherwise."""
+    known = [_worker(row, now) for row in replicas.known(connection, now - REMEMBERED)]
+    living = tuple(worker for worker in known if worker.is_alive)
+    by_reason = reviews.count_open_by_reason(connection)
+    waiting, oldest_at = outbox.pending(connection)
+    said = [worker.sandbox for worker in living if worker.sandbox is not None]
+    return Live(
+        workers=living,
+        silent_since=None if living else max((worker.heartbeat_at for worker in known), default=None),
+        breakers=overview.by_name(breaker for worker in living for breaker in worker.breakers),
+        queues=_queues(connection) | {"reviews": sum(by_reason.values()), "outbox": waiting},
+        reviews_by_reason=by_reason,
+        outbox_oldest_at=oldest_at,
+        sandbox=any(said) if said else sandbox,
+    )
+
+
+def recent(connection: Connection, now: datetime, window: timedelta, known: Known | None = None) -> Trends:
+    """The last half hour; ``window`` is the time over which rates are judged, ``known`` spares repeated work."""
+    start = now - SPAN - timedelta(minutes=2)
+    rows = samples.since(connection, start, known.samples if known else {})
+    if known is not None:
+        known.samples = {(at, replica): sample for at, replica, sample in rows}
+    return trends(rows, bands_since(connection, now, start), now, window, known)
+
+
+def bands_since(connection: Connection, now: datetime, start: datetime) -> list[Band]:
+    """In which state each breaker was when, from ``start`` to now; of very many changes the newest."""
+    known = [_worker(row, now) for row in replicas.known(connection, now - REMEMBERED)]
+    present = [
+        (breaker, worker.started_at, now if worker.is_alive else worker.heartbeat_at)
+        for worker in known
+        for breaker in worker.breakers
+    ]
+    return overview.bands(replicas.transitions_since(connection, start, MAX_CHANGES), present, start)
+
+
+def _transitions(connection: Connection, now: datetime) -> tuple[BreakerTransition, ...]:
+    return tuple(replicas.transitions_since(connection, now - REMEMBERED, 50))
+
+
+def _changes(connection: Connection, now: datetime) -> Changes:
+    found = replicas.transitions_since(connection, now - REMEMBERED, 6)
+    return Changes(tuple(found), tuple(recent_commands(connection, None, 6)))
+
+
+def recent_commands(connection: Connection, target_id: str | None, limit: int) -> list[Command]:
+    """What people asked for last, without the questions, which change nothing."""
+    given = commands.latest(connection, target_id=target_id, limit=5 * limit)
+    return [command for command in given if command.kind not in QUESTIONS][:limit]
+
+
+def _worker(row: Replica, now: datetime) -> Worker:
+    facts = row.facts
+    return Worker(
+        replica=row.replica,
+        version=str(facts.get("version", "")),
+        started_at=row.started_at,
+        heartbeat_at=row.heartbeat_at,
+        is_alive=row.heartbeat_at >= now - replicas.ALIVE_FOR,
+        nats_connected=bool(facts.get("natsConnected", True)),
+        sandbox=facts.get("sandbox"),
+        breakers=tuple(overview.replica_breaker(row.replica, b, row.heartbeat_at) for b in row.breakers),
+    )
+
+
+def _queues(connection: Connection) -> dict[str, int]:
+    jobs = releases.count_by_state(connection)
+    return {
+        "reservation": orders.count_with_status(connection, OrderStatus.PENDING_INVENTORY),
+        "release": jobs.get("PENDING", 0),
+        "failed_releases": jobs.get("FAILED", 0),
+        "dead_letters": dead_letters.count_open(connection),
+        "differences": conservation.count_unsettled(connection),
+    }
