@@ -99,7 +99,7 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
             lambda a: lambda: Events(a).outgoing(subject="order.returned", place=Place(held="100"))
         ),
         "events: incoming held": topic(lambda a: lambda: Events(a).incoming(place=held)),
-        "events: dead letters held": topic(lambda a: lambda: Events(a).letters(place=held)),
+        "events: dead letters held": topic(lambda a: lambda: Events(a).dead_letters(place=held)),
         "stock: held": topic(lambda a: lambda: Stock(a).page(place=held)),
         "audit: held": topic(lambda a: lambda: Audit(a).page(AuditFilter(), Place(held=written((middle, 0))))),
         "events: outgoing of a type": topic(lambda a: lambda: Events(a).outgoing(subject="order.returned")),
@@ -113,7 +113,7 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
         "events: incoming of a type": topic(lambda a: lambda: Events(a).incoming(event_type="inventory.low_stock")),
         "events: incoming that changed nothing": topic(lambda a: lambda: Events(a).incoming(outcome="ignored")),
         "events: incoming that came again": topic(lambda a: lambda: Events(a).incoming(outcome="duplicate")),
-        "events: dead letters": topic(lambda a: Events(a).letters),
+        "events: dead letters": topic(lambda a: Events(a).dead_letters),
         "stock: all": topic(lambda a: Stock(a).page),
         "stock: out": topic(lambda a: lambda: Stock(a).page(level="out")),
         "stock: one product": topic(lambda a: lambda: Stock(a).page(product_id="product-00007")),

@@ -58,7 +58,7 @@ WAITING = 500
 """Orders that wait for inventory, and those before them that wait for something else."""
 ACTIONS = 50_000
 """Entries of the audit log."""
-LETTERS = 2_000
+DEAD_LETTERS = 2_000
 """Events that were given up, half of them still open."""
 TOLD_EVERY = 10
 """Every tenth order has a timeline: the others' would make the file larger and no question slower."""
@@ -102,7 +102,7 @@ def seed(database: Database, orders: int = ORDERS, now: datetime | None = None) 
     _write(database, _releases(orders, now))
     _write(database, _moves(orders, now))
     _write(database, _events(orders, now))
-    _write(database, _letters(now))
+    _write(database, _dead_letters(now))
     _write(database, _products(orders, now))
     _write(database, _actions(orders, now))
     _write(database, _measured(now, orders))
@@ -358,22 +358,22 @@ def _events(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]
         )
 
 
-def _letters(now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
-    for letter in range(LETTERS):
+def _dead_letters(now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
+    for dead_letter in range(DEAD_LETTERS):
         yield (
             dead_letters,
             {
-                "id": str(uuid.UUID(int=letter + 1)),
+                "id": str(uuid.UUID(int=dead_letter + 1)),
                 "stream": "INVENTORY_EVENTS",
-                "stream_seq": letter,
+                "stream_seq": dead_letter,
                 "subject": "inventory.confirmed",
                 "order_id": None,
                 "payload": b"{",
                 "headers": {},
-                "reason": f"order {letter} is not known",
+                "reason": f"order {dead_letter} is not known",
                 "attempts": 8,
-                "state": "OPEN" if letter % 2 else "DISCARDED",
-                "created_at": now - timedelta(minutes=letter),
+                "state": "OPEN" if dead_letter % 2 else "DISCARDED",
+                "created_at": now - timedelta(minutes=dead_letter),
                 "cause": "order \u2026 is not known",
             },
         )

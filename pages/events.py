@@ -32,7 +32,7 @@ def filters() -> None:
         )  # fmt: skip
         view = st.session_state.get("view") or VIEWS[0]
         if view == "Dead letters":
-            _letter_state()
+            _dead_letter_state()
         elif view == "Outgoing":
             _choice("Type", "out_type", console().events.OUTGOING_TYPES, None)
             _choice("State", "out_state", console().events.OUTGOING_OUTCOMES, labels.OUTGOING)
@@ -46,10 +46,10 @@ def filters() -> None:
         search.button("event_order", "Order id", _clear)
 
 
-def _letter_state() -> None:
+def _dead_letter_state() -> None:
     st.segmented_control(
-        "State", list(console().events.LETTER_STATES), key="letters", default="OPEN", required=True,
-        format_func=lambda state: labels.word(labels.LETTER, state).text, bind="query-params",
+        "State", list(console().events.DEAD_LETTER_STATES), key="letters", default="OPEN", required=True,
+        format_func=lambda state: labels.word(labels.DEAD_LETTER, state).text, bind="query-params",
         on_change=list_window.reset, args=LISTS,
     )  # fmt: skip
 
@@ -85,7 +85,7 @@ def flow() -> None:
             tiles.plain(f"Behind on {labels.plain(lag.stream)}", f"{lag.pending:,}", note, grey=grey)
         if not delivery.consumers:
             tiles.plain("Consumers", "n/a", "no worker has asked NATS yet", grey=grey)
-        tiles.plain("Dead letters", f"{delivery.open_letters:,}", "open", grey=grey)
+        tiles.plain("Dead letters", f"{delivery.open_dead_letters:,}", "open", grey=grey)
 
 
 def _oldest(age_seconds: float) -> str:

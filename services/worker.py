@@ -40,7 +40,7 @@ from services.bulk.control import OperationSteering
 from services.bulk.runner import OperationRunner, breaker_gate, paced_gate
 from services.clients.breaker import InventoryBreakers, inventory_breakers
 from services.clients.http.transport import AiohttpTransport, client_session
-from services.commands.dead_letters import LetterCommands
+from services.commands.dead_letters import DeadLetterCommands
 from services.commands.outbox import OutboxCommands
 from services.commands.queue import CommandExecutor
 from services.commands.returns import ReturnCommands
@@ -49,10 +49,10 @@ from services.conservation.audit import ConservationAudit
 from services.domain.call_attempts import InventoryCall
 from services.domain.retry import RetryPolicy
 from services.http_server.process import listen, serving
-from services.messaging.dead_letters import DeadLetterOffice
+from services.messaging.dead_letters import DeadLetters
 from services.messaging.jetstream import Connection as NatsConnection
 from services.messaging.outbox_relay import OutboxRelay, Publisher
-from services.messaging.publish_problem import worst_trouble
+from services.messaging.publish_problem import worst_kind
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.topology import Topology
 from services.messaging.traced import TracedPublisher, traced_handler
@@ -309,7 +309,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack, b
             metrics.release,
             timedelta(seconds=settings.release_claim_seconds),
         ),
-        dead_letters=DeadLetterOffice(database, clock, new_id, inbound.handle),
+        dead_letters=DeadLetters(database, clock, new_id, inbound.handle),
         metrics=metrics,
         overrides=overrides,
         conservation=conservation,
@@ -356,7 +356,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack, b
             **overrides.commands(),
             **alert_commands(alarms.actions),
             **ReturnCommands(service.returns).kinds,
-            **LetterCommands(service.dead_letters).kinds,
+            **DeadLetterCommands(service.dead_letters).kinds,
             **OutboxCommands(UndeliverableEvents(database, clock)).kinds,
             **(DrillCommands(sandbox[0]) if sandbox else NoDrills()).kinds,
         },
@@ -547,8 +547,8 @@ async def _readiness(watch: DatabaseWatch, nats: NatsConnection, messaging: Mess
         "publishing": messaging.publish_problem is None,
     }
     hindered = [one for one in (messaging.streams_problem, messaging.publish_problem) if one is not None]
-    if trouble := worst_trouble(hindered):
-        parts["trouble"] = trouble.value
+    if kind := worst_kind(hindered):
+        parts["trouble"] = kind.value
     if reason := problem or next((one.reason for one in hindered), None):
         parts["reason"] = reason
     if messaging.consumers_problem:

@@ -51,7 +51,7 @@ class DeadLetter:
     resolved_by: str | None = None
     note: str | None = None
     incarnation: str = ""
-    """When the stream was made; empty for letters from before it was kept."""
+    """When the stream was made; empty for dead letters from before it was kept."""
     size: int = 0
     """Bytes of the whole payload."""
 
@@ -68,32 +68,34 @@ _CUT = [
 _COLUMNS = [*_CUT, _SIZE]
 
 
-def add(connection: Connection, letter: DeadLetter) -> bool:
-    """Keep a letter; False when the same message of the stream is kept already."""
+def add(connection: Connection, dead_letter: DeadLetter) -> bool:
+    """Keep a dead letter; False when the same message of the stream is kept already."""
     table = dead_letters
     same = (
-        table.c.stream == letter.stream,
-        table.c.incarnation == letter.incarnation,
-        table.c.stream_seq == letter.stream_seq,
+        table.c.stream == dead_letter.stream,
+        table.c.incarnation == dead_letter.incarnation,
+        table.c.stream_seq == dead_letter.stream_seq,
     )
     if connection.execute(select(table.c.id).where(*same)).first():
         return False
-    row = {name: getattr(letter, name) for name in _STORED}
-    connection.execute(insert(table), row | {"cause": cause_of(letter.reason)})
+    row = {name: getattr(dead_letter, name) for name in _STORED}
+    connection.execute(insert(table), row | {"cause": cause_of(dead_letter.reason)})
     return True
 
 
-def get(connection: Connection, letter_id: str) -> DeadLetter | None:
-    """A letter with its whole payload."""
-    row = connection.execute(select(*_WHOLE).where(dead_letters.c.id == letter_id)).one_or_none()
+def get(connection: Connection, dead_letter_id: str) -> DeadLetter | None:
+    """A dead letter with its whole payload."""
+    row = connection.execute(select(*_WHOLE).where(dead_letters.c.id == dead_letter_id)).one_or_none()
     return DeadLetter(*row) if row else None
 
 
-def resolve(connection: Connection, letter_id: str, state: str, *, by: str, note: str | None, at: datetime) -> bool:
-    """Settle an open letter; False when it is not open any more."""
+def resolve(
+    connection: Connection, dead_letter_id: str, state: str, *, by: str, note: str | None, at: datetime
+) -> bool:
+    """Settle an open dead letter; False when it is not open any more."""
     done = connection.execute(
         update(dead_letters)
-        .where(dead_letters.c.id == letter_id, dead_letters.c.state == OPEN)
+        .where(dead_letters.c.id == dead_letter_id, dead_letters.c.state == OPEN)
         .values(state=state, resolved_at=at, resolved_by=by, note=note)
     )
     return done.rowcount == 1
@@ -124,11 +126,11 @@ def listed(
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Letters with the same subject and the same cause."""
+    """Dead letters with the same subject and the same cause."""
 
     subject: str
     cause: str
-    letters: int
+    count: int
     first_at: datetime
     last_at: datetime
     example: str
@@ -138,12 +140,12 @@ class Group:
 def groups(connection: Connection, *, state: str = OPEN, limit: int = 100) -> list[Group]:
     """The most frequent first."""
     table = dead_letters
-    letters = func.count()
+    count = func.count()
     statement = (
-        select(table.c.subject, table.c.cause, letters, func.min(table.c.created_at), func.max(table.c.created_at))
+        select(table.c.subject, table.c.cause, count, func.min(table.c.created_at), func.max(table.c.created_at))
         .where(table.c.state == state)
         .group_by(table.c.subject, table.c.cause)
-        .order_by(letters.desc(), table.c.subject, table.c.cause)
+        .order_by(count.desc(), table.c.subject, table.c.cause)
         .limit(limit)
     )
     found = connection.execute(statement).all()
@@ -157,7 +159,7 @@ def _example(connection: Connection, state: str, subject: str, cause: str) -> st
 
 
 class Outline(NamedTuple):
-    """An open letter without its bytes, as a person sees it in a preview."""
+    """An open dead letter without its bytes, as a person sees it in a preview."""
 
     id: str
     order_id: str | None
@@ -168,7 +170,7 @@ class Outline(NamedTuple):
 
 
 def outlines(connection: Connection, subject: str, cause: str, limit: int) -> list[Outline]:
-    """The open letters of a group, oldest first."""
+    """The open dead letters of a group, oldest first."""
     table = dead_letters
     columns = [table.c[name] for name in Outline._fields]
     same = (table.c.state == OPEN, table.c.subject == subject, table.c.cause == cause)
@@ -176,11 +178,13 @@ def outlines(connection: Connection, subject: str, cause: str, limit: int) -> li
     return [Outline(*row) for row in rows]
 
 
-def versions(connection: Connection, letter_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
-    """Attempts and state of the given letters."""
+def versions(connection: Connection, dead_letter_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Attempts and state of the given dead letters."""
     table = dead_letters
-    rows = connection.execute(select(table.c.id, table.c.attempts, table.c.state).where(table.c.id.in_(letter_ids)))
-    return {letter_id: (attempts, state) for letter_id, attempts, state in rows}
+    rows = connection.execute(
+        select(table.c.id, table.c.attempts, table.c.state).where(table.c.id.in_(dead_letter_ids))
+    )
+    return {dead_letter_id: (attempts, state) for dead_letter_id, attempts, state in rows}
 
 
 def group_name(subject: str, cause: str) -> str:
@@ -191,7 +195,7 @@ def group_name(subject: str, cause: str) -> str:
 def count_opened_since(
     connection: Connection, names: Sequence[str], since: datetime, *, outside_operation: str, limit: int
 ) -> int:
-    """Open letters of the named groups from since then, those of the operation left out."""
+    """Open dead letters of the named groups from since then, those of the operation left out."""
     table = dead_letters
     groups = [name.partition(": ") for name in names]
     own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_operation)
@@ -208,15 +212,15 @@ def count_opened_since(
     return connection.scalar(select(func.count()).select_from(some.subquery())) or 0
 
 
-def note_failure(connection: Connection, letter_id: str, reason: str) -> None:
+def note_failure(connection: Connection, dead_letter_id: str, reason: str) -> None:
     """A replay failed: one more attempt, with its reason; it is not tried again by itself."""
     table = dead_letters
     values = {"attempts": table.c.attempts + 1, "reason": reason, "cause": cause_of(reason)}
-    connection.execute(update(table).where(table.c.id == letter_id, table.c.state == OPEN).values(values))
+    connection.execute(update(table).where(table.c.id == dead_letter_id, table.c.state == OPEN).values(values))
 
 
 def prune(connection: Connection, resolved_before: datetime, limit: int) -> int:
-    """Delete a small step of letters that were settled long ago; open ones are never deleted."""
+    """Delete a small step of dead letters that were settled long ago; open ones are never deleted."""
     table = dead_letters
     old = select(table.c.id).where(table.c.resolved_at < resolved_before, table.c.state != OPEN).limit(limit)
     return connection.execute(delete(table).where(table.c.id.in_(connection.scalars(old).all()))).rowcount

@@ -13,13 +13,13 @@ from services.console.events import DeadLetter
 from services.console.facade import console, new_key
 
 
-def discard(letter: DeadLetter) -> None:
-    overlay.show("Discard event", _discard, letter, new_key(), icon=":material/delete:")
+def discard(dead_letter: DeadLetter) -> None:
+    overlay.show("Discard event", _discard, dead_letter, new_key(), icon=":material/delete:")
 
 
-def _discard(letter: DeadLetter, key: str) -> None:
+def _discard(dead_letter: DeadLetter, key: str) -> None:
     st.markdown(
-        f"**{labels.plain(letter.subject)}** will never take effect. This cannot be undone; the letter stays "
+        f"**{labels.plain(dead_letter.subject)}** will never take effect. This cannot be undone; the letter stays "
         "readable for 90 days."
     )
     form(
@@ -27,9 +27,9 @@ def _discard(letter: DeadLetter, key: str) -> None:
         note="Reason",
         required=True,
         button="Discard",
-        store=lambda note: [partial(_store_discard, letter, note, key)],
+        store=lambda note: [partial(_store_discard, dead_letter, note, key)],
     )
 
 
-def _store_discard(letter: DeadLetter, note: str, key: str, actor: str) -> Command:
-    return console().events.discard(letter, note, actor=actor, command_id=key)
+def _store_discard(dead_letter: DeadLetter, note: str, key: str, actor: str) -> Command:
+    return console().events.discard(dead_letter, note, actor=actor, command_id=key)

@@ -1,4 +1,4 @@
-"""Dead letters: groups with the same cause, the letters of one group, replay and discard."""
+"""Dead letters: groups with the same cause, the dead letters of one group, replay and discard."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pages.parts import (
     write_access,
 )
 from services.console.cache import SourceUnavailable
-from services.console.events import MAX_ITEMS, Group, Letter, Verb
+from services.console.events import MAX_ITEMS, DeadLetterRow, Group, Verb
 from services.console.facade import console, same_sight_key
 from services.console.paging import Paged
 
@@ -41,7 +41,7 @@ def _group() -> tuple[str, str] | None:
 
 
 def every_cause() -> None:
-    """For callbacks: letters of all groups again."""
+    """For callbacks: dead letters of all groups again."""
     address.drop(GROUP)
     list_window.reset(NAME)
 
@@ -59,12 +59,14 @@ def draw(state: str, order_id: str | None, clear: Callable[[], None]) -> None:
 
 def _listed(state: str, order_id: str | None, clear: Callable[[], None]) -> None:
     group = _group()
-    reading = console().events.letters(state=state, group=group, order_id=order_id, place=list_window.place(NAME))
+    reading = console().events.dead_letters_by_cause(
+        state=state, group=group, order_id=order_id, place=list_window.place(NAME)
+    )
     page = reading.value
     if page is None:
         empty.no_source(reading)
         return
-    standing = list_window.stand(NAME, (state, group, order_id), page.letters, lambda row: row.letter.id)
+    standing = list_window.stand(NAME, (state, group, order_id), page.dead_letters, lambda row: row.dead_letter.id)
     if not standing.rows:
         _nothing(state, is_filtered=bool(group or order_id), clear=clear)
     grey = bool(reading.problem)
@@ -95,8 +97,8 @@ def _one_group(group: Group, state: str, *, grey: bool) -> None:
     key = key_of(group)
     with st.container(gap="xxsmall", key=f"cause_{key}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(labels.badge(labels.LETTER, state, grey=grey), width=90)
-            count = f"{group.letters:,} {'letter' if group.letters == 1 else 'letters'}"
+            st.markdown(labels.badge(labels.DEAD_LETTER, state, grey=grey), width=90)
+            count = f"{group.count:,} {'dead letter' if group.count == 1 else 'dead letters'}"
             st.markdown(f"**{labels.plain(group.subject)}** · {count}", width="content")
             st.caption(f"last {clock.ago(group.last_at, console().now())}", width="stretch")
             st.button(
@@ -117,14 +119,18 @@ def key_of(group: Group) -> str:
 def _act_on(group: Group, key: str, verb: Verb, label: str, icon: str) -> None:
     block = write_access.write_block()
     if st.button(
-        f"{label} {_of(group.letters)}", key=f"{label.lower()}_cause_{key}", icon=f":material/{icon}:",
+        f"{label} {_of(group.count)}", key=f"{label.lower()}_cause_{key}", icon=f":material/{icon}:",
         disabled=block is not None, help=block or write_access.write_note(),
     ):  # fmt: skip
         _freeze(verb, group)
 
 
-def _of(letters: int) -> str:
-    return f"the {MAX_ITEMS:,} oldest of {letters:,}" if letters > MAX_ITEMS else f"{letters:,} of {letters:,}"
+def _of(dead_letters: int) -> str:
+    return (
+        f"the {MAX_ITEMS:,} oldest of {dead_letters:,}"
+        if dead_letters > MAX_ITEMS
+        else f"{dead_letters:,} of {dead_letters:,}"
+    )
 
 
 def _freeze(verb: Verb, group: Group) -> None:
@@ -138,7 +144,7 @@ def _freeze(verb: Verb, group: Group) -> None:
 
 
 def _letters(
-    standing: list_window.Standing[Letter], group: tuple[str, str] | None, order_id: str | None, *, grey: bool
+    standing: list_window.Standing[DeadLetterRow], group: tuple[str, str] | None, order_id: str | None, *, grey: bool
 ) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         title = "Letters of this cause" if group else "Letters of this order" if order_id else "Newest letters"
@@ -149,75 +155,76 @@ def _letters(
             list_window.switch(NAME, standing)
     with st.container(border=True, gap="small"):
         for row_id, row in standing.rows.items():
-            _letter(row, standing.page, gone=row_id in standing.gone, grey=grey)
+            _dead_letter(row, standing.page, gone=row_id in standing.gone, grey=grey)
 
 
-def _letter(row: Letter, page: Paged[Letter], *, gone: bool, grey: bool) -> None:
-    letter, now = row.letter, console().now()
-    with st.container(gap="xxsmall", key=f"letter_{letter.id}"):
+def _dead_letter(row: DeadLetterRow, page: Paged[DeadLetterRow], *, gone: bool, grey: bool) -> None:
+    dead_letter, now = row.dead_letter, console().now()
+    with st.container(gap="xxsmall", key=f"letter_{dead_letter.id}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(labels.badge(labels.LETTER, letter.state, grey=grey or gone), width=90)
-            st.markdown(f"**{labels.plain(letter.subject)}**", width="content")
-            if letter.order_id:
-                orders.link(letter.order_id, marks=list_window.mark(NAME, page))
+            st.markdown(labels.badge(labels.DEAD_LETTER, dead_letter.state, grey=grey or gone), width=90)
+            st.markdown(f"**{labels.plain(dead_letter.subject)}**", width="content")
+            if dead_letter.order_id:
+                orders.link(dead_letter.order_id, marks=list_window.mark(NAME, page))
             else:
                 st.caption("no order known", width=orders.ID_WIDTH)
-            st.caption(clock.both(letter.created_at, now), width="stretch")
-            if letter.state == "OPEN" and not gone:
+            st.caption(clock.both(dead_letter.created_at, now), width="stretch")
+            if dead_letter.state == "OPEN" and not gone:
                 _buttons(row)
-        attempts = f"{letter.attempts} {'attempt' if letter.attempts == 1 else 'attempts'}"
-        st.caption(f"{labels.plain(letter.reason)} · {attempts}{_fate(row)}{labels.GONE if gone else ''}")
+        attempts = f"{dead_letter.attempts} {'attempt' if dead_letter.attempts == 1 else 'attempts'}"
+        st.caption(f"{labels.plain(dead_letter.reason)} · {attempts}{_fate(row)}{labels.GONE if gone else ''}")
         if row.command:
             st.markdown(f":small[{actions.state(row.command)}]")
         expander.part(
             "Payload and headers",
-            f"letter-{letter.id}",
+            f"letter-{dead_letter.id}",
             partial(_content, row),
             touched=partial(list_window.hold, NAME, page.top),
         )
 
 
-def _content(row: Letter) -> None:
-    letter = row.letter
-    payloads.draw(letter.payload, letter.size)
-    if letter.size > len(letter.payload):
+def _content(row: DeadLetterRow) -> None:
+    dead_letter = row.dead_letter
+    payloads.draw(dead_letter.payload, dead_letter.size)
+    if dead_letter.size > len(dead_letter.payload):
         read = console().events.payload
         st.download_button(
-            "Whole payload", partial(read, letter.id), file_name=f"{letter.id}.bin", mime="application/octet-stream",
-            key=f"payload_{letter.id}", icon=":material/download:", type="tertiary", on_click="ignore",
+            "Whole payload", partial(read, dead_letter.id), file_name=f"{dead_letter.id}.bin",
+            mime="application/octet-stream", key=f"payload_{dead_letter.id}",
+            icon=":material/download:", type="tertiary", on_click="ignore",
         )  # fmt: skip
-    if letter.headers:
+    if dead_letter.headers:
         st.table(
-            [{"Header": labels.plain(k), "Value": labels.plain(v)} for k, v in letter.headers.items()],
+            [{"Header": labels.plain(k), "Value": labels.plain(v)} for k, v in dead_letter.headers.items()],
             border="horizontal", hide_index=True, alt="Headers of the message",
         )  # fmt: skip
-    st.caption(f"{labels.plain(letter.stream)} #{letter.stream_seq:,} · {letter.size:,} bytes")
+    st.caption(f"{labels.plain(dead_letter.stream)} #{dead_letter.stream_seq:,} · {dead_letter.size:,} bytes")
 
 
-def _fate(row: Letter) -> str:
-    letter = row.letter
-    if letter.state == "OPEN":
+def _fate(row: DeadLetterRow) -> str:
+    dead_letter = row.dead_letter
+    if dead_letter.state == "OPEN":
         return ""
-    note = f": {labels.plain(letter.note)}" if letter.note else ""
-    return f" · by {labels.plain(letter.resolved_by)}{note}"
+    note = f": {labels.plain(dead_letter.note)}" if dead_letter.note else ""
+    return f" · by {labels.plain(dead_letter.resolved_by)}{note}"
 
 
-def _buttons(row: Letter) -> None:
-    letter = row.letter
+def _buttons(row: DeadLetterRow) -> None:
+    dead_letter = row.dead_letter
     block = write_access.write_block()
     reason = block or ("A command on this letter is under way." if actions.is_waiting(row.command) else None)
     st.button(
-        "Replay", key=f"replay_{letter.id}", icon=":material/replay:", disabled=reason is not None,
+        "Replay", key=f"replay_{dead_letter.id}", icon=":material/replay:", disabled=reason is not None,
         help=reason or write_access.write_note() or "Runs the handler on these bytes again; what was handled has no "
         "second effect.", on_click=_replay, args=(row,),
     )  # fmt: skip
     if st.button(
-        "Discard", key=f"discard_{letter.id}", icon=":material/delete:", disabled=reason is not None,
+        "Discard", key=f"discard_{dead_letter.id}", icon=":material/delete:", disabled=reason is not None,
         help=reason or write_access.write_note(),
     ):  # fmt: skip
-        dead_letter_dialogs.discard(letter)
+        dead_letter_dialogs.discard(dead_letter)
 
 
-def _replay(row: Letter) -> None:
-    key = same_sight_key("replay_dead_letter", row.letter.id, row.letter.attempts, row.command)
-    actions.ask(lambda actor: console().events.replay(row.letter, actor=actor, command_id=key))
+def _replay(row: DeadLetterRow) -> None:
+    key = same_sight_key("replay_dead_letter", row.dead_letter.id, row.dead_letter.attempts, row.command)
+    actions.ask(lambda actor: console().events.replay(row.dead_letter, actor=actor, command_id=key))

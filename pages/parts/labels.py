@@ -198,7 +198,7 @@ INCOMING = {
     "ignored": Word("Changed nothing", "remove", "gray"),
     "duplicate": Word("Came again", "content_copy", "gray"),
 }
-LETTER = {
+DEAD_LETTER = {
     "OPEN": Word("Open", "mark_email_unread", "red"),
     "REPLAYED": Word("Replayed", "check_circle", "green"),
     "DISCARDED": Word("Discarded", "delete", "gray"),

@@ -1,4 +1,4 @@
-"""What a list shows of details that may be of any size: cut, and said so. The whole is with the order or the letter."""
+"""Cuts details of any size to what a list shows. The order or the dead letter has the whole."""
 
 from __future__ import annotations
 

@@ -192,29 +192,31 @@ class Handlers:
         query = call.query
 
         def read(connection: Connection) -> dict[str, Any]:
-            letters = dead_letters.page(connection, state=query.state, limit=query.limit)
+            found = dead_letters.page(connection, state=query.state, limit=query.limit)
             groups = dead_letters.groups(connection, state=query.state)
             return {
-                "items": [views.dead_letter_view(letter) for letter in letters],
+                "items": [views.dead_letter_view(dead_letter) for dead_letter in found],
                 "groups": [views.dead_letter_group_view(group) for group in groups],
             }
 
         return success(await self._read(read))
 
     async def get_dead_letter(self, call: Call) -> Response:
-        letter_id = call.path("id")
-        letter = await self._read(lambda connection: dead_letters.get(connection, letter_id))
-        if letter is None:
-            raise NotFound("dead-letter", letter_id)
-        return success(views.dead_letter_view(letter, is_whole=True))
+        dead_letter_id = call.path("id")
+        dead_letter = await self._read(lambda connection: dead_letters.get(connection, dead_letter_id))
+        if dead_letter is None:
+            raise NotFound("dead-letter", dead_letter_id)
+        return success(views.dead_letter_view(dead_letter, is_whole=True))
 
     async def replay_dead_letter(self, call: Call) -> Response:
-        letter = await self._service.dead_letters.replay(call.path("id"), actor=call.caller.name)
-        return success(views.dead_letter_view(letter))
+        dead_letter = await self._service.dead_letters.replay(call.path("id"), actor=call.caller.name)
+        return success(views.dead_letter_view(dead_letter))
 
     async def discard_dead_letter(self, call: Call) -> Response:
-        letter = await self._service.dead_letters.discard(call.path("id"), actor=call.caller.name, note=call.body.note)
-        return success(views.dead_letter_view(letter))
+        dead_letter = await self._service.dead_letters.discard(
+            call.path("id"), actor=call.caller.name, note=call.body.note
+        )
+        return success(views.dead_letter_view(dead_letter))
 
     async def list_differences(self, call: Call) -> Response:
         query = call.query

@@ -11,7 +11,7 @@ from services.alerting.receiver import AlertReceiver
 from services.alerting.rule import Rule
 from services.breakers.overrides import BreakerOverrides
 from services.conservation.audit import ConservationAudit
-from services.messaging.dead_letters import DeadLetterOffice
+from services.messaging.dead_letters import DeadLetters
 from services.metrics.registry import Metrics
 from services.orders.cancellation import OrderCancellation, OrderReturns
 from services.orders.placement import OrderPlacement
@@ -34,7 +34,7 @@ class OrderService:
     reviews: ReviewResolution
     claims: ReviewClaims
     releases: ReleaseJobs
-    dead_letters: DeadLetterOffice
+    dead_letters: DeadLetters
     metrics: Metrics
     overrides: BreakerOverrides
     conservation: ConservationAudit

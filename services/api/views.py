@@ -153,38 +153,38 @@ def product_view(product: Product) -> dict[str, Any]:
     }
 
 
-def dead_letter_view(letter: DeadLetter, *, is_whole: bool = False) -> dict[str, Any]:
-    """A letter with the beginning of its payload, or with all of it."""
-    stored = letter.payload or b""
+def dead_letter_view(dead_letter: DeadLetter, *, is_whole: bool = False) -> dict[str, Any]:
+    """A dead letter with the beginning of its payload, or with all of it."""
+    stored = dead_letter.payload or b""
     payload = stored if is_whole else stored[:CUT_BYTES]
     return {
-        "id": letter.id,
-        "stream": letter.stream,
-        "streamIncarnation": letter.incarnation,
-        "streamSequence": letter.stream_seq,
-        "subject": letter.subject,
-        "orderId": letter.order_id,
+        "id": dead_letter.id,
+        "stream": dead_letter.stream,
+        "streamIncarnation": dead_letter.incarnation,
+        "streamSequence": dead_letter.stream_seq,
+        "subject": dead_letter.subject,
+        "orderId": dead_letter.order_id,
         "payload": payload.decode("utf-8", "backslashreplace"),
-        "payloadBytes": letter.size,
-        "payloadIsCut": len(payload) < letter.size,
-        "headers": letter.headers,
-        "reason": letter.reason,
-        "attempts": letter.attempts,
-        "state": letter.state,
-        "createdAt": letter.created_at,
-        "resolvedAt": letter.resolved_at,
-        "resolvedBy": letter.resolved_by,
-        "note": letter.note,
+        "payloadBytes": dead_letter.size,
+        "payloadIsCut": len(payload) < dead_letter.size,
+        "headers": dead_letter.headers,
+        "reason": dead_letter.reason,
+        "attempts": dead_letter.attempts,
+        "state": dead_letter.state,
+        "createdAt": dead_letter.created_at,
+        "resolvedAt": dead_letter.resolved_at,
+        "resolvedBy": dead_letter.resolved_by,
+        "note": dead_letter.note,
     }
 
 
 def dead_letter_group_view(group: Group) -> dict[str, Any]:
-    """Letters with the same cause; the reason is that of one of them."""
+    """Dead letters with the same cause; the reason is that of one of them."""
     return {
         "subject": group.subject,
         "cause": group.cause,
         "reason": group.example,
-        "letters": group.letters,
+        "letters": group.count,
         "firstAt": group.first_at,
         "lastAt": group.last_at,
     }

@@ -25,7 +25,7 @@ from services.domain.errors import (
     ReviewConflict,
 )
 from services.domain.reviews import called_by
-from services.messaging.dead_letters import DeadLetterOffice
+from services.messaging.dead_letters import DeadLetters
 from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import MarkReleased, ReleaseByProof
 from services.reviews.resolution import ResolveReview, ReviewResolution
@@ -180,15 +180,15 @@ def _turned_back(item: Item) -> Ended:
 
 
 def item_actions(
-    jobs: ReleaseJobs, proofs: ReleaseByProof, resolution: ReviewResolution, letters: DeadLetterOffice
+    jobs: ReleaseJobs, proofs: ReleaseByProof, resolution: ReviewResolution, dead_letters: DeadLetters
 ) -> Mapping[str, ItemAction]:
     """Every verb with what it does."""
     return {
         Verb.RETRY_RELEASE: RetryRelease(jobs),
         Verb.MARK_RELEASED: MarkReleasedByProof(proofs),
         Verb.RESOLVE_REVIEW: ResolveCase(resolution),
-        Verb.REPLAY_EVENT: ReplayEvent(letters),
-        Verb.DISCARD_EVENT: DiscardEvent(letters),
+        Verb.REPLAY_EVENT: ReplayEvent(dead_letters),
+        Verb.DISCARD_EVENT: DiscardEvent(dead_letters),
     }
 
 

@@ -12,14 +12,14 @@ from sqlalchemy import Connection
 
 from services.domain.bulk import Ended, ItemState
 from services.domain.errors import NotFound
-from services.messaging.dead_letters import DeadLetterOffice, LetterChanged, ReplayFailed
+from services.messaging.dead_letters import DeadLetterChanged, DeadLetters, ReplayFailed
 from state import dead_letters
 from state.bulk_jobs import Item, Operation
 from state.engine.correlation import correlated
 from state.inbox import DUPLICATE, IGNORED
 
 MAX_COUNTED = 1000
-"""New letters of the same cause are counted no further than this."""
+"""New dead letters of the same cause are counted no further than this."""
 
 _WITHOUT_EFFECT = {
     IGNORED: "The handler ran and changed nothing: the order has moved on.",
@@ -27,11 +27,11 @@ _WITHOUT_EFFECT = {
 }
 
 
-class _LetterVerb:
+class _DeadLetterAction:
     """What both verbs have in common."""
 
-    def __init__(self, office: DeadLetterOffice) -> None:
-        self._office = office
+    def __init__(self, dead_letters: DeadLetters) -> None:
+        self._dead_letters = dead_letters
 
     def guarded_by(self, operation: Operation) -> str | None:
         """Handlers work on our own database alone."""
@@ -46,20 +46,20 @@ class _LetterVerb:
         )
 
 
-class ReplayEvent(_LetterVerb):
+class ReplayEvent(_DeadLetterAction):
     """Sent is the handler run, confirmed is the event handled."""
 
     async def act(self, operation: Operation, item: Item) -> Ended:
         try:
             with correlated(operation.operation_id):
-                outcome = await self._office.handle_again(
+                outcome = await self._dead_letters.handle_again(
                     item.item_id,
                     actor=operation.actor,
                     reason=operation.reason,
                     seen=item.version,
                     action_id=item.action_id,
                 )
-        except (LetterChanged, NotFound) as error:
+        except (DeadLetterChanged, NotFound) as error:
             return Ended(ItemState.SKIPPED, error.message)
         except ReplayFailed as error:
             return Ended(ItemState.FAILED, error.message)
@@ -68,19 +68,19 @@ class ReplayEvent(_LetterVerb):
         return Ended(ItemState.CONFIRMED)
 
 
-class DiscardEvent(_LetterVerb):
+class DiscardEvent(_DeadLetterAction):
     """There is no other side that would confirm it: each discard is recorded here."""
 
     async def act(self, operation: Operation, item: Item) -> Ended:
         try:
             with correlated(operation.operation_id):
-                await self._office.discard(
+                await self._dead_letters.discard(
                     item.item_id,
                     actor=operation.actor,
                     note=operation.reason or "",
                     seen=item.version,
                     action_id=item.action_id,
                 )
-        except (LetterChanged, NotFound) as error:
+        except (DeadLetterChanged, NotFound) as error:
             return Ended(ItemState.SKIPPED, error.message)
         return Ended(ItemState.RECORDED)

@@ -6,17 +6,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from services.domain.errors import ValidationFailed
-from services.messaging.dead_letters import DeadLetterOffice
+from services.messaging.dead_letters import DeadLetters
 from state.commands import Command
 
 Outcome = dict[str, Any]
 
 
-class LetterCommands:
-    """Replays and discards of one letter; those of a group are bulk operations, see letter_verbs."""
+class DeadLetterCommands:
+    """Replays and discards of one dead letter; a group is replayed or discarded by a bulk job."""
 
-    def __init__(self, office: DeadLetterOffice) -> None:
-        self._office = office
+    def __init__(self, dead_letters: DeadLetters) -> None:
+        self._dead_letters = dead_letters
 
     @property
     def kinds(self) -> Mapping[str, Callable[[Command], Awaitable[Outcome]]]:
@@ -26,12 +26,16 @@ class LetterCommands:
         }
 
     async def _replay(self, command: Command) -> Outcome:
-        outcome = await self._office.handle_again(command.target_id, actor=command.actor, action_id=command.command_id)
+        outcome = await self._dead_letters.handle_again(
+            command.target_id, actor=command.actor, action_id=command.command_id
+        )
         return {"title": "Replayed", "detail": f"handler: {outcome}", "code": None}
 
     async def _discard(self, command: Command) -> Outcome:
         note = _note(command)
-        await self._office.discard(command.target_id, actor=command.actor, note=note, action_id=command.command_id)
+        await self._dead_letters.discard(
+            command.target_id, actor=command.actor, note=note, action_id=command.command_id
+        )
         return {"title": "Discarded", "detail": None, "code": None}
 
 

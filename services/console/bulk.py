@@ -223,7 +223,7 @@ def _said(bulk: Bulk) -> str:
 def _item(operation_id: str, place: int, target: Target, now: dict[str, tuple[int, str]], at: datetime) -> Item:
     version, state = now.get(target.item_id, (None, "gone"))
     item = Item(operation_id, target.item_id, target.order_id, place, target.version, target.state)
-    # A letter's version, its attempts, stays as it is when the letter is settled.
+    # A dead letter's version, its attempts, stays as it is when the dead letter is settled.
     if (version, state) == (target.version, target.state):
         return item
     detail = f"Changed between looking and committing: it is {state} at version {version}."

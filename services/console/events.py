@@ -14,7 +14,7 @@ from services.console.cache import Reading
 from services.console.paging import NEWEST, PAGE_SIZE, Paged, Place, Stored, number, paged, time_and_text, with_rows
 from services.domain.external import utc_time
 from services.domain.orders import events
-from services.messaging.publish_problem import Trouble
+from services.messaging.publish_problem import ProblemKind
 from state import commands, dead_letters, inbox, outbox, replicas
 from state.commands import Command
 from state.dead_letters import DeadLetter, Group, Outline
@@ -25,10 +25,10 @@ from state.outbox import Outgoing, UndeliverableEvent
 __all__ = [
     "MAX_ITEMS",
     "DeadLetter",
+    "DeadLetterRow",
     "Events",
     "EventsPage",
     "Group",
-    "Letter",
     "Outgoing",
     "Received",
     "Undeliverable",
@@ -71,14 +71,14 @@ class Delivery:
     is_refused: bool
     """Whether the broker refuses what some replica publishes; else the fault is on our side of it."""
     consumers: tuple[ConsumerLag, ...]
-    open_letters: int
+    open_dead_letters: int
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetterRow:
     """A dead letter with the last command given on it."""
 
-    letter: DeadLetter
+    dead_letter: DeadLetter
     command: Command | None
 
 
@@ -100,10 +100,10 @@ class UndeliverableList:
 
 @dataclass(frozen=True, slots=True)
 class EventsPage:
-    """Dead letters: groups with the same cause, and one page of letters."""
+    """Dead letters: groups with the same cause, and one page of dead letters."""
 
     groups: tuple[Group, ...]
-    letters: Paged[Letter]
+    dead_letters: Paged[DeadLetterRow]
 
 
 class Events:
@@ -113,7 +113,7 @@ class Events:
     INCOMING_TYPES = INCOMING_TYPES
     OUTGOING_OUTCOMES = outbox.OUTCOMES
     INCOMING_OUTCOMES = inbox.OUTCOMES
-    LETTER_STATES = dead_letters.STATES
+    DEAD_LETTER_STATES = dead_letters.STATES
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -159,7 +159,7 @@ class Events:
 
         return self._access.read(("incoming", event_type, order_id, outcome, place), LIVE_TTL, query)
 
-    def letters(
+    def dead_letters_by_cause(
         self,
         *,
         state: str = dead_letters.OPEN,
@@ -174,20 +174,20 @@ class Events:
         def query(connection: Connection) -> EventsPage:
             key = lambda row: (row.created_at, row.id)  # noqa: E731 - it has no other name
             found = paged(Stored(connection, listed), lambda row: DeadLetter(*row), key, time_and_text, place)
-            given = commands.latest_of(connection, [letter.id for letter in found.rows])
-            rows = tuple(Letter(letter, given.get(letter.id)) for letter in found.rows)
+            given = commands.latest_of(connection, [dead_letter.id for dead_letter in found.rows])
+            rows = tuple(DeadLetterRow(dead_letter, given.get(dead_letter.id)) for dead_letter in found.rows)
             groups = tuple(dead_letters.groups(connection, state=state))
             return EventsPage(groups, with_rows(found, rows))
 
         return self._access.read(("letters", state, group, order_id, place), LIVE_TTL, query)
 
-    def payload(self, letter_id: str) -> bytes:
+    def payload(self, dead_letter_id: str) -> bytes:
         """All bytes of one dead letter, for a file; of one that cannot be read, what hinders it."""
         try:
-            letter = self._access.read_now(lambda connection: dead_letters.get(connection, letter_id))
+            dead_letter = self._access.read_now(lambda connection: dead_letters.get(connection, dead_letter_id))
         except SourceUnavailable as error:
             return str(error).encode()
-        return letter.payload if letter else b""
+        return dead_letter.payload if dead_letter else b""
 
     def outgoing_payload(self, row_id: int) -> bytes:
         """All bytes of one outgoing event, for a file; of one that cannot be read, what hinders it."""
@@ -197,24 +197,24 @@ class Events:
             return str(error).encode()
 
     def freeze(self, verb: Verb, group: Group) -> Bulk:
-        """The open letters of a group, oldest first, at most MAX_ITEMS; raises SourceUnavailable."""
+        """The open dead letters of a group, oldest first, at most MAX_ITEMS; raises SourceUnavailable."""
         subject, cause = group.subject, group.cause
 
-        def open_letters(connection: Connection) -> list[Outline]:
+        def open_dead_letters(connection: Connection) -> list[Outline]:
             return dead_letters.outlines(connection, subject, cause, MAX_ITEMS)
 
         name = dead_letters.group_name(subject, cause)
         targets = tuple(
             Target(one.id, one.order_id or "", one.attempts, one.state, name, one.reason)
-            for one in self._access.read_now(open_letters)
+            for one in self._access.read_now(open_dead_letters)
         )
-        return Bulk(verb, None, targets, self._access.now(), name, lambda c: [one.id for one in open_letters(c)])
+        return Bulk(verb, None, targets, self._access.now(), name, lambda c: [one.id for one in open_dead_letters(c)])
 
-    def replay(self, letter: DeadLetter, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(REPLAY, letter.id, {}, actor=actor, command_id=command_id)
+    def replay(self, dead_letter: DeadLetter, *, actor: str, command_id: str) -> Command:
+        return self._access.store_command(REPLAY, dead_letter.id, {}, actor=actor, command_id=command_id)
 
-    def discard(self, letter: DeadLetter, note: str, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(DISCARD, letter.id, {"note": note}, actor=actor, command_id=command_id)
+    def discard(self, dead_letter: DeadLetter, note: str, *, actor: str, command_id: str) -> Command:
+        return self._access.store_command(DISCARD, dead_letter.id, {"note": note}, actor=actor, command_id=command_id)
 
     def publish_again(self, event: UndeliverableEvent, *, actor: str, command_id: str) -> Command:
         return self._access.store_command(PUBLISH_AGAIN, str(event.id), {}, actor=actor, command_id=command_id)
@@ -257,9 +257,9 @@ def _delivery(connection: Connection, now: datetime) -> Delivery:
         outbox_oldest_at=oldest,
         connected={row.replica: bool(row.facts.get("natsConnected", True)) for row in living},
         relay_problems={row.replica: str(row.facts["relayProblem"]) for row in living if row.facts.get("relayProblem")},
-        is_refused=any(row.facts.get("relayTrouble") == Trouble.BROKER for row in living),
+        is_refused=any(row.facts.get("relayTrouble") == ProblemKind.BROKER for row in living),
         consumers=tuple(lags[stream] for stream in sorted(lags)),
-        open_letters=dead_letters.count_open(connection),
+        open_dead_letters=dead_letters.count_open(connection),
     )
 
 

@@ -259,12 +259,10 @@ def _drills(connection: Connection, _now: datetime) -> Section:
     return Section("Drills", "No drill is under way.", items, len(items))
 
 
-def _letters(connection: Connection, _now: datetime) -> Section:
+def _dead_letters(connection: Connection, _now: datetime) -> Section:
     found = dead_letters.groups(connection, limit=SHOWN)
     items = [
-        Item(
-            f"{group.letters} x {group.subject}: {group.example}", "events", (("view", "Dead letters"),), group.last_at
-        )
+        Item(f"{group.count} x {group.subject}: {group.example}", "events", (("view", "Dead letters"),), group.last_at)
         for group in found
     ]
     return Section(
@@ -290,7 +288,7 @@ SECTIONS: Sequence[Make] = (
     _operations,
     _overrides,
     _silences,
-    _letters,
+    _dead_letters,
     _differences,
     _drills,
 )

@@ -19,7 +19,7 @@ from typing import Any
 
 from services.base.addresses import reachable_host
 from services.domain.external import read_json
-from services.messaging.publish_problem import Trouble
+from services.messaging.publish_problem import ProblemKind
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def told_by_worker(answer: Mapping[str, Any] | None) -> Publishing:
     is_publishing = answer.get("publishing") is not False and answer.get("streams") is not False
     if is_publishing:
         return Publishing.TAKEN
-    return Publishing.REFUSED if answer.get("trouble") == Trouble.BROKER else Publishing.UNKNOWN
+    return Publishing.REFUSED if answer.get("trouble") == ProblemKind.BROKER else Publishing.UNKNOWN
 
 
 def told_by_inventory(answer: Mapping[str, Any] | None) -> Publishing:

@@ -28,16 +28,16 @@ MAX_HEADERS, MAX_HEADER = 50, 500
 """Headers of a message that are kept, and characters of each."""
 
 
-class LetterChanged(InvalidState):
-    """The letter is no longer what the person saw; it was not touched."""
+class DeadLetterChanged(InvalidState):
+    """The dead letter is no longer what the person saw; it was not touched."""
 
 
 class ReplayFailed(InvalidState):
-    """The handler failed on the stored bytes again; the letter stays open with the new reason."""
+    """The handler failed on the stored bytes again; the dead letter stays open with the new reason."""
 
 
-class DeadLetterOffice:
-    """Keeps letters, and lets people replay or discard them."""
+class DeadLetters:
+    """Keeps dead letters, and lets people replay or discard them."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class DeadLetterOffice:
 
         The payload is kept exactly as it came, headers and reason within bounds.
         """
-        letter = DeadLetter(
+        dead_letter = DeadLetter(
             id=self._new_id(),
             stream=stream,
             stream_seq=stream_seq,
@@ -81,16 +81,16 @@ class DeadLetterOffice:
             created_at=self._clock(),
             incarnation=incarnation,
         )
-        await self._database.write(lambda connection: dead_letters.add(connection, letter))
+        await self._database.write(lambda connection: dead_letters.add(connection, dead_letter))
 
-    async def replay(self, letter_id: str, *, actor: str) -> DeadLetter:
-        """Run the handler on the stored bytes; raises ReplayFailed, LetterChanged when it is not open, NotFound."""
-        await self.handle_again(letter_id, actor=actor)
-        return await self._get(letter_id)
+    async def replay(self, dead_letter_id: str, *, actor: str) -> DeadLetter:
+        """Run the handler on the stored bytes; raises ReplayFailed, DeadLetterChanged when it is not open, NotFound."""
+        await self.handle_again(dead_letter_id, actor=actor)
+        return await self._get(dead_letter_id)
 
     async def handle_again(
         self,
-        letter_id: str,
+        dead_letter_id: str,
         *,
         actor: str,
         reason: str | None = None,
@@ -99,84 +99,86 @@ class DeadLetterOffice:
     ) -> str:
         """The same; returns what the handler said: handled, ignored or duplicate.
 
-        ``seen``: the attempts that the person saw; with others by now it is LetterChanged. What was done under
+        ``seen``: the attempts that the person saw; with others by now it is DeadLetterChanged. What was done under
         an ``action_id`` is not done again, its end is said once more.
         """
         known = await self._known(action_id)
         if known is not None:
             if known.result != "done":
-                raise ReplayFailed(str((known.after or {}).get("failure", "")), {"id": letter_id})
+                raise ReplayFailed(str((known.after or {}).get("failure", "")), {"id": dead_letter_id})
             return str((known.after or {}).get("outcome", ""))
-        letter = await self._open_letter(letter_id, seen)
+        dead_letter = await self._open_dead_letter(dead_letter_id, seen)
         done = _Deed(REPLAYED, actor, reason, action_id)
         try:
             event = decode(
-                letter.payload,
-                subject=letter.subject,
-                headers=letter.headers,
-                fallback_id=place_in_stream(letter.stream, letter.incarnation, letter.stream_seq),
+                dead_letter.payload,
+                subject=dead_letter.subject,
+                headers=dead_letter.headers,
+                fallback_id=place_in_stream(dead_letter.stream, dead_letter.incarnation, dead_letter.stream_seq),
             )
             outcome = await self._handle(event)
         except PoisonEvent as error:
-            await self._record_failure(letter, done, str(error))
-            raise ReplayFailed(f"The event cannot be handled: {error}", {"id": letter_id}) from None
+            await self._record_failure(dead_letter, done, str(error))
+            raise ReplayFailed(f"The event cannot be handled: {error}", {"id": dead_letter_id}) from None
         except Exception as error:
             # A boundary: whatever the handler does, the person who asked for it is recorded and told.
-            await self._record_failure(letter, done, f"{type(error).__name__}: {error}")
-            raise ReplayFailed(f"The handler failed again: {error}", {"id": letter_id}) from error
-        await self._settle(letter, done, note=f"handler: {outcome}", outcome=outcome)
+            await self._record_failure(dead_letter, done, f"{type(error).__name__}: {error}")
+            raise ReplayFailed(f"The handler failed again: {error}", {"id": dead_letter_id}) from error
+        await self._settle(dead_letter, done, note=f"handler: {outcome}", outcome=outcome)
         return outcome
 
     async def discard(
-        self, letter_id: str, *, actor: str, note: str, seen: int | None = None, action_id: str | None = None
+        self, dead_letter_id: str, *, actor: str, note: str, seen: int | None = None, action_id: str | None = None
     ) -> DeadLetter:
-        """Give a letter up, with the reason; raises LetterChanged when it is settled already, NotFound.
+        """Give a dead letter up, with the reason; raises DeadLetterChanged when it is settled already, NotFound.
 
         ``seen`` and ``action_id`` as in handle_again().
         """
         if await self._known(action_id) is None:
-            letter = await self._open_letter(letter_id, seen)
-            await self._settle(letter, _Deed(DISCARDED, actor, note, action_id), note=note)
-        return await self._get(letter_id)
+            dead_letter = await self._open_dead_letter(dead_letter_id, seen)
+            await self._settle(dead_letter, _Deed(DISCARDED, actor, note, action_id), note=note)
+        return await self._get(dead_letter_id)
 
     async def _known(self, action_id: str | None) -> AuditEntry | None:
         if action_id is None:
             return None
         return await self._database.read(lambda connection: audit.find_action(connection, action_id))
 
-    async def _open_letter(self, letter_id: str, seen: int | None) -> DeadLetter:
-        letter = await self._get(letter_id)
-        if letter.state != OPEN:
-            raise LetterChanged(f"This dead letter is {letter.state}.", {"id": letter_id, "state": letter.state})
-        if seen is not None and letter.attempts != seen:
-            message = f"It was tried again since: {letter.attempts} attempts, {seen} when it was seen."
-            raise LetterChanged(message, {"id": letter_id, "attempts": letter.attempts})
-        return letter
+    async def _open_dead_letter(self, dead_letter_id: str, seen: int | None) -> DeadLetter:
+        dead_letter = await self._get(dead_letter_id)
+        if dead_letter.state != OPEN:
+            raise DeadLetterChanged(
+                f"This dead letter is {dead_letter.state}.", {"id": dead_letter_id, "state": dead_letter.state}
+            )
+        if seen is not None and dead_letter.attempts != seen:
+            message = f"It was tried again since: {dead_letter.attempts} attempts, {seen} when it was seen."
+            raise DeadLetterChanged(message, {"id": dead_letter_id, "attempts": dead_letter.attempts})
+        return dead_letter
 
-    async def _settle(self, letter: DeadLetter, done: _Deed, *, note: str | None, **facts: Any) -> None:
+    async def _settle(self, dead_letter: DeadLetter, done: _Deed, *, note: str | None, **facts: Any) -> None:
         def transaction(connection: Connection) -> None:
             at = self._clock()
-            if not dead_letters.resolve(connection, letter.id, done.state, by=done.actor, note=note, at=at):
-                raise LetterChanged("Somebody else settled this dead letter.", {"id": letter.id})
-            audit.add(connection, done.entry(letter, at, "done", {"state": done.state, **facts}))
+            if not dead_letters.resolve(connection, dead_letter.id, done.state, by=done.actor, note=note, at=at):
+                raise DeadLetterChanged("Somebody else settled this dead letter.", {"id": dead_letter.id})
+            audit.add(connection, done.entry(dead_letter, at, "done", {"state": done.state, **facts}))
 
         await self._database.write(transaction)
 
-    async def _record_failure(self, letter: DeadLetter, done: _Deed, failure: str) -> None:
+    async def _record_failure(self, dead_letter: DeadLetter, done: _Deed, failure: str) -> None:
         said = cut_text(failure, MAX_REASON)
-        entry = done.entry(letter, self._clock(), "failed", {"state": OPEN, "failure": said})
+        entry = done.entry(dead_letter, self._clock(), "failed", {"state": OPEN, "failure": said})
 
         def transaction(connection: Connection) -> None:
-            dead_letters.note_failure(connection, letter.id, said)
+            dead_letters.note_failure(connection, dead_letter.id, said)
             audit.add(connection, entry)
 
         await self._database.write(transaction)
 
-    async def _get(self, letter_id: str) -> DeadLetter:
-        letter = await self._database.read(lambda connection: dead_letters.get(connection, letter_id))
-        if letter is None:
-            raise NotFound("dead-letter", letter_id)
-        return letter
+    async def _get(self, dead_letter_id: str) -> DeadLetter:
+        dead_letter = await self._database.read(lambda connection: dead_letters.get(connection, dead_letter_id))
+        if dead_letter is None:
+            raise NotFound("dead-letter", dead_letter_id)
+        return dead_letter
 
 
 def order_id_in(payload: bytes) -> str | None:
@@ -199,21 +201,21 @@ def bounded_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Deed:
-    """What somebody does with a letter."""
+    """What somebody does with a dead letter."""
 
     state: str
-    """What the letter becomes by it."""
+    """What the dead letter becomes by it."""
     actor: str
     reason: str | None
     action_id: str | None
 
-    def entry(self, letter: DeadLetter, at: datetime, result: str, after: dict[str, Any]) -> AuditEntry:
+    def entry(self, dead_letter: DeadLetter, at: datetime, result: str, after: dict[str, Any]) -> AuditEntry:
         return AuditEntry(
             at=at,
             actor=self.actor,
             action="REPLAY_EVENT" if self.state == REPLAYED else "DISCARD_EVENT",
-            target=f"dead-letter:{letter.id}",
-            order_id=letter.order_id,
+            target=f"dead-letter:{dead_letter.id}",
+            order_id=dead_letter.order_id,
             reason=self.reason,
             before={"state": OPEN},
             after=after,

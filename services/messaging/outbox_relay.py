@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 
 from services.domain.external import cut_text
 from services.domain.retry import Randomness, RetryPolicy
-from services.messaging.publish_problem import Problem, Trouble
+from services.messaging.publish_problem import ProblemKind, PublishProblem
 from state.engine.failures import is_of_database
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class OutboxRelay:
         self._published = 0
         self._raising: dict[int, tuple[int, int]] = {}
         """Per row: counted tries that raised, and how many rows were published by then."""
-        self._problem: Problem | None = None
+        self._problem: PublishProblem | None = None
         self._problem_at = 0.0
 
     def wake(self) -> None:
@@ -146,7 +146,7 @@ class OutboxRelay:
         self._woken.set()
 
     @property
-    def problem(self) -> Problem | None:
+    def problem(self) -> PublishProblem | None:
         """Why the last attempt to publish failed; None when it succeeded, or nothing failed for PROBLEM_SECONDS."""
         return self._problem if time.monotonic() - self._problem_at < PROBLEM_SECONDS else None
 
@@ -186,10 +186,10 @@ class OutboxRelay:
             # A boundary: the relay outlives a database that is away.
             log.warning("outbox_unavailable", extra={"reason": repr(error)}, exc_info=not is_of_database(error))
             self._on_failure()
-            self._note(Problem(Trouble.DATABASE, f"the outbox cannot be read: {error!r}"))
+            self._note(PublishProblem(ProblemKind.DATABASE, f"the outbox cannot be read: {error!r}"))
             return None
         self._settled, self._failed = [], []
-        if self._problem is not None and self._problem.trouble is Trouble.DATABASE:
+        if self._problem is not None and self._problem.kind is ProblemKind.DATABASE:
             # With nothing to publish nobody else would find that it is over.
             self._note(None)
         return rows
@@ -240,13 +240,13 @@ class OutboxRelay:
         passing = [reason for reason in failures.values() if not isinstance(reason, Undeliverable)]
         refused = [reason for reason in passing if not isinstance(reason, Raised)]
         if refused:
-            self._note(Problem(Trouble.BROKER, refused[0]))
+            self._note(PublishProblem(ProblemKind.BROKER, refused[0]))
         else:
-            self._note(Problem(Trouble.OURS, str(passing[0])) if passing else None)
+            self._note(PublishProblem(ProblemKind.OURS, str(passing[0])) if passing else None)
         if passing:
             log.warning("events_not_published", extra={"count": len(passing), "reason": passing[0]})
 
-    def _note(self, problem: Problem | None) -> None:
+    def _note(self, problem: PublishProblem | None) -> None:
         self._problem, self._problem_at = problem, time.monotonic()
 
     def _delay_seconds(self, futile_rounds: int) -> float:

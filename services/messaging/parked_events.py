@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from services.domain.external import cut_text, id_key
 from services.domain.retry import Randomness
 from services.messaging.consumer import Delivery
-from services.messaging.dead_letters import MAX_REASON, DeadLetterOffice, bounded_headers, order_id_in
+from services.messaging.dead_letters import MAX_REASON, DeadLetters, bounded_headers, order_id_in
 from services.messaging.delivery_attempts import redelivery_delay_seconds
 from services.messaging.envelope import IncomingEvent, NotYet, PoisonEvent, decode, place_in_stream
 from state import parked_events
@@ -47,7 +47,7 @@ class EventParking:
         self,
         database: Database,
         clock: Callable[[], datetime],
-        office: DeadLetterOffice,
+        dead_letters: DeadLetters,
         handle: Callable[[IncomingEvent], Awaitable[str]],
         *,
         early: Collection[str],
@@ -62,7 +62,7 @@ class EventParking:
         """
         self._database = database
         self._clock = clock
-        self._office = office
+        self._dead_letters = dead_letters
         self._handle = handle
         self._early = frozenset(early)
         self._on_outcome = on_outcome
@@ -171,7 +171,7 @@ class EventParking:
         self._on_outcome(event.subject, "retried")
 
     async def _give_up(self, event: ParkedEvent, reason: str) -> None:
-        await self._office.keep(
+        await self._dead_letters.keep(
             stream=event.stream,
             incarnation=event.incarnation,
             stream_seq=event.stream_seq,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Trouble(StrEnum):
+class ProblemKind(StrEnum):
     """Whose fault it is."""
 
     BROKER = "broker"
@@ -18,14 +18,14 @@ class Trouble(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class PublishProblem:
     """What is wrong now, in one sentence for the engineer on call."""
 
-    trouble: Trouble
+    kind: ProblemKind
     reason: str
 
 
-def worst_trouble(problems: list[Problem]) -> Trouble | None:
+def worst_kind(problems: list[PublishProblem]) -> ProblemKind | None:
     """The fault that decides what is done: the broker's, where it has one."""
-    troubles = [problem.trouble for problem in problems]
-    return next((one for one in Trouble if one in troubles), None)
+    kinds = [problem.kind for problem in problems]
+    return next((one for one in ProblemKind if one in kinds), None)

@@ -13,7 +13,7 @@ from datetime import datetime
 import nats.errors
 
 from services.messaging.jetstream import Connection, ensure_streams
-from services.messaging.publish_problem import Problem, Trouble
+from services.messaging.publish_problem import ProblemKind, PublishProblem
 from state.engine.failures import is_of_database
 
 log = logging.getLogger(__name__)
@@ -33,12 +33,12 @@ class Topology:
         self._on_streams = on_streams
         self._ensuring = asyncio.Lock()
         self._known: dict[str, Known] = {}
-        self._problem: Problem | None = Problem(Trouble.BROKER, "the streams are not known yet")
+        self._problem: PublishProblem | None = PublishProblem(ProblemKind.BROKER, "the streams are not known yet")
         self.placement: Mapping[str, str] = {}
         """Subject to stream; empty before the first success."""
 
     @property
-    def problem(self) -> Problem | None:
+    def problem(self) -> PublishProblem | None:
         """What is missing at the broker or hinders us from sending again what it lost; None when nothing does."""
         return self._problem
 
@@ -49,7 +49,7 @@ class Topology:
                 placement = await ensure_streams(self._connection.js)
                 known = await self._look_at(set(placement.values()))
             except (nats.errors.Error, OSError) as error:
-                self._note(Trouble.BROKER, f"streams cannot be ensured: {str(error) or type(error).__name__}")
+                self._note(ProblemKind.BROKER, f"streams cannot be ensured: {str(error) or type(error).__name__}")
                 raise
             made = {name: at for name, (at, _) in known.items()}
             if made != {name: at for name, (at, _) in self._known.items()}:
@@ -80,7 +80,7 @@ class Topology:
             is_same = bool(found) and found == self._known
             self._note_changes(found)
         except (nats.errors.Error, OSError) as error:
-            self._note(Trouble.BROKER, f"streams are missing: {str(error) or type(error).__name__}")
+            self._note(ProblemKind.BROKER, f"streams are missing: {str(error) or type(error).__name__}")
             is_same = False
         if not is_same:
             await self.recover()
@@ -93,8 +93,8 @@ class Topology:
             await self._on_streams(newest)
         except Exception as error:
             # The streams are there; what is hindered is our side of it, which the next round tries again.
-            trouble = Trouble.DATABASE if is_of_database(error) else Trouble.OURS
-            self._note(trouble, f"what the streams may have lost cannot be sent again: {type(error).__name__}")
+            kind = ProblemKind.DATABASE if is_of_database(error) else ProblemKind.OURS
+            self._note(kind, f"what the streams may have lost cannot be sent again: {type(error).__name__}")
             raise
 
     async def _look_at(self, streams: set[str]) -> dict[str, Known]:
@@ -109,8 +109,8 @@ class Topology:
                 extra = {"stream": name, "subjects": list(subjects), "before": list(known)}
                 log.warning("stream_changed_by_others", extra=extra)
 
-    def _note(self, trouble: Trouble, reason: str) -> None:
-        problem = Problem(trouble, reason)
+    def _note(self, kind: ProblemKind, reason: str) -> None:
+        problem = PublishProblem(kind, reason)
         if problem != self._problem:
-            log.warning("streams_missing", extra={"trouble": trouble, "reason": reason})
+            log.warning("streams_missing", extra={"kind": kind, "reason": reason})
         self._problem = problem

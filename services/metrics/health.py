@@ -140,8 +140,8 @@ def _of_queues(facts: Facts, thresholds: Thresholds) -> Iterator[Finding]:
     if differences := facts.queues.get("differences", 0):
         text = f"{_count(differences, 'difference')} between orders, stock and money"
         yield Finding(Level.ATTENTION, text, "conservation")
-    if letters := facts.queues.get("dead_letters", 0):
-        yield Finding(Level.ATTENTION, f"{_count(letters, 'dead letter')}", "events")
+    if dead_letters := facts.queues.get("dead_letters", 0):
+        yield Finding(Level.ATTENTION, f"{_count(dead_letters, 'dead letter')}", "events")
     if facts.outbox_age_seconds > thresholds.outbox_age_seconds:
         text = f"The oldest event has waited {facts.outbox_age_seconds:,.0f} s to be published"
         yield Finding(Level.BROKEN, text, "events", (("view", "Outgoing"),))

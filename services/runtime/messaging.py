@@ -17,14 +17,14 @@ from services.base.trace_context import HEADER, begin
 from services.domain.orders import events
 from services.domain.orders.model import OrderStatus
 from services.messaging.consumer import Delivery, Handler, PullConsumer
-from services.messaging.dead_letters import DeadLetterOffice
+from services.messaging.dead_letters import DeadLetters
 from services.messaging.durable_consumer import Lag
 from services.messaging.envelope import NotYet, decode, place_in_stream
 from services.messaging.jetstream import INSTALLATION, by_stream
 from services.messaging.jetstream import Connection as NatsConnection
 from services.messaging.outbox_relay import OutboxRelay, OutboxRow, Undeliverable
 from services.messaging.parked_events import EventParking
-from services.messaging.publish_problem import Problem
+from services.messaging.publish_problem import PublishProblem
 from services.messaging.topology import Topology
 from services.metrics.registry import Metrics
 from services.orders.inventory_events import EARLY, InventoryEvents
@@ -61,7 +61,7 @@ class MessagingFacts:
         self.topology, self.relay, self.consuming = topology, relay, consuming
 
     @property
-    def streams_problem(self) -> Problem | None:
+    def streams_problem(self) -> PublishProblem | None:
         """Which streams are missing at the broker, or what hinders us after they were; None when nothing does."""
         return self.topology.problem if self.topology else None
 
@@ -71,7 +71,7 @@ class MessagingFacts:
         return self.consuming.problem if self.consuming else None
 
     @property
-    def publish_problem(self) -> Problem | None:
+    def publish_problem(self) -> PublishProblem | None:
         """Why our events are not published now; None when they are."""
         return self.relay.problem if self.relay else None
 
@@ -88,7 +88,7 @@ class MessagingFacts:
             "consumers": self._lags,
             "consumersProblem": self.consumers_problem,
             "relayProblem": problem.reason if problem else None,
-            "relayTrouble": problem.trouble if problem else None,
+            "relayTrouble": problem.kind if problem else None,
         }
 
 
@@ -145,7 +145,7 @@ class Consuming:
         nats: NatsConnection,
         database: Database,
         inbound: InventoryEvents,
-        office: DeadLetterOffice,
+        dead_letters: DeadLetters,
         metrics: Metrics,
         topology: Topology,
         installation: str,
@@ -159,11 +159,11 @@ class Consuming:
         self._owner = owner
         self._nats = nats
         self._inbound = inbound
-        self._office = office
+        self._dead_letters = dead_letters
         self._parking = EventParking(
             database,
             clock,
-            office,
+            dead_letters,
             inbound.handle,
             early=EARLY,
             on_outcome=metrics.event_consumed,
@@ -277,7 +277,7 @@ class Consuming:
         self._metrics.event_consumed(event.type, outcome)
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
-        await self._office.keep(
+        await self._dead_letters.keep(
             stream=delivery.stream,
             stream_seq=delivery.stream_seq,
             subject=delivery.subject,

@@ -103,11 +103,11 @@ def test_letters_of_one_cause_are_replayed_with_a_ledger_per_letter(holdfast: Ho
     with opened(holdfast.database_url) as database:
         for number, order_id in enumerate([*known, "nobody"]):
             body = {"orderId": order_id, "reservationId": f"R-{number}"}
-            letter = DeadLetter(
+            dead_letter = DeadLetter(
                 f"DL-{number}", "S", 9000 + number, "inventory.confirmed", order_id, orjson.dumps(body), {}, reason, 8,
                 "OPEN", datetime.now(UTC),
             )  # fmt: skip
-            database.write_now(lambda connection, letter=letter: dead_letters.add(connection, letter))
+            database.write_now(lambda connection, dead_letter=dead_letter: dead_letters.add(connection, dead_letter))
 
     page.goto(f"{holdfast.console}/events")
     page.get_by_role("button", name="Replay 4 of 4").click()
@@ -122,8 +122,8 @@ def test_letters_of_one_cause_are_replayed_with_a_ledger_per_letter(holdfast: Ho
     ]
     # The orders were confirmed long ago: their handlers ran and changed nothing, and nothing else is claimed.
     assert operation["ledger"] == {"RECORDED": 3, "FAILED": 1}
-    (letter,) = httpx.get(f"{holdfast.api}/api/v1/dead-letters").json()["data"]["items"]
-    assert (letter["id"], letter["attempts"]) == ("DL-3", 9)
+    (dead_letter,) = httpx.get(f"{holdfast.api}/api/v1/dead-letters").json()["data"]["items"]
+    assert (dead_letter["id"], dead_letter["attempts"]) == ("DL-3", 9)
 
 
 def test_escape_closes_the_work_area_right_after_its_claim_button_was_replaced(holdfast: Holdfast, page: Page) -> None:

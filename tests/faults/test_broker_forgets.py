@@ -184,7 +184,7 @@ async def test_events_with_a_status_header_become_dead_letters_and_stop_nothing(
         for number in range(100):
             await connection.client.publish(CONFIRMED, b"%d" % number, headers={"Status": status})
         await eventually(answered(connection, here, b"honest"))
-        await eventually(lambda: len({letter.stream_seq for letter, _ in here.dead}) == 100)
+        await eventually(lambda: len({dead_letter.stream_seq for dead_letter, _ in here.dead}) == 100)
         assert here.payloads() == [b"honest"]
 
 

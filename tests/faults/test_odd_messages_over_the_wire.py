@@ -21,7 +21,7 @@ from tests.support.postgres_server import PostgresServer
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 PATIENCE_SECONDS = 10.0
-ORDERS, LETTERS = "/api/v1/orders", "/api/v1/dead-letters"
+ORDERS, DEAD_LETTERS = "/api/v1/orders", "/api/v1/dead-letters"
 FAR, EARLY = "9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+01:00"
 
 
@@ -77,9 +77,9 @@ def confirmation(order: dict[str, Any], **more: Any) -> bytes:
     return json.dumps({"id": new_id(), "type": CONFIRMED, "source": "elsewhere", "data": data}).encode()
 
 
-def letters_with(service: Service, mark: str) -> list[dict[str, Any]]:
-    items = answered(service, f"{LETTERS}?limit=200")["items"]
-    return [letter for letter in items if mark in json.dumps(letter)]
+def dead_letters_with(service: Service, mark: str) -> list[dict[str, Any]]:
+    items = answered(service, f"{DEAD_LETTERS}?limit=200")["items"]
+    return [dead_letter for dead_letter in items if mark in json.dumps(dead_letter)]
 
 
 @pytest.mark.parametrize("moment", [FAR, EARLY])
@@ -92,7 +92,7 @@ async def test_a_confirmation_at_a_time_outside_the_calendar_breaks_no_list(
 
         def is_settled() -> bool:
             (found,) = [one for one in answered(service, ORDERS)["items"] if one["orderId"] == order["orderId"]]
-            return found["status"] != "PLACED" or bool(letters_with(service, order["orderId"]))
+            return found["status"] != "PLACED" or bool(dead_letters_with(service, order["orderId"]))
 
         wait_until(is_settled, PATIENCE_SECONDS, service.log)
         answered(service, f"{ORDERS}/{order['orderId']}")
@@ -103,7 +103,7 @@ async def test_a_text_with_nul_is_a_dead_letter_at_once(service: Service, nats_u
     mark = new_id()
     data = {"productId": f"{mark}\0", "variantId": "v", "availableQuantity": 1, "threshold": 5}
     await publish(nats_url, json.dumps({"id": new_id(), "type": LOW_STOCK, "data": data}).encode(), subject=LOW_STOCK)
-    wait_until(lambda: bool(letters_with(service, mark)), PATIENCE_SECONDS, service.log)
+    wait_until(lambda: bool(dead_letters_with(service, mark)), PATIENCE_SECONDS, service.log)
 
 
 def post_alert(service: Service, name: str, **times: str) -> int:
@@ -137,7 +137,7 @@ async def test_events_with_a_status_header_become_dead_letters_and_stop_nothing(
             PATIENCE_SECONDS,
             service.log,
         )
-        wait_until(lambda: len(letters_with(service, mark)) == 100, PATIENCE_SECONDS, service.log)
+        wait_until(lambda: len(dead_letters_with(service, mark)) == 100, PATIENCE_SECONDS, service.log)
 
 
 async def test_a_thousand_events_of_foreign_orders_hold_no_confirmation_up(
@@ -158,15 +158,15 @@ async def test_an_event_of_forty_kilobytes_of_quotes_costs_no_time(service: Serv
     mark = new_id()
     await publish(nats_url, json.dumps({"id": mark, "type": "\"'" * 20_000, "data": {"orderId": mark}}).encode())
     service.client.timeout = PATIENCE_SECONDS
-    wait_until(lambda: bool(letters_with(service, mark)), PATIENCE_SECONDS, service.log)
+    wait_until(lambda: bool(dead_letters_with(service, mark)), PATIENCE_SECONDS, service.log)
     assert service.client.get("/healthz", timeout=2.0).is_success
 
 
 async def test_a_list_of_large_letters_is_small(service: Service, nats_url: str) -> None:
     mark = new_id()
     await publish(nats_url, *(b'"%s%s' % (mark.encode(), b"x" * 250_000) for _ in range(10)))
-    wait_until(lambda: len(letters_with(service, mark)) == 10, PATIENCE_SECONDS, service.log)
-    assert len(service.client.get(f"{LETTERS}?limit=200").content) < 2_000_000
+    wait_until(lambda: len(dead_letters_with(service, mark)) == 10, PATIENCE_SECONDS, service.log)
+    assert len(service.client.get(f"{DEAD_LETTERS}?limit=200").content) < 2_000_000
 
 
 @pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\nX-A: ", b"GET /"])

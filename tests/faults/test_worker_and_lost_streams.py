@@ -78,7 +78,7 @@ async def test_orders_are_confirmed_and_poison_is_kept_although_streams_and_cons
             def is_confirmed(order_id: str) -> bool:
                 return bool(service.client.get(f"/api/v1/orders/{order_id}").json()["data"]["status"] == "CONFIRMED")
 
-            def letters() -> int:
+            def dead_letters() -> int:
                 return len(service.client.get("/api/v1/dead-letters").json()["data"]["items"])
 
             def order_is_confirmed() -> None:
@@ -89,7 +89,7 @@ async def test_orders_are_confirmed_and_poison_is_kept_although_streams_and_cons
 
             order_is_confirmed()
             await connection.js.publish(CONFIRMED, b"no JSON")
-            wait_until(lambda: letters() == 1, PATIENCE_SECONDS, service.log)
+            wait_until(lambda: dead_letters() == 1, PATIENCE_SECONDS, service.log)
             for consumer in await connection.js.consumers_info("INVENTORY_EVENTS"):
                 await connection.js.delete_consumer("INVENTORY_EVENTS", consumer.name)
             order_is_confirmed()
@@ -98,7 +98,7 @@ async def test_orders_are_confirmed_and_poison_is_kept_although_streams_and_cons
             order_is_confirmed()
             # Its sequence number is one that an earlier stream has used.
             await connection.js.publish(CONFIRMED, b"no JSON either")
-            wait_until(lambda: letters() == 2, PATIENCE_SECONDS, service.log)
+            wait_until(lambda: dead_letters() == 2, PATIENCE_SECONDS, service.log)
             wait_until(lambda: service.client.get("/readyz").is_success, PATIENCE_SECONDS, service.log)
             await connection.close()
 

@@ -26,7 +26,7 @@ from tests.support.alert_world import recorded
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SETTINGS = Settings(alert_window=60_000, alert_webhook_url="http://pager.test/hook", alert_heartbeat_interval=60_000)
-LETTERS = "DeadLettersPresent"
+DEAD_LETTERS = "DeadLettersPresent"
 
 
 class Site:
@@ -53,8 +53,8 @@ class Site:
         return await self.database.read(function)
 
     async def dead_letter(self, number: int = 1) -> None:
-        letter = DeadLetter(f"DL-{number}", "S", number, "x", None, b"{", {}, "not JSON", 1, "OPEN", self.now)
-        await self.database.write(lambda c: dead_letters.add(c, letter))
+        dead_letter = DeadLetter(f"DL-{number}", "S", number, "x", None, b"{", {}, "not JSON", 1, "OPEN", self.now)
+        await self.database.write(lambda c: dead_letters.add(c, dead_letter))
 
     async def no_dead_letters(self) -> None:
         await self.database.write(lambda c: c.exec_driver_sql("DELETE FROM dead_letters"))
@@ -62,7 +62,7 @@ class Site:
     async def standing(self) -> dict[str, str]:
         return {alert.name: alert.state for alert in await self.read(alerts.standing)}
 
-    async def the(self, name: str = LETTERS) -> alerts.Alert:
+    async def the(self, name: str = DEAD_LETTERS) -> alerts.Alert:
         (alert,) = [alert for alert in await self.read(alerts.standing) if alert.name == name]
         return alert
 
@@ -88,14 +88,14 @@ async def test_an_alert_fires_is_sent_resolves_and_that_is_sent(site: Site) -> N
     await site.dead_letter()
     site.later(1)
     await replica.evaluate()
-    assert await site.standing() == {LETTERS: FIRING}
+    assert await site.standing() == {DEAD_LETTERS: FIRING}
     site.later(1)
     await replica.evaluate()
     await site.no_dead_letters()
     site.later(1)
     await replica.evaluate()
     assert await site.standing() == {}
-    assert await site.queued() == [(LETTERS, "firing"), (LETTERS, "resolved")]
+    assert await site.queued() == [(DEAD_LETTERS, "firing"), (DEAD_LETTERS, "resolved")]
     assert await site.events() == ["FIRING", "RESOLVED"]
 
 
@@ -105,7 +105,7 @@ async def test_one_of_two_replicas_judges(site: Site) -> None:
         await site.replica(name).evaluate()
         site.later(0.2)
     assert (await site.read(lambda c: leases.get(c, LEASE))).holder == "a"
-    assert await site.queued() == [(LETTERS, "firing")]
+    assert await site.queued() == [(DEAD_LETTERS, "firing")]
 
 
 async def test_many_replicas_at_once_send_everything_once(site: Site, database_url: str) -> None:
@@ -115,7 +115,7 @@ async def test_many_replicas_at_once_send_everything_once(site: Site, database_u
         for _ in range(5):
             await asyncio.gather(*(replica.evaluate() for replica in replicas))
             site.later(1)
-    assert await site.queued() == [(LETTERS, "firing")]
+    assert await site.queued() == [(DEAD_LETTERS, "firing")]
     assert await site.events() == ["FIRING"]
 
 
@@ -130,7 +130,7 @@ async def test_the_lease_of_a_dead_replica_is_taken_over_and_the_alert_goes_on(s
     await b.evaluate()
     assert (await site.read(lambda c: leases.get(c, LEASE))).holder == "b"
     assert (await site.the()).fired_at == NOON
-    assert await site.queued() == [(LETTERS, "firing")]
+    assert await site.queued() == [(DEAD_LETTERS, "firing")]
 
 
 async def test_a_replica_that_stops_in_good_order_hands_over_at_once(site: Site) -> None:
@@ -247,7 +247,7 @@ async def test_without_a_webhook_nothing_is_queued_and_with_one_what_fires_is(si
     site.settings = SETTINGS
     site.later(1)
     await site.replica("a").evaluate()
-    assert await site.queued() == [(LETTERS, "firing")]
+    assert await site.queued() == [(DEAD_LETTERS, "firing")]
 
 
 # --------------------------------------------------------------------- people
@@ -305,25 +305,25 @@ async def test_a_silence_holds_back_until_it_ends_by_itself(site: Site) -> None:
     assert await site.queued() == []
     site.later(2)
     await replica.evaluate()
-    assert await site.queued() == [(LETTERS, "firing")]
+    assert await site.queued() == [(DEAD_LETTERS, "firing")]
     assert await site.read(lambda c: silences.running(c, site.now)) == []
     assert (await site.read(lambda c: silences.ended(c, site.now)))[0].silence_id == made.silence_id
     (entry,) = await site.read(audit.page)
-    assert (entry.action, entry.reason, entry.after["alerts"]) == ("SILENCE_ALERTS", "known", [LETTERS])
+    assert (entry.action, entry.reason, entry.after["alerts"]) == ("SILENCE_ALERTS", "known", [DEAD_LETTERS])
 
 
 async def test_a_silence_ended_early_sends_what_still_fires_and_both_are_audited(site: Site) -> None:
     replica = site.replica("a")
-    matchers = [{"name": "alertname", "value": LETTERS}]
+    matchers = [{"name": "alertname", "value": DEAD_LETTERS}]
     made = await site.desk.silence(matchers_of(matchers), ends_in=timedelta(hours=1), reason="known", actor="ada")
     await site.dead_letter()
     await replica.evaluate()
     assert await site.queued() == []
-    assert [a.name for a in await site.desk.preview(matchers_of(matchers))] == [LETTERS]
+    assert [a.name for a in await site.desk.preview(matchers_of(matchers))] == [DEAD_LETTERS]
     for _ in range(2):
         await site.desk.end_silence(made.silence_id, actor="ben", action_id="c-9")
     await replica.evaluate()
-    assert await site.queued() == [(LETTERS, "firing")]
+    assert await site.queued() == [(DEAD_LETTERS, "firing")]
     assert [entry.action for entry in await site.read(audit.page)] == ["END_SILENCE", "SILENCE_ALERTS"]
     with pytest.raises(NotFound):
         await site.desk.end_silence("nowhere", actor="ben")

@@ -28,7 +28,7 @@ from tests.support.seed_console import order
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SETTINGS = Settings(alert_window=60_000, alert_webhook_url="http://pager.test/hook")
 WEST, EAST = timezone(timedelta(hours=-5)), timezone(timedelta(hours=1))
-LETTERS = "DeadLettersPresent"
+DEAD_LETTERS = "DeadLettersPresent"
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def among_ours(name: str, value: Any) -> tuple[Rule, ...]:
 async def test_a_rule_that_raises_keeps_no_other_from_being_judged(database: Database) -> None:
     judge = Judge(database, among_ours("Broken", Unforeseen(RuntimeError("unforeseen"))))
     await database.write(_dead_letter)
-    assert await judge.standing() == {LETTERS: FIRING}
+    assert await judge.standing() == {DEAD_LETTERS: FIRING}
     assert judge.failed == ["rule"]
     noted = (await database.read(lambda c: leases.get(c, LEASE))).noted
     assert noted["failures"] == ["rule Broken: RuntimeError: unforeseen"]
@@ -162,11 +162,11 @@ async def test_the_alert_of_a_rule_that_raises_does_not_end_as_if_it_were_over(d
 async def test_an_alert_that_cannot_be_stored_costs_no_other(database: Database) -> None:
     judge = Judge(database, among_ours("Broken\x00" if not database.is_sqlite else "Broken\ud800", Unforeseen(1.0)))
     await database.write(_dead_letter)
-    assert await judge.standing() == {LETTERS: FIRING}
+    assert await judge.standing() == {DEAD_LETTERS: FIRING}
     assert set(judge.failed) <= {"store", "rule"}
     assert judge.failed
     sent = await database.read(lambda c: notifications.latest(c, 10))
-    assert {message.name for message in sent} == {LETTERS, "Watchdog"}
+    assert {message.name for message in sent} == {DEAD_LETTERS, "Watchdog"}
 
 
 async def test_a_sample_in_another_form_is_passed_over(database: Database) -> None:
@@ -175,7 +175,7 @@ async def test_a_sample_in_another_form_is_passed_over(database: Database) -> No
     for odd in ({"requests": [1]}, {"latency": {"reserve": None}}, {"releases": {"failed": "many"}}):
         await database.write(lambda c, odd=odd: samples.add(c, judge.now, "b", odd))
         judge.now += timedelta(seconds=1)
-        assert await judge.standing() == {LETTERS: FIRING}
+        assert await judge.standing() == {DEAD_LETTERS: FIRING}
 
 
 def _dead_letter(connection: Any) -> None:

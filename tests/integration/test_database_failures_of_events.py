@@ -108,7 +108,7 @@ async def test_a_parked_event_that_only_the_database_fails_is_put_off_and_never_
     for _ in range(3 * ATTEMPTS):
         shop.clock.now += timedelta(seconds=60)
         await world.parking.run_round()
-    assert await world.letters() == []
+    assert await world.dead_letters() == []
     world.fails = lambda _: False
     shop.clock.now += timedelta(seconds=60)
     await world.parking.run_round()

@@ -90,7 +90,7 @@ def look_everywhere(console: Console, database: Database) -> None:
         "stock": console.stock.page(),
         "outgoing": console.events.outgoing(),
         "incoming": console.events.incoming(),
-        "letters": console.events.letters(),
+        "letters": console.events.dead_letters_by_cause(),
         "delivery": console.events.delivery(),
         "drills": console.sandbox.page(),
         "handover": console.handover.page("ada"),

@@ -142,8 +142,8 @@ async def test_a_letter_with_characters_that_the_database_refuses_is_kept(shop):
         reason="UnknownOrder: order a\x00b is not known",
         attempts=8,
     )
-    (letter,) = (await shop.everything())["dead_letters"]
-    assert (letter.order_id, letter.reason) == (None, "UnknownOrder: order a\ufffdb is not known")
+    (dead_letter,) = (await shop.everything())["dead_letters"]
+    assert (dead_letter.order_id, dead_letter.reason) == (None, "UnknownOrder: order a\ufffdb is not known")
 
 
 @pytest.mark.parametrize(("commit", "after"), [(1, True), (2, False), (2, True), (3, False)])

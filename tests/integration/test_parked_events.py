@@ -71,7 +71,7 @@ class World:
     async def parked(self):
         return await self.shop.real_database.read(lambda c: c.scalar(select(func.count()).select_from(table)))
 
-    async def letters(self):
+    async def dead_letters(self):
         return await self.shop.real_database.read(dead_letters.page)
 
 
@@ -144,11 +144,11 @@ async def test_an_event_whose_order_never_comes_is_a_dead_letter_in_the_end(worl
     await world.apply(delivery())
     world.shop.clock.advance(WAIT_FOR_ORDER.total_seconds() - 1)
     await world.parking.run_round()
-    assert await world.letters() == []
+    assert await world.dead_letters() == []
     world.shop.clock.advance(2)
     await world.parking.run_round()
-    (letter,) = await world.letters()
-    assert (letter.reason, letter.incarnation) == (
+    (dead_letter,) = await world.dead_letters()
+    assert (dead_letter.reason, dead_letter.incarnation) == (
         "UnknownOrder: order later is not known",
         "2026-01-01T00:00:00+00:00",
     )
@@ -163,8 +163,12 @@ async def test_a_handler_that_always_fails_ends_in_the_dead_letters_and_keeps_no
     for _ in range(ATTEMPTS):
         world.shop.clock.advance(60)
         await world.parking.run_round()
-    (letter,) = await world.letters()
-    assert (letter.reason, letter.attempts, letter.order_id) == ("RuntimeError: no luck", ATTEMPTS, "bad")
+    (dead_letter,) = await world.dead_letters()
+    assert (dead_letter.reason, dead_letter.attempts, dead_letter.order_id) == (
+        "RuntimeError: no luck",
+        ATTEMPTS,
+        "bad",
+    )
     assert (await world.shop.order(order.order_id)).status == OrderStatus.CONFIRMED
     assert await world.parked() == 0
 
@@ -203,4 +207,4 @@ async def test_the_hour_of_an_event_begins_when_it_came(world):
     assert timedelta(hours=1) == WAIT_FOR_ORDER
     world.shop.clock.advance(3601)
     await world.parking.run_round()
-    assert [letter.order_id for letter in await world.letters()] == ["later"]
+    assert [dead_letter.order_id for dead_letter in await world.dead_letters()] == ["later"]

@@ -406,8 +406,8 @@ async def fill(database, number):
     def transaction(connection):
         for n in everywhere:
             audit.add(connection, AuditEntry(START, "a", "A", "t", None, None, None, None, "done", None))
-            letter = DeadLetter(f"d-{n}", "S", n, "s", None, b"", {}, "r", 1, "OPEN", START)
-            dead_letters.add(connection, letter)
+            dead_letter = DeadLetter(f"d-{n}", "S", n, "s", None, b"", {}, "r", 1, "OPEN", START)
+            dead_letters.add(connection, dead_letter)
             commands.store(connection, Command(f"c-{n}", "k", "t", {}, "a", commands.STORED, START))
         history.add(connection, "o-0000", [TimelineEntry(START, "action", "x")] * (number + 500))
 

@@ -93,7 +93,7 @@ def recorded(seed: int, steps: int, interval: timedelta) -> list[Instant]:
     replicas = [RecordedReplica(name, chance) for name in ("a", "b")]
     for replica in replicas:
         replica.restart()
-    waiting, letters, oldest_event, oldest_case, broken, mood = 0, 0, None, None, 0, CALM
+    waiting, dead_letters, oldest_event, oldest_case, broken, mood = 0, 0, None, None, 0, CALM
     found = []
     for number in range(steps):
         at = EPOCH + number * interval
@@ -104,14 +104,14 @@ def recorded(seed: int, steps: int, interval: timedelta) -> list[Instant]:
                 replica.restart()
             replica.live(mood)
         waiting = max(0, waiting + (chance.randint(0, 9) if mood == OUTAGE else -chance.randint(0, 8)))
-        letters = chance.choice((letters, letters, 0, 2))
+        dead_letters = chance.choice((dead_letters, dead_letters, 0, 2))
         in_a_row = chance.randint(0, 5) if mood == OUTAGE else 0
         broken = chance.choice((broken, broken, broken, 0, 1))
         oldest_event = _began(oldest_event, at, chance)
         oldest_case = _began(oldest_case, at, chance)
         # A replica misses a sample now and then.
         samples = [(at, r.name, _copy(r.sample)) for r in replicas if number == 0 or chance.random() < 0.93]
-        gauges = Gauges(waiting, oldest_event, letters, oldest_case, in_a_row, broken, broken // 2)
+        gauges = Gauges(waiting, oldest_event, dead_letters, oldest_case, in_a_row, broken, broken // 2)
         found.append(Instant(at, samples, gauges, [_reported(replica, at) for replica in replicas]))
     return found
 

@@ -9,21 +9,21 @@ from state.bulk_jobs import Item, Operation
 
 
 async def bury(shop, order, number=1, *, payload=None, reason=None):
-    """A confirmation of the order that was not handled; returns the letter's id."""
+    """A confirmation of the order that was not handled; returns its id."""
     body = {"orderId": order.order_id, "reservationId": order.reservation_id}
     await shop.dead_letters.keep(
         stream="S", stream_seq=number, subject="inventory.confirmed", payload=payload or orjson.dumps(body),
         headers={"Nats-Msg-Id": f"m-{number}"}, reason=reason or f"TimeoutError: order {number}", attempts=8,
     )  # fmt: skip
-    return next(letter.id for letter in await letters(shop) if letter.stream_seq == number)
+    return next(dead_letter.id for dead_letter in await stored_dead_letters(shop) if dead_letter.stream_seq == number)
 
 
-async def letters(shop, state=None):
+async def stored_dead_letters(shop, state=None):
     return await shop.real_database.read(lambda c: dead_letters.page(c, state=state))
 
 
 async def begin(shop, ids, *, verb="replay_event", reason="tidying up", operation_id="op-1"):
-    """Store an operation on letters as they are now."""
+    """Store a bulk job on dead letters as they are now."""
     seen = await shop.real_database.read(lambda c: dead_letters.versions(c, ids))
     names = [dead_letters.group_name("inventory.confirmed", "TimeoutError: order \u2026")]
     operation = Operation(

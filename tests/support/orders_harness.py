@@ -29,7 +29,7 @@ from services.domain.errors import ApiError
 from services.domain.orders.lifecycle import TimelineEntry
 from services.domain.orders.model import Line, Order
 from services.domain.retry import RetryPolicy
-from services.messaging.dead_letters import DeadLetterOffice
+from services.messaging.dead_letters import DeadLetters
 from services.messaging.envelope import IncomingEvent
 from services.orders.cancellation import OrderCancellation, OrderReturns, ReturnItems
 from services.orders.context import OrdersContext
@@ -183,7 +183,7 @@ class OrdersHarness:
         self.proofs = ReleaseByProof(self.context, self.their_side)
         self.steering = OperationSteering(self.context)
         self.commands = self.executor({})
-        self.dead_letters = DeadLetterOffice(self.database, self.clock, self.new_id, self.inbound.handle)
+        self.dead_letters = DeadLetters(self.database, self.clock, self.new_id, self.inbound.handle)
         self.operations = self.operation_runner("runner-1")
 
     def executor(self, more: dict[str, Any]) -> CommandExecutor:

@@ -60,16 +60,16 @@ def received(now: datetime) -> Alert:
 
 def fill(connection: Any, now: datetime) -> None:
     """Everything at once."""
-    letters = alert("DeadLettersPresent", FIRING, now - timedelta(minutes=19), 1)
+    dead_letters = alert("DeadLettersPresent", FIRING, now - timedelta(minutes=19), 1)
     slow = alert("InventoryAvailabilitySlow", PENDING, now - timedelta(seconds=24), 1.42)
     was = alert("InventoryReleasesFailing", FIRING, now - timedelta(minutes=50), 3)
     over = replace(was, state=RESOLVED, resolved_at=now - timedelta(minutes=31))
-    standing = (breaker_open(now), success_low(now), slow, letters, received(now))
+    standing = (breaker_open(now), success_low(now), slow, dead_letters, received(now))
     for one in (*standing, over):
         alerts.put(connection, one)
     reason = "replayed at noon, known case"
     ends_at = now + timedelta(minutes=41)
-    matchers = [matcher.wire() for matcher in exactly(letters.labels)]
+    matchers = [matcher.wire() for matcher in exactly(dead_letters.labels)]
     made = Silence(SILENCE, matchers, reason, "ben@example.com", now - timedelta(minutes=19), ends_at)
     silences.add(connection, made)
     _history(connection, now, was, over, standing, f"{reason} (until {ends_at:%d %b %H:%M} UTC)")
@@ -82,13 +82,15 @@ def _history(
 ) -> None:
     events = [event_of(was, "FIRING", was.active_at), event_of(over, "RESOLVED", now - timedelta(minutes=31))]
     events += [event_of(one, "FIRING", one.fired_at or now) for one in standing if one.state == FIRING]
-    taken, letters = standing[1], standing[3]
+    taken, dead_letters = standing[1], standing[3]
     events.append(
         event_of(
             taken, "ACKNOWLEDGED", now - timedelta(minutes=6), actor=taken.acknowledged_by, detail="asked the team"
         )
     )
-    events.append(event_of(letters, "SILENCED", now - timedelta(minutes=19), actor="ben@example.com", detail=silenced))
+    events.append(
+        event_of(dead_letters, "SILENCED", now - timedelta(minutes=19), actor="ben@example.com", detail=silenced)
+    )
     alerts.add_events(connection, sorted(events, key=lambda event: event.at))
 
 

@@ -247,10 +247,10 @@ def _attempt(connection: Any, order_id: str, number: int, at: datetime) -> None:
 def _messages(connection: Any, now: datetime) -> None:
     row = {"subject": "order.created", "order_id": "ORD-2000", "payload": b"{}", "created_at": now}
     outbox.add(connection, [row | {"event_id": f"evt-{number}"} for number in range(3)])
-    letter = DeadLetter(
+    dead_letter = DeadLetter(
         "DL-1", "INVENTORY_EVENTS", 7, "inventory.confirmed", None, b"{", {}, "not JSON", 1, "OPEN", now
     )
-    dead_letters.add(connection, letter)
+    dead_letters.add(connection, dead_letter)
 
 
 def _commands(connection: Any, now: datetime) -> None:

@@ -17,7 +17,7 @@ from state.products import Product
 
 def fill(connection: Any, now: datetime) -> None:
     _events(connection, now)
-    _letters(connection, now)
+    _dead_letters(connection, now)
     _products(connection, now)
     _audit(connection, now)
     _sandbox(connection, now)
@@ -46,15 +46,15 @@ def _events(connection: Any, now: datetime) -> None:
     inbox.add(connection, "in-03", "inventory.confirmed", "ORD-1997", now)
 
 
-def _letters(connection: Any, now: datetime) -> None:
+def _dead_letters(connection: Any, now: datetime) -> None:
     for number in range(12):
         body = {"orderId": f"ORD-9{number:03}", "reservationId": f"RSV-9{number:03}"}
-        letter = DeadLetter(
+        dead_letter = DeadLetter(
             f"DL-2{number:02}", "INVENTORY_EVENTS", 100 + number, "inventory.confirmed", body["orderId"],
             orjson.dumps(body), {"Nats-Msg-Id": f"m-{number}"}, f"UnknownOrder: order ORD-9{number:03} is not known",
             8, "OPEN", now - timedelta(minutes=number + 2),
         )  # fmt: skip
-        dead_letters.add(connection, letter)
+        dead_letters.add(connection, dead_letter)
     dead_letters.resolve(connection, "DL-211", "DISCARDED", by="olga@example.com", note="a test order", at=now)
 
 

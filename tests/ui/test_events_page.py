@@ -35,8 +35,8 @@ def test_flow_says_what_waits_how_far_behind_the_consumer_is_and_from_when(busy:
 
 def test_letters_with_the_same_cause_are_one_group_whatever_their_ids(busy: Database, show: Show) -> None:
     text = said(show("events.py"))
-    assert "inventory.confirmed** · 11 letters" in text
-    assert "inventory.confirmed** · 1 letter" in text
+    assert "inventory.confirmed** · 11 dead letters" in text
+    assert "inventory.confirmed** · 1 dead letter" in text
 
 
 def test_a_group_is_shown_from_the_address_and_every_cause_is_a_click_away(busy: Database, show: Show) -> None:
@@ -76,8 +76,8 @@ def test_the_payload_is_shown_as_json_or_as_bytes(busy: Database, show: Show) ->
     ids=["large", "deep and large", "deep"],
 )
 def test_a_large_or_deep_payload_is_shown_cut_and_whole_in_a_file(busy: Database, show: Show, payload, shown) -> None:
-    letter = DeadLetter("DL-BIG", "S", 9000, "inventory.confirmed", None, payload, {}, "r", 1, "OPEN", NOON)
-    busy.write_now(lambda connection: dead_letters.add(connection, letter))
+    dead_letter = DeadLetter("DL-BIG", "S", 9000, "inventory.confirmed", None, payload, {}, "r", 1, "OPEN", NOON)
+    busy.write_now(lambda connection: dead_letters.add(connection, dead_letter))
     test = show("events.py", open="letter-DL-BIG")
     assert sum(len(code.value) for code in test.code) < 30_000
     captions = [caption.value for caption in test.caption]
@@ -134,7 +134,7 @@ def another(number: int) -> DeadLetter:
 
 
 def test_letters_that_changed_since_the_look_are_skipped_and_new_ones_are_not_included(busy: Database) -> None:
-    group = console().events.letters().value.groups[0]  # type: ignore[union-attr]
+    group = console().events.dead_letters_by_cause().value.groups[0]  # type: ignore[union-attr]
     frozen = console().events.freeze(Verb.REPLAY_EVENT, group)
 
     def meanwhile(connection: Any) -> None:
@@ -154,7 +154,7 @@ def test_letters_that_changed_since_the_look_are_skipped_and_new_ones_are_not_in
 
 
 def test_what_must_not_be_stored_of_letters_is_refused_by_the_facade_too(busy: Database) -> None:
-    group = console().events.letters().value.groups[0]  # type: ignore[union-attr]
+    group = console().events.dead_letters_by_cause().value.groups[0]  # type: ignore[union-attr]
     frozen = console().events.freeze(Verb.DISCARD_EVENT, group)
     with pytest.raises(ValueError, match="needs a reason"):
         console().bulk.start(frozen, "  ", actor="olga", operation_id="op-1")

@@ -107,8 +107,8 @@ def test_alerts_are_handed_over_with_severity_breaker_and_who_is_at_it(busy: Dat
     first, second = text.index("Critical: InventoryReservationSuccessLow"), text.index("Warning: HostDiskFull")
     assert first < text.index("Critical: InventoryCircuitBreakerOpen (Reservation)") < second
     assert "Acknowledged by olga" in text
-    letters = next(line for line in text.splitlines() if "DeadLettersPresent" in line)
-    assert "Silenced." in letters
+    dead_letters = next(line for line in text.splitlines() if "DeadLettersPresent" in line)
+    assert "Silenced." in dead_letters
     links = [link.proto.query_string for link in test.get("page_link")]
     assert f"alert={seed_alerts.success_low(NOON).alert_id}" in links
 

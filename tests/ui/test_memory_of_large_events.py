@@ -61,11 +61,11 @@ def sent(test: AppTest) -> int:
 def test_open_letters_of_the_largest_size_are_sent_cut(busy: Database, show: Show, payload: bytes) -> None:
     headers = {f"h-{number}": "v" * 9000 for number in range(60)}
     for number in range(COUNT):
-        letter = DeadLetter(
+        dead_letter = DeadLetter(
             f"DL-BIG{number}", "S", 9000 + number, "inventory.confirmed", None, payload, headers, "r" * 100_000, 1,
             "OPEN", NOON,
         )  # fmt: skip
-        busy.write_now(lambda connection, letter=letter: dead_letters.add(connection, letter))
+        busy.write_now(lambda connection, dead_letter=dead_letter: dead_letters.add(connection, dead_letter))
     with peak() as found:
         test = show("events.py", open="~".join(f"letter-DL-BIG{number}" for number in range(COUNT)))
     assert len(test.code) == COUNT

@@ -37,7 +37,7 @@ def add_incoming(connection: Any, number: int) -> None:
     inbox.add(connection, f"in-NEW-{number}", "inventory.confirmed", None, NOON + timedelta(seconds=number))
 
 
-def add_letter(connection: Any, number: int) -> None:
+def add_dead_letter(connection: Any, number: int) -> None:
     at = NOON + timedelta(seconds=number)
     dead_letters.add(
         connection,
@@ -76,7 +76,7 @@ LISTS = (
     List("orders.py", "orders", add_order, "ORD-NEW-{}"),
     List("events.py", "outgoing", add_outgoing, "event evt-NEW-{}", "Outgoing"),
     List("events.py", "incoming", add_incoming, "event in-NEW-{}", "Incoming"),
-    List("events.py", "letters", add_letter, "**NEW-{}**\n"),
+    List("events.py", "letters", add_dead_letter, "**NEW-{}**\n"),
     List("stock.py", "stock", add_product, "SKU NEW-{}"),
     List("audit.py", "audit", add_action, "NEW-{}"),
 )

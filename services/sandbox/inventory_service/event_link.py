@@ -20,7 +20,7 @@ from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.envelope import decode, place_in_stream
 from services.messaging.jetstream import INSTALLATION, Connection, by_stream
 from services.messaging.outbox_relay import OutboxRelay
-from services.messaging.publish_problem import Trouble
+from services.messaging.publish_problem import ProblemKind
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.topology import Topology
 from services.sandbox.inventory_service.events import SCHEMAS, handle
@@ -68,7 +68,7 @@ class EventLink:
     def is_publishing(self) -> bool:
         """Whether the broker took what was published to it lately, if anything was."""
         problem = self._relay.problem
-        return problem is None or problem.trouble is not Trouble.BROKER
+        return problem is None or problem.kind is not ProblemKind.BROKER
 
     def wake(self) -> None:
         """Publish now: to be called after each commit that may have stored events."""

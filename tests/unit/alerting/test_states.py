@@ -8,18 +8,18 @@ from services.alerting.labels import Matcher
 from services.alerting.state_machine import owed, silenced_by
 from services.alerting.webhook import notification, watchdog
 from state.alerts import FIRING, PENDING, RESOLVED
-from tests.unit.alerting.world import NOON, OUTAGE, Judged, letters, seconds
+from tests.unit.alerting.world import NOON, OUTAGE, Judged, dead_letters, seconds
 
 
 def test_without_a_hold_it_fires_at_once():
-    judged = Judged(letters())
+    judged = Judged(dead_letters())
     judged.at(0, 1)
     assert (judged.state, judged.alert.fired_at, judged.alert.active_at) == (FIRING, NOON, NOON)
     assert judged.events == ["FIRING"]
 
 
 def test_it_is_pending_until_it_was_true_for_long_enough():
-    judged = Judged(letters(for_duration=10))
+    judged = Judged(dead_letters(for_duration=10))
     states = []
     for second in (0, 5, 9.999, 10, 15):
         judged.at(second, 1)
@@ -30,12 +30,12 @@ def test_it_is_pending_until_it_was_true_for_long_enough():
 
 
 def test_a_clock_that_is_set_back_makes_neither_a_pending_nor_a_kept_alert_wait_for_its_old_time():
-    pending = Judged(letters(for_duration=10))
+    pending = Judged(dead_letters(for_duration=10))
     pending.at(0, 1)
     for second in (-3600, -3595, -3590):
         pending.at(second, 1)
     assert (pending.state, pending.alert.active_at) == (FIRING, NOON - seconds(3600))
-    kept = Judged(letters(keep_firing_for=10))
+    kept = Judged(dead_letters(keep_firing_for=10))
     kept.at(0, 1)
     for second in (5, -3600, -3595, -3590):
         kept.at(second, 0)
@@ -43,7 +43,7 @@ def test_a_clock_that_is_set_back_makes_neither_a_pending_nor_a_kept_alert_wait_
 
 
 def test_a_pending_alert_that_comes_to_nothing_leaves_nothing():
-    judged = Judged(letters(for_duration=10))
+    judged = Judged(dead_letters(for_duration=10))
     judged.at(0, 1)
     judged.at(5, 0)
     assert (judged.known, judged.events) == ({}, [])
@@ -52,7 +52,7 @@ def test_a_pending_alert_that_comes_to_nothing_leaves_nothing():
 
 
 def test_it_resolves_as_soon_as_it_is_no_longer_true():
-    judged = Judged(letters())
+    judged = Judged(dead_letters())
     judged.at(0, 1)
     judged.at(5, 0)
     assert (judged.state, judged.alert.resolved_at) == (RESOLVED, NOON + seconds(5))
@@ -61,7 +61,7 @@ def test_it_resolves_as_soon_as_it_is_no_longer_true():
 
 
 def test_with_a_keep_it_goes_on_and_a_relapse_is_the_same_incident():
-    judged = Judged(letters(keep_firing_for=10))
+    judged = Judged(dead_letters(keep_firing_for=10))
     judged.at(0, 1)
     for second, value in ((5, 0), (14, 0), (14.5, 1), (16, 0), (25.9, 0)):
         judged.at(second, value)
@@ -72,7 +72,7 @@ def test_with_a_keep_it_goes_on_and_a_relapse_is_the_same_incident():
 
 
 def test_a_resolved_alert_that_comes_again_begins_anew():
-    judged = Judged(letters(for_duration=10))
+    judged = Judged(dead_letters(for_duration=10))
     for second in (0, 10):
         judged.at(second, 1)
     judged.known = {
@@ -88,7 +88,7 @@ def test_a_resolved_alert_that_comes_again_begins_anew():
 
 
 def test_a_pending_alert_is_not_taken_for_true_while_nobody_looked():
-    judged = Judged(letters(for_duration=10))
+    judged = Judged(dead_letters(for_duration=10))
     judged.at(0, 1)
     after = OUTAGE.total_seconds() + 5
     judged.at(after, 1)
@@ -96,14 +96,14 @@ def test_a_pending_alert_is_not_taken_for_true_while_nobody_looked():
 
 
 def test_a_firing_alert_survives_that_nobody_looked():
-    judged = Judged(letters())
+    judged = Judged(dead_letters())
     judged.at(0, 1)
     judged.at(10_000, 1)
     assert (judged.state, judged.alert.fired_at, judged.events) == (FIRING, NOON, ["FIRING"])
 
 
 def test_value_and_annotations_follow():
-    judged = Judged(letters())
+    judged = Judged(dead_letters())
     judged.at(0, 1)
     judged.at(5, 7)
     assert judged.alert.value == 7
@@ -115,7 +115,7 @@ def test_value_and_annotations_follow():
 
 
 def firing():
-    judged = Judged(letters())
+    judged = Judged(dead_letters())
     judged.at(0, 1)
     return judged.alert
 

@@ -20,7 +20,7 @@ def seconds(number: float) -> timedelta:
     return timedelta(seconds=number)
 
 
-def letters(for_duration: float = 0, keep_firing_for: float = 0) -> Rule:
+def dead_letters(for_duration: float = 0, keep_firing_for: float = 0) -> Rule:
     """DeadLettersPresent with other times."""
     (rule,) = [rule for rule in rules(Settings()) if rule.name == "DeadLettersPresent"]
     return replace(rule, for_duration=seconds(for_duration), keep_firing_for=seconds(keep_firing_for))

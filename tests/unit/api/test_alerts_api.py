@@ -23,8 +23,8 @@ SETTINGS = Settings()
 async def alarmed(api):
     """An API whose service has a dead letter, and judged its alerts."""
     shop = api.shop
-    letter = DeadLetter("DL-1", "S", 1, "x", None, b"{", {}, "not JSON", 1, "OPEN", shop.clock())
-    await shop.real_database.write(lambda c: dead_letters.add(c, letter))
+    dead_letter = DeadLetter("DL-1", "S", 1, "x", None, b"{", {}, "not JSON", 1, "OPEN", shop.clock())
+    await shop.real_database.write(lambda c: dead_letters.add(c, dead_letter))
     evaluator = AlertEvaluator(shop.real_database, shop.clock, "r", rules(SETTINGS), policy_of(SETTINGS))
     await evaluator.evaluate()
     api.evaluate = evaluator.evaluate

@@ -354,16 +354,16 @@ async def keep(api, body=None, *, seq=7, subject="inventory.confirmed", reason="
         reason=reason,
         attempts=8,
     )
-    (letter, *_) = (await api.data("/api/v1/dead-letters"))["items"]
-    return letter
+    (dead_letter, *_) = (await api.data("/api/v1/dead-letters"))["items"]
+    return dead_letter
 
 
 CONFIRMED = {"id": "e-1", "type": "inventory.confirmed", "data": {"orderId": "mine", "reservationId": "reservation-1"}}
 
 
 async def test_a_dead_letter_is_kept_with_its_bytes_and_the_reason(api):
-    letter = await keep(api)
-    assert letter | {"id": ""} == {
+    dead_letter = await keep(api)
+    assert dead_letter | {"id": ""} == {
         "id": "",
         "stream": "INVENTORY_EVENTS",
         "streamIncarnation": "",
@@ -385,8 +385,8 @@ async def test_a_dead_letter_is_kept_with_its_bytes_and_the_reason(api):
 
 
 async def test_bytes_that_are_no_text_can_still_be_shown(api):
-    letter = await keep(api, b"\xff\x00{")
-    assert (letter["payload"], letter["orderId"]) == ("\\xff\x00{", None)
+    dead_letter = await keep(api, b"\xff\x00{")
+    assert (dead_letter["payload"], dead_letter["orderId"]) == ("\\xff\x00{", None)
 
 
 async def test_the_same_message_is_kept_once(api):
@@ -396,9 +396,9 @@ async def test_the_same_message_is_kept_once(api):
 
 
 async def test_a_replay_runs_the_handler_on_the_stored_bytes_and_is_audited(api):
-    letter = await keep(api)
+    dead_letter = await keep(api)
     await api.shop.place(order_id="mine")
-    answer = await api.post(f"/api/v1/dead-letters/{letter['id']}/replay", x_actor="ada")
+    answer = await api.post(f"/api/v1/dead-letters/{dead_letter['id']}/replay", x_actor="ada")
     assert answer.status_code == 200
     data = answer.json()["data"]
     assert (data["state"], data["resolvedBy"], data["note"]) == ("REPLAYED", "ada", "handler: handled")
@@ -407,11 +407,11 @@ async def test_a_replay_runs_the_handler_on_the_stored_bytes_and_is_audited(api)
     assert (entry.actor, entry.action, entry.target, entry.order_id, entry.result) == (
         "ada",
         "REPLAY_EVENT",
-        f"dead-letter:{letter['id']}",
+        f"dead-letter:{dead_letter['id']}",
         "mine",
         "done",
     )
-    again = await api.post(f"/api/v1/dead-letters/{letter['id']}/replay")
+    again = await api.post(f"/api/v1/dead-letters/{dead_letter['id']}/replay")
     assert error_of(again, 409, "INVALID_STATE")["details"]["state"] == "REPLAYED"
 
 
@@ -421,23 +421,23 @@ async def test_a_replay_runs_the_handler_on_the_stored_bytes_and_is_audited(api)
     ids=["unknown order", "no json", "other type"],
 )
 async def test_a_replay_that_fails_again_leaves_the_letter_open_and_is_recorded(api, body, reason):
-    letter = await keep(api, body)
-    answer = await api.post(f"/api/v1/dead-letters/{letter['id']}/replay", x_actor="ada")
+    dead_letter = await keep(api, body)
+    answer = await api.post(f"/api/v1/dead-letters/{dead_letter['id']}/replay", x_actor="ada")
     assert reason in error_of(answer, 409, "INVALID_STATE")["message"]
-    assert [one["id"] for one in (await api.data("/api/v1/dead-letters"))["items"]] == [letter["id"]]
+    assert [one["id"] for one in (await api.data("/api/v1/dead-letters"))["items"]] == [dead_letter["id"]]
     (entry,) = await api.shop.audit()
     assert (entry.actor, entry.action, entry.result) == ("ada", "REPLAY_EVENT", "failed")
     assert reason in entry.after["failure"]
 
 
 async def test_a_letter_is_given_up_with_a_note(api):
-    letter = await keep(api)
-    answer = await api.post(f"/api/v1/dead-letters/{letter['id']}/discard", {"note": "a test"}, x_actor="ada")
+    dead_letter = await keep(api)
+    answer = await api.post(f"/api/v1/dead-letters/{dead_letter['id']}/discard", {"note": "a test"}, x_actor="ada")
     assert (answer.json()["data"]["state"], answer.json()["data"]["note"]) == ("DISCARDED", "a test")
     assert (await api.data("/api/v1/dead-letters"))["items"] == []
     assert len((await api.data("/api/v1/dead-letters", state="DISCARDED"))["items"]) == 1
     assert [entry.action for entry in await api.shop.audit()] == ["DISCARD_EVENT"]
-    again = await api.post(f"/api/v1/dead-letters/{letter['id']}/discard", {"note": "again"})
+    again = await api.post(f"/api/v1/dead-letters/{dead_letter['id']}/discard", {"note": "again"})
     error_of(again, 409, "INVALID_STATE")
 
 

@@ -6,16 +6,16 @@ import pytest
 
 from services.bulk.dead_letter_actions import ReplayEvent
 from services.bulk.runner import OperationRunner
-from services.commands.dead_letters import LetterCommands
+from services.commands.dead_letters import DeadLetterCommands
 from services.domain.bulk import Ended, Gate, ItemState
 from services.domain.orders.failed_steps import TRIES
-from services.messaging.dead_letters import DeadLetterOffice
+from services.messaging.dead_letters import DeadLetters
 from services.runtime.clock_skew import ClockSkewRepair
 from services.sandbox.drills.runner import TRIES as DRILL_TRIES
 from state import drills, reviews
 from tests.support.bulk_jobs import begin, failed_release, ledger, look, states
-from tests.support.dead_letters import begin as begin_letters
-from tests.support.dead_letters import bury, letters
+from tests.support.dead_letters import begin as begin_dead_letters
+from tests.support.dead_letters import bury, stored_dead_letters
 from tests.support.orders_harness import POLICY
 from tests.unit.orders.test_claiming_cases import a_case
 from tests.unit.sandbox.test_drill_runner import Switches, runner_of, start
@@ -52,26 +52,26 @@ async def accept_writes(shop):
 # ---------------------------------------------------------------- dead letters
 
 
-def office_that_fails(shop, bad):
+def failing_dead_letters(shop, bad):
     async def handle(event):
         if event.data["orderId"] == bad:
             raise Unforeseen("nobody thought of this")
         return await shop.inbound.handle(event)
 
-    return DeadLetterOffice(shop.database, shop.clock, shop.new_id, handle)
+    return DeadLetters(shop.database, shop.clock, shop.new_id, handle)
 
 
 async def test_a_letter_whose_replay_raises_keeps_no_other_from_being_replayed(shop):
     placed = [await shop.place(order_id=f"order-{number}") for number in range(5)]
     ids = [await bury(shop, order, number) for number, order in enumerate(placed)]
-    executor = shop.executor(dict(LetterCommands(office_that_fails(shop, "order-0")).kinds))
-    for number, letter_id in enumerate(ids):
-        await shop.command("replay_dead_letter", letter_id, f"c-{number}")
+    executor = shop.executor(dict(DeadLetterCommands(failing_dead_letters(shop, "order-0")).kinds))
+    for number, dead_letter_id in enumerate(ids):
+        await shop.command("replay_dead_letter", dead_letter_id, f"c-{number}")
     while await executor.run_waiting():
         pass
     ends = [(await shop.stored_command(f"c-{number}")).state for number in range(5)]
     assert ends == ["REFUSED", "DONE", "DONE", "DONE", "DONE"]
-    (still,) = await letters(shop, "OPEN")
+    (still,) = await stored_dead_letters(shop, "OPEN")
     assert (still.id, still.attempts, still.reason) == (ids[0], 9, "Unforeseen: nobody thought of this")
     (entry,) = [entry for entry in await shop.audit() if entry.result == "failed"]
     assert entry.target == f"dead-letter:{ids[0]}"
@@ -80,8 +80,8 @@ async def test_a_letter_whose_replay_raises_keeps_no_other_from_being_replayed(s
 async def test_in_bulk_a_letter_that_raises_ends_failed_and_the_others_are_replayed(shop):
     placed = [await shop.place(order_id=f"order-{number:02}") for number in range(20)]
     ids = [await bury(shop, order, number) for number, order in enumerate(placed)]
-    await begin_letters(shop, ids)
-    actions = {"replay_event": ReplayEvent(office_that_fails(shop, "order-19"))}
+    await begin_dead_letters(shop, ids)
+    actions = {"replay_event": ReplayEvent(failing_dead_letters(shop, "order-19"))}
     runner = a_runner(shop, actions)
     for _ in range(20):
         await runner.run_due()

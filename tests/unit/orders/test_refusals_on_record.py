@@ -6,7 +6,7 @@ import pytest
 
 from services.alerting.commands import alert_commands
 from services.breakers.overrides import BreakerOverrides
-from services.commands.dead_letters import LetterCommands
+from services.commands.dead_letters import DeadLetterCommands
 from services.commands.outbox import OutboxCommands
 from services.commands.returns import ReturnCommands
 from services.commands.undeliverable import UndeliverableEvents
@@ -20,7 +20,7 @@ def worker_kinds(shop):
         **BreakerOverrides(shop.database, shop.clock, shop.breakers).commands(),
         **alert_commands(None),
         **ReturnCommands(shop.returns).kinds,
-        **LetterCommands(shop.dead_letters).kinds,
+        **DeadLetterCommands(shop.dead_letters).kinds,
         **OutboxCommands(UndeliverableEvents(shop.database, shop.clock)).kinds,
         **NoDrills().kinds,
     }

@@ -1,4 +1,4 @@
-"""Dead letters in bulk: a ramp that stops itself, a ledger per letter, an audit entry per letter, no effect twice."""
+"""Bulk jobs on dead letters: the ramp, one item and one audit entry per dead letter, no effect twice."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import pytest
 
 from state import dead_letters
 from tests.support.bulk_jobs import ledger, look, run, states
-from tests.support.dead_letters import begin, bury, letters
+from tests.support.dead_letters import begin, bury, stored_dead_letters
 from tests.support.orders_harness import Crash
 
 
 @pytest.fixture
 async def buried(shop):
-    """Confirmations of ten orders that were not handled, oldest first; the ids of the letters."""
+    """Confirmations of ten orders that were not handled, oldest first; the ids of the dead letters."""
     return [await bury(shop, await shop.place(), number) for number in range(10)]
 
 
-async def break_letter(shop, order_number, number):
-    """A letter whose bytes no handler understands."""
+async def break_dead_letter(shop, order_number, number):
+    """A dead letter whose bytes no handler understands."""
     order = await shop.place(order_id=f"broken-{order_number}")
     return await bury(shop, order, number, payload=b"{")
 
@@ -29,8 +29,8 @@ async def test_a_group_is_replayed_and_every_letter_is_confirmed_by_its_handler(
     await run(shop)
     operation = await look(shop)
     assert (operation.state, operation.tally) == ("DONE", {"CONFIRMED": 10})
-    assert {letter.state for letter in await letters(shop)} == {"REPLAYED"}
-    orders = [letter.order_id for letter in await letters(shop)]
+    assert {dead_letter.state for dead_letter in await stored_dead_letters(shop)} == {"REPLAYED"}
+    orders = [dead_letter.order_id for dead_letter in await stored_dead_letters(shop)]
     assert {(await shop.order(one)).status for one in orders} == {"CONFIRMED"}
 
 
@@ -46,14 +46,14 @@ async def test_every_letter_has_an_entry_of_its_own_with_reason_key_and_operatio
 
 
 async def test_what_fails_again_stays_open_with_its_new_reason_and_stops_the_rest(shop, buried):
-    broken = await break_letter(shop, 1, 90)
+    broken = await break_dead_letter(shop, 1, 90)
     await begin(shop, [broken, *buried])
     await run(shop)
     operation = await look(shop)
     assert (operation.state, await states(shop)) == ("STOPPED", {"FAILED": 1, "ASKED": 10})
     item = (await ledger(shop))[broken]
     assert item.detail.startswith("The event cannot be handled: ")
-    again = next(letter for letter in await letters(shop, "OPEN") if letter.id == broken)
+    again = next(dead_letter for dead_letter in await stored_dead_letters(shop, "OPEN") if dead_letter.id == broken)
     assert (again.attempts, again.reason in item.detail) == (9, True)
     (entry,) = await shop.audit()
     assert (entry.result, entry.reason, entry.after["failure"]) == ("failed", "tidying up", again.reason)
@@ -70,27 +70,27 @@ async def test_a_letter_that_was_settled_or_tried_since_it_was_seen_is_skipped_a
         "This dead letter is DISCARDED.",
         "It was tried again since: 9 attempts, 8 when it was seen.",
     ]
-    assert [letter.id for letter in await letters(shop, "OPEN")] == [buried[2]]
+    assert [dead_letter.id for dead_letter in await stored_dead_letters(shop, "OPEN")] == [buried[2]]
 
 
 async def test_what_was_handled_before_is_recorded_and_not_confirmed_a_second_time(shop):
     order = await shop.place()
-    letter_id = await bury(shop, order)
+    dead_letter_id = await bury(shop, order)
     await shop.deliver("inventory.confirmed", order)
-    await begin(shop, [letter_id])
+    await begin(shop, [dead_letter_id])
     await run(shop)
-    item = (await ledger(shop))[letter_id]
+    item = (await ledger(shop))[dead_letter_id]
     assert (item.state, item.detail) == (
         "RECORDED", "The handler ran and changed nothing: the order has moved on."
     )  # fmt: skip
-    assert [letter.state for letter in await letters(shop)] == ["REPLAYED"]
+    assert [dead_letter.state for dead_letter in await stored_dead_letters(shop)] == ["REPLAYED"]
 
 
 async def test_a_group_is_discarded_with_one_reason_and_one_entry_each(shop, buried):
     await begin(shop, buried, verb="discard_event", reason="test data")
     await run(shop)
     assert await states(shop) == {"RECORDED": 10}
-    assert {letter.note for letter in await letters(shop, "DISCARDED")} == {"test data"}
+    assert {dead_letter.note for dead_letter in await stored_dead_letters(shop, "DISCARDED")} == {"test data"}
     entries = await shop.audit()
     assert len(entries) == 10
     assert {(e.action, e.reason, tuple(e.after.items())) for e in entries} == {
@@ -122,5 +122,5 @@ async def test_a_worker_that_dies_anywhere_leaves_every_letter_with_one_effect_a
     assert (await look(shop)).state == "DONE"
     assert set(await states(shop)) <= {"CONFIRMED", "RECORDED"}
     settled = {"replay_event": "REPLAYED", "discard_event": "DISCARDED"}[verb]
-    assert [letter.state for letter in await letters(shop)] == [settled] * 3
+    assert [dead_letter.state for dead_letter in await stored_dead_letters(shop)] == [settled] * 3
     assert sorted(entry.action_id for entry in await shop.audit()) == sorted(f"op-1/{one}" for one in ids)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from services.commands.dead_letters import LetterCommands
+from services.commands.dead_letters import DeadLetterCommands
 from services.commands.returns import ReturnCommands
 from state import commands, dead_letters, inbox
 from state.dead_letters import cause_of
-from tests.support.dead_letters import bury, letters
+from tests.support.dead_letters import bury, stored_dead_letters
 
 
 @pytest.fixture
 def executor(shop):
-    more = {**LetterCommands(shop.dead_letters).kinds, **ReturnCommands(shop.returns).kinds}
+    more = {**DeadLetterCommands(shop.dead_letters).kinds, **ReturnCommands(shop.returns).kinds}
     return shop.executor(more)
 
 
@@ -25,8 +25,8 @@ async def run(shop, executor, kind, target, **arguments):
 
 async def test_one_letter_is_replayed_and_audited_under_its_command(shop, executor):
     order = await shop.place()
-    letter_id = await bury(shop, order)
-    done = await run(shop, executor, "replay_dead_letter", letter_id)
+    dead_letter_id = await bury(shop, order)
+    done = await run(shop, executor, "replay_dead_letter", dead_letter_id)
     assert (done.state, done.outcome["title"]) == ("DONE", "Replayed")
     assert (await shop.order(order.order_id)).status == "CONFIRMED"
     (entry,) = await shop.audit()
@@ -41,10 +41,10 @@ async def test_a_replay_that_fails_again_leaves_the_letter_open_with_its_new_rea
     await shop.dead_letters.keep(
         stream="S", stream_seq=1, subject="inventory.confirmed", payload=b"{", headers={}, reason="old", attempts=8
     )
-    (letter,) = await letters(shop)
-    refused = await run(shop, executor, "replay_dead_letter", letter.id)
+    (dead_letter,) = await stored_dead_letters(shop)
+    refused = await run(shop, executor, "replay_dead_letter", dead_letter.id)
     assert refused.state == "REFUSED"
-    (again,) = await letters(shop)
+    (again,) = await stored_dead_letters(shop)
     assert (again.state, again.attempts) == ("OPEN", 9)
     assert again.reason != "old"
     (entry,) = await shop.audit()
@@ -53,19 +53,19 @@ async def test_a_replay_that_fails_again_leaves_the_letter_open_with_its_new_rea
 
 async def test_a_command_that_is_run_again_after_a_crash_says_the_same_and_does_nothing_more(shop, executor):
     order = await shop.place()
-    letter_id = await bury(shop, order)
-    done = await run(shop, executor, "replay_dead_letter", letter_id)
+    dead_letter_id = await bury(shop, order)
+    done = await run(shop, executor, "replay_dead_letter", dead_letter_id)
     before = await shop.everything()
-    again = await LetterCommands(shop.dead_letters).kinds["replay_dead_letter"](done)
+    again = await DeadLetterCommands(shop.dead_letters).kinds["replay_dead_letter"](done)
     assert again == done.outcome
     assert await shop.everything() == before
 
 
 async def test_without_a_reason_nothing_is_discarded_and_the_refusal_is_audited(shop, executor):
-    letter_id = await bury(shop, await shop.place())
-    refused = await run(shop, executor, "discard_dead_letter", letter_id, note="  ")
+    dead_letter_id = await bury(shop, await shop.place())
+    refused = await run(shop, executor, "discard_dead_letter", dead_letter_id, note="  ")
     assert (refused.state, refused.outcome["code"]) == ("REFUSED", "VALIDATION_ERROR")
-    assert [letter.state for letter in await letters(shop)] == ["OPEN"]
+    assert [dead_letter.state for dead_letter in await stored_dead_letters(shop)] == ["OPEN"]
     (entry,) = await shop.audit()
     assert (entry.result, entry.correlation_id) == ("refused: VALIDATION_ERROR", refused.command_id)
 
@@ -113,7 +113,7 @@ async def test_settled_letters_go_after_their_time_and_open_ones_never(shop):
     shop.clock.advance(100 * 86400)
     gone = await shop.real_database.write(lambda c: dead_letters.prune(c, shop.clock(), 10))
     assert gone == 1
-    assert {letter.state for letter in await letters(shop)} == {"OPEN"}
+    assert {dead_letter.state for dead_letter in await stored_dead_letters(shop)} == {"OPEN"}
 
 
 async def test_what_came_in_has_its_outcome_and_repeats_are_counted(shop):
@@ -135,7 +135,10 @@ async def test_a_stream_made_anew_has_letters_of_its_own(shop):
 
     for incarnation in ("2026-01-01", "2026-01-02", "2026-01-02"):
         await keep(incarnation)
-    assert sorted(letter.incarnation for letter in await letters(shop)) == ["2026-01-01", "2026-01-02"]
+    assert sorted(dead_letter.incarnation for dead_letter in await stored_dead_letters(shop)) == [
+        "2026-01-01",
+        "2026-01-02",
+    ]
 
 
 async def test_lists_carry_the_beginning_of_a_letter_and_its_bounds(shop):
@@ -145,7 +148,7 @@ async def test_lists_carry_the_beginning_of_a_letter_and_its_bounds(shop):
         stream="S", stream_seq=1, subject="inventory.confirmed", payload=payload, headers=headers,
         reason="r" * 200_000, attempts=1,
     )  # fmt: skip
-    (listed,) = await letters(shop)
+    (listed,) = await stored_dead_letters(shop)
     assert (len(listed.payload), listed.size, len(listed.reason)) == (2048, len(payload), 2000)
     assert (len(listed.headers), max(map(len, listed.headers.values()))) == (50, 500)
     whole = await shop.real_database.read(lambda c: dead_letters.get(c, listed.id))

@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from services.messaging.broker_check import Publishing, told_by_worker
 from services.messaging.outbox_relay import TRIES, Undeliverable
-from services.messaging.publish_problem import Problem, Trouble, worst_trouble
+from services.messaging.publish_problem import ProblemKind, PublishProblem, worst_kind
 from services.messaging.topology import Topology
 from tests.unit.test_outbox_relay import InMemoryOutbox, InMemoryPublisher, relaying, row, until
 
@@ -67,7 +67,7 @@ async def test_while_nothing_goes_through_no_row_is_given_up():
     publisher, outbox = RaisingPublisher(1, 2), Outbox(row(1), row(2))
     async with relaying(outbox, publisher) as (relay, _):
         await until(lambda: len(publisher.batches) > 3 * (TRIES + 2))
-        assert relay.problem == Problem(Trouble.OURS, "ValueError('nobody thought of this')")
+        assert relay.problem == PublishProblem(ProblemKind.OURS, "ValueError('nobody thought of this')")
         publisher.bad.clear()
         await until(lambda: sorted(outbox.published) == [1, 2])
     assert not any(isinstance(reason, Undeliverable) for _, reason in outbox.failures)
@@ -86,9 +86,9 @@ async def test_a_broker_that_refuses_and_an_outbox_that_cannot_be_read_are_two_t
     publisher.refuse = lambda _: True
     async with relaying(outbox, publisher) as (relay, _):
         await until(lambda: relay.problem is not None)
-        assert relay.problem == Problem(Trouble.BROKER, "refused")
+        assert relay.problem == PublishProblem(ProblemKind.BROKER, "refused")
         outbox.broken = 1000
-        await until(lambda: relay.problem.trouble is Trouble.DATABASE)
+        await until(lambda: relay.problem.kind is ProblemKind.DATABASE)
         outbox.broken = 0
         publisher.refuse = lambda _: False
         await until(lambda: relay.problem is None)
@@ -104,13 +104,13 @@ async def test_an_outbox_that_can_be_read_again_is_no_trouble_though_nothing_is_
 
 
 def answer(*problems):
-    trouble = worst_trouble(list(problems))
+    trouble = worst_kind(list(problems))
     well = {"database": True, "nats": True, "streams": True, "publishing": not problems}
     return well | ({"trouble": trouble} if trouble else {})
 
 
 def test_only_the_brokers_own_trouble_speaks_against_the_broker():
-    broker, database, ours = (Problem(trouble, "") for trouble in Trouble)
+    broker, database, ours = (PublishProblem(trouble, "") for trouble in ProblemKind)
     assert told_by_worker(answer()) is Publishing.TAKEN
     assert told_by_worker(answer(database)) is Publishing.UNKNOWN
     assert told_by_worker(answer(ours)) is Publishing.UNKNOWN
@@ -124,7 +124,7 @@ def locked():
     return OperationalError("UPDATE", {}, error)
 
 
-@pytest.mark.parametrize(("error", "trouble"), [(locked(), Trouble.DATABASE), (ValueError("x"), Trouble.OURS)])
+@pytest.mark.parametrize(("error", "trouble"), [(locked(), ProblemKind.DATABASE), (ValueError("x"), ProblemKind.OURS)])
 async def test_streams_that_are_there_are_not_the_trouble_when_what_they_lost_cannot_be_sent_again(
     connection, error, trouble
 ):
@@ -135,8 +135,8 @@ async def test_streams_that_are_there_are_not_the_trouble_when_what_they_lost_ca
             raise errors.pop()
 
     topology = Topology(connection, send_again)
-    assert topology.problem.trouble is Trouble.BROKER
+    assert topology.problem.kind is ProblemKind.BROKER
     await topology.watch()
-    assert topology.problem.trouble is trouble
+    assert topology.problem.kind is trouble
     await topology.watch()
     assert topology.problem is None
