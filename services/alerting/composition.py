@@ -12,8 +12,8 @@ from services.alerting.actions import AlertActions
 from services.alerting.delivery import WebhookDelivery
 from services.alerting.evaluator import AlertEvaluator, AlertingPolicy
 from services.alerting.receiver import AlertReceiver
-from services.alerting.rule import Rule
 from services.alerting.rules import rules
+from services.alerting.threshold_rule import Rule
 from services.base.loops import Loop
 from services.base.settings import Settings
 from services.domain.retry import Randomness

@@ -16,10 +16,10 @@ import httpx
 from sqlalchemy import Connection
 
 from services.alerting import webhook
-from services.alerting.expressions import Highest
 from services.alerting.labels import fingerprint
-from services.alerting.rule import Rule
 from services.alerting.state_machine import ended, event_of
+from services.alerting.threshold_rule import Rule
+from services.metrics.expressions import Highest
 from state import alerts
 from state.alerts import FIRING, RESOLVED, WORKER, Alert
 from state.database_watch import OUTAGE_SECONDS

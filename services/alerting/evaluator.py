@@ -17,12 +17,12 @@ from sqlalchemy import Connection
 
 from services.alerting import webhook
 from services.alerting.labels import matchers_of
-from services.alerting.recording import Gauges, Recording
-from services.alerting.rule import Rule
-from services.alerting.series import View
 from services.alerting.state_machine import MAX_ERROR, Silencers, Step, expired, owed, step
+from services.alerting.threshold_rule import Rule
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import OrderStatus, ReviewReason
+from services.metrics.sample_window import Gauges, Recording
+from services.metrics.series import View
 from state import (
     alert_inputs,
     alerts,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from services.alerting.database_alert import DATABASE_NOT_WRITABLE, RUNBOOK
-from services.alerting.rule import LABELS, Rule, Severity
+from services.alerting.threshold_rule import LABELS, Rule, Severity
 from state.database_watch import OUTAGE_SECONDS
 
 GROUP = "holdfast"

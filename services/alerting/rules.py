@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from services.alerting.expressions import (
+from services.alerting.threshold_rule import Rule
+from services.base.settings import Settings
+from services.domain.orders.model import ReviewReason
+from services.metrics.expressions import (
     Highest,
     InARow,
     Increase,
@@ -18,9 +21,6 @@ from services.alerting.expressions import (
     SumOfKnown,
     Total,
 )
-from services.alerting.rule import Rule
-from services.base.settings import Settings
-from services.domain.orders.model import ReviewReason
 
 REFUSED_IN_A_ROW = 3
 """So many refused orders are enough, at any traffic."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from services.alerting.labels import Matcher, fingerprint, fit
-from services.alerting.rule import Rule
-from services.alerting.series import Labels, View
+from services.alerting.threshold_rule import Rule
+from services.metrics.series import Labels, View
 from state.alerts import FIRING, PENDING, RESOLVED, WORKER, Alert, AlertEvent
 
 MAX_ERROR = 300

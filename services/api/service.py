@@ -8,7 +8,7 @@ from datetime import datetime
 
 from services.alerting.actions import AlertActions
 from services.alerting.receiver import AlertReceiver
-from services.alerting.rule import Rule
+from services.alerting.threshold_rule import Rule
 from services.breakers.overrides import BreakerOverrides
 from services.conservation.audit import ConservationAudit
 from services.messaging.dead_letters import DeadLetters

@@ -15,9 +15,9 @@ from sqlalchemy import Connection
 from services.alerting import database_alert
 from services.alerting.evaluator import silencers
 from services.alerting.labels import Matcher, exactly, fit, matchers_of
-from services.alerting.rule import Rule
 from services.alerting.rules import rules
 from services.alerting.state_machine import silenced_by
+from services.alerting.threshold_rule import Rule
 from services.alerting.webhook import WATCHDOG
 from services.base.settings import Settings
 from services.console.access import Access

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.domain.external import time_or_none
-from services.metrics.buckets import LATENCY_BUCKETS
+from services.metrics.sample import LATENCY_BUCKETS
 
 ANSWERED = ("success", "rejected")
 """Outcomes in which the Inventory Service did its work; a refusal is an answer, not a fault."""

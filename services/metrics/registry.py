@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from services.domain.call_attempts import INVENTORY_CALLS, OUTCOMES, REFUSED_US, SHORT_CIRCUITED, THROTTLED, Attempt
 from services.domain.orders import events
 from services.domain.orders.model import OrderStatus, ReviewReason
-from services.metrics.buckets import LATENCY_BUCKETS
+from services.metrics.sample import LATENCY_BUCKETS
 
 BREAKER_STATES = ("closed", "open", "half_open", "forced_open", "forced_closed")
 FAILURE_REASONS = (

@@ -12,10 +12,10 @@ import pytest
 
 from services.alerting.database_alert import DATABASE_NOT_WRITABLE, RUNBOOK
 from services.alerting.prometheus import rule_file
-from services.alerting.recording import Recording
 from services.alerting.rules import rules
 from services.alerting.state_machine import step
 from services.base.settings import Settings
+from services.metrics.sample_window import Recording
 from state.alerts import FIRING, PENDING, Alert
 from state.database_watch import OUTAGE_SECONDS
 from tests.support.alert_world import EPOCH, Instant, input_series, recorded, written

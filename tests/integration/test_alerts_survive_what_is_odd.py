@@ -14,11 +14,11 @@ from services.alerting.composition import policy_of
 from services.alerting.evaluator import AlertEvaluator
 from services.alerting.prometheus import rule_file
 from services.alerting.receiver import AlertNotStored, AlertReceiver, Received
-from services.alerting.rule import Rule
 from services.alerting.rules import rules
-from services.alerting.series import Vector, View
+from services.alerting.threshold_rule import Rule
 from services.base.settings import Settings
 from services.domain.orders.model import OrderStatus
+from services.metrics.series import Vector, View
 from state import alerts, leases, notifications, orders, refused_orders, samples
 from state.alerts import FIRING, LEASE, RESOLVED
 from state.engine.database import Database, opened

@@ -12,9 +12,9 @@ import pytest
 
 from services.domain.incident_impact import DENIED, FLAGGED, REFUSED, Impact
 from services.domain.orders.events import timestamp
-from services.metrics.buckets import LATENCY_BUCKETS
 from services.metrics.rollup import Rollup, decoded
 from services.metrics.rollup_job import MetricRollups
+from services.metrics.sample import LATENCY_BUCKETS
 from state import incident_impacts, order_search, orders, rollups, samples
 from state.engine.database import Database
 from state.incident_impacts import Window

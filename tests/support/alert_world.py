@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.alerting.recording import Gauges, counters_of, present
-from services.metrics.buckets import LATENCY_BUCKETS
+from services.metrics.sample import LATENCY_BUCKETS
+from services.metrics.sample_window import Gauges, counters_of, present
 from state.replicas import Replica
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

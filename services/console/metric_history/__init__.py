@@ -15,13 +15,13 @@ from sqlalchemy import Connection
 from services.base.settings import Settings
 from services.breakers.overview import Band, interruptions
 from services.console.cache import BackgroundReadingCache, Reading
-from services.console.metric_history.catalogue import COUNTED
 from services.console.metric_history.local import LocalSource
+from services.console.metric_history.model import PRESETS, Span, Wanted, span_of
 from services.console.metric_history.prometheus import PromSource
 from services.console.metric_history.sources import Measured, MetricSource, SourceFailed
-from services.console.metric_history.spans import PRESETS, Span, Wanted, span_of
 from services.console.status import bands_since
 from services.metrics import objective
+from services.metrics.catalogue import COUNTED
 from services.metrics.objective import PERIOD, Budget, Burn
 from state.engine.source import Source, SourceUnavailable
 

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from services.console.metric_history.catalogue import COUNTED, READERS
+from services.console.metric_history.model import Span
 from services.console.metric_history.sources import Measured, Point, frame
-from services.console.metric_history.spans import Span
 from services.domain.call_attempts import InventoryCall
+from services.metrics.catalogue import COUNTED, READERS
 from services.metrics.math import ANSWERED
 from services.metrics.objective import Calls
 from services.metrics.rollup import Rollup, decoded, rolled_up

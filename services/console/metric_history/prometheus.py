@@ -16,10 +16,10 @@ from statistics import median
 from typing import Any, Self, TypeVar
 
 from services.base.proxy import DIRECT, Proxy, requests_session
-from services.console.metric_history.catalogue import COUNTED, COUNTS, GAUGES, RATES, Query, attempts
+from services.console.metric_history.model import Span
 from services.console.metric_history.sources import Measured, Point, SourceFailed, frame
-from services.console.metric_history.spans import Span
 from services.domain.call_attempts import InventoryCall
+from services.metrics.catalogue import COUNTED, COUNTS, GAUGES, RATES, Query, attempts
 from services.metrics.objective import Calls
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from services.console.metric_history.spans import Span
+from services.console.metric_history.model import Span
 from services.metrics.objective import Calls
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import pytest
 from services.alerting.labels import Matcher, exactly, fingerprint, fit, matchers_of
 from services.alerting.prometheus import duration, table
 from services.alerting.rules import rules
-from services.alerting.series import View
 from services.base.settings import Settings
+from services.metrics.series import View
 from tests.unit.alerting.world import NOON, seconds
 
 CONTRACT = [

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.alerting.expressions import Highest, Increase, Quantile, Share
-from services.alerting.series import Series, View, increase, quantile
+from services.metrics.expressions import Highest, Increase, Quantile, Share
+from services.metrics.series import Series, View, increase, quantile
 
 INF = float("inf")
 

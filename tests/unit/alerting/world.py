@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from services.alerting.rule import Rule
 from services.alerting.rules import rules
-from services.alerting.series import View
 from services.alerting.state_machine import Step, step
+from services.alerting.threshold_rule import Rule
 from services.base.settings import Settings
+from services.metrics.series import View
 from state.alerts import Alert
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.metrics.buckets import LATENCY_BUCKETS
 from services.metrics.math import Interval, Known, binned, increments, last_gauges, quantile_of, total
+from services.metrics.sample import LATENCY_BUCKETS
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 STEP = timedelta(seconds=5)

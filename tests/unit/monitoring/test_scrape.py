@@ -17,9 +17,9 @@ from services.domain.call_attempts import INVENTORY_CALLS, OUTCOMES, Attempt
 from services.domain.orders import events
 from services.domain.orders.model import OrderStatus, ReviewReason
 from services.metrics import recorder as recording
-from services.metrics.buckets import LATENCY_BUCKETS
 from services.metrics.recorder import Queues, Recorder
 from services.metrics.registry import BREAKER_STATES, CONSUME_OUTCOMES, PUBLISH_OUTCOMES, Metrics
+from services.metrics.sample import LATENCY_BUCKETS
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 BREAKERS = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")

@@ -13,12 +13,12 @@ from itertools import product
 from math import inf
 from typing import Any
 
-from services.alerting.series import Point, Series, View
 from services.breakers.overview import SEVERITY
 from services.domain.call_attempts import INVENTORY_CALLS, OUTCOMES
 from services.domain.orders.model import OrderStatus, ReviewReason
-from services.metrics.buckets import LATENCY_BUCKETS
 from services.metrics.registry import FAILURE_REASONS, REFUSAL_STATUSES, RELEASE_OUTCOMES
+from services.metrics.sample import LATENCY_BUCKETS
+from services.metrics.series import Point, Series, View
 from state.replicas import Replica
 
 MOST_POINTS = 720

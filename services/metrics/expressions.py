@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from services.alerting.series import Matchers, Vector, View, increase, quantile
+from services.metrics.series import Matchers, Vector, View, increase, quantile
 
 
 class Expression(Protocol):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
-from services.alerting.expressions import Expression
-from services.alerting.series import Vector, View
+from services.metrics.expressions import Expression
+from services.metrics.series import Vector, View
 
 Severity = Literal["critical", "warning"]
 Comparison = Literal[">", ">=", "<"]
