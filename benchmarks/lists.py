@@ -21,9 +21,9 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from benchmarks import desk_lists, million
+from benchmarks import million, work_lists
 from benchmarks.asked import asked
-from benchmarks.desk_lists import desk_cases
+from benchmarks.work_lists import work_list_cases
 from services.api import order_list
 from services.api.schemas import OrdersQuery
 from services.base.settings import Settings
@@ -124,7 +124,7 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
             lambda a: lambda: Audit(a).page(AuditFilter(actor="person-3", action="APPROVE"))
         ),
         "audit: names": topic(lambda a: Audit(a).people_and_actions),
-        "releases: memory of a cause": lambda c: release_actions.last_moves(c, million.CAUSE),
+        "releases: memory of a cause": lambda c: release_actions.last_actions(c, million.CAUSE),
         "releases: what is undecided of an order": lambda c: release_actions.has_undecided(c, order_id),
         "hand-over": topic(lambda a: lambda: Handover(a).page("ada")),
         "live (every page)": lambda c: Status(_access(c), Settings.load()).live(),
@@ -132,7 +132,7 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
 
 
 def _access(connection: Connection) -> Access:
-    return desk_lists.access_over(connection, END)
+    return work_lists.access_over(connection, END)
 
 
 NAMED = re.compile(r"order_id=\?|\(target=\?\)")
@@ -165,11 +165,11 @@ def whole_reads(connection: Connection, run: Callable[[Connection], Any]) -> lis
 
 def _reads_all(step: str, statement: str) -> bool:
     words = step.split()
-    if words[:1] != ["SCAN"] or len(words) < 2 or words[1] not in (*BIG, *desk_lists.BIG):
+    if words[:1] != ["SCAN"] or len(words) < 2 or words[1] not in (*BIG, *work_lists.BIG):
         return False
     # Along an index, or the key, and ended by a limit: nothing is skipped on the way.
     plain = re.search(rf"FROM {words[1]}( AS \w+)?\s+ORDER BY", statement)
-    is_small = any(index in words for index in (*PARTIAL, *desk_lists.PARTIAL))
+    is_small = any(index in words for index in (*PARTIAL, *work_lists.PARTIAL))
     return not is_small and not (plain and "LIMIT" in statement)
 
 
@@ -181,7 +181,7 @@ def _is_wide(step: str) -> bool:
 
 def measure(database: Database) -> None:
     with database.engine.connect() as connection:
-        for name, run in {**cases(connection), **desk_cases(connection, END)}.items():
+        for name, run in {**cases(connection), **work_list_cases(connection, END)}.items():
             times = []
             for _ in range(5):
                 began = time.process_time() if database.is_sqlite else time.perf_counter()

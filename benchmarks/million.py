@@ -35,7 +35,7 @@ from state.tables import (
     orders,
     outbox,
     products,
-    release_moves,
+    release_actions,
     releases,
     replicas,
     reviews,
@@ -314,7 +314,7 @@ def _moves(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
     for move in range(min(MOVES, count // 4)):
         at = _at(move, count, now)
         yield (
-            release_moves,
+            release_actions,
             {
                 "order_id": order_id(move, at),
                 "cause": CAUSE if move % 2 else "INVENTORY_TIMEOUT: no answer",

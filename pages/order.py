@@ -69,7 +69,7 @@ def _both_sides(reading: Reading[OrderView]) -> None:
         help="Asks the Inventory Service what it holds for this order.",
     ):
         return
-    say = console().reviews.their_say(view.order.order_id)
+    say = console().reviews.inventory_lookup(view.order.order_id)
     if say.value is not None:
         comparison.draw(view.order, say.value, grey=bool(reading.problem or say.problem))
 
@@ -221,7 +221,7 @@ def _facts(view: OrderView) -> None:
     }
     if order.reservation_id:
         facts["Reservation"] = labels.plain(order.reservation_id)
-    if order.reservation_expires_at and order.inventory_status in labels.HELD:
+    if order.reservation_expires_at and order.inventory_status in labels.WITH_RESERVATION:
         facts["Hold ends"] = clock.at(order.reservation_expires_at, now)
     if order.confirmed_at:
         facts["Confirmed"] = clock.both(order.confirmed_at, now)

@@ -174,12 +174,12 @@ def _causes(page: ReleasesPage, wanted: ReleaseFilter, *, grey: bool) -> None:
         if wanted.cause is not None and wanted.cause not in [group.cause for group in page.groups]:
             st.caption(f"No job has the cause {labels.plain(wanted.cause)} any more.")
     if wanted.cause is not None:
-        _memory(wanted.cause)
+        _past_actions(wanted.cause)
 
 
-def _memory(cause: str) -> None:
+def _past_actions(cause: str) -> None:
     """What helped before, for the one cause that is looked at."""
-    reading = console().releases.memory(cause)
+    reading = console().releases.past_actions(cause)
     if reading.value is not None:
         with st.expander("The last times this cause came", expanded=True, icon=":material/history:"):
             past_resolutions.of_releases(reading.value, cause)
@@ -350,7 +350,7 @@ def _row(row: ReleaseRow, *, gone: bool, grey: bool) -> None:
                     _buttons(row)
             if job.last_error:
                 st.markdown(f":small[**{labels.told(job.last_error)}**]")
-            st.caption(f"{labels.plain(job.reason)} · {orders.items(row.order)}{_theirs(row)}")
+            st.caption(f"{labels.plain(job.reason)} · {orders.items(row.order)}{_stock(row)}")
             if row.command:
                 st.markdown(f":small[{actions.state(row.command)}]")
 
@@ -363,11 +363,11 @@ def _next(row: ReleaseRow) -> str:
     return f", next in {clock.span(left)}" if left.total_seconds() > 0 else ", next is due"
 
 
-def _theirs(row: ReleaseRow) -> str:
+def _stock(row: ReleaseRow) -> str:
     """What they said a moment ago, where somebody has asked."""
-    if row.theirs is None or row.answer is None:
+    if row.stock is None or row.answer is None:
         return ""
-    return f" · {labels.text(labels.THEIRS, row.theirs).lower()} over there, {_asked(row.answer.asked_at)}"
+    return f" · {labels.text(labels.STOCK_STATE, row.stock).lower()} over there, {_asked(row.answer.asked_at)}"
 
 
 def _asked(at: datetime) -> str:
@@ -378,7 +378,7 @@ def _buttons(row: ReleaseRow) -> None:
     order_id = row.release.order_id
     with st.container(horizontal=True, horizontal_alignment="right", gap="xsmall"):
         work.open_button(row)
-        reason = work.why_not(row) or why_not_mark(row.theirs)
+        reason = work.why_not(row) or why_not_mark(row.stock)
         if row.release.state == "FAILED" and st.button(
             "Mark released",
             key=f"mark_{order_id}",

@@ -366,7 +366,7 @@ def _standing(case: ReviewCase) -> str:
 
 def _hold(case: ReviewCase) -> str:
     expires = case.order.reservation_expires_at
-    if not expires or case.review.state != "OPEN" or case.order.inventory_status not in labels.HELD:
+    if not expires or case.review.state != "OPEN" or case.order.inventory_status not in labels.WITH_RESERVATION:
         return ""
     left = expires - console().now()
     return f" · hold ends in {clock.span(left)}" if left.total_seconds() > 0 else " · hold has ended"

@@ -70,7 +70,7 @@ from services.orders.traced import told_after_commit
 from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import ReleaseByProof
 from services.reviews.claims import ReviewClaims
-from services.reviews.comparison import TheirSide
+from services.reviews.comparison import Reconciliation
 from services.reviews.resolution import ReviewResolution
 from services.runtime.boundaries import Border, Seam, as_it_is
 from services.runtime.clients import inventory_client, inventory_lookup, payment_client, webhook_client
@@ -278,8 +278,10 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack, b
     lookup = border(Seam.LOOKUP, inventory_lookup(settings, transport, client.pacer))
     conservation = ConservationAudit(context, lookup, payments if settings.payment_service_url else None)
     # Its questions have no breaker of their own; availability is what else is only read over there.
-    their_side = TheirSide(context, lookup, gate=partial(breaker_gate(breakers), InventoryCall.CHECK_AVAILABILITY))
-    proofs = ReleaseByProof(context, their_side)
+    reconciliation = Reconciliation(
+        context, lookup, gate=partial(breaker_gate(breakers), InventoryCall.CHECK_AVAILABILITY)
+    )
+    proofs = ReleaseByProof(context, reconciliation)
     # Connections of its own: a webhook that hangs must not take those of orders.
     webhook = border(Seam.WEBHOOK, await stack.enter_async_context(webhook_client(settings.proxy)))
     alarms = alerting(
@@ -300,7 +302,9 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack, b
         placement=OrderPlacement(context, fulfilment, policy.step_deadline),
         cancellation=OrderCancellation(context),
         returns=OrderReturns(context),
-        reviews=ReviewResolution(context, background_fulfilment, inventory, policy.confirmation_timeout, their_side),
+        reviews=ReviewResolution(
+            context, background_fulfilment, inventory, policy.confirmation_timeout, reconciliation
+        ),
         claims=ReviewClaims(context),
         releases=ReleaseJobs(
             context,
@@ -351,7 +355,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack, b
         proofs,
         OperationSteering(context),
         service.claims,
-        their_side,
+        reconciliation,
         more={
             **overrides.commands(),
             **alert_commands(alarms.actions),

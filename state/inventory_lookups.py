@@ -10,46 +10,46 @@ from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from services.domain.conservation import StockState
-from services.domain.reconciliation import Statement, is_fresh
+from services.domain.reconciliation import LookupResult, is_fresh
 from state import orders
-from state.tables import their_answers
+from state.tables import inventory_lookups
 
 
 @dataclass(frozen=True, slots=True)
-class TheirAnswer:
-    """A statement with its time."""
+class StoredLookup:
+    """A lookup result with its time and the actor who requested it."""
 
     order_id: str
-    statement: Statement
+    result: LookupResult
     asked_at: datetime
     asked_by: str
 
 
 _FACTS = ("stock", "said", "reservation_id", "expires_at", "problem")
-_COLUMNS = [their_answers.c[name] for name in ("order_id", *_FACTS, "asked_at", "asked_by")]
+_COLUMNS = [inventory_lookups.c[name] for name in ("order_id", *_FACTS, "asked_at", "asked_by")]
 
 
-def note(connection: Connection, answer: TheirAnswer) -> None:
+def note(connection: Connection, answer: StoredLookup) -> None:
     """Keep the answer unless a later one is known."""
-    values = {name: getattr(answer.statement, name) for name in _FACTS}
+    values = {name: getattr(answer.result, name) for name in _FACTS}
     values |= {"asked_at": answer.asked_at, "asked_by": answer.asked_by}
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    new = dialect.insert(their_answers).on_conflict_do_nothing(index_elements=["order_id"])
+    new = dialect.insert(inventory_lookups).on_conflict_do_nothing(index_elements=["order_id"])
     if connection.execute(new, {"order_id": answer.order_id, **values}).rowcount != 1:
-        is_older = their_answers.c.asked_at <= answer.asked_at
-        known = update(their_answers).where(their_answers.c.order_id == answer.order_id, is_older)
+        is_older = inventory_lookups.c.asked_at <= answer.asked_at
+        known = update(inventory_lookups).where(inventory_lookups.c.order_id == answer.order_id, is_older)
         connection.execute(known.values(values))
 
 
-def of_orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, TheirAnswer]:
+def of_orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, StoredLookup]:
     """The latest answer per order, where there is one."""
     if not order_ids:
         return {}
-    rows = connection.execute(select(*_COLUMNS).where(their_answers.c.order_id.in_(order_ids)))
+    rows = connection.execute(select(*_COLUMNS).where(inventory_lookups.c.order_id.in_(order_ids)))
     return {row[0]: _answer(*row) for row in rows}
 
 
-def get(connection: Connection, order_id: str) -> TheirAnswer | None:
+def get(connection: Connection, order_id: str) -> StoredLookup | None:
     return of_orders(connection, [order_id]).get(order_id)
 
 
@@ -67,9 +67,9 @@ def not_fresh(connection: Connection, order_ids: Sequence[str], now: datetime) -
 
 def prune(connection: Connection, asked_before: datetime, limit: int) -> int:
     """Delete a small step of old answers; returns how many went."""
-    old = select(their_answers.c.order_id).where(their_answers.c.asked_at < asked_before).limit(limit)
+    old = select(inventory_lookups.c.order_id).where(inventory_lookups.c.asked_at < asked_before).limit(limit)
     ids = connection.scalars(old).all()
-    return connection.execute(delete(their_answers).where(their_answers.c.order_id.in_(ids))).rowcount
+    return connection.execute(delete(inventory_lookups).where(inventory_lookups.c.order_id.in_(ids))).rowcount
 
 
 def _answer(
@@ -81,6 +81,6 @@ def _answer(
     problem: str | None,
     asked_at: datetime,
     asked_by: str,
-) -> TheirAnswer:
+) -> StoredLookup:
     known = StockState(stock) if stock in tuple(StockState) else None
-    return TheirAnswer(order_id, Statement(known, said, reservation_id, expires_at, problem), asked_at, asked_by)
+    return StoredLookup(order_id, LookupResult(known, said, reservation_id, expires_at, problem), asked_at, asked_by)

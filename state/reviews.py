@@ -91,15 +91,15 @@ def resolve(
     note: str,
     at: datetime,
     reason: str | None = None,
-    whoever_has_it: bool = False,
+    ignore_claim: bool = False,
 ) -> bool:
     """Close one case under a version check; False when somebody was faster, or has claimed the case.
 
-    ``whoever_has_it``: somebody else's claim is no hindrance.
+    ``ignore_claim``: somebody else's claim is no hindrance.
     """
     done = connection.execute(
         update(reviews)
-        .where(*_as_seen(review, by, at, whoever_has_it=whoever_has_it))
+        .where(*_as_seen(review, by, at, ignore_claim=ignore_claim))
         .values(
             state="RESOLVED",
             resolved_at=at,
@@ -113,12 +113,10 @@ def resolve(
     return done.rowcount == 1
 
 
-def touch(connection: Connection, review: Review, *, by: str, at: datetime, whoever_has_it: bool = False) -> bool:
+def touch(connection: Connection, review: Review, *, by: str, at: datetime, ignore_claim: bool = False) -> bool:
     """Raise the version of an open case, so that nobody else acts on it meanwhile; False: too late."""
     done = connection.execute(
-        update(reviews)
-        .where(*_as_seen(review, by, at, whoever_has_it=whoever_has_it))
-        .values(version=review.version + 1)
+        update(reviews).where(*_as_seen(review, by, at, ignore_claim=ignore_claim)).values(version=review.version + 1)
     )
     return done.rowcount == 1
 
@@ -167,13 +165,13 @@ def unclaimed(at: datetime) -> ColumnElement[bool]:
     return or_(reviews.c.owner.is_(None), reviews.c.claimed_until <= at)
 
 
-def _as_seen(review: Review, by: str, at: datetime, *, whoever_has_it: bool) -> list[ColumnElement[bool]]:
+def _as_seen(review: Review, by: str, at: datetime, *, ignore_claim: bool) -> list[ColumnElement[bool]]:
     conditions = [
         reviews.c.review_id == review.review_id,
         reviews.c.version == review.version,
         reviews.c.state == "OPEN",
     ]
-    return conditions if whoever_has_it else [*conditions, free_for(by, at)]
+    return conditions if ignore_claim else [*conditions, free_for(by, at)]
 
 
 def get(connection: Connection, review_id: str) -> Review | None:

@@ -23,7 +23,7 @@ RETRIED = {"HELD": "Gives the hold back", "FREE": "Harmless: nothing held, close
 
 def begin(bulk: Bulk, key: str) -> None:
     """Have the other side asked once about what the preview shows; its opening is what asks."""
-    if not bulk.has_their_side:
+    if not bulk.has_reconciliation:
         return
     st.session_state[_opened(key)] = (0, console().now())
     if write_access.write_block() is None:
@@ -32,7 +32,7 @@ def begin(bulk: Bulk, key: str) -> None:
 
 def draw(bulk: Bulk, key: str) -> Frozen | None:
     """The items with both sides; what is acted on, or None while answers are still to come."""
-    if not bulk.has_their_side:
+    if not bulk.has_reconciliation:
         _table([_facts(target) for target in bulk.targets], f"The {len(bulk.targets)} things previewed")
         return Frozen(bulk.seen_at)
     reading = console().previews.compared(bulk, _question(key))
@@ -133,8 +133,8 @@ def _row(bulk: Bulk, target: Target, said: Comparison, frozen: Frozen | None) ->
     is_left_out = target.item_id in _left_out(said, frozen)
     follows = LEFT_OUT if is_left_out else _retried(bulk, one)
     is_asking = frozen is None and write_access.write_block() is None
-    theirs = {"Theirs": _theirs(one, is_asking=is_asking), FOLLOWS: follows}
-    return _named(target) | theirs | _facts(target)
+    columns = {"Theirs": _stock(one, is_asking=is_asking), FOLLOWS: follows}
+    return _named(target) | columns | _facts(target)
 
 
 def _named(target: Target) -> dict[str, str]:
@@ -149,20 +149,20 @@ def _facts(target: Target) -> dict[str, str]:
     return _named(target) | cells | ({"Note": note} if note else {})
 
 
-def _theirs(one: Compared, *, is_asking: bool) -> str:
+def _stock(one: Compared, *, is_asking: bool) -> str:
     if one.standing == Standing.LATER:
         return f"Beyond the first {MAX_ASKED}"
-    if one.theirs is not None and one.theirs.stock is not None:
-        return labels.text(labels.THEIRS, one.theirs.stock)
-    if one.theirs is not None:
-        return labels.text(labels.THEIR_SILENCE, one.theirs.problem or "NO_ANSWER")
+    if one.lookup is not None and one.lookup.stock is not None:
+        return labels.text(labels.STOCK_STATE, one.lookup.stock)
+    if one.lookup is not None:
+        return labels.text(labels.LOOKUP_PROBLEM, one.lookup.problem or "NO_ANSWER")
     return "Asking..." if is_asking else "Not answered"
 
 
 def _retried(bulk: Bulk, one: Compared) -> str:
-    if bulk.verb != Verb.RETRY_RELEASE or one.theirs is None:
+    if bulk.verb != Verb.RETRY_RELEASE or one.lookup is None:
         return ""
-    return RETRIED.get(one.theirs.stock or "", "")
+    return RETRIED.get(one.lookup.stock or "", "")
 
 
 # -- asking ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import streamlit as st
 from pages.parts import actions, clock, labels, write_access
 from services.console.access import Command
 from services.console.facade import console, same_sight_key
-from services.console.reviews import TheirSay, is_fresh
+from services.console.reviews import LookupView, is_fresh
 from services.domain.orders.model import Order
 
 ASKED = "asked_theirs"
@@ -15,7 +15,7 @@ ASKED = "asked_theirs"
 
 def draw(
     order: Order,
-    say: TheirSay,
+    say: LookupView,
     *,
     advice: str | None = None,
     review_id: str | None = None,
@@ -23,7 +23,7 @@ def draw(
 ) -> None:
     """Our columns, their answer with its time, and the button that has them asked again.
 
-    Any page can use it: ``draw(order, console().reviews.their_say(order_id).value)``. Asks once when it is
+    Any page can use it: ``draw(order, console().reviews.inventory_lookup(order_id).value)``. Asks once when it is
     first drawn for a case or an order.
     """
     _ask_once(order, say, review_id)
@@ -56,28 +56,28 @@ def _reservation(reservation_id: str | None) -> str:
 
 
 def _hold(order: Order) -> str:
-    if order.reservation_expires_at is None or order.inventory_status not in labels.HELD:
+    if order.reservation_expires_at is None or order.inventory_status not in labels.WITH_RESERVATION:
         return ""
     left = order.reservation_expires_at - console().now()
     return f" · hold ends in {clock.span(left)}" if left.total_seconds() > 0 else " · hold has ended"
 
 
-def _theirs(order: Order, say: TheirSay, *, grey: bool) -> str:
+def _theirs(order: Order, say: LookupView, *, grey: bool) -> str:
     answer = say.answer
     if answer is None:
         is_asking = actions.is_waiting(say.asking) and write_access.write_block() is None
         return ":gray[Asking...]" if is_asking else ":gray[Not asked yet.]"
-    said, now = answer.statement, console().now()
+    said, now = answer.result, console().now()
     asked = f":small[Asked {clock.both(answer.asked_at, now)} by {labels.plain(answer.asked_by)}]"
     if answer.asked_at < order.updated_at:
         asked += "  \n:small[:orange[:material/update: From before the order last changed: it decides nothing.]]"
     if said.stock is None:
-        silence = labels.badge(labels.THEIR_SILENCE, said.problem or "NO_ANSWER", grey=grey)
+        silence = labels.badge(labels.LOOKUP_PROBLEM, said.problem or "NO_ANSWER", grey=grey)
         return f"Stock {silence}  \n{_silence(said.problem)}  \n{asked}"
     word = f" :small[they say {labels.plain(said.said)}]" if said.said else ""
     ends = f" · ends {clock.at(said.expires_at, now)}" if said.expires_at and said.stock == "HELD" else ""
     reservation = f":small[Reservation {_reservation(said.reservation_id)}{ends}]"
-    return f"Stock {labels.badge(labels.THEIRS, said.stock, grey=grey)}{word}  \n{reservation}  \n{asked}"
+    return f"Stock {labels.badge(labels.STOCK_STATE, said.stock, grey=grey)}{word}  \n{reservation}  \n{asked}"
 
 
 def _silence(problem: str | None) -> str:
@@ -92,11 +92,11 @@ def _key(order: Order, asking: Command | None) -> str:
 
 def _ask(order_id: str, review_id: str | None, key: str) -> None:
     actions.quietly(
-        lambda actor: console().reviews.ask_theirs(order_id, actor=actor, command_id=key, review_id=review_id)
+        lambda actor: console().reviews.look_up_inventory(order_id, actor=actor, command_id=key, review_id=review_id)
     )
 
 
-def _ask_once(order: Order, say: TheirSay, review_id: str | None) -> None:
+def _ask_once(order: Order, say: LookupView, review_id: str | None) -> None:
     """Opening a case asks, and so does a change of its order; looking at it for longer does not."""
     # An order that has changed since is a new sight: what they said before is compared with what was.
     here = f"{review_id or order.order_id} {order.version}"
@@ -107,7 +107,7 @@ def _ask_once(order: Order, say: TheirSay, review_id: str | None) -> None:
         _ask(order.order_id, review_id, _key(order, say.asking))
 
 
-def _ask_button(order: Order, say: TheirSay, review_id: str | None) -> None:
+def _ask_button(order: Order, say: LookupView, review_id: str | None) -> None:
     waiting = actions.is_waiting(say.asking)
     reason = write_access.write_block() or ("They are being asked." if waiting else None)
     st.button(

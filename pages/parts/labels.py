@@ -281,7 +281,7 @@ ACTIONS = {
     "MARK_RELEASED": "Mark released",
     "RETRY_STEP": "Try again",
 }
-PAST_MOVES = ACTIONS | {
+PAST_ACTIONS = ACTIONS | {
     "BY_ITSELF": "Settled by itself",
     "RETRY": "Retry",
     "BULK_RETRY": "Bulk retry",
@@ -289,12 +289,12 @@ PAST_MOVES = ACTIONS | {
     "MARKED": "Marked released",
     "BULK_MARKED": "Marked released in bulk",
 }
-THEIRS = {
+STOCK_STATE = {
     "HELD": Word("Held", "lock", "blue"),
     "DEDUCTED": Word("Deducted", "check_circle", "green"),
     "FREE": Word("Nothing held", "lock_open", "gray"),
 }
-THEIR_SILENCE = {
+LOOKUP_PROBLEM = {
     "CANNOT_ANSWER": Word("Cannot answer", "help", "gray"),
     "NO_ANSWER": Word("No answer", "cloud_off", "orange"),
 }
@@ -317,7 +317,7 @@ MOVES = {"pause": "Pause", "resume": "Resume", "cancel": "Cancel the rest"}
 SETTLED_BY_ITSELF = "SETTLED"
 """The resolution of a case that events settled without anybody's action."""
 
-HELD = ("RESERVED", "CONFIRM_REQUESTED", "INVENTORY_FAILED", "RELEASE_PENDING", "RELEASE_FAILED")
+WITH_RESERVATION = ("RESERVED", "CONFIRM_REQUESTED", "INVENTORY_FAILED", "RELEASE_PENDING", "RELEASE_FAILED")
 """Inventory statuses in which a hold may exist, so that its end matters."""
 
 CONSEQUENCES = {

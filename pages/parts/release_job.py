@@ -27,7 +27,7 @@ from services.console.access import Command
 from services.console.cache import Reading
 from services.console.facade import console, new_key, same_sight_key
 from services.console.releases import JobView, ReleaseRow, evidence, what_a_retry_does, why_not_mark, why_not_retry
-from services.console.reviews import TheirSay
+from services.console.reviews import LookupView
 
 JOB = "release"
 """The parameter of the address that opens a job."""
@@ -96,7 +96,7 @@ def _work_area(order_id: str, _: str) -> None:
         st.divider()
         _mark(view.row, same_sight_key("mark_released", order_id, view.row.release.version, view.row.command))
     with st.expander("The last times this cause came", expanded=True, icon=":material/history:"):
-        past_resolutions.of_releases(view.memory, view.row.release.cause)
+        past_resolutions.of_releases(view.past_actions, view.row.release.cause)
     with st.expander("Timeline", expanded=True, icon=":material/timeline:"):
         timeline.draw(view.timeline, reading)
 
@@ -138,7 +138,7 @@ def _head(reading: Reading[JobView]) -> None:
 
 def _both_sides(view: JobView, *, grey: bool) -> None:
     row = view.row
-    comparison.draw(row.order, TheirSay(row.answer, view.asking, None), grey=grey)
+    comparison.draw(row.order, LookupView(row.answer, view.asking, None), grey=grey)
 
 
 # -- acting --------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def retry_button(
     after: Callable[[], None] | None = None,
 ) -> None:
     """One attempt more, which needs no dialog; the text says what the breaker makes of it."""
-    reason = why_not(row) or why_not_retry(row.theirs)
+    reason = why_not(row) or why_not_retry(row.stock)
     st.button(
         label or retries.label("Retry now"),
         key=key,
@@ -167,7 +167,7 @@ def retry_button(
         type="primary" if shortcut else "secondary",
         shortcut=shortcut,
         disabled=reason is not None,
-        help=reason or what_a_retry_does(row.theirs) or write_access.write_note(),
+        help=reason or what_a_retry_does(row.stock) or write_access.write_note(),
         on_click=_store_retry,
         args=(row, same_sight_key("retry_release", row.release.order_id, row.release.version, row.command), after),
     )
@@ -176,8 +176,8 @@ def retry_button(
 def _retry(row: ReleaseRow) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         retry_button(row, f"retry_open_{row.release.order_id}")
-        if said := what_a_retry_does(row.theirs):
-            icon = "block" if why_not_retry(row.theirs) else "info"
+        if said := what_a_retry_does(row.stock):
+            icon = "block" if why_not_retry(row.stock) else "info"
             st.caption(f":material/{icon}: {said}", width="stretch")
 
 
@@ -193,10 +193,10 @@ def _mark(row: ReleaseRow, key: str) -> None:
         "Marking closes the job without a release, because you know that nothing is held any more. The Inventory "
         "Service is asked once more then: what it still holds or has sold is refused. This cannot be undone."
     )
-    refused = why_not_mark(row.theirs)
+    refused = why_not_mark(row.stock)
     if row.release.state != FAILED:
         refused = refused or "The job is not failed any more."
-    if supports := evidence(row.theirs):
+    if supports := evidence(row.stock):
         st.success(supports, icon=":material/verified:")
     dialogs.form(
         key,

@@ -92,10 +92,10 @@ def _work_area(review_id: str) -> None:
     write_access.refusal()
     view, grey = reading.value, bool(reading.problem)
     _head(reading)
-    comparison.draw(view.case.order, view.theirs, advice=view.advice, review_id=review_id, grey=grey)
+    comparison.draw(view.case.order, view.lookup, advice=view.advice, review_id=review_id, grey=grey)
     _actions(view)
     with st.expander("The last times this cause came", expanded=True, icon=":material/history:"):
-        past_resolutions.draw(view.memory, view.remembered, view.case.review.cause)
+        past_resolutions.draw(view.past_resolutions, view.past_count, view.case.review.cause)
     with st.expander("Timeline", expanded=True, icon=":material/timeline:"):
         timeline.draw(view.timeline, reading)
 
@@ -143,7 +143,7 @@ def _actions(view: CaseView) -> None:
                 actions.undo_button(case.command, key=f"undo_{case.review.review_id}")
     if case.review.state != "OPEN":
         return
-    offered = [*view.moves.legal, *view.moves.refused]
+    offered = [*view.actions.allowed, *view.actions.refused]
     if not offered:
         st.caption("The order has moved on; the case will close.")
         return
@@ -151,7 +151,7 @@ def _actions(view: CaseView) -> None:
     reason = _why_not(case)
     with st.container(horizontal=True, gap="small", key=f"actions_{case.review.review_id}"):
         for number, action in enumerate(offered):
-            refused = reason or view.moves.refused.get(action)
+            refused = reason or view.actions.refused.get(action)
             st.button(
                 retries.named(labels.ACTIONS[action], called_by(action, [case.review.reason])),
                 key=f"{action}_{case.review.review_id}",
@@ -164,7 +164,7 @@ def _actions(view: CaseView) -> None:
             )
         if view.release and view.release.state != "DONE":
             _retry_release(view)
-    for action, why in view.moves.refused.items():
+    for action, why in view.actions.refused.items():
         st.caption(f":material/block: {labels.ACTIONS[action]}: {why}")
     if complaint := st.session_state.get(f"complaint_{case.review.review_id}"):
         st.error(complaint, icon=":material/error:")
@@ -228,7 +228,7 @@ def _retry_release(view: CaseView) -> None:
     assert job is not None  # noqa: S101 - the caller has looked
     waiting = "A retry is under way." if actions.is_waiting(view.release_command) else None
     reason = (
-        write_access.write_block() or claims.why_not_resolve(view.case) or waiting or why_not_retry(view.theirs.stock)
+        write_access.write_block() or claims.why_not_resolve(view.case) or waiting or why_not_retry(view.lookup.stock)
     )
     key = same_sight_key("retry_release", job.order_id, job.version, view.release_command)
     st.button(
@@ -236,7 +236,7 @@ def _retry_release(view: CaseView) -> None:
         key=f"retry_release_{job.order_id}",
         icon=":material/replay:",
         disabled=reason is not None,
-        help=reason or what_a_retry_does(view.theirs.stock) or "The Inventory Service is asked to give the hold back.",
+        help=reason or what_a_retry_does(view.lookup.stock) or "The Inventory Service is asked to give the hold back.",
         on_click=_store_retry,
         args=(job.order_id, key),
     )

@@ -105,12 +105,12 @@ class MarkReleasedByProof:
             item.item_id, item.version, operation.reason or "", operation.actor, item.action_id, in_bulk=True
         )
         try:
-            theirs = await self._proofs.mark_released(command)
+            stock = await self._proofs.mark_released(command)
         except InvalidState as error:
             return Ended(ItemState.FAILED, error.message)
         except CHANGED as error:
             return Ended(ItemState.SKIPPED, error.message)
-        if theirs == StockState.FREE:
+        if stock == StockState.FREE:
             return Ended(ItemState.CONFIRMED, "The Inventory Service holds nothing for it.")
         return Ended(ItemState.RECORDED, "On the proof alone: the Inventory Service could not be asked.")
 

@@ -26,7 +26,7 @@ from services.orders.context import OrdersContext, raise_first
 from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import MarkReleased, ReleaseByProof
 from services.reviews.claims import ReviewClaims
-from services.reviews.comparison import TheirSide, in_words, many_in_words
+from services.reviews.comparison import Reconciliation, in_words, many_in_words
 from services.reviews.resolution import ResolveReview, ReviewResolution
 from services.unit_of_work import SYSTEM
 from state import audit, commands
@@ -54,8 +54,8 @@ QUEUED = "Queued until the breaker closes"
 LOOK_AGAIN = timedelta(seconds=5)
 """A command that waits for a breaker is looked at so often at least: a forced state can be ended early."""
 
-ASK_THEIRS, ASK_THEIRS_MANY = "ask_theirs", "ask_theirs_many"
-QUESTIONS = (ASK_THEIRS, ASK_THEIRS_MANY)
+LOOK_UP_INVENTORY, LOOK_UP_INVENTORY_MANY = "ask_theirs", "ask_theirs_many"
+QUESTIONS = (LOOK_UP_INVENTORY, LOOK_UP_INVENTORY_MANY)
 
 Outcome = dict[str, Any]
 """``{title, detail, code}``: what the console shows."""
@@ -85,7 +85,7 @@ class CommandExecutor:
         proofs: ReleaseByProof,
         steering: OperationSteering,
         claims: ReviewClaims,
-        their_side: TheirSide,
+        reconciliation: Reconciliation,
         more: Mapping[str, Execute] | None = None,
         gate_of: GateOf = lambda _: Gate(),
     ) -> None:
@@ -99,7 +99,7 @@ class CommandExecutor:
         self._proofs = proofs
         self._steering = steering
         self._claims = claims
-        self._their_side = their_side
+        self._reconciliation = reconciliation
         self._kinds: dict[str, Execute] = {
             "cancel_order": self._cancel_order,
             "resolve_review": self._resolve_review,
@@ -107,8 +107,8 @@ class CommandExecutor:
             "compensate": self._compensate,
             "claim_review": self._claim_review,
             "release_claim": self._release_claim,
-            ASK_THEIRS: self._ask_theirs,
-            ASK_THEIRS_MANY: self._ask_theirs_many,
+            LOOK_UP_INVENTORY: self._look_up_inventory,
+            LOOK_UP_INVENTORY_MANY: self._look_up_inventory_many,
             "mark_released": self._mark_released,
             "steer_operation": self._steer_operation,
             **(more or {}),
@@ -262,16 +262,16 @@ class CommandExecutor:
         await self._claims.release(command.target_id, actor=command.actor, take_over=command.role == ADMIN)
         return outcome_of("Case handed back")
 
-    async def _ask_theirs(self, command: Command) -> Outcome:
+    async def _look_up_inventory(self, command: Command) -> Outcome:
         if review_id := _optional(command.arguments.get("reviewId")):
             await self._claims.renew(review_id, actor=command.actor)
-        answer = await self._their_side.ask(command.target_id, asked_by=command.actor)
-        return outcome_of(in_words(answer.statement))
+        answer = await self._reconciliation.look_up(command.target_id, asked_by=command.actor)
+        return outcome_of(in_words(answer.result))
 
-    async def _ask_theirs_many(self, command: Command) -> Outcome:
+    async def _look_up_inventory_many(self, command: Command) -> Outcome:
         with reading_arguments():
             order_ids = [str(order_id) for order_id in command.arguments["orderIds"]]
-        return outcome_of(*many_in_words(await self._their_side.ask_many(order_ids, asked_by=command.actor)))
+        return outcome_of(*many_in_words(await self._reconciliation.look_up_many(order_ids, asked_by=command.actor)))
 
     async def _compensate(self, command: Command) -> Outcome:
         given = command.arguments
@@ -298,8 +298,8 @@ class CommandExecutor:
         wanted = MarkReleased(
             command.target_id, version, proof, command.actor, command.command_id, by_admin=command.role == ADMIN
         )
-        theirs = await self._proofs.mark_released(wanted)
-        if theirs == StockState.FREE:
+        stock = await self._proofs.mark_released(wanted)
+        if stock == StockState.FREE:
             return outcome_of("Marked released", "The Inventory Service holds nothing for it.")
         return outcome_of("Marked released on the proof alone", "The Inventory Service could not be asked.")
 

@@ -21,7 +21,7 @@ from services.domain.conservation import MoneyState
 from services.domain.errors import InvalidState, NotFound, PaymentOutcomeUnknown
 from services.domain.orders.lifecycle import Change
 from services.domain.orders.model import Order
-from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, Statement
+from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, LookupResult
 from services.orders.context import OrdersContext
 from services.unit_of_work import action_entry
 from state import audit, conservation, orders
@@ -44,14 +44,14 @@ AT_ONCE = 10
 class Answer:
     """What both sides said of one order."""
 
-    theirs: Statement
+    lookup: LookupResult
     money: MoneyState | None
     is_whole: bool
     """Whether nobody who can answer has yet to do so."""
 
     @property
     def judged(self) -> frozenset[str]:
-        return rules.judged(self.theirs.stock, self.money)
+        return rules.judged(self.lookup.stock, self.money)
 
 
 _MONEY = {PaymentState.CAPTURED: MoneyState.TAKEN}
@@ -129,15 +129,15 @@ class ConservationAudit:
             return await self._answer(order)
         except Exception as error:
             logger.warning("order_not_compared", extra={"order_id": order.order_id}, exc_info=error)
-            return Answer(Statement(None, problem=NO_ANSWER), None, is_whole=True)
+            return Answer(LookupResult(None, problem=NO_ANSWER), None, is_whole=True)
 
     async def _answer(self, order: Order) -> Answer:
-        theirs, money = await asyncio.gather(self._lookup.ask(order.order_id), self._money_of(order.order_id))
-        has_said = theirs.stock is not None or theirs.said is not None
+        lookup, money = await asyncio.gather(self._lookup.find(order.order_id), self._money_of(order.order_id))
+        has_said = lookup.stock is not None or lookup.said is not None
         # A service without this question is not waited for as long as somebody else says something.
-        needs_stock = theirs.problem != CANNOT_ANSWER or self._payments is None
+        needs_stock = lookup.problem != CANNOT_ANSWER or self._payments is None
         needs_money = self._payments is not None
-        return Answer(theirs, money, (has_said or not needs_stock) and (money is not None or not needs_money))
+        return Answer(lookup, money, (has_said or not needs_stock) and (money is not None or not needs_money))
 
     async def _money_of(self, order_id: str) -> MoneyState | None:
         if self._payments is None:
@@ -153,7 +153,7 @@ class ConservationAudit:
     ) -> None:
         at = self._context.clock()
         for order_id, answer in answers.items():
-            found = rules.differences(asked[order_id], answer.theirs.stock, answer.money)
+            found = rules.differences(asked[order_id], answer.lookup.stock, answer.money)
             conservation.note(connection, order_id, found, at, judged=answer.judged)
         if reached:
             known, compared = conservation.progress(connection)

@@ -29,8 +29,8 @@ RETRY_RELEASE, MARK_RELEASED = "retry_release", "mark_released"
 CANCEL_ORDER, RETURN_ITEMS = "cancel_order", "return_items"
 RESOLVE_REVIEW, CLAIM_REVIEW, RELEASE_CLAIM = "resolve_review", "claim_review", "release_claim"
 COMPENSATE, STEER_OPERATION = "compensate", "steer_operation"
-ASK_THEIRS, ASK_THEIRS_MANY = "ask_theirs", "ask_theirs_many"
-QUESTIONS = (ASK_THEIRS, ASK_THEIRS_MANY)
+LOOK_UP_INVENTORY, LOOK_UP_INVENTORY_MANY = "ask_theirs", "ask_theirs_many"
+QUESTIONS = (LOOK_UP_INVENTORY, LOOK_UP_INVENTORY_MANY)
 """Commands that only look something up at the Inventory Service."""
 
 

@@ -77,7 +77,7 @@ class Bulk:
     """Shown, and not acted on: what the other side says makes the action wrong for them."""
 
     @property
-    def has_their_side(self) -> bool:
+    def has_reconciliation(self) -> bool:
         """Whether the Inventory Service can say anything about it; events are our own affair."""
         return self.verb not in (Verb.REPLAY_EVENT, Verb.DISCARD_EVENT)
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.console.access import ASK_THEIRS_MANY, LIVE_TTL, Access
+from services.console.access import LIVE_TTL, LOOK_UP_INVENTORY_MANY, Access
 from services.console.bulk import Bulk, Target
 from services.console.cache import Reading
 from services.domain.bulk_preview import MAX_ASKED, Compared, Frozen, Standing, compare, freeze, summary
@@ -54,7 +54,9 @@ class Previews:
         if not wanted:
             return None
         arguments = {"orderIds": wanted}
-        return self._access.store_command(ASK_THEIRS_MANY, command_id, arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(
+            LOOK_UP_INVENTORY_MANY, command_id, arguments, actor=actor, command_id=command_id
+        )
 
     def compared(self, bulk: Bulk, command_id: str) -> Reading[Comparison]:
         """Every item as it stands between both sides now; ``command_id`` is that of the question."""
@@ -84,7 +86,7 @@ def _compared(connection: Connection, bulk: Bulk, command_id: str, now: datetime
             return Compared(Standing.LATER if target.order_id not in ids else Standing.UNANSWERED)
         answer = answers.get(target.order_id)
         counts = answer is not None and is_fresh(answer.asked_at, now, order.updated_at, OFFERED)
-        said = answer.statement if answer is not None and counts else None
+        said = answer.result if answer is not None and counts else None
         return compare(bulk.verb, bulk.action, target.cause, order.status, said)
 
     items = {target.item_id: one(target) for target in bulk.targets}

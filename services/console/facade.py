@@ -29,7 +29,7 @@ from services.console.orders import Orders
 from services.console.overrides import Overrides
 from services.console.permissions import People
 from services.console.releases import Releases
-from services.console.reviews import ReviewDesk
+from services.console.reviews import Reviews
 from services.console.sandbox import Sandbox
 from services.console.status import Status
 from services.console.stock import Stock
@@ -49,7 +49,7 @@ class Console:
     people: People = field(init=False)
     status: Status = field(init=False)
     orders: Orders = field(init=False)
-    reviews: ReviewDesk = field(init=False)
+    reviews: Reviews = field(init=False)
     releases: Releases = field(init=False)
     bulk: Operations = field(init=False)
     previews: Previews = field(init=False)
@@ -73,7 +73,7 @@ class Console:
         self.access = access = Access(self._source, self._cache, self.people, self.clock)
         self.status = Status(access, settings)
         self.orders = Orders(access, settings.trace_url_template)
-        self.reviews = ReviewDesk(access)
+        self.reviews = Reviews(access)
         self.releases = Releases(access)
         self.bulk = Operations(access)
         self.previews = Previews(access)

@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.console.access import ASK_THEIRS, CANCEL_ORDER, LIVE_TTL, MARK_RELEASED, RETRY_RELEASE, Access
+from services.console.access import CANCEL_ORDER, LIVE_TTL, LOOK_UP_INVENTORY, MARK_RELEASED, RETRY_RELEASE, Access
 from services.console.bulk import MAX_ITEMS, Bulk, Target, Verb
 from services.console.cache import Reading
 from services.console.paging import PAGE_SIZE
 from services.domain.conservation import StockState
 from services.domain.orders.lifecycle import TimelineEntry
 from services.domain.orders.model import Order
-from services.domain.past_resolutions import Past, Remembered, remember
+from services.domain.past_resolutions import ActionSummary, PastResolution, summarise
 from services.domain.reconciliation import OFFERED, evidence, is_fresh, what_a_retry_does, why_not_mark, why_not_retry
 from services.domain.release_causes import NOT_TRIED
 from state import commands, history, inventory_lookups, orders, release_actions, releases, reviews
 from state.commands import Command
-from state.inventory_lookups import TheirAnswer
+from state.inventory_lookups import StoredLookup
 from state.releases import MAX_DEPTH, SORTS, STATES, CauseGroup, Release, ReleaseFilter
 from state.reviews import Review
 
 __all__ = [
-    "MAX_DEPTH", "MAX_ITEMS", "NOT_TRIED", "SORTS", "STATES", "CauseGroup", "JobView", "Memory", "Release",
+    "MAX_DEPTH", "MAX_ITEMS", "NOT_TRIED", "SORTS", "STATES", "CauseGroup", "JobView", "PastActions", "Release",
     "ReleaseFilter", "ReleaseRow", "Releases", "ReleasesPage", "evidence", "narrows_nothing", "target",
     "what_a_retry_does", "why_not_mark", "why_not_retry",
 ]  # fmt: skip
@@ -44,19 +44,19 @@ class ReleaseRow:
     case: Review | None
     """The open case that waits for a person."""
     command: Command | None
-    answer: TheirAnswer | None = None
+    answer: StoredLookup | None = None
     """What the Inventory Service said of the order last."""
-    theirs: StockState | None = None
+    stock: StockState | None = None
     """What of that still counts."""
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class PastActions:
     """What was done the last times that jobs had one cause."""
 
-    moves: tuple[Remembered, ...]
-    past: int
-    """How many past moves it rests on."""
+    summaries: tuple[ActionSummary, ...]
+    count: int
+    """How many past actions it rests on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class JobView:
     row: ReleaseRow
     asking: Command | None
     """The last command that asked the Inventory Service."""
-    memory: Memory
+    past_actions: PastActions
     timeline: tuple[TimelineEntry, ...]
     """The newest entries, oldest first."""
 
@@ -104,9 +104,9 @@ class Releases:
         now = self._access.now()
         return self._access.read(("job", order_id), LIVE_TTL, lambda c: _job(c, order_id, now))
 
-    def memory(self, cause: str) -> Reading[Memory]:
+    def past_actions(self, cause: str) -> Reading[PastActions]:
         """What was done the last times that jobs had this cause."""
-        return self._access.read(("job_memory", cause), LIVE_TTL, lambda c: _memory(c, cause))
+        return self._access.read(("past_release_actions", cause), LIVE_TTL, lambda c: _past_actions(c, cause))
 
     def freeze(self, verb: str, wanted: ReleaseFilter, words: str) -> Bulk:
         """Everything that matches now and that the verb can act on, the longest untouched first, at most MAX_ITEMS.
@@ -177,15 +177,17 @@ def _job(connection: Any, order_id: str, now: datetime) -> JobView | None:
         return None
     return JobView(
         row=rows[0],
-        asking=commands.latest_of(connection, [order_id], (ASK_THEIRS,)).get(order_id),
-        memory=_memory(connection, job.cause or NOT_TRIED),
+        asking=commands.latest_of(connection, [order_id], (LOOK_UP_INVENTORY,)).get(order_id),
+        past_actions=_past_actions(connection, job.cause or NOT_TRIED),
         timeline=tuple(history.of_order(connection, order_id)[-EXCERPT:]),
     )
 
 
-def _memory(connection: Any, cause: str) -> Memory:
-    found = release_actions.last_moves(connection, cause)
-    return Memory(remember([Past(one.move, one.actor, one.at, one.outcome, one.why) for one in found]), len(found))
+def _past_actions(connection: Any, cause: str) -> PastActions:
+    found = release_actions.last_actions(connection, cause)
+    return PastActions(
+        summarise([PastResolution(one.action, one.actor, one.at, one.outcome, one.why) for one in found]), len(found)
+    )
 
 
 def _rows(connection: Any, shown: list[Release], now: datetime) -> tuple[ReleaseRow, ...]:
@@ -198,15 +200,15 @@ def _rows(connection: Any, shown: list[Release], now: datetime) -> tuple[Release
     for job in shown:
         order, answer = owners.get(job.order_id), answers.get(job.order_id)
         if order is not None:
-            theirs = _counting(answer, order, now)
+            stock = _counting(answer, order, now)
             case = _case(cases[job.order_id])
-            found.append(ReleaseRow(job, order, case, given.get(job.order_id), answer, theirs))
+            found.append(ReleaseRow(job, order, case, given.get(job.order_id), answer, stock))
     return tuple(found)
 
 
-def _counting(answer: TheirAnswer | None, order: Order, now: datetime) -> StockState | None:
+def _counting(answer: StoredLookup | None, order: Order, now: datetime) -> StockState | None:
     """What of an answer decides on what is offered; an older one is shown with its age and decides nothing."""
-    return answer.statement.stock if answer and is_fresh(answer.asked_at, now, order.updated_at, OFFERED) else None
+    return answer.result.stock if answer and is_fresh(answer.asked_at, now, order.updated_at, OFFERED) else None
 
 
 def _case(cases: list[Review]) -> Review | None:

@@ -10,9 +10,9 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.console.access import (
-    ASK_THEIRS,
     CLAIM_REVIEW,
     LIVE_TTL,
+    LOOK_UP_INVENTORY,
     RELEASE_CLAIM,
     RESOLVE_REVIEW,
     RETRY_RELEASE,
@@ -27,23 +27,50 @@ from services.domain.errors import ValidationFailed
 from services.domain.orders.lifecycle import TimelineEntry
 from services.domain.orders.model import Order
 from services.domain.orders.value import OrderValue, order_value
-from services.domain.past_resolutions import BY_ITSELF, Past, Remembered, remember, verdict
-from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, OFFERED, Moves, advice, is_fresh, moves
+from services.domain.past_resolutions import BY_ITSELF, ActionSummary, PastResolution, outcome_of, summarise
+from services.domain.reconciliation import (
+    CANNOT_ANSWER,
+    NO_ANSWER,
+    OFFERED,
+    AllowedActions,
+    advice,
+    is_fresh,
+    reconcile,
+)
 from services.domain.resolution_reasons import REASONS, UNDO_FOR, needs_reason
 from services.domain.reviews import ReviewAction, allowed_actions, called_by, standings
 from services.unit_of_work import SYSTEM
 from state import commands, history, inventory_lookups, orders, past_resolutions, releases, review_queue, reviews
 from state.commands import Command
-from state.inventory_lookups import TheirAnswer
+from state.inventory_lookups import StoredLookup
 from state.releases import Release
 from state.review_queue import POOL, SORTS, CaseFilter, Group
 from state.reviews import Review
 
 __all__ = [
-    "BY_ITSELF", "CANNOT_ANSWER", "NO_ANSWER", "POOL", "REASONS", "SORTS", "CaseFilter", "CaseView", "Group", "Moves",
-    "QueuePage", "Remembered", "Review", "ReviewCase", "ReviewDesk", "TheirAnswer", "TheirSay",
-    "ValidationFailed", "called_by",
-    "is_fresh", "narrows_nothing", "needs_reason", "target",
+    "BY_ITSELF",
+    "CANNOT_ANSWER",
+    "NO_ANSWER",
+    "POOL",
+    "REASONS",
+    "SORTS",
+    "ActionSummary",
+    "AllowedActions",
+    "CaseFilter",
+    "CaseView",
+    "Group",
+    "LookupView",
+    "QueuePage",
+    "Review",
+    "ReviewCase",
+    "Reviews",
+    "StoredLookup",
+    "ValidationFailed",
+    "called_by",
+    "is_fresh",
+    "narrows_nothing",
+    "needs_reason",
+    "target",
 ]  # fmt: skip
 
 EXCERPT = 12
@@ -85,10 +112,10 @@ class QueuePage:
 
 
 @dataclass(frozen=True, slots=True)
-class TheirSay:
+class LookupView:
     """What the Inventory Service said about one order."""
 
-    answer: TheirAnswer | None
+    answer: StoredLookup | None
     asking: Command | None
     """The last command that asked them."""
     stock: StockState | None
@@ -100,20 +127,20 @@ class CaseView:
     """One case with all that a person needs to decide it."""
 
     case: ReviewCase
-    moves: Moves
-    """What is legal for our side and theirs; without an answer, for our side alone."""
+    actions: AllowedActions
+    """What is legal for our side and lookup; without an answer, for our side alone."""
     advice: str | None
-    theirs: TheirSay
+    lookup: LookupView
     release: Release | None
     release_command: Command | None
     timeline: tuple[TimelineEntry, ...]
     """The newest entries, oldest first."""
-    memory: tuple[Remembered, ...]
-    remembered: int
-    """How many past cases of the same cause the memory rests on."""
+    past_resolutions: tuple[ActionSummary, ...]
+    past_count: int
+    """How many past cases of the same cause the summary rests on."""
 
 
-class ReviewDesk:
+class Reviews:
     """The topic of the Manual review page."""
 
     def __init__(self, access: Access) -> None:
@@ -130,10 +157,10 @@ class ReviewDesk:
         """The case; no value although there is an as_of means that it does not exist."""
         return self._access.read(("case", review_id), LIVE_TTL, lambda c: _case(c, review_id, self._access.now()))
 
-    def their_say(self, order_id: str) -> Reading[TheirSay]:
+    def inventory_lookup(self, order_id: str) -> Reading[LookupView]:
         """What they said about an order, whatever became of it since."""
         return self._access.read(
-            ("their_say", order_id), LIVE_TTL, lambda c: _their_say(c, order_id, self._access.now())
+            ("their_say", order_id), LIVE_TTL, lambda c: _lookup_view(c, order_id, self._access.now())
         )
 
     def next_unclaimed(self, wanted: CaseFilter, *, leave: str = "") -> Reading[ReviewCase]:
@@ -168,10 +195,10 @@ class ReviewDesk:
     def release_claim(self, review_id: str, *, actor: str, command_id: str) -> Command:
         return self._access.store_command(RELEASE_CLAIM, review_id, {}, actor=actor, command_id=command_id)
 
-    def ask_theirs(self, order_id: str, *, actor: str, command_id: str, review_id: str | None = None) -> Command:
+    def look_up_inventory(self, order_id: str, *, actor: str, command_id: str, review_id: str | None = None) -> Command:
         """Have a worker ask the Inventory Service about an order; the answer is kept with its time."""
         arguments = {"reviewId": review_id} if review_id else {}
-        return self._access.store_command(ASK_THEIRS, order_id, arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(LOOK_UP_INVENTORY, order_id, arguments, actor=actor, command_id=command_id)
 
     def resolve(
         self, review: Review, action: str, *, note: str, reason: str | None, actor: str, command_id: str
@@ -268,17 +295,17 @@ def _next(connection: Connection, wanted: CaseFilter, now: datetime, leave: str)
     return next(iter(review_cases(connection, found[:1])), None)
 
 
-def _their_say(connection: Connection, order_id: str, now: datetime) -> TheirSay:
+def _lookup_view(connection: Connection, order_id: str, now: datetime) -> LookupView:
     answer = inventory_lookups.get(connection, order_id)
-    asked = commands.latest_of(connection, [order_id], (ASK_THEIRS,))
+    asked = commands.latest_of(connection, [order_id], (LOOK_UP_INVENTORY,))
     order = orders.get(connection, order_id)
     said = _said(answer, now, order.updated_at) if order else None
-    return TheirSay(answer, asked.get(order_id), said)
+    return LookupView(answer, asked.get(order_id), said)
 
 
-def _said(answer: TheirAnswer | None, now: datetime, changed_at: datetime) -> StockState | None:
+def _said(answer: StoredLookup | None, now: datetime, changed_at: datetime) -> StockState | None:
     """What decides on what is offered; an older answer is shown with its age and decides nothing."""
-    return answer.statement.stock if answer and is_fresh(answer.asked_at, now, changed_at, OFFERED) else None
+    return answer.result.stock if answer and is_fresh(answer.asked_at, now, changed_at, OFFERED) else None
 
 
 def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | None:
@@ -288,33 +315,33 @@ def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | N
         return None
     (case,) = found
     order_id = case.review.order_id
-    theirs = _their_say(connection, order_id, now)
-    said = _said(theirs.answer, now, case.order.updated_at)
+    lookup = _lookup_view(connection, order_id, now)
+    said = _said(lookup.answer, now, case.order.updated_at)
     retried = commands.latest_of(connection, [order_id], (RETRY_RELEASE,))
     past = past_resolutions.last_cases(connection, case.review.reason, case.review.cause)
     is_open = case.review.state == "OPEN"
     return CaseView(
         case=case,
-        moves=moves(case.review.reason, case.order.status, said) if is_open else Moves(()),
+        actions=reconcile(case.review.reason, case.order.status, said) if is_open else AllowedActions(()),
         advice=advice(case.review.reason, case.order.status, said) if is_open else None,
-        theirs=theirs,
+        lookup=lookup,
         release=releases.get(connection, order_id),
         release_command=retried.get(order_id),
         timeline=tuple(history.of_order(connection, order_id)[-EXCERPT:]),
-        memory=remember(_pasts(connection, past)),
-        remembered=len(past),
+        past_resolutions=summarise(_pasts(connection, past)),
+        past_count=len(past),
     )
 
 
-def _pasts(connection: Connection, cases: list[past_resolutions.PastCase]) -> list[Past]:
+def _pasts(connection: Connection, cases: list[past_resolutions.PastCase]) -> list[PastResolution]:
     """What a person did last on each case; a case closed by what followed from it is that person's doing."""
     done = {action.review_id: action for action in past_resolutions.actions_on(connection, cases, tuple(ReviewAction))}
     found = []
     for case in cases:
-        action = done.get(case.review_id)
-        move = action.action if action else case.resolution if case.resolution in set(ReviewAction) else BY_ITSELF
-        by = action.actor if action else SYSTEM if move == BY_ITSELF else case.resolved_by
+        last = done.get(case.review_id)
+        action = last.action if last else case.resolution if case.resolution in set(ReviewAction) else BY_ITSELF
+        by = last.actor if last else SYSTEM if action == BY_ITSELF else case.resolved_by
         why = case.note or case.resolution_reason
-        held = verdict(move, case.order_status, came_again=case.came_again)
-        found.append(Past(move, by, case.resolved_at, held, why))
+        outcome = outcome_of(action, case.order_status, came_again=case.came_again)
+        found.append(PastResolution(action, by, case.resolved_at, outcome, why))
     return found

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from services.domain.reconciliation import Statement, refusal
+from services.domain.reconciliation import LookupResult, refusal
 
 MAX_ASKED = 50
 """Orders that one preview asks about."""
@@ -38,7 +38,7 @@ class Compared:
     """One item with what they say of its order."""
 
     standing: Standing
-    theirs: Statement | None = None
+    lookup: LookupResult | None = None
     why: str | None = None
     """Why it is left out."""
 
@@ -52,12 +52,12 @@ class Frozen:
     """Ids of items that are not acted on, each with the reason."""
 
 
-def compare(verb: str, action: str | None, reason: str, order_status: str, theirs: Statement | None) -> Compared:
-    """One item that was asked about; ``theirs`` None: there is no answer that still counts."""
-    if theirs is None or theirs.stock is None:
-        return Compared(Standing.UNANSWERED, theirs)
-    why = refusal(verb, action, reason, order_status, theirs.stock)
-    return Compared(Standing.REFUSED if why else Standing.AGREES, theirs, why)
+def compare(verb: str, action: str | None, reason: str, order_status: str, lookup: LookupResult | None) -> Compared:
+    """One item that was asked about; ``lookup`` None: there is no answer that still counts."""
+    if lookup is None or lookup.stock is None:
+        return Compared(Standing.UNANSWERED, lookup)
+    why = refusal(verb, action, reason, order_status, lookup.stock)
+    return Compared(Standing.REFUSED if why else Standing.AGREES, lookup, why)
 
 
 def freeze(compared: Mapping[str, Compared], at: datetime, *, is_asking: bool, waited: timedelta) -> Frozen | None:

@@ -1,7 +1,7 @@
-"""How often a move has held, the last times a cause came. Source: console, "what none of them has" 6.
+"""How often an action has held, the last times a cause came. Source: console, "what none of them has" 6.
 
-A move on a review case held when its order has ended well and no case was opened for it afterwards; it
-failed when one was, or when the order ended the other way; until then it is still open. A move on a release
+An action on a review case held when its order has ended well and no case was opened for it afterwards; it
+failed when one was, or when the order ended the other way; until then it is still open. An action on a release
 job held when the hold was given back and there was nothing to release for the order again.
 """
 
@@ -15,13 +15,20 @@ from enum import StrEnum
 from services.domain.orders.model import OrderStatus
 from services.domain.reviews import ReviewAction
 
-HELD, FAILED, UNDECIDED = "HELD", "FAILED", "UNDECIDED"
+
+class ResolutionOutcome(StrEnum):
+    """What became of an action after it was done. The values are stored."""
+
+    LASTED = "HELD"
+    FAILED = "FAILED"
+    UNDECIDED = "UNDECIDED"
+
 
 BY_ITSELF = "BY_ITSELF"
 """Nobody did anything: events settled the case."""
 
 
-class ReleaseMoveKind(StrEnum):
+class ReleaseActionKind(StrEnum):
     """What is done about a release job that has failed."""
 
     RETRY = "RETRY"
@@ -37,55 +44,57 @@ _CALLED_OFF = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED})
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class PastResolution:
     """One thing that was done: on a review case the last one, on a release job any."""
 
-    move: str
+    action: str
     """A ReviewAction, BY_ITSELF or a ReleaseMoveKind."""
     by: str
     at: datetime
-    verdict: str
-    """HELD, FAILED or UNDECIDED."""
+    outcome: str
+    """A ResolutionOutcome."""
     why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
-    """What is known of one move."""
+class ActionSummary:
+    """What is known of one action."""
 
-    move: str
+    action: str
     times: int
-    held: int
+    lasted: int
     failed: int
-    last: Past
+    last: PastResolution
 
     @property
     def undecided(self) -> int:
-        return self.times - self.held - self.failed
+        return self.times - self.lasted - self.failed
 
 
-def verdict(move: str, order_status: str, *, came_again: bool) -> str:
-    """Whether a move on a review case held."""
+def outcome_of(action: str, order_status: str, *, came_again: bool) -> str:
+    """Whether an action on a review case held."""
     if came_again:
-        return FAILED
-    if move in (ReviewAction.MARK_RELEASED, ReviewAction.RETRY_STEP):
-        return HELD
-    if move == ReviewAction.CANCEL_ORDER:
-        return HELD if order_status in _CALLED_OFF else UNDECIDED
+        return ResolutionOutcome.FAILED
+    if action in (ReviewAction.MARK_RELEASED, ReviewAction.RETRY_STEP):
+        return ResolutionOutcome.LASTED
+    if action == ReviewAction.CANCEL_ORDER:
+        return ResolutionOutcome.LASTED if order_status in _CALLED_OFF else ResolutionOutcome.UNDECIDED
     if order_status in _DELIVERED:
-        return HELD
-    return FAILED if order_status in _CALLED_OFF else UNDECIDED
+        return ResolutionOutcome.LASTED
+    return ResolutionOutcome.FAILED if order_status in _CALLED_OFF else ResolutionOutcome.UNDECIDED
 
 
-def remember(past: Sequence[Past]) -> tuple[Remembered, ...]:
-    """The moves among what was done (newest first), the most frequent first."""
-    by_move: dict[str, list[Past]] = {}
+def summarise(past: Sequence[PastResolution]) -> tuple[ActionSummary, ...]:
+    """The actions among what was done (newest first), the most frequent first."""
+    by_action: dict[str, list[PastResolution]] = {}
     for one in past:
-        by_move.setdefault(one.move, []).append(one)
-    found = [_remembered(move, of_move) for move, of_move in by_move.items()]
-    return tuple(sorted(found, key=lambda one: (-one.times, one.move)))
+        by_action.setdefault(one.action, []).append(one)
+    found = [_summary(action, of_action) for action, of_action in by_action.items()]
+    return tuple(sorted(found, key=lambda one: (-one.times, one.action)))
 
 
-def _remembered(move: str, past: Sequence[Past]) -> Remembered:
-    ends = [one.verdict for one in past]
-    return Remembered(move, len(past), ends.count(HELD), ends.count(FAILED), past[0])
+def _summary(action: str, past: Sequence[PastResolution]) -> ActionSummary:
+    ends = [one.outcome for one in past]
+    return ActionSummary(
+        action, len(past), ends.count(ResolutionOutcome.LASTED), ends.count(ResolutionOutcome.FAILED), past[0]
+    )

@@ -24,7 +24,7 @@ class ResolutionReason(StrEnum):
     PAYMENT_SEEN = "PAYMENT_SEEN"
     STOCK_SEEN = "STOCK_SEEN"
     SEEN_RELEASED = "SEEN_RELEASED"
-    NEVER_HELD = "NEVER_HELD"
+    NEVER_RESERVED = "NEVER_HELD"
     OTHER = "OTHER"
 
 
@@ -33,7 +33,7 @@ R = ResolutionReason
 REASONS: Mapping[str, tuple[ResolutionReason, ...]] = {
     ReviewAction.CANCEL_ORDER: (R.CUSTOMER_ASKED, R.OUT_OF_STOCK, R.SUSPECTED_FRAUD, R.DUPLICATE_ORDER, R.OTHER),
     ReviewAction.APPROVE: (R.STOCK_SEEN, R.PAYMENT_SEEN, R.CUSTOMER_ASKED, R.OTHER),
-    ReviewAction.MARK_RELEASED: (R.SEEN_RELEASED, R.NEVER_HELD, R.OTHER),
+    ReviewAction.MARK_RELEASED: (R.SEEN_RELEASED, R.NEVER_RESERVED, R.OTHER),
 }
 """The reasons that fit an action; the others, which only try again, need none."""
 

@@ -27,8 +27,7 @@ from services.domain.errors import (
 from services.domain.orders import lifecycle
 from services.domain.orders.failed_steps import reason_of
 from services.domain.orders.model import Order
-from services.domain.past_resolutions import FAILED as DID_NOT_HOLD
-from services.domain.past_resolutions import HELD, ReleaseMoveKind
+from services.domain.past_resolutions import ReleaseActionKind, ResolutionOutcome
 from services.domain.release_causes import BREAKER_OPEN, cause_of
 from services.domain.retry import RetryPolicy
 from services.orders.context import OrdersContext, raise_first
@@ -130,7 +129,7 @@ class ReleaseJobs:
                 audit.add(connection, audit_release("RETRY_RELEASE", before, actor, at, reason, action_id))
             # The same action once more goes on with its move, unless the breaker had turned it back.
             if not known or not release_actions.has_undecided(connection, order_id):
-                kind = ReleaseMoveKind.BULK_RETRY
+                kind = ReleaseActionKind.BULK_RETRY
                 release_actions.add(connection, order_id, before.cause, kind, actor, at, why=reason)
             claimed = releases.claim(connection, [order_id], at + self._claim)
             if not claimed:
@@ -167,7 +166,7 @@ class ReleaseJobs:
         if before.state == DONE:
             return before
         at = self._context.clock()
-        release_actions.add(connection, order_id, before.cause, ReleaseMoveKind.RETRY, actor, at)
+        release_actions.add(connection, order_id, before.cause, ReleaseActionKind.RETRY, actor, at)
         releases.start(connection, order_id, before.reason, at)
         history.add(connection, order_id, [action_entry(at, "Retry release", actor)])
         fresh = {"state": PENDING, "attempts": 0}
@@ -304,9 +303,9 @@ def _remember(connection: Connection, job: Release, values: Mapping[str, object]
     if values["state"] == PENDING:
         return
     is_done = values["state"] == DONE
-    outcome = HELD if is_done else DID_NOT_HOLD
+    outcome = ResolutionOutcome.LASTED if is_done else ResolutionOutcome.FAILED
     if release_actions.decide(connection, job.order_id, outcome) or not job.attempts:
         return
     cause = job.cause if is_done else cause_of(str(values["last_error"]))
-    kind = ReleaseMoveKind.AUTOMATIC
+    kind = ReleaseActionKind.AUTOMATIC
     release_actions.add(connection, job.order_id, cause, kind, SYSTEM, at, outcome=outcome)

@@ -16,13 +16,13 @@ from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.domain.orders import lifecycle
 from services.domain.orders.lifecycle import Change
 from services.domain.orders.model import InventoryStatus, Order, ReviewReason
-from services.domain.past_resolutions import HELD, ReleaseMoveKind
+from services.domain.past_resolutions import ReleaseActionKind, ResolutionOutcome
 from services.domain.reconciliation import why_not_mark
 from services.domain.reviews import ReviewAction
 from services.orders.context import OrdersContext
 from services.releases.records import audit_release, changed_since, refuse_changed
 from services.reviews.claims import claimed_by_other
-from services.reviews.comparison import TheirSide
+from services.reviews.comparison import Reconciliation
 from services.unit_of_work import action_entry
 from state import audit, release_actions, releases, reviews
 from state.releases import DONE, FAILED, Release
@@ -49,9 +49,9 @@ class MarkReleased:
 class ReleaseByProof:
     """The use case: ends a failed job, its case and the order's wait in one transaction."""
 
-    def __init__(self, context: OrdersContext, their_side: TheirSide) -> None:
+    def __init__(self, context: OrdersContext, reconciliation: Reconciliation) -> None:
         self._context = context
-        self._their_side = their_side
+        self._reconciliation = reconciliation
 
     async def mark_released(self, command: MarkReleased) -> StockState | None:
         """What the Inventory Service says of the stock: FREE, or None when it cannot answer.
@@ -66,27 +66,27 @@ class ReleaseByProof:
             problem = {"field": "proof", "value": command.proof, "allowed": "how you know that nothing is held"}
             raise ValidationFailed("A proof is needed.", {"problems": [problem]})
         # An answer of a moment ago does not do: this cannot be undone.
-        theirs = (await self._their_side.ask(command.order_id, asked_by=command.actor)).statement.stock
+        stock = (await self._reconciliation.look_up(command.order_id, asked_by=command.actor)).result.stock
         action_id = command.action_id
         if await self._context.database.read(lambda c: audit.find_action(c, action_id)) is not None:
-            return theirs
-        if why := why_not_mark(theirs):
-            await self._context.transact(lambda c: self._refuse(c, command, theirs, why))
-            raise InvalidState(why, {"orderId": command.order_id, "stock": theirs})
-        await self._context.decide(command.order_id, lambda c, order: self._end(c, order, command, theirs))
-        return theirs
+            return stock
+        if why := why_not_mark(stock):
+            await self._context.transact(lambda c: self._refuse(c, command, stock, why))
+            raise InvalidState(why, {"orderId": command.order_id, "stock": stock})
+        await self._context.decide(command.order_id, lambda c, order: self._end(c, order, command, stock))
+        return stock
 
-    def _refuse(self, connection: Connection, command: MarkReleased, theirs: StockState | None, why: str) -> None:
+    def _refuse(self, connection: Connection, command: MarkReleased, stock: StockState | None, why: str) -> None:
         job = releases.get(connection, command.order_id)
         if job is None:
             raise NotFound("release", command.order_id)
-        after = {"refusal": why, "theirs": theirs}
+        after = {"refusal": why, "theirs": stock}
         result, at = f"refused: {InvalidState.code}", self._context.clock()
         action = ReviewAction.MARK_RELEASED
         audit.add(connection, audit_release(action, job, command.actor, at, command.proof, after=after, result=result))
 
     def _end(
-        self, connection: Connection, order: Order, command: MarkReleased, theirs: StockState | None
+        self, connection: Connection, order: Order, command: MarkReleased, stock: StockState | None
     ) -> Change | None:
         if audit.find_action(connection, command.action_id) is not None:
             return None
@@ -97,9 +97,16 @@ class ReleaseByProof:
         at = self._context.clock()
         if not releases.settle(connection, job, at, state=DONE, next_attempt_at=None):
             raise changed_since(job)
-        kind = ReleaseMoveKind.BULK_MARKED if command.in_bulk else ReleaseMoveKind.MARKED
+        kind = ReleaseActionKind.BULK_MARKED if command.in_bulk else ReleaseActionKind.MARKED
         release_actions.add(
-            connection, job.order_id, job.cause, kind, command.actor, at, why=command.proof, outcome=HELD
+            connection,
+            job.order_id,
+            job.cause,
+            kind,
+            command.actor,
+            at,
+            why=command.proof,
+            outcome=ResolutionOutcome.LASTED,
         )
         _close_case(connection, order, command, at)
         audit.add(
@@ -111,7 +118,7 @@ class ReleaseByProof:
                 at,
                 command.proof,
                 command.action_id,
-                after={"state": DONE, "theirs": theirs},
+                after={"state": DONE, "theirs": stock},
                 result="done",
             ),
         )
@@ -132,7 +139,7 @@ def _close_case(connection: Connection, order: Order, command: MarkReleased, at:
                 resolution=resolution,
                 note=command.proof,
                 at=at,
-                whoever_has_it=command.by_admin,
+                ignore_claim=command.by_admin,
             )
 
 

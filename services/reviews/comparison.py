@@ -16,10 +16,10 @@ from services.domain.bulk_preview import MAX_ASKED
 from services.domain.conservation import StockState
 from services.domain.errors import NotFound, ValidationFailed
 from services.domain.orders.model import Order
-from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, Statement, is_fresh
+from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, LookupResult, is_fresh
 from services.orders.context import OrdersContext
 from state import inventory_lookups, orders
-from state.inventory_lookups import TheirAnswer
+from state.inventory_lookups import StoredLookup
 
 PATIENCE_SECONDS = 3.0
 """A person waits for the answer; after this long the case is worked without it."""
@@ -29,18 +29,18 @@ MANY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class LookupCounts:
     """What became of a question about several orders."""
 
     answered: int
     fresh: int
     """Not asked again: the answer of a moment ago still counts."""
-    silent: int
-    left: int
+    unanswered: int
+    not_asked: int
     """Not asked any more."""
 
 
-class TheirSide:
+class Reconciliation:
     """Asks, remembers, and says how fresh what it remembers is."""
 
     def __init__(
@@ -57,21 +57,21 @@ class TheirSide:
         self._patience_seconds = patience_seconds
         self._gate = gate
 
-    async def ask(self, order_id: str, *, asked_by: str) -> TheirAnswer:
+    async def look_up(self, order_id: str, *, asked_by: str) -> StoredLookup:
         """Ask now and keep the answer; raises NotFound for an unknown order."""
         if await self._context.database.read(lambda c: orders.get(c, order_id)) is None:
             raise NotFound("order", order_id)
         asked_at = self._context.clock()
         try:
             async with asyncio.timeout(self._patience_seconds):
-                statement = await self._lookup.ask(order_id)
+                result = await self._lookup.find(order_id)
         except TimeoutError:
-            statement = Statement(None, problem=NO_ANSWER)
-        answer = TheirAnswer(order_id, statement, asked_at, asked_by)
+            result = LookupResult(None, problem=NO_ANSWER)
+        answer = StoredLookup(order_id, result, asked_at, asked_by)
         await self._context.database.write(lambda c: inventory_lookups.note(c, answer))
         return answer
 
-    async def ask_many(self, order_ids: Sequence[str], *, asked_by: str) -> Asked:
+    async def look_up_many(self, order_ids: Sequence[str], *, asked_by: str) -> LookupCounts:
         """Ask about several orders, a few at a time as the breaker allows, and keep the answers.
 
         Ends early when the breaker opens, when nobody answers, or after a while. Raises ValidationFailed above
@@ -84,40 +84,47 @@ class TheirSide:
             lambda c: inventory_lookups.not_fresh(c, order_ids, self._context.clock())
         )
         until = asyncio.get_running_loop().time() + MANY_SECONDS
-        answers: list[TheirAnswer] = []
+        answers: list[StoredLookup] = []
         while len(answers) < len(wanted) and asyncio.get_running_loop().time() < until:
             some = wanted[len(answers) : len(answers) + self._gate().budget]
             if not some:
                 break
-            came = await asyncio.gather(*(self.ask(order_id, asked_by=asked_by) for order_id in some))
+            came = await asyncio.gather(*(self.look_up(order_id, asked_by=asked_by) for order_id in some))
             answers += came
-            if all(answer.statement.problem == NO_ANSWER for answer in came):
+            if all(answer.result.problem == NO_ANSWER for answer in came):
                 break
-        answered = sum(answer.statement.problem != NO_ANSWER for answer in answers)
+        answered = sum(answer.result.problem != NO_ANSWER for answer in answers)
         fresh = len(set(order_ids)) - len(wanted)
-        return Asked(answered, fresh, len(answers) - answered, len(wanted) - len(answers))
+        return LookupCounts(answered, fresh, len(answers) - answered, len(wanted) - len(answers))
 
-    async def now(self, order: Order, *, asked_by: str) -> StockState | None:
+    async def current_stock(self, order: Order, *, asked_by: str) -> StockState | None:
         """What they say now: a fresh answer is used, an older one asked for again; None when they do not say."""
         known = await self._context.database.read(lambda c: inventory_lookups.get(c, order.order_id))
         if known is None or not is_fresh(known.asked_at, self._context.clock(), order.updated_at):
-            known = await self.ask(order.order_id, asked_by=asked_by)
-        return known.statement.stock
+            known = await self.look_up(order.order_id, asked_by=asked_by)
+        return known.result.stock
 
 
-def in_words(statement: Statement) -> str:
+def in_words(result: LookupResult) -> str:
     """The answer as the outcome of a command."""
-    if statement.stock is None and statement.said:
-        return f"The Inventory Service says {statement.said}, a word that is not known here"
-    if statement.problem == CANNOT_ANSWER:
+    if result.stock is None and result.said:
+        return f"The Inventory Service says {result.said}, a word that is not known here"
+    if result.problem == CANNOT_ANSWER:
         return "The Inventory Service has no such question"
-    if statement.stock is None:
+    if result.stock is None:
         return "The Inventory Service did not answer"
-    return f"The Inventory Service says {statement.said or statement.stock}"
+    return f"The Inventory Service says {result.said or result.stock}"
 
 
-def many_in_words(asked: Asked) -> tuple[str, str | None]:
+def many_in_words(counts: LookupCounts) -> tuple[str, str | None]:
     """The answers to a question about several orders as title and detail of a command's outcome."""
-    rest = [f"{asked.fresh} answered a moment ago"] * bool(asked.fresh)
-    rest += [f"{asked.silent} without an answer"] * bool(asked.silent) + [f"{asked.left} not asked"] * bool(asked.left)
-    return f"The Inventory Service answered for {asked.answered}", "; ".join(rest) or None
+    rest = [
+        text
+        for count, text in (
+            (counts.fresh, f"{counts.fresh} answered a moment ago"),
+            (counts.unanswered, f"{counts.unanswered} without an answer"),
+            (counts.not_asked, f"{counts.not_asked} not asked"),
+        )
+        if count
+    ]
+    return f"The Inventory Service answered for {counts.answered}", "; ".join(rest) or None

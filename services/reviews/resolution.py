@@ -20,14 +20,14 @@ from services.domain.orders import failed_steps, lifecycle
 from services.domain.orders.events import timestamp
 from services.domain.orders.lifecycle import Change
 from services.domain.orders.model import Order, OrderStatus, PaymentStatus, ReviewReason
-from services.domain.past_resolutions import HELD, ReleaseMoveKind
-from services.domain.reconciliation import moves
+from services.domain.past_resolutions import ReleaseActionKind, ResolutionOutcome
+from services.domain.reconciliation import reconcile
 from services.domain.reviews import WITHOUT_GOODS, ReviewAction, allowed_actions, called_by, is_about_a_difference
 from services.orders.context import OrdersContext
 from services.orders.failed_steps import counted
 from services.orders.fulfilment import OrderFulfilment
 from services.reviews.claims import LEASE, claimed_by_other
-from services.reviews.comparison import TheirSide
+from services.reviews.comparison import Reconciliation
 from services.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
 from state import audit, conservation, history, incident_impacts, orders, release_actions, releases, reviews
 from state.audit import AuditEntry
@@ -74,14 +74,14 @@ class ReviewResolution:
         fulfilment: OrderFulfilment,
         inventory: InventoryGateway,
         confirmation_timeout: timedelta,
-        their_side: TheirSide | None = None,
+        reconciliation: Reconciliation | None = None,
     ) -> None:
-        """``their_side`` None: there is nobody who could be asked, and our side alone decides."""
+        """``reconciliation`` None: there is nobody who could be asked, and our side alone decides."""
         self._context = context
         self._fulfilment = fulfilment
         self._inventory = inventory
         self._confirmation_timeout = confirmation_timeout
-        self._their_side = their_side
+        self._reconciliation = reconciliation
         self._actions: dict[str, Callable[[ResolveReview, Order, Review], Awaitable[None]]] = {
             ReviewAction.APPROVE: self._approve,
             ReviewAction.CANCEL_ORDER: self._cancel_order,
@@ -95,7 +95,7 @@ class ReviewResolution:
         """The case after the action; still OPEN when a retry failed again.
 
         Raises NotFound, ValidationFailed (an explanation is missing), ReviewConflict (wrong version or not
-        open any more), ClaimedByOther, InvalidState (our side or theirs does not allow the action), or what
+        open any more), ClaimedByOther, InvalidState (our side or stock does not allow the action), or what
         the Inventory Service answered to RECONFIRM. The same action under an action_id seen before changes
         nothing and answers with the case as it is; another one raises IdempotencyKeyReused.
         """
@@ -152,10 +152,10 @@ class ReviewResolution:
 
     async def _compare_sides(self, command: ResolveReview, order: Order, review: Review) -> None:
         """Raises InvalidState when what the Inventory Service says makes the action wrong."""
-        if self._their_side is None:
+        if self._reconciliation is None:
             return
-        theirs = await self._their_side.now(order, asked_by=command.actor)
-        found = moves(review.reason, order.status, theirs)
+        stock = await self._reconciliation.current_stock(order, asked_by=command.actor)
+        found = reconcile(review.reason, order.status, stock)
         if command.action in found.refused:
             why = found.refused[ReviewAction(command.action)]
             again = replace(command, action_id=None)
@@ -163,7 +163,7 @@ class ReviewResolution:
             await self._context.transact(lambda c: self._audit(c, again, review, order, order, refused))
             raise InvalidState(
                 why,
-                {"action": command.action, "allowed": list(found.legal), "theirs": theirs},
+                {"action": command.action, "allowed": list(found.allowed), "theirs": stock},
             )
 
     # ---------------------------------------------------------------- actions
@@ -212,8 +212,17 @@ class ReviewResolution:
                 at = self._context.clock()
                 releases.settle(connection, job, at, state=DONE, next_attempt_at=None)
                 why = command.note or command.reason
-                kind = ReleaseMoveKind.BULK_MARKED if command.in_bulk else ReleaseMoveKind.MARKED
-                release_actions.add(connection, job.order_id, job.cause, kind, command.actor, at, why=why, outcome=HELD)
+                kind = ReleaseActionKind.BULK_MARKED if command.in_bulk else ReleaseActionKind.MARKED
+                release_actions.add(
+                    connection,
+                    job.order_id,
+                    job.cause,
+                    kind,
+                    command.actor,
+                    at,
+                    why=why,
+                    outcome=ResolutionOutcome.LASTED,
+                )
 
         await self._resolve_with(command, order, review, change, settle_job)
 
@@ -288,7 +297,7 @@ class ReviewResolution:
                 note=command.note,
                 at=at,
                 reason=command.reason,
-                whoever_has_it=command.by_admin,
+                ignore_claim=command.by_admin,
             ):
                 raise _LostRace
             also(connection)
@@ -314,7 +323,7 @@ class ReviewResolution:
 
         def transaction(connection: Connection) -> bool:
             at = self._context.clock()
-            if not reviews.touch(connection, review, by=command.actor, at=at, whoever_has_it=command.by_admin):
+            if not reviews.touch(connection, review, by=command.actor, at=at, ignore_claim=command.by_admin):
                 return False
             reviews.renew_claim(connection, review.review_id, command.actor, at, at + LEASE)
             entry = action_entry(at, f"Review: {command.action}", command.actor, command.note)

@@ -24,12 +24,12 @@ from state.tables.work import (
     audit_log,
     commands,
     console_looks,
+    inventory_lookups,
     operation_items,
     operations,
-    release_moves,
+    release_actions,
     releases,
     reviews,
-    their_answers,
 )
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "drills",
     "idempotency_keys",
     "inbox",
+    "inventory_lookups",
     "leases",
     "metadata",
     "metric_rollups",
@@ -60,12 +61,11 @@ __all__ = [
     "outbox",
     "parked_events",
     "products",
-    "release_moves",
+    "release_actions",
     "releases",
     "replicas",
     "returns",
     "reviews",
     "sandbox_values",
     "silences",
-    "their_answers",
 ]

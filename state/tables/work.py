@@ -42,7 +42,7 @@ reviews = Table(
     ),
 )
 
-their_answers = Table(
+inventory_lookups = Table(
     "their_answers",
     metadata,
     Column("order_id", Key, ForeignKey("orders.order_id"), primary_key=True),
@@ -88,7 +88,7 @@ releases = Table(
     ),
 )
 
-release_moves = Table(
+release_actions = Table(
     "release_moves",
     metadata,
     Column("id", Serial, primary_key=True, autoincrement=True),

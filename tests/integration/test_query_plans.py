@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from benchmarks import million
-from benchmarks.desk_lists import desk_cases
 from benchmarks.lists import END, cases, whole_reads
+from benchmarks.work_lists import work_list_cases
 from state.engine.database import Database, opened
 
 ORDERS, TIMES, FEW = 3000, 300, 4
@@ -37,7 +37,7 @@ def filled(sqlite_template, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def test_every_list_of_the_pages_is_served_by_an_index(filled: Database) -> None:
     with filled.engine.connect() as connection:
-        every = {**cases(connection), **desk_cases(connection, END)}
+        every = {**cases(connection), **work_list_cases(connection, END)}
         found = {name: whole_reads(connection, run) for name, run in every.items()}
     assert {name: plans for name, plans in found.items() if plans} == {}
 

@@ -36,7 +36,7 @@ from services.domain.errors import (
 )
 from services.domain.orders import events
 from services.domain.orders.model import Line
-from services.domain.reconciliation import NO_ANSWER, Statement
+from services.domain.reconciliation import NO_ANSWER, LookupResult
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -403,7 +403,7 @@ def _outcome_of(error: ApiError, fault: Fault) -> str:
 
 
 class InMemoryInventoryLookup:
-    """InventoryWitness that reads an InMemoryInventory, unless it is away."""
+    """InventoryLookup that reads an InMemoryInventory, unless it is away."""
 
     def __init__(self, inventory: InMemoryInventory) -> None:
         self.inventory = inventory
@@ -411,18 +411,18 @@ class InMemoryInventoryLookup:
         self.problem = NO_ANSWER
         self.asked = 0
 
-    async def ask(self, order_id: str) -> Statement:
+    async def find(self, order_id: str) -> LookupResult:
         self.asked += 1
         if self.is_away:
-            return Statement(None, problem=self.problem)
+            return LookupResult(None, problem=self.problem)
         if self.inventory.reserved(order_id):
-            return Statement(StockState.RESERVED, "ACTIVE")
+            return LookupResult(StockState.RESERVED, "ACTIVE")
         if self.inventory.deducted(order_id):
-            return Statement(StockState.DEDUCTED, "CONFIRMED")
-        return Statement(StockState.FREE, "RELEASED")
+            return LookupResult(StockState.DEDUCTED, "CONFIRMED")
+        return LookupResult(StockState.FREE, "RELEASED")
 
     async def stock_of(self, order_id: str) -> StockState | None:
-        return (await self.ask(order_id)).stock
+        return (await self.find(order_id)).stock
 
 
 class PaymentFault(StrEnum):

@@ -40,7 +40,7 @@ from services.orders.sweeper import OrderSweeper
 from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import ReleaseByProof
 from services.reviews.claims import ReviewClaims
-from services.reviews.comparison import TheirSide
+from services.reviews.comparison import Reconciliation
 from services.reviews.resolution import ResolveReview, ReviewResolution
 from services.unit_of_work import Recorded
 from state import audit, history, order_search, outbox, releases, reviews, tables
@@ -169,10 +169,12 @@ class OrdersHarness:
         self.cancellation = OrderCancellation(self.context)
         self.returns = OrderReturns(self.context)
         gate_of = breaker_gate(self.breakers)
-        self.their_side = TheirSide(self.context, self.lookup, gate=lambda: gate_of(InventoryCall.CHECK_AVAILABILITY))
+        self.reconciliation = Reconciliation(
+            self.context, self.lookup, gate=lambda: gate_of(InventoryCall.CHECK_AVAILABILITY)
+        )
         self.claims = ReviewClaims(self.context)
         self.reviews = ReviewResolution(
-            self.context, self.fulfilment, gateway, POLICY.confirmation_timeout, self.their_side
+            self.context, self.fulfilment, gateway, POLICY.confirmation_timeout, self.reconciliation
         )
         self.releases = ReleaseJobs(self.context, gateway, RELEASE_RETRY, self.release_outcomes.append)
         self.sweeper = OrderSweeper(
@@ -180,7 +182,7 @@ class OrdersHarness:
         )
         self.inbound = InventoryEvents(self.context)
         self.conservation = ConservationAudit(self.context, self.lookup, self.payments)
-        self.proofs = ReleaseByProof(self.context, self.their_side)
+        self.proofs = ReleaseByProof(self.context, self.reconciliation)
         self.steering = OperationSteering(self.context)
         self.commands = self.executor({})
         self.dead_letters = DeadLetters(self.database, self.clock, self.new_id, self.inbound.handle)
@@ -197,7 +199,7 @@ class OrdersHarness:
             self.proofs,
             self.steering,
             self.claims,
-            self.their_side,
+            self.reconciliation,
             more,
             breaker_gate(self.breakers),
         )

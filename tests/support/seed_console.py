@@ -20,7 +20,7 @@ from services.domain.orders.model import InventoryStatus as I
 from services.domain.orders.model import Line, Order, ReviewReason
 from services.domain.orders.model import OrderStatus as S
 from services.domain.orders.model import PaymentStatus as P
-from services.domain.reconciliation import Statement
+from services.domain.reconciliation import LookupResult
 from services.domain.release_causes import cause_of
 from services.metrics.sample import LATENCY_BUCKETS
 from state import (
@@ -46,7 +46,7 @@ from state.bulk_jobs import Item, Operation
 from state.commands import Command
 from state.dead_letters import DeadLetter
 from state.engine.database import Database, opened
-from state.inventory_lookups import TheirAnswer
+from state.inventory_lookups import StoredLookup
 from state.order_search import OrderQuery
 from state.replicas import BreakerTransition
 from state.schema import migrate
@@ -185,8 +185,8 @@ def _desk(connection: Any, now: datetime) -> None:
     """A claim, an answer of the other side, and what was done before about the same cause."""
     until = now + timedelta(minutes=11)
     reviews.claim(connection, "REV-2", "olga@example.com", now - timedelta(minutes=4), until, take=False)
-    held = Statement(StockState.RESERVED, "ACTIVE", "RSV-1004", now + timedelta(minutes=20))
-    inventory_lookups.note(connection, TheirAnswer("ORD-1004", held, now - timedelta(seconds=3), "olga@example.com"))
+    held = LookupResult(StockState.RESERVED, "ACTIVE", "RSV-1004", now + timedelta(minutes=20))
+    inventory_lookups.note(connection, StoredLookup("ORD-1004", held, now - timedelta(seconds=3), "olga@example.com"))
     reason = ReviewReason.INVENTORY_CONFIRMATION_FAILED
     for number in range(6):
         review_id, order_id, at = f"PAST-{number}", f"ORD-{1990 - number}", now - timedelta(days=number + 1)

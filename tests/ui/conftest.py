@@ -20,12 +20,12 @@ from services.base.settings import Settings
 from services.console import facade
 from services.console.facade import Console
 from services.domain.conservation import StockState
-from services.domain.reconciliation import Statement
+from services.domain.reconciliation import LookupResult
 from state import bulk_jobs, commands, inventory_lookups
 from state.bulk_jobs import Operation
 from state.commands import Command
 from state.engine.database import Database, opened
-from state.inventory_lookups import TheirAnswer
+from state.inventory_lookups import StoredLookup
 from tests.support import seed_console
 from tests.support.orders_harness import SqliteTemplate
 
@@ -154,7 +154,7 @@ def begun(database: Database) -> list[Operation]:
 def told(database: Database, stock: StockState | None, *order_ids: str, seconds_ago: float = 3, **more: Any) -> None:
     """The Inventory Service has said this of the orders a moment ago, so that nobody has to wait for it."""
     for order_id in order_ids:
-        answer = TheirAnswer(order_id, Statement(stock, **more), NOON - timedelta(seconds=seconds_ago), "olga")
+        answer = StoredLookup(order_id, LookupResult(stock, **more), NOON - timedelta(seconds=seconds_ago), "olga")
         database.write_now(lambda connection, answer=answer: inventory_lookups.note(connection, answer))
 
 

@@ -20,7 +20,7 @@ HELD, DEDUCTED, FREE = StockState.RESERVED, StockState.DEDUCTED, StockState.FREE
 
 
 def memory(test: AppTest) -> list[dict[str, Any]]:
-    return next(table.value.to_dict("records") for table in test.table if "Move" in table.value.columns)
+    return next(table.value.to_dict("records") for table in test.table if "Action" in table.value.columns)
 
 
 def warnings(test: AppTest) -> str:
@@ -43,16 +43,16 @@ def test_the_list_asks_nobody(busy: Database, show: Show) -> None:
 
 
 @pytest.mark.parametrize(
-    ("theirs", "reason"), [(HELD, "still holds stock"), (DEDUCTED, "has already deducted the stock")]
+    ("stock", "reason"), [(HELD, "still holds stock"), (DEDUCTED, "has already deducted the stock")]
 )
 def test_what_they_hold_or_have_sold_is_not_marked_and_the_reason_is_there_to_read(
-    busy: Database, show: Show, theirs: StockState, reason: str
+    busy: Database, show: Show, stock: StockState, reason: str
 ) -> None:
-    told(busy, theirs, "ORD-3000")
+    told(busy, stock, "ORD-3000")
     listed = show("releases.py")
     assert listed.button(key="mark_ORD-3000").disabled
     assert reason in listed.button(key="mark_ORD-3000").help
-    assert f"{'held' if theirs == HELD else 'deducted'} over there, asked 3 s ago" in said(listed)
+    assert f"{'held' if stock == HELD else 'deducted'} over there, asked 3 s ago" in said(listed)
     opened = show("releases.py", release="ORD-3000")
     assert opened.button(key=dialog(opened, "do_")).disabled
     assert reason in warnings(opened)
@@ -130,7 +130,7 @@ def test_the_memory_of_a_release_cause_says_what_was_done_by_whom_and_how_often_
     busy: Database, show: Show, parameters: dict[str, str]
 ) -> None:
     found = memory(show("releases.py", **parameters))
-    assert [(row["Move"], row["Times"], row["Held"]) for row in found] == [
+    assert [(row["Action"], row["Times"], row["Lasted"]) for row in found] == [
         ("Bulk retry", "3", "2 of 2, 1 under way"),
         ("Retry", "2", "1 of 2"),
         ("Automatic retries", "1", "0 of 1"),

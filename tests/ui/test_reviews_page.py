@@ -15,12 +15,12 @@ from services.console import facade
 from services.console.facade import Console
 from services.console.reviews import CaseFilter
 from services.domain.conservation import StockState
-from services.domain.reconciliation import CANNOT_ANSWER, Statement
+from services.domain.reconciliation import CANNOT_ANSWER, LookupResult
 from services.domain.reviews import ReviewAction
 from state import audit, commands, inventory_lookups, orders, reviews
 from state.commands import Command
 from state.engine.database import Database
-from state.inventory_lookups import TheirAnswer
+from state.inventory_lookups import StoredLookup
 from tests.support import seed_console
 from tests.ui.conftest import NOON, begun, checked, press, said, stored, told
 from tests.ui.test_orders_page import dialog
@@ -60,8 +60,8 @@ def listed(test: AppTest) -> list[str]:
     return [name for name in linked(test) if name != "Breakers"]
 
 
-def answer(database: Database, order_id: str, statement: Statement, *, seconds_ago: float = 3) -> None:
-    told = TheirAnswer(order_id, statement, NOON - timedelta(seconds=seconds_ago), "olga")
+def answer(database: Database, order_id: str, statement: LookupResult, *, seconds_ago: float = 3) -> None:
+    told = StoredLookup(order_id, statement, NOON - timedelta(seconds=seconds_ago), "olga")
     database.write_now(lambda connection: inventory_lookups.note(connection, told))
 
 
@@ -343,8 +343,8 @@ def test_the_work_area_shows_both_sides_the_memory_and_the_timeline(busy: Databa
 
 def test_the_memory_says_what_was_done_how_often_it_held_and_by_whom(busy: Database, show: Show) -> None:
     test = show("reviews.py", case="REV-2")
-    rows = next(table.value.to_dict("records") for table in test.table if "Move" in table.value.columns)
-    assert [(row["Move"], row["Times"], row["Held"]) for row in rows] == [
+    rows = next(table.value.to_dict("records") for table in test.table if "Action" in table.value.columns)
+    assert [(row["Action"], row["Times"], row["Lasted"]) for row in rows] == [
         ("Confirm again", "5", "5 of 5"),
         ("Cancel order", "1", "not known yet"),
     ]
@@ -366,7 +366,7 @@ def test_an_answer_that_is_fresh_is_not_asked_for_again(busy: Database, show: Sh
 
 
 def test_a_move_that_their_side_makes_wrong_stays_visible_disabled_and_explained(busy: Database, show: Show) -> None:
-    answer(busy, "ORD-1002", Statement(StockState.DEDUCTED, "CONFIRMED"))
+    answer(busy, "ORD-1002", LookupResult(StockState.DEDUCTED, "CONFIRMED"))
     test = show("reviews.py", case="REV-1")
     assert test.button(key="RETRY_RESERVATION_REV-1").disabled
     assert "reserving again would take it twice" in test.button(key="RETRY_RESERVATION_REV-1").help
@@ -375,7 +375,7 @@ def test_a_move_that_their_side_makes_wrong_stays_visible_disabled_and_explained
 
 
 def test_a_hold_that_lasts_is_released_again_and_not_marked(busy: Database, show: Show) -> None:
-    answer(busy, "ORD-1007", Statement(StockState.RESERVED, "ACTIVE"))
+    answer(busy, "ORD-1007", LookupResult(StockState.RESERVED, "ACTIVE"))
     test = show("reviews.py", case="REV-5")
     assert test.button(key="MARK_RELEASED_REV-5").disabled
     press(test, "retry_release_ORD-1007")
@@ -383,19 +383,19 @@ def test_a_hold_that_lasts_is_released_again_and_not_marked(busy: Database, show
 
 
 def test_where_nothing_is_held_a_retry_is_harmless_and_where_it_is_sold_of_no_use(busy: Database, show: Show) -> None:
-    answer(busy, "ORD-1007", Statement(StockState.FREE, "RELEASED"))
+    answer(busy, "ORD-1007", LookupResult(StockState.FREE, "RELEASED"))
     test = show("reviews.py", case="REV-5")
     assert not test.button(key="MARK_RELEASED_REV-5").disabled
     retry = test.button(key="retry_release_ORD-1007")
     assert (retry.disabled, "harmless" in retry.help) == (False, True)
     assert "marking it released is right" in "".join(str(one.value) for one in test.info)
-    answer(busy, "ORD-1007", Statement(StockState.DEDUCTED, "DEDUCTED"))
+    answer(busy, "ORD-1007", LookupResult(StockState.DEDUCTED, "DEDUCTED"))
     retry = show("reviews.py", case="REV-5").button(key="retry_release_ORD-1007")
     assert (retry.disabled, "would refuse the release again" in retry.help) == (True, True)
 
 
 def test_a_service_that_cannot_answer_is_said_plainly_and_refuses_nothing(busy: Database, show: Show) -> None:
-    answer(busy, "ORD-1002", Statement(None, problem=CANNOT_ANSWER))
+    answer(busy, "ORD-1002", LookupResult(None, problem=CANNOT_ANSWER))
     test = show("reviews.py", case="REV-1")
     assert "Cannot answer" in said(test)
     assert "our side alone decides what is offered" in said(test)
@@ -403,7 +403,7 @@ def test_a_service_that_cannot_answer_is_said_plainly_and_refuses_nothing(busy: 
 
 
 def test_an_old_answer_is_shown_with_its_age_and_refuses_nothing(busy: Database, show: Show) -> None:
-    answer(busy, "ORD-1002", Statement(StockState.DEDUCTED, "CONFIRMED"), seconds_ago=301)
+    answer(busy, "ORD-1002", LookupResult(StockState.DEDUCTED, "CONFIRMED"), seconds_ago=301)
     test = show("reviews.py", case="REV-1")
     assert "5 min ago by olga" in said(test)
     assert not test.button(key="RETRY_RESERVATION_REV-1").disabled

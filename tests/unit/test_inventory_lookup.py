@@ -9,7 +9,7 @@ import pytest
 
 from services.clients.inventory.lookup import MAX_WORD, PAUSE_SECONDS, HTTPInventoryLookup
 from services.domain.conservation import StockState
-from services.domain.reconciliation import CANNOT_ANSWER, Statement
+from services.domain.reconciliation import CANNOT_ANSWER, LookupResult
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 
@@ -65,10 +65,10 @@ async def test_a_word_that_we_do_not_know_says_nothing_about_the_stock(word):
     service = Service(httpx.Response(200, json={"success": True, "data": {"orderId": "o-1", "state": word}}))
     lookup = a_lookup(service)
 
-    assert await lookup.ask("o-1") == Statement(None, word[:MAX_WORD], problem=CANNOT_ANSWER)
+    assert await lookup.find("o-1") == LookupResult(None, word[:MAX_WORD], problem=CANNOT_ANSWER)
 
     # It has answered, and is asked about other orders at once.
-    await lookup.ask("o-2")
+    await lookup.find("o-2")
     assert len(service.requests) == 2
 
 

@@ -20,7 +20,7 @@ from services.domain.call_attempts import INVALID, Attempt
 from services.domain.conservation import StockState
 from services.domain.errors import ApiError, InventoryTimeout, InventoryUnavailable
 from services.domain.external import NotAllowed, cut_text, identifier, utc_time
-from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, Statement
+from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, LookupResult
 
 ASK = "ask_reservation"
 PAUSE_SECONDS = 300.0
@@ -39,7 +39,7 @@ _STATES = {
 class InventoryLookup(Protocol):
     """Says what the Inventory Service knows of an order's stock."""
 
-    async def ask(self, order_id: str) -> Statement:
+    async def find(self, order_id: str) -> LookupResult:
         """What it says, or why it does not; never raises for a service that is away."""
 
     async def stock_of(self, order_id: str) -> StockState | None:
@@ -47,7 +47,7 @@ class InventoryLookup(Protocol):
 
 
 class HTTPInventoryLookup:
-    """InventoryWitness over ``GET /api/v1/inventory/reservations/{orderId}``."""
+    """InventoryLookup over ``GET /api/v1/inventory/reservations/{orderId}``."""
 
     def __init__(
         self,
@@ -74,37 +74,37 @@ class HTTPInventoryLookup:
         self._silent_until = float("-inf")
 
     async def stock_of(self, order_id: str) -> StockState | None:
-        return (await self.ask(order_id)).stock
+        return (await self.find(order_id)).stock
 
-    async def ask(self, order_id: str) -> Statement:
+    async def find(self, order_id: str) -> LookupResult:
         if self._monotonic() < self._silent_until:
-            return Statement(None, problem=CANNOT_ANSWER)
+            return LookupResult(None, problem=CANNOT_ANSWER)
         if self._pacer is not None and self._pacer.is_throttled:
-            return Statement(None, problem=NO_ANSWER)
+            return LookupResult(None, problem=NO_ANSWER)
         trail: list[Attempt] = []
         path = f"/api/v1/inventory/reservations/{path_segment(order_id)}"
         request = self._exchange.get(self._exchange.url(path))
         try:
-            return await self._exchange.attempt(ASK, request, trail, _statement)
+            return await self._exchange.attempt(ASK, request, trail, _lookup_result)
         except CannotAnswer:
             self._silent_until = self._monotonic() + PAUSE_SECONDS
-            return Statement(None, problem=CANNOT_ANSWER)
+            return LookupResult(None, problem=CANNOT_ANSWER)
         except ApiError:
             # It is away; the audit comes back to this order.
-            return Statement(None, problem=NO_ANSWER)
+            return LookupResult(None, problem=NO_ANSWER)
 
 
 class CannotAnswer(ApiError):
     """The service has no such route, or answers it in a way we do not know."""
 
 
-def _statement(reply: Reply) -> Statement:
+def _lookup_result(reply: Reply) -> LookupResult:
     body = _body(reply)
     data = body.get("data")
     if reply.is_success and isinstance(data, dict) and "state" in data:
         said = cut_text(str(data["state"])[:MAX_WORD], MAX_WORD)
         stock = _STATES.get(said)
-        return Statement(
+        return LookupResult(
             stock,
             said,
             _id(data.get("reservationId")),
@@ -117,7 +117,7 @@ def _statement(reply: Reply) -> Statement:
         and isinstance(error, dict)
         and error.get("code") == "RESERVATION_NOT_FOUND"
     ):
-        return Statement(StockState.FREE)
+        return LookupResult(StockState.FREE)
     if reply.status >= httpx.codes.INTERNAL_SERVER_ERROR or reply.status == httpx.codes.TOO_MANY_REQUESTS:
         raise Failed(INVALID, InventoryUnavailable("The Inventory Service is unavailable."))
     raise Failed(INVALID, CannotAnswer("The Inventory Service does not say what it holds for an order."))

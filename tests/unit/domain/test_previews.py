@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from services.domain.bulk import Verb
 from services.domain.bulk_preview import PATIENCE, Compared, Frozen, Standing, compare, freeze, summary
 from services.domain.conservation import StockState
-from services.domain.reconciliation import NO_ANSWER, Statement
+from services.domain.reconciliation import NO_ANSWER, LookupResult
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NOTHING = timedelta(0)
-REFUSED = Compared(Standing.REFUSED, Statement(StockState.RESERVED), "still held")
-AGREES = Compared(Standing.AGREES, Statement(StockState.FREE))
+REFUSED = Compared(Standing.REFUSED, LookupResult(StockState.RESERVED), "still held")
+AGREES = Compared(Standing.AGREES, LookupResult(StockState.FREE))
 standings = st.sampled_from([REFUSED, AGREES, Compared(Standing.UNANSWERED), Compared(Standing.LATER)])
 previews = st.dictionaries(st.text(min_size=1, max_size=4), standings, max_size=30)
 
@@ -25,13 +25,13 @@ previews = st.dictionaries(st.text(min_size=1, max_size=4), standings, max_size=
     ("theirs", "standing"),
     [
         (None, Standing.UNANSWERED),
-        (Statement(None, problem=NO_ANSWER), Standing.UNANSWERED),
-        (Statement(StockState.FREE), Standing.AGREES),
-        (Statement(StockState.RESERVED), Standing.REFUSED),
-        (Statement(StockState.DEDUCTED), Standing.REFUSED),
+        (LookupResult(None, problem=NO_ANSWER), Standing.UNANSWERED),
+        (LookupResult(StockState.FREE), Standing.AGREES),
+        (LookupResult(StockState.RESERVED), Standing.REFUSED),
+        (LookupResult(StockState.DEDUCTED), Standing.REFUSED),
     ],
 )
-def test_an_item_agrees_is_refused_or_was_not_answered(theirs: Statement | None, standing: Standing) -> None:
+def test_an_item_agrees_is_refused_or_was_not_answered(theirs: LookupResult | None, standing: Standing) -> None:
     one = compare(Verb.MARK_RELEASED, None, "X", "CANCELLED", theirs)
     assert one.standing == standing
     assert (one.why is not None) == (standing == Standing.REFUSED)

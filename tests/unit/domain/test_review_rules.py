@@ -1,4 +1,4 @@
-"""What a case is about, what is at stake, what must be explained, and how often a move has held."""
+"""What a case is about, what is at stake, what must be explained, and how often an action has held."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from services.domain.orders.model import Line, Order, OrderStatus, ReviewReason
 from services.domain.orders.value import order_value
 from services.domain.past_resolutions import (
     BY_ITSELF,
-    FAILED,
-    HELD,
-    UNDECIDED,
-    Past,
-    ReleaseMoveKind,
-    remember,
-    verdict,
+    PastResolution,
+    ReleaseActionKind,
+    outcome_of,
+    summarise,
+)
+from services.domain.past_resolutions import (
+    ResolutionOutcome as Outcome,
 )
 from services.domain.resolution_reasons import REASONS, ResolutionReason
 from services.domain.reviews import ReviewAction, allowed_actions, called_by
@@ -159,55 +159,67 @@ def test_what_is_held_for_an_undo_is_what_takes_a_reason() -> None:
 # ------------------------------------------------------------------ cause memory
 
 
-@pytest.mark.parametrize("move", [A.RETRY_RESERVATION, A.RECONFIRM, A.APPROVE, BY_ITSELF])
+@pytest.mark.parametrize("action", [A.RETRY_RESERVATION, A.RECONFIRM, A.APPROVE, BY_ITSELF])
 @pytest.mark.parametrize(
     ("status", "expected"),
-    [(S.CONFIRMED, HELD), (S.RETURNED, HELD), (S.CANCELLED, FAILED), (S.REJECTED, FAILED), (S.PLACED, UNDECIDED)],
+    [
+        (S.CONFIRMED, Outcome.LASTED),
+        (S.RETURNED, Outcome.LASTED),
+        (S.CANCELLED, Outcome.FAILED),
+        (S.REJECTED, Outcome.FAILED),
+        (S.PLACED, Outcome.UNDECIDED),
+    ],
 )
-def test_going_on_has_held_when_the_goods_went_out(move: str, status: str, expected: str) -> None:
-    assert verdict(move, status, came_again=False) == expected
+def test_going_on_has_held_when_the_goods_went_out(action: str, status: str, expected: str) -> None:
+    assert outcome_of(action, status, came_again=False) == expected
 
 
 def test_cancelling_has_held_when_the_order_is_cancelled() -> None:
-    assert verdict(A.CANCEL_ORDER, S.CANCELLED, came_again=False) == HELD
-    assert verdict(A.CANCEL_ORDER, S.PAYING, came_again=False) == UNDECIDED
+    assert outcome_of(A.CANCEL_ORDER, S.CANCELLED, came_again=False) == Outcome.LASTED
+    assert outcome_of(A.CANCEL_ORDER, S.PAYING, came_again=False) == Outcome.UNDECIDED
 
 
 @pytest.mark.parametrize("status", list(S))
 def test_marking_released_holds_until_a_case_comes_again(status: str) -> None:
-    assert verdict(A.MARK_RELEASED, status, came_again=False) == HELD
+    assert outcome_of(A.MARK_RELEASED, status, came_again=False) == Outcome.LASTED
 
 
-@pytest.mark.parametrize("move", [*A, BY_ITSELF])
+@pytest.mark.parametrize("action", [*A, BY_ITSELF])
 @pytest.mark.parametrize("status", list(S))
-def test_nothing_has_held_when_a_case_came_again(move: str, status: str) -> None:
-    assert verdict(move, status, came_again=True) == FAILED
+def test_nothing_has_held_when_a_case_came_again(action: str, status: str) -> None:
+    assert outcome_of(action, status, came_again=True) == Outcome.FAILED
 
 
 def test_moves_are_remembered_by_frequency_with_the_last_one_of_each() -> None:
     past = [
-        Past(A.RECONFIRM, "ben", NOON, HELD, why="recounted"),
-        Past(A.CANCEL_ORDER, "olga", NOON, HELD),
-        Past(A.RECONFIRM, "eve", NOON, UNDECIDED),
-        Past(A.RECONFIRM, "eve", NOON, FAILED),
+        PastResolution(A.RECONFIRM, "ben", NOON, Outcome.LASTED, why="recounted"),
+        PastResolution(A.CANCEL_ORDER, "olga", NOON, Outcome.LASTED),
+        PastResolution(A.RECONFIRM, "eve", NOON, Outcome.UNDECIDED),
+        PastResolution(A.RECONFIRM, "eve", NOON, Outcome.FAILED),
     ]
-    again, cancel = remember(past)
-    assert (again.move, again.times, again.held, again.failed, again.undecided) == (A.RECONFIRM, 3, 1, 1, 1)
+    again, cancel = summarise(past)
+    assert (again.action, again.times, again.lasted, again.failed, again.undecided) == (A.RECONFIRM, 3, 1, 1, 1)
     assert (again.last.by, again.last.why) == ("ben", "recounted")
-    assert (cancel.move, cancel.times, cancel.held) == (A.CANCEL_ORDER, 1, 1)
-    assert remember([]) == ()
+    assert (cancel.action, cancel.times, cancel.lasted) == (A.CANCEL_ORDER, 1, 1)
+    assert summarise([]) == ()
 
 
-moves = st.sampled_from([*A, BY_ITSELF, *ReleaseMoveKind])
-pasts = st.builds(Past, moves, st.just("x"), st.just(NOON), st.sampled_from([HELD, FAILED, UNDECIDED]))
+actions = st.sampled_from([*A, BY_ITSELF, *ReleaseActionKind])
+pasts = st.builds(
+    PastResolution,
+    actions,
+    st.just("x"),
+    st.just(NOON),
+    st.sampled_from([Outcome.LASTED, Outcome.FAILED, Outcome.UNDECIDED]),
+)
 
 
 @given(st.lists(pasts, max_size=60))
-def test_every_case_counts_once(past: list[Past]) -> None:
-    found = remember(past)
+def test_every_case_counts_once(past: list[PastResolution]) -> None:
+    found = summarise(past)
     assert sum(one.times for one in found) == len(past)
-    assert all(min(one.held, one.failed, one.undecided) >= 0 for one in found)
-    assert len({one.move for one in found}) == len(found)
+    assert all(min(one.lasted, one.failed, one.undecided) >= 0 for one in found)
+    assert len({one.action for one in found}) == len(found)
 
 
 def test_a_detail_says_when_the_breaker_kept_the_try_from_being_sent() -> None:

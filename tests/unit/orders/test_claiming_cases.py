@@ -152,7 +152,7 @@ async def test_a_claim_that_comes_between_reading_and_writing_wins(shop):
         await shop.claims.claim(review.review_id, actor="ada")
         return await ask(order_id)
 
-    ask, shop.lookup.ask = shop.lookup.ask, claim_first
+    ask, shop.lookup.find = shop.lookup.find, claim_first
     with pytest.raises(ClaimedByOther):
         await shop.resolve(review, "APPROVE", actor="bob")
     assert (await shop.open_case(review.order_id)).owner == "ada"

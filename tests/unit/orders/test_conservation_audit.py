@@ -8,7 +8,7 @@ from sqlalchemy import update
 from services.clients.payments.port import PaymentState
 from services.conservation.audit import ConservationAudit
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
-from services.domain.reconciliation import CANNOT_ANSWER, Statement
+from services.domain.reconciliation import CANNOT_ANSWER, LookupResult
 from state import conservation
 from state.tables import reviews
 from tests.support.fakes import FIND_PAYMENT, Fault, InMemoryInventoryLookup, PaymentFault
@@ -275,10 +275,10 @@ async def test_a_word_that_is_not_known_here_is_no_difference_and_keeps_nobody_w
     audit = ConservationAudit(shop.context, lookup, None)
     assert await compare(shop, audit) == [(order.order_id, "NOT_DEDUCTED", "OPEN")]
 
-    async def ask(_: str) -> Statement:
-        return Statement(None, "ON_HOLD", problem=CANNOT_ANSWER)
+    async def ask(_: str) -> LookupResult:
+        return LookupResult(None, "ON_HOLD", problem=CANNOT_ANSWER)
 
-    monkeypatch.setattr(lookup, "ask", ask)
+    monkeypatch.setattr(lookup, "find", ask)
     await shop.place_confirmed()
 
     assert await compare(shop, audit) == [(order.order_id, "NOT_DEDUCTED", "OPEN")]

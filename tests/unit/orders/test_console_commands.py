@@ -251,7 +251,7 @@ async def test_they_are_asked_by_command_and_the_claim_of_who_asks_is_renewed(sh
 async def test_a_question_that_waits_holds_up_no_decision(shop):
     review = await a_case(shop)
     decided = asyncio.Event()
-    ask, claim = shop.lookup.ask, shop.claims.claim
+    ask, claim = shop.lookup.find, shop.claims.claim
 
     async def ask_slowly(order_id):
         await decided.wait()
@@ -261,7 +261,7 @@ async def test_a_question_that_waits_holds_up_no_decision(shop):
         decided.set()
         return await claim(*given, **named)
 
-    shop.lookup.ask, shop.claims.claim = ask_slowly, claim_and_say_so
+    shop.lookup.find, shop.claims.claim = ask_slowly, claim_and_say_so
     await shop.command("ask_theirs", review.order_id)
     claimed = await shop.command("claim_review", review.review_id)
     await shop.commands.run_waiting()

@@ -79,11 +79,11 @@ async def test_what_is_still_held_is_never_marked_released_and_the_refusal_is_on
     )
     assert (entry.reason, entry.after["theirs"], entry.action_id) == ("ticket 77", "HELD", None)
     kept = await shop.real_database.read(lambda c: inventory_lookups.get(c, "held"))
-    assert (kept.statement.stock, kept.asked_by) == (StockState.RESERVED, "ada")
+    assert (kept.result.stock, kept.asked_by) == (StockState.RESERVED, "ada")
 
 
 async def test_they_are_asked_at_the_moment_of_marking_however_fresh_the_last_answer_is(shop, failed):
-    await shop.their_side.ask("mine", asked_by="bob")
+    await shop.reconciliation.look_up("mine", asked_by="bob")
     await mark(shop, failed)
     assert shop.lookup.asked == 2
 

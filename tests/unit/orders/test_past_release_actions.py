@@ -15,8 +15,8 @@ CAUSE = "INVENTORY_UNAVAILABLE: The Inventory Service answered 503"
 
 async def memory(shop, cause=CAUSE):
     """The moves on a cause, oldest first."""
-    found = await shop.real_database.read(lambda c: release_actions.last_moves(c, cause))
-    return [(one.move, one.actor, one.outcome) for one in reversed(found)]
+    found = await shop.real_database.read(lambda c: release_actions.last_actions(c, cause))
+    return [(one.action, one.actor, one.outcome) for one in reversed(found)]
 
 
 GAVE_UP = ("AUTOMATIC", "system", "FAILED")
@@ -79,7 +79,7 @@ async def test_marking_released_is_remembered_with_its_proof(shop, in_bulk, move
     job = await shop.release("mine")
     await shop.proofs.mark_released(MarkReleased("mine", job.version, "ticket 77", "ada", "a-1", in_bulk=in_bulk))
     assert (await memory(shop))[1:] == [(move, "ada", "HELD")]
-    newest = (await shop.real_database.read(lambda c: release_actions.last_moves(c, CAUSE)))[0]
+    newest = (await shop.real_database.read(lambda c: release_actions.last_actions(c, CAUSE)))[0]
     assert newest.why == "ticket 77"
 
 
@@ -162,5 +162,5 @@ async def test_a_cause_remembers_only_its_last_moves_newest_first(shop):
             release_actions.add(connection, order.order_id, "X: y", "RETRY", f"p{number}", shop.clock(), outcome="HELD")
 
     await shop.real_database.write(many)
-    found = await shop.real_database.read(lambda c: release_actions.last_moves(c, "X: y"))
+    found = await shop.real_database.read(lambda c: release_actions.last_actions(c, "X: y"))
     assert [one.actor for one in found] == [f"p{number}" for number in range(release_actions.LAST + 4, 4, -1)]

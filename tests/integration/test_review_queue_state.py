@@ -14,13 +14,13 @@ import pytest
 from benchmarks.asked import asked
 from services.domain.conservation import StockState
 from services.domain.orders.model import Line
-from services.domain.reconciliation import NO_ANSWER, Statement
+from services.domain.reconciliation import NO_ANSWER, LookupResult
 from services.domain.reviews import standings
 from state import audit, commands, inventory_lookups, orders, past_resolutions, release_actions, review_queue, reviews
 from state.audit import AuditEntry
 from state.commands import Command
 from state.engine.database import Database, opened
-from state.inventory_lookups import TheirAnswer
+from state.inventory_lookups import StoredLookup
 from state.review_queue import CaseFilter
 from tests.support.seed_console import order
 
@@ -256,9 +256,9 @@ def test_the_memory_holds_the_last_cases_of_one_cause_and_what_became_of_them(da
 def test_the_latest_answer_of_the_other_side_is_kept_and_old_ones_are_pruned(database: Database) -> None:
     add(database, "1")
     add(database, "2")
-    held = Statement(StockState.RESERVED, "ACTIVE", "r-1", NOON + minutes(9))
-    first = TheirAnswer("ORD-1", held, NOON, "ada")
-    silent = TheirAnswer("ORD-1", Statement(None, problem=NO_ANSWER), NOON + minutes(1), "bob")
+    held = LookupResult(StockState.RESERVED, "ACTIVE", "r-1", NOON + minutes(9))
+    first = StoredLookup("ORD-1", held, NOON, "ada")
+    silent = StoredLookup("ORD-1", LookupResult(None, problem=NO_ANSWER), NOON + minutes(1), "bob")
     for answer in (first, silent, replace(first, asked_by="late")):
         database.write_now(lambda c, answer=answer: inventory_lookups.note(c, answer))
     assert database.read_now(lambda c: inventory_lookups.of_orders(c, ["ORD-1", "ORD-2"])) == {"ORD-1": silent}
@@ -279,10 +279,10 @@ def test_what_was_done_about_releases_is_kept_by_cause_decided_once_and_pruned(d
         release_actions.add(connection, "ORD-1", "Not tried yet", "RETRY", "eve", at[2])
 
     database.write_now(fill)
-    found = database.read_now(lambda c: release_actions.last_moves(c, "X: y"))
+    found = database.read_now(lambda c: release_actions.last_actions(c, "X: y"))
     assert [(one.actor, one.outcome, one.at) for one in found] == [("bob", "HELD", at[1]), ("ada", "FAILED", at[0])]
     database.write_now(lambda c: release_actions.came_again(c, "ORD-1"))
-    again = database.read_now(lambda c: release_actions.last_moves(c, "X: y"))
+    again = database.read_now(lambda c: release_actions.last_actions(c, "X: y"))
     assert [one.outcome for one in again] == ["FAILED", "FAILED"]
     assert database.write_now(lambda c: release_actions.prune(c, at[1], 10)) == 1
 
@@ -313,7 +313,7 @@ def test_a_command_that_waits_is_claimed_again_with_its_new_arguments_and_can_be
 def test_only_orders_without_a_fresh_answer_have_to_be_asked_about(database: Database) -> None:
     for name in ("1", "2", "3"):
         add(database, name)
-    young = TheirAnswer("ORD-1", Statement(StockState.RESERVED), NOON - timedelta(seconds=9), "ada")
+    young = StoredLookup("ORD-1", LookupResult(StockState.RESERVED), NOON - timedelta(seconds=9), "ada")
     old = replace(young, order_id="ORD-2", asked_at=NOON - timedelta(seconds=11))
     for answer in (young, old):
         database.write_now(lambda c, answer=answer: inventory_lookups.note(c, answer))
@@ -339,7 +339,7 @@ def test_no_question_of_the_desk_reads_a_whole_table(sqlite_url: str) -> None:
             commands.latest_of(connection, ["a", "b"], ("x", "y"))
             inventory_lookups.of_orders(connection, ["a"])
             inventory_lookups.not_fresh(connection, ["a"], NOON)
-            release_actions.last_moves(connection, "X: y")
+            release_actions.last_actions(connection, "X: y")
 
         with database.engine.connect() as connection:
             questions = asked(connection, look)

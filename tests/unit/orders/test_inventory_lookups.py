@@ -8,8 +8,8 @@ import pytest
 
 from services.domain.conservation import StockState
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
-from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, Statement
-from services.reviews.comparison import Asked, TheirSide, in_words
+from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, LookupResult
+from services.reviews.comparison import LookupCounts, Reconciliation, in_words
 from state import commands, inventory_lookups
 from tests.unit.orders.test_resolving_cases import unanswered, unconfirmed, unverified, waiting
 
@@ -19,9 +19,9 @@ def saying(shop, stock, **more):
 
     async def ask(_):
         shop.lookup.asked += 1
-        return Statement(stock, **more)
+        return LookupResult(stock, **more)
 
-    shop.lookup.ask = ask
+    shop.lookup.find = ask
 
 
 async def answer(shop, order_id):
@@ -30,24 +30,24 @@ async def answer(shop, order_id):
 
 async def test_what_they_say_is_kept_with_its_time_and_who_asked(shop):
     order = await unverified(shop)
-    await shop.their_side.ask(order.order_id, asked_by="ada")
+    await shop.reconciliation.look_up(order.order_id, asked_by="ada")
     kept = await answer(shop, order.order_id)
-    assert (kept.statement.stock, kept.statement.said) == (StockState.RESERVED, "ACTIVE")
+    assert (kept.result.stock, kept.result.said) == (StockState.RESERVED, "ACTIVE")
     assert (kept.asked_at, kept.asked_by) == (shop.clock(), "ada")
 
 
 async def test_a_later_answer_takes_the_place_of_an_earlier_one_and_not_the_other_way_round(shop):
     order = await unverified(shop)
-    late = await shop.their_side.ask(order.order_id, asked_by="ada")
+    late = await shop.reconciliation.look_up(order.order_id, asked_by="ada")
     shop.clock.advance(-5)
     saying(shop, StockState.FREE)
-    await shop.their_side.ask(order.order_id, asked_by="bob")
+    await shop.reconciliation.look_up(order.order_id, asked_by="bob")
     assert await answer(shop, order.order_id) == late
 
 
 async def test_nobody_is_asked_about_an_order_that_is_not_there(shop):
     with pytest.raises(NotFound):
-        await shop.their_side.ask("nothing", asked_by="ada")
+        await shop.reconciliation.look_up("nothing", asked_by="ada")
     assert shop.lookup.asked == 0
 
 
@@ -90,13 +90,13 @@ async def test_a_service_that_does_not_say_keeps_nobody_from_acting(shop, proble
     saying(shop, None, problem=problem)
     await shop.resolve(await shop.open_case(order.order_id), "RETRY_RESERVATION")
     assert (await shop.order(order.order_id)).status == "PLACED"
-    assert (await answer(shop, order.order_id)).statement.problem == problem
+    assert (await answer(shop, order.order_id)).result.problem == problem
 
 
 @pytest.mark.parametrize(("age_seconds", "asked"), [(10, 1), (11, 2)])
 async def test_a_fresh_answer_is_used_and_an_older_one_asked_for_again(shop, age_seconds, asked):
     order = await unverified(shop)
-    await shop.their_side.ask(order.order_id, asked_by="ada")
+    await shop.reconciliation.look_up(order.order_id, asked_by="ada")
     shop.clock.advance(age_seconds)
     await shop.resolve(await shop.open_case(order.order_id), "APPROVE")
     assert shop.lookup.asked == asked
@@ -105,7 +105,7 @@ async def test_a_fresh_answer_is_used_and_an_older_one_asked_for_again(shop, age
 async def test_an_answer_from_before_the_order_changed_is_asked_for_again_however_young(shop):
     order = await unverified(shop)
     saying(shop, StockState.FREE)
-    await shop.their_side.ask(order.order_id, asked_by="ada")
+    await shop.reconciliation.look_up(order.order_id, asked_by="ada")
     saying(shop, StockState.DEDUCTED)
     shop.clock.advance(1)
     await shop.pump()
@@ -118,7 +118,7 @@ async def test_an_old_answer_forbids_nothing_that_the_new_one_allows(shop):
     order = await waiting(shop)
     review = await shop.open_case(order.order_id)
     saying(shop, StockState.DEDUCTED)
-    await shop.their_side.ask(order.order_id, asked_by="ada")
+    await shop.reconciliation.look_up(order.order_id, asked_by="ada")
     saying(shop, StockState.FREE)
     with pytest.raises(InvalidState):
         await shop.resolve(review, "RETRY_RESERVATION")
@@ -131,12 +131,12 @@ async def test_a_question_that_hangs_is_given_up_and_todays_rules_apply(shop):
     never = asyncio.Event()
 
     class Hanging:
-        async def ask(self, _):
+        async def find(self, _):
             await never.wait()
 
-    side = TheirSide(shop.context, Hanging(), patience_seconds=0.01)
-    assert await side.now(order, asked_by="ada") is None
-    assert (await answer(shop, order.order_id)).statement.problem == NO_ANSWER
+    reconciliation = Reconciliation(shop.context, Hanging(), patience_seconds=0.01)
+    assert await reconciliation.current_stock(order, asked_by="ada") is None
+    assert (await answer(shop, order.order_id)).result.problem == NO_ANSWER
 
 
 async def test_an_action_that_our_side_does_not_allow_asks_nobody(shop):
@@ -147,9 +147,9 @@ async def test_an_action_that_our_side_does_not_allow_asks_nobody(shop):
 
 
 def test_the_outcome_of_asking_is_told_in_words():
-    assert in_words(Statement(StockState.FREE, "EXPIRED")) == "The Inventory Service says EXPIRED"
-    assert in_words(Statement(StockState.FREE)) == "The Inventory Service says FREE"
-    unknown = in_words(Statement(None, "ON_HOLD", problem=CANNOT_ANSWER))
+    assert in_words(LookupResult(StockState.FREE, "EXPIRED")) == "The Inventory Service says EXPIRED"
+    assert in_words(LookupResult(StockState.FREE)) == "The Inventory Service says FREE"
+    unknown = in_words(LookupResult(None, "ON_HOLD", problem=CANNOT_ANSWER))
     assert unknown == "The Inventory Service says ON_HOLD, a word that is not known here"
 
 
@@ -166,22 +166,24 @@ async def known(shop, order_ids):
 
 
 async def test_many_are_asked_about_once_each_and_their_answers_kept(shop, twelve):
-    asked = await shop.their_side.ask_many([*twelve, twelve[0], "nobody"], asked_by="ada")
-    assert (asked.answered, asked.silent, asked.left) == (12, 0, 0)
+    asked = await shop.reconciliation.look_up_many([*twelve, twelve[0], "nobody"], asked_by="ada")
+    assert (asked.answered, asked.unanswered, asked.not_asked) == (12, 0, 0)
     assert shop.lookup.asked == 12
-    assert {answer.statement.stock for answer in (await known(shop, twelve)).values()} == {StockState.RESERVED}
+    assert {answer.result.stock for answer in (await known(shop, twelve)).values()} == {StockState.RESERVED}
 
 
 async def test_what_was_answered_a_moment_ago_is_not_asked_again(shop, twelve):
-    await shop.their_side.ask(twelve[3], asked_by="bob")
+    await shop.reconciliation.look_up(twelve[3], asked_by="bob")
     shop.clock.advance(10)
-    assert await shop.their_side.ask_many(twelve, asked_by="ada") == Asked(answered=11, fresh=1, silent=0, left=0)
+    assert await shop.reconciliation.look_up_many(twelve, asked_by="ada") == LookupCounts(
+        answered=11, fresh=1, unanswered=0, not_asked=0
+    )
     shop.clock.advance(11)
-    assert (await shop.their_side.ask_many(twelve, asked_by="ada")).answered == 12
+    assert (await shop.reconciliation.look_up_many(twelve, asked_by="ada")).answered == 12
 
 
 async def test_few_questions_are_under_way_together(shop, twelve):
-    ask, running, most, eight = shop.lookup.ask, 0, 0, asyncio.Event()
+    ask, running, most, eight = shop.lookup.find, 0, 0, asyncio.Event()
 
     async def watched(order_id):
         nonlocal running, most
@@ -193,36 +195,40 @@ async def test_few_questions_are_under_way_together(shop, twelve):
         running -= 1
         return await ask(order_id)
 
-    shop.lookup.ask = watched
-    await shop.their_side.ask_many(twelve, asked_by="ada")
+    shop.lookup.find = watched
+    await shop.reconciliation.look_up_many(twelve, asked_by="ada")
     assert most == 8
     shop.breakers.checker.half_open()
     most = 0
     shop.clock.advance(11)
-    await shop.their_side.ask_many(twelve, asked_by="ada")
+    await shop.reconciliation.look_up_many(twelve, asked_by="ada")
     assert most == 1
 
 
 async def test_while_the_breaker_is_open_nobody_is_asked(shop, twelve):
     shop.breakers.checker.open()
-    assert await shop.their_side.ask_many(twelve, asked_by="ada") == Asked(answered=0, fresh=0, silent=0, left=12)
+    assert await shop.reconciliation.look_up_many(twelve, asked_by="ada") == LookupCounts(
+        answered=0, fresh=0, unanswered=0, not_asked=12
+    )
     assert (shop.lookup.asked, await known(shop, twelve)) == (0, {})
 
 
 async def test_when_nobody_answers_the_rest_is_left_alone(shop, twelve):
     shop.lookup.is_away = True
-    assert await shop.their_side.ask_many(twelve, asked_by="ada") == Asked(answered=0, fresh=0, silent=8, left=4)
+    assert await shop.reconciliation.look_up_many(twelve, asked_by="ada") == LookupCounts(
+        answered=0, fresh=0, unanswered=8, not_asked=4
+    )
     assert shop.lookup.asked == 8
 
 
 async def test_a_slow_service_is_not_asked_for_longer_than_others_can_wait(shop, twelve, monkeypatch):
     monkeypatch.setattr("services.reviews.comparison.MANY_SECONDS", 0.0)
-    assert (await shop.their_side.ask_many(twelve, asked_by="ada")).left == 12
+    assert (await shop.reconciliation.look_up_many(twelve, asked_by="ada")).not_asked == 12
 
 
 async def test_no_question_is_about_more_than_a_preview_shows(shop):
     with pytest.raises(ValidationFailed) as caught:
-        await shop.their_side.ask_many([str(number) for number in range(51)], asked_by="ada")
+        await shop.reconciliation.look_up_many([str(number) for number in range(51)], asked_by="ada")
     assert caught.value.details["problems"] == [{"field": "orderIds", "value": 51, "allowed": "at most 50"}]
 
 

@@ -1,4 +1,4 @@
-"""Which moves are legal for our side and theirs, over every pair there is."""
+"""Which moves are legal for our side and stock, over every pair there is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.domain.orders.model import OrderStatus, ReviewReason
 from services.domain.reconciliation import (
     advice,
     evidence,
-    moves,
+    reconcile,
     refusal,
     what_a_retry_does,
     why_not_mark,
@@ -23,7 +23,7 @@ from services.domain.reviews import ReviewAction, allowed_actions
 A, R, S = ReviewAction, ReviewReason, OrderStatus
 HELD, DEDUCTED, FREE = StockState.RESERVED, StockState.DEDUCTED, StockState.FREE
 
-# What theirs takes away from the moves of our side; every pair that is not listed takes away nothing.
+# What stock takes away from the moves of our side; every pair that is not listed takes away nothing.
 REFUSED: dict[tuple[str, str, StockState], set[ReviewAction]] = {
     (R.PENDING_INVENTORY, S.PENDING_INVENTORY, DEDUCTED): {A.RETRY_RESERVATION},
     (R.INVENTORY_CONFIRMATION_FAILED, S.CONFIRMATION_FAILED, DEDUCTED): {A.RECONFIRM},
@@ -36,32 +36,32 @@ REFUSED: dict[tuple[str, str, StockState], set[ReviewAction]] = {
 PAIRS = list(product(R, S, StockState))
 
 
-@pytest.mark.parametrize(("reason", "status", "theirs"), PAIRS)
+@pytest.mark.parametrize(("reason", "status", "stock"), PAIRS)
 def test_every_pair_offers_what_our_side_allows_less_what_theirs_makes_wrong(
-    reason: str, status: str, theirs: StockState
+    reason: str, status: str, stock: StockState
 ) -> None:
     ours = allowed_actions(reason, status)
-    refused = REFUSED.get((reason, status, theirs), set()) & set(ours)
-    found = moves(reason, status, theirs)
-    assert found.legal == tuple(action for action in ours if action not in refused)
+    refused = REFUSED.get((reason, status, stock), set()) & set(ours)
+    found = reconcile(reason, status, stock)
+    assert found.allowed == tuple(action for action in ours if action not in refused)
     assert set(found.refused) == refused
     assert all("The Inventory Service" in why for why in found.refused.values())
 
 
 @pytest.mark.parametrize(("reason", "status"), list(product(R, S)))
 def test_a_side_that_does_not_say_refuses_nothing(reason: str, status: str) -> None:
-    found = moves(reason, status, None)
-    assert (found.legal, dict(found.refused)) == (allowed_actions(reason, status), {})
+    found = reconcile(reason, status, None)
+    assert (found.allowed, dict(found.refused)) == (allowed_actions(reason, status), {})
 
 
 def test_no_pair_of_an_order_that_can_be_cancelled_is_a_dead_end() -> None:
-    for reason, status, theirs in PAIRS:
+    for reason, status, stock in PAIRS:
         if A.CANCEL_ORDER in allowed_actions(reason, status):
-            assert A.CANCEL_ORDER in moves(reason, status, theirs).legal
+            assert A.CANCEL_ORDER in reconcile(reason, status, stock).allowed
 
 
 @pytest.mark.parametrize(
-    ("reason", "status", "theirs", "words"),
+    ("reason", "status", "stock", "words"),
     [
         (R.RELEASE_FAILED, S.CANCELLED, HELD, "retry the release"),
         (R.RELEASE_FAILED, S.CANCELLED, FREE, "marking it released is right"),
@@ -72,14 +72,14 @@ def test_no_pair_of_an_order_that_can_be_cancelled_is_a_dead_end() -> None:
     ],
 )
 def test_a_pair_that_is_not_what_one_expects_is_explained(
-    reason: str, status: str, theirs: StockState, words: str
+    reason: str, status: str, stock: StockState, words: str
 ) -> None:
-    assert words in (advice(reason, status, theirs) or "")
+    assert words in (advice(reason, status, stock) or "")
     assert advice(reason, status, None) is None
 
 
 @pytest.mark.parametrize(
-    ("theirs", "may_mark", "may_retry", "retry_does", "supports"),
+    ("stock", "may_mark", "may_retry", "retry_does", "supports"),
     [
         (HELD, False, True, "give back the hold", False),
         (FREE, True, True, "harmless", True),
@@ -88,21 +88,21 @@ def test_a_pair_that_is_not_what_one_expects_is_explained(
     ],
 )
 def test_a_release_job_is_marked_or_retried_only_where_it_is_right(
-    theirs: StockState | None, may_mark: bool, may_retry: bool, retry_does: str | None, supports: bool
+    stock: StockState | None, may_mark: bool, may_retry: bool, retry_does: str | None, supports: bool
 ) -> None:
-    assert (why_not_mark(theirs) is None, why_not_retry(theirs) is None) == (may_mark, may_retry)
-    assert (retry_does or "") in (what_a_retry_does(theirs) or "")
-    assert (what_a_retry_does(theirs) is None) == (theirs is None)
-    assert (evidence(theirs) is not None) == supports
-    assert (refusal(Verb.MARK_RELEASED, None, "x", "CANCELLED", theirs) is None) == may_mark
-    assert (refusal(Verb.RETRY_RELEASE, None, "x", "CANCELLED", theirs) is None) == may_retry
+    assert (why_not_mark(stock) is None, why_not_retry(stock) is None) == (may_mark, may_retry)
+    assert (retry_does or "") in (what_a_retry_does(stock) or "")
+    assert (what_a_retry_does(stock) is None) == (stock is None)
+    assert (evidence(stock) is not None) == supports
+    assert (refusal(Verb.MARK_RELEASED, None, "x", "CANCELLED", stock) is None) == may_mark
+    assert (refusal(Verb.RETRY_RELEASE, None, "x", "CANCELLED", stock) is None) == may_retry
 
 
-@pytest.mark.parametrize(("reason", "status", "theirs"), PAIRS)
+@pytest.mark.parametrize(("reason", "status", "stock"), PAIRS)
 def test_an_item_of_a_bulk_operation_is_refused_where_the_single_case_is(
-    reason: str, status: str, theirs: StockState
+    reason: str, status: str, stock: StockState
 ) -> None:
     for action in allowed_actions(reason, status):
-        why = moves(reason, status, theirs).refused.get(action)
-        assert refusal(Verb.RESOLVE_REVIEW, action, reason, status, theirs) == why
+        why = reconcile(reason, status, stock).refused.get(action)
+        assert refusal(Verb.RESOLVE_REVIEW, action, reason, status, stock) == why
         assert refusal(Verb.RESOLVE_REVIEW, action, reason, status, None) is None

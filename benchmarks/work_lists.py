@@ -18,7 +18,7 @@ from services.console.conservation import Conservation
 from services.console.incidents import IncidentInterval, Incidents
 from services.console.permissions import People
 from services.console.releases import Releases
-from services.console.reviews import ReviewDesk
+from services.console.reviews import Reviews
 from services.console.sandbox import Sandbox
 from state import tables
 from state.releases import SORTS, ReleaseFilter
@@ -55,7 +55,7 @@ def access_over(connection: Connection, now: datetime) -> Access:
     return Access(_Source(connection), cache, People("admin"), lambda: now)
 
 
-def desk_cases(connection: Connection, now: datetime) -> dict[str, Case]:
+def work_list_cases(connection: Connection, now: datetime) -> dict[str, Case]:
     """Every list of these pages, by name, as a function of a connection."""
     case = connection.execute(
         select(tables.reviews.c.review_id, tables.reviews.c.order_id).where(tables.reviews.c.state == "OPEN").limit(1)
@@ -65,11 +65,11 @@ def desk_cases(connection: Connection, now: datetime) -> dict[str, Case]:
     def access(c: Connection) -> Access:
         return access_over(c, now)
 
-    def desk(look: Callable[[ReviewDesk], Any]) -> Case:
-        return lambda c: look(ReviewDesk(access(c)))
+    def review_cases(look: Callable[[Reviews], Any]) -> Case:
+        return lambda c: look(Reviews(access(c)))
 
     def queue(**wanted: Any) -> Case:
-        return desk(lambda d: d.queue(CaseFilter(**wanted)))
+        return review_cases(lambda d: d.queue(CaseFilter(**wanted)))
 
     def jobs(wanted: ReleaseFilter, sort: str = SORTS[0]) -> Case:
         return lambda c: Releases(access(c)).page(wanted, sort=sort)
@@ -91,9 +91,9 @@ def desk_cases(connection: Connection, now: datetime) -> dict[str, Case]:
         "reviews: of a product": queue(product="product-00001"),
         "reviews: of an order": queue(text=case.order_id),
         "reviews: unclaimed": queue(unclaimed=True),
-        "reviews: one case": desk(lambda d: d.case(case.review_id)),
-        "reviews: next": desk(lambda d: d.next_unclaimed(CaseFilter())),
-        "reviews: their side": desk(lambda d: d.their_say(case.order_id)),
+        "reviews: one case": review_cases(lambda d: d.case(case.review_id)),
+        "reviews: next": review_cases(lambda d: d.next_unclaimed(CaseFilter())),
+        "reviews: inventory lookup": review_cases(lambda d: d.inventory_lookup(case.order_id)),
         **{f"releases: {sort}": jobs(ReleaseFilter(), sort) for sort in SORTS},
         "releases: failed": jobs(ReleaseFilter(states=("FAILED",))),
         "releases: of a cause": jobs(ReleaseFilter(states=("FAILED",), cause="INVENTORY_UNAVAILABLE")),
