@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from services.base.settings import Settings
 from services.console.access import Access
 from services.console.alerts import Alerts
-from services.console.bulk import Operations
+from services.console.bulk import BulkJobs
 from services.console.cache import ReadingCache
 from services.console.conservation import Conservation
 from services.console.incidents import IncidentInterval, Incidents
@@ -74,8 +74,8 @@ def work_list_cases(connection: Connection, now: datetime) -> dict[str, Case]:
     def jobs(wanted: ReleaseFilter, sort: str = SORTS[0]) -> Case:
         return lambda c: Releases(access(c)).page(wanted, sort=sort)
 
-    def operations(look: Callable[[Operations], Any]) -> Case:
-        return lambda c: look(Operations(access(c)))
+    def operations(look: Callable[[BulkJobs], Any]) -> Case:
+        return lambda c: look(BulkJobs(access(c)))
 
     def alerts(look: Callable[[Alerts], Any]) -> Case:
         return lambda c: look(Alerts(access(c), Settings.load()))

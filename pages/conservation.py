@@ -51,7 +51,7 @@ def _row(row: DifferenceRow, *, grey: bool) -> None:
             _button(row)
         st.caption(f"{labels.plain(labels.said(known.detail))} Offered: {COMPENSATIONS.get(known.kind, 'nothing')}")
         if row.command:
-            st.markdown(f":small[{actions.state(row.command)}]")
+            st.markdown(f":small[{actions.summary_with_age(row.command)}]")
 
 
 def _button(row: DifferenceRow) -> None:

@@ -114,14 +114,14 @@ def _actions(view: OrderView) -> None:
         if reason and not block:
             st.caption(reason, width="content")
     for command in view.commands:
-        if actions.is_held(command):
+        if actions.can_undo(command):
             _held(command)
 
 
 def _held(command: Command) -> None:
     """What somebody has asked for on the order or on one of its cases, for as long as it can be taken back."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"held_{command.command_id}"):
-        st.markdown(f":small[{actions.state(command)}]", width="content")
+        st.markdown(f":small[{actions.summary_with_age(command)}]", width="content")
         actions.undo_button(command, key=f"undo_{command.command_id}")
 
 
@@ -149,7 +149,7 @@ def _retry_button(view: OrderView, job: Release, block: str | None) -> None:
 
 
 def _retry(job: Release, key: str) -> None:
-    actions.ask(lambda actor: console().releases.retry(job.order_id, actor=actor, command_id=key))
+    actions.store(lambda actor: console().releases.retry(job.order_id, actor=actor, command_id=key))
 
 
 def _columns(reading: Reading[OrderView]) -> None:
@@ -305,7 +305,7 @@ def _commands(view: OrderView) -> None:
     with st.container(border=True):
         st.markdown("**What people asked for**")
         for command in view.commands[:8]:
-            st.markdown(f":small[{actions.state(command)}]")
+            st.markdown(f":small[{actions.summary_with_age(command)}]")
 
 
 asked = _asked_for()

@@ -222,7 +222,7 @@ def time_series() -> None:
 def _changes() -> None:
     reading, now = console().status.changes(), console().now()
     changes = reading.value
-    if _bulk_operations() and not (changes and (changes.transitions or changes.commands)):
+    if _bulk_jobs() and not (changes and (changes.transitions or changes.commands)):
         return
     if changes is None:
         empty.no_source(reading)
@@ -245,7 +245,7 @@ def _changes() -> None:
         st.markdown(live.shade(f"{text} :small[:gray[{clock.at(at, now)}]]", reading))
 
 
-def _bulk_operations() -> bool:
+def _bulk_jobs() -> bool:
     """What has been asked for in bulk and has not come to its end; returns whether there is any."""
     reading = console().bulk.shown()
     unended = reading.value.unended if reading.value else ()

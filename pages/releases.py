@@ -27,7 +27,7 @@ from pages.parts import (
 )
 from pages.parts import filters as kept
 from pages.parts import release_job as work
-from services.console.bulk import Verb
+from services.console.bulk import BulkAction
 from services.console.cache import SourceUnavailable
 from services.console.facade import console
 from services.console.releases import (
@@ -48,7 +48,7 @@ DEFAULT = ["PENDING", "FAILED"]
 FILTER_KEYS = ("job", "release_sort", "find")
 CAUSE = "cause"
 SORT_NAMES = {"newest": "Latest first", "oldest": "Longest untouched first", "attempts": "Most attempts first"}
-VERBS = (Verb.RETRY_RELEASE, Verb.MARK_RELEASED)
+BULK_ACTIONS = (BulkAction.RETRY_RELEASE, BulkAction.MARK_RELEASED)
 GROUPS_SHOWN = 6
 
 
@@ -114,9 +114,9 @@ def everything() -> None:
     if not work.asked_for():
         actions.flash()
     retries.notice()
-    bulk_jobs.unended(VERBS)
+    bulk_jobs.unended(BULK_ACTIONS)
     jobs()
-    bulk_jobs.past(VERBS)
+    bulk_jobs.past(BULK_ACTIONS)
 
 
 def jobs() -> None:
@@ -227,14 +227,14 @@ def _all_matching(page: ReleasesPage, wanted: ReleaseFilter) -> None:
         block = "Choose a cause, a state or an order first: everything at once is not offered."
     with st.container(horizontal=True, vertical_alignment="center", key="matching_bar"):
         clicked = {
-            Verb.RETRY_RELEASE: st.button(
+            BulkAction.RETRY_RELEASE: st.button(
                 f"{'Queue' if retries.is_shut() else 'Retry'} {_of(page.matching)}",
                 key="retry_matching",
                 icon=":material/playlist_play:",
                 disabled=block is not None,
                 help=block,
             ),
-            Verb.MARK_RELEASED: page.failed > 0
+            BulkAction.MARK_RELEASED: page.failed > 0
             and st.button(
                 f"Mark released {_of(page.failed)}",
                 key="mark_matching",
@@ -246,9 +246,9 @@ def _all_matching(page: ReleasesPage, wanted: ReleaseFilter) -> None:
         }
     if is_everything:
         st.caption(f":material/info: {block}")
-    for verb, is_clicked in clicked.items():
+    for bulk_action, is_clicked in clicked.items():
         if is_clicked:
-            _freeze(verb, wanted)
+            _freeze(bulk_action, wanted)
 
 
 def _of(matching: int) -> str:
@@ -257,14 +257,14 @@ def _of(matching: int) -> str:
     return f"{matching:,} of {matching:,} matching"
 
 
-def _freeze(verb: str, wanted: ReleaseFilter) -> None:
+def _freeze(bulk_action: str, wanted: ReleaseFilter) -> None:
     try:
-        frozen = console().releases.freeze(verb, wanted, _in_words(wanted))
+        frozen = console().releases.freeze(bulk_action, wanted, _in_words(wanted))
     except SourceUnavailable as error:
         st.toast(str(error), icon=":material/error:")
         return
     if frozen.targets:
-        bulk.ask(frozen)
+        bulk.open_preview(frozen)
 
 
 # -- what is picked ----------------------------------------------------------------------------
@@ -292,7 +292,7 @@ def _selected(rows: Mapping[str, ReleaseRow], picked: tuple[str, ...]) -> None:
         _retry_selected(able, picked)
         failed = [row for row in able if row.release.state == "FAILED"]
         if failed:
-            _act_on_selected("bulk_mark", "Mark released", Verb.MARK_RELEASED, failed, picked)
+            _act_on_selected("bulk_mark", "Mark released", BulkAction.MARK_RELEASED, failed, picked)
         st.button(
             "Clear selection",
             key="pick_none_releases",
@@ -306,7 +306,7 @@ def _retry_selected(rows: list[ReleaseRow], picked: tuple[str, ...]) -> None:
     """Several are previewed; one is simply retried, so that choosing a row and T are a retry by keyboard."""
     label = "Queue" if retries.is_shut() else "Retry"
     if len(rows) != 1:
-        _act_on_selected("bulk_retry", label, Verb.RETRY_RELEASE, rows, picked)
+        _act_on_selected("bulk_retry", label, BulkAction.RETRY_RELEASE, rows, picked)
         return
     (row,) = rows
     work.retry_button(row, "bulk_retry", label=f"{label} 1", shortcut="T", after=partial(_unpick, picked))
@@ -316,18 +316,18 @@ def _unpick(picked: tuple[str, ...]) -> None:
     selection.pick_none(NAME, picked)
 
 
-def _act_on_selected(key: str, label: str, verb: str, rows: list[ReleaseRow], picked: tuple[str, ...]) -> None:
+def _act_on_selected(key: str, label: str, bulk_action: str, rows: list[ReleaseRow], picked: tuple[str, ...]) -> None:
     block = write_access.write_block()
     if st.button(
         f"{label} {len(rows)}",
         key=key,
-        type="primary" if verb == Verb.RETRY_RELEASE else "secondary",
-        icon=":material/replay:" if verb == Verb.RETRY_RELEASE else ":material/verified:",
+        type="primary" if bulk_action == BulkAction.RETRY_RELEASE else "secondary",
+        icon=":material/replay:" if bulk_action == BulkAction.RETRY_RELEASE else ":material/verified:",
         disabled=block is not None or not rows,
         help=block or (None if rows else "A command on each of them is under way."),
-        shortcut="T" if verb == Verb.RETRY_RELEASE else None,
+        shortcut="T" if bulk_action == BulkAction.RETRY_RELEASE else None,
     ):
-        bulk.ask(bulk.picked(verb, None, [target(row.release) for row in rows]), (NAME, picked))
+        bulk.open_preview(bulk.picked(bulk_action, None, [target(row.release) for row in rows]), (NAME, picked))
 
 
 # -- one job -----------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def _row(row: ReleaseRow, *, gone: bool, grey: bool) -> None:
                 st.markdown(f":small[**{labels.told(job.last_error)}**]")
             st.caption(f"{labels.plain(job.reason)} · {orders.items(row.order)}{_stock(row)}")
             if row.command:
-                st.markdown(f":small[{actions.state(row.command)}]")
+                st.markdown(f":small[{actions.summary_with_age(row.command)}]")
 
 
 def _next(row: ReleaseRow) -> str:

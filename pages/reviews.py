@@ -31,7 +31,7 @@ from pages.parts import (
 )
 from pages.parts import filters as kept
 from pages.parts import review_case as work
-from services.console.bulk import Verb
+from services.console.bulk import BulkAction
 from services.console.facade import console
 from services.console.paging import PAGE_SIZE
 from services.console.reviews import POOL, SORTS, CaseFilter, QueuePage, ReviewCase, called_by, narrows_nothing, target
@@ -207,7 +207,7 @@ def queue() -> None:
         with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
             selection.show_new(NAME, place, fresh, shown)
             _next_button()
-    bulk_jobs.unended((Verb.RESOLVE_REVIEW,))
+    bulk_jobs.unended((BulkAction.RESOLVE_REVIEW,))
     if reading.value is None:
         empty.no_source(reading)
         return
@@ -224,7 +224,7 @@ def queue() -> None:
         for review_id, case in shown.rows.items():
             _row(case, gone=review_id in shown.gone, grey=bool(reading.problem))
     paging.numbered("review_page", reading.value.count, PAGE_SIZE, keys=True)
-    bulk_jobs.past((Verb.RESOLVE_REVIEW,))
+    bulk_jobs.past((BulkAction.RESOLVE_REVIEW,))
 
 
 def _summary(page: QueuePage, state: str) -> str:
@@ -315,7 +315,9 @@ def _bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
                 help=block,
             ):
                 targets = [target(one.review, console().now()) for one in allowing]
-                bulk.ask(bulk.picked(Verb.RESOLVE_REVIEW, action, targets, of=len(cases)), (NAME, picked))
+                bulk.open_preview(
+                    bulk.picked(BulkAction.RESOLVE_REVIEW, action, targets, of=len(cases)), (NAME, picked)
+                )
         st.button(
             "Clear selection",
             key="pick_none_reviews",
@@ -353,8 +355,8 @@ def _command(case: ReviewCase) -> None:
     command = case.command
     assert command is not None  # noqa: S101 - the caller has looked
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f":small[{actions.state(command)}]", width="content")
-        if actions.is_held(command):
+        st.markdown(f":small[{actions.summary_with_age(command)}]", width="content")
+        if actions.can_undo(command):
             actions.undo_button(command, key=f"undo_row_{case.review.review_id}")
 
 

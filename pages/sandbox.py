@@ -45,7 +45,7 @@ def everything() -> None:
         _active(page.active, last, grey=bool(reading.problem))
     _offers(page)
     for command in page.commands[:2]:
-        st.markdown(f":small[{actions.state(command)}]")
+        st.markdown(f":small[{actions.summary_with_age(command)}]")
     left, right = st.columns([3, 2])
     with left:
         _past(page)
@@ -106,7 +106,7 @@ def _progress(drill: Drill) -> str:
 
 def _stop(drill: Drill, last: Command | None) -> None:
     key = same_sight_key("stop_drill", drill.drill_id, 0, last)
-    actions.ask(lambda actor: console().sandbox.stop(drill, actor=actor, command_id=key))
+    actions.store(lambda actor: console().sandbox.stop(drill, actor=actor, command_id=key))
 
 
 def _offers(page: SandboxPage) -> None:
@@ -179,7 +179,7 @@ def _traffic(page: SandboxPage) -> None:
 def _set_traffic(last: str) -> None:
     rate = float(st.session_state["traffic_rate"])
     key = same_sight_key("set_traffic", f"{rate:g}/{last}", 0, None)
-    actions.ask(partial(_store_traffic, rate, key))
+    actions.store(partial(_store_traffic, rate, key))
 
 
 def _store_traffic(rate: float, key: str, actor: str) -> Command:

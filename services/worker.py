@@ -36,8 +36,8 @@ from services.base.settings import Settings
 from services.base.version import VERSION
 from services.breakers.overrides import BreakerOverrides
 from services.bulk.actions import item_actions
-from services.bulk.control import OperationSteering
-from services.bulk.runner import OperationRunner, breaker_gate, paced_gate
+from services.bulk.control import BulkControl
+from services.bulk.runner import BulkRunner, breaker_gate, paced_gate
 from services.clients.breaker import InventoryBreakers, inventory_breakers
 from services.clients.http.transport import AiohttpTransport, client_session
 from services.commands.dead_letters import DeadLetterCommands
@@ -353,7 +353,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack, b
         service.releases,
         service.conservation,
         proofs,
-        OperationSteering(context),
+        BulkControl(context),
         service.claims,
         reconciliation,
         more={
@@ -366,7 +366,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack, b
         },
         gate_of=breaker_gate(breakers),
     )
-    bulk = OperationRunner(
+    bulk = BulkRunner(
         context,
         item_actions(service.releases, proofs, service.reviews, service.dead_letters),
         paced_gate(breaker_gate(breakers), lambda: client.pacer.closed_seconds),

@@ -18,11 +18,11 @@ RUNNING, ASKED, SENT = "RUNNING", "ASKED", "SENT"
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class BulkJob:
     """One bulk action of one person."""
 
-    operation_id: str
-    verb: str
+    job_id: str
+    bulk_action: str
     action: str | None
     """Of ``resolve_review``: how each case is resolved."""
     actor: str
@@ -55,10 +55,10 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class BulkItem:
     """One thing that an operation acts on, as it was seen, and how it stands."""
 
-    operation_id: str
+    job_id: str
     item_id: str
     order_id: str
     """Empty of an event that names no order."""
@@ -75,49 +75,56 @@ class Item:
     @property
     def action_id(self) -> str:
         """The idempotency key of what is done to this item."""
-        return f"{self.operation_id}/{self.item_id}"
+        return f"{self.job_id}/{self.item_id}"
 
 
-_COLUMNS = [operations.c[one.name] for one in fields(Operation)]
-_ITEM_COLUMNS = [items.c[one.name] for one in fields(Item)]
+_COLUMN_OF = {"job_id": "operation_id", "bulk_action": "verb"}
+"""Fields whose column has another name."""
+
+_FIELDS = {one.name: _COLUMN_OF.get(one.name, one.name) for one in fields(BulkJob)}
+_ITEM_FIELDS = {one.name: _COLUMN_OF.get(one.name, one.name) for one in fields(BulkItem)}
+_COLUMNS = [operations.c[column] for column in _FIELDS.values()]
+_ITEM_COLUMNS = [items.c[column] for column in _ITEM_FIELDS.values()]
 
 
-def add(connection: Connection, operation: Operation, rows: Sequence[Item]) -> bool:
+def add(connection: Connection, job: BulkJob, rows: Sequence[BulkItem]) -> bool:
     """Store an operation with its items; False, and nothing stored, when its id is known."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    row = {one.name: getattr(operation, one.name) for one in fields(Operation)}
+    row = {column: getattr(job, name) for name, column in _FIELDS.items()}
     statement = dialect.insert(operations).on_conflict_do_nothing(index_elements=["operation_id"])
     if not connection.execute(statement, row).rowcount:
         return False
-    connection.execute(insert(items), [{one.name: getattr(item, one.name) for one in fields(Item)} for item in rows])
+    connection.execute(
+        insert(items), [{column: getattr(item, name) for name, column in _ITEM_FIELDS.items()} for item in rows]
+    )
     return True
 
 
-def get(connection: Connection, operation_id: str) -> Operation | None:
-    row = connection.execute(select(*_COLUMNS).where(operations.c.operation_id == operation_id)).one_or_none()
-    return _operation(row) if row else None
+def get(connection: Connection, job_id: str) -> BulkJob | None:
+    row = connection.execute(select(*_COLUMNS).where(operations.c.operation_id == job_id)).one_or_none()
+    return _job(row) if row else None
 
 
-def _operation(row: Any) -> Operation:
-    operation = Operation(*row)
-    tally = {state: number for state, number in operation.tally.items() if isinstance(number, int)}
-    return operation if len(tally) == len(operation.tally) else replace(operation, tally=tally)
+def _job(row: Any) -> BulkJob:
+    job = BulkJob(*row)
+    tally = {state: number for state, number in job.tally.items() if isinstance(number, int)}
+    return job if len(tally) == len(job.tally) else replace(job, tally=tally)
 
 
 def page(
-    connection: Connection, *, verbs: Sequence[str] | None = None, limit: int = MAX_PAGE, offset: int = 0
-) -> list[Operation]:
+    connection: Connection, *, bulk_actions: Sequence[str] | None = None, limit: int = MAX_PAGE, offset: int = 0
+) -> list[BulkJob]:
     """Newest first."""
     statement = select(*_COLUMNS).order_by(operations.c.created_at.desc(), operations.c.operation_id)
-    if verbs is not None:
-        statement = statement.where(operations.c.verb.in_(verbs))
-    return [_operation(row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)).offset(offset))]
+    if bulk_actions is not None:
+        statement = statement.where(operations.c.verb.in_(bulk_actions))
+    return [_job(row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)).offset(offset))]
 
 
-def unended(connection: Connection, limit: int = MAX_PAGE) -> list[Operation]:
+def unended(connection: Connection, limit: int = MAX_PAGE) -> list[BulkJob]:
     """Operations that have not come to their end, oldest first."""
     statement = select(*_COLUMNS).where(text("operations.ended_at IS NULL")).order_by(operations.c.created_at)
-    return [_operation(row) for row in connection.execute(statement.limit(limit))]
+    return [_job(row) for row in connection.execute(statement.limit(limit))]
 
 
 def workable(connection: Connection, runner: str, now: datetime, limit: int) -> list[str]:
@@ -139,14 +146,14 @@ def workable(connection: Connection, runner: str, now: datetime, limit: int) -> 
     return list(connection.scalars(statement))
 
 
-def claim(connection: Connection, operation_id: str, runner: str, now: datetime, until: datetime) -> Operation | None:
+def claim(connection: Connection, job_id: str, runner: str, now: datetime, until: datetime) -> BulkJob | None:
     """Take or keep the lease of an unended operation; None when somebody else has it."""
     taken = connection.execute(
         update(operations)
-        .where(operations.c.operation_id == operation_id, operations.c.ended_at.is_(None), _is_free(runner, now))
+        .where(operations.c.operation_id == job_id, operations.c.ended_at.is_(None), _is_free(runner, now))
         .values(claimed_by=runner, claimed_until=until)
     )
-    return get(connection, operation_id) if taken.rowcount else None
+    return get(connection, job_id) if taken.rowcount else None
 
 
 def _is_free(runner: str, now: datetime) -> Any:
@@ -166,14 +173,14 @@ def bring_forward(connection: Connection, last: datetime, to: datetime, limit: i
 
 def change(
     connection: Connection,
-    operation_id: str,
+    job_id: str,
     *,
     only_from: Collection[str] | None = None,
     runner: str | None = None,
     **values: Any,
 ) -> bool:
     """Write columns of an operation; False when it is in another state, or ``runner`` has lost its lease."""
-    statement = update(operations).where(operations.c.operation_id == operation_id)
+    statement = update(operations).where(operations.c.operation_id == job_id)
     if only_from is not None:
         statement = statement.where(operations.c.state.in_(only_from))
     if runner is not None:
@@ -181,69 +188,67 @@ def change(
     return connection.execute(statement.values(**values)).rowcount == 1
 
 
-def tally(connection: Connection, operation_id: str, *, batch: int | None = None) -> dict[str, int]:
+def tally(connection: Connection, job_id: str, *, batch: int | None = None) -> dict[str, int]:
     """Items per state, of the whole operation or of one batch."""
-    statement = select(items.c.state, func.count()).where(items.c.operation_id == operation_id)
+    statement = select(items.c.state, func.count()).where(items.c.operation_id == job_id)
     if batch is not None:
         statement = statement.where(items.c.batch == batch)
     return dict(connection.execute(statement.group_by(items.c.state)).all())
 
 
-def items_in(connection: Connection, operation_id: str, states: Sequence[str], limit: int) -> list[Item]:
+def items_in(connection: Connection, job_id: str, states: Sequence[str], limit: int) -> list[BulkItem]:
     """Items in the given states, in the order in which they were shown."""
     statement = (
         select(*_ITEM_COLUMNS)
-        .where(items.c.operation_id == operation_id, items.c.state.in_(states))
+        .where(items.c.operation_id == job_id, items.c.state.in_(states))
         .order_by(items.c.position)
         .limit(limit)
     )
-    return [Item(*row) for row in connection.execute(statement)]
+    return [BulkItem(*row) for row in connection.execute(statement)]
 
 
 def item_page(
-    connection: Connection, operation_id: str, *, states: Sequence[str] | None = None, limit: int, offset: int = 0
-) -> list[Item]:
+    connection: Connection, job_id: str, *, states: Sequence[str] | None = None, limit: int, offset: int = 0
+) -> list[BulkItem]:
     """Items in the order in which they were shown."""
-    statement = select(*_ITEM_COLUMNS).where(items.c.operation_id == operation_id)
+    statement = select(*_ITEM_COLUMNS).where(items.c.operation_id == job_id)
     if states:
         statement = statement.where(items.c.state.in_(states))
     rows = connection.execute(statement.order_by(items.c.position).limit(limit).offset(offset))
-    return [Item(*row) for row in rows]
+    return [BulkItem(*row) for row in rows]
 
 
-def send(connection: Connection, operation_id: str, batch: int, limit: int, at: datetime) -> list[Item]:
+def send(connection: Connection, job_id: str, batch: int, limit: int, at: datetime) -> list[BulkItem]:
     """Mark the next waiting items as sent in this batch, before anything is sent."""
-    waiting = items_in(connection, operation_id, (ASKED,), limit)
+    waiting = items_in(connection, job_id, (ASKED,), limit)
     values = {"state": SENT, "batch": batch, "sent_at": at, "detail": None}
     connection.execute(
         update(items)
-        .where(items.c.operation_id == operation_id, items.c.item_id.in_([item.item_id for item in waiting]))
+        .where(items.c.operation_id == job_id, items.c.item_id.in_([item.item_id for item in waiting]))
         .values(values)
     )
     return waiting
 
 
 def settle(
-    connection: Connection, item: Item, only_from: Collection[str], *, runner: str | None = None, **values: Any
+    connection: Connection, item: BulkItem, only_from: Collection[str], *, runner: str | None = None, **values: Any
 ) -> bool:
     """Record how an item stands; False when it is in none of the given states, or ``runner`` has lost its lease."""
     statement = update(items).where(
-        items.c.operation_id == item.operation_id, items.c.item_id == item.item_id, items.c.state.in_(only_from)
+        items.c.operation_id == item.job_id, items.c.item_id == item.item_id, items.c.state.in_(only_from)
     )
     if runner is not None:
         held = select(operations.c.operation_id).where(
-            operations.c.operation_id == item.operation_id, operations.c.claimed_by == runner
+            operations.c.operation_id == item.job_id, operations.c.claimed_by == runner
         )
         statement = statement.where(held.exists())
     return connection.execute(statement.values(**values)).rowcount == 1
 
 
-def withdraw(connection: Connection, operation_id: str, state: str, at: datetime) -> int:
+def withdraw(connection: Connection, job_id: str, state: str, at: datetime) -> int:
     """End every item that has not been sent; returns how many."""
     done = connection.execute(
-        update(items)
-        .where(items.c.operation_id == operation_id, items.c.state == ASKED)
-        .values(state=state, settled_at=at)
+        update(items).where(items.c.operation_id == job_id, items.c.state == ASKED).values(state=state, settled_at=at)
     )
     return done.rowcount
 
@@ -258,8 +263,8 @@ def prune(connection: Connection, created_before: datetime, limit: int) -> int:
         return 0
     of_these = select(items.c.operation_id, items.c.item_id).where(items.c.operation_id.in_(ids)).limit(limit)
     keys = connection.execute(of_these).all()
-    for operation_id, item_id in keys:
-        connection.execute(delete(items).where(items.c.operation_id == operation_id, items.c.item_id == item_id))
+    for job_id, item_id in keys:
+        connection.execute(delete(items).where(items.c.operation_id == job_id, items.c.item_id == item_id))
     if len(keys) >= limit:
         return len(keys)
     return len(keys) + connection.execute(delete(operations).where(operations.c.operation_id.in_(ids))).rowcount

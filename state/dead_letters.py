@@ -193,12 +193,12 @@ def group_name(subject: str, cause: str) -> str:
 
 
 def count_opened_since(
-    connection: Connection, names: Sequence[str], since: datetime, *, outside_operation: str, limit: int
+    connection: Connection, names: Sequence[str], since: datetime, *, outside_job: str, limit: int
 ) -> int:
     """Open dead letters of the named groups from since then, those of the operation left out."""
     table = dead_letters
     groups = [name.partition(": ") for name in names]
-    own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_operation)
+    own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_job)
     some = (
         select(table.c.id)
         .where(

@@ -215,10 +215,10 @@ def groups(connection: Connection) -> list[CauseGroup]:
 
 
 def count_failed_since(
-    connection: Connection, causes: Sequence[str], since: datetime, *, outside_operation: str, limit: int
+    connection: Connection, causes: Sequence[str], since: datetime, *, outside_job: str, limit: int
 ) -> int:
     """Jobs that have failed of one of the causes since then, those of the operation left out."""
-    own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_operation)
+    own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_job)
     some = (
         select(releases.c.order_id)
         .where(

@@ -229,10 +229,10 @@ def count_open_by_reason(connection: Connection) -> dict[str, int]:
 
 
 def count_opened_since(
-    connection: Connection, reasons: Sequence[str], since: datetime, *, outside_operation: str, limit: int
+    connection: Connection, reasons: Sequence[str], since: datetime, *, outside_job: str, limit: int
 ) -> int:
     """Open cases with one of the reasons from since then, those of the operation left out."""
-    own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_operation)
+    own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_job)
     some = (
         select(reviews.c.review_id)
         .where(

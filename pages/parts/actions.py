@@ -18,7 +18,7 @@ FLASH = "flash"
 UNFINISHED = ("STORED", "RUNNING")
 
 
-def ask(*stores: Callable[[str], Command]) -> bool:
+def store(*stores: Callable[[str], Command]) -> bool:
     """Store commands in the name of the person here; whether all were stored. For callbacks."""
     actor = person.actor()
     try:
@@ -32,7 +32,7 @@ def ask(*stores: Callable[[str], Command]) -> bool:
     return True
 
 
-def quietly(store: Callable[[str], Command | None]) -> None:
+def store_silently(store: Callable[[str], Command | None]) -> None:
     """Store a question in the name of the person here; nothing is said when it cannot be stored."""
     with suppress(SourceUnavailable, NotPermitted):
         store(person.actor())
@@ -50,14 +50,14 @@ def is_waiting(command: Command | None) -> bool:
     return command is not None and command.state in UNFINISHED
 
 
-def is_held(command: Command | None) -> bool:
+def can_undo(command: Command | None) -> bool:
     """Whether a command waits so that it can be taken back."""
     if command is None or command.state != "STORED" or command.not_before is None:
         return False
-    return is_queued(command) or command.not_before > console().now()
+    return waits_for_breaker(command) or command.not_before > console().now()
 
 
-def is_queued(command: Command) -> bool:
+def waits_for_breaker(command: Command) -> bool:
     """Whether a command waits for a breaker: it was looked at, and comes up again and again."""
     return command.state == "STORED" and command.outcome is not None
 
@@ -76,7 +76,7 @@ def undo(command: Command) -> None:
 def undo_button(command: Command, *, key: str) -> None:
     """How long the command is still held, and the way to take it back."""
     left = clock.span(command.not_before - console().now()) if command.not_before else ""
-    while_held = "queued" if is_queued(command) else left
+    while_held = "queued" if waits_for_breaker(command) else left
     reason = write_access.write_block()
     st.button(
         f"Undo ({while_held})",
@@ -89,7 +89,7 @@ def undo_button(command: Command, *, key: str) -> None:
     )
 
 
-def state(command: Command) -> str:
+def summary_with_age(command: Command) -> str:
     """A command in one line of Markdown: its state, what it is, how it ended, who asked, and when."""
     return f"{summary(command)} · {clock.ago(command.created_at, console().now())}"
 
@@ -107,6 +107,6 @@ def summary(command: Command) -> str:
 def _what(command: Command) -> str:
     action = command.arguments.get("action")
     if move := command.arguments.get("move"):
-        return f"{labels.MOVES.get(str(move), 'Steer')}: bulk operation"
+        return f"{labels.CONTROLS.get(str(move), 'ControlAction')}: bulk operation"
     kind = labels.kind(command.kind)
     return labels.ACTIONS.get(str(action), kind) if action else kind

@@ -101,7 +101,7 @@ def _said(row: AlertRow, *, grey: bool) -> None:
             f"{labels.plain(silence.actor)}: {labels.plain(silence.reason)}"
         )
     if row.command:
-        st.markdown(f":small[{actions.state(row.command)}]")
+        st.markdown(f":small[{actions.summary_with_age(row.command)}]")
 
 
 def _runbook(row: AlertRow) -> None:
@@ -252,7 +252,7 @@ def silence_row(row: SilenceRow, *, grey: bool) -> None:
                 f"{labels.plain(silence.reason)}"
             )
             if row.command:
-                st.markdown(f":small[{actions.state(row.command)}]")
+                st.markdown(f":small[{actions.summary_with_age(row.command)}]")
         block = write_access.write_block()
         waiting = "It is being ended." if actions.is_waiting(row.command) else None
         st.button(
@@ -269,4 +269,4 @@ def silence_row(row: SilenceRow, *, grey: bool) -> None:
 def _end(row: SilenceRow) -> None:
     silence = row.silence
     key = same_sight_key("end_silence", silence.silence_id, 0, row.command)
-    actions.ask(lambda actor: console().alerts.end_silence(silence, actor=actor, command_id=key))
+    actions.store(lambda actor: console().alerts.end_silence(silence, actor=actor, command_id=key))

@@ -50,7 +50,7 @@ def _freeze(action: ReviewAction, wanted: CaseFilter) -> None:
         st.toast(str(error), icon=":material/error:")
         return
     if frozen.targets:
-        bulk.ask(frozen)
+        bulk.open_preview(frozen)
 
 
 def _in_words(wanted: CaseFilter) -> str:

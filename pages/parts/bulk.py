@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from pages.parts import actions, actor, bulk_comparison, clock, labels, overlay, retries, selection, write_access
-from services.console.bulk import Bulk, Target, Verb
+from services.console.bulk import BulkAction, BulkRequest, BulkTarget
 from services.console.bulk_preview import narrowed
 from services.console.cache import SourceUnavailable
 from services.console.facade import console, new_key
@@ -30,39 +30,39 @@ RAMP = (
 )
 
 
-def picked(verb: str, action: str | None, targets: Sequence[Target], *, of: int = 0) -> Bulk:
+def picked(bulk_action: str, action: str | None, targets: Sequence[BulkTarget], *, of: int = 0) -> BulkRequest:
     """A frozen selection of things that were ticked one by one; ``of``: how many, the unfit ones included."""
     fit = len(targets)
     said = f"{fit} of {of} selected, the others do not allow it" if of > fit else f"{fit} selected"
-    return Bulk(verb, action, tuple(targets), console().now(), said)
+    return BulkRequest(bulk_action, action, tuple(targets), console().now(), said)
 
 
-def ask(bulk: Bulk, empties: Picked = ("", ())) -> None:
+def open_preview(bulk: BulkRequest, empties: Picked = ("", ())) -> None:
     """Preview an operation; ``empties`` names the list and the ids whose boxes are unticked once it is stored."""
     key = new_key()
     bulk_comparison.begin(bulk, key)
     overlay.show(name(bulk), _refreshing, bulk, key, empties, width="large", icon=":material/playlist_play:")
 
 
-def name(bulk: Bulk) -> str:
+def name(bulk: BulkRequest) -> str:
     """The action in words."""
-    return labels.ACTIONS.get(bulk.action or "") or labels.kind(bulk.verb)
+    return labels.ACTIONS.get(bulk.action or "") or labels.kind(bulk.bulk_action)
 
 
-def call_of(bulk: Bulk) -> str | None:
+def call_of(bulk: BulkRequest) -> str | None:
     """The operation of the Inventory Service that items call at once."""
-    if bulk.verb == Verb.RESOLVE_REVIEW:
+    if bulk.bulk_action == BulkAction.RESOLVE_REVIEW:
         return called_by(bulk.action, {target.cause for target in bulk.targets})
-    return RELEASE if bulk.verb == Verb.RETRY_RELEASE else None
+    return RELEASE if bulk.bulk_action == BulkAction.RETRY_RELEASE else None
 
 
-def _refreshing(bulk: Bulk, key: str, empties: Picked) -> None:
+def _refreshing(bulk: BulkRequest, key: str, empties: Picked) -> None:
     st.fragment(_preview, run_every=EVERY)(bulk, key, empties)
 
 
-def _preview(bulk: Bulk, key: str, empties: Picked) -> None:
+def _preview(bulk: BulkRequest, key: str, empties: Picked) -> None:
     seen = clock.at(bulk.seen_at, console().now())
-    consequences = labels.CONSEQUENCES.get(bulk.action or bulk.verb, "")
+    consequences = labels.CONSEQUENCES.get(bulk.action or bulk.bulk_action, "")
     st.markdown(
         f"**{name(bulk)}: {_count(len(bulk.targets))}**{_of_orders(bulk)} · {labels.plain(bulk.filter)}. {consequences}"
     )
@@ -76,7 +76,7 @@ def _preview(bulk: Bulk, key: str, empties: Picked) -> None:
     _form(bulk, fit, key, empties)
 
 
-def _form(bulk: Bulk, fit: Bulk | None, key: str, empties: Picked) -> None:
+def _form(bulk: BulkRequest, fit: BulkRequest | None, key: str, empties: Picked) -> None:
     """Reason, typed count and the one button; without ``fit`` the number of items is not settled yet."""
     block = write_access.write_block()
     number = len(fit.targets) if fit else 0
@@ -102,20 +102,20 @@ def _form(bulk: Bulk, fit: Bulk | None, key: str, empties: Picked) -> None:
         st.caption(f":material/info: {remark}")
 
 
-def _reason_label(bulk: Bulk) -> str:
-    if bulk.verb == Verb.MARK_RELEASED:
+def _reason_label(bulk: BulkRequest) -> str:
+    if bulk.bulk_action == BulkAction.MARK_RELEASED:
         return "Proof (where you saw it, a ticket, a name)"
     return "Reason" if bulk.is_irreversible else "Reason (optional)"
 
 
-def _submit(fit: Bulk | None, key: str, empties: Picked) -> None:
+def _submit(fit: BulkRequest | None, key: str, empties: Picked) -> None:
     if fit is None:
         return
     note = str(st.session_state.get(f"note_{key}") or "").strip()[:MAX_TEXT]
     st.session_state[f"complaint_{key}"] = _complaint(fit, key, note) or _store(fit, key, note, empties)
 
 
-def _complaint(fit: Bulk, key: str, note: str) -> str | None:
+def _complaint(fit: BulkRequest, key: str, note: str) -> str | None:
     number = len(fit.targets)
     typed = str(st.session_state.get(f"count_{key}") or "").strip()
     if fit.is_irreversible and not note:
@@ -125,9 +125,9 @@ def _complaint(fit: Bulk, key: str, note: str) -> str | None:
     return None
 
 
-def _store(fit: Bulk, key: str, note: str, empties: Picked) -> str | None:
+def _store(fit: BulkRequest, key: str, note: str, empties: Picked) -> str | None:
     try:
-        commit = console().bulk.start(fit, note, actor=actor.actor(), operation_id=key)
+        commit = console().bulk.start(fit, note, actor=actor.actor(), job_id=key)
     except SourceUnavailable as error:
         return f"{error} Nothing was stored."
     seen = clock.at(fit.seen_at, console().now())
@@ -141,7 +141,7 @@ def _store(fit: Bulk, key: str, note: str, empties: Picked) -> str | None:
     return None
 
 
-def _of_orders(bulk: Bulk) -> str:
+def _of_orders(bulk: BulkRequest) -> str:
     """How many orders it is about, when several items are of one."""
     number = len({target.order_id for target in bulk.targets})
     return f" of {number:,} {'order' if number == 1 else 'orders'}" if number < len(bulk.targets) else ""

@@ -10,8 +10,16 @@ import streamlit as st
 
 from pages.parts import actions, clock, labels, write_access
 from pages.parts import actor as person
-from services.console.bulk import Bulk, Target, Verb
-from services.console.bulk_preview import MAX_ASKED, Compared, Comparison, Frozen, Standing, freeze, summary
+from services.console.bulk import BulkAction, BulkRequest, BulkTarget
+from services.console.bulk_preview import (
+    MAX_ASKED,
+    Agreement,
+    ComparedItem,
+    FrozenSelection,
+    PreviewComparison,
+    freeze,
+    summary,
+)
 from services.console.facade import console, same_sight_key
 
 FEW = 20
@@ -21,7 +29,7 @@ RETRIED = {"HELD": "Gives the hold back", "FREE": "Harmless: nothing held, close
 """What a retry of a release does, by what they say."""
 
 
-def begin(bulk: Bulk, key: str) -> None:
+def begin(bulk: BulkRequest, key: str) -> None:
     """Have the other side asked once about what the preview shows; its opening is what asks."""
     if not bulk.has_reconciliation:
         return
@@ -30,13 +38,13 @@ def begin(bulk: Bulk, key: str) -> None:
         _ask(bulk, _question(key))
 
 
-def draw(bulk: Bulk, key: str) -> Frozen | None:
+def draw(bulk: BulkRequest, key: str) -> FrozenSelection | None:
     """The items with both sides; what is acted on, or None while answers are still to come."""
     if not bulk.has_reconciliation:
         _table([_facts(target) for target in bulk.targets], f"The {len(bulk.targets)} things previewed")
-        return Frozen(bulk.seen_at)
+        return FrozenSelection(bulk.seen_at)
     reading = console().previews.compared(bulk, _question(key))
-    said = reading.value or Comparison({}, None)
+    said = reading.value or PreviewComparison({}, None)
     frozen = _frozen(said, key)
     rows = [_row(bulk, target, said, frozen) for target in bulk.targets]
     _table(
@@ -50,7 +58,7 @@ def draw(bulk: Bulk, key: str) -> Frozen | None:
     return frozen
 
 
-def _claimed(bulk: Bulk) -> None:
+def _claimed(bulk: BulkRequest) -> None:
     """What others work on is refused to everybody but admins when its turn comes."""
     others = Counter(target.claimed_by for target in bulk.targets if target.claimed_by not in (None, person.actor()))
     if others:
@@ -68,7 +76,7 @@ def _table(rows: list[dict[str, str]], alt: str) -> None:
         st.dataframe(rows, hide_index=True, height=320, alt=alt)
 
 
-def _left_out(said: Comparison, frozen: Frozen | None) -> Mapping[str, str]:
+def _left_out(said: PreviewComparison, frozen: FrozenSelection | None) -> Mapping[str, str]:
     """What is left out, or would be if it were frozen now."""
     return frozen.left_out if frozen else {item_id: one.why for item_id, one in said.items.items() if one.why}
 
@@ -77,7 +85,7 @@ def _without(row: dict[str, str], column: str) -> dict[str, str]:
     return {name: cell for name, cell in row.items() if name != column}
 
 
-def _frozen(said: Comparison, key: str) -> Frozen | None:
+def _frozen(said: PreviewComparison, key: str) -> FrozenSelection | None:
     """Fixed once per question, so that neither items nor their number change under somebody who types."""
     place = f"frozen_{key}"
     if place not in st.session_state:
@@ -91,7 +99,7 @@ def _frozen(said: Comparison, key: str) -> Frozen | None:
     return st.session_state[place]  # type: ignore[no-any-return]
 
 
-def _summary(bulk: Bulk, said: Comparison, frozen: Frozen | None, key: str) -> None:
+def _summary(bulk: BulkRequest, said: PreviewComparison, frozen: FrozenSelection | None, key: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"compared_{key}"):
         if frozen is None and write_access.write_block():
             st.markdown(":material/sync_disabled: The Inventory Service cannot be asked now.", width="stretch")
@@ -100,7 +108,7 @@ def _summary(bulk: Bulk, said: Comparison, frozen: Frozen | None, key: str) -> N
             st.markdown(":material/compare_arrows: Asking the Inventory Service...", width="stretch")
             st.button("Do not wait", key=f"now_{key}", type="tertiary", on_click=_do_not_wait, args=(said, key))
             return
-        text = summary(one.standing for one in said.items.values())
+        text = summary(one.agreement for one in said.items.values())
         st.markdown(f":material/compare_arrows: {text[:1].upper()}{text[1:]}.", width="stretch")
         reason = write_access.write_block()
         st.button(
@@ -122,14 +130,16 @@ def _summary(bulk: Bulk, said: Comparison, frozen: Frozen | None, key: str) -> N
     )
 
 
-def _late(said: Comparison, frozen: Frozen) -> str:
+def _late(said: PreviewComparison, frozen: FrozenSelection) -> str:
     """What would be left out by now, had it not been frozen before."""
     number = sum(one.why is not None and item_id not in frozen.left_out for item_id, one in said.items.items())
     return f" :orange[{number:,} more would be refused by now: ask again to leave them out.]" if number else ""
 
 
-def _row(bulk: Bulk, target: Target, said: Comparison, frozen: Frozen | None) -> dict[str, str]:
-    one = said.items.get(target.item_id, Compared(Standing.UNANSWERED))
+def _row(
+    bulk: BulkRequest, target: BulkTarget, said: PreviewComparison, frozen: FrozenSelection | None
+) -> dict[str, str]:
+    one = said.items.get(target.item_id, ComparedItem(Agreement.UNANSWERED))
     is_left_out = target.item_id in _left_out(said, frozen)
     follows = LEFT_OUT if is_left_out else _retried(bulk, one)
     is_asking = frozen is None and write_access.write_block() is None
@@ -137,11 +147,11 @@ def _row(bulk: Bulk, target: Target, said: Comparison, frozen: Frozen | None) ->
     return _named(target) | columns | _facts(target)
 
 
-def _named(target: Target) -> dict[str, str]:
+def _named(target: BulkTarget) -> dict[str, str]:
     return {"Id": target.item_id} | ({"Order": target.order_id} if target.order_id != target.item_id else {})
 
 
-def _facts(target: Target) -> dict[str, str]:
+def _facts(target: BulkTarget) -> dict[str, str]:
     """What a person sees of an item on our side alone, its name first."""
     cells = {"State": target.state.capitalize(), "Version": str(target.version), "Cause": labels.told(target.cause)}
     claim = f"{target.claimed_by} works on it. " if target.claimed_by else ""
@@ -149,8 +159,8 @@ def _facts(target: Target) -> dict[str, str]:
     return _named(target) | cells | ({"Note": note} if note else {})
 
 
-def _stock(one: Compared, *, is_asking: bool) -> str:
-    if one.standing == Standing.LATER:
+def _stock(one: ComparedItem, *, is_asking: bool) -> str:
+    if one.agreement == Agreement.LATER:
         return f"Beyond the first {MAX_ASKED}"
     if one.lookup is not None and one.lookup.stock is not None:
         return labels.text(labels.STOCK_STATE, one.lookup.stock)
@@ -159,8 +169,8 @@ def _stock(one: Compared, *, is_asking: bool) -> str:
     return "Asking..." if is_asking else "Not answered"
 
 
-def _retried(bulk: Bulk, one: Compared) -> str:
-    if bulk.verb != Verb.RETRY_RELEASE or one.lookup is None:
+def _retried(bulk: BulkRequest, one: ComparedItem) -> str:
+    if bulk.bulk_action != BulkAction.RETRY_RELEASE or one.lookup is None:
         return ""
     return RETRIED.get(one.lookup.stock or "", "")
 
@@ -184,16 +194,16 @@ def _question(key: str) -> str:
     return same_sight_key("ask_theirs_many", key, turn, None)
 
 
-def _ask(bulk: Bulk, command_id: str) -> None:
-    actions.quietly(lambda actor: console().previews.ask(bulk, actor=actor, command_id=command_id))
+def _ask(bulk: BulkRequest, command_id: str) -> None:
+    actions.store_silently(lambda actor: console().previews.ask(bulk, actor=actor, command_id=command_id))
 
 
-def _do_not_wait(said: Comparison, key: str) -> None:
+def _do_not_wait(said: PreviewComparison, key: str) -> None:
     left_out = {item_id: one.why for item_id, one in said.items.items() if one.why}
-    st.session_state[f"frozen_{key}"] = Frozen(console().now(), left_out)
+    st.session_state[f"frozen_{key}"] = FrozenSelection(console().now(), left_out)
 
 
-def _again(bulk: Bulk, key: str) -> None:
+def _again(bulk: BulkRequest, key: str) -> None:
     turn, _ = _turn(key)
     st.session_state[_opened(key)] = (turn + 1, console().now())
     st.session_state.pop(f"frozen_{key}", None)

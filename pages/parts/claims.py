@@ -66,13 +66,13 @@ def buttons(case: ReviewCase) -> None:
 
 def claim(review_id: str, command_id: str, take_over: bool = False) -> None:
     """For callbacks."""
-    actions.ask(
+    actions.store(
         lambda actor: console().reviews.claim(review_id, actor=actor, command_id=command_id, take_over=take_over)
     )
 
 
 def _hand_back(review_id: str, command_id: str) -> None:
-    actions.ask(lambda actor: console().reviews.release_claim(review_id, actor=actor, command_id=command_id))
+    actions.store(lambda actor: console().reviews.release_claim(review_id, actor=actor, command_id=command_id))
 
 
 def key(kind: str, case: ReviewCase) -> str:

@@ -91,7 +91,7 @@ def _key(order: Order, asking: Command | None) -> str:
 
 
 def _ask(order_id: str, review_id: str | None, key: str) -> None:
-    actions.quietly(
+    actions.store_silently(
         lambda actor: console().reviews.look_up_inventory(order_id, actor=actor, command_id=key, review_id=review_id)
     )
 

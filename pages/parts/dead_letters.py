@@ -24,7 +24,7 @@ from pages.parts import (
     write_access,
 )
 from services.console.cache import SourceUnavailable
-from services.console.events import MAX_ITEMS, DeadLetterRow, Group, Verb
+from services.console.events import MAX_ITEMS, BulkAction, DeadLetterRow, Group
 from services.console.facade import console, same_sight_key
 from services.console.paging import Paged
 
@@ -32,7 +32,7 @@ GROUP = "cause"
 """The parameter of the address that names the group shown: ``subject|cause``."""
 
 NAME = "letters"
-VERBS = (Verb.REPLAY_EVENT, Verb.DISCARD_EVENT)
+BULK_ACTIONS = (BulkAction.REPLAY_EVENT, BulkAction.DISCARD_EVENT)
 
 
 def _group() -> tuple[str, str] | None:
@@ -52,9 +52,9 @@ def _only(group: Group) -> None:
 
 
 def draw(state: str, order_id: str | None, clear: Callable[[], None]) -> None:
-    bulk_jobs.unended(VERBS)
+    bulk_jobs.unended(BULK_ACTIONS)
     _listed(state, order_id, clear)
-    bulk_jobs.past(VERBS)
+    bulk_jobs.past(BULK_ACTIONS)
 
 
 def _listed(state: str, order_id: str | None, clear: Callable[[], None]) -> None:
@@ -106,8 +106,8 @@ def _one_group(group: Group, state: str, *, grey: bool) -> None:
                 args=(group,),
             )  # fmt: skip
             if state == "OPEN":
-                _act_on(group, key, Verb.REPLAY_EVENT, "Replay", "replay")
-                _act_on(group, key, Verb.DISCARD_EVENT, "Discard", "delete")
+                _act_on(group, key, BulkAction.REPLAY_EVENT, "Replay", "replay")
+                _act_on(group, key, BulkAction.DISCARD_EVENT, "Discard", "delete")
         st.caption(labels.plain(group.example))
 
 
@@ -116,13 +116,13 @@ def key_of(group: Group) -> str:
     return f"{zlib.crc32(f'{group.subject}|{group.cause}'.encode()):08x}"
 
 
-def _act_on(group: Group, key: str, verb: Verb, label: str, icon: str) -> None:
+def _act_on(group: Group, key: str, bulk_action: BulkAction, label: str, icon: str) -> None:
     block = write_access.write_block()
     if st.button(
         f"{label} {_of(group.count)}", key=f"{label.lower()}_cause_{key}", icon=f":material/{icon}:",
         disabled=block is not None, help=block or write_access.write_note(),
     ):  # fmt: skip
-        _freeze(verb, group)
+        _freeze(bulk_action, group)
 
 
 def _of(dead_letters: int) -> str:
@@ -133,14 +133,14 @@ def _of(dead_letters: int) -> str:
     )
 
 
-def _freeze(verb: Verb, group: Group) -> None:
+def _freeze(bulk_action: BulkAction, group: Group) -> None:
     try:
-        frozen = console().events.freeze(verb, group)
+        frozen = console().events.freeze(bulk_action, group)
     except SourceUnavailable as error:
         st.toast(str(error), icon=":material/error:")
         return
     if frozen.targets:
-        bulk.ask(frozen)
+        bulk.open_preview(frozen)
 
 
 def _letters(
@@ -174,7 +174,7 @@ def _dead_letter(row: DeadLetterRow, page: Paged[DeadLetterRow], *, gone: bool, 
         attempts = f"{dead_letter.attempts} {'attempt' if dead_letter.attempts == 1 else 'attempts'}"
         st.caption(f"{labels.plain(dead_letter.reason)} · {attempts}{_fate(row)}{labels.GONE if gone else ''}")
         if row.command:
-            st.markdown(f":small[{actions.state(row.command)}]")
+            st.markdown(f":small[{actions.summary_with_age(row.command)}]")
         expander.part(
             "Payload and headers",
             f"letter-{dead_letter.id}",
@@ -227,4 +227,4 @@ def _buttons(row: DeadLetterRow) -> None:
 
 def _replay(row: DeadLetterRow) -> None:
     key = same_sight_key("replay_dead_letter", row.dead_letter.id, row.dead_letter.attempts, row.command)
-    actions.ask(lambda actor: console().events.replay(row.dead_letter, actor=actor, command_id=key))
+    actions.store(lambda actor: console().events.replay(row.dead_letter, actor=actor, command_id=key))

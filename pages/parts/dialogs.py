@@ -219,7 +219,7 @@ def _submit(
         complaint = f"Type {typed_count} to confirm; nothing was stored."
     elif lacking := missing():
         complaint = lacking
-    elif not actions.ask(*store(note[:MAX_TEXT])):
+    elif not actions.store(*store(note[:MAX_TEXT])):
         complaint = "The database is away; nothing was stored."
     else:
         selection.pick_none(*picked)

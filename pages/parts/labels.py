@@ -115,7 +115,7 @@ DIFFERENCE_STATE = {
     "OPEN": Word("Open", "error", "red"),
     "COMPENSATING": Word("Being settled", "hourglass_top", "orange"),
 }
-OPERATION = {
+BULK_JOB = {
     "RUNNING": Word("Running", "sync", "blue"),
     "PAUSED": Word("Paused", "pause_circle", "orange"),
     "STOPPED": Word("Stopped itself", "front_hand", "red"),
@@ -124,7 +124,7 @@ OPERATION = {
     "CANCELLED": Word("Cancelled", "cancel", "gray"),
 }
 
-ITEM = {
+BULK_ITEM = {
     "ASKED": Word("Waits for its turn", "schedule", "gray"),
     "SENT": Word("Sent", "outgoing_mail", "blue"),
     "ACCEPTED": Word("Accepted", "done", "blue"),
@@ -311,7 +311,7 @@ RESOLUTION_REASONS = {
 }
 FIELDS = {"note": "Note", "resolutionReason": "Resolution reason"}
 PRIORITY = {"high": "High priority", "standard": "Standard"}
-MOVES = {"pause": "Pause", "resume": "Resume", "cancel": "Cancel the rest"}
+CONTROLS = {"pause": "Pause", "resume": "Resume", "cancel": "Cancel the rest"}
 """What a person may do about a bulk operation."""
 
 SETTLED_BY_ITSELF = "SETTLED"

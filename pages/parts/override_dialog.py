@@ -73,7 +73,7 @@ def _submit(name: str, key: str) -> None:
         complaint = "Choose a state: forced open spares the Inventory Service, forced closed sends every call."
     elif not reason:
         complaint = "A reason is needed; it stands on every page while the override runs."
-    elif not actions.ask(
+    elif not actions.store(
         lambda actor: console().overrides.start(name, state, reason[:MAX_REASON], length, actor=actor, command_id=key)
     ):
         complaint = "The database is away; nothing was stored."

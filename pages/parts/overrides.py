@@ -49,4 +49,4 @@ def _sentence(override: BreakerOverride) -> str:
 
 
 def _end(override: BreakerOverride, key: str) -> None:
-    actions.ask(lambda actor: console().overrides.end(override, actor=actor, command_id=key))
+    actions.store(lambda actor: console().overrides.end(override, actor=actor, command_id=key))

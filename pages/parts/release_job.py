@@ -133,7 +133,7 @@ def _head(reading: Reading[JobView]) -> None:
     said = [labels.told(job.last_error)] if job.last_error else []
     st.markdown("  \n".join([*said, f":small[:gray[{labels.plain(job.reason)} · {orders.items(view.row.order)}]]"]))
     if view.row.command:
-        st.markdown(f":small[{actions.state(view.row.command)}]")
+        st.markdown(f":small[{actions.summary_with_age(view.row.command)}]")
 
 
 def _both_sides(view: JobView, *, grey: bool) -> None:
@@ -182,7 +182,7 @@ def _retry(row: ReleaseRow) -> None:
 
 
 def _store_retry(row: ReleaseRow, key: str, after: Callable[[], None] | None) -> None:
-    actions.ask(lambda actor: console().releases.retry(row.release.order_id, actor=actor, command_id=key))
+    actions.store(lambda actor: console().releases.retry(row.release.order_id, actor=actor, command_id=key))
     if after:
         after()
 

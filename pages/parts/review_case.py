@@ -138,8 +138,8 @@ def _actions(view: CaseView) -> None:
     case = view.case
     if case.command:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f":small[{actions.state(case.command)}]", width="content")
-            if actions.is_held(case.command):
+            st.markdown(f":small[{actions.summary_with_age(case.command)}]", width="content")
+            if actions.can_undo(case.command):
                 actions.undo_button(case.command, key=f"undo_{case.review.review_id}")
     if case.review.state != "OPEN":
         return
@@ -210,7 +210,7 @@ def _resolve(case: ReviewCase, action: str, key: str) -> None:
     reason = str(why) if why in REASONS.get(action, ()) else None
     complaint = None
     try:
-        actions.ask(
+        actions.store(
             lambda actor: console().reviews.resolve(
                 case.review, action, note=note, reason=reason, actor=actor, command_id=key
             )
@@ -243,7 +243,7 @@ def _retry_release(view: CaseView) -> None:
 
 
 def _store_retry(order_id: str, key: str) -> None:
-    actions.ask(lambda actor: console().releases.retry(order_id, actor=actor, command_id=key))
+    actions.store(lambda actor: console().releases.retry(order_id, actor=actor, command_id=key))
 
 
 def next_unclaimed(wanted: CaseFilter) -> None:

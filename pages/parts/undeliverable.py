@@ -44,7 +44,7 @@ def _event(row: Undeliverable, *, grey: bool) -> None:
         tries = f"{event.attempts:,} {'attempt' if event.attempts == 1 else 'attempts'}"
         st.caption(f"{labels.plain(event.reason)} · {event.size:,} bytes · {tries}")
         if row.command:
-            st.markdown(f":small[{actions.state(row.command)}]")
+            st.markdown(f":small[{actions.summary_with_age(row.command)}]")
         expander.part("Payload", f"undeliverable-{event.id}", partial(event_lists.payload_of, event))
 
 
@@ -66,7 +66,7 @@ def _buttons(row: Undeliverable) -> None:
 
 def _publish(row: Undeliverable) -> None:
     key = same_sight_key("retry_outgoing_event", str(row.event.id), row.event.attempts, row.command)
-    actions.ask(lambda actor: console().events.publish_again(row.event, actor=actor, command_id=key))
+    actions.store(lambda actor: console().events.publish_again(row.event, actor=actor, command_id=key))
 
 
 def _give_up(event: UndeliverableEvent, key: str) -> None:

@@ -14,7 +14,7 @@ from services.api.service import OrderService
 from services.domain.bulk import MAX_ITEMS
 from services.domain.errors import NotFound
 from state import bulk_jobs
-from state.bulk_jobs import Item, Operation
+from state.bulk_jobs import BulkItem, BulkJob
 
 
 class OperationHandlers:
@@ -26,43 +26,43 @@ class OperationHandlers:
     async def list_operations(self, call: Call) -> Response:
         limit = call.query.limit
         found = await self._service.database.read(lambda c: bulk_jobs.page(c, limit=limit))
-        return success({"items": [_view(operation) for operation in found]})
+        return success({"items": [_view(job) for job in found]})
 
     async def get_operation(self, call: Call) -> Response:
         operation_id = call.path("operationId")
 
         def read(connection: Connection) -> dict[str, Any]:
-            operation = bulk_jobs.get(connection, operation_id)
-            if operation is None:
+            job = bulk_jobs.get(connection, operation_id)
+            if job is None:
                 raise NotFound("operation", operation_id)
             items = bulk_jobs.item_page(connection, operation_id, limit=MAX_ITEMS)
-            return _view(operation) | {"items": [_item_view(item) for item in items]}
+            return _view(job) | {"items": [_item_view(item) for item in items]}
 
         return success(await self._service.database.read(read))
 
 
-def _view(operation: Operation) -> dict[str, Any]:
+def _view(job: BulkJob) -> dict[str, Any]:
     return {
-        "operationId": operation.operation_id,
-        "verb": operation.verb,
-        "action": operation.action,
-        "actor": operation.actor,
-        "reason": operation.reason,
-        "filter": operation.filter,
-        "state": operation.state,
-        "note": operation.note,
-        "total": operation.total,
-        "ledger": operation.tally,
-        "notIncluded": operation.unseen,
-        "newFailures": operation.new_failures,
-        "seenAt": operation.seen_at,
-        "createdAt": operation.created_at,
-        "waitsUntil": operation.waits_until,
-        "endedAt": operation.ended_at,
+        "operationId": job.job_id,
+        "verb": job.bulk_action,
+        "action": job.action,
+        "actor": job.actor,
+        "reason": job.reason,
+        "filter": job.filter,
+        "state": job.state,
+        "note": job.note,
+        "total": job.total,
+        "ledger": job.tally,
+        "notIncluded": job.unseen,
+        "newFailures": job.new_failures,
+        "seenAt": job.seen_at,
+        "createdAt": job.created_at,
+        "waitsUntil": job.waits_until,
+        "endedAt": job.ended_at,
     }
 
 
-def _item_view(item: Item) -> dict[str, str | int | datetime | None]:
+def _item_view(item: BulkItem) -> dict[str, str | int | datetime | None]:
     return {
         "itemId": item.item_id,
         "orderId": item.order_id or None,

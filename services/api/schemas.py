@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from services.domain.bulk import ItemState, OperationState, Verb
+from services.domain.bulk import BulkAction, BulkItemState, BulkJobState
 from services.domain.conservation import DifferenceKind
 from services.domain.external import (
     INT32,
@@ -267,15 +267,15 @@ class OperationView(BaseModel):
     """``ledger`` counts the items per state; ``notIncluded`` matched at the commit without having been shown."""
 
     operationId: str
-    verb: Verb
+    verb: BulkAction
     action: ReviewAction | None
     actor: str
     reason: str | None
     filter: str
-    state: OperationState
+    state: BulkJobState
     note: str | None
     total: int
-    ledger: dict[ItemState, int]
+    ledger: dict[BulkItemState, int]
     notIncluded: int
     newFailures: int
     seenAt: datetime
@@ -288,7 +288,7 @@ class OperationItemView(BaseModel):
     itemId: str
     orderId: str | None
     seenVersion: int
-    state: ItemState
+    state: BulkItemState
     sentAt: datetime | None
     acceptedAt: datetime | None
     settledAt: datetime | None

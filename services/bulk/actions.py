@@ -9,7 +9,7 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from services.bulk.dead_letter_actions import DiscardEvent, ReplayEvent
-from services.domain.bulk import Ended, ItemState, Verb, became
+from services.domain.bulk import BulkAction, BulkItemState, ItemResult, became
 from services.domain.call_attempts import InventoryCall
 from services.domain.causes import was_not_sent
 from services.domain.conservation import StockState
@@ -30,7 +30,7 @@ from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import MarkReleased, ReleaseByProof
 from services.reviews.resolution import ResolveReview, ReviewResolution
 from state import orders, releases, reviews
-from state.bulk_jobs import Item, Operation
+from state.bulk_jobs import BulkItem, BulkJob
 from state.releases import DONE
 from state.releases import MAX_DEPTH as MAX_COUNTED
 from state.reviews import Review
@@ -42,16 +42,16 @@ CHANGED = (NotFound, ReleaseConflict, ReviewConflict, InvalidState, ClaimedByOth
 class ItemAction(Protocol):
     """One verb of bulk operations."""
 
-    def guarded_by(self, operation: Operation) -> str | None:
+    def guarded_by(self, job: BulkJob) -> str | None:
         """The remote operation whose circuit breaker decides whether items may be sent; None: none is called."""
 
-    async def act(self, operation: Operation, item: Item) -> Ended:
+    async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
         """Act on one item; the same item again has no second effect. ASKED: nothing was tried yet."""
 
-    def follow(self, connection: Connection, operation: Operation, items: Sequence[Item]) -> dict[str, Ended]:
+    def follow(self, connection: Connection, job: BulkJob, items: Sequence[BulkItem]) -> dict[str, ItemResult]:
         """Accepted items that have come to their end since."""
 
-    def new_failures(self, connection: Connection, operation: Operation, since: datetime) -> int:
+    def new_failures(self, connection: Connection, job: BulkJob, since: datetime) -> int:
         """Failures of the same causes since then that are not part of the operation."""
 
 
@@ -61,34 +61,34 @@ class RetryRelease:
     def __init__(self, jobs: ReleaseJobs) -> None:
         self._jobs = jobs
 
-    def guarded_by(self, operation: Operation) -> str | None:
+    def guarded_by(self, job: BulkJob) -> str | None:
         return InventoryCall.RELEASE
 
-    async def act(self, operation: Operation, item: Item) -> Ended:
+    async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
         try:
             tried = await self._jobs.try_once(
                 item.item_id,
                 item.version,
-                actor=operation.actor,
-                reason=operation.reason,
+                actor=job.actor,
+                reason=job.reason,
                 action_id=item.action_id,
             )
         except CHANGED as error:
-            return Ended(ItemState.SKIPPED, error.message)
+            return ItemResult(BulkItemState.SKIPPED, error.message)
         if tried is None:
-            return Ended(
-                ItemState.ASKED, "Nothing was tried: the breaker is open, or the service asks for fewer calls."
+            return ItemResult(
+                BulkItemState.ASKED, "Nothing was tried: the breaker is open, or the service asks for fewer calls."
             )
-        job, failure = tried
-        if job.state == DONE:
-            return Ended(ItemState.CONFIRMED)
-        return Ended(_unconfirmed(failure), job.last_error)
+        release, failure = tried
+        if release.state == DONE:
+            return ItemResult(BulkItemState.CONFIRMED)
+        return ItemResult(_unconfirmed(failure), release.last_error)
 
-    def follow(self, connection: Connection, operation: Operation, items: Sequence[Item]) -> dict[str, Ended]:
+    def follow(self, connection: Connection, job: BulkJob, items: Sequence[BulkItem]) -> dict[str, ItemResult]:
         return {}
 
-    def new_failures(self, connection: Connection, operation: Operation, since: datetime) -> int:
-        return _release_failures(connection, operation, since)
+    def new_failures(self, connection: Connection, job: BulkJob, since: datetime) -> int:
+        return _release_failures(connection, job, since)
 
 
 class MarkReleasedByProof:
@@ -97,28 +97,26 @@ class MarkReleasedByProof:
     def __init__(self, proofs: ReleaseByProof) -> None:
         self._proofs = proofs
 
-    def guarded_by(self, operation: Operation) -> str | None:
+    def guarded_by(self, job: BulkJob) -> str | None:
         return None
 
-    async def act(self, operation: Operation, item: Item) -> Ended:
-        command = MarkReleased(
-            item.item_id, item.version, operation.reason or "", operation.actor, item.action_id, in_bulk=True
-        )
+    async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
+        command = MarkReleased(item.item_id, item.version, job.reason or "", job.actor, item.action_id, in_bulk=True)
         try:
             stock = await self._proofs.mark_released(command)
         except InvalidState as error:
-            return Ended(ItemState.FAILED, error.message)
+            return ItemResult(BulkItemState.FAILED, error.message)
         except CHANGED as error:
-            return Ended(ItemState.SKIPPED, error.message)
+            return ItemResult(BulkItemState.SKIPPED, error.message)
         if stock == StockState.FREE:
-            return Ended(ItemState.CONFIRMED, "The Inventory Service holds nothing for it.")
-        return Ended(ItemState.RECORDED, "On the proof alone: the Inventory Service could not be asked.")
+            return ItemResult(BulkItemState.CONFIRMED, "The Inventory Service holds nothing for it.")
+        return ItemResult(BulkItemState.RECORDED, "On the proof alone: the Inventory Service could not be asked.")
 
-    def follow(self, connection: Connection, operation: Operation, items: Sequence[Item]) -> dict[str, Ended]:
+    def follow(self, connection: Connection, job: BulkJob, items: Sequence[BulkItem]) -> dict[str, ItemResult]:
         return {}
 
-    def new_failures(self, connection: Connection, operation: Operation, since: datetime) -> int:
-        return _release_failures(connection, operation, since)
+    def new_failures(self, connection: Connection, job: BulkJob, since: datetime) -> int:
+        return _release_failures(connection, job, since)
 
 
 class ResolveCase:
@@ -127,16 +125,16 @@ class ResolveCase:
     def __init__(self, resolution: ReviewResolution) -> None:
         self._resolution = resolution
 
-    def guarded_by(self, operation: Operation) -> str | None:
-        return called_by(operation.action, operation.causes)
+    def guarded_by(self, job: BulkJob) -> str | None:
+        return called_by(job.action, job.causes)
 
-    async def act(self, operation: Operation, item: Item) -> Ended:
+    async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
         command = ResolveReview(
             review_id=item.item_id,
-            action=operation.action or "",
-            note=operation.reason or "",
+            action=job.action or "",
+            note=job.reason or "",
             version=item.version,
-            actor=operation.actor,
+            actor=job.actor,
             # A try that the breaker turned back is on record under its version: the next one has a key of its own.
             action_id=f"{item.action_id}/{item.version}",
             in_bulk=True,
@@ -144,39 +142,35 @@ class ResolveCase:
         try:
             case = await self._resolution.resolve(command)
         except CHANGED as error:
-            return Ended(ItemState.SKIPPED, error.message)
+            return ItemResult(BulkItemState.SKIPPED, error.message)
         except CircuitOpen:
             return _turned_back(item)
         except (BusinessError, DependencyError) as error:
-            return Ended(_unconfirmed(error), f"{error.code}: {error.message}")
+            return ItemResult(_unconfirmed(error), f"{error.code}: {error.message}")
         return _after(item, case)
 
-    def follow(self, connection: Connection, operation: Operation, items: Sequence[Item]) -> dict[str, Ended]:
+    def follow(self, connection: Connection, job: BulkJob, items: Sequence[BulkItem]) -> dict[str, ItemResult]:
         found = {order.order_id: order for order in orders.get_many(connection, [item.order_id for item in items])}
         ends = {
-            item.item_id: became(operation.action or "", found[item.order_id])
-            for item in items
-            if item.order_id in found
+            item.item_id: became(job.action or "", found[item.order_id]) for item in items if item.order_id in found
         }
         return {item_id: end for item_id, end in ends.items() if end is not None}
 
-    def new_failures(self, connection: Connection, operation: Operation, since: datetime) -> int:
-        return reviews.count_opened_since(
-            connection, operation.causes, since, outside_operation=operation.operation_id, limit=MAX_COUNTED
-        )
+    def new_failures(self, connection: Connection, job: BulkJob, since: datetime) -> int:
+        return reviews.count_opened_since(connection, job.causes, since, outside_job=job.job_id, limit=MAX_COUNTED)
 
 
-def _after(item: Item, case: Review) -> Ended:
+def _after(item: BulkItem, case: Review) -> ItemResult:
     if case.state != "OPEN":
-        return Ended(ItemState.ACCEPTED)
+        return ItemResult(BulkItemState.ACCEPTED)
     if was_not_sent(case.detail):
         return _turned_back(item)
-    return Ended(ItemState.FAILED, f"Tried without success, the case stays open. {case.detail}")
+    return ItemResult(BulkItemState.FAILED, f"Tried without success, the case stays open. {case.detail}")
 
 
-def _turned_back(item: Item) -> Ended:
+def _turned_back(item: BulkItem) -> ItemResult:
     """The breaker opened after the action had begun, which has left the case with one version more."""
-    return Ended(ItemState.ASKED, "The circuit breaker is open: it waits for another turn.", item.version + 1)
+    return ItemResult(BulkItemState.ASKED, "The circuit breaker is open: it waits for another turn.", item.version + 1)
 
 
 def item_actions(
@@ -184,21 +178,19 @@ def item_actions(
 ) -> Mapping[str, ItemAction]:
     """Every verb with what it does."""
     return {
-        Verb.RETRY_RELEASE: RetryRelease(jobs),
-        Verb.MARK_RELEASED: MarkReleasedByProof(proofs),
-        Verb.RESOLVE_REVIEW: ResolveCase(resolution),
-        Verb.REPLAY_EVENT: ReplayEvent(dead_letters),
-        Verb.DISCARD_EVENT: DiscardEvent(dead_letters),
+        BulkAction.RETRY_RELEASE: RetryRelease(jobs),
+        BulkAction.MARK_RELEASED: MarkReleasedByProof(proofs),
+        BulkAction.RESOLVE_REVIEW: ResolveCase(resolution),
+        BulkAction.REPLAY_EVENT: ReplayEvent(dead_letters),
+        BulkAction.DISCARD_EVENT: DiscardEvent(dead_letters),
     }
 
 
-def _unconfirmed(error: ApiError | None) -> ItemState:
+def _unconfirmed(error: ApiError | None) -> BulkItemState:
     """How an item ended of which no success is known: what was sent and not answered may have had its effect."""
     is_unanswered = isinstance(error, DependencyError) and error.is_unanswered
-    return ItemState.UNANSWERED if is_unanswered else ItemState.FAILED
+    return BulkItemState.UNANSWERED if is_unanswered else BulkItemState.FAILED
 
 
-def _release_failures(connection: Connection, operation: Operation, since: datetime) -> int:
-    return releases.count_failed_since(
-        connection, operation.causes, since, outside_operation=operation.operation_id, limit=MAX_COUNTED
-    )
+def _release_failures(connection: Connection, job: BulkJob, since: datetime) -> int:
+    return releases.count_failed_since(connection, job.causes, since, outside_job=job.job_id, limit=MAX_COUNTED)

@@ -10,11 +10,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.domain.bulk import Ended, ItemState
+from services.domain.bulk import BulkItemState, ItemResult
 from services.domain.errors import NotFound
 from services.messaging.dead_letters import DeadLetterChanged, DeadLetters, ReplayFailed
 from state import dead_letters
-from state.bulk_jobs import Item, Operation
+from state.bulk_jobs import BulkItem, BulkJob
 from state.engine.correlation import correlated
 from state.inbox import DUPLICATE, IGNORED
 
@@ -33,54 +33,52 @@ class _DeadLetterAction:
     def __init__(self, dead_letters: DeadLetters) -> None:
         self._dead_letters = dead_letters
 
-    def guarded_by(self, operation: Operation) -> str | None:
+    def guarded_by(self, job: BulkJob) -> str | None:
         """Handlers work on our own database alone."""
         return None
 
-    def follow(self, connection: Connection, operation: Operation, items: Sequence[Item]) -> dict[str, Ended]:
+    def follow(self, connection: Connection, job: BulkJob, items: Sequence[BulkItem]) -> dict[str, ItemResult]:
         return {}
 
-    def new_failures(self, connection: Connection, operation: Operation, since: datetime) -> int:
-        return dead_letters.count_opened_since(
-            connection, operation.causes, since, outside_operation=operation.operation_id, limit=MAX_COUNTED
-        )
+    def new_failures(self, connection: Connection, job: BulkJob, since: datetime) -> int:
+        return dead_letters.count_opened_since(connection, job.causes, since, outside_job=job.job_id, limit=MAX_COUNTED)
 
 
 class ReplayEvent(_DeadLetterAction):
     """Sent is the handler run, confirmed is the event handled."""
 
-    async def act(self, operation: Operation, item: Item) -> Ended:
+    async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
         try:
-            with correlated(operation.operation_id):
+            with correlated(job.job_id):
                 outcome = await self._dead_letters.handle_again(
                     item.item_id,
-                    actor=operation.actor,
-                    reason=operation.reason,
+                    actor=job.actor,
+                    reason=job.reason,
                     seen=item.version,
                     action_id=item.action_id,
                 )
         except (DeadLetterChanged, NotFound) as error:
-            return Ended(ItemState.SKIPPED, error.message)
+            return ItemResult(BulkItemState.SKIPPED, error.message)
         except ReplayFailed as error:
-            return Ended(ItemState.FAILED, error.message)
+            return ItemResult(BulkItemState.FAILED, error.message)
         if outcome in _WITHOUT_EFFECT:
-            return Ended(ItemState.RECORDED, _WITHOUT_EFFECT[outcome])
-        return Ended(ItemState.CONFIRMED)
+            return ItemResult(BulkItemState.RECORDED, _WITHOUT_EFFECT[outcome])
+        return ItemResult(BulkItemState.CONFIRMED)
 
 
 class DiscardEvent(_DeadLetterAction):
     """There is no other side that would confirm it: each discard is recorded here."""
 
-    async def act(self, operation: Operation, item: Item) -> Ended:
+    async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
         try:
-            with correlated(operation.operation_id):
+            with correlated(job.job_id):
                 await self._dead_letters.discard(
                     item.item_id,
-                    actor=operation.actor,
-                    note=operation.reason or "",
+                    actor=job.actor,
+                    note=job.reason or "",
                     seen=item.version,
                     action_id=item.action_id,
                 )
         except (DeadLetterChanged, NotFound) as error:
-            return Ended(ItemState.SKIPPED, error.message)
-        return Ended(ItemState.RECORDED)
+            return ItemResult(BulkItemState.SKIPPED, error.message)
+        return ItemResult(BulkItemState.RECORDED)

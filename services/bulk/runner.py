@@ -24,11 +24,11 @@ from services.domain.bulk import (
     IN_FLIGHT,
     MAX_IN_FLIGHT,
     THROTTLED,
-    Ended,
+    BulkItemState,
+    BulkJobState,
     Gate,
-    ItemState,
-    Move,
-    OperationState,
+    ItemResult,
+    StepKind,
     count,
     next_step,
 )
@@ -36,7 +36,7 @@ from services.domain.call_attempts import InventoryCall
 from services.domain.orders.failed_steps import TRIES, reason_of
 from services.orders.context import OrdersContext, raise_first
 from state import bulk_jobs
-from state.bulk_jobs import Item, Operation
+from state.bulk_jobs import BulkItem, BulkJob
 from state.engine.correlation import correlated
 from state.engine.failures import is_of_database
 
@@ -45,7 +45,7 @@ logger = logging.getLogger("holdfast.operations")
 LEASE = timedelta(seconds=60)
 """A runner that is silent for longer is taken for dead, and another one carries its operation on."""
 
-OPERATIONS_AT_ONCE = 5
+JOBS_PER_ROUND = 5
 
 REST_SECONDS, LONGEST_REST_SECONDS = 1.0, 60.0
 """Before an operation that could not move is looked at again; twice as long after each round in a row that raised."""
@@ -85,7 +85,7 @@ def paced_gate(gate_of: GateOf, rest_seconds: Callable[[], float]) -> GateOf:
     return paced
 
 
-class OperationRunner:
+class BulkRunner:
     """Carries every running operation on by a few items a round; each replica has one, with a name of its own."""
 
     def __init__(
@@ -116,9 +116,9 @@ class OperationRunner:
     async def run_due(self) -> bool:
         """One round of a Loop; never asks for another one at once, which paces the operations."""
         now, passed = self._context.clock(), self._monotonic()
-        ids = await self._context.database.read(lambda c: bulk_jobs.workable(c, self._name, now, OPERATIONS_AT_ONCE))
+        ids = await self._context.database.read(lambda c: bulk_jobs.workable(c, self._name, now, JOBS_PER_ROUND))
         due = [one for one in ids if self._resting.get(one, passed) <= passed]
-        moved = await asyncio.gather(*map(self._carry_on, due), return_exceptions=True)
+        moved = await asyncio.gather(*map(self._run_round_of, due), return_exceptions=True)
         still = {one: until for one, until in self._resting.items() if one in ids and one not in due}
         self._resting = still | {
             one: passed + self._rest_seconds(one) for one, has in zip(due, moved, strict=True) if has is False
@@ -126,80 +126,80 @@ class OperationRunner:
         raise_first(moved)
         return False
 
-    async def _carry_on(self, operation_id: str) -> bool:
+    async def _run_round_of(self, job_id: str) -> bool:
         """One round of one operation; False when there was nothing to do but wait."""
-        with correlated(operation_id):
+        with correlated(job_id):
             try:
-                has_moved = await self._round(operation_id)
+                has_moved = await self._round(job_id)
             except Exception as error:
                 # A boundary: an operation that hits a mistake of ours keeps no other one from going on.
                 if is_of_database(error):
                     raise
                 logger.warning("operation_round_failed", exc_info=error)
                 self._context.failed("operations")
-                await self._count_failure(operation_id, error)
+                await self._count_failure(job_id, error)
                 return False
-            self._failures.pop(operation_id, None)
+            self._failures.pop(job_id, None)
             return has_moved
 
-    async def _count_failure(self, operation_id: str, error: Exception) -> None:
+    async def _count_failure(self, job_id: str, error: Exception) -> None:
         """Stop an operation of which so many rounds in a row raised: a person decides how it goes on."""
-        failures = self._failures[operation_id] = self._failures.get(operation_id, 0) + 1
+        failures = self._failures[job_id] = self._failures.get(job_id, 0) + 1
         if failures < TRIES:
             return
         note = f"Stopped by itself: {failures} rounds in a row failed unexpectedly. {reason_of(error)}"
-        values = {"state": OperationState.STOPPED, "note": note[:MAX_NOTE]}
-        running = (OperationState.RUNNING,)
+        values = {"state": BulkJobState.STOPPED, "note": note[:MAX_NOTE]}
+        running = (BulkJobState.RUNNING,)
         await self._context.database.write(
-            lambda c: bulk_jobs.change(c, operation_id, only_from=running, runner=self._name, **values)
+            lambda c: bulk_jobs.change(c, job_id, only_from=running, runner=self._name, **values)
         )
 
-    def _rest_seconds(self, operation_id: str) -> float:
-        return min(REST_SECONDS * 2.0 ** min(self._failures.get(operation_id, 0), 10), LONGEST_REST_SECONDS)
+    def _rest_seconds(self, job_id: str) -> float:
+        return min(REST_SECONDS * 2.0 ** min(self._failures.get(job_id, 0), 10), LONGEST_REST_SECONDS)
 
-    async def _round(self, operation_id: str) -> bool:
+    async def _round(self, job_id: str) -> bool:
         now = self._context.clock()
 
-        def begin(connection: Connection) -> tuple[Operation, list[Item], int] | None:
-            operation = bulk_jobs.claim(connection, operation_id, self._name, now, now + self._lease)
-            if operation is None:
+        def begin(connection: Connection) -> tuple[BulkJob, list[BulkItem], int] | None:
+            job = bulk_jobs.claim(connection, job_id, self._name, now, now + self._lease)
+            if job is None:
                 return None
-            ended = self._follow(connection, operation, now)
-            stuck = bulk_jobs.items_in(connection, operation_id, (ItemState.SENT,), MAX_IN_FLIGHT)
-            return operation, stuck, ended
+            ended = self._follow(connection, job, now)
+            stuck = bulk_jobs.items_in(connection, job_id, (BulkItemState.SENT,), MAX_IN_FLIGHT)
+            return job, stuck, ended
 
         begun = await self._context.database.write(begin)
         if begun is None:
             return False
-        operation, interrupted, ended = begun
+        job, interrupted, ended = begun
         # Whoever sent these did not live to see the answer: the same keys are used again.
-        await self._execute(operation, interrupted)
-        sent = await self._context.database.write(lambda c: self._step(c, operation_id))
+        await self._execute(job, interrupted)
+        sent = await self._context.database.write(lambda c: self._step(c, job_id))
         if sent:
-            await self._execute(operation, sent)
-            await self._context.database.write(lambda c: self._count(c, operation_id))
+            await self._execute(job, sent)
+            await self._context.database.write(lambda c: self._count(c, job_id))
         return bool(sent or interrupted or ended)
 
     # ------------------------------------------------------------ one round
 
-    def _follow(self, connection: Connection, operation: Operation, now: datetime) -> int:
+    def _follow(self, connection: Connection, job: BulkJob, now: datetime) -> int:
         """End the accepted items of which something has become, or nothing for too long; returns how many."""
         ended = 0
-        accepted = bulk_jobs.items_in(connection, operation.operation_id, (ItemState.ACCEPTED,), bulk_jobs.MAX_PAGE)
-        ends = self._followed(connection, operation, accepted) if accepted else {}
+        accepted = bulk_jobs.items_in(connection, job.job_id, (BulkItemState.ACCEPTED,), bulk_jobs.MAX_PAGE)
+        ends = self._followed(connection, job, accepted) if accepted else {}
         for item in accepted:
             end = ends.get(item.item_id)
             if end is None and item.accepted_at is not None and now - item.accepted_at > self._answer_within:
-                end = Ended(ItemState.UNANSWERED, "Accepted, and never confirmed.")
+                end = ItemResult(BulkItemState.UNANSWERED, "Accepted, and never confirmed.")
             if end is not None:
                 _settle(connection, item, end, now, self._name)
                 ended += 1
         return ended
 
-    def _followed(self, connection: Connection, operation: Operation, accepted: list[Item]) -> dict[str, Ended]:
+    def _followed(self, connection: Connection, job: BulkJob, accepted: list[BulkItem]) -> dict[str, ItemResult]:
         """What became of accepted items; one of which that cannot be told keeps none of the others waiting."""
         try:
-            return self._actions[operation.verb].follow(connection, operation, accepted)
+            return self._actions[job.bulk_action].follow(connection, job, accepted)
         except DBAPIError:
             raise
         except Exception as error:
@@ -207,98 +207,94 @@ class OperationRunner:
                 logger.warning("operation_item_failed", extra={"action_id": accepted[0].action_id}, exc_info=error)
                 self._context.failed("operations")
                 why = f"Accepted, and not known how it ended: {type(error).__name__}."
-                return {accepted[0].item_id: Ended(ItemState.UNANSWERED, why)}
-        return {key: end for item in accepted for key, end in self._followed(connection, operation, [item]).items()}
+                return {accepted[0].item_id: ItemResult(BulkItemState.UNANSWERED, why)}
+        return {key: end for item in accepted for key, end in self._followed(connection, job, [item]).items()}
 
-    def _step(self, connection: Connection, operation_id: str) -> list[Item]:
+    def _step(self, connection: Connection, job_id: str) -> list[BulkItem]:
         """Take the next move; returns items that are now marked as sent and have to be sent."""
-        operation = bulk_jobs.get(connection, operation_id)
-        if operation is None or operation.claimed_by != self._name or operation.ended_at is not None:
+        job = bulk_jobs.get(connection, job_id)
+        if job is None or job.claimed_by != self._name or job.ended_at is not None:
             return []
         now = self._context.clock()
-        if operation.state != OperationState.RUNNING:
-            self._count(connection, operation_id)
+        if job.state != BulkJobState.RUNNING:
+            self._count(connection, job_id)
             return []
-        gate = self._gate_of(self._actions[operation.verb].guarded_by(operation))
-        stage, batch = operation.stage, operation.batch
+        gate = self._gate_of(self._actions[job.bulk_action].guarded_by(job))
+        stage, batch = job.stage, job.batch
         while True:
-            whole = bulk_jobs.tally(connection, operation_id)
-            of_batch = bulk_jobs.tally(connection, operation_id, batch=batch)
-            step = next_step(stage, whole.get(ItemState.ASKED, 0), count(whole, IN_FLIGHT), of_batch, gate)
-            if step.move != Move.ADVANCE:
+            whole = bulk_jobs.tally(connection, job_id)
+            of_batch = bulk_jobs.tally(connection, job_id, batch=batch)
+            step = next_step(stage, whole.get(BulkItemState.ASKED, 0), count(whole, IN_FLIGHT), of_batch, gate)
+            if step.kind != StepKind.ADVANCE:
                 break
             stage, batch = stage + 1, batch + 1
         values: dict[str, Any] = {"stage": stage, "batch": batch, "claimed_until": now + self._lease}
-        values |= _state_after(step.move, step.reason, now) | _waiting(step.move, gate, now)
-        if not bulk_jobs.change(
-            connection, operation_id, only_from=(OperationState.RUNNING,), runner=self._name, **values
-        ):
+        values |= _state_after(step.kind, step.reason, now) | _waiting(step.kind, gate, now)
+        if not bulk_jobs.change(connection, job_id, only_from=(BulkJobState.RUNNING,), runner=self._name, **values):
             return []
-        sent = bulk_jobs.send(connection, operation_id, batch, step.send, now) if step.send else []
-        self._count(connection, operation_id)
+        sent = bulk_jobs.send(connection, job_id, batch, step.send, now) if step.send else []
+        self._count(connection, job_id)
         return sent
 
-    def _count(self, connection: Connection, operation_id: str) -> None:
+    def _count(self, connection: Connection, job_id: str) -> None:
         """Write the ledger's sums down, so that pages need not count; ends a cancelled operation."""
-        operation = bulk_jobs.get(connection, operation_id)
-        if operation is None:
+        job = bulk_jobs.get(connection, job_id)
+        if job is None:
             return
-        if operation.state == OperationState.CANCELLED:
+        if job.state == BulkJobState.CANCELLED:
             # What an open breaker sent back has no second chance.
-            bulk_jobs.withdraw(connection, operation_id, ItemState.NOT_SENT, self._context.clock())
-        tally = bulk_jobs.tally(connection, operation_id)
+            bulk_jobs.withdraw(connection, job_id, BulkItemState.NOT_SENT, self._context.clock())
+        tally = bulk_jobs.tally(connection, job_id)
         values: dict[str, Any] = {"tally": tally, "in_flight": count(tally, IN_FLIGHT)}
-        if operation.causes:
-            action = self._actions[operation.verb]
-            values["new_failures"] = action.new_failures(connection, operation, operation.created_at)
-        if operation.state == OperationState.CANCELLED and count(tally, ENDED) == operation.total:
+        if job.causes:
+            action = self._actions[job.bulk_action]
+            values["new_failures"] = action.new_failures(connection, job, job.created_at)
+        if job.state == BulkJobState.CANCELLED and count(tally, ENDED) == job.total:
             values["ended_at"] = self._context.clock()
-        bulk_jobs.change(connection, operation_id, runner=self._name, **values)
+        bulk_jobs.change(connection, job_id, runner=self._name, **values)
 
     # ------------------------------------------------------------ the items
 
-    async def _execute(self, operation: Operation, items: Sequence[Item]) -> None:
-        raise_first(
-            await asyncio.gather(*(self._execute_one(operation, item) for item in items), return_exceptions=True)
-        )
+    async def _execute(self, job: BulkJob, items: Sequence[BulkItem]) -> None:
+        raise_first(await asyncio.gather(*(self._execute_one(job, item) for item in items), return_exceptions=True))
 
-    async def _execute_one(self, operation: Operation, item: Item) -> None:
-        end = await self._outcome(operation, item)
+    async def _execute_one(self, job: BulkJob, item: BulkItem) -> None:
+        end = await self._outcome(job, item)
         await self._context.database.write(lambda c: _settle(c, item, end, self._context.clock(), self._name))
 
-    async def _outcome(self, operation: Operation, item: Item) -> Ended:
+    async def _outcome(self, job: BulkJob, item: BulkItem) -> ItemResult:
         try:
-            return await self._actions[operation.verb].act(operation, item)
+            return await self._actions[job.bulk_action].act(job, item)
         except Exception as error:
             # A boundary: one item that hits a mistake of ours must not hold up the others, nor be tried for ever.
             logger.warning("operation_item_failed", extra={"action_id": item.action_id}, exc_info=error)
             self._context.failed("operations")
-            return Ended(ItemState.UNANSWERED, f"Not known how it ended: {type(error).__name__}.")
+            return ItemResult(BulkItemState.UNANSWERED, f"Not known how it ended: {type(error).__name__}.")
 
 
-def _settle(connection: Connection, item: Item, end: Ended, at: datetime, runner: str) -> None:
+def _settle(connection: Connection, item: BulkItem, end: ItemResult, at: datetime, runner: str) -> None:
     values: dict[str, Any] = {"state": end.state, "detail": end.detail}
-    if end.state == ItemState.ASKED:
+    if end.state == BulkItemState.ASKED:
         values |= {"batch": None, "sent_at": None, "version": end.version or item.version}
-    elif end.state == ItemState.ACCEPTED:
+    elif end.state == BulkItemState.ACCEPTED:
         values["accepted_at"] = at
     else:
         values["settled_at"] = at
-        if end.state in (ItemState.CONFIRMED, ItemState.RECORDED) and item.accepted_at is None:
+        if end.state in (BulkItemState.CONFIRMED, BulkItemState.RECORDED) and item.accepted_at is None:
             values["accepted_at"] = at
     bulk_jobs.settle(connection, item, IN_FLIGHT, runner=runner, **values)
 
 
-def _state_after(move: Move, reason: str, now: datetime) -> dict[str, Any]:
-    if move == Move.STOP:
-        return {"state": OperationState.STOPPED, "note": f"Stopped by itself: {reason}."}
-    if move == Move.END:
-        return {"state": OperationState.DONE, "note": None, "ended_at": now}
+def _state_after(kind: StepKind, reason: str, now: datetime) -> dict[str, Any]:
+    if kind == StepKind.STOP:
+        return {"state": BulkJobState.STOPPED, "note": f"Stopped by itself: {reason}."}
+    if kind == StepKind.END:
+        return {"state": BulkJobState.DONE, "note": None, "ended_at": now}
     return {"note": None}
 
 
-def _waiting(move: Move, gate: Gate, now: datetime) -> dict[str, Any]:
-    if move == Move.WAIT and gate.budget == 0:
+def _waiting(kind: StepKind, gate: Gate, now: datetime) -> dict[str, Any]:
+    if kind == StepKind.WAIT and gate.budget == 0:
         until = now + timedelta(seconds=gate.retry_in_seconds)
         rests = gate.state == THROTTLED
         note = "Waits: the other service asked for a rest." if rests else "Waits for the circuit breaker to close."

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.bulk.control import OperationSteering
+from services.bulk.control import BulkControl
 from services.bulk.runner import GateOf
 from services.conservation.audit import ConservationAudit
 from services.domain.arguments import reading_arguments
@@ -55,7 +55,7 @@ LOOK_AGAIN = timedelta(seconds=5)
 """A command that waits for a breaker is looked at so often at least: a forced state can be ended early."""
 
 LOOK_UP_INVENTORY, LOOK_UP_INVENTORY_MANY = "ask_theirs", "ask_theirs_many"
-QUESTIONS = (LOOK_UP_INVENTORY, LOOK_UP_INVENTORY_MANY)
+LOOKUPS = (LOOK_UP_INVENTORY, LOOK_UP_INVENTORY_MANY)
 
 Outcome = dict[str, Any]
 """``{title, detail, code}``: what the console shows."""
@@ -83,7 +83,7 @@ class CommandExecutor:
         releases: ReleaseJobs,
         conservation: ConservationAudit,
         proofs: ReleaseByProof,
-        steering: OperationSteering,
+        bulk_control: BulkControl,
         claims: ReviewClaims,
         reconciliation: Reconciliation,
         more: Mapping[str, Execute] | None = None,
@@ -97,7 +97,7 @@ class CommandExecutor:
         self._releases = releases
         self._conservation = conservation
         self._proofs = proofs
-        self._steering = steering
+        self._bulk_control = bulk_control
         self._claims = claims
         self._reconciliation = reconciliation
         self._kinds: dict[str, Execute] = {
@@ -110,7 +110,7 @@ class CommandExecutor:
             LOOK_UP_INVENTORY: self._look_up_inventory,
             LOOK_UP_INVENTORY_MANY: self._look_up_inventory_many,
             "mark_released": self._mark_released,
-            "steer_operation": self._steer_operation,
+            "steer_operation": self._control_bulk_job,
             **(more or {}),
         }
 
@@ -125,7 +125,7 @@ class CommandExecutor:
         """Run commands one after another, each claimed when its turn comes."""
         for turn in range(AT_ONCE):
             claim = self._context.new_id()
-            claimed = await self._claim(claim, 1, never=QUESTIONS)
+            claimed = await self._claim(claim, 1, never=LOOKUPS)
             if not claimed:
                 return turn > 0
             await self._run(claimed[0], claim)
@@ -134,7 +134,7 @@ class CommandExecutor:
     async def _ask(self) -> bool:
         """Run questions all at once."""
         claim = self._context.new_id()
-        claimed = await self._claim(claim, AT_ONCE, only=QUESTIONS)
+        claimed = await self._claim(claim, AT_ONCE, only=LOOKUPS)
         ends = await asyncio.gather(*(self._run(command, claim) for command in claimed), return_exceptions=True)
         raise_first(ends)
         return bool(claimed)
@@ -303,10 +303,10 @@ class CommandExecutor:
             return outcome_of("Marked released", "The Inventory Service holds nothing for it.")
         return outcome_of("Marked released on the proof alone", "The Inventory Service could not be asked.")
 
-    async def _steer_operation(self, command: Command) -> Outcome:
+    async def _control_bulk_job(self, command: Command) -> Outcome:
         with reading_arguments():
             move = str(command.arguments["move"])
-        operation = await self._steering.steer(
+        operation = await self._bulk_control.apply_control(
             command.target_id, move, actor=command.actor, action_id=command.command_id
         )
         return outcome_of(f"Operation {operation.state.lower()}")

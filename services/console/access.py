@@ -28,9 +28,9 @@ TRENDS_TTL = 2.5
 RETRY_RELEASE, MARK_RELEASED = "retry_release", "mark_released"
 CANCEL_ORDER, RETURN_ITEMS = "cancel_order", "return_items"
 RESOLVE_REVIEW, CLAIM_REVIEW, RELEASE_CLAIM = "resolve_review", "claim_review", "release_claim"
-COMPENSATE, STEER_OPERATION = "compensate", "steer_operation"
+COMPENSATE, CONTROL_BULK_JOB = "compensate", "steer_operation"
 LOOK_UP_INVENTORY, LOOK_UP_INVENTORY_MANY = "ask_theirs", "ask_theirs_many"
-QUESTIONS = (LOOK_UP_INVENTORY, LOOK_UP_INVENTORY_MANY)
+LOOKUPS = (LOOK_UP_INVENTORY, LOOK_UP_INVENTORY_MANY)
 """Commands that only look something up at the Inventory Service."""
 
 
@@ -76,11 +76,11 @@ class Access:
         *,
         actor: str,
         command_id: str,
-        held_for: timedelta | None = None,
+        undo_for: timedelta | None = None,
     ) -> Command:
         """Store a command for the worker; a ``command_id`` that is already stored is not stored again.
 
-        ``held_for`` delays the command, so that it can be undone until then. Returns the command as it is
+        ``undo_for`` delays the command, so that it can be undone until then. Returns the command as it is
         stored. Raises NotPermitted or SourceUnavailable, and then nothing was stored.
         """
         if kind not in TARGETS:
@@ -94,7 +94,7 @@ class Access:
             actor,
             commands.STORED,
             now,
-            not_before=now + held_for if held_for else None,
+            not_before=now + undo_for if undo_for else None,
             role=self.people.role_of(actor),
         )
 

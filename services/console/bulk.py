@@ -11,18 +11,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.console.access import LIVE_TTL, STEER_OPERATION, Access, Command
+from services.console.access import CONTROL_BULK_JOB, LIVE_TTL, Access, Command
 from services.console.cache import Reading
 from services.console.csv_files import csv_text
 from services.console.texts import storable_text
-from services.domain.bulk import MAX_ITEMS, STEERABLE, ItemState, OperationState, Steer, Verb, stage_name
+from services.domain.bulk import (
+    CONTROLS,
+    MAX_ITEMS,
+    BulkAction,
+    BulkItemState,
+    BulkJobState,
+    stage_name,
+)
 from state import audit, bulk_jobs, dead_letters, releases, reviews
 from state.audit import AuditEntry
-from state.bulk_jobs import Item, Operation
+from state.bulk_jobs import BulkItem, BulkJob
 
 __all__ = [
-    "IRREVERSIBLE", "MAX_ITEMS", "PAGE_SIZE", "STEERABLE", "Bulk", "Commit", "Item", "ItemState", "Ledger", "Operation",
-    "OperationState", "Operations", "Shown", "Steer", "Target", "Verb", "stage_name",
+    "CONTROLS", "IRREVERSIBLE", "MAX_ITEMS", "PAGE_SIZE", "BulkAction", "BulkItem", "BulkItemState", "BulkJob",
+    "BulkJobState", "BulkJobs", "BulkRequest", "BulkTarget", "ItemPage", "JobList", "StartedJob", "stage_name",
 ]  # fmt: skip
 
 _CSV_COLUMNS = (
@@ -32,21 +39,21 @@ PAGE_SIZE = 20
 PAST = 8
 """Operations that have ended, as shown on a page."""
 
-IRREVERSIBLE = ("CANCEL_ORDER", "MARK_RELEASED", "APPROVE", Verb.MARK_RELEASED, Verb.DISCARD_EVENT)
+IRREVERSIBLE = ("CANCEL_ORDER", "MARK_RELEASED", "APPROVE", BulkAction.MARK_RELEASED, BulkAction.DISCARD_EVENT)
 """Verbs and review actions whose count is typed when they act on several things."""
 
 _VERSIONS = {
-    Verb.RETRY_RELEASE: releases.versions,
-    Verb.MARK_RELEASED: releases.versions,
-    Verb.RESOLVE_REVIEW: reviews.versions,
-    Verb.REPLAY_EVENT: dead_letters.versions,
-    Verb.DISCARD_EVENT: dead_letters.versions,
+    BulkAction.RETRY_RELEASE: releases.versions,
+    BulkAction.MARK_RELEASED: releases.versions,
+    BulkAction.RESOLVE_REVIEW: reviews.versions,
+    BulkAction.REPLAY_EVENT: dead_letters.versions,
+    BulkAction.DISCARD_EVENT: dead_letters.versions,
 }
 """Version and state of the things that a verb acts on, as they are now."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class BulkTarget:
     """One thing as the person saw it."""
 
     item_id: str
@@ -62,35 +69,35 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Bulk:
+class BulkRequest:
     """What a person is about to ask for, frozen when its dialog opens."""
 
-    verb: str
+    bulk_action: str
     action: str | None
-    targets: tuple[Target, ...]
+    targets: tuple[BulkTarget, ...]
     seen_at: datetime
     filter: str
     """What was matched or picked, in words."""
     matching: Callable[[Any], Sequence[str]] | None = None
     """For "all matching": the ids that match by now; None for things picked one by one."""
-    left_out: tuple[Target, ...] = ()
-    """Shown, and not acted on: what the other side says makes the action wrong for them."""
+    left_out: tuple[BulkTarget, ...] = ()
+    """JobList, and not acted on: what the other side says makes the action wrong for them."""
 
     @property
     def has_reconciliation(self) -> bool:
         """Whether the Inventory Service can say anything about it; events are our own affair."""
-        return self.verb not in (Verb.REPLAY_EVENT, Verb.DISCARD_EVENT)
+        return self.bulk_action not in (BulkAction.REPLAY_EVENT, BulkAction.DISCARD_EVENT)
 
     @property
     def is_irreversible(self) -> bool:
-        return self.verb in IRREVERSIBLE or self.action in IRREVERSIBLE
+        return self.bulk_action in IRREVERSIBLE or self.action in IRREVERSIBLE
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class StartedJob:
     """What was stored, and what had changed between looking and committing."""
 
-    operation: Operation
+    job: BulkJob
     changed: int
     """Items that are skipped because they are no longer what was seen."""
 
@@ -100,31 +107,31 @@ class Commit:
         parts = []
         if self.changed:
             are = "is" if self.changed == 1 else "are"
-            parts.append(f"{self.changed} of {self.operation.total} changed since and {are} skipped")
-        if self.operation.unseen:
-            verb = "matches" if self.operation.unseen == 1 else "match"
-            parts.append(f"{self.operation.unseen} new {verb}, not included")
+            parts.append(f"{self.changed} of {self.job.total} changed since and {are} skipped")
+        if self.job.unseen:
+            matches = "matches" if self.job.unseen == 1 else "match"
+            parts.append(f"{self.job.unseen} new {matches}, not included")
         return "; ".join(parts) or None
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class JobList:
     """Operations of a page: those that have not ended, oldest first, and the latest that have."""
 
-    unended: tuple[Operation, ...]
-    past: tuple[Operation, ...]
+    unended: tuple[BulkJob, ...]
+    past: tuple[BulkJob, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class ItemPage:
     """One page of an operation's items."""
 
-    operation: Operation
-    items: tuple[Item, ...]
+    job: BulkJob
+    items: tuple[BulkItem, ...]
     has_more: bool
 
 
-class Operations:
+class BulkJobs:
     """The facade's part for bulk operations; reached as ``console().operations``."""
 
     def __init__(self, access: Access) -> None:
@@ -132,24 +139,24 @@ class Operations:
 
     # -- reading -------------------------------------------------------------------------------
 
-    def shown(self, verbs: Sequence[str] | None = None) -> Reading[Shown]:
+    def shown(self, bulk_actions: Sequence[str] | None = None) -> Reading[JobList]:
         """Operations with one of the verbs, or all."""
-        key = ("operations", tuple(verbs) if verbs else None)
-        return self._access.read(key, LIVE_TTL, lambda c: _shown(c, verbs))
+        key = ("operations", tuple(bulk_actions) if bulk_actions else None)
+        return self._access.read(key, LIVE_TTL, lambda c: _shown(c, bulk_actions))
 
-    def ledger(self, operation_id: str, *, states: Sequence[str] = (), page: int = 1) -> Reading[Ledger]:
+    def ledger(self, job_id: str, *, states: Sequence[str] = (), page: int = 1) -> Reading[ItemPage]:
         """Items of one operation; no value although there is an as_of means that it does not exist."""
-        key = ("ledger", operation_id, tuple(states), page)
-        return self._access.read(key, LIVE_TTL, lambda c: _ledger(c, operation_id, states, page))
+        key = ("ledger", job_id, tuple(states), page)
+        return self._access.read(key, LIVE_TTL, lambda c: _ledger(c, job_id, states, page))
 
-    def csv(self, operation_id: str) -> str:
+    def csv(self, job_id: str) -> str:
         """Every item of an operation as CSV; raises SourceUnavailable."""
-        found = self._access.read_now(lambda c: bulk_jobs.item_page(c, operation_id, limit=MAX_ITEMS))
+        found = self._access.read_now(lambda c: bulk_jobs.item_page(c, job_id, limit=MAX_ITEMS))
         return csv_text(_CSV_COLUMNS, [[getattr(item, name) for name in _CSV_COLUMNS] for item in found])
 
     # -- writing -------------------------------------------------------------------------------
 
-    def start(self, bulk: Bulk, reason: str, *, actor: str, operation_id: str) -> Commit:
+    def start(self, bulk: BulkRequest, reason: str, *, actor: str, job_id: str) -> StartedJob:
         """Store the operation; the same operation_id again stores nothing.
 
         What is no longer at the version seen is stored as skipped, and what matches by now without having
@@ -162,42 +169,42 @@ class Operations:
             raise ValueError("what cannot be undone needs a reason")
         at = self._access.now()
         why = storable_text(reason.strip()) or None
-        return self._access.write(actor, lambda c: _store(c, bulk, why, actor, operation_id, at))
+        return self._access.write(actor, lambda c: _store(c, bulk, why, actor, job_id, at))
 
-    def steer(self, operation_id: str, move: str, *, actor: str, command_id: str) -> Command:
+    def control(self, job_id: str, control: str, *, actor: str, command_id: str) -> Command:
         """Pause or resume a bulk operation, or cancel its remaining items."""
         return self._access.store_command(
-            STEER_OPERATION, operation_id, {"move": move}, actor=actor, command_id=command_id
+            CONTROL_BULK_JOB, job_id, {"move": control}, actor=actor, command_id=command_id
         )
 
 
-def _shown(connection: Any, verbs: Sequence[str] | None) -> Shown:
-    wanted = set(verbs or tuple(Verb))
-    unended = tuple(one for one in bulk_jobs.unended(connection) if one.verb in wanted)
-    latest = bulk_jobs.page(connection, verbs=verbs, limit=PAST + len(unended))
-    return Shown(unended, tuple(one for one in latest if one.ended_at is not None)[:PAST])
+def _shown(connection: Any, bulk_actions: Sequence[str] | None) -> JobList:
+    wanted = set(bulk_actions or tuple(BulkAction))
+    unended = tuple(one for one in bulk_jobs.unended(connection) if one.bulk_action in wanted)
+    latest = bulk_jobs.page(connection, bulk_actions=bulk_actions, limit=PAST + len(unended))
+    return JobList(unended, tuple(one for one in latest if one.ended_at is not None)[:PAST])
 
 
-def _ledger(connection: Any, operation_id: str, states: Sequence[str], page: int) -> Ledger | None:
-    operation = bulk_jobs.get(connection, operation_id)
-    if operation is None:
+def _ledger(connection: Any, job_id: str, states: Sequence[str], page: int) -> ItemPage | None:
+    job = bulk_jobs.get(connection, job_id)
+    if job is None:
         return None
     offset = (max(page, 1) - 1) * PAGE_SIZE
-    found = bulk_jobs.item_page(connection, operation_id, states=states, limit=PAGE_SIZE + 1, offset=offset)
-    return Ledger(operation, tuple(found[:PAGE_SIZE]), len(found) > PAGE_SIZE)
+    found = bulk_jobs.item_page(connection, job_id, states=states, limit=PAGE_SIZE + 1, offset=offset)
+    return ItemPage(job, tuple(found[:PAGE_SIZE]), len(found) > PAGE_SIZE)
 
 
-def _store(connection: Any, bulk: Bulk, reason: str | None, actor: str, operation_id: str, at: datetime) -> Commit:
+def _store(connection: Any, bulk: BulkRequest, reason: str | None, actor: str, job_id: str, at: datetime) -> StartedJob:
     ids = [target.item_id for target in bulk.targets]
-    now = _VERSIONS[Verb(bulk.verb)](connection, ids)
-    items = [_item(operation_id, place, target, now, at) for place, target in enumerate(bulk.targets)]
+    now = _VERSIONS[BulkAction(bulk.bulk_action)](connection, ids)
+    items = [_item(job_id, place, target, now, at) for place, target in enumerate(bulk.targets)]
     # orjson takes plain strings for keys only.
-    tally = dict(Counter(str(ItemState(item.state).value) for item in items))
+    tally = dict(Counter(str(BulkItemState(item.state).value) for item in items))
     shown = {*ids, *(target.item_id for target in bulk.left_out)}
     unseen = len(set(bulk.matching(connection)) - shown) if bulk.matching else 0
-    operation = Operation(
-        operation_id=operation_id,
-        verb=bulk.verb,
+    job = BulkJob(
+        job_id=job_id,
+        bulk_action=bulk.bulk_action,
         action=bulk.action,
         actor=actor,
         reason=reason,
@@ -209,40 +216,40 @@ def _store(connection: Any, bulk: Bulk, reason: str | None, actor: str, operatio
         created_at=at,
         tally=tally,
     )
-    if not bulk_jobs.add(connection, operation, items):
-        return Commit(bulk_jobs.get(connection, operation_id) or operation, tally.get(ItemState.SKIPPED, 0))
-    audit.add(connection, _audit(operation, bulk))
-    return Commit(operation, tally.get(ItemState.SKIPPED, 0))
+    if not bulk_jobs.add(connection, job, items):
+        return StartedJob(bulk_jobs.get(connection, job_id) or job, tally.get(BulkItemState.SKIPPED, 0))
+    audit.add(connection, _audit(job, bulk))
+    return StartedJob(job, tally.get(BulkItemState.SKIPPED, 0))
 
 
-def _said(bulk: Bulk) -> str:
+def _said(bulk: BulkRequest) -> str:
     number = len(bulk.left_out)
     return f"{bulk.filter}; {number} left out, their side differs" if number else bulk.filter
 
 
-def _item(operation_id: str, place: int, target: Target, now: dict[str, tuple[int, str]], at: datetime) -> Item:
+def _item(job_id: str, place: int, target: BulkTarget, now: dict[str, tuple[int, str]], at: datetime) -> BulkItem:
     version, state = now.get(target.item_id, (None, "gone"))
-    item = Item(operation_id, target.item_id, target.order_id, place, target.version, target.state)
+    item = BulkItem(job_id, target.item_id, target.order_id, place, target.version, target.state)
     # A dead letter's version, its attempts, stays as it is when the dead letter is settled.
     if (version, state) == (target.version, target.state):
         return item
     detail = f"Changed between looking and committing: it is {state} at version {version}."
-    seen = (operation_id, target.item_id, target.order_id, place, target.version, target.state)
-    return Item(*seen, state=ItemState.SKIPPED, settled_at=at, detail=detail)
+    seen = (job_id, target.item_id, target.order_id, place, target.version, target.state)
+    return BulkItem(*seen, state=BulkItemState.SKIPPED, settled_at=at, detail=detail)
 
 
-def _audit(operation: Operation, bulk: Bulk) -> AuditEntry:
-    what = operation.action or operation.verb
+def _audit(job: BulkJob, bulk: BulkRequest) -> AuditEntry:
+    what = job.action or job.bulk_action
     return AuditEntry(
-        at=operation.created_at,
-        actor=operation.actor,
+        at=job.created_at,
+        actor=job.actor,
         action=f"BULK_{what.upper()}"[:40],
-        target=f"operation:{operation.operation_id}",
+        target=f"operation:{job.job_id}",
         order_id=None,
-        reason=operation.reason,
-        before={"filter": storable_text(bulk.filter), "shown": operation.total + len(bulk.left_out)}
+        reason=job.reason,
+        before={"filter": storable_text(bulk.filter), "shown": job.total + len(bulk.left_out)}
         | ({"leftOut": [target.item_id for target in bulk.left_out]} if bulk.left_out else {}),
-        after={"asked": operation.tally.get(ItemState.ASKED, 0), "skipped": operation.tally.get(ItemState.SKIPPED, 0)},
+        after={"asked": job.tally.get(BulkItemState.ASKED, 0), "skipped": job.tally.get(BulkItemState.SKIPPED, 0)},
         result="started",
-        action_id=operation.operation_id,
+        action_id=job.job_id,
     )

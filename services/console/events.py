@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.console.access import LIVE_TTL, Access
-from services.console.bulk import MAX_ITEMS, Bulk, Target, Verb
+from services.console.bulk import MAX_ITEMS, BulkAction, BulkRequest, BulkTarget
 from services.console.cache import Reading
 from services.console.paging import NEWEST, PAGE_SIZE, Paged, Place, Stored, number, paged, time_and_text, with_rows
 from services.domain.external import utc_time
@@ -24,6 +24,7 @@ from state.outbox import Outgoing, UndeliverableEvent
 
 __all__ = [
     "MAX_ITEMS",
+    "BulkAction",
     "DeadLetter",
     "DeadLetterRow",
     "Events",
@@ -34,7 +35,6 @@ __all__ = [
     "Undeliverable",
     "UndeliverableEvent",
     "UndeliverableList",
-    "Verb",
 ]
 
 REPLAY, DISCARD = "replay_dead_letter", "discard_dead_letter"
@@ -196,7 +196,7 @@ class Events:
         except SourceUnavailable as error:
             return str(error).encode()
 
-    def freeze(self, verb: Verb, group: Group) -> Bulk:
+    def freeze(self, bulk_action: BulkAction, group: Group) -> BulkRequest:
         """The open dead letters of a group, oldest first, at most MAX_ITEMS; raises SourceUnavailable."""
         subject, cause = group.subject, group.cause
 
@@ -205,10 +205,12 @@ class Events:
 
         name = dead_letters.group_name(subject, cause)
         targets = tuple(
-            Target(one.id, one.order_id or "", one.attempts, one.state, name, one.reason)
+            BulkTarget(one.id, one.order_id or "", one.attempts, one.state, name, one.reason)
             for one in self._access.read_now(open_dead_letters)
         )
-        return Bulk(verb, None, targets, self._access.now(), name, lambda c: [one.id for one in open_dead_letters(c)])
+        return BulkRequest(
+            bulk_action, None, targets, self._access.now(), name, lambda c: [one.id for one in open_dead_letters(c)]
+        )
 
     def replay(self, dead_letter: DeadLetter, *, actor: str, command_id: str) -> Command:
         return self._access.store_command(REPLAY, dead_letter.id, {}, actor=actor, command_id=command_id)

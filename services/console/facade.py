@@ -17,7 +17,7 @@ from services.base.settings import Settings
 from services.console.access import Access, Command
 from services.console.alerts import Alerts
 from services.console.audit import Audit
-from services.console.bulk import Operations
+from services.console.bulk import BulkJobs
 from services.console.bulk_preview import Previews
 from services.console.cache import PATIENCE_SECONDS, ReadingCache
 from services.console.conservation import Conservation
@@ -33,7 +33,7 @@ from services.console.reviews import Reviews
 from services.console.sandbox import Sandbox
 from services.console.status import Status
 from services.console.stock import Stock
-from services.console.undo import Held
+from services.console.undo import Undo
 from state.engine.source import Source
 
 
@@ -51,9 +51,9 @@ class Console:
     orders: Orders = field(init=False)
     reviews: Reviews = field(init=False)
     releases: Releases = field(init=False)
-    bulk: Operations = field(init=False)
+    bulk: BulkJobs = field(init=False)
     previews: Previews = field(init=False)
-    undo: Held = field(init=False)
+    undo: Undo = field(init=False)
     conservation: Conservation = field(init=False)
     overrides: Overrides = field(init=False)
     incidents: Incidents = field(init=False)
@@ -75,9 +75,9 @@ class Console:
         self.orders = Orders(access, settings.trace_url_template)
         self.reviews = Reviews(access)
         self.releases = Releases(access)
-        self.bulk = Operations(access)
+        self.bulk = BulkJobs(access)
         self.previews = Previews(access)
-        self.undo = Held(access)
+        self.undo = Undo(access)
         self.conservation = Conservation(access)
         self.overrides = Overrides(access)
         self.incidents = Incidents(access)

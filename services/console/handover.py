@@ -15,7 +15,7 @@ from services.alerting.state_machine import silenced_by
 from services.console.access import LIVE_TTL, Access
 from services.console.alerts import title, urgency
 from services.console.cache import Reading
-from services.domain.bulk import Verb
+from services.domain.bulk import BulkAction
 from services.domain.dates import day_and_month
 from services.domain.orders.events import timestamp
 from services.metrics.health import NAMES
@@ -226,11 +226,11 @@ def _silenced(matchers: Sequence[Mapping[str, Any]]) -> str:
 
 
 _WORKED_ON: dict[str, str] = {
-    Verb.RETRY_RELEASE: "releases",
-    Verb.MARK_RELEASED: "releases",
-    Verb.RESOLVE_REVIEW: "reviews",
-    Verb.REPLAY_EVENT: "events",
-    Verb.DISCARD_EVENT: "events",
+    BulkAction.RETRY_RELEASE: "releases",
+    BulkAction.MARK_RELEASED: "releases",
+    BulkAction.RESOLVE_REVIEW: "reviews",
+    BulkAction.REPLAY_EVENT: "events",
+    BulkAction.DISCARD_EVENT: "events",
 }
 """The page on which an operation is followed and steered."""
 
@@ -239,10 +239,10 @@ def _operations(connection: Connection, _now: datetime) -> Section:
     unended = bulk_jobs.unended(connection, SHOWN)
     items = [
         Item(
-            f"{one.verb.replace('_', ' ').capitalize()}, {one.total} {'item' if one.total == 1 else 'items'}, "
+            f"{one.bulk_action.replace('_', ' ').capitalize()}, {one.total} {'item' if one.total == 1 else 'items'}, "
             f"by {one.actor}: {one.note or one.state.lower()}",
-            _WORKED_ON.get(one.verb, "releases"),
-            (("operation", one.operation_id),),
+            _WORKED_ON.get(one.bulk_action, "releases"),
+            (("operation", one.job_id),),
             one.created_at,
         )
         for one in unended

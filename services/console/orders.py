@@ -132,7 +132,7 @@ class Orders:
             {"reason": reason},
             actor=actor,
             command_id=command_id,
-            held_for=CANCEL_DELAY,
+            undo_for=CANCEL_DELAY,
         )
 
     def return_items(

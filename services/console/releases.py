@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from services.console.access import CANCEL_ORDER, LIVE_TTL, LOOK_UP_INVENTORY, MARK_RELEASED, RETRY_RELEASE, Access
-from services.console.bulk import MAX_ITEMS, Bulk, Target, Verb
+from services.console.bulk import MAX_ITEMS, BulkAction, BulkRequest, BulkTarget
 from services.console.cache import Reading
 from services.console.paging import PAGE_SIZE
 from services.domain.conservation import StockState
@@ -108,7 +108,7 @@ class Releases:
         """What was done the last times that jobs had this cause."""
         return self._access.read(("past_release_actions", cause), LIVE_TTL, lambda c: _past_actions(c, cause))
 
-    def freeze(self, verb: str, wanted: ReleaseFilter, words: str) -> Bulk:
+    def freeze(self, bulk_action: str, wanted: ReleaseFilter, words: str) -> BulkRequest:
         """Everything that matches now and that the verb can act on, the longest untouched first, at most MAX_ITEMS.
 
         ``words`` says the filter as a person reads it. Raises ValueError for a filter that narrows nothing,
@@ -116,9 +116,11 @@ class Releases:
         """
         if narrows_nothing(wanted):
             raise ValueError("a filter that narrows nothing cannot be acted on as a whole")
-        fit = fitting(verb, wanted)
+        fit = fitting(bulk_action, wanted)
         found = self._access.read_now(lambda c: releases.matching(c, fit, sort=releases.OLDEST, limit=MAX_ITEMS))
-        return Bulk(verb, None, tuple(map(target, found)), self._access.now(), words, lambda c: _ids(c, fit))
+        return BulkRequest(
+            bulk_action, None, tuple(map(target, found)), self._access.now(), words, lambda c: _ids(c, fit)
+        )
 
     def retry(self, order_id: str, *, actor: str, command_id: str) -> Command:
         """Retry the release job of an order."""
@@ -139,16 +141,16 @@ def narrows_nothing(wanted: ReleaseFilter) -> bool:
     )
 
 
-def fitting(verb: str, wanted: ReleaseFilter) -> ReleaseFilter:
+def fitting(bulk_action: str, wanted: ReleaseFilter) -> ReleaseFilter:
     """The part of a filter that a verb can act on: done jobs never, pending ones only by a retry."""
-    fit = (releases.FAILED,) if verb == Verb.MARK_RELEASED else (releases.FAILED, releases.PENDING)
+    fit = (releases.FAILED,) if bulk_action == BulkAction.MARK_RELEASED else (releases.FAILED, releases.PENDING)
     return ReleaseFilter(tuple(state for state in fit if state in wanted.states), wanted.cause, wanted.order_id)
 
 
-def target(job: Release) -> Target:
+def target(job: Release) -> BulkTarget:
     """A job as an operation captures it."""
     note = f"{job.attempts} {'attempt' if job.attempts == 1 else 'attempts'}"
-    return Target(job.order_id, job.order_id, job.version, job.state, job.cause or NOT_TRIED, note)
+    return BulkTarget(job.order_id, job.order_id, job.version, job.state, job.cause or NOT_TRIED, note)
 
 
 def _ids(connection: Any, wanted: ReleaseFilter) -> list[str]:
@@ -158,8 +160,8 @@ def _ids(connection: Any, wanted: ReleaseFilter) -> list[str]:
 def _page(connection: Any, wanted: ReleaseFilter, sort: str, page: int, now: datetime) -> ReleasesPage:
     offset = (max(page, 1) - 1) * PAGE_SIZE
     found = releases.matching(connection, wanted, sort=sort, limit=PAGE_SIZE + 1, offset=offset)
-    retriable = fitting(Verb.RETRY_RELEASE, wanted)
-    markable = fitting(Verb.MARK_RELEASED, wanted)
+    retriable = fitting(BulkAction.RETRY_RELEASE, wanted)
+    markable = fitting(BulkAction.MARK_RELEASED, wanted)
     return ReleasesPage(
         rows=_rows(connection, found[:PAGE_SIZE], now),
         matching=releases.count_matching(connection, retriable, MAX_ITEMS + 1),

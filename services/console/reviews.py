@@ -18,7 +18,7 @@ from services.console.access import (
     RETRY_RELEASE,
     Access,
 )
-from services.console.bulk import MAX_ITEMS, Bulk, Target, Verb
+from services.console.bulk import MAX_ITEMS, BulkAction, BulkRequest, BulkTarget
 from services.console.cache import Reading
 from services.console.paging import PAGE_SIZE
 from services.domain import resolution_reasons
@@ -171,7 +171,7 @@ class Reviews:
         free = replace(wanted, state=review_queue.OPEN, owner=None, unclaimed=True, sort=review_queue.URGENT)
         return self._access.read(("next", free, leave), 0.0, lambda c: _next(c, free, self._access.now(), leave))
 
-    def freeze(self, action: ReviewAction, wanted: CaseFilter, words: str) -> Bulk:
+    def freeze(self, action: ReviewAction, wanted: CaseFilter, words: str) -> BulkRequest:
         """Every open case that matches now and allows the action, the longest waiting first, at most MAX_ITEMS.
 
         ``words`` says the filter as a person reads it. Raises ValueError for a filter that narrows nothing,
@@ -182,8 +182,8 @@ class Reviews:
         fit, now = replace(wanted, state=review_queue.OPEN, sort=review_queue.OLDEST), self._access.now()
         found = self._access.read_now(lambda c: _fitting(c, fit, action, now))
         targets = tuple(target(review, now) for review in found)
-        return Bulk(
-            Verb.RESOLVE_REVIEW, action, targets, now, words, lambda c: _ids(c, fit, action, self._access.now())
+        return BulkRequest(
+            BulkAction.RESOLVE_REVIEW, action, targets, now, words, lambda c: _ids(c, fit, action, self._access.now())
         )
 
     # -- writing -------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ class Reviews:
             arguments,
             actor=actor,
             command_id=command_id,
-            held_for=UNDO_FOR.get(action),
+            undo_for=UNDO_FOR.get(action),
         )
 
 
@@ -261,9 +261,9 @@ def narrows_nothing(wanted: CaseFilter) -> bool:
     return wanted == CaseFilter(state=wanted.state, sort=wanted.sort)
 
 
-def target(review: Review, now: datetime) -> Target:
+def target(review: Review, now: datetime) -> BulkTarget:
     """A case as an operation captures it."""
-    return Target(
+    return BulkTarget(
         review.review_id, review.order_id, review.version, review.state, review.reason, review.detail,
         review.owner_at(now),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from services.base.settings import Settings
 from services.breakers import overview
 from services.breakers.overview import OPERATIONS, Band, Breaker, ReplicaBreaker, interruptions
-from services.console.access import LIVE_TTL, QUESTIONS, TRENDS_TTL, Access
+from services.console.access import LIVE_TTL, LOOKUPS, TRENDS_TTL, Access
 from services.console.cache import Reading
 from services.domain.orders.model import OrderStatus
 from services.metrics.health import NAMES, Facts, Finding, Health, Level, Thresholds, assess
@@ -186,7 +186,7 @@ def _changes(connection: Connection, now: datetime) -> Changes:
 def recent_commands(connection: Connection, target_id: str | None, limit: int) -> list[Command]:
     """What people asked for last, without the questions, which change nothing."""
     given = commands.latest(connection, target_id=target_id, limit=5 * limit)
-    return [command for command in given if command.kind not in QUESTIONS][:limit]
+    return [command for command in given if command.kind not in LOOKUPS][:limit]
 
 
 def _worker(row: Replica, now: datetime) -> Worker:

@@ -15,11 +15,11 @@ from state import audit, commands, history, orders, reviews
 from state.audit import AuditEntry
 from state.commands import Command
 
-__all__ = ["Held"]
+__all__ = ["Undo"]
 
 
-class Held:
-    """The facade's part for what can still be taken back; reached as ``console().held``."""
+class Undo:
+    """The facade's part for what can still be taken back; reached as ``console().undo``."""
 
     def __init__(self, access: Access) -> None:
         self._access = access

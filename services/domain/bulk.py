@@ -28,7 +28,7 @@ MAX_IN_FLIGHT = 20
 """Items that may wait for their confirmation at one time."""
 
 
-class Verb(StrEnum):
+class BulkAction(StrEnum):
     """What an operation does to each of its items."""
 
     RETRY_RELEASE = "retry_release"
@@ -38,7 +38,7 @@ class Verb(StrEnum):
     DISCARD_EVENT = "discard_event"
 
 
-class OperationState(StrEnum):
+class BulkJobState(StrEnum):
     """Where an operation stands."""
 
     RUNNING = "RUNNING"
@@ -52,7 +52,7 @@ class OperationState(StrEnum):
     """By a person: what had not been sent never will be."""
 
 
-class Steer(StrEnum):
+class ControlAction(StrEnum):
     """A move of a person."""
 
     PAUSE = "pause"
@@ -60,15 +60,15 @@ class Steer(StrEnum):
     CANCEL = "cancel"
 
 
-STEERABLE: Mapping[str, tuple[Steer, ...]] = {
-    OperationState.RUNNING: (Steer.PAUSE, Steer.CANCEL),
-    OperationState.PAUSED: (Steer.RESUME, Steer.CANCEL),
-    OperationState.STOPPED: (Steer.RESUME, Steer.CANCEL),
+CONTROLS: Mapping[str, tuple[ControlAction, ...]] = {
+    BulkJobState.RUNNING: (ControlAction.PAUSE, ControlAction.CANCEL),
+    BulkJobState.PAUSED: (ControlAction.RESUME, ControlAction.CANCEL),
+    BulkJobState.STOPPED: (ControlAction.RESUME, ControlAction.CANCEL),
 }
 """What each state lets a person do."""
 
 
-class ItemState(StrEnum):
+class BulkItemState(StrEnum):
     """An item's place in the ledger."""
 
     ASKED = "ASKED"
@@ -89,21 +89,21 @@ class ItemState(StrEnum):
     """The operation was cancelled before its turn."""
 
 
-IN_FLIGHT = frozenset({ItemState.SENT, ItemState.ACCEPTED})
-SUCCEEDED = frozenset({ItemState.CONFIRMED, ItemState.RECORDED})
-UNCONFIRMED = frozenset({ItemState.FAILED, ItemState.UNANSWERED})
-ENDED = SUCCEEDED | UNCONFIRMED | {ItemState.SKIPPED, ItemState.NOT_SENT}
+IN_FLIGHT = frozenset({BulkItemState.SENT, BulkItemState.ACCEPTED})
+SUCCEEDED = frozenset({BulkItemState.CONFIRMED, BulkItemState.RECORDED})
+UNCONFIRMED = frozenset({BulkItemState.FAILED, BulkItemState.UNANSWERED})
+ENDED = SUCCEEDED | UNCONFIRMED | {BulkItemState.SKIPPED, BulkItemState.NOT_SENT}
 
 Tally = Mapping[str, int]
 """Items per ItemState."""
 
 
-def count(tally: Tally, states: frozenset[ItemState]) -> int:
+def count(tally: Tally, states: frozenset[BulkItemState]) -> int:
     """Items in any of the states."""
     return sum(tally.get(state, 0) for state in states)
 
 
-class Move(StrEnum):
+class StepKind(StrEnum):
     """What an operation does next."""
 
     SEND = "send"
@@ -118,7 +118,7 @@ class Move(StrEnum):
 class Step:
     """The next move, with how many items to send or why to stop."""
 
-    move: Move
+    kind: StepKind
     send: int = 0
     reason: str = ""
 
@@ -159,17 +159,17 @@ def next_step(stage: int, waiting: int, in_flight: int, batch: Tally, gate: Gate
     A skipped item was never tried: another one takes its place in the stage.
     """
     if waiting == 0:
-        return Step(Move.WAIT if in_flight else Move.END)
+        return Step(StepKind.WAIT if in_flight else StepKind.END)
     tried = count(batch, IN_FLIGHT | SUCCEEDED | UNCONFIRMED)
     bad = count(batch, UNCONFIRMED)
     if bad > tolerated(stage, tried):
-        return Step(Move.STOP, reason=f"{bad} of {tried} in {stage_name(stage)} not confirmed")
+        return Step(StepKind.STOP, reason=f"{bad} of {tried} in {stage_name(stage)} not confirmed")
     size = stage_size(stage)
     if size is not None and tried >= size:
-        return Step(Move.WAIT if in_flight else Move.ADVANCE)
+        return Step(StepKind.WAIT if in_flight else StepKind.ADVANCE)
     room = MAX_IN_FLIGHT - in_flight if size is None else size - tried
-    send = min(waiting, room, AT_ONCE, max(gate.budget - count(batch, frozenset({ItemState.SENT})), 0))
-    return Step(Move.SEND, send) if send > 0 else Step(Move.WAIT)
+    send = min(waiting, room, AT_ONCE, max(gate.budget - count(batch, frozenset({BulkItemState.SENT})), 0))
+    return Step(StepKind.SEND, send) if send > 0 else Step(StepKind.WAIT)
 
 
 def stage_name(stage: int) -> str:
@@ -179,10 +179,10 @@ def stage_name(stage: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ItemResult:
     """How an item stands after it was sent, with the error or remark that goes with it."""
 
-    state: ItemState
+    state: BulkItemState
     detail: str | None = None
     version: int | None = None
     """Of an item that waits for another turn: the version that its own attempt left it at."""
@@ -192,7 +192,7 @@ _SETTLED_STOCK = frozenset({InventoryStatus.INVENTORY_CONFIRMED, InventoryStatus
 _CALLED_OFF = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED, OrderStatus.CONFIRMATION_FAILED})
 
 
-def became(action: str, order: Order) -> Ended | None:
+def became(action: str, order: Order) -> ItemResult | None:
     """How an accepted action on a review case ended, as far as its order tells; None: not yet."""
     if action == ReviewAction.CANCEL_ORDER:
         return _cancelled(order)
@@ -200,34 +200,40 @@ def became(action: str, order: Order) -> Ended | None:
         return _confirmed(order)
     if action == ReviewAction.RETRY_STEP:
         return _got_on(order)
-    return Ended(ItemState.RECORDED)
+    return ItemResult(BulkItemState.RECORDED)
 
 
-def _got_on(order: Order) -> Ended | None:
+def _got_on(order: Order) -> ItemResult | None:
     if order.step_failures == 0:
-        return Ended(ItemState.RECORDED, "The order has got on.")
-    return Ended(ItemState.FAILED, f"It failed again: {order.step_error}") if order.step_failures >= TRIES else None
+        return ItemResult(BulkItemState.RECORDED, "The order has got on.")
+    return (
+        ItemResult(BulkItemState.FAILED, f"It failed again: {order.step_error}")
+        if order.step_failures >= TRIES
+        else None
+    )
 
 
-def _confirmed(order: Order) -> Ended | None:
+def _confirmed(order: Order) -> ItemResult | None:
     if order.inventory_status in _SETTLED_STOCK and order.status not in _CALLED_OFF:
-        return Ended(ItemState.CONFIRMED)
+        return ItemResult(BulkItemState.CONFIRMED)
     if order.status in _CALLED_OFF:
-        return Ended(ItemState.FAILED, f"The order is {order.status}.")
+        return ItemResult(BulkItemState.FAILED, f"The order is {order.status}.")
     return None
 
 
-def _cancelled(order: Order) -> Ended | None:
+def _cancelled(order: Order) -> ItemResult | None:
     if order.status != OrderStatus.CANCELLED:
         return None
     match order.inventory_status:
         case InventoryStatus.RELEASED:
-            return Ended(ItemState.CONFIRMED)
+            return ItemResult(BulkItemState.CONFIRMED)
         case InventoryStatus.RELEASE_FAILED:
-            return Ended(ItemState.FAILED, "The order is cancelled, but its hold could not be released.")
+            return ItemResult(BulkItemState.FAILED, "The order is cancelled, but its hold could not be released.")
         case InventoryStatus.RESTOCK_REQUESTED:
-            return Ended(ItemState.RECORDED, "Restock requested; the Inventory Service does not confirm restocks.")
+            return ItemResult(
+                BulkItemState.RECORDED, "Restock requested; the Inventory Service does not confirm restocks."
+            )
         case InventoryStatus.NONE:
-            return Ended(ItemState.RECORDED, "Nothing was held.")
+            return ItemResult(BulkItemState.RECORDED, "Nothing was held.")
         case _:
             return None

@@ -21,7 +21,7 @@ PATIENCE = timedelta(seconds=10)
 """A preview waits so long for the answers; then it is frozen with those that came."""
 
 
-class Standing(StrEnum):
+class Agreement(StrEnum):
     """How one item stands between both sides."""
 
     AGREES = "AGREES"
@@ -34,17 +34,17 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparedItem:
     """One item with what they say of its order."""
 
-    standing: Standing
+    agreement: Agreement
     lookup: LookupResult | None = None
     why: str | None = None
     """Why it is left out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Frozen:
+class FrozenSelection:
     """What is acted on, fixed once: answers that come later change neither the items nor their number."""
 
     at: datetime
@@ -52,29 +52,33 @@ class Frozen:
     """Ids of items that are not acted on, each with the reason."""
 
 
-def compare(verb: str, action: str | None, reason: str, order_status: str, lookup: LookupResult | None) -> Compared:
+def compare(
+    bulk_action: str, action: str | None, reason: str, order_status: str, lookup: LookupResult | None
+) -> ComparedItem:
     """One item that was asked about; ``lookup`` None: there is no answer that still counts."""
     if lookup is None or lookup.stock is None:
-        return Compared(Standing.UNANSWERED, lookup)
-    why = refusal(verb, action, reason, order_status, lookup.stock)
-    return Compared(Standing.REFUSED if why else Standing.AGREES, lookup, why)
+        return ComparedItem(Agreement.UNANSWERED, lookup)
+    why = refusal(bulk_action, action, reason, order_status, lookup.stock)
+    return ComparedItem(Agreement.REFUSED if why else Agreement.AGREES, lookup, why)
 
 
-def freeze(compared: Mapping[str, Compared], at: datetime, *, is_asking: bool, waited: timedelta) -> Frozen | None:
+def freeze(
+    compared: Mapping[str, ComparedItem], at: datetime, *, is_asking: bool, waited: timedelta
+) -> FrozenSelection | None:
     """What is acted on; None while answers are still to come."""
     if is_asking and waited < PATIENCE:
         return None
-    return Frozen(at, {item_id: one.why for item_id, one in compared.items() if one.why})
+    return FrozenSelection(at, {item_id: one.why for item_id, one in compared.items() if one.why})
 
 
-def summary(standings: Iterable[Standing]) -> str:
+def summary(standings: Iterable[Agreement]) -> str:
     """How many agree, would be refused, were not answered, and wait for their turn."""
     counts = Counter(standings)
     parts = [
-        f"theirs agree: {counts[Standing.AGREES]:,}",
-        f"would be refused: {counts[Standing.REFUSED]:,}",
-        f"not answered: {counts[Standing.UNANSWERED]:,}",
+        f"theirs agree: {counts[Agreement.AGREES]:,}",
+        f"would be refused: {counts[Agreement.REFUSED]:,}",
+        f"not answered: {counts[Agreement.UNANSWERED]:,}",
     ]
-    if counts[Standing.LATER]:
-        parts.append(f"{counts[Standing.LATER]:,} beyond the first {MAX_ASKED} are compared when their turn comes")
+    if counts[Agreement.LATER]:
+        parts.append(f"{counts[Agreement.LATER]:,} beyond the first {MAX_ASKED} are compared when their turn comes")
     return "; ".join(parts)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from services.domain.bulk import Verb
+from services.domain.bulk import BulkAction
 from services.domain.conservation import StockState
 from services.domain.orders.model import OrderStatus, ReviewReason
 from services.domain.reviews import ReviewAction, allowed_actions
@@ -88,16 +88,18 @@ def _why_not(reason: str, action: ReviewAction, order_status: str, stock: StockS
     return None
 
 
-def refusal(verb: str, action: str | None, reason: str, order_status: str, stock: StockState | None) -> str | None:
+def refusal(
+    bulk_action: str, action: str | None, reason: str, order_status: str, stock: StockState | None
+) -> str | None:
     """Why what they say makes one item of a bulk operation wrong; None when it does not, or they do not say.
 
     ``action`` and ``reason`` are those of a review case; release jobs need neither.
     """
     if stock is None:
         return None
-    if verb == Verb.RESOLVE_REVIEW:
+    if bulk_action == BulkAction.RESOLVE_REVIEW:
         return reconcile(reason, order_status, stock).refused.get(ReviewAction(action or ""))
-    return why_not_mark(stock) if verb == Verb.MARK_RELEASED else why_not_retry(stock)
+    return why_not_mark(stock) if bulk_action == BulkAction.MARK_RELEASED else why_not_retry(stock)
 
 
 def why_not_mark(stock: StockState | None) -> str | None:

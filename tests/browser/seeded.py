@@ -21,7 +21,7 @@ from services.base.supervisor import free_port
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import InventoryStatus, Line, OrderStatus, ReviewReason
 from state import bulk_jobs, history, leases, orders, releases, reviews
-from state.bulk_jobs import Item, Operation
+from state.bulk_jobs import BulkItem, BulkJob
 from state.engine.database import Database, opened
 from state.engine.transactions import DatabaseReplaced
 from state.schema import migrate
@@ -84,13 +84,13 @@ def _busy(connection: Connection) -> None:
 def _under_way(connection: Connection, now: datetime) -> None:
     """A bulk retry in the middle of its ramp."""
     states = [*["CONFIRMED"] * 7, *["SENT"] * 2, *["ASKED"] * 9]
-    running = Operation(
+    running = BulkJob(
         "OP-3", "retry_release", None, "ben", "the service is back", "Failed; INVENTORY_TIMEOUT",
         ["INVENTORY_TIMEOUT: no answer within 3000 ms"], len(states), 0, now - timedelta(seconds=50),
         now - timedelta(seconds=40), stage=3, tally={state: states.count(state) for state in states},
     )  # fmt: skip
     rows = [
-        Item(
+        BulkItem(
             "OP-3", f"ORD-8{number:03}", f"ORD-8{number:03}", number, 2, "FAILED", state,
             sent_at=None if state == "ASKED" else now - timedelta(seconds=30 - number),
             settled_at=now - timedelta(seconds=29 - number) if state == "CONFIRMED" else None,

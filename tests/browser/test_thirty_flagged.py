@@ -227,8 +227,8 @@ def on_record(
         waiting,
         "CANCELLED",
     )
-    for operation_id, asked, skipped in ((operations[0], 2, 0), (operations[1], len(tried) - 3, 1)):
-        (begun,) = of(f"operation:{operation_id}")
+    for job_id, asked, skipped in ((operations[0], 2, 0), (operations[1], len(tried) - 3, 1)):
+        (begun,) = of(f"operation:{job_id}")
         assert (begun["actor"], begun["action"]) == ("olga", "BULK_RETRY_RESERVATION")
         assert begun["before"]["shown"] == asked + skipped
         assert begun["after"] == {"asked": asked, "skipped": skipped}

@@ -26,7 +26,7 @@ from services.orders.placement import PlaceOrder
 from services.runtime.boundaries import Seam
 from services.worker import Worker, build
 from state import bulk_jobs, commands, drills, notifications, orders, parked_events, releases, reviews, tables
-from state.bulk_jobs import Item, Operation
+from state.bulk_jobs import BulkItem, BulkJob
 from state.commands import STORED, Command
 from state.drills import Drill
 from state.engine.database import Database
@@ -283,8 +283,8 @@ def _fill(connection: Any, at: datetime) -> None:
     seen = releases.versions(connection, in_bulk)
     # Several, since one that raises a few rounds in a row is stopped for a person.
     for one in in_bulk:
-        bulk = Operation(f"op-{one}", "retry_release", None, "ada", "why", "Failed", [], 1, 0, at, at)
-        bulk_jobs.add(connection, bulk, [Item(bulk.operation_id, one, one, 0, *seen[one])])
+        bulk = BulkJob(f"op-{one}", "retry_release", None, "ada", "why", "Failed", [], 1, 0, at, at)
+        bulk_jobs.add(connection, bulk, [BulkItem(bulk.job_id, one, one, 0, *seen[one])])
     notifications.add(connection, alert_id="a", name="a", status="firing", payload={"alerts": []}, at=at)
     drills.start(connection, Drill("d-1", "outage", {"outage": True}, 10, "ada", "why", "WAITING", at))
     payload = orjson.dumps({"orderId": "ORD-1002", "reservationId": "r"})

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.base.settings import Settings
-from services.console.bulk import Bulk, Target, Verb
+from services.console.bulk import BulkAction, BulkRequest, BulkTarget
 from services.console.facade import Console
 from services.console.texts import storable
 from state import bulk_jobs
@@ -56,9 +56,9 @@ async def test_a_bulk_operation_keeps_its_reason_and_its_filter(shop, console):
     shop.payments.fail(CAPTURE, PaymentFault.DECLINE)
     order = await shop.place()
     job = await shop.release(order.order_id)
-    target = Target(order.order_id, order.order_id, job.version, job.state, "cause\x00")
-    bulk = Bulk(Verb.RETRY_RELEASE, None, (target,), NOON, f"Filter: {TYPED}")
-    console.bulk.start(bulk, TYPED, actor="ada", operation_id="op-1")
+    target = BulkTarget(order.order_id, order.order_id, job.version, job.state, "cause\x00")
+    bulk = BulkRequest(BulkAction.RETRY_RELEASE, None, (target,), NOON, f"Filter: {TYPED}")
+    console.bulk.start(bulk, TYPED, actor="ada", job_id="op-1")
     kept = await shop.real_database.read(lambda c: bulk_jobs.get(c, "op-1"))
     assert (kept.reason, kept.filter, kept.causes) == (KEPT, f"Filter: {KEPT}", ["cause\ufffd"])
 

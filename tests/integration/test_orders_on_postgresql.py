@@ -159,7 +159,7 @@ async def test_a_bulk_operation_with_three_runners_at_once_sends_every_item_once
     failed = [(await bulk_jobs.failed_release(shop, f"order-{number:02}")).order_id for number in range(9)]
     await bulk_jobs.begin(shop, failed)
     before = shop.inventory.count("release")
-    runners = [shop.operation_runner(f"runner-{number}") for number in range(3)]
+    runners = [shop.bulk_runner(f"runner-{number}") for number in range(3)]
     for _ in range(10):
         await asyncio.gather(*(runner.run_due() for runner in runners))
     operation = await bulk_jobs.look(shop)
@@ -174,12 +174,14 @@ async def test_an_operation_that_ends_while_it_is_cancelled_keeps_its_items_and_
     with psycopg.connect(conninfo_of(postgres_url)) as runner, psycopg.connect(conninfo_of(postgres_url)) as watch:
         watch.autocommit = True
         runner.execute("UPDATE operations SET state = 'STOPPED' WHERE operation_id = 'op-1'")
-        steering = asyncio.ensure_future(shop.steering.steer("op-1", "cancel", actor="ada", action_id="a-1"))
+        cancelling = asyncio.ensure_future(
+            shop.bulk_control.apply_control("op-1", "cancel", actor="ada", action_id="a-1")
+        )
         async with asyncio.timeout(20):
             while not watch.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
-                await asyncio.wait([steering], timeout=0.02)
+                await asyncio.wait([cancelling], timeout=0.02)
         runner.commit()
     with pytest.raises(InvalidState, match="STOPPED"):
-        await steering
+        await cancelling
     assert set(await bulk_jobs.states(shop)) == {"ASKED"}
     assert [entry.action for entry in await shop.audit()].count("OPERATION_CANCEL") == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from state import bulk_jobs, releases
-from state.bulk_jobs import Item, Operation
+from state.bulk_jobs import BulkItem, BulkJob
 from tests.support.fakes import CAPTURE, Fault, PaymentFault
 
 RELEASE = "release"
@@ -27,37 +27,39 @@ async def failed_release(shop, order_id):
     return order
 
 
-async def begin(shop, ids, *, verb="retry_release", action=None, operation_id="op-1", versions=None, owner=str, **more):
+async def begin(
+    shop, ids, *, bulk_action="retry_release", action=None, job_id="op-1", versions=None, owner=str, **more
+):
     """Store an operation as the console does: what was seen with its versions."""
     seen = versions or await shop.real_database.read(lambda c: releases.versions(c, ids))
-    causes = sorted({(await shop.release(one)).cause for one in ids}) if verb != "resolve_review" else []
+    causes = sorted({(await shop.release(one)).cause for one in ids}) if bulk_action != "resolve_review" else []
     causes = more.pop("causes", causes)
-    operation = Operation(
-        operation_id, verb, action, "ada", "tidying up", "Failed", causes, len(ids), 0, shop.clock(), shop.clock(),
+    operation = BulkJob(
+        job_id, bulk_action, action, "ada", "tidying up", "Failed", causes, len(ids), 0, shop.clock(), shop.clock(),
         **more,
     )  # fmt: skip
-    rows = [Item(operation_id, one, owner(one), place, *seen[one]) for place, one in enumerate(ids)]
+    rows = [BulkItem(job_id, one, owner(one), place, *seen[one]) for place, one in enumerate(ids)]
     await shop.real_database.write(lambda c: bulk_jobs.add(c, operation, rows))
-    return operation_id
+    return job_id
 
 
-async def look(shop, operation_id="op-1"):
-    return await shop.real_database.read(lambda c: bulk_jobs.get(c, operation_id))
+async def look(shop, job_id="op-1"):
+    return await shop.real_database.read(lambda c: bulk_jobs.get(c, job_id))
 
 
-async def ledger(shop, operation_id="op-1"):
-    items = await shop.real_database.read(lambda c: bulk_jobs.item_page(c, operation_id, limit=1000))
+async def ledger(shop, job_id="op-1"):
+    items = await shop.real_database.read(lambda c: bulk_jobs.item_page(c, job_id, limit=1000))
     return {item.item_id: item for item in items}
 
 
-async def states(shop, operation_id="op-1"):
-    return Counter(item.state for item in (await ledger(shop, operation_id)).values())
+async def states(shop, job_id="op-1"):
+    return Counter(item.state for item in (await ledger(shop, job_id)).values())
 
 
 async def run(shop, runner=None, *, rounds=60):
     """Rounds until the operations rest."""
     for _ in range(rounds):
         before = await shop.everything()
-        await (runner or shop.operations).run_due()
+        await (runner or shop.bulk_jobs).run_due()
         if await shop.everything() == before:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from state import bulk_jobs, dead_letters
-from state.bulk_jobs import Item, Operation
+from state.bulk_jobs import BulkItem, BulkJob
 
 
 async def bury(shop, order, number=1, *, payload=None, reason=None):
@@ -22,12 +22,12 @@ async def stored_dead_letters(shop, state=None):
     return await shop.real_database.read(lambda c: dead_letters.page(c, state=state))
 
 
-async def begin(shop, ids, *, verb="replay_event", reason="tidying up", operation_id="op-1"):
+async def begin(shop, ids, *, bulk_action="replay_event", reason="tidying up", job_id="op-1"):
     """Store a bulk job on dead letters as they are now."""
     seen = await shop.real_database.read(lambda c: dead_letters.versions(c, ids))
     names = [dead_letters.group_name("inventory.confirmed", "TimeoutError: order \u2026")]
-    operation = Operation(
-        operation_id, verb, None, "ada", reason, names[0], names, len(ids), 0, shop.clock(), shop.clock()
+    operation = BulkJob(
+        job_id, bulk_action, None, "ada", reason, names[0], names, len(ids), 0, shop.clock(), shop.clock()
     )
-    rows = [Item(operation_id, one, "", place, *seen[one]) for place, one in enumerate(ids)]
+    rows = [BulkItem(job_id, one, "", place, *seen[one]) for place, one in enumerate(ids)]
     await shop.real_database.write(lambda c: bulk_jobs.add(c, operation, rows))

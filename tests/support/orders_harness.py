@@ -16,8 +16,8 @@ from sqlalchemy import Connection, select
 
 from services.base.settings import Settings
 from services.bulk.actions import item_actions
-from services.bulk.control import OperationSteering
-from services.bulk.runner import OperationRunner, breaker_gate, paced_gate
+from services.bulk.control import BulkControl
+from services.bulk.runner import BulkRunner, breaker_gate, paced_gate
 from services.clients.breaker import InventoryBreakers, inventory_breakers
 from services.clients.inventory.pacing import Pacer
 from services.clients.inventory.port import InventoryGateway
@@ -183,10 +183,10 @@ class OrdersHarness:
         self.inbound = InventoryEvents(self.context)
         self.conservation = ConservationAudit(self.context, self.lookup, self.payments)
         self.proofs = ReleaseByProof(self.context, self.reconciliation)
-        self.steering = OperationSteering(self.context)
+        self.bulk_control = BulkControl(self.context)
         self.commands = self.executor({})
         self.dead_letters = DeadLetters(self.database, self.clock, self.new_id, self.inbound.handle)
-        self.operations = self.operation_runner("runner-1")
+        self.bulk_jobs = self.bulk_runner("runner-1")
 
     def executor(self, more: dict[str, Any]) -> CommandExecutor:
         """Executes commands, those of further topics too."""
@@ -197,18 +197,18 @@ class OrdersHarness:
             self.releases,
             self.conservation,
             self.proofs,
-            self.steering,
+            self.bulk_control,
             self.claims,
             self.reconciliation,
             more,
             breaker_gate(self.breakers),
         )
 
-    def operation_runner(self, name: str) -> OperationRunner:
+    def bulk_runner(self, name: str) -> BulkRunner:
         """The runner of a replica of that name; all share the database, the breakers and the other services."""
         actions = item_actions(self.releases, self.proofs, self.reviews, self.dead_letters)
         gate = paced_gate(breaker_gate(self.breakers), lambda: self.pacer.closed_seconds)
-        return OperationRunner(self.context, actions, gate, POLICY.confirmation_timeout, name, monotonic=self.monotonic)
+        return BulkRunner(self.context, actions, gate, POLICY.confirmation_timeout, name, monotonic=self.monotonic)
 
     def _gateway(self) -> InventoryGateway:
         if not self._resilient:

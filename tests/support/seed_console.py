@@ -42,7 +42,7 @@ from state import (
     samples,
 )
 from state.audit import AuditEntry
-from state.bulk_jobs import Item, Operation
+from state.bulk_jobs import BulkItem, BulkJob
 from state.commands import Command
 from state.dead_letters import DeadLetter
 from state.engine.database import Database, opened
@@ -273,11 +273,11 @@ def _operations(connection: Any, now: datetime) -> None:
         "OP-1": [("FAILED", cause), *[("ASKED", None)] * 11],
         "OP-2": [*[("CONFIRMED", None)] * 5, ("SKIPPED", "The job has changed since: it is DONE at version 4.")],
     }
-    for operation_id, items in ends.items():
-        is_stopped = operation_id == "OP-1"
+    for job_id, items in ends.items():
+        is_stopped = job_id == "OP-1"
         at = now - timedelta(minutes=6 if is_stopped else 95)
-        operation = Operation(
-            operation_id, "retry_release", None, "olga@example.com", "service is back", f"Failed; {cause}", [cause],
+        operation = BulkJob(
+            job_id, "retry_release", None, "olga@example.com", "service is back", f"Failed; {cause}", [cause],
             len(items), 2 if is_stopped else 0, at - timedelta(seconds=20), at,
             state="STOPPED" if is_stopped else "DONE",
             note="Stopped by itself: 1 of 1 in the stage of 1 not confirmed." if is_stopped else None,
@@ -286,8 +286,8 @@ def _operations(connection: Any, now: datetime) -> None:
             ended_at=None if is_stopped else at + timedelta(seconds=9),
         )  # fmt: skip
         rows = [
-            Item(
-                operation_id, f"ORD-9{number:03}", "ORD-3000", number, 3, "FAILED", state,
+            BulkItem(
+                job_id, f"ORD-9{number:03}", "ORD-3000", number, 3, "FAILED", state,
                 sent_at=None if state in ("ASKED", "SKIPPED") else at,
                 settled_at=None if state == "ASKED" else at + timedelta(seconds=1), detail=detail,
             )

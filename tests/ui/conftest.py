@@ -22,7 +22,7 @@ from services.console.facade import Console
 from services.domain.conservation import StockState
 from services.domain.reconciliation import LookupResult
 from state import bulk_jobs, commands, inventory_lookups
-from state.bulk_jobs import Operation
+from state.bulk_jobs import BulkJob
 from state.commands import Command
 from state.engine.database import Database, opened
 from state.inventory_lookups import StoredLookup
@@ -145,10 +145,10 @@ def stored(database: Database) -> list[Command]:
     return [command for command in reversed(found) if not command.command_id.startswith("CMD-")]
 
 
-def begun(database: Database) -> list[Operation]:
+def begun(database: Database) -> list[BulkJob]:
     """The bulk operations begun in the test, oldest first; those of the seed are left out."""
     found = database.read_now(lambda connection: bulk_jobs.page(connection, limit=100))
-    return [operation for operation in reversed(found) if not operation.operation_id.startswith("OP-")]
+    return [operation for operation in reversed(found) if not operation.job_id.startswith("OP-")]
 
 
 def told(database: Database, stock: StockState | None, *order_ids: str, seconds_ago: float = 3, **more: Any) -> None:

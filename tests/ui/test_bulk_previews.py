@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import delete
 from streamlit.testing.v1 import AppTest
 
-from services.console.bulk import Bulk, Target, Verb
-from services.console.bulk_preview import MAX_ASKED, Standing, freeze, narrowed
+from services.console.bulk import BulkAction, BulkRequest, BulkTarget
+from services.console.bulk_preview import MAX_ASKED, Agreement, freeze, narrowed
 from services.console.facade import console
 from services.domain.conservation import StockState
 from state import audit, bulk_jobs, commands, orders, tables
@@ -80,9 +80,9 @@ def test_what_they_speak_against_is_left_out_and_every_number_says_so(busy: Data
     (operation,) = begun(busy)
     assert (operation.total, operation.unseen) == (2, 0)
     assert operation.filter == "Failed; 1 left out, their side differs"
-    items = busy.read_now(lambda c: bulk_jobs.item_page(c, operation.operation_id, limit=10))
+    items = busy.read_now(lambda c: bulk_jobs.item_page(c, operation.job_id, limit=10))
     assert {item.item_id for item in items} == {"ORD-1007", "ORD-3000"}
-    (entry,) = [one for one in busy.read_now(audit.page) if one.action_id == operation.operation_id]
+    (entry,) = [one for one in busy.read_now(audit.page) if one.action_id == operation.job_id]
     assert entry.before == {"filter": "Failed", "shown": 3, "leftOut": ["ORD-3001"]}
 
 
@@ -125,7 +125,7 @@ def test_cases_are_compared_by_their_reason_and_their_orders_status(busy: Databa
     assert "reserving anew would take it twice" in said(test)
     form_button(test).click().run()
     (operation,) = begun(busy)
-    items = busy.read_now(lambda c: bulk_jobs.item_page(c, operation.operation_id, limit=10))
+    items = busy.read_now(lambda c: bulk_jobs.item_page(c, operation.job_id, limit=10))
     assert [item.item_id for item in items] == ["REV-3"]
 
 
@@ -161,13 +161,15 @@ def test_without_a_worker_nobody_waits_for_an_answer(busy: Database, show: Show)
 # -- the facade -------------------------------------------------------------------------------------
 
 
-def many(number: int) -> Bulk:
-    targets = tuple(Target(f"REV-{one}", f"ORD-8{one:03}", 1, "OPEN", "CONFIRMATION_TIMEOUT") for one in range(number))
-    return Bulk(Verb.RESOLVE_REVIEW, "RECONFIRM", targets, NOON, "all")
+def many(number: int) -> BulkRequest:
+    targets = tuple(
+        BulkTarget(f"REV-{one}", f"ORD-8{one:03}", 1, "OPEN", "CONFIRMATION_TIMEOUT") for one in range(number)
+    )
+    return BulkRequest(BulkAction.RESOLVE_REVIEW, "RECONFIRM", targets, NOON, "all")
 
 
 @pytest.fixture
-def sixty(database: Database) -> Bulk:
+def sixty(database: Database) -> BulkRequest:
     bulk = many(60)
 
     def fill(connection: Any) -> None:
@@ -179,7 +181,7 @@ def sixty(database: Database) -> Bulk:
 
 
 def test_a_question_is_about_the_first_fifty_and_the_others_wait_for_their_turn(
-    database: Database, sixty: Bulk
+    database: Database, sixty: BulkRequest
 ) -> None:
     question = console().previews.ask(sixty, actor="ada", command_id="q-1")
     assert question is not None
@@ -187,21 +189,21 @@ def test_a_question_is_about_the_first_fifty_and_the_others_wait_for_their_turn(
     compared = console().previews.compared(sixty, "q-1").value
     assert compared is not None
     assert compared.is_asking
-    standings = [one.standing for one in compared.items.values()]
-    assert standings == [Standing.UNANSWERED] * MAX_ASKED + [Standing.LATER] * 10
+    standings = [one.agreement for one in compared.items.values()]
+    assert standings == [Agreement.UNANSWERED] * MAX_ASKED + [Agreement.LATER] * 10
 
 
-def test_the_same_question_is_stored_once(database: Database, sixty: Bulk) -> None:
+def test_the_same_question_is_stored_once(database: Database, sixty: BulkRequest) -> None:
     for _ in range(3):
         console().previews.ask(sixty, actor="ada", command_id="q-1")
     assert len(stored(database)) == 1
 
 
 def test_an_answer_that_comes_after_the_freezing_changes_neither_the_items_nor_their_number(
-    database: Database, sixty: Bulk
+    database: Database, sixty: BulkRequest
 ) -> None:
     told(database, FREE, *(target.order_id for target in sixty.targets[:MAX_ASKED]))
-    marking = replace(sixty, verb=Verb.MARK_RELEASED, action=None)
+    marking = replace(sixty, bulk_action=BulkAction.MARK_RELEASED, action=None)
     first = console().previews.compared(marking, "q-1").value
     assert first is not None
     frozen = freeze(first.items, NOON, is_asking=first.is_asking, waited=timedelta(0))
@@ -210,18 +212,18 @@ def test_an_answer_that_comes_after_the_freezing_changes_neither_the_items_nor_t
     console().expire()
     later = console().previews.compared(marking, "q-1").value
     assert later is not None
-    assert later.items["REV-0"].standing == Standing.REFUSED
+    assert later.items["REV-0"].agreement == Agreement.REFUSED
     assert narrowed(marking, frozen).targets == marking.targets
 
 
 def test_an_answer_that_is_too_old_or_from_before_the_order_changed_counts_for_nothing(
-    database: Database, sixty: Bulk
+    database: Database, sixty: BulkRequest
 ) -> None:
     told(database, HELD, sixty.targets[0].order_id, seconds_ago=301)
     told(database, HELD, sixty.targets[1].order_id, seconds_ago=540)
     compared = console().previews.compared(sixty, "q-1").value
     assert compared is not None
-    assert {one.standing for one in list(compared.items.values())[:2]} == {Standing.UNANSWERED}
+    assert {one.agreement for one in list(compared.items.values())[:2]} == {Agreement.UNANSWERED}
 
 
 def test_questions_about_several_orders_are_not_among_what_people_asked_for(busy: Database, show: Show) -> None:

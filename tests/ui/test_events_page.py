@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
-from services.console.events import Verb
+from services.console.events import BulkAction
 from services.console.facade import console
 from state import bulk_jobs, dead_letters
 from state.dead_letters import DeadLetter
@@ -103,9 +103,9 @@ def test_a_group_is_replayed_after_a_preview_of_exactly_the_letters_shown(busy: 
     test.button(key=dialog(test, "do_")).click().run()
     assert stored(busy) == []
     (operation,) = begun(busy)
-    assert (operation.verb, operation.total, operation.actor) == ("replay_event", 11, "console")
+    assert (operation.bulk_action, operation.total, operation.actor) == ("replay_event", 11, "console")
     assert operation.filter.startswith("inventory.confirmed: UnknownOrder: order")
-    items = busy.read_now(lambda connection: bulk_jobs.item_page(connection, operation.operation_id, limit=100))
+    items = busy.read_now(lambda connection: bulk_jobs.item_page(connection, operation.job_id, limit=100))
     assert [item.item_id for item in items] == [f"DL-2{number:02}" for number in reversed(range(11))]
     assert {(item.order_id, item.version, item.state) for item in items[:1]} == {("ORD-9010", 8, "ASKED")}
     assert "**11** asked" in said(test)
@@ -122,7 +122,7 @@ def test_a_group_is_discarded_only_with_a_reason_and_its_typed_count(busy: Datab
         test.button(key=do).click().run()
         assert len(begun(busy)) == count
     (operation,) = begun(busy)
-    assert (operation.verb, operation.reason, operation.total) == ("discard_event", "test data", 11)
+    assert (operation.bulk_action, operation.reason, operation.total) == ("discard_event", "test data", 11)
 
 
 def another(number: int) -> DeadLetter:
@@ -135,7 +135,7 @@ def another(number: int) -> DeadLetter:
 
 def test_letters_that_changed_since_the_look_are_skipped_and_new_ones_are_not_included(busy: Database) -> None:
     group = console().events.dead_letters_by_cause().value.groups[0]  # type: ignore[union-attr]
-    frozen = console().events.freeze(Verb.REPLAY_EVENT, group)
+    frozen = console().events.freeze(BulkAction.REPLAY_EVENT, group)
 
     def meanwhile(connection: Any) -> None:
         dead_letters.resolve(connection, "DL-203", "DISCARDED", by="ben", note="no", at=NOON)
@@ -144,7 +144,7 @@ def test_letters_that_changed_since_the_look_are_skipped_and_new_ones_are_not_in
             dead_letters.add(connection, another(number))
 
     busy.write_now(meanwhile)
-    commit = console().bulk.start(frozen, "", actor="olga", operation_id="op-1")
+    commit = console().bulk.start(frozen, "", actor="olga", job_id="op-1")
     assert commit.sentence == "2 of 11 changed since and are skipped; 3 new match, not included"
     items = busy.read_now(lambda connection: bulk_jobs.item_page(connection, "op-1", limit=100))
     assert {item.item_id: item.detail for item in items if item.state == "SKIPPED"} == {
@@ -155,9 +155,9 @@ def test_letters_that_changed_since_the_look_are_skipped_and_new_ones_are_not_in
 
 def test_what_must_not_be_stored_of_letters_is_refused_by_the_facade_too(busy: Database) -> None:
     group = console().events.dead_letters_by_cause().value.groups[0]  # type: ignore[union-attr]
-    frozen = console().events.freeze(Verb.DISCARD_EVENT, group)
+    frozen = console().events.freeze(BulkAction.DISCARD_EVENT, group)
     with pytest.raises(ValueError, match="needs a reason"):
-        console().bulk.start(frozen, "  ", actor="olga", operation_id="op-1")
+        console().bulk.start(frozen, "  ", actor="olga", job_id="op-1")
     assert begun(busy) == []
 
 
@@ -169,14 +169,14 @@ def test_the_ledger_of_letters_is_open_from_the_address_and_links_to_the_orders_
     (operation,) = begun(busy)
 
     def fail(connection: Any) -> None:
-        for item in bulk_jobs.item_page(connection, operation.operation_id, limit=2):
+        for item in bulk_jobs.item_page(connection, operation.job_id, limit=2):
             sent = bulk_jobs.settle(connection, item, ("ASKED",), state="FAILED", detail="no such order")
             assert sent
-        lost = bulk_jobs.item_page(connection, operation.operation_id, limit=1)[0]
+        lost = bulk_jobs.item_page(connection, operation.job_id, limit=1)[0]
         connection.execute(update(operation_items).where(operation_items.c.item_id == lost.item_id).values(order_id=""))
 
     busy.write_now(fail)
-    shown = show("events.py", operation=operation.operation_id)
+    shown = show("events.py", operation=operation.job_id)
     (ledger,) = shown.dataframe
     assert list(ledger.value["State"])[:3] == ["Failed again", "Failed again", "Waits for its turn"]
     assert "ORD-9009" in listed(shown)[:1]

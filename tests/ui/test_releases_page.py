@@ -151,16 +151,16 @@ def test_all_matching_are_previewed_frozen_and_stored_as_one_operation(busy: Dat
     test.text_area(key=dialog(test, "note_")).set_value("they are back")
     test.button(key=dialog(test, "do_")).click().run()
     (operation,) = begun(busy)
-    assert (operation.verb, operation.total, operation.reason) == ("retry_release", 3, "they are back")
+    assert (operation.bulk_action, operation.total, operation.reason) == ("retry_release", 3, "they are back")
     assert operation.filter == f"Pending, Failed; {UNAVAILABLE}"
     assert operation.causes == [UNAVAILABLE]
-    items = busy.read_now(lambda c: bulk_jobs.item_page(c, operation.operation_id, limit=10))
+    items = busy.read_now(lambda c: bulk_jobs.item_page(c, operation.job_id, limit=10))
     assert [(item.item_id, item.version, item.state) for item in items] == [
         ("ORD-1007", 2, "ASKED"),
         ("ORD-3001", 2, "ASKED"),
         ("ORD-3000", 2, "ASKED"),
     ]
-    (entry,) = [e for e in busy.read_now(audit.page) if e.action_id == operation.operation_id]
+    (entry,) = [e for e in busy.read_now(audit.page) if e.action_id == operation.job_id]
     assert (entry.actor, entry.action, entry.reason) == ("console", "BULK_RETRY_RELEASE", "they are back")
     assert stored(busy) == []
 
@@ -185,14 +185,14 @@ def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(
     text = said(test)
     assert "Since 12:00:00: 1 of 3 changed since and is skipped; 2 new match, not included" in text
     assert "Not included: 2 new ones matched at the commit." in text
-    items = busy.read_now(lambda c: bulk_jobs.item_page(c, operation.operation_id, limit=10))
+    items = busy.read_now(lambda c: bulk_jobs.item_page(c, operation.job_id, limit=10))
     assert {item.item_id for item in items} == {"ORD-1007", "ORD-3000", "ORD-3001"}
 
 
 def test_the_same_commit_again_is_the_same_operation(busy: Database) -> None:
     frozen = console().releases.freeze("retry_release", ReleaseFilter(("FAILED",)), "Failed")
-    first, second, third = (console().bulk.start(frozen, "", actor="ada", operation_id="key-1") for _ in range(3))
-    assert first.operation == second.operation == third.operation
+    first, second, third = (console().bulk.start(frozen, "", actor="ada", job_id="key-1") for _ in range(3))
+    assert first.job == second.job == third.job
     assert len(begun(busy)) == 1
     again = [entry.action for entry in busy.read_now(audit.page) if entry.at == NOON]
     assert again == ["BULK_RETRY_RELEASE"]
@@ -205,10 +205,10 @@ def test_what_must_not_be_stored_is_refused_by_the_facade_too(busy: Database) ->
     frozen = console().releases.freeze("mark_released", ReleaseFilter(("FAILED", "PENDING"), UNAVAILABLE), "x")
     assert {target.state for target in frozen.targets} == {"FAILED"}
     with pytest.raises(ValueError, match="reason"):
-        console().bulk.start(frozen, " ", actor="ada", operation_id="key-1")
+        console().bulk.start(frozen, " ", actor="ada", job_id="key-1")
     too_many = replace(frozen, targets=frozen.targets * 400)
     with pytest.raises(ValueError, match="1 to 1000"):
-        console().bulk.start(too_many, "proof", actor="ada", operation_id="key-1")
+        console().bulk.start(too_many, "proof", actor="ada", job_id="key-1")
     assert begun(busy) == []
 
 
@@ -267,7 +267,7 @@ def test_marking_several_is_one_operation_with_its_proof(busy: Database, show: S
     test.text_input(key=dialog(test, "count_")).set_value("3")
     test.button(key=dialog(test, "do_")).click().run()
     (operation,) = begun(busy)
-    assert (operation.verb, operation.total, operation.reason) == ("mark_released", 3, "ticket 77")
+    assert (operation.bulk_action, operation.total, operation.reason) == ("mark_released", 3, "ticket 77")
 
 
 @pytest.mark.parametrize("proof", ["", "seen in their ledger"])

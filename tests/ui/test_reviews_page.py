@@ -194,7 +194,7 @@ def test_selected_cases_are_previewed_by_id_and_version_before_one_operation_on_
     assert "2 of 3 selected, the others do not allow it" in said(test)
     test.button(key=dialog(test, "do_")).click().run()
     (operation,) = begun(busy)
-    assert (operation.verb, operation.action, operation.total) == ("resolve_review", "RECONFIRM", 2)
+    assert (operation.bulk_action, operation.action, operation.total) == ("resolve_review", "RECONFIRM", 2)
     assert not test.checkbox(key="pick_review_REV-2").value
     assert stored(busy) == []
 
@@ -231,7 +231,7 @@ def test_all_that_match_and_allow_it_are_previewed_frozen_and_stored_as_one_oper
     assert [(row["Id"], row["Version"], row["Cause"]) for row in rows] == [("REV-3", "1", "No confirmation")]
     test.button(key=dialog(test, "do_")).click().run()
     (operation,) = begun(busy)
-    assert (operation.verb, operation.action, operation.total) == ("resolve_review", "RECONFIRM", 1)
+    assert (operation.bulk_action, operation.action, operation.total) == ("resolve_review", "RECONFIRM", 1)
     assert operation.filter == "High priority"
     assert stored(busy) == []
 

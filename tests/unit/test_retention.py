@@ -31,9 +31,9 @@ async def year_old(shop):
     await shop.commands.run_waiting()
     await shop.command("cancel_order", "unfinished", "unfinished", reason="X")
     failed = await bulk_jobs.failed_release(shop, "failed")
-    await bulk_jobs.begin(shop, [failed.order_id], operation_id="ended")
+    await bulk_jobs.begin(shop, [failed.order_id], job_id="ended")
     await bulk_jobs.run(shop)
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     rows = {
         tables.metric_samples: {"at": START, "replica": "r", "sample": {}},
         tables.metric_rollups: {"step_seconds": 60, "at": START, "replica": "r", "counts": {}},
@@ -123,7 +123,7 @@ async def test_an_event_that_was_never_published_and_a_command_never_run_are_kep
 async def test_an_operation_that_still_runs_is_kept_however_old(year_old):
     shop = year_old
     job = await bulk_jobs.failed_release(shop, "another")
-    await bulk_jobs.begin(shop, [job.order_id], operation_id="running")
+    await bulk_jobs.begin(shop, [job.order_id], job_id="running")
     shop.clock.now += YEAR
     await Retention(shop.real_database, shop.clock).prune()
     everything = await shop.everything()

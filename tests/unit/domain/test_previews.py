@@ -8,60 +8,60 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain.bulk import Verb
-from services.domain.bulk_preview import PATIENCE, Compared, Frozen, Standing, compare, freeze, summary
+from services.domain.bulk import BulkAction
+from services.domain.bulk_preview import PATIENCE, Agreement, ComparedItem, FrozenSelection, compare, freeze, summary
 from services.domain.conservation import StockState
 from services.domain.reconciliation import NO_ANSWER, LookupResult
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NOTHING = timedelta(0)
-REFUSED = Compared(Standing.REFUSED, LookupResult(StockState.RESERVED), "still held")
-AGREES = Compared(Standing.AGREES, LookupResult(StockState.FREE))
-standings = st.sampled_from([REFUSED, AGREES, Compared(Standing.UNANSWERED), Compared(Standing.LATER)])
+REFUSED = ComparedItem(Agreement.REFUSED, LookupResult(StockState.RESERVED), "still held")
+AGREES = ComparedItem(Agreement.AGREES, LookupResult(StockState.FREE))
+standings = st.sampled_from([REFUSED, AGREES, ComparedItem(Agreement.UNANSWERED), ComparedItem(Agreement.LATER)])
 previews = st.dictionaries(st.text(min_size=1, max_size=4), standings, max_size=30)
 
 
 @pytest.mark.parametrize(
-    ("theirs", "standing"),
+    ("theirs", "agreement"),
     [
-        (None, Standing.UNANSWERED),
-        (LookupResult(None, problem=NO_ANSWER), Standing.UNANSWERED),
-        (LookupResult(StockState.FREE), Standing.AGREES),
-        (LookupResult(StockState.RESERVED), Standing.REFUSED),
-        (LookupResult(StockState.DEDUCTED), Standing.REFUSED),
+        (None, Agreement.UNANSWERED),
+        (LookupResult(None, problem=NO_ANSWER), Agreement.UNANSWERED),
+        (LookupResult(StockState.FREE), Agreement.AGREES),
+        (LookupResult(StockState.RESERVED), Agreement.REFUSED),
+        (LookupResult(StockState.DEDUCTED), Agreement.REFUSED),
     ],
 )
-def test_an_item_agrees_is_refused_or_was_not_answered(theirs: LookupResult | None, standing: Standing) -> None:
-    one = compare(Verb.MARK_RELEASED, None, "X", "CANCELLED", theirs)
-    assert one.standing == standing
-    assert (one.why is not None) == (standing == Standing.REFUSED)
+def test_an_item_agrees_is_refused_or_was_not_answered(theirs: LookupResult | None, agreement: Agreement) -> None:
+    one = compare(BulkAction.MARK_RELEASED, None, "X", "CANCELLED", theirs)
+    assert one.agreement == agreement
+    assert (one.why is not None) == (agreement == Agreement.REFUSED)
 
 
 def test_nothing_is_frozen_while_answers_are_still_to_come_and_patience_ends() -> None:
     items = {"a": AGREES}
     assert freeze(items, NOON, is_asking=True, waited=PATIENCE - timedelta(seconds=1)) is None
-    assert freeze(items, NOON, is_asking=True, waited=PATIENCE) == Frozen(NOON, {})
-    assert freeze(items, NOON, is_asking=False, waited=NOTHING) == Frozen(NOON, {})
+    assert freeze(items, NOON, is_asking=True, waited=PATIENCE) == FrozenSelection(NOON, {})
+    assert freeze(items, NOON, is_asking=False, waited=NOTHING) == FrozenSelection(NOON, {})
 
 
 @given(previews)
-def test_exactly_what_is_refused_is_left_out_with_its_reason(items: dict[str, Compared]) -> None:
+def test_exactly_what_is_refused_is_left_out_with_its_reason(items: dict[str, ComparedItem]) -> None:
     frozen = freeze(items, NOON, is_asking=False, waited=NOTHING)
     assert frozen is not None
     assert dict(frozen.left_out) == {item_id: "still held" for item_id, one in items.items() if one is REFUSED}
 
 
-@given(st.lists(st.sampled_from(list(Standing)), max_size=60))
-def test_the_summary_counts_every_item_once(found: list[Standing]) -> None:
+@given(st.lists(st.sampled_from(list(Agreement)), max_size=60))
+def test_the_summary_counts_every_item_once(found: list[Agreement]) -> None:
     numbers = [int(word.strip(";,")) for word in summary(found).split() if word.strip(";,").isdigit()]
     # The limit itself is named only beside what lies beyond it.
     counted = numbers[:4]
     assert sum(counted) == len(found)
-    assert ("beyond" in summary(found)) == (Standing.LATER in found)
+    assert ("beyond" in summary(found)) == (Agreement.LATER in found)
 
 
 def test_the_summary_reads_as_a_sentence() -> None:
-    found = [Standing.AGREES] * 27 + [Standing.REFUSED] * 2 + [Standing.UNANSWERED] + [Standing.LATER] * 3
+    found = [Agreement.AGREES] * 27 + [Agreement.REFUSED] * 2 + [Agreement.UNANSWERED] + [Agreement.LATER] * 3
     assert summary(found) == (
         "theirs agree: 27; would be refused: 2; not answered: 1; "
         "3 beyond the first 50 are compared when their turn comes"

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from services.domain.bulk import Verb
+from services.domain.bulk import BulkAction
 from services.domain.conservation import StockState
 from services.domain.orders.model import OrderStatus, ReviewReason
 from services.domain.reconciliation import (
@@ -94,8 +94,8 @@ def test_a_release_job_is_marked_or_retried_only_where_it_is_right(
     assert (retry_does or "") in (what_a_retry_does(stock) or "")
     assert (what_a_retry_does(stock) is None) == (stock is None)
     assert (evidence(stock) is not None) == supports
-    assert (refusal(Verb.MARK_RELEASED, None, "x", "CANCELLED", stock) is None) == may_mark
-    assert (refusal(Verb.RETRY_RELEASE, None, "x", "CANCELLED", stock) is None) == may_retry
+    assert (refusal(BulkAction.MARK_RELEASED, None, "x", "CANCELLED", stock) is None) == may_mark
+    assert (refusal(BulkAction.RETRY_RELEASE, None, "x", "CANCELLED", stock) is None) == may_retry
 
 
 @pytest.mark.parametrize(("reason", "status", "stock"), PAIRS)
@@ -104,5 +104,5 @@ def test_an_item_of_a_bulk_operation_is_refused_where_the_single_case_is(
 ) -> None:
     for action in allowed_actions(reason, status):
         why = reconcile(reason, status, stock).refused.get(action)
-        assert refusal(Verb.RESOLVE_REVIEW, action, reason, status, stock) == why
-        assert refusal(Verb.RESOLVE_REVIEW, action, reason, status, None) is None
+        assert refusal(BulkAction.RESOLVE_REVIEW, action, reason, status, stock) == why
+        assert refusal(BulkAction.RESOLVE_REVIEW, action, reason, status, None) is None

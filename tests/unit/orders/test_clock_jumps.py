@@ -23,7 +23,7 @@ from services.runtime.clock_skew import SLACK, ClockSkewRepair
 from state import bulk_jobs, leases, notifications, outbox
 from state.commands import STORED, Command
 from state.tables import commands, orders, releases
-from tests.support.bulk_jobs import begin as begin_operation
+from tests.support.bulk_jobs import begin as begin_job
 from tests.support.bulk_jobs import failed_release, look
 from tests.support.fakes import CAPTURE, Fault, SkewedClock
 from tests.support.orders_harness import LINES, POLICY, REFUND_RETRY, RELEASE_RETRY, Crash
@@ -142,16 +142,16 @@ async def lease_is_taken_over(shop):
     return await shop.real_database.write(lambda c: leases.take(c, "alerts", "lives", now, now + leases.LONGEST))
 
 
-async def claimed_operation(shop):
+async def claimed_job(shop):
     await failed_release(shop, "mine")
-    await begin_operation(shop, ["mine"])
+    await begin_job(shop, ["mine"])
     now = shop.clock()
     await shop.real_database.write(lambda c: bulk_jobs.claim(c, "op-1", "died", now, now + OPERATION_LEASE))
 
 
-async def operation_is_done(shop):
+async def job_is_done(shop):
     for _ in range(2):
-        await shop.operations.run_due()
+        await shop.bulk_jobs.run_due()
     return (await look(shop)).state == "DONE"
 
 
@@ -192,7 +192,7 @@ WAITING = {
     "command, claimed": (claimed_command, command_is_done),
     "command, held": (held_command, command_is_done),
     "lease": (taken_lease, lease_is_taken_over),
-    "operation, claimed": (claimed_operation, operation_is_done),
+    "operation, claimed": (claimed_job, job_is_done),
     "notification": (queued_notification, notification_is_due),
     "case, claimed": (claimed_case, somebody_else_can_have_it),
 }

@@ -87,7 +87,7 @@ async def test_what_was_handled_before_is_recorded_and_not_confirmed_a_second_ti
 
 
 async def test_a_group_is_discarded_with_one_reason_and_one_entry_each(shop, buried):
-    await begin(shop, buried, verb="discard_event", reason="test data")
+    await begin(shop, buried, bulk_action="discard_event", reason="test data")
     await run(shop)
     assert await states(shop) == {"RECORDED": 10}
     assert {dead_letter.note for dead_letter in await stored_dead_letters(shop, "DISCARDED")} == {"test data"}
@@ -103,24 +103,26 @@ async def test_new_letters_of_the_same_cause_are_counted_and_others_not(shop, bu
     shop.clock.advance(5)
     await bury(shop, await shop.place(), 50)
     await bury(shop, await shop.place(), 51, reason="UnknownOrder: order 51 is not known")
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     assert (await look(shop)).new_failures == 1
 
 
-@pytest.mark.parametrize("verb", ["replay_event", "discard_event"])
+@pytest.mark.parametrize("bulk_action", ["replay_event", "discard_event"])
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("commit", range(1, 9))
-async def test_a_worker_that_dies_anywhere_leaves_every_letter_with_one_effect_and_one_entry(shop, verb, commit, after):
+async def test_a_worker_that_dies_anywhere_leaves_every_letter_with_one_effect_and_one_entry(
+    shop, bulk_action, commit, after
+):
     ids = [await bury(shop, await shop.place(), number) for number in range(3)]
-    await begin(shop, ids, verb=verb)
+    await begin(shop, ids, bulk_action=bulk_action)
     shop.database.die_at(commit, after=after)
     with suppress(Crash):
         await run(shop)
     shop.start()
     shop.clock.advance(120)
-    await run(shop, shop.operation_runner("runner-2"))
+    await run(shop, shop.bulk_runner("runner-2"))
     assert (await look(shop)).state == "DONE"
     assert set(await states(shop)) <= {"CONFIRMED", "RECORDED"}
-    settled = {"replay_event": "REPLAYED", "discard_event": "DISCARDED"}[verb]
+    settled = {"replay_event": "REPLAYED", "discard_event": "DISCARDED"}[bulk_action]
     assert [dead_letter.state for dead_letter in await stored_dead_letters(shop)] == [settled] * 3
     assert sorted(entry.action_id for entry in await shop.audit()) == sorted(f"op-1/{one}" for one in ids)

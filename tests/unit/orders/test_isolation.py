@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from services.bulk.dead_letter_actions import ReplayEvent
-from services.bulk.runner import OperationRunner
+from services.bulk.runner import BulkRunner
 from services.commands.dead_letters import DeadLetterCommands
-from services.domain.bulk import Ended, Gate, ItemState
+from services.domain.bulk import BulkItemState, Gate, ItemResult
 from services.domain.orders.failed_steps import TRIES
 from services.messaging.dead_letters import DeadLetters
 from services.runtime.clock_skew import ClockSkewRepair
@@ -151,7 +151,7 @@ async def test_a_release_whose_end_cannot_be_recorded_comes_to_a_person_and_keep
 # ------------------------------------------------------------ bulk operations
 
 
-class Verb:
+class BreakingAction:
     """An action whose parts a test can break."""
 
     def __init__(self, *, bad=None, breaks=()):
@@ -159,23 +159,23 @@ class Verb:
         self.has_ended = set()
 
     def guarded_by(self, operation):
-        if "step" in self.breaks and operation.operation_id == self.bad:
+        if "step" in self.breaks and operation.job_id == self.bad:
             raise Unforeseen("nobody thought of this")
 
     async def act(self, operation, item):
-        return Ended(ItemState.ACCEPTED)
+        return ItemResult(BulkItemState.ACCEPTED)
 
     def follow(self, connection, operation, items):
         if "follow" in self.breaks and self.bad in {item.item_id for item in items}:
             raise Unforeseen("nobody thought of this")
-        return {item.item_id: Ended(ItemState.CONFIRMED) for item in items}
+        return {item.item_id: ItemResult(BulkItemState.CONFIRMED) for item in items}
 
     def new_failures(self, connection, operation, since):
         return 0
 
 
 def a_runner(shop, actions):
-    return OperationRunner(
+    return BulkRunner(
         shop.context,
         actions,
         lambda _: Gate(),
@@ -188,7 +188,7 @@ def a_runner(shop, actions):
 async def test_an_item_of_which_nobody_can_tell_the_end_keeps_none_of_the_others_waiting(shop, counted):
     ids = [(await failed_release(shop, f"order-{number}")).order_id for number in range(3)]
     await begin(shop, ids, stage=3)
-    runner = a_runner(shop, {"retry_release": Verb(bad="order-1", breaks=("follow",))})
+    runner = a_runner(shop, {"retry_release": BreakingAction(bad="order-1", breaks=("follow",))})
     for _ in range(4):
         await runner.run_due()
         shop.clock.advance(2)
@@ -199,10 +199,10 @@ async def test_an_item_of_which_nobody_can_tell_the_end_keeps_none_of_the_others
 
 async def test_an_operation_whose_rounds_raise_is_stopped_for_a_person_and_keeps_no_other(shop, counted):
     ids = [(await failed_release(shop, f"order-{number}")).order_id for number in range(4)]
-    await begin(shop, ids[:2], operation_id="op-bad")
-    await begin(shop, ids[2:], operation_id="op-good")
-    verb = Verb(bad="op-bad", breaks=("step",))
-    runner = a_runner(shop, {"retry_release": verb})
+    await begin(shop, ids[:2], job_id="op-bad")
+    await begin(shop, ids[2:], job_id="op-good")
+    breaking = BreakingAction(bad="op-bad", breaks=("step",))
+    runner = a_runner(shop, {"retry_release": breaking})
     for _ in range(10):
         await runner.run_due()
         shop.clock.advance(20)
@@ -213,8 +213,8 @@ async def test_an_operation_whose_rounds_raise_is_stopped_for_a_person_and_keeps
         f"Stopped by itself: {TRIES} rounds in a row failed unexpectedly. Unforeseen: nobody thought of this"
     )
     assert counted == ["operations"] * TRIES
-    verb.breaks = ()
-    await shop.steering.steer("op-bad", "resume", actor="ada", action_id="a-1")
+    breaking.breaks = ()
+    await shop.bulk_control.apply_control("op-bad", "resume", actor="ada", action_id="a-1")
     for _ in range(6):
         await runner.run_due()
         shop.clock.advance(70)

@@ -103,7 +103,7 @@ async def test_a_hold_that_has_to_be_released_again_was_not_released_for_good(sh
 async def test_each_item_of_a_bulk_retry_is_remembered_with_its_end(shop):
     ids = [(await failed_release(shop, f"order-{number}")).order_id for number in range(3)]
     await begin(shop, ids)
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     shop.inventory.fail(RELEASE, Fault.UNAVAILABLE)
     await run(shop)
     moves = (await memory(shop))[3:]
@@ -116,7 +116,7 @@ async def test_what_was_turned_back_untried_was_never_done(shop, fault):
     before = await shop.release("mine")
     await begin(shop, ["mine"])
     shop.inventory.fail(RELEASE, fault)
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     assert await memory(shop) == [GAVE_UP]
     after = await shop.release("mine")
     assert (after.state, after.attempts, after.last_error) == (before.state, before.attempts, before.last_error)
@@ -134,7 +134,7 @@ async def test_a_job_that_somebody_started_again_while_it_was_turned_back_keeps_
 
     shop.inventory.hooks.before(RELEASE, start_again)
     shop.inventory.fail(RELEASE, Fault.THROTTLED)
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     assert (await memory(shop))[1:] == [("BULK_RETRY", "ada", "FAILED"), ("RETRY", "bob", "UNDECIDED")]
     await shop.releases.run_due()
     assert (await memory(shop))[2:] == [("RETRY", "bob", "HELD")]
@@ -150,7 +150,7 @@ async def test_a_worker_that_dies_in_a_bulk_retry_leaves_one_move_with_its_end(s
 
     await shop.crash(commit, rounds)
     shop.clock.advance(61)
-    await run(shop, shop.operation_runner("runner-2"))
+    await run(shop, shop.bulk_runner("runner-2"))
     assert (await memory(shop))[1:] == [("BULK_RETRY", "ada", "HELD")]
 
 

@@ -146,7 +146,7 @@ async def test_several_are_marked_in_bulk_and_what_is_held_stops_the_operation(s
     for one in free:
         await shop.inventory.release(one, [])
     held = (await failed_release(shop, "held")).order_id
-    await begin(shop, [*free, held], verb="mark_released")
+    await begin(shop, [*free, held], bulk_action="mark_released")
     await run(shop)
     operation = await look(shop)
     assert operation.tally == {"CONFIRMED": 2, "FAILED": 1}

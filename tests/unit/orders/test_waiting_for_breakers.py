@@ -171,7 +171,7 @@ async def begun(shop, number=3):
     seen = {case.review_id: (case.version, case.state) for case in cases}
     owners = {case.review_id: case.order_id for case in cases}
     await begin(
-        shop, list(seen), verb="resolve_review", action="RETRY_RESERVATION", versions=seen,
+        shop, list(seen), bulk_action="resolve_review", action="RETRY_RESERVATION", versions=seen,
         owner=owners.__getitem__, causes=["PENDING_INVENTORY"],
     )  # fmt: skip
     return cases
@@ -185,7 +185,7 @@ async def test_a_bulk_retry_of_reservations_waits_and_drains_through_the_half_op
     assert reserved(shop) == []
     shop.breakers.reserver.half_open()
     shop.clock.advance(1)
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     assert len(reserved(shop)) == 1
     for _ in range(6):
         await shop.pump()
@@ -196,13 +196,13 @@ async def test_a_bulk_retry_of_reservations_waits_and_drains_through_the_half_op
 
 async def test_an_item_that_the_breaker_turns_back_waits_for_another_turn_and_does_not_stop_the_operation(shop):
     cases = await begun(shop, 1)
-    gate = shop.operations._gate_of
-    shop.operations._gate_of = lambda _: gate(None)
+    gate = shop.bulk_jobs._gate_of
+    shop.bulk_jobs._gate_of = lambda _: gate(None)
     shop.breakers.reserver.open()
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     (item,) = (await ledger(shop)).values()
     assert (item.state, item.version) == ("ASKED", cases[0].version + 1)
-    shop.operations._gate_of = gate
+    shop.bulk_jobs._gate_of = gate
     shop.breakers.reserver.close()
     for _ in range(4):
         shop.clock.advance(1)
@@ -216,9 +216,9 @@ async def test_a_bulk_action_that_calls_nobody_is_not_held_up(shop):
     case = await shop.open_case(order.order_id)
     seen = {case.review_id: (case.version, case.state)}
     await begin(
-        shop, list(seen), verb="resolve_review", action="RECONFIRM", versions=seen,
+        shop, list(seen), bulk_action="resolve_review", action="RECONFIRM", versions=seen,
         owner=lambda _: order.order_id, causes=["CONFIRMATION_TIMEOUT"],
     )  # fmt: skip
     shop.breakers.reserver.open()
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     assert [item.state for item in (await ledger(shop)).values()] == ["ACCEPTED"]

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from services.bulk.actions import item_actions
-from services.bulk.runner import OPERATIONS_AT_ONCE, OperationRunner, breaker_gate
+from services.bulk.runner import JOBS_PER_ROUND, BulkRunner, breaker_gate
 from services.domain.errors import InventoryTimeout
 from services.releases.jobs import ReleaseJobs
 from services.runtime.clock_skew import ClockSkewRepair
@@ -29,7 +29,7 @@ async def failed(shop):
 async def test_operations_that_wait_for_a_breaker_do_not_starve_one_that_needs_none(sqlite_url):
     shop = OrdersHarness(sqlite_url, resilient=True)
     ids = []
-    for number in range(OPERATIONS_AT_ONCE + 1):
+    for number in range(JOBS_PER_ROUND + 1):
         shop.breakers.releaser.close()
         shop.payments.fail(CAPTURE, PaymentFault.DECLINE)
         order = await shop.place(order_id=f"order-{number}")
@@ -41,14 +41,14 @@ async def test_operations_that_wait_for_a_breaker_do_not_starve_one_that_needs_n
         await shop.real_database.write(as_failed)
         ids.append(order.order_id)
     for number, order_id in enumerate(ids[:-1]):
-        await begin(shop, [order_id], operation_id=f"op-{number}")
+        await begin(shop, [order_id], job_id=f"op-{number}")
         shop.clock.advance(0.001)
     for hold in shop.inventory.reservations:
         hold.state = "RELEASED"
-    await begin(shop, [ids[-1]], operation_id="op-last", verb="mark_released")
+    await begin(shop, [ids[-1]], job_id="op-last", bulk_action="mark_released")
     shop.breakers.releaser.open()
     for _ in range(8):
-        await shop.operations.run_due()
+        await shop.bulk_jobs.run_due()
         shop.clock.advance(0.25)
     assert (await look(shop, "op-0")).note == "Waits for the circuit breaker to close."
     assert (await look(shop, "op-last")).state == "DONE"
@@ -57,7 +57,7 @@ async def test_operations_that_wait_for_a_breaker_do_not_starve_one_that_needs_n
 
 def runner(shop, name, lease=LEASE):
     actions = item_actions(shop.releases, shop.proofs, shop.reviews, shop.dead_letters)
-    return OperationRunner(
+    return BulkRunner(
         shop.context, actions, breaker_gate(shop.breakers), POLICY.confirmation_timeout, name, lease=lease
     )
 

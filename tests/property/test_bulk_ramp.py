@@ -15,9 +15,9 @@ from services.domain.bulk import (
     RAMP,
     SUCCEEDED,
     UNCONFIRMED,
+    BulkItemState,
     Gate,
-    ItemState,
-    Move,
+    StepKind,
     count,
     next_step,
     stage_size,
@@ -25,7 +25,9 @@ from services.domain.bulk import (
 )
 
 CLOSED, HALF_OPEN, OPEN = Gate(), Gate("half_open"), Gate("open", 18.0)
-OUTCOMES = st.sampled_from([*sorted(SUCCEEDED | UNCONFIRMED), ItemState.ACCEPTED, ItemState.SKIPPED, ItemState.ASKED])
+OUTCOMES = st.sampled_from(
+    [*sorted(SUCCEEDED | UNCONFIRMED), BulkItemState.ACCEPTED, BulkItemState.SKIPPED, BulkItemState.ASKED]
+)
 GATES = st.sampled_from([CLOSED, CLOSED, CLOSED, HALF_OPEN, OPEN])
 
 
@@ -33,7 +35,7 @@ class Run:
     """An operation and what has become of each of its items."""
 
     def __init__(self, shown: int) -> None:
-        self.states = [ItemState.ASKED] * shown
+        self.states = [BulkItemState.ASKED] * shown
         self.batches = [-1] * shown
         self.stage = self.batch = 0
         self.sent: Counter[int] = Counter()
@@ -44,25 +46,25 @@ class Run:
 
     def step(self, gate: Gate, outcomes: st.DataObject) -> None:
         whole = self.tally()
-        move = next_step(self.stage, whole[ItemState.ASKED], count(whole, IN_FLIGHT), self.tally(self.batch), gate)
-        if move.move == Move.ADVANCE:
+        step = next_step(self.stage, whole[BulkItemState.ASKED], count(whole, IN_FLIGHT), self.tally(self.batch), gate)
+        if step.kind == StepKind.ADVANCE:
             assert not count(whole, IN_FLIGHT)
             assert count(self.tally(self.batch), UNCONFIRMED) <= tolerated(self.stage, 0)
             self.stage, self.batch = self.stage + 1, self.batch + 1
-        elif move.move == Move.SEND:
-            self._send(move.send, gate, outcomes)
-        elif move.move in (Move.STOP, Move.END):
-            self.state = "STOPPED" if move.move == Move.STOP else "DONE"
+        elif step.kind == StepKind.SEND:
+            self._send(step.send, gate, outcomes)
+        elif step.kind in (StepKind.STOP, StepKind.END):
+            self.state = "STOPPED" if step.kind == StepKind.STOP else "DONE"
 
     def _send(self, number: int, gate: Gate, outcomes: st.DataObject) -> None:
         assert 0 < number <= min(AT_ONCE, gate.budget)
-        waiting = [i for i, state in enumerate(self.states) if state == ItemState.ASKED][:number]
+        waiting = [i for i, state in enumerate(self.states) if state == BulkItemState.ASKED][:number]
         assert len(waiting) == number
         for item in waiting:
             self.sent[item] += 1
             self.batches[item] = self.batch
             self.states[item] = outcomes.draw(OUTCOMES)
-            if self.states[item] == ItemState.ASKED:
+            if self.states[item] == BulkItemState.ASKED:
                 self.batches[item] = -1
         size = stage_size(self.stage)
         tried = count(self.tally(self.batch), IN_FLIGHT | SUCCEEDED | UNCONFIRMED)
@@ -71,7 +73,7 @@ class Run:
 
     def confirm(self, outcomes: st.DataObject) -> None:
         for item, state in enumerate(self.states):
-            if state == ItemState.ACCEPTED and outcomes.draw(st.booleans()):
+            if state == BulkItemState.ACCEPTED and outcomes.draw(st.booleans()):
                 self.states[item] = outcomes.draw(st.sampled_from(sorted(SUCCEEDED | UNCONFIRMED)))
 
 
@@ -93,7 +95,7 @@ def test_whatever_happens_no_more_is_sent_than_was_shown_and_every_item_has_one_
 
 @given(shown=st.integers(1, 300))
 def test_when_all_is_confirmed_the_ramp_is_1_2_5_20_and_the_rest(shown: int) -> None:
-    run, batches = _run_through(shown, ItemState.CONFIRMED)
+    run, batches = _run_through(shown, BulkItemState.CONFIRMED)
     assert run.state == "DONE"
     left, expected = shown, []
     for size in (*RAMP, shown):
@@ -112,35 +114,35 @@ def test_when_nothing_is_confirmed_one_item_is_all_that_is_sent(shown: int) -> N
 
 def test_skipped_items_prove_nothing_and_use_up_no_stage() -> None:
     run = Run(4)
-    run.states[0] = ItemState.SKIPPED
+    run.states[0] = BulkItemState.SKIPPED
     step = next_step(0, 3, 0, {}, CLOSED)
-    assert (step.move, step.send) == (Move.SEND, 1)
+    assert (step.kind, step.send) == (StepKind.SEND, 1)
 
 
 def test_one_in_ten_is_tolerated_from_the_stage_of_twenty_on() -> None:
     assert [tolerated(stage, 0) for stage in range(5)] == [0, 0, 0, 2, 2]
     assert tolerated(4, 300) == 30
-    two = {ItemState.FAILED: 1, ItemState.UNANSWERED: 1, ItemState.CONFIRMED: 18}
-    assert next_step(3, 5, 0, two, CLOSED).move == Move.ADVANCE
-    three = {ItemState.FAILED: 3, ItemState.CONFIRMED: 17}
+    two = {BulkItemState.FAILED: 1, BulkItemState.UNANSWERED: 1, BulkItemState.CONFIRMED: 18}
+    assert next_step(3, 5, 0, two, CLOSED).kind == StepKind.ADVANCE
+    three = {BulkItemState.FAILED: 3, BulkItemState.CONFIRMED: 17}
     stopped = next_step(3, 5, 0, three, CLOSED)
-    assert (stopped.move, stopped.reason) == (Move.STOP, "3 of 20 in the stage of 20 not confirmed")
+    assert (stopped.kind, stopped.reason) == (StepKind.STOP, "3 of 20 in the stage of 20 not confirmed")
 
 
 def test_the_next_stage_waits_until_the_last_item_of_this_one_is_confirmed() -> None:
-    assert next_step(1, 5, 1, {ItemState.CONFIRMED: 1, ItemState.ACCEPTED: 1}, CLOSED).move == Move.WAIT
-    assert next_step(1, 5, 0, {ItemState.CONFIRMED: 2}, CLOSED).move == Move.ADVANCE
+    assert next_step(1, 5, 1, {BulkItemState.CONFIRMED: 1, BulkItemState.ACCEPTED: 1}, CLOSED).kind == StepKind.WAIT
+    assert next_step(1, 5, 0, {BulkItemState.CONFIRMED: 2}, CLOSED).kind == StepKind.ADVANCE
 
 
 def test_an_open_breaker_lets_nothing_through_and_a_half_open_one_a_single_trial() -> None:
-    assert next_step(2, 30, 0, {}, OPEN).move == Move.WAIT
+    assert next_step(2, 30, 0, {}, OPEN).kind == StepKind.WAIT
     assert next_step(2, 30, 0, {}, HALF_OPEN).send == 1
     assert next_step(2, 30, 0, {}, CLOSED).send == 5
 
 
-def _run_through(shown: int, outcome: ItemState) -> tuple[Run, Counter[int]]:
+def _run_through(shown: int, outcome: BulkItemState) -> tuple[Run, Counter[int]]:
     class Always:
-        def draw(self, _: object) -> ItemState:
+        def draw(self, _: object) -> BulkItemState:
             return outcome
 
     run = Run(shown)

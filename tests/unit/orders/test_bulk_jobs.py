@@ -44,7 +44,7 @@ async def test_the_stages_are_one_two_five_and_then_what_is_left(shop, failed):
     sent = []
     for _ in range(4):
         before = len(released_orders(shop))
-        await shop.operations.run_due()
+        await shop.bulk_jobs.run_due()
         sent.append(len(released_orders(shop)) - before)
     assert sent == [1, 2, 5, 4]
 
@@ -88,9 +88,11 @@ async def test_a_reconfirmation_that_was_sent_and_not_answered_is_no_failure_eit
     await shop.deliver("inventory.confirmation_failed", order, reason="RESERVATION_EXPIRED")
     case = await shop.open_case("mine")
     seen = {case.review_id: (case.version, case.state)}
-    await begin(shop, list(seen), verb="resolve_review", action="RECONFIRM", versions=seen, owner=lambda _: "mine")
+    await begin(
+        shop, list(seen), bulk_action="resolve_review", action="RECONFIRM", versions=seen, owner=lambda _: "mine"
+    )
     shop.inventory.fail(RESERVE, fault)
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     assert await states(shop) == {state: 1}
 
 
@@ -98,9 +100,9 @@ async def test_a_stopped_operation_goes_on_from_one_item_when_a_person_says_so(s
     await begin(shop, failed)
     shop.inventory.fail(RELEASE, Fault.UNAVAILABLE)
     await run(shop)
-    await shop.steering.steer("op-1", "resume", actor="bob", action_id="a-1")
+    await shop.bulk_control.apply_control("op-1", "resume", actor="bob", action_id="a-1")
     before = len(released_orders(shop))
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     assert len(released_orders(shop)) - before == 1
     await run(shop)
     assert (await look(shop)).state == "DONE"
@@ -140,45 +142,45 @@ async def test_new_failures_of_the_same_cause_are_counted_beside_the_ledger(shop
     await begin(shop, failed[:3])
     shop.clock.advance(5)
     await failed_release(shop, "order-new")
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     assert (await look(shop)).new_failures == 1
 
 
 async def test_a_paused_operation_sends_nothing_until_it_goes_on(shop, failed):
     await begin(shop, failed)
-    await shop.operations.run_due()
-    await shop.steering.steer("op-1", "pause", actor="ada", action_id="a-1")
+    await shop.bulk_jobs.run_due()
+    await shop.bulk_control.apply_control("op-1", "pause", actor="ada", action_id="a-1")
     before = len(released_orders(shop))
     await run(shop)
     assert len(released_orders(shop)) == before
-    await shop.steering.steer("op-1", "resume", actor="ada", action_id="a-2")
+    await shop.bulk_control.apply_control("op-1", "resume", actor="ada", action_id="a-2")
     await run(shop)
     assert (await look(shop)).state == "DONE"
 
 
 async def test_a_cancelled_operation_ends_and_says_what_was_never_sent(shop, failed):
     await begin(shop, failed)
-    await shop.operations.run_due()
-    await shop.steering.steer("op-1", "cancel", actor="ada", action_id="a-1")
+    await shop.bulk_jobs.run_due()
+    await shop.bulk_control.apply_control("op-1", "cancel", actor="ada", action_id="a-1")
     await run(shop)
     operation = await look(shop)
     assert (operation.state, operation.tally) == ("CANCELLED", {"CONFIRMED": 1, "NOT_SENT": 11})
     assert operation.ended_at is not None
     with pytest.raises(InvalidState):
-        await shop.steering.steer("op-1", "resume", actor="ada", action_id="a-2")
+        await shop.bulk_control.apply_control("op-1", "resume", actor="ada", action_id="a-2")
 
 
 async def test_steering_is_once_per_click_and_refuses_what_makes_no_sense(shop, failed):
     await begin(shop, failed)
     for _ in range(2):
-        await shop.steering.steer("op-1", "pause", actor="ada", action_id="a-1")
+        await shop.bulk_control.apply_control("op-1", "pause", actor="ada", action_id="a-1")
     assert [entry.action for entry in await shop.audit()].count("OPERATION_PAUSE") == 1
     with pytest.raises(ValidationFailed):
-        await shop.steering.steer("op-1", "fly", actor="ada", action_id="a-2")
+        await shop.bulk_control.apply_control("op-1", "fly", actor="ada", action_id="a-2")
     with pytest.raises(NotFound):
-        await shop.steering.steer("nothing", "pause", actor="ada", action_id="a-3")
+        await shop.bulk_control.apply_control("nothing", "pause", actor="ada", action_id="a-3")
     with pytest.raises(InvalidState):
-        await shop.steering.steer("op-1", "pause", actor="ada", action_id="a-4")
+        await shop.bulk_control.apply_control("op-1", "pause", actor="ada", action_id="a-4")
 
 
 # ------------------------------------------------------------------ breaker
@@ -222,7 +224,7 @@ async def test_half_open_lets_one_through_and_a_success_lets_the_rest_follow(gua
     shop = guarded
     await begin(shop, shop.failed)
     shop.breakers.releaser.half_open()
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     assert len(released_orders(shop)) == 1
     assert shop.breakers.releaser.effective_state == "closed"
     await run(shop)
@@ -233,7 +235,7 @@ async def test_a_half_open_breaker_limits_later_stages_to_one_item_too(guarded):
     shop = guarded
     await begin(shop, shop.failed, stage=2)
     shop.breakers.releaser.half_open()
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     assert len(released_orders(shop)) == 1
 
 
@@ -241,7 +243,7 @@ async def test_what_the_breaker_turns_back_is_asked_again_and_the_job_is_as_it_w
     await begin(shop, failed)
     before = await shop.release(failed[0])
     shop.inventory.fail(RELEASE, Fault.CIRCUIT_OPEN)
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     assert await states(shop) == {"ASKED": 12}
     after = await shop.release(failed[0])
     assert (after.state, after.attempts, after.last_error) == (before.state, before.attempts, before.last_error)
@@ -253,7 +255,7 @@ async def test_what_the_breaker_turns_back_is_asked_again_and_the_job_is_as_it_w
 
 async def test_what_the_breaker_turned_back_after_a_cancel_is_never_sent(shop, failed):
     async def cancel():
-        await shop.steering.steer("op-1", "cancel", actor="ada", action_id="a-1")
+        await shop.bulk_control.apply_control("op-1", "cancel", actor="ada", action_id="a-1")
         shop.inventory.fail(RELEASE, Fault.CIRCUIT_OPEN)
 
     await begin(shop, failed, stage=2)
@@ -269,7 +271,7 @@ async def test_while_the_service_asks_for_a_rest_the_operation_waits_and_does_no
     shop = guarded
     await begin(shop, shop.failed[:1])
     shop.inventory.fail(RELEASE, Fault.THROTTLED)
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     await run(shop)
     operation = await look(shop)
     assert (operation.state, operation.note) == ("RUNNING", "Waits: the other service asked for a rest.")
@@ -294,7 +296,7 @@ async def test_a_worker_that_dies_anywhere_leaves_no_item_behind_and_no_effect_t
 
     assert await shop.crash(commit, rounds, after=died_after)
     shop.clock.advance(61)
-    await run(shop, shop.operation_runner("runner-2"))
+    await run(shop, shop.bulk_runner("runner-2"))
     operation = await look(shop)
     assert (operation.state, operation.tally) == ("DONE", {"CONFIRMED": 3})
     assert [entry.action for entry in await shop.audit()].count("RETRY_RELEASE") == 3
@@ -312,7 +314,7 @@ async def test_a_crash_between_execution_and_record_is_asked_again_under_the_sam
 
     shop.inventory.hooks.after(RELEASE, die)
     with pytest.raises(Crash):
-        await shop.operations.run_due()
+        await shop.bulk_jobs.run_due()
     shop.start()
     assert await states(shop) == {"SENT": 1}
     assert shop.inventory.reserved(failed[0]) == []
@@ -325,16 +327,16 @@ async def test_a_crash_between_execution_and_record_is_asked_again_under_the_sam
 
 async def test_while_one_runner_has_the_lease_another_does_nothing(shop, failed):
     await begin(shop, failed)
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     before = len(released_orders(shop))
-    await run(shop, shop.operation_runner("runner-2"))
+    await run(shop, shop.bulk_runner("runner-2"))
     assert len(released_orders(shop)) == before
 
 
 async def test_two_runners_at_once_send_every_item_once(shop, failed):
     await begin(shop, failed)
     before = len(released_orders(shop))
-    runners = [shop.operation_runner(f"runner-{number}") for number in range(3)]
+    runners = [shop.bulk_runner(f"runner-{number}") for number in range(3)]
     for _ in range(12):
         await asyncio.gather(*(runner.run_due() for runner in runners))
     assert (await look(shop)).tally == {"CONFIRMED": 12}
@@ -368,7 +370,9 @@ async def test_cases_are_resolved_in_bulk_and_what_nobody_confirms_is_recorded(s
     owners = {case.review_id: case.order_id for case in cases}
     seen = {case.review_id: (case.version, case.state) for case in cases}
     await shop.resolve(cases[2], "APPROVE", actor="bob")
-    await begin(shop, list(seen), verb="resolve_review", action="APPROVE", versions=seen, owner=owners.__getitem__)
+    await begin(
+        shop, list(seen), bulk_action="resolve_review", action="APPROVE", versions=seen, owner=owners.__getitem__
+    )
     await run(shop)
     assert (await look(shop)).tally == {"RECORDED": 3, "SKIPPED": 1}
     assert "bob" in (await ledger(shop))[cases[2].review_id].detail
@@ -380,13 +384,15 @@ async def test_a_reconfirmation_is_accepted_first_and_confirmed_by_the_answer(sh
     await shop.deliver("inventory.confirmation_failed", order, reason="RESERVATION_EXPIRED")
     case = await shop.open_case("mine")
     seen = {case.review_id: (case.version, case.state)}
-    await begin(shop, list(seen), verb="resolve_review", action="RECONFIRM", versions=seen, owner=lambda _: "mine")
-    await shop.operations.run_due()
+    await begin(
+        shop, list(seen), bulk_action="resolve_review", action="RECONFIRM", versions=seen, owner=lambda _: "mine"
+    )
+    await shop.bulk_jobs.run_due()
     assert await states(shop) == {"ACCEPTED": 1}
     await run(shop)
     assert (await look(shop)).state == "RUNNING"
     await shop.pump()
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     assert await states(shop) == {"ACCEPTED": 1}, "what could not move rests for a second"
     shop.clock.advance(1)
     await run(shop)
@@ -400,7 +406,9 @@ async def test_an_accepted_item_that_is_never_confirmed_is_never_answered(shop):
     await shop.deliver("inventory.confirmation_failed", order, reason="RESERVATION_EXPIRED")
     case = await shop.open_case("mine")
     seen = {case.review_id: (case.version, case.state)}
-    await begin(shop, list(seen), verb="resolve_review", action="RECONFIRM", versions=seen, owner=lambda _: "mine")
+    await begin(
+        shop, list(seen), bulk_action="resolve_review", action="RECONFIRM", versions=seen, owner=lambda _: "mine"
+    )
     await run(shop)
     shop.clock.advance(301)
     await run(shop)
@@ -416,7 +424,7 @@ async def test_what_rests_while_the_clock_is_set_back_is_looked_at_again_after_i
     await run(shop)
     shop.clock.advance(-6 * 3600)
     shop.breakers.releaser.close()
-    await shop.operations.run_due()
+    await shop.bulk_jobs.run_due()
     shop.clock.advance(1)
     await run(shop)
     assert (await look(shop)).tally == {"CONFIRMED": 6}
