@@ -142,13 +142,19 @@ class Exchange:
                 span = self._tracer.attempt(call, request.method, request.url, traceparent)
                 traceparent = span.traceparent
             request = request.with_header(HEADER, traceparent)
-        at, started = self._clock(), self._stopwatch()
+        at, started, progress = self._clock(), self._stopwatch(), Progress()
         details: dict[str, Any] = {}
         outcome = CANCELLED
         try:
-            reply = await self._send(request)
-            details = {"status": reply.status}
-            result = read(reply)
+            with self._pauses.watched() as lost_seconds:
+                try:
+                    # One bound for the whole exchange: a dripping body outlasts any bound on a single read.
+                    async with asyncio.timeout(self._timeout_seconds):
+                        answer = await self._sender.send(request, progress)
+                except (TimeoutError, httpx.RequestError) as error:
+                    raise self._no_answer(error, progress, lost_seconds()) from error
+            details = {"status": answer.status}
+            result = read(Reply(answer.status, answer.content, self._retry_after_seconds(answer)))
             outcome = SUCCESS
         except Failed as failed:
             outcome, details = failed.outcome, {**details, "error": str(failed)}
@@ -160,20 +166,18 @@ class Exchange:
         trail.append(Attempt(at, call, outcome, self._stopwatch() - started, details=details))
         return result
 
-    async def _send(self, request: Outgoing) -> Reply:
-        progress = Progress()
-        with self._pauses.watched() as lost_seconds:
-            try:
-                # Over the whole exchange: a dripping body would outlast any bound on a single read.
-                async with asyncio.timeout(self._timeout_seconds):
-                    answer = await self._sender.send(request, progress)
-            except TimeoutError as error:
-                raise self._failed(self._timed_out(progress, lost_seconds())) from error
-            except httpx.RequestError as error:
-                raise self._failed(self._lost(error, lost_seconds())) from error
-        return Reply(answer.status, answer.content, self._retry_after_seconds(answer))
+    def _no_answer(self, error: TimeoutError | httpx.RequestError, progress: Progress, paused_seconds: float) -> Failed:
+        if isinstance(error, httpx.RequestError):
+            why = self._lost(error)
+        else:
+            why = self._timed_out(progress)
+        if not why.is_ours and paused_seconds > self._timeout_seconds * PAUSED_SHARE:
+            reason = f"{why.reason}; this process did not run for {paused_seconds:.1f} s of it"
+            why = replace(why, reason=reason, is_ours=True)
+        # Addresses and system errors are for operators: the error for the customer leaves them out.
+        return Failed(why.outcome, self._no_reply(why), why.reason)
 
-    def _timed_out(self, progress: Progress, paused_seconds: float) -> NoReply:
+    def _timed_out(self, progress: Progress) -> NoReply:
         if not progress.has_place:
             reason = f"no connection of our own was free within {self._timeout_seconds:g} s"
             return NoReply(TIMEOUT, reason, may_have_run=False, is_ours=True)
@@ -181,9 +185,9 @@ class Exchange:
         if progress.waited_seconds > self._timeout_seconds * PAUSED_SHARE:
             reason = f"{reason}; {progress.waited_seconds:.1f} s of it passed before a connection of our own was free"
             return NoReply(TIMEOUT, reason, may_have_run=True, is_ours=True)
-        return self._noting_pause(NoReply(TIMEOUT, reason, may_have_run=True), paused_seconds)
+        return NoReply(TIMEOUT, reason, may_have_run=True)
 
-    def _lost(self, error: httpx.RequestError, paused_seconds: float) -> NoReply:
+    def _lost(self, error: httpx.RequestError) -> NoReply:
         outcome = TIMEOUT if isinstance(error, httpx.TimeoutException) else UNAVAILABLE
         not_sent = isinstance(error, SURELY_NOT_SENT)
         is_ours = (
@@ -191,18 +195,7 @@ class Exchange:
             or is_our_shortage(error)
             or (isinstance(error, httpx.ConnectError) and has_no_free_file())
         )
-        why = NoReply(outcome, str(error) or type(error).__name__, not not_sent, is_ours)
-        return self._noting_pause(why, paused_seconds)
-
-    def _noting_pause(self, why: NoReply, paused_seconds: float) -> NoReply:
-        if paused_seconds <= self._timeout_seconds * PAUSED_SHARE:
-            return why
-        reason = f"{why.reason}; this process did not run for {paused_seconds:.1f} s of it"
-        return replace(why, reason=reason, is_ours=True)
-
-    def _failed(self, why: NoReply) -> Failed:
-        # Addresses and system errors are for operators: they stay out of what customers are told.
-        return Failed(why.outcome, self._no_reply(why), why.reason)
+        return NoReply(outcome, str(error) or type(error).__name__, not not_sent, is_ours)
 
     def _retry_after_seconds(self, answer: Answer) -> float | None:
         value = answer.header(b"retry-after") if answer.status in (429, 503) else None

@@ -13,9 +13,9 @@ reports a disconnect after sending as a connect timeout. Source: design 5.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -45,6 +45,8 @@ _ONE_WRITE_BYTES = 1 << 16
 """aiohttp pauses to drain only after writing more than this."""
 
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+
+_CONNECTION_ENDED = (aiohttp.ClientOSError, aiohttp.ClientConnectionResetError, aiohttp.ServerDisconnectedError)
 
 _MEANINGS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
     # Subclasses stand before their bases: the first match decides.
@@ -169,22 +171,45 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._proxy = proxy
         self._max_body_bytes = max_body_bytes
         limit = session.connector.limit if session.connector is not None else 0
-        # As many as there are connections: waiting for one is told apart from waiting for the service.
-        self._places = asyncio.Semaphore(limit) if limit else None
+        # As many as there are connections, so that a wait for one is not counted as a wait for the service.
+        self._places = asyncio.Semaphore(limit or sys.maxsize)
 
-    async def send(self, request: Outgoing, progress: Progress) -> Answer:
+    async def send(
+        self,
+        request: Outgoing,
+        progress: Progress,
+        limits: aiohttp.ClientTimeout = _NO_TIMEOUT,
+        pool_seconds: float | None = None,
+    ) -> Answer:
+        """Send once over a free connection; ``pool_seconds`` bounds the wait for one (PoolTimeout)."""
         began = time.monotonic()
-        async with self._place():
-            progress.has_place, progress.waited_seconds = True, time.monotonic() - began
-            return await self._sent(request, _NO_TIMEOUT)
+        try:
+            async with asyncio.timeout(pool_seconds):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise httpx.PoolTimeout("no connection of our own was free") from error
+        progress.has_place, progress.waited_seconds = True, time.monotonic() - began
+        try:
+            # A server may close an idle connection at any time: a request that did not leave is sent once more,
+            # over a connection that is fresh or fails for good.
+            for upload in (aiohttp.UploadTracker(), None):
+                try:
+                    async with self._request(request, limits, upload) as reply:
+                        content = await reply.read() if self._is_bounded(reply) else await self._read_bounded(reply)
+                        return Answer(reply.status, reply.raw_headers, content)
+                except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
+                    if upload is None or not _may_send_again(error, upload, request.content):
+                        raise meaning_of(type(error))(f"{type(error).__name__}: {_text(error)}") from error
+            raise AssertionError("The second attempt returns or raises.")
+        finally:
+            self._places.release()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         headers = CIMultiDict(request.headers.multi_items())
         headers["Accept-Encoding"] = "identity"
         outgoing = Outgoing(request.method, URL(str(request.url), encoded=True), headers, await request.aread())
         try:
-            async with self._place(_pool_seconds(request)):
-                answer = await self._sent(outgoing, _timeout(request))
+            answer = await self.send(outgoing, Progress(), _timeout(request), _pool_seconds(request))
         except httpx.RequestError as error:
             error.request = request
             raise
@@ -193,44 +218,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         await self._session.close()
 
-    @asynccontextmanager
-    async def _place(self, seconds: float | None = None) -> AsyncIterator[None]:
-        """One of our connections, waited for; raises PoolTimeout after ``seconds``."""
-        if self._places is None:
-            yield
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self._places.acquire()
-        except TimeoutError as error:
-            raise httpx.PoolTimeout("no connection of our own was free") from error
-        try:
-            yield
-        finally:
-            self._places.release()
-
-    async def _sent(self, request: Outgoing, limits: aiohttp.ClientTimeout) -> Answer:
-        try:
-            return await self._send_once_or_again(request, limits)
-        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            raise meaning_of(type(error))(f"{type(error).__name__}: {_text(error)}") from error
-
-    async def _send_once_or_again(self, request: Outgoing, limits: aiohttp.ClientTimeout) -> Answer:
-        upload = aiohttp.UploadTracker()
-        try:
-            return await self._exchange(request, limits, upload)
-        except aiohttp.ClientConnectorError:
-            raise
-        except (aiohttp.ClientOSError, aiohttp.ClientConnectionResetError, aiohttp.ServerDisconnectedError):
-            if not _nothing_left(upload, request.content):
-                raise
-        # The server had closed an idle connection; a second one is fresh or fails for good.
-        return await self._exchange(request, limits, None)
-
-    async def _exchange(
-        self, request: Outgoing, limits: aiohttp.ClientTimeout, upload: aiohttp.UploadTracker | None
-    ) -> Answer:
-        async with self._session.request(
+    def _request(self, request: Outgoing, limits: aiohttp.ClientTimeout, upload: aiohttp.UploadTracker | None) -> Any:
+        return self._session.request(
             request.method,
             request.url,
             data=request.content or None,
@@ -239,15 +228,15 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             proxy=self._proxy.of(request.url.host),
             timeout=limits,
             upload_tracker=upload,
-        ) as reply:
-            return Answer(reply.status, reply.raw_headers, await self._body(reply))
+        )
 
-    async def _body(self, reply: aiohttp.ClientResponse) -> bytes:
+    def _is_bounded(self, reply: aiohttp.ClientResponse) -> bool:
+        """Whether the declared length is within the limit; raises RemoteProtocolError for an encoded body."""
         if reply.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise httpx.RemoteProtocolError("encoded body, though identity was asked for")
-        declared = reply.content_length
-        if declared is not None and declared <= self._max_body_bytes:
-            return await reply.read()
+        return reply.content_length is not None and reply.content_length <= self._max_body_bytes
+
+    async def _read_bounded(self, reply: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
         async for chunk in reply.content.iter_any():
             body += chunk
@@ -285,7 +274,10 @@ def _text(error: Exception) -> str:
     return str(error)[:MAX_ERROR_LENGTH]
 
 
-def _nothing_left(upload: aiohttp.UploadTracker, content: bytes) -> bool:
+def _may_send_again(error: Exception, upload: aiohttp.UploadTracker, content: bytes) -> bool:
+    """Whether the connection ended before any byte of the request left."""
+    if isinstance(error, aiohttp.ClientConnectorError) or not isinstance(error, _CONNECTION_ENDED):
+        return False
     # Head and body leave in one write, so an upload that did not complete has not begun.
     ended = upload.upload_complete
     return len(content) <= _ONE_WRITE_BYTES and ended.done() and ended.exception() is not None

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from services.clients.breaker import FORCED_OPEN, OPEN, AsyncBreaker, InventoryBreakers
@@ -34,7 +35,7 @@ from services.domain.retry import Randomness, RetryPolicy
 T = TypeVar("T")
 
 Sleep = Callable[[float], Awaitable[None]]
-Try = Callable[[list[Attempt]], Awaitable[T]]
+Send = Callable[[list[Attempt]], Awaitable[T]]
 
 
 PATIENCE_SECONDS, SHORT_PATIENCE_SECONDS = 5.0, 1.0
@@ -77,43 +78,53 @@ class ResilientInventory:
         return replace(self, policy=replace(self.policy, attempts=1), patience_seconds=SHORT_PATIENCE_SECONDS)
 
     async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
-        async def check(tries: list[Attempt]) -> Availability:
-            return await self.gateway.check_availability(lines, tries)
-
-        return await self._call(InventoryCall.CHECK_AVAILABILITY, self.breakers.checker, check, trail)
+        send = partial(self.gateway.check_availability, lines)
+        return await self._call(InventoryCall.CHECK_AVAILABILITY, self.breakers.checker, send, trail)
 
     async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
-        async def reserve(tries: list[Attempt]) -> Reservation:
-            return await self.gateway.reserve(order_id, lines, user_id, tries)
-
-        return await self._call(InventoryCall.RESERVE, self.breakers.reserver, reserve, trail)
+        send = partial(self.gateway.reserve, order_id, lines, user_id)
+        return await self._call(InventoryCall.RESERVE, self.breakers.reserver, send, trail)
 
     async def release(self, order_id: str, trail: list[Attempt]) -> bool:
-        async def release(tries: list[Attempt]) -> bool:
-            return await self.gateway.release(order_id, tries)
+        send = partial(self.gateway.release, order_id)
+        return await self._call(InventoryCall.RELEASE, self.breakers.releaser, send, trail)
 
-        return await self._call(InventoryCall.RELEASE, self.breakers.releaser, release, trail)
-
-    async def _call(self, call: str, breaker: AsyncBreaker, attempt: Try[T], trail: list[Attempt]) -> T:
+    async def _call(self, call: InventoryCall, breaker: AsyncBreaker, send: Send[T], trail: list[Attempt]) -> T:
         started, number, may_have_run = self.stopwatch(), 0, False
         while True:
             number += 1
+            made: list[Attempt] = []
             try:
-                await self._wait_for_turn(call, breaker, number, self.stopwatch() - started, trail)
-                return await self._attempt(call, breaker, attempt, number, trail)
+                # An open circuit needs no turn, since nothing is sent.
+                if self.pacer.is_throttled and breaker.effective_state not in (OPEN, FORCED_OPEN):
+                    await self._wait_for_turn(call, self.stopwatch() - started, made)
+                sent_at = self.pacer.monotonic()
+                result = await breaker.acall(send, made)
             except DependencyError as error:
+                if isinstance(error, CircuitOpen):
+                    details = {"error": error.message}
+                    made.append(Attempt(self.clock(), call, SHORT_CIRCUITED, 0.0, details=details))
+                elif isinstance(error, InventoryThrottled) and error.was_sent:
+                    self.pacer.refused(sent_at, error.retry_after_seconds)
                 may_have_run = error.may_have_run = error.may_have_run or may_have_run
                 delay = self._delay_seconds(number, error, self.stopwatch() - started)
                 if delay is None:
                     raise
+            except BusinessError:
+                self.pacer.answered()
+                raise
+            else:
+                self.pacer.answered()
+                return result
+            finally:
+                for attempt in made:
+                    numbered = attempt if attempt.number == number else replace(attempt, number=number)
+                    trail.append(numbered)
+                    self.on_attempt(numbered)
             await self.sleep(delay)
 
-    async def _wait_for_turn(
-        self, call: str, breaker: AsyncBreaker, number: int, elapsed_seconds: float, trail: list[Attempt]
-    ) -> None:
-        """Wait until the service takes another call; an open circuit needs no turn, since nothing is sent."""
-        if not self.pacer.is_throttled or breaker.effective_state in (OPEN, FORCED_OPEN):
-            return
+    async def _wait_for_turn(self, call: InventoryCall, elapsed_seconds: float, made: list[Attempt]) -> None:
+        """Wait until the service takes another call; raises InventoryThrottled when that takes too long."""
         patience = PATIENCE_SECONDS if self.patience_seconds is None else self.patience_seconds
         if self.patience_seconds is None and self.deadline_seconds is not None:
             share = CHECK_PATIENCE if call == InventoryCall.CHECK_AVAILABILITY else 1.0
@@ -121,32 +132,8 @@ class ResilientInventory:
         try:
             await self.pacer.admit(call, patience)
         except InventoryThrottled as error:
-            self._note([Attempt(self.clock(), call, THROTTLED, 0.0, number, {"error": error.message})], trail)
+            made.append(Attempt(self.clock(), call, THROTTLED, 0.0, details={"error": error.message}))
             raise
-
-    async def _attempt(self, call: str, breaker: AsyncBreaker, attempt: Try[T], number: int, trail: list[Attempt]) -> T:
-        tries: list[Attempt] = []
-        sent_at = self.pacer.monotonic()
-        try:
-            result = await breaker.acall(attempt, tries)
-        except CircuitOpen as error:
-            tries.append(Attempt(self.clock(), call, SHORT_CIRCUITED, 0.0, details={"error": error.message}))
-            raise
-        except InventoryThrottled as error:
-            self.pacer.refused(sent_at, error.retry_after_seconds)
-            raise
-        except BusinessError:
-            self.pacer.answered()
-            raise
-        finally:
-            self._note([made if number == made.number else replace(made, number=number) for made in tries], trail)
-        self.pacer.answered()
-        return result
-
-    def _note(self, made: list[Attempt], trail: list[Attempt]) -> None:
-        for attempt in made:
-            trail.append(attempt)
-            self.on_attempt(attempt)
 
     def _delay_seconds(self, attempts_made: int, error: DependencyError, elapsed_seconds: float) -> float | None:
         if isinstance(error, CircuitOpen | ReleaseFailed | InventoryRefusesUs):
