@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.base.trace_context import current
+from services.base.context import current_traceparent
 from services.domain import incident_impact
 from services.domain.call_attempts import Attempt
 from services.domain.orders.failed_steps import with_success_noted
@@ -105,7 +105,7 @@ def _store_events(
     connection: Connection, order: Order, change: Change, at: datetime, new_id: NewId
 ) -> list[TimelineEntry]:
     entries, rows = [], []
-    traceparent = current() or order.traceparent
+    traceparent = current_traceparent() or order.traceparent
     for event in change.events:
         event_id = new_id()
         rows.append(

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, insert, select
 
-from state.engine import correlation
+from services.base.context import current_correlation_id
 from state.engine.keyset import WINDOW, Keyset
 from state.tables import audit_log
 
@@ -41,7 +41,7 @@ _COLUMNS = [audit_log.c[name] for name in AuditEntry.__dataclass_fields__]
 def add(connection: Connection, entry: AuditEntry) -> None:
     """Append; raises IntegrityError when an entry with this action_id exists."""
     row = {name: getattr(entry, name) for name in AuditEntry.__dataclass_fields__}
-    row["correlation_id"] = entry.correlation_id or correlation.current()
+    row["correlation_id"] = entry.correlation_id or current_correlation_id()
     connection.execute(insert(audit_log), row)
 
 

@@ -24,12 +24,11 @@ from services.api.openapi import document
 from services.api.outbox import OutboxHandlers, outbox_endpoints
 from services.api.reviews import ReviewHandlers
 from services.api.service import OrderService
+from services.base.context import HEADER, begin, correlated, received
 from services.base.ids import new_id
-from services.base.trace_context import HEADER, begin, received
 from services.domain.errors import ApiError
 from services.orders.placement import Overloaded
 from services.tracing.port import Tracer
-from state.engine.correlation import correlated
 from state.engine.failures import failure_of, is_passing
 from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced
 

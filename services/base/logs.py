@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import orjson
 
 from services.base.addresses import without_credentials
-from services.base.trace_context import current, trace_id
+from services.base.context import current_traceparent, trace_id
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 
@@ -46,7 +46,7 @@ class JsonFormatter(logging.Formatter):
             **_facts(record),
         }
         # The formatter runs in the task or thread that logs.
-        if (traceparent := current()) is not None:
+        if (traceparent := current_traceparent()) is not None:
             line["trace_id"] = trace_id(traceparent)
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)

@@ -10,12 +10,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from services.base.context import correlated
 from services.domain.bulk import BulkItemState, ItemResult
 from services.domain.errors import NotFound
 from services.messaging.dead_letters import DeadLetterChanged, DeadLetters, ReplayFailed
 from state import dead_letters
 from state.bulk_jobs import BulkItem, BulkJob
-from state.engine.correlation import correlated
 from state.inbox import DUPLICATE, IGNORED
 
 MAX_COUNTED = 1000

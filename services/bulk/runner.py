@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from services.base.context import correlated
 from services.bulk.actions import ItemAction
 from services.clients.breaker import CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, AsyncBreaker, InventoryBreakers
 from services.domain.bulk import (
@@ -37,7 +38,6 @@ from services.domain.orders.failed_steps import TRIES, reason_of
 from services.orders.context import OrdersContext, raise_first
 from state import bulk_jobs
 from state.bulk_jobs import BulkItem, BulkJob
-from state.engine.correlation import correlated
 from state.engine.failures import is_of_database
 
 logger = logging.getLogger("holdfast.operations")

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from services.base.context import correlated
 from services.bulk.control import BulkControl
 from services.bulk.runner import GateOf
 from services.conservation.audit import ConservationAudit
@@ -32,7 +33,6 @@ from services.unit_of_work import SYSTEM
 from state import audit, commands
 from state.audit import AuditEntry
 from state.commands import DONE, FAILED, REFUSED, Command
-from state.engine.correlation import correlated
 
 logger = logging.getLogger("holdfast.commands")
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from services.base.trace_context import trace_id
+from services.base.context import trace_id
 from services.console.access import CANCEL_ORDER, LIVE_TTL, RETURN_ITEMS, Access
 from services.console.cache import Reading
 from services.console.csv_files import MAX_ROWS, csv_text

@@ -14,7 +14,7 @@ import nats.errors
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
 
-from services.base.trace_context import HEADER
+from services.base.context import HEADER
 from services.messaging.jetstream import INSTALLATION, Connection
 from services.messaging.outbox_relay import OutboxRow, Undeliverable
 

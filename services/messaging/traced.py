@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from services.base.trace_context import HEADER, received
+from services.base.context import HEADER, received
 from services.messaging.consumer import Delivery, Handler
 from services.messaging.dead_letters import order_id_in
 from services.messaging.outbox_relay import OutboxRow, Publisher

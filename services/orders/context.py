@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from services.base.trace_context import carried, continuing, current
+from services.base.context import carried, continuing, current_traceparent
 from services.domain.call_attempts import Attempt
 from services.domain.errors import NotFound
 from services.domain.orders.lifecycle import Change
@@ -103,7 +103,7 @@ class OrdersContext:
 
     def step(self, name: str, order_id: str, traceparent: str | None) -> AbstractContextManager[None]:
         """Work on an order within the present trace or, where no request waits for it, within the order's own."""
-        parent = current() or traceparent
+        parent = current_traceparent() or traceparent
         return continuing(parent) if self.tracer is None else self.tracer.step(name, order_id, parent)
 
     async def get(self, order_id: str) -> Order:

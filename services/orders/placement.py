@@ -16,7 +16,7 @@ import orjson
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from services.base.trace_context import current, trace_id
+from services.base.context import current_traceparent, trace_id
 from services.domain.errors import ApiError, IdempotencyKeyReused
 from services.domain.external import id_key
 from services.domain.orders import lifecycle
@@ -164,7 +164,7 @@ class OrderPlacement:
             updated_at=at,
             metadata=command.metadata,
             due_at=at + self._step_deadline,
-            traceparent=current(),
+            traceparent=current_traceparent(),
         )
 
     def _insert(self, connection: Connection, order: Order, digest: str, command: PlaceOrder) -> None:

@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any
 
 from services.base.clock import utc_now
+from services.base.context import HEADER, begin
 from services.base.loops import Loop
 from services.base.settings import USUAL_INSTALLATION
-from services.base.trace_context import HEADER, begin
 from services.domain.orders import events
 from services.domain.orders.model import OrderStatus
 from services.messaging.consumer import Delivery, Handler, PullConsumer

@@ -24,8 +24,8 @@ from sqlalchemy import DateTime, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, ExceptionContext
 
+from services.base.context import carried
 from state.engine.column_types import read_every_time, read_json_text, time_of_text
-from state.engine.correlation import carried
 from state.engine.failures import Kind, failure_of, is_locked
 from state.engine.open_files import OpenFiles
 from state.engine.postgres import ConnectionShare, PooledTransactions

@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from services.base import logs
+from services.base.context import continuing
 from services.base.logs import JsonFormatter, TerminalFormatter
-from services.base.trace_context import continuing
 
 
 def record(message="order_flagged", **facts):

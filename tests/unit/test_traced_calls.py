@@ -9,7 +9,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from services.base.trace_context import continuing
+from services.base.context import continuing
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.payments.http import HTTPPaymentGateway
 from services.domain.call_attempts import Attempt

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from services.base.trace_context import continuing, current
+from services.base.context import continuing, current_traceparent
 from services.messaging.consumer import Delivery
 from services.messaging.jetstream import Connection
 from services.messaging.outbox_relay import OutboxRow
@@ -153,7 +153,7 @@ async def test_a_delivery_belongs_to_its_headers_trace_or_to_that_of_its_order(
         return OWN
 
     async def handle(_: Delivery) -> None:
-        within.append(current())
+        within.append(current_traceparent())
 
     await traced_handler(handle, cast("Any", tracer), traceparent_of)(given)
     assert (looked_up, within) == (asked, [OWN])

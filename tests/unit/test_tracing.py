@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 from yarl import URL
 
+from services.base.context import current_traceparent, received, trace_id
 from services.base.settings import Settings
-from services.base.trace_context import current, received, trace_id
 from services.domain.call_attempts import InventoryCall
 from services.tracing.opentelemetry import OpenTelemetryTracer
 
@@ -65,7 +65,7 @@ def ids(span: ReadableSpan) -> tuple[str, str | None]:
 
 async def test_a_request_goes_on_with_the_callers_trace(traced: Traced) -> None:
     with traced.tracer.request("POST", "/api/v1/orders/{orderId}/cancel", "/api/v1/orders/o-1/cancel", PARENT) as done:
-        within = current()
+        within = current_traceparent()
         done(409)
     span = await traced.span()
     assert (span.name, span.kind) == ("POST /api/v1/orders/{orderId}/cancel", SpanKind.SERVER)
@@ -83,7 +83,7 @@ async def test_a_request_goes_on_with_the_callers_trace(traced: Traced) -> None:
     assert within is not None
     assert trace_id(within) == TRACE
     assert SPAN not in within
-    assert current() is None
+    assert current_traceparent() is None
 
 
 async def test_a_request_without_a_trace_begins_one(traced: Traced) -> None:
@@ -104,12 +104,12 @@ async def test_what_is_raised_is_on_the_span_and_is_raised(traced: Traced) -> No
     span = await traced.span()
     assert span.attributes is not None
     assert (span.attributes["error.type"], span.status.description) == ("LookupError", "no such order")
-    assert current() is None
+    assert current_traceparent() is None
 
 
 async def test_a_trace_that_its_caller_does_not_sample_is_not_exported_and_goes_on_unsampled(traced: Traced) -> None:
     with traced.tracer.request("POST", "/api/v1/orders", "/api/v1/orders", f"00-{TRACE}-{SPAN}-00"):
-        within = current()
+        within = current_traceparent()
     assert within is not None
     assert (trace_id(within), within[-2:]) == (TRACE, "00")
     assert await traced.spans() == []

@@ -19,7 +19,7 @@ import orjson
 from multidict import CIMultiDict
 from yarl import URL
 
-from services.base.trace_context import HEADER, current
+from services.base.context import HEADER, current_traceparent
 from services.clients.http.shortage import PauseWatch, has_no_free_file, is_our_shortage
 from services.clients.http.transport import AiohttpTransport, Answer, HttpxSender, Outgoing, Progress, Sender
 from services.domain.call_attempts import SUCCESS, TIMEOUT, UNAVAILABLE, Attempt
@@ -136,7 +136,7 @@ class Exchange:
 
     async def attempt(self, call: str, request: Outgoing, trail: list[Attempt], read: Callable[[Reply], T]) -> T:
         """Send once and read the reply; ``read`` raises Failed for a reply that is not a success."""
-        traceparent, span = current(), None
+        traceparent, span = current_traceparent(), None
         if traceparent is not None:
             if self._tracer is not None:
                 span = self._tracer.attempt(call, request.method, request.url, traceparent)

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from services.base.trace_context import HEADER, begin, carried
+from services.base.context import HEADER, begin
 from services.domain.external import Identifier
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import Line, aggregated
@@ -257,7 +257,7 @@ class InventoryApi:
     async def _write(self, request: Request, transaction: Transaction[T]) -> T:
         # Events that the request causes belong to its trace.
         begin(request.headers.get(HEADER))
-        result = await self._database.write(carried(transaction))
+        result = await self._database.write(transaction)
         self._on_commit()
         return result
 

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import insert
 
+from services.base.context import HEADER, begin
 from services.base.settings import USUAL_INSTALLATION
-from services.base.trace_context import HEADER, begin, carried
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.envelope import decode, place_in_stream
 from services.messaging.jetstream import INSTALLATION, Connection, by_stream
@@ -143,7 +143,7 @@ class EventLink:
         def carry_out(connection: SqlConnection) -> str:
             return handle(connection, event, self._clock(), is_silent=is_silent, is_foreign=is_foreign)
 
-        await self._database.write(carried(carry_out))
+        await self._database.write(carry_out)
         self.wake()
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Row, delete, func, insert, or_, select, tuple_, update
 
-from services.base.trace_context import current
+from services.base.context import current_traceparent
 from services.domain.orders.events import OutgoingEvent
 from services.messaging import envelope
 from services.messaging.outbox_relay import OutboxRow, Undeliverable
@@ -48,7 +48,7 @@ def add(connection: Connection, event: OutgoingEvent, now: datetime) -> None:
         "order_id": event.order_id,
         "payload": envelope.encode(event, event_id, now, source=SOURCE),
         "created_at": now,
-        "traceparent": current(),
+        "traceparent": current_traceparent(),
     }
     connection.execute(insert(outbox), row)
 

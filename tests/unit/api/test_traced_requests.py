@@ -11,7 +11,7 @@ import pytest
 
 from services.api.app import create_app
 from services.api.auth import Authenticator
-from services.base.trace_context import continuing
+from services.base.context import continuing
 from tests.unit.api.conftest import Api
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import select
 
-from services.base.trace_context import continuing, current
+from services.base.context import continuing, current_traceparent
 from services.domain.call_attempts import SHORT_CIRCUITED, SUCCESS, Attempt, InventoryCall
 from services.domain.orders.model import Order
 from services.orders.traced import told_after_commit, told_of_short_circuits
@@ -42,7 +42,7 @@ def noting_the_trace(shop: OrdersHarness) -> Iterator[list[tuple[str, str | None
         called = getattr(target, name)
 
         async def noted(*args: Any, _called: Any = called, _name: str = name, **more: Any) -> Any:
-            seen.append((_name, current()))
+            seen.append((_name, current_traceparent()))
             return await _called(*args, **more)
 
         setattr(target, name, noted)
@@ -91,7 +91,7 @@ async def test_delayed_retries_and_releases_go_on_with_the_orders_trace(shop: Or
         placed = await shop.sweep_when_due(waiting.order_id)
         assert placed.status == "PLACED"
         assert seen == [("reserve", PLACED_IN), ("capture", PLACED_IN)]
-        assert current() is None
+        assert current_traceparent() is None
         assert set((await traceparents(shop, placed)).values()) == {PLACED_IN}
         await shop.cancel(placed.order_id)
         await shop.releases.run_due()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.base.trace_context import begin, carried, continuing, current, received, trace_id
+from services.base.context import begin, carried, continuing, current_traceparent, received, trace_id
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
@@ -83,20 +83,20 @@ def test_whatever_is_sent_nothing_or_a_traceparent_of_version_00_comes_of_it(val
 
 
 def test_work_within_belongs_to_the_trace_and_work_after_it_does_not() -> None:
-    assert current() is None
+    assert current_traceparent() is None
     with continuing(PARENT):
-        assert current() == PARENT
+        assert current_traceparent() == PARENT
         with continuing(None):
-            assert current() is None
-        assert current() == PARENT
-    assert current() is None
+            assert current_traceparent() is None
+        assert current_traceparent() == PARENT
+    assert current_traceparent() is None
 
 
 async def test_a_task_that_begins_without_a_header_leaves_the_trace_that_it_was_started_in() -> None:
     async def request(header: str | None) -> str | None:
         begin(header)
         await asyncio.sleep(0)
-        return current()
+        return current_traceparent()
 
     async def first() -> list[str | None]:
         begin(PARENT)
@@ -105,15 +105,15 @@ async def test_a_task_that_begins_without_a_header_leaves_the_trace_that_it_was_
 
     assert await asyncio.create_task(first()) == [None, None]
     assert await asyncio.create_task(request(PARENT)) == PARENT
-    assert current() is None
+    assert current_traceparent() is None
 
 
 def test_a_transaction_takes_its_trace_along_to_another_thread_and_leaves_nothing_there() -> None:
     with ThreadPoolExecutor(1) as writer:
         with continuing(PARENT):
-            transaction = carried(lambda connection: (connection, current()))
+            transaction = carried(lambda connection: (connection, current_traceparent()))
         assert writer.submit(transaction, "connection").result() == ("connection", PARENT)
-        assert writer.submit(current).result() is None
+        assert writer.submit(current_traceparent).result() is None
 
 
 def test_outside_of_any_trace_a_transaction_stays_what_it_is() -> None:
