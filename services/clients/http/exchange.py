@@ -167,10 +167,7 @@ class Exchange:
         return result
 
     def _no_answer(self, error: TimeoutError | httpx.RequestError, progress: Progress, paused_seconds: float) -> Failed:
-        if isinstance(error, httpx.RequestError):
-            why = self._lost(error)
-        else:
-            why = self._timed_out(progress)
+        why = self._lost(error) if isinstance(error, httpx.RequestError) else self._timed_out(progress)
         if not why.is_ours and paused_seconds > self._timeout_seconds * PAUSED_SHARE:
             reason = f"{why.reason}; this process did not run for {paused_seconds:.1f} s of it"
             why = replace(why, reason=reason, is_ours=True)
