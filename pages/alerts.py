@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages.parts import actions, alerts, clock, empty, live, paging, search
+from pages.parts import actions, alerts, live, search
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
+from pages.parts.widgets import paging
 from pages.parts import labels as words
 from services.console.alerts import (
     HISTORY_PAGE,

@@ -8,8 +8,12 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import address, audit_targets, clock, downloads, empty, facts, labels, list_window, live, search
-from pages.parts import filters as kept
+from pages.parts import address, downloads, facts, labels, live, search
+from pages.parts.widgets import audit_links
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
+from pages.parts.widgets import list_window
+from pages.parts.widgets import filters as kept
 from services.console.audit import AuditEntry, AuditFilter, AuditPage
 from services.console.facade import console
 
@@ -110,8 +114,8 @@ def _row(number: int, entry: AuditEntry, marks: Mapping[str, str], *, grey: bool
     with st.container(key=f"audit_{number}", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(_result(entry.result, grey=grey), width="content")
-            st.markdown(f"**{audit_targets.deed(entry)}** · {labels.plain(entry.actor)}", width="content")
-            audit_targets.link(entry, marks)
+            st.markdown(f"**{audit_links.deed(entry)}** · {labels.plain(entry.actor)}", width="content")
+            audit_links.link(entry, marks)
             st.caption(clock.both(entry.at, now), width="stretch", text_alignment="right")
         reason = labels.plain(entry.reason) if entry.reason else "no reason given"
         under = f" · under {labels.plain(entry.correlation_id)}" if entry.correlation_id else ""

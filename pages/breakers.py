@@ -12,18 +12,10 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import (
-    actions,
-    charts,
-    clock,
-    empty,
-    incident_impact,
-    labels,
-    live,
-    override_dialog,
-    tiles,
-    write_access,
-)
+from pages.parts import actions, charts, incident_impact, labels, live, override_dialog, tiles
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
+from pages.parts import access
 from services.console.access import Command
 from services.console.cache import Reading
 from services.console.facade import console
@@ -93,7 +85,7 @@ def _standing(breaker: Breaker, override: BreakerOverride | None) -> str:
 
 
 def _override_button(breaker: Breaker, asked: Command | None) -> None:
-    reason = write_access.write_block()
+    reason = access.write_block()
     if asked and asked.kind == "set_override" and actions.is_waiting(asked):
         reason = "A command on this breaker is under way."
     if st.button(
@@ -101,7 +93,7 @@ def _override_button(breaker: Breaker, asked: Command | None) -> None:
         key=f"override_{breaker.name}",
         icon=":material/front_hand:",
         disabled=reason is not None,
-        help=reason or write_access.write_note() or "Open or closed, for a while, with a reason.",
+        help=reason or access.write_note() or "Open or closed, for a while, with a reason.",
     ):
         override_dialog.breaker(breaker.name)
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import actions, clock, dialogs, empty, labels, live, orders, paging, write_access
+from pages.parts import actions, dialogs, labels, live
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
+from pages.parts.widgets import orders
+from pages.parts.widgets import paging
+from pages.parts import access
 from services.console.conservation import ConservationPage, DifferenceRow
 from services.console.facade import console
 from services.console.paging import PAGE_SIZE
@@ -56,7 +61,7 @@ def _row(row: DifferenceRow, *, grey: bool) -> None:
 
 def _button(row: DifferenceRow) -> None:
     known = row.difference
-    reason = write_access.write_block()
+    reason = access.write_block()
     if known.state != "OPEN":
         reason = "It is settled once both sides agree, or once the case that was opened is closed."
     elif actions.is_waiting(row.command):

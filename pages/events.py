@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import (
-    actions,
-    clock,
-    dead_letters,
-    event_lists,
-    labels,
-    list_window,
-    live,
-    search,
-    tiles,
-    undeliverable,
-)
-from pages.parts import filters as kept
+from pages.parts import actions, labels, live, search, tiles
+from pages.parts.widgets import clock
+from pages.parts.events import dead_letters
+from pages.parts.events import lists
+from pages.parts.widgets import list_window
+from pages.parts.events import undeliverable
+from pages.parts.widgets import filters as kept
 from services.console.facade import console
 
 VIEWS = ("Dead letters", "Outgoing", "Incoming")
@@ -114,9 +108,9 @@ def everything() -> None:
     if view == "Dead letters":
         dead_letters.draw(st.session_state.get("letters") or "OPEN", order_id, _clear)
     elif view == "Outgoing":
-        event_lists.outgoing(st.session_state.get("out_type"), st.session_state.get("out_state"), order_id, _clear)
+        lists.outgoing(st.session_state.get("out_type"), st.session_state.get("out_state"), order_id, _clear)
     else:
-        event_lists.incoming(st.session_state.get("in_type"), st.session_state.get("in_state"), order_id, _clear)
+        lists.incoming(st.session_state.get("in_type"), st.session_state.get("in_state"), order_id, _clear)
 
 
 frame = live.header("Events")

@@ -6,7 +6,11 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
-from pages.parts import actor, audit_targets, clock, empty, labels, live, write_access
+from pages.parts import actor, labels, live
+from pages.parts.widgets import audit_links
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
+from pages.parts import access
 from services.console.audit import AuditEntry
 from services.console.cache import SourceUnavailable
 from services.console.facade import console
@@ -84,7 +88,7 @@ def _since(page: HandoverPage, *, grey: bool) -> None:
         title = "The last eight hours" if page.is_first_look else "Since you last looked"
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.markdown(f"**{title}** :small[:gray[{clock.both(page.since, now)}]]", width="content")
-            block = write_access.write_block()
+            block = access.write_block()
             st.button(
                 "Mark as seen", key="mark_seen", icon=":material/done_all:", type="tertiary", on_click=_seen,
                 args=(page.since,), disabled=block is not None, help=block or "The next look begins from now.",
@@ -109,8 +113,8 @@ def _since(page: HandoverPage, *, grey: bool) -> None:
 def _action(entry: AuditEntry, now: datetime) -> None:
     with st.container(gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"**{labels.plain(entry.actor)}** · {audit_targets.deed(entry)}", width="content")
-            audit_targets.link(entry)
+            st.markdown(f"**{labels.plain(entry.actor)}** · {audit_links.deed(entry)}", width="content")
+            audit_links.link(entry)
         why = f": {labels.plain(entry.reason)}" if entry.reason else ""
         st.caption(f"{clock.at(entry.at, now)} · {labels.plain(entry.result)}{why}")
 

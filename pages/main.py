@@ -5,7 +5,9 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from pages.parts import actor, address, clock, empty, overlay
+from pages.parts import actor, address, overlay
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
 from services.console.facade import console
 
 st.set_page_config(page_title="Holdfast", page_icon="⚓", layout="wide")

@@ -10,7 +10,9 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
-from pages.parts import charts, clock, empty, incident_impact, labels, live, objective, ranges, tiles, time_series
+from pages.parts import charts, incident_impact, labels, live, objective, ranges, tiles, time_series
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
 from pages.parts.time_series import Threshold, TimeSeries
 from services.console.cache import Reading
 from services.console.facade import console

@@ -6,23 +6,15 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import (
-    actions,
-    address,
-    claims,
-    clock,
-    comparison,
-    dialogs,
-    empty,
-    event_lists,
-    expander,
-    labels,
-    list_window,
-    live,
-    orders,
-    timeline,
-    write_access,
-)
+from pages.parts import actions, address, claims, comparison, dialogs, labels, live
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
+from pages.parts.events import lists
+from pages.parts.widgets import expander
+from pages.parts.widgets import list_window
+from pages.parts.widgets import orders
+from pages.parts.widgets import timeline
+from pages.parts import access
 from services.console.access import Command
 from services.console.cache import Reading
 from services.console.events import Outgoing
@@ -88,7 +80,7 @@ def _missing(order_id: str, reading: Reading[OrderView]) -> None:
 
 
 def _actions(view: OrderView) -> None:
-    block = write_access.write_block()
+    block = access.write_block()
     last = next((command for command in view.commands if command.kind == "cancel_order"), None)
     reason = block or _why_not_cancel(view) or ("A cancel is under way." if actions.is_waiting(last) else None)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -97,7 +89,7 @@ def _actions(view: OrderView) -> None:
             key="cancel_order",
             icon=":material/cancel:",
             disabled=reason is not None,
-            help=reason or write_access.write_note(),
+            help=reason or access.write_note(),
         ):
             dialogs.cancel_order(view.order)
         returning = block or (None if view.can_return else "Only what was confirmed and not yet returned can be.")
@@ -106,7 +98,7 @@ def _actions(view: OrderView) -> None:
             key="return_items",
             icon=":material/undo:",
             disabled=returning is not None,
-            help=returning or write_access.write_note(),
+            help=returning or access.write_note(),
         ):
             dialogs.return_items(view.order)
         if view.release and view.release.state != "DONE":
@@ -141,7 +133,7 @@ def _retry_button(view: OrderView, job: Release, block: str | None) -> None:
         key="retry_release",
         icon=":material/replay:",
         disabled=reason is not None,
-        help=reason or write_access.write_note() or "One attempt now. Key: T",
+        help=reason or access.write_note() or "One attempt now. Key: T",
         shortcut="T",
         on_click=_retry,
         args=(job, same_sight_key("retry_release", job.order_id, job.version, last)),
@@ -209,7 +201,7 @@ def _events(reading: Reading[OrderView]) -> None:
 def _sent(row: Outgoing, *, grey: bool) -> None:
     state = labels.badge(labels.OUTGOING, row.outcome, grey=grey)
     st.markdown(f"{state} :small[event {labels.plain(row.event_id)}]")
-    event_lists.payload_of(row)
+    lists.payload_of(row)
 
 
 def _facts(view: OrderView) -> None:

@@ -8,20 +8,13 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import (
-    address,
-    clock,
-    downloads,
-    empty,
-    incident_impact,
-    labels,
-    list_window,
-    live,
-    orders,
-    paging,
-    search,
-)
-from pages.parts import filters as kept
+from pages.parts import address, downloads, incident_impact, labels, live, search
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
+from pages.parts.widgets import list_window
+from pages.parts.widgets import orders
+from pages.parts.widgets import paging
+from pages.parts.widgets import filters as kept
 from services.console.facade import console
 from services.console.orders import COUNT_LIMIT, OrderFilter, OrderRow, OrdersPage
 from services.domain.orders.model import InventoryStatus, OrderStatus, PaymentStatus

@@ -8,24 +8,13 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import (
-    actions,
-    address,
-    bulk,
-    bulk_jobs,
-    clock,
-    empty,
-    labels,
-    live,
-    orders,
-    paging,
-    past_resolutions,
-    retries,
-    search,
-    selection,
-    write_access,
-)
-from pages.parts import filters as kept
+from pages.parts import actions, address, bulk, bulk_jobs, labels, live, past_resolutions, retries, search, selection
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
+from pages.parts.widgets import orders
+from pages.parts.widgets import paging
+from pages.parts import access
+from pages.parts.widgets import filters as kept
 from pages.parts import release_job as work
 from services.console.bulk import BulkAction
 from services.console.cache import SourceUnavailable
@@ -221,7 +210,7 @@ def _all_matching(page: ReleasesPage, wanted: ReleaseFilter) -> None:
     """Apart from what is picked; never more than a thousand, and never with a filter that narrows nothing."""
     if not page.matching:
         return
-    block = write_access.write_block()
+    block = access.write_block()
     is_everything = block is None and narrows_nothing(wanted)
     if is_everything:
         block = "Choose a cause, a state or an order first: everything at once is not offered."
@@ -317,7 +306,7 @@ def _unpick(picked: tuple[str, ...]) -> None:
 
 
 def _act_on_selected(key: str, label: str, bulk_action: str, rows: list[ReleaseRow], picked: tuple[str, ...]) -> None:
-    block = write_access.write_block()
+    block = access.write_block()
     if st.button(
         f"{label} {len(rows)}",
         key=key,

@@ -10,26 +10,13 @@ from collections.abc import Callable, Mapping
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import (
-    actions,
-    actor,
-    address,
-    all_matching,
-    bulk,
-    bulk_jobs,
-    claims,
-    clock,
-    empty,
-    labels,
-    live,
-    orders,
-    paging,
-    retries,
-    search,
-    selection,
-    write_access,
-)
-from pages.parts import filters as kept
+from pages.parts import actions, actor, address, all_matching, bulk, bulk_jobs, claims, labels, live, retries, search, selection
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
+from pages.parts.widgets import orders
+from pages.parts.widgets import paging
+from pages.parts import access
+from pages.parts.widgets import filters as kept
 from pages.parts import review_case as work
 from services.console.bulk import BulkAction
 from services.console.facade import console
@@ -170,7 +157,7 @@ def _wanted() -> CaseFilter:
 
 
 def _next_button() -> None:
-    reason = write_access.write_block()
+    reason = access.write_block()
     st.button(
         "Next unclaimed",
         key="next_unclaimed",
@@ -292,7 +279,7 @@ def _only_product(product: str) -> None:
 def _bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
     """Acts on what is picked, one button per action that at least one of the cases allows."""
     cases = [rows[review_id] for review_id in picked]
-    block = write_access.write_block()
+    block = access.write_block()
     with st.container(horizontal=True, vertical_alignment="center", key="review_bar"):
         if not cases:
             st.button(

@@ -6,18 +6,12 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import (
-    actions,
-    address,
-    clock,
-    drill_report,
-    empty,
-    labels,
-    live,
-    sandbox_dialogs,
-    sandbox_stock,
-    write_access,
-)
+from pages.parts import actions, address, labels, live, sandbox_dialogs
+from pages.parts.widgets import clock
+from pages.parts.sandbox import drills
+from pages.parts.widgets import empty
+from pages.parts.sandbox import stock
+from pages.parts import access
 from services.console.access import Command
 from services.console.facade import console, same_sight_key
 from services.console.sandbox import KINDS, Drill, SandboxPage, shown_kind
@@ -51,7 +45,7 @@ def everything() -> None:
         _past(page)
     with right:
         _traffic(page)
-    sandbox_stock.draw(page.shelves, grey=bool(reading.problem))
+    stock.draw(page.shelves, grey=bool(reading.problem))
 
 
 def _one(drill_id: str) -> None:
@@ -60,7 +54,7 @@ def _one(drill_id: str) -> None:
     reading = console().sandbox.drill(drill_id)
     if reading.value is not None:
         live.as_of(reading)
-        drill_report.draw(reading.value)
+        drills.draw(reading.value)
     elif reading.as_of is None:
         empty.no_source(reading)
     else:
@@ -78,7 +72,7 @@ def _active(drill: Drill, last: Command | None, *, grey: bool) -> None:
                 f"**{labels.plain(kind.title)}** · {drill.seconds} s · by {labels.plain(drill.actor)}", width="content"
             )
             st.caption(_progress(drill), width="stretch")
-            block = write_access.write_block()
+            block = access.write_block()
             over = None if drill.phase in STOPPABLE else "The faults are over; the report comes when all has recovered."
             asked = "It was stopped." if drill.stopped_by or actions.is_waiting(last) else None
             reason = block or over or asked
@@ -91,7 +85,7 @@ def _active(drill: Drill, last: Command | None, *, grey: bool) -> None:
         if drill.began_at and drill.phase == "RUNNING":
             done = (now - drill.began_at).total_seconds() / drill.seconds
             st.progress(min(max(done, 0.0), 1.0))
-        drill_report.noticed(drill)
+        drills.noticed(drill)
 
 
 def _progress(drill: Drill) -> str:
@@ -110,7 +104,7 @@ def _stop(drill: Drill, last: Command | None) -> None:
 
 
 def _offers(page: SandboxPage) -> None:
-    block = write_access.write_block() or ("A drill is under way; there is one at a time." if page.active else None)
+    block = access.write_block() or ("A drill is under way; there is one at a time." if page.active else None)
     if page.started_rate == 0:
         st.warning(
             "The demo traffic is off (SANDBOX_TRAFFIC=0): unless you place orders yourself, a drill hurts nobody "
@@ -145,8 +139,8 @@ def _past(page: SandboxPage) -> None:
                     on_click=_open,
                     args=(drill.drill_id,),
                 )
-                st.markdown(drill_report.verdict(drill), width="content")
-                st.caption(drill_report.summary(drill), width="stretch")
+                st.markdown(drills.verdict(drill), width="content")
+                st.caption(drills.summary(drill), width="stretch")
                 st.caption(clock.ago(drill.created_at, console().now()), width="content")
 
 
@@ -161,7 +155,7 @@ def _close() -> None:
 def _traffic(page: SandboxPage) -> None:
     st.markdown("**Demo traffic**")
     rate = page.wished_rate if page.wished_rate is not None else page.started_rate
-    block = write_access.write_block()
+    block = access.write_block()
     off = "The traffic process was not started (SANDBOX_TRAFFIC=0)." if page.started_rate == 0 else None
     with st.container(border=True), st.form("traffic", border=False):
         asked = st.number_input(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import clock, downloads, empty, labels, list_window, live, search
-from pages.parts import filters as kept
+from pages.parts import downloads, labels, live, search
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
+from pages.parts.widgets import list_window
+from pages.parts.widgets import filters as kept
 from services.console.facade import console
 from services.console.stock import StockPage, StockRow
 

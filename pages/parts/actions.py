@@ -8,7 +8,9 @@ from contextlib import suppress
 import streamlit as st
 
 from pages.parts import actor as person
-from pages.parts import clock, labels, write_access
+from pages.parts import labels
+from pages.parts.widgets import clock
+from pages.parts import access
 from services.console.access import Command
 from services.console.cache import SourceUnavailable
 from services.console.facade import console
@@ -77,7 +79,7 @@ def undo_button(command: Command, *, key: str) -> None:
     """How long the command is still held, and the way to take it back."""
     left = clock.span(command.not_before - console().now()) if command.not_before else ""
     while_held = "queued" if waits_for_breaker(command) else left
-    reason = write_access.write_block()
+    reason = access.write_block()
     st.button(
         f"Undo ({while_held})",
         key=key,

@@ -8,7 +8,9 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import actions, clock, labels, overlay, write_access
+from pages.parts import actions, labels, overlay
+from pages.parts.widgets import clock
+from pages.parts import access
 from pages.parts.dialogs import form
 from services.console.access import Command
 from services.console.alerts import Alert, AlertRow, AlertsPage, Matcher, SilenceRow, exactly, title, would_silence
@@ -131,7 +133,7 @@ def _explained(row: AlertRow) -> None:
 
 def _buttons(row: AlertRow, page: AlertsPage) -> None:
     alert = row.alert
-    block = write_access.write_block()
+    block = access.write_block()
     waiting = "A command on this alert is under way." if actions.is_waiting(row.command) else None
     not_ack = "It does not fire yet." if alert.state != "firing" else None
     not_ack = not_ack or ("Somebody is at it already." if alert.acknowledged_at else None)
@@ -253,7 +255,7 @@ def silence_row(row: SilenceRow, *, grey: bool) -> None:
             )
             if row.command:
                 st.markdown(f":small[{actions.summary_with_age(row.command)}]")
-        block = write_access.write_block()
+        block = access.write_block()
         waiting = "It is being ended." if actions.is_waiting(row.command) else None
         st.button(
             "End now",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import bulk, labels, retries, write_access
+from pages.parts import bulk, labels, retries
+from pages.parts import access
 from services.console.bulk import MAX_ITEMS
 from services.console.cache import SourceUnavailable
 from services.console.facade import console
@@ -17,7 +18,7 @@ ANY_CODE = "none"
 
 def bar(page: QueuePage, wanted: CaseFilter) -> None:
     """Apart from what is picked; never more than a thousand, and never with a filter that narrows nothing."""
-    block = write_access.write_block()
+    block = access.write_block()
     is_everything = block is None and narrows_nothing(wanted)
     if is_everything:
         block = "Choose a cause, a product or another filter first: everything at once is not offered."

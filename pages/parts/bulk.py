@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.parts import actions, actor, bulk_comparison, clock, labels, overlay, retries, selection, write_access
+from pages.parts import actions, actor, bulk_comparison, labels, overlay, retries, selection
+from pages.parts.widgets import clock
+from pages.parts import access
 from services.console.bulk import BulkAction, BulkRequest, BulkTarget
 from services.console.bulk_preview import narrowed
 from services.console.cache import SourceUnavailable
@@ -78,7 +80,7 @@ def _preview(bulk: BulkRequest, key: str, empties: Picked) -> None:
 
 def _form(bulk: BulkRequest, fit: BulkRequest | None, key: str, empties: Picked) -> None:
     """Reason, typed count and the one button; without ``fit`` the number of items is not settled yet."""
-    block = write_access.write_block()
+    block = access.write_block()
     number = len(fit.targets) if fit else 0
     with st.form(f"form_{key}", border=False):
         st.text_area(_reason_label(bulk), key=f"note_{key}", max_chars=MAX_TEXT, required=bulk.is_irreversible)
@@ -98,7 +100,7 @@ def _form(bulk: BulkRequest, fit: BulkRequest | None, key: str, empties: Picked)
         st.rerun()
     elif complaint := complained or block:
         st.error(complaint, icon=":material/error:")
-    elif remark := write_access.write_note():
+    elif remark := access.write_note():
         st.caption(f":material/info: {remark}")
 
 

@@ -8,7 +8,9 @@ from datetime import datetime
 
 import streamlit as st
 
-from pages.parts import actions, clock, labels, write_access
+from pages.parts import actions, labels
+from pages.parts.widgets import clock
+from pages.parts import access
 from pages.parts import actor as person
 from services.console.bulk import BulkAction, BulkRequest, BulkTarget
 from services.console.bulk_preview import (
@@ -34,7 +36,7 @@ def begin(bulk: BulkRequest, key: str) -> None:
     if not bulk.has_reconciliation:
         return
     st.session_state[_opened(key)] = (0, console().now())
-    if write_access.write_block() is None:
+    if access.write_block() is None:
         _ask(bulk, _question(key))
 
 
@@ -92,7 +94,7 @@ def _frozen(said: PreviewComparison, key: str) -> FrozenSelection | None:
         now = console().now()
         _, opened_at = _turn(key)
         # Without a worker nobody answers, however long one waits.
-        is_asking = said.is_asking and write_access.write_note() is None
+        is_asking = said.is_asking and access.write_note() is None
         if (fixed := freeze(said.items, now, is_asking=is_asking, waited=now - opened_at)) is None:
             return None
         st.session_state[place] = fixed
@@ -101,7 +103,7 @@ def _frozen(said: PreviewComparison, key: str) -> FrozenSelection | None:
 
 def _summary(bulk: BulkRequest, said: PreviewComparison, frozen: FrozenSelection | None, key: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"compared_{key}"):
-        if frozen is None and write_access.write_block():
+        if frozen is None and access.write_block():
             st.markdown(":material/sync_disabled: The Inventory Service cannot be asked now.", width="stretch")
             return
         if frozen is None:
@@ -110,7 +112,7 @@ def _summary(bulk: BulkRequest, said: PreviewComparison, frozen: FrozenSelection
             return
         text = summary(one.agreement for one in said.items.values())
         st.markdown(f":material/compare_arrows: {text[:1].upper()}{text[1:]}.", width="stretch")
-        reason = write_access.write_block()
+        reason = access.write_block()
         st.button(
             "Ask again",
             key=f"again_{key}",
@@ -142,7 +144,7 @@ def _row(
     one = said.items.get(target.item_id, ComparedItem(Agreement.UNANSWERED))
     is_left_out = target.item_id in _left_out(said, frozen)
     follows = LEFT_OUT if is_left_out else _retried(bulk, one)
-    is_asking = frozen is None and write_access.write_block() is None
+    is_asking = frozen is None and access.write_block() is None
     columns = {"Theirs": _stock(one, is_asking=is_asking), FOLLOWS: follows}
     return _named(target) | columns | _facts(target)
 

@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from pages.parts import actions, address, clock, empty, labels, live, orders, paging, write_access
+from pages.parts import actions, address, labels, live
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
+from pages.parts.widgets import orders
+from pages.parts.widgets import paging
+from pages.parts import access
 from services.console.bulk import CONTROLS, BulkItem, BulkJob, BulkJobState, ItemPage, stage_name
 from services.console.cache import SourceUnavailable
 from services.console.facade import console, same_sight_key
@@ -124,7 +129,7 @@ def _remarks(job: BulkJob) -> list[str]:
 
 
 def _buttons(job: BulkJob) -> None:
-    block = write_access.write_block()
+    block = access.write_block()
     is_open = address.get(OPENED) == job.job_id
     with st.container(horizontal=True, width="content", gap="xsmall"):
         for control in CONTROLS.get(job.state, ()):
@@ -134,7 +139,7 @@ def _buttons(job: BulkJob) -> None:
                 icon=f":material/{MOVE_ICONS[control]}:",
                 type="tertiary" if control == "cancel" else "secondary",
                 disabled=block is not None,
-                help=block or write_access.write_note(),
+                help=block or access.write_note(),
                 on_click=_control,
                 args=(job, str(control)),
             )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import streamlit as st
 
-from pages.parts import clock
+from pages.parts.widgets import clock
 from pages.parts import labels as words
 from pages.parts.derived import Derived
 from services.console.facade import console

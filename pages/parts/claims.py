@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import actions, clock, labels, write_access
+from pages.parts import actions, labels
+from pages.parts.widgets import clock
+from pages.parts import access
 from pages.parts import actor as person
 from services.console.facade import console, same_sight_key
 from services.console.reviews import ReviewCase
@@ -36,7 +38,7 @@ def why_not_resolve(case: ReviewCase) -> str | None:
 def buttons(case: ReviewCase) -> None:
     """Claim, hand back, or (admins) take over."""
     waiting = "A claim is under way." if actions.is_waiting(case.claim) else None
-    reason = write_access.write_block() or waiting
+    reason = access.write_block() or waiting
     review_id = case.review.review_id
     name = owner(case)
     if name == person.actor():

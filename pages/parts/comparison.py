@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import actions, clock, labels, write_access
+from pages.parts import actions, labels
+from pages.parts.widgets import clock
+from pages.parts import access
 from services.console.access import Command
 from services.console.facade import console, same_sight_key
 from services.console.reviews import LookupView, is_fresh
@@ -65,7 +67,7 @@ def _hold(order: Order) -> str:
 def _theirs(order: Order, say: LookupView, *, grey: bool) -> str:
     answer = say.answer
     if answer is None:
-        is_asking = actions.is_waiting(say.asking) and write_access.write_block() is None
+        is_asking = actions.is_waiting(say.asking) and access.write_block() is None
         return ":gray[Asking...]" if is_asking else ":gray[Not asked yet.]"
     said, now = answer.result, console().now()
     asked = f":small[Asked {clock.both(answer.asked_at, now)} by {labels.plain(answer.asked_by)}]"
@@ -100,7 +102,7 @@ def _ask_once(order: Order, say: LookupView, review_id: str | None) -> None:
     """Opening a case asks, and so does a change of its order; looking at it for longer does not."""
     # An order that has changed since is a new sight: what they said before is compared with what was.
     here = f"{review_id or order.order_id} {order.version}"
-    if st.session_state.get(ASKED) == here or write_access.write_block() or actions.is_waiting(say.asking):
+    if st.session_state.get(ASKED) == here or access.write_block() or actions.is_waiting(say.asking):
         return
     st.session_state[ASKED] = here
     if say.answer is None or not is_fresh(say.answer.asked_at, console().now(), order.updated_at):
@@ -109,14 +111,14 @@ def _ask_once(order: Order, say: LookupView, review_id: str | None) -> None:
 
 def _ask_button(order: Order, say: LookupView, review_id: str | None) -> None:
     waiting = actions.is_waiting(say.asking)
-    reason = write_access.write_block() or ("They are being asked." if waiting else None)
+    reason = access.write_block() or ("They are being asked." if waiting else None)
     st.button(
         "Ask again" if say.answer else "Ask",
         key=f"ask_theirs_{order.order_id}",
         icon=":material/sync:",
         type="tertiary",
         disabled=reason is not None,
-        help=reason or write_access.write_note(),
+        help=reason or access.write_note(),
         on_click=_ask,
         args=(order.order_id, review_id, _key(order, say.asking)),
     )

@@ -12,7 +12,8 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import actions, labels, live, overlay, selection, write_access
+from pages.parts import actions, labels, live, overlay, selection
+from pages.parts import access
 from services.console.access import Command
 from services.console.conservation import KnownDifference
 from services.console.facade import console, new_key
@@ -174,7 +175,7 @@ def _form(
     refused: str | None,
     submit: tuple[Any, ...],
 ) -> None:
-    block = write_access.write_block() or refused
+    block = access.write_block() or refused
     with st.form(f"form_{key}", border=False):
         if note:
             label = note if required else f"{note} (optional)"
@@ -198,7 +199,7 @@ def _form(
         st.warning(refused, icon=":material/block:")
     elif problem := complained or block:
         st.error(problem, icon=":material/error:")
-    elif remark := write_access.write_note():
+    elif remark := access.write_note():
         st.caption(f":material/info: {remark}")
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from itertools import islice
 
-from pages.parts import clock, labels
+from pages.parts import labels
+from pages.parts.widgets import clock
 from services.console.texts import cut_text, time_or_none
 
 MOST_PARTS = 20

@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import clock, empty, list_window, overrides, write_access
+from pages.parts import overrides
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
+from pages.parts.widgets import list_window
+from pages.parts import access
 from services.console.cache import Reading
 from services.console.facade import console
 
@@ -53,7 +57,7 @@ def body(frame: Frame, draw: Callable[[], None], *, every: str = REFRESH) -> Non
     def refresh() -> None:
         _badges(frame.badges)
         _banner(frame)
-        overrides.banner(write_access.write_block())
+        overrides.banner(access.write_block())
         draw()
 
     st.fragment(refresh, run_every=every if is_on() else None)()

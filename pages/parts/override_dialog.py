@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import streamlit as st
 
-from pages.parts import actions, labels, live, overlay, write_access
+from pages.parts import actions, labels, live, overlay
+from pages.parts import access
 from services.console.facade import console, new_key
 from services.console.overrides import FORCED
 
@@ -35,7 +36,7 @@ def _dialog(name: str, key: str) -> None:
 
 
 def _form(name: str, key: str) -> None:
-    block = write_access.write_block()
+    block = access.write_block()
     with st.form(f"form_{key}", border=False):
         st.radio(
             "State",
@@ -60,7 +61,7 @@ def _form(name: str, key: str) -> None:
     elif clicked:
         overlay.close()
         st.rerun()
-    elif remark := write_access.write_note():
+    elif remark := access.write_note():
         st.caption(f":material/info: {remark}")
 
 

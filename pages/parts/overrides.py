@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import actions, clock, labels
+from pages.parts import actions, labels
+from pages.parts.widgets import clock
 from services.console.facade import console, same_sight_key
 from services.console.overrides import BreakerOverride
 

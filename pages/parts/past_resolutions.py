@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.parts import clock, labels
+from pages.parts import labels
+from pages.parts.widgets import clock
 from services.console.facade import console
 from services.console.releases import NOT_TRIED, PastActions
 from services.console.reviews import ActionSummary

@@ -7,22 +7,12 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import (
-    actions,
-    address,
-    clock,
-    comparison,
-    dialogs,
-    empty,
-    labels,
-    live,
-    orders,
-    overlay,
-    past_resolutions,
-    retries,
-    timeline,
-    write_access,
-)
+from pages.parts import actions, address, comparison, dialogs, labels, live, overlay, past_resolutions, retries
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
+from pages.parts.widgets import orders
+from pages.parts.widgets import timeline
+from pages.parts import access
 from services.console.access import Command
 from services.console.cache import Reading
 from services.console.facade import console, new_key, same_sight_key
@@ -86,7 +76,7 @@ def _work_area(order_id: str, _: str) -> None:
     if reading.value is None:
         _missing(order_id, reading)
         return
-    write_access.refusal()
+    access.refusal()
     view = reading.value
     _head(reading)
     _both_sides(view, grey=bool(reading.problem))
@@ -147,7 +137,7 @@ def _both_sides(view: JobView, *, grey: bool) -> None:
 def why_not(row: ReleaseRow) -> str | None:
     """Why nothing can be asked for this job now, whatever the other side says."""
     waiting = "A command on this job is under way." if actions.is_waiting(row.command) else None
-    return write_access.write_block() or waiting
+    return access.write_block() or waiting
 
 
 def retry_button(
@@ -167,7 +157,7 @@ def retry_button(
         type="primary" if shortcut else "secondary",
         shortcut=shortcut,
         disabled=reason is not None,
-        help=reason or what_a_retry_does(row.stock) or write_access.write_note(),
+        help=reason or what_a_retry_does(row.stock) or access.write_note(),
         on_click=_store_retry,
         args=(row, same_sight_key("retry_release", row.release.order_id, row.release.version, row.command), after),
     )
@@ -204,7 +194,7 @@ def _mark(row: ReleaseRow, key: str) -> None:
         required=True,
         button="Mark released",
         store=lambda proof: [partial(_store_mark, row, proof, key)],
-        refused=refused or (why_not(row) if not write_access.write_block() else None),
+        refused=refused or (why_not(row) if not access.write_block() else None),
         refreshes=False,
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import clock, labels
+from pages.parts import labels
+from pages.parts.widgets import clock
 from services.console.facade import console
 from services.console.status import OPERATIONS, RELEASE, RESERVE, Breaker
 

@@ -6,24 +6,13 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import (
-    actions,
-    address,
-    claims,
-    clock,
-    comparison,
-    dialogs,
-    empty,
-    expander,
-    labels,
-    live,
-    orders,
-    overlay,
-    past_resolutions,
-    retries,
-    timeline,
-    write_access,
-)
+from pages.parts import actions, address, claims, comparison, dialogs, labels, live, overlay, past_resolutions, retries
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
+from pages.parts.widgets import expander
+from pages.parts.widgets import orders
+from pages.parts.widgets import timeline
+from pages.parts import access
 from services.console.cache import Reading
 from services.console.facade import console, same_sight_key
 from services.console.releases import what_a_retry_does, why_not_retry
@@ -89,7 +78,7 @@ def _work_area(review_id: str) -> None:
     if reading.value is None:
         _missing(review_id, reading)
         return
-    write_access.refusal()
+    access.refusal()
     view, grey = reading.value, bool(reading.problem)
     _head(reading)
     comparison.draw(view.case.order, view.lookup, advice=view.advice, review_id=review_id, grey=grey)
@@ -168,13 +157,13 @@ def _actions(view: CaseView) -> None:
         st.caption(f":material/block: {labels.ACTIONS[action]}: {why}")
     if complaint := st.session_state.get(f"complaint_{case.review.review_id}"):
         st.error(complaint, icon=":material/error:")
-    elif note := write_access.write_note():
+    elif note := access.write_note():
         st.caption(f":material/info: {note}")
 
 
 def _why_not(case: ReviewCase) -> str | None:
     waiting = "A command on this case is under way." if actions.is_waiting(case.command) else None
-    return write_access.write_block() or claims.why_not_resolve(case) or waiting
+    return access.write_block() or claims.why_not_resolve(case) or waiting
 
 
 def _explanation(case: ReviewCase, offered: list[ReviewAction]) -> None:
@@ -228,7 +217,7 @@ def _retry_release(view: CaseView) -> None:
     assert job is not None  # noqa: S101 - the caller has looked
     waiting = "A retry is under way." if actions.is_waiting(view.release_command) else None
     reason = (
-        write_access.write_block() or claims.why_not_resolve(view.case) or waiting or why_not_retry(view.lookup.stock)
+        access.write_block() or claims.why_not_resolve(view.case) or waiting or why_not_retry(view.lookup.stock)
     )
     key = same_sight_key("retry_release", job.order_id, job.version, view.release_command)
     st.button(

@@ -8,7 +8,8 @@ from typing import Literal
 
 import streamlit as st
 
-from pages.parts import clock, labels
+from pages.parts import labels
+from pages.parts.widgets import clock
 from services.console.facade import console
 from services.console.status import Breaker, OperationTrend, Trend
 

@@ -13,7 +13,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pages.parts import clock, labels
+from pages.parts import labels
+from pages.parts.widgets import clock
 from services.alerting.prometheus import rule_file
 from services.alerting.rules import rules
 from services.base.settings import Settings

@@ -37,8 +37,8 @@ def test_pages_of_an_order_and_of_the_audit_are_drawn(
 
     busy.write_now(write)
     show("overview.py")
-    import pages.parts.clock  # type: ignore[import-not-found]
+    import pages.parts.widgets.clock  # type: ignore[import-not-found]
 
-    monkeypatch.setattr(pages.parts.clock, "_of_browser", lambda: ZoneInfo(zone))
+    monkeypatch.setattr(pages.parts.widgets.clock, "_of_browser", lambda: ZoneInfo(zone))
     for page in ("order.py", "audit.py"):
         assert "As of " in said(show(page, order="ORD-1002"))

@@ -111,9 +111,9 @@ def test_one_choice_of_the_zone_moves_tables_and_charts(
     busy: Database, show: Show, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     test = show("metrics.py")
-    import pages.parts.clock  # type: ignore[import-not-found]
+    import pages.parts.widgets.clock  # type: ignore[import-not-found]
 
-    monkeypatch.setattr(pages.parts.clock, "_of_browser", lambda: ZoneInfo("Asia/Tokyo"))
+    monkeypatch.setattr(pages.parts.widgets.clock, "_of_browser", lambda: ZoneInfo("Asia/Tokyo"))
     assert "As of 21:00:00" in said(checked(test.run()))
     assert scales(test) == {"time"}
     test.segmented_control(key="times_in").set_value("UTC").run()
@@ -127,10 +127,10 @@ def test_an_instant_among_the_facts_of_a_step_reads_like_any_other_time(
     busy: Database, show: Show, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show("overview.py")
-    import pages.parts.clock  # type: ignore[import-not-found]
+    import pages.parts.widgets.clock  # type: ignore[import-not-found]
     import pages.parts.facts
 
-    monkeypatch.setattr(pages.parts.clock, "_of_browser", lambda: ZoneInfo("Asia/Tokyo"))
+    monkeypatch.setattr(pages.parts.widgets.clock, "_of_browser", lambda: ZoneInfo("Asia/Tokyo"))
     facts = {"expiresAt": "2026-11-22T12:20:40.911Z", "repeatAt": "never"}
     today, tomorrow = (
         pages.parts.facts.details(facts, NOON + later).replace("\\", "") for later in (timedelta(), timedelta(1))

@@ -8,21 +8,14 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import (
-    actions,
-    address,
-    bulk,
-    bulk_jobs,
-    clock,
-    dead_letter_dialogs,
-    empty,
-    expander,
-    labels,
-    list_window,
-    orders,
-    payloads,
-    write_access,
-)
+from pages.parts import actions, address, bulk, bulk_jobs, dead_letter_dialogs, labels
+from pages.parts.widgets import clock
+from pages.parts.widgets import empty
+from pages.parts.widgets import expander
+from pages.parts.widgets import list_window
+from pages.parts.widgets import orders
+from pages.parts.widgets import payloads
+from pages.parts import access
 from services.console.cache import SourceUnavailable
 from services.console.events import MAX_ITEMS, BulkAction, DeadLetterRow, Group
 from services.console.facade import console, same_sight_key
@@ -117,10 +110,10 @@ def key_of(group: Group) -> str:
 
 
 def _act_on(group: Group, key: str, bulk_action: BulkAction, label: str, icon: str) -> None:
-    block = write_access.write_block()
+    block = access.write_block()
     if st.button(
         f"{label} {_of(group.count)}", key=f"{label.lower()}_cause_{key}", icon=f":material/{icon}:",
-        disabled=block is not None, help=block or write_access.write_note(),
+        disabled=block is not None, help=block or access.write_note(),
     ):  # fmt: skip
         _freeze(bulk_action, group)
 
@@ -211,16 +204,16 @@ def _fate(row: DeadLetterRow) -> str:
 
 def _buttons(row: DeadLetterRow) -> None:
     dead_letter = row.dead_letter
-    block = write_access.write_block()
+    block = access.write_block()
     reason = block or ("A command on this letter is under way." if actions.is_waiting(row.command) else None)
     st.button(
         "Replay", key=f"replay_{dead_letter.id}", icon=":material/replay:", disabled=reason is not None,
-        help=reason or write_access.write_note() or "Runs the handler on these bytes again; what was handled has no "
+        help=reason or access.write_note() or "Runs the handler on these bytes again; what was handled has no "
         "second effect.", on_click=_replay, args=(row,),
     )  # fmt: skip
     if st.button(
         "Discard", key=f"discard_{dead_letter.id}", icon=":material/delete:", disabled=reason is not None,
-        help=reason or write_access.write_note(),
+        help=reason or access.write_note(),
     ):  # fmt: skip
         dead_letter_dialogs.discard(dead_letter)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import clock, labels, tiles
+from pages.parts import labels, tiles
+from pages.parts.widgets import clock
 from services.console.facade import console
 from services.console.sandbox import Drill, shown_kind
 from services.console.texts import time_or_none

@@ -13,7 +13,9 @@ from typing import Generic, TypeVar
 
 import streamlit as st
 
-from pages.parts import address, clock, paging
+from pages.parts import address
+from pages.parts.widgets import clock
+from pages.parts.widgets import paging
 from services.console.facade import console
 from services.console.paging import NEW_LIMIT, NEWEST, Paged, Place
 

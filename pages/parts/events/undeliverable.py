@@ -6,7 +6,12 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import actions, clock, event_lists, expander, labels, orders, overlay, write_access
+from pages.parts import actions, labels, overlay
+from pages.parts.widgets import clock
+from pages.parts.events import lists
+from pages.parts.widgets import expander
+from pages.parts.widgets import orders
+from pages.parts import access
 from pages.parts.dialogs import form
 from services.console.access import Command
 from services.console.events import Undeliverable, UndeliverableEvent
@@ -45,21 +50,21 @@ def _event(row: Undeliverable, *, grey: bool) -> None:
         st.caption(f"{labels.plain(event.reason)} · {event.size:,} bytes · {tries}")
         if row.command:
             st.markdown(f":small[{actions.summary_with_age(row.command)}]")
-        expander.part("Payload", f"undeliverable-{event.id}", partial(event_lists.payload_of, event))
+        expander.part("Payload", f"undeliverable-{event.id}", partial(lists.payload_of, event))
 
 
 def _buttons(row: Undeliverable) -> None:
     event = row.event
     waiting = "A command on this event is under way." if actions.is_waiting(row.command) else None
-    reason = write_access.write_block() or waiting
+    reason = access.write_block() or waiting
     st.button(
         "Publish again", key=f"publish_{event.id}", icon=":material/send:", disabled=reason is not None,
-        help=reason or write_access.write_note() or "If the broker still cannot take it, it comes back to this list.",
+        help=reason or access.write_note() or "If the broker still cannot take it, it comes back to this list.",
         on_click=_publish, args=(row,),
     )  # fmt: skip
     if st.button(
         "Give up", key=f"give_up_{event.id}", icon=":material/delete:", disabled=reason is not None,
-        help=reason or write_access.write_note(),
+        help=reason or access.write_note(),
     ):  # fmt: skip
         overlay.show("Give event up", _give_up, event, new_key(), icon=":material/delete:")
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from pages.parts import labels, orders
+from pages.parts import labels
+from pages.parts.widgets import orders
 from services.console.audit import AuditEntry
 from services.console.facade import console
 

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import clock
+from pages.parts.widgets import clock
 from services.console.cache import Reading
 from services.console.facade import console
 

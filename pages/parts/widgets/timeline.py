@@ -10,7 +10,9 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import clock, expander, payloads
+from pages.parts.widgets import clock
+from pages.parts.widgets import expander
+from pages.parts.widgets import payloads
 from pages.parts.facts import details, payload
 from pages.parts.labels import TIMELINE, plain, said, text, word
 from services.console.cache import Reading
