@@ -6,11 +6,9 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages.parts import actions, alerts, live, search
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts.widgets import paging
+from pages.parts import actions, alerts, live
 from pages.parts import labels as words
+from pages.parts.widgets import clock, empty, list_filters, paging
 from services.console.alerts import (
     HISTORY_PAGE,
     AlertEvent,
@@ -45,7 +43,7 @@ def filters() -> None:
             key="severity",
             bind="query-params",
         )
-        search.button("alert", "Alert, label or id", _clear)
+        list_filters.search_button("alert", "Alert, label or id", _clear)
 
 
 def _clear() -> None:

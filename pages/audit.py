@@ -8,12 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import address, downloads, facts, labels, live, search
-from pages.parts.widgets import audit_links
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts.widgets import list_window
-from pages.parts.widgets import filters as kept
+from pages.parts import address, labels, live
+from pages.parts.widgets import audit_links, clock, empty, list_filters, list_window, timeline
 from services.console.audit import AuditEntry, AuditFilter, AuditPage
 from services.console.facade import console
 
@@ -30,16 +26,16 @@ FILTER_KEYS = ("who", "did", "target", "within")
 def filters() -> None:
     known = console().audit.people_and_actions().value or ((), ())
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        _choice("Person", "who", _with(known[0], "who"), "Everybody", kept.HALF)
-        _choice("Action", "did", _with(known[1], "did"), "Every action", kept.HALF)
+        _choice("Person", "who", _with(known[0], "who"), "Everybody", list_filters.HALF)
+        _choice("Action", "did", _with(known[1], "did"), "Every action", list_filters.HALF)
         st.text_input(
             "Target", key="target", type="search", placeholder="Order, target or command id", bind="query-params",
             width=200, max_chars=128, icon=":material/search:", on_change=list_window.reset, args=(NAME,),
         )  # fmt: skip
         _choice("Time", "within", list(TIMES), "Any time", 145)
-        search.button("target", "Order, target or command id", _clear)
+        list_filters.search_button("target", "Order, target or command id", _clear)
         said = _said()
-        downloads.csv(
+        list_filters.csv(
             "audit", lambda: console().audit.csv(_wanted(said)), key="audit_csv", what="The actions that match"
         )
 
@@ -140,14 +136,14 @@ def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None, now: d
     old, new = before or {}, after or {}
     changed = [name for name in [*old, *(name for name in new if name not in old)] if old.get(name) != new.get(name)]
     return "".join(
-        f" · {facts.named(name)}: {facts.in_words(name, old.get(name), now)}"
-        f" to {facts.in_words(name, new.get(name), now)}"
+        f" · {timeline.named(name)}: {timeline.in_words(name, old.get(name), now)}"
+        f" to {timeline.in_words(name, new.get(name), now)}"
         for name in changed
     )
 
 
 frame = live.header("Audit")
-kept.restore(*FILTER_KEYS)
+list_filters.restore(*FILTER_KEYS)
 filters()
-kept.remember(*FILTER_KEYS)
+list_filters.remember(*FILTER_KEYS)
 live.body(frame, actions)

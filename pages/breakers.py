@@ -12,10 +12,8 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import actions, charts, incident_impact, labels, live, override_dialog, tiles
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts import access
+from pages.parts import access, actions, charts, incident_impact, labels, live, override_dialog, tiles
+from pages.parts.widgets import clock, empty
 from services.console.access import Command
 from services.console.cache import Reading
 from services.console.facade import console

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import actions, dialogs, labels, live
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts.widgets import orders
-from pages.parts.widgets import paging
-from pages.parts import access
+from pages.parts import access, actions, dialogs, labels, live
+from pages.parts.widgets import clock, empty, orders, paging
 from services.console.conservation import ConservationPage, DifferenceRow
 from services.console.facade import console
 from services.console.paging import PAGE_SIZE

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import actions, labels, live, search, tiles
-from pages.parts.widgets import clock
-from pages.parts.events import dead_letters
-from pages.parts.events import lists
-from pages.parts.widgets import list_window
-from pages.parts.events import undeliverable
-from pages.parts.widgets import filters as kept
+from pages.parts import actions, labels, live, tiles
+from pages.parts.events import dead_letters, lists, undeliverable
+from pages.parts.widgets import clock, list_filters, list_window
 from services.console.facade import console
 
 VIEWS = ("Dead letters", "Outgoing", "Incoming")
@@ -37,7 +33,7 @@ def filters() -> None:
             "Order", key="event_order", type="search", placeholder="Order id", bind="query-params", width=220,
             max_chars=128, icon=":material/search:", on_change=list_window.reset, args=LISTS,
         )  # fmt: skip
-        search.button("event_order", "Order id", _clear)
+        list_filters.search_button("event_order", "Order id", _clear)
 
 
 def _dead_letter_state() -> None:
@@ -51,7 +47,7 @@ def _dead_letter_state() -> None:
 def _choice(label: str, key: str, options: tuple[str, ...], table: dict[str, labels.Word] | None) -> None:
     st.selectbox(
         label, list(options), index=None, key=key, placeholder=f"Every {label.lower()}", bind="query-params",
-        format_func=lambda one: labels.word(table, one).text if table else one, width=kept.HALF,
+        format_func=lambda one: labels.word(table, one).text if table else one, width=list_filters.HALF,
         on_change=list_window.reset, args=LISTS,
     )  # fmt: skip
 
@@ -114,7 +110,7 @@ def everything() -> None:
 
 
 frame = live.header("Events")
-kept.restore(*FILTER_KEYS)
+list_filters.restore(*FILTER_KEYS)
 filters()
-kept.remember(*FILTER_KEYS)
+list_filters.remember(*FILTER_KEYS)
 live.body(frame, everything)

@@ -6,11 +6,8 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
-from pages.parts import actor, labels, live
-from pages.parts.widgets import audit_links
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts import access
+from pages.parts import access, labels, live
+from pages.parts.widgets import audit_links, clock, empty
 from services.console.audit import AuditEntry
 from services.console.cache import SourceUnavailable
 from services.console.facade import console
@@ -23,12 +20,12 @@ SHOWN = 12
 
 
 def everything() -> None:
-    reading = console().handover.page(actor.actor())
+    reading = console().handover.page(access.actor())
     page = reading.value
     if page is None:
         empty.no_source(reading)
         return
-    live.as_of(reading, f"for {labels.plain(actor.actor())}")
+    live.as_of(reading, f"for {labels.plain(access.actor())}")
     left, right = st.columns([3, 2])
     with left:
         for section in page.sections:
@@ -121,7 +118,7 @@ def _action(entry: AuditEntry, now: datetime) -> None:
 
 def _seen(since: datetime) -> None:
     try:
-        console().handover.looked(actor.actor())
+        console().handover.looked(access.actor())
     except (SourceUnavailable, NotPermitted) as error:
         st.toast(str(error), icon=":material/error:")
         return

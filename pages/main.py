@@ -5,9 +5,8 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from pages.parts import actor, address, overlay
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
+from pages.parts import access, address, overlay
+from pages.parts.widgets import clock, empty
 from services.console.facade import console
 
 st.set_page_config(page_title="Holdfast", page_icon="⚓", layout="wide")
@@ -54,14 +53,14 @@ def _sections() -> dict[str, list[StreamlitPage]]:
 page = st.navigation(_sections(), expanded=True)
 
 with st.sidebar:
-    actor.ask_name()
+    access.ask_name()
     clock.pick()
 
-if actor.may_look():
+if access.may_look():
     address.arrive(page.url_path)
     overlay.arrive(page.url_path)
     page.run()
     overlay.draw()
 else:
     st.title(page.title, anchor=False)
-    empty.no_permission(console().people.role_of(actor.actor()))
+    empty.no_permission(console().people.role_of(access.actor()))

@@ -11,9 +11,8 @@ from datetime import datetime, timedelta
 import streamlit as st
 
 from pages.parts import charts, incident_impact, labels, live, objective, ranges, tiles, time_series
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
 from pages.parts.time_series import Threshold, TimeSeries
+from pages.parts.widgets import clock, empty
 from services.console.cache import Reading
 from services.console.facade import console
 from services.console.incidents import IncidentInterval

@@ -6,15 +6,9 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import actions, address, claims, comparison, dialogs, labels, live
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
+from pages.parts import access, actions, address, claims, comparison, dialogs, labels, live
 from pages.parts.events import lists
-from pages.parts.widgets import expander
-from pages.parts.widgets import list_window
-from pages.parts.widgets import orders
-from pages.parts.widgets import timeline
-from pages.parts import access
+from pages.parts.widgets import clock, empty, expander, list_window, orders, timeline
 from services.console.access import Command
 from services.console.cache import Reading
 from services.console.events import Outgoing

@@ -8,13 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import address, downloads, incident_impact, labels, live, search
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts.widgets import list_window
-from pages.parts.widgets import orders
-from pages.parts.widgets import paging
-from pages.parts.widgets import filters as kept
+from pages.parts import address, incident_impact, labels, live
+from pages.parts.widgets import clock, empty, list_filters, list_window, orders, paging
 from services.console.facade import console
 from services.console.orders import COUNT_LIMIT, OrderFilter, OrderRow, OrdersPage
 from services.domain.orders.model import InventoryStatus, OrderStatus, PaymentStatus
@@ -52,13 +47,13 @@ def filters() -> None:
             placeholder="Any time",
             format_func=lambda name: TIMES[name][0],
             bind="query-params",
-            width=kept.HALF,
+            width=list_filters.HALF,
             on_change=_newest,
         )
         st.toggle("Flagged only", key="flagged", bind="query-params", on_change=_newest)
-        search.button("q", "Order, user or product id", _clear)
+        list_filters.search_button("q", "Order, user or product id", _clear)
         said = _said()
-        downloads.csv(
+        list_filters.csv(
             "orders", lambda: console().orders.csv(_wanted(said)), key="orders_csv", what="The orders that match"
         )
     _between()
@@ -73,7 +68,7 @@ def _states(label: str, key: str, states: Sequence[str], table: dict[str, labels
         placeholder=every,
         format_func=lambda state: labels.word(table, state).text,
         bind="query-params",
-        width=kept.HALF,
+        width=list_filters.HALF,
         on_change=_newest,
     )
 
@@ -209,7 +204,7 @@ def _flags(row: OrderRow) -> str:
 
 
 frame = live.header("Orders")
-kept.restore(*FILTER_KEYS)
+list_filters.restore(*FILTER_KEYS)
 filters()
-kept.remember(*FILTER_KEYS)
+list_filters.remember(*FILTER_KEYS)
 live.body(frame, found)

@@ -8,9 +8,8 @@ from datetime import datetime
 import streamlit as st
 
 from pages.parts import actions, charts, labels, live, tiles
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
 from pages.parts import bulk_jobs as operations
+from pages.parts.widgets import clock, empty
 from services.console.alerts import title
 from services.console.facade import console
 from services.console.status import (

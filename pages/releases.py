@@ -8,14 +8,9 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import actions, address, bulk, bulk_jobs, labels, live, past_resolutions, retries, search, selection
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts.widgets import orders
-from pages.parts.widgets import paging
-from pages.parts import access
-from pages.parts.widgets import filters as kept
+from pages.parts import access, actions, address, bulk, bulk_jobs, labels, live, past_resolutions, retries, selection
 from pages.parts import release_job as work
+from pages.parts.widgets import clock, empty, list_filters, orders, paging
 from services.console.bulk import BulkAction
 from services.console.cache import SourceUnavailable
 from services.console.facade import console
@@ -73,7 +68,7 @@ def filters() -> None:
             width=220,
             on_change=_first_page,
         )
-        search.button("find", "Order id", _clear)
+        list_filters.search_button("find", "Order id", _clear)
 
 
 def _first_page() -> None:
@@ -381,9 +376,9 @@ def _buttons(row: ReleaseRow) -> None:
 
 
 frame = live.header("Releases")
-kept.restore(*FILTER_KEYS)
+list_filters.restore(*FILTER_KEYS)
 filters()
-kept.remember(*FILTER_KEYS)
+list_filters.remember(*FILTER_KEYS)
 live.body(frame, everything)
 if opened := work.asked_for():
     work.drawer(opened)

@@ -10,14 +10,21 @@ from collections.abc import Callable, Mapping
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import actions, actor, address, all_matching, bulk, bulk_jobs, claims, labels, live, retries, search, selection
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts.widgets import orders
-from pages.parts.widgets import paging
-from pages.parts import access
-from pages.parts.widgets import filters as kept
+from pages.parts import (
+    access,
+    actions,
+    address,
+    all_matching,
+    bulk,
+    bulk_jobs,
+    claims,
+    labels,
+    live,
+    retries,
+    selection,
+)
 from pages.parts import review_case as work
+from pages.parts.widgets import clock, empty, list_filters, orders, paging
 from services.console.bulk import BulkAction
 from services.console.facade import console
 from services.console.paging import PAGE_SIZE
@@ -54,10 +61,10 @@ def filters() -> None:
             format_func=ORDERS.__getitem__,
             key="sort",
             bind="query-params",
-            width=kept.HALF,
+            width=list_filters.HALF,
             on_change=_first_page,
         )
-        search.button("q", "Case, order or user id", _clear)
+        list_filters.search_button("q", "Case, order or user id", _clear)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         _choice("State", "review_state", STATES)
         _choice("Owner", "owner", OWNERS)
@@ -71,7 +78,7 @@ def _text(label: str, key: str, placeholder: str) -> None:
         type="search",
         placeholder=placeholder,
         bind="query-params",
-        width=kept.HALF,
+        width=list_filters.HALF,
         max_chars=128,
         icon=":material/search:",
         on_change=_first_page,
@@ -87,7 +94,7 @@ def _pick(label: str, key: str, options: list[str], placeholder: str) -> None:
         format_func=_said,
         key=key,
         bind="query-params",
-        width=kept.HALF,
+        width=list_filters.HALF,
         on_change=_first_page if key != "reason" else _other_cause,
     )
 
@@ -147,7 +154,7 @@ def _wanted() -> CaseFilter:
         state=state.get("review_state") or "OPEN",
         reason=state.get("reason"),
         cause={"": None, all_matching.ANY_CODE: ""}.get(code, code),
-        owner=actor.actor() if owner == "mine" else None,
+        owner=access.actor() if owner == "mine" else None,
         unclaimed=owner == "unclaimed",
         priority=state.get("priority"),
         product=labels.typed(state.get("product")) or None,
@@ -362,9 +369,9 @@ def _hold(case: ReviewCase) -> str:
 
 
 frame = live.header("Manual review")
-kept.restore(*FILTER_KEYS)
+list_filters.restore(*FILTER_KEYS)
 filters()
-kept.remember(*FILTER_KEYS)
+list_filters.remember(*FILTER_KEYS)
 live.body(frame, queue)
 if opened := work.asked_for():
     work.drawer(opened)

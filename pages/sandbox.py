@@ -6,12 +6,9 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import actions, address, labels, live, sandbox_dialogs
-from pages.parts.widgets import clock
-from pages.parts.sandbox import drills
-from pages.parts.widgets import empty
-from pages.parts.sandbox import stock
-from pages.parts import access
+from pages.parts import access, actions, address, labels, live
+from pages.parts.sandbox import drills, stock
+from pages.parts.widgets import clock, empty
 from services.console.access import Command
 from services.console.facade import console, same_sight_key
 from services.console.sandbox import KINDS, Drill, SandboxPage, shown_kind
@@ -119,7 +116,7 @@ def _offers(page: SandboxPage) -> None:
                 if st.button(
                     "Set up", key=f"drill_{name}", icon=":material/science:", disabled=block is not None, help=block
                 ):
-                    sandbox_dialogs.start(name)
+                    drills.start(name)
 
 
 def _past(page: SandboxPage) -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import downloads, labels, live, search
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts.widgets import list_window
-from pages.parts.widgets import filters as kept
+from pages.parts import labels, live
+from pages.parts.widgets import clock, empty, list_filters, list_window
 from services.console.facade import console
 from services.console.stock import StockPage, StockRow
 
@@ -26,9 +23,11 @@ def filters() -> None:
             "Product", key="product", type="search", placeholder="Product id", bind="query-params", width=300,
             max_chars=128, icon=":material/search:", on_change=list_window.reset, args=(NAME,),
         )  # fmt: skip
-        search.button("product", "Product id", _clear)
+        list_filters.search_button("product", "Product id", _clear)
         wanted = _wanted()
-        downloads.csv("stock", lambda: console().stock.csv(**wanted), key="stock_csv", what="The variants that match")
+        list_filters.csv(
+            "stock", lambda: console().stock.csv(**wanted), key="stock_csv", what="The variants that match"
+        )
 
 
 def _wanted() -> dict[str, str | None]:
@@ -132,7 +131,7 @@ def _facts(row: StockRow, changed: str) -> str:
 
 frame = live.header("Stock")
 st.caption("What events have said about availability. It informs people; only a reservation holds stock.")
-kept.restore(*FILTER_KEYS)
+list_filters.restore(*FILTER_KEYS)
 filters()
-kept.remember(*FILTER_KEYS)
+list_filters.remember(*FILTER_KEYS)
 live.body(frame, variants)

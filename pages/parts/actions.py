@@ -7,10 +7,8 @@ from contextlib import suppress
 
 import streamlit as st
 
-from pages.parts import actor as person
-from pages.parts import labels
+from pages.parts import access, labels
 from pages.parts.widgets import clock
-from pages.parts import access
 from services.console.access import Command
 from services.console.cache import SourceUnavailable
 from services.console.facade import console
@@ -22,7 +20,7 @@ UNFINISHED = ("STORED", "RUNNING")
 
 def store(*stores: Callable[[str], Command]) -> bool:
     """Store commands in the name of the person here; whether all were stored. For callbacks."""
-    actor = person.actor()
+    actor = access.actor()
     try:
         commands = [store(actor) for store in stores]
     except (SourceUnavailable, NotPermitted) as error:
@@ -37,7 +35,7 @@ def store(*stores: Callable[[str], Command]) -> bool:
 def store_silently(store: Callable[[str], Command | None]) -> None:
     """Store a question in the name of the person here; nothing is said when it cannot be stored."""
     with suppress(SourceUnavailable, NotPermitted):
-        store(person.actor())
+        store(access.actor())
 
 
 def flash() -> None:
@@ -67,7 +65,7 @@ def waits_for_breaker(command: Command) -> bool:
 def undo(command: Command) -> None:
     """Take a held command back. For callbacks."""
     try:
-        taken = console().undo.withdraw(command, actor=person.actor())
+        taken = console().undo.withdraw(command, actor=access.actor())
     except (SourceUnavailable, NotPermitted) as error:
         st.session_state[FLASH] = (f"Not taken back: {error}", ":material/error:")
         return

@@ -8,10 +8,9 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import actions, labels, overlay
-from pages.parts.widgets import clock
-from pages.parts import access
+from pages.parts import access, actions, labels, overlay
 from pages.parts.dialogs import form
+from pages.parts.widgets import clock
 from services.console.access import Command
 from services.console.alerts import Alert, AlertRow, AlertsPage, Matcher, SilenceRow, exactly, title, would_silence
 from services.console.facade import console, new_key, same_sight_key

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import bulk, labels, retries
-from pages.parts import access
+from pages.parts import access, bulk, labels, retries
 from services.console.bulk import MAX_ITEMS
 from services.console.cache import SourceUnavailable
 from services.console.facade import console

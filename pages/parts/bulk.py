@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.parts import actions, actor, bulk_comparison, labels, overlay, retries, selection
+from pages.parts import access, actions, bulk_comparison, labels, overlay, retries, selection
 from pages.parts.widgets import clock
-from pages.parts import access
 from services.console.bulk import BulkAction, BulkRequest, BulkTarget
 from services.console.bulk_preview import narrowed
 from services.console.cache import SourceUnavailable
@@ -129,7 +128,7 @@ def _complaint(fit: BulkRequest, key: str, note: str) -> str | None:
 
 def _store(fit: BulkRequest, key: str, note: str, empties: Picked) -> str | None:
     try:
-        commit = console().bulk.start(fit, note, actor=actor.actor(), job_id=key)
+        commit = console().bulk.start(fit, note, actor=access.actor(), job_id=key)
     except SourceUnavailable as error:
         return f"{error} Nothing was stored."
     seen = clock.at(fit.seen_at, console().now())

@@ -8,10 +8,8 @@ from datetime import datetime
 
 import streamlit as st
 
-from pages.parts import actions, labels
+from pages.parts import access, actions, labels
 from pages.parts.widgets import clock
-from pages.parts import access
-from pages.parts import actor as person
 from services.console.bulk import BulkAction, BulkRequest, BulkTarget
 from services.console.bulk_preview import (
     MAX_ASKED,
@@ -62,10 +60,10 @@ def draw(bulk: BulkRequest, key: str) -> FrozenSelection | None:
 
 def _claimed(bulk: BulkRequest) -> None:
     """What others work on is refused to everybody but admins when its turn comes."""
-    others = Counter(target.claimed_by for target in bulk.targets if target.claimed_by not in (None, person.actor()))
+    others = Counter(target.claimed_by for target in bulk.targets if target.claimed_by not in (None, access.actor()))
     if others:
         names = ", ".join(labels.plain(name) for name in others)
-        then = "you act over that claim" if person.is_admin() else "refused when the turn comes"
+        then = "you act over that claim" if access.is_admin() else "refused when the turn comes"
         st.caption(f":material/person_pin: {others.total():,} claimed by {names}: {then}.")
 
 

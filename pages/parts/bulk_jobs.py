@@ -6,12 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from pages.parts import actions, address, labels, live
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts.widgets import orders
-from pages.parts.widgets import paging
-from pages.parts import access
+from pages.parts import access, actions, address, labels, live
+from pages.parts.widgets import clock, empty, orders, paging
 from services.console.bulk import CONTROLS, BulkItem, BulkJob, BulkJobState, ItemPage, stage_name
 from services.console.cache import SourceUnavailable
 from services.console.facade import console, same_sight_key

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import streamlit as st
 
-from pages.parts.widgets import clock
 from pages.parts import labels as words
 from pages.parts.derived import Derived
+from pages.parts.widgets import clock
 from services.console.facade import console
 from services.console.incidents import IncidentInterval
 from services.console.status import NAMES, Band, ReplicaBreaker, Trends, interruptions

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import actions, labels
+from pages.parts import access, actions, labels
 from pages.parts.widgets import clock
-from pages.parts import access
-from pages.parts import actor as person
 from services.console.facade import console, same_sight_key
 from services.console.reviews import ReviewCase
 
@@ -22,14 +20,14 @@ def said(case: ReviewCase) -> str:
     name = owner(case)
     if name is None or case.review.claimed_until is None:
         return ""
-    who = "you" if name == person.actor() else labels.plain(name)
+    who = "you" if name == access.actor() else labels.plain(name)
     return f":material/person_pin: {who} until {clock.at(case.review.claimed_until, console().now())}"
 
 
 def why_not_resolve(case: ReviewCase) -> str | None:
     """Why somebody else's claim keeps the person here from acting; None when it does not."""
     name = owner(case)
-    if name in (None, person.actor()) or person.is_admin():
+    if name in (None, access.actor()) or access.is_admin():
         return None
     now = console().now()
     return f"{name} works on this case until {clock.at(case.review.claimed_until or now, now)}."
@@ -41,7 +39,7 @@ def buttons(case: ReviewCase) -> None:
     reason = access.write_block() or waiting
     review_id = case.review.review_id
     name = owner(case)
-    if name == person.actor():
+    if name == access.actor():
         st.button(
             "Hand back",
             key=f"release_claim_{review_id}",
@@ -52,7 +50,7 @@ def buttons(case: ReviewCase) -> None:
             args=(review_id, key("release_claim", case)),
         )
         return
-    taken = None if name is None or person.is_admin() else why_not_resolve(case)
+    taken = None if name is None or access.is_admin() else why_not_resolve(case)
     why_not = reason or taken
     st.button(
         "Claim" if name is None else "Take over",
@@ -80,5 +78,5 @@ def _hand_back(review_id: str, command_id: str) -> None:
 def key(kind: str, case: ReviewCase) -> str:
     """The idempotency key of a claim, or of its end, as the person here sees the case."""
     # Whose it is belongs to what was seen: after a claim has ended, the same button means a new one.
-    sight = f"{case.review.review_id}/{person.actor()}/{owner(case)}/{case.review.claimed_until}"
+    sight = f"{case.review.review_id}/{access.actor()}/{owner(case)}/{case.review.claimed_until}"
     return same_sight_key(kind, sight, case.review.version, case.claim)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import actions, labels
+from pages.parts import access, actions, labels
 from pages.parts.widgets import clock
-from pages.parts import access
 from services.console.access import Command
 from services.console.facade import console, same_sight_key
 from services.console.reviews import LookupView, is_fresh

@@ -12,8 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import actions, labels, live, overlay, selection
-from pages.parts import access
+from pages.parts import access, actions, labels, live, overlay, selection
 from services.console.access import Command
 from services.console.conservation import KnownDifference
 from services.console.facade import console, new_key

@@ -10,10 +10,7 @@ from datetime import datetime
 import streamlit as st
 
 from pages.parts import address, labels, live
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts.widgets import orders
-from pages.parts.widgets import paging
+from pages.parts.widgets import clock, empty, orders, paging
 from services.console.cache import Reading
 from services.console.facade import console
 from services.console.incidents import MAX_WINDOW, PAGE_SIZE, AffectedOrderRow, Incident, IncidentInterval

@@ -8,11 +8,8 @@ from typing import Any, NamedTuple
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import overrides
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts.widgets import list_window
-from pages.parts import access
+from pages.parts import access, overrides
+from pages.parts.widgets import clock, empty, list_window
 from services.console.cache import Reading
 from services.console.facade import console
 

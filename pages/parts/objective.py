@@ -7,8 +7,7 @@ import math
 import streamlit as st
 
 from pages.parts import live, tiles
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
+from pages.parts.widgets import clock, empty
 from services.console.cache import Reading
 from services.console.metric_history import PERIOD, Budget, Burn
 

@@ -6,8 +6,7 @@ from datetime import timedelta
 
 import streamlit as st
 
-from pages.parts import actions, labels, live, overlay
-from pages.parts import access
+from pages.parts import access, actions, labels, live, overlay
 from services.console.facade import console, new_key
 from services.console.overrides import FORCED
 

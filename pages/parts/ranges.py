@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 import streamlit as st
 
 from pages.parts import address, incident_impact
-from pages.parts.widgets import clock
-from pages.parts.widgets import paging
+from pages.parts.widgets import clock, paging
 from services.console.facade import console
 from services.console.metric_history import PRESETS, Wanted
 

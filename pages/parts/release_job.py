@@ -7,12 +7,8 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import actions, address, comparison, dialogs, labels, live, overlay, past_resolutions, retries
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts.widgets import orders
-from pages.parts.widgets import timeline
-from pages.parts import access
+from pages.parts import access, actions, address, comparison, dialogs, labels, live, overlay, past_resolutions, retries
+from pages.parts.widgets import clock, empty, orders, timeline
 from services.console.access import Command
 from services.console.cache import Reading
 from services.console.facade import console, new_key, same_sight_key

@@ -6,13 +6,20 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import actions, address, claims, comparison, dialogs, labels, live, overlay, past_resolutions, retries
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts.widgets import expander
-from pages.parts.widgets import orders
-from pages.parts.widgets import timeline
-from pages.parts import access
+from pages.parts import (
+    access,
+    actions,
+    address,
+    claims,
+    comparison,
+    dialogs,
+    labels,
+    live,
+    overlay,
+    past_resolutions,
+    retries,
+)
+from pages.parts.widgets import clock, empty, expander, orders, timeline
 from services.console.cache import Reading
 from services.console.facade import console, same_sight_key
 from services.console.releases import what_a_retry_does, why_not_retry
@@ -216,9 +223,7 @@ def _retry_release(view: CaseView) -> None:
     job = view.release
     assert job is not None  # noqa: S101 - the caller has looked
     waiting = "A retry is under way." if actions.is_waiting(view.release_command) else None
-    reason = (
-        access.write_block() or claims.why_not_resolve(view.case) or waiting or why_not_retry(view.lookup.stock)
-    )
+    reason = access.write_block() or claims.why_not_resolve(view.case) or waiting or why_not_retry(view.lookup.stock)
     key = same_sight_key("retry_release", job.order_id, job.version, view.release_command)
     st.button(
         retries.named("Retry release", RELEASE),

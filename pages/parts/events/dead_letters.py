@@ -8,17 +8,13 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import actions, address, bulk, bulk_jobs, dead_letter_dialogs, labels
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts.widgets import expander
-from pages.parts.widgets import list_window
-from pages.parts.widgets import orders
-from pages.parts.widgets import payloads
-from pages.parts import access
+from pages.parts import access, actions, address, bulk, bulk_jobs, labels, overlay
+from pages.parts.dialogs import form
+from pages.parts.widgets import clock, empty, expander, list_window, orders, payloads
+from services.console.access import Command
 from services.console.cache import SourceUnavailable
-from services.console.events import MAX_ITEMS, BulkAction, DeadLetterRow, Group
-from services.console.facade import console, same_sight_key
+from services.console.events import MAX_ITEMS, BulkAction, DeadLetter, DeadLetterRow, Group
+from services.console.facade import console, new_key, same_sight_key
 from services.console.paging import Paged
 
 GROUP = "cause"
@@ -215,9 +211,31 @@ def _buttons(row: DeadLetterRow) -> None:
         "Discard", key=f"discard_{dead_letter.id}", icon=":material/delete:", disabled=reason is not None,
         help=reason or access.write_note(),
     ):  # fmt: skip
-        dead_letter_dialogs.discard(dead_letter)
+        discard(dead_letter)
 
 
 def _replay(row: DeadLetterRow) -> None:
     key = same_sight_key("replay_dead_letter", row.dead_letter.id, row.dead_letter.attempts, row.command)
     actions.store(lambda actor: console().events.replay(row.dead_letter, actor=actor, command_id=key))
+
+
+def discard(dead_letter: DeadLetter) -> None:
+    overlay.show("Discard event", _discard, dead_letter, new_key(), icon=":material/delete:")
+
+
+def _discard(dead_letter: DeadLetter, key: str) -> None:
+    st.markdown(
+        f"**{labels.plain(dead_letter.subject)}** will never take effect. This cannot be undone; the letter stays "
+        "readable for 90 days."
+    )
+    form(
+        key,
+        note="Reason",
+        required=True,
+        button="Discard",
+        store=lambda note: [partial(_store_discard, dead_letter, note, key)],
+    )
+
+
+def _store_discard(dead_letter: DeadLetter, note: str, key: str, actor: str) -> Command:
+    return console().events.discard(dead_letter, note, actor=actor, command_id=key)

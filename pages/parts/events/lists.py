@@ -9,12 +9,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts import labels, live
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts.widgets import expander
-from pages.parts.widgets import list_window
-from pages.parts.widgets import orders
-from pages.parts.widgets import payloads
+from pages.parts.widgets import clock, empty, expander, list_window, orders, payloads
 from services.console.cache import Reading
 from services.console.events import Outgoing, Received, UndeliverableEvent
 from services.console.facade import console

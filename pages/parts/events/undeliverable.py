@@ -6,13 +6,10 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import actions, labels, overlay
-from pages.parts.widgets import clock
-from pages.parts.events import lists
-from pages.parts.widgets import expander
-from pages.parts.widgets import orders
-from pages.parts import access
+from pages.parts import access, actions, labels, overlay
 from pages.parts.dialogs import form
+from pages.parts.events import lists
+from pages.parts.widgets import clock, expander, orders
 from services.console.access import Command
 from services.console.events import Undeliverable, UndeliverableEvent
 from services.console.facade import console, new_key, same_sight_key

@@ -8,9 +8,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts import labels
-from pages.parts.widgets import clock
-from pages.parts.widgets import empty
-from pages.parts.widgets import orders
+from pages.parts.widgets import clock, empty, orders
 from services.console.facade import console
 from services.console.sandbox import Shelves
 

@@ -14,8 +14,7 @@ from typing import Generic, TypeVar
 import streamlit as st
 
 from pages.parts import address
-from pages.parts.widgets import clock
-from pages.parts.widgets import paging
+from pages.parts.widgets import clock, paging
 from services.console.facade import console
 from services.console.paging import NEW_LIMIT, NEWEST, Paged, Place
 

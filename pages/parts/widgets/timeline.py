@@ -1,22 +1,23 @@
-"""The life of an order, step by step."""
+"""The timeline of an order, step by step, and the facts stored with a step or an action in words."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import streamlit as st
 
-from pages.parts.widgets import clock
-from pages.parts.widgets import expander
-from pages.parts.widgets import payloads
-from pages.parts.facts import details, payload
+from pages.parts import labels
 from pages.parts.labels import TIMELINE, plain, said, text, word
+from pages.parts.widgets import clock, expander, payloads
 from services.console.cache import Reading
 from services.console.facade import console
+from services.console.texts import cut_text, time_or_none
 from services.domain.orders.lifecycle import TimelineEntry
 
 BAD = ("failed", "no answer", "rejected", "timeout", "refused", "unavailable", "declined", "throttled")
@@ -50,3 +51,62 @@ def _text(entry: TimelineEntry, now: datetime) -> str:
     who = f" · {plain(entry.actor)}" if entry.actor else ""
     facts = details(entry.details, now)
     return f"{plain(said(entry.title))}{who}" + (f"  \n:small[:gray[{facts}]]" if facts else "")
+
+
+MOST_PARTS = 20
+"""Parts of one object or list that are written in words; the number of further parts follows."""
+
+MOST_LEVELS = 4
+"""Levels of nested objects and lists that are written in words."""
+
+
+def details(values: Mapping[str, object], now: datetime) -> str:
+    """The plain facts of a timeline entry on one line; what has parts of its own is its payload."""
+    said = [(name, value) for name, value in values.items() if not _is_payload(value)]
+    return " · ".join([*(_fact(name, value, now) for name, value in said[:MOST_PARTS]), *_more(len(said))])
+
+
+def payload(values: Mapping[str, object]) -> dict[str, object]:
+    """The facts that have parts of their own."""
+    return {name: value for name, value in values.items() if value and _is_payload(value)}
+
+
+def _is_payload(value: object) -> bool:
+    return value is None or isinstance(value, (dict, list))
+
+
+def _more(count: int) -> list[str]:
+    return [f"{count - MOST_PARTS:,} more"] if count > MOST_PARTS else []
+
+
+def _fact(name: str, value: object, now: datetime, level: int = 0) -> str:
+    return f"{named(name)} {in_words(name, value, now, level)}"
+
+
+def named(name: str) -> str:
+    """What a fact of the service is called: ``expiresAt`` is expires at, ``durationMs`` duration."""
+    short = cut_text(name, labels.MOST_STATE)
+    return labels.plain(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", short.removesuffix("Ms")).lower())
+
+
+def in_words(name: str, value: object, now: datetime, level: int = 0) -> str:
+    """A fact in words: names of states as their badges say them, instants in the viewer's zone, parts one by one."""
+    if isinstance(value, Mapping | list):
+        return _parts_in_words(name, value, now, level)
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "yes", False: "no"}[value]
+    if name.endswith("Ms") and isinstance(value, (int, float)):
+        return f"{value:,.0f} ms"
+    if isinstance(value, str) and (moment := time_or_none(value)):
+        return labels.plain(clock.at(moment, now))
+    return labels.plain(labels.CALL.get(str(value)) or labels.said(str(value)))
+
+
+def _parts_in_words(name: str, value: Mapping[str, object] | list[object], now: datetime, level: int) -> str:
+    if level >= MOST_LEVELS:
+        return f"{len(value):,} parts"
+    if isinstance(value, Mapping):
+        said = [_fact(part, one, now, level + 1) for part, one in islice(value.items(), MOST_PARTS)]
+    else:
+        said = [in_words(name, one, now, level + 1) for one in value[:MOST_PARTS]]
+    return ", ".join([*said, *_more(len(value))]) or "nothing"

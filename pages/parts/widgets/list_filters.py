@@ -1,0 +1,85 @@
+"""Filters of a list: kept across a step back from an order, a search dialog (key F), and the matching rows as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from pages.parts import address, labels, overlay
+from services.console.cache import SourceUnavailable
+from services.console.csv_files import MAX_ROWS
+
+PENDING = "filters_pending"
+HALF = 174
+"""Pixels of which two stand beside each other on a phone."""
+
+
+def restore(*keys: str) -> None:
+    """Call before the widgets: brings back what they held when an order was opened from this page.
+
+    Opening an order adds two entries to the browser's history; the first of them is this page with
+    the parameter of the order and without those bound to widgets.
+    """
+    if address.get("order"):
+        address.drop("order")
+        # What is set in the run of a step back loses against the address; in the next run it does not.
+        st.session_state[PENDING] = st.session_state.get(_place(keys), {})
+        st.rerun()
+    st.session_state.update(st.session_state.pop(PENDING, {}))
+
+
+def remember(*keys: str) -> None:
+    """Call after the widgets: notes what they hold."""
+    st.session_state[_place(keys)] = {key: st.session_state[key] for key in keys if key in st.session_state}
+
+
+def _place(keys: tuple[str, ...]) -> str:
+    return f"filters_{keys[0]}"
+
+
+MAX_TEXT = 128
+
+
+def search_button(key: str, label: str, clear: Callable[[], None]) -> None:
+    """``key`` is that of the page's search field, ``clear`` empties its filters, so that what is named is found."""
+    if st.button("Find", key=f"open_find_{key}", icon=":material/search:", shortcut="F", help=f"{label}. Key: F"):
+        overlay.show("Find", _ask, key, label, clear, icon=":material/search:")
+
+
+def _ask(key: str, label: str, clear: Callable[[], None]) -> None:
+    with st.form(f"find_form_{key}", border=False):
+        st.text_input(label, key=f"find_text_{key}", max_chars=MAX_TEXT)
+        if st.form_submit_button("Find", type="primary", key=f"find_do_{key}", on_click=_found, args=(key, clear)):
+            overlay.close()
+            st.rerun()
+
+
+def _found(key: str, clear: Callable[[], None]) -> None:
+    clear()
+    st.session_state[key] = labels.typed(st.session_state.get(f"find_text_{key}"))
+
+
+def csv(name: str, make: Callable[[], str], *, key: str, what: str) -> None:
+    """A button for a CSV file; what is too much for one file is said beforehand.
+
+    ``make`` runs when the button is clicked, outside of any script run: it finds neither session state nor address.
+    """
+
+    def content() -> str:
+        try:
+            return make()
+        except SourceUnavailable as error:
+            return f"problem\n{error}\n"
+
+    st.download_button(
+        "CSV",
+        content,
+        file_name=f"{name}.csv",
+        mime="text/csv",
+        key=key,
+        icon=":material/download:",
+        type="tertiary",
+        on_click="ignore",
+        help=f"{what}, at most the newest {MAX_ROWS:,}; times in UTC.",
+    )
