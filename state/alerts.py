@@ -133,14 +133,6 @@ def count_standing(connection: Connection, source: str) -> dict[str, int]:
     return dict(connection.execute(statement).all())
 
 
-def prune(connection: Connection, resolved_before: datetime, limit: int) -> int:
-    old = select(alerts.c.alert_id).where(
-        alerts.c.state == RESOLVED, alerts.c.resolved_at < resolved_before, alerts.c.is_notified.is_(False)
-    )
-    ids = connection.scalars(old.limit(limit)).all()
-    return connection.execute(delete(alerts).where(alerts.c.alert_id.in_(ids))).rowcount
-
-
 @dataclass(frozen=True, slots=True)
 class AlertEvent:
     """Something became of an alert."""
@@ -175,8 +167,3 @@ def history(
         statement = statement.where(alert_history.c.alert_id == alert_id)
     ordered = statement.order_by(alert_history.c.at.desc(), alert_history.c.id.desc())
     return [AlertEvent(*row) for row in connection.execute(ordered.limit(min(limit, MAX_PAGE)).offset(offset))]
-
-
-def prune_history(connection: Connection, before: datetime, limit: int) -> int:
-    old = connection.scalars(select(alert_history.c.id).where(alert_history.c.at < before).limit(limit)).all()
-    return connection.execute(delete(alert_history).where(alert_history.c.id.in_(old))).rowcount

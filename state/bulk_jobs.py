@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, text, update
+from sqlalchemy import Connection, func, insert, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from state.tables import operation_items as items
@@ -161,16 +161,6 @@ def _is_free(runner: str, now: datetime) -> Any:
     return or_(operations.c.claimed_by == runner, lapsed)
 
 
-def bring_forward(connection: Connection, last: datetime, to: datetime, limit: int) -> int:
-    """End before ``to`` the leases that last until after ``last``; returns how many operations."""
-    is_beyond = (text("operations.ended_at IS NULL"), operations.c.claimed_until > last)
-    ids = connection.scalars(select(operations.c.operation_id).where(*is_beyond).limit(limit)).all()
-    if ids:
-        ended = to - timedelta(milliseconds=1)
-        connection.execute(update(operations).where(operations.c.operation_id.in_(ids)).values(claimed_until=ended))
-    return len(ids)
-
-
 def change(
     connection: Connection,
     job_id: str,
@@ -251,20 +241,3 @@ def withdraw(connection: Connection, job_id: str, state: str, at: datetime) -> i
         update(items).where(items.c.operation_id == job_id, items.c.state == ASKED).values(state=state, settled_at=at)
     )
     return done.rowcount
-
-
-def prune(connection: Connection, created_before: datetime, limit: int) -> int:
-    """Delete a small step of old operations that run no more, items first; returns how many rows went."""
-    old = select(operations.c.operation_id).where(
-        operations.c.created_at < created_before, operations.c.state != RUNNING, operations.c.in_flight == 0
-    )
-    ids = connection.scalars(old.order_by(operations.c.created_at).limit(limit)).all()
-    if not ids:
-        return 0
-    of_these = select(items.c.operation_id, items.c.item_id).where(items.c.operation_id.in_(ids)).limit(limit)
-    keys = connection.execute(of_these).all()
-    for job_id, item_id in keys:
-        connection.execute(delete(items).where(items.c.operation_id == job_id, items.c.item_id == item_id))
-    if len(keys) >= limit:
-        return len(keys)
-    return len(keys) + connection.execute(delete(operations).where(operations.c.operation_id.in_(ids))).rowcount

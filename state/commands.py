@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Connection,
     ScalarSelect,
     and_,
-    delete,
     literal,
     or_,
     select,
@@ -133,23 +131,6 @@ def withdraw(connection: Connection, command_id: str, outcome: dict[str, Any], a
     return get(connection, command_id) if done.rowcount == 1 else None
 
 
-def bring_forward(connection: Connection, last: datetime, to: datetime, limit: int) -> int:
-    """End at ``to`` the claims, and the times to be taken back, that last until after ``last``; returns how many."""
-    ended = to - timedelta(milliseconds=1)
-    return sum(
-        _bring_forward(connection, column, last, ended, limit)
-        for column in (commands.c.claimed_until, commands.c.not_before)
-    )
-
-
-def _bring_forward(connection: Connection, column: Column[Any], last: datetime, to: datetime, limit: int) -> int:
-    is_beyond = (text("commands.state IN ('STORED', 'RUNNING')"), column > last)
-    ids = connection.scalars(select(commands.c.command_id).where(*is_beyond).limit(limit)).all()
-    if ids:
-        connection.execute(update(commands).where(commands.c.command_id.in_(ids)).values({column: to}))
-    return len(ids)
-
-
 def postpone(
     connection: Connection,
     command_id: str,
@@ -225,11 +206,3 @@ def _newest_id(target_id: ColumnElement[str], kind: str | None) -> ScalarSelect[
     of_target = select(one.c.command_id).where(one.c.target_id == target_id)
     of_kind = of_target if kind is None else of_target.where(one.c.kind == kind)
     return of_kind.order_by(one.c.created_at.desc(), one.c.command_id.desc()).limit(1).scalar_subquery()
-
-
-def prune(connection: Connection, finished_before: datetime, limit: int) -> int:
-    old = select(commands.c.command_id).where(
-        commands.c.created_at < finished_before, commands.c.finished_at.is_not(None)
-    )
-    ids = connection.scalars(old.limit(limit)).all()
-    return connection.execute(delete(commands).where(commands.c.command_id.in_(ids))).rowcount

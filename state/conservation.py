@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from services.domain.conservation import FOR_A_PERSON, Difference
 from services.domain.orders.model import Order
@@ -148,18 +148,6 @@ def page(
     wanted = table.c.state == state if state else table.c.state.in_(UNSETTLED)
     statement = select(*_COLUMNS).where(wanted).order_by(table.c.first_seen_at, table.c.order_id)
     return [KnownDifference(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)).offset(offset))]
-
-
-def prune(connection: Connection, settled_before: datetime, limit: int) -> int:
-    """Delete a small step of differences that were settled long ago; returns how many went."""
-    table = conservation_differences
-    # What was settled by then was seen first by then, which is what the index is ordered by.
-    old = (table.c.state == SETTLED, table.c.first_seen_at < settled_before, table.c.settled_at < settled_before)
-    rows = connection.execute(select(table.c.order_id, table.c.kind).where(*old).limit(limit)).all()
-    if not rows:
-        return 0
-    found = tuple_(table.c.order_id, table.c.kind).in_([tuple(row) for row in rows])
-    return connection.execute(delete(table).where(*old, found)).rowcount
 
 
 def count_unsettled(connection: Connection) -> int:

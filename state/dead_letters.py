@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, LargeBinary, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, LargeBinary, and_, func, insert, or_, select, update
 
 from state.engine.keyset import Keyset
 from state.tables import dead_letters, operation_items
@@ -217,13 +217,6 @@ def note_failure(connection: Connection, dead_letter_id: str, reason: str) -> No
     table = dead_letters
     values = {"attempts": table.c.attempts + 1, "reason": reason, "cause": cause_of(reason)}
     connection.execute(update(table).where(table.c.id == dead_letter_id, table.c.state == OPEN).values(values))
-
-
-def prune(connection: Connection, resolved_before: datetime, limit: int) -> int:
-    """Delete a small step of dead letters that were settled long ago; open ones are never deleted."""
-    table = dead_letters
-    old = select(table.c.id).where(table.c.resolved_at < resolved_before, table.c.state != OPEN).limit(limit)
-    return connection.execute(delete(table).where(table.c.id.in_(connection.scalars(old).all()))).rowcount
 
 
 def count_open(connection: Connection) -> int:

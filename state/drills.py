@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from state.tables import drills
 
@@ -81,9 +81,3 @@ def latest(connection: Connection, limit: int = 20) -> list[Drill]:
     """The newest first."""
     statement = select(*_COLUMNS).order_by(drills.c.created_at.desc()).limit(min(limit, MAX_PAGE))
     return [Drill(*row) for row in connection.execute(statement)]
-
-
-def prune(connection: Connection, finished_before: datetime, limit: int) -> int:
-    old = select(drills.c.drill_id).where(drills.c.created_at < finished_before, drills.c.finished_at.is_not(None))
-    ids = connection.scalars(old.limit(limit)).all()
-    return connection.execute(delete(drills).where(drills.c.drill_id.in_(ids))).rowcount

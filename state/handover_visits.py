@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from state.tables import console_looks
 
@@ -17,10 +17,3 @@ def note(connection: Connection, person: str, at: datetime) -> None:
 
 def last(connection: Connection, person: str) -> datetime | None:
     return connection.scalar(select(console_looks.c.looked_at).where(console_looks.c.person == person))
-
-
-def prune(connection: Connection, before: datetime, limit: int) -> int:
-    """Forget people who have not looked for long."""
-    table = console_looks
-    old = select(table.c.person).where(table.c.looked_at < before).limit(limit)
-    return connection.execute(delete(table).where(table.c.person.in_(connection.scalars(old).all()))).rowcount

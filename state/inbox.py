@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Connection, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from state.engine.keyset import WINDOW, Keyset, Residual
@@ -110,10 +110,3 @@ def _filters(event_type: str | None, outcome: str | None) -> Residual | None:
     wanted = {"type": event_type, "outcome": outcome}
     chosen = {name: value for name, value in wanted.items() if value}
     return (lambda row: [row[name] == value for name, value in chosen.items()]) if chosen else None
-
-
-def prune(connection: Connection, received_before: datetime, limit: int) -> int:
-    """Delete a small step of old entries; returns how many went."""
-    keys = [inbox.c[name] for name in _KEY]
-    old = connection.execute(select(*keys).where(inbox.c.received_at < received_before).limit(limit)).all()
-    return connection.execute(delete(inbox).where(tuple_(*keys).in_([tuple(row) for row in old]))).rowcount

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Select, delete, func, insert, select
+from sqlalchemy import Connection, Select, func, insert, select
 
 from services.domain.incident_impact import Impact
 from state.tables import order_impacts
@@ -93,14 +93,6 @@ def page(connection: Connection, window: Window, *, limit: int, offset: int = 0)
 def affected_order_ids(window: Window) -> Select[tuple[str]]:
     """The ids of the orders that were affected within a window: the same orders that page() lists."""
     return select(_within(window).subquery().c.order_id)
-
-
-def prune(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete a small step of old rows; returns how many went."""
-    table = order_impacts
-    old = select(table.c.id).where(table.c.at < before).order_by(table.c.at).limit(limit)
-    ids = connection.scalars(old).all()
-    return connection.execute(delete(table).where(table.c.id.in_(ids))).rowcount
 
 
 def _within(window: Window) -> Select[tuple[int, datetime, str, str, str, str]]:

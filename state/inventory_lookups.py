@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from services.domain.conservation import StockState
@@ -63,13 +63,6 @@ def not_fresh(connection: Connection, order_ids: Sequence[str], now: datetime) -
         if order_id in changed and is_fresh(answer.asked_at, now, changed[order_id])
     }
     return [order_id for order_id in ids if order_id in changed and order_id not in known]
-
-
-def prune(connection: Connection, asked_before: datetime, limit: int) -> int:
-    """Delete a small step of old answers; returns how many went."""
-    old = select(inventory_lookups.c.order_id).where(inventory_lookups.c.asked_at < asked_before).limit(limit)
-    ids = connection.scalars(old).all()
-    return connection.execute(delete(inventory_lookups).where(inventory_lookups.c.order_id.in_(ids))).rowcount
 
 
 def _answer(

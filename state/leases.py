@@ -77,11 +77,6 @@ def give_back(connection: Connection, name: str, holder: str) -> None:
     connection.execute(update(leases).where(mine).values(expires_at=_LONG_AGO))
 
 
-def bring_forward(connection: Connection, last: datetime, to: datetime) -> int:
-    """End at ``to`` the leases that last until after ``last``; returns how many. There are as many as kinds of work."""
-    return connection.execute(update(leases).where(leases.c.expires_at > last).values(expires_at=to)).rowcount
-
-
 def try_writing(connection: Connection, holder: str, now: datetime) -> None:
     """Write a row and take it back, to see whether the database can be written."""
     name = f"try:{holder}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import Connection, func, insert, select, text, update
 
 from state.tables import alert_notifications as table
 
@@ -92,15 +92,6 @@ def settle(
     return connection.execute(update(table).where(*is_as_seen).values(values)).rowcount == 1
 
 
-def bring_forward(connection: Connection, last: datetime, to: datetime, limit: int) -> int:
-    """Make due at ``to`` the messages that are due after ``last``; returns how many."""
-    beyond = select(table.c.id).where(_IS_PENDING, table.c.next_attempt_at > last).limit(limit)
-    ids = connection.scalars(beyond).all()
-    if ids:
-        connection.execute(update(table).where(table.c.id.in_(ids)).values(next_attempt_at=to))
-    return len(ids)
-
-
 def count_pending(connection: Connection) -> int:
     return connection.scalar(select(func.count()).select_from(table).where(_IS_PENDING)) or 0
 
@@ -116,8 +107,3 @@ def latest(connection: Connection, limit: int = 20) -> list[Notification]:
     """Newest first."""
     statement = select(*_COLUMNS).order_by(table.c.id.desc()).limit(limit)
     return [Notification(*row) for row in connection.execute(statement)]
-
-
-def prune(connection: Connection, finished_before: datetime, limit: int) -> int:
-    old = connection.scalars(select(table.c.id).where(table.c.finished_at < finished_before).limit(limit)).all()
-    return connection.execute(delete(table).where(table.c.id.in_(old))).rowcount

@@ -13,11 +13,9 @@ from sqlalchemy import (
     Connection,
     Row,
     bindparam,
-    delete,
     func,
     insert,
     select,
-    tuple_,
     update,
 )
 
@@ -131,15 +129,6 @@ def claim_due(connection: Connection, now: datetime, until: datetime, limit: int
     return get_many(connection, ids)
 
 
-def bring_forward(connection: Connection, last: datetime, to: datetime, limit: int) -> int:
-    """Make due at ``to`` what is due after ``last``, the furthest first; returns how many orders."""
-    beyond = select(orders.c.order_id).where(orders.c.due_at > last).order_by(orders.c.due_at.desc()).limit(limit)
-    ids = connection.scalars(beyond).all()
-    if ids:
-        connection.execute(update(orders).where(orders.c.order_id.in_(ids), orders.c.due_at > last).values(due_at=to))
-    return len(ids)
-
-
 def ask_confirmation_now(connection: Connection, status: str, due_before: datetime, now: datetime) -> int:
     """Make placed orders due whose answer was awaited until before a time, and count their requests anew."""
     is_waiting = (orders.c.status == status, orders.c.due_at > now, orders.c.due_at < due_before)
@@ -195,14 +184,6 @@ def find_key(connection: Connection, key: str, caller: str) -> tuple[str, str] |
     )
     row = connection.execute(statement).one_or_none()
     return (row[0], row[1]) if row else None
-
-
-def prune_keys(connection: Connection, created_before: datetime, limit: int) -> int:
-    """Delete a small step of old idempotency keys; returns how many went."""
-    columns = (idempotency_keys.c.key, idempotency_keys.c.caller)
-    old = select(*columns).where(idempotency_keys.c.created_at < created_before).limit(limit)
-    keys = [tuple(row) for row in connection.execute(old)]
-    return connection.execute(delete(idempotency_keys).where(tuple_(*columns).in_(keys))).rowcount
 
 
 def _order(row: Row[Any] | tuple[Any, ...], lines: tuple[Line, ...]) -> Order:

@@ -192,15 +192,6 @@ def _note_undeliverable(connection: Connection, row_id: int, reason: str, now: d
     connection.execute(statement.values(attempts=outbox.c.attempts + 1, **values))
 
 
-def bring_forward(connection: Connection, last: datetime, limit: int) -> int:
-    """Give free what is claimed until after ``last``; returns how many events."""
-    is_beyond = (outbox.c.published_at.is_(None), outbox.c.claimed_until > last)
-    ids = connection.scalars(select(outbox.c.id).where(*is_beyond).order_by(outbox.c.id).limit(limit)).all()
-    if ids:
-        connection.execute(update(outbox).where(outbox.c.id.in_(ids), *is_beyond).values(claimed_until=None))
-    return len(ids)
-
-
 def send_again(connection: Connection, subjects: Sequence[str], after: datetime, before: datetime, limit: int) -> int:
     """Have events published again that were published in a span of time; returns how many."""
     is_lost = (outbox.c.published_at > after, outbox.c.published_at < before, outbox.c.subject.in_(subjects))
@@ -278,9 +269,3 @@ def listed(
 
     is_filtered = bool(subject) or outcome == PUBLISHED
     return Keyset(_COLUMNS, (outbox.c.id,), driving, residual if is_filtered else None, window)
-
-
-def prune(connection: Connection, published_before: datetime, limit: int) -> int:
-    """Delete a small step of published events; returns how many went."""
-    old = select(outbox.c.id).where(outbox.c.published_at < published_before).limit(limit)
-    return connection.execute(delete(outbox).where(outbox.c.id.in_(connection.scalars(old).all()))).rowcount

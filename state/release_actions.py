@@ -90,12 +90,6 @@ def last_actions(connection: Connection, cause: str) -> list[PastReleaseAction]:
     return [PastReleaseAction(*row) for row in connection.execute(newest)]
 
 
-def prune(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete a small step of old moves; returns how many went."""
-    ids = connection.scalars(select(release_actions.c.id).where(release_actions.c.at < before).limit(limit)).all()
-    return connection.execute(delete(release_actions).where(release_actions.c.id.in_(ids))).rowcount
-
-
 def _change(connection: Connection, order_id: str, now: str, then: str) -> bool:
     rows = (release_actions.c.order_id == order_id, release_actions.c.outcome == now)
     return connection.execute(update(release_actions).where(*rows).values(outcome=then)).rowcount > 0

@@ -125,16 +125,6 @@ def _claim(connection: Connection, ids: Sequence[str], until: datetime) -> list[
     return [Release(*row) for row in rows]
 
 
-def bring_forward(connection: Connection, last: datetime, to: datetime, limit: int) -> int:
-    """Make due at ``to`` what is due after ``last``; returns how many jobs."""
-    is_beyond = (releases.c.state == PENDING, releases.c.next_attempt_at > last)
-    ids = connection.scalars(select(releases.c.order_id).where(*is_beyond).limit(limit)).all()
-    if ids:
-        change = update(releases).where(releases.c.order_id.in_(ids), *is_beyond).values(next_attempt_at=to)
-        connection.execute(change)
-    return len(ids)
-
-
 def settle(connection: Connection, release: Release, at: datetime, **values: Any) -> bool:
     """Record how an attempt ended; False when the job was started again meanwhile."""
     if "last_error" in values:

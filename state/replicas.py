@@ -106,9 +106,3 @@ def transitions_since(connection: Connection, since: datetime, limit: int = 500)
         .limit(limit)
     )
     return [BreakerTransition(*row) for row in connection.execute(statement)]
-
-
-def prune_transitions(connection: Connection, before: datetime, limit: int) -> int:
-    old = select(breaker_transitions.c.id).where(breaker_transitions.c.at < before).limit(limit)
-    ids = connection.scalars(old).all()
-    return connection.execute(delete(breaker_transitions).where(breaker_transitions.c.id.in_(ids))).rowcount

@@ -137,15 +137,6 @@ def renew_claim(connection: Connection, review_id: str, owner: str, at: datetime
     connection.execute(update(reviews).where(is_it, lasts).values(claimed_until=until))
 
 
-def bring_forward(connection: Connection, last: datetime, to: datetime, limit: int) -> int:
-    """End at ``to`` the claims that last until after ``last``; returns how many cases."""
-    is_beyond = (reviews.c.state == "OPEN", reviews.c.claimed_until > last)
-    ids = connection.scalars(select(reviews.c.review_id).where(*is_beyond).limit(limit)).all()
-    if ids:
-        connection.execute(update(reviews).where(reviews.c.review_id.in_(ids)).values(claimed_until=to))
-    return len(ids)
-
-
 def release_claim(connection: Connection, review_id: str, owner: str) -> bool:
     """Hand a case back; False when this owner does not have it."""
     done = connection.execute(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from state.tables import metric_rollups
@@ -61,25 +61,6 @@ def first_at(connection: Connection, step: timedelta, since: datetime) -> dateti
     table = metric_rollups
     statement = select(table.c.at).where(table.c.step_seconds == _seconds(step), table.c.at >= since)
     return connection.scalar(statement.order_by(table.c.at).limit(1))
-
-
-def prune_minutes(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete a small step of old minutes; returns how many rows went."""
-    return _prune(connection, MINUTE, before, limit)
-
-
-def prune_hours(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete a small step of old hours; returns how many rows went."""
-    return _prune(connection, HOUR, before, limit)
-
-
-def _prune(connection: Connection, step: timedelta, before: datetime, limit: int) -> int:
-    table = metric_rollups
-    is_old = (table.c.step_seconds == _seconds(step), table.c.at < before)
-    last = connection.scalars(select(table.c.at).where(*is_old).order_by(table.c.at).limit(limit)).all()
-    if not last:
-        return 0
-    return connection.execute(delete(table).where(*is_old, table.c.at <= last[-1])).rowcount
 
 
 def _seconds(step: timedelta) -> int:

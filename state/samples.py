@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, tuple_
+from sqlalchemy import Connection, insert, select, tuple_
 
 from state import rollups
 from state.tables import metric_samples
@@ -105,15 +105,9 @@ def first_at(connection: Connection, since: datetime) -> datetime | None:
     return connection.scalar(select(table.c.at).where(table.c.at >= since).order_by(table.c.at).limit(1))
 
 
-def prune(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete a small step of old samples; returns how many went. Those that no minute holds yet stay for longer."""
-    table = metric_samples
+def before_not_rolled_up(connection: Connection, before: datetime) -> datetime:
+    """The time before which samples may go: rolled up into minutes, or UNROLLED_KEPT_FOR older than ``before``."""
     rolled_up = rollups.newest(connection, rollups.MINUTE)
-    if rolled_up is None or rolled_up < before:
-        before = max(before - UNROLLED_KEPT_FOR, rolled_up or before - UNROLLED_KEPT_FOR)
-    old = connection.execute(
-        select(table.c.at, table.c.replica).where(table.c.at < before).order_by(table.c.at).limit(limit)
-    ).all()
-    if not old:
-        return 0
-    return connection.execute(delete(table).where(table.c.at <= old[-1][0])).rowcount
+    if rolled_up is not None and rolled_up >= before:
+        return before
+    return max(before - UNROLLED_KEPT_FOR, rolled_up or before - UNROLLED_KEPT_FOR)

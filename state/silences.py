@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from state.tables import silences
 
@@ -61,8 +61,3 @@ def end(connection: Connection, silence_id: str, by: str, at: datetime) -> bool:
     """End a running silence now; False when it has ended already."""
     found = update(silences).where(silences.c.silence_id == silence_id, silences.c.ends_at > at)
     return connection.execute(found.values(ends_at=at, ended_by=by)).rowcount > 0
-
-
-def prune(connection: Connection, ended_before: datetime, limit: int) -> int:
-    old = connection.scalars(select(silences.c.silence_id).where(silences.c.ends_at < ended_before).limit(limit)).all()
-    return connection.execute(delete(silences).where(silences.c.silence_id.in_(old))).rowcount

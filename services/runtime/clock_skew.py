@@ -1,84 +1,141 @@
-"""Work that waits for a time which no rule can have set: the clock was set back since, or runs ahead elsewhere.
+"""Reschedules rows whose due time lies further ahead than any policy allows (clock skew).
 
-Due times, claims and leases are written by one clock and read by another. One that is further ahead than the
-longest wait there is would keep an order, an alert or what a person has asked for waiting for hours; it is
-brought forward, and the paced workers take it from there.
+Due times, claims and leases are written by one clock and read by another. After a clock was set back, or when another
+replica's clock runs ahead, such a row would wait for hours: an order, an alert or a command of a person.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import Counter
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
-from sqlalchemy import Connection
+from sqlalchemy import Column, ColumnElement, Connection, Table, select, text, update
 
 from services.commands.queue import CLAIM as COMMAND_CLAIM
 from services.domain.orders.failed_steps import LONGEST_DELAY as LONGEST_STEP_DELAY
 from services.orders.context import OrdersContext
 from services.reviews.claims import LEASE as CASE_CLAIM
-from state import bulk_jobs, commands, leases, notifications, orders, outbox, releases, reviews
+from state import leases, notifications, outbox, tables
 from state.engine.savepoints import apart
 
 logger = logging.getLogger("holdfast.timekeeping")
 
-AT_ONCE = 100
+MAX_ROWS_PER_ROUND = 100
 """Rows of each kind in one round."""
 
 SLACK = timedelta(seconds=60)
-"""Clocks of replicas may differ so much without anything being brought forward."""
+"""Clocks of replicas may differ by this much without any row being rescheduled."""
+
+JUST_PASSED = timedelta(milliseconds=1)
+"""Rescheduled rows are due for ``<`` as well as for ``<=``."""
 
 
-BringForward = Callable[[Connection], int]
-"""Brings rows of one kind forward; returns how many."""
+@dataclass(frozen=True, slots=True)
+class ScheduledRows:
+    """How far ahead a due time, a claim or a lease may lie in the rows that meet the condition."""
+
+    kind: str
+    table: Table
+    due: Column[datetime]
+    longest_delay: timedelta
+    condition: ColumnElement[bool] | None = None
+
+
+def scheduled(longest_wait: timedelta, longest_lease: timedelta) -> tuple[ScheduledRows, ...]:
+    """Every kind of row that waits; the texts are the conditions of partial indexes, word for word."""
+    longest_step = max(longest_wait, LONGEST_STEP_DELAY)
+    is_unfinished = _sql("commands.state IN ('STORED', 'RUNNING')")
+    return (
+        ScheduledRows("orders", tables.orders, tables.orders.c.due_at, longest_step),
+        ScheduledRows(
+            "releases",
+            tables.releases,
+            tables.releases.c.next_attempt_at,
+            longest_step,
+            _sql("releases.state = 'PENDING'"),
+        ),
+        ScheduledRows(
+            "events",
+            tables.outbox,
+            tables.outbox.c.claimed_until,
+            outbox.LONGEST_DELAY,
+            _sql("outbox.published_at IS NULL"),
+        ),
+        *(
+            ScheduledRows("commands", tables.commands, due, COMMAND_CLAIM, is_unfinished)
+            for due in (tables.commands.c.claimed_until, tables.commands.c.not_before)
+        ),
+        ScheduledRows(
+            "operations",
+            tables.operations,
+            tables.operations.c.claimed_until,
+            longest_lease,
+            _sql("operations.ended_at IS NULL"),
+        ),
+        ScheduledRows(
+            "notifications",
+            tables.alert_notifications,
+            tables.alert_notifications.c.next_attempt_at,
+            notifications.LONGEST_DELAY,
+            _sql("alert_notifications.state = 'PENDING'"),
+        ),
+        ScheduledRows(
+            "claims", tables.reviews, tables.reviews.c.claimed_until, CASE_CLAIM, _sql("reviews.state = 'OPEN'")
+        ),
+        ScheduledRows("leases", tables.leases, tables.leases.c.expires_at, longest_lease),
+    )
+
+
+def _sql(condition: str) -> ColumnElement[bool]:
+    return text(condition)  # type: ignore[return-value]
+
+
+def reschedule(connection: Connection, rows: ScheduledRows, now: datetime, limit: int) -> int:
+    """Make due now what lies too far ahead, the furthest first; returns how many rows."""
+    is_too_late = rows.due > now + rows.longest_delay + SLACK
+    conditions = [is_too_late] if rows.condition is None else [is_too_late, rows.condition]
+    (key,) = rows.table.primary_key
+    found = connection.scalars(select(key).where(*conditions).order_by(rows.due.desc()).limit(limit)).all()
+    if found:
+        change = update(rows.table).where(key.in_(found), *conditions)
+        connection.execute(change.values({rows.due: now - JUST_PASSED}))
+    return len(found)
 
 
 class ClockSkewRepair:
-    """Brings forward what waits for longer than ``longest_wait``, which is that of orders and releases."""
+    """Reschedules a batch of each kind of row a round."""
 
     def __init__(
         self, context: OrdersContext, longest_wait: timedelta, longest_lease: timedelta = leases.LONGEST
     ) -> None:
-        """``longest_lease``: nobody leases an operation, or work that one replica does alone, for longer."""
+        """``longest_wait`` is that of orders and release jobs, ``longest_lease`` that of bulk jobs and leaders."""
         self._context = context
-        self._longest_wait = longest_wait
-        self._longest_lease = longest_lease
+        self._scheduled = scheduled(longest_wait, longest_lease)
 
     async def run_round(self) -> bool:
         """One round of a Loop; returns whether more may wait."""
-        moved, failed = await self._context.database.write(self._bring_forward)
+        moved, failed = await self._context.database.write(self._reschedule_all)
         if any(moved.values()):
-            logger.warning("clock_was_set_back", extra={"brought_forward": moved})
+            logger.warning("clock_was_set_back", extra={"brought_forward": dict(moved)})
         for kind, error in failed.items():
             logger.warning("not_brought_forward", extra={"kind": kind}, exc_info=error)
             self._context.failed("timekeeping")
-        return max(moved.values(), default=0) >= AT_ONCE
+        return max(moved.values(), default=0) >= MAX_ROWS_PER_ROUND
 
-    def _bring_forward(self, connection: Connection) -> tuple[dict[str, int], dict[str, Exception]]:
-        """How many of each kind were brought forward, and what was raised of a kind; each is done by itself."""
-        moved: dict[str, int] = {}
+    def _reschedule_all(self, connection: Connection) -> tuple[Counter[str], dict[str, Exception]]:
+        """Rows that were rescheduled and errors, each by kind; an error of one kind does not undo the others."""
+        moved: Counter[str] = Counter()
         failed: dict[str, Exception] = {}
-        for kind, bring_forward in self._kinds(self._context.clock()).items():
-
-            def work(kind: str = kind, bring_forward: BringForward = bring_forward) -> None:
-                moved[kind] = bring_forward(connection)
-
-            if (error := apart(connection, work)) is not None:
-                failed[kind] = error
+        now = self._context.clock()
+        for rows in self._scheduled:
+            run = partial(self._reschedule, connection, rows, now, moved)
+            if (error := apart(connection, run)) is not None:
+                failed[rows.kind] = error
         return moved, failed
 
-    def _kinds(self, now: datetime) -> dict[str, BringForward]:
-        last = now + max(self._longest_wait, LONGEST_STEP_DELAY) + SLACK
-        last_lease = now + self._longest_lease + SLACK
-        last_command, last_claim = now + COMMAND_CLAIM + SLACK, now + CASE_CLAIM + SLACK
-        last_event, last_notification = now + outbox.LONGEST_DELAY + SLACK, now + notifications.LONGEST_DELAY + SLACK
-        return {
-            "orders": lambda c: orders.bring_forward(c, last, now, AT_ONCE),
-            "releases": lambda c: releases.bring_forward(c, last, now, AT_ONCE),
-            "events": lambda c: outbox.bring_forward(c, last_event, AT_ONCE),
-            "commands": lambda c: commands.bring_forward(c, last_command, now, AT_ONCE),
-            "operations": lambda c: bulk_jobs.bring_forward(c, last_lease, now, AT_ONCE),
-            "notifications": lambda c: notifications.bring_forward(c, last_notification, now, AT_ONCE),
-            "claims": lambda c: reviews.bring_forward(c, last_claim, now, AT_ONCE),
-            "leases": lambda c: leases.bring_forward(c, last_lease, now),
-        }
+    @staticmethod
+    def _reschedule(connection: Connection, rows: ScheduledRows, now: datetime, moved: Counter[str]) -> None:
+        moved[rows.kind] += reschedule(connection, rows, now, MAX_ROWS_PER_ROUND)

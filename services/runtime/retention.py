@@ -1,97 +1,179 @@
-"""Deleting what nobody needs any more, in small steps, so that a year of orders slows nothing down.
+"""Deletes rows that are older than their table keeps them, in small batches.
 
-Orders, their timelines, cases, releases, returns and the audit log are kept, and so is every difference that is
-not settled. Source: design 7.
+``KEPT`` lists every table that is pruned. Orders, timelines, review cases, release jobs, returns and the audit log
+are never pruned, and neither are differences of the conservation audit that are not settled.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import Connection
+from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, false, select, tuple_
 
-from state import (
-    alerts,
-    bulk_jobs,
-    commands,
-    conservation,
-    dead_letters,
-    drills,
-    handover_visits,
-    inbox,
-    incident_impacts,
-    inventory_lookups,
-    notifications,
-    orders,
-    outbox,
-    release_actions,
-    replicas,
-    rollups,
-    samples,
-    silences,
-)
+from services.domain.bulk import BulkJobState
+from state import alerts, conservation, dead_letters, rollups, samples, tables
 from state.engine.database import Database
 
 logger = logging.getLogger("holdfast.retention")
 
-STEP = 500
-"""Rows of one transaction."""
+MAX_ROWS_PER_TRANSACTION = 500
 
-KEPT_FOR: tuple[tuple[Callable[[Connection, datetime, int], int], timedelta], ...] = (
-    # Longer than the streams keep a message: until then it could be published or delivered again.
-    (outbox.prune, timedelta(days=14)),
-    (inbox.prune, timedelta(days=30)),
-    (samples.prune, timedelta(days=1)),
-    (rollups.prune_minutes, timedelta(days=31)),
-    (rollups.prune_hours, timedelta(days=400)),
-    (incident_impacts.prune, timedelta(days=90)),
-    (replicas.prune_transitions, timedelta(days=90)),
-    (commands.prune, timedelta(days=30)),
-    (release_actions.prune, timedelta(days=90)),
-    (bulk_jobs.prune, timedelta(days=90)),
-    (orders.prune_keys, timedelta(days=30)),
-    (alerts.prune, timedelta(days=1)),
-    (alerts.prune_history, timedelta(days=90)),
-    (silences.prune, timedelta(days=90)),
-    (notifications.prune, timedelta(days=7)),
-    (dead_letters.prune, timedelta(days=90)),
-    (conservation.prune, timedelta(days=90)),
-    (drills.prune, timedelta(days=365)),
-    (handover_visits.prune, timedelta(days=365)),
-    (inventory_lookups.prune, timedelta(days=30)),
+Condition = ColumnElement[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRows:
+    """How long a table keeps the rows that meet all conditions."""
+
+    table: Table
+    time: Column[datetime]
+    """The age of a row counts from here; a row without a value is kept."""
+    kept_for: timedelta
+    conditions: tuple[Condition, ...] = ()
+    indexed_time: Column[datetime] | None = None
+    """Never later than ``time``, and indexed where ``time`` is not."""
+    parts: Table | None = None
+    """Rows that refer to this table and are deleted with it."""
+    limit_age: Callable[[Connection, datetime], datetime] | None = None
+    """Returns an earlier time where some older rows are still needed."""
+
+
+KEPT: tuple[KeptRows, ...] = (
+    # Longer than the streams keep a message: until then an event could be published or delivered again.
+    KeptRows(tables.outbox, tables.outbox.c.published_at, timedelta(days=14)),
+    KeptRows(tables.inbox, tables.inbox.c.received_at, timedelta(days=30)),
+    KeptRows(
+        tables.metric_samples,
+        tables.metric_samples.c.at,
+        timedelta(days=1),
+        limit_age=samples.before_not_rolled_up,
+    ),
+    KeptRows(
+        tables.metric_rollups,
+        tables.metric_rollups.c.at,
+        timedelta(days=31),
+        (tables.metric_rollups.c.step_seconds == rollups.MINUTE.total_seconds(),),
+    ),
+    KeptRows(
+        tables.metric_rollups,
+        tables.metric_rollups.c.at,
+        timedelta(days=400),
+        (tables.metric_rollups.c.step_seconds == rollups.HOUR.total_seconds(),),
+    ),
+    KeptRows(tables.order_impacts, tables.order_impacts.c.at, timedelta(days=90)),
+    KeptRows(tables.breaker_transitions, tables.breaker_transitions.c.at, timedelta(days=90)),
+    KeptRows(
+        tables.commands,
+        tables.commands.c.created_at,
+        timedelta(days=30),
+        (tables.commands.c.finished_at.is_not(None),),
+    ),
+    KeptRows(tables.release_actions, tables.release_actions.c.at, timedelta(days=90)),
+    KeptRows(
+        tables.operations,
+        tables.operations.c.created_at,
+        timedelta(days=90),
+        (tables.operations.c.state != BulkJobState.RUNNING, tables.operations.c.in_flight == 0),
+        parts=tables.operation_items,
+    ),
+    KeptRows(tables.idempotency_keys, tables.idempotency_keys.c.created_at, timedelta(days=30)),
+    KeptRows(
+        tables.alerts,
+        tables.alerts.c.resolved_at,
+        timedelta(days=1),
+        (tables.alerts.c.state == alerts.RESOLVED, tables.alerts.c.is_notified.is_(False)),
+    ),
+    KeptRows(tables.alert_history, tables.alert_history.c.at, timedelta(days=90)),
+    KeptRows(tables.silences, tables.silences.c.ends_at, timedelta(days=90)),
+    KeptRows(tables.alert_notifications, tables.alert_notifications.c.finished_at, timedelta(days=7)),
+    KeptRows(
+        tables.dead_letters,
+        tables.dead_letters.c.resolved_at,
+        timedelta(days=90),
+        (tables.dead_letters.c.state != dead_letters.OPEN,),
+    ),
+    KeptRows(
+        tables.conservation_differences,
+        tables.conservation_differences.c.settled_at,
+        timedelta(days=90),
+        (tables.conservation_differences.c.state == conservation.SETTLED,),
+        indexed_time=tables.conservation_differences.c.first_seen_at,
+    ),
+    KeptRows(
+        tables.drills,
+        tables.drills.c.created_at,
+        timedelta(days=365),
+        (tables.drills.c.finished_at.is_not(None),),
+    ),
+    KeptRows(tables.console_looks, tables.console_looks.c.looked_at, timedelta(days=365)),
+    KeptRows(tables.inventory_lookups, tables.inventory_lookups.c.asked_at, timedelta(days=30)),
 )
 
 
+def delete_older(connection: Connection, kept: KeptRows, before: datetime, limit: int) -> int:
+    """Delete at most ``limit`` rows of before that time, and at most as many parts; returns how many rows went."""
+    if kept.limit_age is not None:
+        before = kept.limit_age(connection, before)
+    times = (kept.time, kept.indexed_time) if kept.indexed_time is not None else (kept.time,)
+    is_old = and_(*kept.conditions, *(time < before for time in times))
+    key = tuple(kept.table.primary_key)
+    found = connection.execute(select(*key).where(is_old).order_by(times[-1]).limit(limit)).all()
+    if not found:
+        return 0
+    deleted = 0
+    if kept.parts is not None:
+        part_key = tuple(kept.parts.primary_key)
+        (reference,) = (column for column in part_key if column.references(key[0]))
+        of_these = select(*part_key).where(_is_one_of((reference,), found)).limit(limit)
+        parts = connection.execute(of_these).all()
+        deleted = connection.execute(delete(kept.parts).where(_is_one_of(part_key, parts))).rowcount
+        if deleted >= limit:
+            return deleted
+    return deleted + connection.execute(delete(kept.table).where(is_old, _is_one_of(key, found))).rowcount
+
+
+def _is_one_of(key: Sequence[Column[object]], rows: Sequence[Sequence[object]]) -> Condition:
+    if not rows:
+        return false()
+    if len(key) == 1:
+        return key[0].in_([row[0] for row in rows])
+    return tuple_(*key).in_([tuple(row) for row in rows])
+
+
 class Retention:
-    """Prunes one step of every table a round."""
+    """Prunes one batch of every table a round."""
 
     def __init__(
-        self, database: Database, clock: Callable[[], datetime], on_failure: Callable[[], None] = lambda: None
+        self,
+        database: Database,
+        clock: Callable[[], datetime],
+        on_failure: Callable[[], None] = lambda: None,
+        kept: Sequence[KeptRows] = KEPT,
     ) -> None:
         """``on_failure`` is called for each table that could not be pruned."""
         self._database = database
         self._clock = clock
         self._on_failure = on_failure
+        self._kept = kept
 
     async def prune(self) -> bool:
-        """One round of a Loop; returns whether a table had a full step to delete."""
+        """One round of a Loop; returns whether a table had a full batch to delete."""
         now = self._clock()
-        full = False
-        for delete_step, kept_for in KEPT_FOR:
+        is_full = False
+        for kept in self._kept:
+            before = now - kept.kept_for
             try:
-                deleted = await self._database.write(partial(_run, delete_step, now - kept_for))
+                deleted = await self._database.write(
+                    partial(delete_older, kept=kept, before=before, limit=MAX_ROWS_PER_TRANSACTION)
+                )
             except Exception as error:
                 # A boundary: a table that cannot be pruned keeps no other one from it.
-                step = f"{delete_step.__module__}.{delete_step.__name__}"
-                logger.warning("retention_step_failed", extra={"step": step}, exc_info=error)
+                logger.warning("retention_step_failed", extra={"table": kept.table.name}, exc_info=error)
                 self._on_failure()
                 continue
-            full = full or deleted >= STEP
-        return full
-
-
-def _run(delete_step: Callable[[Connection, datetime, int], int], before: datetime, connection: Connection) -> int:
-    return delete_step(connection, before, STEP)
+            is_full = is_full or deleted >= MAX_ROWS_PER_TRANSACTION
+        return is_full

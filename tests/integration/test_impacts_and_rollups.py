@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,11 +14,12 @@ from services.domain.orders.events import timestamp
 from services.metrics.rollup import Rollup, decoded
 from services.metrics.rollup_job import MetricRollups
 from services.metrics.sample import LATENCY_BUCKETS
-from state import incident_impacts, order_search, orders, rollups, samples
+from state import incident_impacts, order_search, orders, rollups, samples, tables
 from state.engine.database import Database
 from state.incident_impacts import Window
 from state.order_search import OrderQuery
 from state.rollups import HOUR, MINUTE
+from tests.support.retention import prune
 from tests.support.seed_console import order
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -259,11 +259,11 @@ def _of_three_operations(row: dict[str, Any]) -> dict[str, Any]:
 async def test_samples_are_kept_until_their_minute_is_rolled_up_but_not_for_ever(database: Database) -> None:
     Worker(database, "a", NOON).samples(NOON, NOON + MINUTE)
 
-    def prune(now: datetime) -> int:
-        return database.write_now(lambda c: samples.prune(c, now - 24 * HOUR, 500))
+    def prune_at(now: datetime) -> int:
+        return database.write_now(lambda c: prune(c, tables.metric_samples, now - 24 * HOUR, 500))
 
-    assert prune(NOON + 25 * HOUR) == 0
-    assert prune(NOON + 49 * HOUR) == 12
+    assert prune_at(NOON + 25 * HOUR) == 0
+    assert prune_at(NOON + 49 * HOUR) == 12
 
 
 async def test_rolled_up_samples_go_after_a_day(database: Database) -> None:
@@ -271,16 +271,16 @@ async def test_rolled_up_samples_go_after_a_day(database: Database) -> None:
     await roll_up(database, NOON + 3 * MINUTE)
     Worker(database, "a", NOON).samples(NOON + 25 * HOUR, NOON + 25 * HOUR + MINUTE)
     await roll_up(database, NOON + 25 * HOUR + 2 * MINUTE)
-    assert database.write_now(lambda c: samples.prune(c, NOON + HOUR, 500)) == 24
+    assert database.write_now(lambda c: prune(c, tables.metric_samples, NOON + HOUR, 500)) == 24
 
 
-@pytest.mark.parametrize("prune", [rollups.prune_minutes, rollups.prune_hours])
-async def test_old_rows_are_pruned_in_small_steps(database: Database, prune: Callable[..., int]) -> None:
-    step = MINUTE if prune is rollups.prune_minutes else HOUR
+@pytest.mark.parametrize(("number", "step", "other"), [(0, MINUTE, HOUR), (1, HOUR, MINUTE)])
+async def test_old_rows_are_pruned_in_small_steps(
+    database: Database, number: int, step: timedelta, other: timedelta
+) -> None:
     rows = [(NOON + n * step, "a", {}) for n in range(10)]
     database.write_now(lambda c: rollups.put(c, MINUTE, rows))
     database.write_now(lambda c: rollups.put(c, HOUR, rows))
-    other = HOUR if step == MINUTE else MINUTE
-    assert database.write_now(lambda c: prune(c, NOON + 8 * step, 5)) == 5
-    assert database.write_now(lambda c: prune(c, NOON + 8 * step, 5)) == 3
+    assert database.write_now(lambda c: prune(c, tables.metric_rollups, NOON + 8 * step, 5, number)) == 5
+    assert database.write_now(lambda c: prune(c, tables.metric_rollups, NOON + 8 * step, 5, number)) == 3
     assert len(database.read_now(lambda c: rollups.between(c, other, NOON, NOON + 99 * HOUR))) == 10

@@ -16,12 +16,23 @@ from services.domain.conservation import StockState
 from services.domain.orders.model import Line
 from services.domain.reconciliation import NO_ANSWER, LookupResult
 from services.domain.reviews import standings
-from state import audit, commands, inventory_lookups, orders, past_resolutions, release_actions, review_queue, reviews
+from state import (
+    audit,
+    commands,
+    inventory_lookups,
+    orders,
+    past_resolutions,
+    release_actions,
+    review_queue,
+    reviews,
+    tables,
+)
 from state.audit import AuditEntry
 from state.commands import Command
 from state.engine.database import Database, opened
 from state.inventory_lookups import StoredLookup
 from state.review_queue import CaseFilter
+from tests.support.retention import prune
 from tests.support.seed_console import order
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -262,8 +273,8 @@ def test_the_latest_answer_of_the_other_side_is_kept_and_old_ones_are_pruned(dat
     for answer in (first, silent, replace(first, asked_by="late")):
         database.write_now(lambda c, answer=answer: inventory_lookups.note(c, answer))
     assert database.read_now(lambda c: inventory_lookups.of_orders(c, ["ORD-1", "ORD-2"])) == {"ORD-1": silent}
-    assert database.write_now(lambda c: inventory_lookups.prune(c, NOON, 10)) == 0
-    assert database.write_now(lambda c: inventory_lookups.prune(c, NOON + minutes(2), 10)) == 1
+    assert database.write_now(lambda c: prune(c, tables.inventory_lookups, NOON, 10)) == 0
+    assert database.write_now(lambda c: prune(c, tables.inventory_lookups, NOON + minutes(2), 10)) == 1
 
 
 def test_what_was_done_about_releases_is_kept_by_cause_decided_once_and_pruned(database: Database) -> None:
@@ -284,7 +295,7 @@ def test_what_was_done_about_releases_is_kept_by_cause_decided_once_and_pruned(d
     database.write_now(lambda c: release_actions.came_again(c, "ORD-1"))
     again = database.read_now(lambda c: release_actions.last_actions(c, "X: y"))
     assert [one.outcome for one in again] == ["FAILED", "FAILED"]
-    assert database.write_now(lambda c: release_actions.prune(c, at[1], 10)) == 1
+    assert database.write_now(lambda c: prune(c, tables.release_actions, at[1], 10)) == 1
 
 
 def test_a_command_that_waits_is_claimed_again_with_its_new_arguments_and_can_be_taken_back(database: Database) -> None:

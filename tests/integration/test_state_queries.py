@@ -14,14 +14,16 @@ from sqlalchemy.exc import IntegrityError
 
 from services.domain.orders.lifecycle import TimelineEntry
 from services.domain.orders.model import Line, Order
+from services.runtime.clock_skew import reschedule, scheduled
+from services.runtime.retention import KEPT, delete_older
 from state import (
     audit,
     bulk_jobs,
     commands,
-    conservation,
     dead_letters,
     history,
     inbox,
+    leases,
     order_search,
     orders,
     outbox,
@@ -42,6 +44,7 @@ from state.parked_events import HANDLER_FAILED, UNKNOWN_ORDER, ParkedEvent
 from state.products import Product
 from state.releases import ReleaseFilter
 from tests.support.fakes import START
+from tests.support.retention import prune
 
 LATER = START + timedelta(seconds=60)
 LINES = (Line("chair", "oak", 2), Line("lamp", "brass", 1))
@@ -118,7 +121,7 @@ async def test_a_key_is_that_of_its_caller_only(database):
     await database.write(lambda c: orders.remember_key(c, "k", "ada", "o-000", "hash", START))
     await database.write(lambda c: orders.remember_key(c, "k", "bob", "o-001", "other", START))
     assert await database.read(lambda c: orders.find_key(c, "k", "bob")) == ("o-001", "other")
-    assert await database.write(lambda c: orders.prune_keys(c, LATER, 10)) == 2
+    assert await database.write(lambda c: prune(c, tables.idempotency_keys, LATER, 10)) == 2
 
 
 async def test_a_key_from_before_callers_were_kept_is_everybodys(database):
@@ -139,7 +142,7 @@ async def test_an_event_is_known_by_its_source_type_and_id(database):
     assert await add() is False
     with pytest.raises(inbox.OtherContent):
         await add(digest="e")
-    assert await database.write(lambda c: inbox.prune(c, LATER, 10)) == 4
+    assert await database.write(lambda c: prune(c, tables.inbox, LATER, 10)) == 4
 
 
 async def test_the_table_refuses_more_returned_than_bought(database):
@@ -476,12 +479,25 @@ async def test_pruning_takes_small_steps(database):
     await database.write(lambda c: outbox.add(c, event_rows(30)))
     rows = await database.write(lambda c: outbox.settle_and_claim(c, [], [], 20, START))
     await database.write(lambda c: outbox.settle_and_claim(c, [row.id for row in rows], [], 0, START))
-    pruned = [await database.write(lambda c: outbox.prune(c, LATER, 8)) for _ in range(4)]
+    pruned = [await database.write(lambda c: prune(c, tables.outbox, LATER, 8)) for _ in range(4)]
     assert pruned == [8, 8, 4, 0]
     assert (await database.read(outbox.pending))[0] == 10
 
 
 # --------------------------------------------------------------- query plans
+
+
+# There are as few leases as kinds of work.
+RESCHEDULED = [rows for rows in scheduled(timedelta(hours=1), leases.LONGEST) if rows.table is not tables.leases]
+
+
+def _prune(kept, connection):
+    delete_older(connection, kept, START, 50)
+
+
+def _reschedule(rows, connection):
+    reschedule(connection, rows, START, 50)
+
 
 LISTS: dict[str, Any] = {
     "newest orders": lambda c: order_search.find(c, OrderQuery(), limit=50),
@@ -519,9 +535,10 @@ LISTS: dict[str, Any] = {
     "a timeline": lambda c: history.of_order(c, "o"),
     "whether money was captured": lambda c: history.shows_capture(c, "o"),
     "cases opened since": lambda c: reviews.count_open_since(c, START),
-    "differences that were settled": lambda c: conservation.prune(c, START, 50),
     "the audit log": lambda c: audit.page(c, limit=50),
-    "open letters": lambda c: dead_letters.page(c, limit=50),
+    "open dead letters": lambda c: dead_letters.page(c, limit=50),
+    **{f"retention {n}: {kept.table.name}": partial(_prune, kept) for n, kept in enumerate(KEPT)},
+    **{f"clock skew: {rows.kind}": partial(_reschedule, rows) for rows in RESCHEDULED},
 }
 
 
@@ -555,7 +572,7 @@ def plans_of(connection, query):
         "newest orders",
         "orders of a status",
         "orders of a user",
-        "open letters",
+        "open dead letters",
         "release jobs",
         "release jobs of a cause",
         "operations",

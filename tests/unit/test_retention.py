@@ -11,12 +11,13 @@ from sqlalchemy.exc import OperationalError
 
 from services.alerting.state_machine import event_of
 from services.domain.conservation import Difference, DifferenceKind
-from services.runtime import retention
-from services.runtime.retention import Retention
+from services.runtime.clock_skew import scheduled
+from services.runtime.retention import KEPT, MAX_ROWS_PER_TRANSACTION, Retention
 from state import alerts, conservation, notifications, silences, tables
 from state.silences import Silence
 from tests.support import bulk_jobs, seed_alerts
 from tests.support.fakes import START
+from tests.support.retention import rule_of
 
 YEAR = timedelta(days=365)
 
@@ -140,7 +141,7 @@ async def test_what_is_young_is_kept(shop):
 
 
 async def test_a_full_step_says_that_more_may_wait(shop):
-    rows = [{"event_id": f"e-{n}", "type": "t", "received_at": START} for n in range(retention.STEP + 1)]
+    rows = [{"event_id": f"e-{n}", "type": "t", "received_at": START} for n in range(MAX_ROWS_PER_TRANSACTION + 1)]
     await shop.real_database.write(lambda c: c.execute(insert(tables.inbox), rows))
     shop.clock.now = START + YEAR
     keeper = Retention(shop.real_database, shop.clock)
@@ -169,21 +170,27 @@ async def test_differences_that_were_settled_long_ago_go_and_others_stay(shop):
     assert left == {"HOLD_LEAKED": "OPEN", "MONEY_KEPT": "COMPENSATING", "NOT_PAID": "ACCEPTED"}
 
 
-async def test_a_table_that_cannot_be_pruned_keeps_no_other_one_from_it(year_old, monkeypatch, caplog):
-    def broken(connection, before, limit):
+async def test_a_table_that_cannot_be_pruned_keeps_no_other_one_from_it(year_old, caplog):
+    def broken(connection, before):
         raise OperationalError("DELETE", {}, Exception("locked"))
 
-    first, *others = retention.KEPT_FOR
-    monkeypatch.setattr(retention, "KEPT_FOR", ((broken, first[1]), *others))
+    first, *others = KEPT
+    kept = (replace(first, limit_age=broken), *others)
     before = await counts(year_old)
-    assert await Retention(year_old.real_database, year_old.clock).prune() is False
+    assert await Retention(year_old.real_database, year_old.clock, kept=kept).prune() is False
     after = await counts(year_old)
     assert after["outbox"] == before["outbox"]
     assert after["inbox"] < before["inbox"]
     (line,) = [record for record in caplog.records if record.name == "holdfast.retention"]
-    assert (line.message, line.step) == ("retention_step_failed", f"{broken.__module__}.broken")
+    assert (line.message, line.table) == ("retention_step_failed", "outbox")
 
 
 def test_events_handled_are_remembered_longer_than_any_event_can_be_published_again():
-    kept_for = {delete.__module__: age for delete, age in retention.KEPT_FOR}
-    assert kept_for["state.inbox"] > kept_for["state.outbox"]
+    assert rule_of(tables.inbox).kept_for > rule_of(tables.outbox).kept_for
+
+
+def test_every_rule_names_columns_of_its_own_table():
+    for kept in KEPT:
+        assert kept.time.table is kept.table
+    for rows in scheduled(timedelta(hours=1), timedelta(minutes=1)):
+        assert rows.due.table is rows.table

@@ -8,9 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from state import commands, inventory_lookups
+from state import commands, inventory_lookups, tables
 from state.commands import STORED, Command
 from tests.support.fakes import CAPTURE, REFUND, Fault, PaymentFault
+from tests.support.retention import prune
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
 
@@ -319,7 +320,7 @@ async def test_undo_and_execution_at_once_have_exactly_one_winner(shop):
         command = await stored(shop, wanted.command_id)
         was_resolved = await shop.open_reasons(review.order_id) == []
         assert (command.state, was_resolved) == (("WITHDRAWN", False) if taken else ("DONE", True))
-        await shop.real_database.write(lambda c: commands.prune(c, shop.clock() + timedelta(days=1), 10))
+        await shop.real_database.write(lambda c: prune(c, tables.commands, shop.clock() + timedelta(days=1), 10))
 
 
 async def held_cancel(shop, order, command_id="c-1", actor="ada"):

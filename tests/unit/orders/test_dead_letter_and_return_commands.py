@@ -6,9 +6,10 @@ import pytest
 
 from services.commands.dead_letters import DeadLetterCommands
 from services.commands.returns import ReturnCommands
-from state import commands, dead_letters, inbox
+from state import commands, dead_letters, inbox, tables
 from state.dead_letters import cause_of
 from tests.support.dead_letters import bury, stored_dead_letters
+from tests.support.retention import prune
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ async def test_settled_letters_go_after_their_time_and_open_ones_never(shop):
     ids = [await bury(shop, order, number) for number in range(3)]
     await shop.dead_letters.discard(ids[0], actor="ada", note="x")
     shop.clock.advance(100 * 86400)
-    gone = await shop.real_database.write(lambda c: dead_letters.prune(c, shop.clock(), 10))
+    gone = await shop.real_database.write(lambda c: prune(c, tables.dead_letters, shop.clock(), 10))
     assert gone == 1
     assert {dead_letter.state for dead_letter in await stored_dead_letters(shop)} == {"OPEN"}
 
