@@ -8,15 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.browser.product import BROWSER_ARGUMENTS, CHROMIUM, Holdfast, running
-
-QUICK_SETTINGS = {
-    "SANDBOX_TRAFFIC": "0",
-    "RETRY_BASE_DELAY": "20",
-    "BREAKER_RESET_TIMEOUT": "1000",
-    # Long, so that a flagged order waits for the click and not for its own retry.
-    "RESERVATION_RETRY_BASE_DELAY": "600000",
-}
+from tests.browser.product import BROWSER_ARGUMENTS, CHROMIUM, QUICK_SETTINGS, Holdfast, running
 
 
 @pytest.fixture(scope="session")

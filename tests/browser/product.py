@@ -108,3 +108,25 @@ def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) ->
         except httpx.TransportError:
             time.sleep(0.1)
     raise AssertionError(f"not healthy within {START_SECONDS} s: {log.read_text()}")
+
+
+QUICK_SETTINGS = {
+    "SANDBOX_TRAFFIC": "0",
+    "RETRY_BASE_DELAY": "20",
+    "BREAKER_RESET_TIMEOUT": "1000",
+    # Long, so that a flagged order waits for the click and not for its own retry.
+    "RESERVATION_RETRY_BASE_DELAY": "600000",
+}
+
+
+def flagged(holdfast: Holdfast) -> tuple[str, str]:
+    """An order that waits for inventory although the Inventory Service is back, and its case."""
+    holdfast.set_faults(outage=True)
+    try:
+        answer = holdfast.place_order(customerPriority="high")
+    finally:
+        holdfast.set_faults()
+    assert answer.status_code == 202, answer.text
+    order = answer.json()["data"]
+    case = next(case for case in order["reviews"] if case["reason"] == "PENDING_INVENTORY")
+    return order["orderId"], case["reviewId"]

@@ -9,8 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import QUICK_SETTINGS
-from tests.browser.product import Holdfast, eventually, running
+from tests.browser.product import QUICK_SETTINGS, Holdfast, eventually, running
 
 pytestmark = pytest.mark.slow
 

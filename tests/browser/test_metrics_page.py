@@ -12,9 +12,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from services.console.incidents import IncidentInterval
-from tests.browser.conftest import QUICK_SETTINGS
 from tests.browser.order_links import expect_order_links
-from tests.browser.product import Holdfast, eventually, running
+from tests.browser.product import QUICK_SETTINGS, Holdfast, eventually, running
 from tests.browser.settled import settle
 from tests.support.openmetrics_history import LENGTH, half_hour
 from tests.support.prometheus_server import PrometheusServer

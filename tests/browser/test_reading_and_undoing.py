@@ -14,9 +14,8 @@ from playwright.sync_api import Page, expect
 from state import dead_letters
 from state.dead_letters import DeadLetter
 from state.engine.database import opened
-from tests.browser.product import Holdfast, eventually
+from tests.browser.product import Holdfast, eventually, flagged
 from tests.browser.seeded import seeded_console
-from tests.browser.test_review_journey import flagged
 
 pytestmark = pytest.mark.slow
 

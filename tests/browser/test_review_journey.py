@@ -9,22 +9,9 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.product import Holdfast, eventually
+from tests.browser.product import Holdfast, eventually, flagged
 
 pytestmark = pytest.mark.slow
-
-
-def flagged(holdfast: Holdfast) -> tuple[str, str]:
-    """An order that waits for inventory although the Inventory Service is back, and its case."""
-    holdfast.set_faults(outage=True)
-    try:
-        answer = holdfast.place_order(customerPriority="high")
-    finally:
-        holdfast.set_faults()
-    assert answer.status_code == 202, answer.text
-    order = answer.json()["data"]
-    case = next(case for case in order["reviews"] if case["reason"] == "PENDING_INVENTORY")
-    return order["orderId"], case["reviewId"]
 
 
 def on_record(holdfast: Holdfast, review_id: str) -> list[dict[str, Any]]:

@@ -32,9 +32,9 @@ from state.drills import Drill
 from state.engine.database import Database
 from state.parked_events import HANDLER_FAILED, ParkedEvent
 from tests.support import seed_console
+from tests.support.drills import Switches
 from tests.support.fakes import InMemoryInventory, InMemoryInventoryLookup, InMemoryPayments
 from tests.support.orders_harness import LINES
-from tests.unit.sandbox.test_drill_runner import Switches
 
 SERVICES = str(Path(__file__).resolve().parents[2] / "services")
 DATABASE = "database"

@@ -24,10 +24,10 @@ from state.engine.database import Database, opened
 from state.releases import ReleaseFilter
 from state.tables import metadata
 from tests.support import seed_console
+from tests.support.api import Api
 from tests.support.fakes import Fault
 from tests.support.odd_rows import corrupt
 from tests.support.orders_harness import OrdersHarness, SqliteTemplate
-from tests.unit.api.conftest import Api
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

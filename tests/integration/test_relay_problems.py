@@ -11,7 +11,7 @@ from services.messaging.broker_check import Publishing, told_by_worker
 from services.messaging.outbox_relay import TRIES, Undeliverable
 from services.messaging.publish_problem import ProblemKind, PublishProblem, worst_kind
 from services.messaging.topology import Topology
-from tests.unit.test_outbox_relay import InMemoryOutbox, InMemoryPublisher, relaying, row, until
+from tests.support.outbox_relay import InMemoryOutbox, InMemoryPublisher, relaying, row, until
 
 
 class RaisingPublisher(InMemoryPublisher):

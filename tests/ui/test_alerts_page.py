@@ -14,7 +14,7 @@ from state import alerts, leases
 from state.alerts import Alert
 from state.engine.database import Database
 from tests.support import seed_alerts
-from tests.ui.conftest import NOON, checked, press, said, stored
+from tests.support.pages import NOON, checked, press, said, stored
 
 Show = Callable[..., AppTest]
 OPEN_ID = seed_alerts.breaker_open(NOON).alert_id

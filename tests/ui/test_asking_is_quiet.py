@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from state import commands
 from state.commands import Command
 from state.engine.database import Database
-from tests.ui.conftest import NOON, said
+from tests.support.pages import NOON, said
 
 
 def test_questions_are_not_listed_among_what_people_asked_for(busy: Database, show: Callable[..., AppTest]) -> None:

@@ -15,7 +15,7 @@ from services.console.audit import AuditFilter
 from state import audit, tables
 from state.audit import AuditEntry
 from state.engine.database import Database
-from tests.ui.conftest import NOON, press, said
+from tests.support.pages import NOON, press, said
 
 Show = Callable[..., AppTest]
 

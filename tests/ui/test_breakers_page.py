@@ -18,17 +18,11 @@ from state.engine.database import Database
 from state.overrides import BreakerOverride
 from state.replicas import BreakerTransition
 from tests.support import seed_console
-from tests.ui.conftest import NOON, PAGES, checked, press, said, stored
-from tests.ui.test_orders_page import dialog, listed
+from tests.support.pages import NOON, PAGES, affected, checked, dialog, listed, press, said, stored
 
 Show = Callable[..., AppTest]
 CHECKER, RESERVER, RELEASER = seed_console.BREAKERS
 OUTAGE = IncidentInterval(NOON - seed_console.OUTAGE[0], NOON - seed_console.OUTAGE[1], RESERVER)
-
-
-def affected(test: AppTest) -> list[str]:
-    """The orders that the incident impact lists."""
-    return [name for name in listed(test) if name.startswith(("ORD-", "HURT-"))]
 
 
 def start_override(database: Database, *, minutes: int = 10, state: str = "forced_open") -> None:

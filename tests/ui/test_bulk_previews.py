@@ -18,10 +18,7 @@ from services.domain.conservation import StockState
 from state import audit, bulk_jobs, commands, orders, tables
 from state.engine.database import Database
 from tests.support import seed_console
-from tests.ui.conftest import NOON, begun, press, said, stored, told
-from tests.ui.test_orders_page import dialog
-from tests.ui.test_releases_page import FAILED, UNAVAILABLE
-from tests.ui.test_reviews_page import as_role
+from tests.support.pages import FAILED, NOON, UNAVAILABLE, as_role, begun, dialog, press, said, stored, told
 
 Show = Callable[..., AppTest]
 HELD, DEDUCTED, FREE = StockState.RESERVED, StockState.DEDUCTED, StockState.FREE

@@ -15,8 +15,7 @@ from state import bulk_jobs, dead_letters
 from state.dead_letters import DeadLetter
 from state.engine.database import Database
 from state.tables import operation_items
-from tests.ui.conftest import NOON, begun, checked, press, said, stored
-from tests.ui.test_orders_page import dialog, listed
+from tests.support.pages import NOON, begun, checked, dialog, listed, press, said, stored
 
 Show = Callable[..., AppTest]
 

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from state.engine.database import Database
 from tests.support import seed_console
-from tests.ui.conftest import NOON, PAGES, checked, said, stored
+from tests.support.pages import NOON, PAGES, checked, said, stored
 
 Show = Callable[..., AppTest]
 EVERY = pytest.mark.parametrize("page", PAGES)

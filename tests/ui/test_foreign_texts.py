@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from state import tables
 from state.engine.database import Database
 from tests.support.foreign_texts import ODD, PHASES, RAW, make_odd, raw_texts, shown_texts
-from tests.ui.conftest import PAGES
+from tests.support.pages import PAGES
 
 Show = Callable[..., AppTest]
 

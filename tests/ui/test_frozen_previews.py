@@ -12,8 +12,7 @@ from streamlit.testing.v1 import AppTest
 from services.domain.conservation import StockState
 from state import commands
 from state.engine.database import Database
-from tests.ui.conftest import NOON, begun, checked, press, said, stored, told
-from tests.ui.test_releases_page import FAILED
+from tests.support.pages import FAILED, NOON, begun, checked, press, said, stored, told
 
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 HELD, FREE = StockState.RESERVED, StockState.FREE

@@ -13,9 +13,8 @@ from state import audit, conservation, handover_visits, orders, reviews, tables
 from state.audit import AuditEntry
 from state.engine.database import Database
 from tests.support import seed_alerts
+from tests.support.pages import NOON, begin, press, said
 from tests.support.seed_console import order
-from tests.ui.conftest import NOON, press, said
-from tests.ui.test_sandbox_page import begin
 
 Show = Callable[..., AppTest]
 

@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from state.engine.database import Database
-from tests.ui.conftest import PAGES
+from tests.support.pages import PAGES
 
 Show = Callable[..., AppTest]
 

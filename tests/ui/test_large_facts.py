@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from state import tables
 from state.engine.database import Database
-from tests.ui.conftest import checked, said
+from tests.support.pages import checked, said
 
 Show = Callable[..., AppTest]
 

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from state.engine.database import Database
 from state.tables import metadata
-from tests.ui.conftest import PAGES, checked, said
+from tests.support.pages import PAGES, checked, said
 
 Show = Callable[..., AppTest]
 

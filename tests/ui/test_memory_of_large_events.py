@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from state import dead_letters, outbox
 from state.dead_letters import DeadLetter
 from state.engine.database import Database
-from tests.ui.conftest import NOON
+from tests.support.pages import NOON
 
 Show = Callable[..., AppTest]
 

@@ -17,8 +17,7 @@ from services.console.metric_history import Wanted
 from state import samples
 from state.engine.database import Database
 from tests.support import seed_console
-from tests.ui.conftest import NOON, checked, press, said
-from tests.ui.test_breakers_page import affected
+from tests.support.pages import NOON, affected, checked, press, said
 
 Show = Callable[..., AppTest]
 OUTAGE = IncidentInterval(NOON - seed_console.OUTAGE[0], NOON - seed_console.OUTAGE[1])

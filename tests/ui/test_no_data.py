@@ -16,8 +16,8 @@ from services.console.facade import Console
 from state.engine.database import Database
 from tests.support import seed_console
 from tests.support.openmetrics_history import half_hour
+from tests.support.pages import NOON, said
 from tests.support.prometheus_server import PrometheusServer
-from tests.ui.conftest import NOON, said
 
 Show = Callable[..., AppTest]
 

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from state import tables
 from state.engine.database import Database
 from tests.support.odd_rows import corrupt
-from tests.ui.conftest import PAGES, said
+from tests.support.pages import PAGES, said
 
 Show = Callable[..., AppTest]
 

@@ -12,13 +12,9 @@ from services.console import facade
 from services.console.orders import OrderFilter
 from state import audit, commands
 from state.engine.database import Database
-from tests.ui.conftest import NOON, checked, press, said, stored
+from tests.support.pages import NOON, checked, dialog, listed, press, said, stored
 
 Show = Callable[..., AppTest]
-
-
-def listed(test: AppTest) -> list[str]:
-    return [link.proto.label.removeprefix(":blue[").removesuffix("]") for link in test.get("page_link")]
 
 
 def test_orders_come_newest_first_a_page_at_a_time(busy: Database, show: Show) -> None:
@@ -160,13 +156,6 @@ def test_an_unknown_order_is_told_from_a_missing_address(busy: Database, show: S
 def test_text_of_others_is_shown_and_not_interpreted(busy: Database, show: Show) -> None:
     (shown,) = [m.value for m in show("order.py", order="**x** :red[y]").markdown if "exists" in m.value]
     assert "\\*\\*x\\*\\* \\:red\\[y\\]" in shown
-
-
-def dialog(test: AppTest, prefix: str) -> str:
-    """The key of the one widget of a dialog with this prefix."""
-    widgets = [*test.button, *test.text_area, *test.text_input]
-    (key,) = [widget.key for widget in widgets if widget.key and widget.key.startswith(prefix)]
-    return str(key)
 
 
 def test_a_cancel_is_stored_with_its_reason_and_nothing_else_happens(busy: Database, show: Show) -> None:

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from state import replicas, reviews
 from state.engine.database import Database
 from tests.support import seed_console
-from tests.ui.conftest import NOON, said
+from tests.support.pages import NOON, said
 
 Show = Callable[..., AppTest]
 

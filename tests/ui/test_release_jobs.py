@@ -10,10 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from services.domain.conservation import StockState
 from state.engine.database import Database
-from tests.ui.conftest import checked, press, said, stored, told
-from tests.ui.test_orders_page import dialog
-from tests.ui.test_releases_page import UNAVAILABLE
-from tests.ui.test_reviews_page import as_role
+from tests.support.pages import UNAVAILABLE, as_role, checked, dialog, press, said, stored, told
 
 Show = Callable[..., AppTest]
 HELD, DEDUCTED, FREE = StockState.RESERVED, StockState.DEDUCTED, StockState.FREE

@@ -17,13 +17,10 @@ from services.domain.conservation import StockState
 from state import audit, bulk_jobs, commands, releases, tables
 from state.engine.database import Database
 from tests.support import seed_console
-from tests.ui.conftest import NOON, begun, press, said, stored, told
-from tests.ui.test_orders_page import dialog, listed
+from tests.support.pages import FAILED, NOON, UNAVAILABLE, begun, dialog, listed, press, said, stored, told
 
 Show = Callable[..., AppTest]
-UNAVAILABLE = "INVENTORY_UNAVAILABLE: 503 from the Inventory Service"
 TIMED_OUT = "INVENTORY_TIMEOUT: no answer within … ms"
-FAILED = ("ORD-1007", "ORD-3001", "ORD-3000")
 
 
 def _has(test: AppTest, key: str) -> bool:

@@ -22,25 +22,19 @@ from state.commands import Command
 from state.engine.database import Database
 from state.inventory_lookups import StoredLookup
 from tests.support import seed_console
-from tests.ui.conftest import NOON, begun, checked, press, said, stored, told
-from tests.ui.test_orders_page import dialog
-from tests.ui.test_orders_page import listed as linked
+from tests.support.pages import NOON, as_role, begun, checked, dialog, press, said, stored, told
+from tests.support.pages import listed as linked
 
 Show = Callable[..., AppTest]
 
 
+def listed(test: AppTest) -> list[str]:
+    """The orders of the cases shown; the notice of an open breaker has a link of its own."""
+    return [name for name in linked(test) if name != "Breakers"]
+
+
 def has(test: AppTest, key: str) -> bool:
     return any(button.key == key for button in test.button)
-
-
-def as_role(database: Database, role: str, **people: str) -> None:
-    """Everybody at the console has this role from now on, but for the people given."""
-    tick = count(step=60)
-    listed = ",".join(f"{name}:{role}" for name, role in people.items())
-    settings = Settings.load(
-        database_url=f"sqlite:///{database.url.database}", console_role=role, console_people=listed
-    )
-    facade.install(Console(settings, lambda: NOON, lambda: float(next(tick))))
 
 
 def at(moment: Any, database: Database) -> None:
@@ -53,11 +47,6 @@ def at(moment: Any, database: Database) -> None:
 def decided(database: Database) -> list[Command]:
     """The commands that resolve; opening a case or a preview also asks the Inventory Service."""
     return [command for command in stored(database) if not command.kind.startswith("ask_theirs")]
-
-
-def listed(test: AppTest) -> list[str]:
-    """The orders of the cases shown; the notice of an open breaker has a link of its own."""
-    return [name for name in linked(test) if name != "Breakers"]
 
 
 def answer(database: Database, order_id: str, statement: LookupResult, *, seconds_ago: float = 3) -> None:

@@ -15,8 +15,7 @@ from streamlit.testing.v1.element_tree import Block
 from services.console.facade import console
 from services.console.permissions import NotPermitted
 from state.engine.database import Database
-from tests.ui.conftest import NOON, PAGES, checked, said, stored
-from tests.ui.test_reviews_page import as_role
+from tests.support.pages import NOON, PAGES, as_role, checked, said, stored
 
 Show = Callable[..., AppTest]
 

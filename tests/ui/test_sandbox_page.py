@@ -8,28 +8,15 @@ from datetime import timedelta
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from state import drills
-from state.drills import Drill
 from state.engine.database import Database
 from tests.support import seed_console
-from tests.ui.conftest import NOON, press, said, stored
-from tests.ui.test_orders_page import dialog
+from tests.support.pages import NOON, begin, dialog, press, said, stored
 
 Show = Callable[..., AppTest]
 REPORT_LINES = (
     "detected after 3.1 s · 44 orders hurt · recovered after",
     "Nothing lost]",
 )
-
-
-def begin(database: Database, phase: str = "RUNNING", **more: object) -> None:
-    drill = Drill("DRL-2", "latency", {"latencyMs": 5000}, 60, "ben", "a rehearsal", "WAITING", NOON)
-
-    def transaction(connection: object) -> None:
-        assert drills.start(connection, drill)  # type: ignore[arg-type]
-        drills.save(connection, drill, phase=phase, began_at=NOON - timedelta(seconds=20), **more)  # type: ignore[arg-type]
-
-    database.write_now(transaction)
 
 
 def test_a_drill_is_stored_with_its_length_level_and_reason(busy: Database, show: Show) -> None:

@@ -16,9 +16,8 @@ from state.audit import AuditEntry
 from state.dead_letters import DeadLetter
 from state.engine.database import Database
 from state.products import Product
+from tests.support.pages import NOON, checked, listed, press, said
 from tests.support.seed_console import order
-from tests.ui.conftest import NOON, checked, press, said
-from tests.ui.test_orders_page import listed
 
 Show = Callable[..., AppTest]
 

@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from services.console import facade
 from state.engine.database import Database
-from tests.ui.conftest import press, said
+from tests.support.pages import press, said
 
 Show = Callable[..., AppTest]
 

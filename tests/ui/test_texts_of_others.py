@@ -12,7 +12,7 @@ from pages.parts import labels
 from state import alerts
 from state.engine.database import Database
 from tests.support import seed_alerts
-from tests.ui.conftest import NOON
+from tests.support.pages import NOON
 
 Show = Callable[..., AppTest]
 HOSTILE = (

@@ -13,8 +13,8 @@ from services.console.facade import console
 from services.console.orders import Orders, Trace
 from state.engine.database import Database
 from state.tables import orders
+from tests.support.pages import NOON, look_at
 from tests.support.seed_console import S, order
-from tests.ui.conftest import NOON, look_at
 
 Show = Callable[..., AppTest]
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

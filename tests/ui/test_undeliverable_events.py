@@ -11,8 +11,7 @@ from services.console.events import UNDELIVERABLE_SHOWN
 from state import alerts, commands, outbox
 from state.alerts import Alert
 from state.engine.database import Database
-from tests.ui.conftest import NOON, checked, press, said, stored
-from tests.ui.test_orders_page import dialog
+from tests.support.pages import NOON, checked, dialog, press, said, stored
 
 Show = Callable[..., AppTest]
 REASON = "nats: maximum payload exceeded"

@@ -14,7 +14,7 @@ from services.domain.conservation import Difference
 from state import conservation, order_search, tables
 from state.engine.database import Database
 from state.order_search import OrderQuery
-from tests.ui.conftest import NOON, press, said, stored
+from tests.support.pages import NOON, press, said, stored
 
 Show = Callable[..., AppTest]
 

@@ -9,8 +9,8 @@ import pytest
 
 from services.api.app import endpoints
 from services.api.handlers import Handlers
+from tests.support.api import ORDERS, error_of
 from tests.support.fakes import Fault
-from tests.unit.api.test_orders_api import ORDERS, error_of
 
 VIEWER, OPERATOR, ADMIN, SERVICE = "viewer", "operator", "admin", "service"
 EVERYBODY = {VIEWER, OPERATOR, ADMIN, SERVICE}

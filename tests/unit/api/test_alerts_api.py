@@ -13,7 +13,7 @@ from services.base.settings import Settings
 from services.domain.orders.events import timestamp
 from state import dead_letters
 from state.dead_letters import DeadLetter
-from tests.unit.api.test_orders_api import error_of
+from tests.support.api import error_of
 
 ALERTS, SILENCES = "/api/v1/alerts", "/api/v1/silences"
 SETTINGS = Settings()

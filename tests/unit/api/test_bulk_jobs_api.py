@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tests.support.api import error_of
 from tests.support.bulk_jobs import begin, failed_release, run
-from tests.unit.api.test_orders_api import error_of
 
 NOON = "2026-03-01T12:00:00.000Z"
 

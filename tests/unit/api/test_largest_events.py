@@ -12,8 +12,7 @@ from services.api.schemas import MAX_ITEMS_BYTES
 from services.domain.external import MAX_ID_LENGTH
 from services.domain.orders.events import ORDER_RETURNED, OutgoingEvent, timestamp
 from services.messaging.envelope import encode
-from tests.unit.api.conftest import Api
-from tests.unit.api.test_orders_api import error_of
+from tests.support.api import Api, error_of
 
 BROKER_TAKES = 256 * 1024
 HEADERS = 500

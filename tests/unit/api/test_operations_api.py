@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from services.base.loops import Loop
+from tests.support.api import error_of, problems_of
 from tests.support.fakes import CAPTURE, START, Fault, PaymentFault
 from tests.support.nats_server import eventually
-from tests.unit.api.test_orders_api import error_of, problems_of
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
 NOON = "2026-03-01T12:00:00.000Z"

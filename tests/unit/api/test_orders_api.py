@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import re
 
 import orjson
 import pytest
@@ -12,30 +11,10 @@ import pytest
 from services.api.http import MAX_BODY_BYTES
 from services.orders.placement import Overloaded
 from state.engine.transactions import DatabaseOverloaded
+from tests.support.api import ORDERS, TIMESTAMP, error_of, problems_of
 from tests.support.fakes import CAPTURE, Fault, PaymentFault
 
-ORDERS = "/api/v1/orders"
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
-TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-
-
-def error_of(answer, status, code, *, retryable=False):
-    """The error of an answer, after checking everything around it."""
-    assert answer.status_code == status, answer.text
-    body = answer.json()
-    assert set(body) == {"success", "error", "meta"}
-    assert body["success"] is False
-    assert TIMESTAMP.fullmatch(body["meta"]["timestamp"])
-    error = body["error"]
-    assert set(error) == {"code", "message", "details", "retryable"}
-    assert (error["code"], error["retryable"]) == (code, retryable)
-    assert error["message"]
-    assert ("Retry-After" in answer.headers) == (status in (408, 503))
-    return error
-
-
-def problems_of(answer):
-    return error_of(answer, 400, "VALIDATION_ERROR")["details"]["problems"]
 
 
 # --------------------------------------------------------------------- placing

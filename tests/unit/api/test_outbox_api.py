@@ -8,8 +8,7 @@ import orjson
 import pytest
 
 from state import audit, history, outbox
-from tests.unit.api.conftest import Api
-from tests.unit.api.test_orders_api import error_of
+from tests.support.api import Api, error_of
 
 REASON = {"reason": "the broker takes larger messages now"}
 

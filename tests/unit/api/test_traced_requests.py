@@ -12,7 +12,7 @@ import pytest
 from services.api.app import create_app
 from services.api.auth import Authenticator
 from services.base.context import continuing
-from tests.unit.api.conftest import Api
+from tests.support.api import Api
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"

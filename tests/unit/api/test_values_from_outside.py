@@ -14,8 +14,8 @@ from services.domain.external import is_same_id
 from services.domain.orders.lifecycle import TimelineEntry
 from services.domain.orders.model import Line
 from state import history
+from tests.support.api import ORDERS, error_of, problems_of
 from tests.support.examples import examples
-from tests.unit.api.test_orders_api import ORDERS, error_of, problems_of
 
 JSON = {"Content-Type": "application/json"}
 IDS = [

@@ -8,15 +8,10 @@ import pytest
 
 from services.domain.errors import ClaimedByOther, InvalidState, NotFound
 from tests.support.fakes import Fault
-from tests.unit.orders.test_resolving_cases import SITUATIONS, USUAL, unverified, waiting
+from tests.support.review_cases import SITUATIONS, USUAL, a_case, waiting
 
 CHECK, RESERVE = "check_availability", "reserve"
 LEASE_SECONDS = 15 * 60
-
-
-async def a_case(shop):
-    order = await unverified(shop)
-    return await shop.open_case(order.order_id)
 
 
 async def claims_on_record(shop):

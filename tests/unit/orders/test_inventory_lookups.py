@@ -11,7 +11,7 @@ from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, LookupResult
 from services.reviews.comparison import LookupCounts, Reconciliation, in_words
 from state import commands, inventory_lookups
-from tests.unit.orders.test_resolving_cases import unanswered, unconfirmed, unverified, waiting
+from tests.support.review_cases import unanswered, unconfirmed, unverified, waiting
 
 
 def saying(shop, stock, **more):

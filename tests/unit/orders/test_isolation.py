@@ -16,9 +16,9 @@ from state import drills, reviews
 from tests.support.bulk_jobs import begin, failed_release, ledger, look, states
 from tests.support.dead_letters import begin as begin_dead_letters
 from tests.support.dead_letters import bury, stored_dead_letters
+from tests.support.drills import Switches, runner_of, start
 from tests.support.orders_harness import POLICY
-from tests.unit.orders.test_claiming_cases import a_case
-from tests.unit.sandbox.test_drill_runner import Switches, runner_of, start
+from tests.support.review_cases import a_case
 
 RELEASE = "release"
 

@@ -16,72 +16,25 @@ from services.domain.errors import (
 )
 from tests.support.fakes import CAPTURE, FIND_PAYMENT, REFUND, Fault, PaymentFault
 from tests.support.orders_harness import CrashingDatabase
+from tests.support.review_cases import (
+    ALLOWED,
+    CHECK,
+    RELEASE,
+    RESERVE,
+    SITUATIONS,
+    USUAL,
+    unanswered,
+    unconfirmed,
+    unreleased,
+    unsettled,
+    unverified,
+    waiting,
+)
 
-CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"
 CONFIRM_REQUESTED = "inventory.confirm_requested"
 
 
-async def unverified(shop):
-    shop.inventory.fail(CHECK, Fault.UNAVAILABLE)
-    return await shop.place_high()
-
-
-async def waiting(shop):
-    shop.inventory.fail(RESERVE, Fault.UNAVAILABLE)
-    return await shop.place()
-
-
-async def unconfirmed(shop):
-    order = await shop.place()
-    await shop.deliver("inventory.confirmation_failed", order, reason="RESERVATION_EXPIRED")
-    shop.clock.advance(2000)
-    return await shop.order(order.order_id)
-
-
-async def unanswered(shop):
-    order = await shop.place()
-    for _ in range(3):
-        order = await shop.sweep_when_due(order.order_id)
-    return order
-
-
-async def unsettled(shop, fault=PaymentFault.LOST_AFTER):
-    shop.payments.fail(CAPTURE, fault)
-    shop.payments.fail(FIND_PAYMENT, *[PaymentFault.LOST_BEFORE] * 7)
-    order = await shop.place()
-    while order.due_at is not None:
-        order = await shop.sweep_when_due(order.order_id)
-    return order
-
-
-async def unreleased(shop):
-    shop.payments.fail(CAPTURE, PaymentFault.DECLINE)
-    # The last attempt had its effect, only its answer was lost.
-    shop.inventory.fail(RELEASE, *[Fault.UNAVAILABLE] * 7, Fault.UNAVAILABLE_AFTER)
-    order = await shop.place()
-    await shop.quiesce()
-    return await shop.order(order.order_id)
-
-
-SITUATIONS = {
-    "AVAILABILITY_UNVERIFIED": unverified,
-    "PENDING_INVENTORY": waiting,
-    "INVENTORY_CONFIRMATION_FAILED": unconfirmed,
-    "CONFIRMATION_TIMEOUT": unanswered,
-    "PAYMENT_UNKNOWN": unsettled,
-    "RELEASE_FAILED": unreleased,
-}
-
-ALLOWED = {
-    "AVAILABILITY_UNVERIFIED": ["APPROVE", "CANCEL_ORDER"],
-    "PENDING_INVENTORY": ["RETRY_RESERVATION", "CANCEL_ORDER"],
-    "INVENTORY_CONFIRMATION_FAILED": ["RECONFIRM", "CANCEL_ORDER"],
-    "CONFIRMATION_TIMEOUT": ["RECONFIRM", "CANCEL_ORDER"],
-    "PAYMENT_UNKNOWN": ["APPROVE", "CANCEL_ORDER"],
-    "RELEASE_FAILED": ["MARK_RELEASED"],
-}
 ACTIONS = ["APPROVE", "CANCEL_ORDER", "MARK_RELEASED", "RECONFIRM", "RETRY_RESERVATION", "RETRY_STEP"]
-USUAL = {reason: actions[0] for reason, actions in ALLOWED.items()}
 
 
 async def resolved(shop, order, review, *, action, by="ada", note="seen"):

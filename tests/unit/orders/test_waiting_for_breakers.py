@@ -7,7 +7,7 @@ import pytest
 from state import commands
 from tests.support.bulk_jobs import begin, ledger, look, run
 from tests.support.orders_harness import OrdersHarness
-from tests.unit.orders.test_resolving_cases import unanswered, unconfirmed
+from tests.support.review_cases import unanswered, unconfirmed
 
 RESERVE, UNAVAILABLE = "reserve", "unavailable"
 
