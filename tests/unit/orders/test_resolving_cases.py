@@ -270,7 +270,7 @@ async def test_marking_a_release_as_done_leaves_a_job_that_was_started_again_mea
     order = await unreleased(shop)
     review = await shop.open_case(order.order_id)
     # A slow worker finds that it has taken a hold for the order that ended.
-    await shop.progress.give_back_if_ended(order.order_id)
+    await shop.fulfilment.give_back_if_ended(order.order_id)
     await shop.resolve(review, "MARK_RELEASED")
     assert (await shop.release(order.order_id)).state == "PENDING"
     await shop.quiesce()
