@@ -48,7 +48,7 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
     middle = oldest + (END - oldest) / 2
     user = "user-00017"
     rare, popular = "product-00399", "product-00001"
-    held = Place(held=written((middle, "x")))
+    paused = Place(paused_at=written((middle, "x")))
 
     def orders(wanted: OrderFilter, place: Place = NEWEST) -> Callable[[Connection], Any]:
         return lambda c: Orders(_access(c), None).page(wanted, place)
@@ -63,9 +63,9 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
     return {
         "orders: newest": orders(OrderFilter()),
         "orders: in the middle": orders(OrderFilter(), Place(before=written((middle, "x")))),
-        "orders: held, new ones counted": orders(OrderFilter(), held),
-        "orders: held, confirmed": orders(OrderFilter(statuses=("CONFIRMED",)), held),
-        "orders: held, popular product": orders(OrderFilter(text=popular), held),
+        "orders: paused, new ones counted": orders(OrderFilter(), paused),
+        "orders: paused, confirmed": orders(OrderFilter(statuses=("CONFIRMED",)), paused),
+        "orders: paused, popular product": orders(OrderFilter(text=popular), paused),
         "orders: by order id": orders(OrderFilter(text=order_id)),
         "orders: by user": orders(OrderFilter(text=user)),
         "orders: by rare product": orders(OrderFilter(text=rare)),
@@ -94,14 +94,14 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
         "order page": lambda c: Orders(_access(c), None).order(order_id),
         "events: delivery": topic(lambda a: Events(a).delivery),
         "events: outgoing": topic(lambda a: Events(a).outgoing),
-        "events: outgoing held": topic(lambda a: lambda: Events(a).outgoing(place=Place(held="100"))),
-        "events: outgoing of a type, held": topic(
-            lambda a: lambda: Events(a).outgoing(subject="order.returned", place=Place(held="100"))
+        "events: outgoing paused": topic(lambda a: lambda: Events(a).outgoing(place=Place(paused_at="100"))),
+        "events: outgoing of a type, paused": topic(
+            lambda a: lambda: Events(a).outgoing(subject="order.returned", place=Place(paused_at="100"))
         ),
-        "events: incoming held": topic(lambda a: lambda: Events(a).incoming(place=held)),
-        "events: dead letters held": topic(lambda a: lambda: Events(a).dead_letters(place=held)),
-        "stock: held": topic(lambda a: lambda: Stock(a).page(place=held)),
-        "audit: held": topic(lambda a: lambda: Audit(a).page(AuditFilter(), Place(held=written((middle, 0))))),
+        "events: incoming paused": topic(lambda a: lambda: Events(a).incoming(place=paused)),
+        "events: dead letters paused": topic(lambda a: lambda: Events(a).dead_letters(place=paused)),
+        "stock: paused": topic(lambda a: lambda: Stock(a).page(place=paused)),
+        "audit: paused": topic(lambda a: lambda: Audit(a).page(AuditFilter(), Place(paused_at=written((middle, 0))))),
         "events: outgoing of a type": topic(lambda a: lambda: Events(a).outgoing(subject="order.returned")),
         "events: outgoing of an order": topic(lambda a: lambda: Events(a).outgoing(order_id=order_id)),
         "events: outgoing refused": topic(lambda a: lambda: Events(a).outgoing(outcome="failing")),

@@ -82,20 +82,20 @@ def actions() -> None:
     if page is None:
         empty.no_source(reading)
         return
-    standing = list_window.stand(NAME, said, page.rows, lambda row: str(row[0]))
+    window = list_window.window(NAME, said, page.rows, lambda row: str(row[0]))
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         live.as_of(reading, _summary(page, wanted))
-        list_window.switch(NAME, standing)
-    if standing.rows:
-        marks = list_window.mark(NAME, page.rows)
+        list_window.pause_button(NAME, window)
+    if window.rows:
+        marks = list_window.link_parameters(NAME, page.rows)
         with st.container(border=True, gap="small"):
-            for number, entry in standing.rows.values():
+            for number, entry in window.rows.values():
                 _row(number, entry, marks, grey=bool(reading.problem))
     elif wanted.is_empty:
         empty.no_data_yet("Nobody has done anything by hand yet.")
     else:
         empty.nothing_matches("No action matches. Ids are searched as a whole, not in part.", _clear)
-    list_window.buttons(NAME, standing)
+    list_window.page_buttons(NAME, window)
 
 
 def _summary(page: AuditPage, wanted: AuditFilter) -> str:

@@ -300,5 +300,5 @@ st.page_link(
     "orders.py", label="Orders", icon=":material/arrow_back:", query_params={"order": asked} if asked else None
 )  # fmt: skip
 frame = live.header(f"Order {labels.plain(asked)}" if asked else "Order")
-list_window.leave()
+list_window.remember_lists()
 live.body(frame, the_order)

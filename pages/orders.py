@@ -154,18 +154,18 @@ def found() -> None:
         empty.no_source(reading)
         return
     # By what the filters say: a relative time moves on with the clock, and the list is the same.
-    standing = list_window.stand(NAME, said, page.rows, lambda row: row.order.order_id)
+    window = list_window.window(NAME, said, page.rows, lambda row: row.order.order_id)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         live.as_of(reading, _summary(page, wanted))
-        list_window.switch(NAME, standing)
-    if not standing.rows:
+        list_window.pause_button(NAME, window)
+    if not window.rows:
         _nothing(wanted)
     else:
-        marks = list_window.mark(NAME, page.rows)
+        marks = list_window.link_parameters(NAME, page.rows)
         with st.container(border=True, gap="small"):
-            for order_id, row in standing.rows.items():
-                _row(row, marks, gone=order_id in standing.gone, grey=bool(reading.problem))
-    list_window.buttons(NAME, standing)
+            for order_id, row in window.rows.items():
+                _row(row, marks, gone=order_id in window.gone, grey=bool(reading.problem))
+    list_window.page_buttons(NAME, window)
 
 
 def _summary(page: OrdersPage, wanted: OrderFilter) -> str:

@@ -49,18 +49,18 @@ def variants() -> None:
     if page is None:
         empty.no_source(reading)
         return
-    standing = list_window.stand(NAME, wanted, page.rows, _id)
+    window = list_window.window(NAME, wanted, page.rows, _id)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         live.as_of(reading, f"{page.out:,} out of stock, {page.low:,} low")
-        list_window.switch(NAME, standing)
+        list_window.pause_button(NAME, window)
     _waiting(page)
-    if standing.rows:
+    if window.rows:
         with st.container(border=True, gap="xsmall"):
-            for row_id, row in standing.rows.items():
-                _row(row, gone=row_id in standing.gone, grey=bool(reading.problem))
+            for row_id, row in window.rows.items():
+                _row(row, gone=row_id in window.gone, grey=bool(reading.problem))
     else:
         _nothing(wanted)
-    list_window.buttons(NAME, standing)
+    list_window.page_buttons(NAME, window)
 
 
 def _id(row: StockRow) -> str:

@@ -34,7 +34,7 @@ def header(title: str, *, says_worker: bool = True) -> Frame:
     wrote it runs again. Each place is therefore the last one in its container, behind something that only the page
     itself writes: what is missing then moves no neighbour, and the browser finds every place where it was.
     """
-    list_window.arrive(title)
+    list_window.restore_lists(title)
     with st.container():
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key="page_header"):
             with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):

@@ -1,4 +1,4 @@
-"""Pages of a list by key: what stands on one, where its neighbours begin, and what has come above one that is held."""
+"""Pages of a list by key: its rows, where the pages beside it begin, and the new rows above a paused one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 PAGE_SIZE = 20
 NEW_LIMIT = 100
-"""New rows above a list that is held are counted no further than this."""
+"""New rows above a list with paused updates are counted no further than this."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -25,17 +25,17 @@ _LONGEST = 200
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in a list a page begins, as an address says it; all None: at the newest row, whichever that is.
+    """Where in a list a page begins, as written in an address; all None: at the newest row.
 
-    What is not ours is ignored; of several the first one counts.
+    A part that cannot be parsed is ignored; of several parts the first one counts.
     """
 
     before: str | None = None
     """Rows older than this."""
     after: str | None = None
     """Rows newer than this, the nearest ones."""
-    held: str | None = None
-    """The newest rows below this: what was newest when the list was held."""
+    paused_at: str | None = None
+    """The newest rows below this: where the list ended when its updates were paused."""
 
 
 NEWEST = Place()
@@ -47,18 +47,18 @@ class Paged(Generic[T]):
 
     rows: tuple[T, ...]
     older: str | None
-    """Where the next page begins, as it stands in an address."""
+    """Where the next page begins, as written in an address."""
     newer: str | None
     looked_back_to: datetime | None = None
-    """Rows older than this were not looked at yet; None when all were, or when the page is full."""
+    """Rows older than this were not searched yet; None if all were, or if the page is full."""
     top: str | None = None
-    """The place that holds this page as it is; None of a page that begins further down, or of no rows."""
+    """The place that pauses this page as it is; None for a page further down and for an empty list."""
     new: int = 0
-    """Rows that have come above the place that is held, counted up to NEW_LIMIT."""
+    """Rows above the place at which the updates were paused, counted up to NEW_LIMIT."""
 
 
 def with_rows(page: Paged[Any], rows: Sequence[T]) -> Paged[T]:
-    """The same page with something made of its rows."""
+    """The page with other values in place of its rows."""
     return Paged(tuple(rows), page.older, page.newer, page.looked_back_to, page.top, page.new)
 
 
@@ -94,7 +94,7 @@ def paged(
     place: Place = NEWEST,
 ) -> Paged[T]:
     """The page at a place."""
-    start, end, top = parse(place.before), parse(place.after), parse(place.held)
+    start, end, top = parse(place.before), parse(place.after), parse(place.paused_at)
     if end is not None and start is None:
         found = listed.page(PAGE_SIZE + 1, after=end)
         if len(found.rows) > PAGE_SIZE:
@@ -117,22 +117,22 @@ def paged(
 
 
 def _above(key: Key) -> Key:
-    """The lowest place above a row: rows are either below it or newer than the row."""
+    """The lowest place above a row: every other row is either below it or newer than the row."""
     first, *others = key
     if isinstance(first, datetime):
-        # Above the last instant there is is nothing.
+        # No place lies above the last representable instant.
         above = first + _MICROSECOND if first < _LAST else first
         return above, *("0" if isinstance(part, str) else 0 for part in others)
     return (first + 1,)
 
 
 def written(key: Key) -> str:
-    """A key as it stands in an address."""
+    """A key as written in an address."""
     return "~".join(str((part - _EPOCH) // _MICROSECOND) if isinstance(part, datetime) else str(part) for part in key)
 
 
 def time_and_text(text: str | None) -> Key | None:
-    """``micros~id``; None when it is not one of ours."""
+    """Parse ``micros~id``; None for any other text."""
     micros, separator, identifier = (text or "").partition("~")
     if not separator or not identifier or not _is_number(micros) or len(identifier) > _LONGEST:
         return None
@@ -143,13 +143,13 @@ def time_and_text(text: str | None) -> Key | None:
 
 
 def time_and_number(text: str | None) -> Key | None:
-    """``micros~number``; None when it is not one of ours."""
+    """Parse ``micros~number``; None for any other text."""
     key = time_and_text(text)
     return (key[0], int(key[1])) if key and _is_number(key[1]) else None
 
 
 def number(text: str | None) -> Key | None:
-    """``number``; None when it is not one of ours."""
+    """Parse ``number``; None for any other text."""
     return (int(text),) if text and _is_number(text) else None
 
 

@@ -79,27 +79,25 @@ def test_matches_are_counted_no_further_than_the_limit(database: Database) -> No
     assert database.read_now(lambda connection: order_search.count(connection, OrderFilter(), 9)) == (3, False)
 
 
-def test_a_list_that_is_held_keeps_its_rows_and_counts_what_has_come_above_them(
-    database: Database, console: Console
-) -> None:
+def test_a_paused_list_keeps_its_rows_and_counts_the_rows_above_them(database: Database, console: Console) -> None:
     add(database, *(f"ORD-{number:03}" for number in range(25)))
     first = page(console)
     add(database, *(f"ORD-9{number:02}" for number in range(30)), at=NOON + timedelta(microseconds=1))
-    held = page(console, held=first.top)
-    assert (ids(held), held.new, held.newer, held.top) == (ids(first), 30, None, first.top)
+    paused = page(console, paused_at=first.top)
+    assert (ids(paused), paused.new, paused.newer, paused.top) == (ids(first), 30, None, first.top)
     add(database, *(f"ORD-A{number:02}" for number in range(90)), at=NOON + timedelta(seconds=1))
-    assert page(console, held=first.top).new == 100
-    assert ids(page(console, before=held.older)) == [f"ORD-{number:03}" for number in (4, 3, 2, 1, 0)]
+    assert page(console, paused_at=first.top).new == 100
+    assert ids(page(console, before=paused.older)) == [f"ORD-{number:03}" for number in (4, 3, 2, 1, 0)]
 
 
-def test_a_list_that_is_held_while_it_is_filtered_counts_what_matches(database: Database, console: Console) -> None:
+def test_a_paused_and_filtered_list_counts_the_rows_that_match(database: Database, console: Console) -> None:
     waiting = OrderFilter(statuses=("PLACED",), inventory_statuses=("CONFIRM_REQUESTED",))
     add(database, "ORD-1")
     top = page(console, waiting).top
     add(database, "ORD-2", at=NOON + timedelta(seconds=1))
     paying = order("ORD-3", "PAYING", NOON + timedelta(seconds=2))
     database.write_now(lambda connection: orders.add(connection, paying, "h"))
-    assert page(console, waiting, held=top).new == 1
+    assert page(console, waiting, paused_at=top).new == 1
 
 
 def test_a_place_survives_the_way_through_an_address() -> None:

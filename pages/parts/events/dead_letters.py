@@ -55,15 +55,15 @@ def _listed(state: str, order_id: str | None, clear: Callable[[], None]) -> None
     if page is None:
         empty.no_source(reading)
         return
-    standing = list_window.stand(NAME, (state, group, order_id), page.dead_letters, lambda row: row.dead_letter.id)
-    if not standing.rows:
+    window = list_window.window(NAME, (state, group, order_id), page.dead_letters, lambda row: row.dead_letter.id)
+    if not window.rows:
         _nothing(state, is_filtered=bool(group or order_id), clear=clear)
     grey = bool(reading.problem)
     if page.groups and not group and not order_id:
         _groups(page.groups, state, grey=grey)
-    if standing.rows:
-        _letters(standing, group, order_id, grey=grey)
-    list_window.buttons(NAME, standing)
+    if window.rows:
+        _letters(window, group, order_id, grey=grey)
+    list_window.page_buttons(NAME, window)
 
 
 def _nothing(state: str, *, is_filtered: bool, clear: Callable[[], None]) -> None:
@@ -133,7 +133,7 @@ def _freeze(bulk_action: BulkAction, group: Group) -> None:
 
 
 def _letters(
-    standing: list_window.Standing[DeadLetterRow], group: tuple[str, str] | None, order_id: str | None, *, grey: bool
+    window: list_window.Window[DeadLetterRow], group: tuple[str, str] | None, order_id: str | None, *, grey: bool
 ) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         title = "Letters of this cause" if group else "Letters of this order" if order_id else "Newest letters"
@@ -141,10 +141,10 @@ def _letters(
         if group:
             st.button("Every cause", key="every_cause", type="tertiary", icon=":material/close:", on_click=every_cause)
         with st.container(horizontal=True, horizontal_alignment="right"):
-            list_window.switch(NAME, standing)
+            list_window.pause_button(NAME, window)
     with st.container(border=True, gap="small"):
-        for row_id, row in standing.rows.items():
-            _dead_letter(row, standing.page, gone=row_id in standing.gone, grey=grey)
+        for row_id, row in window.rows.items():
+            _dead_letter(row, window.page, gone=row_id in window.gone, grey=grey)
 
 
 def _dead_letter(row: DeadLetterRow, page: Paged[DeadLetterRow], *, gone: bool, grey: bool) -> None:
@@ -154,7 +154,7 @@ def _dead_letter(row: DeadLetterRow, page: Paged[DeadLetterRow], *, gone: bool, 
             st.markdown(labels.badge(labels.DEAD_LETTER, dead_letter.state, grey=grey or gone), width=90)
             st.markdown(f"**{labels.plain(dead_letter.subject)}**", width="content")
             if dead_letter.order_id:
-                orders.link(dead_letter.order_id, marks=list_window.mark(NAME, page))
+                orders.link(dead_letter.order_id, marks=list_window.link_parameters(NAME, page))
             else:
                 st.caption("no order known", width=orders.ID_WIDTH)
             st.caption(clock.both(dead_letter.created_at, now), width="stretch")
@@ -168,7 +168,7 @@ def _dead_letter(row: DeadLetterRow, page: Paged[DeadLetterRow], *, gone: bool, 
             "Payload and headers",
             f"letter-{dead_letter.id}",
             partial(_content, row),
-            touched=partial(list_window.hold, NAME, page.top),
+            touched=partial(list_window.pause, NAME, page.top),
         )
 
 

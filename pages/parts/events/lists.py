@@ -27,18 +27,18 @@ def outgoing(subject: str | None, outcome: str | None, order_id: str | None, cle
     if reading.value is None:
         empty.no_source(reading)
         return
-    standing = list_window.stand(OUTGOING, said, reading.value, lambda row: str(row.id))
-    _head(OUTGOING, standing, reading, "published events are kept for two weeks")
-    if not standing.rows:
+    window = list_window.window(OUTGOING, said, reading.value, lambda row: str(row.id))
+    _head(OUTGOING, window, reading, "published events are kept for two weeks")
+    if not window.rows:
         _nothing(
             any(said), outcome in ("pending", "failing"), "Every event is published.", "No event has been stored yet.",
             clear,
         )  # fmt: skip
     else:
         with st.container(border=True, gap="xsmall"):
-            for row_id, row in standing.rows.items():
-                _sent(row, reading.value, gone=row_id in standing.gone, grey=bool(reading.problem))
-    list_window.buttons(OUTGOING, standing)
+            for row_id, row in window.rows.items():
+                _sent(row, reading.value, gone=row_id in window.gone, grey=bool(reading.problem))
+    list_window.page_buttons(OUTGOING, window)
 
 
 def incoming(event_type: str | None, outcome: str | None, order_id: str | None, clear: Callable[[], None]) -> None:
@@ -50,21 +50,21 @@ def incoming(event_type: str | None, outcome: str | None, order_id: str | None, 
     if reading.value is None:
         empty.no_source(reading)
         return
-    standing = list_window.stand(INCOMING, said, reading.value, lambda row: row.event_id)
-    _head(INCOMING, standing, reading, "events that came in are kept for a month; those not handled are dead letters")
-    if not standing.rows:
+    window = list_window.window(INCOMING, said, reading.value, lambda row: row.event_id)
+    _head(INCOMING, window, reading, "events that came in are kept for a month; those not handled are dead letters")
+    if not window.rows:
         _nothing(any(said), False, "", "No event has come in yet.", clear)
     else:
         with st.container(border=True, gap="xsmall"):
-            for row_id, row in standing.rows.items():
-                _received(row, reading.value, gone=row_id in standing.gone, grey=bool(reading.problem))
-    list_window.buttons(INCOMING, standing)
+            for row_id, row in window.rows.items():
+                _received(row, reading.value, gone=row_id in window.gone, grey=bool(reading.problem))
+    list_window.page_buttons(INCOMING, window)
 
 
-def _head(name: str, standing: list_window.Standing[Any], reading: Reading[Any], note: str) -> None:
+def _head(name: str, window: list_window.Window[Any], reading: Reading[Any], note: str) -> None:
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         live.as_of(reading, note)
-        list_window.switch(name, standing)
+        list_window.pause_button(name, window)
 
 
 def _nothing(is_filtered: bool, is_good: bool, good: str, none: str, clear: Callable[[], None]) -> None:
@@ -82,7 +82,7 @@ def _sent(row: Outgoing, page: Paged[Outgoing], *, gone: bool, grey: bool) -> No
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{labels.plain(row.subject)}**", width=230)
             st.markdown(labels.badge(labels.OUTGOING, row.outcome, grey=grey or gone), width=180)
-            orders.link(row.order_id, marks=list_window.mark(OUTGOING, page))
+            orders.link(row.order_id, marks=list_window.link_parameters(OUTGOING, page))
             st.caption(clock.both(row.created_at, now), width="stretch", text_alignment="right")
         facts = [f"event {labels.plain(row.event_id)}"]
         if row.attempts:
@@ -94,7 +94,7 @@ def _sent(row: Outgoing, page: Paged[Outgoing], *, gone: bool, grey: bool) -> No
         st.caption(f"{' · '.join(facts)}{labels.GONE if gone else ''}")
         expander.part(
             "Payload", f"out-{row.id}", partial(payload_of, row),
-            touched=partial(list_window.hold, OUTGOING, page.top),
+            touched=partial(list_window.pause, OUTGOING, page.top),
         )  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def _received(row: Received, page: Paged[Received], *, gone: bool, grey: bool) -
             known = labels.badge(labels.INCOMING, row.outcome, grey=grey or gone) if row.outcome else None
             st.markdown(known or ":gray[not recorded]", width=180)
             if row.order_id:
-                orders.link(row.order_id, marks=list_window.mark(INCOMING, page))
+                orders.link(row.order_id, marks=list_window.link_parameters(INCOMING, page))
             st.caption(clock.both(row.received_at, console().now()), width="stretch", text_alignment="right")
         again = f" · came again {row.repeats}x" if row.repeats else ""
         st.caption(f"event {labels.plain(row.event_id)}{again}{labels.GONE if gone else ''}")

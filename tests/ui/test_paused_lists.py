@@ -1,4 +1,4 @@
-"""Lists that follow until their reader touches them, and then stand still. Source: console rule 3."""
+"""Lists show new rows until their reader touches them; then their updates are paused. Source: console rule 3."""
 
 from __future__ import annotations
 
