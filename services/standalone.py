@@ -1,4 +1,4 @@
-"""A worker that nobody supervises brings along the embedded parts that it lacks."""
+"""Run a worker in this process together with the embedded parts that have no real address."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from services.worker import serve
 async def serve_with_stack(settings: Settings, stop: asyncio.Event) -> None:
     """Run the service until ``stop`` is set; raises ConfigurationError before anything listens."""
     ensure_free(settings.api_host, settings.api_port)
-    brings_nothing_along = settings.nats_url is not None and settings.inventory_service_url is not None
-    if not brings_nothing_along or settings.database_url is None:
+    has_every_address = settings.nats_url is not None and settings.inventory_service_url is not None
+    if not has_every_address or settings.database_url is None:
         ensure_writable(settings.data_dir)
-    if brings_nothing_along:
+    if has_every_address:
         await serve(settings, stop)
         return
     stack = Stack(settings, with_worker=False)

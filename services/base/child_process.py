@@ -1,4 +1,4 @@
-"""A process that another one starts: it gets what it is given and no other descriptor."""
+"""A child process that inherits only the file descriptors given to it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from signal import Signals
 
 
 class ChildProcess:
-    """Started at once, in a session of its own; to be made on the main thread, inside a running loop.
+    """A running process in a session of its own. Create it on the main thread, inside a running loop.
 
-    The event loops' own ways to start a process let it inherit what its parent was given and copies of its
-    own standard streams; ``subprocess`` closes everything.
+    Event loops let a child inherit descriptors of the parent and copies of its standard streams; ``subprocess``
+    closes them.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class ChildProcess:
         output: int,
         pass_fds: Sequence[int],
     ) -> None:
-        """``env``: the whole environment, None for ours. Raises OSError when it cannot be started."""
+        """Start it. ``env`` is its whole environment, None for that of this process. Raises OSError."""
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._process = subprocess.Popen(  # noqa: S603 - the command is one of ours
@@ -47,15 +47,15 @@ class ChildProcess:
 
     @property
     def returncode(self) -> int | None:
-        """None while it runs."""
+        """The exit code; None while the process runs."""
         return self._process.returncode
 
     def send_signal(self, number: Signals) -> None:
-        """Nothing happens when it has ended."""
+        """Send a signal; does nothing when the process has ended."""
         self._process.send_signal(number)
 
     async def wait(self) -> int:
-        """Its exit code once it has ended, negative for a signal; any number may wait."""
+        """Wait for the end and return the exit code, negative for a signal; several callers may wait."""
         return await asyncio.shield(self._ended)
 
     def _collect(self) -> None:

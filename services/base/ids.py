@@ -1,4 +1,4 @@
-"""Identities that sort by the time of their making."""
+"""Ids that sort by their time of creation."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import random
 import socket
 import time
 
-# Seeded from the system once: asking it for every identity costs a system call, during which another
-# thread takes the interpreter. Identities are not secrets.
+# Seeded once: os.urandom for every id costs a system call, during which another thread takes the
+# interpreter. Ids are not secrets.
 _source = random.Random(os.urandom(32))  # noqa: S311
 
 _VERSION_7 = 0x7 << 76
@@ -17,10 +17,9 @@ _RANDOM_BITS = (0xFFF << 64) | ((1 << 62) - 1)
 
 
 def new_id() -> str:
-    """A UUID of version 7: 48 bits of milliseconds, then 74 random ones.
+    """Return a UUID of version 7: 48 bits of milliseconds, then 74 random bits.
 
-    Rows that are made together lie together in an index, so a commit touches few pages of it
-    however many orders there are.
+    Rows of the same time are neighbours in an index, so a commit writes few pages of a large index.
     """
     milliseconds = time.time_ns() // 1_000_000
     value = milliseconds << 80 | _VERSION_7 | _VARIANT | (_source.getrandbits(76) & _RANDOM_BITS)
@@ -29,8 +28,8 @@ def new_id() -> str:
 
 
 def replica_name() -> str:
-    """The name of this process among all replicas, under which it holds leases; at most 128 characters.
+    """Return a name for this process that no other replica has; at most 128 characters.
 
-    Containers may share a host name and all be process 1: the last part is random.
+    Containers may share a host name and all be process 1, so the last part is random.
     """
     return f"{socket.gethostname()[:64]}-{os.getpid()}-{new_id()[-12:]}"

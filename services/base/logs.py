@@ -1,4 +1,4 @@
-"""Logging: constant event names, facts as fields; JSON when nobody is looking at a terminal."""
+"""Configure logging: constant event names, facts as fields, JSON unless the output is a terminal."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ CHATTY = (
     "urllib3",
     "requests",
 )
-"""Loggers of libraries that are heard from WARNING upwards only, whatever the level."""
+"""Loggers of libraries that log from WARNING upwards only, whatever the level."""
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: at, level, logger, event, the facts given as ``extra``, trace_id within a trace.
+    """Writes one JSON object a line: at, level, logger, event, the facts given as ``extra``, trace_id within a trace.
 
-    No line shows the credentials of an address.
+    Credentials in URLs are hidden.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -53,13 +53,13 @@ class JsonFormatter(logging.Formatter):
         try:
             return without_credentials(orjson.dumps(line, default=str).decode())
         except TypeError:
-            # Rarely a fact is more than orjson writes (a huge number, broken text): no line is lost for it.
-            said = json.dumps(line, default=str, ensure_ascii=False).encode("utf-8", "replace").decode()
-            return without_credentials(said)
+            # orjson refuses huge numbers and broken text; the standard library writes them.
+            text = json.dumps(line, default=str, ensure_ascii=False).encode("utf-8", "replace").decode()
+            return without_credentials(text)
 
 
 class TerminalFormatter(logging.Formatter):
-    """The same for people."""
+    """Writes one line of text for a terminal; credentials in URLs are hidden."""
 
     def format(self, record: logging.LogRecord) -> str:
         facts = " ".join(f"{name}={value}" for name, value in _facts(record).items())
@@ -69,7 +69,7 @@ class TerminalFormatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send everything to standard error; called once, by a composition root."""
+    """Send log records to standard error; a composition root calls it once."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(TerminalFormatter() if sys.stderr.isatty() else JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)

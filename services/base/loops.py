@@ -1,4 +1,4 @@
-"""Work that is repeated for as long as the worker runs, and outlives its own failures."""
+"""Background loops of the worker: repeat rounds, survive their failures, count them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ LONGEST_PAUSE_SECONDS = 10.0
 RESTART_SECONDS = 1.0
 
 OnFailure = Callable[[], None]
-"""Counts a round that failed."""
+"""Callback: count a failed round."""
 
 
 def _uncounted() -> None:
-    """For work whose failures nobody counts."""
+    """Count nothing: the default of ``OnFailure``."""
 
 
 class Boundary:
-    """Catches, logs and counts whatever background work raises."""
+    """Catches, logs and counts every exception of background work."""
 
     def __init__(self, name: str, on_failure: OnFailure = _uncounted) -> None:
         self._name = name
@@ -30,14 +30,14 @@ class Boundary:
         """Failed runs in a row."""
 
     async def run(self, work: Callable[[], Awaitable[bool | None]]) -> bool:
-        """What the work returns; False, logged and counted, when it raises.
+        """Run the work and return its result; on an exception, log and count it and return False.
 
-        A failure of the same type as the one before is logged without its traceback, which is in the log already.
+        The traceback is logged once for a run of failures of the same type.
         """
         try:
             more = await work()
         except Exception as error:
-            # A boundary: whatever went wrong, the next round finds the work still stored.
+            # The work stays stored, so the next round finds it.
             self.failures += 1
             is_new, self._last = type(error) is not self._last, type(error)
             facts = {"loop": self._name, "error": repr(error), "failures": self.failures}
@@ -55,7 +55,7 @@ async def kept_running(
     *,
     pause_seconds: float = RESTART_SECONDS,
 ) -> None:
-    """Run until ``run`` returns by itself; after a failure it is begun again after the pause."""
+    """Run until ``run`` returns; restart it after a failure and a pause."""
     boundary = Boundary(name, on_failure)
     while True:
         await boundary.run(run)
@@ -65,24 +65,24 @@ async def kept_running(
 
 
 class Loop:
-    """Runs rounds of some work; at once again while a round says that more waits, else after a pause."""
+    """Runs rounds of work: the next one at once while a round returns that more work waits, else after a pause."""
 
     def __init__(self, name: str, run_round: Callable[[], Awaitable[bool]], *, pause_seconds: float) -> None:
-        """``run_round`` returns whether more work waits."""
+        """Take a coroutine function that returns whether more work waits."""
         self.name = name
         self.rounds = 0
-        """Rounds that have ended, failed ones included."""
+        """Ended rounds, failed ones included."""
         self._run_round = run_round
         self._pause_seconds = pause_seconds
         self._woken = asyncio.Event()
         self._stopping = False
 
     def wake(self) -> None:
-        """Begin the next round now; to be called on the loop."""
+        """Begin the next round now. Call it on the event loop."""
         self._woken.set()
 
     def stop(self) -> None:
-        """Finish the present round and return from run()."""
+        """Let run() return after the present round."""
         self._stopping = True
         self._woken.set()
 

@@ -1,13 +1,11 @@
-"""One rule for every connection that this installation opens over HTTP.
+"""The proxy and the certificates of every outgoing HTTP connection.
 
-Proxies of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) and ``.netrc`` are ignored. The addresses in
-the settings are asked directly, or through OUTGOING_PROXY where that is set: all but those of this machine and those
-under OUTGOING_NO_PROXY. Certificates are checked against the system's store, or against SSL_CERT_FILE and SSL_CERT_DIR
-where they are set.
+HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY and ``.netrc`` are ignored. Connections are direct, or pass OUTGOING_PROXY
+unless the host is on this machine or matches OUTGOING_NO_PROXY. Certificates are checked against the system's store, or
+against SSL_CERT_FILE and SSL_CERT_DIR.
 
-aiohttp (the Inventory Service, the payment gateway, the webhook) and httpx (switches and traffic of the sandbox, which
-are on this machine) are made so where they are opened; what is based on requests (Prometheus, OTLP) uses the session
-made here.
+aiohttp (Inventory Service, payment gateway, webhook) and httpx (sandbox) set this where they open their connections.
+Libraries based on requests (Prometheus, OTLP) use ``requests_session``.
 """
 
 from __future__ import annotations
@@ -37,12 +35,13 @@ def _is_name(entry: str) -> bool:
 
 
 class Proxy:
-    """Which addresses are asked through which proxy."""
+    """Chooses between a proxy and a direct connection, by host."""
 
     def __init__(self, url: str | None = None, direct: Iterable[str] = ()) -> None:
-        """``url``: of the proxy, its user name and password included. Raises ValueError for an entry that is none.
+        """Take the URL of the proxy, with its credentials, and the hosts that are connected to directly.
 
-        ``direct``: what is asked directly. A name stands for itself and what is below it, ``10.0.0.0/8`` for a network.
+        A name in ``direct`` matches itself and its subdomains, ``10.0.0.0/8`` a network. Raises ValueError for an entry
+        that is neither.
         """
         self._url = url
         entries = [entry.strip().lower().removeprefix(".") for entry in (*OF_THIS_MACHINE, *direct)]
@@ -52,7 +51,7 @@ class Proxy:
             raise ValueError(f"{wrong!r} is no host name, address or network")
 
     def of(self, host: str | None) -> str | None:
-        """The proxy through which a host is asked, given without brackets; None for directly."""
+        """Return the URL of the proxy for a host given without brackets; None for a direct connection."""
         if self._url is None or not host:
             return None
         return None if self._is_direct(host.lower().rstrip(".")) else self._url
@@ -66,19 +65,19 @@ class Proxy:
 
 
 DIRECT = Proxy()
-"""No proxy for anybody."""
+"""Connects to every host directly."""
 
 
 def requests_session(url: str | None = None, proxy: Proxy = DIRECT) -> Session:
-    """A session of requests that follows the rule, for what is asked under the address."""
-    # Slow to import, and only installations that use Prometheus or OTLP need it.
+    """Return a session of requests with the proxy and the certificate store for ``url``."""
+    # The import is slow, and only installations with Prometheus or OTLP need it.
     from requests import Session
 
     session = Session()
     session.trust_env = False
     if through := proxy.of(urlsplit(url or "").hostname):
         session.proxies = {"http": through, "https": through}
-    # The system's store, or what SSL_CERT_FILE and SSL_CERT_DIR say; requests has a store of its own otherwise.
+    # The system's store or that of SSL_CERT_FILE and SSL_CERT_DIR instead of the store of requests.
     store = ssl.get_default_verify_paths()
     session.verify = store.cafile or store.capath or True
     return session

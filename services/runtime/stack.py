@@ -1,7 +1,7 @@
-"""The processes that Holdfast runs for you: the worker, and whatever no real address was given for.
+"""The child processes of an installation: the worker and the embedded parts.
 
-Each real address (INVENTORY_SERVICE_URL, NATS_URL, PAYMENT_SERVICE_URL, DATABASE_URL) takes the place
-of one embedded part. Source: contract section 1.
+Each real address (INVENTORY_SERVICE_URL, NATS_URL, PAYMENT_SERVICE_URL, DATABASE_URL) replaces one embedded part.
+Source: contract 1.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from services.messaging.broker_check import BrokerCheck
 from services.messaging.embedded import EmbeddedNats
 
 LOOPBACK = "127.0.0.1"
-"""Where the sandbox's own services listen."""
+"""The address of the sandbox services."""
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class Stack:
-    """Children in the order of their start; ``environment`` tells the addresses that they have."""
+    """Starts and stops the children in order; ``environment`` holds their addresses as settings."""
 
     def __init__(self, settings: Settings, *, with_worker: bool) -> None:
         self._settings = settings
@@ -47,11 +47,11 @@ class Stack:
         self._supervisor = Supervisor(self._children, self._data_dir)
 
     async def start(self) -> None:
-        """Start every child, each once the one before is ready; raises ChildFailed with none left running."""
+        """Start each child once its predecessor is ready; on ChildFailed no child is left running."""
         await self._supervisor.start()
 
     async def stop(self) -> None:
-        """Stop every child, the last one first, and give the data directory back."""
+        """Stop the children in reverse order and unlock the data directory."""
         await self._supervisor.stop()
         self._owned.close()
 
@@ -60,7 +60,7 @@ class Stack:
         if self._settings.nats_url is None:
             nats = self._owned.enter_context(EmbeddedNats(self._data_dir))
             self._broker_check = BrokerCheck(nats.home)
-            # Whoever runs a stack runs the worker too, as a child or in its own process.
+            # A stack always has a worker, as a child or in this process.
             self._broker_check.ask_worker(self._settings.api_host, self._settings.api_port)
             self._children.append(nats.child(self._broker_check))
             self.environment["NATS_URL"] = nats.url
@@ -122,7 +122,7 @@ class Stack:
 
 
 class _Listening:
-    """Ready when something accepts connections on the address."""
+    """Readiness check: the address accepts connections."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port

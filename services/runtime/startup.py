@@ -1,7 +1,6 @@
-"""Opening the database at the start: a server that is away is waited for, a file that cannot be used ends it.
+"""Open the database at the start: wait for a server that is away, fail for a file that cannot be used.
 
-What an engineer on call wants of a worker whose database is away: that it stays up, says so in one line
-and on /readyz, and goes on by itself when the database is back.
+While it waits, the worker answers /healthz with 200 and /readyz with 503, and logs one line an attempt.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ AGAIN = RetryPolicy(attempts=sys.maxsize, base_delay_seconds=0.5, max_delay_seco
 
 
 FORBIDDEN = "42501"
-"""SQLSTATE of what the role may not do."""
+"""SQLSTATE of an action that the role is not permitted."""
 
 
 class _LastReason:
-    """Why the last attempt failed."""
+    """Holds the reason of the latest failed attempt."""
 
     text = ""
 
@@ -46,9 +45,9 @@ class _LastReason:
 
 
 async def database_when_ready(settings: Settings, listener: socket.socket, stop: asyncio.Event) -> Database | None:
-    """The database, at the present schema; None when ``stop`` came first.
+    """Return the database with its schema migrated; None when ``stop`` is set first.
 
-    Raises ConfigurationError for a file that cannot be used.
+    Raises ConfigurationError for a file or server that waiting does not help.
     """
     last = _LastReason()
     async with AsyncExitStack() as stack:
@@ -72,7 +71,7 @@ async def database_when_ready(settings: Settings, listener: socket.socket, stop:
             extra = {"reason": last.text, "attempt": attempts, "again_in_seconds": round(delay, 1)}
             logger.warning("database_away", extra=extra)
             if attempts == 1:
-                # On a copy: the server closes what it was given, and the address stays taken.
+                # On a copy, because the server closes its socket and the address must stay taken.
                 await stack.enter_async_context(serving(waiting_app(last.get), listener.dup()))
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
@@ -82,7 +81,7 @@ async def database_when_ready(settings: Settings, listener: socket.socket, stop:
 
 
 def _reason(settings: Settings, database: Database, error: DBAPIError) -> str:
-    """Why it cannot be used yet, in one line; raises what waiting does not help against."""
+    """Return in one line why the database is away; raises ConfigurationError where waiting does not help."""
     said = without_credentials(str(error.orig or error).strip().partition("\n")[0])
     if database.is_sqlite:
         if not is_locked(error.orig or error):
