@@ -81,10 +81,9 @@ from services.runtime.retention import Retention
 from services.runtime.shared_pace import hear_others, pace_fact
 from services.runtime.startup import database_when_ready
 from services.runtime.wakes import Wakes
-from services.sandbox.drills.drill_commands import DrillCommands, NoDrills
-from services.sandbox.drills.faults import InventorySwitches, switches_client
+from services.sandbox.drills.commands import DrillCommands, NoDrills
+from services.sandbox.drills.inventory import InventorySwitches, Shelves, switches_client
 from services.sandbox.drills.runner import DrillParts, DrillRunner
-from services.sandbox.drills.stock_view import Shelves
 from services.tracing.port import Tracer
 from state import leases, orders, releases
 from state.database_watch import DatabaseWatch

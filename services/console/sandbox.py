@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from services.console.access import LIVE_TTL, Access
 from services.console.cache import Reading
 from services.sandbox.drills.catalogue import KINDS, Kind, Level, shown_kind
+from services.sandbox.drills.inventory import MAX_RATE
 from services.sandbox.drills.state_machine import MAX_SECONDS, MIN_SECONDS, Phase
-from services.sandbox.drills.stock_view import MAX_RATE
 from state import commands, drills, replicas, sandbox
 from state.commands import Command
 from state.drills import Drill

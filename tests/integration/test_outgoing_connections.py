@@ -25,7 +25,7 @@ from services.console.metric_history.prometheus import PromSource
 from services.console.metric_history.sources import SourceFailed
 from services.runtime.clients import webhook_client
 from services.sandbox import traffic
-from services.sandbox.drills.faults import InventorySwitches, switches_client
+from services.sandbox.drills.inventory import InventorySwitches, switches_client
 from services.tracing import opentelemetry
 from state import notifications
 from state.engine.database import Database, opened

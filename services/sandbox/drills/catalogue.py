@@ -1,7 +1,4 @@
-"""The drills that there are: what each makes go wrong, and how much of it may be asked for.
-
-The console shows the same list, so a kind is described here once.
-"""
+"""Kinds of drills: the fault of each, its allowed levels, and the texts the console shows."""
 
 from __future__ import annotations
 
@@ -12,12 +9,12 @@ from services.domain.errors import ValidationFailed
 from services.sandbox.drills.state_machine import MAX_SECONDS, MIN_SECONDS
 
 WHOLE = ("latencyMs", "requestsPerSecond")
-"""Switches that take whole numbers."""
+"""Faults whose level is a whole number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How strong a fault is, where that can be chosen."""
+    """The range of a fault's strength, if it has one."""
 
     label: str
     low: float
@@ -28,18 +25,18 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One sort of drill."""
+    """One kind of drill."""
 
     title: str
     what: str
     expected: str
-    """What should happen, to be compared with what does."""
+    """The expected behaviour of the service."""
     field: str
-    """The switch of the Inventory Service."""
+    """Name of the fault in the Inventory Service's settings."""
     level: Level | None = None
 
     def faults(self, level: float | None) -> dict[str, Any]:
-        """The settings of the switch; raises ValidationFailed naming field, value and what is allowed."""
+        """The fault settings for a level. Raises ValidationFailed with field, value and allowed range."""
         if self.level is None:
             return {self.field: True}
         chosen = self.level.usual if level is None else level
@@ -109,7 +106,7 @@ KINDS: dict[str, Kind] = {
 
 
 def shown_kind(name: str) -> Kind:
-    """The kind of a stored drill; one that this version does not know has its name and nothing else."""
+    """The kind of a stored drill; an unknown kind gets its name as title."""
     return KINDS.get(name) or Kind(name, "", "", "")
 
 

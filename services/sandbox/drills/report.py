@@ -1,6 +1,6 @@
-"""What a drill has shown: time to detect, orders hurt, time to recover, anything lost.
+"""The report of a drill: time to detect, affected orders, time to recover, anything lost.
 
-Everything is computed from what the database recorded while it lasted, so a restart loses none of it.
+It is computed from the database alone, so that a restart loses nothing.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def made(
 
 
 def detection(began_at: datetime, noticed: dict[str, str], opened: tuple[str, datetime] | None) -> list[dict[str, Any]]:
-    """What noticed the faults and after how many seconds, the first first."""
+    """The signals that detected the faults, each with its delay in seconds, the fastest first."""
     moments = {name: datetime.fromisoformat(at) for name, at in noticed.items()}
     if opened is not None:
-        # The breaker's own time is exact; what a round of the runner saw is up to a second late.
+        # The stored transition of the breaker is exact; an observation of the runner is up to a second late.
         moments["breaker"] = min(opened[1], moments.get("breaker", opened[1]))
     found = [{"by": name, "seconds": seconds(began_at, at)} for name, at in moments.items()]
     return sorted(found, key=lambda one: float(str(one["seconds"])))

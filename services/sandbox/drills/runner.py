@@ -1,6 +1,6 @@
-"""Runs drills in the worker: stored, one at a time, and gone on with by the next process after a crash.
+"""Runs drills in the worker, one at a time; after a crash the next process resumes the stored drill.
 
-Only in sandbox mode. What is done next is decided in services.sandbox.drills.state_machine.
+Only in sandbox mode. The steps are decided in services.sandbox.drills.state_machine.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from services.domain.orders.model import OrderStatus
 from services.metrics.health import Facts, Thresholds, assess
 from services.sandbox.drills import report
 from services.sandbox.drills.catalogue import checked_seconds, kind_of
-from services.sandbox.drills.faults import InventorySwitches
-from services.sandbox.drills.state_machine import LEASE_MS, Do, Known, Move, Phase, Seen, advance
-from services.sandbox.drills.stock_view import wish_traffic
+from services.sandbox.drills.inventory import InventorySwitches, request_traffic
+from services.sandbox.drills.state_machine import LEASE_MS, Action, DrillState, Observation, Phase, Step, advance
 from state import audit, dead_letters, drill_facts, drills, orders, outbox, releases, replicas, reviews
 from state.audit import AuditEntry
 from state.drills import Drill
@@ -33,41 +32,41 @@ from state.engine.failures import is_of_database
 logger = logging.getLogger("holdfast.drills")
 
 TRIES = 6
-"""Steps in a row that may raise something unforeseen before a drill is given up."""
+"""Consecutive steps that may raise an unexpected error before a drill is abandoned."""
 
 COMPARED = 200
-"""Orders of a drill whose stock and money are asked for at its end; the audit comes to the others by itself."""
+"""Orders of a drill that are compared at its end; the periodic conservation audit compares the others."""
 
 Compare = Callable[[Sequence[str]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class DrillParts:
-    """What a runner works with."""
+    """Dependencies of a DrillRunner."""
 
     database: Database
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
     switches: InventorySwitches
     compare: Compare
-    """Compares orders with stock and money now, and notes what differs."""
+    """Compares orders with stock and money, and stores the differences."""
     thresholds: Thresholds
 
 
 class DrillRunner:
-    """Starts and stops drills for people; run_next() is one round of a Loop."""
+    """Starts and stops drills; run_next() is one round of a Loop."""
 
     def __init__(self, parts: DrillParts) -> None:
         self._parts = parts
         self._compared: str | None = None
-        """The drill whose orders were compared by this process."""
+        """Id of the drill whose orders this process has compared."""
         self._failures: tuple[str, int] = ("", 0)
-        """The drill whose last rounds raised, and how many in a row."""
+        """Id of the drill whose last rounds raised, and the number of those rounds."""
 
     async def start(
         self, kind: str, *, seconds: int, level: float | None, reason: str, actor: str, drill_id: str
     ) -> Drill:
-        """Store a drill to be run; raises ValidationFailed, InvalidState when another one is under way."""
+        """Store a drill to be run. Raises ValidationFailed, or InvalidState while another drill runs."""
         at = self._parts.clock()
         faults = kind_of(kind).faults(level)
         drill = Drill(drill_id, kind, faults, checked_seconds(seconds), actor, reason, Phase.WAITING, at)
@@ -84,7 +83,7 @@ class DrillRunner:
         return await self._parts.database.write(transaction)
 
     async def stop(self, drill_id: str, *, actor: str) -> Drill:
-        """End the faults of a drill now; raises NotFound, InvalidState when they have ended."""
+        """End the faults of a drill now. Raises NotFound, or InvalidState if they have ended."""
 
         def transaction(connection: Connection) -> Drill:
             drill = drills.get(connection, drill_id)
@@ -102,9 +101,10 @@ class DrillRunner:
         return await self._parts.database.write(transaction)
 
     async def run_next(self) -> bool:
-        """The next step of the drill that is under way, if any; raises what it raises, at most TRIES times in a row.
+        """Run the next step of the active drill, if any; whether it changed the stored drill.
 
-        There is one drill at a time, so one that never gets on is given up: else it would be the last.
+        Errors are raised. After TRIES unexpected errors in a row the drill is abandoned, because a stuck drill
+        would block all later ones.
         """
         drill = await self._parts.database.read(drills.active)
         if drill is None:
@@ -137,34 +137,34 @@ class DrillRunner:
 
         await self._parts.database.write(give_up)
         logger.error("drill_given_up", extra={"drill": drill.drill_id, "reason": why})
-        # Whatever this does, the lease of the faults ends them.
+        # If this fails, the lease ends the faults.
         await self._parts.switches.set_faults({**(drill.before or {}).get("faults", {}), "leaseMs": None})
 
     async def _step(self, drill: Drill) -> bool:
         database = self._parts.database
         faults = await self._parts.switches.faults()
         now = self._parts.clock()
-        seen = await database.read(lambda connection: self._seen(connection, drill, faults, now))
-        move = advance(known_of(drill), seen, now)
-        return await self._make(drill, move)
+        observed = await database.read(lambda connection: self._observe(connection, drill, faults, now))
+        step = advance(drill_state(drill), observed, now)
+        return await self._execute(drill, step)
 
-    async def _make(self, drill: Drill, move: Move) -> bool:
-        if move.do is Do.REPORT:
-            return await self._finish(drill, move)
-        if move.values:
-            stored = await self._parts.database.write(lambda c: drills.save(c, drill, **move.values))
+    async def _execute(self, drill: Drill, step: Step) -> bool:
+        if step.action is Action.REPORT:
+            return await self._finish(drill, step)
+        if step.values:
+            stored = await self._parts.database.write(lambda c: drills.save(c, drill, **step.values))
             if stored is None:
-                # Another process, or a stop, was faster: the next round sees what it stored.
+                # Another process or a stop has changed the drill first: the next round reads its state.
                 return False
             drill = stored
             logger.info("drill_moved", extra={"drill": drill.drill_id, "phase": drill.phase})
-        if move.do is Do.APPLY:
+        if step.action is Action.APPLY:
             await self._parts.switches.set_faults({**drill.faults, "leaseMs": LEASE_MS})
-        elif move.do is Do.RESTORE:
+        elif step.action is Action.RESTORE:
             await self._parts.switches.set_faults({**(drill.before or {}).get("faults", {}), "leaseMs": None})
-        elif move.do is Do.COMPARE:
+        elif step.action is Action.COMPARE:
             await self._compare(drill)
-        return bool(move.values)
+        return bool(step.values)
 
     async def _compare(self, drill: Drill) -> None:
         assert drill.began_at is not None  # noqa: S101 - a drill is checked only after it began
@@ -173,12 +173,12 @@ class DrillRunner:
         await self._parts.compare(facts.ids[:COMPARED])
         self._compared = drill.drill_id
 
-    async def _finish(self, drill: Drill, move: Move) -> bool:
+    async def _finish(self, drill: Drill, step: Step) -> bool:
         def transaction(connection: Connection) -> None:
-            changed = {**{name: getattr(drill, name) for name in ("ended_at", "recovered_at")}, **move.values}
+            changed = {**{name: getattr(drill, name) for name in ("ended_at", "recovered_at")}, **step.values}
             ended, recovered = changed["ended_at"], changed["recovered_at"]
             made = report.made(connection, drill, ended, recovered, self._parts.clock(), compared=COMPARED)
-            if drills.save(connection, drill, **move.values, report=made) is None:
+            if drills.save(connection, drill, **step.values, report=made) is None:
                 return
             at = self._parts.clock()
             audit.add(
@@ -190,7 +190,9 @@ class DrillRunner:
         logger.info("drill_finished", extra={"drill": drill.drill_id})
         return False
 
-    def _seen(self, connection: Connection, drill: Drill, faults: dict[str, Any] | None, now: datetime) -> Seen:
+    def _observe(
+        self, connection: Connection, drill: Drill, faults: dict[str, Any] | None, now: datetime
+    ) -> Observation:
         alive = replicas.alive(connection, now)
         known = overview.by_name(
             overview.replica_breaker(row.replica, one, row.heartbeat_at) for row in alive for one in row.breakers
@@ -213,7 +215,7 @@ class DrillRunner:
             unsettled = facts.unsettled
             if self._compared == drill.drill_id:
                 differences = len(drill_facts.differences_of(connection, facts.ids))
-        return Seen(
+        return Observation(
             faults=faults,
             breakers_closed=all(_is_ready(breaker, now) for breaker in known),
             level=int(health.level),
@@ -225,22 +227,22 @@ class DrillRunner:
         )
 
     async def set_traffic(self, orders_per_second: float, *, actor: str) -> None:
-        """Ask for another rate of the demo traffic; it is kept over restarts of the Inventory Service."""
+        """Set the rate of the demo traffic; it survives restarts of the Inventory Service."""
         at = self._parts.clock()
-        await self._parts.database.write(lambda c: wish_traffic(c, orders_per_second, actor=actor, at=at))
+        await self._parts.database.write(lambda c: request_traffic(c, orders_per_second, actor=actor, at=at))
         await self._parts.switches.set_traffic(orders_per_second)
 
 
 def _is_ready(breaker: Breaker, now: datetime) -> bool:
     if breaker.state == OPEN:
-        # Without a call nothing closes it; what it waits for is a customer.
+        # An open breaker whose retry time has passed closes only with the next call, so it counts as ready.
         return breaker.retry_at is not None and breaker.retry_at <= now
     return breaker.state != HALF_OPEN
 
 
-def known_of(drill: Drill) -> Known:
-    """What the rules need to know of a stored drill."""
-    return Known(
+def drill_state(drill: Drill) -> DrillState:
+    """The state machine's view of a stored drill."""
+    return DrillState(
         phase=Phase(drill.phase),
         wanted=drill.faults,
         seconds=drill.seconds,

@@ -1,17 +1,17 @@
-"""A drill, step by step: what is done next, given what was stored and what is seen now.
+"""State machine of a drill: the next step, given the stored state and an observation.
 
 Pure: no clock, no I/O. The phases::
 
-    WAITING      stored; the Inventory Service has not been seen yet
-    APPLYING     what was there before is stored; the faults are being switched on
+    WAITING      stored; the Inventory Service has not answered yet
+    APPLYING     the settings before the drill are stored; the faults are being switched on
     RUNNING      the faults are on
     RESTORING    the faults are being switched off
     RECOVERING   the faults are off; breakers close, queues drain
     CHECKING     orders, stock and money of the drill's orders are compared
     DONE         with a report
 
-Whatever happens, a drill that has stored what was there before goes through RESTORING: every phase
-before it ends by itself, and a new process begins where the last one stopped.
+A drill that has stored the settings before it always goes through RESTORING: every phase before it ends by itself,
+and a new process resumes at the stored phase.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ MIN_SECONDS, MAX_SECONDS = 5, 1800
 """How long faults may last."""
 
 PATIENCE = timedelta(seconds=60)
-"""How long the Inventory Service may stay away before a drill is given up."""
+"""How long the Inventory Service may be unreachable before a drill is abandoned."""
 
 RECOVERY_LIMIT = timedelta(minutes=30)
 CHECK_LIMIT = timedelta(seconds=60)
-"""How long differences may take to settle before they count as found."""
+"""How long differences may take to settle before the report counts them."""
 
 LEASE_MS = 15_000
-"""Without renewal the faults end by themselves: the last defence against a runner that is gone for good."""
+"""Milliseconds after which the faults end by themselves unless renewed, in case the runner never comes back."""
 
 
 class Phase(StrEnum):
@@ -48,8 +48,8 @@ class Phase(StrEnum):
     DONE = "DONE"
 
 
-class Do(StrEnum):
-    """What is to be done now, outside."""
+class Action(StrEnum):
+    """What the runner does after it has stored a step."""
 
     NOTHING = "nothing"
     APPLY = "apply"
@@ -59,27 +59,27 @@ class Do(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What can be seen at one moment."""
+class Observation:
+    """The measured state of the system at one moment."""
 
     faults: Mapping[str, Any] | None
-    """As the Inventory Service shows them; None: it does not answer."""
+    """Fault settings of the Inventory Service; None if it does not answer."""
     breakers_closed: bool = True
     level: int = 0
-    """Of the health verdict: 0 good, 1 needs attention, 2 broken."""
+    """Level of the health assessment: 0 good, 1 needs attention, 2 broken."""
     waiting: int = 0
     """Orders that wait for inventory."""
     releases: int = 0
     unsettled: int = 0
-    """Orders of the drill on their way, without a person being asked."""
+    """Orders of the drill that are neither finished nor in manual review."""
     outbox_age_seconds: float = 0.0
     differences: int | None = None
-    """Of the drill's orders; None: not compared yet."""
+    """Differences found for the drill's orders; None until they are compared."""
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What is stored of a drill, as far as the next step depends on it."""
+class DrillState:
+    """The stored fields of a drill on which the next step depends."""
 
     phase: Phase
     wanted: Mapping[str, Any]
@@ -95,79 +95,84 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """The next step: what to store first, and what to do then."""
+class Step:
+    """The next step: the values to store first, and the action after that."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    do: Do = Do.NOTHING
+    action: Action = Action.NOTHING
 
 
-def advance(known: Known, seen: Seen, now: datetime) -> Move:
+def advance(drill: DrillState, observed: Observation, now: datetime) -> Step:
     """The next step of a drill that is under way."""
-    return _STEPS[known.phase](known, seen, now)
+    return _STEPS[drill.phase](drill, observed, now)
 
 
-def _waiting(known: Known, seen: Seen, now: datetime) -> Move:
-    if known.is_stopped:
+def _waiting(drill: DrillState, observed: Observation, now: datetime) -> Step:
+    if drill.is_stopped:
         return _finished(now)
-    if seen.faults is None:
-        return _finished(now) if now - known.created_at >= PATIENCE else Move()
-    before = {"faults": dict(seen.faults), "waiting": seen.waiting, "releases": seen.releases, "level": seen.level}
-    # Stored before anything is changed: from here on every way leads through RESTORING.
-    return Move({"phase": Phase.APPLYING, "before": before}, Do.APPLY)
+    if observed.faults is None:
+        return _finished(now) if now - drill.created_at >= PATIENCE else Step()
+    before = {
+        "faults": dict(observed.faults),
+        "waiting": observed.waiting,
+        "releases": observed.releases,
+        "level": observed.level,
+    }
+    # Stored before anything is changed, so that every path from here leads through RESTORING.
+    return Step({"phase": Phase.APPLYING, "before": before}, Action.APPLY)
 
 
-def _applying(known: Known, seen: Seen, now: datetime) -> Move:
-    if known.is_stopped or now - known.created_at >= 2 * PATIENCE:
-        return Move({"phase": Phase.RESTORING}, Do.RESTORE)
-    if seen.faults is not None and same(seen.faults, known.wanted):
-        return Move({"phase": Phase.RUNNING, "began_at": now})
-    return Move(do=Do.APPLY)
+def _applying(drill: DrillState, observed: Observation, now: datetime) -> Step:
+    if drill.is_stopped or now - drill.created_at >= 2 * PATIENCE:
+        return Step({"phase": Phase.RESTORING}, Action.RESTORE)
+    if observed.faults is not None and same(observed.faults, drill.wanted):
+        return Step({"phase": Phase.RUNNING, "began_at": now})
+    return Step(action=Action.APPLY)
 
 
-def _running(known: Known, seen: Seen, now: datetime) -> Move:
-    began_at = known.began_at or now
-    noticed = _noticed(known, seen, now)
-    if known.is_stopped or now - began_at >= timedelta(seconds=known.seconds):
-        return Move({"phase": Phase.RESTORING, **noticed}, Do.RESTORE)
-    # Every time: it renews the lease, and brings the faults back after a restart of the service.
-    return Move(noticed, Do.APPLY)
+def _running(drill: DrillState, observed: Observation, now: datetime) -> Step:
+    began_at = drill.began_at or now
+    noticed = _noticed(drill, observed, now)
+    if drill.is_stopped or now - began_at >= timedelta(seconds=drill.seconds):
+        return Step({"phase": Phase.RESTORING, **noticed}, Action.RESTORE)
+    # Repeated in every round: renews the lease, and restores the faults after a restart of the service.
+    return Step(noticed, Action.APPLY)
 
 
-def _restoring(known: Known, seen: Seen, now: datetime) -> Move:
-    noticed = _noticed(known, seen, now)
-    if seen.faults is not None and same(seen.faults, (known.before or {}).get("faults", {})):
-        if known.began_at is None:
-            return Move({"ended_at": now, **_finished(now).values}, Do.REPORT)
-        return Move({"phase": Phase.RECOVERING, "ended_at": now, **noticed})
-    return Move(noticed, Do.RESTORE)
+def _restoring(drill: DrillState, observed: Observation, now: datetime) -> Step:
+    noticed = _noticed(drill, observed, now)
+    if observed.faults is not None and same(observed.faults, (drill.before or {}).get("faults", {})):
+        if drill.began_at is None:
+            return Step({"ended_at": now, **_finished(now).values}, Action.REPORT)
+        return Step({"phase": Phase.RECOVERING, "ended_at": now, **noticed})
+    return Step(noticed, Action.RESTORE)
 
 
-def _recovering(known: Known, seen: Seen, now: datetime) -> Move:
-    before = known.before or {}
+def _recovering(drill: DrillState, observed: Observation, now: datetime) -> Step:
+    before = drill.before or {}
     is_calm = (
-        seen.breakers_closed
-        and seen.waiting <= int(before.get("waiting", 0))
-        and seen.releases <= int(before.get("releases", 0))
-        and seen.unsettled == 0
-        and seen.outbox_age_seconds < 5.0
+        observed.breakers_closed
+        and observed.waiting <= int(before.get("waiting", 0))
+        and observed.releases <= int(before.get("releases", 0))
+        and observed.unsettled == 0
+        and observed.outbox_age_seconds < 5.0
     )
     if is_calm:
-        return Move({"phase": Phase.CHECKING, "recovered_at": now}, Do.COMPARE)
-    if now - (known.ended_at or now) >= RECOVERY_LIMIT:
-        return Move({"phase": Phase.CHECKING}, Do.COMPARE)
-    return Move(_noticed(known, seen, now))
+        return Step({"phase": Phase.CHECKING, "recovered_at": now}, Action.COMPARE)
+    if now - (drill.ended_at or now) >= RECOVERY_LIMIT:
+        return Step({"phase": Phase.CHECKING}, Action.COMPARE)
+    return Step(_noticed(drill, observed, now))
 
 
-def _checking(known: Known, seen: Seen, now: datetime) -> Move:
-    since = known.recovered_at or (known.ended_at or now) + RECOVERY_LIMIT
-    if seen.differences == 0 or now - since >= CHECK_LIMIT:
+def _checking(drill: DrillState, observed: Observation, now: datetime) -> Step:
+    since = drill.recovered_at or (drill.ended_at or now) + RECOVERY_LIMIT
+    if observed.differences == 0 or now - since >= CHECK_LIMIT:
         return _finished(now)
-    return Move(do=Do.COMPARE)
+    return Step(action=Action.COMPARE)
 
 
-def _done(_known: Known, _seen: Seen, _now: datetime) -> Move:
-    return Move()
+def _done(_known: DrillState, _observe: Observation, _now: datetime) -> Step:
+    return Step()
 
 
 _STEPS = {
@@ -181,22 +186,22 @@ _STEPS = {
 }
 
 
-def _finished(now: datetime) -> Move:
-    return Move({"phase": Phase.DONE, "finished_at": now}, Do.REPORT)
+def _finished(now: datetime) -> Step:
+    return Step({"phase": Phase.DONE, "finished_at": now}, Action.REPORT)
 
 
-def _noticed(known: Known, seen: Seen, now: datetime) -> dict[str, Any]:
-    """What has noticed the faults for the first time just now, as values to store."""
-    is_worse = seen.level > int((known.before or {}).get("level", 0))
+def _noticed(drill: DrillState, observed: Observation, now: datetime) -> dict[str, Any]:
+    """The values to store for signals (breaker, health) that detect the faults for the first time in this round."""
+    is_worse = observed.level > int((drill.before or {}).get("level", 0))
     found = {
         name: now.isoformat()
-        for name, is_seen in (("breaker", not seen.breakers_closed), ("health", is_worse))
-        if is_seen and name not in known.noticed
+        for name, is_seen in (("breaker", not observed.breakers_closed), ("health", is_worse))
+        if is_seen and name not in drill.noticed
     }
-    return {"noticed": {**known.noticed, **found}} if found else {}
+    return {"noticed": {**drill.noticed, **found}} if found else {}
 
 
 def same(shown: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether two settings of the faults mean the same; the lease is no fault."""
+    """Whether two fault settings are equivalent; the lease is not compared."""
     names = (set(shown) | set(wanted)) - {"leaseMs"}
     return all((shown.get(name) or False) == (wanted.get(name) or False) for name in names)

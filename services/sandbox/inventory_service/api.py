@@ -21,9 +21,8 @@ from services.domain.external import Identifier
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import Line, aggregated
 from services.sandbox.inventory_service import queries, stock
-from services.sandbox.inventory_service.faults import Faults, FaultSettings
+from services.sandbox.inventory_service.faults import Faults, FaultSettings, in_another_form
 from services.sandbox.inventory_service.outbox_api import OutboxApi
-from services.sandbox.inventory_service.reply_variants import in_another_form
 from services.sandbox.inventory_service.stock import (
     AdjustmentRefused,
     AlreadyConfirmed,

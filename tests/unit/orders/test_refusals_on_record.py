@@ -11,7 +11,7 @@ from services.commands.outbox import OutboxCommands
 from services.commands.returns import ReturnCommands
 from services.commands.undeliverable import UndeliverableEvents
 from services.domain.commands import TARGETS
-from services.sandbox.drills.drill_commands import NoDrills
+from services.sandbox.drills.commands import NoDrills
 
 
 def worker_kinds(shop):

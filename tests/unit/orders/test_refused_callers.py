@@ -12,7 +12,7 @@ import pytest
 
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.domain.orders import events
-from services.sandbox.inventory_service.reply_variants import in_another_form
+from services.sandbox.inventory_service.faults import in_another_form
 from services.sandbox.web import answer
 from tests.support.orders_harness import OrdersHarness
 

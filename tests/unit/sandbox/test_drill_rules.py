@@ -15,10 +15,10 @@ from services.sandbox.drills.state_machine import (
     CHECK_LIMIT,
     PATIENCE,
     RECOVERY_LIMIT,
-    Do,
-    Known,
+    Action,
+    DrillState,
+    Observation,
     Phase,
-    Seen,
     advance,
     same,
 )
@@ -27,29 +27,29 @@ from services.sandbox.inventory_service.faults import FaultSettings
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CALM = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False, "soldOut": False}
 OUT = CALM | {"outage": True}
-NEW = Known(Phase.WAITING, {"outage": True}, 30, START)
+NEW = DrillState(Phase.WAITING, {"outage": True}, 30, START)
 
 
 def after(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def moved(known: Known, seen: Seen, now: datetime) -> tuple[Known, Do]:
+def stepped(drill: DrillState, observed: Observation, now: datetime) -> tuple[DrillState, Action]:
     """The drill after one step, as it would be stored."""
-    move = advance(known, seen, now)
-    values = {name: value for name, value in move.values.items() if name in Known.__dataclass_fields__}
-    return replace(known, **values), move.do
+    step = advance(drill, observed, now)
+    values = {name: value for name, value in step.values.items() if name in DrillState.__dataclass_fields__}
+    return replace(drill, **values), step.action
 
 
-def running(noticed: dict[str, str] | None = None) -> Known:
+def running(noticed: dict[str, str] | None = None) -> DrillState:
     before = {"faults": CALM, "waiting": 1, "releases": 0, "level": 1}
     return replace(NEW, phase=Phase.RUNNING, began_at=START, before=before, noticed=noticed or {})
 
 
 def test_what_is_there_before_is_stored_before_anything_is_changed() -> None:
-    move = advance(NEW, Seen(CALM | {"latencyMs": 20}, waiting=3, releases=2, level=1), after(1))
-    assert move.do is Do.APPLY
-    assert move.values == {
+    step = advance(NEW, Observation(CALM | {"latencyMs": 20}, waiting=3, releases=2, level=1), after(1))
+    assert step.action is Action.APPLY
+    assert step.values == {
         "phase": Phase.APPLYING,
         "before": {"faults": CALM | {"latencyMs": 20}, "waiting": 3, "releases": 2, "level": 1},
     }
@@ -57,33 +57,33 @@ def test_what_is_there_before_is_stored_before_anything_is_changed() -> None:
 
 def test_a_drill_begins_when_the_faults_are_seen_and_not_when_they_were_asked_for() -> None:
     applying = replace(running(), phase=Phase.APPLYING, began_at=None)
-    assert moved(applying, Seen(CALM), after(1)) == (applying, Do.APPLY)
-    begun, do = moved(applying, Seen(OUT), after(2))
-    assert (begun.phase, begun.began_at, do) == (Phase.RUNNING, after(2), Do.NOTHING)
+    assert stepped(applying, Observation(CALM), after(1)) == (applying, Action.APPLY)
+    begun, action = stepped(applying, Observation(OUT), after(2))
+    assert (begun.phase, begun.began_at, action) == (Phase.RUNNING, after(2), Action.NOTHING)
 
 
 def test_the_faults_are_renewed_until_their_time_is_over() -> None:
-    assert moved(running(), Seen(OUT), after(29)) == (running(), Do.APPLY)
-    over, do = moved(running(), Seen(OUT), after(30))
-    assert (over.phase, do) == (Phase.RESTORING, Do.RESTORE)
+    assert stepped(running(), Observation(OUT), after(29)) == (running(), Action.APPLY)
+    over, action = stepped(running(), Observation(OUT), after(30))
+    assert (over.phase, action) == (Phase.RESTORING, Action.RESTORE)
 
 
 def test_a_restart_of_the_inventory_service_brings_the_faults_back() -> None:
-    assert moved(running(), Seen(CALM), after(10))[1] is Do.APPLY
+    assert stepped(running(), Observation(CALM), after(10))[1] is Action.APPLY
 
 
 def test_the_first_that_notices_is_kept_and_what_was_bad_before_is_no_news() -> None:
-    known, _ = moved(running(), Seen(OUT, level=1), after(3))
-    assert known.noticed == {}
-    known, _ = moved(known, Seen(OUT, breakers_closed=False, level=1), after(4))
-    known, _ = moved(known, Seen(OUT, breakers_closed=False, level=2), after(6))
-    known, _ = moved(known, Seen(OUT, breakers_closed=False, level=2), after(7))
-    assert known.noticed == {"breaker": after(4).isoformat(), "health": after(6).isoformat()}
+    drill, _ = stepped(running(), Observation(OUT, level=1), after(3))
+    assert drill.noticed == {}
+    drill, _ = stepped(drill, Observation(OUT, breakers_closed=False, level=1), after(4))
+    drill, _ = stepped(drill, Observation(OUT, breakers_closed=False, level=2), after(6))
+    drill, _ = stepped(drill, Observation(OUT, breakers_closed=False, level=2), after(7))
+    assert drill.noticed == {"breaker": after(4).isoformat(), "health": after(6).isoformat()}
 
 
 def test_recovery_is_over_when_breakers_are_closed_and_queues_are_as_before() -> None:
     recovering = replace(running(), phase=Phase.RECOVERING, ended_at=after(30))
-    calm = Seen(CALM, waiting=1)
+    calm = Observation(CALM, waiting=1)
     not_yet = [
         replace(calm, breakers_closed=False),
         replace(calm, waiting=2),
@@ -91,35 +91,35 @@ def test_recovery_is_over_when_breakers_are_closed_and_queues_are_as_before() ->
         replace(calm, unsettled=1),
         replace(calm, outbox_age_seconds=9),
     ]
-    assert [moved(recovering, seen, after(40))[0].phase for seen in not_yet] == [Phase.RECOVERING] * 5
-    recovered, do = moved(recovering, calm, after(41))
-    assert (recovered.phase, recovered.recovered_at, do) == (Phase.CHECKING, after(41), Do.COMPARE)
+    assert [stepped(recovering, observed, after(40))[0].phase for observed in not_yet] == [Phase.RECOVERING] * 5
+    recovered, action = stepped(recovering, calm, after(41))
+    assert (recovered.phase, recovered.recovered_at, action) == (Phase.CHECKING, after(41), Action.COMPARE)
 
 
 def test_one_that_never_recovers_is_checked_and_reported_nevertheless() -> None:
     recovering = replace(running(), phase=Phase.RECOVERING, ended_at=START)
-    seen = Seen(None, breakers_closed=False)
-    checking, do = moved(recovering, seen, START + RECOVERY_LIMIT)
-    assert (checking.phase, checking.recovered_at, do) == (Phase.CHECKING, None, Do.COMPARE)
-    assert moved(checking, seen, START + RECOVERY_LIMIT + CHECK_LIMIT)[1] is Do.REPORT
+    observed = Observation(None, breakers_closed=False)
+    checking, action = stepped(recovering, observed, START + RECOVERY_LIMIT)
+    assert (checking.phase, checking.recovered_at, action) == (Phase.CHECKING, None, Action.COMPARE)
+    assert stepped(checking, observed, START + RECOVERY_LIMIT + CHECK_LIMIT)[1] is Action.REPORT
 
 
 def test_differences_have_a_minute_to_settle_before_they_count() -> None:
     checking = replace(running(), phase=Phase.CHECKING, ended_at=after(30), recovered_at=after(40))
-    assert moved(checking, Seen(CALM, differences=None), after(41)) == (checking, Do.COMPARE)
-    assert moved(checking, Seen(CALM, differences=2), after(60)) == (checking, Do.COMPARE)
-    assert moved(checking, Seen(CALM, differences=0), after(60))[1] is Do.REPORT
-    assert moved(checking, Seen(CALM, differences=2), after(101))[1] is Do.REPORT
+    assert stepped(checking, Observation(CALM, differences=None), after(41)) == (checking, Action.COMPARE)
+    assert stepped(checking, Observation(CALM, differences=2), after(60)) == (checking, Action.COMPARE)
+    assert stepped(checking, Observation(CALM, differences=0), after(60))[1] is Action.REPORT
+    assert stepped(checking, Observation(CALM, differences=2), after(101))[1] is Action.REPORT
 
 
 def test_one_whose_service_never_answers_is_given_up_without_having_changed_anything() -> None:
-    assert moved(NEW, Seen(None), after(59)) == (NEW, Do.NOTHING)
-    over, do = moved(NEW, Seen(None), START + PATIENCE)
-    assert (over.phase, over.before, do) == (Phase.DONE, None, Do.REPORT)
+    assert stepped(NEW, Observation(None), after(59)) == (NEW, Action.NOTHING)
+    over, action = stepped(NEW, Observation(None), START + PATIENCE)
+    assert (over.phase, over.before, action) == (Phase.DONE, None, Action.REPORT)
 
 
 SEEN = st.builds(
-    Seen,
+    Observation,
     faults=st.sampled_from([None, CALM, OUT]),
     breakers_closed=st.booleans(),
     level=st.integers(0, 2),
@@ -132,31 +132,31 @@ SEEN = st.builds(
 
 
 @given(st.lists(st.tuples(SEEN, st.integers(1, 40), st.booleans()), max_size=60))
-def test_whatever_happens_it_ends_and_has_put_everything_back(story: list[tuple[Seen, int, bool]]) -> None:
-    known, now, faults, changed = NEW, START, dict(CALM), False
+def test_whatever_happens_it_ends_and_has_put_everything_back(story: list[tuple[Observation, int, bool]]) -> None:
+    drill, now, faults, changed = NEW, START, dict(CALM), False
     for chance, seconds, is_stopped in story:
         now += timedelta(seconds=seconds)
         # The service shows what was last set, or does not answer.
-        seen = replace(chance, faults=None if chance.faults is None else faults)
-        if is_stopped and known.phase in (Phase.WAITING, Phase.APPLYING, Phase.RUNNING):
-            known = replace(known, is_stopped=True)
-        known, do = moved(known, seen, now)
-        assert not (do is Do.APPLY and known.before is None)
-        if do is Do.APPLY and seen.faults is not None:
+        observed = replace(chance, faults=None if chance.faults is None else faults)
+        if is_stopped and drill.phase in (Phase.WAITING, Phase.APPLYING, Phase.RUNNING):
+            drill = replace(drill, is_stopped=True)
+        drill, action = stepped(drill, observed, now)
+        assert not (action is Action.APPLY and drill.before is None)
+        if action is Action.APPLY and observed.faults is not None:
             faults, changed = dict(OUT), True
-        if do is Do.RESTORE and seen.faults is not None:
-            assert known.before is not None
-            faults = dict(known.before["faults"])
+        if action is Action.RESTORE and observed.faults is not None:
+            assert drill.before is not None
+            faults = dict(drill.before["faults"])
     for _ in range(12):
         now += timedelta(minutes=31)
-        known, do = moved(known, Seen(faults, differences=0), now)
-        if do is Do.APPLY:
+        drill, action = stepped(drill, Observation(faults, differences=0), now)
+        if action is Action.APPLY:
             faults, changed = dict(OUT), True
-        if do is Do.RESTORE:
-            faults = dict((known.before or {})["faults"])
-    assert known.phase is Phase.DONE
+        if action is Action.RESTORE:
+            faults = dict((drill.before or {})["faults"])
+    assert drill.phase is Phase.DONE
     assert same(faults, CALM)
-    assert (known.ended_at is not None) or not changed
+    assert (drill.ended_at is not None) or not changed
 
 
 def test_settings_are_the_same_whatever_the_lease_says() -> None:

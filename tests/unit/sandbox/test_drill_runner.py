@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from services.domain.errors import InvalidState
-from services.sandbox.drills.drill_commands import DrillCommands, NoDrills
-from services.sandbox.drills.stock_view import Shelves
+from services.sandbox.drills.commands import DrillCommands, NoDrills
+from services.sandbox.drills.inventory import Shelves
 from state import commands, drills, replicas, sandbox
 from state.replicas import BreakerTransition
 from tests.support.drills import CALM, Switches, runner_of, start

@@ -50,7 +50,7 @@ class DrillCommands:
 
 
 class NoDrills:
-    """In the place of DrillCommands where a real Inventory Service is in use: everything is refused."""
+    """Replaces DrillCommands where a real Inventory Service is in use: refuses every command."""
 
     @property
     def kinds(self) -> Mapping[str, Callable[[Command], Awaitable[Outcome]]]:
