@@ -24,7 +24,8 @@ from benchmarks.load import Load, place_orders
 from benchmarks.process import cpu_seconds, listening, rss_mb
 from benchmarks.reference import slowness
 from benchmarks.scrape import cpu_ms_per_scrape
-from services.base.supervisor import Child, Supervisor, free_port
+from services.base.addresses import free_port
+from services.base.supervisor import Child, Supervisor
 from services.messaging.embedded import EmbeddedNats
 from state.engine.database import opened
 from state.tables import orders

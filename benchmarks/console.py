@@ -28,7 +28,8 @@ from benchmarks import million, pages
 from benchmarks.load import paced, percentile
 from benchmarks.process import cpu_seconds, listening, rss_mb
 from benchmarks.reference import slowness
-from services.base.supervisor import Child, Supervisor, free_port
+from services.base.addresses import free_port
+from services.base.supervisor import Child, Supervisor
 from services.messaging.embedded import EmbeddedNats
 from state.engine.database import Database, opened
 from state.tables import orders, replicas

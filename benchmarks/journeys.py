@@ -20,8 +20,9 @@ from typing import Any
 
 import httpx
 
+from services.base.addresses import free_port
 from services.base.settings import Settings
-from services.base.supervisor import Child, Supervisor, free_port
+from services.base.supervisor import Child, Supervisor
 from services.domain.orders.model import Line
 from services.messaging.embedded import EmbeddedNats
 from services.worker import Worker, build

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import uvloop
 
-from services.base.supervisor import die_with_parent
+from services.base.child_process import die_with_parent
 from services.messaging.jetstream import Connection, ensure_streams
 
 CONFIRM_REQUESTED = "inventory.confirm_requested"

@@ -1,12 +1,18 @@
-"""Build URLs of listening services and database files, and hide credentials in texts. Pure."""
+"""Builds URLs of services and database files, hides credentials in texts, and finds free ports."""
 
 from __future__ import annotations
 
+import os
+import random
 import re
+import socket
 from pathlib import Path
 
 EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 """Wildcard hosts, each with the loopback address that reaches it."""
+
+PORTS = range(20_000, 30_000)
+"""Below the ports that kernels give to outgoing connections: none of those can take a port between restarts."""
 
 _WORD = re.compile(r"[^\s\"'<>]+")
 
@@ -40,3 +46,35 @@ def _hidden(word: re.Match[str]) -> str:
     url = word[0]
     begin, end = url.find("://") + 3, url.rfind("@")
     return f"{url[:begin]}***{url[end:]}" if 3 <= begin <= end else url
+
+
+def free_port(kept_file: Path) -> int:
+    """The loopback port kept in the file, so that it stays the same; another one when it is taken."""
+    kept = kept_file.read_text("utf-8", "replace").strip() if kept_file.exists() else ""
+    if kept.isdecimal() and int(kept) in PORTS and _is_free(int(kept)):
+        return int(kept)
+    port = next(port for port in random.sample(PORTS, len(PORTS)) if _is_free(port))
+    write_whole(kept_file, str(port))
+    return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: connections that linger after the last server are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file as a whole, readable by its owner only; nobody ever sees a part of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        # A path that this process's locale cannot read stands in the text as escaped bytes: they go out as they came.
+        file.write(text.encode("utf-8", "surrogateescape"))
+    temporary.replace(path)

@@ -1,14 +1,19 @@
-"""A child process that inherits only the file descriptors given to it."""
+"""A child process, its log file, and its end when its parent ends."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from signal import Signals
+
+MAX_LOG_BYTES = 10 * 2**20
 
 
 class ChildProcess:
@@ -67,3 +72,45 @@ class ChildProcess:
     def _note_end(self, code: int) -> None:
         if not self._ended.done():
             self._ended.set_result(code)
+
+
+def die_with_parent(on_eof: Callable[[], None], *, within_seconds: float = 10.0) -> None:
+    """In a child of a Supervisor: call on_eof, on another thread, when the parent is gone.
+
+    The process is ended hard after within_seconds more. Not for processes that a person may start:
+    their standard input may be at its end from the beginning.
+    """
+
+    def watch() -> None:
+        # Not sys.stdin: its lock, held by a daemon thread, breaks the end of the interpreter.
+        while os.read(0, 4096):
+            continue
+        on_eof()
+        time.sleep(within_seconds)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
+
+
+def open_log(path: Path) -> int:
+    """Open for appending; a log that has grown too large is set aside first, replacing the one before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+
+def bound_log(path: Path, limit: int = MAX_LOG_BYTES) -> None:
+    """Set a log aside while its writer goes on, once it has grown too large, replacing the one before.
+
+    The writer appends to the same file, so it is copied and emptied; a line written in between may be lost.
+    """
+    if path.exists() and path.stat().st_size > limit:
+        shutil.copyfile(path, aside := path.with_suffix(".log.1"))
+        aside.chmod(0o600)
+        os.truncate(path, 0)
+
+
+def tail(path: Path, limit: int = 2000) -> str:
+    """The end of a log file."""
+    return path.read_bytes()[-limit:].decode(errors="replace")

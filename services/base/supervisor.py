@@ -10,10 +10,7 @@ import contextlib
 import json
 import logging
 import os
-import random
-import shutil
 import signal
-import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,7 +20,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
-from services.base.child_process import ChildProcess
+from services.base.addresses import write_whole
+from services.base.child_process import ChildProcess, bound_log, open_log, tail
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +37,7 @@ WORKS_ASKED_SECONDS = 2.0
 WORKS_SECONDS = 10.0
 """How often a running child is asked whether it works, and how long its answer is waited for."""
 
-MAX_LOG_BYTES = 10 * 2**20
 LOG_LOOKED_AT_SECONDS = 5.0
-PORTS = range(20_000, 30_000)
-"""Below the ports that kernels give to outgoing connections: none of those can sit on a port between restarts."""
 
 
 class ChildFailed(Exception):
@@ -154,44 +149,6 @@ class Supervisor:
             log.warning("children_status_not_written", extra={"reason": str(error)})
 
 
-def die_with_parent(on_eof: Callable[[], None], *, within_seconds: float = 10.0) -> None:
-    """In a child of a Supervisor: call on_eof, on another thread, when the parent is gone.
-
-    The process is ended hard after within_seconds more. Not for processes that a person may start:
-    their standard input may be at its end from the beginning.
-    """
-
-    def watch() -> None:
-        # Not sys.stdin: its lock, held by a daemon thread, breaks the end of the interpreter.
-        while os.read(0, 4096):
-            continue
-        on_eof()
-        time.sleep(within_seconds)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
-
-
-def free_port(kept_file: Path) -> int:
-    """The loopback port kept in the file, so that it stays the same; another one when it is taken."""
-    kept = kept_file.read_text("utf-8", "replace").strip() if kept_file.exists() else ""
-    if kept.isdecimal() and int(kept) in PORTS and _is_free(int(kept)):
-        return int(kept)
-    port = next(port for port in random.sample(PORTS, len(PORTS)) if _is_free(port))
-    write_whole(kept_file, str(port))
-    return port
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file as a whole, readable by its owner only; nobody ever sees a part of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        # A path that this process's locale cannot read stands in the text as escaped bytes: they go out as they came.
-        file.write(text.encode("utf-8", "surrogateescape"))
-    temporary.replace(path)
-
-
 class _Keeper:
     """Keeps one child running."""
 
@@ -280,11 +237,11 @@ class _Keeper:
         failure = await self._failure_to_start(self._process)
         if failure is not None:
             await self._end(0)
-            raise ChildFailed(f"{self._child.name} {failure}; end of {self._log_file}:\n{_tail(self._log_file)}")
+            raise ChildFailed(f"{self._child.name} {failure}; end of {self._log_file}:\n{tail(self._log_file)}")
         self._become(ChildState.RUNNING, pid=self._process.pid)
 
     def _spawn(self) -> ChildProcess:
-        output = _open_log(self._log_file)
+        output = open_log(self._log_file)
         reading, self._lifeline = os.pipe()
         try:
             return ChildProcess(
@@ -348,38 +305,3 @@ class _Keeper:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # As servers do: connections that linger after the last server are no obstacle.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-            probe.listen()
-        except OSError:
-            return False
-    return True
-
-
-def _open_log(path: Path) -> int:
-    """Open for appending; a log that has grown too large is set aside first, replacing the one before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
-        path.replace(path.with_suffix(".log.1"))
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-
-
-def bound_log(path: Path, limit: int = MAX_LOG_BYTES) -> None:
-    """Set a log aside while its writer goes on, once it has grown too large, replacing the one before.
-
-    The writer appends to the same file, so it is copied and emptied; a line written in between may be lost.
-    """
-    if path.exists() and path.stat().st_size > limit:
-        shutil.copyfile(path, aside := path.with_suffix(".log.1"))
-        aside.chmod(0o600)
-        os.truncate(path, 0)
-
-
-def _tail(path: Path, limit: int = 2000) -> str:
-    return path.read_bytes()[-limit:].decode(errors="replace")

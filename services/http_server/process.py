@@ -20,8 +20,8 @@ import uvloop
 from starlette.applications import Starlette
 
 from services.base.addresses import http_url
+from services.base.child_process import die_with_parent
 from services.base.file_descriptors import Budget, raise_limit
-from services.base.supervisor import die_with_parent
 from services.domain.errors import ConfigurationError
 from services.http_server.connection import BoundedConnection
 from services.http_server.server import Answering, BoundedServer, Patience

@@ -21,7 +21,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Self
 
-from services.base.supervisor import Child, free_port, write_whole
+from services.base.addresses import free_port, write_whole
+from services.base.supervisor import Child
 from services.domain.errors import ConfigurationError
 
 _DIE_WITH_PARENT = """

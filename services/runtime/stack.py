@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from services.base.addresses import http_url, reachable_host, sqlite_url
+from services.base.addresses import free_port, http_url, reachable_host, sqlite_url
 from services.base.settings import Settings
-from services.base.supervisor import Child, Supervisor, free_port
+from services.base.supervisor import Child, Supervisor
 from services.messaging.broker_check import BrokerCheck
 from services.messaging.embedded import EmbeddedNats
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from services.base.supervisor import free_port
+from services.base.addresses import free_port
 from tests.chaos.stack import until
 from tests.support.children import MORTAL
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from services.base.supervisor import free_port
+from services.base.addresses import free_port
 from tests.support.children import MORTAL, end
 
 ROOT = Path(__file__).resolve().parents[2]

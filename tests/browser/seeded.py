@@ -17,7 +17,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, update
 
-from services.base.supervisor import free_port
+from services.base.addresses import free_port
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import InventoryStatus, Line, OrderStatus, ReviewReason
 from state import bulk_jobs, history, leases, orders, releases, reviews

@@ -17,8 +17,9 @@ from typing import Any
 import httpx
 import psycopg
 
+from services.base.addresses import free_port
 from services.base.settings import Settings
-from services.base.supervisor import ChildState, ChildStatus, free_port
+from services.base.supervisor import ChildState, ChildStatus
 from services.sandbox import books as audit
 from services.sandbox.books import Books
 from tests.chaos.replicated import SECOND_PORT

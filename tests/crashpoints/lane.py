@@ -17,8 +17,8 @@ from uuid import uuid4
 
 import httpx
 
+from services.base.addresses import free_port
 from services.base.settings import Settings
-from services.base.supervisor import free_port
 from services.sandbox import books as audit
 from state import commands
 from state.engine.database import Database, opened

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from services.base.supervisor import free_port
+from services.base.addresses import free_port
 from tests.chaos.stack import HASTE, ROOT
 
 START_SECONDS = 40.0

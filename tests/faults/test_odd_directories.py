@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services.base.addresses import free_port
 from services.base.ids import new_id
-from services.base.supervisor import free_port
 from tests.chaos.stack import ROOT
 from tests.faults.processes import wait_until
 from tests.faults.shop import MUG

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from sqlalchemy import insert, make_url, select, text
 
+from services.base.addresses import free_port
 from services.base.ids import new_id
-from services.base.supervisor import free_port
 from state.engine.database import SERVER_OPTIONS, Database
 from state.schema import migrate
 from state.tables import inbox

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.base.supervisor import free_port
+from services.base.addresses import free_port
 from services.domain.orders.events import CONFIRMED
 from services.messaging.embedded import find_binary
 from services.sandbox.traffic import plan_visit

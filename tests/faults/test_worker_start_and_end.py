@@ -17,8 +17,8 @@ import httpx
 import pytest
 from sqlalchemy import make_url
 
+from services.base.addresses import free_port
 from services.base.ids import new_id
-from services.base.supervisor import free_port
 from state.engine.read_only import read_only
 from state.tables import orders
 from tests.chaos.stack import ROOT

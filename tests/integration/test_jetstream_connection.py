@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from services.base.supervisor import free_port
+from services.base.addresses import free_port
 from services.messaging.embedded import find_binary
 from services.messaging.jetstream import Connection, ConnectionState, NatsUnavailable
 from tests.support.nats_connection import connect

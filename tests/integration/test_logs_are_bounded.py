@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from services.base.supervisor import bound_log
+from services.base.child_process import bound_log
 
 
 def test_a_log_that_has_grown_is_set_aside_while_its_writer_goes_on(tmp_path: Path) -> None:

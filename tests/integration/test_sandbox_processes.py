@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.base.supervisor import free_port
+from services.base.addresses import free_port
 from tests.support.nats_server import eventually
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from services.base.supervisor import MAX_LOG_BYTES, Child, ChildFailed, ChildState, Supervisor
+from services.base.child_process import MAX_LOG_BYTES
+from services.base.supervisor import Child, ChildFailed, ChildState, Supervisor
 from tests.chaos.stack import until
 from tests.support.nats_server import eventually, is_running
 from tests.support.supervised import read_status

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import make_url
 
-from services.base.supervisor import free_port
+from services.base.addresses import free_port
 from tests.support.postgres_server import PATIENCE_SECONDS, _as_unprivileged_user
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from services.base.supervisor import free_port
+from services.base.addresses import free_port
 from tests.support.children import MORTAL, end
 
 PATIENCE_SECONDS = 30.0

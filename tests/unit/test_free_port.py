@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.base.supervisor import PORTS, free_port
+from services.base.addresses import PORTS, free_port
 
 
 def test_the_port_is_kept(tmp_path: Path) -> None:
