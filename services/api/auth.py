@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from services.api.http import header_text
-from services.base.settings import ApiToken
+from services.base.setting_types import ApiToken
 from services.domain.errors import ApiError
 from services.domain.roles import ADMIN, OPERATE, READ, SERVICE, TRADE
 

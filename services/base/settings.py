@@ -1,100 +1,55 @@
 """The configuration: one frozen object, read once from the environment in a composition root.
 
-Times in the environment are whole milliseconds, as in the seed; properties here are seconds.
-Source: contract section 2.
+Times in the environment are whole milliseconds; the properties here are seconds.
 """
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
-from services.base.addresses import http_url, sqlite_url, without_credentials
+from services.base.addresses import http_url, sqlite_url
 from services.base.proxy import Proxy
+from services.base.setting_types import (
+    DATA_DIR,
+    PROJECT,
+    SECRET_FIELDS,
+    AlertWindow,
+    DatabaseUrl,
+    DataDir,
+    Hosts,
+    HttpUrl,
+    InstallationName,
+    Milliseconds,
+    NatsUrls,
+    OptionalText,
+    OtlpProtocol,
+    People,
+    ProxyUrl,
+    Switch,
+    Tokens,
+    TracesExporter,
+    TraceUrl,
+    presentable,
+)
 from services.domain.errors import ConfigurationError
 from services.domain.retry import RetryPolicy
-from services.domain.roles import CONSOLE_ROLES
 
 PAYMENT_TIMEOUT_SECONDS = 5.0
 """Timeout of one call to the payment gateway."""
 
 RECORDING_SECONDS = 2.0
-"""How long the recording of what a call did may usually take."""
+"""How long it usually takes at most to record the result of a call."""
 
 LONGEST_RETRY_AFTER_SECONDS = 900
-"""Of any service: a longer one is cut to this, since one wrong header must not stop orders for a day."""
-
-ROLES = ("viewer", "operator", "admin", "service")
-
-MAX_NAME_LENGTH = 128
-"""Of a caller; names go into timelines and the audit log."""
-
-TOKENS_ALLOWED = (
-    f"name:role:token, comma separated, role one of {', '.join(ROLES)}, name of at most {MAX_NAME_LENGTH} characters"
-)
-
-PEOPLE_ALLOWED = (
-    f"name:role, comma separated, role one of {', '.join(CONSOLE_ROLES)}, name of at most {MAX_NAME_LENGTH} characters"
-)
+"""A longer Retry-After of any service is cut to this: one wrong header must not stop orders for a day."""
 
 USUAL_INSTALLATION = "default"
-
-InstallationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-"""What the name of a consumer may hold."""
-
-DATABASE_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
-
-
-PROJECT = Path(__file__).resolve().parents[2]
-"""The directory that holds app.py: relative paths are meant from here."""
-
-DATA_DIR = PROJECT / "var"
-
-
-def _empty_is_unset(value: Any) -> Any:
-    return None if isinstance(value, str) and not value.strip() else value
-
-
-def _empty_is_default(value: Any) -> Any:
-    return DATA_DIR if isinstance(value, str) and not value.strip() else value
-
-
-def _lower(value: Any) -> Any:
-    return value.strip().lower() or "otlp" if isinstance(value, str) else value
-
-
-def _only_true(value: Any) -> bool:
-    """The standard's rule for switches: whatever is not "true" is false."""
-    return str(value).strip().lower() == "true"
-
-
-Milliseconds = Annotated[int, Field(ge=1, le=7 * 86_400_000)]
-AlertWindow = Annotated[int, Field(ge=1, le=86_400_000)]
-"""Milliseconds; samples are kept in full for a day."""
-HttpUrl = Annotated[str | None, BeforeValidator(_empty_is_unset)]
-OptionalText = Annotated[str | None, BeforeValidator(_empty_is_unset)]
-OtlpProtocol = Annotated[Literal["http/protobuf"] | None, BeforeValidator(_empty_is_unset)]
-
-
-class ApiToken:
-    """A caller of the API: name, role and the secret it presents as a bearer token."""
-
-    __slots__ = ("name", "role", "token")
-
-    def __init__(self, name: str, role: str, token: str) -> None:
-        self.name, self.role, self.token = name, role, token
-
-    def __repr__(self) -> str:
-        return f"ApiToken({self.name}:{self.role}:***)"
 
 
 class Settings(BaseSettings):
@@ -106,25 +61,24 @@ class Settings(BaseSettings):
     inventory_service_timeout: Milliseconds = 3000
     inventory_service_token: SecretStr | None = None
     payment_service_url: HttpUrl = None
-    nats_url: OptionalText = None
-    database_url: OptionalText = None
+    nats_url: NatsUrls = None
+    database_url: DatabaseUrl = None
     database_connections: Annotated[int, Field(ge=2, le=100)] = 12
     """To a database server at most, of this process; with fewer it is slower."""
     database_pooler: Literal["auto", "transaction", "none"] = "auto"
-    data_dir: Annotated[Path, BeforeValidator(_empty_is_default), Field(validate_default=True)] = DATA_DIR
-    """Absolute: a relative one is meant from the directory of app.py, wherever the service is started."""
+    data_dir: DataDir = DATA_DIR
     api_host: str = "127.0.0.1"
     api_port: Annotated[int, Field(ge=1, le=65535)] = 8600
     holdfast_installation: InstallationName = USUAL_INSTALLATION
     console_role: Literal["none", "viewer", "operator", "admin"] = "operator"
-    console_people: Annotated[tuple[tuple[str, str], ...], NoDecode] = ()
+    console_people: People = ()
     """Roles of people who log in, where theirs differs from console_role."""
     prometheus_url: HttpUrl = None
     alert_webhook_url: HttpUrl = None
-    outgoing_proxy: HttpUrl = None
+    outgoing_proxy: ProxyUrl = None
     """Through which everything is asked over HTTP but what is on this machine and the next one's hosts."""
-    outgoing_no_proxy: Annotated[tuple[str, ...], NoDecode] = ()
-    api_tokens: Annotated[tuple[ApiToken, ...], NoDecode] = ()
+    outgoing_no_proxy: Hosts = ()
+    api_tokens: Tokens = ()
     reservation_ttl_seconds: Annotated[int, Field(ge=60, le=86_400)] = 1800
     retry_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     retry_base_delay: Milliseconds = 200
@@ -159,10 +113,10 @@ class Settings(BaseSettings):
     otel_exporter_otlp_traces_endpoint: HttpUrl = None
     otel_exporter_otlp_protocol: OtlpProtocol = None
     otel_exporter_otlp_traces_protocol: OtlpProtocol = None
-    otel_traces_exporter: Annotated[Literal["otlp", "none"], BeforeValidator(_lower)] = "otlp"
-    otel_sdk_disabled: Annotated[bool, BeforeValidator(_only_true)] = False
+    otel_traces_exporter: TracesExporter = "otlp"
+    otel_sdk_disabled: Switch = False
     otel_service_name: OptionalText = None
-    trace_url_template: OptionalText = None
+    trace_url_template: TraceUrl = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @classmethod
@@ -172,105 +126,6 @@ class Settings(BaseSettings):
             return cls(**overrides)
         except ValidationError as error:
             raise ConfigurationError(_one_line(error)) from None
-
-    @field_validator(
-        "inventory_service_url",
-        "payment_service_url",
-        "prometheus_url",
-        "alert_webhook_url",
-        "console_url",
-        "otel_exporter_otlp_endpoint",
-        "otel_exporter_otlp_traces_endpoint",
-    )
-    @classmethod
-    def _http_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        if not _is_address(value, ("http", "https")):
-            raise ValueError("an http:// or https:// URL with a host, and a port from 1 to 65535 if any")
-        return value.rstrip("/")
-
-    @field_validator("outgoing_proxy")
-    @classmethod
-    def _proxy_url(cls, value: str | None) -> str | None:
-        if value is not None and not _is_address(value, ("http",)):
-            raise ValueError("an http:// URL with a host, and a port from 1 to 65535 if any")
-        return value
-
-    @field_validator("outgoing_no_proxy", mode="before")
-    @classmethod
-    def _hosts(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        hosts = tuple(host.strip() for host in value.split(",") if host.strip())
-        try:
-            Proxy(direct=hosts)
-        except ValueError:
-            raise ValueError("host names, addresses and networks as 10.0.0.0/8, comma separated") from None
-        return hosts
-
-    @field_validator("trace_url_template")
-    @classmethod
-    def _trace_url(cls, value: str | None) -> str | None:
-        if value is not None and not (_is_address(value, ("http", "https")) and value.count("{trace_id}") == 1):
-            raise ValueError("an http:// or https:// URL that contains {trace_id} once")
-        return value
-
-    @field_validator("nats_url")
-    @classmethod
-    def _nats_urls(cls, value: str | None) -> str | None:
-        if value is not None and not all(_is_address(server.strip(), ("nats", "tls")) for server in value.split(",")):
-            raise ValueError("one or more nats:// or tls:// URLs, comma separated")
-        return value
-
-    @field_validator("database_url")
-    @classmethod
-    def _database(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            url = make_url(value)
-        except ArgumentError:
-            url = make_url("unreadable://")
-        is_file = url.get_backend_name() != "sqlite" or url.database not in (None, "", ":memory:")
-        if url.drivername not in DATABASE_DRIVERS or not is_file:
-            raise ValueError("an SQLAlchemy URL: sqlite:///... or postgresql+psycopg://...")
-        if "@" in (url.host or "") or "@" in (url.database or "" if url.host else ""):
-            # What stands behind the first of several is a part of the password that would be taken for the host.
-            raise ValueError("a user name and password in which @ : / ? # and % are written as %40 %3A %2F %3F %23 %25")
-        return value
-
-    @field_validator("data_dir")
-    @classmethod
-    def _from_the_project(cls, value: Path) -> Path:
-        return PROJECT / value
-
-    @field_validator("api_tokens", mode="before")
-    @classmethod
-    def _tokens(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        tokens = []
-        for entry in filter(None, (part.strip() for part in value.split(","))):
-            name, _, rest = entry.partition(":")
-            role, _, token = rest.partition(":")
-            if not 1 <= len(name) <= MAX_NAME_LENGTH or role not in ROLES or not token:
-                raise ValueError(TOKENS_ALLOWED)
-            tokens.append(ApiToken(name, role, token))
-        if value.strip() and not tokens:
-            # Without tokens everybody is let in: that must not come from a stray comma.
-            raise ValueError(TOKENS_ALLOWED)
-        return tuple(tokens)
-
-    @field_validator("console_people", mode="before")
-    @classmethod
-    def _people(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        pairs = [entry.strip().rpartition(":")[::2] for entry in value.split(",") if entry.strip()]
-        if not all(1 <= len(name) <= MAX_NAME_LENGTH and role in CONSOLE_ROLES for name, role in pairs):
-            raise ValueError(PEOPLE_ALLOWED)
-        return tuple(pairs)
 
     @cached_property
     def database(self) -> str:
@@ -384,40 +239,11 @@ class Settings(BaseSettings):
         return self.inventory_service_url is None or self.holdfast_sandbox
 
 
-SECRET_FIELDS = frozenset({"inventory_service_token", "api_tokens", "nats_url", "database_url", "outgoing_proxy"})
-"""Their values may hold passwords and are never echoed."""
-
-KEYED_FIELDS = frozenset({"alert_webhook_url"})
-"""Addresses whose path is a secret, as those of chat services are."""
-
-
-def _is_address(value: str, schemes: tuple[str, ...]) -> bool:
-    try:
-        parts = urlsplit(value)
-        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        # A port that is no number, or brackets that do not match.
-        return False
-
-
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     field = str(first["loc"][0])
-    shown = "the given value" if field in SECRET_FIELDS else repr(_presentable(field, first["input"]))
+    shown = "the given value" if field in SECRET_FIELDS else repr(presentable(field, first["input"]))
     return f"{field.upper()}: {shown} is not valid; allowed: {_allowed(field, first)}"
-
-
-def _presentable(field: str, value: Any) -> Any:
-    """The value without what only its owner may know."""
-    if not isinstance(value, str):
-        return value
-    shown = without_credentials(value)
-    if field in KEYED_FIELDS and "://" in shown:
-        # The path and the query of such an address are its password.
-        scheme, _, rest = shown.partition("://")
-        host = re.split("[/?#]", rest, maxsplit=1)[0]
-        return shown if rest == host else f"{scheme}://{host}/***"
-    return shown
 
 
 def _allowed(field: str, problem: ErrorDetails) -> str:

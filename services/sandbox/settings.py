@@ -9,7 +9,8 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.base.addresses import sqlite_url, without_credentials
-from services.base.settings import DATA_DIR, USUAL_INSTALLATION, InstallationName
+from services.base.setting_types import DATA_DIR, InstallationName
+from services.base.settings import USUAL_INSTALLATION
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 

@@ -111,7 +111,7 @@ from services.messaging.embedded import EmbeddedNats
 from services.base.supervisor import Child, Supervisor
 CHILD = '''
 import threading
-from services.base.supervisor import die_with_parent
+from services.base.child_process import die_with_parent
 gone = threading.Event()
 die_with_parent(gone.set)
 gone.wait()

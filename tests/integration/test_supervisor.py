@@ -229,7 +229,7 @@ def test_all_of_it_works_on_uvloop(tmp_path: Path) -> None:
 
 HANGING = """
 import sys, threading, time
-from services.base.supervisor import die_with_parent
+from services.base.child_process import die_with_parent
 die_with_parent(lambda: open(sys.argv[1], "w").write("told"), within_seconds=0.2)
 threading.Event().wait()
 """

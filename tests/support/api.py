@@ -13,7 +13,8 @@ from services.alerting.rules import rules
 from services.api.app import create_app
 from services.api.auth import Authenticator
 from services.api.service import OrderService
-from services.base.settings import ApiToken, Settings
+from services.base.setting_types import ApiToken
+from services.base.settings import Settings
 from services.breakers.overrides import BreakerOverrides
 from services.metrics.recorder import Recorder
 from services.metrics.registry import Metrics

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.base.settings import ApiToken
+from services.base.setting_types import ApiToken
 from tests.support.api import Api
 from tests.support.orders_harness import OrdersHarness
 
