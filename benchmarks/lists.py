@@ -24,8 +24,7 @@ from sqlalchemy import Connection, func, select
 from benchmarks import million, work_lists
 from benchmarks.asked import asked
 from benchmarks.work_lists import work_list_cases
-from services.api import order_list
-from services.api.schemas import OrdersQuery
+from services.api.routes.orders import OrdersQuery, page_reader
 from services.base.settings import Settings
 from services.console.access import Access
 from services.console.audit import Audit, AuditFilter
@@ -57,7 +56,7 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
         return lambda c: make(_access(c))()
 
     def listed(**query: Any) -> Callable[[Connection], Any]:
-        return order_list.reader(OrdersQuery.model_validate(query))
+        return page_reader(OrdersQuery.model_validate(query))
 
     order_id = connection.scalar(select(func.max(tables.order_history.c.order_id)))
     return {

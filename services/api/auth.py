@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from services.api.http import header_text
 from services.base.setting_types import ApiToken
 from services.domain.errors import ApiError
 from services.domain.roles import ADMIN, OPERATE, READ, SERVICE, TRADE
+from services.http_server.envelope import header_text
 
 __all__ = ["OPERATE", "READ", "TRADE", "Authenticator", "Caller", "Forbidden", "Unauthorized"]
 

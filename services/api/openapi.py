@@ -1,123 +1,171 @@
-"""The OpenAPI 3.1 document, made from the table of endpoints."""
+"""The OpenAPI 3.1 document of the routes, completed with error bodies and examples, and its interactive page."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+import fastapi_offline
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
 
-from services.api.endpoints import Endpoint
-from services.api.schemas import ErrorAnswer, Meta
+from services.api.envelope import STATUS_OF
 
-REFERENCE = "#/components/schemas/{model}"
-CURSOR = {
-    "type": ["string", "null"],
-    "description": "The cursor of the next page; null or absent when there is none. A page may hold fewer items than "
-    "its limit, even none, and still name a next one: with a rare filter a page ends after so many rows looked at.",
-}
+REFERENCE = "#/components/schemas/"
+ERROR_ANSWER = {"$ref": f"{REFERENCE}ErrorAnswer"}
 ALWAYS_POSSIBLE = (400, 401, 403, 404, 500)
+WITH_BODY = (413, 415)
+
+DOCS, STATIC = "/api/v1/docs", "/api/v1/docs/static"
+STATIC_FILES = Path(fastapi_offline.__file__).parent / "static"
+"""Swagger UI, so that the page needs no network."""
+
+NOON = "2026-03-01T12:00:00.000Z"
+EXAMPLES: dict[str, Any] = {
+    "action": "APPROVE",
+    "actor": "ada",
+    "alertId": "a3f1c2",
+    "cursor": "MjAyNi0wMy0wMVQxMjowMDowMCBvcmRlci0xMDAx",
+    "customerPriority": "standard",
+    "details": {"orderId": "order-1001"},
+    "expiresIn": 60_000,
+    "labels": {"alertname": "ReleaseQueueGrowing", "severity": "warning"},
+    "limit": 50,
+    "matchers": [{"name": "alertname", "value": "ReleaseQueueGrowing", "isRegex": False, "isEqual": True}],
+    "metadata": {"channel": "web"},
+    "name": "inventoryServiceReserver",
+    "note": "checked with the warehouse",
+    "orderId": "order-1001",
+    "orderIds": ["order-1001", "order-1002"],
+    "productId": "chair",
+    "quantity": 2,
+    "reason": "CUSTOMER_CANCELLED",
+    "reservationId": "res-7",
+    "returnId": "return-1",
+    "reviewId": "review-5",
+    "userId": "user-7",
+    "variantId": "oak",
+    "version": 3,
+}
+"""One example of a field, by its name, wherever the schema allows it."""
 
 
-def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
-    """Describe every endpoint with its bodies, parameters and answers."""
-    models: set[type[BaseModel]] = {ErrorAnswer, Meta}
-    for endpoint in endpoints:
-        models |= {model for model in (endpoint.body, *endpoint.answers.values()) if model}
-    _, definitions = models_json_schema(
-        [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],
-        ref_template=REFERENCE,
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """The document of all routes of the app; the same object at every call."""
+    if not app.openapi_schema:
+        texts: dict[str, Any] = {"title": app.title, "version": app.version, "description": app.description}
+        document = get_openapi(**texts, routes=app.routes, openapi_version="3.1.0")
+        schemas = document["components"]["schemas"]
+        for operation in _operations(document):
+            _complete(operation, schemas)
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{}, {"bearer": []}]
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def docs_routes(app: FastAPI) -> list[BaseRoute]:
+    """The interactive page and the files that it loads."""
+    page = get_swagger_ui_html(
+        openapi_url=str(app.openapi_url),
+        title=app.title,
+        swagger_js_url=f"{STATIC}/swagger-ui-bundle.js",
+        swagger_css_url=f"{STATIC}/swagger-ui.css",
+        swagger_favicon_url=f"{STATIC}/favicon.png",
     )
-    paths: dict[str, dict[str, Any]] = {}
-    for endpoint in endpoints:
-        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "Holdfast", "version": version, "description": "Order and inventory integration service."},
-        "paths": paths,
-        "components": {
-            "schemas": definitions["$defs"],
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
-        },
-        "security": [{}, {"bearer": []}],
-    }
+
+    async def docs(_: object) -> Response:
+        return page
+
+    return [Route(DOCS, docs), Mount(STATIC, StaticFiles(directory=STATIC_FILES))]
 
 
-def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    operation: dict[str, Any] = {
-        "summary": endpoint.summary,
-        "operationId": _operation_id(endpoint),
-        "parameters": _parameters(endpoint),
-        "responses": _responses(endpoint),
-    }
-    if endpoint.body is not None:
-        operation["requestBody"] = {"required": True, "content": _json(_ref(endpoint.body))}
-    return operation
+def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for methods in document["paths"].values():
+        yield from methods.values()
 
 
-def _operation_id(endpoint: Endpoint) -> str:
-    words: list[str] = [endpoint.method.lower(), *re.findall(r"[A-Za-z]+", endpoint.path.removeprefix("/api/v1"))]
-    return words[0] + "".join(word[0].upper() + word[1:] for word in words[1:])
+def _complete(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    operation.setdefault("parameters", [])
+    responses = operation["responses"]
+    if responses.get("422", {}).get("description") == "Validation Error":
+        # FastAPI's own; here a malformed request is answered 400.
+        del responses["422"]
+    body = operation.get("requestBody")
+    if body:
+        body["required"] = True
+        _exemplify(body["content"]["application/json"], schemas)
+    for status in (*ALWAYS_POSSIBLE, *(WITH_BODY if body else ())):
+        responses.setdefault(str(status), {"content": {"application/json": {"schema": ERROR_ANSWER}}})
+    for status, response in responses.items():
+        response["description"] = HTTPStatus(int(status)).phrase
+        media = response["content"]["application/json"]
+        if int(status) < HTTPStatus.BAD_REQUEST:
+            _exemplify(media, schemas)
+        else:
+            media["examples"] = {code: {"value": _error(code)} for code, of in STATUS_OF.items() if of == int(status)}
+    operation["responses"] = dict(sorted(responses.items()))
 
 
-def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
-    parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"{(\w+)}", endpoint.path)
-    ]
-    if endpoint.query is not None:
-        schema = endpoint.query.model_json_schema()
-        for name, described in schema["properties"].items():
-            resolved = _inlined(described, schema.get("$defs", {}))
-            parameters.append({"name": name, "in": "query", "required": False, "schema": resolved})
-    headers = (
-        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}} for name in endpoint.headers
-    )
-    return [*parameters, *headers]
+def _exemplify(media: dict[str, Any], schemas: dict[str, Any]) -> None:
+    media["example"] = example("", media["schema"], schemas)
 
 
-def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    if isinstance(schema, list):
-        return [_inlined(part, definitions) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
+def _error(code: str) -> dict[str, Any]:
+    is_retryable = STATUS_OF[code] in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.SERVICE_UNAVAILABLE)
+    message = code.replace("_", " ").capitalize() + "."
+    error = {"code": code, "message": message, "details": EXAMPLES["details"], "retryable": is_retryable}
+    return {"success": False, "error": error, "meta": {"timestamp": NOON}}
+
+
+def example(name: str, schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
+    """A value that the schema of the field allows."""
     if "$ref" in schema:
-        return _inlined(definitions[schema["$ref"].rsplit("/", 1)[1]], definitions)
-    return {key: _inlined(value, definitions) for key, value in schema.items()}
+        return example(name, schemas[schema["$ref"].removeprefix(REFERENCE)], schemas)
+    if "anyOf" in schema:
+        return example(name, schema["anyOf"][0], schemas)
+    if "const" in schema:
+        return schema["const"]
+    if "enum" in schema:
+        return EXAMPLES[name] if EXAMPLES.get(name) in schema["enum"] else schema["enum"][0]
+    kinds = schema.get("type", "object")
+    kind = kinds[0] if isinstance(kinds, list) else kinds
+    if _is_of(kind, EXAMPLES.get(name)):
+        return EXAMPLES[name]
+    return _made(name, kind, schema, schemas)
 
 
-def _responses(endpoint: Endpoint) -> dict[str, Any]:
-    responses = {
-        str(status): {"description": HTTPStatus(status).phrase, "content": _json(_answer(endpoint, model))}
-        for status, model in endpoint.answers.items()
-    }
-    body_errors = (413, 415) if endpoint.body else ()
-    for status in sorted({*endpoint.errors, *ALWAYS_POSSIBLE, *body_errors} - set(endpoint.answers)):
-        responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": _json(_ref(ErrorAnswer))}
-    return responses
+def _made(name: str, kind: str, schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
+    if kind == "object":
+        properties = schema.get("properties", {})
+        return {field: example(field, of, schemas) for field, of in properties.items()}
+    if kind == "array":
+        return [example(name, schema["items"], schemas)]
+    if kind == "string":
+        return NOON if schema.get("format") == "date-time" else f"{name or 'text'}-1"
+    if kind == "boolean":
+        return schema.get("default", False)
+    if kind in ("integer", "number"):
+        return schema.get("default", max(schema.get("minimum", 1), 1))
+    return None
 
 
-def _answer(endpoint: Endpoint, model: type[BaseModel] | None) -> dict[str, Any]:
-    data: dict[str, Any] = _ref(model) if model else {}
-    if endpoint.is_list:
-        data = {
-            "type": "object",
-            "required": ["items"],
-            "properties": {"items": {"type": "array", "items": data}, "nextCursor": CURSOR},
-        }
-    return {
-        "type": "object",
-        "required": ["success", "data", "meta"],
-        "properties": {"success": {"const": True}, "data": data, "meta": _ref(Meta)},
-    }
+PYTHON_TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+}
 
 
-def _ref(model: type[BaseModel]) -> dict[str, Any]:
-    return {"$ref": REFERENCE.format(model=model.__name__)}
-
-
-def _json(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"application/json": {"schema": schema}}
+def _is_of(kind: str, value: Any) -> bool:
+    return isinstance(value, PYTHON_TYPES.get(kind, ()))

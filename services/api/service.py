@@ -50,4 +50,3 @@ class OrderService:
     """Brings the gauges up to date before a scrape."""
     readiness: Callable[[], Awaitable[dict[str, bool | str]]]
     """By part whether it works; texts say why one does not."""
-    """What the service depends on, and whether each can be reached."""

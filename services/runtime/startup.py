@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
-from services.api.waiting import waiting_app
+from services.api.app import waiting_app
 from services.base.addresses import without_credentials
 from services.base.settings import Settings
 from services.domain.errors import ConfigurationError

@@ -116,7 +116,7 @@ def test_letters_of_one_cause_are_replayed_with_a_ledger_per_letter(holdfast: Ho
     expect(page).to_have_url(re.compile("operation="))
     (operation,) = [
         one
-        for one in httpx.get(f"{holdfast.api}/api/v1/operations").json()["data"]["items"]
+        for one in httpx.get(f"{holdfast.api}/api/v1/bulk-jobs").json()["data"]["items"]
         if one["verb"] == "replay_event"
     ]
     # The orders were confirmed long ago: their handlers ran and changed nothing, and nothing else is claimed.

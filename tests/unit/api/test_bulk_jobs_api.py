@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.api import error_of
 from tests.support.bulk_jobs import begin, failed_release, run
 
@@ -30,7 +32,7 @@ async def test_operations_are_listed_with_their_sums_and_read_with_their_items(a
         "waitsUntil": None,
         "endedAt": NOON,
     }
-    assert (await api.data("/api/v1/operations"))["items"] == [summary]
+    assert (await api.data("/api/v1/bulk-jobs"))["items"] == [summary]
     item = {
         "itemId": "mine",
         "orderId": "mine",
@@ -41,8 +43,22 @@ async def test_operations_are_listed_with_their_sums_and_read_with_their_items(a
         "settledAt": NOON,
         "detail": None,
     }
-    assert await api.data("/api/v1/operations/op-1") == summary | {"items": [item]}
+    assert await api.data("/api/v1/bulk-jobs/op-1") == summary | {"items": [item]}
 
 
 async def test_an_operation_that_does_not_exist_is_not_found(api):
-    error_of(await api.get("/api/v1/operations/nothing"), 404, "OPERATION_NOT_FOUND")
+    error_of(await api.get("/api/v1/bulk-jobs/nothing"), 404, "OPERATION_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("former", "now"),
+    [
+        ("/api/v1/operations", "/api/v1/bulk-jobs"),
+        ("/api/v1/operations?limit=5", "/api/v1/bulk-jobs?limit=5"),
+        ("/api/v1/operations/op-1", "/api/v1/bulk-jobs/op-1"),
+        ("/api/v1/operations/op%2F1?a=%26&b=", "/api/v1/bulk-jobs/op%2F1?a=%26&b="),
+    ],
+)
+async def test_the_former_path_redirects_for_good_and_keeps_id_and_query(api, former, now):
+    answer = await api.get(former)
+    assert (answer.status_code, answer.headers["Location"]) == (308, now)

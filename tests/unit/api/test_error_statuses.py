@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import services
-from services.api.http import STATUS_OF, failure
+from services.api.envelope import STATUS_OF, failure
 from services.domain import errors
 from services.domain.errors import ApiError, NotFound
 

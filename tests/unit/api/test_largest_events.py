@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from services.api.schemas import MAX_ITEMS_BYTES
+from services.api.routes.orders import MAX_ITEMS_BYTES
 from services.domain.external import MAX_ID_LENGTH
 from services.domain.orders.events import ORDER_RETURNED, OutgoingEvent, timestamp
 from services.messaging.envelope import encode

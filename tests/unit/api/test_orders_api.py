@@ -8,7 +8,7 @@ import base64
 import orjson
 import pytest
 
-from services.api.http import MAX_BODY_BYTES
+from services.api.models import MAX_BODY_BYTES
 from services.orders.placement import Overloaded
 from state.engine.transactions import DatabaseOverloaded
 from tests.support.api import ORDERS, TIMESTAMP, error_of, problems_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from services.api.waiting import waiting_app
+from services.api.app import waiting_app
 
 
 @pytest.mark.parametrize(

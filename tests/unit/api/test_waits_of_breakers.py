@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.api.views import breaker_views
+from services.api.routes.breakers import breakers_over
 from state import replicas
 from state.replicas import Replica
 from tests.support.fakes import START
@@ -34,8 +34,8 @@ def replica(name: str, retry_in_ms: object, beat_at=START) -> Replica:
     ],
 )
 def test_the_age_of_a_heartbeat_is_taken_off_the_wait(said: object, age_ms: int, left: int | None) -> None:
-    (breaker,) = breaker_views([replica("a", said)], {}, START + timedelta(milliseconds=age_ms))
-    assert (breaker["retryInMs"], breaker["replicas"][0]["retryInMs"]) == (left, left)
+    (breaker,) = breakers_over([replica("a", said)], {}, START + timedelta(milliseconds=age_ms))
+    assert (breaker.retry_in_ms, breaker.replicas[0].retry_in_ms) == (left, left)
 
 
 async def test_the_api_takes_the_age_off_for_others_and_answers_for_itself_from_memory(api) -> None:

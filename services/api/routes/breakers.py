@@ -1,0 +1,158 @@
+"""Circuit breakers: their live state, and manual overrides with an end. Source: contract section 3."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path
+from pydantic import ConfigDict, Field, WithJsonSchema
+from sqlalchemy import Connection
+
+from services.api.models import Duration, Page, RequestBody, Resource, Text, Timestamp, one_of
+from services.api.routing import PATH_ID, ApiRoute, Operator, Service
+from services.api.service import OrderService
+from services.breakers.overview import SEVERITY, severity
+from state import overrides, replicas
+from state.overrides import BreakerOverride
+from state.replicas import Replica
+
+BREAKERS, OVERRIDE = "/api/v1/breakers", "/api/v1/breakers/{name}/override"
+BreakerName = Annotated[str, Path(alias="name"), PATH_ID]
+State = Annotated[str, one_of(*SEVERITY)]
+Number = int | float
+
+router = APIRouter(route_class=ApiRoute, tags=["breakers"])
+
+
+class OverrideBody(RequestBody):
+    """``expiresIn`` is in whole milliseconds: at least a second, at most a day."""
+
+    state: Literal["forced_open", "forced_closed"]
+    reason: Text
+    expiresIn: Annotated[Duration, Field(ge=1000, le=86_400_000)]
+
+
+class OverrideResource(Resource):
+    state: Annotated[str, one_of("forced_open", "forced_closed")]
+    reason: str
+    actor: str
+    created_at: Timestamp
+    expires_at: Timestamp
+
+
+class BreakerCounts(Resource):
+    state: State
+    since: Annotated[Any, WithJsonSchema({"type": ["string", "null"], "format": "date-time"})] = None
+    retry_in_ms: int | None
+    calls: Number = 0
+    failures: Number = 0
+    failure_rate: Annotated[Any, WithJsonSchema({"type": ["number", "null"]})] = None
+    threshold_percentage: Annotated[Number, Field(validation_alias="thresholdPercentage")] = 0
+    volume_threshold: Annotated[Number, Field(validation_alias="volumeThreshold")] = 0
+    denied: Number = 0
+
+
+class ReplicaBreaker(BreakerCounts):
+    """A breaker as its replica reports it; a replica of another version may report more."""
+
+    model_config = ConfigDict(extra="allow")
+
+    replica: str
+    failure_rate: Annotated[
+        Any, WithJsonSchema({"type": ["number", "null"]}), Field(validation_alias="failureRate")
+    ] = None
+
+
+class BreakerResource(BreakerCounts):
+    """The worst state over the replicas, and the sums of their counts."""
+
+    name: str
+    override: OverrideResource | None
+    replicas: list[ReplicaBreaker]
+
+
+@router.get(BREAKERS, summary="Live state of the circuit breakers")
+async def list_breakers(service: Service) -> Page[BreakerResource]:
+    return Page[BreakerResource](items=await _breakers(service))
+
+
+@router.put(OVERRIDE, summary="Force a breaker open or closed for a while")
+async def force_breaker(name: BreakerName, body: OverrideBody, caller: Operator, service: Service) -> BreakerResource:
+    await service.overrides.start(
+        name,
+        body.state,
+        reason=body.reason,
+        expires_in=timedelta(milliseconds=body.expiresIn),
+        actor=caller.name,
+    )
+    return await _breaker(service, name)
+
+
+@router.delete(OVERRIDE, summary="End a forced state early")
+async def end_breaker_override(name: BreakerName, caller: Operator, service: Service) -> BreakerResource:
+    await service.overrides.end(name, actor=caller.name)
+    return await _breaker(service, name)
+
+
+async def _breaker(service: OrderService, name: str) -> BreakerResource:
+    # The heartbeat is written first, so that the answer shows the state that was just set.
+    await service.beat()
+    return next(breaker for breaker in await _breakers(service) if breaker.name == name)
+
+
+async def _breakers(service: OrderService) -> list[BreakerResource]:
+    now, here = service.clock(), service.present()
+
+    def read(connection: Connection) -> list[BreakerResource]:
+        # This replica answers from memory; the others' last change is read from the database.
+        others = [replica for replica in replicas.alive(connection, now) if replica.replica != here.replica]
+        living = sorted([here, *others], key=lambda replica: replica.replica)
+        return breakers_over(living, overrides.active(connection, now), now)
+
+    return await service.database.read(read)
+
+
+def breakers_over(
+    living: Sequence[Replica], running: Mapping[str, BreakerOverride], now: datetime
+) -> list[BreakerResource]:
+    """Every breaker with its worst state over the replicas, each replica's own, and its override."""
+    by_name: dict[str, list[ReplicaBreaker]] = {}
+    for replica in living:
+        age_in_ms = round((now - replica.heartbeat_at).total_seconds() * 1000)
+        for reported in replica.breakers:
+            left = {"retry_in_ms": _left_ms(reported.get("retryInMs"), age_in_ms)}
+            known = {name: value for name, value in reported.items() if name not in ("name", "retryInMs")}
+            breaker = ReplicaBreaker.model_validate({**known, **left, "replica": replica.replica})
+            by_name.setdefault(reported["name"], []).append(breaker)
+    return [_over_replicas(name, members, running.get(name)) for name, members in sorted(by_name.items())]
+
+
+def _over_replicas(name: str, members: list[ReplicaBreaker], override: BreakerOverride | None) -> BreakerResource:
+    worst = max(members, key=lambda member: severity(member.state))
+    calls, failures = sum(member.calls for member in members), sum(member.failures for member in members)
+    return BreakerResource.model_validate(
+        {
+            "name": name,
+            "state": worst.state,
+            "since": worst.since,
+            "retry_in_ms": worst.retry_in_ms,
+            "calls": calls,
+            "failures": failures,
+            "failure_rate": failures / calls if calls else None,
+            "thresholdPercentage": worst.threshold_percentage,
+            "volumeThreshold": worst.volume_threshold,
+            "denied": sum(member.denied for member in members),
+            "override": override,
+            "replicas": members,
+        }
+    )
+
+
+def _left_ms(reported: object, age_in_ms: int) -> int | None:
+    """The rest of a wait that was reported so long ago; the reporter's clock may be ahead of this one."""
+    if not isinstance(reported, int | float) or not math.isfinite(reported):
+        return None
+    return max(round(reported) - max(age_in_ms, 0), 0)

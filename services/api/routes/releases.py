@@ -1,0 +1,69 @@
+"""Release jobs: listed and retried. Source: contract section 3."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from fastapi import APIRouter
+from fastapi import Query as QueryParameters
+from pydantic import Field
+
+from services.api.models import ITEMS_BODY_BYTES, Limit, Page, Query, RequestBody, Resource, Timestamp, one_of
+from services.api.routing import ApiRoute, Operator, OrderId, Service
+from services.domain.external import CanonicalIdentifier
+from state import releases
+
+router = APIRouter(route_class=ApiRoute, tags=["releases"])
+
+
+class ReleasesQuery(Query):
+    state: Literal["PENDING", "FAILED", "DONE"] | None = None
+    limit: Limit = 200
+
+
+class RetryReleasesBody(RequestBody):
+    max_bytes: ClassVar[int] = ITEMS_BODY_BYTES
+
+    orderIds: Annotated[list[CanonicalIdentifier], Field(min_length=1, max_length=200)]
+
+
+class WaitQuery(Query):
+    """``wait``: answer when the release was tried, and not as soon as it is queued."""
+
+    wait: bool = False
+
+
+class ReleaseResource(Resource):
+    order_id: str
+    reason: str
+    state: Annotated[str, one_of(*releases.STATES)]
+    attempts: int
+    next_attempt_at: Timestamp | None
+    last_error: str | None
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+@router.get("/api/v1/releases", summary="Release jobs")
+async def list_releases(query: Annotated[ReleasesQuery, QueryParameters()], service: Service) -> Page[ReleaseResource]:
+    states = (query.state,) if query.state else releases.STATES
+    found = await service.database.read(lambda c: releases.page(c, states=states, limit=query.limit))
+    return Page[ReleaseResource].of(found)
+
+
+@router.post("/api/v1/releases/retry", summary="Retry several release jobs now", status_code=202)
+async def retry_releases(body: RetryReleasesBody, caller: Operator, service: Service) -> Page[ReleaseResource]:
+    found = await service.releases.retry(list(dict.fromkeys(body.orderIds)), actor=caller.name)
+    service.wake_releases()
+    return Page[ReleaseResource].of(found)
+
+
+@router.post("/api/v1/releases/{orderId}/retry", summary="Retry a release job now", status_code=202)
+async def retry_release(
+    order_id: OrderId, query: Annotated[WaitQuery, QueryParameters()], caller: Operator, service: Service
+) -> ReleaseResource:
+    if query.wait:
+        return ReleaseResource.of(await service.releases.retry_now(order_id, actor=caller.name))
+    (release,) = await service.releases.retry([order_id], actor=caller.name)
+    service.wake_releases()
+    return ReleaseResource.of(release)

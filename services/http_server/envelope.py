@@ -1,0 +1,95 @@
+"""JSON bodies over HTTP, for every service of the project: bounded reading, envelopes, shown values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from services.domain.external import cut_text
+from services.domain.orders.events import timestamp
+
+MAX_SHOWN = 200
+"""Characters of a wrong value, or of its field's name, that an error shows."""
+
+
+class BodyTooLarge(Exception):
+    """The body exceeds the limit; nothing more of it was read."""
+
+
+class BodyEndedEarly(Exception):
+    """The client disconnected before the end of its body."""
+
+
+async def bounded_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body; raises BodyTooLarge or BodyEndedEarly."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > max_bytes:
+        # Refused before "100 Continue" invites the client to send it.
+        raise BodyTooLarge
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > max_bytes:
+                raise BodyTooLarge
+    except ClientDisconnect:
+        raise BodyEndedEarly from None
+    return bytes(body)
+
+
+def succeeded(data: Any, at: datetime) -> dict[str, Any]:
+    """The envelope of a successful answer."""
+    return {"success": True, "data": data, "meta": {"timestamp": timestamp(at)}}
+
+
+def failed(
+    code: str, message: str, details: Mapping[str, Any], at: datetime, *, retryable: bool | None = None
+) -> dict[str, Any]:
+    """The envelope of an error; without ``retryable`` where the service gives no such advice."""
+    error = {"code": code, "message": message, "details": details}
+    advice = {} if retryable is None else {"retryable": retryable}
+    return {"success": False, "error": error | advice, "meta": {"timestamp": timestamp(at)}}
+
+
+def json_response(body: Any, status: int = 200) -> Response:
+    """``body`` as JSON; times in UTC with milliseconds."""
+    return Response(orjson.dumps(body, _encode, orjson.OPT_PASSTHROUGH_DATETIME), status, media_type="application/json")
+
+
+def shown(value: Any) -> str:
+    """A wrong value as an error shows it: at most MAX_SHOWN characters."""
+    if isinstance(value, dict | list):
+        # The whole value may be as large as the body.
+        value = dict(islice(value.items(), 5)) if isinstance(value, dict) else value[:5]
+    return cut_text(value if isinstance(value, str) else repr(value), MAX_SHOWN)
+
+
+def utf8_header(request: Request, name: str) -> str | None:
+    """A header's value: UTF-8 if its bytes are, Latin-1 otherwise."""
+    value = request.headers.get(name)
+    if value is not None and not value.isascii():
+        with suppress(UnicodeDecodeError):
+            # Starlette decodes every header as Latin-1.
+            return value.encode("latin-1").decode()
+    return value
+
+
+def header_text(request: Request, name: str) -> str | None:
+    """A header's value with every unprintable character replaced."""
+    value = utf8_header(request, name)
+    if value is None or value.isprintable():
+        return value
+    return "".join(character if character.isprintable() else "\ufffd" for character in value)
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return timestamp(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
