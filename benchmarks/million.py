@@ -18,7 +18,7 @@ import orjson
 from sqlalchemy import Connection, Table, func, select
 
 from services.base.version import VERSION
-from services.metrics.sample import LATENCY_BUCKETS
+from services.metrics.catalogue import LATENCY_BUCKETS
 from state.engine.database import Database, opened
 from state.engine.statements import Prepared
 from state.schema import migrate

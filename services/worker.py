@@ -59,7 +59,7 @@ from services.messaging.traced import TracedPublisher, traced_handler
 from services.metrics.health import Thresholds
 from services.metrics.recorder import Recorder
 from services.metrics.registry import Metrics
-from services.metrics.rollup_job import MetricRollups
+from services.metrics.rollup import MetricRollups
 from services.orders.cancellation import OrderCancellation, OrderReturns
 from services.orders.context import OrdersContext
 from services.orders.fulfilment import FulfilmentPolicy, OrderFulfilment

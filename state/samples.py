@@ -78,6 +78,16 @@ def between(
     return [(at, replica, sample) for at, replica, sample in rows]
 
 
+def up_to(
+    connection: Connection, *, start: datetime, end: datetime, limit: int
+) -> list[tuple[datetime, str, dict[str, Any]]]:
+    """``(at, replica, sample)`` from ``start`` to ``end``, both included, the oldest ``limit``, oldest first."""
+    table = metric_samples
+    statement = select(table.c.at, table.c.replica, table.c.sample).where(table.c.at >= start, table.c.at <= end)
+    rows = connection.execute(statement.order_by(table.c.at, table.c.replica).limit(limit))
+    return [(at, replica, sample) for at, replica, sample in rows]
+
+
 def last_before(
     connection: Connection, replica: str, at: datetime, not_before: datetime
 ) -> tuple[datetime, str, dict[str, Any]] | None:

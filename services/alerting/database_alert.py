@@ -19,7 +19,7 @@ from services.alerting import webhook
 from services.alerting.labels import fingerprint
 from services.alerting.state_machine import ended, event_of
 from services.alerting.threshold_rule import Rule
-from services.metrics.expressions import Highest
+from services.metrics.expressions import MaxGauge
 from state import alerts
 from state.alerts import FIRING, RESOLVED, WORKER, Alert
 from state.database_watch import OUTAGE_SECONDS
@@ -46,7 +46,7 @@ RULE = Rule(
     summary="Nothing can be stored: the database cannot be written.",
     runbook=STEPS,
     page="overview",
-    value=Highest("database_not_writable"),
+    value=MaxGauge("database_not_writable"),
     comparison=">",
     threshold=0,
     unit="state",

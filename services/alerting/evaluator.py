@@ -20,26 +20,12 @@ from services.alerting.labels import matchers_of
 from services.alerting.state_machine import MAX_ERROR, Silencers, Step, expired, owed, step
 from services.alerting.threshold_rule import Rule
 from services.domain.orders.events import timestamp
-from services.domain.orders.model import OrderStatus, ReviewReason
-from services.metrics.sample_window import Gauges, Recording
-from services.metrics.series import View
-from state import (
-    alert_inputs,
-    alerts,
-    dead_letters,
-    leases,
-    notifications,
-    orders,
-    outbox,
-    refused_orders,
-    replicas,
-    reviews,
-    silences,
-)
+from services.metrics.gauges import GaugeValues, breaker_gauges, read_gauges
+from services.metrics.sample_window import MetricWindow, SampleWindow
+from state import alerts, leases, notifications, replicas, samples, silences
 from state.alerts import FIRING, LEASE, PROMETHEUS, WORKER, Alert
 from state.engine.database import Database
 from state.engine.savepoints import apart
-from state.replicas import Replica
 
 LEASE_ROUNDS = 3
 """The lease runs out when so many rounds are missed."""
@@ -108,7 +94,7 @@ class AlertEvaluator:
         self._replica = replica
         self._rules = tuple(rules)
         self._policy = policy
-        self._recording: Recording | None = None
+        self._samples: SampleWindow | None = None
         self._read_up_to: datetime | None = None
 
     async def evaluate(self) -> bool:
@@ -116,7 +102,7 @@ class AlertEvaluator:
         now = self._clock()
         held = await self._database.read(lambda c: leases.get(c, LEASE))
         if held is not None and held.holder != self._replica and held.expires_at > now:
-            self._recording = None
+            self._samples = None
             return False
         view = await self._look(now)
         self._tell(await self._database.write(lambda c: self._judge(c, view, now)))
@@ -128,28 +114,28 @@ class AlertEvaluator:
 
     # ------------------------------------------------------------------ looking
 
-    async def _look(self, now: datetime) -> View:
-        if self._recording is None or (self._read_up_to and now < self._read_up_to):
+    async def _look(self, now: datetime) -> MetricWindow:
+        if self._samples is None or (self._read_up_to and now < self._read_up_to):
             # A clock that was set back: what comes now is older than what was read.
-            self._recording = Recording(self._policy.window // timedelta(milliseconds=1))
+            self._samples = SampleWindow(self._policy.window)
             self._read_up_to = None
         start = now - self._policy.window
         after = max(start, self._read_up_to - LATE_COMMIT) if self._read_up_to else start
-        recording = self._recording
+        window = self._samples
         while True:
-            rows = await self._database.read(partial(_samples, after, now))
-            recording.feed(rows)
+            rows = await self._database.read(partial(samples.up_to, start=after, end=now, limit=PAGE))
+            window.feed(rows)
             if len(rows) < PAGE:
                 break
             # The last instant may hold samples of further replicas: it is read again.
             after = rows[-1][0] if rows[-1][0] > after else after + timedelta(milliseconds=1)
         self._read_up_to = now
-        gauges, living = await self._database.read(lambda c: present_now(c, now))
-        return recording.view(now, gauges, living)
+        gauges = await self._database.read(lambda c: present_gauges(c, now))
+        return window.at(now, gauges)
 
     # ------------------------------------------------------------------ judging
 
-    def _judge(self, connection: Connection, view: View, now: datetime) -> list[Failure]:
+    def _judge(self, connection: Connection, view: MetricWindow, now: datetime) -> list[Failure]:
         """Evaluate all rules in one transaction. Only the replica that holds the lease at its commit evaluates.
 
         A failure of one rule or alert does not stop the others.
@@ -176,7 +162,7 @@ class AlertEvaluator:
                 "alert_not_judged", extra={"part": failure.part, "alert": failure.name, "error": failure.error}
             )
 
-    def _noted(self, view: View, now: datetime, failures: Sequence[Failure]) -> dict[str, Any]:
+    def _noted(self, view: MetricWindow, now: datetime, failures: Sequence[Failure]) -> dict[str, Any]:
         return {
             "evaluatedAt": timestamp(now),
             "intervalSeconds": self._policy.interval.total_seconds(),
@@ -241,15 +227,11 @@ def _apply(connection: Connection, change: Step) -> None:
     alerts.add_events(connection, change.events)
 
 
-def _present_of(rule: Rule, view: View) -> float | None:
+def _present_of(rule: Rule, view: MetricWindow) -> float | None:
     try:
         return rule.present(view)
     except Exception:  # noqa: BLE001 - a boundary: step() has told what the rule raises
         return None
-
-
-def _samples(start: datetime, end: datetime, connection: Connection) -> list[tuple[datetime, str, dict[str, Any]]]:
-    return alert_inputs.samples_between(connection, start, end, PAGE)
 
 
 def _queue(
@@ -258,15 +240,6 @@ def _queue(
     notifications.add(connection, alert_id=alert_id, name=name, status=status, payload=payload, at=now)
 
 
-def present_now(connection: Connection, now: datetime) -> tuple[Gauges, list[Replica]]:
-    """The gauges as the database has them, and the replicas that live."""
-    gauges = Gauges(
-        reservation_queue=orders.count_with_status(connection, OrderStatus.PENDING_INVENTORY),
-        outbox_oldest_at=outbox.pending(connection)[1],
-        dead_letters=dead_letters.count_open(connection),
-        reviews_oldest_at=reviews.oldest_open_at(connection),
-        refused_in_a_row=refused_orders.in_a_row(connection),
-        undeliverable=outbox.count_undeliverable(connection),
-        steps_failed=reviews.count_open_by_reason(connection).get(ReviewReason.STEP_FAILED, 0),
-    )
-    return gauges, replicas.alive(connection, now)
+def present_gauges(connection: Connection, now: datetime) -> GaugeValues:
+    """The queue gauges in the database and the breaker states of the live replicas."""
+    return {**read_gauges(connection, now), **breaker_gauges(replicas.alive(connection, now))}

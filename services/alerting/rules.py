@@ -11,43 +11,41 @@ from datetime import timedelta
 from services.alerting.threshold_rule import Rule
 from services.base.settings import Settings
 from services.domain.orders.model import ReviewReason
-from services.metrics.expressions import (
-    Highest,
-    InARow,
-    Increase,
-    Quantile,
-    Share,
-    ShareBy,
-    SumOfKnown,
-    Total,
+from services.metrics.catalogue import (
+    ANSWERED_RESERVATIONS,
+    DURATION,
+    FAILURES,
+    ORDERS,
+    REFUSALS,
+    RELEASES,
+    REQUESTS,
+    RESERVATIONS,
 )
+from services.metrics.expressions import Increase, MaxGauge, Quantile, Ratio, RunOrShare, SumOfGauges, Total
+from services.metrics.gauges import BREAKER_STATE
 
 REFUSED_IN_A_ROW = 3
-"""So many refused orders are enough, at any traffic."""
+"""Consecutive refused orders that fire the alert at any traffic."""
 
 REFUSED_SHARE = 0.5
-"""Of the orders in the window."""
+"""Share of the decided orders in the window that fires the alert."""
 
 REFUSES_US_SHARE = 0.1
-"""Of the calls of one operation in the window."""
+"""Share of the calls of one operation in the window that fires the alert."""
 
 LONGEST_KEEP = timedelta(seconds=60)
 
-_ANSWERED = ("success", "rejected")
-_REQUESTS = "inventory_requests_total"
-_DURATION = "inventory_request_duration_seconds"
-_FAILURES = "inventory_order_failures_total"
 _NOT_ASKED = ("INVENTORY_UNAVAILABLE", "INVENTORY_TIMEOUT")
-"""Of these, no order got as far as a reservation."""
-_REFUSED = Increase(_FAILURES, {"reason": (*_NOT_ASKED, "PENDING_INVENTORY")})
+"""Reasons of orders that ended before their reservation."""
+_REFUSED = Increase(FAILURES.name, {"reason": (*_NOT_ASKED, "PENDING_INVENTORY")})
 _DECIDED = Total(
     (
         _REFUSED,
-        Increase("orders_total", {"status": ("PAYING",)}),
-        Increase(_FAILURES, {"reason": ("INSUFFICIENT_INVENTORY", "RESERVATION_FAILED")}),
+        Increase(ORDERS.name, {"status": ("PAYING",)}),
+        Increase(FAILURES.name, {"reason": ("INSUFFICIENT_INVENTORY", "RESERVATION_FAILED")}),
     )
 )
-"""Orders of which inventory said something, and those of which it did not."""
+"""All orders that were decided: answered by the Inventory Service, or refused without its answer."""
 
 
 def rules(settings: Settings) -> tuple[Rule, ...]:
@@ -78,7 +76,7 @@ def _of_refused_orders(window: timedelta) -> tuple[Rule, ...]:
                 ),
             ),
             page="orders",
-            value=InARow(Highest("orders_refused_in_a_row"), REFUSED_IN_A_ROW, _REFUSED, _DECIDED, REFUSED_SHARE),
+            value=RunOrShare(MaxGauge("orders_refused_in_a_row"), REFUSED_IN_A_ROW, _REFUSED, _DECIDED, REFUSED_SHARE),
             comparison=">=",
             threshold=REFUSED_IN_A_ROW,
             unit="count",
@@ -105,7 +103,9 @@ def _of_refused_orders(window: timedelta) -> tuple[Rule, ...]:
                 ),
             ),
             page="breakers",
-            value=ShareBy("inventory_refusals_total", _REQUESTS, ("operation", "status")),
+            value=Ratio(
+                Increase(REFUSALS.name, by=("operation", "status")), Increase(REQUESTS.name, by=("operation",))
+            ),
             comparison=">=",
             threshold=REFUSES_US_SHARE,
             unit="share",
@@ -114,10 +114,9 @@ def _of_refused_orders(window: timedelta) -> tuple[Rule, ...]:
 
 
 def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Rule, ...]:
-    reserve = {"operation": ("reserve",)}
     check = {"operation": ("check_availability",)}
-    # A reservation that a failed check kept from being asked for was not answered either.
-    asked_for = Total((Increase(_REQUESTS, reserve), Increase(_FAILURES, {"reason": _NOT_ASKED})))
+    # A failed check ends an order before its reservation: that counts as a reservation without an answer.
+    asked_for = Total((RESERVATIONS, Increase(FAILURES.name, {"reason": _NOT_ASKED})))
     return (
         Rule(
             name="InventoryCircuitBreakerOpen",
@@ -137,7 +136,7 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
                 ),
             ),
             page="breakers",
-            value=Highest("inventory_circuit_breaker_state", ("breaker",), {"state": ("open", "forced_open")}),
+            value=MaxGauge(BREAKER_STATE, ("breaker",), {"state": ("open", "forced_open")}),
             comparison=">",
             threshold=0,
             unit="state",
@@ -161,7 +160,7 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
                 "Then at Manual review: cases of waiting orders can be retried there once the service is back.",
             ),
             page="breakers",
-            value=Share(Increase(_REQUESTS, reserve | {"outcome": _ANSWERED}), asked_for),
+            value=Ratio(ANSWERED_RESERVATIONS, asked_for),
             comparison="<",
             threshold=settings.alert_reservation_success_rate,
             unit="share",
@@ -178,7 +177,7 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
                 "If the Inventory Service is well, retry them from Manual review; if it is not, see its breaker.",
             ),
             page="orders",
-            value=Highest("reservation_queue_depth"),
+            value=MaxGauge("reservation_queue_depth"),
             comparison=">",
             threshold=settings.alert_queue_depth,
             unit="count",
@@ -195,7 +194,7 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
                 "Failed jobs wait for a person: retry one; if it succeeds, retry the rest.",
             ),
             page="releases",
-            value=Increase("inventory_releases_total", {"outcome": ("retried", "failed")}),
+            value=Increase(RELEASES.name, {"outcome": ("retried", "failed")}),
             comparison=">=",
             threshold=settings.alert_release_failures,
             unit="count",
@@ -211,12 +210,12 @@ def _of_the_inventory_service(settings: Settings, window: timedelta) -> tuple[Ru
                 "Ask the owners of the Inventory Service about load and slow queries.",
             ),
             page="breakers",
-            value=Quantile(0.95, _DURATION, check),
+            value=Quantile(0.95, DURATION, check),
             comparison=">",
             threshold=settings.alert_availability_latency / 1000,
             unit="seconds",
             for_duration=window / 5,
-            enough=Increase(f"{_DURATION}_count", check),
+            enough=Increase(f"{DURATION}_count", check),
         ),
     )
 
@@ -236,7 +235,7 @@ def _of_our_queues(settings: Settings) -> tuple[Rule, ...]:
                 "Your own NATS server: when it refuses on a disk with free space, restart it; nothing else ends that.",
             ),
             page="events",
-            value=Highest("outbox_oldest_age_seconds"),
+            value=MaxGauge("outbox_oldest_age_seconds"),
             comparison=">",
             threshold=settings.alert_outbox_age / 1000,
             unit="seconds",
@@ -251,7 +250,7 @@ def _of_our_queues(settings: Settings) -> tuple[Rule, ...]:
                 "Discard only what is known to be meaningless; a reason is kept.",
             ),
             page="events",
-            value=Highest("dead_letters"),
+            value=MaxGauge("dead_letters"),
             comparison=">",
             threshold=0,
             unit="count",
@@ -279,10 +278,10 @@ def _of_our_queues(settings: Settings) -> tuple[Rule, ...]:
             ),
             page="reviews",
             more_pages=("events",),
-            value=SumOfKnown(
+            value=SumOfGauges(
                 (
-                    Highest("manual_reviews_open", ("reason",), {"reason": (ReviewReason.STEP_FAILED.value,)}),
-                    Highest("outbox_undeliverable"),
+                    MaxGauge("manual_reviews_open", ("reason",), {"reason": (ReviewReason.STEP_FAILED.value,)}),
+                    MaxGauge("outbox_undeliverable"),
                 )
             ),
             comparison=">",
@@ -302,7 +301,7 @@ def _of_our_queues(settings: Settings) -> tuple[Rule, ...]:
                 "Look at Manual review and sort by Longest waiting. Group the cases by cause and resolve each group.",
             ),
             page="reviews",
-            value=Highest("manual_reviews_oldest_age_seconds"),
+            value=MaxGauge("manual_reviews_oldest_age_seconds"),
             comparison=">",
             threshold=settings.alert_review_age / 1000,
             unit="seconds",

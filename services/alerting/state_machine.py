@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from services.alerting.labels import Matcher, fingerprint, fit
 from services.alerting.threshold_rule import Rule
-from services.metrics.series import Labels, View
+from services.metrics.expressions import Labels, MetricData
 from state.alerts import FIRING, PENDING, RESOLVED, WORKER, Alert, AlertEvent
 
 MAX_ERROR = 300
@@ -42,7 +42,7 @@ class Step:
 
 
 def step(
-    rules: Sequence[Rule], view: View, known: Sequence[Alert], at: datetime, *, outage: timedelta, link: str
+    rules: Sequence[Rule], data: MetricData, known: Sequence[Alert], at: datetime, *, outage: timedelta, link: str
 ) -> Step:
     """Judge every rule. ``known`` are the alerts judged here before, in whatever state.
 
@@ -59,7 +59,7 @@ def step(
         try:
             made = [
                 _true(rule, labels, value, stored, at, outage=outage, link=link)
-                for labels, value in rule.active(view).items()
+                for labels, value in rule.active(data).items()
             ]
         except Exception as error:  # noqa: BLE001 - a boundary: one rule must not keep the others from being judged
             failed[rule.name] = f"{type(error).__name__}: {error}"[:MAX_ERROR]

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
-from services.metrics.expressions import Expression
-from services.metrics.series import Vector, View
+from services.metrics.expressions import Expression, MetricData, Vector
 
 Severity = Literal["critical", "warning"]
 Comparison = Literal[">", ">=", "<"]
@@ -67,15 +66,15 @@ class Rule:
         condition = f"{self.value.promql(window)} {self.comparison} {self.threshold:g}"
         return f"{condition} and {self.enough.promql(window)} >= {ENOUGH_CALLS}" if self.enough else condition
 
-    def active(self, view: View) -> Vector:
+    def active(self, data: MetricData) -> Vector:
         """For which labels the condition holds, with the value; ``{}`` when for none."""
-        if self.enough and self.enough.evaluate(view).get((), 0.0) < ENOUGH_CALLS:
+        if self.enough and self.enough.evaluate(data).get((), 0.0) < ENOUGH_CALLS:
             return {}
         holds = _COMPARE[self.comparison]
-        return {labels: value for labels, value in self.value.evaluate(view).items() if holds(value, self.threshold)}
+        return {labels: value for labels, value in self.value.evaluate(data).items() if holds(value, self.threshold)}
 
-    def present(self, view: View) -> float | None:
+    def present(self, data: MetricData) -> float | None:
         """The value that comes nearest to the threshold, or is farthest beyond it; None when nothing is known."""
-        values = self.value.evaluate(view).values()
+        values = self.value.evaluate(data).values()
         worst = min if self.comparison == "<" else max
         return worst(values, default=None)

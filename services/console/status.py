@@ -15,7 +15,7 @@ from services.console.access import LIVE_TTL, LOOKUPS, TRENDS_TTL, Access
 from services.console.cache import Reading
 from services.domain.orders.model import OrderStatus
 from services.metrics.health import NAMES, Facts, Finding, Health, Level, Thresholds, assess
-from services.metrics.math import Known
+from services.metrics.sample import Known
 from services.metrics.trends import BIN, CHECK, RELEASE, RESERVE, SPAN, OperationTrend, Trend, Trends, trends
 from state import (
     commands,
@@ -157,9 +157,9 @@ def live(connection: Connection, now: datetime, *, sandbox: bool) -> Live:
 def recent(connection: Connection, now: datetime, window: timedelta, known: Known | None = None) -> Trends:
     """The last half hour; ``window`` is the time over which rates are judged, ``known`` spares repeated work."""
     start = now - SPAN - timedelta(minutes=2)
-    rows = samples.since(connection, start, known.samples if known else {})
+    rows = samples.since(connection, start, known.rows if known else {})
     if known is not None:
-        known.samples = {(at, replica): sample for at, replica, sample in rows}
+        known.rows = {(at, replica): sample for at, replica, sample in rows}
     return trends(rows, bands_since(connection, now, start), now, window, known)
 
 

@@ -1,133 +1,166 @@
-"""Every course that the Metrics page draws: how it is asked of Prometheus, and how it is read off our own rows.
+"""The counters that samples store, and every metric that the charts and the Overview page draw. Pure.
 
-The two stand side by side because they must mean the same. Source: seed 9.1; contract section 6.
+Each drawn metric is one expression: evaluated over our own samples and rollups, and queried from Prometheus as PromQL.
+Source: seed 9.1; contract section 6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
-from services.domain.call_attempts import INVENTORY_CALLS
-from services.domain.orders.model import OrderStatus
-from services.metrics.registry import FAILURE_REASONS, RELEASE_OUTCOMES
-from services.metrics.rollup import Rollup
+from services.domain.call_attempts import INVENTORY_CALLS, OUTCOMES, REJECTED, SHORT_CIRCUITED, SUCCESS, InventoryCall
+from services.domain.orders.model import OrderStatus, ReviewReason
+from services.metrics.expressions import Expression, Increase, MaxGauge, MetricData, Quantile, Ratio, SumOfGauges
 
-Values = Mapping[str, float | None]
-"""By series; None: nothing is known."""
+LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 3.25, 5.0)
+"""Upper bounds in seconds; a last bucket without a bound follows.
 
-LATENCY = {0.5: "latency_p50", 0.95: "latency_p95", 0.99: "latency_p99"}
-SUCCESS, BUSINESS, CALLS, DENIED = "success_rate", "business_rate", "calls", "denied"
-FAILURES, ORDERS, RELEASES = "failures", "orders", "releases"
-QUEUES, OUTBOX_AGE, BREAKER_OPEN = "queues", "outbox_age", "breaker_open"
+The threshold of the latency alert (1 s) and the timeout of a call (3 s) are bounds. A call that times out lasts a
+little longer than the timeout: the narrow bucket above it keeps quantiles from being read as 5 s.
+"""
 
-COUNTED = (CALLS, DENIED, FAILURES, ORDERS, RELEASES)
-"""Their courses are per minute, their totals are counts."""
-
-ANSWERED = 'outcome=~"success|rejected"'
+DURATION = "inventory_request_duration_seconds"
+"""The histogram of latencies, per operation."""
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """One expression in PromQL; ``$w`` stands for the window and every result becomes a series."""
+class CounterFamily:
+    """A counter of the registry that every sample and rollup stores."""
 
-    metric: str
-    expression: str
+    stored: str
+    """Its key in stored samples and rollups."""
+    name: str
+    help: str
+    labels: tuple[str, ...]
+    values: tuple[tuple[str, ...], ...]
+    """Every set of label values; all of them exist from the start."""
+
+
+FAILURE_REASONS = (
+    "INVENTORY_UNAVAILABLE",
+    "INSUFFICIENT_INVENTORY",
+    "INVENTORY_TIMEOUT",
+    "RESERVATION_FAILED",
+    "RELEASE_FAILED",
+    *(reason.value for reason in ReviewReason if reason != ReviewReason.RELEASE_FAILED),
+)
+REFUSAL_STATUSES = ("400", "401", "403", "404", "405", "407", "421", "425", "other")
+"""HTTP statuses with which the Inventory Service refuses this service and not an order. Source: contract section 4."""
+
+REQUESTS = CounterFamily(
+    "requests",
+    "inventory_requests_total",
+    "Attempts by outcome.",
+    ("operation", "outcome"),
+    tuple(product(INVENTORY_CALLS, OUTCOMES)),
+)
+REFUSALS = CounterFamily(
+    "refusals",
+    "inventory_refusals_total",
+    "Calls in which this service was refused, not an order.",
+    ("operation", "status"),
+    tuple(product(INVENTORY_CALLS, REFUSAL_STATUSES)),
+)
+ORDERS = CounterFamily(
+    "orders", "orders_total", "Orders that reached a status.", ("status",), tuple((s.value,) for s in OrderStatus)
+)
+FAILURES = CounterFamily(
+    "failures",
+    "inventory_order_failures_total",
+    "Orders failing due to inventory.",
+    ("reason",),
+    tuple((reason,) for reason in FAILURE_REASONS),
+)
+RELEASES = CounterFamily(
+    "releases",
+    "inventory_releases_total",
+    "Release attempts by outcome.",
+    ("outcome",),
+    (("released",), ("retried",), ("failed",)),
+)
+COUNTERS = (REQUESTS, REFUSALS, ORDERS, FAILURES, RELEASES)
+
+ANSWERED = (SUCCESS, REJECTED)
+"""Outcomes in which the Inventory Service did its work; a refused order is an answer, not a fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnMetric:
+    """One metric of a chart or a tile; several of one name are drawn in one chart."""
+
+    name: str
+    expression: Expression
     label: str = ""
     """The label whose value names the series."""
     series: str = ""
-    """The name of the series where there is no label."""
+    """The name of the series of a metric without such a label."""
 
-    def over(self, seconds: float) -> str:
-        """The expression for a window of so many seconds."""
-        return self.expression.replace("$w", f"{max(1, round(seconds))}s")
-
-    def named(self, labels: Mapping[str, str]) -> str:
-        """The series that a result with these labels is."""
+    def series_name(self, labels: Mapping[str, str]) -> str:
         return labels.get(self.label, self.series) if self.label else self.series
 
-
-def _quantile(quantile: float) -> str:
-    rates = "sum by (operation, le) (rate(inventory_request_duration_seconds_bucket[$w]))"
-    return f"histogram_quantile({quantile}, {rates})"
-
-
-def _ratio(part: str, whole: str) -> str:
-    requests = "sum by (operation) (rate(inventory_requests_total{{{}}}[$w]))".format
-    return f"{requests(part)} / {requests(whole)}"
+    def evaluate(self, data: MetricData) -> dict[str, float]:
+        """The value by series; a series of unknown value is left out."""
+        return {self.series_name(dict(labels)): value for labels, value in self.expression.evaluate(data).items()}
 
 
-def _increase(counter: str, label: str) -> str:
-    return f"sum by ({label}) (increase({counter}[$w]))"
+def _requests(*outcomes: str) -> Increase:
+    return Increase(REQUESTS.name, {"outcome": outcomes} if outcomes else {}, ("operation",))
 
 
-RATES = (
-    *(Query(name, _quantile(quantile), "operation") for quantile, name in LATENCY.items()),
-    Query(SUCCESS, _ratio(ANSWERED, ""), "operation"),
-    Query(BUSINESS, _ratio('outcome="success"', ANSWERED), "operation"),
+def _highest(metric: str) -> MaxGauge:
+    return MaxGauge(metric, is_over_window=True)
+
+
+LATENCY = {
+    share: DrawnMetric(f"latency_p{share * 100:.0f}", Quantile(share, DURATION, by=("operation",)), "operation")
+    for share in (0.5, 0.95, 0.99)
+}
+SUCCESS_RATE = DrawnMetric("success_rate", Ratio(_requests(*ANSWERED), _requests()), "operation")
+"""Answered calls over all calls, including calls that an open breaker denied."""
+BUSINESS_RATE = DrawnMetric("business_rate", Ratio(_requests(SUCCESS), _requests(*ANSWERED)), "operation")
+"""Successful calls over answered calls."""
+CALLS = DrawnMetric("calls", _requests(), "operation")
+ORDERS_BY_STATUS = DrawnMetric("orders", Increase(ORDERS.name, by=("status",)), "status")
+FAILURES_BY_REASON = DrawnMetric("failures", Increase(FAILURES.name, by=("reason",)), "reason")
+
+COUNTED_METRICS = (
+    CALLS,
+    DrawnMetric("denied", _requests(SHORT_CIRCUITED), "operation"),
+    FAILURES_BY_REASON,
+    ORDERS_BY_STATUS,
+    DrawnMetric("releases", Increase(RELEASES.name, by=("outcome",)), "outcome"),
 )
-COUNTS = (
-    Query(CALLS, _increase("inventory_requests_total", "operation"), "operation"),
-    Query(DENIED, _increase('inventory_requests_total{outcome="short_circuited"}', "operation"), "operation"),
-    Query(FAILURES, _increase("inventory_order_failures_total", "reason"), "reason"),
-    Query(ORDERS, _increase("orders_total", "status"), "status"),
-    Query(RELEASES, _increase("inventory_releases_total", "outcome"), "outcome"),
-)
-GAUGES = (
-    Query(QUEUES, "max(max_over_time(reservation_queue_depth[$w]))", series="reservation"),
-    Query(QUEUES, "max(max_over_time(release_queue_depth[$w]))", series="release"),
-    Query(QUEUES, "max(max_over_time(outbox_pending[$w]))", series="outbox"),
-    Query(QUEUES, "sum(max by (reason) (max_over_time(manual_reviews_open[$w])))", series="reviews"),
-    Query(QUEUES, "max(max_over_time(dead_letters[$w]))", series="deadLetters"),
-    Query(OUTBOX_AGE, "max(max_over_time(outbox_oldest_age_seconds[$w]))", series="outbox"),
-    Query(
-        BREAKER_OPEN,
-        'max by (breaker) (max_over_time(inventory_circuit_breaker_state{state=~"open|forced_open"}[$w]))',
+"""Drawn per minute; their totals are counts."""
+
+DRAWN_METRICS = (
+    *LATENCY.values(),
+    SUCCESS_RATE,
+    BUSINESS_RATE,
+    *COUNTED_METRICS,
+    DrawnMetric("queues", _highest("reservation_queue_depth"), series="reservation"),
+    DrawnMetric("queues", _highest("release_queue_depth"), series="release"),
+    DrawnMetric("queues", _highest("outbox_pending"), series="outbox"),
+    DrawnMetric(
+        "queues",
+        SumOfGauges((MaxGauge("manual_reviews_open", ("reason",), is_over_window=True),)),
+        series="reviews",
+    ),
+    DrawnMetric("queues", _highest("dead_letters"), series="deadLetters"),
+    DrawnMetric("outbox_age", _highest("outbox_oldest_age_seconds"), series="outbox"),
+    DrawnMetric(
+        "breaker_open",
+        MaxGauge(
+            "inventory_circuit_breaker_state", ("breaker",), {"state": ("open", "forced_open")}, is_over_window=True
+        ),
         "breaker",
     ),
 )
-ATTEMPTS = 'sum(increase(inventory_requests_total{{operation="{}"{}}}[$w]))'
+"""Every metric of the Metrics page."""
 
+COUNTED = frozenset(metric.name for metric in COUNTED_METRICS)
 
-def attempts(operation: str, *, answered: bool) -> Query:
-    """Calls of one operation, all or those that were answered."""
-    only = f",{ANSWERED}" if answered else ""
-    return Query("good" if answered else "total", ATTEMPTS.format(operation, only), series=operation)
-
-
-def _latency(quantile: float) -> Callable[[Rollup], Values]:
-    return lambda rollup: {name: rollup.counted.latency_seconds(name, quantile) for name in INVENTORY_CALLS}
-
-
-def _denied(rollup: Rollup) -> Values:
-    return {name: rollup.counted.requests[name, "short_circuited"] for name in INVENTORY_CALLS}
-
-
-NOT_QUEUES = ("outboxAge", "differences", "undeliverable")
-"""Gauges of samples that the chart of queues does not draw."""
-
-
-def _queues(rollup: Rollup) -> Values:
-    return {name: value for name, value in rollup.highest.items() if name not in NOT_QUEUES}
-
-
-def _outbox_age(rollup: Rollup) -> Values:
-    return {"outbox": rollup.highest["outboxAge"]} if "outboxAge" in rollup.highest else {}
-
-
-READERS: Mapping[str, Callable[[Rollup], Values]] = {
-    **{name: _latency(quantile) for quantile, name in LATENCY.items()},
-    SUCCESS: lambda rollup: {name: rollup.counted.technical_rate(name) for name in INVENTORY_CALLS},
-    BUSINESS: lambda rollup: {name: rollup.counted.business_rate(name) for name in INVENTORY_CALLS},
-    CALLS: lambda rollup: {name: rollup.counted.calls(name) for name in INVENTORY_CALLS},
-    DENIED: _denied,
-    FAILURES: lambda rollup: {reason: rollup.counted.failures[reason] for reason in FAILURE_REASONS},
-    ORDERS: lambda rollup: {status: rollup.counted.orders[status] for status in OrderStatus},
-    RELEASES: lambda rollup: {outcome: rollup.counted.releases[outcome] for outcome in RELEASE_OUTCOMES},
-    QUEUES: _queues,
-    OUTBOX_AGE: _outbox_age,
-    BREAKER_OPEN: lambda rollup: {
-        name: float(state in ("open", "forced_open")) for name, state in rollup.breakers.items()
-    },
-}
-"""By metric: its series within one step; a counted one as a count, at 0 too, as in Prometheus."""
+_RESERVE = {"operation": (InventoryCall.RESERVE.value,)}
+RESERVATIONS = Increase(REQUESTS.name, _RESERVE)
+ANSWERED_RESERVATIONS = Increase(REQUESTS.name, _RESERVE | {"outcome": ANSWERED})

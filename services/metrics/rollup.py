@@ -1,28 +1,49 @@
-"""Samples of a few seconds added up to minutes, and minutes to hours: pure.
+"""Rollups of the metric history: samples added up to minutes, and minutes to hours, in the background.
 
-A row holds what one replica counted within the step, so that adding rows up counts nothing twice and no
-restart of a counter shows; and the gauges, the last and the highest of the step.
+A row holds the growth of the counters of one replica within the step, and the last and the highest value of each gauge.
+Adding rows up counts nothing twice, and restarts of a counter do not show. Every replica rolls up, and more than once:
+a step is computed from stored rows and replaces its row, so that nothing counts twice, whichever write is the last.
+Source: contract section 2 (local history); seed 9.1.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from services.breakers.overview import severity
-from services.metrics.math import ODD, Interval, SampleRow, gauges_of, increments_by_replica
+from sqlalchemy import Connection
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from services.breakers.overview import SEVERITY, severity
+from services.metrics.expressions import SeriesValue
+from services.metrics.gauges import BREAKER_STATE, STORED_GAUGES
+from services.metrics.math import EPOCH, floor
+from services.metrics.sample import ODD, Counts, SampleRow, counters_of, increments, parse, stored_counters
+from state import rollups, samples
+from state.engine.database import Database
+from state.rollups import HOUR, MINUTE, Row
+
+SETTLED = timedelta(seconds=10)
+"""How long after the end of a minute its last sample is surely stored."""
+
+AGAIN = timedelta(minutes=2)
+"""How much of the rolled-up time is rolled up once more, for samples that came late."""
+
+MAX_MINUTES = timedelta(minutes=10)
+MAX_HOURS = 6
+"""Minutes and hours rolled up in one round, so that catching up after a pause slows no order down."""
+
+KNOWN_FOR = timedelta(hours=1)
+"""How far back the last sample of a replica is searched for."""
 
 
 @dataclass(slots=True)
 class Rollup:
-    """What is known of one step."""
+    """The metrics of one step of time; MetricData for expressions."""
 
-    counted: Interval = field(default_factory=Interval)
+    counted: Counts = field(default_factory=Counts)
     last: dict[str, float] = field(default_factory=dict)
     """The last gauges of the step."""
     highest: dict[str, float] = field(default_factory=dict)
@@ -30,13 +51,13 @@ class Rollup:
     """The worst state of each breaker within the step."""
 
     def add(self, other: Rollup) -> None:
-        """Add what came later, or what another replica counted at the same time."""
+        """Add a later step, or the same step of another replica."""
         self.counted.add(other.counted)
         self.note(other.highest, other.breakers)
         self.last.update(other.last)
 
     def note(self, gauges: Mapping[str, float], breakers: Mapping[str, str]) -> None:
-        """Take in gauges and states seen within the step."""
+        """Add gauges and breaker states of one sample within the step."""
         self.last.update(gauges)
         for name, value in gauges.items():
             self.highest[name] = max(value, self.highest.get(name, value))
@@ -45,10 +66,17 @@ class Rollup:
             if worst is None or severity(state) > severity(worst):
                 self.breakers[name] = state
 
+    def increases(self, metric: str) -> Iterator[SeriesValue]:
+        return self.counted.increases(metric)
 
-def floor(at: datetime, step: timedelta) -> datetime:
-    """The start of the step that ``at`` lies in."""
-    return EPOCH + (at - EPOCH) // step * step
+    def gauges(self, metric: str) -> Iterator[SeriesValue]:
+        """The highest value of a queue gauge, and the worst state of each breaker."""
+        if metric == BREAKER_STATE:
+            for breaker, worst in self.breakers.items():
+                for state in SEVERITY:
+                    yield {"breaker": breaker, "state": state}, float(worst == state)
+        elif (stored := STORED_GAUGES.get(metric, "")) in self.highest:
+            yield {}, self.highest[stored]
 
 
 def rolled_up(
@@ -60,14 +88,14 @@ def rolled_up(
     back to ``known_from``.
     """
     found: dict[tuple[datetime, str], Rollup] = {}
-    for at, replica, sample in rows:
-        if start <= at < end:
-            rollup = found.setdefault((floor(at, step), replica), Rollup())
-            breakers = sample.get("breakers")
-            rollup.note(gauges_of(sample), breakers if isinstance(breakers, dict) else {})
-    for at, replica, counted in increments_by_replica(rows, known_from):
-        if start <= at < end:
-            found[floor(at, step), replica].counted.add(counted)
+    parsed = [parse(row) for row in rows]
+    for sample in parsed:
+        if start <= sample.at < end:
+            rollup = found.setdefault((floor(sample.at, step), sample.replica), Rollup())
+            rollup.note(sample.gauges, sample.breakers)
+    for sample, counted in increments(parsed, known_from):
+        if start <= sample.at < end:
+            found[floor(sample.at, step), sample.replica].counted.add(counted)
     return found
 
 
@@ -82,53 +110,92 @@ def summed(
 
 
 def encoded(rollup: Rollup) -> dict[str, Any]:
-    """As it is stored, without what is nothing."""
-    counted = rollup.counted
-    requests: dict[str, dict[str, int]] = {}
-    for (operation, outcome), count in counted.requests.items():
-        if count:
-            requests.setdefault(operation, {})[outcome] = count
-    return {
-        "requests": requests,
-        "latency": {name: counts for name, counts in counted.buckets.items() if any(counts)},
-        "orders": _some(counted.orders),
-        "failures": _some(counted.failures),
-        "releases": _some(counted.releases),
+    """The stored form; zeros are left out."""
+    return stored_counters(rollup.counted.counters) | {
+        "latency": {name: counts for name, counts in rollup.counted.buckets.items() if any(counts)},
         "gauges": {name: [rollup.last[name], rollup.highest[name]] for name in rollup.last},
         "breakers": rollup.breakers,
     }
 
 
 def decoded(stored: Mapping[str, Any]) -> Rollup:
-    """What encoded() made a row of; a row of another shape counts as one that says nothing."""
+    """The rollup that encoded() stored; a row of another shape is read as an empty one."""
     try:
-        return _decoded(stored)
+        gauges = stored["gauges"]
+        return Rollup(
+            Counts(counters_of(stored), dict(stored["latency"])),
+            {name: last for name, (last, _) in gauges.items()},
+            {name: highest for name, (_, highest) in gauges.items()},
+            dict(stored["breakers"]),
+        )
     except ODD:
         return Rollup()
 
 
-def _decoded(stored: Mapping[str, Any]) -> Rollup:
-    counted = Interval(
-        requests=Counter(
-            {
-                (operation, outcome): count
-                for operation, outcomes in stored["requests"].items()
-                for outcome, count in outcomes.items()
-            }
-        ),
-        buckets=dict(stored["latency"]),
-        orders=Counter(stored["orders"]),
-        failures=Counter(stored["failures"]),
-        releases=Counter(stored["releases"]),
-    )
-    gauges = stored["gauges"]
-    return Rollup(
-        counted,
-        {name: last for name, (last, _) in gauges.items()},
-        {name: highest for name, (_, highest) in gauges.items()},
-        dict(stored["breakers"]),
-    )
+class MetricRollups:
+    """Rolls up every minute and hour that is complete."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def run(self) -> bool:
+        """One round of a Loop; returns whether more is waiting."""
+        now = self._clock()
+        minutes, more_minutes = await self._database.read(lambda c: _minutes(c, now))
+        if minutes:
+            await self._database.write(partial(rollups.put, step=MINUTE, rows=minutes))
+        hours, more_hours = await self._database.read(lambda c: _hours(c, now))
+        if hours:
+            await self._database.write(partial(rollups.put, step=HOUR, rows=hours))
+        return more_minutes or more_hours
 
 
-def _some(counts: Mapping[str, int]) -> dict[str, int]:
-    return {name: count for name, count in counts.items() if count}
+def _minutes(connection: Connection, now: datetime) -> tuple[list[Row], bool]:
+    finished = floor(now - SETTLED, MINUTE)
+    start = _start(connection, now)
+    if start is None or start >= finished:
+        return [], False
+    end = min(finished, start + AGAIN + MAX_MINUTES)
+    rows = samples.between(connection, start, end)
+    if len(rows) == samples.MAX_SAMPLES:
+        # Many replicas: only minutes whose samples were all read.
+        end = max(floor(rows[-1][0], MINUTE), start + MINUTE)
+    known_from = start - KNOWN_FOR
+    bases = (samples.last_before(connection, name, start, known_from) for name in {replica for _, replica, _ in rows})
+    known = sorted((base for base in bases if base), key=lambda row: row[0])
+    return _rows(rolled_up([*known, *rows], start, end, MINUTE, known_from)), end < finished
+
+
+def _start(connection: Connection, now: datetime) -> datetime | None:
+    """The first minute to roll up: some before the newest, or the first one with a sample after a pause."""
+    newest = rollups.newest(connection, MINUTE)
+    if newest is None:
+        first = samples.first_at(connection, EPOCH)
+        return floor(first, MINUTE) if first else None
+    following = samples.first_at(connection, newest + MINUTE)
+    if following is None and newest < now - KNOWN_FOR:
+        # Some of its samples may be pruned by now; its row is complete.
+        return None
+    if following is not None and following > newest + MAX_MINUTES:
+        return floor(following, MINUTE)
+    return newest - AGAIN + MINUTE
+
+
+def _hours(connection: Connection, now: datetime) -> tuple[list[Row], bool]:
+    newest_minute = rollups.newest(connection, MINUTE)
+    if newest_minute is None:
+        return [], False
+    # An hour is complete when a later one has begun and its own minutes are not rolled up any more.
+    finished = min(floor(newest_minute, HOUR), floor(now - AGAIN - 2 * MINUTE, HOUR))
+    newest = rollups.newest(connection, HOUR)
+    first = rollups.first_at(connection, MINUTE, newest + HOUR if newest else EPOCH)
+    if first is None or floor(first, HOUR) >= finished:
+        return [], False
+    start = floor(first, HOUR)
+    end = min(finished, start + MAX_HOURS * HOUR)
+    return _rows(summed(rollups.between(connection, MINUTE, start, end), HOUR)), end < finished
+
+
+def _rows(found: Mapping[tuple[datetime, str], Rollup]) -> list[Row]:
+    return [(at, replica, encoded(rollup)) for (at, replica), rollup in found.items()]

@@ -1,13 +1,235 @@
-"""The latency buckets, shared by the registry that counts and the console that reads."""
+"""Metric samples: what a replica stores every few seconds, and the growth between two samples. Pure.
+
+A sample holds counters, which only grow until the process restarts, and gauges. Counters are compared per replica and
+added over replicas. Source: seed 10; contract section 6.
+"""
 
 from __future__ import annotations
 
-LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 3.25, 5.0)
-"""Upper bounds in seconds; a last bucket without a bound follows.
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from math import inf
+from typing import Any
 
-The alert's second and the timeout of three are bounds themselves. Attempts that time out last a little longer
-than the timeout: a narrow bucket behind it keeps their quantiles from being read as five seconds.
+from services.domain.external import time_or_none
+from services.metrics.catalogue import COUNTERS, DURATION, LATENCY_BUCKETS
+from services.metrics.expressions import SeriesValue
 
-A stored histogram has ``len(LATENCY_BUCKETS) + 1`` counts, cumulative as in Prometheus: each counts
-what lasted at most as long as its bound, so that the last one is the count of all.
-"""
+SampleRow = tuple[datetime, str, Mapping[str, Any]]
+"""``(at, replica, sample)`` as stored."""
+
+CounterKey = tuple[str, ...]
+"""Name of a counter, then its label values."""
+
+BOUNDS = (*LATENCY_BUCKETS, inf)
+
+ODD = (TypeError, ValueError, AttributeError, KeyError, ArithmeticError)
+"""What reading a stored sample of another shape raises."""
+
+_SERIES = {
+    family.name: [((family.name, *values), dict(zip(family.labels, values, strict=True))) for values in family.values]
+    for family in COUNTERS
+}
+"""Key and labels of every series, by counter."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Counters and latencies, since the start of a process or within an interval; MetricData for expressions."""
+
+    counters: Counter[CounterKey] = field(default_factory=Counter)
+    buckets: dict[str, list[int]] = field(default_factory=dict)
+    """Cumulative latency buckets per operation, one count per element of BOUNDS; the last one counts all calls."""
+
+    def add(self, other: Counts) -> None:
+        _add(self.counters, other.counters)
+        for operation, counts in other.buckets.items():
+            mine = self.buckets.setdefault(operation, [0] * len(counts))
+            # A histogram with an earlier set of buckets cannot be added.
+            if len(mine) == len(counts):
+                self.buckets[operation] = [a + b for a, b in zip(mine, counts, strict=True)]
+
+    def increases(self, metric: str) -> Iterator[SeriesValue]:
+        """The count of every series of a counter, 0 for a series never counted, as in a scrape.
+
+        A failure would be lost if its series appeared only with the first failure.
+        """
+        for key, labels in _SERIES.get(metric, ()):
+            yield labels, float(self.counters.get(key, 0))
+        if metric.startswith(DURATION):
+            yield from self._latency(metric)
+
+    def gauges(self, _metric: str) -> tuple[SeriesValue, ...]:
+        """Nothing: gauges are not counted."""
+        return ()
+
+    def _latency(self, metric: str) -> Iterator[SeriesValue]:
+        for operation, counts in self.buckets.items():
+            if metric == f"{DURATION}_count":
+                yield {"operation": operation}, float(counts[-1])
+            elif len(counts) == len(BOUNDS):
+                for bound, count in zip(BOUNDS, counts, strict=True):
+                    yield {"operation": operation, "le": "+Inf" if bound == inf else str(bound)}, float(count)
+
+
+def _add(mine: MutableMapping[CounterKey, int], more: Mapping[CounterKey, int]) -> None:
+    # A third of the time of Counter.update: half an hour of samples is added up every few seconds.
+    for key, count in more.items():
+        mine[key] = mine.get(key, 0) + count
+
+
+def stored_counters(counters: Mapping[CounterKey, int]) -> dict[str, Any]:
+    """Counters as samples and rollups store them, by family; zeros are left out."""
+    found: dict[str, Any] = {family.stored: {} for family in COUNTERS}
+    families = {family.name: family.stored for family in COUNTERS}
+    for (name, *values), count in counters.items():
+        if count:
+            place = found[families[name]]
+            for value in values[:-1]:
+                place = place.setdefault(value, {})
+            place[values[-1]] = count
+    return found
+
+
+def counters_of(stored: Mapping[str, Any]) -> Counter[CounterKey]:
+    """The counters that stored_counters() wrote; raises ODD."""
+    found: Counter[CounterKey] = Counter()
+    for family in COUNTERS:
+        for values, count in _leaves(stored.get(family.stored, {}), len(family.labels)):
+            found[(family.name, *values)] = int(count)
+    return found
+
+
+def _leaves(nested: Mapping[str, Any], depth: int) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in nested.items():
+        if depth == 1:
+            yield (name,), value
+        else:
+            for values, leaf in _leaves(value, depth - 1):
+                yield (name, *values), leaf
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSample:
+    """One stored sample of one replica."""
+
+    at: datetime
+    replica: str
+    started_at: datetime | None
+    """Start of the process that counted."""
+    counts: Counts | None
+    """Since the start of the process; None of a sample in an unknown shape, as another version may write it."""
+    gauges: Mapping[str, float]
+    """By their stored names; ages in seconds."""
+    breakers: Mapping[str, str]
+    """State by breaker."""
+
+
+def parse(row: SampleRow) -> MetricSample:
+    """The sample of a stored row; every part in an unknown shape is left out."""
+    at, replica, stored = row
+    breakers = stored.get("breakers")
+    return MetricSample(
+        at,
+        replica,
+        time_or_none(stored.get("startedAt")),
+        _counts(stored),
+        _gauges(stored),
+        breakers if isinstance(breakers, dict) else {},
+    )
+
+
+def _counts(stored: Mapping[str, Any]) -> Counts | None:
+    try:
+        latencies = stored.get("latency", {}).items()
+        buckets = {operation: [int(count) for count in latency["buckets"]] for operation, latency in latencies}
+        return Counts(counters_of(stored), buckets)
+    except ODD:
+        return None
+
+
+def _gauges(stored: Mapping[str, Any]) -> dict[str, float]:
+    try:
+        age = float(stored.get("outboxOldestAgeSeconds") or 0)
+        return {name: float(value or 0) for name, value in stored.get("queues", {}).items()} | {"outboxAge": age}
+    except ODD:
+        return {}
+
+
+def increments(
+    samples: Iterable[MetricSample], since: datetime | None = None, known: Known | None = None
+) -> list[tuple[MetricSample, Counts]]:
+    """Each sample with its growth over the sample before it of the same replica, oldest first.
+
+    The process restarted when a counter fell or its start changed: then all counts of the sample are new. So are the
+    counts of the first sample of a process that started after ``since``, the time from which on ``samples`` is
+    complete. The first sample of any other process may hold years of calls and adds nothing.
+    ``known`` is reused; afterwards it holds the increments of these samples only.
+    """
+    before: dict[str, MetricSample | None] = {}
+    found = []
+    used: dict[tuple[str, datetime | None, datetime], Counts] = {}
+    for sample in samples:
+        earlier = before.get(sample.replica)
+        is_new = since is not None and sample.started_at is not None and sample.started_at >= since
+        if earlier is not None or is_new:
+            key = (sample.replica, earlier.at if earlier else None, sample.at)
+            counts = known.increments.get(key) if known else None
+            used[key] = counts if counts is not None else _increment(earlier, sample)
+            found.append((sample, used[key]))
+        before[sample.replica] = sample
+    if known is not None:
+        known.increments = used
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """A step of a time series: its increments, their sum, and the values of the drawn metrics."""
+
+    parts: tuple[Counts, ...]
+    counts: Counts
+    values: Mapping[str, Mapping[str, float]]
+    """By metric and series."""
+
+
+@dataclass(slots=True)
+class Known:
+    """Results of the last computation, to be reused: samples never change. Its values must not be changed."""
+
+    rows: dict[tuple[datetime, str], Mapping[str, Any]] = field(default_factory=dict)
+    """Stored samples, by time and replica."""
+    samples: dict[tuple[datetime, str], MetricSample] = field(default_factory=dict)
+    increments: dict[tuple[str, datetime | None, datetime], Counts] = field(default_factory=dict)
+    """By replica and the times of both samples."""
+    bins: dict[datetime, Bin] = field(default_factory=dict)
+    """By start."""
+
+    def parsed(self, rows: Iterable[SampleRow]) -> list[MetricSample]:
+        """The samples of these rows; afterwards only they are known."""
+        self.samples = {row[:2]: self.samples.get(row[:2]) or parse(row) for row in rows}
+        return list(self.samples.values())
+
+
+def _increment(before: MetricSample | None, after: MetricSample) -> Counts:
+    """``before`` None: the process has just started."""
+    old, new = before.counts if before else Counts(), after.counts
+    if old is None or new is None:
+        return Counts()
+    base = Counts() if before and _has_restarted(before, old, after, new) else old
+    counters = Counter({key: count - base.counters.get(key, 0) for key, count in new.counters.items()})
+    buckets = {}
+    for operation, counts in new.buckets.items():
+        past = base.buckets.get(operation, ())
+        if len(past) != len(counts):
+            past = [0] * len(counts)
+        buckets[operation] = [a - b for a, b in zip(counts, past, strict=True)]
+    return Counts(counters, buckets)
+
+
+def _has_restarted(before: MetricSample, old: Counts, after: MetricSample, new: Counts) -> bool:
+    return before.started_at != after.started_at or any(
+        new.counters.get(key, 0) < count for key, count in old.counters.items()
+    )

@@ -1,4 +1,4 @@
-"""From what replicas store about themselves to the series that alerts look at.
+"""The recent samples of all replicas in memory: the metric data of the alerts.
 
 Source: services/metrics/recorder.py writes the samples; the names are those of contract section 6.
 """
@@ -7,77 +7,83 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from itertools import product
-from math import inf
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
-from services.breakers.overview import SEVERITY
-from services.domain.call_attempts import INVENTORY_CALLS, OUTCOMES
-from services.domain.orders.model import OrderStatus, ReviewReason
-from services.metrics.registry import FAILURE_REASONS, REFUSAL_STATUSES, RELEASE_OUTCOMES
-from services.metrics.sample import LATENCY_BUCKETS
-from services.metrics.series import Point, Series, View
-from state.replicas import Replica
+from services.metrics.catalogue import COUNTERS, DURATION
+from services.metrics.expressions import SeriesValue
+from services.metrics.gauges import GaugeValues
+from services.metrics.math import Point, increase
+from services.metrics.sample import MetricSample, SampleRow, parse
 
 MOST_POINTS = 720
-"""Of one series within the window; a long window is looked at more coarsely."""
+"""Points of one series within the window; of a longer window fewer samples are kept."""
 
-Counted = tuple[str, tuple[tuple[str, str], ...], float]
-Key = tuple[str, tuple[tuple[str, str], ...]]
+SeriesKey = tuple[str, tuple[tuple[str, str], ...]]
+"""Metric and labels."""
+
+COUNTER_NAMES = (*(family.name for family in COUNTERS), f"{DURATION}_count", f"{DURATION}_bucket")
 
 
 @dataclass(frozen=True, slots=True)
-class Gauges:
-    """What the database says about queues right now."""
+class Series:
+    """One metric with one set of labels of one process, oldest point first."""
 
-    reservation_queue: int
-    outbox_oldest_at: datetime | None
-    dead_letters: int
-    reviews_oldest_at: datetime | None
-    refused_in_a_row: int = 0
-    """Newest consecutive orders that were refused or delayed because inventory gave no answer about them."""
-    steps_failed: int = 0
-    """Orders that wait for a person because a step raised something unforeseen."""
-    undeliverable: int = 0
-    """Events that can never be published."""
+    labels: Mapping[str, str]
+    points: Sequence[Point]
 
 
-def milliseconds(at: datetime) -> int:
-    return round(at.timestamp() * 1000)
+@dataclass(frozen=True, slots=True)
+class MetricWindow:
+    """The metrics of the window that ends at one instant; MetricData for expressions."""
+
+    at_ms: int
+    window_ms: int
+    counters: Mapping[str, Sequence[Series]] = field(default_factory=dict)
+    """Per metric; points outside of the window are ignored."""
+    present: GaugeValues = field(default_factory=dict)
+    """Present values of the gauges."""
+
+    def increases(self, metric: str) -> Iterator[SeriesValue]:
+        for series in self.counters.get(metric, ()):
+            grown = increase(series.points, self.at_ms - self.window_ms, self.at_ms)
+            if grown is not None:
+                yield series.labels, grown
+
+    def gauges(self, metric: str) -> Iterable[SeriesValue]:
+        return self.present.get(metric, ())
 
 
-class Recording:
-    """The counters of all replicas within the window, kept in memory and fed with new samples."""
+class SampleWindow:
+    """The counters of all replicas within the window, fed with new samples."""
 
-    def __init__(self, window_ms: int) -> None:
-        self._window_ms = window_ms
-        self._spacing_ms = max(window_ms // MOST_POINTS, 1)
-        self._points: dict[Key, deque[Point]] = {}
+    def __init__(self, window: timedelta) -> None:
+        self._window_ms = window // timedelta(milliseconds=1)
+        self._spacing_ms = max(self._window_ms // MOST_POINTS, 1)
+        self._points: dict[SeriesKey, deque[Point]] = {}
         self._fed_ms: dict[str, int] = {}
 
-    def feed(self, rows: Iterable[tuple[datetime, str, Mapping[str, Any]]]) -> None:
-        """Take in samples ``(at, replica, sample)``, oldest first; those known already are passed over."""
-        for at, replica, sample in rows:
-            at_ms = milliseconds(at)
+    def feed(self, rows: Iterable[SampleRow]) -> None:
+        """Add samples ``(at, replica, sample)``, oldest first; known ones are skipped."""
+        for row in rows:
+            at_ms, replica = _milliseconds(row[0]), row[1]
             if replica in self._fed_ms and at_ms < self._fed_ms[replica] + self._spacing_ms:
                 continue
             self._fed_ms[replica] = at_ms
-            for name, labels, value in readable(sample):
-                key = (name, (*labels, ("instance", replica)))
+            for name, labels, value in counters(parse(row)):
+                key = (name, (*labels.items(), ("instance", replica)))
                 self._points.setdefault(key, deque()).append((at_ms, value))
 
-    def view(self, now: datetime, gauges: Gauges, replicas: Sequence[Replica]) -> View:
-        """Everything as it is now; what lies before the window is forgotten."""
-        at_ms = milliseconds(now)
-        self._forget(at_ms - self._window_ms)
-        counters: dict[str, list[Series]] = {}
+    def at(self, now: datetime, gauges: GaugeValues) -> MetricWindow:
+        """The metrics of the window that ends now; points before the window are dropped."""
+        at_ms = _milliseconds(now)
+        self._drop(at_ms - self._window_ms)
+        found: dict[str, list[Series]] = {}
         for (name, labels), points in self._points.items():
-            counters.setdefault(name, []).append(Series(dict(labels), points))
-        return View(at_ms, self._window_ms, counters, present(gauges, replicas, now))
+            found.setdefault(name, []).append(Series(dict(labels), points))
+        return MetricWindow(at_ms, self._window_ms, found, gauges)
 
-    def _forget(self, before_ms: int) -> None:
+    def _drop(self, before_ms: int) -> None:
         for key, points in list(self._points.items()):
             while points and points[0][0] < before_ms:
                 points.popleft()
@@ -86,64 +92,13 @@ class Recording:
         self._fed_ms = {replica: at_ms for replica, at_ms in self._fed_ms.items() if at_ms >= before_ms}
 
 
-def readable(sample: Mapping[str, Any]) -> list[Counted]:
-    """The counters of a stored sample; none of one that another version wrote in another form."""
-    try:
-        return list(counters_of(sample))
-    except (TypeError, ValueError, AttributeError, KeyError):
-        return []
+def counters(sample: MetricSample) -> Iterator[tuple[str, Mapping[str, str], float]]:
+    """``(metric, labels, value)`` of every counter of a sample; nothing of a sample in an unknown shape."""
+    if sample.counts is not None:
+        for name in COUNTER_NAMES:
+            for labels, value in sample.counts.increases(name):
+                yield name, labels, value
 
 
-def counters_of(sample: Mapping[str, Any]) -> Iterator[Counted]:
-    """``(metric, labels, value)`` of the counters in a sample that alerts look at.
-
-    What was never counted is 0 and not absent, as in what Prometheus scrapes: of a series that appears with its
-    first failure the first failure would be lost.
-    """
-    for operation, outcome in product(INVENTORY_CALLS, OUTCOMES):
-        count = sample.get("requests", {}).get(operation, {}).get(outcome, 0)
-        yield "inventory_requests_total", (("operation", operation), ("outcome", outcome)), float(count)
-    for operation, status in product(INVENTORY_CALLS, REFUSAL_STATUSES):
-        count = sample.get("refusals", {}).get(operation, {}).get(status, 0)
-        yield "inventory_refusals_total", (("operation", operation), ("status", status)), float(count)
-    for outcome in RELEASE_OUTCOMES:
-        yield "inventory_releases_total", (("outcome", outcome),), float(sample.get("releases", {}).get(outcome, 0))
-    for reason in FAILURE_REASONS:
-        count = sample.get("failures", {}).get(reason, 0)
-        yield "inventory_order_failures_total", (("reason", reason),), float(count)
-    yield "orders_total", (("status", OrderStatus.PAYING.value),), float(sample.get("orders", {}).get("PAYING", 0))
-    for operation, latency in sample.get("latency", {}).items():
-        labels = ("operation", operation)
-        yield "inventory_request_duration_seconds_count", (labels,), float(latency["count"])
-        for bound, count in zip((*LATENCY_BUCKETS, inf), latency["buckets"], strict=False):
-            written = "+Inf" if bound == inf else str(bound)
-            yield "inventory_request_duration_seconds_bucket", (labels, ("le", written)), float(count)
-
-
-def present(
-    gauges: Gauges, replicas: Sequence[Replica], now: datetime
-) -> dict[str, list[tuple[dict[str, str], float]]]:
-    """The gauges by metric, as they would be scraped now."""
-    states = [
-        (
-            {"breaker": str(breaker.get("name")), "state": state, "instance": replica.replica},
-            float(breaker.get("state") == state),
-        )
-        for replica in replicas
-        for breaker in replica.breakers
-        for state in SEVERITY
-    ]
-    return {
-        "inventory_circuit_breaker_state": states,
-        "reservation_queue_depth": [({}, float(gauges.reservation_queue))],
-        "outbox_oldest_age_seconds": [({}, _age(gauges.outbox_oldest_at, now))],
-        "dead_letters": [({}, float(gauges.dead_letters))],
-        "orders_refused_in_a_row": [({}, float(gauges.refused_in_a_row))],
-        "manual_reviews_open": [({"reason": ReviewReason.STEP_FAILED.value}, float(gauges.steps_failed))],
-        "outbox_undeliverable": [({}, float(gauges.undeliverable))],
-        "manual_reviews_oldest_age_seconds": [({}, _age(gauges.reviews_oldest_at, now))],
-    }
-
-
-def _age(oldest: datetime | None, now: datetime) -> float:
-    return max(0.0, (now - oldest).total_seconds()) if oldest else 0.0
+def _milliseconds(at: datetime) -> int:
+    return round(at.timestamp() * 1000)

@@ -15,7 +15,7 @@ from services.alerting.prometheus import rule_file
 from services.alerting.rules import rules
 from services.alerting.state_machine import step
 from services.base.settings import Settings
-from services.metrics.sample_window import Recording
+from services.metrics.sample_window import SampleWindow
 from state.alerts import FIRING, PENDING, Alert
 from state.database_watch import OUTAGE_SECONDS
 from tests.support.alert_world import EPOCH, Instant, input_series, recorded, written
@@ -38,13 +38,13 @@ async def promtool(*arguments: str | Path) -> tuple[int | None, str]:
 
 def judged_by_us(instants: list[Instant], interval: timedelta) -> list[list[Alert]]:
     """The alerts that stand after each evaluation."""
-    recording, known, found = Recording(WINDOW // timedelta(milliseconds=1)), {}, []
+    window, known, found = SampleWindow(WINDOW), {}, []
     for instant in instants:
-        recording.feed(instant.samples)
+        window.feed(instant.samples)
         if (instant.at - EPOCH) % interval:
             continue
-        view = recording.view(instant.at, instant.gauges, instant.replicas)
-        change = step(rules(SETTINGS), view, list(known.values()), instant.at, outage=WINDOW, link="http://here")
+        data = window.at(instant.at, instant.gauges)
+        change = step(rules(SETTINGS), data, list(known.values()), instant.at, outage=WINDOW, link="http://here")
         known |= {alert.alert_id: alert for alert in change.put}
         for alert_id in change.remove:
             del known[alert_id]

@@ -18,7 +18,7 @@ from services.alerting.rules import rules
 from services.alerting.threshold_rule import Rule
 from services.base.settings import Settings
 from services.domain.orders.model import OrderStatus
-from services.metrics.series import Vector, View
+from services.metrics.expressions import MetricData, Vector
 from state import alerts, leases, notifications, orders, refused_orders, samples
 from state.alerts import FIRING, LEASE, RESOLVED
 from state.engine.database import Database, opened
@@ -129,7 +129,7 @@ class Unforeseen:
     def promql(self, window: str) -> str:
         return "vector(1)"
 
-    def evaluate(self, view: View) -> Vector:
+    def evaluate(self, data: MetricData) -> Vector:
         if isinstance(self._answer, Exception):
             raise self._answer
         return {(): self._answer}

@@ -11,9 +11,8 @@ import pytest
 
 from services.domain.incident_impact import DENIED, FLAGGED, REFUSED, Impact
 from services.domain.orders.events import timestamp
-from services.metrics.rollup import Rollup, decoded
-from services.metrics.rollup_job import MetricRollups
-from services.metrics.sample import LATENCY_BUCKETS
+from services.metrics.catalogue import LATENCY_BUCKETS
+from services.metrics.rollup import MetricRollups, Rollup, decoded
 from state import incident_impacts, order_search, orders, rollups, samples, tables
 from state.engine.database import Database
 from state.incident_impacts import Window
@@ -24,6 +23,7 @@ from tests.support.seed_console import order
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+RESERVED = ("inventory_requests_total", "reserve", "success")
 
 
 def impacts_of(database: Database, order_id: str, at: datetime, *kinds: str, operation: str = "reserve") -> None:
@@ -134,7 +134,7 @@ def rolled(database: Database, step: timedelta = MINUTE) -> dict[tuple[datetime,
 
 
 def reserved(database: Database, step: timedelta = MINUTE) -> int:
-    return sum(rollup.counted.requests["reserve", "success"] for rollup in rolled(database, step).values())
+    return sum(rollup.counted.counters[RESERVED] for rollup in rolled(database, step).values())
 
 
 async def roll_up(database: Database, now: datetime) -> None:
@@ -149,7 +149,7 @@ async def test_a_minute_holds_what_was_counted_in_it_and_the_gauges_of_its_sampl
     found = rolled(database)
     assert sorted(at for at, _ in found) == [NOON + n * MINUTE for n in range(5)]
     # The sample at a full minute tells of the five seconds before it.
-    assert [found[NOON + n * MINUTE, "a"].counted.requests["reserve", "success"] for n in range(5)] == [
+    assert [found[NOON + n * MINUTE, "a"].counted.counters[RESERVED] for n in range(5)] == [
         110,
         120,
         120,
@@ -218,8 +218,8 @@ async def test_minutes_become_hours_once_an_hour_is_over_and_add_up_to_the_same(
     await roll_up(database, NOON + 126 * MINUTE)
     hours = rolled(database, HOUR)
     assert sorted(hours) == [(NOON, "a"), (NOON + HOUR, "a")]
-    assert hours[NOON, "a"].counted.requests["reserve", "success"] == 2 * 3595
-    assert hours[NOON + HOUR, "a"].counted.requests["reserve", "success"] == 2 * 3600
+    assert hours[NOON, "a"].counted.counters[RESERVED] == 2 * 3595
+    assert hours[NOON + HOUR, "a"].counted.counters[RESERVED] == 2 * 3600
     assert hours[NOON, "a"].highest["reservation"] == 55
 
 

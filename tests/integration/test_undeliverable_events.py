@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from nats.js.api import StreamConfig
 
-from services.alerting.evaluator import present_now
+from services.alerting.evaluator import present_gauges
 from services.domain.orders.events import ORDER_CREATED
 from services.messaging.jetstream import Connection
 from services.messaging.outbox_relay import OutboxRelay, OutboxRow, Undeliverable
@@ -150,8 +150,9 @@ async def test_what_is_undeliverable_is_not_claimed_nor_counted_as_waiting(datab
     assert await database.read(outbox.pending) == (1, START + timedelta(seconds=1))
     assert await database.read(outbox.count_undeliverable) == 1
     assert [c.id for c in await database.write(lambda c: outbox.settle_and_claim(c, [], [], 5, later))] == [second.id]
-    gauges, _ = await database.read(lambda c: present_now(c, later))
-    assert (gauges.undeliverable, gauges.outbox_oldest_at) == (1, START + timedelta(seconds=1))
+    gauges = await database.read(lambda c: present_gauges(c, later))
+    assert gauges["outbox_undeliverable"] == [({}, 1.0)]
+    assert gauges["outbox_oldest_age_seconds"] == [({}, (later - START).total_seconds() - 1)]
 
 
 async def test_retried_it_waits_again_and_discarded_it_is_gone(database: Database) -> None:

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.metrics.sample import LATENCY_BUCKETS
-from services.metrics.sample_window import Gauges, counters_of, present
+from services.metrics.catalogue import LATENCY_BUCKETS
+from services.metrics.expressions import SeriesValue
+from services.metrics.gauges import GaugeValues, breaker_gauges
+from services.metrics.sample import parse
+from services.metrics.sample_window import counters
 from state.replicas import Replica
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -83,8 +86,7 @@ class Instant:
     at: datetime
     samples: list[tuple[datetime, str, dict[str, Any]]]
     """Of this instant, of the replicas that sampled."""
-    gauges: Gauges
-    replicas: list[Replica]
+    gauges: GaugeValues
 
 
 def recorded(seed: int, steps: int, interval: timedelta) -> list[Instant]:
@@ -111,9 +113,22 @@ def recorded(seed: int, steps: int, interval: timedelta) -> list[Instant]:
         oldest_case = _began(oldest_case, at, chance)
         # A replica misses a sample now and then.
         samples = [(at, r.name, _copy(r.sample)) for r in replicas if number == 0 or chance.random() < 0.93]
-        gauges = Gauges(waiting, oldest_event, dead_letters, oldest_case, in_a_row, broken, broken // 2)
-        found.append(Instant(at, samples, gauges, [_reported(replica, at) for replica in replicas]))
+        values = {
+            "reservation_queue_depth": waiting,
+            "outbox_oldest_age_seconds": _age(oldest_event, at),
+            "dead_letters": dead_letters,
+            "manual_reviews_oldest_age_seconds": _age(oldest_case, at),
+            "orders_refused_in_a_row": in_a_row,
+            "outbox_undeliverable": broken // 2,
+        }
+        gauges: dict[str, list[SeriesValue]] = {name: [({}, float(value))] for name, value in values.items()}
+        gauges["manual_reviews_open"] = [({"reason": "STEP_FAILED"}, float(broken))]
+        found.append(Instant(at, samples, {**gauges, **breaker_gauges(_reported(r, at) for r in replicas)}))
     return found
+
+
+def _age(since: datetime | None, at: datetime) -> float:
+    return (at - since).total_seconds() if since else 0.0
 
 
 def _began(since: datetime | None, at: datetime, chance: random.Random) -> datetime | None:
@@ -144,9 +159,9 @@ def input_series(instants: list[Instant]) -> dict[str, list[str]]:
     for number, instant in enumerate(instants):
         now: dict[str, float] = {}
         for _, replica, sample in instant.samples:
-            for name, labels, value in counters_of(sample):
+            for name, labels, value in counters(parse((instant.at, replica, sample))):
                 now[written(name, dict(labels) | {"instance": replica})] = value
-        for name, values in present(instant.gauges, instant.replicas, instant.at).items():
+        for name, values in instant.gauges.items():
             for labels, value in values:
                 now[written(name, labels)] = value
         for series, value in now.items():

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from services.domain.call_attempts import Attempt
+from services.metrics.expressions import SeriesValue
 from services.metrics.registry import Metrics
 
 BREAKERS = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")
@@ -67,11 +68,15 @@ def _live(metrics: Metrics, number: int, at: datetime, *, during_outage: bool) -
             metrics.order_failed("PENDING_INVENTORY")
     metrics.breaker_is(BREAKERS[1], "open" if during_outage else "closed")
     waiting = 7 if during_outage else 0
-    metrics.queues(
-        reservation=waiting, release=1, outbox=number % 3, outbox_oldest_at=None, undeliverable=0, now=at,
-        reviews={"PENDING_INVENTORY": waiting}, dead_letters=0, differences=0,
-        reviews_oldest_at=None, refused_in_a_row=0,
-    )  # fmt: skip
+    queues = {
+        "reservation_queue_depth": waiting,
+        "release_queue_depth": 1,
+        "outbox_pending": number % 3,
+        "outbox_oldest_age_seconds": 0,
+        "dead_letters": 0,
+    }
+    gauges: dict[str, list[SeriesValue]] = {name: [({}, float(value))] for name, value in queues.items()}
+    metrics.queues(gauges | {"manual_reviews_open": [({"reason": "PENDING_INVENTORY"}, float(waiting))]})
 
 
 def _collect(text: str, at: float, heads: dict[str, list[str]], families: dict[str, list[str]]) -> None:

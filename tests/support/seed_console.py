@@ -22,7 +22,7 @@ from services.domain.orders.model import OrderStatus as S
 from services.domain.orders.model import PaymentStatus as P
 from services.domain.reconciliation import LookupResult
 from services.domain.release_causes import cause_of
-from services.metrics.sample import LATENCY_BUCKETS
+from services.metrics.catalogue import LATENCY_BUCKETS
 from state import (
     audit,
     bulk_jobs,

@@ -16,9 +16,8 @@ from services.base.settings import Settings
 from services.breakers.overview import Band, interruptions
 from services.console.cache import BackgroundReadingCache, Reading
 from services.console.metric_history.local import LocalSource
-from services.console.metric_history.model import PRESETS, Span, Wanted, span_of
+from services.console.metric_history.model import PRESETS, Measured, MetricSource, SourceFailed, Span, Wanted, span_of
 from services.console.metric_history.prometheus import PromSource
-from services.console.metric_history.sources import Measured, MetricSource, SourceFailed
 from services.console.status import bands_since
 from services.metrics import objective
 from services.metrics.catalogue import COUNTED

@@ -1,4 +1,4 @@
-"""The history that the workers write themselves: samples of seconds, minutes and hours of the database."""
+"""The metric history of our own database: samples of seconds, rolled up to minutes and hours."""
 
 from __future__ import annotations
 
@@ -7,25 +7,21 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from services.console.metric_history.model import Span
-from services.console.metric_history.sources import Measured, Point, frame
-from services.domain.call_attempts import InventoryCall
-from services.metrics.catalogue import COUNTED, READERS
-from services.metrics.math import ANSWERED
+from services.console.metric_history.model import Measured, Point, Span, frame
+from services.metrics.catalogue import ANSWERED_RESERVATIONS, COUNTED, DRAWN_METRICS, RESERVATIONS
 from services.metrics.objective import Calls
-from services.metrics.rollup import Rollup, decoded, rolled_up
-from services.metrics.rollup_job import KNOWN_FOR
+from services.metrics.rollup import KNOWN_FOR, Rollup, decoded, rolled_up
 from state import rollups, samples
 from state.engine.source import Source
 from state.rollups import HOUR, MINUTE
 
 SAMPLE_STEP = timedelta(seconds=5)
 LONGEST_TAIL = timedelta(hours=2)
-"""How much is added up from samples at most, where minutes are missing."""
+"""The longest time that is added up from samples where minutes are missing."""
 MAX_TAIL = 20_000
 
 Piece = tuple[datetime, Rollup]
-"""What was counted in a stretch that begins then."""
+"""Start of an interval and what was counted in it."""
 
 
 class LocalSource:
@@ -61,18 +57,18 @@ def _measured(connection: Connection, span: Span) -> Measured:
 
 
 def _points(at: datetime, rollup: Rollup, minutes: float) -> list[Point]:
-    """All series of one step, what is counted divided by so many minutes."""
+    """All series of one step; counts are divided by ``minutes``."""
     return [
-        (at, metric, series, value / minutes if metric in COUNTED and value is not None else value)
-        for metric, read in READERS.items()
-        for series, value in read(rollup).items()
+        (at, metric.name, series, value / minutes if metric.name in COUNTED else value)
+        for metric in DRAWN_METRICS
+        for series, value in metric.evaluate(rollup).items()
     ]
 
 
 def pieces(connection: Connection, start: datetime, end: datetime, step: timedelta) -> list[Piece]:
-    """What was counted from ``start`` on, oldest first, in stretches no longer than ``step``.
+    """What was counted from ``start`` on, oldest first, in intervals no longer than ``step``.
 
-    The coarsest rows that will do, and after the newest of them the next finer ones, down to samples.
+    Hours where ``step`` allows, minutes after the newest hour, samples after the newest minute.
     """
     found: list[Piece] = []
     since = start
@@ -90,12 +86,12 @@ def _sampled(connection: Connection, start: datetime, end: datetime, step: timed
     bases = (samples.last_before(connection, name, start, known_from) for name in {replica for _, replica, _ in rows})
     known = sorted((base for base in bases if base), key=lambda row: row[0])
     steps = rolled_up([*known, *rows], start, end, step, known_from)
-    # A step that began before the first sample of it belongs to the stretch that was asked for.
+    # A step that began before ``start`` counts from ``start`` on.
     return sorted(((max(at, start), rollup) for (at, _), rollup in steps.items()), key=lambda piece: piece[0])
 
 
 def _calls(connection: Connection, windows: Sequence[timedelta], now: datetime) -> Mapping[timedelta, Calls]:
-    """Windows of up to a day are read off minutes, all in one go, and longer ones off hours."""
+    """Windows of up to a day are added up from minutes in one read, longer ones from hours."""
     short = [window for window in windows if window <= timedelta(days=1)]
     minutes = _reservations(connection, now - max(short), now, MINUTE) if short else []
     return {
@@ -108,13 +104,7 @@ def _reservations(
     connection: Connection, start: datetime, end: datetime, step: timedelta
 ) -> list[tuple[datetime, Calls]]:
     return [
-        (
-            at,
-            Calls(
-                sum(rollup.counted.requests[InventoryCall.RESERVE, outcome] for outcome in ANSWERED),
-                rollup.counted.calls(InventoryCall.RESERVE),
-            ),
-        )
+        (at, Calls(ANSWERED_RESERVATIONS.evaluate(rollup).get((), 0.0), RESERVATIONS.evaluate(rollup).get((), 0.0)))
         for at, rollup in pieces(connection, start, end, step)
     ]
 

@@ -1,11 +1,18 @@
-"""Stretches of time that people look at, and how finely they are cut. Pure."""
+"""The interval of the Metrics page, its steps, and the interface and result of the two metric sources."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
 
-from services.metrics.rollup import floor
+from services.metrics.math import floor
+from services.metrics.objective import Calls
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 PRESETS = {
     "15m": timedelta(minutes=15),
@@ -16,11 +23,11 @@ PRESETS = {
     "30d": timedelta(days=30),
 }
 LONGEST = timedelta(days=400)
-"""So long hours are kept."""
+"""How long hours are kept."""
 SHORTEST = timedelta(minutes=1)
 
 MAX_POINTS = 180
-"""Of one line; Prometheus refuses more than 11 000."""
+"""Points of one line; Prometheus refuses more than 11 000."""
 
 STEPS = tuple(
     timedelta(seconds=seconds)
@@ -30,12 +37,12 @@ STEPS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a person asked for: a preset that ends now, or a fixed stretch."""
+    """The interval that a page requests: a preset that ends now, or a fixed one."""
 
     preset: str = "1h"
     start: datetime | None = None
     end: datetime | None = None
-    """Both given: the stretch; else the preset."""
+    """When both are given they replace the preset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ class Span:
         return -(-self.length // self.step)
 
     def number(self, at: datetime) -> int | None:
-        """The step that ``at`` lies in; None outside."""
+        """The number of the step that contains ``at``; None outside of the interval."""
         return (at - self.start) // self.step if self.start <= at < self.end else None
 
     def begins(self, number: int) -> datetime:
@@ -63,7 +70,7 @@ class Span:
 
 
 def span_of(wanted: Wanted, now: datetime) -> Span:
-    """The stretch as it is read: at least SHORTEST, at most LONGEST, never beyond now."""
+    """The interval that is read: at least SHORTEST, at most LONGEST, never beyond now."""
     if wanted.start is None or wanted.end is None:
         end, length = now, PRESETS.get(wanted.preset, PRESETS["1h"])
     else:
@@ -71,6 +78,56 @@ def span_of(wanted: Wanted, now: datetime) -> Span:
         length = min(max(end - wanted.start, SHORTEST), LONGEST)
     step = next((step for step in STEPS if length / step <= MAX_POINTS), STEPS[-1])
     if end - length < now - timedelta(days=1):
-        # Further back there are only minutes.
+        # Samples are kept for a day; older history has minutes only.
         step = max(step, timedelta(minutes=1))
     return Span(floor(end - length, step), end, step)
+
+
+COLUMNS = ("at", "metric", "series", "value")
+
+Point = tuple[datetime, str, str, float | None]
+"""``(at, metric, series, value)``; points without a value are left out of frames."""
+
+
+class SourceFailed(Exception):
+    """The source could not answer; the message is a sentence for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The metrics of a span."""
+
+    time_series: DataFrame
+    """Columns COLUMNS: ``at`` (aware UTC, the start of a step), ``metric``, ``series``, ``value`` (float).
+
+    Latencies and ages in seconds, rates as shares, what is counted per minute, queues as the highest of a step.
+    """
+    totals: DataFrame
+    """The same columns over the whole span, one row per series; what is counted as a count."""
+    newest_at: datetime | None
+    """Time of the newest measurement; None when there is none."""
+    missing: tuple[str, ...] = ()
+    """Metrics with unanswered queries: their values are unknown where they have no points."""
+
+
+class MetricSource(Protocol):
+    """A source of the metric history."""
+
+    @property
+    def name(self) -> str:
+        """Its name on the page."""
+
+    def read(self, span: Span) -> Measured:
+        """The metrics of a span. Raises SourceFailed, or SourceUnavailable for our own database."""
+
+    def reservations(self, windows: Sequence[timedelta], now: datetime) -> Mapping[timedelta, Calls]:
+        """Answered and requested reservations within each window up to now; raises as read() does."""
+
+
+def frame(points: Iterable[Point]) -> DataFrame:
+    """Points as a frame of COLUMNS; without points an empty frame of the same shape."""
+    import pandas as pd
+
+    known = [point for point in points if point[3] is not None and math.isfinite(point[3])]
+    made = pd.DataFrame(known, columns=list(COLUMNS))
+    return made.astype({"at": "datetime64[us, UTC]", "metric": "str", "series": "str", "value": "float64"})

@@ -16,10 +16,9 @@ from statistics import median
 from typing import Any, Self, TypeVar
 
 from services.base.proxy import DIRECT, Proxy, requests_session
-from services.console.metric_history.model import Span
-from services.console.metric_history.sources import Measured, Point, SourceFailed, frame
-from services.domain.call_attempts import InventoryCall
-from services.metrics.catalogue import COUNTED, COUNTS, GAUGES, RATES, Query, attempts
+from services.console.metric_history.model import Measured, Point, SourceFailed, Span, frame
+from services.metrics.catalogue import ANSWERED_RESERVATIONS, COUNTED, DRAWN_METRICS, RESERVATIONS, DrawnMetric
+from services.metrics.expressions import Expression
 from services.metrics.objective import Calls
 
 T = TypeVar("T")
@@ -126,25 +125,30 @@ class _Questions:
             raise next(iter(missing.values()))
         return points, tuple(missing)
 
-    def time_series(self, query: Query, span: Span, window: timedelta) -> list[tuple[datetime, str, float]]:
-        """``(start of step, series, value)``: every step is asked for at its end."""
+    def time_series(self, metric: DrawnMetric, span: Span, window: timedelta) -> list[tuple[datetime, str, float]]:
+        """``(start of step, series, value)``: every step is queried at its end."""
         found = self._prometheus.custom_query_range(
-            query.over(window.total_seconds()),
+            _promql(metric.expression, window),
             span.start + span.step,
             span.begins(span.points),
             step=str(span.step.total_seconds()),
             timeout=self._limit(),
         )
         return [
-            (datetime.fromtimestamp(float(at), UTC) - span.step, query.named(result["metric"]), float(value))
+            (datetime.fromtimestamp(float(at), UTC) - span.step, metric.series_name(result["metric"]), float(value))
             for result in found
             for at, value in result["values"]
         ]
 
-    def total(self, query: Query, length: timedelta, at: datetime) -> list[tuple[str, float]]:
-        """``(series, value)`` over the stretch that ends at ``at``."""
-        found = self._instant(query.over(length.total_seconds()), at)
-        return [(query.named(result["metric"]), float(result["value"][1])) for result in found]
+    def total(self, metric: DrawnMetric, length: timedelta, at: datetime) -> list[tuple[str, float]]:
+        """``(series, value)`` over the interval that ends at ``at``."""
+        found = self._instant(_promql(metric.expression, length), at)
+        return [(metric.series_name(result["metric"]), float(result["value"][1])) for result in found]
+
+    def value(self, promql: str, at: datetime) -> float | None:
+        """The value of an expression without labels; None when it has none."""
+        found = self._instant(promql, at)
+        return float(found[0]["value"][1]) if found else None
 
     def scrape_interval(self, at: datetime) -> timedelta:
         """The usual time between two scrapes before ``at``, by the slowest replica."""
@@ -165,37 +169,40 @@ class _Questions:
         return max(0.001, min(self._timeout_seconds, self._deadline - self._monotonic()))
 
 
+def _promql(expression: Expression, window: timedelta) -> str:
+    return expression.promql(f"{max(1, round(window.total_seconds()))}s")
+
+
 def _measured(asked: _Questions, span: Span) -> Measured:
-    # The first question is asked alone: a server that does not answer costs one limit and not many.
-    newest = asked.total(Query("newest", NEWEST), span.step, span.end)
+    # The first query is sent alone: a server that does not answer costs one time limit and not many.
+    newest = asked.value(NEWEST, span.end)
     window = max(span.step, SHORTEST_WINDOW, SCRAPES_IN_WINDOW * asked.scrape_interval(span.end))
-    queries = (*RATES, *COUNTS, *GAUGES)
     time_series, missing = asked.all(
-        [(query.metric, partial(_time_series, asked, query, span, window)) for query in queries]
+        [(metric.name, partial(_time_series, asked, metric, span, window)) for metric in DRAWN_METRICS]
     )
-    totals, more = asked.all([(query.metric, partial(_total, asked, query, span)) for query in queries])
-    newest_at = datetime.fromtimestamp(newest[0][1], UTC) if newest else None
+    totals, more = asked.all([(metric.name, partial(_total, asked, metric, span)) for metric in DRAWN_METRICS])
+    newest_at = datetime.fromtimestamp(newest, UTC) if newest is not None else None
     return Measured(frame(time_series), frame(totals), newest_at, tuple(dict.fromkeys((*missing, *more))))
 
 
-def _time_series(asked: _Questions, query: Query, span: Span, window: timedelta) -> list[Point]:
+def _time_series(asked: _Questions, metric: DrawnMetric, span: Span, window: timedelta) -> list[Point]:
     per_minute = window / timedelta(minutes=1)
     return [
-        (at, query.metric, series, value / per_minute if query.metric in COUNTED else value)
-        for at, series, value in asked.time_series(query, span, window)
+        (at, metric.name, series, value / per_minute if metric.name in COUNTED else value)
+        for at, series, value in asked.time_series(metric, span, window)
     ]
 
 
-def _total(asked: _Questions, query: Query, span: Span) -> list[Point]:
-    found = asked.total(query, span.length, span.end)
-    return [(span.end, query.metric, series, value) for series, value in found]
+def _total(asked: _Questions, metric: DrawnMetric, span: Span) -> list[Point]:
+    found = asked.total(metric, span.length, span.end)
+    return [(span.end, metric.name, series, value) for series, value in found]
 
 
 def _calls(asked: _Questions, window: timedelta, now: datetime) -> Calls:
     good, total = (
-        asked.total(attempts(InventoryCall.RESERVE, answered=answered), window, now) for answered in (True, False)
+        asked.value(_promql(expression, window), now) for expression in (ANSWERED_RESERVATIONS, RESERVATIONS)
     )
-    return Calls(good[0][1] if good else 0.0, total[0][1] if total else 0.0)
+    return Calls(good or 0.0, total or 0.0)
 
 
 def _sentence(error: Exception) -> str:

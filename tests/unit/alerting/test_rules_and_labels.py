@@ -8,7 +8,7 @@ from services.alerting.labels import Matcher, exactly, fingerprint, fit, matcher
 from services.alerting.prometheus import duration, table
 from services.alerting.rules import rules
 from services.base.settings import Settings
-from services.metrics.series import View
+from services.metrics.sample_window import MetricWindow
 from tests.unit.alerting.world import NOON, seconds
 
 CONTRACT = [
@@ -64,14 +64,14 @@ def test_a_forced_open_breaker_is_an_open_one_and_a_half_open_one_is_not():
 
     def fires(state: str) -> bool:
         gauge = [({"breaker": "b", "state": state}, 1.0), ({"breaker": "b", "state": "closed"}, 0.0)]
-        return bool(rule.active(View(0, 1000, {}, {"inventory_circuit_breaker_state": gauge})))
+        return bool(rule.active(MetricWindow(0, 1000, {}, {"inventory_circuit_breaker_state": gauge})))
 
     states = ("open", "forced_open", "half_open", "closed", "forced_closed")
     assert [fires(state) for state in states] == [True, True, False, False, False]
 
 
 def test_silence_of_the_metrics_fires_nothing():
-    empty = View(round(NOON.timestamp() * 1000), 300_000)
+    empty = MetricWindow(round(NOON.timestamp() * 1000), 300_000)
     assert [rule.active(empty) for rule in rules(Settings())] == [{}] * len(CONTRACT)
     assert [rule.present(empty) for rule in rules(Settings())] == [None] * len(CONTRACT)
 

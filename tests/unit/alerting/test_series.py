@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.metrics.expressions import Highest, Increase, Quantile, Share
-from services.metrics.series import Series, View, increase, quantile
+from services.metrics.expressions import Increase, MaxGauge, Quantile, Ratio
+from services.metrics.math import increase, quantile
+from services.metrics.sample_window import MetricWindow, Series
 
 INF = float("inf")
 
@@ -76,9 +77,11 @@ def test_rounding_does_not_make_a_larger_bucket_smaller():
 REQUESTS = "inventory_requests_total"
 
 
-def view(**counts: list[float]) -> View:
+def view(**counts: list[float]) -> MetricWindow:
     made = [Series({"outcome": outcome}, every_second(*values)) for outcome, values in counts.items()]
-    return View(2000, 2000, {REQUESTS: made}, {"depth": [({"b": "x"}, 1.0), ({"b": "x"}, 4.0), ({"b": "y"}, 2.0)]})
+    return MetricWindow(
+        2000, 2000, {REQUESTS: made}, {"depth": [({"b": "x"}, 1.0), ({"b": "x"}, 4.0), ({"b": "y"}, 2.0)]}
+    )
 
 
 def test_an_increase_adds_the_replicas_and_keeps_to_its_labels():
@@ -88,20 +91,24 @@ def test_an_increase_adds_the_replicas_and_keeps_to_its_labels():
 
 
 def test_a_share_of_nothing_is_nothing():
-    share = Share(Increase(REQUESTS, {"outcome": ("success",)}), Increase(REQUESTS))
+    share = Ratio(Increase(REQUESTS, {"outcome": ("success",)}), Increase(REQUESTS))
     assert share.evaluate(view(success=[0, 0, 0], timeout=[0, 0, 0])) == {}
     assert share.evaluate(view(success=[0, 1, 3], timeout=[0, 0, 1])) == {(): 0.75}
 
 
 def test_the_highest_of_all_replicas_counts():
-    assert Highest("depth").evaluate(view()) == {(): 4.0}
-    assert Highest("depth", ("b",)).evaluate(view()) == {(("b", "x"),): 4.0, (("b", "y"),): 2.0}
-    assert Highest("depth", (), {"b": ("y",)}).evaluate(view()) == {(): 2.0}
+    assert MaxGauge("depth").evaluate(view()) == {(): 4.0}
+    assert MaxGauge("depth", ("b",)).evaluate(view()) == {(("b", "x"),): 4.0, (("b", "y"),): 2.0}
+    assert MaxGauge("depth", (), {"b": ("y",)}).evaluate(view()) == {(): 2.0}
 
 
 def test_expressions_write_themselves_in_promql():
     one = {"operation": ("reserve",)}
     assert Increase("m", one).promql("10s") == 'sum(increase(m{operation="reserve"}[10s]))'
-    assert Highest("m", ("breaker",), {"state": ("a", "b")}).promql("1s") == 'max by (breaker) (m{state=~"a|b"})'
+    assert MaxGauge("m", ("breaker",), {"state": ("a", "b")}).promql("1s") == 'max by (breaker) (m{state=~"a|b"})'
     expected = 'histogram_quantile(0.95, sum by (le) (increase(m_bucket{operation="reserve"}[5s])))'
     assert Quantile(0.95, "m", one).promql("5s") == expected
+    labelled = Ratio(Increase("m", by=("operation", "status")), Increase("n", by=("operation",)))
+    parts = "sum by (operation, status) (increase(m[5s]))"
+    assert labelled.promql("5s") == f"{parts} / on (operation) group_left () sum by (operation) (increase(n[5s]))"
+    assert MaxGauge("m", is_over_window=True).promql("5s") == "max(max_over_time(m[5s]))"

@@ -9,7 +9,7 @@ from services.alerting.rules import rules
 from services.alerting.state_machine import Step, step
 from services.alerting.threshold_rule import Rule
 from services.base.settings import Settings
-from services.metrics.series import View
+from services.metrics.sample_window import MetricWindow
 from state.alerts import Alert
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -35,7 +35,7 @@ class Judged:
         self.events: list[str] = []
 
     def at(self, second: float, value: float) -> Step:
-        view = View(0, 1000, {}, {"dead_letters": [({}, value)]})
+        view = MetricWindow(0, 1000, {}, {"dead_letters": [({}, value)]})
         now = NOON + seconds(second)
         change = step([self.rule], view, list(self.known.values()), now, outage=OUTAGE, link="http://here")
         self.known |= {alert.alert_id: alert for alert in change.put}

@@ -17,13 +17,18 @@ from services.domain.call_attempts import INVENTORY_CALLS, OUTCOMES, Attempt
 from services.domain.orders import events
 from services.domain.orders.model import OrderStatus, ReviewReason
 from services.metrics import recorder as recording
-from services.metrics.recorder import Queues, Recorder
+from services.metrics.catalogue import LATENCY_BUCKETS
+from services.metrics.expressions import SeriesValue
+from services.metrics.gauges import QUEUE_GAUGES, GaugeValues
+from services.metrics.recorder import Recorder
 from services.metrics.registry import BREAKER_STATES, CONSUME_OUTCOMES, PUBLISH_OUTCOMES, Metrics
-from services.metrics.sample import LATENCY_BUCKETS
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 BREAKERS = ("inventoryServiceChecker", "inventoryServiceReserver", "inventoryServiceReleaser")
-WAITING = Queues(7, 2, 3, NOON - timedelta(seconds=4), 0, {"PENDING_INVENTORY": 5}, None, 1, 0, 0, 0, 0)
+WAITING: dict[str, list[SeriesValue]] = {gauge.name: [({}, 0.0)] for gauge in QUEUE_GAUGES if not gauge.label} | {
+    "reservation_queue_depth": [({}, 7.0)],
+    "manual_reviews_open": [({"reason": "PENDING_INVENTORY"}, 5.0)],
+}
 
 
 def series(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -96,7 +101,7 @@ class _Database:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
-    async def read(self, _: Any) -> Queues:
+    async def read(self, _: Any) -> GaugeValues:
         self.asked += 1
         await self.may_answer.wait()
         if self.problem:
