@@ -16,6 +16,7 @@ from sqlalchemy.pool import StaticPool
 from services.domain.orders.model import Line
 from services.sandbox.inventory_service import queries, stock, tables
 from services.sandbox.inventory_service.catalogue import Product, put_on_shelves
+from services.sandbox.inventory_service.reservations import Reservation
 from services.sandbox.inventory_service.stock_ledger import level_of
 from tests.support.examples import examples
 
@@ -56,7 +57,7 @@ class World:
             getattr(self, step[0])(*step[1:])
 
     def reserve(self, order_id: str, wanted: list[Line], seconds: int) -> None:
-        def once() -> stock.Reservation:
+        def once() -> Reservation:
             return stock.reserve(
                 self.connection,
                 order_id=order_id,

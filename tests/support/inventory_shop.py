@@ -16,7 +16,7 @@ from services.domain.orders.model import Line
 from services.messaging.envelope import IncomingEvent
 from services.sandbox.inventory_service import events, queries, stock, tables
 from services.sandbox.inventory_service.catalogue import Product, put_on_shelves
-from services.sandbox.inventory_service.stock import Reservation
+from services.sandbox.inventory_service.reservations import Reservation
 from state.engine.database import Database
 
 T = TypeVar("T")

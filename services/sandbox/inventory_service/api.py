@@ -23,12 +23,12 @@ from services.domain.orders.model import Line, aggregated
 from services.sandbox.inventory_service import queries, stock
 from services.sandbox.inventory_service.faults import Faults, FaultSettings, in_another_form
 from services.sandbox.inventory_service.outbox_api import OutboxApi
+from services.sandbox.inventory_service.reservations import Reservation
 from services.sandbox.inventory_service.stock import (
     AdjustmentRefused,
     AlreadyConfirmed,
     InsufficientStock,
     RefusalReason,
-    Reservation,
     ReservationRefused,
 )
 from services.sandbox.web import (
@@ -170,7 +170,7 @@ class InventoryApi:
                 user_id=body.user_id(),
                 expires_in=timedelta(seconds=body.expiresIn),
                 now=now,
-                shelves_look_empty=self._faults.settings.soldOut,
+                is_sold_out=self._faults.settings.soldOut,
             )
 
         try:

@@ -1,4 +1,4 @@
-"""The goods on the shelves of a new sandbox: the same names and ids on every machine."""
+"""The opening stock of a new sandbox: the same names and ids on every machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPENING = "opening stock"
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A variant of a product as it is first put on the shelf."""
+    """A variant of a product with its opening stock."""
 
     name: str
     product_id: str
@@ -28,11 +28,11 @@ class Product:
     on_hand: int
     low_stock_threshold: int
     price: float
-    """Euro; only the demo's customers look at it."""
+    """Euro; used by the demo traffic only."""
 
 
 def product(name: str, variant: str, on_hand: int, low_stock_threshold: int, price: float) -> Product:
-    """A product whose ids follow from its name, so that they never change."""
+    """A product whose ids are derived from its name, so that they never change."""
     product_id, variant_id = str(uuid5(NAMESPACE, name)), str(uuid5(NAMESPACE, f"{name}/{variant}"))
     return Product(f"{name}, {variant}", product_id, variant_id, on_hand, low_stock_threshold, price)
 
@@ -81,7 +81,7 @@ CATALOGUE: tuple[Product, ...] = (
 
 
 def put_on_shelves(connection: Connection, catalogue: Sequence[Product], now: datetime) -> int:
-    """Add the products that are not there yet, with their opening stock in the ledger: how many."""
+    """Add the missing products with their opening stock in the ledger. Returns their number."""
     known = {
         (row.product_id, row.variant_id) for row in connection.execute(select(stock.c.product_id, stock.c.variant_id))
     }
@@ -103,6 +103,6 @@ def _row(product: Product) -> dict[str, object]:
         "reserved": 0,
         "safety": 0,
         "low_stock_threshold": product.low_stock_threshold,
-        # As if announced already: a shop that opens does not announce its whole range.
+        # The level is set without an event: a new sandbox does not announce its whole range.
         "level": level_of(product.on_hand, product.low_stock_threshold),
     }

@@ -18,6 +18,7 @@ from services.domain.orders.events import OutgoingEvent, timestamp
 from services.domain.orders.model import Line
 from services.messaging.envelope import IncomingEvent
 from services.sandbox.inventory_service import outbox, stock
+from services.sandbox.inventory_service.reservations import has_heard_of
 from services.sandbox.inventory_service.stock import ConfirmationFailure
 from services.sandbox.inventory_service.tables import inbox
 
@@ -73,7 +74,7 @@ def handle(
     the answers to inventory.confirm_requested. ``is_foreign``: another installation published it, which may
     have an Inventory Service of its own; that one answers for orders which never asked here.
     """
-    if is_foreign and not stock.has_heard_of(connection, event.data["orderId"]):
+    if is_foreign and not has_heard_of(connection, event.data["orderId"]):
         return NOT_OURS
     key = {"event_id": event.event_id, "type": event.type, "source": event.source}
     same = [inbox.c[name] == value for name, value in key.items()]

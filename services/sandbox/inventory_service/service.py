@@ -16,6 +16,7 @@ from services.sandbox.inventory_service.api import InventoryApi
 from services.sandbox.inventory_service.catalogue import CATALOGUE, put_on_shelves
 from services.sandbox.inventory_service.event_link import EventLink
 from services.sandbox.inventory_service.faults import Faults
+from services.sandbox.inventory_service.reservations import SWEEP_LIMIT
 from services.sandbox.inventory_service.tables import dead_letters, make
 from services.sandbox.settings import InventorySettings
 from services.sandbox.web import Clock, utc_now
@@ -65,7 +66,7 @@ async def _sweep(database: Database, clock: Clock, link: EventLink, interval_sec
             ended = 0
         if ended:
             link.wake()
-        if ended < stock.SWEEP_LIMIT:
+        if ended < SWEEP_LIMIT:
             await asyncio.sleep(interval_seconds)
 
 

@@ -1,4 +1,4 @@
-"""Every movement of stock goes through here: columns, ledger and announcements in one transaction."""
+"""Movements of stock: each changes the columns, the ledger and, on a level change, the outbox in one transaction."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ _MOVE = (
     .values(on_hand=stock.c.on_hand + bindparam("on_hand_by"), reserved=stock.c.reserved + bindparam("reserved_by"))
     .returning(stock.c.on_hand, stock.c.reserved, stock.c.safety, stock.c.low_stock_threshold, stock.c.level)
 )
-_HOLD_IF_AVAILABLE = _MOVE.where(bindparam("reserved_by") <= _AVAILABLE)
+_RESERVE_IF_AVAILABLE = _MOVE.where(bindparam("reserved_by") <= _AVAILABLE)
 _ADJUST_IF_UNRESERVED = _MOVE.where(stock.c.on_hand + bindparam("on_hand_by") >= stock.c.reserved)
 
 
 def in_order(lines: Iterable[Line]) -> list[Line]:
-    """Lines in the one order in which stock rows are ever locked, so that no two orders deadlock."""
+    """Lines in the order in which stock rows are locked, so that two orders cannot deadlock."""
     return sorted(lines, key=lambda line: line.sku)
 
 
 def level_of(available: int, threshold: int) -> str:
-    """What a quantity is called: OUT, LOW (at or below the threshold) or IN_STOCK."""
+    """The level of a quantity: OUT, LOW (at or below the threshold) or IN_STOCK."""
     if available <= 0:
         return OUT
     return LOW if available <= threshold else IN_STOCK
 
 
 class StockBook:
-    """The movements of one transaction; leaving the block writes the ledger and announces edges.
+    """The movements of one transaction; leaving the block writes the ledger and the events of level changes.
 
-    Edges are judged once, at the end, so that stock freed and held again within a transaction is
-    not announced. An exception leaves the undoing to the transaction.
+    Levels are compared once, at the end, so that stock released and reserved again within a transaction publishes
+    no event. After an exception nothing is written; the transaction rolls back.
     """
 
     def __init__(self, connection: Connection, now: datetime) -> None:
@@ -64,16 +64,16 @@ class StockBook:
             self._write_ledger()
             self._announce_edges()
 
-    def hold(self, kind: str, line: Line, **reference: str | None) -> bool:
-        """Reserve the line's quantity if that much is available; False when it is not."""
-        return self._apply(_HOLD_IF_AVAILABLE, kind, line.sku, 0, line.quantity, reference)
+    def reserve(self, kind: str, line: Line, **reference: str | None) -> bool:
+        """Reserve the line's quantity. Returns False if less is available."""
+        return self._apply(_RESERVE_IF_AVAILABLE, kind, line.sku, 0, line.quantity, reference)
 
     def adjust(self, kind: str, sku: Sku, delta: int, **reference: str | None) -> bool:
-        """Change what is on hand; False when that would take away reserved stock or the product is unknown."""
+        """Change the stock on hand. Returns False for an unknown product, or if less than reserved would remain."""
         return self._apply(_ADJUST_IF_UNRESERVED, kind, sku, delta, 0, reference)
 
     def move(self, kind: str, sku: Sku, on_hand: int, reserved: int, **reference: str | None) -> None:
-        """Move stock that is known to be there; the table's own checks refuse everything else."""
+        """Move existing stock. Raises LookupError without a stock row; the table's checks refuse negative stock."""
         if not self._apply(_MOVE, kind, sku, on_hand, reserved, reference):
             raise LookupError(f"no stock row for {sku}")
 
@@ -112,10 +112,10 @@ _SET_LEVEL = (
 
 
 def edge(before: str, after: str, sku: Sku, available: int, threshold: int) -> OutgoingEvent | None:
-    """The event that a change of level is announced with, if any.
+    """The event of a level change, or None.
 
-    Only edges are announced, never single movements: downwards the worst level that was reached,
-    upwards only the way out of OUT. LOW is re-armed silently by the way back to IN_STOCK.
+    A decrease publishes the worst level reached, an increase only the change from OUT. The change from LOW to
+    IN_STOCK publishes nothing and re-arms LOW.
     """
     data: dict[str, Any] = {"productId": sku[0], "variantId": sku[1]}
     if after == OUT:

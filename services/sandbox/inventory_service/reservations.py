@@ -1,0 +1,196 @@
+"""Reservations, tombstones and returns of the Inventory Service: their model and their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, update
+
+from services.domain.orders.model import Line, aggregated
+from services.sandbox.inventory_service import tables
+from services.sandbox.inventory_service.stock_ledger import StockBook, in_order
+from services.sandbox.inventory_service.tables import reservation_lines, reservations, returns, tombstones
+
+SWEEP_LIMIT = 200
+"""Reservations expired in one transaction at most, so that it does not block the others for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReservedLine:
+    """One line of a reservation with the quantities deducted and returned."""
+
+    line: Line
+    deducted: int
+    returned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Stock set aside for one order, in whatever state."""
+
+    reservation_id: str
+    order_id: str
+    state: str
+    expires_at: datetime
+    confirmed_at: datetime | None
+    mismatch: bool
+    items: tuple[ReservedLine, ...]
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        return tuple(item.line for item in self.items)
+
+    def matches(self, lines: Sequence[Line]) -> bool:
+        """Whether these are the reserved lines, in any order and splitting."""
+        return in_order(self.lines) == in_order(aggregated(lines))
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether it is active and its time has passed."""
+        return self.state == tables.ACTIVE and self.expires_at <= now
+
+
+_WITH_LINES = (
+    select(
+        reservations,
+        reservation_lines.c.product_id,
+        reservation_lines.c.variant_id,
+        reservation_lines.c.quantity,
+        reservation_lines.c.deducted,
+        reservation_lines.c.returned,
+    )
+    .join(reservation_lines, reservation_lines.c.reservation_id == reservations.c.reservation_id)
+    .order_by(reservation_lines.c.product_id, reservation_lines.c.variant_id)
+)
+
+
+def find(connection: Connection, *criteria: ColumnElement[bool]) -> Reservation | None:
+    rows = connection.execute(_WITH_LINES.where(*criteria)).all()
+    if not rows:
+        return None
+    first = rows[0]
+    items = tuple(
+        ReservedLine(Line(row.product_id, row.variant_id, row.quantity), row.deducted, row.returned) for row in rows
+    )
+    return Reservation(
+        first.reservation_id,
+        first.order_id,
+        first.state,
+        first.expires_at,
+        first.confirmed_at,
+        first.mismatch,
+        items,
+    )
+
+
+def current(book: StockBook, order_id: str) -> Reservation | None:
+    """The order's active or confirmed reservation; an overdue one is expired instead."""
+    current_states = reservations.c.state.in_((tables.ACTIVE, tables.CONFIRMED))
+    found = find(book.connection, reservations.c.order_id == order_id, current_states)
+    if found is not None and found.is_over(book.now):
+        expire(book, found)
+        return None
+    return found
+
+
+def add(
+    book: StockBook,
+    order_id: str,
+    lines: Sequence[Line],
+    user_id: str | None,
+    expires_at: datetime,
+    reservation_id: str,
+) -> Reservation:
+    """Store an active reservation whose lines are reserved in the stock already."""
+    row = {
+        "reservation_id": reservation_id,
+        "order_id": order_id,
+        "user_id": user_id,
+        "state": tables.ACTIVE,
+        "created_at": book.now,
+        "expires_at": expires_at,
+        "updated_at": book.now,
+    }
+    book.connection.execute(insert(reservations), row)
+    book.connection.execute(insert(reservation_lines), [_line_row(reservation_id, line) for line in lines])
+    items = tuple(ReservedLine(line, 0, 0) for line in lines)
+    return Reservation(reservation_id, order_id, tables.ACTIVE, expires_at, None, mismatch=False, items=items)
+
+
+def _line_row(reservation_id: str, line: Line) -> dict[str, Any]:
+    return {
+        "reservation_id": reservation_id,
+        "product_id": line.product_id,
+        "variant_id": line.variant_id,
+        "quantity": line.quantity,
+    }
+
+
+def expire(book: StockBook, reservation: Reservation) -> None:
+    for line in reservation.lines:
+        book.move(tables.EXPIRE, line.sku, 0, -line.quantity, **reference(reservation))
+    end(book, reservation, tables.EXPIRED)
+
+
+def expire_overdue(book: StockBook, limit: int = SWEEP_LIMIT) -> int:
+    overdue = select(reservations.c.reservation_id).where(
+        reservations.c.state == tables.ACTIVE, reservations.c.expires_at <= book.now
+    )
+    ids = book.connection.scalars(overdue.order_by(reservations.c.expires_at).limit(limit)).all()
+    for reservation_id in ids:
+        reservation = find(book.connection, reservations.c.reservation_id == reservation_id)
+        if reservation is not None:
+            expire(book, reservation)
+    return len(ids)
+
+
+def end(book: StockBook, reservation: Reservation, state: str, **values: Any) -> None:
+    set_values(book.connection, reservation, {"state": state, "updated_at": book.now} | values)
+
+
+def set_values(connection: Connection, reservation: Reservation, values: dict[str, Any]) -> None:
+    of_it = reservations.c.reservation_id == reservation.reservation_id
+    connection.execute(update(reservations).where(of_it).values(values))
+
+
+def reference(reservation: Reservation) -> dict[str, str | None]:
+    return {"order_id": reservation.order_id, "reservation_id": reservation.reservation_id}
+
+
+def is_tombstoned(connection: Connection, order_id: str) -> bool:
+    found = select(tombstones.c.order_id).where(tombstones.c.order_id == order_id)
+    return connection.scalar(found) is not None
+
+
+def add_tombstone(connection: Connection, order_id: str, cause: str, now: datetime) -> None:
+    if not is_tombstoned(connection, order_id):
+        connection.execute(insert(tombstones), {"order_id": order_id, "cause": cause, "at": now})
+
+
+def has_heard_of(connection: Connection, order_id: str) -> bool:
+    """Whether the order has ever reserved or released stock here."""
+    reserved = select(reservations.c.reservation_id).where(reservations.c.order_id == order_id).limit(1)
+    return is_tombstoned(connection, order_id) or connection.scalar(reserved) is not None
+
+
+def is_returned(connection: Connection, order_id: str, return_id: str) -> bool:
+    found = select(returns.c.return_id).where(returns.c.order_id == order_id, returns.c.return_id == return_id)
+    return connection.scalar(found) is not None
+
+
+_COUNT_RETURNED = (
+    update(reservation_lines)
+    .where(
+        reservation_lines.c.reservation_id == bindparam("reservation"),
+        reservation_lines.c.product_id == bindparam("product"),
+        reservation_lines.c.variant_id == bindparam("variant"),
+    )
+    .values(returned=reservation_lines.c.returned + bindparam("by"))
+)
+
+
+def count_returned(connection: Connection, reservation: Reservation, line: Line) -> None:
+    key = {"reservation": reservation.reservation_id, "product": line.product_id, "variant": line.variant_id}
+    connection.execute(_COUNT_RETURNED, key | {"by": line.quantity})
