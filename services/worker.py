@@ -20,7 +20,6 @@ from typing import Any, Self
 
 import httpx
 
-from services.alerting.commands import alert_commands
 from services.alerting.composition import Alerting, alerting, policy_of
 from services.alerting.database_alert import DatabaseOutage, store_in
 from services.api.app import create_app
@@ -40,11 +39,8 @@ from services.bulk.control import BulkControl
 from services.bulk.runner import BulkRunner, breaker_gate, paced_gate
 from services.clients.breaker import InventoryBreakers, inventory_breakers
 from services.clients.http.transport import AiohttpTransport, client_session
-from services.commands.dead_letters import DeadLetterCommands
-from services.commands.outbox import OutboxCommands
+from services.commands.handlers import UseCases
 from services.commands.queue import CommandExecutor
-from services.commands.returns import ReturnCommands
-from services.commands.undeliverable import UndeliverableEvents
 from services.conservation.audit import ConservationAudit
 from services.domain.call_attempts import InventoryCall
 from services.domain.retry import RetryPolicy
@@ -56,6 +52,7 @@ from services.messaging.publish_problem import worst_kind
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.topology import Topology
 from services.messaging.traced import TracedPublisher, traced_handler
+from services.messaging.undeliverable import UndeliverableEvents
 from services.metrics.health import Thresholds
 from services.metrics.recorder import Recorder
 from services.metrics.registry import Metrics
@@ -81,7 +78,6 @@ from services.runtime.retention import Retention
 from services.runtime.shared_pace import hear_others, pace_fact
 from services.runtime.startup import database_when_ready
 from services.runtime.wakes import Wakes
-from services.sandbox.drills.commands import DrillCommands, NoDrills
 from services.sandbox.drills.inventory import InventorySwitches, Shelves, switches_client
 from services.sandbox.drills.runner import DrillParts, DrillRunner
 from services.tracing.port import Tracer
@@ -347,23 +343,23 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack, b
     sandbox = await _sandbox(settings, database, conservation, stack, border, clock)
     executor = CommandExecutor(
         context,
-        service.cancellation,
-        service.reviews,
-        service.releases,
-        service.conservation,
-        proofs,
-        BulkControl(context),
-        service.claims,
-        reconciliation,
-        more={
-            **overrides.commands(),
-            **alert_commands(alarms.actions),
-            **ReturnCommands(service.returns).kinds,
-            **DeadLetterCommands(service.dead_letters).kinds,
-            **OutboxCommands(UndeliverableEvents(database, clock)).kinds,
-            **(DrillCommands(sandbox[0]) if sandbox else NoDrills()).kinds,
-        },
-        gate_of=breaker_gate(breakers),
+        UseCases(
+            cancellation=service.cancellation,
+            returns=service.returns,
+            reviews=service.reviews,
+            claims=service.claims,
+            reconciliation=reconciliation,
+            releases=service.releases,
+            proofs=proofs,
+            conservation=service.conservation,
+            bulk_control=BulkControl(context),
+            dead_letters=service.dead_letters,
+            undeliverable=UndeliverableEvents(database, clock),
+            overrides=overrides,
+            alerts=alarms.actions,
+            gate_of=breaker_gate(breakers),
+            drills=sandbox[0] if sandbox else None,
+        ),
     )
     bulk = BulkRunner(
         context,

@@ -6,7 +6,7 @@ The command's id is its idempotency key: storing it twice is storing it once.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, cast
 
@@ -24,42 +24,65 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from services.domain.commands import QUEUED, UNFINISHED, CommandState, Outcome
 from state.tables import commands
 
-STORED, RUNNING, DONE, REFUSED = "STORED", "RUNNING", "DONE", "REFUSED"
-WITHDRAWN, FAILED = "WITHDRAWN", "FAILED"
-TARGETS_AT_ONCE = 200
-"""SQLite allows 500 parts in a compound query."""
+MAX_TARGETS = 200
+"""Targets of one query; SQLite allows 500 parts in a compound query."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One click of one person."""
+    """One stored request of one actor."""
 
     command_id: str
     kind: str
+    """A CommandKind; a row of a newer version may hold another one."""
     target_id: str
     arguments: dict[str, Any]
     actor: str
     state: str
-    """STORED, RUNNING, DONE, REFUSED, WITHDRAWN or FAILED (nobody knows whether it took effect)."""
+    """A CommandState."""
     created_at: datetime
     finished_at: datetime | None = None
-    outcome: dict[str, Any] | None = None
-    not_before: datetime | None = None
-    """Until then it can be taken back; None: it runs at once."""
+    outcome: Outcome | None = None
+    undo_until: datetime | None = None
+    """No worker runs the command before this time, and it can be undone until then; None: it runs at once."""
     role: str = "operator"
-    """What the actor was allowed when asking."""
+    """The role of the actor when the command was stored."""
     attempts: int = 0
-    """How often it was claimed so far."""
+    """How often a worker claimed the command so far."""
+
+    @property
+    def was_queued(self) -> bool:
+        """Whether an open circuit breaker has delayed the command."""
+        return self.outcome is not None and self.outcome.code == QUEUED
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether the command waits for a circuit breaker now."""
+        return self.state == CommandState.STORED and self.was_queued
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.state in UNFINISHED
 
 
-_COLUMNS = [commands.c[name] for name in Command.__dataclass_fields__]
+_COLUMN_OF = {"undo_until": "not_before"}
+"""Fields whose column has another name."""
+_COLUMN_NAMES = {name: _COLUMN_OF.get(name, name) for name in Command.__dataclass_fields__}
+_COLUMNS = [commands.c[column] for column in _COLUMN_NAMES.values()]
+
+
+def _command(row: Any) -> Command:
+    command = Command(*row)
+    return replace(command, outcome=Outcome.read(command.outcome))
 
 
 def store(connection: Connection, command: Command) -> None:
     """Store a command; nothing happens when its id is stored already."""
-    row = {name: getattr(command, name) for name in Command.__dataclass_fields__}
+    row = {column: getattr(command, name) for name, column in _COLUMN_NAMES.items()}
+    row["outcome"] = command.outcome.stored() if command.outcome else None
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     connection.execute(dialect.insert(commands).on_conflict_do_nothing(index_elements=["command_id"]), row)
 
@@ -84,17 +107,20 @@ def claim(
     ).all()
     if not ids:
         return []
-    values = {"state": RUNNING, "claimed_until": until, "claimed_by": by, "attempts": commands.c.attempts + 1}
+    values = {
+        "state": CommandState.RUNNING,
+        "claimed_until": until,
+        "claimed_by": by,
+        "attempts": commands.c.attempts + 1,
+    }
     connection.execute(update(commands).where(commands.c.command_id.in_(ids)).values(values))
     rows = connection.execute(select(*_COLUMNS).where(commands.c.command_id.in_(ids)).order_by(commands.c.created_at))
-    return [Command(*row) for row in rows]
+    return [_command(row) for row in rows]
 
 
-def keep(
-    connection: Connection, command_id: str, by: str, until: datetime, outcome: dict[str, Any] | None = None
-) -> bool:
+def keep(connection: Connection, command_id: str, by: str, until: datetime, outcome: Outcome | None = None) -> bool:
     """Keep the claim of that name until then, noting what there is to say so far; False when it is lost."""
-    values: dict[str, Any] = {"claimed_until": until} | ({"outcome": outcome} if outcome else {})
+    values: dict[str, Any] = {"claimed_until": until} | ({"outcome": outcome.stored()} if outcome else {})
     return connection.execute(update(commands).where(*_claimed(command_id, by)).values(values)).rowcount == 1
 
 
@@ -109,7 +135,10 @@ def any_waiting(
 def _waiting(now: datetime) -> tuple[ColumnElement[bool], ...]:
     # The first condition, word for word that of the index ix_commands_waiting, keeps finished commands unread.
     unfinished = text("commands.state IN ('STORED', 'RUNNING')")
-    is_free = or_(commands.c.state == STORED, and_(commands.c.state == RUNNING, commands.c.claimed_until < now))
+    is_free = or_(
+        commands.c.state == CommandState.STORED,
+        and_(commands.c.state == CommandState.RUNNING, commands.c.claimed_until < now),
+    )
     is_ripe = or_(commands.c.not_before.is_(None), commands.c.not_before <= now)
     return cast("ColumnElement[bool]", unfinished), is_free, is_ripe
 
@@ -119,14 +148,14 @@ def _of_kinds(only: Collection[str] | None, never: Collection[str]) -> list[Colu
     return wanted if only is None else [*wanted, commands.c.kind.in_(only)]
 
 
-def withdraw(connection: Connection, command_id: str, outcome: dict[str, Any], at: datetime) -> Command | None:
+def withdraw(connection: Connection, command_id: str, outcome: Outcome, at: datetime) -> Command | None:
     """Take back a command that is held; None when it is not there or not waiting any more.
 
     A worker that claims it at the same time and this cannot both succeed: each changes the row's state
     only from STORED, and the database lets one change go first.
     """
-    values = {"state": WITHDRAWN, "outcome": outcome, "finished_at": at}
-    is_held = and_(commands.c.state == STORED, commands.c.not_before.is_not(None))
+    values = {"state": CommandState.WITHDRAWN, "outcome": outcome.stored(), "finished_at": at}
+    is_held = and_(commands.c.state == CommandState.STORED, commands.c.not_before.is_not(None))
     done = connection.execute(update(commands).where(commands.c.command_id == command_id, is_held).values(values))
     return get(connection, command_id) if done.rowcount == 1 else None
 
@@ -137,14 +166,20 @@ def postpone(
     by: str,
     until: datetime,
     arguments: dict[str, Any],
-    outcome: dict[str, Any],
+    outcome: Outcome,
 ) -> bool:
     """Have a running command wait until then, with other arguments if need be; False when the claim is lost.
 
     It can be taken back meanwhile, and its attempts are counted anew: it ran as it should.
     """
-    waits = {"state": STORED, "claimed_until": None, "claimed_by": None, "not_before": until, "attempts": 0}
-    values = waits | {"arguments": arguments, "outcome": outcome}
+    waits = {
+        "state": CommandState.STORED,
+        "claimed_until": None,
+        "claimed_by": None,
+        "not_before": until,
+        "attempts": 0,
+    }
+    values = waits | {"arguments": arguments, "outcome": outcome.stored()}
     return connection.execute(update(commands).where(*_claimed(command_id, by)).values(values)).rowcount == 1
 
 
@@ -152,24 +187,24 @@ def finish(
     connection: Connection,
     command_id: str,
     state: str,
-    outcome: dict[str, Any],
+    outcome: Outcome,
     at: datetime,
     *,
     by: str | None = None,
 ) -> bool:
     """Note how a command ended; with the name of a claim, False when the command is somebody else's by now."""
     mine = _claimed(command_id, by) if by is not None else (commands.c.command_id == command_id,)
-    values = {"state": state, "outcome": outcome, "finished_at": at}
+    values = {"state": state, "outcome": outcome.stored(), "finished_at": at}
     return connection.execute(update(commands).where(*mine).values(values)).rowcount == 1
 
 
 def _claimed(command_id: str, by: str) -> tuple[ColumnElement[bool], ...]:
-    return commands.c.command_id == command_id, commands.c.state == RUNNING, commands.c.claimed_by == by
+    return commands.c.command_id == command_id, commands.c.state == CommandState.RUNNING, commands.c.claimed_by == by
 
 
 def get(connection: Connection, command_id: str) -> Command | None:
     row = connection.execute(select(*_COLUMNS).where(commands.c.command_id == command_id)).one_or_none()
-    return Command(*row) if row else None
+    return _command(row) if row else None
 
 
 def latest(connection: Connection, *, target_id: str | None = None, limit: int = 20) -> list[Command]:
@@ -178,14 +213,14 @@ def latest(connection: Connection, *, target_id: str | None = None, limit: int =
     if target_id is not None:
         statement = statement.where(commands.c.target_id == target_id)
     rows = connection.execute(statement.order_by(commands.c.created_at.desc()).limit(limit))
-    return [Command(*row) for row in rows]
+    return [_command(row) for row in rows]
 
 
 def latest_of(connection: Connection, target_ids: Sequence[str], kinds: Sequence[str] = ()) -> dict[str, Command]:
     """The newest command per target, of all kinds or of some; reads one row per target and kind."""
     found: dict[str, Command] = {}
-    for start in range(0, len(target_ids), TARGETS_AT_ONCE):
-        for command in _newest(connection, target_ids[start : start + TARGETS_AT_ONCE], kinds):
+    for start in range(0, len(target_ids), MAX_TARGETS):
+        for command in _newest(connection, target_ids[start : start + MAX_TARGETS], kinds):
             known = found.get(command.target_id)
             if known is None or (known.created_at, known.command_id) < (command.created_at, command.command_id):
                 found[command.target_id] = command
@@ -197,7 +232,7 @@ def _newest(connection: Connection, target_ids: Sequence[str], kinds: Sequence[s
     wanted = union_all(*(select(literal(target_id).label("target_id")) for target_id in target_ids)).subquery()
     newest = [select(_newest_id(wanted.c.target_id, kind)).select_from(wanted) for kind in (kinds or (None,))]
     chosen = or_(*(commands.c.command_id.in_(ids) for ids in newest))
-    return [Command(*row) for row in connection.execute(select(*_COLUMNS).where(chosen))]
+    return [_command(row) for row in connection.execute(select(*_COLUMNS).where(chosen))]
 
 
 def _newest_id(target_id: ColumnElement[str], kind: str | None) -> ScalarSelect[str]:

@@ -13,9 +13,9 @@ from services.console.access import Command
 from services.console.cache import SourceUnavailable
 from services.console.facade import console
 from services.console.permissions import NotPermitted
+from services.domain.commands import CommandState
 
 FLASH = "flash"
-UNFINISHED = ("STORED", "RUNNING")
 
 
 def store(*stores: Callable[[str], Command]) -> bool:
@@ -46,20 +46,15 @@ def flash() -> None:
 
 
 def is_waiting(command: Command | None) -> bool:
-    """Whether a command on this thing is stored or running."""
-    return command is not None and command.state in UNFINISHED
+    """Whether the target's command is stored or running."""
+    return command is not None and command.is_unfinished
 
 
 def can_undo(command: Command | None) -> bool:
-    """Whether a command waits so that it can be taken back."""
-    if command is None or command.state != "STORED" or command.not_before is None:
+    """Whether no worker has run the command yet and a person may undo it."""
+    if command is None or command.state != CommandState.STORED or command.undo_until is None:
         return False
-    return waits_for_breaker(command) or command.not_before > console().now()
-
-
-def waits_for_breaker(command: Command) -> bool:
-    """Whether a command waits for a breaker: it was looked at, and comes up again and again."""
-    return command.state == "STORED" and command.outcome is not None
+    return command.is_queued or command.undo_until > console().now()
 
 
 def undo(command: Command) -> None:
@@ -75,8 +70,8 @@ def undo(command: Command) -> None:
 
 def undo_button(command: Command, *, key: str) -> None:
     """How long the command is still held, and the way to take it back."""
-    left = clock.span(command.not_before - console().now()) if command.not_before else ""
-    while_held = "queued" if waits_for_breaker(command) else left
+    left = clock.span(command.undo_until - console().now()) if command.undo_until else ""
+    while_held = "queued" if command.is_queued else left
     reason = access.write_block()
     st.button(
         f"Undo ({while_held})",
@@ -96,8 +91,8 @@ def summary_with_age(command: Command) -> str:
 
 def summary(command: Command) -> str:
     """The same without the time."""
-    outcome = command.outcome or {}
-    ended = " · ".join(labels.plain(outcome[key]) for key in ("title", "detail") if outcome.get(key))
+    said = (command.outcome.title, command.outcome.detail) if command.outcome else ()
+    ended = " · ".join(labels.plain(text) for text in said if text)
     badge = labels.badge(labels.COMMAND, command.state, grey=bool(console().status.live().problem))
     who = labels.plain(command.actor)
     what = _what(command)
@@ -107,6 +102,6 @@ def summary(command: Command) -> str:
 def _what(command: Command) -> str:
     action = command.arguments.get("action")
     if move := command.arguments.get("move"):
-        return f"{labels.CONTROLS.get(str(move), 'ControlAction')}: bulk operation"
+        return f"{labels.CONTROLS.get(str(move), 'Control')}: bulk job"
     kind = labels.kind(command.kind)
     return labels.ACTIONS.get(str(action), kind) if action else kind

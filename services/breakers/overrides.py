@@ -5,28 +5,23 @@ Source: contract section 3, PUT and DELETE /api/v1/breakers/{name}/override.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
 from sqlalchemy import Connection
 
 from services.clients.breaker import AsyncBreaker, InventoryBreakers
-from services.commands.queue import Execute, Outcome, outcome_of
-from services.domain.arguments import reading_arguments
-from services.domain.errors import InvalidState, ValidationFailed
+from services.domain.errors import InvalidState
 from services.domain.orders.events import timestamp
 from state import audit, overrides
 from state.audit import AuditEntry
-from state.commands import Command
 from state.engine.database import Database
 from state.overrides import BreakerOverride
 
 Forced = Literal["forced_open", "forced_closed"]
 FORCED: tuple[Forced, ...] = ("forced_open", "forced_closed")
 SHORTEST_OVERRIDE, LONGEST_OVERRIDE = timedelta(seconds=1), timedelta(days=1)
-SET_OVERRIDE, END_OVERRIDE = "set_override", "end_override"
-"""Kinds of the console's commands."""
 
 
 class BreakerOverrides:
@@ -91,29 +86,6 @@ class BreakerOverrides:
         await self.follow()
         return was_active
 
-    def commands(self) -> Mapping[str, Execute]:
-        """What people ask for on the console, by kind of command."""
-        return {SET_OVERRIDE: self._set, END_OVERRIDE: self._end}
-
-    async def _set(self, command: Command) -> Outcome:
-        state, expires_in, reason = _asked(command)
-        await self.start(
-            command.target_id,
-            state,
-            reason=reason,
-            expires_in=expires_in,
-            actor=command.actor,
-            asked_at=command.created_at,
-            action_id=command.command_id,
-        )
-        return outcome_of(
-            f"{state.replace('_', ' ').capitalize()} until {command.created_at + expires_in:%H:%M:%S} UTC"
-        )
-
-    async def _end(self, command: Command) -> Outcome:
-        was_active = await self.end(command.target_id, actor=command.actor, action_id=command.command_id)
-        return outcome_of("The override has ended" if was_active else "No override was active any more")
-
     async def follow(self) -> bool:
         """Apply the overrides of the database to this replica's breakers; one round of a Loop."""
         now = self._clock()
@@ -131,26 +103,6 @@ class BreakerOverrides:
             return
         left_ms = max(1, round((override.expires_at - now).total_seconds() * 1000))
         breaker.start_override(cast("Forced", override.state), override.reason, left_ms)
-
-
-def _asked(command: Command) -> tuple[Forced, timedelta, str]:
-    """State, length and reason of a wanted override; raises ValidationFailed."""
-    given = command.arguments
-    with reading_arguments():
-        expires_in = timedelta(milliseconds=int(given["expiresIn"]))
-        reason, state = str(given["reason"]).strip(), given["state"]
-    if state not in FORCED:
-        raise _not_valid("state", state, " or ".join(FORCED))
-    if not SHORTEST_OVERRIDE <= expires_in <= LONGEST_OVERRIDE:
-        raise _not_valid("expiresIn", given["expiresIn"], "1000 to 86400000 milliseconds")
-    if not reason:
-        raise _not_valid("reason", "", "some words")
-    return state, expires_in, reason
-
-
-def _not_valid(field: str, value: object, allowed: str) -> ValidationFailed:
-    problem = {"field": field, "value": value, "allowed": allowed}
-    return ValidationFailed(f"Not valid: {field}.", {"problems": [problem]})
 
 
 def _entry(

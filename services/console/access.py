@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from services.console.cache import Reading, ReadingCache
 from services.console.permissions import People
 from services.console.texts import storable, storable_text
-from services.domain.commands import TARGETS
+from services.domain.commands import COMMANDS, CommandState
 from state import commands
 from state.commands import Command
 
@@ -83,7 +83,7 @@ class Access:
         ``undo_for`` delays the command, so that it can be undone until then. Returns the command as it is
         stored. Raises NotPermitted or SourceUnavailable, and then nothing was stored.
         """
-        if kind not in TARGETS:
+        if kind not in COMMANDS:
             raise ValueError(f"unknown command {kind!r}")
         now = self.now()
         command = Command(
@@ -92,9 +92,9 @@ class Access:
             storable_text(target_id),
             storable(arguments),
             actor,
-            commands.STORED,
+            CommandState.STORED,
             now,
-            not_before=now + undo_for if undo_for else None,
+            undo_until=now + undo_for if undo_for else None,
             role=self.people.role_of(actor),
         )
 

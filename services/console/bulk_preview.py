@@ -17,7 +17,7 @@ from services.console.cache import Reading
 from services.domain.bulk_preview import MAX_ASKED, Agreement, ComparedItem, FrozenSelection, compare, freeze, summary
 from services.domain.reconciliation import OFFERED, is_fresh
 from state import commands, inventory_lookups, orders
-from state.commands import RUNNING, STORED, Command
+from state.commands import Command
 
 __all__ = [
     "MAX_ASKED", "Agreement", "ComparedItem", "FrozenSelection", "PreviewComparison", "Previews", "freeze", "narrowed",
@@ -36,7 +36,7 @@ class PreviewComparison:
 
     @property
     def is_asking(self) -> bool:
-        return self.question is not None and self.question.state in (STORED, RUNNING)
+        return self.question is not None and self.question.is_unfinished
 
 
 class Previews:

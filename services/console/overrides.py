@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from services.breakers.overrides import END_OVERRIDE, FORCED, LONGEST_OVERRIDE, SET_OVERRIDE
+from services.breakers.overrides import FORCED, LONGEST_OVERRIDE
 from services.console.access import LIVE_TTL, Access
 from services.console.cache import Reading
+from services.domain.commands import CommandKind
 from state import commands, overrides
 from state.commands import Command
 from state.overrides import BreakerOverride
@@ -37,8 +38,12 @@ class Overrides:
         """Lend a state to a breaker of every replica; it returns by itself."""
         milliseconds = expires_in // timedelta(milliseconds=1)
         arguments = {"state": state, "reason": reason, "expiresIn": milliseconds}
-        return self._access.store_command(SET_OVERRIDE, breaker, arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(
+            CommandKind.START_OVERRIDE, breaker, arguments, actor=actor, command_id=command_id
+        )
 
     def end(self, override: BreakerOverride, *, actor: str, command_id: str) -> Command:
         """Give an override back now."""
-        return self._access.store_command(END_OVERRIDE, override.breaker, {}, actor=actor, command_id=command_id)
+        return self._access.store_command(
+            CommandKind.END_OVERRIDE, override.breaker, {}, actor=actor, command_id=command_id
+        )

@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.console.access import CANCEL_ORDER, Access
+from services.domain.commands import CommandState, Outcome
 from services.unit_of_work import action_entry
 from state import audit, commands, history, orders, reviews
 from state.audit import AuditEntry
@@ -29,7 +30,7 @@ class Undo:
 
         def take(connection: Connection) -> bool:
             at = self._access.now()
-            outcome = {"title": f"Taken back by {actor}", "detail": None, "code": None}
+            outcome = Outcome(f"Taken back by {actor}")
             taken = commands.withdraw(connection, command.command_id, outcome, at)
             if taken is None:
                 return False
@@ -56,8 +57,8 @@ def _record(connection: Connection, command: Command, actor: str, at: datetime) 
             target=target,
             order_id=order_id,
             reason=f"{action} asked for by {command.actor}",
-            before={"command": command.command_id, "state": commands.STORED},
-            after={"command": command.command_id, "state": commands.WITHDRAWN},
+            before={"command": command.command_id, "state": CommandState.STORED},
+            after={"command": command.command_id, "state": CommandState.WITHDRAWN},
             result="done",
             action_id=None,
         ),

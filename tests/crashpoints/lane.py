@@ -200,9 +200,7 @@ class Lane:
 
     def store_command(self, kind: str, target_id: str, **arguments: Any) -> None:
         with self.database() as database:
-            command = commands.Command(
-                str(uuid4()), kind, target_id, arguments, "ada", commands.STORED, audit.utc_now()
-            )
+            command = commands.Command(str(uuid4()), kind, target_id, arguments, "ada", "STORED", audit.utc_now())
             database.write_now(lambda connection: commands.store(connection, command))
 
     def database(self) -> Any:

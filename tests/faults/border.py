@@ -20,6 +20,7 @@ from sqlalchemy import select, update
 
 from services.base.clock import utc_now
 from services.base.settings import Settings
+from services.domain.commands import CommandState
 from services.domain.orders.events import CONFIRM_REQUESTED
 from services.messaging.jetstream import Connection
 from services.orders.placement import PlaceOrder
@@ -27,7 +28,7 @@ from services.runtime.boundaries import Seam
 from services.worker import Worker, build
 from state import bulk_jobs, commands, drills, notifications, orders, parked_events, releases, reviews, tables
 from state.bulk_jobs import BulkItem, BulkJob
-from state.commands import STORED, Command
+from state.commands import Command
 from state.drills import Drill
 from state.engine.database import Database
 from state.parked_events import HANDLER_FAILED, ParkedEvent
@@ -275,11 +276,11 @@ def _fill(connection: Any, at: datetime) -> None:
         ("replay_dead_letter", "DL-1", {}),
     ]
     for number, (kind, target, arguments) in enumerate(given):
-        commands.store(connection, Command(f"c-{number}", kind, target, arguments, "ada", STORED, at))
+        commands.store(connection, Command(f"c-{number}", kind, target, arguments, "ada", CommandState.STORED, at))
     case = reviews.get(connection, "REV-1")
     assert case is not None
     retry = {"action": "RETRY_RESERVATION", "note": "n", "version": case.version}
-    commands.store(connection, Command("c-case", "resolve_review", "REV-1", retry, "ada", STORED, at))
+    commands.store(connection, Command("c-case", "resolve_review", "REV-1", retry, "ada", CommandState.STORED, at))
     seen = releases.versions(connection, in_bulk)
     # Several, since one that raises a few rounds in a row is stopped for a person.
     for one in in_bulk:

@@ -49,7 +49,7 @@ async def test_a_target_from_an_address_is_refused_as_unknown_and_not_as_a_broke
     shop.clock.now = NOON
     await shop.commands.run_waiting()
     ended = await shop.stored_command("c-1")
-    assert (ended.state, ended.target_id, ended.outcome["code"]) == ("REFUSED", "o\ufffd-1", "RELEASE_NOT_FOUND")
+    assert (ended.state, ended.target_id, ended.outcome.code) == ("REFUSED", "o\ufffd-1", "RELEASE_NOT_FOUND")
 
 
 async def test_a_bulk_operation_keeps_its_reason_and_its_filter(shop, console):

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from benchmarks.asked import asked
+from services.domain.commands import Outcome
 from services.domain.conservation import StockState
 from services.domain.orders.model import Line
 from services.domain.reconciliation import NO_ANSWER, LookupResult
@@ -97,12 +98,12 @@ def test_of_people_who_claim_at_once_in_processes_of_their_own_exactly_one_wins(
 def test_taking_back_and_running_at_once_have_exactly_one_winner(
     database: Database, database_url: str, attempt: int
 ) -> None:
-    held = Command("c-1", "resolve_review", "REV-1", {}, "ada", "STORED", NOON, not_before=NOON)
+    held = Command("c-1", "resolve_review", "REV-1", {}, "ada", "STORED", NOON, undo_until=NOON)
     database.write_now(lambda c: commands.store(c, held))
     ran, taken = at_once(
         database_url,
         lambda c: bool(commands.claim(c, NOON + minutes(1), NOON + minutes(2), 8)),
-        lambda c: commands.withdraw(c, "c-1", {"title": "Taken back"}, NOON + minutes(1)) is not None,
+        lambda c: commands.withdraw(c, "c-1", Outcome("Taken back"), NOON + minutes(1)) is not None,
     )
     assert ran is not taken
     now = database.read_now(lambda c: commands.get(c, "c-1"))
@@ -111,7 +112,7 @@ def test_taking_back_and_running_at_once_have_exactly_one_winner(
 
 
 def test_a_held_command_is_not_claimed_before_its_time(database: Database) -> None:
-    held = Command("c-1", "resolve_review", "REV-1", {}, "ada", "STORED", NOON, not_before=NOON + minutes(1))
+    held = Command("c-1", "resolve_review", "REV-1", {}, "ada", "STORED", NOON, undo_until=NOON + minutes(1))
     database.write_now(lambda c: commands.store(c, held))
     for at, expected in ((NOON, []), (NOON + minutes(1), ["c-1"])):
         assert database.read_now(lambda c, at=at: commands.any_waiting(c, at)) is bool(expected)
@@ -300,7 +301,7 @@ def test_what_was_done_about_releases_is_kept_by_cause_decided_once_and_pruned(d
 
 def test_a_command_that_waits_is_claimed_again_with_its_new_arguments_and_can_be_taken_back(database: Database) -> None:
     given = Command("c-1", "resolve_review", "REV-1", {"version": 1}, "ada", "STORED", NOON)
-    outcome = {"title": "Queued", "detail": None, "code": None}
+    outcome = Outcome("Queued")
 
     def queue(connection: Any) -> None:
         commands.store(connection, given)

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
+from services.domain.commands import Outcome
 from services.domain.orders.lifecycle import TimelineEntry
 from services.domain.orders.model import Line, Order
 from services.runtime.clock_skew import reschedule, scheduled
@@ -213,7 +214,7 @@ async def test_a_job_started_again_cannot_be_settled_by_its_earlier_attempt(data
 async def test_commands_are_claimed_once(database):
     def store(connection):
         for n in range(40):
-            made = Command(f"c-{n:02}", "k", "t", {}, "ada", commands.STORED, START + timedelta(seconds=n))
+            made = Command(f"c-{n:02}", "k", "t", {}, "ada", "STORED", START + timedelta(seconds=n))
             commands.store(connection, made)
             commands.store(connection, made)
 
@@ -234,11 +235,11 @@ async def test_a_command_is_kept_and_finished_by_its_present_claim_alone(databas
     (again,) = await database.write(lambda c: commands.claim(c, later, later, 1, by="second", never=["x"]))
     assert again.attempts == 2
     assert not await database.write(lambda c: commands.keep(c, "c-1", "first", later))
-    assert not await database.write(lambda c: commands.finish(c, "c-1", "REFUSED", {}, later, by="first"))
-    assert await database.write(lambda c: commands.finish(c, "c-1", "DONE", {"title": "x"}, later, by="second"))
-    assert not await database.write(lambda c: commands.finish(c, "c-1", "REFUSED", {}, later, by="second"))
+    assert not await database.write(lambda c: commands.finish(c, "c-1", "REFUSED", Outcome("y"), later, by="first"))
+    assert await database.write(lambda c: commands.finish(c, "c-1", "DONE", Outcome("x"), later, by="second"))
+    assert not await database.write(lambda c: commands.finish(c, "c-1", "REFUSED", Outcome("y"), later, by="second"))
     ended = await database.read(lambda c: commands.get(c, "c-1"))
-    assert (ended.state, ended.outcome) == ("DONE", {"title": "x"})
+    assert (ended.state, ended.outcome) == ("DONE", Outcome("x"))
 
 
 def event_rows(number, at=START):
@@ -411,7 +412,7 @@ async def fill(database, number):
             audit.add(connection, AuditEntry(START, "a", "A", "t", None, None, None, None, "done", None))
             dead_letter = DeadLetter(f"d-{n}", "S", n, "s", None, b"", {}, "r", 1, "OPEN", START)
             dead_letters.add(connection, dead_letter)
-            commands.store(connection, Command(f"c-{n}", "k", "t", {}, "a", commands.STORED, START))
+            commands.store(connection, Command(f"c-{n}", "k", "t", {}, "a", "STORED", START))
         history.add(connection, "o-0000", [TimelineEntry(START, "action", "x")] * (number + 500))
 
     await database.write(transaction)

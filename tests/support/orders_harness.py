@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 import orjson
 from sqlalchemy import Connection, select
 
+from services.alerting.actions import AlertActions
 from services.base.settings import Settings
+from services.breakers.overrides import BreakerOverrides
 from services.bulk.actions import item_actions
 from services.bulk.control import BulkControl
 from services.bulk.runner import BulkRunner, breaker_gate, paced_gate
@@ -22,15 +24,18 @@ from services.clients.breaker import InventoryBreakers, inventory_breakers
 from services.clients.inventory.pacing import Pacer
 from services.clients.inventory.port import InventoryGateway
 from services.clients.inventory.resilient import ResilientInventory
+from services.commands.handlers import HANDLERS, Handler, UseCases
 from services.commands.queue import CommandExecutor
 from services.conservation.audit import ConservationAudit
 from services.domain.call_attempts import InventoryCall
+from services.domain.commands import COMMANDS, CommandState, Outcome, read_arguments
 from services.domain.errors import ApiError
 from services.domain.orders.lifecycle import TimelineEntry
 from services.domain.orders.model import Line, Order
 from services.domain.retry import RetryPolicy
 from services.messaging.dead_letters import DeadLetters
 from services.messaging.envelope import IncomingEvent
+from services.messaging.undeliverable import UndeliverableEvents
 from services.orders.cancellation import OrderCancellation, OrderReturns, ReturnItems
 from services.orders.context import OrdersContext
 from services.orders.fulfilment import FulfilmentPolicy, OrderFulfilment
@@ -45,7 +50,7 @@ from services.reviews.resolution import ResolveReview, ReviewResolution
 from services.unit_of_work import Recorded
 from state import audit, history, order_search, outbox, releases, reviews, tables
 from state.audit import AuditEntry
-from state.commands import STORED, Command
+from state.commands import Command
 from state.commands import get as get_command
 from state.commands import store as store_command
 from state.engine.database import Database, Transaction, opened
@@ -184,25 +189,35 @@ class OrdersHarness:
         self.conservation = ConservationAudit(self.context, self.lookup, self.payments)
         self.proofs = ReleaseByProof(self.context, self.reconciliation)
         self.bulk_control = BulkControl(self.context)
-        self.commands = self.executor({})
         self.dead_letters = DeadLetters(self.database, self.clock, self.new_id, self.inbound.handle)
+        self.commands = self.executor()
         self.bulk_jobs = self.bulk_runner("runner-1")
 
-    def executor(self, more: dict[str, Any]) -> CommandExecutor:
-        """Executes commands, those of further topics too."""
-        return CommandExecutor(
-            self.context,
-            self.cancellation,
-            self.reviews,
-            self.releases,
-            self.conservation,
-            self.proofs,
-            self.bulk_control,
-            self.claims,
-            self.reconciliation,
-            more,
-            breaker_gate(self.breakers),
-        )
+    def executor(self, handlers: Mapping[str, Handler] | None = None, **use_cases: Any) -> CommandExecutor:
+        """Executes commands; ``handlers`` stand in for those of the product, ``use_cases`` for those of the shop."""
+        given = {
+            "cancellation": self.cancellation,
+            "returns": self.returns,
+            "reviews": self.reviews,
+            "claims": self.claims,
+            "reconciliation": self.reconciliation,
+            "releases": self.releases,
+            "proofs": self.proofs,
+            "conservation": self.conservation,
+            "bulk_control": self.bulk_control,
+            "dead_letters": self.dead_letters,
+            "undeliverable": UndeliverableEvents(self.database, self.clock),
+            "overrides": BreakerOverrides(self.database, self.clock, self.breakers),
+            "alerts": AlertActions(self.database, self.clock, self.new_id),
+            "gate_of": breaker_gate(self.breakers),
+        }
+        return CommandExecutor(self.context, UseCases(**(given | use_cases)), {**HANDLERS, **(handlers or {})})
+
+    async def run_handler(self, command: Command) -> Outcome:
+        """Run the handler of a command again, as a worker does after a crash."""
+        definition = COMMANDS[command.kind]
+        use_cases = self.commands._use_cases
+        return await HANDLERS[command.kind](use_cases, command, read_arguments(definition, command.arguments))
 
     def bulk_runner(self, name: str) -> BulkRunner:
         """The runner of a replica of that name; all share the database, the breakers and the other services."""
@@ -264,7 +279,9 @@ class OrdersHarness:
 
     async def command(self, kind: str, target_id: str, command_id: str | None = None, /, **arguments: Any) -> str:
         """Store a console command; returns its id."""
-        stored = Command(command_id or self.new_id(), kind, target_id, arguments, "ada", STORED, self.clock())
+        stored = Command(
+            command_id or self.new_id(), kind, target_id, arguments, "ada", CommandState.STORED, self.clock()
+        )
         return await self.store(stored)
 
     async def store(self, stored: Command) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from services.domain.commands import Outcome
 from services.domain.conservation import Difference, StockState
 from services.domain.incident_impact import DENIED, FALLBACK, FLAGGED, REFUSED, Impact
 from services.domain.orders.lifecycle import TimelineEntry
@@ -254,8 +255,8 @@ def _messages(connection: Any, now: datetime) -> None:
 
 
 def _commands(connection: Any, now: datetime) -> None:
-    done = {"title": "Released", "detail": "nothing was held any more", "code": None}
-    refused = {"title": "Somebody was faster", "detail": "resolved by olga@example.com", "code": "REVIEW_CONFLICT"}
+    done = Outcome("Released", "nothing was held any more")
+    refused = Outcome("Somebody was faster", "resolved by olga@example.com", "REVIEW_CONFLICT")
     given = [
         Command("CMD-1", "retry_release", "ORD-3003", {}, "olga@example.com", "DONE", now, now, done),
         Command("CMD-2", "resolve_review", "REV-3", {"action": "RECONFIRM"}, "ben", "REFUSED", now, now, refused),

@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from services.console.bulk import BulkAction, BulkRequest, BulkTarget
 from services.console.bulk_preview import MAX_ASKED, Agreement, freeze, narrowed
 from services.console.facade import console
+from services.domain.commands import Outcome
 from services.domain.conservation import StockState
 from state import audit, bulk_jobs, commands, orders, tables
 from state.engine.database import Database
@@ -227,5 +228,5 @@ def test_questions_about_several_orders_are_not_among_what_people_asked_for(busy
     press(show("releases.py", job="Failed"), "mark_matching")
     assert [command.kind for command in stored(busy)] == ["ask_theirs_many"]
     assert "about several orders" not in said(show())
-    busy.write_now(lambda c: commands.finish(c, stored(busy)[0].command_id, "DONE", {"title": "x"}, NOON))
+    busy.write_now(lambda c: commands.finish(c, stored(busy)[0].command_id, "DONE", Outcome("x"), NOON))
     assert "about several orders" not in said(show())

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from services.domain.commands import Outcome
 from services.domain.conservation import StockState
 from state import commands
 from state.engine.database import Database
@@ -45,7 +46,7 @@ def answered(database: Database, held: str | None = "ORD-3001", seconds_ago: flo
     told(database, FREE, *(order_id for order_id in FAILED if order_id != held), seconds_ago=seconds_ago)
     if held:
         told(database, HELD, held, seconds_ago=seconds_ago)
-    database.write_now(lambda c: commands.finish(c, question.command_id, "DONE", {"title": "x"}, NOON))
+    database.write_now(lambda c: commands.finish(c, question.command_id, "DONE", Outcome("x"), NOON))
 
 
 def button(test: AppTest) -> tuple[str, bool]:

@@ -197,7 +197,7 @@ def cancelled(show: Show) -> AppTest:
 def test_a_cancel_is_held_and_everybody_sees_it_with_the_way_to_take_it_back(busy: Database, show: Show) -> None:
     cancelled(show)
     (command,) = stored(busy)
-    assert command.not_before == NOON + timedelta(seconds=10)
+    assert command.undo_until == NOON + timedelta(seconds=10)
     test = show("order.py", order="ORD-1002")
     test.text_input(key="display_name").set_value("ben").run()
     undo = test.button(key=f"undo_{command.command_id}")
@@ -205,7 +205,7 @@ def test_a_cancel_is_held_and_everybody_sees_it_with_the_way_to_take_it_back(bus
     assert "Stored] Cancel order · console" in said(test)
     press(test, f"undo_{command.command_id}")
     (command,) = stored(busy)
-    assert (command.state, command.outcome["title"]) == ("WITHDRAWN", "Taken back by ben")  # type: ignore[index]
+    assert (command.state, command.outcome.title) == ("WITHDRAWN", "Taken back by ben")  # type: ignore[index]
     assert not test.button(key="cancel_order").disabled
 
 

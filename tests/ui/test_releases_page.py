@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from services.console.facade import console
 from services.console.releases import ReleaseFilter
+from services.domain.commands import Outcome
 from services.domain.conservation import StockState
 from state import audit, bulk_jobs, commands, releases, tables
 from state.engine.database import Database
@@ -48,7 +49,7 @@ def test_when_a_retry_has_ended_it_can_be_asked_for_again(busy: Database, show: 
     test.button(key="retry_ORD-3000").click().run()
     assert test.button(key="retry_ORD-3000").disabled
     (command,) = stored(busy)
-    busy.write_now(lambda c: commands.finish(c, command.command_id, "REFUSED", {"title": "Breaker open"}, NOON))
+    busy.write_now(lambda c: commands.finish(c, command.command_id, "REFUSED", Outcome("Breaker open"), NOON))
     test.run()
     assert "Refused] Retry release: Breaker open" in said(test)
     test.button(key="retry_ORD-3000").click().run()

@@ -14,6 +14,7 @@ from services.base.settings import Settings
 from services.console import facade
 from services.console.facade import Console
 from services.console.reviews import CaseFilter
+from services.domain.commands import QUEUED, Outcome
 from services.domain.conservation import StockState
 from services.domain.reconciliation import CANNOT_ANSWER, LookupResult
 from services.domain.reviews import ReviewAction
@@ -468,7 +469,7 @@ def test_several_cases_are_queued_while_the_breaker_of_their_call_is_open(busy: 
 def test_what_waits_for_a_breaker_says_so_and_can_be_taken_back(busy: Database, show: Show) -> None:
     test = press(show("reviews.py", case="REV-1"), "RETRY_RESERVATION_REV-1")
     (command,) = decided(busy)
-    outcome = {"title": "Queued until the breaker closes", "detail": None, "code": None}
+    outcome = Outcome("reworded", code=QUEUED)
 
     def queue(connection: Any) -> None:
         commands.claim(connection, NOON, NOON + timedelta(minutes=1), 8, by="w")
@@ -477,7 +478,7 @@ def test_what_waits_for_a_breaker_says_so_and_can_be_taken_back(busy: Database, 
 
     busy.write_now(queue)
     checked(test.run())
-    assert "Retry reservation: Queued until the breaker closes" in said(test)
+    assert "Retry reservation: reworded" in said(test)
     assert test.button(key="undo_REV-1").label == "Undo (queued)"
     press(test, "undo_REV-1")
     assert [one.state for one in decided(busy)] == ["WITHDRAWN"]
@@ -509,7 +510,7 @@ def test_one_case_is_resolved_without_a_dialog_and_what_is_final_is_held_first(
     assert (command.kind, command.target_id, command.role) == ("resolve_review", review_id, "operator")
     explained = {"reason": reason} if reason else {}
     assert command.arguments == {"action": action, "note": note, "version": 1} | explained
-    assert command.not_before == (NOON + timedelta(seconds=10) if is_held else None)
+    assert command.undo_until == (NOON + timedelta(seconds=10) if is_held else None)
     assert has(test, f"undo_{review_id}") is is_held
 
 
@@ -538,7 +539,7 @@ def test_undo_takes_back_what_is_held_and_the_audit_log_says_so(busy: Database, 
     (command,) = decided(busy)
     assert (command.state, command.outcome) == (
         "WITHDRAWN",
-        {"title": "Taken back by console", "detail": None, "code": None},
+        Outcome("Taken back by console"),
     )
     entry = busy.read_now(lambda connection: audit.page(connection, limit=1))[0]
     assert (entry.actor, entry.action, entry.target) == ("console", "UNDO", "review:REV-4")

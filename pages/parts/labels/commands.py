@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 from pages.parts.labels.markdown import Word, plain
+from services.domain.bulk import BulkAction
+from services.domain.commands import COMMANDS, CommandState
 
-KINDS: dict[str, str] = {
-    "return_items": "Return items",
-    "replay_dead_letter": "Replay event",
-    "discard_dead_letter": "Discard event",
-    "retry_outgoing_event": "Publish event again",
-    "discard_outgoing_event": "Give event up",
-    "replay_event": "Replay events",
-    "discard_event": "Discard events",
-    "start_drill": "Start drill",
-    "stop_drill": "Stop drill",
-    "set_traffic": "Set traffic",
-    "retry_release": "Retry release",
-    "mark_released": "Mark released",
-    "steer_operation": "BulkControl operation",
-    "resolve_review": "Resolve case",
-    "cancel_order": "Cancel order",
-    "compensate": "Compensate",
-    "claim_review": "Claim case",
-    "release_claim": "Hand case back",
-    "ask_theirs": "Ask the Inventory Service",
-    "ask_theirs_many": "Ask the Inventory Service about several orders",
-    "set_override": "Override breaker",
-    "end_override": "End the override",
-    "acknowledge_alert": "Acknowledge alert",
-    "silence_alert": "Silence",
-    "end_silence": "End silence",
+KINDS: dict[str, str] = {kind: command.label for kind, command in COMMANDS.items()} | {
+    BulkAction.REPLAY_EVENT: "Replay events",
+    BulkAction.DISCARD_EVENT: "Discard events",
 }
 COMMAND: dict[str, Word] = {
-    "STORED": Word("Stored", "schedule", "gray"),
-    "RUNNING": Word("Running", "sync", "blue"),
-    "DONE": Word("Done", "check_circle", "green"),
-    "REFUSED": Word("Refused", "block", "red"),
-    "WITHDRAWN": Word("Taken back", "undo", "gray"),
-    "FAILED": Word("Effect unknown", "help", "orange"),
+    CommandState.STORED: Word("Stored", "schedule", "gray"),
+    CommandState.RUNNING: Word("Running", "sync", "blue"),
+    CommandState.DONE: Word("Done", "check_circle", "green"),
+    CommandState.REFUSED: Word("Refused", "block", "red"),
+    CommandState.WITHDRAWN: Word("Taken back", "undo", "gray"),
+    CommandState.FAILED: Word("Effect unknown", "help", "orange"),
 }
 AUDIT: dict[str, str] = {
     "CANCEL_ORDER": "Cancelled the order",

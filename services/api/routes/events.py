@@ -16,9 +16,9 @@ from sqlalchemy import Connection
 from services.api.models import Limit, NoteBody, Page, Query, ReasonBody, Resource, Texts, Timestamp, one_of
 from services.api.routing import PATH_ID, ApiRoute, Operator, Service, errors
 from services.api.service import OrderService
-from services.commands.undeliverable import DISCARDED, KIND, PENDING, UNDELIVERABLE, UndeliverableEvents
 from services.domain.errors import NotFound
 from services.domain.external import INT64, NotAllowed, whole_number
+from services.messaging.undeliverable import DISCARDED, KIND, PENDING, UNDELIVERABLE, UndeliverableEvents
 from state import dead_letters, outbox
 from state.dead_letters import CUT_BYTES, DeadLetter
 from state.outbox import UndeliverableEvent

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from services.base.settings import Settings
 from services.breakers.overrides import BreakerOverrides
 from services.clients.breaker import inventory_breakers
+from services.commands.handlers import HANDLERS, UseCases
+from services.domain.commands import COMMANDS, CommandState, Outcome, read_arguments
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from state import audit, overrides
-from state.commands import STORED, Command
+from state.commands import Command
 from state.engine.database import Database, opened
 
 START = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
@@ -32,13 +35,19 @@ def at(now: datetime, database: Database) -> BreakerOverrides:
 
 
 def asked(kind: str = "set_override", target: str = RESERVER, command_id: str = "c-1", **changes: Any) -> Command:
-    return Command(command_id, kind, target, GIVEN | changes, "olga", STORED, START)
+    return Command(command_id, kind, target, GIVEN | changes, "olga", CommandState.STORED, START)
+
+
+async def run(overrides: BreakerOverrides, command: Command) -> Outcome:
+    use_cases = cast("UseCases", SimpleNamespace(overrides=overrides))
+    arguments = read_arguments(COMMANDS[command.kind], command.arguments)
+    return await HANDLERS[command.kind](use_cases, command, arguments)
 
 
 async def test_an_override_runs_from_the_click_on_and_is_audited_under_the_commands_id(database: Database) -> None:
     lending = at(START + timedelta(seconds=5), database)
-    outcome = await lending.commands()["set_override"](asked())
-    assert outcome["title"] == "Forced open until 03:10:00 UTC"
+    outcome = await run(lending, asked())
+    assert outcome.title == "Forced open until 03:10:00 UTC"
     override = database.read_now(lambda c: overrides.active(c, START))[RESERVER]
     assert (override.state, override.reason, override.actor, override.expires_at) == (
         "forced_open",
@@ -53,23 +62,23 @@ async def test_an_override_runs_from_the_click_on_and_is_audited_under_the_comma
 
 async def test_a_command_run_twice_lends_once_even_when_the_override_was_ended_between(database: Database) -> None:
     lending = at(START, database)
-    await lending.commands()["set_override"](asked())
-    await lending.commands()["end_override"](asked("end_override", command_id="c-2"))
-    await lending.commands()["set_override"](asked())
-    await lending.commands()["end_override"](asked("end_override", command_id="c-2"))
+    await run(lending, asked())
+    await run(lending, asked("end_override", command_id="c-2"))
+    await run(lending, asked())
+    await run(lending, asked("end_override", command_id="c-2"))
     assert database.read_now(lambda c: overrides.active(c, START)) == {}
     assert [entry.action for entry in database.read_now(audit.page)] == ["END_BREAKER_OVERRIDE", "FORCE_BREAKER"]
 
 
 async def test_an_override_that_no_worker_came_to_in_time_is_refused(database: Database) -> None:
     with pytest.raises(InvalidState, match="would have ended"):
-        await at(START + timedelta(minutes=10), database).commands()["set_override"](asked())
+        await run(at(START + timedelta(minutes=10), database), asked())
     assert database.read_now(audit.page) == []
 
 
 async def test_ending_what_was_not_lent_says_so(database: Database) -> None:
-    outcome = await at(START, database).commands()["end_override"](asked("end_override"))
-    assert outcome["title"] == "No override was active any more"
+    outcome = await run(at(START, database), asked("end_override"))
+    assert outcome.title == "No override was active any more"
     assert database.read_now(audit.page) == []
 
 
@@ -78,11 +87,11 @@ async def test_ending_what_was_not_lent_says_so(database: Database) -> None:
 )
 async def test_an_invalid_override_is_refused_with_the_field(database: Database, field: str, value: Any) -> None:
     with pytest.raises(ValidationFailed, match=field):
-        await at(START, database).commands()["set_override"](asked(**{field: value}))
+        await run(at(START, database), asked(**{field: value}))
     assert database.read_now(lambda c: overrides.active(c, START)) == {}
 
 
 @pytest.mark.parametrize("kind", ["set_override", "end_override"])
 async def test_an_unknown_breaker_is_refused(database: Database, kind: str) -> None:
     with pytest.raises(NotFound):
-        await at(START, database).commands()[kind](asked(kind, target="inventoryServicePainter"))
+        await run(at(START, database), asked(kind, target="inventoryServicePainter"))

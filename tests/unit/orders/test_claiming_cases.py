@@ -172,4 +172,4 @@ async def test_a_claim_does_not_hide_who_resolved_the_case(shop):
     command_id = await shop.command("resolve_review", review.review_id, action="APPROVE", version=review.version)
     await shop.commands.run_waiting()
     stored = await shop.stored_command(command_id)
-    assert stored.outcome["title"] == "This case was changed by ada: APPROVE."
+    assert stored.outcome.title == "This case was changed by ada: APPROVE."

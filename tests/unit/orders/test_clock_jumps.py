@@ -12,6 +12,7 @@ from services.alerting.composition import policy_of
 from services.base.settings import LONGEST_RETRY_AFTER_SECONDS, Settings
 from services.bulk.runner import LEASE as OPERATION_LEASE
 from services.clients.http.exchange import MAX_RETRY_AFTER_SECONDS
+from services.domain.commands import CommandState
 from services.domain.errors import ClaimedByOther
 from services.orders.context import OrdersContext
 from services.orders.fulfilment import OrderFulfilment
@@ -21,7 +22,7 @@ from services.orders.sweeper import OrderSweeper
 from services.releases.jobs import ReleaseJobs
 from services.runtime.clock_skew import SLACK, ClockSkewRepair
 from state import bulk_jobs, leases, notifications, outbox
-from state.commands import STORED, Command
+from state.commands import Command
 from state.tables import commands, orders, releases
 from tests.support.bulk_jobs import begin as begin_job
 from tests.support.bulk_jobs import failed_release, look
@@ -127,7 +128,9 @@ async def command_is_done(shop):
 async def held_command(shop):
     await shop.place(order_id="mine")
     until = shop.clock() + timedelta(seconds=10)
-    held = Command("c-1", "cancel_order", "mine", {"reason": "WRONG"}, "ada", STORED, shop.clock(), not_before=until)
+    held = Command(
+        "c-1", "cancel_order", "mine", {"reason": "WRONG"}, "ada", CommandState.STORED, shop.clock(), undo_until=until
+    )
     await shop.store(held)
 
 

@@ -9,7 +9,8 @@ from sqlalchemy import update
 
 from services.clients.payments.port import PaymentState
 from services.commands import queue as executor
-from services.commands.queue import AT_ONCE, ATTEMPTS, CLAIM
+from services.commands.queue import ATTEMPTS, CLAIM, COMMANDS_PER_ROUND
+from services.domain.commands import Outcome
 from state import commands, conservation, tables
 from tests.support.fakes import CAPTURE, Fault, PaymentFault
 
@@ -25,11 +26,11 @@ def tries(shop):
     """How often each command was tried that always goes wrong; ``shop.broken`` executes it."""
     tried = []
 
-    async def go_wrong(command):
+    async def go_wrong(_use, command, _given):
         tried.append(command.command_id)
         raise Broken("secret value")
 
-    shop.broken = shop.executor({"silence_alert": go_wrong})
+    shop.broken = shop.executor({"end_silence": go_wrong})
     return tried
 
 
@@ -41,8 +42,8 @@ async def run_for(shop, seconds, *, step=5):
 
 
 async def test_a_command_that_always_goes_wrong_holds_up_none_of_those_behind_it(shop, tries):
-    await shop.command("silence_alert", "all", "c-bad")
-    orders = [await shop.place() for _ in range(AT_ONCE + 2)]
+    await shop.command("end_silence", "all", "c-bad")
+    orders = [await shop.place() for _ in range(COMMANDS_PER_ROUND + 2)]
     for number, order in enumerate(orders):
         await shop.command("cancel_order", order.order_id, f"c-{number}", reason="X")
     while await shop.broken.run_waiting():
@@ -52,44 +53,44 @@ async def test_a_command_that_always_goes_wrong_holds_up_none_of_those_behind_it
 
 
 async def test_what_goes_wrong_is_tried_again_and_then_ends_on_record_as_not_known(shop, tries):
-    await shop.command("silence_alert", "all", "c-bad", reason="noise")
+    await shop.command("end_silence", "all", "c-bad", reason="noise")
     await run_for(shop, 600)
     assert tries == ["c-bad"] * ATTEMPTS
     ended = await shop.stored_command("c-bad")
-    assert (ended.state, ended.outcome["title"], ended.outcome["code"]) == (
+    assert (ended.state, ended.outcome.title, ended.outcome.code) == (
         "FAILED", "Not known whether it took effect", "INTERNAL_ERROR",
     )  # fmt: skip
-    assert "Broken" in ended.outcome["detail"]
-    assert "secret" not in ended.outcome["detail"]
+    assert "Broken" in ended.outcome.detail
+    assert "secret" not in ended.outcome.detail
     (entry,) = await shop.audit()
     assert (entry.actor, entry.action, entry.reason, entry.result, entry.correlation_id) == (
-        "ada", "SILENCE_ALERT", "noise", "failed: effect unknown", "c-bad",
+        "ada", "END_SILENCE", "noise", "failed: effect unknown", "c-bad",
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("error", [KeyError("order"), TypeError("none"), ValueError("odd")])
 async def test_an_error_after_the_arguments_were_read_is_no_refusal(shop, error):
-    async def go_wrong(command):
+    async def go_wrong(_use, command, _given):
         raise error
 
-    shop.broken = shop.executor({"silence_alert": go_wrong})
-    await shop.command("silence_alert", "all", "c-bad", reason="noise")
+    shop.broken = shop.executor({"end_silence": go_wrong})
+    await shop.command("end_silence", "all", "c-bad", reason="noise")
     await run_for(shop, 600)
     ended = await shop.stored_command("c-bad")
-    assert (ended.state, ended.outcome["title"]) == ("FAILED", "Not known whether it took effect")
+    assert (ended.state, ended.outcome.title) == ("FAILED", "Not known whether it took effect")
 
 
 async def test_what_goes_wrong_once_is_done_at_the_second_try(shop):
     tried = []
 
-    async def at_the_second_try(command):
+    async def at_the_second_try(_use, command, _given):
         tried.append(command.attempts)
         if len(tried) == 1:
             raise Broken
-        return {"title": "Done", "detail": None, "code": None}
+        return Outcome("Done")
 
-    shop.broken = shop.executor({"silence_alert": at_the_second_try})
-    await shop.command("silence_alert", "all", "c-1")
+    shop.broken = shop.executor({"end_silence": at_the_second_try})
+    await shop.command("end_silence", "all", "c-1")
     await run_for(shop, 60)
     assert tried == [1, 2]
     assert (await shop.stored_command("c-1")).state == "DONE"
@@ -110,15 +111,15 @@ async def test_a_worker_whose_claim_ran_out_does_not_overwrite_what_its_successo
     """The first one hangs in the middle; the second one runs the command; then the first one goes on."""
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slowly(command):
+    async def slowly(_use, command, _given):
         if command.attempts == 1:
             begun.set()
             await go_on.wait()
             raise ValueError("too late")
-        return {"title": "By the second", "detail": None, "code": None}
+        return Outcome("By the second")
 
-    first, second = (shop.executor({"silence_alert": slowly}) for _ in range(2))
-    await shop.command("silence_alert", "all", "c-1")
+    first, second = (shop.executor({"end_silence": slowly}) for _ in range(2))
+    await shop.command("end_silence", "all", "c-1")
     running = asyncio.ensure_future(first.run_waiting())
     await begun.wait()
     shop.clock.advance(CLAIM.total_seconds() + 1)
@@ -126,7 +127,7 @@ async def test_a_worker_whose_claim_ran_out_does_not_overwrite_what_its_successo
     go_on.set()
     await running
     ended = await shop.stored_command("c-1")
-    assert (ended.state, ended.outcome["title"]) == ("DONE", "By the second")
+    assert (ended.state, ended.outcome.title) == ("DONE", "By the second")
     assert await shop.audit() == []
 
 
@@ -134,21 +135,21 @@ async def test_each_command_is_claimed_when_its_turn_comes(shop):
     """Else the last ones of a batch would be taken by a second worker while the first one still runs them."""
     seen = []
 
-    async def look(command):
+    async def look(_use, command, _given):
         seen.append(sorted([(await shop.stored_command(f"c-{n}")).state for n in range(3)]))
         shop.clock.advance(CLAIM.total_seconds() / 2)
-        return {"title": "Done", "detail": None, "code": None}
+        return Outcome("Done")
 
-    shop.broken = shop.executor({"silence_alert": look})
+    shop.broken = shop.executor({"end_silence": look})
     for number in range(3):
-        await shop.command("silence_alert", "all", f"c-{number}")
+        await shop.command("end_silence", "all", f"c-{number}")
         shop.clock.advance(1)
     await shop.broken.run_waiting()
     assert seen == [["RUNNING", "STORED", "STORED"], ["DONE", "RUNNING", "STORED"], ["DONE", "DONE", "RUNNING"]]
 
 
 async def test_a_claim_is_renewed_for_as_long_as_its_command_runs(shop, monkeypatch):
-    monkeypatch.setattr(executor, "RENEWED_AFTER_SECONDS", 0.001)
+    monkeypatch.setattr(executor, "CLAIM_RENEWAL_SECONDS", 0.001)
     keep, loop, renewals = commands.keep, asyncio.get_running_loop(), asyncio.Queue()
 
     def noted(*given):
@@ -156,22 +157,22 @@ async def test_a_claim_is_renewed_for_as_long_as_its_command_runs(shop, monkeypa
         return keep(*given)
 
     monkeypatch.setattr(commands, "keep", noted)
-    second = shop.executor({})
+    second = shop.executor()
 
-    async def takes_long(_):
-        for _ in range(3):
+    async def takes_long(*_):
+        for _turn in range(3):
             shop.clock.advance(CLAIM.total_seconds() - 1)
             # The third one from here begins when the second, which knows the new time, is committed.
             for _ in range(3):
                 await asyncio.wait_for(renewals.get(), 10)
         assert await second.run_waiting() is False
-        return {"title": "At last", "detail": None, "code": None}
+        return Outcome("At last")
 
-    shop.broken = shop.executor({"silence_alert": takes_long})
-    await shop.command("silence_alert", "all", "c-1")
+    shop.broken = shop.executor({"end_silence": takes_long})
+    await shop.command("end_silence", "all", "c-1")
     await shop.broken.run_waiting()
     ended = await shop.stored_command("c-1")
-    assert (ended.outcome["title"], ended.attempts) == ("At last", 1)
+    assert (ended.outcome.title, ended.attempts) == ("At last", 1)
 
 
 # ------------------------------------------------------------ run twice, one effect and its result
@@ -226,7 +227,7 @@ async def test_a_retry_whose_worker_died_is_carried_to_its_end_and_audited_once(
     shop.clock.advance(61)
     await shop.commands.run_waiting()
     ended = await shop.stored_command("c-1")
-    assert (ended.state, ended.outcome["title"]) == ("DONE", "Release confirmed by the Inventory Service")
+    assert (ended.state, ended.outcome.title) == ("DONE", "Release confirmed by the Inventory Service")
     assert [(entry.action, entry.action_id) for entry in await shop.audit()] == [("RETRY_RELEASE", "c-1")]
 
 
@@ -255,6 +256,6 @@ async def test_a_retry_that_somebody_else_started_again_meanwhile_says_so(shop):
     await shop.command("retry_release", order.order_id, "c-1")
     await shop.commands.run_waiting()
     ended = await shop.stored_command("c-1")
-    assert (ended.state, ended.outcome["title"]) == (
+    assert (ended.state, ended.outcome.title) == (
         "REFUSED", "Not confirmed yet: the release was started again meanwhile and is being tried.",
     )  # fmt: skip

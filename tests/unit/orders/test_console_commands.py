@@ -8,8 +8,9 @@ from datetime import timedelta
 
 import pytest
 
+from services.domain.commands import CommandState, Outcome
 from state import commands, inventory_lookups, tables
-from state.commands import STORED, Command
+from state.commands import Command
 from tests.support.fakes import CAPTURE, REFUND, Fault, PaymentFault
 from tests.support.retention import prune
 
@@ -22,7 +23,7 @@ async def stored(shop, command_id):
 
 async def outcome(shop, command_id):
     command = await stored(shop, command_id)
-    return command.state, command.outcome["title"], command.outcome["code"]
+    return command.state, command.outcome.title, command.outcome.code
 
 
 async def test_nothing_waiting_is_nothing_done(shop):
@@ -185,7 +186,7 @@ async def held(shop, review, *, seconds=10, **changes):
     """Store an approval that can be taken back for a while."""
     wanted = Command(
         "c-1", "resolve_review", review.review_id, {"action": "APPROVE", "note": "", "version": review.version},
-        "ada", STORED, shop.clock(), not_before=shop.clock() + timedelta(seconds=seconds),
+        "ada", CommandState.STORED, shop.clock(), undo_until=shop.clock() + timedelta(seconds=seconds),
     )  # fmt: skip
     await shop.store(replace(wanted, **changes))
     return wanted
@@ -193,7 +194,7 @@ async def held(shop, review, *, seconds=10, **changes):
 
 async def withdraw(shop):
     at = shop.clock()
-    return await shop.real_database.write(lambda c: commands.withdraw(c, "c-1", {"title": "Taken back"}, at))
+    return await shop.real_database.write(lambda c: commands.withdraw(c, "c-1", Outcome("Taken back"), at))
 
 
 async def test_a_case_is_claimed_and_handed_back_by_command(shop):
@@ -221,7 +222,9 @@ async def test_a_claim_that_comes_second_is_refused_with_the_name_of_the_first(s
 async def test_only_an_admin_takes_a_case_over_by_command(shop):
     review = await a_case(shop)
     await shop.claims.claim(review.review_id, actor="bob")
-    wanted = Command("c-1", "claim_review", review.review_id, {"takeOver": True}, "eve", STORED, shop.clock())
+    wanted = Command(
+        "c-1", "claim_review", review.review_id, {"takeOver": True}, "eve", CommandState.STORED, shop.clock()
+    )
     await shop.store(replace(wanted, role="admin"))
     await shop.commands.run_waiting()
     assert (await shop.open_case(review.order_id)).owner == "eve"
@@ -230,7 +233,7 @@ async def test_only_an_admin_takes_a_case_over_by_command(shop):
 @pytest.mark.parametrize("role", ["viewer", "none"])
 async def test_the_worker_refuses_what_a_role_does_not_allow(shop, role):
     review = await a_case(shop)
-    await held(shop, review, not_before=None, role=role)
+    await held(shop, review, undo_until=None, role=role)
     await shop.commands.run_waiting()
     assert (await outcome(shop, "c-1"))[::2] == ("REFUSED", "FORBIDDEN")
     assert await shop.open_case(review.order_id) == review
@@ -293,7 +296,7 @@ async def test_what_was_taken_back_never_runs(shop):
 
 async def test_what_runs_or_was_never_held_cannot_be_taken_back(shop):
     review = await a_case(shop)
-    await held(shop, review, not_before=None)
+    await held(shop, review, undo_until=None)
     assert await withdraw(shop) is None
     await shop.commands.run_waiting()
     assert await withdraw(shop) is None
@@ -325,8 +328,8 @@ async def test_undo_and_execution_at_once_have_exactly_one_winner(shop):
 
 async def held_cancel(shop, order, command_id="c-1", actor="ada"):
     at = shop.clock()
-    wanted = Command(command_id, "cancel_order", order.order_id, {"reason": "X"}, actor, STORED, at)
-    await shop.store(replace(wanted, not_before=at + timedelta(seconds=10)))
+    wanted = Command(command_id, "cancel_order", order.order_id, {"reason": "X"}, actor, CommandState.STORED, at)
+    await shop.store(replace(wanted, undo_until=at + timedelta(seconds=10)))
 
 
 async def test_a_held_cancel_that_is_taken_back_leaves_the_order_as_it_is(shop):

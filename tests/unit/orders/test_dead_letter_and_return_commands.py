@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import pytest
-
-from services.commands.dead_letters import DeadLetterCommands
-from services.commands.returns import ReturnCommands
 from state import commands, dead_letters, inbox, tables
 from state.dead_letters import cause_of
 from tests.support.dead_letters import bury, stored_dead_letters
 from tests.support.retention import prune
 
 
-@pytest.fixture
-def executor(shop):
-    more = {**DeadLetterCommands(shop.dead_letters).kinds, **ReturnCommands(shop.returns).kinds}
-    return shop.executor(more)
-
-
-async def run(shop, executor, kind, target, **arguments):
+async def run(shop, kind, target, **arguments):
     command_id = await shop.command(kind, target, **arguments)
-    await executor.run_waiting()
+    await shop.commands.run_waiting()
     return await shop.real_database.read(lambda c: commands.get(c, command_id))
 
 
-async def test_one_letter_is_replayed_and_audited_under_its_command(shop, executor):
+async def test_one_letter_is_replayed_and_audited_under_its_command(shop):
     order = await shop.place()
     dead_letter_id = await bury(shop, order)
-    done = await run(shop, executor, "replay_dead_letter", dead_letter_id)
-    assert (done.state, done.outcome["title"]) == ("DONE", "Replayed")
+    done = await run(shop, "replay_dead_letter", dead_letter_id)
+    assert (done.state, done.outcome.title) == ("DONE", "Replayed")
     assert (await shop.order(order.order_id)).status == "CONFIRMED"
     (entry,) = await shop.audit()
     assert (entry.actor, entry.action, entry.result, entry.correlation_id) == (
@@ -38,12 +28,12 @@ async def test_one_letter_is_replayed_and_audited_under_its_command(shop, execut
     assert received.outcome == "handled"
 
 
-async def test_a_replay_that_fails_again_leaves_the_letter_open_with_its_new_reason(shop, executor):
+async def test_a_replay_that_fails_again_leaves_the_letter_open_with_its_new_reason(shop):
     await shop.dead_letters.keep(
         stream="S", stream_seq=1, subject="inventory.confirmed", payload=b"{", headers={}, reason="old", attempts=8
     )
     (dead_letter,) = await stored_dead_letters(shop)
-    refused = await run(shop, executor, "replay_dead_letter", dead_letter.id)
+    refused = await run(shop, "replay_dead_letter", dead_letter.id)
     assert refused.state == "REFUSED"
     (again,) = await stored_dead_letters(shop)
     assert (again.state, again.attempts) == ("OPEN", 9)
@@ -52,46 +42,45 @@ async def test_a_replay_that_fails_again_leaves_the_letter_open_with_its_new_rea
     assert (entry.result, entry.correlation_id) == ("failed", refused.command_id)
 
 
-async def test_a_command_that_is_run_again_after_a_crash_says_the_same_and_does_nothing_more(shop, executor):
+async def test_a_command_that_is_run_again_after_a_crash_says_the_same_and_does_nothing_more(shop):
     order = await shop.place()
     dead_letter_id = await bury(shop, order)
-    done = await run(shop, executor, "replay_dead_letter", dead_letter_id)
+    done = await run(shop, "replay_dead_letter", dead_letter_id)
     before = await shop.everything()
-    again = await DeadLetterCommands(shop.dead_letters).kinds["replay_dead_letter"](done)
+    again = await shop.run_handler(done)
     assert again == done.outcome
     assert await shop.everything() == before
 
 
-async def test_without_a_reason_nothing_is_discarded_and_the_refusal_is_audited(shop, executor):
+async def test_without_a_reason_nothing_is_discarded_and_the_refusal_is_audited(shop):
     dead_letter_id = await bury(shop, await shop.place())
-    refused = await run(shop, executor, "discard_dead_letter", dead_letter_id, note="  ")
-    assert (refused.state, refused.outcome["code"]) == ("REFUSED", "VALIDATION_ERROR")
+    refused = await run(shop, "discard_dead_letter", dead_letter_id, note="  ")
+    assert (refused.state, refused.outcome.code) == ("REFUSED", "VALIDATION_ERROR")
     assert [dead_letter.state for dead_letter in await stored_dead_letters(shop)] == ["OPEN"]
     (entry,) = await shop.audit()
     assert (entry.result, entry.correlation_id) == ("refused: VALIDATION_ERROR", refused.command_id)
 
 
-async def test_a_refused_command_is_audited_once_with_who_asked_and_why_not(shop, executor):
+async def test_a_refused_command_is_audited_once_with_who_asked_and_why_not(shop):
     order = await shop.place()
     await shop.cancel(order.order_id)
-    refused = await run(shop, executor, "return_items", order.order_id, reason="X", restockable=True, items=[
+    refused = await run(shop, "return_items", order.order_id, reason="X", restockable=True, items=[
         {"productId": "chair", "variantId": "oak", "quantity": 1},
     ])  # fmt: skip
     (entry,) = await shop.audit()
     assert (entry.actor, entry.action, entry.target, entry.result) == (
         "ada", "RETURN_ITEMS", f"order:{order.order_id}", "refused: INVALID_STATE",
     )  # fmt: skip
-    assert entry.after["refusal"] == refused.outcome["title"]
+    assert entry.after["refusal"] == refused.outcome.title
 
 
-async def test_a_return_is_recorded_once_however_often_its_command_is_run(shop, executor):
+async def test_a_return_is_recorded_once_however_often_its_command_is_run(shop):
     order = await shop.place_confirmed()
     line = order.lines[0]
     items = [{"productId": line.product_id, "variantId": line.variant_id, "quantity": 1}]
-    done = await run(shop, executor, "return_items", order.order_id, items=items, reason="DAMAGED", restockable=False)
-    assert (done.state, done.outcome["title"]) == ("DONE", "Return of 1 recorded")
-    kinds = ReturnCommands(shop.returns).kinds
-    await kinds["return_items"](done)
+    done = await run(shop, "return_items", order.order_id, items=items, reason="DAMAGED", restockable=False)
+    assert (done.state, done.outcome.title) == ("DONE", "Return of 1 recorded")
+    await shop.run_handler(done)
     after = await shop.order(order.order_id)
     assert (after.status, after.lines[0].returned) == ("PARTIALLY_RETURNED", 1)
     (entry,) = await shop.audit()

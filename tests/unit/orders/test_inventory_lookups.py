@@ -236,6 +236,6 @@ async def test_the_question_of_a_preview_is_one_command(shop, twelve):
     command_id = await shop.command("ask_theirs_many", "preview-1", orderIds=twelve)
     await shop.commands.run_waiting()
     command = await shop.real_database.read(lambda c: commands.get(c, command_id))
-    assert (command.state, command.outcome["title"]) == ("DONE", "The Inventory Service answered for 12")
+    assert (command.state, command.outcome.title) == ("DONE", "The Inventory Service answered for 12")
     assert {answer.asked_by for answer in (await known(shop, twelve)).values()} == {"ada"}
     assert await shop.audit() == []

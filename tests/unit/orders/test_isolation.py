@@ -6,7 +6,6 @@ import pytest
 
 from services.bulk.dead_letter_actions import ReplayEvent
 from services.bulk.runner import BulkRunner
-from services.commands.dead_letters import DeadLetterCommands
 from services.domain.bulk import BulkItemState, Gate, ItemResult
 from services.domain.orders.failed_steps import TRIES
 from services.messaging.dead_letters import DeadLetters
@@ -64,7 +63,7 @@ def failing_dead_letters(shop, bad):
 async def test_a_letter_whose_replay_raises_keeps_no_other_from_being_replayed(shop):
     placed = [await shop.place(order_id=f"order-{number}") for number in range(5)]
     ids = [await bury(shop, order, number) for number, order in enumerate(placed)]
-    executor = shop.executor(dict(DeadLetterCommands(failing_dead_letters(shop, "order-0")).kinds))
+    executor = shop.executor(dead_letters=failing_dead_letters(shop, "order-0"))
     for number, dead_letter_id in enumerate(ids):
         await shop.command("replay_dead_letter", dead_letter_id, f"c-{number}")
     while await executor.run_waiting():
@@ -107,7 +106,7 @@ async def test_a_case_whose_claim_raises_keeps_no_other_from_being_claimed_and_i
         await shop.commands.run_waiting()
     ended = await shop.stored_command("c-bad")
     assert (ended.state, ended.attempts) == ("FAILED", 4)
-    assert "IntegrityError" in ended.outcome["detail"]
+    assert "IntegrityError" in ended.outcome.detail
     assert counted == ["commands"] * 4
 
 

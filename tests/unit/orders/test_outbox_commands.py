@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.commands.outbox import OutboxCommands
-from services.commands.undeliverable import UndeliverableEvents
 from state import commands, history, outbox
-
-
-@pytest.fixture
-def kinds(shop):
-    return OutboxCommands(UndeliverableEvents(shop.real_database, shop.clock)).kinds
 
 
 async def undeliverable(shop):
@@ -25,9 +18,9 @@ async def undeliverable(shop):
     return order, event.id
 
 
-async def run(shop, kinds, kind, target, **arguments):
+async def run(shop, kind, target, **arguments):
     command_id = await shop.command(kind, str(target), **arguments)
-    await shop.executor(kinds).run_waiting()
+    await shop.commands.run_waiting()
     return await shop.real_database.read(lambda c: commands.get(c, command_id))
 
 
@@ -38,11 +31,11 @@ async def run(shop, kinds, kind, target, **arguments):
         ("discard_outgoing_event", "DISCARD_OUTGOING_EVENT", 0, {"note": "told them by phone"}),
     ],
 )
-async def test_a_command_takes_effect_once_and_is_audited_under_its_id(shop, kinds, kind, action, waiting, arguments):
+async def test_a_command_takes_effect_once_and_is_audited_under_its_id(shop, kind, action, waiting, arguments):
     order, row_id = await undeliverable(shop)
-    done = await run(shop, kinds, kind, row_id, **arguments)
+    done = await run(shop, kind, row_id, **arguments)
     assert done.state == "DONE"
-    assert await kinds[kind](done) == done.outcome
+    assert await shop.run_handler(done) == done.outcome
     assert (await shop.real_database.read(outbox.pending))[0] == waiting
     assert await shop.real_database.read(outbox.count_undeliverable) == 0
     (entry,) = await shop.audit()
@@ -57,23 +50,23 @@ async def test_a_command_takes_effect_once_and_is_audited_under_its_id(shop, kin
 
 @pytest.mark.parametrize("kind", ["retry_outgoing_event", "discard_outgoing_event"])
 @pytest.mark.parametrize("target", ["99999", "nobody", "0", str(2**70)])
-async def test_a_command_on_what_is_not_there_is_refused_and_audited(shop, kinds, kind, target):
-    refused = await run(shop, kinds, kind, target, note="x")
-    assert (refused.state, refused.outcome["code"]) == ("REFUSED", "OUTBOX_EVENT_NOT_FOUND")
+async def test_a_command_on_what_is_not_there_is_refused_and_audited(shop, kind, target):
+    refused = await run(shop, kind, target, note="x")
+    assert (refused.state, refused.outcome.code) == ("REFUSED", "OUTBOX_EVENT_NOT_FOUND")
     (entry,) = await shop.audit()
     assert (entry.target, entry.result) == (f"outbox-event:{target}", "refused: OUTBOX_EVENT_NOT_FOUND")
 
 
-async def test_without_a_reason_nothing_is_given_up(shop, kinds):
+async def test_without_a_reason_nothing_is_given_up(shop):
     _, row_id = await undeliverable(shop)
-    refused = await run(shop, kinds, "discard_outgoing_event", row_id, note="  ")
-    assert (refused.state, refused.outcome["code"]) == ("REFUSED", "VALIDATION_ERROR")
+    refused = await run(shop, "discard_outgoing_event", row_id, note="  ")
+    assert (refused.state, refused.outcome.code) == ("REFUSED", "VALIDATION_ERROR")
     assert await shop.real_database.read(outbox.count_undeliverable) == 1
 
 
-async def test_an_event_that_waits_or_is_published_is_not_given_up(shop, kinds):
+async def test_an_event_that_waits_or_is_published_is_not_given_up(shop):
     _, row_id = await undeliverable(shop)
-    await run(shop, kinds, "retry_outgoing_event", row_id)
-    refused = await run(shop, kinds, "discard_outgoing_event", row_id, note="x")
-    assert (refused.state, refused.outcome["code"]) == ("REFUSED", "INVALID_STATE")
+    await run(shop, "retry_outgoing_event", row_id)
+    refused = await run(shop, "discard_outgoing_event", row_id, note="x")
+    assert (refused.state, refused.outcome.code) == ("REFUSED", "INVALID_STATE")
     assert (await shop.real_database.read(outbox.pending))[0] == 1

@@ -161,7 +161,7 @@ async def test_several_are_marked_in_bulk_and_what_is_held_stops_the_operation(s
 
 async def outcome(shop, command_id):
     command = await shop.real_database.read(lambda c: commands.get(c, command_id))
-    return command.state, command.outcome["title"]
+    return command.state, command.outcome.title
 
 
 async def test_the_command_marks_one_job_under_its_own_id(shop, failed):
@@ -194,12 +194,12 @@ async def test_a_retry_while_the_breaker_is_open_is_queued_and_not_refused(shop)
     assert (await shop.release("mine")).state == "DONE"
 
 
-async def test_an_operation_is_steered_by_a_command(shop):
+async def test_a_bulk_job_is_paused_by_a_command(shop):
     order = await failed_release(shop, "mine")
     await begin(shop, [order.order_id])
     command_id = await shop.command("steer_operation", "op-1", move="pause")
     await shop.commands.run_waiting()
-    assert await outcome(shop, command_id) == ("DONE", "Operation paused")
+    assert await outcome(shop, command_id) == ("DONE", "Bulk job paused")
     refused = await shop.command("steer_operation", "op-1", move="pause")
     await shop.commands.run_waiting()
     assert await outcome(shop, refused) == ("REFUSED", "The operation is PAUSED.")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import select, update
 
-from state import commands
+from services.domain.commands import Outcome
+from state import commands, tables
 from tests.support.bulk_jobs import begin, ledger, look, run
 from tests.support.orders_harness import OrdersHarness
 from tests.support.review_cases import unanswered, unconfirmed
@@ -56,13 +58,13 @@ async def test_an_action_waits_for_the_breaker_of_its_call_without_a_trace_and_t
     for _ in range(3):
         assert await shop.commands.run_waiting() is True
         command = await stored(shop)
-        assert (command.state, command.outcome["title"]) == ("STORED", "Queued until the breaker closes")
+        assert command.is_queued
         assert await shop.commands.run_waiting() is False
         shop.clock.advance(6)
     assert (len(reserved(shop)), await shop.audit(), await shop.open_case(case.order_id)) == (calls, audit, case)
     shop.breakers.reserver.half_open()
     await shop.commands.run_waiting()
-    assert (await stored(shop)).outcome["title"] == "Case resolved"
+    assert (await stored(shop)).outcome.title == "Case resolved"
     assert (await shop.order(case.order_id)).status == "PLACED"
     assert shop.breakers.reserver.effective_state == "closed"
 
@@ -87,7 +89,7 @@ async def test_an_override_that_ends_early_is_noticed_within_seconds(shop):
     shop.breakers.reserver.open()
     await shop.commands.run_waiting()
     command = await stored(shop)
-    assert 0 < (command.not_before - shop.clock()).total_seconds() <= 5
+    assert 0 < (command.undo_until - shop.clock()).total_seconds() <= 5
     shop.breakers.reserver.close()
     shop.clock.advance(5)
     await shop.commands.run_waiting()
@@ -117,7 +119,7 @@ async def test_what_the_breaker_turns_back_after_it_began_is_tried_again_under_a
     shop.breakers.reserver.close()
     shop.clock.advance(6)
     await shop.commands.run_waiting()
-    assert (await stored(shop)).outcome["title"] == "Case resolved"
+    assert (await stored(shop)).outcome.title == "Case resolved"
     keys = [entry.action_id for entry in await shop.audit() if entry.action == action and entry.action_id]
     assert keys == ["c-1", "c-1/1"]
 
@@ -128,7 +130,7 @@ async def test_what_waits_can_be_taken_back_and_is_refused_once_the_case_has_cha
     await ask(shop, second, command_id="c-2")
     shop.breakers.reserver.open()
     await shop.commands.run_waiting()
-    taken = await shop.real_database.write(lambda c: commands.withdraw(c, "c-1", {"title": "x"}, shop.clock()))
+    taken = await shop.real_database.write(lambda c: commands.withdraw(c, "c-1", Outcome("x"), shop.clock()))
     assert taken.state == "WITHDRAWN"
     await shop.resolve(second, "CANCEL_ORDER", actor="bob")
     shop.breakers.reserver.close()
@@ -136,20 +138,35 @@ async def test_what_waits_can_be_taken_back_and_is_refused_once_the_case_has_cha
     await shop.commands.run_waiting()
     assert reserved(shop) == []
     command = await stored(shop, "c-2")
-    assert (command.state, command.outcome["code"]) == ("REFUSED", "REVIEW_CONFLICT")
+    assert (command.state, command.outcome.code) == ("REFUSED", "REVIEW_CONFLICT")
 
 
-async def test_what_the_services_own_retry_has_settled_meanwhile_is_no_refusal(shop):
+async def reword(shop, title):
+    """Store another title for the outcome of every command, as another version of the service may word it."""
+
+    def transaction(connection):
+        for row in connection.execute(select(tables.commands)).all():
+            outcome = row.outcome | {"title": title, "detail": title}
+            connection.execute(
+                update(tables.commands).where(tables.commands.c.command_id == row.command_id).values(outcome=outcome)
+            )
+
+    await shop.real_database.write(transaction)
+
+
+@pytest.mark.parametrize("title", ["Queued until the breaker closes", "Wartet", ""])
+async def test_what_the_services_own_retry_has_settled_meanwhile_is_no_refusal(shop, title):
     case = await waiting(shop)
     await ask(shop, case)
     shop.breakers.reserver.open()
     await shop.commands.run_waiting()
+    await reword(shop, title)
     shop.breakers.reserver.close()
     await shop.sweep_when_due("mine")
     shop.clock.advance(6)
     await shop.commands.run_waiting()
     command = await stored(shop)
-    assert (command.state, command.outcome["title"]) == ("DONE", "Settled by itself while it was queued")
+    assert (command.state, command.outcome.title) == ("DONE", "Settled by itself while it was queued")
     assert reserved(shop) == ["mine"]
 
 
@@ -160,7 +177,7 @@ async def test_an_action_that_calls_nobody_waits_for_no_breaker(shop, breaker):
     getattr(shop.breakers, breaker).open()
     await ask(shop, case, "RECONFIRM")
     await shop.commands.run_waiting()
-    assert (await stored(shop)).outcome["title"] == "Case resolved"
+    assert (await stored(shop)).outcome.title == "Case resolved"
 
 
 # ------------------------------------------------------------------------- bulk

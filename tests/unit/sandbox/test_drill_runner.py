@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from services.domain.errors import InvalidState
-from services.sandbox.drills.commands import DrillCommands, NoDrills
 from services.sandbox.drills.inventory import Shelves
 from state import commands, drills, replicas, sandbox
 from state.replicas import BreakerTransition
@@ -133,16 +132,16 @@ async def test_a_drill_that_is_stopped_ends_its_faults_at_once_and_is_reported(s
 
 
 async def test_commands_start_drills_and_set_the_traffic_in_the_sandbox_only(shop, switches):
-    async def ask(kinds):
-        executor = shop.executor(kinds)
+    async def ask(drills):
+        executor = shop.executor(drills=drills)
         drill = await shop.command("start_drill", "outage", seconds=10, level=None, reason="sale")
         rate = await shop.command("set_traffic", "traffic", ordersPerSecond=2.5)
         await executor.run_waiting()
         read = shop.real_database.read
         return [(await read(lambda c, i=i: commands.get(c, i))).state for i in (drill, rate)], drill
 
-    assert (await ask(NoDrills().kinds))[0] == ["REFUSED", "REFUSED"]
-    states, drill_id = await ask(DrillCommands(runner_of(shop, switches)).kinds)
+    assert (await ask(None))[0] == ["REFUSED", "REFUSED"]
+    states, drill_id = await ask(runner_of(shop, switches))
     assert states == ["DONE", "DONE"]
     assert (await shop.real_database.read(drills.active)).drill_id == drill_id
     assert switches.rate == 2.5

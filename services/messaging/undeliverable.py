@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.domain.errors import InvalidState, NotFound
-from services.unit_of_work import action_entry
+from services.domain.orders.lifecycle import ACTION, TimelineEntry
 from state import audit, history, outbox
 from state.audit import AuditEntry
 from state.engine.database import Database
@@ -71,7 +71,8 @@ class UndeliverableEvents:
             action_id=deed.action_id,
         )
         audit.add(connection, entry)
-        shown = action_entry(at, _title(event, deed.state), deed.actor, deed.reason)
+        details = {"note": deed.reason} if deed.reason else {}
+        shown = TimelineEntry(at, ACTION, _title(event, deed.state), details, deed.actor)
         history.add(connection, event.order_id, [shown])
 
 
