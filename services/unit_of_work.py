@@ -18,7 +18,6 @@ from services.messaging.envelope import encode
 from state import history, incident_impacts, orders, outbox, releases, reviews
 
 SYSTEM = "system"
-NewId = Callable[[], str]
 
 _CALL_TITLES = {
     "check_availability": "Check availability",
@@ -33,48 +32,81 @@ _CALL_TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a transaction did, for the metrics and wake-ups that follow its commit."""
+    """One recorded change, for the metrics and wake-ups that follow its commit."""
 
     order: Order
     became: tuple[str, ...]
     """The statuses that the order went through."""
-    opened: tuple[str, ...]
+    opened: tuple[str, ...] = ()
     """Reasons of the cases that were opened."""
-    stored_events: bool
-    started_release: bool
+    stored_events: bool = False
+    started_release: bool = False
     failure_code: str | None = None
 
 
-def record(
-    connection: Connection,
-    order: Order,
-    change: Change,
-    at: datetime,
-    new_id: NewId,
-    *,
-    trail: Sequence[Attempt] = (),
-    actor: str | None = None,
-) -> Recorded:
-    """Write a change under the order's version check; raises StaleOrder and writes nothing if it is late."""
-    change = with_success_noted(order, change)
-    saved = orders.save(connection, order, change.values, at)
-    timeline = [*call_entries(trail), *change.timeline]
-    timeline += _store_events(connection, order, change, at, new_id)
-    opened = _open_cases(connection, order.order_id, change, at, new_id, timeline)
-    if change.closes:
-        by = actor or SYSTEM
-        for reason in reviews.close_cases(
-            connection, order.order_id, change.closes, by=by, resolution="SETTLED", at=at
-        ):
-            timeline.append(TimelineEntry(at, TRANSITION, f"Review settled: {reason}", actor=actor))
-    if change.release_because:
-        releases.start(connection, order.order_id, change.release_because, at)
-    history.add(connection, order.order_id, timeline)
-    if found := incident_impact.of_change(change, timeline, opened, at):
-        incident_impacts.add(connection, order.order_id, found)
-    became = tuple(entry.details["to"] for entry in change.timeline if "to" in entry.details)
-    failure = change.values.get("failure") or {}
-    return Recorded(saved, became, opened, bool(change.events), change.release_because is not None, failure.get("code"))
+class UnitOfWork:
+    """Records changes of orders in one transaction; ``recorded`` is what follows its commit."""
+
+    def __init__(self, connection: Connection, clock: Callable[[], datetime], new_id: Callable[[], str]) -> None:
+        self.connection = connection
+        self.recorded: list[Recorded] = []
+        self._clock = clock
+        self._new_id = new_id
+
+    def record(self, order: Order, change: Change, *, trail: Sequence[Attempt] = (), actor: str | None = None) -> Order:
+        """Write a change under the order's version check; raises StaleOrder and writes nothing if it is late."""
+        connection, at = self.connection, self._clock()
+        change = with_success_noted(order, change)
+        saved = orders.save(connection, order, change.values, at)
+        timeline = [*call_entries(trail), *change.timeline]
+        timeline += self._store_events(order, change, at)
+        opened = self._open_cases(order.order_id, change, at, timeline)
+        if change.closes:
+            by = actor or SYSTEM
+            for reason in reviews.close_cases(
+                connection, order.order_id, change.closes, by=by, resolution="SETTLED", at=at
+            ):
+                timeline.append(TimelineEntry(at, TRANSITION, f"Review settled: {reason}", actor=actor))
+        if change.release_because:
+            releases.start(connection, order.order_id, change.release_because, at)
+        history.add(connection, order.order_id, timeline)
+        if found := incident_impact.of_change(change, timeline, opened, at):
+            incident_impacts.add(connection, order.order_id, found)
+        became = tuple(entry.details["to"] for entry in change.timeline if "to" in entry.details)
+        failure_code = (change.values.get("failure") or {}).get("code")
+        started_release = change.release_because is not None
+        self.recorded.append(Recorded(saved, became, opened, bool(change.events), started_release, failure_code))
+        return saved
+
+    def _store_events(self, order: Order, change: Change, at: datetime) -> list[TimelineEntry]:
+        entries, rows = [], []
+        traceparent = current_traceparent() or order.traceparent
+        for event in change.events:
+            event_id = self._new_id()
+            rows.append(
+                {
+                    "event_id": event_id,
+                    "subject": event.type,
+                    "order_id": order.order_id,
+                    "payload": encode(event, event_id, at),
+                    "created_at": at,
+                    "traceparent": traceparent,
+                }
+            )
+            entries.append(TimelineEntry(at, EVENT_OUT, event.type, {"eventId": event_id, "data": event.data}))
+        outbox.add(self.connection, rows)
+        return entries
+
+    def _open_cases(
+        self, order_id: str, change: Change, at: datetime, timeline: list[TimelineEntry]
+    ) -> tuple[str, ...]:
+        opened = []
+        for case in change.opens:
+            if reviews.open_case(self.connection, self._new_id(), order_id, case.reason, case.detail, at):
+                opened.append(case.reason)
+                details = {"detail": case.detail}
+                timeline.append(TimelineEntry(at, TRANSITION, f"Flagged for review: {case.reason}", details))
+        return tuple(opened)
 
 
 def call_entries(trail: Sequence[Attempt]) -> list[TimelineEntry]:
@@ -99,43 +131,3 @@ def call_entries(trail: Sequence[Attempt]) -> list[TimelineEntry]:
 def action_entry(at: datetime, title: str, actor: str, note: str | None = None) -> TimelineEntry:
     """A manual action as a timeline entry."""
     return TimelineEntry(at, ACTION, title, {"note": note} if note else {}, actor)
-
-
-def _store_events(
-    connection: Connection, order: Order, change: Change, at: datetime, new_id: NewId
-) -> list[TimelineEntry]:
-    entries, rows = [], []
-    traceparent = current_traceparent() or order.traceparent
-    for event in change.events:
-        event_id = new_id()
-        rows.append(
-            {
-                "event_id": event_id,
-                "subject": event.type,
-                "order_id": order.order_id,
-                "payload": encode(event, event_id, at),
-                "created_at": at,
-                "traceparent": traceparent,
-            }
-        )
-        entries.append(TimelineEntry(at, EVENT_OUT, event.type, {"eventId": event_id, "data": event.data}))
-    outbox.add(connection, rows)
-    return entries
-
-
-def _open_cases(
-    connection: Connection,
-    order_id: str,
-    change: Change,
-    at: datetime,
-    new_id: NewId,
-    timeline: list[TimelineEntry],
-) -> tuple[str, ...]:
-    opened = []
-    for case in change.opens:
-        if reviews.open_case(connection, new_id(), order_id, case.reason, case.detail, at):
-            opened.append(case.reason)
-            timeline.append(
-                TimelineEntry(at, TRANSITION, f"Flagged for review: {case.reason}", {"detail": case.detail})
-            )
-    return tuple(opened)

@@ -107,3 +107,12 @@ class Loop:
                 await self._woken.wait()
         except TimeoutError:
             return
+
+
+def full_batches(run: Callable[[], Awaitable[int]], batch_size: int) -> Callable[[], Awaitable[bool]]:
+    """A round of a Loop from a function that returns how many it handled: after a full batch more may wait."""
+
+    async def run_round() -> bool:
+        return await run() >= batch_size
+
+    return run_round

@@ -117,8 +117,12 @@ class OutboxRelay:
         batch_size: int = 256,
         poll_seconds: float = 1.0,
         randomness: Randomness = random.random,
+        woken: asyncio.Event | None = None,
     ) -> None:
-        """``on_failure`` is called for each round that could not read the outbox or raised something unforeseen."""
+        """``on_failure`` is called for each round that could not read the outbox or raised something unforeseen.
+
+        ``woken`` starts the next round at once, like wake().
+        """
         self._outbox = outbox
         self._publisher = publisher
         self._on_published = on_published
@@ -126,7 +130,7 @@ class OutboxRelay:
         self._batch_size = batch_size
         self._poll_seconds = poll_seconds
         self._randomness = randomness
-        self._woken = asyncio.Event()
+        self._woken = woken or asyncio.Event()
         self._stopping = asyncio.Event()
         self._settled: list[int] = []
         self._failed: list[tuple[int, str]] = []

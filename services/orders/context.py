@@ -10,13 +10,13 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from services.base.context import carried, continuing, current_traceparent
+from services.base.context import continuing, current_traceparent
 from services.domain.call_attempts import Attempt
 from services.domain.errors import NotFound
 from services.domain.orders.lifecycle import Change
 from services.domain.orders.model import Order
 from services.tracing.port import Tracer
-from services.unit_of_work import Recorded, record
+from services.unit_of_work import Recorded, UnitOfWork
 from state import orders
 from state.engine.database import Database
 from state.orders import StaleOrder
@@ -28,12 +28,8 @@ STALE_TRIES = 8
 Decision = Callable[[Connection, Order], Change | None]
 
 
-def _ignore(_: Recorded) -> None:
-    """For contexts that nobody listens to."""
-
-
 def _uncounted(_: str) -> None:
-    """The same."""
+    """For contexts without metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,61 +41,64 @@ class OrdersContext:
     """Aware UTC, truncated to milliseconds."""
     new_id: Callable[[], str]
     randomness: Callable[[], float]
-    after_commit: Callable[[Recorded], None] = field(default=_ignore)
-    """Counts metrics and wakes the relay and the release worker."""
+    after_commit: list[Callable[[Recorded], None]] = field(default_factory=list)
+    """Called in their order for each committed change: metrics, and wake-ups of the relay and the release jobs."""
     tracer: Tracer | None = None
     failed: Callable[[str], None] = field(default=_uncounted)
-    """Counts what raised something unforeseen in the background loop of that name, and kept no other from going on."""
+    """Counts an unforeseen failure of one item, by the name of the background loop."""
+
+    async def unit_of_work(self, work: Callable[[UnitOfWork], T], *, tries: int = STALE_TRIES) -> T:
+        """Run ``work`` in one transaction, again from its beginning when a version check failed; then call listeners.
+
+        Raises StaleOrder when the last try failed too.
+        """
+
+        def transaction(connection: Connection) -> tuple[T, tuple[Recorded, ...]]:
+            unit = UnitOfWork(connection, self.clock, self.new_id)
+            return work(unit), tuple(unit.recorded)
+
+        while True:
+            tries -= 1
+            try:
+                result, recorded = await self.database.write(transaction)
+            except StaleOrder:
+                if not tries:
+                    raise
+            else:
+                break
+        for one in recorded:
+            if self.tracer is not None:
+                self.tracer.became(one.order.order_id, one.became)
+            for listener in self.after_commit:
+                listener(one)
+        return result
 
     async def commit(
         self, order: Order, change: Change, *, trail: Sequence[Attempt] = (), actor: str | None = None
     ) -> Order:
-        """Record a change of an order read before; raises StaleOrder when somebody was faster."""
-        at = self.clock()
-        recorded = await self.database.write(
-            carried(lambda connection: record(connection, order, change, at, self.new_id, trail=trail, actor=actor))
-        )
-        self.after_commit(recorded)
-        return recorded.order
+        """Record a change of an order read before; raises StaleOrder when another writer was faster."""
+        return await self.unit_of_work(lambda unit: unit.record(order, change, trail=trail, actor=actor), tries=1)
 
     async def decide(
         self, order_id: str, decision: Decision, *, trail: Sequence[Attempt] = (), actor: str | None = None
     ) -> Order:
-        """Read an order, decide and record in one transaction; decided anew when somebody was faster.
+        """Read an order, decide and record in one transaction; decided anew when another writer was faster.
 
         A decision of None records nothing. Raises NotFound for an unknown order.
         """
-        return (await self.decided(order_id, decision, trail=trail, actor=actor))[0]
 
-    async def decided(
-        self, order_id: str, decision: Decision, *, trail: Sequence[Attempt] = (), actor: str | None = None
-    ) -> tuple[Order, Recorded | None]:
-        """The same; what was recorded besides the order, None when nothing was."""
-
-        def transaction(connection: Connection) -> tuple[Order, Recorded | None]:
-            order = orders.get(connection, order_id)
+        def work(unit: UnitOfWork) -> Order:
+            order = orders.get(unit.connection, order_id)
             if order is None:
                 raise NotFound("order", order_id)
-            change = decision(connection, order)
-            if change is None:
-                return order, None
-            recorded = record(connection, order, change, self.clock(), self.new_id, trail=trail, actor=actor)
-            return recorded.order, recorded
+            change = decision(unit.connection, order)
+            return order if change is None else unit.record(order, change, trail=trail, actor=actor)
 
-        order, recorded = await self.transact(transaction)
-        if recorded is not None:
-            self.after_commit(recorded)
-        return order, recorded
+        return await self.unit_of_work(work)
 
     async def transact(self, transaction: Callable[[Connection], T]) -> T:
-        """Run a transaction, again from its beginning when a version check failed."""
-        transaction = carried(transaction)
-        for _ in range(STALE_TRIES - 1):
-            try:
-                return await self.database.write(transaction)
-            except StaleOrder:
-                continue
-        return await self.database.write(transaction)
+        """A unit of work that changes no order."""
+        return await self.unit_of_work(lambda unit: transaction(unit.connection))
 
     def step(self, name: str, order_id: str, traceparent: str | None) -> AbstractContextManager[None]:
         """Work on an order within the present trace or, where no request waits for it, within the order's own."""

@@ -19,7 +19,7 @@ from services.domain.orders.lifecycle import EVENT_IN, Change, TimelineEntry
 from services.domain.orders.model import Order, OrderStatus
 from services.messaging.envelope import IncomingEvent, NotYet, PoisonEvent
 from services.orders.context import OrdersContext
-from services.unit_of_work import Recorded, record
+from services.unit_of_work import UnitOfWork
 from state import history, inbox, orders, products
 from state.inbox import DUPLICATE, HANDLED, IGNORED, OtherContent
 from state.products import Product
@@ -55,16 +55,12 @@ class InventoryEvents:
         """
         apply = self._apply_to_order if event.type in _ORDER_DECISIONS else self._apply_to_product
         try:
-            outcome, recorded = await self._context.transact(lambda c: apply(c, event, self._context.clock()))
+            return await self._context.unit_of_work(lambda unit: apply(unit, event, self._context.clock()))
         except OtherContent as error:
             raise PoisonEvent(str(error)) from None
-        if recorded is not None:
-            self._context.after_commit(recorded)
-        return outcome
 
-    def _apply_to_order(
-        self, connection: Connection, event: IncomingEvent, at: datetime
-    ) -> tuple[str, Recorded | None]:
+    def _apply_to_order(self, unit: UnitOfWork, event: IncomingEvent, at: datetime) -> str:
+        connection = unit.connection
         order = _order_of(connection, event.data["orderId"])
         if order is None:
             raise UnknownOrder(f"order {event.data['orderId']} is not known")
@@ -72,7 +68,7 @@ class InventoryEvents:
         # Decided before it is known whether the event is new, so that its outcome is stored with it at no cost.
         outcome = HANDLED if change else IGNORED
         if not _remember(connection, event, order.order_id, at, outcome):
-            return DUPLICATE, None
+            return DUPLICATE
         entry = TimelineEntry(
             at,
             EVENT_IN,
@@ -81,18 +77,18 @@ class InventoryEvents:
         )
         if change is None:
             history.add(connection, order.order_id, [entry])
-            return IGNORED, None
-        return HANDLED, record(connection, order, Change({}, (entry,)).then(change), at, self._context.new_id)
+            return IGNORED
+        unit.record(order, Change({}, (entry,)).then(change))
+        return HANDLED
 
-    def _apply_to_product(
-        self, connection: Connection, event: IncomingEvent, at: datetime
-    ) -> tuple[str, Recorded | None]:
+    def _apply_to_product(self, unit: UnitOfWork, event: IncomingEvent, at: datetime) -> str:
+        connection = unit.connection
         if not _remember(connection, event, None, at, HANDLED):
-            return DUPLICATE, None
+            return DUPLICATE
         if products.put(connection, _product(event, at)):
-            return HANDLED, None
+            return HANDLED
         inbox.note_ignored(connection, event.event_id, event.type, event.source)
-        return IGNORED, None
+        return IGNORED
 
 
 def _order_of(connection: Connection, order_id: str) -> Order | None:

@@ -20,12 +20,12 @@ from services.base.context import current_traceparent, trace_id
 from services.domain.errors import ApiError, IdempotencyKeyReused
 from services.domain.external import id_key
 from services.domain.orders import lifecycle
-from services.domain.orders.lifecycle import TRANSITION, Change, TimelineEntry
+from services.domain.orders.lifecycle import TRANSITION, TimelineEntry
 from services.domain.orders.model import Line, Order, OrderStatus, PaymentStatus, aggregated
 from services.orders.context import OrdersContext
 from services.orders.failed_steps import counted
 from services.orders.fulfilment import OrderFulfilment
-from services.unit_of_work import Recorded
+from services.unit_of_work import Recorded, UnitOfWork
 from state import history, orders, releases
 from state.orders import KeyTaken
 
@@ -88,11 +88,13 @@ class OrderPlacement:
             raise Overloaded(f"{MAX_IN_FLIGHT} orders are being placed; come back in a second.")
         order = self._new_order(command)
         digest = _digest(order)
+        self._arriving += 1
         try:
-            await self._store(order, digest, command)
+            await self._context.unit_of_work(lambda unit: _insert(unit, order, digest, command), tries=1)
         except (IntegrityError, KeyTaken):
             return await self._repeated(command, order.order_id, digest)
-        self._context.after_commit(Recorded(order, (order.status,), (), stored_events=False, started_release=False))
+        finally:
+            self._arriving -= 1
         return await self._run(order)
 
     async def drain(self, timeout_seconds: float) -> None:
@@ -106,13 +108,6 @@ class OrderPlacement:
         task.add_done_callback(lambda _: self._in_flight.pop(order.order_id, None))
         return await asyncio.shield(task)
 
-    async def _store(self, order: Order, digest: str, command: PlaceOrder) -> None:
-        self._arriving += 1
-        try:
-            await self._context.database.write(lambda c: self._insert(c, order, digest, command))
-        finally:
-            self._arriving -= 1
-
     async def _repeated(self, command: PlaceOrder, order_id: str, digest: str) -> Order:
         key = command.idempotency_key
         known = await self._context.database.read(lambda c: _known(c, order_id, command))
@@ -124,22 +119,25 @@ class OrderPlacement:
             return await asyncio.shield(running)
         order = await self._context.get(known[0])
         if lifecycle.may_try_again(order):
-            order, is_ours = await self._try_again(order.order_id)
-            if is_ours:
-                return await self._run(order)
+            again = await self._try_again(order.order_id)
+            if again is not None:
+                return await self._run(again)
+            order = await self._context.get(order.order_id)
         return await self._at_rest(order)
 
-    async def _try_again(self, order_id: str) -> tuple[Order, bool]:
-        """Begin a refused order anew; False when somebody else did, or when it cannot be begun any more."""
+    async def _try_again(self, order_id: str) -> Order | None:
+        """The refused order begun anew; None when another request did so, or when it cannot begin any more."""
 
-        def decide(connection: Connection, order: Order) -> Change | None:
-            if not lifecycle.may_try_again(order) or releases.get(connection, order_id) is not None:
+        def work(unit: UnitOfWork) -> Order | None:
+            order = orders.get(unit.connection, order_id)
+            if order is None or not lifecycle.may_try_again(order):
+                return None
+            if releases.get(unit.connection, order_id) is not None:
                 return None
             at = self._context.clock()
-            return lifecycle.try_again(order, at, at + self._step_deadline)
+            return unit.record(order, lifecycle.try_again(order, at, at + self._step_deadline))
 
-        order, recorded = await self._context.decided(order_id, decide)
-        return order, recorded is not None
+        return await self._context.unit_of_work(work)
 
     async def _at_rest(self, order: Order) -> Order:
         """Wait for the run of the order, on whichever replica; after the patience, the order as it is."""
@@ -167,16 +165,18 @@ class OrderPlacement:
             traceparent=current_traceparent(),
         )
 
-    def _insert(self, connection: Connection, order: Order, digest: str, command: PlaceOrder) -> None:
-        orders.add(connection, order, digest)
-        if (key := command.idempotency_key) is not None:
-            orders.remember_key(connection, key, command.caller, order.order_id, digest, order.created_at)
-        details = {"to": order.status, "items": [line.wire() for line in order.lines]}
-        if order.traceparent is not None:
-            details["traceId"] = trace_id(order.traceparent)
-        history.add(
-            connection, order.order_id, [TimelineEntry(order.created_at, TRANSITION, "Order received", details)]
-        )
+
+def _insert(unit: UnitOfWork, order: Order, digest: str, command: PlaceOrder) -> None:
+    """Raises IntegrityError for a known order id and KeyTaken for a known idempotency key."""
+    orders.add(unit.connection, order, digest)
+    if (key := command.idempotency_key) is not None:
+        orders.remember_key(unit.connection, key, command.caller, order.order_id, digest, order.created_at)
+    details = {"to": order.status, "items": [line.wire() for line in order.lines]}
+    if order.traceparent is not None:
+        details["traceId"] = trace_id(order.traceparent)
+    entry = TimelineEntry(order.created_at, TRANSITION, "Order received", details)
+    history.add(unit.connection, order.order_id, [entry])
+    unit.recorded.append(Recorded(order, (order.status,)))
 
 
 def _is_under_way(order: Order) -> bool:

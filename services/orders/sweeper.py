@@ -24,8 +24,8 @@ from services.orders.fulfilment import FulfilmentPolicy, OrderFulfilment
 from state import history, orders
 from state.orders import StaleOrder
 
-AT_ONCE = 8
-"""Orders of one round; few, so that a service that has just come back is not trampled."""
+BATCH_SIZE = 8
+"""Orders of one round. Small batches avoid a thundering herd after an outage."""
 
 CONFIRMATION_REQUESTS = 3
 """Times that confirmation is asked for before a person decides. Source: contract, CONFIRMATION_TIMEOUT."""
@@ -52,10 +52,10 @@ class OrderSweeper:
         self._reserver_retry_in_seconds = reserver_retry_in_seconds
 
     async def run_due(self) -> int:
-        """One round; returns how many orders were due, AT_ONCE meaning that more may wait."""
+        """One round; returns how many orders were due, BATCH_SIZE meaning that more may wait."""
         now = self._context.clock()
         until = now + self._policy.step_deadline
-        due = await self._context.database.write(lambda c: orders.claim_due(c, now, until, AT_ONCE))
+        due = await self._context.database.write(lambda c: orders.claim_due(c, now, until, BATCH_SIZE))
         # All are waited for, so that a round that is cut short leaves no others running unobserved.
         ends = await asyncio.gather(*(self._move_on(order) for order in due), return_exceptions=True)
         raise_first(ends)

@@ -32,7 +32,7 @@ from services.domain.release_causes import BREAKER_OPEN, cause_of
 from services.domain.retry import RetryPolicy
 from services.orders.context import OrdersContext, raise_first
 from services.releases.records import audit_release, changed_since, refuse_changed
-from services.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
+from services.unit_of_work import SYSTEM, UnitOfWork, action_entry, call_entries
 from state import audit, history, incident_impacts, orders, release_actions, releases
 from state.engine.failures import is_of_database
 from state.releases import DONE, FAILED, PENDING, Release
@@ -271,8 +271,8 @@ class ReleaseJobs:
     ) -> None:
         """Record an attempt's end on the job and on the order, unless the job was started again meanwhile."""
 
-        def transaction(connection: Connection) -> Recorded | None:
-            at = self._context.clock()
+        def work(unit: UnitOfWork) -> None:
+            connection, at = unit.connection, self._context.clock()
             current = releases.settle(connection, job, at, **values)
             if current:
                 _remember(connection, job, values, at)
@@ -280,12 +280,10 @@ class ReleaseJobs:
             if not current or change is None or order is None:
                 history.add(connection, job.order_id, call_entries(trail))
                 incident_impacts.add(connection, job.order_id, incident_impact.of_attempts(trail))
-                return None
-            return record(connection, order, change(order, at), at, self._context.new_id, trail=trail)
+                return
+            unit.record(order, change(order, at), trail=trail)
 
-        recorded = await self._context.transact(transaction)
-        if recorded is not None:
-            self._context.after_commit(recorded)
+        await self._context.unit_of_work(work)
 
 
 def _not_confirmed(order_id: str, job: Release | None) -> ReleaseFailed:

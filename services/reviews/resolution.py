@@ -28,7 +28,7 @@ from services.orders.failed_steps import counted
 from services.orders.fulfilment import OrderFulfilment
 from services.reviews.claims import LEASE, claimed_by_other
 from services.reviews.comparison import Reconciliation
-from services.unit_of_work import SYSTEM, Recorded, action_entry, call_entries, record
+from services.unit_of_work import SYSTEM, UnitOfWork, action_entry, call_entries
 from state import audit, conservation, history, incident_impacts, orders, release_actions, releases, reviews
 from state.audit import AuditEntry
 from state.releases import DONE, FAILED
@@ -284,8 +284,8 @@ class ReviewResolution:
     ) -> None:
         """Close the case, change the order and write the audit entry in one transaction."""
 
-        def transaction(connection: Connection) -> Recorded | None:
-            at = self._context.clock()
+        def work(unit: UnitOfWork) -> None:
+            connection, at = unit.connection, self._context.clock()
             current = orders.get(connection, order.order_id)
             if current is None:
                 raise NotFound("order", order.order_id)
@@ -307,16 +307,13 @@ class ReviewResolution:
             self._audit(connection, command, review, current, then, "done")
             if decided is None:
                 history.add(connection, current.order_id, [entry])
-                return None
-            whole = Change({}, (entry,)).then(decided)
-            return record(connection, current, whole, at, self._context.new_id, actor=command.actor)
+            else:
+                unit.record(current, Change({}, (entry,)).then(decided), actor=command.actor)
 
         try:
-            recorded = await self._context.transact(transaction)
+            await self._context.unit_of_work(work)
         except _LostRace:
             raise await self._conflict(review, command) from None
-        if recorded is not None:
-            self._context.after_commit(recorded)
 
     async def _begin(self, command: ResolveReview, review: Review, order: Order) -> Review:
         """Record that the action runs, before it calls anybody; the case stays open until it succeeds."""

@@ -1,12 +1,17 @@
-"""Where the worker touches what it does not decide: the other services, the broker and the clock.
-
-Whoever builds a worker may stand something between it and any of them; tests make them fail there.
-"""
+"""The collaborators of a worker that a test may replace, and what every builder of the worker needs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, TypeVar
+
+from services.base.settings import Settings
+from services.metrics.registry import Metrics
+from services.tracing.port import Tracer
+from state.engine.database import Database
 
 T = TypeVar("T")
 
@@ -17,7 +22,7 @@ class Seam(StrEnum):
     CLOCK = "clock"
     INVENTORY = "inventory"
     LOOKUP = "witness"
-    """What the Inventory Service says about one order."""
+    """The inventory lookup of one order."""
     PAYMENTS = "payments"
     BROKER = "broker"
     """The connection to NATS."""
@@ -38,3 +43,17 @@ class Border(Protocol):
 def as_it_is(_: Seam, collaborator: T, /) -> T:
     """Nothing stands between."""
     return collaborator
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every builder of the worker needs."""
+
+    settings: Settings
+    database: Database
+    clock: Callable[[], datetime]
+    replica: str
+    """Name of this process among all replicas."""
+    metrics: Metrics
+    tracer: Tracer | None
+    border: Border

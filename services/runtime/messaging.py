@@ -1,40 +1,37 @@
-"""What ties the events to the database: the relay's outbox, the consumers, and what the heartbeat says of both."""
+"""Events of one worker: connection, streams, outbox relay, consumers and their status."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from services.base.clock import utc_now
-from services.base.context import HEADER, begin
-from services.base.loops import Loop
-from services.base.settings import USUAL_INSTALLATION
+from services.base.ids import new_id
 from services.domain.orders import events
 from services.domain.orders.model import OrderStatus
-from services.messaging.consumer import Delivery, Handler, PullConsumer
 from services.messaging.dead_letters import DeadLetters
-from services.messaging.durable_consumer import Lag
-from services.messaging.envelope import NotYet, decode, place_in_stream
-from services.messaging.jetstream import INSTALLATION, by_stream
 from services.messaging.jetstream import Connection as NatsConnection
-from services.messaging.outbox_relay import OutboxRelay, OutboxRow, Undeliverable
-from services.messaging.parked_events import EventParking
+from services.messaging.jetstream import ConnectionState
+from services.messaging.outbox_relay import OutboxRelay, OutboxRow, Publisher, Undeliverable
 from services.messaging.publish_problem import PublishProblem
+from services.messaging.publisher import JetStreamPublisher
 from services.messaging.topology import Topology
-from services.metrics.registry import Metrics
-from services.orders.inventory_events import EARLY, InventoryEvents
-from state import inbox, orders, outbox
+from services.messaging.traced import TracedPublisher
+from services.orders.context import OrdersContext
+from services.orders.inventory_events import InventoryEvents
+from services.runtime.boundaries import Parts, Seam
+from services.runtime.event_consumers import EventConsumers
+from services.unit_of_work import Recorded
+from state import leases, orders, outbox
 from state.engine.database import Database
 
 logger = logging.getLogger("holdfast.events")
-
-EARLIER_DURABLE = "order-service"
-"""Name of the durable before it carried the installation."""
 
 SENT_AGAIN = tuple(subject for subject in events.OUTGOING if subject != events.CONFIRM_REQUESTED)
 """Requests for confirmation are made anew by the sweeper."""
@@ -44,52 +41,6 @@ KEPT = timedelta(days=1)
 
 STEP = 500
 """Rows of one transaction."""
-
-
-class MessagingFacts:
-    """What the heartbeat says of the events: how far the consumers are behind, and what hinders the relay."""
-
-    def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
-        self._clock = clock
-        self.relay: OutboxRelay | None = None
-        self.consuming: Consuming | None = None
-        self.topology: Topology | None = None
-        self._lags: list[dict[str, Any]] = []
-
-    def found(self, topology: Topology, relay: OutboxRelay, consuming: Consuming) -> None:
-        """The parts to speak of, which are built after this."""
-        self.topology, self.relay, self.consuming = topology, relay, consuming
-
-    @property
-    def streams_problem(self) -> PublishProblem | None:
-        """Which streams are missing at the broker, or what hinders us after they were; None when nothing does."""
-        return self.topology.problem if self.topology else None
-
-    @property
-    def consumers_problem(self) -> str | None:
-        """Who shares or changed a consumer of ours; None when nobody does."""
-        return self.consuming.problem if self.consuming else None
-
-    @property
-    def publish_problem(self) -> PublishProblem | None:
-        """Why our events are not published now; None when they are."""
-        return self.relay.problem if self.relay else None
-
-    async def sample(self) -> bool:
-        """Ask NATS how far the consumers are; one round of a Loop. While it is away the last answer stays."""
-        if self.consuming is not None:
-            at = self._clock().isoformat()
-            self._lags = [{**asdict(lag), "at": at} for lag in await self.consuming.lags()] or self._lags
-        return False
-
-    def facts(self) -> dict[str, Any]:
-        problem = self.publish_problem
-        return {
-            "consumers": self._lags,
-            "consumersProblem": self.consumers_problem,
-            "relayProblem": problem.reason if problem else None,
-            "relayTrouble": problem.kind if problem else None,
-        }
 
 
 class SqlOutbox:
@@ -108,8 +59,8 @@ class SqlOutbox:
         return [OutboxRow(*row) for row in rows]
 
 
-class LostEvents:
-    """Has sent again what a stream took that is no more: events by their rows, requests under ids of their own."""
+class EventRecovery:
+    """Publishes again what a lost stream had stored: events by their rows, confirmation requests under new ids."""
 
     def __init__(
         self,
@@ -137,158 +88,108 @@ class LostEvents:
         self._wake()
 
 
-class Consuming:
-    """The consumers of inventory events: opens the connection, finds the streams, runs one consumer per stream."""
+class MessagingStatus:
+    """What the heartbeat and the readiness check report of the events."""
 
     def __init__(
-        self,
-        nats: NatsConnection,
-        database: Database,
-        inbound: InventoryEvents,
-        dead_letters: DeadLetters,
-        metrics: Metrics,
-        topology: Topology,
-        installation: str,
-        owner: str,
-        clock: Callable[[], datetime] = utc_now,
+        self, topology: Topology, relay: OutboxRelay, consumers: EventConsumers, clock: Callable[[], datetime]
     ) -> None:
-        """``owner`` is the identity of the database, ``installation`` the setting HOLDFAST_INSTALLATION."""
-        self._installation = installation
-        self._durable = f"{EARLIER_DURABLE}-{installation}"
-        self._succeeds = EARLIER_DURABLE if installation == USUAL_INSTALLATION else None
-        self._owner = owner
-        self._nats = nats
-        self._inbound = inbound
-        self._dead_letters = dead_letters
-        self._parking = EventParking(
-            database,
-            clock,
-            dead_letters,
-            inbound.handle,
-            early=EARLY,
-            on_outcome=metrics.event_consumed,
-            on_failure=partial(metrics.background_failed, "parked_events"),
-        )
-        self.parked = Loop("parked_events", self._parking.run_round, pause_seconds=0.5)
-        """Works off what is parked."""
-        self._metrics = metrics
         self._topology = topology
-        self._groups: dict[str, list[str]] = {}
-        self._consumers: list[PullConsumer] = []
-        self._starting: asyncio.Future[None] | None = None
-        self._stopping = False
-        self.handle: Handler = self._handle
-        """What each delivery is given to."""
-
-    async def run(self) -> None:
-        """Consume until stop(); waits for NATS for as long as it takes."""
-        self._starting = asyncio.ensure_future(self._start())
-        try:
-            await self._starting
-        except asyncio.CancelledError:
-            if self._stopping:
-                return
-            raise
-        while not self._stopping and not self._nats.is_closed:
-            # Consumers end when the subjects have moved to other streams, and begin anew there.
-            self._groups = by_stream(self._topology.placement, events.INCOMING)
-            self._consumers = [self._consumer(stream, subjects) for stream, subjects in self._groups.items()]
-            await asyncio.gather(*(consumer.run() for consumer in self._consumers))
-
-    def stop(self) -> None:
-        self._stopping = True
-        if self._starting is not None:
-            self._starting.cancel()
-        for consumer in self._consumers:
-            consumer.stop()
+        self._relay = relay
+        self._consumers = consumers
+        self._clock = clock
+        self._lags: list[dict[str, Any]] = []
 
     @property
-    def problem(self) -> str | None:
-        """Who shares or changed a consumer of ours; None when nobody does."""
-        return next((consumer.problem for consumer in self._consumers if consumer.problem), None)
+    def streams_problem(self) -> PublishProblem | None:
+        """What is missing at the broker; None when every event has its stream."""
+        return self._topology.problem
 
-    def order_moved(self, order_id: str) -> None:
-        """An order has changed: what waited for it is handled now."""
-        if self._parking.order_moved(order_id):
-            self.parked.wake()
+    @property
+    def consumers_problem(self) -> str | None:
+        """Which other installation shares or changed a consumer of this one; None without a conflict."""
+        return self._consumers.problem
 
-    async def lags(self) -> list[Lag]:
-        """How far the consumers of all replicas are behind; none while NATS does not say."""
-        self._follow_streams()
-        return [lag for consumer in self._consumers if (lag := await consumer.lag()) is not None]
+    @property
+    def publish_problem(self) -> PublishProblem | None:
+        """Why events are not published now; None when they are."""
+        return self._relay.problem
 
-    async def _start(self) -> None:
-        await self._nats.open()
-        await self._topology.watch()
-        while not self._topology.placement:
-            await asyncio.sleep(0.5)
-            await self._topology.watch()
+    async def sample(self) -> bool:
+        """Read from NATS how far the consumers are behind; one round of a Loop. Keeps the last answer without NATS."""
+        at = self._clock().isoformat()
+        self._lags = [{**asdict(lag), "at": at} for lag in await self._consumers.lags()] or self._lags
+        return False
 
-    async def _recover(self) -> None:
-        await self._topology.recover()
-        self._follow_streams()
+    def facts(self) -> dict[str, Any]:
+        """The part of the heartbeat about events."""
+        problem = self.publish_problem
+        return {
+            "consumers": self._lags,
+            "consumersProblem": self.consumers_problem,
+            "relayProblem": problem.reason if problem else None,
+            "relayTrouble": problem.kind if problem else None,
+        }
 
-    def _follow_streams(self) -> None:
-        """Have the consumers begin anew where the streams store other events than before."""
-        if self._groups and by_stream(self._topology.placement, events.INCOMING) != self._groups:
-            for consumer in self._consumers:
-                consumer.stop()
 
-    def _consumer(self, stream: str, subjects: list[str]) -> PullConsumer:
-        return PullConsumer(
-            self._nats,
-            stream=stream,
-            durable=self._durable,
-            owner=self._owner,
-            succeeds=self._succeeds,
-            subjects=subjects,
-            handle=self.handle,
-            dead_letter=self._bury,
-            set_aside=self._parking.set_aside,
-            on_outcome=self._count,
-            on_failure=partial(self._metrics.background_failed, "consuming"),
-            recover=self._recover,
-        )
+@dataclass(frozen=True, slots=True)
+class Messaging:
+    """Connected to the database, not yet running."""
 
-    def _handle(self, delivery: Delivery) -> Awaitable[None]:
-        # The sender's trace is taken on as it came; every delivery runs in a task of its own.
-        begin(delivery.headers.get(HEADER))
-        return self.apply(delivery)
+    nats: NatsConnection
+    topology: Topology
+    relay: OutboxRelay
+    consumers: EventConsumers
+    dead_letters: DeadLetters
+    status: MessagingStatus
 
-    async def apply(self, delivery: Delivery) -> None:
-        """Read an event and let it take effect, or park it until its order is here; raises PoisonEvent.
 
-        What another installation published about an order that is not here is for that installation.
-        """
-        event = decode(
-            delivery.payload,
-            subject=delivery.subject,
-            headers=delivery.headers,
-            fallback_id=place_in_stream(delivery.stream, delivery.incarnation, delivery.stream_seq),
-        )
-        try:
-            outcome = await self._inbound.handle(event)
-        except NotYet as error:
-            if delivery.headers.get(INSTALLATION, self._installation) == self._installation:
-                await self._parking.wait_for_order(delivery, str(error))
-                outcome = "parked"
-            else:
-                outcome = inbox.IGNORED
-        self._metrics.event_consumed(event.type, outcome)
+async def build_messaging(
+    parts: Parts, context: OrdersContext, confirmation_timeout: timedelta, stack: AsyncExitStack
+) -> Messaging:
+    """``stack`` closes the connection; commits of ``context`` wake the relay and the parked events."""
+    settings, database, clock, metrics = parts.settings, parts.database, parts.clock, parts.metrics
+    relay_woken = asyncio.Event()
 
-    async def _bury(self, delivery: Delivery, reason: str) -> None:
-        await self._dead_letters.keep(
-            stream=delivery.stream,
-            stream_seq=delivery.stream_seq,
-            subject=delivery.subject,
-            payload=delivery.payload,
-            headers=delivery.headers,
-            reason=reason,
-            attempts=delivery.num_delivered,
-            incarnation=delivery.incarnation,
-        )
+    def connection_changed(state: ConnectionState) -> None:
+        if state is ConnectionState.CONNECTED:
+            relay_woken.set()
 
-    def _count(self, subject: str, outcome: str) -> None:
-        # Handled deliveries are counted above, where their effect is known.
-        if outcome != "handled":
-            self._metrics.event_consumed(subject, outcome)
+    nats = parts.border(
+        Seam.BROKER, NatsConnection(settings.nats_servers, name=parts.replica, on_change=connection_changed)
+    )
+    stack.push_async_callback(nats.close)
+    recovery = EventRecovery(database, confirmation_timeout, relay_woken.set, clock)
+    topology = Topology(nats, recovery.streams_made)
+    publisher: Publisher = parts.border(
+        Seam.PUBLISHER,
+        JetStreamPublisher(nats, recover=topology.recover, installation=settings.holdfast_installation),
+    )
+    relay = OutboxRelay(
+        SqlOutbox(database, clock),
+        TracedPublisher(publisher, parts.tracer) if parts.tracer else publisher,
+        on_published=metrics.event_published,
+        on_failure=partial(metrics.background_failed, "relay"),
+        woken=relay_woken,
+    )
+    inbound = InventoryEvents(context)
+    dead_letters = DeadLetters(database, clock, new_id, inbound.handle)
+    consumers = EventConsumers(
+        nats,
+        database,
+        inbound,
+        dead_letters,
+        metrics,
+        topology,
+        settings.holdfast_installation,
+        owner=await database.write(lambda c: leases.decided_once(c, "installation", new_id(), clock())),
+        clock=clock,
+        tracer=parts.tracer,
+    )
+    context.after_commit.extend([consumers.after_commit, partial(_wake_relay, relay)])
+    return Messaging(nats, topology, relay, consumers, dead_letters, MessagingStatus(topology, relay, consumers, clock))
+
+
+def _wake_relay(relay: OutboxRelay, recorded: Recorded) -> None:
+    if recorded.stored_events:
+        relay.wake()

@@ -18,7 +18,7 @@ from services.messaging.jetstream import Connection, _config
 from services.messaging.outbox_relay import OutboxRelay
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.topology import Topology
-from services.runtime.messaging import LostEvents, SqlOutbox
+from services.runtime.messaging import EventRecovery, SqlOutbox
 from state import outbox
 from state.engine.database import Database, opened
 from state.tables import outbox as outbox_table
@@ -55,7 +55,7 @@ class Site:
     """A relay and a consumer on one topology."""
 
     def __init__(self, connection: Connection, database: Database) -> None:
-        self.topology = Topology(connection, LostEvents(database, timedelta(seconds=30), self._wake).streams_made)
+        self.topology = Topology(connection, EventRecovery(database, timedelta(seconds=30), self._wake).streams_made)
         publisher = JetStreamPublisher(connection, timeout_seconds=0.5, recover=self.topology.recover)
         self.relay = OutboxRelay(SqlOutbox(database), publisher, poll_seconds=0.05)
         self.handled: list[Delivery] = []
@@ -168,7 +168,7 @@ async def test_a_store_that_was_wiped_is_filled_again(server, connection, databa
 
 
 async def test_missing_streams_are_noticed_without_traffic_and_said_while_they_cannot_be_made(connection, database):
-    topology = Topology(connection, LostEvents(database, timedelta(seconds=30), lambda: None).streams_made)
+    topology = Topology(connection, EventRecovery(database, timedelta(seconds=30), lambda: None).streams_made)
     assert topology.problem is not None
     await topology.watch()
     assert topology.problem is None

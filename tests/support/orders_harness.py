@@ -166,11 +166,9 @@ class OrdersHarness:
         """Build the use cases; called again, it is a new process over the same database."""
         self.database.survive()
         gateway = self._gateway()
-        self.context = OrdersContext(self.database, self.clock, self.new_id, lambda: 0.5, self.recorded.append)
+        self.context = OrdersContext(self.database, self.clock, self.new_id, lambda: 0.5, [self.recorded.append])
         self.fulfilment = OrderFulfilment(self.context, gateway, self.payments, POLICY)
-        self.placement = OrderPlacement(
-            self.context, self.fulfilment, POLICY.step_deadline, patience=timedelta(seconds=0.2)
-        )
+        self.placement = self.placement_over(self.context)
         self.cancellation = OrderCancellation(self.context)
         self.returns = OrderReturns(self.context)
         gate_of = breaker_gate(self.breakers)
@@ -192,6 +190,11 @@ class OrdersHarness:
         self.dead_letters = DeadLetters(self.database, self.clock, self.new_id, self.inbound.handle)
         self.commands = self.executor()
         self.bulk_jobs = self.bulk_runner("runner-1")
+
+    def placement_over(self, context: OrdersContext) -> OrderPlacement:
+        """Places orders in another context over the same services."""
+        fulfilment = OrderFulfilment(context, self._gateway(), self.payments, POLICY)
+        return OrderPlacement(context, fulfilment, POLICY.step_deadline, patience=timedelta(seconds=0.2))
 
     def executor(self, handlers: Mapping[str, Handler] | None = None, **use_cases: Any) -> CommandExecutor:
         """Executes commands; ``handlers`` stand in for those of the product, ``use_cases`` for those of the shop."""

@@ -16,7 +16,7 @@ from services.domain.call_attempts import InventoryCall
 from services.domain.errors import InventoryThrottled
 from services.metrics.recorder import Recorder
 from services.metrics.registry import Metrics
-from services.runtime.shared_pace import hear_others, pace_fact
+from services.runtime.clients import hear_others, pace_fact
 from state.engine.database import Database, opened
 from state.replicas import Replica
 from tests.support.fakes import START, FrozenClock

@@ -257,7 +257,7 @@ def most_within_a_tenth(due: list[datetime]) -> int:
 
 
 def _no_bound(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(sweeping, "AT_ONCE", WAITING)
+    patch.setattr(sweeping, "BATCH_SIZE", WAITING)
     patch.setattr(release_jobs, "AT_ONCE", WAITING)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -12,10 +13,11 @@ from sqlalchemy import select
 from services.base.context import continuing, current_traceparent
 from services.domain.call_attempts import SHORT_CIRCUITED, SUCCESS, Attempt, InventoryCall
 from services.domain.orders.model import Order
-from services.orders.traced import told_after_commit, told_of_short_circuits
+from services.orders.placement import PlaceOrder
+from services.runtime.clients import AttemptObserver
 from state import orders, tables
 from tests.support.fakes import Fault
-from tests.support.orders_harness import OrdersHarness
+from tests.support.orders_harness import LINES, OrdersHarness
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PLACED_IN = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -115,22 +117,22 @@ class Told:
         return lambda *facts: self.facts.append((name, *facts))
 
 
-async def test_a_tracer_is_told_of_every_transition_and_the_rest_goes_on(shop: OrdersHarness) -> None:
+async def test_every_transition_is_added_to_the_present_span(shop: OrdersHarness) -> None:
     told = Told()
-    await shop.place()
-    for recorded in (passed := list(shop.recorded)):
-        told_after_commit(cast("Any", told), shop.recorded.append)(recorded)
-    assert shop.recorded == passed * 2
-    order_id = passed[0].order.order_id
-    assert told.facts == [("became", order_id, recorded.became) for recorded in passed]
+    shop.context = replace(shop.context, tracer=cast("Any", told))
+    order = await shop.placement_over(shop.context).place(PlaceOrder(user_id="user-1", lines=LINES))
+    assert [fact for fact in told.facts if fact[0] == "became"] == [
+        ("became", order.order_id, recorded.became) for recorded in shop.recorded
+    ]
 
 
 @pytest.mark.parametrize("outcome", [SUCCESS, SHORT_CIRCUITED])
-def test_a_tracer_is_told_of_short_circuits_and_every_attempt_is_counted(shop: OrdersHarness, outcome: str) -> None:
-    told, counted = Told(), list[Attempt]()
+def test_a_short_circuit_is_added_to_the_present_span_and_every_attempt_is_counted(
+    shop: OrdersHarness, outcome: str
+) -> None:
+    told, metrics = Told(), Told()
     attempt = Attempt(shop.clock(), InventoryCall.RESERVE, outcome, 0.0, details={"error": "open for 3 s"})
-    told_of_short_circuits(cast("Any", told), counted.append)(attempt)
-    assert counted == [attempt]
-    assert told.facts == (
-        [("short_circuited", InventoryCall.RESERVE, "open for 3 s")] if outcome == SHORT_CIRCUITED else []
-    )
+    AttemptObserver(cast("Any", metrics), cast("Any", told))(attempt)
+    assert metrics.facts == [("attempt", attempt)]
+    expected = [("short_circuited", InventoryCall.RESERVE, "open for 3 s")]
+    assert told.facts == (expected if outcome == SHORT_CIRCUITED else [])

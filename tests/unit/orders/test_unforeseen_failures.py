@@ -10,7 +10,7 @@ from services.domain.orders import failed_steps
 from services.domain.orders.model import OrderStatus
 from services.domain.reviews import STEPPING, WITHOUT_GOODS, allowed_actions
 from services.orders.failed_steps import note_failure
-from services.orders.sweeper import AT_ONCE
+from services.orders.sweeper import BATCH_SIZE
 from state import conservation
 from tests.support.fakes import CAPTURE, FIND_PAYMENT, REFUND, Fault
 
@@ -204,7 +204,7 @@ async def test_an_order_whose_hold_is_renewed_at_every_try_comes_to_a_person_too
 
 
 async def test_orders_that_fail_do_not_keep_others_from_going_on(shop):
-    broken = [f"broken-{number}" for number in range(2 * AT_ONCE)]
+    broken = [f"broken-{number}" for number in range(2 * BATCH_SIZE)]
     break_down(shop, RESERVE)
     for order_id in broken:
         await place(shop, order_id)
