@@ -41,7 +41,7 @@ def filters() -> None:
 
 
 def _with(known: tuple[str, ...], key: str) -> list[str]:
-    """The options, and what the address asks for even when the log does not know it."""
+    """The options, and the value in the address even if the log does not contain it."""
     asked = address.get(key)
     return [*known, *([asked] if asked and asked not in known else [])]
 
@@ -59,7 +59,7 @@ def _clear() -> None:
 
 
 def _said() -> dict[str, Any]:
-    """What the filters hold."""
+    """The values of the filters."""
     return {key: st.session_state.get(key) for key in FILTER_KEYS}
 
 
@@ -132,7 +132,7 @@ def _result(result: str, *, grey: bool) -> str:
 
 
 def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None, now: datetime) -> str:
-    """What differs, as ``status: Placed to Cancelled``."""
+    """The changed fields, as ``status: Placed to Cancelled``."""
     old, new = before or {}, after or {}
     changed = [name for name in [*old, *(name for name in new if name not in old)] if old.get(name) != new.get(name)]
     return "".join(

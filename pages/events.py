@@ -1,4 +1,4 @@
-"""Events: dead letters by cause, what went out, what came in, and how far behind either side is."""
+"""Events: dead letters by cause, outgoing and incoming events, and consumer lag."""
 
 from __future__ import annotations
 

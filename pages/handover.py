@@ -50,7 +50,7 @@ def _section(section: Section, *, grey: bool) -> None:
 
 
 def _quiet(sections: list[Section], *, grey: bool) -> None:
-    """The sections with nothing in them, a line each."""
+    """The empty sections, a line each."""
     if not sections:
         return
     color = "gray" if grey else "green"

@@ -17,7 +17,7 @@ def _page(name: str, title: str, icon: str, tip: str, *, default: bool = False) 
 
 
 def _sections() -> dict[str, list[StreamlitPage]]:
-    """What the sidebar lists; the sandbox only where there is one."""
+    """The pages in the sidebar; the Sandbox page is visible only in a sandbox."""
     live = console().status.live().value
     is_sandbox = live.sandbox if live else console().status.is_sandbox
     monitor = [
@@ -49,7 +49,7 @@ def _sections() -> dict[str, list[StreamlitPage]]:
     return {"Monitor": monitor, "Work": work, "Team": team, "Sandbox": [drills]}
 
 
-# Folded, the sidebar would hide the last sections.
+# A collapsed menu would hide the last sections.
 page = st.navigation(_sections(), expanded=True)
 
 with st.sidebar:

@@ -1,4 +1,4 @@
-"""One order: where it stands, what has happened to it, and what can be done. Deep link: ``/order?order=ID``."""
+"""One order: its state, its timeline, and the actions on it. Deep link: ``/order?order=ID``."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def the_order() -> None:
 
 
 def _both_sides(reading: Reading[OrderView]) -> None:
-    """Ours beside theirs. The Inventory Service is asked only when somebody wants to know."""
+    """The order compared with the Inventory Service, which is called only when the toggle is on."""
     view = reading.value
     assert view is not None  # noqa: S101 - the caller has looked
     if not st.toggle(
@@ -105,7 +105,7 @@ def _actions(view: OrderView) -> None:
 
 
 def _held(command: Command) -> None:
-    """What somebody has asked for on the order or on one of its cases, for as long as it can be taken back."""
+    """A command on the order or on one of its cases that can still be undone."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"held_{command.command_id}"):
         st.markdown(f":small[{actions.summary_with_age(command)}]", width="content")
         actions.undo_button(command, key=f"undo_{command.command_id}")
@@ -139,7 +139,7 @@ def _retry(job: Release, key: str) -> None:
 
 
 def _columns(reading: Reading[OrderView]) -> None:
-    """The four columns of an order's state, side by side."""
+    """The order's four states, side by side."""
     view = reading.value
     assert view is not None  # noqa: S101 - the caller has looked
     grey = bool(reading.problem)
@@ -172,7 +172,7 @@ def _timeline(reading: Reading[OrderView]) -> None:
 
 
 def _events(reading: Reading[OrderView]) -> None:
-    """The events themselves, as they went out and came in."""
+    """The stored outgoing and incoming events."""
     view = reading.value
     if view is None or not (view.sent or view.received):
         return

@@ -74,7 +74,7 @@ def _states(label: str, key: str, states: Sequence[str], table: dict[str, labels
 
 
 def _between() -> None:
-    """A stretch of time that another page has asked for."""
+    """The time interval in the address, set by a link from another page."""
     since, until = _stretch()
     if since is None and until is None:
         return

@@ -1,4 +1,4 @@
-"""The sandbox: drills before a sale, the rate of the traffic, and the reference Inventory Service's shelves."""
+"""The sandbox: drills, demo traffic, and the stock of the reference Inventory Service."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _one(drill_id: str) -> None:
 
 
 def _active(drill: Drill, last: Command | None, *, grey: bool) -> None:
-    """The drill under way; ``last`` is the last command given on it."""
+    """The active drill; ``last`` is the last command on it."""
     now, kind = console().now(), shown_kind(drill.kind)
     with st.container(border=True, key="active_drill"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):

@@ -1,4 +1,4 @@
-"""Stock: what was last heard about each variant, and which orders wait for what."""
+"""Stock: the last known level of each variant, and the orders that wait for it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _nothing(wanted: dict[str, str | None]) -> None:
 
 
 def _waiting(page: StockPage) -> None:
-    """What orders in PENDING_INVENTORY wait for."""
+    """Products that orders in PENDING_INVENTORY wait for."""
     if not page.waiting_orders:
         return
     many = f"{page.waiting_orders:,}{' or more' if page.is_waiting_capped else ''}"
@@ -112,7 +112,7 @@ def _row(row: StockRow, *, gone: bool, grey: bool) -> None:
             if row.waiting:
                 st.markdown(f":orange-badge[:material/hourglass_top: {row.waiting:,} waiting]", width="content")
                 _orders_of(product.product_id)
-        # A variant of which something new was heard stands at the top of the list.
+        # The most recently changed variant is at the top of the list.
         st.caption(f"{_facts(row, clock.both(product.changed_at, now))}{' · has changed since' if gone else ''}")
 
 

@@ -1,4 +1,4 @@
-"""Who uses the console, whether they can write right now, and the reason when not."""
+"""The actor at the console, whether they can store commands right now, and the reason if not."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MAX_NAME = 80
 
 
 def actor() -> str:
-    """The e-mail address of the person logged in, else the name typed in the sidebar, else ``console``.
+    """The e-mail address of the logged-in person, else the name typed in the sidebar, else ``console``.
 
-    A name that belongs to somebody who logs in cannot be typed.
+    The name of a person in CONSOLE_PEOPLE cannot be typed.
     """
     if st.user.get("is_logged_in"):
         return str(st.user.get("email") or st.user.get("sub") or ANONYMOUS)[:MAX_NAME]
@@ -23,7 +23,7 @@ def actor() -> str:
 
 
 def why_not_act() -> str | None:
-    """Why the person here may not ask for anything; None when they may."""
+    """Why the actor may not store commands; None if they may."""
     return console().people.why_not_act(actor())
 
 
@@ -54,18 +54,18 @@ def ask_name() -> None:
 
 
 def write_block() -> str | None:
-    """Why nothing can be asked for right now; None when it can."""
+    """Why no command can be stored right now; None if one can."""
     problem = console().status.live().problem
     return f"{problem} Nothing can be stored." if problem else why_not_act()
 
 
 def refusal() -> None:
-    """In a work area that covers the banner of the page: why nothing can be asked for right now."""
+    """Draw the reason why no command can be stored, in a work area that covers the page's banner."""
     if block := write_block():
         st.error(block, icon=":material/block:")
 
 
 def write_note() -> str | None:
-    """What to know before asking for something: a worker has to be there to do it."""
+    """A warning beside a button if no worker runs; None otherwise."""
     live = console().status.live().value
     return "Stored now, will run when a worker is back." if live and not live.is_running else None

@@ -1,9 +1,9 @@
-"""The address of the page: every parameter that the console reads or writes itself.
+"""The query parameters of the page that the console reads and writes itself.
 
-A click that the browser sends before it has heard of a change of the address brings the address from before the
-change along. Streamlit takes that for the present one: a work area that was closed a moment ago would open again.
-So the session remembers for a while what it changed, and corrects a parameter that comes back with a former value.
-Parameters that are bound to a widget are not read here; Streamlit keeps those itself.
+A click that the browser sends before it has received a change of the address still carries the old address. Streamlit
+takes that address for the present one, so that a work area closed a moment ago would open again. Therefore the session
+remembers its changes for a few seconds, and restores a parameter that comes back with a former value. Parameters that
+are bound to a widget are kept by Streamlit and not read here.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ HERE = "address_page"
 """In the session: the page that the changes belong to."""
 
 REMEMBERED_S = 5.0
-"""Longer than a click travels and waits for the run before it."""
+"""Seconds; longer than a click takes to arrive and to wait for the previous run."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a parameter became and what it was before; None when the address has no such parameter."""
+    """The new value of a parameter and its former values; None if the address has no such parameter."""
 
     after: str | None
     before: frozenset[str | None]
@@ -34,7 +34,7 @@ class Change:
 
 
 def arrive(page: str) -> None:
-    """Called before a page is drawn: an address that leads to another page is a new one."""
+    """Call before a page is drawn: drops the remembered changes if the page is another one."""
     if st.session_state.get(HERE) != page:
         st.session_state[HERE] = page
         st.session_state.pop(CHANGES, None)
@@ -52,13 +52,13 @@ def put(name: str, value: str) -> None:
 
 
 def drop(*names: str) -> None:
-    """Remove parameters; those that the address does not have do no harm."""
+    """Remove parameters; missing ones are ignored."""
     for name in names:
         _change(name, None)
 
 
 def every() -> dict[str, list[str]]:
-    """All parameters with all their values, the bound ones included."""
+    """All parameters with all their values, bound ones included."""
     _correct()
     return {name: st.query_params.get_all(name) for name in st.query_params}
 
@@ -92,7 +92,7 @@ def _changes() -> dict[str, Change]:
 
 
 def _correct() -> None:
-    """Restore parameters that a click with the old address has reset; the browser's back and forward may reset them."""
+    """Restore parameters that a click with an old address has reset, except after back and forward."""
     changes = _changes()
     if not changes:
         return

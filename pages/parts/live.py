@@ -1,4 +1,4 @@
-"""Live panels: fragments that refresh by themselves, what they say when the data is old, and why writing is off."""
+"""The frame of a page: header, banner and the fragment that refreshes the body."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIVE_KEY = "live"
 
 
 class Frame(NamedTuple):
-    """Places above a page's body that its refreshes fill."""
+    """Places above a page's body that each refresh fills."""
 
     badges: DeltaGenerator
     banner: DeltaGenerator
@@ -26,13 +26,13 @@ class Frame(NamedTuple):
 
 
 def header(title: str, *, says_worker: bool = True) -> Frame:
-    """Title, sandbox badge, time of the last look and the live switch; below them what is wrong everywhere.
+    """Title, badges and live switch, and below them the banner.
 
-    ``says_worker`` False: the page itself says it when no worker runs.
+    ``says_worker`` is False on a page that reports a missing worker itself.
 
-    What a refresh writes here may be lost: Streamlit drops what the browser has not fetched when the fragment that
-    wrote it runs again. Each place is therefore the last one in its container, behind something that only the page
-    itself writes: what is missing then moves no neighbour, and the browser finds every place where it was.
+    Streamlit drops an element that the browser has not fetched when the fragment that wrote it runs again. Each place
+    is therefore the last one in its container, behind an element that only the page writes. A missing element then
+    moves no neighbour, and the browser finds every place again.
     """
     list_window.restore_lists(title)
     with st.container():
@@ -46,9 +46,9 @@ def header(title: str, *, says_worker: bool = True) -> Frame:
 
 
 def body(frame: Frame, draw: Callable[[], None], *, every: str = REFRESH) -> None:
-    """Draw the page now and, while it is live, again every two seconds or as told.
+    """Draw the body now and, while the page is live, again every ``every``.
 
-    One fragment does all of it: each costs a script run, whatever it draws.
+    One fragment draws all of it, because each fragment costs a script run.
     """
 
     def refresh() -> None:
@@ -66,9 +66,9 @@ def is_on() -> bool:
 
 
 def refreshing(draw: Callable[..., None], *args: Any) -> None:
-    """Draw something that stands outside a page's body, as in a dialog, now and again as often as the body.
+    """Draw a part outside the body, as in a dialog, now and as often as the body.
 
-    Whatever can be asked for there is then off, with the reason, as soon as nothing can be stored.
+    Its buttons are thereby disabled, with the reason, as soon as no command can be stored.
     """
     st.fragment(draw, run_every=REFRESH if is_on() else None)(*args)
 
@@ -85,7 +85,7 @@ def _badges(place: DeltaGenerator) -> None:
 
 
 def _looked() -> str:
-    """When the page last saw anything new."""
+    """The time of the last successful read."""
     reading, now = console().status.live(), console().now()
     if not reading.problem:
         return f"Updated {clock.at(now, now)} {clock.zone_name()}"
@@ -110,7 +110,7 @@ def _banner(frame: Frame) -> None:
 
 
 def as_of(reading: Reading[Any], note: str = "") -> None:
-    """One line that says from when the panel's data is."""
+    """A line with the time of the panel's data."""
     if reading.as_of is None:
         return
     now = console().now()
@@ -122,5 +122,5 @@ def as_of(reading: Reading[Any], note: str = "") -> None:
 
 
 def shade(text: str, reading: Reading[Any]) -> str:
-    """Text of data that is old in grey."""
+    """Text, in grey if the data is old."""
     return f":gray[{text}]" if reading.problem else text

@@ -1,9 +1,9 @@
-"""The one dialog that may stand over a page.
+"""The one dialog that can be open over a page.
 
-The page's frame draws it, outside everything that refreshes. Streamlit keeps a dialog that was opened inside a
-fragment when that fragment runs again: once dismissed, the parts inside it that refresh go on writing to places that
-other elements have taken, and the browser drops the whole page. Outside, a dismissal runs the page as a whole, which
-ends every fragment of the dialog.
+The page draws it outside every fragment. Streamlit keeps a dialog that was opened inside a fragment when that fragment
+runs again: after it is dismissed, its own fragments write to places that other elements have taken, and the browser
+drops the whole page. Outside a fragment, dismissing the dialog runs the whole page, which ends every fragment of the
+dialog.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HERE = "overlay_page"
 
 @dataclass(frozen=True)
 class Overlay:
-    """An open dialog. What it shows is frozen in ``args``, so that it is the same at every run of the page."""
+    """An open dialog; its frozen ``args`` keep the content the same at every run of the page."""
 
     page: str
     title: str
@@ -39,21 +39,21 @@ def show(title: str, draw: Callable[..., None], *args: Any, **options: Any) -> N
 
 
 def drawer(title: str, draw: Callable[..., None], *args: Any, icon: str, on_dismiss: Callable[[], None]) -> None:
-    """Draw a work area at the side of the page, to be called by the page outside its live part.
+    """Draw a work area at the side of the page. Call it outside the live part.
 
-    Streamlit allows one dialog at a time: while one opened by show() stands, the work area waits behind it.
+    Streamlit allows one dialog at a time: the work area is not drawn while a dialog of show() is open.
     """
     if OPEN not in st.session_state:
         st.dialog(title, width="large", position="right", icon=icon, on_dismiss=on_dismiss)(draw)(*args)
 
 
 def close() -> None:
-    """The next run of the page draws no dialog."""
+    """Close the dialog at the next run of the page."""
     st.session_state.pop(OPEN, None)
 
 
 def arrive(page: str) -> None:
-    """Called before a page is drawn: a dialog does not follow its reader to another page."""
+    """Call before a page is drawn: closes a dialog of another page."""
     st.session_state[HERE] = page
     overlay: Overlay | None = st.session_state.get(OPEN)
     if overlay is not None and overlay.page != page:
@@ -61,7 +61,7 @@ def arrive(page: str) -> None:
 
 
 def draw() -> None:
-    """Called after the page is drawn: the open dialog, if there is one."""
+    """Call after the page is drawn: draws the open dialog, if any."""
     overlay: Overlay | None = st.session_state.get(OPEN)
     if overlay is not None:
         st.dialog(overlay.title, on_dismiss=close, **overlay.options)(overlay.draw)(*overlay.args)

@@ -1,1 +1,1 @@
-"""What the pages read and write, one module a topic; see services.console.facade."""
+"""Reads and writes of the pages, one module a topic; services.console.facade joins them."""

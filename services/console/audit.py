@@ -45,11 +45,11 @@ class Audit:
         return self._access.read(("audit", wanted, place), LIVE_TTL, query)
 
     def people_and_actions(self) -> Reading[tuple[tuple[str, ...], tuple[str, ...]]]:
-        """Everybody who ever acted, and every action that was ever taken."""
+        """All actors and all kinds of action in the log."""
         return self._access.read("audit_words", 10.0, lambda c: (tuple(audit.actors(c)), tuple(audit.actions(c))))
 
     def csv(self, wanted: AuditFilter) -> str:
-        """The filtered actions, newest first, at most MAX_ROWS; raises SourceUnavailable."""
+        """The matching actions, newest first, at most MAX_ROWS. Raises SourceUnavailable."""
 
         def query(connection: Connection) -> list[AuditEntry]:
             rows = walk(Stored(connection, audit.listed(connection, wanted)), _key, MAX_ROWS)

@@ -1,4 +1,4 @@
-"""Conservation: what does not add up between orders, stock and money, and its compensation."""
+"""Conservation: differences between orders, stock and money, and their compensation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["PAGE_SIZE", "Conservation", "ConservationPage", "DifferenceRow", "Kn
 
 @dataclass(frozen=True, slots=True)
 class DifferenceRow:
-    """One difference with what was last asked about it."""
+    """One difference with the last command on it."""
 
     difference: KnownDifference
     command: Command | None
@@ -26,14 +26,14 @@ class DifferenceRow:
 
 @dataclass(frozen=True, slots=True)
 class ConservationPage:
-    """What does not add up, the longest known first."""
+    """Unsettled differences, the longest known first."""
 
     rows: tuple[DifferenceRow, ...]
-    """One page of them."""
+    """One page of differences."""
     count: int
-    """All that are not settled."""
+    """All unsettled differences."""
     compared: int
-    """Orders compared so far, each as often as it changed."""
+    """Orders compared so far; an order counts once per change."""
 
 
 class Conservation:

@@ -1,4 +1,4 @@
-"""Tables as CSV for spreadsheets; text that a spreadsheet would run as a formula is made harmless."""
+"""Tables as CSV; cells that a spreadsheet would execute as a formula are escaped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime
 import orjson
 
 MAX_ROWS = 5000
-"""Rows of one file."""
+"""Maximum rows of one file."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -1,4 +1,4 @@
-"""What goes out and comes in as events, how far behind either side is, and what could not be handled."""
+"""Outgoing and incoming events, consumer lag, undeliverable events and dead letters."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ REPLAY, DISCARD = "replay_dead_letter", "discard_dead_letter"
 PUBLISH_AGAIN, GIVE_UP = "retry_outgoing_event", "discard_outgoing_event"
 
 UNDELIVERABLE_SHOWN = 50
-"""The oldest ones; others come up as these are settled."""
+"""Maximum undeliverable events shown, the oldest first."""
 
 OUTGOING_TYPES = (events.ORDER_CREATED, events.ORDER_CANCELLED, events.ORDER_RETURNED, events.CONFIRM_REQUESTED)
 INCOMING_TYPES = tuple(events.INCOMING)
@@ -49,7 +49,7 @@ INCOMING_TYPES = tuple(events.INCOMING)
 
 @dataclass(frozen=True, slots=True)
 class ConsumerLag:
-    """How far a durable consumer is behind, as a worker last asked."""
+    """Lag of a durable consumer, as last reported by a replica."""
 
     stream: str
     pending: int
@@ -60,23 +60,23 @@ class ConsumerLag:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How the events flow in both directions."""
+    """Outbox, broker connections and consumer lag."""
 
     outbox_waiting: int
     outbox_oldest_at: datetime | None
     connected: Mapping[str, bool]
-    """By replica that lives."""
+    """By live replica."""
     relay_problems: Mapping[str, str]
     """Why the last attempt to publish failed, by replica."""
     is_refused: bool
-    """Whether the broker refuses what some replica publishes; else the fault is on our side of it."""
+    """Whether the broker rejects what a replica publishes; otherwise the fault is on our side."""
     consumers: tuple[ConsumerLag, ...]
     open_dead_letters: int
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterRow:
-    """A dead letter with the last command given on it."""
+    """A dead letter with the last command on it."""
 
     dead_letter: DeadLetter
     command: Command | None
@@ -84,7 +84,7 @@ class DeadLetterRow:
 
 @dataclass(frozen=True, slots=True)
 class Undeliverable:
-    """An event that cannot be published as it is, with the last command given on it."""
+    """An event that cannot be published as it is, with the last command on it."""
 
     event: UndeliverableEvent
     command: Command | None
@@ -92,7 +92,7 @@ class Undeliverable:
 
 @dataclass(frozen=True, slots=True)
 class UndeliverableList:
-    """The oldest of them, and how many there are."""
+    """The oldest undeliverable events, and how many there are in all."""
 
     rows: tuple[Undeliverable, ...]
     total: int
@@ -119,7 +119,7 @@ class Events:
         self._access = access
 
     def delivery(self) -> Reading[Delivery]:
-        """How the events flow."""
+        """Outbox, broker connections and consumer lag."""
         return self._access.read("delivery", LIVE_TTL, lambda c: _delivery(c, self._access.now()))
 
     def outgoing(
@@ -150,7 +150,7 @@ class Events:
         outcome: str | None = None,
         place: Place = NEWEST,
     ) -> Reading[Paged[Received]]:
-        """Events that came in, newest first; ``outcome`` handled, ignored or duplicate."""
+        """Incoming events, newest first; ``outcome`` is one of INCOMING_OUTCOMES."""
         listed = inbox.listed(event_type=event_type, order_id=order_id, outcome=outcome)
 
         def query(connection: Connection) -> Paged[Received]:
@@ -167,7 +167,7 @@ class Events:
         order_id: str | None = None,
         place: Place = NEWEST,
     ) -> Reading[EventsPage]:
-        """Dead letters by cause; of one ``group`` (subject, cause), or of one order, when given."""
+        """Dead letters by cause, optionally of one ``group`` (subject, cause) or of one order."""
         subject, cause = group or (None, None)
         listed = dead_letters.listed(state=state, subject=subject, cause=cause, order_id=order_id)
 
@@ -182,7 +182,7 @@ class Events:
         return self._access.read(("letters", state, group, order_id, place), LIVE_TTL, query)
 
     def payload(self, dead_letter_id: str) -> bytes:
-        """All bytes of one dead letter, for a file; of one that cannot be read, what hinders it."""
+        """All bytes of one dead letter, for a file; the error text if the database is down."""
         try:
             dead_letter = self._access.read_now(lambda connection: dead_letters.get(connection, dead_letter_id))
         except SourceUnavailable as error:
@@ -190,14 +190,14 @@ class Events:
         return dead_letter.payload if dead_letter else b""
 
     def outgoing_payload(self, row_id: int) -> bytes:
-        """All bytes of one outgoing event, for a file; of one that cannot be read, what hinders it."""
+        """All bytes of one outgoing event, for a file; the error text if the database is down."""
         try:
             return self._access.read_now(lambda connection: outbox.payload(connection, row_id)) or b""
         except SourceUnavailable as error:
             return str(error).encode()
 
     def freeze(self, bulk_action: BulkAction, group: Group) -> BulkRequest:
-        """The open dead letters of a group, oldest first, at most MAX_ITEMS; raises SourceUnavailable."""
+        """Up to MAX_ITEMS open dead letters of a group, oldest first. Raises SourceUnavailable."""
         subject, cause = group.subject, group.cause
 
         def open_dead_letters(connection: Connection) -> list[Outline]:
@@ -227,7 +227,7 @@ class Events:
 
 def _undeliverable(connection: Connection) -> UndeliverableList:
     found = outbox.undeliverable(connection, UNDELIVERABLE_SHOWN)
-    # Ids of rows are numbers, as ids of orders may be.
+    # Row ids are numbers and may equal order ids, so the kinds narrow the search.
     kinds = (PUBLISH_AGAIN, GIVE_UP)
     given = commands.latest_of(connection, [str(event.id) for event in found], kinds) if found else {}
     rows = tuple(Undeliverable(event, given.get(str(event.id))) for event in found)
@@ -251,7 +251,7 @@ def _delivery(connection: Connection, now: datetime) -> Delivery:
             if lag is None:
                 continue
             known = lags.get(lag.stream)
-            # A durable is shared: of what the replicas say, the latest counts.
+            # Replicas share a durable consumer: the latest report counts.
             if known is None or known.as_of < lag.as_of:
                 lags[lag.stream] = lag
     return Delivery(
@@ -266,7 +266,7 @@ def _delivery(connection: Connection, now: datetime) -> Delivery:
 
 
 def _lag(said: object) -> ConsumerLag | None:
-    """What a replica says of a consumer; None when another version says it in another form."""
+    """Parse a replica's report of a consumer; None if another version reports it in another form."""
     try:
         at = utc_time(said["at"])  # type: ignore[index]
         pending, waiting, again = (int(said[name]) for name in ("pending", "ack_pending", "redelivered"))  # type: ignore[index]

@@ -134,7 +134,7 @@ def console() -> Console:
 
 
 def install(made: Console | None) -> None:
-    """Close this process's console and use another one; None has the next call make one."""
+    """Close the console of this process and use another one; with None the next call of console() makes one."""
     global _console  # noqa: PLW0603 - see console()
     with _lock:
         if _console is not None:

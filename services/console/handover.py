@@ -1,4 +1,4 @@
-"""What the next shift has to know, and what has changed since a person last looked."""
+"""Shift hand-over: what is open, and what has changed since an actor last marked it as seen."""
 
 from __future__ import annotations
 
@@ -40,51 +40,51 @@ __all__ = ["Handover", "HandoverPage", "Item", "Section"]
 
 MARK_AS_SEEN = "MARK_AS_SEEN"
 SHOWN = 20
-"""Items of one section; more are counted."""
+"""Items shown per section; further items are only counted."""
 FIRST_LOOK = timedelta(hours=8)
-"""How far back "since you last looked" goes for somebody who never did: one shift."""
+"""Start of "what changed" for an actor without an earlier visit: one shift ago."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to know."""
+    """One item of a section."""
 
     text: str
     page: str = ""
-    """The page where it can be acted on, and its parameters."""
+    """The page on which to act on it, and its parameters."""
     query: tuple[tuple[str, str], ...] = ()
     at: datetime | None = None
     until: datetime | None = None
-    """When it ends by itself."""
+    """When it ends by itself, if it does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What is open of one kind."""
+    """The open items of one kind."""
 
     title: str
     nothing: str
-    """What to say when there is nothing."""
+    """Text for an empty section."""
     items: tuple[Item, ...]
     count: int
     is_known: bool = True
-    """Whether nothing means that there is nothing, not that nobody has looked."""
+    """False if an empty section means that nothing was checked yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandoverPage:
-    """Everything that is handed over."""
+    """The content of the Hand-over page."""
 
     sections: tuple[Section, ...]
     since: datetime
-    """When the person last looked."""
+    """When the actor last marked the hand-over as seen."""
     is_first_look: bool
     actions: tuple[AuditEntry, ...]
-    """What people did since then, newest first."""
+    """Actions since then, newest first."""
     transitions: tuple[BreakerTransition, ...]
-    """How breakers changed since then, newest first."""
+    """Changes of breaker states since then, newest first."""
     opened_cases: int
-    """Still open cases that were opened since then."""
+    """Cases opened since then that are still open."""
 
 
 Make = Callable[[Connection, datetime], Section]
@@ -97,16 +97,13 @@ class Handover:
         self._access = access
 
     def page(self, person: str, since: datetime | None = None) -> Reading[HandoverPage]:
-        """What is open, and what changed since ``person`` last looked, or since the time given."""
+        """The hand-over of an actor, with changes since their last visit or since the given time."""
         return self._access.read(
             ("handover", person, since), LIVE_TTL, lambda c: _page(c, self._access.now(), person, since)
         )
 
     def looked(self, person: str) -> None:
-        """Remember, on record, that this person has seen everything up to now.
-
-        Raises NotPermitted and SourceUnavailable.
-        """
+        """Record that the actor has seen everything up to now. Raises NotPermitted or SourceUnavailable."""
         now = self._access.now()
         self._access.write(person, lambda connection: _note_look(connection, person, now))
 
@@ -218,7 +215,7 @@ def _silences(connection: Connection, now: datetime) -> Section:
 
 
 def _silenced(matchers: Sequence[Mapping[str, Any]]) -> str:
-    """The alert a silence is about, and in brackets what narrows it down."""
+    """The name of the silenced alert, with its other labels in brackets."""
     labels = {matcher.name: matcher.value for matcher in matchers_of(matchers)}
     name = labels.pop("alertname", "Every alert")
     others = ", ".join(f"{label} {value}" for label, value in labels.items())
@@ -232,7 +229,7 @@ _WORKED_ON: dict[str, str] = {
     BulkAction.REPLAY_EVENT: "events",
     BulkAction.DISCARD_EVENT: "events",
 }
-"""The page on which an operation is followed and steered."""
+"""The page on which a bulk job is followed and controlled."""
 
 
 def _operations(connection: Connection, _now: datetime) -> Section:
@@ -292,13 +289,13 @@ SECTIONS: Sequence[Make] = (
     _differences,
     _drills,
 )
-"""In the order in which they are read; a further topic adds its function here."""
+"""In display order; a new topic adds its function here."""
 
 
 def markdown(page: HandoverPage, now: datetime, said: Callable[[str], str], deeds: Mapping[str, str]) -> str:
-    """The hand-over as text to be pasted into a chat or a ticket; times in UTC.
+    """The hand-over as Markdown for a chat or a ticket, times in UTC.
 
-    ``said`` puts names of states into words, ``deeds`` are the words for actions.
+    ``said`` replaces names of states by their labels; ``deeds`` are the labels of actions.
     """
     lines = [f"# Hand-over, {day_and_month(now)} {now:%Y %H:%M} UTC", ""]
     for section in page.sections:
@@ -327,7 +324,7 @@ def markdown(page: HandoverPage, now: datetime, said: Callable[[str], str], deed
 
 
 _SUMMED = ("Cases for a person", "Dead letters")
-"""Sections whose items stand for several things each."""
+"""Sections whose items are groups, so that the count is not the number of items."""
 
 
 def _line(item: Item, said: Callable[[str], str]) -> str:

@@ -1,4 +1,4 @@
-"""Orders: the list, its file, one order with all that belongs to it, and what can be done with it."""
+"""Orders: list, CSV file, one order with its events and cases, cancel, return."""
 
 from __future__ import annotations
 
@@ -60,23 +60,23 @@ class OrdersPage:
     count: int
     """Matching orders, counted up to COUNT_LIMIT."""
     is_count_capped: bool
-    """Whether there may be more."""
+    """Whether more than COUNT_LIMIT may match."""
 
 
 @dataclass(frozen=True, slots=True)
 class OrderView:
-    """One order with all that belongs to it."""
+    """One order with its cases, release job, timeline, commands and events."""
 
     order: Order
     cases: tuple[ReviewCase, ...]
     release: Release | None
     timeline: tuple[TimelineEntry, ...]
     commands: tuple[Command, ...]
-    """Newest first: those on the order and on its cases."""
+    """Commands on the order and on its cases, newest first."""
     sent: tuple[Outgoing, ...] = ()
-    """Its last events out, newest first; kept for two weeks."""
+    """Its last outgoing events, newest first; kept for two weeks."""
     received: tuple[Received, ...] = ()
-    """Its last events in, newest first; kept for a month."""
+    """Its last incoming events, newest first; kept for a month."""
 
     @property
     def can_return(self) -> bool:
@@ -93,7 +93,7 @@ class Trace:
 
     trace_id: str
     url: str | None
-    """Of the tracing backend's page; None without TRACE_URL_TEMPLATE."""
+    """Page of the tracing backend; None without TRACE_URL_TEMPLATE."""
 
 
 class Orders:
@@ -138,14 +138,14 @@ class Orders:
     def return_items(
         self, order_id: str, lines: Sequence[Line], *, reason: str, restockable: bool, actor: str, command_id: str
     ) -> Command:
-        """Record what a customer has sent back; the command's id is the return's."""
+        """Record returned goods; the command's id becomes the return's id."""
         arguments = {"items": [line.wire() for line in lines], "reason": reason, "restockable": restockable}
         return self._access.store_command(RETURN_ITEMS, order_id, arguments, actor=actor, command_id=command_id)
 
 
 @dataclass(frozen=True, slots=True)
 class _Matching:
-    """The orders that match, as a list to be paged."""
+    """The matching orders as a list that paged() reads."""
 
     connection: Connection
     wanted: OrderFilter

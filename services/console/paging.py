@@ -69,7 +69,7 @@ class Listed(Protocol):
         """The rows next older than ``before``, or next newer than ``after`` (nearest first), or the newest."""
 
     def count_above(self, start: Key, limit: int) -> int:
-        """Rows that a page before ``start`` leaves above it, counted up to ``limit``."""
+        """Rows above a page that begins before ``start``, counted up to ``limit``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def paged(
         if len(found.rows) > PAGE_SIZE:
             rows = list(reversed(found.rows[:PAGE_SIZE]))
             return Paged(tuple(map(make, rows)), written(key_of(rows[-1])), written(key_of(rows[0])))
-        # Too near the newest for a full page: the newest page itself is shown.
+        # Less than a full page lies above: the newest page is shown instead.
     found = listed.page(PAGE_SIZE + 1, before=start or top)
     shown = found.rows[:PAGE_SIZE]
     older = key_of(shown[-1]) if len(found.rows) > PAGE_SIZE else found.frontier
@@ -158,7 +158,7 @@ def _is_number(text: str) -> bool:
 
 
 def walk(listed: Listed, key_of: Callable[[Any], Key], limit: int) -> Sequence[Any]:
-    """The newest rows, at most ``limit``, page by page; for files."""
+    """Up to ``limit`` newest rows, read page by page; for files."""
     rows: list[Any] = []
     before: Key | None = None
     while len(rows) < limit:

@@ -1,4 +1,4 @@
-"""The sandbox: the reference Inventory Service's shelves, its faults, the rate of the traffic, and drills."""
+"""The sandbox: stock and faults of the reference Inventory Service, demo traffic, drills."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMAND_KINDS = (START_DRILL, STOP_DRILL, SET_TRAFFIC)
 
 @dataclass(frozen=True, slots=True)
 class Shelves:
-    """What the Inventory Service showed."""
+    """A copy of the reference Inventory Service's stock, ledger and faults, stored by the worker."""
 
     as_of: datetime
     items: tuple[Mapping[str, Any], ...]
@@ -38,18 +38,18 @@ class Shelves:
 
 @dataclass(frozen=True, slots=True)
 class SandboxPage:
-    """Everything that the Sandbox page shows."""
+    """The content of the Sandbox page."""
 
     shelves: Shelves | None
     active: Drill | None
     past: tuple[Drill, ...]
     """Finished ones, newest first."""
     wished_rate: float | None
-    """Orders per second that a person asked for."""
+    """Requested orders per second."""
     started_rate: float | None
-    """Orders per second that the traffic was started with; None: no worker says."""
+    """Orders per second with which the traffic was started; None if no worker reports it."""
     commands: tuple[Command, ...]
-    """The last ones about the sandbox, newest first."""
+    """The latest commands on the sandbox, newest first."""
 
 
 class Sandbox:
@@ -63,17 +63,17 @@ class Sandbox:
         self._access = access
 
     def page(self) -> Reading[SandboxPage]:
-        """How the sandbox stands."""
+        """The content of the Sandbox page."""
         return self._access.read("sandbox", LIVE_TTL, lambda c: _page(c, self._access.now()))
 
     def drill(self, drill_id: str) -> Reading[Drill | None]:
-        """One drill; no value although there is an as_of means that it does not exist."""
+        """One drill; an ``as_of`` without a value means that it does not exist."""
         return self._access.read(("drill", drill_id), LIVE_TTL, lambda c: drills.get(c, drill_id))
 
     def start(
         self, kind: str, *, seconds: int, level: float | None, reason: str, actor: str, command_id: str
     ) -> Command:
-        """Ask for a drill; the command's id becomes the drill's."""
+        """Store a command that starts a drill; its id becomes the drill's id."""
         arguments = {"seconds": seconds, "level": level, "reason": reason}
         return self._access.store_command(START_DRILL, kind, arguments, actor=actor, command_id=command_id)
 

@@ -39,14 +39,14 @@ __all__ = [
 ]  # fmt: skip
 
 REMEMBERED = timedelta(days=1)
-"""How long the last heartbeat of a dead worker is used as the end of its breakers' last state."""
+"""The last heartbeat of a dead worker ends the known state of its breakers; it is read for this long."""
 MAX_CHANGES = 2000
-"""Of breaker states that are drawn at once."""
+"""Maximum changes of breaker states that are drawn at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A replica of the integration service, as it last spoke of itself."""
+    """A replica of the integration service, as of its last heartbeat."""
 
     replica: str
     version: str
@@ -60,15 +60,15 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """How things stand right now."""
+    """The present state of the service."""
 
     workers: tuple[Worker, ...]
-    """Those that live."""
+    """Live replicas."""
     silent_since: datetime | None
-    """The last heartbeat of any worker, when none lives and one is remembered."""
+    """The last heartbeat of any replica within REMEMBERED, if none is live."""
     breakers: tuple[Breaker, ...]
     queues: Mapping[str, int]
-    """reservation, release, failed_releases, reviews, outbox, dead_letters, differences."""
+    """Length by queue: reservation, release, failed_releases, reviews, outbox, dead_letters, differences."""
     reviews_by_reason: Mapping[str, int]
     outbox_oldest_at: datetime | None
     sandbox: bool
@@ -80,7 +80,7 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What happened last."""
+    """The latest changes of breaker states and the latest commands."""
 
     transitions: tuple[BreakerTransition, ...]
     commands: tuple[Command, ...]
@@ -93,7 +93,7 @@ class Status:
         self._access = access
         self._settings = settings
         self._known = Known()
-        """Of trends(), whose loads come one after another."""
+        """Samples cached by trends(); the reading cache never runs two loads of it at once."""
 
     @property
     def is_sandbox(self) -> bool:
@@ -137,7 +137,7 @@ class Status:
 
 
 def live(connection: Connection, now: datetime, *, sandbox: bool) -> Live:
-    """How things stand; ``sandbox`` is what the settings say, for when no worker says otherwise."""
+    """The present state; ``sandbox`` applies if no live worker reports whether it is a sandbox."""
     known = [_worker(row, now) for row in replicas.known(connection, now - REMEMBERED)]
     living = tuple(worker for worker in known if worker.is_alive)
     by_reason = reviews.count_open_by_reason(connection)
@@ -155,7 +155,10 @@ def live(connection: Connection, now: datetime, *, sandbox: bool) -> Live:
 
 
 def recent(connection: Connection, now: datetime, window: timedelta, known: Known | None = None) -> Trends:
-    """The last half hour; ``window`` is the time over which rates are judged, ``known`` spares repeated work."""
+    """Trends of the last half hour.
+
+    ``window`` is the time over which rates are computed; ``known`` caches samples between calls.
+    """
     start = now - SPAN - timedelta(minutes=2)
     rows = samples.since(connection, start, known.rows if known else {})
     if known is not None:
@@ -164,7 +167,7 @@ def recent(connection: Connection, now: datetime, window: timedelta, known: Know
 
 
 def bands_since(connection: Connection, now: datetime, start: datetime) -> list[Band]:
-    """In which state each breaker was when, from ``start`` to now; of very many changes the newest."""
+    """States of each breaker from ``start`` to now, at most the newest MAX_CHANGES changes."""
     known = [_worker(row, now) for row in replicas.known(connection, now - REMEMBERED)]
     present = [
         (breaker, worker.started_at, now if worker.is_alive else worker.heartbeat_at)
@@ -184,7 +187,7 @@ def _changes(connection: Connection, now: datetime) -> Changes:
 
 
 def recent_commands(connection: Connection, target_id: str | None, limit: int) -> list[Command]:
-    """What people asked for last, without the questions, which change nothing."""
+    """The latest commands without inventory lookups, which change nothing."""
     given = commands.latest(connection, target_id=target_id, limit=5 * limit)
     return [command for command in given if command.kind not in LOOKUPS][:limit]
 

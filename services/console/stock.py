@@ -1,4 +1,4 @@
-"""What is known of the stock: the availability cache, and the orders that wait for each product."""
+"""Stock: the availability cache, and the orders that wait for each product."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class StockPage:
     waiting_orders: int
     is_waiting_capped: bool
     most_wanted: tuple[tuple[str, str, int, int], ...]
-    """``(product_id, variant_id, orders, units)`` that orders wait for, the most wanted first."""
+    """``(product_id, variant_id, orders, units)`` of waiting orders, the most wanted first."""
 
 
 class Stock:
@@ -82,7 +82,7 @@ class Stock:
         return self._access.read(("stock", level, product_id, place), STOCK_TTL, query)
 
     def csv(self, *, level: str | None = None, product_id: str | None = None) -> str:
-        """The filtered variants, at most MAX_ROWS; raises SourceUnavailable."""
+        """The matching variants, at most MAX_ROWS. Raises SourceUnavailable."""
         now = self._access.now()
 
         def query(connection: Connection) -> list[Product]:

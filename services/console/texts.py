@@ -1,7 +1,7 @@
-"""Texts that people type or paste, fit to be stored by every database.
+"""Typed and pasted text, made storable in every database.
 
-PostgreSQL keeps no NUL, and no database keeps half of a surrogate pair. Neither is seen by who pastes it:
-it is kept as the replacement character, as in the addresses of the API, rather than what was asked for be lost.
+PostgreSQL stores no NUL, and no database stores half of a surrogate pair. Both are invisible to the person who pastes
+them, so they are replaced by U+FFFD instead of rejecting the command.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def storable_text(text: str) -> str:
-    """The text with U+FFFD for each character that a database refuses."""
+    """The text with U+FFFD for each character that a database rejects."""
     return _UNSTORABLE.sub("\ufffd", text)
 
 
 def storable(value: Any) -> Any:
-    """The same for the texts anywhere within JSON; tuples become lists."""
+    """storable_text() for every text within a JSON value; tuples become lists."""
     if isinstance(value, str):
         return storable_text(value)
     if isinstance(value, Mapping):
@@ -45,5 +45,5 @@ def storable(value: Any) -> Any:
 
 
 def json_of(payload: bytes, max_bytes: int) -> Any:
-    """The JSON value of some bytes; raises ValueError for what is no JSON, longer, or nested too deeply to be shown."""
+    """Parse JSON. Raises ValueError for other content, more than ``max_bytes``, or too deep nesting."""
     return read_json(payload, max_bytes)

@@ -18,7 +18,7 @@ from services.console.facade import console, new_key, same_sight_key
 from services.console.paging import Paged
 
 GROUP = "cause"
-"""The parameter of the address that names the group shown: ``subject|cause``."""
+"""Parameter of the address with the selected group: ``subject|cause``."""
 
 NAME = "letters"
 BULK_ACTIONS = (BulkAction.REPLAY_EVENT, BulkAction.DISCARD_EVENT)
@@ -30,7 +30,7 @@ def _group() -> tuple[str, str] | None:
 
 
 def every_cause() -> None:
-    """For callbacks: dead letters of all groups again."""
+    """Callback: show the dead letters of all groups."""
     address.drop(GROUP)
     list_window.reset(NAME)
 
@@ -101,7 +101,7 @@ def _one_group(group: Group, state: str, *, grey: bool) -> None:
 
 
 def key_of(group: Group) -> str:
-    """A group in the keys of its widgets: what it is, and not where it stands, because groups change places."""
+    """Key of a group's widgets, derived from the group and not from its position, which changes."""
     return f"{zlib.crc32(f'{group.subject}|{group.cause}'.encode()):08x}"
 
 

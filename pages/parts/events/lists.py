@@ -1,4 +1,4 @@
-"""The lists of events that went out and that came in."""
+"""Lists of outgoing and incoming events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OUTGOING, INCOMING = "outgoing", "incoming"
 
 
 def outgoing(subject: str | None, outcome: str | None, order_id: str | None, clear: Callable[[], None]) -> None:
-    """Events stored to be published, newest first, each with its payload."""
+    """Outgoing events, newest first, each with its payload."""
     said = (subject, order_id, outcome)
     reading = console().events.outgoing(
         subject=subject, order_id=order_id, outcome=outcome, place=list_window.place(OUTGOING)
@@ -42,7 +42,7 @@ def outgoing(subject: str | None, outcome: str | None, order_id: str | None, cle
 
 
 def incoming(event_type: str | None, outcome: str | None, order_id: str | None, clear: Callable[[], None]) -> None:
-    """Events that came in, newest first, with what became of them."""
+    """Incoming events, newest first, with their outcome."""
     said = (event_type, order_id, outcome)
     reading = console().events.incoming(
         event_type=event_type, order_id=order_id, outcome=outcome, place=list_window.place(INCOMING)

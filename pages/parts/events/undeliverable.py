@@ -1,4 +1,4 @@
-"""Events that can never be published as they are: what is wrong with each, and what a person may do about it."""
+"""Events that cannot be published as they are: the reason, and the actions on each."""
 
 from __future__ import annotations
 

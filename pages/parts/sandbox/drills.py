@@ -33,7 +33,7 @@ def verdict(drill: Drill) -> str:
 
 
 def _report(drill: Drill) -> Mapping[str, Any]:
-    """The stored report; one in another form than today's says only that it cannot be read."""
+    """The stored report; a report in an unknown form is replaced by a message."""
     report = drill.report or {}
     if not report.get("completed"):
         return {"why": str(report["why"])} if "why" in report else {}
@@ -46,7 +46,7 @@ def _report(drill: Drill) -> Mapping[str, Any]:
 
 
 def summary(drill: Drill) -> str:
-    """One line: how fast it was noticed, who was hurt, how fast all was well again."""
+    """One line: time to detect, affected orders, time to recover."""
     report = _report(drill)
     if not report.get("completed"):
         return labels.plain(report.get("why", ""))
@@ -64,7 +64,7 @@ def _recovered(report: Mapping[str, Any]) -> str:
 
 
 def noticed(drill: Drill) -> None:
-    """What has noticed the faults so far, while a drill runs."""
+    """The signals that have detected the faults so far, while a drill runs."""
     if drill.began_at is None:
         return
     moments = [(name, time_or_none(at)) for name, at in drill.noticed.items()]

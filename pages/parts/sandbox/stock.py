@@ -1,4 +1,4 @@
-"""What the reference Inventory Service has on its shelves, and its ledger."""
+"""Stock and ledger of the reference Inventory Service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people have done: the deed in words, what it was done to, and the way there."""
+"""Audit entries: the label of the action, and a link to its target."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ PAGES = {
     "sandbox": "sandbox.py",
     "handover": "handover.py",
 }
-"""Where the target of an action can be seen, when it is of no one order."""
+"""The page of a target that belongs to no single order."""
 
 
 def deed(entry: AuditEntry) -> str:
-    """What was done, in words."""
+    """The label of the action."""
     return labels.AUDIT.get(entry.action, labels.plain(entry.action.replace("_", " ").capitalize()))
 
 
 def link(entry: AuditEntry, marks: Mapping[str, str] | None = None) -> None:
-    """The target, as a link where it can be seen; ``marks`` as in ``orders.link``."""
+    """The target as a link, or as text without a page; ``marks`` as in ``orders.link``."""
     kind, _, identifier = entry.target.partition(":")
     if entry.order_id:
         st.page_link(
@@ -47,7 +47,7 @@ def link(entry: AuditEntry, marks: Mapping[str, str] | None = None) -> None:
 
 
 def _named(target: str) -> str:
-    """What was acted on, in words: ``order:ORD-7`` is Order ORD-7."""
+    """The label of a target: ``order:ORD-7`` is Order ORD-7."""
     kind, colon, identifier = target.partition(":")
     if kind == "breaker":
         return f"{labels.breaker(identifier)} breaker"

@@ -1,4 +1,4 @@
-"""Times as the viewer reads them: in the viewer's zone, with the distance from now beside them."""
+"""Times in the viewer's zone, with the distance from now."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UTC_NAME = "UTC"
 
 
 def pick() -> None:
-    """The one choice of the zone for tables and charts: that of the browser, or UTC as in logs."""
+    """The choice of the zone for tables and charts: that of the browser, or UTC as in logs."""
     browser = str(getattr(_of_browser(), "key", UTC_NAME))
     if browser == UTC_NAME:
         st.caption("Holdfast · times in UTC")
@@ -24,12 +24,12 @@ def pick() -> None:
 
 
 def zone() -> tzinfo:
-    """The zone that the viewer picked; at first that of the browser."""
+    """The chosen zone; the browser's zone by default."""
     return UTC if is_utc() else _of_browser()
 
 
 def is_utc() -> bool:
-    """Whether times are to be shown in UTC although the browser may be elsewhere."""
+    """Whether the viewer chose UTC."""
     return st.session_state.get(PICKED) == UTC_NAME
 
 
@@ -42,19 +42,19 @@ def zone_name() -> str:
 
 
 def at(moment: datetime, now: datetime) -> str:
-    """Time of day; with the date when it is not today's."""
+    """Time of day, with the date unless it is today."""
     shown = local(moment)
     today = local(now).date()
     return f"{shown:%H:%M:%S}" if shown.date() == today else f"{day_and_month(shown)} {shown:%Y %H:%M}"
 
 
 def local(moment: datetime) -> datetime:
-    """The time in the viewer's zone, whatever its year."""
+    """The time in the viewer's zone, also at the limits of the calendar."""
     return in_zone(moment, zone())
 
 
 def instant(picked: datetime) -> datetime:
-    """What a person picked in the viewer's zone, in UTC."""
+    """A time picked in the viewer's zone, in UTC."""
     return of_zone(picked, zone())
 
 
@@ -75,7 +75,7 @@ def ago(moment: datetime, now: datetime) -> str:
 
 
 def span(length: timedelta) -> str:
-    """A length of time in its largest sensible units."""
+    """A duration in its largest suitable units."""
     seconds = max(int(length.total_seconds()), 0)
     if seconds < 90:
         return f"{seconds} s"

@@ -1,4 +1,4 @@
-"""The four empty states, which look alike nowhere else: nothing wrong, nothing matches, no source, no permission."""
+"""The four empty states: nothing wrong, nothing matches, no data source, no permission."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from services.console.facade import console
 
 
 def nothing_wrong(text: str) -> None:
-    """The list is empty because all is well."""
+    """The list is empty because there is no problem."""
     with st.container(horizontal_alignment="center", border=True):
         st.markdown(f":green[:material/check_circle:] {text}", width="content")
 
 
 def nothing_matches(text: str, clear: Callable[[], None] | None = None, *, key: str = "clear_filters") -> None:
-    """The filters leave nothing over; they can be cleared right here."""
+    """No row matches the filters; a button clears them."""
     with st.container(horizontal_alignment="center", border=True):
         st.markdown(f":material/filter_alt_off: {text}", width="content")
         if clear:
@@ -34,9 +34,9 @@ def no_data_yet(text: str) -> None:
 
 
 def no_source(reading: Reading[Any], *, is_alone: bool = False) -> None:
-    """There is nothing to show because the source has never answered.
+    """The data source has never answered.
 
-    The reason is left to the banner above the page; ``is_alone``: where that cannot be seen.
+    The banner above the page shows the reason; ``is_alone`` shows it here, where the banner is not visible.
     """
     is_said = console().status.live().problem == reading.problem and not is_alone
     why = "" if is_said else f" {reading.problem or 'There is no data source.'}"
@@ -45,7 +45,7 @@ def no_source(reading: Reading[Any], *, is_alone: bool = False) -> None:
 
 
 def no_permission(role: str) -> None:
-    """The person may not read this page; who could is said, because a dead end helps nobody."""
+    """The actor may not read this page; the text names who can change that."""
     with st.container(horizontal_alignment="center", border=True):
         st.markdown(
             f":material/lock: Your role here is {role}: it may not read this page. Ask an admin for a role in "
@@ -55,7 +55,7 @@ def no_permission(role: str) -> None:
 
 
 def database_away(place: DeltaGenerator, reading: Reading[Any]) -> None:
-    """Above every page, while the database does not answer."""
+    """Banner of every page while the database does not answer."""
     now = console().now()
     kept = f"You see the last good data, from {clock.both(reading.as_of, now)}. " if reading.as_of else ""
     place.error(

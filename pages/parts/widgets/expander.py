@@ -1,6 +1,6 @@
-"""Parts that are folded away until somebody asks for them; which ones are open stands in the address.
+"""Expanders whose open ones are listed in the address, so that a link and a step back restore them.
 
-Not bound to the widget: what stands in the address by itself goes along to an order and comes back with a step back.
+The parameter is not bound to a widget: a bound one would not survive a step back from an order.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from pages.parts import address
 
 OPEN = "open"
 MOST = 20
-"""Kept in the address; of more the latest."""
+"""Maximum names in the address; the latest are kept."""
 
 _BETWEEN = "~"
 
 
 def opened() -> list[str]:
-    """What is open, the latest last."""
+    """Names of the open expanders, the latest last."""
     return [name for name in address.get(OPEN).split(_BETWEEN) if name][-MOST:]
 
 
 def reset() -> None:
-    """For callbacks: everything folded."""
+    """Callback: close every expander."""
     address.drop(OPEN)
 
 
@@ -36,9 +36,9 @@ def part(
     is_compact: bool = True,
     touched: Callable[[], None] | None = None,
 ) -> None:
-    """One part, drawn only while it is open; ``touched`` runs when somebody opens or folds it."""
+    """One expander, drawn only while it is open; ``touched`` runs when it is opened or closed."""
     key = f"unfold_{name}"
-    # The address decides, also when it changes by a step back.
+    # The address decides, also after a step back.
     st.session_state[key] = name in opened()
     box = st.expander(
         label, key=key, type="compact" if is_compact else "default", on_change=_toggle, args=(name, key, touched)

@@ -12,25 +12,25 @@ from services.console.csv_files import MAX_ROWS
 
 PENDING = "filters_pending"
 HALF = 174
-"""Pixels of which two stand beside each other on a phone."""
+"""Width in pixels of which two fit side by side on a phone."""
 
 
 def restore(*keys: str) -> None:
-    """Call before the widgets: brings back what they held when an order was opened from this page.
+    """Call before the widgets: restores their values from when an order was opened on this page.
 
-    Opening an order adds two entries to the browser's history; the first of them is this page with
-    the parameter of the order and without those bound to widgets.
+    Opening an order adds two entries to the browser's history. The first of them is this page with the parameter of the
+    order and without the parameters bound to widgets.
     """
     if address.get("order"):
         address.drop("order")
-        # What is set in the run of a step back loses against the address; in the next run it does not.
+        # In the run of a step back the address overrides these values; in the next run it does not.
         st.session_state[PENDING] = st.session_state.get(_place(keys), {})
         st.rerun()
     st.session_state.update(st.session_state.pop(PENDING, {}))
 
 
 def remember(*keys: str) -> None:
-    """Call after the widgets: notes what they hold."""
+    """Call after the widgets: stores their values."""
     st.session_state[_place(keys)] = {key: st.session_state[key] for key in keys if key in st.session_state}
 
 
@@ -42,7 +42,10 @@ MAX_TEXT = 128
 
 
 def search_button(key: str, label: str, clear: Callable[[], None]) -> None:
-    """``key`` is that of the page's search field, ``clear`` empties its filters, so that what is named is found."""
+    """A button that opens a search dialog.
+
+    The entered text goes into the search field ``key``; ``clear`` empties the other filters, so that the text is found.
+    """
     if st.button("Find", key=f"open_find_{key}", icon=":material/search:", shortcut="F", help=f"{label}. Key: F"):
         overlay.show("Find", _ask, key, label, clear, icon=":material/search:")
 
@@ -61,9 +64,9 @@ def _found(key: str, clear: Callable[[], None]) -> None:
 
 
 def csv(name: str, make: Callable[[], str], *, key: str, what: str) -> None:
-    """A button for a CSV file; what is too much for one file is said beforehand.
+    """A button for a CSV file; its help text names the maximum of rows.
 
-    ``make`` runs when the button is clicked, outside of any script run: it finds neither session state nor address.
+    ``make`` runs at the click, outside a script run: it has neither session state nor address.
     """
 
     def content() -> str:

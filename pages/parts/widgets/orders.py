@@ -1,4 +1,4 @@
-"""Ways to an order, and how its parts are said."""
+"""Links to an order, and its lines, units and value as text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.console.reviews import ReviewCase
 from services.domain.orders.model import Order
 
 ID_WIDTH = 265
-"""Room for a UUID."""
+"""Width in pixels that fits a UUID."""
 SHORT = 8
 _UUID = re.compile(r"\b([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
@@ -21,7 +21,7 @@ _UUID = re.compile(r"\b([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 def link(
     order_id: str, *, width: int = ID_WIDTH, is_short: bool = False, marks: Mapping[str, str] | None = None
 ) -> None:
-    """The deep link of an order; ``is_short``: of a long id only the beginning, where there is little room.
+    """The deep link of an order; ``is_short`` shows only the beginning of a long id.
 
     ``marks`` are parameters with which a step back finds the list as it was left.
     """
@@ -36,25 +36,25 @@ def link(
 
 
 def parameters(order_id: str, marks: Mapping[str, str] | None = None) -> dict[str, list[str]]:
-    """The parameters of the link: those of the page go along, so that a step back finds its page of the list again."""
+    """The parameters of the link, those of the present page included, so that a step back restores its list."""
     own = {name: values for name, values in address.every().items() if name != "order"}
     return own | {name: [value] for name, value in (marks or {}).items()} | {"order": [order_id]}
 
 
 def items(order: Order, limit: int = 2) -> str:
-    """The lines in short: ``2 x SKU-CHAIR oak, 1 x SKU-LAMP brass, 3 more``."""
+    """The order's lines in short: ``2 x SKU-CHAIR oak, 1 x SKU-LAMP brass, 3 more``."""
     shown = [f"{line.quantity} x {short(line.product_id)} {short(line.variant_id)}" for line in order.lines[:limit]]
     more = len(order.lines) - limit
     return ", ".join([*shown, f"{more} more"] if more > 0 else shown)
 
 
 def short(identifier: str) -> str:
-    """An id that fits into a list: of a long one, as UUIDs are, only the beginning."""
+    """An id for a list; of a long one, such as a UUID, the beginning."""
     return plain(identifier) if len(identifier) <= 2 * SHORT else f"{plain(identifier[:SHORT])}…"
 
 
 def shortened(text: str) -> str:
-    """A sentence in which UUIDs are short."""
+    """A text with shortened UUIDs."""
     return _UUID.sub(r"\1…", text)
 
 
@@ -64,12 +64,12 @@ def units(order: Order) -> str:
 
 
 def order_value(case: ReviewCase) -> str:
-    """What is at stake: units, and money where the order's metadata carries a total."""
+    """The order value: units, and money if the order's metadata has a total."""
     money = case.order_value
     amount = f" · {plain(money.currency or '')} {money.amount_text}" if money.amount_text else ""
     return f"{units(case.order)}{amount}"
 
 
 def priority(order: Order) -> str:
-    """A badge for a customer of high priority; nothing for others."""
+    """A badge for a customer of high priority; empty for others."""
     return " :violet-badge[:material/star: High priority]" if order.is_high_priority else ""

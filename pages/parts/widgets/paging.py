@@ -1,7 +1,7 @@
 """Previous and next of a list; the page is in the address, so that reload, back and a shared link restore it.
 
-Lists that are sorted by more than one thing have numbered pages, see here; those that are as long as the
-history of the service are paged by key, see ``steps``.
+Lists with several sort orders have numbered pages; lists as long as the history of the service are paged by key
+(list_window).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pages.parts import address
 
 
 def number(name: str) -> int:
-    """The page asked for, from 1 on."""
+    """The page in the address, from 1 on."""
     asked = address.get(name)
     return max(int(asked), 1) if asked.isdecimal() and len(asked) < 6 else 1
 
 
 def reset(*names: str) -> None:
-    """For callbacks: back to the first page, because a filter has changed."""
+    """Callback: back to the first page, because a filter has changed."""
     address.drop(*names)
 
 
 def numbered(name: str, count: int, size: int, *, keys: bool = False) -> None:
-    """Previous and next of a list whose length is known; ``keys`` for the one list of a page that has them."""
+    """Previous and next of a list of known length; ``keys`` for the one list of a page with keyboard shortcuts."""
     pages = max(math.ceil(count / size), 1)
     here = number(name)
     if pages > 1 or here > 1:
@@ -35,7 +35,7 @@ def numbered(name: str, count: int, size: int, *, keys: bool = False) -> None:
 
 
 def stepped(name: str, *, has_more: bool, keys: bool = False) -> None:
-    """Previous and next of a list whose length is not known; ``keys`` as in numbered()."""
+    """Previous and next of a list of unknown length; ``keys`` as in numbered()."""
     here = number(name)
     if has_more or here > 1:
         _buttons(name, here, has_more=has_more, label=f"Page {here}", keys=keys)

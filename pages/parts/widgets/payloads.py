@@ -1,4 +1,4 @@
-"""The bytes of an event as a person reads them: JSON indented, anything else in hexadecimal."""
+"""Payloads of events: indented JSON, or a hex dump of anything else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LINE = 16
 
 
 MOST_BYTES = 64 * 1024
-"""Of a payload that is laid out; of a longer one the beginning is shown as it is."""
+"""Maximum size of a payload that is formatted; of a longer one the beginning is shown unformatted."""
 
 
 def draw(payload: bytes, size: int | None = None) -> None:
@@ -32,7 +32,7 @@ def draw(payload: bytes, size: int | None = None) -> None:
 
 
 def parts(values: Mapping[str, object], key: str) -> None:
-    """Show stored facts as a tree; where that is too large or too deep, the beginning, and the whole as a file."""
+    """Show facts as a tree; if they are too large or too deep, the beginning and the whole as a file."""
     written = json.dumps(values, ensure_ascii=False).encode("utf-8", "replace")
     try:
         st.json(json_of(written, MOST_BYTES), expanded=True)
@@ -47,7 +47,7 @@ def parts(values: Mapping[str, object], key: str) -> None:
 def readable(payload: bytes) -> tuple[str, str | None]:
     """``(text, language)``: indented JSON, or a hex dump with offsets and the printable characters beside it."""
     try:
-        # Within bounds of depth: indented, each level costs as much again as all that is inside it.
+        # json_of() bounds the depth, because the indentation of each level repeats for everything inside it.
         return json.dumps(json_of(payload, MOST_BYTES), indent=2, ensure_ascii=False), "json"
     except ValueError:
         return hex_dump(payload[:SHOWN_BYTES]), None

@@ -1,4 +1,4 @@
-"""The timeline of an order, step by step, and the facts stored with a step or an action in words."""
+"""The timeline of an order, and the facts of a step or an action as text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BAD = ("failed", "no answer", "rejected", "timeout", "refused", "unavailable", "
 
 
 def draw(entries: Sequence[TimelineEntry], reading: Reading[Any]) -> None:
-    """Oldest first: icon and word of the kind, when, what happened and its facts."""
+    """Draw the entries, oldest first: kind, time, title and facts."""
     now = console().now()
     at_once: Counter[int] = Counter()
     for entry in entries:
@@ -54,20 +54,20 @@ def _text(entry: TimelineEntry, now: datetime) -> str:
 
 
 MOST_PARTS = 20
-"""Parts of one object or list that are written in words; the number of further parts follows."""
+"""Maximum parts of one object or list that are written out; the number of further parts follows."""
 
 MOST_LEVELS = 4
-"""Levels of nested objects and lists that are written in words."""
+"""Maximum levels of nested objects and lists that are written out."""
 
 
 def details(values: Mapping[str, object], now: datetime) -> str:
-    """The plain facts of a timeline entry on one line; what has parts of its own is its payload."""
+    """The simple facts of an entry on one line; nested facts are its payload."""
     said = [(name, value) for name, value in values.items() if not _is_payload(value)]
     return " · ".join([*(_fact(name, value, now) for name, value in said[:MOST_PARTS]), *_more(len(said))])
 
 
 def payload(values: Mapping[str, object]) -> dict[str, object]:
-    """The facts that have parts of their own."""
+    """The nested facts of an entry."""
     return {name: value for name, value in values.items() if value and _is_payload(value)}
 
 
@@ -84,13 +84,13 @@ def _fact(name: str, value: object, now: datetime, level: int = 0) -> str:
 
 
 def named(name: str) -> str:
-    """What a fact of the service is called: ``expiresAt`` is expires at, ``durationMs`` duration."""
+    """The label of a fact: ``expiresAt`` is expires at, ``durationMs`` duration."""
     short = cut_text(name, labels.MOST_STATE)
     return labels.plain(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", short.removesuffix("Ms")).lower())
 
 
 def in_words(name: str, value: object, now: datetime, level: int = 0) -> str:
-    """A fact in words: names of states as their badges say them, instants in the viewer's zone, parts one by one."""
+    """A fact as text: labels of states, times in the viewer's zone, nested parts one by one."""
     if isinstance(value, Mapping | list):
         return _parts_in_words(name, value, now, level)
     if value is None or isinstance(value, bool):
