@@ -11,7 +11,6 @@ import streamlit as st
 from pages.parts import access, actions, address, bulk, bulk_jobs, labels, live, past_resolutions, retries, selection
 from pages.parts import release_job as work
 from pages.parts.widgets import clock, empty, list_filters, orders, paging
-from services.console.bulk import BulkAction
 from services.console.cache import SourceUnavailable
 from services.console.facade import console
 from services.console.releases import (
@@ -26,6 +25,7 @@ from services.console.releases import (
     target,
     why_not_mark,
 )
+from services.domain.bulk import BulkAction
 
 NAME = "release"
 DEFAULT = ["PENDING", "FAILED"]

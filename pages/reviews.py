@@ -25,11 +25,11 @@ from pages.parts import (
 )
 from pages.parts import review_case as work
 from pages.parts.widgets import clock, empty, list_filters, orders, paging
-from services.console.bulk import BulkAction
 from services.console.facade import console
 from services.console.paging import PAGE_SIZE
 from services.console.reviews import POOL, SORTS, CaseFilter, QueuePage, ReviewCase, called_by, narrows_nothing, target
 from services.console.status import RESERVE
+from services.domain.bulk import BulkAction
 from services.domain.orders.model import ReviewReason
 from services.domain.reviews import ReviewAction
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts import access, bulk, labels, retries
-from services.console.bulk import MAX_ITEMS
 from services.console.cache import SourceUnavailable
 from services.console.facade import console
 from services.console.reviews import CaseFilter, QueuePage, narrows_nothing
+from services.domain.bulk import MAX_ITEMS
 from services.domain.reviews import ReviewAction
 
 ANY_CODE = "none"

@@ -10,17 +10,10 @@ import streamlit as st
 
 from pages.parts import access, actions, labels
 from pages.parts.widgets import clock
-from services.console.bulk import BulkAction, BulkRequest, BulkTarget
-from services.console.bulk_preview import (
-    MAX_ASKED,
-    Agreement,
-    ComparedItem,
-    FrozenSelection,
-    PreviewComparison,
-    freeze,
-    summary,
-)
+from services.console.bulk import BulkRequest, BulkTarget, PreviewComparison
 from services.console.facade import console, same_sight_key
+from services.domain.bulk import BulkAction
+from services.domain.bulk_preview import MAX_ASKED, Agreement, ComparedItem, FrozenSelection, freeze, summary
 
 FEW = 20
 """Rows of a preview that are shown whole; more are a grid to scroll and search in, which keeps Escape for itself."""

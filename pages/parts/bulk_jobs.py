@@ -8,9 +8,10 @@ import streamlit as st
 
 from pages.parts import access, actions, address, labels, live
 from pages.parts.widgets import clock, empty, orders, paging
-from services.console.bulk import CONTROLS, BulkItem, BulkJob, BulkJobState, ItemPage, stage_name
+from services.console.bulk import BulkItem, BulkJob, ItemPage
 from services.console.cache import SourceUnavailable
 from services.console.facade import console, same_sight_key
+from services.domain.bulk import CONTROLS, BulkJobState, stage_name
 
 OPENED = "operation"
 PAGE = "ledger_page"

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
-from services.bulk.dead_letter_actions import DiscardEvent, ReplayEvent
+from services.base.context import correlated
 from services.domain.bulk import BulkAction, BulkItemState, ItemResult, became
 from services.domain.call_attempts import InventoryCall
 from services.domain.causes import was_not_sent
@@ -25,12 +25,13 @@ from services.domain.errors import (
     ReviewConflict,
 )
 from services.domain.reviews import called_by
-from services.messaging.dead_letters import DeadLetters
+from services.messaging.dead_letters import DeadLetterChanged, DeadLetters, ReplayFailed
 from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import MarkReleased, ReleaseByProof
 from services.reviews.resolution import ResolveReview, ReviewResolution
-from state import orders, releases, reviews
+from state import dead_letters, orders, releases, reviews
 from state.bulk_jobs import BulkItem, BulkJob
+from state.inbox import DUPLICATE, IGNORED
 from state.releases import DONE
 from state.releases import MAX_DEPTH as MAX_COUNTED
 from state.reviews import Review
@@ -171,6 +172,69 @@ def _after(item: BulkItem, case: Review) -> ItemResult:
 def _turned_back(item: BulkItem) -> ItemResult:
     """The breaker opened after the action had begun, which has left the case with one version more."""
     return ItemResult(BulkItemState.ASKED, "The circuit breaker is open: it waits for another turn.", item.version + 1)
+
+
+_WITHOUT_EFFECT = {
+    IGNORED: "The handler ran and changed nothing: the order has moved on.",
+    DUPLICATE: "It had been handled before and has no second effect.",
+}
+
+
+class _DeadLetterAction:
+    """What both verbs have in common."""
+
+    def __init__(self, dead_letters: DeadLetters) -> None:
+        self._dead_letters = dead_letters
+
+    def guarded_by(self, job: BulkJob) -> str | None:
+        """Handlers work on our own database alone."""
+        return None
+
+    def follow(self, connection: Connection, job: BulkJob, items: Sequence[BulkItem]) -> dict[str, ItemResult]:
+        return {}
+
+    def new_failures(self, connection: Connection, job: BulkJob, since: datetime) -> int:
+        return dead_letters.count_opened_since(connection, job.causes, since, outside_job=job.job_id, limit=MAX_COUNTED)
+
+
+class ReplayEvent(_DeadLetterAction):
+    """Sent is the handler run, confirmed is the event handled."""
+
+    async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
+        try:
+            with correlated(job.job_id):
+                outcome = await self._dead_letters.handle_again(
+                    item.item_id,
+                    actor=job.actor,
+                    reason=job.reason,
+                    seen=item.version,
+                    action_id=item.action_id,
+                )
+        except (DeadLetterChanged, NotFound) as error:
+            return ItemResult(BulkItemState.SKIPPED, error.message)
+        except ReplayFailed as error:
+            return ItemResult(BulkItemState.FAILED, error.message)
+        if outcome in _WITHOUT_EFFECT:
+            return ItemResult(BulkItemState.RECORDED, _WITHOUT_EFFECT[outcome])
+        return ItemResult(BulkItemState.CONFIRMED)
+
+
+class DiscardEvent(_DeadLetterAction):
+    """There is no other side that would confirm it: each discard is recorded here."""
+
+    async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
+        try:
+            with correlated(job.job_id):
+                await self._dead_letters.discard(
+                    item.item_id,
+                    actor=job.actor,
+                    note=job.reason or "",
+                    seen=item.version,
+                    action_id=item.action_id,
+                )
+        except (DeadLetterChanged, NotFound) as error:
+            return ItemResult(BulkItemState.SKIPPED, error.message)
+        return ItemResult(BulkItemState.RECORDED)
 
 
 def item_actions(

@@ -25,14 +25,6 @@ LIVE_TTL = 1.0
 TRENDS_TTL = 2.5
 """Seconds for which every page shares a reading of data that changes slowly or costs more."""
 
-RETRY_RELEASE, MARK_RELEASED = "retry_release", "mark_released"
-CANCEL_ORDER, RETURN_ITEMS = "cancel_order", "return_items"
-RESOLVE_REVIEW, CLAIM_REVIEW, RELEASE_CLAIM = "resolve_review", "claim_review", "release_claim"
-COMPENSATE, CONTROL_BULK_JOB = "compensate", "steer_operation"
-LOOK_UP_INVENTORY, LOOK_UP_INVENTORY_MANY = "ask_theirs", "ask_theirs_many"
-LOOKUPS = (LOOK_UP_INVENTORY, LOOK_UP_INVENTORY_MANY)
-"""Commands that only look something up at the Inventory Service."""
-
 
 class Database(Protocol):
     """The part of state.engine.source.Source that is used here."""

@@ -22,6 +22,7 @@ from services.alerting.webhook import WATCHDOG
 from services.base.settings import Settings
 from services.console.access import Access
 from services.console.cache import Reading
+from services.domain.commands import CommandKind
 from services.domain.external import time_or_none
 from services.metrics.health import NAMES
 from state import alerts, commands, leases, notifications, silences
@@ -50,7 +51,6 @@ __all__ = [
     "would_silence",
 ]  # fmt: skip
 
-ACKNOWLEDGE, SILENCE, END_SILENCE = "acknowledge_alert", "silence_alert", "end_silence"
 
 RECENTLY = timedelta(days=1)
 RESOLVED_SHOWN = 50
@@ -164,7 +164,7 @@ class Alerts:
 
     def acknowledge(self, alert: Alert, note: str, *, actor: str, command_id: str) -> Command:
         return self._access.store_command(
-            ACKNOWLEDGE, alert.alert_id, {"note": note}, actor=actor, command_id=command_id
+            CommandKind.ACKNOWLEDGE_ALERT, alert.alert_id, {"note": note}, actor=actor, command_id=command_id
         )
 
     def silence(
@@ -176,10 +176,14 @@ class Alerts:
             "reason": reason,
             "expiresIn": lasts // timedelta(milliseconds=1),
         }
-        return self._access.store_command(SILENCE, target, arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(
+            CommandKind.SILENCE_ALERT, target, arguments, actor=actor, command_id=command_id
+        )
 
     def end_silence(self, silence: Silence, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(END_SILENCE, silence.silence_id, {}, actor=actor, command_id=command_id)
+        return self._access.store_command(
+            CommandKind.END_SILENCE, silence.silence_id, {}, actor=actor, command_id=command_id
+        )
 
 
 def would_silence(matchers: Sequence[Matcher], page: AlertsPage) -> tuple[Alert, ...]:

@@ -6,30 +6,28 @@ Nothing is executed here: storing an operation stores its items, and a worker ca
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from services.console.access import CONTROL_BULK_JOB, LIVE_TTL, Access, Command
+from sqlalchemy import Connection
+
+from services.console.access import LIVE_TTL, Access, Command
 from services.console.cache import Reading
 from services.console.csv_files import csv_text
 from services.console.texts import storable_text
-from services.domain.bulk import (
-    CONTROLS,
-    MAX_ITEMS,
-    BulkAction,
-    BulkItemState,
-    BulkJobState,
-    stage_name,
-)
-from state import audit, bulk_jobs, dead_letters, releases, reviews
+from services.domain.bulk import MAX_ITEMS, BulkAction, BulkItemState
+from services.domain.bulk_preview import MAX_ASKED, Agreement, ComparedItem, FrozenSelection, compare
+from services.domain.commands import CommandKind
+from services.domain.reconciliation import OFFERED, is_fresh
+from state import audit, bulk_jobs, commands, dead_letters, inventory_lookups, orders, releases, reviews
 from state.audit import AuditEntry
 from state.bulk_jobs import BulkItem, BulkJob
 
 __all__ = [
-    "CONTROLS", "IRREVERSIBLE", "MAX_ITEMS", "PAGE_SIZE", "BulkAction", "BulkItem", "BulkItemState", "BulkJob",
-    "BulkJobState", "BulkJobs", "BulkRequest", "BulkTarget", "ItemPage", "JobList", "StartedJob", "stage_name",
+    "IRREVERSIBLE", "PAGE_SIZE", "BulkItem", "BulkJob", "BulkJobs", "BulkRequest", "BulkTarget", "ItemPage", "JobList",
+    "PreviewComparison", "Previews", "StartedJob", "narrowed",
 ]  # fmt: skip
 
 _CSV_COLUMNS = (
@@ -174,7 +172,7 @@ class BulkJobs:
     def control(self, job_id: str, control: str, *, actor: str, command_id: str) -> Command:
         """Pause or resume a bulk operation, or cancel its remaining items."""
         return self._access.store_command(
-            CONTROL_BULK_JOB, job_id, {"move": control}, actor=actor, command_id=command_id
+            CommandKind.CONTROL_BULK_JOB, job_id, {"move": control}, actor=actor, command_id=command_id
         )
 
 
@@ -253,3 +251,75 @@ def _audit(job: BulkJob, bulk: BulkRequest) -> AuditEntry:
         result="started",
         action_id=job.job_id,
     )
+
+
+# -- previews --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewComparison:
+    """The items of a preview beside what the Inventory Service says of them."""
+
+    items: Mapping[str, ComparedItem]
+    """By item id, those beyond the first MAX_ASKED orders included."""
+    question: Command | None
+    """The command that asks; None when nothing had to be asked."""
+
+    @property
+    def is_asking(self) -> bool:
+        return self.question is not None and self.question.is_unfinished
+
+
+class Previews:
+    """Asks through a stored command, and reads the answers that are kept."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def ask(self, bulk: BulkRequest, *, actor: str, command_id: str) -> Command | None:
+        """Have a worker ask about the first MAX_ASKED orders; None when every answer of a moment ago still counts.
+
+        Raises SourceUnavailable or NotPermitted, and then nothing was stored.
+        """
+        ids, now = _first_orders(bulk), self._access.now()
+        wanted = self._access.read_now(lambda c: inventory_lookups.not_fresh(c, ids, now))
+        if not wanted:
+            return None
+        arguments = {"orderIds": wanted}
+        return self._access.store_command(
+            CommandKind.LOOK_UP_INVENTORY_MANY, command_id, arguments, actor=actor, command_id=command_id
+        )
+
+    def compared(self, bulk: BulkRequest, command_id: str) -> Reading[PreviewComparison]:
+        """Every item as it stands between both sides now; ``command_id`` is that of the question."""
+        now = self._access.now()
+        return self._access.read(("preview", command_id), LIVE_TTL, lambda c: _compared(c, bulk, command_id, now))
+
+
+def narrowed(bulk: BulkRequest, frozen: FrozenSelection) -> BulkRequest:
+    """The operation without what is left out."""
+    fit = tuple(target for target in bulk.targets if target.item_id not in frozen.left_out)
+    left = tuple(target for target in bulk.targets if target.item_id in frozen.left_out)
+    return replace(bulk, targets=fit, left_out=left)
+
+
+def _first_orders(bulk: BulkRequest) -> list[str]:
+    return list(dict.fromkeys(target.order_id for target in bulk.targets))[:MAX_ASKED]
+
+
+def _compared(connection: Connection, bulk: BulkRequest, command_id: str, now: datetime) -> PreviewComparison:
+    ids = _first_orders(bulk)
+    answers = inventory_lookups.of_orders(connection, ids)
+    owners = {order.order_id: order for order in orders.get_many(connection, ids)}
+
+    def one(target: BulkTarget) -> ComparedItem:
+        order = owners.get(target.order_id)
+        if order is None:
+            return ComparedItem(Agreement.LATER if target.order_id not in ids else Agreement.UNANSWERED)
+        answer = answers.get(target.order_id)
+        counts = answer is not None and is_fresh(answer.asked_at, now, order.updated_at, OFFERED)
+        said = answer.result if answer is not None and counts else None
+        return compare(bulk.bulk_action, bulk.action, target.cause, order.status, said)
+
+    items = {target.item_id: one(target) for target in bulk.targets}
+    return PreviewComparison(items, commands.get(connection, command_id))

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from services.console.access import COMPENSATE, LIVE_TTL, Access
+from services.console.access import LIVE_TTL, Access
 from services.console.cache import Reading
 from services.console.paging import PAGE_SIZE
+from services.domain.commands import CommandKind
 from state import commands, conservation
 from state.commands import Command
 from state.conservation import KnownDifference
@@ -50,7 +51,7 @@ class Conservation:
         """Apply the compensation that is offered for a difference."""
         arguments = {"orderId": difference.order_id, "kind": difference.kind, "reason": reason}
         target = f"{difference.order_id}/{difference.kind}"
-        return self._access.store_command(COMPENSATE, target, arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(CommandKind.COMPENSATE, target, arguments, actor=actor, command_id=command_id)
 
 
 def _page(connection: Connection, page: int) -> ConservationPage:

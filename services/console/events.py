@@ -9,9 +9,11 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.console.access import LIVE_TTL, Access
-from services.console.bulk import MAX_ITEMS, BulkAction, BulkRequest, BulkTarget
+from services.console.bulk import BulkRequest, BulkTarget
 from services.console.cache import Reading
 from services.console.paging import NEWEST, PAGE_SIZE, Paged, Place, Stored, number, paged, time_and_text, with_rows
+from services.domain.bulk import MAX_ITEMS, BulkAction
+from services.domain.commands import CommandKind
 from services.domain.external import utc_time
 from services.domain.orders import events
 from services.messaging.publish_problem import ProblemKind
@@ -24,7 +26,6 @@ from state.outbox import Outgoing, UndeliverableEvent
 
 __all__ = [
     "MAX_ITEMS",
-    "BulkAction",
     "DeadLetter",
     "DeadLetterRow",
     "Events",
@@ -37,8 +38,6 @@ __all__ = [
     "UndeliverableList",
 ]
 
-REPLAY, DISCARD = "replay_dead_letter", "discard_dead_letter"
-PUBLISH_AGAIN, GIVE_UP = "retry_outgoing_event", "discard_outgoing_event"
 
 UNDELIVERABLE_SHOWN = 50
 """Maximum undeliverable events shown, the oldest first."""
@@ -213,22 +212,30 @@ class Events:
         )
 
     def replay(self, dead_letter: DeadLetter, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(REPLAY, dead_letter.id, {}, actor=actor, command_id=command_id)
+        return self._access.store_command(
+            CommandKind.REPLAY_DEAD_LETTER, dead_letter.id, {}, actor=actor, command_id=command_id
+        )
 
     def discard(self, dead_letter: DeadLetter, note: str, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(DISCARD, dead_letter.id, {"note": note}, actor=actor, command_id=command_id)
+        return self._access.store_command(
+            CommandKind.DISCARD_DEAD_LETTER, dead_letter.id, {"note": note}, actor=actor, command_id=command_id
+        )
 
     def publish_again(self, event: UndeliverableEvent, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(PUBLISH_AGAIN, str(event.id), {}, actor=actor, command_id=command_id)
+        return self._access.store_command(
+            CommandKind.RETRY_OUTGOING_EVENT, str(event.id), {}, actor=actor, command_id=command_id
+        )
 
     def give_up(self, event: UndeliverableEvent, note: str, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(GIVE_UP, str(event.id), {"note": note}, actor=actor, command_id=command_id)
+        return self._access.store_command(
+            CommandKind.DISCARD_OUTGOING_EVENT, str(event.id), {"note": note}, actor=actor, command_id=command_id
+        )
 
 
 def _undeliverable(connection: Connection) -> UndeliverableList:
     found = outbox.undeliverable(connection, UNDELIVERABLE_SHOWN)
     # Row ids are numbers and may equal order ids, so the kinds narrow the search.
-    kinds = (PUBLISH_AGAIN, GIVE_UP)
+    kinds = (CommandKind.RETRY_OUTGOING_EVENT, CommandKind.DISCARD_OUTGOING_EVENT)
     given = commands.latest_of(connection, [str(event.id) for event in found], kinds) if found else {}
     rows = tuple(Undeliverable(event, given.get(str(event.id))) for event in found)
     return UndeliverableList(rows, outbox.count_undeliverable(connection))

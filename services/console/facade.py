@@ -17,8 +17,7 @@ from services.base.settings import Settings
 from services.console.access import Access, Command
 from services.console.alerts import Alerts
 from services.console.audit import Audit
-from services.console.bulk import BulkJobs
-from services.console.bulk_preview import Previews
+from services.console.bulk import BulkJobs, Previews
 from services.console.cache import PATIENCE_SECONDS, ReadingCache
 from services.console.conservation import Conservation
 from services.console.events import Events

@@ -9,13 +9,14 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from services.base.context import trace_id
-from services.console.access import CANCEL_ORDER, LIVE_TTL, RETURN_ITEMS, Access
+from services.console.access import LIVE_TTL, Access
 from services.console.cache import Reading
 from services.console.csv_files import MAX_ROWS, csv_text
 from services.console.events import of_order
 from services.console.paging import NEWEST, Paged, Place, paged, time_and_text, with_rows
 from services.console.reviews import ReviewCase, review_cases
 from services.console.status import recent_commands
+from services.domain.commands import CommandKind
 from services.domain.orders.lifecycle import RETURNABLE, TimelineEntry
 from services.domain.orders.model import Line, Order
 from services.domain.resolution_reasons import UNDO_FOR
@@ -127,7 +128,7 @@ class Orders:
     def cancel(self, order_id: str, reason: str, *, actor: str, command_id: str) -> Command:
         """Cancel an order after CANCEL_DELAY, in which the command can be undone."""
         return self._access.store_command(
-            CANCEL_ORDER,
+            CommandKind.CANCEL_ORDER,
             order_id,
             {"reason": reason},
             actor=actor,
@@ -140,7 +141,9 @@ class Orders:
     ) -> Command:
         """Record returned goods; the command's id becomes the return's id."""
         arguments = {"items": [line.wire() for line in lines], "reason": reason, "restockable": restockable}
-        return self._access.store_command(RETURN_ITEMS, order_id, arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(
+            CommandKind.RETURN_ITEMS, order_id, arguments, actor=actor, command_id=command_id
+        )
 
 
 @dataclass(frozen=True, slots=True)

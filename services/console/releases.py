@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.console.access import CANCEL_ORDER, LIVE_TTL, LOOK_UP_INVENTORY, MARK_RELEASED, RETRY_RELEASE, Access
-from services.console.bulk import MAX_ITEMS, BulkAction, BulkRequest, BulkTarget
+from services.console.access import LIVE_TTL, Access
+from services.console.bulk import BulkRequest, BulkTarget
 from services.console.cache import Reading
 from services.console.paging import PAGE_SIZE
+from services.domain.bulk import MAX_ITEMS, BulkAction
+from services.domain.commands import CommandKind
 from services.domain.conservation import StockState
 from services.domain.orders.lifecycle import TimelineEntry
 from services.domain.orders.model import Order
@@ -31,7 +33,7 @@ __all__ = [
 
 EXCERPT = 12
 """Entries of the timeline shown beside a job."""
-KINDS = (RETRY_RELEASE, MARK_RELEASED, CANCEL_ORDER)
+KINDS = (CommandKind.RETRY_RELEASE, CommandKind.MARK_RELEASED, CommandKind.CANCEL_ORDER)
 """Commands on a release job; questions about its order are none."""
 
 
@@ -124,13 +126,13 @@ class Releases:
 
     def retry(self, order_id: str, *, actor: str, command_id: str) -> Command:
         """Retry the release job of an order."""
-        return self._access.store_command(RETRY_RELEASE, order_id, {}, actor=actor, command_id=command_id)
+        return self._access.store_command(CommandKind.RETRY_RELEASE, order_id, {}, actor=actor, command_id=command_id)
 
     def mark_released(self, row: ReleaseRow, proof: str, *, actor: str, command_id: str) -> Command:
         """Close a failed job at the version shown; ``proof`` says how the actor verified the release."""
         arguments = {"proof": proof, "version": row.release.version}
         return self._access.store_command(
-            MARK_RELEASED, row.release.order_id, arguments, actor=actor, command_id=command_id
+            CommandKind.MARK_RELEASED, row.release.order_id, arguments, actor=actor, command_id=command_id
         )
 
 
@@ -179,7 +181,7 @@ def _job(connection: Any, order_id: str, now: datetime) -> JobView | None:
         return None
     return JobView(
         row=rows[0],
-        asking=commands.latest_of(connection, [order_id], (LOOK_UP_INVENTORY,)).get(order_id),
+        asking=commands.latest_of(connection, [order_id], (CommandKind.LOOK_UP_INVENTORY,)).get(order_id),
         past_actions=_past_actions(connection, job.cause or NOT_TRIED),
         timeline=tuple(history.of_order(connection, order_id)[-EXCERPT:]),
     )

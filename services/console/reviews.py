@@ -9,19 +9,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.console.access import (
-    CLAIM_REVIEW,
-    LIVE_TTL,
-    LOOK_UP_INVENTORY,
-    RELEASE_CLAIM,
-    RESOLVE_REVIEW,
-    RETRY_RELEASE,
-    Access,
-)
-from services.console.bulk import MAX_ITEMS, BulkAction, BulkRequest, BulkTarget
+from services.console.access import LIVE_TTL, Access
+from services.console.bulk import BulkRequest, BulkTarget
 from services.console.cache import Reading
 from services.console.paging import PAGE_SIZE
 from services.domain import resolution_reasons
+from services.domain.bulk import MAX_ITEMS, BulkAction
+from services.domain.commands import CommandKind
 from services.domain.conservation import StockState
 from services.domain.errors import ValidationFailed
 from services.domain.orders.lifecycle import TimelineEntry
@@ -190,15 +184,19 @@ class Reviews:
 
     def claim(self, review_id: str, *, actor: str, command_id: str, take_over: bool = False) -> Command:
         arguments = {"takeOver": True} if take_over else {}
-        return self._access.store_command(CLAIM_REVIEW, review_id, arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(
+            CommandKind.CLAIM_REVIEW, review_id, arguments, actor=actor, command_id=command_id
+        )
 
     def release_claim(self, review_id: str, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(RELEASE_CLAIM, review_id, {}, actor=actor, command_id=command_id)
+        return self._access.store_command(CommandKind.RELEASE_CLAIM, review_id, {}, actor=actor, command_id=command_id)
 
     def look_up_inventory(self, order_id: str, *, actor: str, command_id: str, review_id: str | None = None) -> Command:
         """Have a worker ask the Inventory Service about an order; the answer is kept with its time."""
         arguments = {"reviewId": review_id} if review_id else {}
-        return self._access.store_command(LOOK_UP_INVENTORY, order_id, arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(
+            CommandKind.LOOK_UP_INVENTORY, order_id, arguments, actor=actor, command_id=command_id
+        )
 
     def resolve(
         self, review: Review, action: str, *, note: str, reason: str | None, actor: str, command_id: str
@@ -210,7 +208,7 @@ class Reviews:
         resolution_reasons.check(review.reason, action, reason, note)
         arguments = {"action": action, "note": note, "version": review.version} | ({"reason": reason} if reason else {})
         return self._access.store_command(
-            RESOLVE_REVIEW,
+            CommandKind.RESOLVE_REVIEW,
             review.review_id,
             arguments,
             actor=actor,
@@ -223,8 +221,8 @@ def review_cases(connection: Connection, found: Sequence[Review]) -> tuple[Revie
     """Cases with their orders, what our side allows, and what was last asked about them."""
     ids = [case.review_id for case in found]
     owners = {o.order_id: o for o in orders.get_many(connection, list({case.order_id for case in found}))}
-    given = commands.latest_of(connection, ids, (RESOLVE_REVIEW,))
-    claims = commands.latest_of(connection, ids, (CLAIM_REVIEW, RELEASE_CLAIM))
+    given = commands.latest_of(connection, ids, (CommandKind.RESOLVE_REVIEW,))
+    claims = commands.latest_of(connection, ids, (CommandKind.CLAIM_REVIEW, CommandKind.RELEASE_CLAIM))
     return tuple(
         ReviewCase(
             case,
@@ -297,7 +295,7 @@ def _next(connection: Connection, wanted: CaseFilter, now: datetime, leave: str)
 
 def _lookup_view(connection: Connection, order_id: str, now: datetime) -> LookupView:
     answer = inventory_lookups.get(connection, order_id)
-    asked = commands.latest_of(connection, [order_id], (LOOK_UP_INVENTORY,))
+    asked = commands.latest_of(connection, [order_id], (CommandKind.LOOK_UP_INVENTORY,))
     order = orders.get(connection, order_id)
     said = _said(answer, now, order.updated_at) if order else None
     return LookupView(answer, asked.get(order_id), said)
@@ -317,7 +315,7 @@ def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | N
     order_id = case.review.order_id
     lookup = _lookup_view(connection, order_id, now)
     said = _said(lookup.answer, now, case.order.updated_at)
-    retried = commands.latest_of(connection, [order_id], (RETRY_RELEASE,))
+    retried = commands.latest_of(connection, [order_id], (CommandKind.RETRY_RELEASE,))
     past = past_resolutions.last_cases(connection, case.review.reason, case.review.cause)
     is_open = case.review.state == "OPEN"
     return CaseView(

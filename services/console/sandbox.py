@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from services.console.access import LIVE_TTL, Access
 from services.console.cache import Reading
+from services.domain.commands import CommandKind
 from services.sandbox.drills.catalogue import KINDS, Kind, Level, shown_kind
 from services.sandbox.drills.inventory import MAX_RATE
 from services.sandbox.drills.state_machine import MAX_SECONDS, MIN_SECONDS, Phase
@@ -20,8 +21,7 @@ from state.drills import Drill
 
 __all__ = ["KINDS", "Drill", "Kind", "Level", "Phase", "Sandbox", "SandboxPage", "Shelves", "shown_kind"]
 
-START_DRILL, STOP_DRILL, SET_TRAFFIC = "start_drill", "stop_drill", "set_traffic"
-COMMAND_KINDS = (START_DRILL, STOP_DRILL, SET_TRAFFIC)
+COMMAND_KINDS = (CommandKind.START_DRILL, CommandKind.STOP_DRILL, CommandKind.SET_TRAFFIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +75,18 @@ class Sandbox:
     ) -> Command:
         """Store a command that starts a drill; its id becomes the drill's id."""
         arguments = {"seconds": seconds, "level": level, "reason": reason}
-        return self._access.store_command(START_DRILL, kind, arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(CommandKind.START_DRILL, kind, arguments, actor=actor, command_id=command_id)
 
     def stop(self, drill: Drill, *, actor: str, command_id: str) -> Command:
-        return self._access.store_command(STOP_DRILL, drill.drill_id, {}, actor=actor, command_id=command_id)
+        return self._access.store_command(
+            CommandKind.STOP_DRILL, drill.drill_id, {}, actor=actor, command_id=command_id
+        )
 
     def set_traffic(self, orders_per_second: float, *, actor: str, command_id: str) -> Command:
         arguments = {"ordersPerSecond": orders_per_second}
-        return self._access.store_command(SET_TRAFFIC, "traffic", arguments, actor=actor, command_id=command_id)
+        return self._access.store_command(
+            CommandKind.SET_TRAFFIC, "traffic", arguments, actor=actor, command_id=command_id
+        )
 
 
 def _page(connection: Connection, now: datetime) -> SandboxPage:

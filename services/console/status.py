@@ -11,8 +11,9 @@ from sqlalchemy import Connection
 from services.base.settings import Settings
 from services.breakers import overview
 from services.breakers.overview import OPERATIONS, Band, Breaker, ReplicaBreaker, interruptions
-from services.console.access import LIVE_TTL, LOOKUPS, TRENDS_TTL, Access
+from services.console.access import LIVE_TTL, TRENDS_TTL, Access
 from services.console.cache import Reading
+from services.domain.commands import LOOKUPS
 from services.domain.orders.model import OrderStatus
 from services.metrics.health import NAMES, Facts, Finding, Health, Level, Thresholds, assess
 from services.metrics.sample import Known

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.console.access import CANCEL_ORDER, Access
-from services.domain.commands import CommandState, Outcome
+from services.console.access import Access
+from services.domain.commands import CommandKind, CommandState, Outcome
 from services.unit_of_work import action_entry
 from state import audit, commands, history, orders, reviews
 from state.audit import AuditEntry
@@ -67,7 +67,7 @@ def _record(connection: Connection, command: Command, actor: str, at: datetime) 
 
 def _target(connection: Connection, command: Command) -> tuple[str, str | None]:
     """What a command acts on, and the order that belongs to it if it is known."""
-    if command.kind == CANCEL_ORDER:
+    if command.kind == CommandKind.CANCEL_ORDER:
         known = orders.get(connection, command.target_id)
         return f"order:{command.target_id}", known.order_id if known else None
     review = reviews.get(connection, command.target_id)

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 import pytest
 
 from services.base.settings import Settings
-from services.console.bulk import BulkAction, BulkRequest, BulkTarget
+from services.console.bulk import BulkRequest, BulkTarget
 from services.console.facade import Console
 from services.console.texts import storable
+from services.domain.bulk import BulkAction
 from state import bulk_jobs
 from tests.support.fakes import CAPTURE, PaymentFault
 from tests.support.orders_harness import OrdersHarness

@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import delete
 from streamlit.testing.v1 import AppTest
 
-from services.console.bulk import BulkAction, BulkRequest, BulkTarget
-from services.console.bulk_preview import MAX_ASKED, Agreement, freeze, narrowed
+from services.console.bulk import BulkRequest, BulkTarget, narrowed
 from services.console.facade import console
+from services.domain.bulk import BulkAction
+from services.domain.bulk_preview import MAX_ASKED, Agreement, freeze
 from services.domain.commands import Outcome
 from services.domain.conservation import StockState
 from state import audit, bulk_jobs, commands, orders, tables

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
-from services.console.events import BulkAction
 from services.console.facade import console
+from services.domain.bulk import BulkAction
 from state import bulk_jobs, dead_letters
 from state.dead_letters import DeadLetter
 from state.engine.database import Database

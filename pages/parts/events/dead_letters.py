@@ -13,9 +13,10 @@ from pages.parts.dialogs import form
 from pages.parts.widgets import clock, empty, expander, list_window, orders, payloads
 from services.console.access import Command
 from services.console.cache import SourceUnavailable
-from services.console.events import MAX_ITEMS, BulkAction, DeadLetter, DeadLetterRow, Group
+from services.console.events import DeadLetter, DeadLetterRow, Group
 from services.console.facade import console, new_key, same_sight_key
 from services.console.paging import Paged
+from services.domain.bulk import MAX_ITEMS, BulkAction
 
 GROUP = "cause"
 """Parameter of the address with the selected group: ``subject|cause``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.bulk.dead_letter_actions import ReplayEvent
+from services.bulk.actions import ReplayEvent
 from services.bulk.runner import BulkRunner
 from services.domain.bulk import BulkItemState, Gate, ItemResult
 from services.domain.orders.failed_steps import TRIES
