@@ -1,11 +1,10 @@
-"""``python -m services audit``: the sandbox's books, read and compared, also after kills of one's own.
+"""``python -m services audit``: an independent comparison of the sandbox's databases.
 
-Looks into the databases of orders, stock and payments under DATA_DIR (the orders' may be elsewhere:
-DATABASE_URL) and writes to none of them. The services may run, stand still or have been killed. While
-they run, orders on their way look different in each database, so only what has not moved for
-``--settled-seconds`` (default 5) is judged; with everything at rest, 0 judges all.
+It reads the databases of orders, stock and payments under DATA_DIR (or the orders' at DATABASE_URL) and writes to
+none of them. The services may be running, stopped or killed. While they run, an order in progress looks different
+in each database, so only rows unchanged for ``--settled-seconds`` (default 5) are compared; 0 compares all.
 
-It prints what there is, what still waits and what does not add up::
+It prints the contents, the open work and the differences::
 
     orders       412: 301 CONFIRMED, 61 CANCELLED, 38 REJECTED, 12 RETURNED
     stock        24 products, 3980 on hand, 0 held
@@ -15,10 +14,10 @@ It prints what there is, what still waits and what does not add up::
     differences  1
       DEDUCTED_TWICE  5b2c...  0e8d.../7c9e... deducted 2 times
 
-A difference that ends with "(pending)" is one that waiting work will settle: look again later.
-"Unheard" events were published in the last days and not handled yet; dead letters stay among them, and so do answers
-that were lost with a stream of the broker and were asked for again.
-The exit code is 0 when nothing differs or everything that does is pending, else 1; 2 without databases.
+A difference that ends with "(pending)" will be settled by waiting work: run the audit again later.
+"Unheard" events were published in the last days and not handled; dead letters stay among them, and so do answers
+that were lost with a stream of the broker and requested again.
+The exit code is 0 without differences or with pending ones only, 1 otherwise, 2 without databases.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ from state.releases import PENDING
 from state.tables import inbox, orders, outbox, releases, reviews
 
 REMEMBERED = timedelta(days=7)
-"""No inbox forgets an event sooner."""
+"""Shorter than any inbox keeps its events."""
 
 UNDER_WAY = (
     OrderStatus.RECEIVED,
@@ -59,7 +58,7 @@ UNDER_WAY = (
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """The three databases, each as it was at one moment."""
+    """The contents of the three databases, each read in one transaction."""
 
     orders: Connection
     inventory: Connection
@@ -68,10 +67,10 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Work that goes on without a person; all zero: everything rests."""
+    """Automatic work that is still open; all zero when the system is at rest."""
 
     orders: int
-    """With a next step, or before their end without an open case."""
+    """Orders with a next step, or unfinished without an open case."""
     releases: int
     refunds: int
     unsent_events: int
@@ -83,7 +82,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class UnheardEvent:
-    """An event that was published and not handled."""
+    """A published event that was not handled."""
 
     event_id: str
     subject: str
@@ -95,7 +94,7 @@ class UnheardEvent:
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[Books]:
-    """The books under DATA_DIR; raises ConfigurationError when there are none."""
+    """The databases under DATA_DIR. Raises ConfigurationError if there are none."""
     sandbox = settings.data_dir.resolve() / "sandbox"
     with ExitStack() as stack:
         try:
@@ -115,7 +114,7 @@ def _payments(stack: ExitStack, path: Path) -> Connection | None:
 
 
 def run(settings: Settings, settled: timedelta) -> int:
-    """Print the audit; the exit code."""
+    """Print the audit. Returns the exit code."""
     with opened(settings) as books:
         found = compare(books, settled)
         print("\n".join(report(books, found)))  # noqa: T201 - the answer to a command
@@ -123,13 +122,13 @@ def run(settings: Settings, settled: timedelta) -> int:
 
 
 def compare(books: Books, settled: timedelta = timedelta()) -> list[Difference]:
-    """What does not add up among all that has not moved for as long as ``settled``."""
+    """Differences among rows that have not changed for ``settled``."""
     now = utc_now()
     return differences(books.orders, books.inventory, books.payments, now=now, settled_before=now - settled)
 
 
 def waiting(books: Books, since: datetime | None = None) -> Waiting:
-    """What is still on its way; of events those published after ``since``, by default in the last days."""
+    """Open automatic work; of events, those published after ``since``, by default in the last days."""
     return Waiting(
         orders=_count(
             books.orders, orders, or_(orders.c.due_at.isnot(None), orders.c.status.in_(UNDER_WAY) & ~with_open_review())
@@ -142,7 +141,7 @@ def waiting(books: Books, since: datetime | None = None) -> Waiting:
 
 
 def unheard(books: Books, since: datetime | None = None) -> list[UnheardEvent]:
-    """Events that were published after ``since``, by default in the last days, and not handled."""
+    """Unhandled events published after ``since``, by default in the last days."""
     since = since or utc_now() - REMEMBERED
     return [
         *_unheard(books.orders, outbox, books.inventory, inventory_tables.inbox, since),
@@ -151,7 +150,7 @@ def unheard(books: Books, since: datetime | None = None) -> list[UnheardEvent]:
 
 
 def report(books: Books, found: list[Difference]) -> list[str]:
-    """The lines that are printed."""
+    """The lines to print."""
     stock = inventory_tables.stock.c
     products, on_hand, held = books.inventory.execute(
         select(func.count(), func.sum(stock.on_hand), func.sum(stock.reserved)).select_from(inventory_tables.stock)

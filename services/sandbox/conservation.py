@@ -1,8 +1,8 @@
-"""Nothing is lost and nothing is made up: the orders, the stock and the money compared.
+"""Compares the orders, the stock and the money of the three databases with each other.
 
-The three databases are read one after another while the services run, so an order that is on its
-way through them looks different in each. Only what has not moved since ``settled_before`` is
-judged; after a drill, with the traffic stopped and the queues empty, that may be the present.
+The databases are read one after another while the services run, so that an order in progress looks different in each.
+Only rows that have not changed since ``settled_before`` are compared. With the traffic stopped and the queues empty,
+that may be the present.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DEDUCTED = frozenset({OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_RETURNED, Ord
 
 
 class Kind(StrEnum):
-    """What can be wrong."""
+    """Kinds of differences."""
 
     NEGATIVE_STOCK = "NEGATIVE_STOCK"
     LEDGER_DIFFERS = "LEDGER_DIFFERS"
@@ -46,23 +46,20 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that does not add up."""
+    """One difference."""
 
     kind: Kind
     key: str
     """The order's id, or ``productId/variantId``."""
     detail: str
     is_pending: bool = False
-    """Whether work that would settle it is known to wait: a release job, a refund or an unsent event."""
+    """Whether a waiting release job, refund or unsent event will settle it."""
 
 
 def differences(
     holdfast: Connection, inventory: Connection, payment: Connection | None, *, now: datetime, settled_before: datetime
 ) -> list[Difference]:
-    """Everything that does not add up between the three; [] when all does. Reads only.
-
-    ``payment`` None: payments are not compared.
-    """
+    """All differences between the three databases; reads only. ``payment`` None skips the payments."""
     known = _orders(holdfast)
     found = [*inventory_differences(inventory)]
     found += _between_orders_and_stock(known, inventory, now, settled_before)
@@ -72,7 +69,7 @@ def differences(
 
 
 def inventory_differences(inventory: Connection) -> list[Difference]:
-    """What does not add up within the Inventory Service alone."""
+    """Differences within the Inventory Service."""
     return [*_impossible_stock(inventory), *_unexplained_columns(inventory), *_deducted_twice(inventory)]
 
 
@@ -175,7 +172,7 @@ def _living_reservations(inventory: Connection) -> dict[str, _Reservation]:
 def _taken_for_nothing(
     order: _Order | None, reservation: _Reservation, now: datetime, settled_before: datetime
 ) -> Iterator[Difference]:
-    """Stock held or deducted for an order that is unknown or called off."""
+    """Stock reserved or deducted for an unknown or cancelled order."""
     row = reservation.row
     if order is not None and (not order.is_called_off or order.row.updated_at > settled_before):
         return
@@ -187,7 +184,7 @@ def _taken_for_nothing(
 
 
 def _not_as_confirmed(order: _Order, reservation: _Reservation | None) -> Iterator[Difference]:
-    """An order that counts on a deduction which is not there, or is another one."""
+    """An order whose deduction is missing or different."""
     order_id = order.row.order_id
     if reservation is None or reservation.row.state != tables.CONFIRMED:
         state = reservation.row.state if reservation else "gone or unknown"
@@ -224,7 +221,7 @@ def _between_orders_and_money(
 
 
 def _kept_for_nothing(order: _Order | None, row: Row[Any], settled_before: datetime) -> Iterator[Difference]:
-    """Money captured for an order that is unknown or called off."""
+    """Money captured for an unknown or cancelled order."""
     moved_at = order.row.updated_at if order else row.created_at
     if not _is_captured(row) or moved_at > settled_before or (order is not None and not order.is_called_off):
         return

@@ -1,4 +1,4 @@
-"""The configuration of the sandbox processes: variables of their own, read once per process."""
+"""Settings of the sandbox processes, read once per process from their own variables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Process(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     is_supervised: bool = Field(default=False, validation_alias="HOLDFAST_SUPERVISED")
-    """Whether the process ends with its parent, at the end of its standard input."""
+    """Whether the process ends with its parent, when its standard input closes."""
 
 
 class InventorySettings(_Process):
@@ -31,9 +31,9 @@ class InventorySettings(_Process):
     port: Port = 8601
     database_url: str = sqlite_url(DATA_DIR / "sandbox" / "inventory.db")
     sweep_interval: Annotated[int, Field(ge=10, le=60_000)] = 5000
-    """Milliseconds between two looks for holds whose time has passed."""
+    """Milliseconds between two runs of the sweeper that expires overdue reservations."""
     installation: InstallationName = Field(default=USUAL_INSTALLATION, validation_alias="HOLDFAST_INSTALLATION")
-    """Whose orders the service is for, on a broker that several installations share."""
+    """The installation this service serves, on a broker shared by several installations."""
     nats_url: SecretStr = Field(default=SecretStr("nats://127.0.0.1:4222"), validation_alias="NATS_URL")
 
     @property
@@ -67,7 +67,7 @@ S = TypeVar("S", bound=BaseSettings)
 
 
 def loaded(settings: type[S]) -> S:
-    """The settings; a wrong value ends the process with one line that names variable and value."""
+    """Load the settings; an invalid value ends the process with a line that names variable and value."""
     try:
         return settings()
     except ValidationError as error:

@@ -1,7 +1,7 @@
-"""Gentle demo traffic: customers who order, change their minds and send things back.
+"""Demo traffic: customers who order, cancel and return.
 
-It also plays the supplier, who restocks shelves a little too late now and then, so that low and
-sold-out products can be seen. Whatever fails, the traffic goes on.
+It also plays the supplier, who restocks low products a little too late, so that low and sold-out products can be seen.
+Failures do not stop the traffic.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ CANCELLED = 0.05
 RETURNED = 0.03
 DECLINED = 0.02
 RESTOCKED_PER_LOOK = 0.1
-"""The chance that a low product is restocked at one look of the supplier's."""
+"""Probability that a low product is restocked at one check of the supplier."""
 
 CUSTOMERS = 400
 CHANNELS = ("web", "web", "app", "app", "marketplace", "store")
 MAX_UNDER_WAY = 32
 ATTEMPTS_PER_ORDER = 3
 LOOK_SECONDS = 5.0
-"""Between two looks of the supplier's, at up to one order per second."""
+"""Seconds between two checks of the supplier, at up to one order per second."""
 
 RATE_SECONDS = 2.0
-"""Between two looks at the switch of the rate."""
+"""Seconds between two reads of the requested rate."""
 
 BACKOFF = RetryPolicy(attempts=2**31, base_delay_seconds=0.5, max_delay_seconds=15.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What one customer is going to do."""
+    """The plan of one customer."""
 
     key: str
     """The Idempotency-Key of the order."""
@@ -57,7 +57,7 @@ class Visit:
 
 
 def plan_visit(random_source: random.Random, catalogue: Sequence[Product] = CATALOGUE) -> Visit:
-    """A visit as customers pay them: one to three lines, rarely urgent, sometimes regretted."""
+    """A random visit: one to three lines, rarely urgent, sometimes cancelled."""
     products = _basket(random_source, catalogue, random_source.choices((1, 2, 3), (60, 28, 12))[0])
     bought = [(product, random_source.choices((1, 2, 3, 4), (66, 22, 8, 4))[0]) for product in products]
     metadata: dict[str, Any] = {
@@ -87,7 +87,7 @@ def plan_visit(random_source: random.Random, catalogue: Sequence[Product] = CATA
 
 
 def _basket(random_source: random.Random, catalogue: Sequence[Product], lines: int) -> list[Product]:
-    """Different products; what is scarce sells best, so that some shelves run low within minutes."""
+    """Different products; scarce ones are preferred, so that some run low within minutes."""
     weights = [1 + 200 / product.on_hand for product in catalogue]
     basket: dict[str, Product] = {}
     while len(basket) < lines:
@@ -97,7 +97,7 @@ def _basket(random_source: random.Random, catalogue: Sequence[Product], lines: i
 
 
 def plan_delivery(random_source: random.Random, item: dict[str, Any]) -> int:
-    """How many of a product the supplier brings at this look, mostly none."""
+    """Quantity of a product that the supplier restocks at one check, mostly 0."""
     threshold = max(1, int(item["lowStockThreshold"]))
     if item["available"] > threshold or random_source.random() >= RESTOCKED_PER_LOOK:
         return 0
@@ -105,7 +105,7 @@ def plan_delivery(random_source: random.Random, item: dict[str, Any]) -> int:
 
 
 class Traffic:
-    """Customers and a supplier, at a mean rate of orders per second, until run() is cancelled."""
+    """Customers and a supplier at a mean rate of orders per second, until run() is cancelled."""
 
     def __init__(
         self,
@@ -122,10 +122,10 @@ class Traffic:
         self._random = random_source
         self._under_way: set[asyncio.Task[None]] = set()
         self._unreachable = 0
-        """Orders in a row that did not reach the API."""
+        """Consecutive orders that did not reach the API."""
 
     async def run(self) -> None:
-        """Send customers and look after the shelves; ends only by being cancelled."""
+        """Place orders and restock until cancelled."""
         self._start(self._supply())
         self._start(self._follow_rate())
         try:
@@ -140,7 +140,7 @@ class Traffic:
             await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def _gap(self) -> bool:
-        """Wait for the next customer; False when the rate has changed meanwhile and the wait begins anew."""
+        """Wait for the next customer. Returns False if the rate has changed meanwhile."""
         self._changed.clear()
         try:
             async with asyncio.timeout(self._gap_seconds() if self._rate > 0 else None):
@@ -150,7 +150,7 @@ class Traffic:
         return False
 
     async def _follow_rate(self) -> None:
-        """Keep to the rate that the Inventory Service's switch says, or to one's own."""
+        """Follow the requested rate of the Inventory Service, or the configured one."""
         while True:
             await asyncio.sleep(RATE_SECONDS)
             await _surviving(self._look_at_the_switch())
@@ -184,7 +184,7 @@ class Traffic:
             await self._return_one(order_id, visit)
 
     async def _order(self, visit: Visit) -> str | None:
-        """Place the order, again under the same key when no answer came: its id if it stands."""
+        """Place the order, with the same key after a missing answer. Returns its id, or None without an order."""
         for attempt in range(1, ATTEMPTS_PER_ORDER + 1):
             try:
                 reply = await self._api.post("/api/v1/orders", json=visit.body, headers={"Idempotency-Key": visit.key})
@@ -246,7 +246,7 @@ async def drive(settings: TrafficSettings, stop: asyncio.Event) -> None:
 
 
 def _client(base_url: str, headers: dict[str, str]) -> httpx.AsyncClient:
-    # Proxies of the environment are for the world outside, not for this machine.
+    # The sandbox runs on this machine, so proxies from the environment do not apply.
     return httpx.AsyncClient(base_url=base_url, headers=headers, timeout=15.0, trust_env=False)
 
 

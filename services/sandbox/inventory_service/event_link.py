@@ -1,6 +1,6 @@
-"""The service's side of NATS: it handles the orders' events and publishes its own from the outbox.
+"""The Inventory Service's connection to NATS: handles the orders' events, publishes its own from the outbox.
 
-The service works without it: while NATS is away, HTTP goes on and the outbox keeps the events.
+The service works without it: while NATS is down, HTTP continues and the outbox keeps the events.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from services.sandbox.web import Clock
 from state.engine.database import Database
 
 EARLIER_DURABLE = "inventory-service-orders"
-"""Name of the durable before it carried the installation."""
+"""Name of the durable consumer in versions without installations."""
 
 LOOK_SECONDS = 5.0
-"""How often the consumers are looked at."""
+"""Seconds between two checks of the consumers."""
 
 T = TypeVar("T")
 
 
 class EventLink:
-    """One connection, the consumers of the orders' events, and the relay of our own."""
+    """One connection, the consumers of the orders' events, and the outbox relay."""
 
     def __init__(
         self, servers: Sequence[str], database: Database, clock: Clock, faults: Faults, installation: str
     ) -> None:
-        """``installation``: the setting HOLDFAST_INSTALLATION of the orders that this service is for."""
+        """``installation`` is HOLDFAST_INSTALLATION of the orders that this service serves."""
         self._installation = installation
         self._durable = f"{EARLIER_DURABLE}-{installation}"
         self._succeeds = EARLIER_DURABLE if installation == USUAL_INSTALLATION else None
@@ -53,7 +53,7 @@ class EventLink:
         self._clock = clock
         self._faults = faults
         self._connection = Connection(servers, name="inventory-service", on_change=lambda _: self.wake())
-        # Answers that a lost stream took are asked for again by those who wait for them.
+        # Answers lost with a stream are requested again by the orders that wait for them.
         self._topology = Topology(self._connection, _nothing_to_send_again)
         publisher = JetStreamPublisher(self._connection, recover=self._topology.recover, installation=installation)
         self._relay = OutboxRelay(SqlOutbox(database, clock), publisher)
@@ -66,23 +66,23 @@ class EventLink:
 
     @property
     def is_publishing(self) -> bool:
-        """Whether the broker took what was published to it lately, if anything was."""
+        """Whether the broker accepted the latest published event; True if there was none."""
         problem = self._relay.problem
         return problem is None or problem.kind is not ProblemKind.BROKER
 
     def wake(self) -> None:
-        """Publish now: to be called after each commit that may have stored events."""
+        """Publish now; call after each commit that may have stored events."""
         self._relay.wake()
 
     def stop(self) -> None:
-        """Let run() finish what it has begun and return."""
+        """Let run() finish its current work and return."""
         self._stopping.set()
         self._relay.stop()
         for consumer in self._consumers:
             consumer.stop()
 
     async def run(self) -> None:
-        """Connect however long that takes, then handle and publish until stop(). To be run once."""
+        """Connect, however long that takes, then handle and publish until stop(). Run it once."""
         try:
             placement = await _unless(self._stopping, self._open())
             if placement is not None:
@@ -119,7 +119,7 @@ class EventLink:
             parts.create_task(self._look_after_consumers())
 
     async def _look_after_consumers(self) -> None:
-        """Have those corrected that somebody changes, until stop()."""
+        """Correct changed consumers until stop()."""
         while not self._stopping.is_set():
             for consumer in self._consumers:
                 await consumer.lag()
@@ -135,7 +135,7 @@ class EventLink:
             fallback_id=place_in_stream(delivery.stream, delivery.incarnation, delivery.stream_seq),
             schemas=SCHEMAS,
         )
-        # What the event causes belongs to its trace.
+        # Events caused by this event belong to its trace.
         begin(delivery.headers.get(HEADER))
         is_silent = self._faults.settings.silentConfirmations
         is_foreign = delivery.headers.get(INSTALLATION, self._installation) != self._installation

@@ -1,7 +1,4 @@
-"""The events that the Inventory Service handles, each at most once, in the order they happen to come.
-
-Source: seed 2.2, 3.2 and 5; contract section 5.
-"""
+"""Handles the orders' events, each at most once and in any order. Source: seed 2.2, 3.2 and 5; contract section 5."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ NOT_OURS = "not ours"
 
 
 class _Model(BaseModel):
-    # Order services may add fields; a number where text belongs is still a mistake.
+    # Additional fields are allowed; wrong types are not.
     model_config = ConfigDict(extra="allow", strict=True)
 
 
@@ -67,12 +64,11 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 def handle(
     connection: Connection, event: IncomingEvent, now: datetime, *, is_silent: bool = False, is_foreign: bool = False
 ) -> str:
-    """Carry out one event in one transaction with its inbox row and its answers: what came of it.
+    """Handle one event in one transaction with its inbox row and its answers.
 
-    An event is the same when source, type and id are the same.
-    One handled before is a DUPLICATE and changes nothing. ``is_silent`` (a drill) keeps back
-    the answers to inventory.confirm_requested. ``is_foreign``: another installation published it, which may
-    have an Inventory Service of its own; that one answers for orders which never asked here.
+    Events are equal if source, type and id are equal; one handled before is a DUPLICATE and changes nothing.
+    ``is_silent`` (a drill) suppresses the answers to inventory.confirm_requested. ``is_foreign``: another installation
+    published the event; it may have its own Inventory Service, which answers for orders unknown here.
     """
     if is_foreign and not has_heard_of(connection, event.data["orderId"]):
         return NOT_OURS
@@ -89,7 +85,7 @@ def handle(
 
 
 Handled = tuple[str, list[OutgoingEvent]]
-"""What was done, and what is to be answered."""
+"""The result of an event, and the events that answer it."""
 
 
 def _confirm(connection: Connection, data: dict[str, Any], now: datetime) -> Handled:
@@ -133,7 +129,7 @@ _HANDLERS: dict[str, Callable[[Connection, dict[str, Any], datetime], Handled]] 
 
 
 def confirmed(order_id: str, reservation_id: str, confirmed_at: datetime) -> OutgoingEvent:
-    """The stock was deducted, at the time it first was. Source: seed 6."""
+    """The stock was deducted, with the time of the deduction. Source: seed 6."""
     data = {"orderId": order_id, "reservationId": reservation_id, "confirmedAt": timestamp(confirmed_at)}
     return OutgoingEvent(events.CONFIRMED, order_id, data)
 

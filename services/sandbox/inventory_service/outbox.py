@@ -1,4 +1,4 @@
-"""Events waiting to be published, stored in the transaction that caused them, and those handled."""
+"""Events to publish, stored in the transaction that caused them, and handled events."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from state.engine.database import Database
 SOURCE = "inventory-service"
 
 CLAIM = timedelta(seconds=15)
-"""How long the relay may take to publish what it claimed before it is claimed anew."""
+"""How long a claim by the relay lasts before the event is claimed again."""
 
 FAILED_DELAY = timedelta(seconds=1)
 
 PUBLISHED_KEPT = timedelta(days=1)
 HANDLED_KEPT = timedelta(days=8)
-"""Longer than the streams keep their messages, so that no replay meets an empty inbox."""
+"""Longer than the streams keep messages, so that every replayed event is still in the inbox."""
 
 _COLUMNS = [
     outbox.c[name] for name in ("id", "event_id", "subject", "payload", "order_id", "created_at", "traceparent")
@@ -40,7 +40,7 @@ _IS_UNDELIVERABLE = outbox.c.undeliverable_at.is_not(None)
 
 
 def add(connection: Connection, event: OutgoingEvent, now: datetime) -> None:
-    """Store one event under an id of its own, with the present traceparent; repeating an answer is a new event."""
+    """Store one event with a new id and the current traceparent; a repeated answer is a new event."""
     event_id = str(uuid4())
     row = {
         "event_id": event_id,
@@ -56,14 +56,14 @@ def add(connection: Connection, event: OutgoingEvent, now: datetime) -> None:
 def settle_and_claim(
     connection: Connection, settled: Sequence[int], failed: Sequence[tuple[int, str]], limit: int, now: datetime
 ) -> list[Any]:
-    """Mark what was published, note what failed, and claim the next rows that wait, oldest first.
+    """Mark published events, store failures, and claim the next waiting rows, oldest first.
 
-    What failed as Undeliverable is not claimed again until retry().
+    An event that failed as Undeliverable is not claimed again until retry().
     """
     if settled:
         connection.execute(update(outbox).where(outbox.c.id.in_(settled)).values(published_at=now, claimed_until=None))
     for row_id, error in failed:
-        # The claim that is left standing is the delay of the next attempt.
+        # The claim is kept, so that it delays the next attempt.
         again = {"attempts": outbox.c.attempts + 1, "last_error": str(error), "claimed_until": now + FAILED_DELAY}
         if isinstance(error, Undeliverable):
             again |= {"claimed_until": None, "undeliverable_at": now, "undeliverable_reason": str(error)}
@@ -78,7 +78,7 @@ def settle_and_claim(
 
 
 class SqlOutbox:
-    """The outbox as the relay sees it."""
+    """The outbox as the relay uses it."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -95,33 +95,33 @@ class SqlOutbox:
 
 
 def pending(connection: Connection) -> int:
-    """How many events wait to be published."""
+    """Number of events that wait to be published."""
     return connection.scalar(select(func.count()).where(*_WAITS)) or 0
 
 
 def count_undeliverable(connection: Connection) -> int:
-    """How many events the broker can never take as they are."""
+    """Number of events that the broker can never accept as they are."""
     return connection.scalar(select(func.count()).where(_IS_UNDELIVERABLE)) or 0
 
 
 def undeliverable(connection: Connection, limit: int) -> list[Row[Any]]:
-    """The oldest of them."""
+    """The oldest undeliverable events."""
     return list(connection.execute(select(*_UNDELIVERABLE).where(_IS_UNDELIVERABLE).order_by(outbox.c.id).limit(limit)))
 
 
 def retry(connection: Connection, row_id: int) -> bool:
-    """Have an undeliverable event published again; False when there is no such one."""
+    """Publish an undeliverable event again. Returns False if there is none with this id."""
     free = {"undeliverable_at": None, "undeliverable_reason": None}
     return connection.execute(update(outbox).where(outbox.c.id == row_id, _IS_UNDELIVERABLE).values(free)).rowcount == 1
 
 
 def discard(connection: Connection, row_id: int) -> bool:
-    """Forget an undeliverable event; False when there is no such one."""
+    """Delete an undeliverable event. Returns False if there is none with this id."""
     return connection.execute(delete(outbox).where(outbox.c.id == row_id, _IS_UNDELIVERABLE)).rowcount == 1
 
 
 def prune(connection: Connection, now: datetime, limit: int = 500) -> None:
-    """Forget a step of events published, and of events handled, long ago."""
+    """Delete a batch of old published and old handled events."""
     for table, at, kept in (
         (outbox, outbox.c.published_at, PUBLISHED_KEPT),
         (inbox, inbox.c.handled_at, HANDLED_KEPT),

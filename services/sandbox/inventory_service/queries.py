@@ -1,4 +1,4 @@
-"""What can be asked of the Inventory Service; nothing here writes."""
+"""Read-only queries of the Inventory Service."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ TOMBSTONED = "TOMBSTONED"
 
 
 def availability(connection: Connection, lines: Iterable[Line], now: datetime) -> list[tuple[Line, int]]:
-    """Each line with the quantity that a reservation could have now; unknown products have none.
+    """Each line with the quantity available to a new reservation; 0 for unknown products.
 
-    Stock under a hold whose time has passed counts as available, swept or not.
+    Stock of an overdue reservation counts as available, whether the sweeper has expired it or not.
     """
-    overdue = _held_too_long(connection, now)
+    overdue = _overdue_quantities(connection, now)
     found = []
     for line in lines:
         is_it = (stock.c.product_id == line.product_id, stock.c.variant_id == line.variant_id)
@@ -41,7 +41,7 @@ def availability(connection: Connection, lines: Iterable[Line], now: datetime) -
 
 def stock_list(connection: Connection, now: datetime) -> list[dict[str, Any]]:
     """Every product, by name."""
-    overdue = _held_too_long(connection, now)
+    overdue = _overdue_quantities(connection, now)
     rows = connection.execute(select(stock).order_by(stock.c.name, stock.c.product_id, stock.c.variant_id))
     return [_stock_view(row, overdue.get((row.product_id, row.variant_id), 0)) for row in rows]
 
@@ -50,11 +50,11 @@ def stock_item(connection: Connection, product_id: str, variant_id: str, now: da
     """One product, or None."""
     is_it = (stock.c.product_id == product_id, stock.c.variant_id == variant_id)
     row = connection.execute(select(stock).where(*is_it)).one_or_none()
-    return _stock_view(row, _held_too_long(connection, now).get((product_id, variant_id), 0)) if row else None
+    return _stock_view(row, _overdue_quantities(connection, now).get((product_id, variant_id), 0)) if row else None
 
 
 def reservation_view(connection: Connection, order_id: str, now: datetime) -> dict[str, Any] | None:
-    """All that is known of one order: its reservations, its lines, its ledger; None if nothing is."""
+    """Reservations, lines and ledger of one order; None for an unknown order."""
     newest_first = select(reservations).where(reservations.c.order_id == order_id)
     rows = connection.execute(newest_first.order_by(reservations.c.created_at.desc())).all()
     tombstone = connection.execute(select(tombstones).where(tombstones.c.order_id == order_id)).one_or_none()
@@ -80,18 +80,18 @@ def ledger_page(connection: Connection, limit: int) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Imbalance:
-    """A stock column that is not what it should be the sum of."""
+    """A stock column that differs from the sum it should equal."""
 
     sku: Sku
     column: str
     stored: int
     expected: int
     of: str
-    """What the expected number is the sum of: the ledger, or the lines of living holds."""
+    """The source of the expected number: the ledger, or the lines of active reservations."""
 
 
 def imbalances(connection: Connection) -> list[Imbalance]:
-    """Where the ledger's sums differ from the columns, or the holds from what is reserved; [] is sound."""
+    """Differences between ledger and columns, and between reservations and reserved stock; [] if none."""
     sums = select(
         ledger.c.product_id, ledger.c.variant_id, func.sum(ledger.c.on_hand_delta), func.sum(ledger.c.reserved_delta)
     )
@@ -111,7 +111,7 @@ def imbalances(connection: Connection) -> list[Imbalance]:
     return [imbalance for imbalance in found if imbalance.stored != imbalance.expected]
 
 
-def _held_too_long(connection: Connection, now: datetime) -> dict[Sku, int]:
+def _overdue_quantities(connection: Connection, now: datetime) -> dict[Sku, int]:
     return _held(connection, reservations.c.state == ACTIVE, reservations.c.expires_at <= now)
 
 

@@ -1,4 +1,4 @@
-"""The composition of the Inventory Service: database, shelves, events, sweeper and HTTP."""
+"""Composition root of the Inventory Service: database, stock, events, sweeper and HTTP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from state.engine.database import Database, opened
 log = logging.getLogger(__name__)
 
 LINK_GRACE_SECONDS = 1.5
-"""How long consumers and relay may take to end; what they leave undone is found again at the next start."""
+"""Seconds for consumers and relay to finish; unfinished work is resumed at the next start."""
 
 
 async def serve(
@@ -35,7 +35,7 @@ async def serve(
     clock: Clock = utc_now,
     on_listening: Callable[[str], None] = lambda _url: None,
 ) -> None:
-    """Run the service until ``stop`` is set; ``on_listening`` is told the base URL."""
+    """Run the service until ``stop`` is set; ``on_listening`` receives the base URL."""
     listener = listen(settings.host, settings.port)
     with opened(settings.database_url) as database:
         await database.write(make)
@@ -49,14 +49,14 @@ async def serve(
             async with serving(api.application(), listener) as url:
                 on_listening(url)
                 await stop.wait()
-                # Consumers and requests come to their end side by side.
+                # Consumers and requests finish concurrently.
                 link.stop()
                 asyncio.get_running_loop().call_later(LINK_GRACE_SECONDS, linked.cancel)
             sweeper.cancel()
 
 
 async def _sweep(database: Database, clock: Clock, link: EventLink, interval_seconds: float) -> None:
-    """Clean up after holds whose time has passed, and after old events, for ever."""
+    """Expire overdue reservations and delete old events, forever."""
     while True:
         try:
             ended = await database.write(lambda connection: stock.expire(connection, now=clock()))

@@ -1,4 +1,4 @@
-"""The Inventory Service's own tables, and what the database itself refuses to store."""
+"""Tables of the Inventory Service, with the constraints that the database enforces."""
 
 from __future__ import annotations
 
@@ -202,11 +202,11 @@ dead_letters = Table(
 
 
 def make(connection: Connection) -> None:
-    """Create what is missing: tables, and the columns that databases of earlier versions lack."""
+    """Create missing tables, and missing columns of databases of earlier versions."""
     had_inbox = inspect(connection).has_table(inbox.name)
     is_older = had_inbox and inbox.c.source.name not in _columns(connection, inbox)
     if is_older:
-        # SQLite changes no primary key: the rows move into a new table.
+        # SQLite cannot change a primary key, so the rows are copied into a new table.
         connection.exec_driver_sql("ALTER TABLE inbox RENAME TO inbox_by_event_id")
         connection.exec_driver_sql("DROP INDEX ix_inbox_handled_at")
     metadata.create_all(connection)

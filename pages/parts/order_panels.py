@@ -1,0 +1,139 @@
+"""Panels of the order page: raw events, facts, review cases, release job, commands."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import streamlit as st
+
+from pages.parts import actions, claims, labels
+from pages.parts.events import lists
+from pages.parts.widgets import clock, expander, orders
+from services.console.cache import Reading
+from services.console.events import Outgoing
+from services.console.facade import console
+from services.console.orders import OrderView
+from services.console.reviews import ReviewCase
+
+
+def events(reading: Reading[OrderView]) -> None:
+    """The stored outgoing and incoming events."""
+    view = reading.value
+    if view is None or not (view.sent or view.received):
+        return
+    grey = bool(reading.problem)
+    with st.container(border=True, gap="xsmall"):
+        st.markdown("**Raw events**")
+        for row in view.sent:
+            label = f"Out: {labels.plain(row.subject)} · {clock.at(row.created_at, console().now())}"
+            expander.part(label, f"out-{row.id}", partial(_sent, row, grey=grey), is_compact=False)
+        for received in view.received:
+            again = f" · came again {received.repeats}x" if received.repeats else ""
+            outcome = labels.badge(labels.INCOMING, received.outcome, grey=grey) if received.outcome else ""
+            at = clock.at(received.received_at, console().now())
+            st.markdown(
+                f"In: {labels.plain(received.type)} · {at} {outcome} "
+                f":small[:gray[event {labels.plain(received.event_id)}{again}; its content is on the timeline]]"
+            )
+
+
+def _sent(row: Outgoing, *, grey: bool) -> None:
+    state = labels.badge(labels.OUTGOING, row.outcome, grey=grey)
+    st.markdown(f"{state} :small[event {labels.plain(row.event_id)}]")
+    lists.payload_of(row)
+
+
+def facts(view: OrderView) -> None:
+    order, now = view.order, console().now()
+    shown = {
+        "Customer": f"{labels.plain(order.user_id)}{orders.priority(order)}",
+        "Created": clock.both(order.created_at, now),
+        "Changed": clock.both(order.updated_at, now),
+    }
+    if order.reservation_id:
+        shown["Reservation"] = labels.plain(order.reservation_id)
+    if order.reservation_expires_at and order.inventory_status in labels.WITH_RESERVATION:
+        shown["Reservation ends"] = clock.at(order.reservation_expires_at, now)
+    if order.confirmed_at:
+        shown["Confirmed"] = clock.both(order.confirmed_at, now)
+    if order.cancel_reason:
+        shown["Cancelled because"] = labels.plain(order.cancel_reason)
+    if order.failure:
+        shown["Ended with"] = labels.plain(f"{order.failure.get('code')}: {order.failure.get('message')}")
+    with st.container(border=True):
+        st.markdown("**Facts**")
+        rows = [{"Fact": name, "Value": value} for name, value in shown.items()]
+        st.table(rows, border="horizontal", hide_index=True, hide_header=True, alt="Facts of the order")
+        lines = [
+            {
+                "Product": labels.plain(line.product_id),
+                "Variant": labels.plain(line.variant_id),
+                "Quantity": str(line.quantity),
+                "Returned": str(line.returned),
+            }
+            for line in order.lines
+        ]
+        st.table(lines, border="horizontal", hide_index=True, alt="Lines of the order")
+        if trace := console().orders.trace(order):
+            st.caption("Trace")
+            st.code(trace.trace_id, language=None)
+            if trace.url:
+                st.link_button("Open the trace", trace.url, icon=":material/timeline:")
+
+
+def cases(reading: Reading[OrderView]) -> None:
+    view = reading.value
+    if view is None or not view.cases:
+        return
+    with st.container(border=True):
+        st.markdown("**Review cases**")
+        for case in view.cases:
+            _case(case, grey=bool(reading.problem))
+
+
+def _case(case: ReviewCase, *, grey: bool) -> None:
+    review, now = case.review, console().now()
+    is_open = review.state == "OPEN"
+    st.markdown(
+        f"{labels.badge(labels.REVIEW, review.reason, grey=grey or not is_open)} "
+        + (f"open for {clock.span(now - review.opened_at)}" if is_open else _resolved(case))
+        + f"  \n:small[:gray[{labels.told(review.detail)}]]"
+    )
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.page_link(
+            "reviews.py", label="Open case", icon=":material/side_navigation:", query_params={"case": review.review_id}
+        )
+        if mine := claims.said(case):
+            st.markdown(f":small[{mine}]", width="content")
+
+
+def _resolved(case: ReviewCase) -> str:
+    review = case.review
+    note = f": {labels.plain(review.note)}" if review.note else ""
+    return f"{labels.resolution(review.resolution, review.resolved_by)}{note}"
+
+
+def release(reading: Reading[OrderView]) -> None:
+    job = reading.value.release if reading.value else None
+    if job is None:
+        return
+    now = console().now()
+    with st.container(border=True):
+        st.markdown(f"**Release job** {labels.badge(labels.RELEASE, job.state, grey=bool(reading.problem))}")
+        due = ""
+        if job.next_attempt_at and job.state == "PENDING":
+            due = f" · next {clock.at(job.next_attempt_at, now)}" if job.next_attempt_at > now else " · next is due"
+        st.caption(
+            f"{job.attempts} attempts · touched {clock.ago(job.updated_at, now)}{due} · {labels.plain(job.reason)}"
+        )
+        if job.last_error:
+            st.caption(f"Latest error: {labels.told(job.last_error)}")
+
+
+def commands(view: OrderView) -> None:
+    if not view.commands:
+        return
+    with st.container(border=True):
+        st.markdown("**Commands**")
+        for command in view.commands[:8]:
+            st.markdown(f":small[{actions.summary_with_age(command)}]")
