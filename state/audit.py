@@ -1,4 +1,7 @@
-"""Who did what, when, why, and what it changed; written in the transaction of the action itself."""
+"""Audit log: who did what, when and why, and what it changed; and when each person last opened the hand-over page.
+
+An entry is written in the transaction of its action.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from services.base.context import current_correlation_id
 from state.engine.keyset import WINDOW, Keyset
-from state.tables import audit_log
+from state.tables import audit_log, console_looks
 
 MAX_PAGE = 200
 
@@ -142,3 +145,13 @@ def _distinct(connection: Connection, name: str, limit: int = 100) -> list[str]:
             break
         found.append(greater)
     return found[1:]
+
+
+def note_visit(connection: Connection, person: str, at: datetime) -> None:
+    table = console_looks
+    if not connection.execute(update(table).where(table.c.person == person).values(looked_at=at)).rowcount:
+        connection.execute(insert(table), {"person": person, "looked_at": at})
+
+
+def last_visit(connection: Connection, person: str) -> datetime | None:
+    return connection.scalar(select(console_looks.c.looked_at).where(console_looks.c.person == person))

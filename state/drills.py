@@ -1,14 +1,17 @@
-"""Drills of the sandbox: one at a time, stored, so that a restart goes on where the last process stopped."""
+"""Drills of the sandbox, one at a time, and the facts that their reports are made of."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
-from state.tables import drills
+from services.domain.orders.model import OrderStatus
+from state.tables import breaker_transitions, conservation_differences, drills, orders, reviews
 
 MAX_PAGE = 100
 
@@ -81,3 +84,90 @@ def latest(connection: Connection, limit: int = 20) -> list[Drill]:
     """The newest first."""
     statement = select(*_COLUMNS).order_by(drills.c.created_at.desc()).limit(min(limit, MAX_PAGE))
     return [Drill(*row) for row in connection.execute(statement)]
+
+
+MAX_ORDERS = 5000
+"""Orders of one drill that are looked at, the first ones."""
+
+UNDER_WAY = (
+    OrderStatus.RECEIVED,
+    OrderStatus.RESERVING,
+    OrderStatus.PENDING_INVENTORY,
+    OrderStatus.PAYING,
+    OrderStatus.PLACED,
+)
+_STEP = 500
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersOfDrill:
+    """What became of the orders that were placed while the faults lasted."""
+
+    placed: int
+    statuses: dict[str, int]
+    refusals: dict[str, int]
+    """Codes of the failures with which orders ended."""
+    flagged: int
+    """Orders with a case for a person, open or not."""
+    unsettled: tuple[str, ...]
+    """On their way, without an open case."""
+    ids: tuple[str, ...]
+
+
+def orders_placed_between(connection: Connection, since: datetime, until: datetime) -> OrdersOfDrill:
+    columns = (orders.c.order_id, orders.c.status, orders.c.failure)
+    statement = select(*columns).where(orders.c.created_at >= since, orders.c.created_at <= until)
+    rows = connection.execute(statement.order_by(orders.c.created_at, orders.c.order_id).limit(MAX_ORDERS)).all()
+    ids = [row.order_id for row in rows]
+    cases = _cases(connection, ids)
+    waiting = {order_id for order_id, states in cases.items() if "OPEN" in states}
+    return OrdersOfDrill(
+        placed=len(rows),
+        statuses=dict(Counter(row.status for row in rows)),
+        refusals=dict(Counter(str(row.failure.get("code")) for row in rows if row.failure)),
+        flagged=len(cases),
+        unsettled=tuple(row.order_id for row in rows if row.status in UNDER_WAY and row.order_id not in waiting),
+        ids=tuple(ids),
+    )
+
+
+def first_breaker_opened(connection: Connection, since: datetime, until: datetime) -> tuple[str, datetime] | None:
+    """The first breaker that breakers_opened, and when."""
+    table = breaker_transitions
+    statement = select(table.c.breaker, table.c.at).where(
+        table.c.at >= since, table.c.at <= until, table.c.to_state == "open"
+    )
+    row = connection.execute(statement.order_by(table.c.at).limit(1)).first()
+    return (row[0], row[1]) if row else None
+
+
+def breakers_opened(connection: Connection, since: datetime, until: datetime) -> dict[str, int]:
+    """How often each breaker breakers_opened."""
+    table = breaker_transitions
+    statement = (
+        select(table.c.breaker, func.count())
+        .where(table.c.at >= since, table.c.at <= until, table.c.to_state == "open")
+        .group_by(table.c.breaker)
+    )
+    return {row[0]: row[1] for row in connection.execute(statement)}
+
+
+def differences_of(connection: Connection, order_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """``(order_id, kind)`` of what does not add up among these orders."""
+    table = conservation_differences
+    found: list[tuple[str, str]] = []
+    for start in range(0, len(order_ids), _STEP):
+        some = order_ids[start : start + _STEP]
+        statement = select(table.c.order_id, table.c.kind).where(table.c.order_id.in_(some), table.c.state != "SETTLED")
+        found += [(row[0], row[1]) for row in connection.execute(statement)]
+    return found
+
+
+def _cases(connection: Connection, order_ids: Sequence[str]) -> dict[str, set[str]]:
+    cases: dict[str, set[str]] = {}
+    for start in range(0, len(order_ids), _STEP):
+        some = order_ids[start : start + _STEP]
+        statement = select(reviews.c.order_id, reviews.c.state).where(reviews.c.order_id.in_(some))
+        for order_id, state in connection.execute(statement):
+            cases.setdefault(order_id, set()).add(state)
+    return cases

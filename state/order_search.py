@@ -1,7 +1,7 @@
-"""Finding orders by id, user, product, statuses and time, newest first, whatever their number.
+"""Finds orders by id, user, product, statuses and time, newest first, and counts those that wait or were refused.
 
-Each search is a few lists that an index serves, merged by time. What no index serves is looked up in a
-window of each list, and the answer says how far back it has looked. See state.engine.keyset.
+Each search merges a few lists by time; an index serves each list. Filters without an index are applied to a window of
+each list, and the answer says how far back it has searched. See state.engine.keyset.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, exists, select, text
+from sqlalchemy import ColumnElement, Connection, exists, func, select, text
 
-from services.domain.orders.model import Order
+from services.domain.errors import InventoryTimeout, InventoryUnavailable
+from services.domain.orders.model import InventoryStatus, Order, OrderStatus
 from state.engine.keyset import WINDOW, Columns, Key, Keyset, Residual
 from state.incident_impacts import Window, affected_order_ids
 from state.orders import MAX_PAGE, get_many
@@ -223,3 +224,73 @@ def _combined(residuals: Sequence[Residual]) -> Residual | None:
     if not residuals:
         return None
     return lambda row: [condition for residual in residuals for condition in residual(row)]
+
+
+REFUSAL_CODES = (InventoryUnavailable.code, InventoryTimeout.code)
+"""Errors that end an order although nothing was wrong with it."""
+
+MAX_REFUSED_COUNTED = 50
+"""Newest orders that are read; more in a row are not counted."""
+
+_UNDECIDED = (OrderStatus.RECEIVED, OrderStatus.RESERVING)
+_NEWEST = (
+    select(orders.c.status, orders.c.inventory_status, orders.c.failure)
+    .order_by(orders.c.created_at.desc(), orders.c.order_id.desc())
+    .limit(MAX_REFUSED_COUNTED)
+)
+
+
+def count_refused_in_a_row(connection: Connection) -> int:
+    """How many of the newest orders in a row are refused or wait because of inventory; undecided ones do not count."""
+    count = 0
+    for status, inventory_status, failure in connection.execute(_NEWEST):
+        if _is_refused(status, failure):
+            count += 1
+        elif not _says_nothing(status, inventory_status):
+            break
+    return count
+
+
+def _is_refused(status: str, failure: Any) -> bool:
+    if status == OrderStatus.REJECTED:
+        return isinstance(failure, dict) and failure.get("code") in REFUSAL_CODES
+    return status == OrderStatus.PENDING_INVENTORY
+
+
+def _says_nothing(status: str, inventory_status: str) -> bool:
+    is_cancelled_early = status == OrderStatus.CANCELLED and inventory_status == InventoryStatus.NONE
+    return status in _UNDECIDED or is_cancelled_early
+
+
+MAX_WAITING = 5000
+"""Waiting orders that are looked at, the longest waiting ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingOrders:
+    """Orders in PENDING_INVENTORY, by variant."""
+
+    orders: int
+    """Waiting orders that were looked at."""
+    is_capped: bool
+    variants: dict[tuple[str, str], tuple[int, int]]
+    """``(product_id, variant_id) -> (orders, units)``."""
+
+
+def waiting_by_variant(connection: Connection, limit: int = MAX_WAITING) -> WaitingOrders:
+    """Orders and units that wait, per variant."""
+    waiting = (
+        select(orders.c.order_id)
+        .where(orders.c.status == OrderStatus.PENDING_INVENTORY)
+        .order_by(orders.c.created_at)
+        .limit(limit)
+        .subquery("waiting")
+    )
+    count = connection.scalar(select(func.count()).select_from(waiting)) or 0
+    lines = (
+        select(order_items.c.product_id, order_items.c.variant_id, func.count(), func.sum(order_items.c.quantity))
+        .join(waiting, waiting.c.order_id == order_items.c.order_id)
+        .group_by(order_items.c.product_id, order_items.c.variant_id)
+    )
+    found = {(row[0], row[1]): (int(row[2]), int(row[3])) for row in connection.execute(lines)}
+    return WaitingOrders(count, count >= limit, found)

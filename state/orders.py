@@ -1,4 +1,4 @@
-"""Orders and their lines: insert once, change under a version check, list newest first."""
+"""Orders, their lines, idempotency keys and returns: insert once, change under a version check."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from services.domain.orders.model import Line, Order
 from state.engine.statements import Prepared
-from state.tables import idempotency_keys, order_items, orders, reviews
+from state.tables import idempotency_keys, order_items, orders, returns, reviews
 
 MAX_PAGE = 200
 """Rows of one page at most, whatever was asked for; page() gives one more, to tell whether there is a next one."""
@@ -189,3 +189,33 @@ def find_key(connection: Connection, key: str, caller: str) -> tuple[str, str] |
 def _order(row: Row[Any] | tuple[Any, ...], lines: tuple[Line, ...]) -> Order:
     values = dict(zip(_FIELDS, row, strict=False))
     return Order(lines=lines, **values)
+
+
+def find_return(connection: Connection, order_id: str, return_id: str) -> str | None:
+    """The request's hash of a return of the order, or None."""
+    same = (returns.c.order_id == order_id, returns.c.return_id == return_id)
+    return connection.scalar(select(returns.c.request_hash).where(*same))
+
+
+def add_return(
+    connection: Connection,
+    return_id: str,
+    order_id: str,
+    *,
+    request_hash: str,
+    items: list[dict[str, Any]],
+    reason: str,
+    restockable: bool,
+    at: datetime,
+) -> None:
+    """Remember a return; raises IntegrityError when the order has one of that id."""
+    row = {
+        "return_id": return_id,
+        "order_id": order_id,
+        "request_hash": request_hash,
+        "items": items,
+        "reason": reason,
+        "restockable": restockable,
+        "created_at": at,
+    }
+    connection.execute(insert(returns), row)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from state.tables import breaker_transitions, replicas
+from state.tables import replicas
 
 ALIVE_FOR = timedelta(seconds=5)
 """A replica whose last heartbeat is older is taken for dead, by everybody who asks."""
@@ -77,32 +76,3 @@ def forget(connection: Connection, silent_since: datetime) -> None:
 def remove(connection: Connection, replica: str) -> None:
     """A replica that stops in good order takes its row along."""
     connection.execute(delete(replicas).where(replicas.c.replica == replica))
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerTransition:
-    """A breaker of one replica changed its state."""
-
-    replica: str
-    breaker: str
-    from_state: str
-    to_state: str
-    at: datetime
-
-
-def add_transitions(connection: Connection, transitions: Sequence[BreakerTransition]) -> None:
-    if transitions:
-        rows = [{name: getattr(t, name) for name in BreakerTransition.__dataclass_fields__} for t in transitions]
-        connection.execute(insert(breaker_transitions), rows)
-
-
-def transitions_since(connection: Connection, since: datetime, limit: int = 500) -> list[BreakerTransition]:
-    """Newest first."""
-    table = breaker_transitions
-    statement = (
-        select(table.c.replica, table.c.breaker, table.c.from_state, table.c.to_state, table.c.at)
-        .where(table.c.at >= since)
-        .order_by(table.c.at.desc(), table.c.id.desc())
-        .limit(limit)
-    )
-    return [BreakerTransition(*row) for row in connection.execute(statement)]

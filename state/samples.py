@@ -121,3 +121,13 @@ def before_not_rolled_up(connection: Connection, before: datetime) -> datetime:
     if rolled_up is not None and rolled_up >= before:
         return before
     return max(before - UNROLLED_KEPT_FOR, rolled_up or before - UNROLLED_KEPT_FOR)
+
+
+def all_between(
+    connection: Connection, start: datetime, end: datetime, limit: int
+) -> list[tuple[datetime, str, dict[str, Any]]]:
+    """``(at, replica, sample)`` from ``start`` to ``end``, both included, oldest first, at most ``limit``."""
+    table = metric_samples
+    statement = select(table.c.at, table.c.replica, table.c.sample).where(table.c.at >= start, table.c.at <= end)
+    ordered = statement.order_by(table.c.at, table.c.replica).limit(limit)
+    return [(at, replica, sample) for at, replica, sample in connection.execute(ordered)]

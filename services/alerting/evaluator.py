@@ -25,7 +25,7 @@ from services.metrics.sample_window import MetricWindow, SampleWindow
 from state import alerts, leases, notifications, replicas, samples, silences
 from state.alerts import FIRING, LEASE, PROMETHEUS, WORKER, Alert
 from state.engine.database import Database
-from state.engine.savepoints import apart
+from state.engine.transactions import apart
 
 LEASE_ROUNDS = 3
 """The lease runs out when so many rounds are missed."""

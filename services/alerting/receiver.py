@@ -21,7 +21,7 @@ from services.domain.external import NotAllowed, cut_text, utc_time
 from state import alerts, leases
 from state.alerts import FIRING, LEASE, MAX_RECEIVED, MAX_RECEIVED_IN_ALL, PROMETHEUS, RESOLVED, Alert
 from state.engine.database import Database
-from state.engine.savepoints import apart
+from state.engine.transactions import apart
 
 logger = logging.getLogger("holdfast.alerting")
 

@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 from services.clients.breaker import AsyncBreaker, InventoryBreakers
 from services.domain.errors import InvalidState
 from services.domain.orders.events import timestamp
-from state import audit, overrides
+from state import audit, breakers
 from state.audit import AuditEntry
+from state.breakers import BreakerOverride
 from state.engine.database import Database
-from state.overrides import BreakerOverride
 
 Forced = Literal["forced_open", "forced_closed"]
 FORCED: tuple[Forced, ...] = ("forced_open", "forced_closed")
@@ -59,8 +59,8 @@ class BreakerOverrides:
         def transaction(connection: Connection) -> None:
             if action_id is not None and audit.find_action(connection, action_id):
                 return
-            before = overrides.active(connection, at).get(breaker)
-            overrides.put(connection, override)
+            before = breakers.active_overrides(connection, at).get(breaker)
+            breakers.put_override(connection, override)
             audit.add(connection, _entry("FORCE_BREAKER", override, before, override, at, action_id))
 
         await self._database.write(transaction)
@@ -74,10 +74,10 @@ class BreakerOverrides:
         def transaction(connection: Connection) -> bool:
             if action_id is not None and audit.find_action(connection, action_id):
                 return True
-            before = overrides.active(connection, at).get(breaker)
+            before = breakers.active_overrides(connection, at).get(breaker)
             if before is None:
                 return False
-            overrides.remove(connection, breaker)
+            breakers.remove_override(connection, breaker)
             ended = BreakerOverride(breaker, before.state, before.reason, actor, at, at)
             audit.add(connection, _entry("END_BREAKER_OVERRIDE", ended, before, None, at, action_id))
             return True
@@ -89,7 +89,7 @@ class BreakerOverrides:
     async def follow(self) -> bool:
         """Apply the overrides of the database to this replica's breakers; one round of a Loop."""
         now = self._clock()
-        active = await self._database.read(lambda connection: overrides.active(connection, now))
+        active = await self._database.read(lambda connection: breakers.active_overrides(connection, now))
         for breaker in self._breakers:
             self._apply(breaker, active.get(breaker.label), now)
         self._applied = active

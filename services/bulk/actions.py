@@ -31,7 +31,7 @@ from services.releases.mark_released import MarkReleased, ReleaseByProof
 from services.reviews.resolution import ResolveReview, ReviewResolution
 from state import dead_letters, orders, releases, reviews
 from state.bulk_jobs import BulkItem, BulkJob
-from state.inbox import DUPLICATE, IGNORED
+from state.deduplication import DUPLICATE, IGNORED
 from state.releases import DONE
 from state.releases import MAX_DEPTH as MAX_COUNTED
 from state.reviews import Review

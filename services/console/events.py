@@ -17,11 +17,11 @@ from services.domain.commands import CommandKind
 from services.domain.external import utc_time
 from services.domain.orders import events
 from services.messaging.publish_problem import ProblemKind
-from state import commands, dead_letters, inbox, outbox, replicas
+from state import commands, dead_letters, deduplication, outbox, replicas
 from state.commands import Command
 from state.dead_letters import DeadLetter, Group, Outline
+from state.deduplication import Received
 from state.engine.source import SourceUnavailable
-from state.inbox import Received
 from state.outbox import Outgoing, UndeliverableEvent
 
 __all__ = [
@@ -111,7 +111,7 @@ class Events:
     OUTGOING_TYPES = OUTGOING_TYPES
     INCOMING_TYPES = INCOMING_TYPES
     OUTGOING_OUTCOMES = outbox.OUTCOMES
-    INCOMING_OUTCOMES = inbox.OUTCOMES
+    INCOMING_OUTCOMES = deduplication.OUTCOMES
     DEAD_LETTER_STATES = dead_letters.STATES
 
     def __init__(self, access: Access) -> None:
@@ -150,7 +150,7 @@ class Events:
         place: Place = NEWEST,
     ) -> Reading[Paged[Received]]:
         """Incoming events, newest first; ``outcome`` is one of INCOMING_OUTCOMES."""
-        listed = inbox.listed(event_type=event_type, order_id=order_id, outcome=outcome)
+        listed = deduplication.listed(event_type=event_type, order_id=order_id, outcome=outcome)
 
         def query(connection: Connection) -> Paged[Received]:
             key = lambda row: (row.received_at, row.event_id)  # noqa: E731 - it has no other name
@@ -244,7 +244,7 @@ def _undeliverable(connection: Connection) -> UndeliverableList:
 def of_order(connection: Connection, order_id: str) -> tuple[tuple[Outgoing, ...], tuple[Received, ...]]:
     """The last events of one order in both directions, newest first."""
     out = outbox.listed(order_id=order_id).page(connection, PAGE_SIZE)
-    into = inbox.listed(order_id=order_id).page(connection, PAGE_SIZE)
+    into = deduplication.listed(order_id=order_id).page(connection, PAGE_SIZE)
     return tuple(Outgoing(*tuple(row)) for row in out.rows), tuple(Received(*tuple(row)) for row in into.rows)
 
 

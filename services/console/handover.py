@@ -22,19 +22,17 @@ from services.metrics.health import NAMES
 from state import (
     alerts,
     audit,
+    breakers,
     bulk_jobs,
     conservation,
     dead_letters,
     drills,
-    handover_visits,
-    overrides,
     releases,
-    replicas,
     reviews,
     silences,
 )
 from state.audit import AuditEntry, AuditFilter
-from state.replicas import BreakerTransition
+from state.breakers import BreakerTransition
 
 __all__ = ["Handover", "HandoverPage", "Item", "Section"]
 
@@ -109,7 +107,7 @@ class Handover:
 
 
 def _page(connection: Connection, now: datetime, person: str, since: datetime | None) -> HandoverPage:
-    last = handover_visits.last(connection, person)
+    last = audit.last_visit(connection, person)
     start = since or last or now - FIRST_LOOK
     found = audit.listed(connection, AuditFilter(since=start)).page(connection, 50)
     entries = [AuditEntry(*tuple(row)[1:]) for row in found.rows]
@@ -118,14 +116,14 @@ def _page(connection: Connection, now: datetime, person: str, since: datetime | 
         since=start,
         is_first_look=since is None and last is None,
         actions=tuple(entry for entry in entries if entry.action != MARK_AS_SEEN),
-        transitions=tuple(replicas.transitions_since(connection, start, 50)),
+        transitions=tuple(breakers.transitions_since(connection, start, 50)),
         opened_cases=reviews.count_open_since(connection, start),
     )
 
 
 def _note_look(connection: Connection, person: str, now: datetime) -> None:
-    last = handover_visits.last(connection, person)
-    handover_visits.note(connection, person, now)
+    last = audit.last_visit(connection, person)
+    audit.note_visit(connection, person, now)
     before = {"seenUpTo": timestamp(last) if last else None}
     audit.add(
         connection,
@@ -168,7 +166,7 @@ def _releases(connection: Connection, _now: datetime) -> Section:
 
 
 def _overrides(connection: Connection, now: datetime) -> Section:
-    active = overrides.active(connection, now)
+    active = breakers.active_overrides(connection, now)
     items = [
         Item(
             f"{NAMES.get(name, name)} {override.state.replace('_', ' ')} by {override.actor}: {override.reason}",

@@ -23,8 +23,8 @@ from services.domain.resolution_reasons import UNDO_FOR
 from services.domain.reviews import CANCELLABLE, ReviewAction
 from state import commands, history, order_search, orders, releases, reviews
 from state.commands import Command
+from state.deduplication import Received
 from state.engine.keyset import Key, Slice
-from state.inbox import Received
 from state.order_search import OrderQuery
 from state.outbox import Outgoing
 from state.releases import Release

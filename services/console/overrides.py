@@ -9,9 +9,9 @@ from services.breakers.overrides import FORCED, LONGEST_OVERRIDE
 from services.console.access import LIVE_TTL, Access
 from services.console.cache import Reading
 from services.domain.commands import CommandKind
-from state import commands, overrides
+from state import breakers, commands
+from state.breakers import BreakerOverride
 from state.commands import Command
-from state.overrides import BreakerOverride
 
 __all__ = ["FORCED", "LONGEST_OVERRIDE", "BreakerOverride", "Overrides"]
 
@@ -24,7 +24,7 @@ class Overrides:
 
     def running(self) -> Reading[Mapping[str, BreakerOverride]]:
         """The overrides that have not expired, by breaker."""
-        return self._access.read("overrides", LIVE_TTL, lambda c: overrides.active(c, self._access.now()))
+        return self._access.read("overrides", LIVE_TTL, lambda c: breakers.active_overrides(c, self._access.now()))
 
     def asked(self, breakers: tuple[str, ...]) -> Reading[Mapping[str, Command]]:
         """The last command on each breaker."""

@@ -19,19 +19,21 @@ from services.metrics.health import NAMES, Facts, Finding, Health, Level, Thresh
 from services.metrics.sample import Known
 from services.metrics.trends import BIN, CHECK, RELEASE, RESERVE, SPAN, OperationTrend, Trend, Trends, trends
 from state import (
+    breakers,
     commands,
     conservation,
     dead_letters,
+    order_search,
     orders,
     outbox,
-    refused_orders,
     releases,
     replicas,
     reviews,
     samples,
 )
+from state.breakers import BreakerTransition
 from state.commands import Command
-from state.replicas import BreakerTransition, Replica
+from state.replicas import Replica
 
 __all__ = [
     "BIN", "CHECK", "NAMES", "OPERATIONS", "RELEASE", "RESERVE", "Band", "Breaker", "BreakerTransition", "Changes",
@@ -126,7 +128,7 @@ class Status:
             outbox_age_seconds=(self._access.now() - oldest).total_seconds() if oldest else 0.0,
             reserve_rate=operations[RESERVE].technical.now if RESERVE in operations else None,
             check_p95_seconds=operations[CHECK].p95.now if CHECK in operations else None,
-            refused=sum(recent.failures.get(code, 0) for code in refused_orders.CODES) if recent else 0,
+            refused=sum(recent.failures.get(code, 0) for code in order_search.REFUSAL_CODES) if recent else 0,
             nats_connected=all(worker.nats_connected for worker in live.workers),
         )
         thresholds = Thresholds(
@@ -175,15 +177,15 @@ def bands_since(connection: Connection, now: datetime, start: datetime) -> list[
         for worker in known
         for breaker in worker.breakers
     ]
-    return overview.bands(replicas.transitions_since(connection, start, MAX_CHANGES), present, start)
+    return overview.bands(breakers.transitions_since(connection, start, MAX_CHANGES), present, start)
 
 
 def _transitions(connection: Connection, now: datetime) -> tuple[BreakerTransition, ...]:
-    return tuple(replicas.transitions_since(connection, now - REMEMBERED, 50))
+    return tuple(breakers.transitions_since(connection, now - REMEMBERED, 50))
 
 
 def _changes(connection: Connection, now: datetime) -> Changes:
-    found = replicas.transitions_since(connection, now - REMEMBERED, 6)
+    found = breakers.transitions_since(connection, now - REMEMBERED, 6)
     return Changes(tuple(found), tuple(recent_commands(connection, None, 6)))
 
 

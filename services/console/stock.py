@@ -11,8 +11,8 @@ from services.console.access import Access
 from services.console.cache import Reading
 from services.console.csv_files import MAX_ROWS, csv_text
 from services.console.paging import NEWEST, Paged, Place, Stored, paged, time_and_text, walk
+from state import order_search as waiting
 from state import products
-from state import waiting_orders as waiting
 from state.products import LEVELS, Product
 
 __all__ = ["Product", "Stock", "StockPage", "StockRow"]
@@ -61,7 +61,7 @@ class Stock:
 
         def query(connection: Connection) -> StockPage:
             now = self._access.now()
-            wanted = waiting.by_variant(connection)
+            wanted = waiting.waiting_by_variant(connection)
             found = paged(
                 Stored(connection, products.listed(now, level=level, product_id=product_id)),
                 lambda row: _row(products.product(row, now), wanted.variants),

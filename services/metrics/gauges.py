@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from services.breakers.overview import SEVERITY
 from services.domain.orders.model import OrderStatus, ReviewReason
 from services.metrics.expressions import SeriesValue
-from state import alerts, conservation, dead_letters, notifications, orders, outbox, refused_orders, releases, reviews
+from state import alerts, conservation, dead_letters, notifications, order_search, orders, outbox, releases, reviews
 from state.replicas import Replica
 
 BREAKER_STATE = "inventory_circuit_breaker_state"
@@ -77,7 +77,7 @@ def read_gauges(connection: Connection, now: datetime) -> GaugeValues:
         "manual_reviews_oldest_age_seconds": _age(reviews.oldest_open_at(connection), now),
         "dead_letters": dead_letters.count_open(connection),
         "conservation_differences": conservation.count_unsettled(connection),
-        "orders_refused_in_a_row": refused_orders.in_a_row(connection),
+        "orders_refused_in_a_row": order_search.count_refused_in_a_row(connection),
         "alerts_firing": alerts.count_by_state(connection).get(alerts.FIRING, 0),
         "alert_notifications_pending": notifications.count_pending(connection),
     }

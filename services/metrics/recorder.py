@@ -15,9 +15,10 @@ from services.clients.breaker import AsyncBreaker, BreakerSnapshot, InventoryBre
 from services.domain.orders.events import timestamp
 from services.metrics.gauges import GaugeValues, read_gauges, stored_queues
 from services.metrics.registry import Metrics
-from state import replicas, samples
+from state import breakers, replicas, samples
+from state.breakers import BreakerTransition
 from state.engine.database import Database
-from state.replicas import BreakerTransition, Replica
+from state.replicas import Replica
 
 REPLICA_FORGOTTEN_AFTER = timedelta(minutes=10)
 MAX_UNSAVED_TRANSITIONS = 1000
@@ -82,7 +83,7 @@ class Recorder:
                 breakers=now.breakers,
                 facts=now.facts,
             )
-            replicas.add_transitions(connection, moved)
+            breakers.add_transitions(connection, moved)
             replicas.forget(connection, at - REPLICA_FORGOTTEN_AFTER)
             return replicas.alive(connection, at)
 

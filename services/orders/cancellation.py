@@ -18,7 +18,7 @@ from services.domain.orders.lifecycle import Change
 from services.domain.orders.model import Line, Order, OrderStatus, aggregated
 from services.orders.context import OrdersContext
 from services.unit_of_work import action_entry
-from state import audit, orders, returns
+from state import audit, orders
 from state.audit import AuditEntry
 
 
@@ -74,7 +74,7 @@ class OrderReturns:
         digest = _digest(command.order_id, lines)
 
         def decide(connection: Connection, order: Order) -> Change | None:
-            known = returns.find(connection, order.order_id, return_id)
+            known = orders.find_return(connection, order.order_id, return_id)
             if known is not None:
                 if known != digest:
                     raise IdempotencyKeyReused(
@@ -94,7 +94,7 @@ class OrderReturns:
             orders.add_returned(
                 connection, order.order_id, [replace(bought[line.sku], quantity=line.quantity) for line in lines]
             )
-            returns.add(
+            orders.add_return(
                 connection,
                 return_id,
                 order.order_id,

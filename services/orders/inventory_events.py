@@ -20,8 +20,8 @@ from services.domain.orders.model import Order, OrderStatus
 from services.messaging.envelope import IncomingEvent, NotYet, PoisonEvent
 from services.orders.context import OrdersContext
 from services.unit_of_work import UnitOfWork
-from state import history, inbox, orders, products
-from state.inbox import DUPLICATE, HANDLED, IGNORED, OtherContent
+from state import deduplication, history, orders, products
+from state.deduplication import DUPLICATE, HANDLED, IGNORED, OtherContent
 from state.products import Product
 
 UNAVAILABLE_FOR = timedelta(minutes=30)
@@ -87,7 +87,7 @@ class InventoryEvents:
             return DUPLICATE
         if products.put(connection, _product(event, at)):
             return HANDLED
-        inbox.note_ignored(connection, event.event_id, event.type, event.source)
+        deduplication.note_ignored(connection, event.event_id, event.type, event.source)
         return IGNORED
 
 
@@ -99,7 +99,7 @@ def _order_of(connection: Connection, order_id: str) -> Order | None:
 
 
 def _remember(connection: Connection, event: IncomingEvent, order_id: str | None, at: datetime, outcome: str) -> bool:
-    return inbox.add(
+    return deduplication.add(
         connection,
         event.event_id,
         event.type,

@@ -19,7 +19,7 @@ from services.domain.orders.failed_steps import LONGEST_DELAY as LONGEST_STEP_DE
 from services.orders.context import OrdersContext
 from services.reviews.claims import LEASE as CASE_CLAIM
 from state import leases, notifications, outbox, tables
-from state.engine.savepoints import apart
+from state.engine.transactions import apart
 
 logger = logging.getLogger("holdfast.timekeeping")
 

@@ -24,7 +24,7 @@ from services.metrics.registry import Metrics
 from services.orders.inventory_events import EARLY, InventoryEvents
 from services.tracing.port import Tracer
 from services.unit_of_work import Recorded
-from state import inbox, orders
+from state import deduplication, orders
 from state.engine.database import Database
 
 EARLIER_DURABLE = "order-service"
@@ -170,7 +170,7 @@ class EventConsumers:
                 await self._parking.wait_for_order(delivery, str(error))
                 outcome = "parked"
             else:
-                outcome = inbox.IGNORED
+                outcome = deduplication.IGNORED
         self._metrics.event_consumed(event.type, outcome)
 
     async def _traceparent_of(self, order_id: str) -> str | None:

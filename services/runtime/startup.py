@@ -23,8 +23,7 @@ from services.domain.retry import RetryPolicy
 from services.http_server.process import serving
 from state.engine.database import Database, sqlite_file
 from state.engine.failures import is_locked, is_passing
-from state.schema import migrate
-from state.suitability import DatabaseUnsuitable
+from state.schema import DatabaseUnsuitable, migrate
 
 logger = logging.getLogger("holdfast.worker")
 

@@ -27,9 +27,9 @@ from sqlalchemy.engine import URL, ExceptionContext
 from services.base.context import carried
 from state.engine.column_types import read_every_time, read_json_text, time_of_text
 from state.engine.failures import Kind, failure_of, is_locked
-from state.engine.open_files import OpenFiles
 from state.engine.postgres import ConnectionShare, PooledTransactions
 from state.engine.sessions import ISOLATION, Pooler, SessionRules, connect_arguments
+from state.engine.sqlite_files import OpenFiles
 from state.engine.sqlite_group_commit import GroupCommitWriter
 from state.engine.transactions import T, Transaction, Writer
 

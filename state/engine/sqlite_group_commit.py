@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from state.engine.failures import Kind, failure_of, is_locked
-from state.engine.open_files import OpenFiles
+from state.engine.sqlite_files import OpenFiles
 from state.engine.transactions import (
     MAX_WAITING_TRANSACTIONS,
     DatabaseClosed,

@@ -1,4 +1,4 @@
-"""What a writer of transactions is, and when it refuses."""
+"""Transactions: the writer's interface, its refusals, and savepoints for one row of many."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 T = TypeVar("T")
 Transaction = Callable[[Connection], T]
@@ -41,3 +42,21 @@ class Writer(Protocol):
     def close(self) -> None:
         """Finish what was handed over and refuse more."""
         ...
+
+
+def apart(connection: Connection, work: Callable[[], object]) -> Exception | None:
+    """Run ``work`` in a savepoint; returns what it raised, after undoing it.
+
+    A connection that is lost ends the whole transaction: that error is raised.
+    """
+    connection.exec_driver_sql("SAVEPOINT apart")
+    try:
+        work()
+    except Exception as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT apart")
+        connection.exec_driver_sql("RELEASE SAVEPOINT apart")
+        return error
+    connection.exec_driver_sql("RELEASE SAVEPOINT apart")
+    return None

@@ -24,7 +24,7 @@ from services.messaging.jetstream import Connection, ConnectionState, ensure_str
 from services.messaging.outbox_relay import OutboxRelay, OutboxRow
 from services.messaging.publisher import JetStreamPublisher
 from services.runtime.messaging import SqlOutbox
-from state import inbox, outbox
+from state import deduplication, outbox
 from state.engine.database import Database, opened
 from state.tables import inbox as inbox_table
 from state.tables import outbox as outbox_table
@@ -108,7 +108,7 @@ class Effects:
     async def handle(self, delivery: Delivery) -> None:
         event_id = delivery.headers["Nats-Msg-Id"]
         at = datetime.now(UTC)
-        is_new = await self._database.write(lambda c: inbox.add(c, event_id, delivery.subject, None, at))
+        is_new = await self._database.write(lambda c: deduplication.add(c, event_id, delivery.subject, None, at))
         self.calls += 1
         self.duplicates += not is_new
 

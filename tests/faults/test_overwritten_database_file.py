@@ -16,8 +16,8 @@ from sqlalchemy import insert, select
 
 from services.base.ids import new_id
 from state.engine.database import Database, opened
-from state.engine.overwritten import identity_of
 from state.engine.source import Source, SourceUnavailable
+from state.engine.sqlite_files import identity_of
 from state.engine.transactions import DatabaseReplaced
 from state.schema import migrate
 from state.tables import inbox

@@ -19,7 +19,7 @@ from services.alerting.threshold_rule import Rule
 from services.base.settings import Settings
 from services.domain.orders.model import OrderStatus
 from services.metrics.expressions import MetricData, Vector
-from state import alerts, leases, notifications, orders, refused_orders, samples
+from state import alerts, leases, notifications, order_search, orders, samples
 from state.alerts import FIRING, LEASE, RESOLVED
 from state.engine.database import Database, opened
 from state.tables import orders as orders_table
@@ -219,7 +219,7 @@ WAITING, RUNNING = (OrderStatus.PENDING_INVENTORY, None), (OrderStatus.RESERVING
 )
 def test_refused_orders_in_a_row_are_counted_from_the_newest(database: Database, made: Any, expected: int) -> None:
     add_orders(database, *made)
-    assert database.read_now(refused_orders.in_a_row) == expected
+    assert database.read_now(order_search.count_refused_in_a_row) == expected
 
 
 async def test_three_orders_refused_in_a_row_alarm_at_any_traffic_and_an_answer_ends_it(database: Database) -> None:

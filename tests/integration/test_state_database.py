@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from state import dead_letters, inbox, orders, returns, schema, tables
+from state import dead_letters, deduplication, orders, schema, tables
 from state.engine.database import Database, opened
 from state.engine.transactions import DatabaseClosed
 from state.schema import migrate
@@ -97,9 +97,9 @@ def test_what_was_stored_before_keys_had_owners_is_found_after_the_migration(emp
         migrate(database)
         assert database.read_now(schema.differences) == []
         assert database.read_now(lambda c: orders.find_key(c, "k", "ada")) == ("o-1", "h")
-        assert database.read_now(lambda c: returns.find(c, "o-1", "r-1")) == "h"
+        assert database.read_now(lambda c: orders.find_return(c, "o-1", "r-1")) == "h"
         assert database.read_now(lambda c: dead_letters.get(c, "d-1")).incarnation == ""
-        assert database.write_now(lambda c: inbox.add(c, "e-1", "t", "o-1", START, digest="d")) is False
+        assert database.write_now(lambda c: deduplication.add(c, "e-1", "t", "o-1", START, digest="d")) is False
         if database.is_sqlite:
             tables_now = database.read_now(lambda c: c.scalars(text("SELECT sql FROM sqlite_master")).all())
             assert (

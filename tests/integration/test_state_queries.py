@@ -19,11 +19,12 @@ from services.runtime.clock_skew import reschedule, scheduled
 from services.runtime.retention import KEPT, delete_older
 from state import (
     audit,
+    breakers,
     bulk_jobs,
     commands,
     dead_letters,
+    deduplication,
     history,
-    inbox,
     leases,
     order_search,
     orders,
@@ -31,7 +32,6 @@ from state import (
     parked_events,
     products,
     releases,
-    replicas,
     reviews,
     samples,
     tables,
@@ -136,12 +136,12 @@ async def test_a_key_from_before_callers_were_kept_is_everybodys(database):
 async def test_an_event_is_known_by_its_source_type_and_id(database):
     async def add(event_id="42", event_type="t", source="a", digest="d"):
         return await database.write(
-            lambda c: inbox.add(c, event_id, event_type, None, START, source=source, digest=digest)
+            lambda c: deduplication.add(c, event_id, event_type, None, START, source=source, digest=digest)
         )
 
     assert [await add(), await add(source="b"), await add(event_type="u"), await add(event_id="43")] == [True] * 4
     assert await add() is False
-    with pytest.raises(inbox.OtherContent):
+    with pytest.raises(deduplication.OtherContent):
         await add(digest="e")
     assert await database.write(lambda c: prune(c, tables.inbox, LATER, 10)) == 4
 
@@ -296,7 +296,9 @@ async def test_events_of_a_relay_that_died_are_claimed_again(database):
 
 
 async def test_an_event_is_remembered_once_however_many_handle_it_at_the_same_time(database):
-    firsts = await asyncio.gather(*(database.write(lambda c: inbox.add(c, "e", "t", None, START)) for _ in range(10)))
+    firsts = await asyncio.gather(
+        *(database.write(lambda c: deduplication.add(c, "e", "t", None, START)) for _ in range(10))
+    )
     assert sorted(firsts) == [False] * 9 + [True]
 
 
@@ -433,7 +435,7 @@ async def test_every_list_is_bounded_whatever_is_asked_for(database):
     assert await length(lambda c: dead_letters.page(c, limit=10**6)) == dead_letters.MAX_PAGE
     assert await length(lambda c: products.page(c, START, limit=10**6)) == products.MAX_PAGE
     assert samples.MAX_SAMPLES / 3 < await length(lambda c: samples.since(c, far)) <= samples.MAX_SAMPLES
-    assert await length(lambda c: replicas.transitions_since(c, far)) == 500
+    assert await length(lambda c: breakers.transitions_since(c, far)) == 500
     assert await length(commands.latest) == 20
     assert await length(lambda c: history.of_order(c, "o-0000")) == history.MAX_ENTRIES
     assert await database.read(lambda c: order_search.count(c, OrderQuery(), 100)) == (100, True)

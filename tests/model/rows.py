@@ -19,7 +19,7 @@ from services.domain.orders import events, lifecycle
 from services.domain.orders.events import OutgoingEvent
 from services.domain.orders.lifecycle import TimelineEntry
 from services.domain.orders.model import CustomerPriority, Line, Order
-from state import audit, history, inbox, incident_impacts, orders, outbox, release_actions, releases, returns, reviews
+from state import audit, deduplication, history, incident_impacts, orders, outbox, release_actions, releases, reviews
 from state.orders import StaleOrder
 from state.releases import PENDING, Release
 from state.reviews import Review
@@ -269,9 +269,9 @@ def standing_in_for_the_database() -> Iterator[None]:
         (reviews, "renew_claim", Tables.renew_claim),
         (reviews, "get", Tables.get_case),
         (outbox, "add", Tables.store_events),
-        (inbox, "add", Tables.remember_event),
-        (returns, "add", Tables.remember_return),
-        (returns, "find", lambda *_: None),
+        (deduplication, "add", Tables.remember_event),
+        (orders, "add_return", Tables.remember_return),
+        (orders, "find_return", lambda *_: None),
         (history, "add", Tables.note_on_timeline),
         (incident_impacts, "add", lambda *_: None),
         # A memory for people: no rule of an order reads it.

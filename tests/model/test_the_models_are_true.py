@@ -17,7 +17,7 @@ from services.sandbox import payment_gateway
 from services.sandbox.inventory_service import queries, stock
 from services.sandbox.inventory_service import tables as shop_tables
 from services.sandbox.inventory_service.catalogue import Product, put_on_shelves
-from state import inbox, orders, releases, reviews, tables
+from state import deduplication, orders, releases, reviews, tables
 from state.orders import StaleOrder
 from state.releases import DONE, FAILED, PENDING, Release
 from state.reviews import Review
@@ -275,7 +275,7 @@ class BothTables:
         name = chance.choice(["e-1", "e-2", "e-3"])
         known = select(func.count()).select_from(tables.inbox).where(tables.inbox.c.event_id == name)
         self.small.was_handled = bool(self.connection.scalar(known))
-        real = inbox.add(self.connection, name, "x", "order-1", START)
+        real = deduplication.add(self.connection, name, "x", "order-1", START)
         assert real == self.small.remember_event(name, "x", "order-1", START)
 
     def _on_a_case(

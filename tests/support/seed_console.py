@@ -26,6 +26,7 @@ from services.domain.release_causes import cause_of
 from services.metrics.catalogue import LATENCY_BUCKETS
 from state import (
     audit,
+    breakers,
     bulk_jobs,
     commands,
     conservation,
@@ -43,13 +44,13 @@ from state import (
     samples,
 )
 from state.audit import AuditEntry
+from state.breakers import BreakerTransition
 from state.bulk_jobs import BulkItem, BulkJob
 from state.commands import Command
 from state.dead_letters import DeadLetter
 from state.engine.database import Database, opened
 from state.inventory_lookups import StoredLookup
 from state.order_search import OrderQuery
-from state.replicas import BreakerTransition
 from state.schema import migrate
 from tests.support import seed_alerts, seed_topics
 
@@ -330,7 +331,7 @@ def _monitoring(connection: Any, now: datetime) -> None:
     heartbeat(
         connection, now, [breaker(BREAKERS[0], "closed", start), open_breaker, breaker(BREAKERS[2], "closed", start)]
     )
-    replicas.add_transitions(connection, _outages(now))
+    breakers.add_transitions(connection, _outages(now))
     _impacts(connection, now)
     for at, sample in _samples(now):
         samples.add(connection, at, REPLICA, sample)

@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
-from state import audit, dead_letters, drills, inbox, outbox, overrides, products, sandbox
+from state import audit, breakers, dead_letters, deduplication, drills, outbox, products, sandbox
 from state.audit import AuditEntry
+from state.breakers import BreakerOverride
 from state.dead_letters import DeadLetter
 from state.drills import Drill
-from state.overrides import BreakerOverride
 from state.products import Product
 
 
@@ -24,7 +24,7 @@ def fill(connection: Any, now: datetime) -> None:
     override = BreakerOverride(
         "inventoryServiceReleaser", "forced_closed", "trial of the new version", "ben", now, now + timedelta(minutes=9)
     )
-    overrides.put(connection, override)
+    breakers.put_override(connection, override)
 
 
 def _events(connection: Any, now: datetime) -> None:
@@ -42,8 +42,8 @@ def _events(connection: Any, now: datetime) -> None:
     for number in range(25):
         at = now - timedelta(seconds=20 * number + 4)
         outcome = "ignored" if number == 7 else "handled"
-        inbox.add(connection, f"in-{number:02}", "inventory.confirmed", f"ORD-{2000 - number}", at, outcome)
-    inbox.add(connection, "in-03", "inventory.confirmed", "ORD-1997", now)
+        deduplication.add(connection, f"in-{number:02}", "inventory.confirmed", f"ORD-{2000 - number}", at, outcome)
+    deduplication.add(connection, "in-03", "inventory.confirmed", "ORD-1997", now)
 
 
 def _dead_letters(connection: Any, now: datetime) -> None:

@@ -13,10 +13,9 @@ from streamlit.testing.v1 import AppTest
 from services.console.facade import console
 from services.console.incidents import IncidentInterval
 from services.domain.incident_impact import DENIED, FALLBACK, Impact
-from state import incident_impacts, orders, overrides, replicas
+from state import breakers, incident_impacts, orders, replicas
+from state.breakers import BreakerOverride, BreakerTransition
 from state.engine.database import Database
-from state.overrides import BreakerOverride
-from state.replicas import BreakerTransition
 from tests.support import seed_console
 from tests.support.pages import NOON, PAGES, affected, checked, dialog, listed, press, said, stored
 
@@ -27,7 +26,7 @@ OUTAGE = IncidentInterval(NOON - seed_console.OUTAGE[0], NOON - seed_console.OUT
 
 def start_override(database: Database, *, minutes: int = 10, state: str = "forced_open") -> None:
     override = BreakerOverride(RESERVER, state, "sale drill", "olga", NOON, NOON + timedelta(minutes=minutes))
-    database.write_now(lambda c: overrides.put(c, override))
+    database.write_now(lambda c: breakers.put_override(c, override))
 
 
 def test_each_breaker_says_its_state_its_sample_its_threshold_and_what_it_denied(busy: Database, show: Show) -> None:
@@ -70,7 +69,7 @@ def test_one_of_a_kind_is_said_in_the_singular(busy: Database, show: Show) -> No
     at = NOON - timedelta(minutes=3)
 
     def one(connection: Any) -> None:
-        replicas.add_transitions(connection, [BreakerTransition("worker-1", CHECKER, "closed", "open", at)])
+        breakers.add_transitions(connection, [BreakerTransition("worker-1", CHECKER, "closed", "open", at)])
         incident_impacts.add(
             connection, "HURT-0", [Impact(at, FALLBACK, "check_availability", "AVAILABILITY_UNVERIFIED")]
         )
@@ -86,7 +85,7 @@ def test_an_opening_that_is_over_looks_so_and_one_that_hurt_nobody_has_nothing_t
         began, ended = NOON - timedelta(hours=3), NOON - timedelta(hours=2)
         moves = [("closed", "open", began), ("open", "closed", ended), ("closed", "open", NOON - timedelta(seconds=5))]
         changes = [BreakerTransition("worker-9", CHECKER, *move) for move in moves]
-        replicas.add_transitions(connection, changes)
+        breakers.add_transitions(connection, changes)
 
     busy.write_now(two)
     test = show("breakers.py")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, update
 from streamlit.testing.v1 import AppTest
 
 from services.domain.orders.model import OrderStatus
-from state import audit, conservation, handover_visits, orders, reviews, tables
+from state import audit, conservation, orders, reviews, tables
 from state.audit import AuditEntry
 from state.engine.database import Database
 from tests.support import seed_alerts
@@ -40,7 +40,7 @@ def test_a_claim_that_has_ended_is_not_handed_over(busy: Database, show: Show) -
 
 
 def test_each_person_sees_what_changed_since_their_own_last_look(busy: Database, show: Show) -> None:
-    busy.write_now(lambda c: handover_visits.note(c, "console", NOON - timedelta(minutes=12)))
+    busy.write_now(lambda c: audit.note_visit(c, "console", NOON - timedelta(minutes=12)))
     text = said(show("handover.py"))
     assert "Since you last looked" in text
     assert "olga@example.com** · Cancelled the order" in text
@@ -127,7 +127,7 @@ def test_a_quiet_shift_says_so(database: Database, show: Show) -> None:
 
 def test_cases_opened_since_the_last_look_are_counted_however_many_are_older(busy: Database, show: Show) -> None:
     def fill(connection: Connection) -> None:
-        handover_visits.note(connection, "console", NOON - timedelta(minutes=1))
+        audit.note_visit(connection, "console", NOON - timedelta(minutes=1))
         old, new = NOON - timedelta(hours=9), NOON - timedelta(seconds=30)
         for number in range(reviews.MAX_PAGE):
             orders.add(connection, order(f"OLD-{number}", OrderStatus.PLACED, old), "h")

@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from services.domain.orders.model import OrderStatus
-from state import audit, dead_letters, inbox, orders, outbox, products
+from state import audit, dead_letters, deduplication, orders, outbox, products
 from state.audit import AuditEntry
 from state.dead_letters import DeadLetter
 from state.engine.database import Database
@@ -33,7 +33,7 @@ def add_outgoing(connection: Any, number: int) -> None:
 
 
 def add_incoming(connection: Any, number: int) -> None:
-    inbox.add(connection, f"in-NEW-{number}", "inventory.confirmed", None, NOON + timedelta(seconds=number))
+    deduplication.add(connection, f"in-NEW-{number}", "inventory.confirmed", None, NOON + timedelta(seconds=number))
 
 
 def add_dead_letter(connection: Any, number: int) -> None:

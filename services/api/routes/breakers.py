@@ -15,8 +15,8 @@ from services.api.models import Duration, Page, RequestBody, Resource, Text, Tim
 from services.api.routing import PATH_ID, ApiRoute, Operator, Service
 from services.api.service import OrderService
 from services.breakers.overview import SEVERITY, severity
-from state import overrides, replicas
-from state.overrides import BreakerOverride
+from state import breakers, replicas
+from state.breakers import BreakerOverride
 from state.replicas import Replica
 
 BREAKERS, OVERRIDE = "/api/v1/breakers", "/api/v1/breakers/{name}/override"
@@ -110,7 +110,7 @@ async def _breakers(service: OrderService) -> list[BreakerResource]:
         # This replica answers from memory; the others' last change is read from the database.
         others = [replica for replica in replicas.alive(connection, now) if replica.replica != here.replica]
         living = sorted([here, *others], key=lambda replica: replica.replica)
-        return breakers_over(living, overrides.active(connection, now), now)
+        return breakers_over(living, breakers.active_overrides(connection, now), now)
 
     return await service.database.read(read)
 

@@ -11,9 +11,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.domain.orders.events import timestamp
-from state import drill_facts
-from state.drill_facts import OrdersOfDrill
-from state.drills import Drill
+from state import drills
+from state.drills import Drill, OrdersOfDrill
 
 REFUSED = ("INVENTORY_TIMEOUT", "INVENTORY_UNAVAILABLE", "RESERVATION_FAILED", "INSUFFICIENT_INVENTORY")
 SHOWN = 20
@@ -34,14 +33,14 @@ def made(
         why = "It was stopped before it began." if drill.stopped_by else "The Inventory Service did not answer."
         return {"completed": False, "why": why}
     end = ended_at or now
-    facts = drill_facts.orders_between(connection, drill.began_at, end)
-    opened = drill_facts.first_opened(connection, drill.began_at, end)
-    differences = drill_facts.differences_of(connection, facts.ids)
+    facts = drills.orders_placed_between(connection, drill.began_at, end)
+    opened = drills.first_breaker_opened(connection, drill.began_at, end)
+    differences = drills.differences_of(connection, facts.ids)
     return {
         "completed": True,
         "faultSeconds": seconds(drill.began_at, end),
         "detection": detection(drill.began_at, drill.noticed, opened),
-        "breakersOpened": drill_facts.opened(connection, drill.began_at, end),
+        "breakersOpened": drills.breakers_opened(connection, drill.began_at, end),
         "orders": _orders(facts),
         "recovery": {
             "seconds": seconds(end, recovered_at) if recovered_at else None,

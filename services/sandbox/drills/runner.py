@@ -23,7 +23,7 @@ from services.sandbox.drills import report
 from services.sandbox.drills.catalogue import checked_seconds, kind_of
 from services.sandbox.drills.inventory import InventorySwitches, request_traffic
 from services.sandbox.drills.state_machine import LEASE_MS, Action, DrillState, Observation, Phase, Step, advance
-from state import audit, dead_letters, drill_facts, drills, orders, outbox, releases, replicas, reviews
+from state import audit, dead_letters, drills, orders, outbox, releases, replicas, reviews
 from state.audit import AuditEntry
 from state.drills import Drill
 from state.engine.database import Database
@@ -169,7 +169,7 @@ class DrillRunner:
     async def _compare(self, drill: Drill) -> None:
         assert drill.began_at is not None  # noqa: S101 - a drill is checked only after it began
         began_at, ended_at = drill.began_at, drill.ended_at or self._parts.clock()
-        facts = await self._parts.database.read(lambda c: drill_facts.orders_between(c, began_at, ended_at))
+        facts = await self._parts.database.read(lambda c: drills.orders_placed_between(c, began_at, ended_at))
         await self._parts.compare(facts.ids[:COMPARED])
         self._compared = drill.drill_id
 
@@ -211,10 +211,10 @@ class DrillRunner:
         unsettled: tuple[str, ...] = ()
         differences = None
         if drill.began_at and drill.ended_at:
-            facts = drill_facts.orders_between(connection, drill.began_at, drill.ended_at)
+            facts = drills.orders_placed_between(connection, drill.began_at, drill.ended_at)
             unsettled = facts.unsettled
             if self._compared == drill.drill_id:
-                differences = len(drill_facts.differences_of(connection, facts.ids))
+                differences = len(drills.differences_of(connection, facts.ids))
         return Observation(
             faults=faults,
             breakers_closed=all(_is_ready(breaker, now) for breaker in known),

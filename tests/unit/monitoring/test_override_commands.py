@@ -15,7 +15,7 @@ from services.clients.breaker import inventory_breakers
 from services.commands.handlers import HANDLERS, UseCases
 from services.domain.commands import COMMANDS, CommandState, Outcome, read_arguments
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
-from state import audit, overrides
+from state import audit, breakers
 from state.commands import Command
 from state.engine.database import Database, opened
 
@@ -48,7 +48,7 @@ async def test_an_override_runs_from_the_click_on_and_is_audited_under_the_comma
     lending = at(START + timedelta(seconds=5), database)
     outcome = await run(lending, asked())
     assert outcome.title == "Forced open until 03:10:00 UTC"
-    override = database.read_now(lambda c: overrides.active(c, START))[RESERVER]
+    override = database.read_now(lambda c: breakers.active_overrides(c, START))[RESERVER]
     assert (override.state, override.reason, override.actor, override.expires_at) == (
         "forced_open",
         "sale drill",
@@ -66,7 +66,7 @@ async def test_a_command_run_twice_lends_once_even_when_the_override_was_ended_b
     await run(lending, asked("end_override", command_id="c-2"))
     await run(lending, asked())
     await run(lending, asked("end_override", command_id="c-2"))
-    assert database.read_now(lambda c: overrides.active(c, START)) == {}
+    assert database.read_now(lambda c: breakers.active_overrides(c, START)) == {}
     assert [entry.action for entry in database.read_now(audit.page)] == ["END_BREAKER_OVERRIDE", "FORCE_BREAKER"]
 
 
@@ -88,7 +88,7 @@ async def test_ending_what_was_not_lent_says_so(database: Database) -> None:
 async def test_an_invalid_override_is_refused_with_the_field(database: Database, field: str, value: Any) -> None:
     with pytest.raises(ValidationFailed, match=field):
         await run(at(START, database), asked(**{field: value}))
-    assert database.read_now(lambda c: overrides.active(c, START)) == {}
+    assert database.read_now(lambda c: breakers.active_overrides(c, START)) == {}
 
 
 @pytest.mark.parametrize("kind", ["set_override", "end_override"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from state import commands, dead_letters, inbox, tables
+from state import commands, dead_letters, deduplication, tables
 from state.dead_letters import cause_of
 from tests.support.dead_letters import bury, stored_dead_letters
 from tests.support.retention import prune
@@ -112,7 +112,7 @@ async def test_what_came_in_has_its_outcome_and_repeats_are_counted(shop):
     await shop.deliver("inventory.confirmed", order, event_id="e-1")
     await shop.deliver("inventory.confirmed", order, event_id="e-2")
     for outcome, expected in (("handled", ["e-1"]), ("ignored", ["e-2"]), ("duplicate", ["e-1"])):
-        found = await shop.real_database.read(lambda c, o=outcome: inbox.listed(outcome=o).page(c, 10))
+        found = await shop.real_database.read(lambda c, o=outcome: deduplication.listed(outcome=o).page(c, 10))
         assert [row.event_id for row in found.rows] == expected
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from services.domain.errors import InvalidState
 from services.sandbox.drills.inventory import Shelves
-from state import commands, drills, replicas, sandbox
-from state.replicas import BreakerTransition
+from state import breakers, commands, drills, replicas, sandbox
+from state.breakers import BreakerTransition
 from tests.support.drills import CALM, Switches, runner_of, start
 from tests.support.fakes import Fault
 
@@ -44,7 +44,7 @@ async def test_a_drill_from_its_start_to_its_report(shop, switches):
     assert switches.faults_now["outage"] is True
     shop.clock.advance(2)
     opened = BreakerTransition("w", "inventoryServiceReserver", "closed", "open", shop.clock())
-    await shop.real_database.write(lambda c: replicas.add_transitions(c, [opened]))
+    await shop.real_database.write(lambda c: breakers.add_transitions(c, [opened]))
     await beat(shop, "open")
     await runner.run_next()
     shop.inventory.fail("check_availability", Fault.UNAVAILABLE)

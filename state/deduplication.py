@@ -1,6 +1,6 @@
-"""Events already handled: the guarantee that a redelivery has no second effect.
+"""Deduplicates received events (transactional inbox): a redelivered event has no second effect.
 
-People see from it what came in and what became of it.
+The console lists the rows as incoming events with their outcome.
 """
 
 from __future__ import annotations
