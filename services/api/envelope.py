@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from services.api.models import Timestamp
 from services.domain.errors import ApiError, DependencyError, ValidationFailed
+from services.domain.orders.events import timestamp
 from services.http_server.envelope import failed, json_response, shown
 
 Data = TypeVar("Data")
@@ -129,6 +130,14 @@ class RouteError(ApiError):
 def meta() -> Meta:
     """The ``meta`` of an answer that is sent now."""
     return Meta.model_construct(timestamp=datetime.now(UTC))
+
+
+def written(resource: BaseModel, status: int) -> Response:
+    """The resource in its envelope, faster than an Answer that FastAPI validates and writes."""
+    data = resource.__pydantic_serializer__.to_json(resource, by_alias=True)
+    now = timestamp(datetime.now(UTC)).encode()
+    content = b'{"success":true,"data":%b,"meta":{"timestamp":"%b"}}' % (data, now)
+    return Response(content, status, media_type="application/json")
 
 
 def failure(error: ApiError) -> Response:

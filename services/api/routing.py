@@ -20,7 +20,7 @@ from pydantic_core import from_json
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import request_response
+from starlette.routing import Route, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.api.auth import OPERATE, READ, TRADE, Authenticator, Caller
@@ -200,6 +200,9 @@ class DirectRoute(ApiRoute):
         self._direct = endpoint
         super().__init__(path, endpoint, **options)
         self.app = request_response(self.get_route_handler())
+
+    matches = Route.matches
+    handle = Route.handle
 
     def _answered(self, handler: Served) -> Callable[[Request, Caller, Any], Awaitable[Response]]:
         direct = self._direct

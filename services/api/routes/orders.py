@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.api.envelope import STATUS_OF, Answer, meta, wrong_value
+from services.api.envelope import STATUS_OF, Answer, written, wrong_value
 from services.api.models import (
     ITEMS_BODY_BYTES,
     Limit,
@@ -33,6 +33,7 @@ from services.api.routing import ApiRoute, DirectRoute, OrderId, Service, Trader
 from services.api.service import OrderService
 from services.domain.errors import ApiError, InvalidState, NotFound, ReservationFailed
 from services.domain.external import (
+    MAX_ID_LENGTH,
     CanonicalIdentifier,
     Identifier,
     NotAllowed,
@@ -57,6 +58,9 @@ MAX_ITEMS_BYTES = 115_000
 """Of all items as JSON in UTF-8: events hold them twice, and a broker takes 256 KB. 200 lines fit unless most
 characters of their ids take three bytes or more."""
 
+MAX_ITEM_BYTES = 2 * MAX_ID_LENGTH * 4 + 64
+"""Of one item as JSON: two ids of four bytes a character, names and quantity."""
+
 PLACED_AT_ONCE = 3
 """Version of an order that was received, reserved and placed, and nothing else."""
 
@@ -71,6 +75,8 @@ class ItemBody(RequestBody):
 
 
 def _publishable(items: list[ItemBody]) -> list[ItemBody]:
+    if len(items) * MAX_ITEM_BYTES <= MAX_ITEMS_BYTES:
+        return items
     if len(orjson.dumps([item.model_dump() for item in items])) > MAX_ITEMS_BYTES:
         raise NotAllowed(f"items of at most {MAX_ITEMS_BYTES} bytes as JSON")
     return items
@@ -145,10 +151,11 @@ class OrderResource(Resource):
     version: int
 
     @classmethod
-    def with_cases(cls, order: Order, cases: Iterable[Review]) -> Self:
+    def with_cases(cls, order: Order, cases: Sequence[Review]) -> Self:
         """The order and the review cases that were opened for it."""
         resource = cls.of(order)
-        resource.reviews = [CaseOfOrder.of(case) for case in cases]
+        if cases:
+            resource.reviews = [CaseOfOrder.of(case) for case in cases]
         return resource
 
 
@@ -206,11 +213,7 @@ async def place_order(request: Request, body: PlaceOrderBody, caller: Trader, se
     # A standard order that was placed just now and without detours has no cases: one query less for almost all.
     is_plain = order.version == PLACED_AT_ONCE and order.status == OrderStatus.PLACED and not order.is_high_priority
     cases = () if is_plain else await _cases(service, order.order_id)
-    answer = Answer[OrderResource].model_construct(
-        success=True, data=OrderResource.with_cases(order, cases), meta=meta()
-    )
-    content = answer.__pydantic_serializer__.to_json(answer, by_alias=True)
-    return Response(content, 201 if is_placed else 202, media_type="application/json")
+    return written(OrderResource.with_cases(order, cases), 201 if is_placed else 202)
 
 
 @router.get(ORDERS, summary="Orders, newest first")

@@ -339,17 +339,8 @@ async def test_orders_are_listed_newest_first_and_page_by_page(api):
 
 
 async def test_the_largest_page_has_a_next_one_too(api):
-    for n in range(201):
-        command = _command(f"o-{n:03}")
-        await api.shop.placement._store(api.shop.placement._new_order(command), "d", command)
+    await many(api, 201)
     assert [len(page) for page in await pages(api, limit=200)] == [200, 1]
-
-
-def _command(order_id):
-    from services.orders.placement import PlaceOrder
-    from tests.support.orders_harness import LINES
-
-    return PlaceOrder(user_id="u", lines=LINES, order_id=order_id)
 
 
 async def test_pages_do_not_shift_while_new_orders_come_in(api):
