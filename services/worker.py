@@ -128,7 +128,7 @@ async def _say_farewell(worker: Worker, seconds: float) -> None:
         except Exception as error:  # noqa: BLE001 - a boundary: whatever the database does, the process ends
             logger.warning("farewell_not_said", extra={"to": word.__qualname__, "error": repr(error)})
 
-    await asyncio.gather(*map(say, (*worker.alerting.hand_overs(), worker.recorder.sign_off)))
+    await asyncio.gather(*map(say, (*worker.alerting.lease_releases(), worker.recorder.sign_off)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +297,7 @@ def _watch(parts: Parts, webhook: httpx.AsyncClient) -> DatabaseWatch:
         policy_of(settings).link,
         store_in(parts.database),
     )
-    return DatabaseWatch(parts.database, parts.replica, parts.metrics.database_is, outage.tell, parts.clock)
+    return DatabaseWatch(parts.database, parts.replica, parts.metrics.database_is, outage.report, parts.clock)
 
 
 def _tracer(settings: Settings, replica: str, stack: AsyncExitStack) -> Tracer | None:

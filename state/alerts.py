@@ -108,7 +108,7 @@ def standing(connection: Connection) -> list[Alert]:
     return [Alert(*row) for row in connection.execute(ordered)]
 
 
-def owing(connection: Connection) -> list[Alert]:
+def resolved_unannounced(connection: Connection) -> list[Alert]:
     """Resolved alerts of which nobody has been told so."""
     statement = select(*_COLUMNS).where(alerts.c.state == RESOLVED, alerts.c.is_notified.is_(True))
     return [Alert(*row) for row in connection.execute(statement.limit(MAX_STANDING))]

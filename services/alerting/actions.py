@@ -1,6 +1,6 @@
-"""What people do about alerts: acknowledge, silence with an end, end a silence early. All of it is audited.
+"""Manual actions on alerts: acknowledge, silence until an end, end a silence early. Every action is audited.
 
-Each may be run twice under the same ``action_id`` without a second effect. Source: contract section 3.
+An action run twice under the same ``action_id`` has one effect. Source: contract section 3.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHORTEST_SILENCE, LONGEST_SILENCE = timedelta(seconds=1), timedelta(days=7)
 
 
 class AlertActions:
-    """Acts on alerts in the name of a person."""
+    """Acts on alerts for an actor."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime], new_id: Callable[[], str]) -> None:
         self._database = database
@@ -36,7 +36,7 @@ class AlertActions:
         self._new_id = new_id
 
     async def acknowledge(self, alert_id: str, *, note: str, actor: str, action_id: str | None = None) -> Alert:
-        """Say that somebody is at it, until the alert ends; raises NotFound, InvalidState when it does not fire."""
+        """Acknowledge a firing alert until it ends; raises NotFound, and InvalidState when it does not fire."""
         at = self._clock()
 
         def transaction(connection: Connection) -> Alert:
@@ -62,7 +62,7 @@ class AlertActions:
     async def silence_alert(
         self, alert_id: str, *, ends_in: timedelta, reason: str, actor: str, action_id: str | None = None
     ) -> Silence:
-        """Silence whatever has all labels of this alert; raises NotFound."""
+        """Silence all alerts with the labels of this one; raises NotFound."""
         alert = await self._database.read(lambda c: _found(c, alert_id))
         return await self.silence(
             exactly(alert.labels), ends_in=ends_in, reason=reason, actor=actor, action_id=action_id
@@ -77,7 +77,7 @@ class AlertActions:
         actor: str,
         action_id: str | None = None,
     ) -> Silence:
-        """Keep alerts that fit all matchers from being sent, until the end; raises ValidationFailed."""
+        """Send no notifications about matching alerts until the end; raises ValidationFailed."""
         _check(matchers, ends_in)
         at = self._clock()
         made = Silence(action_id or self._new_id(), [m.wire() for m in matchers], reason, actor, at, at + ends_in)
@@ -99,7 +99,7 @@ class AlertActions:
         return await self._database.write(transaction)
 
     async def end_silence(self, silence_id: str, *, actor: str, action_id: str | None = None) -> Silence:
-        """End a silence now; one that has ended stays as it is. Raises NotFound."""
+        """End a silence now; an ended one stays unchanged. Raises NotFound."""
         at = self._clock()
 
         def transaction(connection: Connection) -> Silence:
@@ -122,7 +122,7 @@ class AlertActions:
         return await self._database.write(transaction)
 
     async def preview(self, matchers: Sequence[Matcher]) -> list[Alert]:
-        """The alerts standing now that a silence with these matchers would silence; raises ValidationFailed."""
+        """The pending and firing alerts that a silence with these matchers would cover; raises ValidationFailed."""
         _check(matchers, SHORTEST_SILENCE)
         standing = await self._database.read(alerts.standing)
         return [alert for alert in standing if fit(matchers, alert.labels)]

@@ -1,4 +1,4 @@
-"""Alerting as one piece, put together for a composition root."""
+"""Builds the parts of alerting from the settings."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 import httpx
 
 from services.alerting.actions import AlertActions
-from services.alerting.delivery import WebhookDelivery
 from services.alerting.evaluator import AlertEvaluator, AlertingPolicy
 from services.alerting.receiver import AlertReceiver
 from services.alerting.rules import rules
 from services.alerting.threshold_rule import Rule
+from services.alerting.webhook import WebhookDelivery
 from services.base.loops import Loop
 from services.base.settings import Settings
 from services.domain.retry import Randomness
@@ -24,7 +24,7 @@ DELIVERY_PAUSE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Alerting:
-    """Everything about alerts that a worker runs or serves."""
+    """The parts of alerting that a worker runs or serves."""
 
     rules: tuple[Rule, ...]
     evaluator: AlertEvaluator
@@ -35,19 +35,19 @@ class Alerting:
     interval_seconds: float
 
     def loops(self) -> list[Loop]:
-        """The work to be repeated for as long as the worker runs."""
+        """The background loops of alerting."""
         found = [Loop("alerts", self.evaluator.evaluate, pause_seconds=self.interval_seconds)]
         if self.delivery is not None:
             found.append(Loop("notifications", self.delivery.deliver, pause_seconds=DELIVERY_PAUSE_SECONDS))
         return found
 
-    def hand_overs(self) -> list[Callable[[], Awaitable[None]]]:
-        """Each lets another replica go on at once with one thing; to be called once the loops have ended."""
-        return [self.evaluator.hand_over, *([self.delivery.hand_over] if self.delivery is not None else [])]
+    def lease_releases(self) -> list[Callable[[], Awaitable[None]]]:
+        """Functions that release the leases; to be called after the loops have ended."""
+        return [self.evaluator.release_lease, *([self.delivery.release_lease] if self.delivery is not None else [])]
 
 
 def policy_of(settings: Settings) -> AlertingPolicy:
-    """What the settings say; without CONSOLE_URL links point at the API."""
+    """The policy of the settings; without CONSOLE_URL, links point at the API."""
     return AlertingPolicy(
         window=timedelta(milliseconds=settings.alert_window),
         interval=timedelta(seconds=settings.alert_interval_seconds),
@@ -69,7 +69,7 @@ def alerting(
     on_notification: Callable[[str], None],
     on_failure: Callable[[str], None],
 ) -> Alerting:
-    """``client`` carries the notifications; it must not follow redirects. ``on_failure`` counts what is not judged."""
+    """``client`` sends the notifications and must not follow redirects; ``on_failure`` counts failed parts."""
     definitions = rules(settings)
     url = settings.alert_webhook_url
     return Alerting(

@@ -1,7 +1,7 @@
-"""The alert that the database cannot be written: judged and sent from memory, since no other one can be then.
+"""The alert about a database that cannot be written: evaluated and sent from memory, because nothing can be stored.
 
-Each replica tells for itself; the receiver groups them by their label ``replica``. Once the database is back, the
-alert is stored with its beginning and its end, so that the console shows it among those of the last day.
+Each replica reports by itself; the receiver groups the reports by their label ``replica``. Once the database is back,
+the alert is stored with its start and end, so that the console shows it.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ RULE = Rule(
     unit="state",
     for_duration=timedelta(seconds=OUTAGE_SECONDS),
 )
-"""For people who read it; no evaluator judges it."""
+"""Shown on the Alerts page; the evaluator does not evaluate it."""
 
 StoreAlert = Callable[[Alert, datetime], Awaitable[object]]
-"""Stores an alert that has ended, at that time."""
+"""Stores a resolved alert; the time is that of its end."""
 
 
 def store_in(database: Database) -> StoreAlert:
-    """Stores an ended outage with its history; nobody is told of it a second time."""
+    """Returns a function that stores an ended outage with its history, without announcing it again."""
 
     def store(alert: Alert, at: datetime) -> Awaitable[None]:
         over = replace(ended(alert, at), is_notified=False)
@@ -75,7 +75,7 @@ def store_in(database: Database) -> StoreAlert:
 
 
 class DatabaseOutage:
-    """Posts the beginning and the end of an outage to the webhook, and has it kept once that can be done."""
+    """Posts the start and the end of an outage to the webhook, and stores it once the database is back."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class DatabaseOutage:
         link: str,
         store: StoreAlert,
     ) -> None:
-        """Without ``url`` nothing is posted; the log, /readyz and later the console name the outage."""
+        """Without ``url`` nothing is posted; the log, /readyz and later the console show the outage."""
         self._client = client
         self._url = url
         self._clock = clock
@@ -96,8 +96,8 @@ class DatabaseOutage:
         self._alert: Alert | None = None
         self._is_kept = False
 
-    async def tell(self, sentence: str | None) -> bool:
-        """Send that it fires (with the reason) or, with None, that it ended; returns whether all of it was done."""
+    async def report(self, sentence: str | None) -> bool:
+        """Send the start of an outage (with its reason) or, with None, its end; returns whether all of it was done."""
         if sentence is not None:
             self._alert = self._alert or self._firing(sentence)
             return await self._post(self._alert, FIRING)

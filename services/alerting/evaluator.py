@@ -1,7 +1,8 @@
-"""Judging the alerts in the worker, from the database alone: works with nothing else installed.
+"""Evaluates the alerts in the worker, from the database alone.
 
-Every replica is ready to do it and one does, under a lease. All state is in the database, so that a
-restart or a takeover changes nothing. Source: contract section 6; console rule 17.
+One replica evaluates, under a lease; every other one can take over. All state is in the database, so that a restart
+or a takeover changes nothing. Thresholds are compared in threshold_rule.py.
+Source: contract section 6; console rule 17.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from sqlalchemy import Connection
 
 from services.alerting import webhook
 from services.alerting.labels import matchers_of
-from services.alerting.state_machine import MAX_ERROR, Silencers, Step, expired, owed, step
+from services.alerting.state_machine import (
+    MAX_ERROR,
+    AlertChanges,
+    SilenceMatchers,
+    due_notification,
+    evaluate_rules,
+    expired,
+)
 from services.alerting.threshold_rule import Rule
 from services.domain.orders.events import timestamp
 from services.metrics.gauges import GaugeValues, breaker_gauges, read_gauges
@@ -28,12 +36,12 @@ from state.engine.database import Database
 from state.engine.transactions import apart
 
 LEASE_ROUNDS = 3
-"""The lease runs out when so many rounds are missed."""
+"""Missed rounds after which the lease expires."""
 SHORTEST_LEASE = timedelta(seconds=5)
 
 
 LATE_COMMIT = timedelta(seconds=30)
-"""A sample may become visible so long after the time that stands in it."""
+"""How long after its time a sample may become visible."""
 
 PAGE = 500
 
@@ -44,7 +52,7 @@ logger = logging.getLogger("holdfast.alerting")
 
 @dataclass(frozen=True, slots=True)
 class AlertingPolicy:
-    """What the settings say about alerting."""
+    """Times and addresses of alerting, from the settings."""
 
     window: timedelta
     interval: timedelta
@@ -52,7 +60,7 @@ class AlertingPolicy:
     is_sent: bool
     """Whether there is a webhook to send notifications to."""
     external_url: str
-    """Where a reader of a notification finds more."""
+    """Address of this service in notifications."""
     link: str
     """The address of the list of alerts."""
 
@@ -62,13 +70,13 @@ class AlertingPolicy:
 
     @property
     def outage(self) -> timedelta:
-        """Not having looked for so long is not having known."""
+        """After this gap between evaluations the alert state is unknown."""
         return 2 * self.lease
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What could not be done, for which rule or alert, and what was raised."""
+    """An error while evaluating a rule, or while storing or announcing an alert."""
 
     part: str
     name: str
@@ -76,7 +84,7 @@ class Failure:
 
 
 class AlertEvaluator:
-    """One round judges every rule once; rounds of replicas without the lease do nothing."""
+    """Evaluates every rule once a round; without the lease a round does nothing."""
 
     def __init__(
         self,
@@ -104,19 +112,19 @@ class AlertEvaluator:
         if held is not None and held.holder != self._replica and held.expires_at > now:
             self._samples = None
             return False
-        view = await self._look(now)
-        self._tell(await self._database.write(lambda c: self._judge(c, view, now)))
+        data = await self._read_metrics(now)
+        self._report(await self._database.write(lambda c: self._evaluate_rules(c, data, now)))
         return False
 
-    async def hand_over(self) -> None:
-        """Let another replica go on at once; to be called when this one stops in good order."""
+    async def release_lease(self) -> None:
+        """Release the lease at an orderly stop, so that another replica takes over at once."""
         await self._database.write(lambda c: leases.give_back(c, LEASE, self._replica))
 
-    # ------------------------------------------------------------------ looking
+    # ----------------------------------------------------------- reading metrics
 
-    async def _look(self, now: datetime) -> MetricWindow:
+    async def _read_metrics(self, now: datetime) -> MetricWindow:
         if self._samples is None or (self._read_up_to and now < self._read_up_to):
-            # A clock that was set back: what comes now is older than what was read.
+            # The clock was set back: new samples are older than those already read.
             self._samples = SampleWindow(self._policy.window)
             self._read_up_to = None
         start = now - self._policy.window
@@ -133,9 +141,9 @@ class AlertEvaluator:
         gauges = await self._database.read(lambda c: present_gauges(c, now))
         return window.at(now, gauges)
 
-    # ------------------------------------------------------------------ judging
+    # -------------------------------------------------------------- evaluating
 
-    def _judge(self, connection: Connection, view: MetricWindow, now: datetime) -> list[Failure]:
+    def _evaluate_rules(self, connection: Connection, data: MetricWindow, now: datetime) -> list[Failure]:
         """Evaluate all rules in one transaction. Only the replica that holds the lease at its commit evaluates.
 
         A failure of one rule or alert does not stop the others.
@@ -145,30 +153,30 @@ class AlertEvaluator:
         policy = self._policy
         alerts.mend_times(connection, now)
         known = alerts.of_source(connection, WORKER)
-        change = step(self._rules, view, known, now, outage=policy.outage, link=policy.link)
+        change = evaluate_rules(self._rules, data, known, now, outage=policy.outage, link=policy.link)
         failures = [Failure("rule", name, error) for name, error in change.failed]
         failures += apply(connection, change)
         failures += apply(connection, expired(alerts.of_source(connection, PROMETHEUS), now))
         failures += self._notify(connection, now)
-        noted = self._noted(view, now, failures)
+        noted = self._round_facts(data, now, failures)
         if error := apart(connection, partial(leases.note, connection, LEASE, noted)):
             failures.append(Failure("store", LEASE, repr(error)[:MAX_ERROR]))
         return failures
 
-    def _tell(self, failures: Sequence[Failure]) -> None:
+    def _report(self, failures: Sequence[Failure]) -> None:
         for failure in failures:
             self._on_failure(failure.part)
             logger.error(
                 "alert_not_judged", extra={"part": failure.part, "alert": failure.name, "error": failure.error}
             )
 
-    def _noted(self, view: MetricWindow, now: datetime, failures: Sequence[Failure]) -> dict[str, Any]:
+    def _round_facts(self, data: MetricWindow, now: datetime, failures: Sequence[Failure]) -> dict[str, Any]:
         return {
             "evaluatedAt": timestamp(now),
             "intervalSeconds": self._policy.interval.total_seconds(),
             "webhook": self._policy.is_sent,
             "rules": {
-                rule.name: {"value": _present_of(rule, view), "threshold": rule.threshold} for rule in self._rules
+                rule.name: {"value": _present_value(rule, data), "threshold": rule.threshold} for rule in self._rules
             },
             "failures": [f"{failure.part} {failure.name}: {failure.error}" for failure in failures[:NOTED_FAILURES]],
         }
@@ -176,25 +184,28 @@ class AlertEvaluator:
     def _notify(self, connection: Connection, now: datetime) -> list[Failure]:
         if not self._policy.is_sent:
             return []
-        candidates = [*alerts.standing(connection), *alerts.owing(connection)]
-        running = silencers(connection, now)
+        candidates = [*alerts.standing(connection), *alerts.resolved_unannounced(connection)]
+        running = silence_matchers(connection, now)
         failures = []
         for alert in candidates:
-            error = apart(connection, partial(self._owe, connection, alert, running, now))
+            error = apart(connection, partial(self._queue_notification, connection, alert, running, now))
             if error is not None:
                 failures.append(Failure("notify", alert.name, repr(error)[:MAX_ERROR]))
         self._watchdog(connection, now)
         return failures
 
-    def _owe(self, connection: Connection, alert: Alert, running: Silencers, now: datetime) -> None:
-        for owing, status in owed([alert], running):
-            payload = webhook.notification(owing, status, self._policy.external_url)
-            _queue(connection, owing.alert_id, owing.name, status, payload, now)
-            alerts.put(connection, replace(owing, is_notified=status == FIRING))
+    def _queue_notification(
+        self, connection: Connection, alert: Alert, running: SilenceMatchers, now: datetime
+    ) -> None:
+        status = due_notification(alert, running)
+        if status is not None:
+            payload = webhook.notification(alert, status, self._policy.external_url)
+            _queue(connection, alert.alert_id, alert.name, status, payload, now)
+            alerts.put(connection, replace(alert, is_notified=status == FIRING))
 
     def _watchdog(self, connection: Connection, now: datetime) -> None:
         last = notifications.last_of(connection, webhook.WATCHDOG)
-        # One that waits already says as much as two.
+        # A waiting heartbeat is enough.
         if last is None or (
             last.state != notifications.PENDING and abs(now - last.created_at) >= self._policy.heartbeat
         ):
@@ -203,13 +214,13 @@ class AlertEvaluator:
             _queue(connection, webhook.WATCHDOG, webhook.WATCHDOG, FIRING, payload, now)
 
 
-def silencers(connection: Connection, now: datetime) -> Silencers:
-    """The matchers of the silences that run."""
+def silence_matchers(connection: Connection, now: datetime) -> SilenceMatchers:
+    """The matchers of the running silences."""
     return {silence.silence_id: matchers_of(silence.matchers) for silence in silences.running(connection, now)}
 
 
-def apply(connection: Connection, change: Step) -> list[Failure]:
-    """Store what an evaluation changes, each alert by itself; returns what could not be stored."""
+def apply(connection: Connection, change: AlertChanges) -> list[Failure]:
+    """Store the changes of each alert by itself; returns the failures."""
     failures = []
     for part in change.parts():
         error = apart(connection, partial(_apply, connection, part))
@@ -219,7 +230,7 @@ def apply(connection: Connection, change: Step) -> list[Failure]:
     return failures
 
 
-def _apply(connection: Connection, change: Step) -> None:
+def _apply(connection: Connection, change: AlertChanges) -> None:
     for alert in change.put:
         alerts.put(connection, alert)
     for alert_id in change.remove:
@@ -227,10 +238,10 @@ def _apply(connection: Connection, change: Step) -> None:
     alerts.add_events(connection, change.events)
 
 
-def _present_of(rule: Rule, view: MetricWindow) -> float | None:
+def _present_value(rule: Rule, data: MetricWindow) -> float | None:
     try:
-        return rule.present(view)
-    except Exception:  # noqa: BLE001 - a boundary: step() has told what the rule raises
+        return rule.worst_value(data)
+    except Exception:  # noqa: BLE001 - a boundary: evaluate_rules() reports the error
         return None
 
 

@@ -1,7 +1,6 @@
-"""Labels of alerts: their fingerprint, and the matchers that pick alerts by them.
+"""Labels of alerts: their fingerprint, and matchers on them.
 
-Pure. The fingerprint is the one that Prometheus and Alertmanager compute, so that a receiver
-recognises the same alert from either.
+Pure. The fingerprint is the one of Prometheus and Alertmanager, so that a receiver recognises an alert from either.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Matcher:
         return (labels.get(self.name, "") == self.value) is self.is_equal
 
     def wire(self) -> dict[str, Any]:
-        """In Alertmanager's form."""
+        """The JSON form of Alertmanager."""
         return {"name": self.name, "value": self.value, "isRegex": False, "isEqual": self.is_equal}
 
     def __str__(self) -> str:
@@ -43,7 +42,7 @@ class Matcher:
 
 
 def matchers_of(wire: Iterable[Mapping[str, Any]]) -> tuple[Matcher, ...]:
-    """The matchers written in Alertmanager's form; one without name or value fits no alert."""
+    """Matchers from the JSON form of Alertmanager; one without name or value matches no alert."""
     return tuple(_matcher(one) for one in wire)
 
 
@@ -54,7 +53,7 @@ def _matcher(wire: Mapping[str, Any]) -> Matcher:
 
 
 def exactly(labels: Mapping[str, str]) -> tuple[Matcher, ...]:
-    """Matchers that pick the alerts with all of these labels."""
+    """Matchers that match the alerts with all of these labels."""
     return tuple(Matcher(name, value) for name, value in sorted(labels.items()))
 
 

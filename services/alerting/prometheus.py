@@ -1,4 +1,4 @@
-"""The alerts as a Prometheus rule file, and as a table for people.
+"""The alerts as a Prometheus rule file, and as a text table.
 
 Pure. Source: ``python -m services alerts``; contract section 6.
 """
@@ -16,17 +16,17 @@ from state.database_watch import OUTAGE_SECONDS
 GROUP = "holdfast"
 
 DOWN = "HoldfastDown"
-"""Ours, beyond the contract: only in the rule file, since a worker cannot report its own absence."""
+"""An alert beyond the contract, in the rule file only: a worker cannot report its own absence."""
 
 PRESENT = "inventory_circuit_breaker_state"
-"""A gauge that every replica shows from its start on."""
+"""A gauge of every replica from its start on."""
 
 WRITABLE = "database_writable"
 """A gauge of every replica: 0 while it cannot write the database."""
 
 
 def rule_file(rules: Iterable[Rule], window: timedelta, interval: timedelta, console_url: str | None = None) -> str:
-    """YAML for ``rule_files``; evaluated as often as the service itself does."""
+    """YAML for ``rule_files``, with the evaluation interval of the service."""
     lines = [
         "# Made by `python -m services alerts --prometheus`: make it anew after changing a threshold.",
         "groups:",
@@ -40,7 +40,7 @@ def rule_file(rules: Iterable[Rule], window: timedelta, interval: timedelta, con
 
 
 def _database_not_writable() -> list[str]:
-    """The alert that each replica sends from memory: with the same name, time and runbook."""
+    """The alert that each replica also sends from memory (database_alert.py)."""
     fired = _fired(DATABASE_NOT_WRITABLE, " by (instance)")
     annotations = {
         "summary": "Nothing can be stored: {{ $labels.instance }} cannot write the database.",
@@ -56,7 +56,7 @@ def _database_not_writable() -> list[str]:
 
 
 def _down(window: timedelta) -> list[str]:
-    """The alert that only Prometheus can raise: no replica answers the scrapes."""
+    """The alert that no replica answers the scrapes; only Prometheus can raise it."""
     annotations = {
         "summary": "Prometheus hears nothing of Holdfast: no replica answers its scrapes.",
         "runbook": (
@@ -70,7 +70,7 @@ def _down(window: timedelta) -> list[str]:
 
 def _rule(rule: Rule, window: timedelta, console_url: str | None) -> list[str]:
     annotations = {
-        "summary": rule.said({name: f"{{{{ $labels.{name} }}}}" for name in LABELS}),
+        "summary": rule.summary_for({name: f"{{{{ $labels.{name} }}}}" for name in LABELS}),
         "runbook": " ".join(rule.runbook),
         "threshold": f"{rule.comparison} {rule.threshold:g}",
         "value": "{{ $value }}",
@@ -84,7 +84,7 @@ def _rule(rule: Rule, window: timedelta, console_url: str | None) -> list[str]:
 def _entry(
     name: str, condition: str, times: Mapping[str, timedelta], severity: Severity, annotations: Mapping[str, str]
 ) -> list[str]:
-    """The lines of one alert in the file; a time of 0 is left out."""
+    """The lines of one alert; a time of 0 is left out."""
     return [
         f"      - alert: {name}",
         f"        expr: {_quoted(condition)}",
@@ -97,13 +97,13 @@ def _entry(
 
 
 def condition(rule: Rule, window: timedelta) -> str:
-    """The rule in PromQL. An alert that fires when the scrapes stop keeps firing, because its end cannot be known."""
+    """The rule in PromQL. An alert that fires when the scrapes stop keeps firing: its end is unknown."""
     by = f" by ({', '.join(rule.labels)})" if rule.labels else ""
     return f"({rule.promql(duration(window))}) or {_fired(rule.name, by)}"
 
 
 def _fired(name: str, by: str) -> str:
-    """The alerts of this name that fired when the scrapes stopped; nothing while a replica answers them."""
+    """The alerts of this name that fired when the scrapes stopped; empty while a replica answers them."""
     return f'(max{by} (ALERTS{{alertname="{name}", alertstate="firing"}}) and on () absent({PRESENT}))'
 
 
@@ -119,7 +119,7 @@ def duration(length: timedelta) -> str:
 
 
 def table(rules: Iterable[Rule], window: timedelta) -> str:
-    """The alerts for people: name, severity, condition, times and runbook."""
+    """A text table of the alerts: name, severity, condition, times and runbook."""
     blocks = []
     for rule in rules:
         times = f"for {duration(rule.for_duration)}" if rule.for_duration else "at once"

@@ -1,4 +1,4 @@
-"""Alerts that a Prometheus posts here as if this were Alertmanager, so that a site without one loses nothing.
+"""Receives alerts that a Prometheus posts in place of Alertmanager.
 
 Source: Alertmanager API v2, ``POST /api/v2/alerts``.
 """
@@ -15,7 +15,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from services.alerting.labels import fingerprint
-from services.alerting.state_machine import Step, ended, event_of
+from services.alerting.state_machine import AlertChanges, ended, event_of
 from services.domain.errors import ApiError
 from services.domain.external import NotAllowed, cut_text, utc_time
 from state import alerts, leases
@@ -26,23 +26,23 @@ from state.engine.transactions import apart
 logger = logging.getLogger("holdfast.alerting")
 
 RESOLVED_UNLESS_REPEATED = timedelta(minutes=5)
-"""The end of an alert that names none, as in Alertmanager."""
+"""End of an alert posted without one, as in Alertmanager."""
 
 MAX_NAME = 128
-"""A longer name is cut where it stands alone; the labels keep the whole of it."""
+"""Longest name of an alert; its label ``alertname`` is not cut."""
 
 LONGEST_END = timedelta(days=366)
-"""The end of an alert lies no further ahead; until then it is posted again."""
+"""A later end is brought forward to this; the alert is posted again before."""
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-"""Nothing began before. Go writes the year 1 when there is no time."""
+"""Earliest start. Go writes the year 1 when there is no time."""
 
 MAX_LABELS, MAX_LABEL, MAX_ANNOTATION, MAX_ADDRESS = 50, 1000, 10_000, 4000
 """Labels or annotations of one alert, and the characters of a label, an annotation and an address."""
 
 
 class AlertsFull(ApiError):
-    """More alerts stand than are kept; those that found a place were stored."""
+    """More alerts fire than are stored; as many as fit were stored."""
 
     code = "ALERTS_FULL"
     retryable = True
@@ -60,14 +60,14 @@ class Received:
 
 
 class AlertNotStored(ApiError):
-    """An alert could not be stored for a reason that nobody foresaw; the others were."""
+    """An alert could not be stored because of an unforeseen error; the others were."""
 
     code = "ALERT_NOT_STORED"
     retryable = True
 
 
 class AlertReceiver:
-    """Stores what is posted; notifications follow with the next evaluation."""
+    """Stores posted alerts; the next evaluation queues their notifications."""
 
     def __init__(
         self, database: Database, clock: Callable[[], datetime], on_failure: Callable[[str], None] = lambda _: None
@@ -78,10 +78,10 @@ class AlertReceiver:
         self._on_failure = on_failure
 
     async def receive(self, posted: Sequence[Received], sender: str = "") -> int:
-        """Store alerts, known ones refreshed; returns how many.
+        """Store alerts and refresh known ones; returns how many.
 
-        ``sender`` is whom the caller was found to be, not what it says of itself.
-        Raises AlertsFull or AlertNotStored after storing what it could.
+        ``sender`` is the authenticated caller, not a name from the request.
+        Raises AlertsFull or AlertNotStored after storing the other alerts.
         """
         at = self._clock()
 
@@ -89,7 +89,7 @@ class AlertReceiver:
             leases.wait_for(connection, LEASE)
             standing = alerts.count_standing(connection, PROMETHEUS)
             room = min(MAX_RECEIVED - standing.get(sender, 0), MAX_RECEIVED_IN_ALL - sum(standing.values()))
-            place = _Room(room, sender)
+            place = _Capacity(room, sender)
             errors = [apart(connection, partial(place.store, connection, received, at)) for received in posted]
             return place.refused, [error for error in errors if error is not None]
 
@@ -107,8 +107,8 @@ class AlertReceiver:
         return len(posted)
 
 
-class _Room:
-    """How many new alerts of a sender may still be stored, and how many were refused."""
+class _Capacity:
+    """Stores alerts of one sender up to a limit; counts the refused ones."""
 
     def __init__(self, left: int, sender: str) -> None:
         self._left = left
@@ -117,7 +117,7 @@ class _Room:
 
     def store(self, connection: Connection, posted: Received, at: datetime) -> None:
         received = bounded(posted)
-        change = received_step(received, alerts.get(connection, alert_id_of(received)), at, self._sender)
+        change = received_changes(received, alerts.get(connection, alert_id_of(received)), at, self._sender)
         is_new = any(event.kind == FIRING.upper() for event in change.events)
         if is_new and self._left <= 0:
             self.refused += 1
@@ -129,7 +129,7 @@ class _Room:
 
 
 def bounded(posted: Received) -> Received:
-    """A posted alert with no more and no longer labels, annotations and address than are stored."""
+    """A posted alert with labels, annotations and address cut to the stored limits."""
     return replace(
         posted,
         labels=_texts(posted.labels, MAX_LABEL),
@@ -147,14 +147,14 @@ def alert_id_of(received: Received) -> str:
     return f"{PROMETHEUS}-{fingerprint(received.labels)}"
 
 
-def received_step(received: Received, before: Alert | None, at: datetime, sender: str = "") -> Step:
-    """What a posted alert changes: a new one fires, a known one is refreshed, one whose end has come is resolved."""
+def received_changes(received: Received, before: Alert | None, at: datetime, sender: str = "") -> AlertChanges:
+    """The changes by a posted alert: a new one fires, a known one is refreshed, an ended one is resolved."""
     ends_at = min(_time(received.ends_at) or at + RESOLVED_UNLESS_REPEATED, at + LONGEST_END)
     if ends_at <= at:
         if before is None or before.state == RESOLVED:
-            return Step((), (), ())
+            return AlertChanges((), (), ())
         over = ended(replace(before, annotations=received.annotations, ends_at=ends_at), at)
-        return Step((over,), (), (event_of(over, "RESOLVED", at),))
+        return AlertChanges((over,), (), (event_of(over, "RESOLVED", at),))
     starts_at = min(_time(received.starts_at) or at, at)
     known = before if before is not None and before.state == FIRING else None
     alert = Alert(
@@ -177,11 +177,11 @@ def received_step(received: Received, before: Alert | None, at: datetime, sender
         acknowledged_note=known.acknowledged_note if known else None,
         sender=known.sender if known else sender,
     )
-    return Step((alert,), (), () if known else (event_of(alert, "FIRING", at),))
+    return AlertChanges((alert,), (), () if known else (event_of(alert, "FIRING", at),))
 
 
 def _time(given: datetime | None) -> datetime | None:
-    """A time in UTC; None where there is none, or one that no database and no page can hold."""
+    """A time in UTC; None for a missing time or one outside the supported range."""
     try:
         at = utc_time(given)
     except NotAllowed:

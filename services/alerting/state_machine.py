@@ -1,7 +1,7 @@
-"""The life of an alert: pending while it is not true for long enough, firing, resolved.
+"""The states of an alert: pending until its condition has been true for ``for_duration``, firing, resolved.
 
-Pure. The rules are those of Prometheus for ``for`` and ``keep_firing_for``; what is different is only that
-the state is kept in a database and outlives the process.
+Pure. The transitions are those of Prometheus with ``for`` and ``keep_firing_for``. The only difference: the state is
+stored in a database and outlives the process.
 """
 
 from __future__ import annotations
@@ -16,39 +16,38 @@ from services.metrics.expressions import Labels, MetricData
 from state.alerts import FIRING, PENDING, RESOLVED, WORKER, Alert, AlertEvent
 
 MAX_ERROR = 300
-"""Characters of what a rule raised."""
+"""Characters of an error that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What one evaluation changes."""
+class AlertChanges:
+    """Alerts to store and to remove, and the entries of their history."""
 
     put: tuple[Alert, ...]
     """Alerts that are new or changed."""
     remove: tuple[str, ...]
-    """Alerts that were pending and have come to nothing."""
+    """Ids of pending alerts whose condition is no longer true."""
     events: tuple[AlertEvent, ...]
-    """What became of them, for the history."""
+    """Entries of the history."""
     failed: tuple[tuple[str, str], ...] = ()
-    """Rules that could not be judged, with what they raised."""
+    """Rules that raised, with their error."""
 
-    def parts(self) -> list[Step]:
-        """One step per alert, each with its own part of the history."""
+    def parts(self) -> list[AlertChanges]:
+        """The changes of each alert by itself."""
         single = [
-            Step((alert,), (), tuple(event for event in self.events if event.alert_id == alert.alert_id))
+            AlertChanges((alert,), (), tuple(event for event in self.events if event.alert_id == alert.alert_id))
             for alert in self.put
         ]
-        return single + [Step((), (alert_id,), ()) for alert_id in self.remove]
+        return single + [AlertChanges((), (alert_id,), ()) for alert_id in self.remove]
 
 
-def step(
+def evaluate_rules(
     rules: Sequence[Rule], data: MetricData, known: Sequence[Alert], at: datetime, *, outage: timedelta, link: str
-) -> Step:
-    """Judge every rule. ``known`` are the alerts judged here before, in whatever state.
+) -> AlertChanges:
+    """Evaluate every rule. ``known`` are the stored alerts of these rules, in any state.
 
-    ``outage``: a pending alert that was not looked at for longer begins anew, because nobody knows whether
-    it was true meanwhile; so does one whose clock was set back by as much. ``link`` stands in new alerts as the
-    place where they come from.
+    ``outage``: after a longer gap between evaluations a pending alert starts again, because its state meanwhile is
+    unknown; the same holds after the clock was set back by as much. ``link`` is the generator URL of new alerts.
     """
     stored = {alert.alert_id: alert for alert in known}
     put: list[Alert] = []
@@ -58,28 +57,28 @@ def step(
     for rule in rules:
         try:
             made = [
-                _true(rule, labels, value, stored, at, outage=outage, link=link)
+                _condition_true(rule, labels, value, stored, at, outage=outage, link=link)
                 for labels, value in rule.active(data).items()
             ]
-        except Exception as error:  # noqa: BLE001 - a boundary: one rule must not keep the others from being judged
+        except Exception as error:  # noqa: BLE001 - a boundary: a rule that raises does not stop the others
             failed[rule.name] = f"{type(error).__name__}: {error}"[:MAX_ERROR]
             continue
         seen |= {alert.alert_id for alert in made}
         put += made
     keep_firing = {rule.name: rule.keep_firing_for for rule in rules}
     for alert in known:
-        # Of a rule that could not be judged nobody knows whether its alerts have ended.
+        # Whether alerts of a rule that raised have ended is unknown.
         if alert.alert_id not in seen and alert.state != RESOLVED and alert.name not in failed:
-            after = _untrue(alert, at, keep_firing.get(alert.name, timedelta(0)))
+            after = _condition_false(alert, at, keep_firing.get(alert.name, timedelta(0)))
             if after is None:
                 remove.append(alert.alert_id)
             else:
                 put.append(after)
     changed = tuple(alert for alert in put if stored.get(alert.alert_id) != alert)
-    return Step(changed, tuple(remove), tuple(_events(stored, changed, at)), tuple(failed.items()))
+    return AlertChanges(changed, tuple(remove), tuple(_events(stored, changed, at)), tuple(failed.items()))
 
 
-def _true(
+def _condition_true(
     rule: Rule,
     labels: Labels,
     value: float,
@@ -118,11 +117,11 @@ def _true(
     return alert
 
 
-def _untrue(alert: Alert, at: datetime, keep_firing_for: timedelta) -> Alert | None:
+def _condition_false(alert: Alert, at: datetime, keep_firing_for: timedelta) -> Alert | None:
     if alert.state == PENDING:
-        # It had fired before: that end is still worth showing.
+        # The alert fired earlier: it stays visible as resolved.
         return replace(alert, state=RESOLVED, fired_at=None) if alert.resolved_at else None
-    # A clock that was set back does not make it wait for its old time.
+    # After the clock was set back, ``keep_firing_for`` counts from now.
     since = min(alert.kept_since or at, at)
     if at - since < keep_firing_for:
         return replace(alert, kept_since=since)
@@ -130,7 +129,7 @@ def _untrue(alert: Alert, at: datetime, keep_firing_for: timedelta) -> Alert | N
 
 
 def ended(alert: Alert, at: datetime) -> Alert:
-    """The alert resolved; what was said about it ends with it."""
+    """The alert as resolved, without its acknowledgement."""
     return replace(
         alert,
         state=RESOLVED,
@@ -142,21 +141,21 @@ def ended(alert: Alert, at: datetime) -> Alert:
     )
 
 
-def expired(received: Iterable[Alert], at: datetime) -> Step:
-    """The received alerts whose end has come."""
+def expired(received: Iterable[Alert], at: datetime) -> AlertChanges:
+    """Resolves the received alerts that have expired."""
     over = [alert for alert in received if alert.state == FIRING and alert.ends_at is not None and alert.ends_at <= at]
     put = tuple(ended(alert, at) for alert in over)
-    return Step(put, (), tuple(_events({alert.alert_id: alert for alert in over}, put, at)))
+    return AlertChanges(put, (), tuple(_events({alert.alert_id: alert for alert in over}, put, at)))
 
 
 def annotations_of(rule: Rule, labels: Mapping[str, str], value: float | None) -> dict[str, str]:
-    """What a notification says beside the labels."""
-    said = {
-        "summary": rule.said(labels),
+    """The annotations of an alert and its notifications."""
+    summary_for = {
+        "summary": rule.summary_for(labels),
         "runbook": " ".join(rule.runbook),
         "threshold": f"{rule.comparison} {rule.threshold:g}",
     }
-    return said if value is None else said | {"value": f"{value:.6g}"}
+    return summary_for if value is None else summary_for | {"value": f"{value:.6g}"}
 
 
 def event_of(
@@ -176,25 +175,21 @@ def _events(stored: Mapping[str, Alert], changed: Iterable[Alert], at: datetime)
             yield event_of(alert, "RESOLVED", at)
 
 
-Silencers = Mapping[str, tuple[Matcher, ...]]
-"""Matchers by the id of the silence they belong to."""
+SilenceMatchers = Mapping[str, tuple[Matcher, ...]]
+"""Matchers by silence id."""
 
 
-def silenced_by(labels: Mapping[str, str], silencers: Silencers) -> list[str]:
-    """The silences that an alert with these labels falls under."""
-    return [silence_id for silence_id, matchers in silencers.items() if matchers and fit(matchers, labels)]
+def silenced_by(labels: Mapping[str, str], silence_matchers: SilenceMatchers) -> list[str]:
+    """Ids of the silences that match these labels."""
+    return [silence_id for silence_id, matchers in silence_matchers.items() if matchers and fit(matchers, labels)]
 
 
-def owed(alerts: Iterable[Alert], silencers: Silencers) -> list[tuple[Alert, str]]:
-    """Which notifications have yet to be queued: ``(alert, firing or resolved)``.
+def due_notification(alert: Alert, silence_matchers: SilenceMatchers) -> str | None:
+    """The notification still to be queued about an alert: FIRING, RESOLVED, or None.
 
-    Whoever was told that an alert fires is told its end too, silenced or not. One that is silenced is not
-    sent; when the silence ends while it fires, it is.
+    A silenced alert is announced when its silence ends while it fires. An announced alert is announced as resolved,
+    silenced or not.
     """
-    found = []
-    for alert in alerts:
-        if alert.state == FIRING and not alert.is_notified and not silenced_by(alert.labels, silencers):
-            found.append((alert, FIRING))
-        elif alert.state != FIRING and alert.is_notified:
-            found.append((alert, RESOLVED))
-    return found
+    if alert.state == FIRING and not alert.is_notified and not silenced_by(alert.labels, silence_matchers):
+        return FIRING
+    return RESOLVED if alert.state != FIRING and alert.is_notified else None

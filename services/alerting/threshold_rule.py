@@ -1,4 +1,6 @@
-"""What an alert is: its condition, its texts and its times, said once for the service itself and for Prometheus.
+"""A rule: the condition of an alert, where its value is compared with its threshold, its texts and its times.
+
+One definition serves the service and the rule file for Prometheus.
 
 Pure. Source: contract section 6.
 """
@@ -17,48 +19,48 @@ Severity = Literal["critical", "warning"]
 Comparison = Literal[">", ">=", "<"]
 
 ENOUGH_CALLS = 5
-"""Rates and latencies of fewer calls within the window alarm nobody."""
+"""Calls within the window below which rates and latencies fire no alert."""
 
 LABELS = ("operation", "status", "breaker")
-"""That a summary may name."""
+"""Labels that a summary may contain."""
 
 _COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt}
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When an alert fires, and what to do then."""
+    """When an alert fires, and its runbook."""
 
     name: str
     severity: Severity
     summary: str
-    """May hold names of labels in braces, whose values stand there in an alert."""
+    """Names of labels in braces are replaced by their values."""
     runbook: tuple[str, ...]
-    """What it means, then what to do, step by step."""
+    """The meaning, then the steps to take."""
     page: str
-    """The console's page that explains it."""
+    """The page of the console that explains the alert."""
     value: Expression
     comparison: Comparison
     threshold: float
     unit: Literal["seconds", "share", "count", "state"]
     for_duration: timedelta = timedelta(0)
-    """How long it must be true before the alert fires: Prometheus' ``for``."""
+    """How long the condition must be true before the alert fires: Prometheus' ``for``."""
     keep_firing_for: timedelta = timedelta(0)
-    """How long the alert goes on after that, so that it does not flap: Prometheus' ``keep_firing_for``."""
+    """How long the alert keeps firing once the condition is false, so that it does not flap."""
     enough: Expression | None = None
-    """A count that must reach ENOUGH_CALLS as well."""
+    """A count that must reach ENOUGH_CALLS."""
     filters: Mapping[str, str] = field(default_factory=dict)
-    """Filters to set on the page, by the name they have in its address."""
+    """Filters of that page, by their URL parameter."""
     more_pages: tuple[str, ...] = ()
-    """Further pages of the console on which one of its causes is mended."""
+    """Further pages on which a cause of the alert is repaired."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels that tell alerts of this rule apart."""
+        """The labels by which alerts of this rule differ."""
         return tuple(getattr(self.value, "by", ()))
 
-    def said(self, labels: Mapping[str, str]) -> str:
-        """The summary about an alert with these labels."""
+    def summary_for(self, labels: Mapping[str, str]) -> str:
+        """The summary of an alert with these labels."""
         return self.summary.format_map({name: labels.get(name, name) for name in LABELS})
 
     def promql(self, window: str) -> str:
@@ -67,14 +69,16 @@ class Rule:
         return f"{condition} and {self.enough.promql(window)} >= {ENOUGH_CALLS}" if self.enough else condition
 
     def active(self, data: MetricData) -> Vector:
-        """For which labels the condition holds, with the value; ``{}`` when for none."""
+        """Compare the value with the threshold: the value per set of labels for which the condition is true."""
         if self.enough and self.enough.evaluate(data).get((), 0.0) < ENOUGH_CALLS:
             return {}
-        holds = _COMPARE[self.comparison]
-        return {labels: value for labels, value in self.value.evaluate(data).items() if holds(value, self.threshold)}
+        is_beyond = _COMPARE[self.comparison]
+        return {
+            labels: value for labels, value in self.value.evaluate(data).items() if is_beyond(value, self.threshold)
+        }
 
-    def present(self, data: MetricData) -> float | None:
-        """The value that comes nearest to the threshold, or is farthest beyond it; None when nothing is known."""
+    def worst_value(self, data: MetricData) -> float | None:
+        """The worst value over all labels; None when no value is known."""
         values = self.value.evaluate(data).values()
         worst = min if self.comparison == "<" else max
         return worst(values, default=None)

@@ -1,27 +1,57 @@
-"""The body of a notification, as Alertmanager's webhook sends it.
+"""Notifications to ALERT_WEBHOOK_URL: their format, and their delivery.
 
-Pure. Every alert is a group of its own: a receiver that opens one incident per ``groupKey`` then never
-closes the incident of one breaker because another one closed.
-Source: Alertmanager, webhook_config, version 4.
+The body is that of Alertmanager's webhook. Every alert is a group of its own: a receiver that opens one incident per
+``groupKey`` then never closes the incident of one breaker because another breaker closed.
+Delivery is at least once and in order per alert. It has its own connections and time limits, so that a slow receiver
+does not delay orders. Source: Alertmanager, webhook_config, version 4.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
+import httpx
+from sqlalchemy import Connection
+
 from services.alerting.labels import fingerprint
+from services.domain.external import cut_text
 from services.domain.orders.events import timestamp
+from services.domain.retry import Randomness, RetryPolicy
+from state import leases, notifications
 from state.alerts import FIRING, RESOLVED, WORKER, Alert
+from state.engine.column_types import Unreadable
+from state.engine.database import Database
+from state.notifications import Notification
+
+logger = logging.getLogger("holdfast.alerting")
 
 RECEIVER = "holdfast"
 WATCHDOG = "Watchdog"
 NEVER = "0001-01-01T00:00:00Z"
-"""How Alertmanager writes that there is no such time."""
+"""Alertmanager's notation for a missing time."""
+
+DELIVERY_LEASE = "alert-notifications"
+TIMEOUT_SECONDS = 5.0
+LEASE_TIME = timedelta(seconds=2 * TIMEOUT_SECONDS)
+
+RETRY = RetryPolicy(attempts=600, base_delay_seconds=1.0, max_delay_seconds=60.0)
+"""For about eight hours, at most a minute apart."""
+UNFORESEEN = RetryPolicy(attempts=8, base_delay_seconds=1.0, max_delay_seconds=60.0)
+"""For a message whose sending raises an error that no receiver can cause."""
+ONCE = RetryPolicy(attempts=1, base_delay_seconds=1.0, max_delay_seconds=1.0)
+"""For heartbeats: a late heartbeat is worthless."""
+
+MAX_PER_ROUND = 10
+SENT, RETRIED, GIVEN_UP = "sent", "retried", "failed"
 
 
 def notification(alert: Alert, status: str, external_url: str) -> dict[str, Any]:
-    """The message that an alert fires, or no longer does."""
+    """The message about an alert that fires or is resolved."""
     labels = alert.labels
     ended = timestamp(alert.resolved_at) if status == RESOLVED and alert.resolved_at else NEVER
     shown = {
@@ -37,7 +67,7 @@ def notification(alert: Alert, status: str, external_url: str) -> dict[str, Any]
 
 
 def watchdog(at: datetime, since: datetime, external_url: str) -> dict[str, Any]:
-    """The message that is sent again and again for as long as alerts are judged: its absence is the alarm."""
+    """The heartbeat: sent while alerts are evaluated; its absence is the alarm."""
     labels = {"alertname": WATCHDOG, "severity": "none"}
     shown = {
         "status": FIRING,
@@ -55,7 +85,7 @@ def watchdog(at: datetime, since: datetime, external_url: str) -> dict[str, Any]
 
 
 def group_key(labels: dict[str, str], source: str) -> str:
-    """The name of a group in Alertmanager's manner; alerts received from elsewhere are told apart from our own."""
+    """The group key in Alertmanager's notation; received alerts have another one than our own."""
     inside = ", ".join(f'{name}="{value}"' for name, value in sorted(labels.items()))
     route = "{}" if source == WORKER else f'{{}}/{{source="{source}"}}'
     return f"{route}:{{{inside}}}"
@@ -74,3 +104,108 @@ def _message(alert: dict[str, Any], status: str, key: str, external_url: str) ->
         "externalURL": external_url,
         "alerts": [alert],
     }
+
+
+class Raised(str):
+    """The reason of a failed attempt: an unforeseen error."""
+
+    __slots__ = ()
+
+
+class WebhookDelivery:
+    """Sends due notifications in rounds; only the replica with the lease sends."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], datetime],
+        replica: str,
+        client: httpx.AsyncClient,
+        url: str,
+        randomness: Randomness,
+        on_outcome: Callable[[str], None],
+        on_failure: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """``client`` must not follow redirects; ``on_outcome`` receives sent, retried or failed per attempt.
+
+        ``on_failure`` receives ``notify`` for each attempt that raised an unforeseen error.
+        """
+        self._on_failure = on_failure
+        self._database = database
+        self._clock = clock
+        self._replica = replica
+        self._client = client
+        self._url = url
+        self._randomness = randomness
+        self._on_outcome = on_outcome
+
+    async def deliver(self) -> bool:
+        """One round of a Loop; returns whether more may be due."""
+        after = 0
+        for _ in range(MAX_PER_ROUND):
+            now = self._clock()
+            due = await self._database.read(partial(_next_due, now, after))
+            if due is None:
+                return False
+            if not await self._take_lease(now):
+                return False
+            await self._send(due)
+            after = due.id
+        return True
+
+    async def release_lease(self) -> None:
+        """Release the lease at an orderly stop, so that another replica takes over at once."""
+        await self._database.write(lambda c: leases.give_back(c, DELIVERY_LEASE, self._replica))
+
+    async def _take_lease(self, now: datetime) -> bool:
+        return await self._database.write(
+            lambda c: leases.take(c, DELIVERY_LEASE, self._replica, now, now + LEASE_TIME)
+        )
+
+    async def _send(self, notification: Notification) -> None:
+        error = await self._post(notification)
+        at = self._clock()
+        policy = UNFORESEEN if isinstance(error, Raised) else RETRY
+        policy = ONCE if notification.alert_id == WATCHDOG else policy
+        delay = policy.delay_seconds(notification.attempts + 1, self._randomness) if error else None
+        next_at = at + timedelta(seconds=delay) if delay is not None else None
+        if not await self._database.write(
+            lambda c: notifications.settle(c, notification, at, error=error, next_attempt_at=next_at)
+        ):
+            # Another replica took over and has settled the message.
+            return
+        outcome = SENT if error is None else RETRIED if next_at else GIVEN_UP
+        self._on_outcome(outcome)
+        if error is not None:
+            facts = {"alert": notification.name, "status": notification.status, "error": error, "outcome": outcome}
+            logger.warning("alert_notification_not_sent", extra=facts)
+
+    async def _post(self, notification: Notification) -> str | None:
+        """Send one message; returns the error, None when it was accepted."""
+        try:
+            if isinstance(notification.payload, Unreadable):
+                raise TypeError("what is stored of it cannot be read")
+            # Covers the whole answer: the timeout of the client starts again with every byte.
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                answer = await self._client.post(self._url, json=notification.payload, timeout=TIMEOUT_SECONDS)
+        except TimeoutError:
+            return f"no complete answer within {TIMEOUT_SECONDS:g} s"
+        except httpx.HTTPError as error:
+            return cut_text(f"{type(error).__name__}: {error}", 500)
+        except Exception as error:
+            # A boundary: a message that cannot be encoded does not stop the others.
+            logger.exception("alert_notification_raised", extra={"alert": notification.name})
+            self._on_failure("notify")
+            return Raised(cut_text(f"failed unexpectedly: {type(error).__name__}: {error}", 500))
+        return _refusal(answer)
+
+
+def _refusal(answer: httpx.Response) -> str | None:
+    if answer.is_success:
+        return None
+    about = ": redirects are not followed" if answer.is_redirect else ""
+    return f"answered {answer.status_code}{about}"
+
+
+def _next_due(now: datetime, after: int, connection: Connection) -> Notification | None:
+    return notifications.next_due(connection, now, after=after)

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.alerting import database_alert
-from services.alerting.evaluator import silencers
+from services.alerting.evaluator import silence_matchers
 from services.alerting.labels import Matcher, exactly, fit, matchers_of
 from services.alerting.rules import rules
 from services.alerting.state_machine import silenced_by
@@ -192,7 +192,7 @@ def would_silence(matchers: Sequence[Matcher], page: AlertsPage) -> tuple[Alert,
 
 
 def _firing(connection: Connection, now: datetime) -> tuple[Alert, ...]:
-    running = silencers(connection, now)
+    running = silence_matchers(connection, now)
     found = [alert for alert in alerts.standing(connection) if alert.state == alerts.FIRING]
     return tuple(sorted((a for a in found if not silenced_by(a.labels, running)), key=urgency))
 

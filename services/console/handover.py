@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.alerting.evaluator import silencers
+from services.alerting.evaluator import silence_matchers
 from services.alerting.labels import matchers_of
 from services.alerting.state_machine import silenced_by
 from services.console.access import LIVE_TTL, Access
@@ -181,7 +181,7 @@ def _overrides(connection: Connection, now: datetime) -> Section:
 
 
 def _firing(connection: Connection, now: datetime) -> Section:
-    running = silencers(connection, now)
+    running = silence_matchers(connection, now)
     firing = sorted((alert for alert in alerts.standing(connection) if alert.state == alerts.FIRING), key=urgency)
     items = [
         Item(

@@ -12,8 +12,8 @@ import httpx
 import orjson
 import pytest
 
-from services.alerting import delivery
-from services.alerting.delivery import WebhookDelivery
+from services.alerting import webhook
+from services.alerting.webhook import WebhookDelivery
 from services.clients.http.transport import AiohttpTransport, client_session
 from state import notifications
 from state.engine.database import Database, opened
@@ -168,7 +168,7 @@ async def test_what_one_sender_left_another_sends_once_the_lease_has_run_out(pos
         post.now += timedelta(seconds=11)
         await second.deliver()
         assert names(desk) == [("A", "firing"), ("B", "firing")]
-        await second.hand_over()
+        await second.release_lease()
         await post.queue("C")
         await first.deliver()
     assert [state for _, state, _ in await post.states()] == [SENT] * 3
@@ -190,7 +190,7 @@ async def test_the_queue_is_bounded_and_the_oldest_goes_first(post: Post) -> Non
 async def test_a_receiver_that_drips_its_answer_does_not_hold_up_the_others(
     post: Post, desk: Pager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(webhook, "TIMEOUT_SECONDS", 0.3)
     over = asyncio.Event()
 
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -279,10 +279,10 @@ async def test_a_message_that_raises_or_cannot_be_read_is_given_up_soon_and_keep
             post.now += timedelta(seconds=61)
             await sender.deliver()
     assert await post.states() == [
-        ("raising", FAILED, delivery.UNFORESEEN.attempts),
-        ("unreadable", FAILED, delivery.UNFORESEEN.attempts),
+        ("raising", FAILED, webhook.UNFORESEEN.attempts),
+        ("unreadable", FAILED, webhook.UNFORESEEN.attempts),
         ("Third", SENT, 1),
         ("Fourth", SENT, 1),
     ]
     assert post.outcomes.count("failed") == 2
-    assert failed == ["notify"] * 2 * delivery.UNFORESEEN.attempts
+    assert failed == ["notify"] * 2 * webhook.UNFORESEEN.attempts

@@ -136,8 +136,8 @@ async def test_the_lease_of_a_dead_replica_is_taken_over_and_the_alert_goes_on(s
 async def test_a_replica_that_stops_in_good_order_hands_over_at_once(site: Site) -> None:
     a, b = site.replica("a"), site.replica("b")
     await a.evaluate()
-    await a.hand_over()
-    await b.hand_over()
+    await a.release_lease()
+    await b.release_lease()
     await b.evaluate()
     assert (await site.read(lambda c: leases.get(c, LEASE))).holder == "b"
 
@@ -174,7 +174,7 @@ async def test_a_replica_whose_clock_is_wrong_hands_over_at_once(site: Site) -> 
     a, b = site.replica("a"), site.replica("b")
     site.later(3600)
     await a.evaluate()
-    await a.hand_over()
+    await a.release_lease()
     site.later(-3600)
     await b.evaluate()
     assert (await site.read(lambda c: leases.get(c, LEASE))).holder == "b"

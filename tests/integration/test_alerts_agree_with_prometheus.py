@@ -13,7 +13,7 @@ import pytest
 from services.alerting.database_alert import DATABASE_NOT_WRITABLE, RUNBOOK
 from services.alerting.prometheus import rule_file
 from services.alerting.rules import rules
-from services.alerting.state_machine import step
+from services.alerting.state_machine import evaluate_rules
 from services.base.settings import Settings
 from services.metrics.sample_window import SampleWindow
 from state.alerts import FIRING, PENDING, Alert
@@ -44,7 +44,9 @@ def judged_by_us(instants: list[Instant], interval: timedelta) -> list[list[Aler
         if (instant.at - EPOCH) % interval:
             continue
         data = window.at(instant.at, instant.gauges)
-        change = step(rules(SETTINGS), data, list(known.values()), instant.at, outage=WINDOW, link="http://here")
+        change = evaluate_rules(
+            rules(SETTINGS), data, list(known.values()), instant.at, outage=WINDOW, link="http://here"
+        )
         known |= {alert.alert_id: alert for alert in change.put}
         for alert_id in change.remove:
             del known[alert_id]

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from services.alerting.delivery import WebhookDelivery
+from services.alerting.webhook import WebhookDelivery
 from services.base import logs
 from services.base.proxy import requests_session
 from services.clients.http.transport import AiohttpTransport, client_session
@@ -181,7 +181,7 @@ async def test_a_notification_leaves_no_trace_of_the_webhooks_secret(
         url = f"{base}/services/{SECRET}?token={SECRET}"
         sender = WebhookDelivery(database, lambda: NOON, "a", client, url, lambda: 0.5, lambda _: None)
         await sender.deliver()
-        await sender.hand_over()
+        await sender.release_lease()
     stored = await database.read(lambda c: notifications.latest(c, 10))
     written = logged()
     assert len(stored) == 1

@@ -26,8 +26,8 @@ def alert(name: str, state: str, at: datetime, value: float, **labels: str) -> A
     rule = RULES[name]
     named = {"alertname": name, "severity": rule.severity, **labels}
     fired = at + rule.for_duration if state != PENDING else None
-    said = annotations_of(rule, named, value)
-    return Alert(fingerprint(named), WORKER, name, named, said, LINK, state, value, at, fired, None, at)
+    annotations = annotations_of(rule, named, value)
+    return Alert(fingerprint(named), WORKER, name, named, annotations, LINK, state, value, at, fired, None, at)
 
 
 def breaker_open(now: datetime) -> Alert:
@@ -50,9 +50,9 @@ def success_low(now: datetime) -> Alert:
 
 def received(now: datetime) -> Alert:
     labels = {"alertname": "HostDiskFull", "severity": "warning", "instance": "db-1:9100", "mount": "/var"}
-    said = {"summary": "The disk of db-1 is 92 % full.", "runbook_url": "https://runbooks.example/disk"}
+    annotations = {"summary": "The disk of db-1 is 92 % full.", "runbook_url": "https://runbooks.example/disk"}
     return Alert(
-        f"prometheus-{fingerprint(labels)}", PROMETHEUS, "HostDiskFull", labels, said,
+        f"prometheus-{fingerprint(labels)}", PROMETHEUS, "HostDiskFull", labels, annotations,
         "http://prometheus.example/graph?g0.expr=disk", FIRING, None, now - timedelta(hours=3),
         now - timedelta(hours=3), None, now, ends_at=now + timedelta(minutes=4),
     )  # fmt: skip

@@ -15,10 +15,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, Wi
 from sqlalchemy import Connection
 from starlette.requests import Request
 
-from services.alerting.evaluator import silencers
+from services.alerting.evaluator import silence_matchers
 from services.alerting.labels import fingerprint
 from services.alerting.receiver import Received
-from services.alerting.state_machine import Silencers, silenced_by
+from services.alerting.state_machine import SilenceMatchers, silenced_by
 from services.api.models import (
     MAX_BODY_BYTES,
     Limit,
@@ -118,7 +118,7 @@ class AlertResource(Resource):
     generator_url: Annotated[str, Field(serialization_alias="generatorURL")]
 
     @classmethod
-    def among(cls, alert: Alert, silences: Silencers, thresholds: Mapping[str, float]) -> Self:
+    def among(cls, alert: Alert, silences: SilenceMatchers, thresholds: Mapping[str, float]) -> Self:
         """The alert with the silences that it matches and the threshold of its rule."""
         resource = cls.of(alert)
         resource.summary = alert.annotations.get("summary", "")
@@ -174,7 +174,7 @@ async def list_alerts(query: Annotated[AlertsQuery, QueryParameters()], service:
     now = service.clock()
 
     def read(connection: Connection) -> list[AlertResource]:
-        running = silencers(connection, now)
+        running = silence_matchers(connection, now)
         found = alerts.standing(connection) if query.state != RESOLVED else []
         if query.state in (None, RESOLVED):
             found += alerts.resolved(connection, now - RECENTLY, query.limit)
@@ -208,7 +208,7 @@ async def acknowledge(alert_id: AlertId, body: NoteBody, caller: Operator, servi
 
     def read(connection: Connection) -> AlertResource | None:
         alert = alerts.get(connection, alert_id)
-        running = silencers(connection, service.clock())
+        running = silence_matchers(connection, service.clock())
         return AlertResource.among(alert, running, thresholds(service)) if alert else None
 
     return await service.database.read(read)

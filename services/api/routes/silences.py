@@ -10,7 +10,7 @@ from fastapi import Query as QueryParameters
 from pydantic import Field
 from sqlalchemy import Connection
 
-from services.alerting.evaluator import silencers
+from services.alerting.evaluator import silence_matchers
 from services.alerting.labels import Matcher
 from services.api.models import Duration, Limit, Page, Query, RequestBody, Resource, Text, Timestamp, one_of
 from services.api.routes.alerts import ALERT, AlertId, AlertResource, LabelName, LabelValue, thresholds
@@ -114,7 +114,7 @@ async def add_silence(body: SilenceBody, caller: Operator, service: Service) -> 
 @router.post(f"{SILENCES}/preview", summary="The alerts that a silence would silence now")
 async def preview_silence(body: PreviewBody, service: Service) -> SilencePreview:
     hit = await service.alert_actions.preview(body.as_matchers())
-    running = await service.database.read(lambda c: silencers(c, service.clock()))
+    running = await service.database.read(lambda c: silence_matchers(c, service.clock()))
     items = [AlertResource.among(alert, running, thresholds(service)) for alert in hit[:MAX_PAGE]]
     return SilencePreview(items=items, total=len(hit))
 

@@ -42,13 +42,13 @@ class World:
 async def test_an_outage_is_kept_once_with_its_beginning_and_its_end(sqlite_url: str, url: str | None) -> None:
     with opened(sqlite_url) as database:
         world = World(database, url)
-        assert await world.outage.tell(SENTENCE)
+        assert await world.outage.report(SENTENCE)
         world.now += timedelta(seconds=40)
         world.is_away = True
-        assert not await world.outage.tell(None)
+        assert not await world.outage.report(None)
         world.is_away = False
         for _ in range(2):
-            assert await world.outage.tell(None)
+            assert await world.outage.report(None)
         (kept,) = await database.read(lambda c: alerts.resolved(c, START, 10))
         assert (kept.name, kept.state, kept.labels["replica"]) == ("DatabaseNotWritable", RESOLVED, "here")
         assert (kept.fired_at, kept.resolved_at) == (START, START + timedelta(seconds=40))

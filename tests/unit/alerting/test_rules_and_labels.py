@@ -73,7 +73,7 @@ def test_a_forced_open_breaker_is_an_open_one_and_a_half_open_one_is_not():
 def test_silence_of_the_metrics_fires_nothing():
     empty = MetricWindow(round(NOON.timestamp() * 1000), 300_000)
     assert [rule.active(empty) for rule in rules(Settings())] == [{}] * len(CONTRACT)
-    assert [rule.present(empty) for rule in rules(Settings())] == [None] * len(CONTRACT)
+    assert [rule.worst_value(empty) for rule in rules(Settings())] == [None] * len(CONTRACT)
 
 
 def test_durations_are_exact():

@@ -48,8 +48,8 @@ def test_a_counter_that_falls_was_restarted():
 @given(st.lists(st.integers(0, 50), min_size=2, max_size=30))
 def test_growth_is_never_less_than_what_was_counted(steps):
     total, points = 0, []
-    for number, step in enumerate(steps):
-        total += step
+    for number, evaluate_rules in enumerate(steps):
+        total += evaluate_rules
         points.append((1000 * number, float(total)))
     grown = increase(points, -500, 1000 * len(steps))
     assert grown is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from services.alerting.labels import Matcher
-from services.alerting.state_machine import owed, silenced_by
+from services.alerting.state_machine import due_notification, silenced_by
 from services.alerting.webhook import notification, watchdog
 from state.alerts import FIRING, PENDING, RESOLVED
 from tests.unit.alerting.world import NOON, OUTAGE, Judged, dead_letters, seconds
@@ -124,24 +124,24 @@ SILENCER = {"S": (Matcher("alertname", "DeadLettersPresent"),)}
 
 
 def test_what_fires_is_sent_once():
-    assert owed([firing()], {}) == [(firing(), FIRING)]
-    assert owed([replace(firing(), is_notified=True)], {}) == []
+    assert due_notification(firing(), {}) == FIRING
+    assert due_notification(replace(firing(), is_notified=True), {}) is None
 
 
 def test_what_is_silenced_is_not_sent_until_the_silence_ends():
     assert silenced_by(firing().labels, SILENCER) == ["S"]
-    assert owed([firing()], SILENCER) == []
-    assert owed([firing()], {}) != []
+    assert due_notification(firing(), SILENCER) is None
+    assert due_notification(firing(), {}) == FIRING
 
 
 def test_whoever_was_told_of_it_is_told_its_end_though_it_is_silenced_now():
     over = replace(firing(), state=RESOLVED, is_notified=True, resolved_at=NOON)
-    assert owed([over], SILENCER) == [(over, RESOLVED)]
-    assert owed([replace(over, is_notified=False)], {}) == []
+    assert due_notification(over, SILENCER) == RESOLVED
+    assert due_notification(replace(over, is_notified=False), {}) is None
 
 
 def test_what_is_pending_is_not_sent():
-    assert owed([replace(firing(), state=PENDING)], {}) == []
+    assert due_notification(replace(firing(), state=PENDING), {}) is None
 
 
 def test_a_message_has_the_form_of_alertmanagers_webhook():

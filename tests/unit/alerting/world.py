@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from services.alerting.rules import rules
-from services.alerting.state_machine import Step, step
+from services.alerting.state_machine import AlertChanges, evaluate_rules
 from services.alerting.threshold_rule import Rule
 from services.base.settings import Settings
 from services.metrics.sample_window import MetricWindow
@@ -34,10 +34,10 @@ class Judged:
         self.known: dict[str, Alert] = {}
         self.events: list[str] = []
 
-    def at(self, second: float, value: float) -> Step:
+    def at(self, second: float, value: float) -> AlertChanges:
         view = MetricWindow(0, 1000, {}, {"dead_letters": [({}, value)]})
         now = NOON + seconds(second)
-        change = step([self.rule], view, list(self.known.values()), now, outage=OUTAGE, link="http://here")
+        change = evaluate_rules([self.rule], view, list(self.known.values()), now, outage=OUTAGE, link="http://here")
         self.known |= {alert.alert_id: alert for alert in change.put}
         for alert_id in change.remove:
             del self.known[alert_id]

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from services.alerting import delivery
+from services.alerting import webhook
 from services.alerting.composition import policy_of
 from services.base.settings import LONGEST_RETRY_AFTER_SECONDS, Settings
 from services.bulk.runner import LEASE as OPERATION_LEASE
@@ -344,6 +344,6 @@ async def test_the_longest_wait_is_longer_than_any_that_the_rules_can_set():
     assert settings.breaker_reset_timeout / 1000 + 5 < settings.longest_wait_seconds
     assert max(LONGEST_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS) < settings.longest_wait_seconds
     assert LONGEST_RETRY_AFTER_SECONDS == MAX_RETRY_AFTER_SECONDS
-    assert delivery.RETRY.max_delay_seconds <= notifications.LONGEST_DELAY.total_seconds()
-    assert max(delivery.LEASE_TIME, policy_of(Settings(alert_window=86_400_000)).lease) <= leases.LONGEST
+    assert webhook.RETRY.max_delay_seconds <= notifications.LONGEST_DELAY.total_seconds()
+    assert max(webhook.LEASE_TIME, policy_of(Settings(alert_window=86_400_000)).lease) <= leases.LONGEST
     assert leases.LONGEST.total_seconds() <= settings.operation_lease_seconds
