@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +12,6 @@ from sqlalchemy import Connection
 
 from services.console.cache import Reading, ReadingCache
 from services.console.permissions import People
-from services.console.texts import storable, storable_text
 from services.domain.commands import COMMANDS, CommandState
 from state import commands
 from state.commands import Command
@@ -95,3 +95,23 @@ class Access:
             return commands.get(connection, command_id) or command
 
         return self.write(actor, store)
+
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""PostgreSQL stores no NUL, and no database stores half of a surrogate pair."""
+
+
+def storable_text(text: str) -> str:
+    """The text with U+FFFD for each character that a database rejects."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def storable(value: Any) -> Any:
+    """storable_text() for every text within a JSON value; tuples become lists."""
+    if isinstance(value, str):
+        return storable_text(value)
+    if isinstance(value, Mapping):
+        return {storable(name): storable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(item) for item in value]
+    return value

@@ -13,10 +13,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.console.access import LIVE_TTL, Access, Command
+from services.console.access import LIVE_TTL, Access, Command, storable_text
 from services.console.cache import Reading
 from services.console.csv_files import csv_text
-from services.console.texts import storable_text
 from services.domain.bulk import MAX_ITEMS, BulkAction, BulkItemState
 from services.domain.bulk_preview import MAX_ASKED, Agreement, ComparedItem, FrozenSelection, compare
 from services.domain.commands import CommandKind

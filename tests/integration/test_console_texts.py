@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from services.base.settings import Settings
+from services.console.access import storable
 from services.console.bulk import BulkRequest, BulkTarget
 from services.console.facade import Console
-from services.console.texts import storable
 from services.domain.bulk import BulkAction
 from state import bulk_jobs
 from tests.support.fakes import CAPTURE, PaymentFault

@@ -15,7 +15,7 @@ from pages.parts.widgets import clock
 from services.console.access import Command
 from services.console.facade import console, new_key
 from services.console.sandbox import KINDS, Drill, shown_kind
-from services.console.texts import time_or_none
+from services.domain.external import time_or_none
 
 BY = {"breaker": "a breaker opened", "health": "the health verdict", "alert": "an alert"}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from services.console.texts import json_of
+from services.domain.external import read_json
 
 SHOWN_BYTES = 4096
 _LINE = 16
@@ -35,7 +35,7 @@ def parts(values: Mapping[str, object], key: str) -> None:
     """Show facts as a tree; if they are too large or too deep, the beginning and the whole as a file."""
     written = json.dumps(values, ensure_ascii=False).encode("utf-8", "replace")
     try:
-        st.json(json_of(written, MOST_BYTES), expanded=True)
+        st.json(read_json(written, MOST_BYTES), expanded=True)
     except ValueError:
         draw(written[:SHOWN_BYTES], len(written))
         st.download_button(
@@ -47,8 +47,8 @@ def parts(values: Mapping[str, object], key: str) -> None:
 def readable(payload: bytes) -> tuple[str, str | None]:
     """``(text, language)``: indented JSON, or a hex dump with offsets and the printable characters beside it."""
     try:
-        # json_of() bounds the depth, because the indentation of each level repeats for everything inside it.
-        return json.dumps(json_of(payload, MOST_BYTES), indent=2, ensure_ascii=False), "json"
+        # read_json() bounds the depth, because the indentation of each level repeats for everything inside it.
+        return json.dumps(read_json(payload, MOST_BYTES), indent=2, ensure_ascii=False), "json"
     except ValueError:
         return hex_dump(payload[:SHOWN_BYTES]), None
 
