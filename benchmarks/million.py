@@ -53,7 +53,7 @@ OPEN_REVIEWS, RESOLVED_REVIEWS = 200, 20_000
 FAILED_JOBS, PENDING_JOBS, DONE_JOBS = 150, 150, 20_000
 MOVES = 3_000
 """Remembered retries of release jobs, half of them for the cause below."""
-CAUSE = "INVENTORY_UNAVAILABLE: 503 from the Inventory Service"
+CAUSE = "INVENTORY_UNAVAILABLE:503"
 WAITING = 500
 """Orders that wait for inventory, and those before them that wait for something else."""
 ACTIONS = 50_000
@@ -302,10 +302,12 @@ def _releases(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]
                 "state": state,
                 "attempts": 8 if state == "FAILED" else 1,
                 "next_attempt_at": now + NEVER if state == "PENDING" else None,
-                "last_error": None if state == "DONE" else CAUSE,
+                "last_error": None if state == "DONE" else "INVENTORY_UNAVAILABLE: 503 from the Inventory Service",
                 "created_at": at,
                 "updated_at": at + timedelta(minutes=1),
                 "version": 2,
+                "cause": "NOT_TRIED" if state == "DONE" else CAUSE,
+                "failure_class": "NOT_TRIED" if state == "DONE" else "INVENTORY_UNAVAILABLE",
             },
         )
 
@@ -317,7 +319,7 @@ def _moves(count: int, now: datetime) -> Iterator[tuple[Table, dict[str, Any]]]:
             release_actions,
             {
                 "order_id": order_id(move, at),
-                "cause": CAUSE if move % 2 else "INVENTORY_TIMEOUT: no answer",
+                "cause": CAUSE if move % 2 else "INVENTORY_TIMEOUT",
                 "move": "RETRY",
                 "actor": "ada",
                 "at": at,

@@ -89,7 +89,8 @@ def _wanted() -> ReleaseFilter:
 
 def _in_words(wanted: ReleaseFilter) -> str:
     order = f"order {wanted.order_id}" if wanted.order_id else None
-    parts = [", ".join(labels.texts(labels.RELEASE, wanted.states)), wanted.cause, order]
+    cause = labels.cause_text(wanted.cause) if wanted.cause else None
+    parts = [", ".join(labels.texts(labels.RELEASE, wanted.states)), cause, order]
     return "; ".join(part for part in parts if part)
 
 
@@ -156,7 +157,8 @@ def _causes(page: ReleasesPage, wanted: ReleaseFilter, *, grey: bool) -> None:
             count = sum(group.failed + group.pending for group in left)
             st.caption(f"{count:,} jobs of {len(left)} rarer causes")
         if wanted.cause is not None and wanted.cause not in [group.cause for group in page.groups]:
-            st.caption(f"No job has the cause {labels.plain(wanted.cause)} any more.")
+            named = labels.plain(labels.cause_text(wanted.cause))
+            st.caption(f"No job has this cause any more: {named}")
     if wanted.cause is not None:
         _past_actions(wanted.cause)
 
@@ -170,21 +172,19 @@ def _past_actions(cause: str) -> None:
 
 
 def _cause(number: int, group: CauseGroup, *, is_chosen: bool, grey: bool) -> None:
-    name = group.cause or "Not sorted yet"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         for state, count in (("FAILED", group.failed), ("PENDING", group.pending)):
             if count:
                 text, icon, color = labels.word(labels.RELEASE, state)
                 shade = "gray" if grey else color
                 st.markdown(f":{shade}-badge[:material/{icon}: {count:,} {text.lower()}]", width="content")
-        st.markdown(labels.plain(name), width="stretch")
+        st.markdown(labels.plain(labels.cause_text(group.cause)), width="stretch")
         st.caption(f"last {clock.ago(group.last_at, console().now())}", width="content")
         st.button(
             "Show all" if is_chosen else "Only these",
             key=f"cause_{number}",
             icon=":material/filter_alt_off:" if is_chosen else ":material/filter_alt:",
             type="tertiary",
-            disabled=group.cause is None,
             on_click=_choose,
             args=(None if is_chosen else group.cause,),
         )

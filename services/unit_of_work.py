@@ -102,7 +102,16 @@ class UnitOfWork:
     ) -> tuple[str, ...]:
         opened = []
         for case in change.opens:
-            if reviews.open_case(self.connection, self._new_id(), order_id, case.reason, case.detail, at):
+            if reviews.open_case(
+                self.connection,
+                self._new_id(),
+                order_id,
+                case.reason,
+                case.detail,
+                at,
+                cause=case.cause,
+                failure_class=case.failure_class,
+            ):
                 opened.append(case.reason)
                 details = {"detail": case.detail}
                 timeline.append(TimelineEntry(at, TRANSITION, f"Flagged for review: {case.reason}", details))

@@ -12,15 +12,15 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from services.domain.failures import FailureClass
 from services.domain.past_resolutions import ResolutionOutcome
-from services.domain.release_causes import BREAKER_OPEN, NOT_TRIED
 from state.tables import release_actions
 
 LAST = 50
 """Moves remembered of one cause."""
 
-TEACHES_NOTHING = (None, NOT_TRIED, BREAKER_OPEN)
-"""The other service has said nothing about such a job."""
+NO_ANSWER = (FailureClass.NOT_TRIED, FailureClass.BREAKER_OPEN)
+"""Causes of jobs that the Inventory Service has not answered about; an action on such a job is not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ _COLUMNS = ("order_id", "cause", "move", "actor", "at", "why", "outcome")
 def add(
     connection: Connection,
     order_id: str,
-    cause: str | None,
+    cause: str,
     action: str,
     actor: str,
     at: datetime,
@@ -54,7 +54,7 @@ def add(
 ) -> None:
     """Remember a move on a job with that cause; one that was still undecided did not hold."""
     decide(connection, order_id, ResolutionOutcome.FAILED)
-    if cause is None or cause in TEACHES_NOTHING:
+    if cause in NO_ANSWER:
         return
     row = (order_id, cause, action, actor, at, why, outcome)
     connection.execute(insert(release_actions), dict(zip(_COLUMNS, row, strict=True)))

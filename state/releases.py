@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
 
-from services.domain.release_causes import cause_of
+from services.domain.failures import NOT_TRIED, Failure, FailureClass
 from state import release_actions
 from state.tables import operation_items, orders, releases
 
@@ -39,17 +39,24 @@ class Release:
     created_at: datetime
     updated_at: datetime
     version: int
-    cause: str | None = None
-    """What last_error has in common with others."""
+    cause: str = FailureClass.NOT_TRIED
+    """The key of the last failure: jobs that failed alike share it."""
+    failure_class: str = FailureClass.NOT_TRIED
+    """A FailureClass."""
     traceparent: str | None = None
     """That of the order, where the job was claimed to be run."""
+
+    @property
+    def last_attempt_sent(self) -> bool:
+        """False when the circuit breaker kept the last attempt from being sent."""
+        return self.failure_class != FailureClass.BREAKER_OPEN
 
 
 @dataclass(frozen=True, slots=True)
 class CauseGroup:
     """Unfinished jobs with the same cause."""
 
-    cause: str | None
+    cause: str
     failed: int
     pending: int
     first_at: datetime
@@ -77,9 +84,8 @@ def start(connection: Connection, order_id: str, reason: str, at: datetime) -> N
         "state": PENDING,
         "attempts": 0,
         "next_attempt_at": at,
-        "last_error": None,
-        "cause": cause_of(None),
         "updated_at": at,
+        **failure_values(None, NOT_TRIED),
     }
     again = connection.execute(
         update(releases).where(releases.c.order_id == order_id).values(version=releases.c.version + 1, **fresh)
@@ -125,10 +131,13 @@ def _claim(connection: Connection, ids: Sequence[str], until: datetime) -> list[
     return [Release(*row) for row in rows]
 
 
+def failure_values(message: str | None, failure: Failure) -> dict[str, Any]:
+    """The column values that describe how the last attempt failed."""
+    return {"last_error": message, "cause": failure.key, "failure_class": failure.failure_class}
+
+
 def settle(connection: Connection, release: Release, at: datetime, **values: Any) -> bool:
     """Record how an attempt ended; False when the job was started again meanwhile."""
-    if "last_error" in values:
-        values["cause"] = cause_of(values["last_error"])
     done = connection.execute(
         update(releases)
         .where(releases.c.order_id == release.order_id, releases.c.version == release.version)
@@ -228,22 +237,6 @@ def versions(connection: Connection, order_ids: Sequence[str]) -> dict[str, tupl
         select(releases.c.order_id, releases.c.version, releases.c.state).where(releases.c.order_id.in_(order_ids))
     )
     return {order_id: (version, state) for order_id, version, state in rows}
-
-
-def any_unclassified(connection: Connection) -> bool:
-    """Whether classify() would find something."""
-    return (
-        connection.execute(select(releases.c.order_id).where(releases.c.cause.is_(None)).limit(1)).first() is not None
-    )
-
-
-def classify(connection: Connection, limit: int) -> int:
-    """Work out the causes of jobs from before causes were kept; returns how many got theirs."""
-    old = select(releases.c.order_id, releases.c.last_error).where(releases.c.cause.is_(None)).limit(limit)
-    rows = connection.execute(old).all()
-    for order_id, error in rows:
-        connection.execute(update(releases).where(releases.c.order_id == order_id).values(cause=cause_of(error)))
-    return len(rows)
 
 
 def count_by_state(connection: Connection) -> dict[str, int]:

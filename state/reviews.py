@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
-from services.domain.causes import cause_of
+from services.domain.failures import FailureClass
 from state.tables import operation_items, reviews
 
 MAX_PAGE = 200
@@ -35,8 +35,15 @@ class Review:
     """Who claimed the case last; counts only until ``claimed_until``."""
     claimed_until: datetime | None = None
     cause: str = ""
-    """What cases with the same cause share; see services.domain.causes."""
+    """The code that cases with the same cause share."""
     resolution_reason: str | None = None
+    failure_class: str | None = None
+    """A FailureClass, where a failed inventory call led to the case."""
+
+    @property
+    def last_attempt_sent(self) -> bool:
+        """False when the circuit breaker kept the last attempt from being sent."""
+        return self.failure_class != FailureClass.BREAKER_OPEN
 
     def owner_at(self, now: datetime) -> str | None:
         """Who has the case at that time; None: nobody, or not any more."""
@@ -46,12 +53,23 @@ class Review:
 COLUMNS = [reviews.c[name] for name in Review.__dataclass_fields__]
 
 
-def open_case(connection: Connection, review_id: str, order_id: str, reason: str, detail: str, at: datetime) -> bool:
-    """Open a case; False, with the newer detail noted, when one with this reason is open already."""
+def open_case(
+    connection: Connection,
+    review_id: str,
+    order_id: str,
+    reason: str,
+    detail: str,
+    at: datetime,
+    *,
+    cause: str = "",
+    failure_class: str | None = None,
+) -> bool:
+    """Open a case; when one with this reason is open already, store the newer detail there and return False."""
+    about = {"detail": detail, "cause": cause, "failure_class": failure_class}
     again = connection.execute(
         update(reviews)
         .where(reviews.c.order_id == order_id, reviews.c.reason == reason, reviews.c.state == "OPEN")
-        .values(detail=detail, cause=cause_of(detail))
+        .values(about)
     )
     if again.rowcount:
         return False
@@ -60,8 +78,7 @@ def open_case(connection: Connection, review_id: str, order_id: str, reason: str
         "order_id": order_id,
         "reason": reason,
         "state": "OPEN",
-        "detail": detail,
-        "cause": cause_of(detail),
+        **about,
         "opened_at": at,
         "version": 1,
     }

@@ -146,7 +146,11 @@ def _named(target: BulkTarget) -> dict[str, str]:
 
 def _facts(target: BulkTarget) -> dict[str, str]:
     """What a person sees of an item on our side alone, its name first."""
-    cells = {"State": target.state.capitalize(), "Version": str(target.version), "Cause": labels.told(target.cause)}
+    cells = {
+        "State": target.state.capitalize(),
+        "Version": str(target.version),
+        "Cause": labels.plain(labels.cause_text(target.cause)),
+    }
     claim = f"{target.claimed_by} works on it. " if target.claimed_by else ""
     note = f"{claim}{labels.told(target.note)}"
     return _named(target) | cells | ({"Note": note} if note else {})

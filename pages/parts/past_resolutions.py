@@ -1,4 +1,4 @@
-"""Cause past: what was done the last times a cause came, by whom, and how often it held."""
+"""Past resolutions: what was done about earlier failures with the same cause, by whom, and how often it lasted."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import streamlit as st
 from pages.parts import labels
 from pages.parts.widgets import clock
 from services.console.facade import console
-from services.console.releases import NOT_TRIED, PastActions
+from services.console.releases import FailureClass, PastActions
 from services.console.reviews import ActionSummary
 
 
 def draw(past: Sequence[ActionSummary], cases: int, cause: str) -> None:
-    """What was done on review cases: one row per move, the most frequent first."""
+    """What was done on review cases: one row per action, the most frequent first."""
     named = f" with {labels.plain(cause)}" if cause else ""
     if not past:
         st.caption(f"No case like this{named} has been resolved before.")
@@ -23,16 +23,17 @@ def draw(past: Sequence[ActionSummary], cases: int, cause: str) -> None:
     _table(past)
 
 
-def of_releases(past: PastActions, cause: str | None) -> None:
+def of_releases(past: PastActions, cause: str) -> None:
     """What was done on release jobs with one cause."""
-    if cause in (None, NOT_TRIED):
+    if cause == FailureClass.NOT_TRIED:
         st.caption("The job has not failed yet, so it has no cause.")
         return
+    named = labels.plain(labels.cause_text(cause))
     if not past.summaries:
-        st.caption(f"Nothing has been done yet about a release with the cause {labels.plain(cause)}.")
+        st.caption(f"Nothing has been done yet about a release with the cause: {named}.")
         return
     said = "What was done last" if past.count == 1 else f"The last {past.count} things done"
-    st.caption(f"{said} about releases with the cause {labels.plain(cause)}:")
+    st.caption(f"{said} about releases with the cause {named}:")
     _table(past.summaries)
 
 

@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 from services.base.context import correlated
 from services.domain.bulk import BulkAction, BulkItemState, ItemResult, became
 from services.domain.call_attempts import InventoryCall
-from services.domain.causes import was_not_sent
 from services.domain.conservation import StockState
 from services.domain.errors import (
     ApiError,
@@ -164,7 +163,7 @@ class ResolveCase:
 def _after(item: BulkItem, case: Review) -> ItemResult:
     if case.state != "OPEN":
         return ItemResult(BulkItemState.ACCEPTED)
-    if was_not_sent(case.detail):
+    if not case.last_attempt_sent:
         return _turned_back(item)
     return ItemResult(BulkItemState.FAILED, f"Tried without success, the case stays open. {case.detail}")
 

@@ -17,10 +17,9 @@ from services.bulk.control import BulkControl
 from services.bulk.runner import GateOf
 from services.conservation.audit import ConservationAudit
 from services.domain import commands
-from services.domain.causes import was_not_sent
 from services.domain.commands import QUEUED, CommandKind, Outcome
 from services.domain.conservation import StockState
-from services.domain.errors import CircuitOpen, NotFound, ReleaseFailed, ReviewConflict, ValidationFailed
+from services.domain.errors import CircuitOpen, NotFound, ReleaseQueued, ReviewConflict, ValidationFailed
 from services.domain.external import INT64, NotAllowed, whole_number
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import Line, OrderStatus
@@ -141,7 +140,7 @@ async def _resolve_review(use: UseCases, command: Command, given: commands.Resol
         # The service's own retry waited for the same breaker and came first.
         return Outcome("Settled by itself while it was queued")
     if case.state == "OPEN":
-        if was_not_sent(case.detail):
+        if not case.last_attempt_sent:
             raise _interrupted(command, given)
         return Outcome("Tried without success, the case stays open", case.detail)
     return Outcome("Case resolved")
@@ -183,9 +182,7 @@ async def _look_up_inventory_many(use: UseCases, command: Command, given: comman
 async def _retry_release(use: UseCases, command: Command, _: commands.NoArguments) -> Outcome:
     try:
         await use.releases.retry_now(command.target_id, actor=command.actor, action_id=command.command_id)
-    except ReleaseFailed as error:
-        if "queuedUntil" not in error.details:
-            raise
+    except ReleaseQueued:
         return Outcome("Queued until the breaker closes", "Nothing was sent yet; the job runs by itself then.", QUEUED)
     return Outcome("Release confirmed by the Inventory Service")
 

@@ -14,11 +14,11 @@ from services.console.paging import PAGE_SIZE
 from services.domain.bulk import MAX_ITEMS, BulkAction
 from services.domain.commands import CommandKind
 from services.domain.conservation import StockState
+from services.domain.failures import FailureClass
 from services.domain.orders.lifecycle import TimelineEntry
 from services.domain.orders.model import Order
 from services.domain.past_resolutions import ActionSummary, PastResolution, summarise
 from services.domain.reconciliation import OFFERED, evidence, is_fresh, what_a_retry_does, why_not_mark, why_not_retry
-from services.domain.release_causes import NOT_TRIED
 from state import commands, history, inventory_lookups, orders, release_actions, releases, reviews
 from state.commands import Command
 from state.inventory_lookups import StoredLookup
@@ -26,7 +26,7 @@ from state.releases import MAX_DEPTH, SORTS, STATES, CauseGroup, Release, Releas
 from state.reviews import Review
 
 __all__ = [
-    "MAX_DEPTH", "MAX_ITEMS", "NOT_TRIED", "SORTS", "STATES", "CauseGroup", "JobView", "PastActions", "Release",
+    "MAX_DEPTH", "MAX_ITEMS", "SORTS", "STATES", "CauseGroup", "FailureClass", "JobView", "PastActions", "Release",
     "ReleaseFilter", "ReleaseRow", "Releases", "ReleasesPage", "evidence", "narrows_nothing", "target",
     "what_a_retry_does", "why_not_mark", "why_not_retry",
 ]  # fmt: skip
@@ -152,7 +152,7 @@ def fitting(bulk_action: str, wanted: ReleaseFilter) -> ReleaseFilter:
 def target(job: Release) -> BulkTarget:
     """A job as an operation captures it."""
     note = f"{job.attempts} {'attempt' if job.attempts == 1 else 'attempts'}"
-    return BulkTarget(job.order_id, job.order_id, job.version, job.state, job.cause or NOT_TRIED, note)
+    return BulkTarget(job.order_id, job.order_id, job.version, job.state, job.cause, note)
 
 
 def _ids(connection: Any, wanted: ReleaseFilter) -> list[str]:
@@ -182,7 +182,7 @@ def _job(connection: Any, order_id: str, now: datetime) -> JobView | None:
     return JobView(
         row=rows[0],
         asking=commands.latest_of(connection, [order_id], (CommandKind.LOOK_UP_INVENTORY,)).get(order_id),
-        past_actions=_past_actions(connection, job.cause or NOT_TRIED),
+        past_actions=_past_actions(connection, job.cause),
         timeline=tuple(history.of_order(connection, order_id)[-EXCERPT:]),
     )
 

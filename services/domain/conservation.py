@@ -122,7 +122,7 @@ def compensate(order: Order, kind: str, at: datetime) -> Change:
         if order.status not in SOLD:
             raise _moved_on(order, kind)
         entry = TimelineEntry(at, lifecycle.TRANSITION, f"Does not add up: {kind}")
-        case = ReviewRequest(ReviewReason.CONSERVATION_DIFFERENCE, f"Conservation audit: {kind}")
+        case = ReviewRequest(ReviewReason.CONSERVATION_DIFFERENCE, f"Conservation audit: {kind}", kind)
         return Change({}, (entry,), opens=(case,))
     if order.status not in CALLED_OFF:
         raise _moved_on(order, kind)

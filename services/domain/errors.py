@@ -20,6 +20,7 @@
         │   ├── InventoryRefusesUs         it refused the caller, not the order (401, 403, 404, ...)
         │   └── InventoryThrottled         429, or not sent because an earlier 429 asked to wait
         ├── ReleaseFailed              RELEASE_FAILED
+        │   └── ReleaseQueued              not sent: the breaker is open, the job runs later
         └── PaymentOutcomeUnknown      the gateway did not say whether it captured
 
 Source: seed 8.1; contract section 3.
@@ -194,6 +195,10 @@ class ReleaseFailed(DependencyError):
     """The Inventory Service did not confirm the release of a hold."""
 
     code = "RELEASE_FAILED"
+
+
+class ReleaseQueued(ReleaseFailed):
+    """The circuit breaker is open: nothing was sent, and the job runs by itself once calls pass again."""
 
 
 class PaymentOutcomeUnknown(DependencyError):

@@ -110,9 +110,7 @@ class OrderFulfilment:
     async def _check_failed(self, order: Order, error: DependencyError, trail: list[Attempt]) -> Order:
         if not order.is_high_priority:
             return await self._context.commit(order, lifecycle.reject(order, error, self._now()), trail=trail)
-        change = lifecycle.start_reserving(
-            order, self._now(), self._step_due(), unverified=f"{error.code}: {error.message}"
-        )
+        change = lifecycle.start_reserving(order, self._now(), self._step_due(), unverified=error)
         order = await self._context.commit(order, change, trail=trail)
         return await self._reserve(order)
 

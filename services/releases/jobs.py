@@ -1,4 +1,4 @@
-"""Giving holds back: durable jobs, retried with growing delays, in the end handed to a person.
+"""Release jobs: durable requests to release a reservation, retried with growing delays and then given to a person.
 
 Source: seed 5 (releaseReservation never blocks the cancel), 8.1 RELEASE_FAILED, 8.2.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -22,33 +24,48 @@ from services.domain.errors import (
     InventoryThrottled,
     InventoryUnavailable,
     NotFound,
+    ReleaseConflict,
     ReleaseFailed,
+    ReleaseQueued,
 )
+from services.domain.failures import NOT_TRIED, Failure, FailureClass, failure_of
 from services.domain.orders import lifecycle
 from services.domain.orders.failed_steps import reason_of
 from services.domain.orders.model import Order
 from services.domain.past_resolutions import ReleaseActionKind, ResolutionOutcome
-from services.domain.release_causes import BREAKER_OPEN, cause_of
 from services.domain.retry import RetryPolicy
 from services.orders.context import OrdersContext, raise_first
-from services.releases.records import audit_release, changed_since, refuse_changed
 from services.unit_of_work import SYSTEM, UnitOfWork, action_entry, call_entries
 from state import audit, history, incident_impacts, orders, release_actions, releases
+from state.audit import AuditEntry
 from state.engine.failures import is_of_database
-from state.releases import DONE, FAILED, PENDING, Release
+from state.releases import DONE, FAILED, PENDING, Release, failure_values
 
 logger = logging.getLogger("holdfast.releases")
 
 CLAIM = timedelta(seconds=30)
 
 AT_ONCE = 8
-"""Jobs of one round; few, so that a service that has just come back is not trampled."""
+"""Jobs of one round. Small batches avoid a thundering herd after an outage."""
 
 OUTCOME_RELEASED, OUTCOME_RETRIED, OUTCOME_FAILED = "released", "retried", "failed"
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What one attempt makes of its job and of the order."""
+
+    values: Mapping[str, Any]
+    """New column values of the job."""
+    outcome: str | None = None
+    """One of the OUTCOME constants; None when nothing was sent, so that no attempt is counted."""
+    change: Callable[[Order, datetime], lifecycle.Change] | None = None
+    put_back_to: Release | None = None
+    """The job as it was before a person's attempt that was not sent."""
+
+
 class ReleaseJobs:
-    """Runs due jobs; ``on_outcome`` counts how each attempt ended."""
+    """Runs due jobs and single attempts; ``on_outcome`` counts how each attempt ended."""
 
     def __init__(
         self,
@@ -66,15 +83,15 @@ class ReleaseJobs:
         self._claim = claim
 
     async def run_due(self) -> int:
-        """One round of due jobs; returns how many there were, AT_ONCE meaning that more may wait."""
+        """Run one round of due jobs; returns their number. AT_ONCE means that more jobs may be due."""
         now = self._context.clock()
         jobs = await self._context.database.write(lambda c: releases.claim_due(c, now, now + self._claim, AT_ONCE))
-        # All are waited for, so that one that fails unexpectedly leaves no others running unobserved.
+        # All are awaited, so that no attempt goes on unobserved after another one raised.
         raise_first(await asyncio.gather(*(self._run(job) for job in jobs), return_exceptions=True))
         return len(jobs)
 
     async def retry(self, order_ids: Sequence[str], *, actor: str) -> list[Release]:
-        """Make jobs due at once with all their attempts; done ones stay done. Raises NotFound."""
+        """Make jobs due at once with all their attempts; done jobs stay done. Raises NotFound."""
 
         def transaction(connection: Connection) -> list[Release]:
             return [self._start_again(connection, order_id, actor) for order_id in order_ids]
@@ -82,9 +99,10 @@ class ReleaseJobs:
         return await self._context.transact(transaction)
 
     async def retry_now(self, order_id: str, *, actor: str, action_id: str | None = None) -> Release:
-        """Retry and wait for the outcome; raises ReleaseFailed when it was not confirmed, NotFound.
+        """Start the job again, make one attempt and return the done job.
 
-        Under an ``action_id`` seen before the job is not started again: what became of it is said once more.
+        Raises NotFound, ReleaseQueued when the breaker is open, and ReleaseFailed when the release was not
+        confirmed. An ``action_id`` seen before starts nothing; the call then reports the state of the job.
         """
 
         def begin(connection: Connection) -> list[Release]:
@@ -94,7 +112,7 @@ class ReleaseJobs:
                 job = self._start_again(connection, order_id, actor, action_id)
             if job.state != PENDING or job.attempts or job.last_error:
                 return []
-            # In the transaction that started it: the loop of due jobs cannot come in between.
+            # Claimed in the transaction that started the job, so that the loop of due jobs cannot come in between.
             return releases.claim(connection, [order_id], self._context.clock() + self._claim)
 
         for job in await self._context.transact(begin):
@@ -107,12 +125,11 @@ class ReleaseJobs:
     async def try_once(
         self, order_id: str, version: int, *, actor: str, reason: str | None, action_id: str
     ) -> tuple[Release, ApiError | None] | None:
-        """One attempt now, of the job as a person saw it; a failed job that fails again is failed again.
+        """Make one attempt at the job of that version; a failed job whose attempt fails is failed again.
 
-        Returns the job as the attempt left it, and the error that it ended with; None when the breaker is open or
-        the service asks for fewer calls: nothing was tried, and the job is as it was. Raises NotFound, and
-        ReleaseConflict when it is not at that version any more. Under an action_id seen before it is the same
-        action: the version is not asked again, nor is it audited twice.
+        Returns the job after the attempt and the error of the attempt, or None when nothing was sent (the breaker
+        is open, or the service limits calls) and the job is unchanged. Raises NotFound, and ReleaseConflict for
+        another version. An action_id seen before continues that action: neither version check nor audit entry.
         """
 
         def begin(connection: Connection) -> tuple[Release, list[Release]]:
@@ -127,7 +144,7 @@ class ReleaseJobs:
                 refuse_changed(before, version)
                 history.add(connection, order_id, [action_entry(at, "Retry release", actor, reason)])
                 audit.add(connection, audit_release("RETRY_RELEASE", before, actor, at, reason, action_id))
-            # The same action once more goes on with its move, unless the breaker had turned it back.
+            # A repeated action keeps its undecided entry; an attempt that was put back has none.
             if not known or not release_actions.has_undecided(connection, order_id):
                 kind = ReleaseActionKind.BULK_RETRY
                 release_actions.add(connection, order_id, before.cause, kind, actor, at, why=reason)
@@ -139,25 +156,11 @@ class ReleaseJobs:
         before, claimed = await self._context.transact(begin)
         error = None
         for job in claimed:
-            error = await self._attempt(job)
+            error = await self._attempt(job, put_back_to=before)
             if isinstance(error, CircuitOpen | InventoryThrottled):
-                await self._put_back(job, before)
                 return None
         after = await self._context.database.read(lambda c: releases.get(c, order_id))
         return after or before, error
-
-    async def _put_back(self, claimed: Release, before: Release) -> None:
-        """Nothing was tried: the job waits for its next turn as if nobody had touched it, unless somebody has."""
-
-        def transaction(connection: Connection) -> None:
-            job = releases.get(connection, claimed.order_id)
-            # One that was started again meanwhile has no error yet.
-            if job is not None and job.version == claimed.version + 1 and job.last_error is not None:
-                release_actions.forget_undecided(connection, claimed.order_id)
-                values = {"state": before.state, "next_attempt_at": before.next_attempt_at}
-                releases.settle(connection, job, before.updated_at, last_error=before.last_error, **values)
-
-        await self._context.transact(transaction)
 
     def _start_again(self, connection: Connection, order_id: str, actor: str, action_id: str | None = None) -> Release:
         before = releases.get(connection, order_id)
@@ -174,136 +177,164 @@ class ReleaseJobs:
         after = releases.get(connection, order_id)
         return after or before
 
+    # ---------------------------------------------------------------- one attempt
+
     async def _run(self, job: Release) -> None:
+        """One attempt at a due job; raises nothing.
+
+        When the end of the attempt cannot be stored on the order, it is stored on the job alone. What the attempt
+        did is unknown then: the next one asks again, and after the last one a person finds the job failed.
+        """
         try:
             await self._attempt(job)
         except Exception as error:
             logger.warning("release_not_recorded", extra={"order_id": job.order_id}, exc_info=error)
             self._context.failed("releases")
-            if not is_of_database(error):
-                await self._count_unrecorded(job, error)
+            if is_of_database(error):
+                return
+            message = f"{ReleaseFailed.code}: Its end could not be recorded. {reason_of(error)}"
+            end = self._failed(job, message, Failure(FailureClass.NOT_RECORDED))
+            at = self._context.clock()
+            try:
+                await self._context.database.write(lambda c: releases.settle(c, job, at, **end.values))
+            except Exception as failure:  # noqa: BLE001 - a boundary: the job is due again when its claim ends
+                logger.warning("release_not_counted", extra={"order_id": job.order_id, "error": repr(failure)})
+            else:
+                self._on_outcome(str(end.outcome))
 
-    async def _count_unrecorded(self, job: Release, error: Exception) -> None:
-        """Count an attempt whose end cannot be recorded on its order, on the job alone; raises nothing.
+    async def _attempt(self, job: Release, put_back_to: Release | None = None) -> ApiError | None:
+        """Make one attempt and store its end; returns the error that it ended with.
 
-        What it did is not known, so the next attempt asks again; after the last one a person finds the job failed.
+        When nothing was sent, the job becomes ``put_back_to`` again, or waits for its next turn without it.
         """
-        attempts = job.attempts + 1
-        delay = self._policy.delay_seconds(attempts, self._context.randomness)
-        at = self._context.clock()
-        values: dict[str, object] = {
-            "state": FAILED if delay is None else PENDING,
-            "next_attempt_at": None if delay is None else at + timedelta(seconds=delay),
-            "attempts": attempts,
-            "last_error": f"{ReleaseFailed.code}: Its end could not be recorded. {reason_of(error)}",
-        }
-        try:
-            await self._context.database.write(lambda c: releases.settle(c, job, at, **values))
-        except Exception as failure:  # noqa: BLE001 - a boundary: the job is due again when its claim ends
-            logger.warning("release_not_counted", extra={"order_id": job.order_id, "error": repr(failure)})
-        else:
-            self._on_outcome(OUTCOME_FAILED if delay is None else OUTCOME_RETRIED)
-
-    async def _attempt(self, job: Release) -> ApiError | None:
-        """Make one attempt and record how it ended; returns the error, CircuitOpen when nothing was sent."""
-        with self._context.step("release reservation", job.order_id, job.traceparent):
-            return await self._release(job)
-
-    async def _release(self, job: Release) -> ApiError | None:
         trail: list[Attempt] = []
-        try:
-            released = await self._inventory.release(job.order_id, trail)
-        except (CircuitOpen, InventoryThrottled) as error:
-            await self._postpone(job, error, trail)
-            return error
-        except ApiError as error:
-            await self._failed(job, error, trail)
-            return error
-        except Exception as error:
-            logger.warning("release_failed_unexpectedly", extra={"order_id": job.order_id}, exc_info=error)
-            unforeseen = ReleaseFailed(f"It failed unexpectedly. {reason_of(error)}")
-            await self._failed(job, unforeseen, trail)
-            return unforeseen
-        await self._done(job, "Reservation released" if released else "Nothing was left to release", trail)
-        return None
+        error: ApiError | None = None
+        with self._context.step("release reservation", job.order_id, job.traceparent):
+            try:
+                released = await self._inventory.release(job.order_id, trail)
+                end = _released("Reservation released" if released else "Nothing was left to release", job)
+            except (CircuitOpen, InventoryThrottled) as not_sent:
+                error, end = not_sent, self._not_sent(not_sent, put_back_to)
+            except ApiError as failed:
+                error, end = failed, self._failed(job, f"{failed.code}: {failed.message}", failure_of(failed), failed)
+            except Exception as raised:
+                logger.warning("release_failed_unexpectedly", extra={"order_id": job.order_id}, exc_info=raised)
+                error = ReleaseFailed(f"It failed unexpectedly. {reason_of(raised)}")
+                end = self._failed(job, f"{error.code}: {error.message}", failure_of(raised))
+            await self._store(job, end, trail)
+        if end.outcome is not None:
+            self._on_outcome(end.outcome)
+        return error
 
-    async def _postpone(self, job: Release, error: InventoryUnavailable, trail: list[Attempt]) -> None:
-        """The breaker is open or the service asks for fewer calls: nothing was tried, so no attempt is counted."""
-        now = self._context.clock()
+    def _not_sent(self, error: InventoryUnavailable, put_back_to: Release | None) -> _End:
+        if put_back_to is not None:
+            names = ("state", "next_attempt_at", "last_error", "cause", "failure_class")
+            return _End({name: getattr(put_back_to, name) for name in names}, put_back_to=put_back_to)
         # Jobs that waited for the same moment are spread over a few seconds after it.
         delay = max(error.retry_after_seconds or 0.0, 1.0) + 3.0 * self._context.randomness()
-        due = now + timedelta(seconds=delay)
+        due = self._context.clock() + timedelta(seconds=delay)
+        return _End({"next_attempt_at": due} | failure_values(error.message, failure_of(error)))
 
-        def transaction(connection: Connection) -> None:
-            releases.settle(connection, job, now, next_attempt_at=due, last_error=error.message)
-            incident_impacts.add(connection, job.order_id, incident_impact.of_attempts(trail))
-
-        await self._context.database.write(transaction)
-
-    async def _failed(self, job: Release, error: ApiError, trail: list[Attempt]) -> None:
+    def _failed(self, job: Release, message: str, failure: Failure, error: ApiError | None = None) -> _End:
         attempts = job.attempts + 1
         wanted = error.retry_after_seconds if isinstance(error, DependencyError) else None
         delay = self._policy.delay_seconds(attempts, self._context.randomness, retry_after_seconds=wanted)
-        message = f"{error.code}: {error.message}"
+        values = {"attempts": attempts} | failure_values(message, failure)
         if delay is None:
-            values = {"state": FAILED, "next_attempt_at": None, "attempts": attempts, "last_error": message}
-            await self._settle(
-                job, trail, values, lambda order, at: lifecycle.release_failed(order, message, attempts, at)
+            return _End(
+                values | {"state": FAILED, "next_attempt_at": None},
+                OUTCOME_FAILED,
+                lambda order, at: lifecycle.release_failed(order, failure, message, attempts, at),
             )
-            self._on_outcome(OUTCOME_FAILED)
-            return
         due = self._context.clock() + timedelta(seconds=delay)
-        again = {"state": PENDING, "next_attempt_at": due, "attempts": attempts, "last_error": message}
-        await self._settle(job, trail, again, None)
-        self._on_outcome(OUTCOME_RETRIED)
+        return _End(values | {"state": PENDING, "next_attempt_at": due}, OUTCOME_RETRIED)
 
-    async def _done(self, job: Release, title: str, trail: list[Attempt]) -> None:
-        values = {"state": DONE, "next_attempt_at": None, "attempts": job.attempts + 1, "last_error": None}
-        await self._settle(job, trail, values, lambda order, at: lifecycle.released(order, at, title))
-        self._on_outcome(OUTCOME_RELEASED)
-
-    async def _settle(
-        self,
-        job: Release,
-        trail: list[Attempt],
-        values: Mapping[str, object],
-        change: Callable[[Order, datetime], lifecycle.Change] | None,
-    ) -> None:
-        """Record an attempt's end on the job and on the order, unless the job was started again meanwhile."""
+    async def _store(self, job: Release, end: _End, trail: Sequence[Attempt]) -> None:
+        """Store an attempt's end on the job and on the order; a job that was started again meanwhile stays as it is."""
 
         def work(unit: UnitOfWork) -> None:
             connection, at = unit.connection, self._context.clock()
-            current = releases.settle(connection, job, at, **values)
+            touched = end.put_back_to.updated_at if end.put_back_to else at
+            current = releases.settle(connection, job, touched, **end.values)
             if current:
-                _remember(connection, job, values, at)
+                _note_end(connection, job, end, at)
             order = orders.get(connection, job.order_id)
-            if not current or change is None or order is None:
-                history.add(connection, job.order_id, call_entries(trail))
+            if not current or end.change is None or order is None:
+                if end.outcome is not None:
+                    history.add(connection, job.order_id, call_entries(trail))
                 incident_impacts.add(connection, job.order_id, incident_impact.of_attempts(trail))
                 return
-            unit.record(order, change(order, at), trail=trail)
+            unit.record(order, end.change(order, at), trail=trail)
 
         await self._context.unit_of_work(work)
+
+
+def _released(title: str, job: Release) -> _End:
+    values = {"state": DONE, "next_attempt_at": None, "attempts": job.attempts + 1} | failure_values(None, NOT_TRIED)
+    return _End(values, OUTCOME_RELEASED, lambda order, at: lifecycle.released(order, at, title))
+
+
+def _note_end(connection: Connection, job: Release, end: _End, at: datetime) -> None:
+    """Store what became of the action under way, or that the retries of the job itself ended it."""
+    if end.put_back_to is not None:
+        release_actions.forget_undecided(connection, job.order_id)
+    if end.outcome not in (OUTCOME_RELEASED, OUTCOME_FAILED):
+        return
+    is_done = end.outcome == OUTCOME_RELEASED
+    outcome = ResolutionOutcome.LASTED if is_done else ResolutionOutcome.FAILED
+    if release_actions.decide(connection, job.order_id, outcome) or not job.attempts:
+        return
+    cause = job.cause if is_done else end.values["cause"]
+    kind = ReleaseActionKind.AUTOMATIC
+    release_actions.add(connection, job.order_id, cause, kind, SYSTEM, at, outcome=outcome)
 
 
 def _not_confirmed(order_id: str, job: Release | None) -> ReleaseFailed:
     error = job.last_error if job else None
     details: dict[str, object] = {"orderId": order_id, "lastError": error}
-    if job is not None and job.cause == BREAKER_OPEN:
-        details["queuedUntil"] = job.next_attempt_at
-    if error is None:
+    if error is None or job is None:
         return ReleaseFailed("Not confirmed yet: the release was started again meanwhile and is being tried.", details)
-    return ReleaseFailed(f"The release failed: {error}", details)
+    message = f"The release failed: {error}"
+    if not job.last_attempt_sent:
+        return ReleaseQueued(message, details | {"queuedUntil": job.next_attempt_at})
+    return ReleaseFailed(message, details)
 
 
-def _remember(connection: Connection, job: Release, values: Mapping[str, object], at: datetime) -> None:
-    """What came of the move under way; without one, the job's own retries have ended it."""
-    if values["state"] == PENDING:
-        return
-    is_done = values["state"] == DONE
-    outcome = ResolutionOutcome.LASTED if is_done else ResolutionOutcome.FAILED
-    if release_actions.decide(connection, job.order_id, outcome) or not job.attempts:
-        return
-    cause = job.cause if is_done else cause_of(str(values["last_error"]))
-    kind = ReleaseActionKind.AUTOMATIC
-    release_actions.add(connection, job.order_id, cause, kind, SYSTEM, at, outcome=outcome)
+def refuse_changed(job: Release, version: int) -> None:
+    """Raise ReleaseConflict unless the unfinished job is at that version."""
+    if job.state == DONE or job.version != version:
+        raise changed_since(job)
+
+
+def changed_since(job: Release) -> ReleaseConflict:
+    """The error for a job that changed after the person saw it."""
+    return ReleaseConflict(
+        f"The job has changed since: it is {job.state} at version {job.version}.",
+        {"orderId": job.order_id, "state": job.state, "version": job.version},
+    )
+
+
+def audit_release(
+    action: str,
+    before: Release,
+    actor: str,
+    at: datetime,
+    reason: str | None = None,
+    action_id: str | None = None,
+    *,
+    after: Mapping[str, object] | None = None,
+    result: str = "started",
+) -> AuditEntry:
+    """The audit entry of an action on a release job."""
+    return AuditEntry(
+        at=at,
+        actor=actor,
+        action=action,
+        target=f"release:{before.order_id}",
+        order_id=before.order_id,
+        reason=reason,
+        before={"state": before.state, "attempts": before.attempts, "lastError": before.last_error},
+        after=dict(after) if after is not None else {"state": PENDING, "attempts": before.attempts},
+        result=result,
+        action_id=action_id,
+    )

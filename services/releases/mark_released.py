@@ -20,7 +20,7 @@ from services.domain.past_resolutions import ReleaseActionKind, ResolutionOutcom
 from services.domain.reconciliation import why_not_mark
 from services.domain.reviews import ReviewAction
 from services.orders.context import OrdersContext
-from services.releases.records import audit_release, changed_since, refuse_changed
+from services.releases.jobs import audit_release, changed_since, refuse_changed
 from services.reviews.claims import claimed_by_other
 from services.reviews.comparison import Reconciliation
 from services.unit_of_work import action_entry

@@ -34,7 +34,7 @@ from services.runtime.retention import Retention
 from services.runtime.use_cases import WorkerUseCases
 from services.sandbox.drills.inventory import InventorySwitches, Shelves, switches_client
 from services.sandbox.drills.runner import DrillParts, DrillRunner
-from state import leases, releases
+from state import leases
 from state.database_watch import DatabaseWatch
 from state.engine.database import LARGE_LOG_BYTES, Database
 
@@ -42,9 +42,6 @@ logger = logging.getLogger("holdfast.worker")
 
 CONSERVATION = "conservation"
 """Name of the lease under which orders are compared between the services."""
-
-CLASSIFIED_PER_TRANSACTION = 500
-"""Release jobs of one transaction that get their cause."""
 
 
 class Leader:
@@ -177,7 +174,6 @@ def _maintenance(
         Loop("timekeeping", clock_skew.run_round, pause_seconds=30.0),
         Loop("retention", retention.prune, pause_seconds=60.0),
         Loop("log_length", partial(_shorten_log, database), pause_seconds=10.0),
-        Loop("causes", partial(_classify, database), pause_seconds=60.0),
     ]
 
 
@@ -197,14 +193,6 @@ def _heartbeat(recorder: Recorder) -> Loop:
     loop = Loop("heartbeat", recorder.beat, pause_seconds=1.0)
     recorder.on_change = loop.wake
     return loop
-
-
-async def _classify(database: Database) -> bool:
-    """Store the cause of release jobs that were written before causes were stored; one round of a Loop."""
-    if not await database.read(releases.any_unclassified):
-        return False
-    changed = await database.write(lambda c: releases.classify(c, CLASSIFIED_PER_TRANSACTION))
-    return changed >= CLASSIFIED_PER_TRANSACTION
 
 
 async def _shorten_log(database: Database) -> bool:

@@ -26,6 +26,7 @@ reviews = Table(
     Column("claimed_until", UtcDateTime),
     Column("cause", Word, nullable=False, server_default=""),
     Column("resolution_reason", Word),
+    Column("failure_class", Word),
     Index("ix_reviews_state_opened_at", "state", "opened_at"),
     Index("ix_reviews_state_reason_opened_at", "state", "reason", "opened_at"),
     Index("ix_reviews_state_resolved_at", "state", "resolved_at"),
@@ -66,20 +67,15 @@ releases = Table(
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_at", UtcDateTime),
     Column("last_error", Text),
-    # What last_error has in common with others; NULL until it was worked out.
+    # The key of the last failure (failure class and HTTP status); jobs that failed alike share it.
     Column("cause", String(160)),
+    Column("failure_class", Word),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("version", Integer, nullable=False),
     Index("ix_releases_state_updated_at", "state", "updated_at"),
     Index("ix_releases_state_attempts", "state", "attempts"),
     Index("ix_releases_state_cause_updated_at", "state", "cause", "updated_at"),
-    Index(
-        "ix_releases_unclassified",
-        "order_id",
-        sqlite_where=text("cause IS NULL"),
-        postgresql_where=text("cause IS NULL"),
-    ),
     Index(
         "ix_releases_next_attempt_at",
         "next_attempt_at",

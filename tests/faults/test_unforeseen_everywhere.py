@@ -39,7 +39,6 @@ USES: dict[str, set[str]] = {
     "timekeeping": {DATABASE, CLOCK},
     "retention": {DATABASE, CLOCK},
     "log_length": {DATABASE},
-    "causes": {DATABASE},
     "alerts": {DATABASE, CLOCK},
     "notifications": {DATABASE, CLOCK, WEBHOOK},
     "topology": {BROKER},

@@ -46,13 +46,13 @@ def minutes(number: float) -> timedelta:
 
 
 def add(database: Database, name: str, *, status: str = "PLACED", reason: str = "CONFIRMATION_TIMEOUT",
-        detail: str = "", waits: float = 10, **more: Any) -> str:  # fmt: skip
+        cause: str = "", waits: float = 10, **more: Any) -> str:  # fmt: skip
     """An order with an open case; returns the id of the case."""
     made = order(f"ORD-{name}", status, NOON - minutes(waits), **more)
 
     def write(connection: Any) -> None:
         orders.add(connection, made, "h")
-        reviews.open_case(connection, f"REV-{name}", made.order_id, reason, detail, NOON - minutes(waits))
+        reviews.open_case(connection, f"REV-{name}", made.order_id, reason, "", NOON - minutes(waits), cause=cause)
 
     database.write_now(write)
     return f"REV-{name}"
@@ -161,8 +161,8 @@ def test_a_hold_that_nobody_needs_any_more_makes_nothing_urgent(database: Databa
 
 
 def test_each_filter_and_all_of_them_together(database: Database) -> None:
-    add(database, "1", detail="AA_CODE: x", user_id="u-1", customer_priority="high", lines=(Line("lamp", "x", 1),))
-    add(database, "2", detail="BB_CODE: x", user_id="u-1", reason="PAYMENT_UNKNOWN")
+    add(database, "1", cause="AA_CODE", user_id="u-1", customer_priority="high", lines=(Line("lamp", "x", 1),))
+    add(database, "2", cause="BB_CODE", user_id="u-1", reason="PAYMENT_UNKNOWN")
     add(database, "3", user_id="u-2")
     database.write_now(lambda c: reviews.claim(c, "REV-1", "ada", NOON, NOON + minutes(1), take=False))
     database.write_now(lambda c: reviews.claim(c, "REV-2", "ada", NOON - minutes(20), NOON, take=False))
@@ -195,8 +195,8 @@ def test_pages_hold_every_case_once(database: Database) -> None:
 
 def test_groups_count_cases_by_cause_and_by_product_within_the_filter(database: Database) -> None:
     both = (Line("lamp", "x", 1), Line("lamp", "y", 1), Line("desk", "x", 1))
-    add(database, "1", detail="AA_CODE: x", lines=both)
-    add(database, "2", detail="AA_CODE: y", lines=(Line("desk", "x", 5),))
+    add(database, "1", cause="AA_CODE", lines=both)
+    add(database, "2", cause="AA_CODE", lines=(Line("desk", "x", 5),))
     add(database, "3", reason="PAYMENT_UNKNOWN", lines=(Line("desk", "x", 1),))
 
     def groups(find: Any, **wanted: Any) -> list[tuple[tuple[str, ...], int]]:
@@ -235,8 +235,8 @@ def test_what_an_action_fits_is_counted_and_listed_by_reason_and_status(database
 
 def test_the_memory_holds_the_last_cases_of_one_cause_and_what_became_of_them(database: Database) -> None:
     for number in range(3):
-        add(database, f"{number}", detail="AA_CODE: x", waits=60 - number, status="CONFIRMED")
-    add(database, "other", detail="BB_CODE: x", waits=60)
+        add(database, f"{number}", cause="AA_CODE", waits=60 - number, status="CONFIRMED")
+    add(database, "other", cause="BB_CODE", waits=60)
 
     def resolve(connection: Any) -> None:
         for number in range(3):
@@ -288,7 +288,7 @@ def test_what_was_done_about_releases_is_kept_by_cause_decided_once_and_pruned(d
         assert release_actions.has_undecided(connection, "ORD-1")
         assert release_actions.decide(connection, "ORD-1", "HELD")
         assert not release_actions.decide(connection, "ORD-1", "FAILED")
-        release_actions.add(connection, "ORD-1", "Not tried yet", "RETRY", "eve", at[2])
+        release_actions.add(connection, "ORD-1", "NOT_TRIED", "RETRY", "eve", at[2])
 
     database.write_now(fill)
     found = database.read_now(lambda c: release_actions.last_actions(c, "X: y"))
@@ -335,7 +335,7 @@ def test_only_orders_without_a_fresh_answer_have_to_be_asked_about(database: Dat
 
 def test_no_question_of_the_desk_reads_a_whole_table(sqlite_url: str) -> None:
     with opened(sqlite_url) as database:
-        add(database, "1", detail="AA_CODE: x")
+        add(database, "1", cause="AA_CODE")
 
         def look(connection: Any) -> None:
             for wanted in (CaseFilter(), CaseFilter(reason="X", owner="a", product="p"), CaseFilter(state="RESOLVED")):

@@ -522,7 +522,6 @@ LISTS: dict[str, Any] = {
     "release jobs that match": lambda c: releases.count_matching(c, ReleaseFilter(("FAILED",), "X"), 50),
     "causes of release jobs": releases.groups,
     "new failures of a cause": lambda c: releases.count_failed_since(c, ["X"], START, outside_job="o", limit=50),
-    "release jobs without a cause": releases.any_unclassified,
     "new cases of a reason": lambda c: reviews.count_opened_since(c, ["X"], START, outside_job="o", limit=50),
     "operations": lambda c: bulk_jobs.page(c, limit=50),
     "operations to carry on": lambda c: bulk_jobs.workable(c, "runner", START, 5),

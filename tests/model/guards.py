@@ -25,7 +25,7 @@ from services.messaging.envelope import IncomingEvent
 from services.orders import inventory_events, placement
 from services.orders.fulfilment import OrderFulfilment
 from services.orders.sweeper import OrderSweeper
-from services.releases.jobs import ReleaseJobs
+from services.releases import jobs
 from tests.model.neighbours import StockRules
 from tests.model.rows import START
 from tests.model.runs import Attempts
@@ -255,10 +255,7 @@ def _refund_without_fence(patch: pytest.MonkeyPatch) -> None:
 
 
 def _give_up_after_a_failed_release(patch: pytest.MonkeyPatch) -> None:
-    async def failed(self: ReleaseJobs, job: Any, error: ApiError, trail: Any) -> None:
-        await self._done(job, "not released", trail)
-
-    patch.setattr(ReleaseJobs, "_failed", failed)
+    patch.setattr(jobs.ReleaseJobs, "_failed", lambda _, job, *__: jobs._released("not released", job))
 
 
 def _reservation_lasts_for_ever(patch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,10 @@ def new_order(priority: str = CustomerPriority.STANDARD) -> Order:
     return Order("order-1", "user-1", priority, (LINE,), START, START, due_at=LATER)
 
 
+NOT_MODELLED = ("last_error", "cause", "failure_class")
+"""Columns of a release job that only describe its last failure."""
+
+
 @dataclass(frozen=True)
 class RowRules:
     """Which rules of the tables are in force."""
@@ -152,7 +156,7 @@ class Tables:
     def settle_job(self, job: Release, at: datetime, **values: Any) -> bool:
         if self.job is None or (self.rules.jobs_are_versioned and self.job.version != job.version):
             return False
-        values = {name: value for name, value in values.items() if name != "last_error"}
+        values = {name: value for name, value in values.items() if name not in NOT_MODELLED}
         if values.get("next_attempt_at") is not None:
             values["next_attempt_at"] = SOON
         self.job = replace(self.job, **values, version=self.job.version + 1)
@@ -163,7 +167,7 @@ class Tables:
 
     # ----------------------------------------------------------- state.reviews
 
-    def open_case(self, review_id: str, order_id: str, reason: str, detail: str, at: datetime) -> bool:
+    def open_case(self, review_id: str, order_id: str, reason: str, detail: str, at: datetime, **_: Any) -> bool:
         if any(case.reason == reason for case in self.cases.values()):
             return False
         self.last_serial += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.domain import causes, release_causes
+from services.domain import failures
 from state import dead_letters
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +110,7 @@ def test_a_pattern_costs_time_in_proportion_to_its_input(where, pattern, flags):
 
 @pytest.mark.parametrize(
     "work",
-    [dead_letters.cause_of, release_causes.cause_of, causes.cause_of, causes.was_not_sent],
+    [dead_letters.cause_of, failures.stated_code],
     ids=lambda w: w.__module__,
 )
 def test_what_groups_foreign_texts_reads_their_beginning_only(work):

@@ -27,6 +27,7 @@ from state.commands import Command
 from state.drills import Drill
 from state.engine.database import Database, opened
 from state.inventory_lookups import StoredLookup
+from tests.support import seed_console
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -135,7 +136,7 @@ def as_role(database: Database, role: str, **people: str) -> None:
     facade.install(Console(settings, lambda: NOON, lambda: float(next(tick))))
 
 
-UNAVAILABLE = "INVENTORY_UNAVAILABLE: 503 from the Inventory Service"
+UNAVAILABLE = seed_console.UNAVAILABLE.key
 
 
 FAILED = ("ORD-1007", "ORD-3001", "ORD-3000")

@@ -15,6 +15,7 @@ if __name__ == "__main__":
 
 from services.domain.commands import Outcome
 from services.domain.conservation import Difference, StockState
+from services.domain.failures import Failure, FailureClass
 from services.domain.incident_impact import DENIED, FALLBACK, FLAGGED, REFUSED, Impact
 from services.domain.orders.lifecycle import TimelineEntry
 from services.domain.orders.model import InventoryStatus as I
@@ -22,7 +23,6 @@ from services.domain.orders.model import Line, Order, ReviewReason
 from services.domain.orders.model import OrderStatus as S
 from services.domain.orders.model import PaymentStatus as P
 from services.domain.reconciliation import LookupResult
-from services.domain.release_causes import cause_of
 from services.metrics.catalogue import LATENCY_BUCKETS
 from state import (
     audit,
@@ -163,6 +163,13 @@ CASES: list[tuple[str, str, str, int]] = [
     ("REV-5", "ORD-1007", ReviewReason.RELEASE_FAILED, 47),
     ("REV-6", "ORD-1003", ReviewReason.PAYMENT_UNKNOWN, 65),
 ]
+UNAVAILABLE = Failure(FailureClass.UNAVAILABLE, 503)
+CODES: dict[str, tuple[str, FailureClass | None]] = {
+    ReviewReason.PENDING_INVENTORY: (FailureClass.TIMEOUT, FailureClass.TIMEOUT),
+    ReviewReason.INVENTORY_CONFIRMATION_FAILED: ("RESERVATION_EXPIRED", None),
+    ReviewReason.AVAILABILITY_UNVERIFIED: (FailureClass.UNAVAILABLE, FailureClass.UNAVAILABLE),
+    ReviewReason.RELEASE_FAILED: (FailureClass.UNAVAILABLE, FailureClass.UNAVAILABLE),
+}
 DETAILS: dict[str, str] = {
     ReviewReason.PENDING_INVENTORY: "INVENTORY_TIMEOUT: no answer within 3000 ms",
     ReviewReason.INVENTORY_CONFIRMATION_FAILED: "Inventory confirmation failed: RESERVATION_EXPIRED",
@@ -173,10 +180,15 @@ DETAILS: dict[str, str] = {
 }
 
 
+def _codes(reason: str) -> dict[str, Any]:
+    cause, failure_class = CODES.get(reason, ("", None))
+    return {"cause": cause, "failure_class": failure_class}
+
+
 def _reviews(connection: Any, now: datetime) -> None:
     for review_id, order_id, reason, minutes in CASES:
         opened_at = now - timedelta(minutes=minutes)
-        reviews.open_case(connection, review_id, order_id, reason, DETAILS[reason], opened_at)
+        reviews.open_case(connection, review_id, order_id, reason, DETAILS[reason], opened_at, **_codes(reason))
     reviews.open_case(connection, "REV-0", "ORD-1005", ReviewReason.CONFIRMATION_TIMEOUT, "No answer", now)
     closed = reviews.get(connection, "REV-0")
     assert closed is not None
@@ -192,7 +204,7 @@ def _desk(connection: Any, now: datetime) -> None:
     reason = ReviewReason.INVENTORY_CONFIRMATION_FAILED
     for number in range(6):
         review_id, order_id, at = f"PAST-{number}", f"ORD-{1990 - number}", now - timedelta(days=number + 1)
-        reviews.open_case(connection, review_id, order_id, reason, DETAILS[reason], at)
+        reviews.open_case(connection, review_id, order_id, reason, DETAILS[reason], at, **_codes(reason))
         past = reviews.get(connection, review_id)
         assert past is not None
         action = "CANCEL_ORDER" if number == 2 else "RECONFIRM"
@@ -215,7 +227,7 @@ def _releases(connection: Any, now: datetime) -> None:
 
 def _release_memory(connection: Any, now: datetime) -> None:
     """What was done the last times that releases failed of the first cause."""
-    cause = cause_of("INVENTORY_UNAVAILABLE: 503 from the Inventory Service")
+    cause = UNAVAILABLE.key
     done = [
         ("RETRY", "ben", "HELD", None), ("AUTOMATIC", "system", "FAILED", None), ("RETRY", "olga", "FAILED", None),
         ("BULK_RETRY", "olga", "HELD", "service is back"), ("BULK_RETRY", "olga", "HELD", "service is back"),
@@ -239,11 +251,13 @@ def _attempt(connection: Any, order_id: str, number: int, at: datetime) -> None:
     assert job is not None
     if number < 2:
         error = "INVENTORY_UNAVAILABLE: 503 from the Inventory Service"
-        releases.settle(connection, job, at, state="FAILED", attempts=8, last_error=error, next_attempt_at=None)
+        failed = releases.failure_values(error, UNAVAILABLE)
+        releases.settle(connection, job, at, state="FAILED", attempts=8, next_attempt_at=None, **failed)
     else:
         error = "INVENTORY_TIMEOUT: no answer within 3000 ms"
         next_at = at + timedelta(minutes=30)
-        releases.settle(connection, job, at, attempts=number, last_error=error, next_attempt_at=next_at)
+        failed = releases.failure_values(error, Failure(FailureClass.TIMEOUT))
+        releases.settle(connection, job, at, attempts=number, next_attempt_at=next_at, **failed)
 
 
 def _messages(connection: Any, now: datetime) -> None:
@@ -270,9 +284,9 @@ def _commands(connection: Any, now: datetime) -> None:
 
 
 def _operations(connection: Any, now: datetime) -> None:
-    cause = "INVENTORY_UNAVAILABLE: 503 from the Inventory Service"
+    cause, said = UNAVAILABLE.key, "INVENTORY_UNAVAILABLE: 503 from the Inventory Service"
     ends: dict[str, list[tuple[str, str | None]]] = {
-        "OP-1": [("FAILED", cause), *[("ASKED", None)] * 11],
+        "OP-1": [("FAILED", said), *[("ASKED", None)] * 11],
         "OP-2": [*[("CONFIRMED", None)] * 5, ("SKIPPED", "The job has changed since: it is DONE at version 4.")],
     }
     for job_id, items in ends.items():

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text, update
 from streamlit.testing.v1 import AppTest
 
+from pages.parts.labels import cause_text
 from services.console.facade import console
 from services.console.releases import ReleaseFilter
 from services.domain.commands import Outcome
@@ -21,7 +22,9 @@ from tests.support import seed_console
 from tests.support.pages import FAILED, NOON, UNAVAILABLE, begun, dialog, listed, press, said, stored, told
 
 Show = Callable[..., AppTest]
-TIMED_OUT = "INVENTORY_TIMEOUT: no answer within … ms"
+UNAVAILABLE_TEXT = cause_text(UNAVAILABLE)
+SAID = "INVENTORY_UNAVAILABLE: 503 from the Inventory Service"
+TIMED_OUT = "INVENTORY_TIMEOUT"
 
 
 def _has(test: AppTest, key: str) -> bool:
@@ -32,7 +35,7 @@ def test_jobs_say_attempts_latest_error_and_next_try(busy: Database, show: Show)
     text = said(show("releases.py"))
     assert "3 failed, 3 pending" in text
     assert "4 attempts, next in 7 min" in text
-    assert "INVENTORY_UNAVAILABLE: 503 from the Inventory Service" in text
+    assert SAID in text
 
 
 def test_a_retry_needs_no_dialog_and_three_clicks_are_one_command(busy: Database, show: Show) -> None:
@@ -99,8 +102,8 @@ def test_nothing_to_release_is_good_news(database: Database, show: Show) -> None
 def test_jobs_are_grouped_by_cause_without_what_differs_between_them(busy: Database, show: Show) -> None:
     text = said(show("releases.py"))
     assert "3 failed" in text
-    assert UNAVAILABLE in text
-    assert TIMED_OUT in text
+    assert UNAVAILABLE_TEXT in text
+    assert cause_text(TIMED_OUT) in text
 
 
 def test_a_cause_is_a_filter_in_the_address(busy: Database, show: Show) -> None:
@@ -150,7 +153,7 @@ def test_all_matching_are_previewed_frozen_and_stored_as_one_operation(busy: Dat
     test.button(key=dialog(test, "do_")).click().run()
     (operation,) = begun(busy)
     assert (operation.bulk_action, operation.total, operation.reason) == ("retry_release", 3, "they are back")
-    assert operation.filter == f"Pending, Failed; {UNAVAILABLE}"
+    assert operation.filter == f"Pending, Failed; {UNAVAILABLE_TEXT}"
     assert operation.causes == [UNAVAILABLE]
     items = busy.read_now(lambda c: bulk_jobs.item_page(c, operation.job_id, limit=10))
     assert [(item.item_id, item.version, item.state) for item in items] == [
@@ -167,6 +170,8 @@ def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(
     told(busy, StockState.RESERVED, "ORD-1007", "ORD-3001", "ORD-3000")
     test = press(show("releases.py", cause=UNAVAILABLE), "retry_matching")
 
+    failed = releases.failure_values(SAID, seed_console.UNAVAILABLE)
+
     def meanwhile(connection: Any) -> None:
         job = releases.get(connection, "ORD-3000")
         assert job is not None
@@ -174,7 +179,7 @@ def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(
         for order_id in ("ORD-3002", "ORD-3003"):
             other = releases.get(connection, order_id)
             assert other is not None
-            releases.settle(connection, other, NOON, state="FAILED", last_error=UNAVAILABLE)
+            releases.settle(connection, other, NOON, state="FAILED", **failed)
 
     busy.write_now(meanwhile)
     test.button(key=dialog(test, "do_")).click().run()
@@ -330,7 +335,7 @@ def test_a_stopped_operation_can_go_on_or_be_cancelled_by_one_command(busy: Data
 def test_the_ledger_of_an_operation_is_a_link_with_a_file(busy: Database, show: Show) -> None:
     test = press(show("releases.py"), "ledger_OP-1")
     rows = test.dataframe[0].value.to_dict("records")
-    assert (rows[0]["State"], rows[0]["What was said"]) == ("Failed again", UNAVAILABLE)
+    assert (rows[0]["State"], rows[0]["What was said"]) == ("Failed again", SAID)
     assert len(rows) == 12
     again = show("releases.py", operation="OP-2")
     assert [row["State"] for row in again.dataframe[0].value.to_dict("records")] == [

@@ -17,7 +17,7 @@ from pages.parts.labels.events import DEAD_LETTER, INCOMING, OUTGOING
 from pages.parts.labels.markdown import MOST_STATE, MOST_TEXT, Word, badge, named, plain, text, texts, typed, word
 from pages.parts.labels.metrics import CALL, FAILURE, QUEUE
 from pages.parts.labels.orders import INVENTORY, ORDER, PAYMENT, PRIORITY, TIMELINE, WITH_RESERVATION
-from pages.parts.labels.releases import PAST_ACTIONS, RELEASE
+from pages.parts.labels.releases import FAILURES, PAST_ACTIONS, RELEASE
 from pages.parts.labels.reviews import (
     ACTIONS,
     FIELDS,
@@ -49,6 +49,7 @@ __all__ = [
     "DIFFERENCE_STATE",
     "DRILL",
     "FAILURE",
+    "FAILURES",
     "FIELDS",
     "FILTERS",
     "GONE",
@@ -78,6 +79,7 @@ __all__ = [
     "Word",
     "badge",
     "breaker",
+    "cause_text",
     "in_address",
     "kind",
     "named",
@@ -119,3 +121,11 @@ def said(text: str) -> str:
 def told(text: str) -> str:
     """The result of said(), escaped for Markdown."""
     return plain(said(text))
+
+
+def cause_text(key: str) -> str:
+    """The cause of a release job or a review case: the key of a failure, or another code."""
+    failure, _, status = key.partition(":")
+    if failure not in FAILURES:
+        return said(key)
+    return f"{FAILURES[failure]} (HTTP {status})" if status else FAILURES[failure]

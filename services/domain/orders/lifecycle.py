@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.domain.errors import ApiError, CircuitOpen, DependencyError, InvalidState, InventoryThrottled
+from services.domain.failures import Failure, FailureClass, failure_of, stated_code
 from services.domain.orders import events
 from services.domain.orders.events import OutgoingEvent
 from services.domain.orders.model import InventoryStatus, Line, Order, OrderStatus, PaymentStatus, ReviewReason
@@ -67,6 +68,16 @@ class ReviewRequest:
 
     reason: str
     detail: str
+    cause: str = ""
+    """The code that cases with the same cause share; empty without one."""
+    failure_class: FailureClass | None = None
+    """The class of the failed call that led to the case."""
+
+    @classmethod
+    def after(cls, error: ApiError, reason: str) -> ReviewRequest:
+        """A case about a failed inventory call."""
+        found = failure_of(error).failure_class
+        return cls(reason, f"{error.code}: {error.message}", found, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +120,13 @@ def _change(order: Order, status: str, at: datetime, title: str, **more: Any) ->
     return Change(values, (entry, *timeline), **more)
 
 
-def start_reserving(order: Order, at: datetime, due_at: datetime, *, unverified: str | None = None) -> Change:
+def start_reserving(order: Order, at: datetime, due_at: datetime, *, unverified: ApiError | None = None) -> Change:
     """The availability check said yes, or (high priority only) could not be made.
 
     ``unverified`` is why the check failed; it opens the case AVAILABILITY_UNVERIFIED.
     Source: seed 7.3, availability check failures.
     """
-    opens = (ReviewRequest(ReviewReason.AVAILABILITY_UNVERIFIED, unverified),) if unverified else ()
+    opens = (ReviewRequest.after(unverified, ReviewReason.AVAILABILITY_UNVERIFIED),) if unverified else ()
     title = "Availability unverified, going on" if unverified else "Reserving stock"
     return _change(order, S.RESERVING, at, title, values={"due_at": due_at, "attempts": order.attempts}, opens=opens)
 
@@ -210,7 +221,7 @@ def wait_for_inventory(order: Order, error: ApiError, at: datetime, due_at: date
         title,
         values={"due_at": due_at, "attempts": attempts},
         details={"code": error.code, "message": error.message, "attempts": attempts},
-        opens=(ReviewRequest(ReviewReason.PENDING_INVENTORY, f"{error.code}: {error.message}"),),
+        opens=(ReviewRequest.after(error, ReviewReason.PENDING_INVENTORY),),
     )
 
 
@@ -291,14 +302,16 @@ def confirm(order: Order, confirmed_at: datetime, at: datetime) -> Change:
 
 def fail_confirmation(order: Order, reason: str, at: datetime) -> Change:
     """The Inventory Service could not deduct: flagged for review. Source: seed 6."""
+    title = f"Inventory confirmation failed: {reason}"
+    case = ReviewRequest(ReviewReason.INVENTORY_CONFIRMATION_FAILED, title, stated_code(reason))
     return _change(
         order,
         S.CONFIRMATION_FAILED,
         at,
-        f"Inventory confirmation failed: {reason}",
+        title,
         values={"inventory_status": InventoryStatus.INVENTORY_FAILED},
         details={"reason": reason},
-        opens=(ReviewRequest(ReviewReason.INVENTORY_CONFIRMATION_FAILED, f"Inventory confirmation failed: {reason}"),),
+        opens=(case,),
         closes=(ReviewReason.CONFIRMATION_TIMEOUT,),
     )
 
@@ -498,12 +511,13 @@ def released(order: Order, at: datetime, title: str) -> Change:
     return Change(values, (entry,), closes=(ReviewReason.RELEASE_FAILED,))
 
 
-def release_failed(order: Order, error: str, attempts: int, at: datetime) -> Change:
+def release_failed(order: Order, failure: Failure, error: str, attempts: int, at: datetime) -> Change:
     """The attempts to release are used up: a person decides. Source: seed 8.1, RELEASE_FAILED."""
     detail = f"Release failed after {attempts} attempts: {error}"
     entry = TimelineEntry(at, TRANSITION, detail, {"attempts": attempts})
     values = {"inventory_status": InventoryStatus.RELEASE_FAILED} if _release_is_waited_for(order) else {}
-    return Change(values, (entry,), opens=(ReviewRequest(ReviewReason.RELEASE_FAILED, detail),))
+    found = failure.failure_class
+    return Change(values, (entry,), opens=(ReviewRequest(ReviewReason.RELEASE_FAILED, detail, found, found),))
 
 
 def _release_is_waited_for(order: Order) -> bool:

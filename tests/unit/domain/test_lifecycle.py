@@ -17,6 +17,7 @@ from services.domain.errors import (
     InventoryUnavailable,
     PaymentDeclined,
 )
+from services.domain.failures import Failure, FailureClass
 from services.domain.orders import lifecycle
 from services.domain.orders.lifecycle import Change, ReviewRequest, TimelineEntry
 from services.domain.orders.model import InventoryStatus, Line, Order, OrderStatus, PaymentStatus
@@ -26,6 +27,7 @@ S = OrderStatus
 LATER = START + timedelta(minutes=5)
 RESERVATION_ENDS = START + timedelta(minutes=30)
 TIMEOUT = InventoryTimeout("too slow")
+UNAVAILABLE = FailureClass.UNAVAILABLE
 SHORT = InsufficientInventory("short", {"items": []})
 
 ORDER = Order(
@@ -171,8 +173,10 @@ def test_every_status_is_reached_from_another():
 def test_starting_to_reserve_opens_a_case_only_when_the_check_could_not_be_made():
     checked = lifecycle.start_reserving(order(S.RECEIVED), START, LATER)
     assert (checked.opens, checked.values["due_at"]) == ((), LATER)
-    unverified = lifecycle.start_reserving(order(S.RECEIVED), START, LATER, unverified="X: down")
-    assert unverified.opens == (ReviewRequest("AVAILABILITY_UNVERIFIED", "X: down"),)
+    unverified = lifecycle.start_reserving(order(S.RECEIVED), START, LATER, unverified=InventoryUnavailable("down"))
+    assert unverified.opens == (
+        ReviewRequest("AVAILABILITY_UNVERIFIED", "INVENTORY_UNAVAILABLE: down", UNAVAILABLE, UNAVAILABLE),
+    )
 
 
 def test_a_hold_is_recorded_with_its_end():
@@ -246,7 +250,7 @@ def test_a_failure_says_when_to_come_back_if_that_is_known():
 def test_waiting_counts_the_attempts_that_were_sent(error, made, counted):
     change = lifecycle.wait_for_inventory(order(S.RESERVING, attempts=made), error, START, LATER)
     assert (change.values["attempts"], change.values["due_at"]) == (counted, LATER)
-    assert change.opens == (ReviewRequest("PENDING_INVENTORY", f"{error.code}: {error.message}"),)
+    assert change.opens == (ReviewRequest.after(error, "PENDING_INVENTORY"),)
 
 
 def test_a_call_that_reached_the_service_before_its_breaker_opened_counts():
@@ -354,9 +358,11 @@ def test_a_release_changes_the_inventory_status_only_where_it_was_waited_for(wai
     before = InventoryStatus.RELEASE_PENDING if waited_for else InventoryStatus.RESTOCK_REQUESTED
     ended = order(S.CANCELLED, inventory_status=before)
     assert lifecycle.released(ended, START, "done").values == ({"inventory_status": "RELEASED"} if waited_for else {})
-    failed = lifecycle.release_failed(ended, "down", 8, START)
+    failed = lifecycle.release_failed(ended, Failure(UNAVAILABLE, 503), "down", 8, START)
     assert failed.values == ({"inventory_status": "RELEASE_FAILED"} if waited_for else {})
-    assert failed.opens == (ReviewRequest("RELEASE_FAILED", "Release failed after 8 attempts: down"),)
+    assert failed.opens == (
+        ReviewRequest("RELEASE_FAILED", "Release failed after 8 attempts: down", UNAVAILABLE, UNAVAILABLE),
+    )
 
 
 def test_a_complete_return_is_one_that_leaves_nothing_with_the_customer():

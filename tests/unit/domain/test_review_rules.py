@@ -12,8 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain import resolution_reasons
-from services.domain.causes import MAX_LENGTH, cause_of, was_not_sent
-from services.domain.errors import CircuitOpen, InventoryUnavailable, ValidationFailed
+from services.domain.errors import (
+    CircuitOpen,
+    InsufficientInventory,
+    InventoryRefusesUs,
+    InventoryThrottled,
+    InventoryTimeout,
+    InventoryUnavailable,
+    ReleaseFailed,
+    ReservationFailed,
+    ValidationFailed,
+)
+from services.domain.failures import MAX_CODE, FailureClass, failure_of, stated_code
 from services.domain.orders.model import Line, Order, OrderStatus, ReviewReason
 from services.domain.orders.value import order_value
 from services.domain.past_resolutions import (
@@ -35,25 +45,40 @@ ORDER = Order("o", "u", "standard", (Line("chair", "oak", 2), Line("lamp", "bras
 
 
 @pytest.mark.parametrize(
-    ("detail", "cause"),
+    ("error", "key"),
     [
-        ("INVENTORY_TIMEOUT: no answer within 3000 ms", "INVENTORY_TIMEOUT"),
-        ("Inventory confirmation failed: RESERVATION_EXPIRED", "RESERVATION_EXPIRED"),
-        ("Release failed after 8 attempts: INVENTORY_UNAVAILABLE: 503", "INVENTORY_UNAVAILABLE"),
-        ("Release failed after 7 attempts: INVENTORY_UNAVAILABLE: 502", "INVENTORY_UNAVAILABLE"),
-        ("Conservation audit: NOT_DEDUCTED", "NOT_DEDUCTED"),
-        ("No answer to 3 requests for confirmation", ""),
-        ("The gateway said HTTP 500", ""),
-        ("", ""),
+        (CircuitOpen("inventoryServiceReserver", 3.0), "BREAKER_OPEN"),
+        (InventoryThrottled("x", was_sent=False, retry_after_seconds=1.0), "INVENTORY_THROTTLED"),
+        (InventoryRefusesUs("x", {"status": 401}), "INVENTORY_REFUSES_CALLER:401"),
+        (InventoryTimeout("x"), "INVENTORY_TIMEOUT"),
+        (InventoryUnavailable("x", {"status": 503}), "INVENTORY_UNAVAILABLE:503"),
+        (InventoryUnavailable("x"), "INVENTORY_UNAVAILABLE"),
+        (ReleaseFailed("x", {"status": 422}), "RELEASE_REFUSED:422"),
+        (ReservationFailed("x"), "RESERVATION_FAILED"),
+        (InsufficientInventory("x"), "INSUFFICIENT_INVENTORY"),
+        (KeyError("x"), "UNEXPECTED_ERROR"),
     ],
 )
-def test_the_cause_of_a_case_is_the_first_code_in_its_detail(detail: str, cause: str) -> None:
-    assert cause_of(detail) == cause
+def test_the_type_and_status_of_an_error_decide_its_failure(error: Exception, key: str) -> None:
+    assert failure_of(error).key == key
 
 
-@given(st.text(alphabet="ABC_ :x9", max_size=200))
-def test_every_cause_fits_its_column(detail: str) -> None:
-    assert len(cause_of(detail)) <= MAX_LENGTH
+def test_every_failure_class_fits_its_column() -> None:
+    assert all(len(one) <= MAX_CODE for one in FailureClass)
+
+
+@pytest.mark.parametrize(
+    ("stated", "code"),
+    [
+        ("RESERVATION_EXPIRED", "RESERVATION_EXPIRED"),
+        ("RELEASED", "RELEASED"),
+        ("It has expired", ""),
+        ("", ""),
+        ("A" * 41, ""),
+    ],
+)
+def test_only_a_code_of_another_service_groups_cases(stated: str, code: str) -> None:
+    assert stated_code(stated) == code
 
 
 @pytest.mark.parametrize(
@@ -220,11 +245,6 @@ def test_every_case_counts_once(past: list[PastResolution]) -> None:
     assert sum(one.times for one in found) == len(past)
     assert all(min(one.lasted, one.failed, one.undecided) >= 0 for one in found)
     assert len({one.action for one in found}) == len(found)
-
-
-def test_a_detail_says_when_the_breaker_kept_the_try_from_being_sent() -> None:
-    for error, is_it in ((CircuitOpen("inventoryServiceReserver", 3.0), True), (InventoryUnavailable("503"), False)):
-        assert was_not_sent(f"{error.code}: {error.message}") is is_it
 
 
 def test_an_action_calls_where_something_is_reserved_anew_and_nowhere_else() -> None:

@@ -10,7 +10,7 @@ from tests.support.bulk_jobs import begin, failed_release, ledger, run
 from tests.support.fakes import CAPTURE, Fault, PaymentFault
 
 RELEASE = "release"
-CAUSE = "INVENTORY_UNAVAILABLE: The Inventory Service answered 503"
+CAUSE = "INVENTORY_UNAVAILABLE:503"
 
 
 async def memory(shop, cause=CAUSE):

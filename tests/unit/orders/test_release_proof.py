@@ -203,16 +203,3 @@ async def test_a_bulk_job_is_paused_by_a_command(shop):
     refused = await shop.command("steer_operation", "op-1", move="pause")
     await shop.commands.run_waiting()
     assert await outcome(shop, refused) == ("REFUSED", "The operation is PAUSED.")
-
-
-async def test_jobs_from_before_causes_were_kept_get_theirs(shop):
-    await failed_release(shop, "mine")
-
-    def forget(connection):
-        connection.exec_driver_sql("UPDATE releases SET cause = NULL")
-
-    await shop.real_database.write(forget)
-    assert await shop.real_database.read(releases.any_unclassified)
-    assert await shop.real_database.write(lambda c: releases.classify(c, 500)) == 1
-    assert (await shop.release("mine")).cause == "INVENTORY_UNAVAILABLE: The Inventory Service answered 503"
-    assert not await shop.real_database.read(releases.any_unclassified)
