@@ -183,6 +183,6 @@ def test_their_side_says_what_may_be_marked_and_nothing_that_is_held_is(shop: Ho
     page.goto(f"{shop.console}/releases?release={held}")
     dialog.get_by_role("button", name="Retry now").click()
     eventually(lambda: job_of(shop, held)["state"] == "DONE")
-    page.goto(f"{shop.console}/releases?cause=INVENTORY_UNAVAILABLE%3A%20The%20Inventory%20Service%20answered%20503")
+    page.goto(f"{shop.console}/releases?cause=INVENTORY_UNAVAILABLE%3A503")
     expect(page.get_by_text(re.compile("things done about releases with the cause"))).to_be_visible()
     expect(page.get_by_text("Marked released in bulk").first).to_be_visible()
