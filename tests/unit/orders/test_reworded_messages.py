@@ -89,7 +89,7 @@ async def facts(shop):
         ]
         groups = [(group.cause, group.failed, group.pending) for group in releases.groups(connection)]
         stored = commands.get(connection, "command-1")
-        asked = stored and (stored.state, stored.outcome and (stored.outcome.code, stored.outcome.title))
+        asked = stored and (stored.state, stored.outcome and stored.outcome.code)
         items = [(item.item_id, item.state, item.version) for item in bulk_jobs.item_page(connection, "op-1", limit=50)]
         return {"jobs": jobs, "done": done, "cases": cases, "groups": groups, "command": asked, "items": items}
 
@@ -115,11 +115,13 @@ async def test_a_retry_by_a_person_is_queued_or_refused_alike(fresh, fault):
     async def scenario(shop):
         await failed_release(shop, "mine")
         shop.inventory.fail(RELEASE, fault)
-        await shop.command("retry_release", "mine")
+        await shop.command("retry_release", "mine", "command-1")
         await shop.commands.run_waiting()
 
     before, after = await with_both(fresh, scenario)
     assert after == before
+    is_queued = fault == Fault.CIRCUIT_OPEN
+    assert before["command"][0] == ("DONE" if is_queued else "REFUSED")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -141,7 +143,9 @@ async def test_a_case_whose_action_failed_is_requeued_alike(fresh, fault):
         await shop.place(order_id="mine")
         case = await shop.open_case("mine")
         shop.inventory.fail(RESERVE, fault)
-        await shop.command("resolve_review", case.review_id, action="RETRY_RESERVATION", version=case.version)
+        await shop.command(
+            "resolve_review", case.review_id, "command-1", action="RETRY_RESERVATION", version=case.version
+        )
         await shop.commands.run_waiting()
 
     before, after = await with_both(fresh, scenario)
