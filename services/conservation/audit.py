@@ -36,8 +36,8 @@ RESTED = timedelta(seconds=60)
 SLACK = timedelta(seconds=60)
 """A change from further ahead than this was made before the clock was set back, or by one that is wrong."""
 
-AT_ONCE = 10
-"""Orders of one round; the audit must not be what overloads the Inventory Service."""
+MAX_ORDERS_PER_ROUND = 10
+"""Small, so that the audit does not overload the Inventory Service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +86,12 @@ class ConservationAudit:
         reached = _answered(grown, asked, answers)
         if asked or reached:
             await self._context.database.write(lambda c: self._note(c, asked, answers, reached))
-        return len(grown) == AT_ONCE and len(reached) == AT_ONCE
+        return len(grown) == MAX_ORDERS_PER_ROUND and len(reached) == MAX_ORDERS_PER_ROUND
 
     async def compare(self, order_ids: Sequence[str]) -> None:
         """Compare these orders now, whether they rest or not, and note what differs."""
-        for start in range(0, len(order_ids), AT_ONCE):
-            some = order_ids[start : start + AT_ONCE]
+        for start in range(0, len(order_ids), MAX_ORDERS_PER_ROUND):
+            some = order_ids[start : start + MAX_ORDERS_PER_ROUND]
             found = await self._context.database.read(lambda c, some=some: orders.get_many(c, some))  # type: ignore[misc]
             asked = {order.order_id: order for order in found}
             answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
@@ -180,10 +180,10 @@ def _to_ask(
     connection: Connection, moving: Callable[[datetime], bool]
 ) -> tuple[list[tuple[int, str]], dict[str, Order]]:
     """The entries reached next, and the orders to compare: those that rest, and those with open differences."""
-    grown = conservation.next_rested(connection, moving, AT_ONCE)
+    grown = conservation.next_rested(connection, moving, MAX_ORDERS_PER_ROUND)
     rested = orders.get_many(connection, [order_id for _, order_id in grown])
     wanted = [order for order in rested if not moving(order.updated_at)]
-    wanted += conservation.unsettled(connection, AT_ONCE)
+    wanted += conservation.unsettled(connection, MAX_ORDERS_PER_ROUND)
     return grown, {order.order_id: order for order in wanted}
 
 

@@ -21,8 +21,8 @@ MAX_ITEMS = 1000
 RAMP = (1, 2, 5, 20)
 """Sizes of the stages before the rest."""
 
-AT_ONCE = 8
-"""Items sent together; few, so that a service that has just come back is not trampled."""
+MAX_ITEMS_PER_BATCH = 8
+"""Items sent together. Small batches avoid a thundering herd after an outage."""
 
 MAX_IN_FLIGHT = 20
 """Items that may wait for their confirmation at one time."""
@@ -138,7 +138,7 @@ class Gate:
     @property
     def budget(self) -> int:
         """Calls that may be sent together: one while the breaker tries, none while it is open."""
-        return {"closed": AT_ONCE, "half_open": 1}.get(self.state, 0)
+        return {"closed": MAX_ITEMS_PER_BATCH, "half_open": 1}.get(self.state, 0)
 
 
 def stage_size(stage: int) -> int | None:
@@ -168,7 +168,7 @@ def next_step(stage: int, waiting: int, in_flight: int, batch: Tally, gate: Gate
     if size is not None and tried >= size:
         return Step(StepKind.WAIT if in_flight else StepKind.ADVANCE)
     room = MAX_IN_FLIGHT - in_flight if size is None else size - tried
-    send = min(waiting, room, AT_ONCE, max(gate.budget - count(batch, frozenset({BulkItemState.SENT})), 0))
+    send = min(waiting, room, MAX_ITEMS_PER_BATCH, max(gate.budget - count(batch, frozenset({BulkItemState.SENT})), 0))
     return Step(StepKind.SEND, send) if send > 0 else Step(StepKind.WAIT)
 
 

@@ -34,8 +34,8 @@ LAST_SECONDS = 0.1
 LAST_LOOKS = 50
 
 BACKLOG = 2048
-AT_ONCE = 64
-"""Connections accepted, or made to leave, in one go."""
+MAX_CONNECTIONS_PER_TURN = 64
+"""Connections accepted, or closed, in one turn of the event loop."""
 
 logger = logging.getLogger("holdfast.http")
 
@@ -143,7 +143,7 @@ class BoundedServer(uvicorn.Server):
         return self._shared.budget.connections - len(self.server_state.connections) - len(self._arriving)
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(AT_ONCE):
+        for _ in range(MAX_CONNECTIONS_PER_TURN):
             if self._room() <= 0:
                 self._stop_accepting()
                 return
@@ -194,7 +194,9 @@ class BoundedServer(uvicorn.Server):
         for connection, _ in _before(self._shared.leaving, now - patience.linger_for_room):
             if not connection.transport.get_write_buffer_size():
                 connection.transport.abort()
-        for connection, since in _before(self._shared.quiet, now - patience.shortest_for_room)[: 2 * AT_ONCE]:
+        for connection, since in _before(self._shared.quiet, now - patience.shortest_for_room)[
+            : 2 * MAX_CONNECTIONS_PER_TURN
+        ]:
             if since > now - patience.for_room(connection):
                 continue
             kind = connection.end()

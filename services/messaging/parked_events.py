@@ -33,8 +33,7 @@ ATTEMPTS = 8
 MAX_PAYLOAD = 64 * 1024
 """Bytes of an event that may be parked; the table is bounded by it and by MAX_PARKED."""
 
-AT_ONCE = 50
-"""Events of one round."""
+MAX_EVENTS_PER_ROUND = 50
 
 LOOK = timedelta(seconds=5)
 """How often it is looked whether orders are here that other replicas placed."""
@@ -93,12 +92,16 @@ class EventParking:
         now = self._clock()
         moved, self._moved = self._moved, set()
         looks = self._next_look is None or now >= self._next_look
-        ready = await self._database.read(lambda c: parked_events.due(c, now, AT_ONCE))
+        ready = await self._database.read(lambda c: parked_events.due(c, now, MAX_EVENTS_PER_ROUND))
         if moved:
-            ready += await self._database.read(lambda c: parked_events.of_placed_orders(c, self._early, AT_ONCE, moved))
+            ready += await self._database.read(
+                lambda c: parked_events.of_placed_orders(c, self._early, MAX_EVENTS_PER_ROUND, moved)
+            )
         if looks:
             self._next_look = now + LOOK
-            ready += await self._database.read(lambda c: parked_events.of_placed_orders(c, self._early, AT_ONCE))
+            ready += await self._database.read(
+                lambda c: parked_events.of_placed_orders(c, self._early, MAX_EVENTS_PER_ROUND)
+            )
             self._may_wait = await self._database.read(parked_events.has_any)
         for event in ready:
             try:
@@ -107,7 +110,7 @@ class EventParking:
                 # A boundary: an event that cannot even be put off keeps no other one waiting.
                 logger.warning("parked_event_not_settled", extra=_facts(event), exc_info=error)
                 self._on_failure()
-        return len(ready) >= AT_ONCE
+        return len(ready) >= MAX_EVENTS_PER_ROUND
 
     async def _park(self, delivery: Delivery, cause: str, reason: str, *, attempts: int, delay: timedelta) -> bool:
         if len(delivery.payload) > MAX_PAYLOAD:

@@ -45,7 +45,7 @@ logger = logging.getLogger("holdfast.releases")
 
 CLAIM = timedelta(seconds=30)
 
-AT_ONCE = 8
+BATCH_SIZE = 8
 """Jobs of one round. Small batches avoid a thundering herd after an outage."""
 
 OUTCOME_RELEASED, OUTCOME_RETRIED, OUTCOME_FAILED = "released", "retried", "failed"
@@ -83,9 +83,9 @@ class ReleaseJobs:
         self._claim = claim
 
     async def run_due(self) -> int:
-        """Run one round of due jobs; returns their number. AT_ONCE means that more jobs may be due."""
+        """Run one round of due jobs; returns their number. BATCH_SIZE means that more jobs may be due."""
         now = self._context.clock()
-        jobs = await self._context.database.write(lambda c: releases.claim_due(c, now, now + self._claim, AT_ONCE))
+        jobs = await self._context.database.write(lambda c: releases.claim_due(c, now, now + self._claim, BATCH_SIZE))
         # All are awaited, so that no attempt goes on unobserved after another one raised.
         raise_first(await asyncio.gather(*(self._run(job) for job in jobs), return_exceptions=True))
         return len(jobs)

@@ -27,7 +27,7 @@ from services.orders.context import OrdersContext
 from services.orders.fulfilment import FulfilmentPolicy, OrderFulfilment
 from services.orders.placement import OrderPlacement
 from services.orders.sweeper import OrderSweeper
-from services.releases.jobs import AT_ONCE as RELEASES_BATCH_SIZE
+from services.releases.jobs import BATCH_SIZE as RELEASES_BATCH_SIZE
 from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import ReleaseByProof
 from services.reviews.claims import ReviewClaims

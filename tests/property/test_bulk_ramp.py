@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain.bulk import (
-    AT_ONCE,
     ENDED,
     IN_FLIGHT,
     MAX_IN_FLIGHT,
+    MAX_ITEMS_PER_BATCH,
     RAMP,
     SUCCEEDED,
     UNCONFIRMED,
@@ -57,7 +57,7 @@ class Run:
             self.state = "STOPPED" if step.kind == StepKind.STOP else "DONE"
 
     def _send(self, number: int, gate: Gate, outcomes: st.DataObject) -> None:
-        assert 0 < number <= min(AT_ONCE, gate.budget)
+        assert 0 < number <= min(MAX_ITEMS_PER_BATCH, gate.budget)
         waiting = [i for i, state in enumerate(self.states) if state == BulkItemState.ASKED][:number]
         assert len(waiting) == number
         for item in waiting:

@@ -27,8 +27,8 @@ TIMEOUT_SECONDS = 3.0
 """For one question."""
 LOOK_SECONDS = 15.0
 """For all the questions of one look; those that are not answered by then are missing."""
-AT_ONCE = 6
-"""Questions that are asked at the same time; Prometheus answers twenty by default."""
+MAX_CONCURRENT_QUERIES = 6
+"""Prometheus runs twenty queries at a time by default."""
 PAUSE_SECONDS = 30.0
 """How long a server that failed is not asked."""
 SHORTEST_WINDOW = timedelta(minutes=1)
@@ -97,7 +97,7 @@ class _Questions:
         self._monotonic = monotonic
         self._timeout_seconds = timeout_seconds
         self._deadline = monotonic() + max(LOOK_SECONDS, timeout_seconds)
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="prometheus")
+        self._threads = ThreadPoolExecutor(MAX_CONCURRENT_QUERIES, thread_name_prefix="prometheus")
 
     def __enter__(self) -> Self:
         return self

@@ -258,7 +258,7 @@ def most_within_a_tenth(due: list[datetime]) -> int:
 
 def _no_bound(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sweeping, "BATCH_SIZE", WAITING)
-    patch.setattr(release_jobs, "AT_ONCE", WAITING)
+    patch.setattr(release_jobs, "BATCH_SIZE", WAITING)
 
 
 def _no_half_open_budget(patch: pytest.MonkeyPatch) -> None:
