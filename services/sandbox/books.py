@@ -35,10 +35,10 @@ from services.base.addresses import sqlite_url
 from services.base.settings import Settings
 from services.domain.errors import ConfigurationError
 from services.domain.orders.model import OrderStatus, PaymentStatus
+from services.http_server.application import utc_now
 from services.sandbox.conservation import Difference, differences
 from services.sandbox.inventory_service import tables as inventory_tables
 from services.sandbox.payment_gateway import payments
-from services.sandbox.web import utc_now
 from state.engine.read_only import read_only
 from state.orders import with_open_review
 from state.releases import PENDING

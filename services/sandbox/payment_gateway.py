@@ -36,9 +36,18 @@ from starlette.routing import Route
 from services.base import logs
 from services.domain.external import Identifier
 from services.domain.orders.events import timestamp
+from services.http_server.application import (
+    Clock,
+    Rejection,
+    RequestBody,
+    answer,
+    application,
+    query_int,
+    read_body,
+    utc_now,
+)
 from services.http_server.process import listen, run, serving
 from services.sandbox.settings import PaymentSettings, loaded
-from services.sandbox.web import Clock, Rejection, RequestBody, answer, application, query_int, read_body, utc_now
 from state.engine.database import Database, UtcDateTime, opened
 
 CAPTURED = "CAPTURED"

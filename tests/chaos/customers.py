@@ -13,9 +13,9 @@ import httpx
 from sqlalchemy import select
 
 from services.domain.orders.model import OrderStatus
+from services.http_server.application import utc_now
 from services.sandbox.books import UNDER_WAY, Books
 from services.sandbox.traffic import Visit, plan_visit
-from services.sandbox.web import utc_now
 from state.orders import with_open_review
 from state.tables import orders
 

@@ -19,8 +19,8 @@ import psycopg
 from nats.js.errors import NotFoundError
 from psycopg import sql
 
+from services.http_server.application import utc_now
 from services.messaging.jetstream import STREAMS
-from services.sandbox.web import utc_now
 from tests.chaos.stack import HOLDFAST, REACTION_SECONDS, LiveStack, until
 from tests.support.postgres_server import conninfo_of
 

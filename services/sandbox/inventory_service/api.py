@@ -20,6 +20,17 @@ from services.base.context import HEADER, begin
 from services.domain.external import Identifier
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import Line, aggregated
+from services.http_server.application import (
+    Clock,
+    Endpoint,
+    Rejection,
+    RequestBody,
+    answer,
+    application,
+    query_int,
+    read_body,
+    refusal,
+)
 from services.sandbox.inventory_service import queries, stock
 from services.sandbox.inventory_service.faults import Faults, FaultSettings, in_another_form
 from services.sandbox.inventory_service.outbox_api import OutboxApi
@@ -30,17 +41,6 @@ from services.sandbox.inventory_service.stock import (
     InsufficientStock,
     RefusalReason,
     ReservationRefused,
-)
-from services.sandbox.web import (
-    Clock,
-    Endpoint,
-    Rejection,
-    RequestBody,
-    answer,
-    application,
-    query_int,
-    read_body,
-    refusal,
 )
 from state.engine.database import Database
 from state.engine.transactions import Transaction

@@ -16,6 +16,7 @@ from sqlalchemy import insert
 
 from services.base.context import HEADER, begin
 from services.base.settings import USUAL_INSTALLATION
+from services.http_server.application import Clock
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.envelope import decode, place_in_stream
 from services.messaging.jetstream import INSTALLATION, Connection, by_stream
@@ -27,7 +28,6 @@ from services.sandbox.inventory_service.events import SCHEMAS, handle
 from services.sandbox.inventory_service.faults import Faults
 from services.sandbox.inventory_service.outbox import SqlOutbox
 from services.sandbox.inventory_service.tables import dead_letters
-from services.sandbox.web import Clock
 from state.engine.database import Database
 
 EARLIER_DURABLE = "inventory-service-orders"

@@ -17,7 +17,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from services.domain.retry import Randomness
-from services.sandbox.web import Rejection, RequestBody
+from services.http_server.application import Rejection, RequestBody
 
 
 class FaultSettings(RequestBody):

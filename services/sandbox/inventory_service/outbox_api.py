@@ -12,8 +12,8 @@ from starlette.routing import Route
 
 from services.domain.external import INT64, NotAllowed, whole_number
 from services.domain.orders.events import timestamp
+from services.http_server.application import Clock, Rejection, answer, query_int
 from services.sandbox.inventory_service import outbox
-from services.sandbox.web import Clock, Rejection, answer, query_int
 from state.engine.database import Database
 
 Deed = Callable[[Connection, int], bool]

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from services.http_server.application import Clock, utc_now
 from services.http_server.process import listen, serving
 from services.sandbox.inventory_service import outbox, stock
 from services.sandbox.inventory_service.api import InventoryApi
@@ -19,7 +20,6 @@ from services.sandbox.inventory_service.faults import Faults
 from services.sandbox.inventory_service.reservations import SWEEP_LIMIT
 from services.sandbox.inventory_service.tables import dead_letters, make
 from services.sandbox.settings import InventorySettings
-from services.sandbox.web import Clock, utc_now
 from state.engine.database import Database, opened
 
 log = logging.getLogger(__name__)

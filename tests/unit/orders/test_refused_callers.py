@@ -12,8 +12,8 @@ import pytest
 
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.domain.orders import events
+from services.http_server.application import answer
 from services.sandbox.inventory_service.faults import in_another_form
-from services.sandbox.web import answer
 from tests.support.orders_harness import OrdersHarness
 
 ORDER = "f47ac10b-58cc-4372-a567-0e02b2c3d479"
