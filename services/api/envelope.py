@@ -18,7 +18,7 @@ from starlette.responses import Response
 from services.api.models import Timestamp
 from services.domain.errors import ApiError, DependencyError, ValidationFailed
 from services.domain.orders.events import timestamp
-from services.http_server.envelope import failed, json_response, shown
+from services.http_server.envelope import ROUTING_CODES, failed, json_response, shown
 
 Data = TypeVar("Data")
 MAX_PROBLEMS = 20
@@ -124,7 +124,7 @@ class RouteError(ApiError):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-        self.code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(status, "HTTP_ERROR")  # type: ignore[misc]
+        self.code = ROUTING_CODES.get(status, "HTTP_ERROR")  # type: ignore[misc]
 
 
 def meta() -> Meta:

@@ -19,6 +19,10 @@ MAX_SHOWN = 200
 """Characters of a wrong value, or of its field's name, that an error shows."""
 
 
+ROUTING_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+"""Error codes of the statuses that a router finds; any other status has HTTP_ERROR."""
+
+
 class BodyTooLarge(Exception):
     """The body exceeds the limit; nothing more of it was read."""
 

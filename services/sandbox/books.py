@@ -32,10 +32,10 @@ from typing import Any
 from sqlalchemy import Connection, Table, func, or_, select
 
 from services.base.addresses import sqlite_url
+from services.base.clock import utc_now
 from services.base.settings import Settings
 from services.domain.errors import ConfigurationError
 from services.domain.orders.model import OrderStatus, PaymentStatus
-from services.http_server.application import utc_now
 from services.sandbox.conservation import Difference, differences
 from services.sandbox.inventory_service import tables as inventory_tables
 from services.sandbox.payment_gateway import payments

@@ -34,6 +34,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.base import logs
+from services.base.clock import utc_now
 from services.domain.external import Identifier
 from services.domain.orders.events import timestamp
 from services.http_server.application import (
@@ -44,7 +45,6 @@ from services.http_server.application import (
     application,
     query_int,
     read_body,
-    utc_now,
 )
 from services.http_server.process import listen, run, serving
 from services.sandbox.settings import PaymentSettings, loaded

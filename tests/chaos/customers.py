@@ -12,8 +12,8 @@ from typing import Any, Self
 import httpx
 from sqlalchemy import select
 
+from services.base.clock import utc_now
 from services.domain.orders.model import OrderStatus
-from services.http_server.application import utc_now
 from services.sandbox.books import UNDER_WAY, Books
 from services.sandbox.traffic import Visit, plan_visit
 from state.orders import with_open_review

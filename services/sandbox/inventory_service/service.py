@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from services.http_server.application import Clock, utc_now
+from services.base.clock import utc_now
+from services.http_server.application import Clock
 from services.http_server.process import listen, serving
 from services.sandbox.inventory_service import outbox, stock
 from services.sandbox.inventory_service.api import InventoryApi
