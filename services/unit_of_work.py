@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 from services.base.context import current_traceparent
 from services.domain import incident_impact
 from services.domain.call_attempts import Attempt
+from services.domain.orders.changes import ACTION, CALL, EVENT_OUT, TRANSITION, Change, TimelineEntry
 from services.domain.orders.failed_steps import with_success_noted
-from services.domain.orders.lifecycle import ACTION, CALL, EVENT_OUT, TRANSITION, Change, TimelineEntry
 from services.domain.orders.model import Order
 from services.messaging.envelope import encode
 from state import history, incident_impacts, orders, outbox, releases, reviews

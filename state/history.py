@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from services.domain.orders.lifecycle import TRANSITION, TimelineEntry
-from services.domain.orders.lifecycle import shows_capture as entry_shows_capture
+from services.domain.orders.changes import TRANSITION, TimelineEntry
+from services.domain.orders.ending import shows_capture as entry_shows_capture
 from state.engine.statements import Prepared
 from state.tables import order_history
 

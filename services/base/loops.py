@@ -36,16 +36,19 @@ class Boundary:
         """
         try:
             more = await work()
-        except Exception as error:
-            # The work stays stored, so the next round finds it.
-            self.failures += 1
-            is_new, self._last = type(error) is not self._last, type(error)
-            facts = {"loop": self._name, "error": repr(error), "failures": self.failures}
-            logger.warning("round_failed", extra=facts, exc_info=error if is_new else None)
-            self._on_failure()
+        except Exception as error:  # noqa: BLE001 - a boundary: the work is stored, and the next round finds it
+            self.failed(error)
             return False
         self.failures, self._last = 0, None
         return bool(more)
+
+    def failed(self, error: Exception) -> None:
+        """Log and count a failure; one of the same type as the last is logged without its traceback."""
+        self.failures += 1
+        is_new, self._last = type(error) is not self._last, type(error)
+        facts = {"loop": self._name, "error": repr(error), "failures": self.failures}
+        logger.warning("round_failed", extra=facts, exc_info=error if is_new else None)
+        self._on_failure()
 
 
 async def kept_running(
@@ -58,10 +61,13 @@ async def kept_running(
     """Run until ``run`` returns; restart it after a failure and a pause."""
     boundary = Boundary(name, on_failure)
     while True:
-        await boundary.run(run)
-        if not boundary.failures:
+        try:
+            await run()
+        except Exception as error:  # noqa: BLE001 - a boundary: the work starts again
+            boundary.failed(error)
+            await asyncio.sleep(pause_seconds)
+        else:
             return
-        await asyncio.sleep(pause_seconds)
 
 
 class Loop:

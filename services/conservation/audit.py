@@ -19,7 +19,7 @@ from services.clients.payments.port import PaymentGateway, PaymentState
 from services.domain import conservation as rules
 from services.domain.conservation import MoneyState
 from services.domain.errors import InvalidState, NotFound, PaymentOutcomeUnknown
-from services.domain.orders.lifecycle import Change
+from services.domain.orders.changes import Change
 from services.domain.orders.model import Order
 from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, LookupResult
 from services.orders.context import OrdersContext

@@ -17,7 +17,7 @@ from services.console.paging import NEWEST, Paged, Place, paged, time_and_text, 
 from services.console.reviews import ReviewCase, review_cases
 from services.console.status import recent_commands
 from services.domain.commands import CommandKind
-from services.domain.orders.lifecycle import RETURNABLE, TimelineEntry
+from services.domain.orders.changes import RETURNABLE, TimelineEntry
 from services.domain.orders.model import Line, Order
 from services.domain.resolution_reasons import UNDO_FOR
 from services.domain.reviews import CANCELLABLE, ReviewAction

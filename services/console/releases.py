@@ -15,7 +15,7 @@ from services.domain.bulk import MAX_ITEMS, BulkAction
 from services.domain.commands import CommandKind
 from services.domain.conservation import StockState
 from services.domain.failures import FailureClass
-from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.model import Order
 from services.domain.past_resolutions import ActionSummary, PastResolution, summarise
 from services.domain.reconciliation import OFFERED, evidence, is_fresh, what_a_retry_does, why_not_mark, why_not_retry

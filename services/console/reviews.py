@@ -18,7 +18,7 @@ from services.domain.bulk import MAX_ITEMS, BulkAction
 from services.domain.commands import CommandKind
 from services.domain.conservation import StockState
 from services.domain.errors import ValidationFailed
-from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.model import Order
 from services.domain.orders.value import OrderValue, order_value
 from services.domain.past_resolutions import BY_ITSELF, ActionSummary, PastResolution, outcome_of, summarise

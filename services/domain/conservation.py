@@ -11,8 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from services.domain.errors import InvalidState
-from services.domain.orders import events, lifecycle
-from services.domain.orders.lifecycle import Change, ReviewRequest, TimelineEntry
+from services.domain.orders import changes, ending, events
+from services.domain.orders.changes import Change, ReviewRequest, TimelineEntry
 from services.domain.orders.model import InventoryStatus, Order, OrderStatus, PaymentStatus, ReviewReason
 
 
@@ -121,17 +121,17 @@ def compensate(order: Order, kind: str, at: datetime) -> Change:
     if kind in FOR_A_PERSON:
         if order.status not in SOLD:
             raise _moved_on(order, kind)
-        entry = TimelineEntry(at, lifecycle.TRANSITION, f"Does not add up: {kind}")
+        entry = TimelineEntry(at, changes.TRANSITION, f"Does not add up: {kind}")
         case = ReviewRequest(ReviewReason.CONSERVATION_DIFFERENCE, f"Conservation audit: {kind}", kind)
         return Change({}, (entry,), opens=(case,))
     if order.status not in CALLED_OFF:
         raise _moved_on(order, kind)
-    entry = TimelineEntry(at, lifecycle.TRANSITION, f"Compensating: {kind}")
+    entry = TimelineEntry(at, changes.TRANSITION, f"Compensating: {kind}")
     if kind == DifferenceKind.RESERVATION_LEAKED:
         values = {"inventory_status": InventoryStatus.RELEASE_PENDING}
         return Change(values, (entry,), release_because="conservation audit: hold leaked")
     if kind == DifferenceKind.MONEY_KEPT:
-        return lifecycle.request_refund(at, entry.title, seen=True)
+        return ending.request_refund(at, entry.title, seen=True)
     reason = order.cancel_reason or "CONSERVATION_AUDIT"
     return Change({}, (entry,), events=(events.order_cancelled(order, reason, at),))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.domain.call_attempts import INVENTORY_CALLS, SHORT_CIRCUITED, TIMEOUT, Attempt, InventoryCall
-from services.domain.orders.lifecycle import CALL, Change, TimelineEntry
+from services.domain.orders.changes import CALL, Change, TimelineEntry
 from services.domain.orders.model import OrderStatus, ReviewReason
 
 DENIED, FALLBACK, FLAGGED, REFUSED, TIMED_OUT = "denied", "fallback", "flagged", "refused", "timeout"

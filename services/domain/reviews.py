@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from services.domain.call_attempts import InventoryCall
 from services.domain.conservation import SOLD
-from services.domain.orders.lifecycle import AFTER_PAYMENT, BEFORE_PAYMENT
+from services.domain.orders.changes import AFTER_PAYMENT, BEFORE_PAYMENT
 from services.domain.orders.model import OrderStatus, ReviewReason
 
 CANCELLABLE = BEFORE_PAYMENT | AFTER_PAYMENT | {OrderStatus.PAYING}

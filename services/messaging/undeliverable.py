@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.domain.errors import InvalidState, NotFound
-from services.domain.orders.lifecycle import ACTION, TimelineEntry
+from services.domain.orders.changes import ACTION, TimelineEntry
 from state import audit, history, outbox
 from state.audit import AuditEntry
 from state.engine.database import Database

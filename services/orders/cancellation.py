@@ -13,8 +13,8 @@ from sqlalchemy.exc import IntegrityError
 
 from services.domain.errors import IdempotencyKeyReused
 from services.domain.external import id_key
-from services.domain.orders import lifecycle
-from services.domain.orders.lifecycle import Change
+from services.domain.orders import ending
+from services.domain.orders.changes import Change
 from services.domain.orders.model import Line, Order, OrderStatus, aggregated
 from services.orders.context import OrdersContext
 from services.unit_of_work import action_entry
@@ -38,7 +38,7 @@ class OrderCancellation:
             if order.status == OrderStatus.CANCELLED or _is_cancelling(order):
                 return None
             at = self._context.clock()
-            change = lifecycle.cancel(order, reason, at)
+            change = ending.cancel(order, reason, at)
             if by_person:
                 _audit_cancel(connection, order, change, actor, reason, self._context)
             entry = action_entry(at, "Cancel order", actor, reason)
@@ -82,7 +82,7 @@ class OrderReturns:
                     )
                 return None
             at = self._context.clock()
-            change = lifecycle.return_lines(
+            change = ending.return_lines(
                 order,
                 lines,
                 return_id=return_id,

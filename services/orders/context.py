@@ -1,8 +1,9 @@
-"""What every use case needs: the database, time, identities and what follows a commit."""
+"""What every use case needs: the database, time, identities, units of work and the count of failed steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,17 +14,21 @@ from sqlalchemy import Connection
 from services.base.context import continuing, current_traceparent
 from services.domain.call_attempts import Attempt
 from services.domain.errors import NotFound
-from services.domain.orders.lifecycle import Change
+from services.domain.orders import failed_steps
+from services.domain.orders.changes import Change
 from services.domain.orders.model import Order
 from services.tracing.port import Tracer
 from services.unit_of_work import Recorded, UnitOfWork
 from state import orders
 from state.engine.database import Database
+from state.engine.failures import is_of_database
 from state.orders import StaleOrder
+
+logger = logging.getLogger("holdfast.steps")
 
 T = TypeVar("T")
 STALE_TRIES = 8
-"""How often a decision is taken anew because another replica was faster."""
+"""Tries of a unit of work while other writers are faster."""
 
 Decision = Callable[[Connection, Order], Change | None]
 
@@ -34,7 +39,7 @@ def _uncounted(_: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class OrdersContext:
-    """Passed to every use case; holds no state of its own."""
+    """Passed to every use case; has no state of its own."""
 
     database: Database
     clock: Callable[[], datetime]
@@ -101,16 +106,47 @@ class OrdersContext:
         return await self.unit_of_work(lambda unit: transaction(unit.connection))
 
     def step(self, name: str, order_id: str, traceparent: str | None) -> AbstractContextManager[None]:
-        """Work on an order within the present trace or, where no request waits for it, within the order's own."""
+        """Work on an order in the present trace, or outside of any in the trace stored with the order."""
         parent = current_traceparent() or traceparent
         return continuing(parent) if self.tracer is None else self.tracer.step(name, order_id, parent)
 
     async def get(self, order_id: str) -> Order:
-        """The order as it stands now; raises NotFound."""
+        """The stored order; raises NotFound."""
         order = await self.database.read(lambda connection: orders.get(connection, order_id))
         if order is None:
             raise NotFound("order", order_id)
         return order
+
+
+async def counted(context: OrdersContext, order_id: str, step: Awaitable[T]) -> T:
+    """Await the step and count an unforeseen error on the order before raising it; StaleOrder is not counted."""
+    try:
+        return await step
+    except StaleOrder:
+        raise
+    except Exception as error:
+        await note_failure(context, order_id, error)
+        raise
+
+
+async def note_failure(context: OrdersContext, order_id: str, error: Exception) -> None:
+    """Count a failed step of an unfinished order; raises nothing.
+
+    A failure of the database is not counted: the order is due again when the claim of its worker ends.
+    """
+    logger.warning("order_step_failed", extra={"order_id": order_id}, exc_info=error)
+    if is_of_database(error):
+        return
+    reason = failed_steps.reason_of(error)
+
+    def decide(_: Connection, order: Order) -> Change | None:
+        # Without a due time another run has finished the order meanwhile.
+        return None if order.due_at is None else failed_steps.failed(order, reason, context.clock())
+
+    try:
+        await context.decide(order_id, decide)
+    except Exception as failure:  # noqa: BLE001 - a boundary: only the first failure matters
+        logger.warning("order_step_failure_not_noted", extra={"order_id": order_id, "error": repr(failure)})
 
 
 def raise_first(ends: Sequence[object]) -> None:

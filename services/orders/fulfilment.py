@@ -1,7 +1,7 @@
-"""Carrying an order from RECEIVED to rest: check, reserve, pay, place.
+"""The steps of an order from RECEIVED until no step is due: check, reserve, pay, place.
 
-The request that placed the order, the sweeper after a crash, the delayed retries and an
-operator's retry all run the same steps; only the attempts per call differ.
+The request that placed the order, the sweeper after a crash, delayed retries and an operator's retry run the same
+steps; only the attempts per call differ.
 
 Source: seed 4.1 and 7.3; design 3.
 """
@@ -25,8 +25,8 @@ from services.domain.errors import (
     PaymentDeclined,
     PaymentOutcomeUnknown,
 )
-from services.domain.orders import events, lifecycle
-from services.domain.orders.lifecycle import Change
+from services.domain.orders import changes, ending, events, lifecycle
+from services.domain.orders.changes import Change
 from services.domain.orders.model import Order, OrderStatus, PaymentStatus
 from services.domain.retry import RetryPolicy
 from services.orders.context import OrdersContext
@@ -36,29 +36,29 @@ from state.engine.column_types import Unreadable
 from state.orders import StaleOrder
 
 RESERVATION_MARGIN = timedelta(seconds=120)
-"""A hold that ends sooner is taken anew before the customer is charged."""
+"""A reservation that expires sooner is renewed before the customer is charged."""
 
 SHORTEST_RESERVATION = timedelta(seconds=20)
-"""A hold that could not be renewed must still last this long, or payment waits until it has ended."""
+"""If a reservation cannot be renewed and lasts for less than this, payment waits until it has expired."""
 
 
 @dataclass(frozen=True, slots=True)
 class FulfilmentPolicy:
-    """How long a step may take before a sweeper looks, and when delayed retries come."""
+    """Deadlines of steps, after which the sweeper resumes the order, and delays of retries."""
 
     step_deadline: timedelta
-    """Longest time the calls of one step take; afterwards whoever ran it is taken for dead."""
+    """Longest time of the calls of one step; afterwards its process counts as crashed."""
     confirmation_timeout: timedelta
     reservation_retry: RetryPolicy
     payment_retry: RetryPolicy
     payment_deadline: timedelta = timedelta(seconds=60)
-    """The same for a step that only asks the payment gateway."""
-    hold: timedelta = timedelta(minutes=30)
-    """How long a hold is asked for."""
+    """Longest time of a step that only calls the payment gateway."""
+    reservation_ttl: timedelta = timedelta(minutes=30)
+    """Requested lifetime of a reservation."""
 
 
 class OrderFulfilment:
-    """Runs the steps of one order until it rests; every step's outcome is committed before the next begins."""
+    """Runs the steps of one order until none is due; each outcome is committed before the next step begins."""
 
     def __init__(
         self, context: OrdersContext, inventory: InventoryGateway, payments: PaymentGateway, policy: FulfilmentPolicy
@@ -69,14 +69,14 @@ class OrderFulfilment:
         self._policy = policy
 
     async def place(self, order: Order) -> Order:
-        """First run of a new order: check, then the rest."""
+        """First run of a new order, from the availability check."""
         return await self._until_it_rests(order, self._check)
 
     async def resume(self, order: Order, *, actor: str | None = None) -> Order:
-        """Go on with an order of which an earlier run's outcome may be unknown.
+        """Continue an order although the outcome of an earlier run may be unknown.
 
-        Nothing is assumed about calls whose answers were not recorded: the reservation is
-        repeated under the same order id, the payment is asked for before it is tried again.
+        Nothing is assumed about calls whose answers were not recorded: the reservation is repeated under the same
+        order id, and the payment is looked up before it is tried again.
         """
         if order.status == OrderStatus.PAYING:
             return await self._until_it_rests(order, self._settle_payment)
@@ -86,7 +86,7 @@ class OrderFulfilment:
         try:
             return await first(order)
         except StaleOrder:
-            # Somebody else moved the order meanwhile: they go on with it, this run ends.
+            # Another run changed the order meanwhile and continues it.
             return await self._context.get(order.order_id)
 
     # ------------------------------------------------------------------ check
@@ -102,8 +102,8 @@ class OrderFulfilment:
         if not availability.available:
             rejection = lifecycle.reject(order, _shortage(availability), self._now())
             return await self._context.commit(order, rejection, trail=trail)
-        # The row says RECEIVED until the reservation's outcome is known: a crash in between is
-        # swept like any other, and one commit less is paid for by every order.
+        # Committed together with the reservation's outcome: that saves one commit per order, and after a crash in
+        # between the sweeper finds a RECEIVED order.
         started = _after_calls(trail, lifecycle.start_reserving(order, self._now(), self._step_due()))
         return await self._reserve(order, started)
 
@@ -138,13 +138,13 @@ class OrderFulfilment:
         except StaleOrder:
             await self.give_back_if_ended(stored.order_id)
             raise
-        return await self._pay_if_reserved(order) if order.status == OrderStatus.PAYING else order
+        return await self._pay(order, []) if order.status == OrderStatus.PAYING else order
 
     async def _reservation_outcome(self, order: Order, trail: list[Attempt], repeated: bool) -> Change:
         try:
             held = await self._inventory.reserve(order.order_id, order.lines, order.user_id, trail)
         except InsufficientInventory as error:
-            # An earlier attempt without an answer may have left a hold behind.
+            # An earlier attempt without an answer may have left a reservation behind.
             uncertain = repeated or len(trail) > 1
             return lifecycle.reject(order, error, self._now(), release=uncertain)
         except BusinessError as error:
@@ -152,7 +152,7 @@ class OrderFulfilment:
         except DependencyError as error:
             return self._wait(order, error)
         if held.expires_at <= self._now():
-            # Asked again at once it would say the same: the order waits like one that got no answer.
+            # An immediate retry would return the same, so the order waits like one without an answer.
             return self._wait(order, _ended_before_it_began(held))
         due_at = self._now() + self._policy.payment_deadline
         return lifecycle.reserve_stock(order, held.reservation_id, held.expires_at, self._now(), due_at)
@@ -168,17 +168,14 @@ class OrderFulfilment:
 
     # -------------------------------------------------------------------- pay
 
-    async def _pay_if_reserved(self, order: Order) -> Order:
-        """Charge the customer, unless the hold is about to end and a new one cannot be had yet."""
+    async def _pay(self, order: Order, trail: list[Attempt]) -> Order:
+        """Charge the customer, unless the reservation is about to expire; then wait until it has expired."""
         now = self._now()
         if not lifecycle.reservation_lasts(order, now, SHORTEST_RESERVATION):
             ended_at = (order.reservation_expires_at or now) + timedelta(seconds=1)
-            return await self._context.commit(order, lifecycle.postpone(max(ended_at, now)))
-        return await self._pay(order, [])
-
-    async def _pay(self, order: Order, trail: list[Attempt]) -> Order:
+            return await self._context.commit(order, lifecycle.postpone(max(ended_at, now)), trail=trail)
         if isinstance(order.metadata, Unreadable):
-            # The amount may stand in it: a person is asked rather than anything be charged.
+            # It may contain the amount, so nothing is charged.
             raise TypeError("The stored metadata of the order cannot be read.")
         try:
             state = await self._payments.capture(
@@ -194,7 +191,7 @@ class OrderFulfilment:
         return await self._payment_known(order, state, trail)
 
     async def _settle_payment(self, order: Order) -> Order:
-        """A payment may have been tried before: the gateway is asked first."""
+        """Look the payment up before another capture: an earlier run may have requested it."""
         trail: list[Attempt] = []
         try:
             state = await self._payments.find(order.order_id, trail)
@@ -210,8 +207,8 @@ class OrderFulfilment:
         return await self._reserve_again(await self._context.commit(order, renewed, trail=trail))
 
     def _reservation_is_sure(self, order: Order) -> bool:
-        """Whether the hold lasts by our clock, and by that of a service whose clock runs ahead."""
-        surely_ends_at = order.created_at + self._policy.hold
+        """Whether the reservation lasts by this clock and by an Inventory Service clock that runs ahead."""
+        surely_ends_at = order.created_at + self._policy.reservation_ttl
         now = self._now()
         return lifecycle.reservation_lasts(order, now, RESERVATION_MARGIN) and surely_ends_at - now > RESERVATION_MARGIN
 
@@ -224,7 +221,17 @@ class OrderFulfilment:
         else:
             declined = PaymentDeclined("The payment was declined.", {"orderId": order.order_id, "state": state})
             change = lifecycle.reject(order, declined, now, release=True)
-        return await self._commit_payment(order, change, trail)
+        try:
+            return await self._context.commit(order, change, trail=trail)
+        except StaleOrder:
+            captured = change.values.get("payment_status") == PaymentStatus.CAPTURED
+            current = await self._context.get(order.order_id)
+            if current.status == OrderStatus.PAYING and current.cancel_reason is not None:
+                # A cancel that came during the capture waits for this outcome.
+                return await self._cancel(current, trail, money=captured)
+            if captured:
+                await self._give_money_back_if_ended(order.order_id, trail, seen=True)
+            raise
 
     async def _payment_unknown(self, order: Order, error: PaymentOutcomeUnknown, trail: list[Attempt]) -> Order:
         delay = self._policy.payment_retry.delay_seconds(order.attempts + 1, self._context.randomness)
@@ -232,44 +239,31 @@ class OrderFulfilment:
         change = lifecycle.payment_unknown(order, error.message, self._now(), due_at)
         return await self._context.commit(order, change, trail=trail)
 
-    async def _commit_payment(self, order: Order, change: Change, trail: list[Attempt]) -> Order:
-        try:
-            return await self._context.commit(order, change, trail=trail)
-        except StaleOrder:
-            captured = change.values.get("payment_status") == PaymentStatus.CAPTURED
-            current = await self._context.get(order.order_id)
-            if current.status == OrderStatus.PAYING and current.cancel_reason is not None:
-                # A cancel came while the gateway was working; it waits for exactly this outcome.
-                return await self._cancel(current, trail, money=captured)
-            if captured:
-                await self._give_money_back_if_ended(order.order_id, trail, seen=True)
-            raise
-
     async def _cancel(self, order: Order, trail: list[Attempt], *, money: bool | None) -> Order:
         reason = order.cancel_reason or "CUSTOMER_CANCELLED"
-        change = lifecycle.cancel_while_paying(order, reason, self._now(), money=money)
+        change = ending.cancel_while_paying(order, reason, self._now(), money=money)
         return await self._context.commit(order, change, trail=trail)
 
     async def _give_money_back_if_ended(self, order_id: str, trail: list[Attempt], *, seen: bool) -> None:
-        """A capture may arrive after another run found no payment and the order has ended.
+        """Refund a capture that another run did not find before it ended the order.
 
-        A refund that is pending begins anew: it may just be told that there is nothing to give back.
+        A pending refund starts again, since the gateway may just have answered that there is nothing to refund.
         """
 
         def decide(_: Connection, order: Order) -> Change | None:
             settled = (PaymentStatus.CAPTURED, PaymentStatus.REFUNDED)
-            if order.status not in lifecycle.ENDED or order.payment_status in settled:
+            if order.status not in changes.ENDED or order.payment_status in settled:
                 return None
-            return lifecycle.refund_late_capture(self._now(), seen=seen)
+            return ending.refund_late_capture(self._now(), seen=seen)
 
         await self._context.decide(order_id, decide, trail=trail)
 
     # ----------------------------------------------------------------- shared
 
     async def give_back_if_ended(self, order_id: str) -> None:
-        """A hold may have been taken after the order ended: its release starts again."""
+        """Start the release again if a reservation may have been made after the order ended."""
         order = await self._context.get(order_id)
-        if order.status in lifecycle.ENDED:
+        if order.status in changes.ENDED:
             at = self._now()
             await self._context.database.write(
                 lambda connection: releases.start(connection, order_id, "hold taken after the order ended", at)
@@ -283,13 +277,13 @@ class OrderFulfilment:
 
 
 def _after_calls(trail: list[Attempt], change: Change) -> Change:
-    """The change with the calls that led to it before it on the timeline."""
+    """The change, preceded on the timeline by the calls that led to it."""
     return Change({}, tuple(call_entries(trail))).then(change)
 
 
 def _ended_before_it_began(held: Reservation) -> InventoryUnavailable:
     ended_at = events.timestamp(held.expires_at)
-    return InventoryUnavailable(f"The hold had ended ({ended_at}) when it was given: the clocks may differ.")
+    return InventoryUnavailable(f"The reservation had expired ({ended_at}) when it was made: the clocks may differ.")
 
 
 def _shortage(availability: Availability) -> InsufficientInventory:

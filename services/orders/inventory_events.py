@@ -14,8 +14,8 @@ import orjson
 from sqlalchemy import Connection
 
 from services.domain.external import id_key, is_same_id
-from services.domain.orders import events, lifecycle
-from services.domain.orders.lifecycle import EVENT_IN, Change, TimelineEntry
+from services.domain.orders import changes, events, lifecycle
+from services.domain.orders.changes import EVENT_IN, Change, TimelineEntry
 from services.domain.orders.model import Order, OrderStatus
 from services.messaging.envelope import IncomingEvent, NotYet, PoisonEvent
 from services.orders.context import OrdersContext
@@ -34,7 +34,7 @@ SHOWN_BYTES = 8192
 _KNOWN_FIELDS = frozenset({"orderId", "reservationId", "reason", "confirmedAt"})
 
 
-EARLY = frozenset({*lifecycle.BEFORE_PAYMENT, OrderStatus.PAYING})
+EARLY = frozenset({*changes.BEFORE_PAYMENT, OrderStatus.PAYING})
 """Statuses of an order that was not placed yet: a parked answer about its stock goes on waiting."""
 
 

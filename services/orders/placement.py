@@ -20,10 +20,9 @@ from services.base.context import current_traceparent, trace_id
 from services.domain.errors import ApiError, IdempotencyKeyReused
 from services.domain.external import id_key
 from services.domain.orders import lifecycle
-from services.domain.orders.lifecycle import TRANSITION, TimelineEntry
+from services.domain.orders.changes import TRANSITION, TimelineEntry
 from services.domain.orders.model import Line, Order, OrderStatus, PaymentStatus, aggregated
-from services.orders.context import OrdersContext
-from services.orders.failed_steps import counted
+from services.orders.context import OrdersContext, counted
 from services.orders.fulfilment import OrderFulfilment
 from services.unit_of_work import Recorded, UnitOfWork
 from state import history, orders, releases

@@ -14,12 +14,11 @@ from sqlalchemy import Connection
 from services.clients.payments.port import PaymentGateway, PaymentState
 from services.domain.call_attempts import Attempt
 from services.domain.errors import PaymentOutcomeUnknown
-from services.domain.orders import lifecycle
-from services.domain.orders.lifecycle import Change
+from services.domain.orders import changes, ending, lifecycle
+from services.domain.orders.changes import Change
 from services.domain.orders.model import Order, OrderStatus, PaymentStatus
 from services.domain.retry import RetryPolicy
-from services.orders.context import OrdersContext, raise_first
-from services.orders.failed_steps import note_failure
+from services.orders.context import OrdersContext, note_failure, raise_first
 from services.orders.fulfilment import FulfilmentPolicy, OrderFulfilment
 from state import history, orders
 from state.orders import StaleOrder
@@ -79,7 +78,7 @@ class OrderSweeper:
             await self._ask_again(order)
         elif order.status == OrderStatus.PENDING_INVENTORY and self._reserver_retry_in_seconds() is not None:
             await self._wait_for_breaker(order, self._reserver_retry_in_seconds() or 0.0)
-        elif order.status in lifecycle.BEFORE_PAYMENT or order.status == OrderStatus.PAYING:
+        elif order.status in changes.BEFORE_PAYMENT or order.status == OrderStatus.PAYING:
             await self._fulfilment.resume(order)
 
     async def _wait_for_breaker(self, order: Order, seconds: float) -> None:
@@ -105,11 +104,11 @@ class OrderSweeper:
             delay = self._refund_retry.delay_seconds(
                 made, self._context.randomness, retry_after_seconds=error.retry_after_seconds
             )
-            change = lifecycle.refund_later(order, self._context.clock() + timedelta(seconds=delay or 0.0))
+            change = ending.refund_later(order, self._context.clock() + timedelta(seconds=delay or 0.0))
             await self._record_refund(order, change, trail)
             return
         if state == PaymentState.REFUNDED:
-            await self._record_refund(order, lifecycle.refunded(self._context.clock(), was_charged=True), trail)
+            await self._record_refund(order, ending.refunded(self._context.clock(), was_charged=True), trail)
         else:
             await self._record_nothing_to_refund(order, state, trail)
 
@@ -122,7 +121,7 @@ class OrderSweeper:
         return await self._payments.refund(order_id, trail) if state == PaymentState.CAPTURED else state
 
     async def _record_refund(self, order: Order, change: Change, trail: list[Attempt]) -> None:
-        """The order may have changed meanwhile: its hold is released at the same time."""
+        """Record on the current row: the release of the reservation may have changed the order meanwhile."""
 
         def decide(_: Connection, current: Order) -> Change | None:
             return change if current.payment_status == PaymentStatus.REFUND_PENDING else None
@@ -139,6 +138,6 @@ class OrderSweeper:
                 return lifecycle.postpone(now)
             was_captured = history.shows_capture(connection, order.order_id)
             is_final = state in (PaymentState.DECLINED, PaymentState.VOIDED)
-            return lifecycle.nothing_to_refund(current, now, is_final=is_final, was_captured=was_captured)
+            return ending.nothing_to_refund(current, now, is_final=is_final, was_captured=was_captured)
 
         await self._context.decide(order.order_id, decide, trail=trail)

@@ -29,7 +29,7 @@ from services.domain.errors import (
     ReleaseQueued,
 )
 from services.domain.failures import NOT_TRIED, Failure, FailureClass, failure_of
-from services.domain.orders import lifecycle
+from services.domain.orders import changes, ending
 from services.domain.orders.failed_steps import reason_of
 from services.domain.orders.model import Order
 from services.domain.past_resolutions import ReleaseActionKind, ResolutionOutcome
@@ -59,7 +59,7 @@ class _End:
     """New column values of the job."""
     outcome: str | None = None
     """One of the OUTCOME constants; None when nothing was sent, so that no attempt is counted."""
-    change: Callable[[Order, datetime], lifecycle.Change] | None = None
+    change: Callable[[Order, datetime], changes.Change] | None = None
     put_back_to: Release | None = None
     """The job as it was before a person's attempt that was not sent."""
 
@@ -244,7 +244,7 @@ class ReleaseJobs:
             return _End(
                 values | {"state": FAILED, "next_attempt_at": None},
                 OUTCOME_FAILED,
-                lambda order, at: lifecycle.release_failed(order, failure, message, attempts, at),
+                lambda order, at: ending.release_failed(order, failure, message, attempts, at),
             )
         due = self._context.clock() + timedelta(seconds=delay)
         return _End(values | {"state": PENDING, "next_attempt_at": due}, OUTCOME_RETRIED)
@@ -271,7 +271,7 @@ class ReleaseJobs:
 
 def _released(title: str, job: Release) -> _End:
     values = {"state": DONE, "next_attempt_at": None, "attempts": job.attempts + 1} | failure_values(None, NOT_TRIED)
-    return _End(values, OUTCOME_RELEASED, lambda order, at: lifecycle.released(order, at, title))
+    return _End(values, OUTCOME_RELEASED, lambda order, at: ending.released(order, at, title))
 
 
 def _note_end(connection: Connection, job: Release, end: _End, at: datetime) -> None:

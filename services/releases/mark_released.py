@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 
 from services.domain.conservation import StockState
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
-from services.domain.orders import lifecycle
-from services.domain.orders.lifecycle import Change
+from services.domain.orders import ending
+from services.domain.orders.changes import Change
 from services.domain.orders.model import InventoryStatus, Order, ReviewReason
 from services.domain.past_resolutions import ReleaseActionKind, ResolutionOutcome
 from services.domain.reconciliation import why_not_mark
@@ -123,7 +123,7 @@ class ReleaseByProof:
             ),
         )
         entry = action_entry(at, "Marked released with proof", command.actor, command.proof)
-        return Change({}, (entry,)).then(lifecycle.released(order, at, f"Marked released by {command.actor}"))
+        return Change({}, (entry,)).then(ending.released(order, at, f"Marked released by {command.actor}"))
 
 
 def _close_case(connection: Connection, order: Order, command: MarkReleased, at: datetime) -> None:

@@ -16,15 +16,14 @@ from services.clients.inventory.port import InventoryGateway
 from services.domain import incident_impact, resolution_reasons
 from services.domain.call_attempts import Attempt
 from services.domain.errors import ApiError, IdempotencyKeyReused, InvalidState, NotFound, ReviewConflict
-from services.domain.orders import failed_steps, lifecycle
+from services.domain.orders import ending, failed_steps, lifecycle
+from services.domain.orders.changes import Change
 from services.domain.orders.events import timestamp
-from services.domain.orders.lifecycle import Change
 from services.domain.orders.model import Order, OrderStatus, PaymentStatus, ReviewReason
 from services.domain.past_resolutions import ReleaseActionKind, ResolutionOutcome
 from services.domain.reconciliation import reconcile
 from services.domain.reviews import WITHOUT_GOODS, ReviewAction, allowed_actions, called_by, is_about_a_difference
-from services.orders.context import OrdersContext
-from services.orders.failed_steps import counted
+from services.orders.context import OrdersContext, counted
 from services.orders.fulfilment import OrderFulfilment
 from services.reviews.claims import LEASE, claimed_by_other
 from services.reviews.comparison import Reconciliation
@@ -172,12 +171,12 @@ class ReviewResolution:
         def change(current: Order) -> Change | None:
             now = self._context.clock()
             if current.status in WITHOUT_GOODS and current.payment_status == PaymentStatus.UNKNOWN:
-                return lifecycle.money_settled_by_hand(now)
+                return ending.money_settled_by_hand(now)
             if current.status != OrderStatus.PAYING:
                 return None
             # PAYMENT_UNKNOWN: the person has seen that the money was captured.
             if current.cancel_reason:
-                return lifecycle.cancel_while_paying(current, current.cancel_reason, now, money=True)
+                return ending.cancel_while_paying(current, current.cancel_reason, now, money=True)
             return lifecycle.place(current, now, now + self._confirmation_timeout)
 
         def accept(connection: Connection) -> None:
@@ -193,8 +192,8 @@ class ReviewResolution:
         def change(current: Order) -> Change:
             now = self._context.clock()
             if review.reason == ReviewReason.PAYMENT_UNKNOWN:
-                return lifecycle.cancel_while_paying(current, reason, now, money=None)
-            change = lifecycle.cancel(current, reason, now)
+                return ending.cancel_while_paying(current, reason, now, money=None)
+            change = ending.cancel(current, reason, now)
             # The payment's outcome, which a cancel may have to wait for, is asked for at once.
             is_waiting = review.reason == ReviewReason.STEP_FAILED and current.status == OrderStatus.PAYING
             return change.then(failed_steps.try_again(now)) if is_waiting else change
@@ -203,7 +202,7 @@ class ReviewResolution:
 
     async def _mark_released(self, command: ResolveReview, order: Order, review: Review) -> None:
         def change(current: Order) -> Change:
-            return lifecycle.released(current, self._context.clock(), f"Marked released by {command.actor}")
+            return ending.released(current, self._context.clock(), f"Marked released by {command.actor}")
 
         def settle_job(connection: Connection) -> None:
             job = releases.get(connection, order.order_id)

@@ -72,7 +72,7 @@ def fulfilment_policy(settings: Settings) -> FulfilmentPolicy:
         confirmation_timeout=timedelta(seconds=settings.confirmation_timeout_seconds),
         reservation_retry=settings.reservation_retry,
         payment_retry=RetryPolicy(attempts=8, base_delay_seconds=5.0, max_delay_seconds=300.0),
-        hold=timedelta(seconds=settings.reservation_ttl_seconds),
+        reservation_ttl=timedelta(seconds=settings.reservation_ttl_seconds),
     )
 
 

@@ -26,7 +26,7 @@ from typing import Any
 import httpx
 from sqlalchemy import Connection, select
 
-from services.domain.orders.lifecycle import TRANSITION
+from services.domain.orders.changes import TRANSITION
 from services.domain.orders.model import OrderStatus
 from services.sandbox import books as audit
 from services.sandbox.books import Books

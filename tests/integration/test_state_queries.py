@@ -13,7 +13,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
 from services.domain.commands import Outcome
-from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.model import Line, Order
 from services.runtime.clock_skew import reschedule, scheduled
 from services.runtime.retention import KEPT, delete_older

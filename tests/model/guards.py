@@ -18,8 +18,8 @@ import pytest
 
 from services.clients.payments.port import PaymentState
 from services.domain.errors import ApiError, InsufficientInventory, PaymentDeclined, ReservationFailed
-from services.domain.orders import lifecycle
-from services.domain.orders.lifecycle import Change
+from services.domain.orders import ending, lifecycle
+from services.domain.orders.changes import Change
 from services.domain.orders.model import Order, OrderStatus
 from services.messaging.envelope import IncomingEvent
 from services.orders import inventory_events, placement
@@ -148,8 +148,9 @@ def _changed(name: str, change_of: Callable[[Order, Change], Change]) -> Patch:
     """A step of the life cycle whose Change is spoilt."""
 
     def patch_it(patch: pytest.MonkeyPatch) -> None:
-        real = getattr(lifecycle, name)
-        patch.setattr(lifecycle, name, lambda order, *given, **named: change_of(order, real(order, *given, **named)))
+        module = lifecycle if hasattr(lifecycle, name) else ending
+        real = getattr(module, name)
+        patch.setattr(module, name, lambda order, *given, **named: change_of(order, real(order, *given, **named)))
 
     return patch_it
 
@@ -189,28 +190,28 @@ def _no_release_after(*errors: type[ApiError]) -> Patch:
 
 def _no_refund_of_the_unseen(patch: pytest.MonkeyPatch) -> None:
     """Only a payment that was seen captured is refunded."""
-    real = lifecycle.cancel_while_paying
+    real = ending.cancel_while_paying
 
     def cancel_while_paying(order: Order, reason: str, at: datetime, *, money: bool | None) -> Change:
         return real(order, reason, at, money=bool(money))
 
-    patch.setattr(lifecycle, "cancel_while_paying", cancel_while_paying)
+    patch.setattr(ending, "cancel_while_paying", cancel_while_paying)
 
 
 def _refund_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(lifecycle, "LATE_CAPTURE", timedelta(0))
+    patch.setattr(ending, "LATE_CAPTURE", timedelta(0))
 
 
 def _cancel_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     """A cancel while PAYING ends the order at once, as it does before."""
-    real = lifecycle.cancel
+    real = ending.cancel
 
     def cancel(order: Order, reason: str, at: datetime) -> Change:
         if order.status == OrderStatus.PAYING:
-            return lifecycle._cancel_unpaid(order, reason, at)
+            return ending._cancel_unpaid(order, reason, at)
         return real(order, reason, at)
 
-    patch.setattr(lifecycle, "cancel", cancel)
+    patch.setattr(ending, "cancel", cancel)
 
 
 async def _do_nothing(*_: Any, **__: Any) -> None:
@@ -239,7 +240,7 @@ def _believe_an_old_refusal(patch: pytest.MonkeyPatch) -> None:
     """That there was nothing to refund is recorded whatever has happened since."""
 
     async def record(self: OrderSweeper, order: Order, *_: Any) -> None:
-        await self._record_refund(order, lifecycle.refunded(START, was_charged=False), [])
+        await self._record_refund(order, ending.refunded(START, was_charged=False), [])
 
     patch.setattr(OrderSweeper, "_record_nothing_to_refund", record)
 
@@ -274,7 +275,7 @@ def _never_ask_again(patch: pytest.MonkeyPatch) -> None:
 
 def _refund_is_taken_for_made(patch: pytest.MonkeyPatch) -> None:
     """A refund without an answer counts as made."""
-    patch.setattr(lifecycle, "refund_later", lambda order, due_at: lifecycle.refunded(due_at, was_charged=True))
+    patch.setattr(ending, "refund_later", lambda order, due_at: ending.refunded(due_at, was_charged=True))
 
 
 def _try_any_refusal_again(patch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.domain.orders.lifecycle import BEFORE_PAYMENT
+from services.domain.orders.changes import BEFORE_PAYMENT
 from services.domain.orders.model import OrderStatus, PaymentStatus, ReviewReason
 from services.domain.reviews import allowed_actions
 from tests.model.neighbours import ACTIVE, CAPTURED, CONFIRMED, DECLINED, LIVING

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from services import unit_of_work
-from services.domain.orders import events, lifecycle
+from services.domain.orders import ending, events
+from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.events import OutgoingEvent
-from services.domain.orders.lifecycle import TimelineEntry
 from services.domain.orders.model import CustomerPriority, Line, Order
 from state import audit, deduplication, history, incident_impacts, orders, outbox, release_actions, releases, reviews
 from state.orders import StaleOrder
@@ -219,7 +219,7 @@ class Tables:
         return not (self.was_handled and self.rules.inbox)
 
     def note_on_timeline(self, order_id: str, entries: Sequence[TimelineEntry]) -> None:
-        self.capture_seen = self.capture_seen or any(map(lifecycle.shows_capture, entries))
+        self.capture_seen = self.capture_seen or any(map(ending.shows_capture, entries))
 
     def shows_capture(self, order_id: str) -> bool:
         return self.capture_seen

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from services.domain.call_attempts import InventoryCall
 from services.domain.orders import events, lifecycle
-from services.domain.orders.lifecycle import ENDED
+from services.domain.orders.changes import ENDED
 from services.domain.orders.model import CustomerPriority, Order, OrderStatus, PaymentStatus, ReviewReason
 from services.domain.reviews import ReviewAction, allowed_actions
 from services.reviews.resolution import ResolveReview

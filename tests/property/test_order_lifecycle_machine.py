@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 
 from services.domain.errors import ApiError
-from services.domain.orders.lifecycle import ENDED
+from services.domain.orders.changes import ENDED
 from services.domain.orders.model import Line, Order, OrderStatus
 from services.domain.reviews import allowed_actions
 from services.orders.inventory_events import UnknownOrder

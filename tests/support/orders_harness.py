@@ -30,7 +30,7 @@ from services.conservation.audit import ConservationAudit
 from services.domain.call_attempts import InventoryCall
 from services.domain.commands import COMMANDS, CommandState, Outcome, read_arguments
 from services.domain.errors import ApiError
-from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.model import Line, Order
 from services.domain.retry import RetryPolicy
 from services.messaging.dead_letters import DeadLetters

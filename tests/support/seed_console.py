@@ -17,7 +17,7 @@ from services.domain.commands import Outcome
 from services.domain.conservation import Difference, StockState
 from services.domain.failures import Failure, FailureClass
 from services.domain.incident_impact import DENIED, FALLBACK, FLAGGED, REFUSED, Impact
-from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.model import InventoryStatus as I
 from services.domain.orders.model import Line, Order, ReviewReason
 from services.domain.orders.model import OrderStatus as S

@@ -18,7 +18,7 @@ from pages.parts.widgets import clock, expander, payloads
 from services.console.cache import Reading
 from services.console.facade import console
 from services.domain.external import cut_text, time_or_none
-from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.changes import TimelineEntry
 
 BAD = ("failed", "no answer", "rejected", "timeout", "refused", "unavailable", "declined", "throttled")
 

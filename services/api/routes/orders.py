@@ -42,7 +42,7 @@ from services.domain.external import (
     identifier,
     utc_time,
 )
-from services.domain.orders.lifecycle import AFTER_PAYMENT
+from services.domain.orders.changes import AFTER_PAYMENT
 from services.domain.orders.model import InventoryStatus, Line, Order, OrderStatus, PaymentStatus, ReviewReason
 from services.http_server.envelope import utf8_header
 from services.orders.cancellation import ReturnItems

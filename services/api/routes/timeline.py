@@ -14,7 +14,7 @@ from services.api.models import Page, Resource, Timestamp, one_of
 from services.api.routing import ApiRoute, OrderId, Service
 from services.domain.errors import NotFound
 from services.domain.external import cut_text
-from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.changes import TimelineEntry
 from state import history, orders
 
 router = APIRouter(route_class=ApiRoute, tags=["orders"])

@@ -48,7 +48,7 @@ def order_created(order: Order, reservation_id: str, at: datetime) -> OutgoingEv
 
 
 def order_cancelled(order: Order, reason: str, at: datetime) -> OutgoingEvent:
-    """Asks the Inventory Service to release what is held or restock what was deducted."""
+    """Asks the Inventory Service to release the reservation or to restock what was deducted."""
     data = _about(order, ORDER_CANCELLED, order.lines)
     data["reason"] = reason
     data["timestamp"] = timestamp(at)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from services.domain.external import cut_text
-from services.domain.orders.lifecycle import TRANSITION, Change, ReviewRequest, TimelineEntry
+from services.domain.orders.changes import TRANSITION, Change, ReviewRequest, TimelineEntry
 from services.domain.orders.model import Order, OrderStatus, ReviewReason
 
 TRIES = 4

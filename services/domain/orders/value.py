@@ -1,6 +1,6 @@
-"""What is at stake with an order: its units, and its money where the shop has said how much that is.
+"""The value of an order: its units, and its money if the shop states the total.
 
-Orders carry no price (seed 3). A shop that wants money shown puts the total into the order's metadata:
+Orders carry no price (seed 3). A shop may put the total into the order's metadata:
 ``{"total": 129.9, "currency": "EUR"}`` or ``{"total": {"amount": "129.90", "currency": "EUR"}}``.
 """
 
@@ -67,7 +67,7 @@ class OrderValue:
 
 
 def order_value(order: Order) -> OrderValue:
-    """What is at stake; an amount that is no number, negative or absurd is none."""
+    """Units and money of an order; invalid, negative or implausible amounts are ignored."""
     units = sum(line.quantity for line in order.lines)
     given = order.metadata or {}
     total = given.get("total")

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.domain.external import is_same_id
-from services.domain.orders.lifecycle import TimelineEntry
+from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.model import Line
 from state import history
 from tests.support.api import ORDERS, error_of, problems_of

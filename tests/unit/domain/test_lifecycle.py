@@ -18,8 +18,8 @@ from services.domain.errors import (
     PaymentDeclined,
 )
 from services.domain.failures import Failure, FailureClass
-from services.domain.orders import lifecycle
-from services.domain.orders.lifecycle import Change, ReviewRequest, TimelineEntry
+from services.domain.orders import changes, ending, lifecycle
+from services.domain.orders.changes import Change, ReviewRequest, TimelineEntry
 from services.domain.orders.model import InventoryStatus, Line, Order, OrderStatus, PaymentStatus
 from tests.support.fakes import START
 
@@ -47,7 +47,7 @@ def order(status: str, **values: Any) -> Order:
 
 
 def give_back(order: Order) -> Change:
-    return lifecycle.return_lines(order, (Line("p", "v", 1),), return_id="t", reason="x", restockable=True, at=START)
+    return ending.return_lines(order, (Line("p", "v", 1),), return_id="t", reason="x", restockable=True, at=START)
 
 
 STEPS: dict[str, tuple[Callable[[Order], Change], dict[str, str]]] = {
@@ -97,7 +97,7 @@ STEPS: dict[str, tuple[Callable[[Order], Change], dict[str, str]]] = {
         dict.fromkeys((S.PAYING, S.PLACED, S.CONFIRMATION_FAILED), S.PLACED),
     ),
     "cancel": (
-        lambda o: lifecycle.cancel(o, "CUSTOMER_CANCELLED", START),
+        lambda o: ending.cancel(o, "CUSTOMER_CANCELLED", START),
         {
             **dict.fromkeys((S.RECEIVED, S.RESERVING, S.PENDING_INVENTORY), S.CANCELLED),
             **dict.fromkeys((S.PLACED, S.CONFIRMED, S.CONFIRMATION_FAILED), S.CANCELLED),
@@ -126,9 +126,9 @@ def test_each_step_is_taken_or_refused_by_the_status_of_the_order(name, status, 
         assert step(order(status)).values["status"] == becomes
 
 
-@pytest.mark.parametrize("status", sorted(lifecycle.ENDED))
+@pytest.mark.parametrize("status", sorted(changes.ENDED))
 def test_nothing_follows_an_end_but_a_new_try_of_a_refused_order(status):
-    assert lifecycle.NEXT[status] == (frozenset({S.RECEIVED}) if status == S.REJECTED else frozenset())
+    assert changes.NEXT[status] == (frozenset({S.RECEIVED}) if status == S.REJECTED else frozenset())
 
 
 @pytest.mark.parametrize(
@@ -159,12 +159,12 @@ def test_only_an_order_refused_for_a_passing_reason_and_never_touched_is_tried_a
 
 
 def test_the_table_names_every_status_and_no_other():
-    assert set(lifecycle.NEXT) == set(S)
-    assert set().union(*lifecycle.NEXT.values()) <= set(S)
+    assert set(changes.NEXT) == set(S)
+    assert set().union(*changes.NEXT.values()) <= set(S)
 
 
 def test_every_status_is_reached_from_another():
-    assert {after for before, nexts in lifecycle.NEXT.items() for after in nexts - {before}} == set(S)
+    assert {after for before, nexts in changes.NEXT.items() for after in nexts - {before}} == set(S)
 
 
 # --------------------------------------------------------- what each step does
@@ -296,16 +296,16 @@ def test_giving_up_on_a_confirmation_leaves_it_to_a_person():
 
 @pytest.mark.parametrize("status", [S.RECEIVED, S.RESERVING, S.PENDING_INVENTORY])
 def test_a_cancel_before_payment_releases_also_when_no_answer_was_seen(status):
-    change = lifecycle.cancel(order(status, reservation_id=None), "X", START)
+    change = ending.cancel(order(status, reservation_id=None), "X", START)
     assert (change.release_because, change.events) == ("order cancelled: X", ())
     assert (change.values["inventory_status"], "payment_status" in change.values) == ("RELEASE_PENDING", False)
 
 
 def test_a_cancel_while_paying_waits_and_has_the_gateway_asked_if_nobody_was_going_to():
-    waiting = lifecycle.cancel(order(S.PAYING, due_at=LATER, attempts=2), "X", START)
+    waiting = ending.cancel(order(S.PAYING, due_at=LATER, attempts=2), "X", START)
     assert (waiting.values["due_at"], waiting.values["attempts"], waiting.values["cancel_reason"]) == (LATER, 2, "X")
     assert (waiting.release_because, waiting.events) == (None, ())
-    assert lifecycle.cancel(order(S.PAYING, due_at=None), "X", START).values["due_at"] == START
+    assert ending.cancel(order(S.PAYING, due_at=None), "X", START).values["due_at"] == START
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_a_cancel_while_paying_waits_and_has_the_gateway_asked_if_nobody_was_goi
 def test_a_cancel_after_payment_refunds_and_announces_and_releases_what_is_only_held(
     status, inventory_status, releases
 ):
-    change = lifecycle.cancel(order(status), "X", START)
+    change = ending.cancel(order(status), "X", START)
     assert [event.type for event in change.events] == ["order.cancelled"]
     assert (change.values["payment_status"], change.values["inventory_status"], change.values["due_at"]) == (
         "REFUND_PENDING",
@@ -334,8 +334,8 @@ def test_a_cancel_after_payment_refunds_and_announces_and_releases_what_is_only_
     [(False, "FAILED", None), (None, "REFUND_PENDING", START), (True, "REFUND_PENDING", START)],
 )
 def test_a_cancel_decided_after_the_payment_refunds_anything_but_a_decline(money, payment, due_at):
-    change = lifecycle.cancel_while_paying(order(S.PAYING), "X", START, money=money)
-    assert any(map(lifecycle.shows_capture, change.timeline)) == bool(money)
+    change = ending.cancel_while_paying(order(S.PAYING), "X", START, money=money)
+    assert any(map(ending.shows_capture, change.timeline)) == bool(money)
     assert (change.values["status"], change.values["payment_status"], change.values["due_at"]) == (
         "CANCELLED",
         payment,
@@ -345,20 +345,20 @@ def test_a_cancel_decided_after_the_payment_refunds_anything_but_a_decline(money
 
 
 def test_a_refund_that_was_not_answered_is_due_again():
-    assert lifecycle.refund_later(order(S.CANCELLED, attempts=3), LATER) == Change({"due_at": LATER, "attempts": 4})
+    assert ending.refund_later(order(S.CANCELLED, attempts=3), LATER) == Change({"due_at": LATER, "attempts": 4})
 
 
 @pytest.mark.parametrize(("was_charged", "status"), [(True, "REFUNDED"), (False, "FAILED")])
 def test_a_refund_ends_with_what_the_gateway_said(was_charged, status):
-    assert lifecycle.refunded(START, was_charged=was_charged).values["payment_status"] == status
+    assert ending.refunded(START, was_charged=was_charged).values["payment_status"] == status
 
 
 @pytest.mark.parametrize("waited_for", [True, False])
 def test_a_release_changes_the_inventory_status_only_where_it_was_waited_for(waited_for):
     before = InventoryStatus.RELEASE_PENDING if waited_for else InventoryStatus.RESTOCK_REQUESTED
     ended = order(S.CANCELLED, inventory_status=before)
-    assert lifecycle.released(ended, START, "done").values == ({"inventory_status": "RELEASED"} if waited_for else {})
-    failed = lifecycle.release_failed(ended, Failure(UNAVAILABLE, 503), "down", 8, START)
+    assert ending.released(ended, START, "done").values == ({"inventory_status": "RELEASED"} if waited_for else {})
+    failed = ending.release_failed(ended, Failure(UNAVAILABLE, 503), "down", 8, START)
     assert failed.values == ({"inventory_status": "RELEASE_FAILED"} if waited_for else {})
     assert failed.opens == (
         ReviewRequest("RELEASE_FAILED", "Release failed after 8 attempts: down", UNAVAILABLE, UNAVAILABLE),
@@ -366,7 +366,7 @@ def test_a_release_changes_the_inventory_status_only_where_it_was_waited_for(wai
 
 
 def test_a_complete_return_is_one_that_leaves_nothing_with_the_customer():
-    everything = lifecycle.return_lines(
+    everything = ending.return_lines(
         order(S.CONFIRMED), ORDER.lines, return_id="t", reason="x", restockable=False, at=START
     )
     assert everything.values["status"] == S.RETURNED

@@ -8,7 +8,7 @@ import pytest
 
 from services.clients.payments.port import PaymentState
 from services.domain.errors import InvalidState, NotFound
-from services.domain.orders.lifecycle import LATE_CAPTURE
+from services.domain.orders.ending import LATE_CAPTURE
 from tests.support.fakes import CAPTURE, FIND_PAYMENT, REFUND, VOID, Fault, PaymentFault
 
 CHECK, RESERVE, RELEASE = "check_availability", "reserve", "release"

@@ -9,7 +9,7 @@ import pytest
 from services.domain.orders import failed_steps
 from services.domain.orders.model import OrderStatus
 from services.domain.reviews import STEPPING, WITHOUT_GOODS, allowed_actions
-from services.orders.failed_steps import note_failure
+from services.orders.context import note_failure
 from services.orders.sweeper import BATCH_SIZE
 from state import conservation
 from tests.support.fakes import CAPTURE, FIND_PAYMENT, REFUND, Fault

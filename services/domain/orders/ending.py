@@ -1,0 +1,231 @@
+"""How an order ends: cancellation, refund, release of its reservation and return, as pure decisions.
+
+Source: design 3; seed 2.2, 4.2 and 8.1.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from services.domain.errors import InvalidState
+from services.domain.failures import Failure
+from services.domain.orders import events
+from services.domain.orders.changes import (
+    AFTER_PAYMENT,
+    BEFORE_PAYMENT,
+    CAPTURE_SEEN,
+    RETURNABLE,
+    TRANSITION,
+    Change,
+    ReviewRequest,
+    S,
+    TimelineEntry,
+    change_status,
+    money_that_may_come,
+)
+from services.domain.orders.model import InventoryStatus, Line, Order, PaymentStatus, ReviewReason
+
+LATE_CAPTURE = timedelta(seconds=60)
+"""How long to wait for a late capture when the gateway has no void operation. See docs/adr/0008."""
+
+
+def cancel(order: Order, reason: str, at: datetime) -> Change:
+    """A customer or an operator cancels; the effect depends on the status.
+
+    Before payment the reservation is released, even if none was ever confirmed. While PAYING the cancel waits for the
+    payment's outcome. After payment the money is refunded and order.cancelled is published.
+    Source: seed 4.2; design 3.
+    """
+    if order.status in BEFORE_PAYMENT:
+        return _cancel_unpaid(order, reason, at)
+    if order.status == S.PAYING:
+        # Where only a person was going to look, the gateway is asked once more.
+        values = {"cancel_reason": reason, "due_at": order.due_at or at, "attempts": order.attempts}
+        return change_status(
+            order, S.PAYING, at, "Cancel requested while paying", values=values, details={"reason": reason}
+        )
+    if order.status not in AFTER_PAYMENT:
+        raise InvalidState(
+            f"Order {order.order_id} is {order.status} and cannot be cancelled.",
+            {"orderId": order.order_id, "status": order.status},
+        )
+    return _cancel_placed(order, reason, at)
+
+
+def _cancel_unpaid(order: Order, reason: str, at: datetime) -> Change:
+    return change_status(
+        order,
+        S.CANCELLED,
+        at,
+        "Cancelled before payment",
+        values={"cancel_reason": reason, "inventory_status": InventoryStatus.RELEASE_PENDING}
+        | money_that_may_come(order, at),
+        details={"reason": reason},
+        release_because=f"order cancelled: {reason}",
+        closes=(ReviewReason.PENDING_INVENTORY, ReviewReason.AVAILABILITY_UNVERIFIED),
+    )
+
+
+def _cancel_placed(order: Order, reason: str, at: datetime) -> Change:
+    deducted = order.status == S.CONFIRMED
+    inventory_status = InventoryStatus.RESTOCK_REQUESTED if deducted else InventoryStatus.RELEASE_PENDING
+    return change_status(
+        order,
+        S.CANCELLED,
+        at,
+        "Cancelled, refund and " + ("restock" if deducted else "release") + " requested",
+        values={
+            "cancel_reason": reason,
+            "inventory_status": inventory_status,
+            "payment_status": PaymentStatus.REFUND_PENDING,
+            "due_at": at,
+        },
+        details={"reason": reason},
+        events=(events.order_cancelled(order, reason, at),),
+        release_because=None if deducted else f"order cancelled: {reason}",
+        closes=(
+            ReviewReason.AVAILABILITY_UNVERIFIED,
+            ReviewReason.INVENTORY_CONFIRMATION_FAILED,
+            ReviewReason.CONFIRMATION_TIMEOUT,
+            ReviewReason.PAYMENT_UNKNOWN,
+        ),
+    )
+
+
+def cancel_while_paying(order: Order, reason: str, at: datetime, *, money: bool | None) -> Change:
+    """Carry out a cancel that waited for the payment's outcome: neither money nor stock is kept.
+
+    ``money``: True after a capture, False after a decline, which leaves nothing to refund. None: the outcome is
+    unknown, so the payment is voided or refunded.
+    """
+    to_refund = money is not False
+    return change_status(
+        order,
+        S.CANCELLED,
+        at,
+        "Cancelled, " + ("refund requested" if to_refund else "nothing was charged"),
+        values={
+            "cancel_reason": reason,
+            "inventory_status": InventoryStatus.RELEASE_PENDING,
+            "payment_status": PaymentStatus.REFUND_PENDING if to_refund else PaymentStatus.FAILED,
+            "due_at": at if to_refund else None,
+        },
+        details={"reason": reason} | (CAPTURE_SEEN if money else {}),
+        release_because=f"order cancelled: {reason}",
+        closes=(ReviewReason.PAYMENT_UNKNOWN, ReviewReason.AVAILABILITY_UNVERIFIED),
+    )
+
+
+def refund_late_capture(at: datetime, *, seen: bool) -> Change:
+    """Refund a capture that arrived, or (``seen`` False) may arrive, after the order had ended unpaid."""
+    what = "captured" if seen else "may be captured"
+    title = f"Payment {what} after the order had ended, refund requested"
+    return request_refund(at, title, seen=seen)
+
+
+def request_refund(at: datetime, title: str, *, seen: bool) -> Change:
+    """The sweeper refunds an order that was charged and has no goods."""
+    entry = TimelineEntry(at, TRANSITION, title, dict(CAPTURE_SEEN) if seen else {})
+    values = {"payment_status": PaymentStatus.REFUND_PENDING, "due_at": at, "attempts": 0}
+    return Change(values, (entry,), closes=(ReviewReason.PAYMENT_UNKNOWN,))
+
+
+def refunded(at: datetime, *, was_charged: bool) -> Change:
+    """The gateway refunded, or reports that it never captured."""
+    entry = TimelineEntry(at, TRANSITION, "Payment refunded" if was_charged else "Nothing was charged")
+    status = PaymentStatus.REFUNDED if was_charged else PaymentStatus.FAILED
+    return Change({"payment_status": status, "due_at": None, "attempts": 0}, (entry,))
+
+
+def nothing_to_refund(order: Order, at: datetime, *, is_final: bool, was_captured: bool) -> Change:
+    """The gateway has no payment to refund.
+
+    ``is_final``: the payment was declined or voided, so no capture can follow. ``was_captured``: a capture is on
+    record, so the gateway's answer contradicts it and an operator decides.
+    """
+    if was_captured:
+        return _money_in_doubt(at, "The capture was recorded, but the gateway has no money to give back")
+    if is_final:
+        return refunded(at, was_charged=False)
+    if order.attempts == 0:
+        return refund_later(order, at + LATE_CAPTURE)
+    return _money_in_doubt(at, "The gateway knows of no payment and cannot be told to refuse one that is under way")
+
+
+def _money_in_doubt(at: datetime, detail: str) -> Change:
+    entry = TimelineEntry(at, TRANSITION, "Refund in doubt: a person has to look", {"detail": detail})
+    values = {"payment_status": PaymentStatus.UNKNOWN, "due_at": None, "attempts": 0}
+    return Change(values, (entry,), opens=(ReviewRequest(ReviewReason.PAYMENT_UNKNOWN, detail),))
+
+
+def money_settled_by_hand(at: datetime) -> Change:
+    """An operator confirms that the customer of an ended order has all the money."""
+    entry = TimelineEntry(at, TRANSITION, "Seen by a person: the customer has all the money")
+    return Change({"payment_status": PaymentStatus.FAILED, "due_at": None}, (entry,))
+
+
+def shows_capture(entry: TimelineEntry) -> bool:
+    """Whether a timeline entry records a capture."""
+    return entry.details.get("to") == S.PLACED or entry.details.items() >= CAPTURE_SEEN.items()
+
+
+def refund_later(order: Order, due_at: datetime) -> Change:
+    """The gateway did not answer: the refund is tried again, without limit."""
+    return Change({"due_at": due_at, "attempts": order.attempts + 1})
+
+
+def released(order: Order, at: datetime, title: str) -> Change:
+    """No reservation is left for the order."""
+    entry = TimelineEntry(at, TRANSITION, title)
+    values = {"inventory_status": InventoryStatus.RELEASED} if _release_is_waited_for(order) else {}
+    return Change(values, (entry,), closes=(ReviewReason.RELEASE_FAILED,))
+
+
+def release_failed(order: Order, failure: Failure, error: str, attempts: int, at: datetime) -> Change:
+    """The attempts to release are used up: an operator decides. Source: seed 8.1, RELEASE_FAILED."""
+    detail = f"Release failed after {attempts} attempts: {error}"
+    entry = TimelineEntry(at, TRANSITION, detail, {"attempts": attempts})
+    values = {"inventory_status": InventoryStatus.RELEASE_FAILED} if _release_is_waited_for(order) else {}
+    found = failure.failure_class
+    return Change(values, (entry,), opens=(ReviewRequest(ReviewReason.RELEASE_FAILED, detail, found, found),))
+
+
+def _release_is_waited_for(order: Order) -> bool:
+    return order.inventory_status in (InventoryStatus.RELEASE_PENDING, InventoryStatus.RELEASE_FAILED)
+
+
+def return_lines(
+    order: Order, lines: tuple[Line, ...], *, return_id: str, reason: str, restockable: bool, at: datetime
+) -> Change:
+    """The customer returns goods; raises InvalidState for more than was bought. Source: seed 2.2."""
+    if order.status not in RETURNABLE:
+        raise InvalidState(
+            f"Order {order.order_id} is {order.status}; only confirmed orders can be returned.",
+            {"orderId": order.order_id, "status": order.status},
+        )
+    after = _returned_quantities(order, lines)
+    complete = all(after[line.sku] == line.quantity for line in order.lines)
+    values = {"inventory_status": InventoryStatus.RESTOCK_REQUESTED} if restockable else {}
+    return change_status(
+        order,
+        S.RETURNED if complete else S.PARTIALLY_RETURNED,
+        at,
+        "Returned" if complete else "Partially returned",
+        values=values,
+        details={"returnId": return_id, "items": [line.wire() for line in lines], "reason": reason},
+        events=(events.order_returned(order, return_id, lines, reason, restockable, at),),
+    )
+
+
+def _returned_quantities(order: Order, lines: tuple[Line, ...]) -> dict[tuple[str, str], int]:
+    after = {line.sku: line.returned for line in order.lines}
+    bought = {line.sku: line.quantity for line in order.lines}
+    excess = []
+    for line in lines:
+        returnable = bought.get(line.sku, 0) - after.get(line.sku, 0)
+        if line.quantity > returnable:
+            excess.append(line.wire() | {"returnableQuantity": returnable})
+        after[line.sku] = after.get(line.sku, 0) + line.quantity
+    if excess:
+        raise InvalidState("More is returned than was bought.", {"orderId": order.order_id, "items": excess})
+    return after
