@@ -34,7 +34,7 @@ from services.base.settings import Settings
 from services.base.version import VERSION
 from services.clients.breaker import inventory_breakers
 from services.http_server.process import listen, serving
-from services.messaging.publish_problem import worst_kind
+from services.messaging.outbox_relay import worst_kind
 from services.metrics.recorder import Recorder
 from services.metrics.registry import Metrics
 from services.runtime.background import build_drills, build_executor, build_loops, counted

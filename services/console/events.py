@@ -16,7 +16,7 @@ from services.domain.bulk import MAX_ITEMS, BulkAction
 from services.domain.commands import CommandKind
 from services.domain.external import utc_time
 from services.domain.orders import events
-from services.messaging.publish_problem import ProblemKind
+from services.messaging.outbox_relay import ProblemKind
 from state import commands, dead_letters, deduplication, outbox, replicas
 from state.commands import Command
 from state.dead_letters import DeadLetter, Group, Outline

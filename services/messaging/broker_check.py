@@ -19,7 +19,7 @@ from typing import Any
 
 from services.base.addresses import reachable_host
 from services.domain.external import read_json
-from services.messaging.publish_problem import ProblemKind
+from services.messaging.outbox_relay import ProblemKind
 
 log = logging.getLogger(__name__)
 

@@ -18,12 +18,14 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
+from services.base.context import HEADER, received
 from services.domain.retry import Randomness
-from services.messaging.delivery_attempts import DELAYS_SECONDS, Excused, redelivery_delay_seconds
-from services.messaging.durable_consumer import Durable, Lag
+from services.messaging.dead_letters import order_id_in
+from services.messaging.durable_consumer import DELAYS_SECONDS, Durable, Excused, Lag, redelivery_delay_seconds
 from services.messaging.envelope import PoisonEvent
 from services.messaging.jetstream import STATUS, UNREADABLE, Connection, stream_incarnation
 from services.messaging.pull import PullInbox
+from services.tracing.port import Tracer
 from state.engine.failures import is_of_database
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,9 @@ OnOutcome = Callable[[str, Outcome], None]
 """Called with the subject and what became of a delivery."""
 OnFailure = Callable[[], None]
 """Called when fetching, or settling one delivery, raised something unforeseen."""
+
+TraceparentOf = Callable[[str], Awaitable[str | None]]
+"""The traceparent that an order keeps; None for an unknown order and for one that has none."""
 
 
 class PullConsumer:
@@ -295,3 +300,17 @@ def _facts(delivery: Delivery) -> dict[str, object]:
         "stream_seq": delivery.stream_seq,
         "num_delivered": delivery.num_delivered,
     }
+
+
+def traced_handler(handle: Handler, tracer: Tracer, traceparent_of: TraceparentOf) -> Handler:
+    """The handler within a span of the trace that the delivery's header names, else of its order's own."""
+
+    async def traced(delivery: Delivery) -> None:
+        order_id = order_id_in(delivery.payload)
+        parent = received(delivery.headers.get(HEADER))
+        if parent is None and order_id is not None:
+            parent = await traceparent_of(order_id)
+        with tracer.handling(delivery.subject, delivery.stream_seq, order_id, parent):
+            await handle(delivery)
+
+    return traced

@@ -13,12 +13,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import Literal, Protocol
 
 from services.domain.external import cut_text
 from services.domain.retry import Randomness, RetryPolicy
-from services.messaging.publish_problem import ProblemKind, PublishProblem
 from state.engine.failures import is_of_database
 
 log = logging.getLogger(__name__)
@@ -40,6 +39,31 @@ TRIES = 4
 MAX_REASON = 500
 MAX_RAISING = 1000
 """Rows whose tries are remembered."""
+
+
+class ProblemKind(StrEnum):
+    """Where the fault lies when events are not published; the remedy depends on it."""
+
+    BROKER = "broker"
+    """The broker refuses events, or its streams are missing: a restart of the broker may help."""
+    DATABASE = "database"
+    """The outbox cannot be read or written; nothing is sent to the broker."""
+    OURS = "ours"
+    """Publishing raised an unexpected error, which does not implicate the broker."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishProblem:
+    """The present problem; ``reason`` is one sentence for the engineer on call."""
+
+    kind: ProblemKind
+    reason: str
+
+
+def worst_kind(problems: list[PublishProblem]) -> ProblemKind | None:
+    """The fault to act on: BROKER before DATABASE before OURS; None without problems."""
+    kinds = [problem.kind for problem in problems]
+    return next((one for one in ProblemKind if one in kinds), None)
 
 
 class Undeliverable(str):

@@ -15,7 +15,7 @@ from services.domain.external import cut_text, id_key
 from services.domain.retry import Randomness
 from services.messaging.consumer import Delivery
 from services.messaging.dead_letters import MAX_REASON, DeadLetters, bounded_headers, order_id_in
-from services.messaging.delivery_attempts import redelivery_delay_seconds
+from services.messaging.durable_consumer import redelivery_delay_seconds
 from services.messaging.envelope import IncomingEvent, NotYet, PoisonEvent, decode, place_in_stream
 from state import parked_events
 from state.engine.database import Database

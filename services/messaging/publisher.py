@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 import nats.errors
@@ -16,7 +17,8 @@ from nats.js.errors import APIError, NoStreamResponseError
 
 from services.base.context import HEADER
 from services.messaging.jetstream import INSTALLATION, Connection
-from services.messaging.outbox_relay import OutboxRow, Undeliverable
+from services.messaging.outbox_relay import OutboxRow, Publisher, Undeliverable
+from services.tracing.port import Tracer
 
 ATOMIC_FROM = 32
 """An atomic batch has a fixed cost of some milliseconds and almost none per row; below this many, singles win."""
@@ -165,6 +167,33 @@ class JetStreamPublisher:
         lines = [f"{name}: {value}" for name, value in self._headers(row).items()]
         head = "".join(f"{line}\r\n" for line in ("NATS/1.0", *lines, ""))
         return len(head.encode()) + len(row.payload)
+
+
+class TracedPublisher:
+    """A Publisher that gives every row a span, whose traceparent goes with it instead of the stored one."""
+
+    def __init__(self, publisher: Publisher, tracer: Tracer) -> None:
+        self._publisher = publisher
+        self._tracer = tracer
+
+    @property
+    def is_available(self) -> bool:
+        return self._publisher.is_available
+
+    async def publish(self, rows: Sequence[OutboxRow]) -> Mapping[int, str]:
+        """As the publisher does."""
+        spans = [
+            self._tracer.publishing(row.subject, row.event_id, row.order_id, parent=row.traceparent) for row in rows
+        ]
+        sent = [replace(row, traceparent=span.traceparent) for row, span in zip(rows, spans, strict=True)]
+        failures: Mapping[int, str] = dict.fromkeys((row.id for row in rows), "not published")
+        try:
+            failures = await self._publisher.publish(sent)
+        finally:
+            for row, span in zip(rows, spans, strict=True):
+                reason = failures.get(row.id)
+                span.end("published" if reason is None else "failed", error=reason)
+        return failures
 
 
 def _too_large(size: int, most: int) -> Undeliverable:

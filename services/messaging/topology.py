@@ -13,7 +13,7 @@ from datetime import datetime
 import nats.errors
 
 from services.messaging.jetstream import Connection, ensure_streams
-from services.messaging.publish_problem import ProblemKind, PublishProblem
+from services.messaging.outbox_relay import ProblemKind, PublishProblem
 from state.engine.failures import is_of_database
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from services.base.context import HEADER, begin
 from services.base.loops import Loop
 from services.base.settings import USUAL_INSTALLATION
 from services.domain.orders import events
-from services.messaging.consumer import Delivery, Handler, PullConsumer
+from services.messaging.consumer import Delivery, Handler, PullConsumer, traced_handler
 from services.messaging.dead_letters import DeadLetters
 from services.messaging.durable_consumer import Lag
 from services.messaging.envelope import NotYet, decode, place_in_stream
@@ -19,7 +19,6 @@ from services.messaging.jetstream import INSTALLATION, by_stream
 from services.messaging.jetstream import Connection as NatsConnection
 from services.messaging.parked_events import EventParking
 from services.messaging.topology import Topology
-from services.messaging.traced import traced_handler
 from services.metrics.registry import Metrics
 from services.orders.inventory_events import EARLY, InventoryEvents
 from services.tracing.port import Tracer

@@ -18,11 +18,9 @@ from services.domain.orders.model import OrderStatus
 from services.messaging.dead_letters import DeadLetters
 from services.messaging.jetstream import Connection as NatsConnection
 from services.messaging.jetstream import ConnectionState
-from services.messaging.outbox_relay import OutboxRelay, OutboxRow, Publisher, Undeliverable
-from services.messaging.publish_problem import PublishProblem
-from services.messaging.publisher import JetStreamPublisher
+from services.messaging.outbox_relay import OutboxRelay, OutboxRow, Publisher, PublishProblem, Undeliverable
+from services.messaging.publisher import JetStreamPublisher, TracedPublisher
 from services.messaging.topology import Topology
-from services.messaging.traced import TracedPublisher
 from services.orders.context import OrdersContext
 from services.orders.inventory_events import InventoryEvents
 from services.runtime.boundaries import Parts, Seam

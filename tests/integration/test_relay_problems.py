@@ -8,8 +8,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from services.messaging.broker_check import Publishing, told_by_worker
-from services.messaging.outbox_relay import TRIES, Undeliverable
-from services.messaging.publish_problem import ProblemKind, PublishProblem, worst_kind
+from services.messaging.outbox_relay import TRIES, ProblemKind, PublishProblem, Undeliverable, worst_kind
 from services.messaging.topology import Topology
 from tests.support.outbox_relay import InMemoryOutbox, InMemoryPublisher, relaying, row, until
 

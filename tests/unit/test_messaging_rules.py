@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.messaging.delivery_attempts import redelivery_delay_seconds
+from services.messaging.durable_consumer import redelivery_delay_seconds
 from services.messaging.jetstream import Connection, by_stream
 
 

@@ -12,11 +12,10 @@ from typing import Any, cast
 import pytest
 
 from services.base.context import continuing, current_traceparent
-from services.messaging.consumer import Delivery
+from services.messaging.consumer import Delivery, traced_handler
 from services.messaging.jetstream import Connection
 from services.messaging.outbox_relay import OutboxRow
-from services.messaging.publisher import ATOMIC_FROM, JetStreamPublisher
-from services.messaging.traced import TracedPublisher, traced_handler
+from services.messaging.publisher import ATOMIC_FROM, JetStreamPublisher, TracedPublisher
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"

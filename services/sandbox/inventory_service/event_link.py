@@ -20,8 +20,7 @@ from services.http_server.application import Clock
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.envelope import decode, place_in_stream
 from services.messaging.jetstream import INSTALLATION, Connection, by_stream
-from services.messaging.outbox_relay import OutboxRelay
-from services.messaging.publish_problem import ProblemKind
+from services.messaging.outbox_relay import OutboxRelay, ProblemKind
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.topology import Topology
 from services.sandbox.inventory_service.events import SCHEMAS, handle
