@@ -26,24 +26,24 @@ def _sections() -> dict[str, list[StreamlitPage]]:
             "breakers", "Breakers", "electrical_services",
             "The circuit breakers before the Inventory Service: state, window, history.",
         ),
-        _page("metrics", "Metrics", "query_stats", "The history over any time, and from a spike to the orders in it."),
-        _page("alerts", "Alerts", "notifications", "What fires, what to do about it, and who was told."),
+        _page("metrics", "Metrics", "query_stats", "The history of any time range, and the orders behind a spike."),
+        _page("alerts", "Alerts", "notifications", "Firing alerts, what to do about them, and the notifications sent."),
         _page("orders", "Orders", "receipt_long", "Find orders by id, user, product, status or time."),
-        _page("events", "Events", "swap_vert", "What went out, what came in, and what could not be handled."),
-        _page("stock", "Stock", "inventory_2", "What is low or out of stock, and which orders wait for it."),
+        _page("events", "Events", "swap_vert", "Outgoing and incoming events, and dead letters."),
+        _page("stock", "Stock", "inventory_2", "Low and out-of-stock products, and the orders that wait for them."),
     ]  # fmt: skip
     work = [
         _page("reviews", "Manual review", "rate_review", "Cases that only a person can decide."),
-        _page("releases", "Releases", "lock_open", "Stock that is to be given back, and what hinders it."),
-        _page("conservation", "Conservation", "balance", "What does not add up between orders, stock and money."),
+        _page("releases", "Releases", "lock_open", "Stock that is to be released, and the failed attempts."),
+        _page("conservation", "Conservation", "balance", "Differences between orders, stock and money."),
         st.Page("order.py", title="Order", icon=":material/receipt:", url_path="order", visibility="hidden"),
     ]
     team = [
-        _page("handover", "Hand-over", "handshake", "What the next shift has to know."),
+        _page("handover", "Hand-over", "handshake", "What is open for the next shift."),
         _page("audit", "Audit", "history_edu", "Who did what, when and why."),
     ]
     drills = st.Page(
-        "sandbox.py", title="Sandbox", icon=":material/science:", help="Drills before a sale, and the demo's shelves.",
+        "sandbox.py", title="Sandbox", icon=":material/science:", help="Drills before a sale, and the demo's stock.",
         visibility="visible" if is_sandbox else "hidden",
     )  # fmt: skip
     return {"Monitor": monitor, "Work": work, "Team": team, "Sandbox": [drills]}

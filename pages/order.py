@@ -11,13 +11,15 @@ from services.console.cache import Reading
 from services.console.facade import console, same_sight_key
 from services.console.orders import OrderView
 from services.console.releases import Release
+from services.domain.commands import CommandKind
+from services.domain.orders.model import OrderStatus
 
 
 def the_order() -> None:
     actions.flash()
     order_id = _asked_for()
     if not order_id:
-        empty.nothing_matches("No order is named in the address. Find one in the list of orders.")
+        empty.nothing_matches("The address names no order. Find one in the list of orders.")
         st.page_link("orders.py", label="Find an order", icon=":material/search:")
         return
     reading = console().orders.order(order_id)
@@ -47,7 +49,7 @@ def _both_sides(reading: Reading[OrderView]) -> None:
         "Compare with the Inventory Service",
         key=f"compare_{view.order.order_id}",
         bind="query-params",
-        help="Asks the Inventory Service what it holds for this order.",
+        help="Looks up the stock of this order at the Inventory Service.",
     ):
         return
     say = console().reviews.inventory_lookup(view.order.order_id)
@@ -70,7 +72,7 @@ def _missing(order_id: str, reading: Reading[OrderView]) -> None:
 
 def _actions(view: OrderView) -> None:
     block = access.write_block()
-    last = next((command for command in view.commands if command.kind == "cancel_order"), None)
+    last = next((command for command in view.commands if command.kind == CommandKind.CANCEL_ORDER), None)
     reason = block or _why_not_cancel(view) or ("A cancel is under way." if actions.is_waiting(last) else None)
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(
@@ -81,7 +83,9 @@ def _actions(view: OrderView) -> None:
             help=reason or access.write_note(),
         ):
             dialogs.cancel_order(view.order)
-        returning = block or (None if view.can_return else "Only what was confirmed and not yet returned can be.")
+        returning = block or (
+            None if view.can_return else "Only confirmed items that are not returned yet can be returned."
+        )
         if st.button(
             "Return items",
             key="return_items",
@@ -96,10 +100,10 @@ def _actions(view: OrderView) -> None:
             st.caption(reason, width="content")
     for command in view.commands:
         if actions.can_undo(command):
-            _held(command)
+            _delayed(command)
 
 
-def _held(command: Command) -> None:
+def _delayed(command: Command) -> None:
     """A command on the order or on one of its cases that can still be undone."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"held_{command.command_id}"):
         st.markdown(f":small[{actions.summary_with_age(command)}]", width="content")
@@ -109,7 +113,7 @@ def _held(command: Command) -> None:
 def _why_not_cancel(view: OrderView) -> str | None:
     if view.can_cancel:
         return None
-    if view.order.cancel_reason and view.order.status == "PAYING":
+    if view.order.cancel_reason and view.order.status == OrderStatus.PAYING:
         return "A cancel waits for the outcome of the payment."
     return f"An order that is {labels.text(labels.ORDER, view.order.status).lower()} cannot be cancelled."
 
@@ -125,7 +129,7 @@ def _retry_button(view: OrderView, job: Release, block: str | None) -> None:
         help=reason or access.write_note() or "One attempt now. Key: T",
         shortcut="T",
         on_click=_retry,
-        args=(job, same_sight_key("retry_release", job.order_id, job.version, last)),
+        args=(job, same_sight_key(CommandKind.RETRY_RELEASE, job.order_id, job.version, last)),
     )
 
 

@@ -123,8 +123,8 @@ def _clear() -> None:
 
 def _said() -> dict[str, Any]:
     """What the filters and the address hold."""
-    held = {key: st.session_state.get(key) for key in FILTER_KEYS}
-    return held | {"between": _stretch(), "incident": incident_impact.picked()}
+    values = {key: st.session_state.get(key) for key in FILTER_KEYS}
+    return values | {"between": _stretch(), "incident": incident_impact.picked()}
 
 
 def _wanted(said: Mapping[str, Any]) -> OrderFilter:

@@ -92,7 +92,7 @@ def _progress(drill: Drill) -> str:
         return f"{max(left, 0):.0f} s left"
     if drill.ended_at:
         return f"the faults ended {clock.ago(drill.ended_at, now)}"
-    return f"asked for {clock.ago(drill.created_at, now)}"
+    return f"requested {clock.ago(drill.created_at, now)}"
 
 
 def _stop(drill: Drill, last: Command | None) -> None:
@@ -104,7 +104,7 @@ def _offers(page: SandboxPage) -> None:
     block = access.write_block() or ("A drill is under way; there is one at a time." if page.active else None)
     if page.started_rate == 0:
         st.warning(
-            "The demo traffic is off (SANDBOX_TRAFFIC=0): unless you place orders yourself, a drill hurts nobody "
+            "The demo traffic is off (SANDBOX_TRAFFIC=0): unless you place orders yourself, a drill affects no order "
             "and proves nothing.",
             icon=":material/traffic:",
         )

@@ -130,7 +130,7 @@ def _facts(row: StockRow, changed: str) -> str:
 
 
 frame = live.header("Stock")
-st.caption("What events have said about availability. It informs people; only a reservation holds stock.")
+st.caption("Availability as last reported by events and checks. Only a reservation sets stock aside.")
 list_filters.restore(*FILTER_KEYS)
 filters()
 list_filters.remember(*FILTER_KEYS)

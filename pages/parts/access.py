@@ -50,7 +50,7 @@ def ask_name() -> None:
         icon=":material/person:",
     )
     if console().people.is_listed(str(st.session_state.get(NAME_KEY) or "").strip()):
-        st.caption(f":material/lock: This name belongs to somebody who logs in. You are {actor()}.")
+        st.caption(f":material/lock: This name belongs to a person who logs in. You are {actor()}.")
 
 
 def write_block() -> str | None:

@@ -135,7 +135,7 @@ def _note_look(connection: Connection, person: str, now: datetime) -> None:
 
 
 def _claims(connection: Connection, now: datetime) -> Section:
-    held = reviews.claimed(connection, now, SHOWN + 1)
+    claimed = reviews.claimed(connection, now, SHOWN + 1)
     items = [
         Item(
             f"{case.reason} of {case.order_id}, claimed by {case.owner}",
@@ -144,9 +144,9 @@ def _claims(connection: Connection, now: datetime) -> Section:
             None,
             case.claimed_until,
         )
-        for case in held[:SHOWN]
+        for case in claimed[:SHOWN]
     ]
-    return Section("Open claims", "Nobody holds a case.", tuple(items), len(held))
+    return Section("Open claims", "No case is claimed.", tuple(items), len(claimed))
 
 
 def _open_cases(connection: Connection, _now: datetime) -> Section:
@@ -312,7 +312,7 @@ def markdown(page: HandoverPage, now: datetime, said: Callable[[str], str], deed
         f"- {entry.at:%H:%M} {entry.actor}: {deeds.get(entry.action, entry.action)}, {entry.target}, {entry.result}"
         + (f" ({entry.reason})" if entry.reason else "")
         for entry in page.actions
-    ] or ["- nobody did anything"]
+    ] or ["- no action"]
     lines += [
         f"- {change.at:%H:%M} breaker {NAMES.get(change.breaker, change.breaker)}: "
         f"{change.from_state} to {change.to_state}".replace("_", "-")

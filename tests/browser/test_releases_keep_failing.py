@@ -151,7 +151,7 @@ def test_their_side_says_what_may_be_marked_and_nothing_that_is_held_is(shop: Ho
     row.get_by_role("button", name="Both sides").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label(re.compile("Proof")).fill("half a sen")
-    expect(dialog.locator(f".st-key-theirs_{held}")).to_contain_text("Held")
+    expect(dialog.locator(f".st-key-theirs_{held}")).to_contain_text("Reserved")
     expect(
         dialog.get_by_text(re.compile("still holds stock for this order: retry the release instead"))
     ).to_be_visible()

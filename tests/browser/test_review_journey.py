@@ -34,7 +34,7 @@ def test_a_case_is_claimed_compared_resolved_taken_back_and_resolved_again(holdf
 
     # Ours beside theirs: asked by the worker when the case was opened.
     expect(case.locator(f".st-key-ours_{order_id}")).to_contain_text("Waiting for inventory")
-    expect(case.locator(f".st-key-theirs_{order_id}")).to_contain_text("Nothing held")
+    expect(case.locator(f".st-key-theirs_{order_id}")).to_contain_text("Nothing reserved")
 
     case.get_by_role("button", name="Cancel order").click()
     expect(case.get_by_text("Note '' is not valid")).to_be_visible()

@@ -98,7 +98,7 @@ def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday:
     case.get_by_role("button", name="Claim").click()
     expect(case.get_by_text("you until")).to_be_visible()
     expect(case.locator(f".st-key-ours_{orders[0]['orderId']}")).to_contain_text("Waiting for inventory")
-    expect(case.locator(f".st-key-theirs_{orders[0]['orderId']}")).to_contain_text("Nothing held")
+    expect(case.locator(f".st-key-theirs_{orders[0]['orderId']}")).to_contain_text("Nothing reserved")
     case.get_by_role("button", name="Close").click()
     expect(case).to_be_hidden()
     expect(row(page, mine)).to_contain_text("you until")

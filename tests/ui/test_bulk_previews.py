@@ -62,9 +62,9 @@ def test_what_they_speak_against_is_left_out_and_every_number_says_so(busy: Data
     test = press(show("releases.py", job="Failed"), "mark_matching")
     shown = rows(test)
     assert {order_id: row["Theirs"] for order_id, row in shown.items()} == {
-        "ORD-1007": "Nothing held",
-        "ORD-3000": "Nothing held",
-        "ORD-3001": "Held",
+        "ORD-1007": "Nothing reserved",
+        "ORD-3000": "Nothing reserved",
+        "ORD-3001": "Reserved",
     }
     assert [row["What follows"] for row in shown.values()] == ["", "Will be left out", ""]
     text = said(test)

@@ -28,7 +28,7 @@ def test_what_is_open_stands_in_sections_and_what_ends_soon_says_when(busy: Data
     assert "ends in 4 min" in text
     assert "Release forced closed by ben: trial of the new version" in text
     assert "11 x inventory.confirmed: UnknownOrder" in text
-    assert "Hold leaked of ORD-" in text
+    assert "Reservation leaked of ORD-" in text
     assert "latency for 60 s by ben: running" in text
     assert "Failed releases** :orange-badge[3]" in text
 
@@ -36,7 +36,7 @@ def test_what_is_open_stands_in_sections_and_what_ends_soon_says_when(busy: Data
 def test_a_claim_that_has_ended_is_not_handed_over(busy: Database, show: Show) -> None:
     held = update(tables.reviews).where(tables.reviews.c.review_id == "REV-2")
     busy.write_now(lambda c: c.execute(held.values(owner="ben", claimed_until=NOON)))
-    assert "Nobody holds a case." in said(show("handover.py"))
+    assert "No case is claimed." in said(show("handover.py"))
 
 
 def test_each_person_sees_what_changed_since_their_own_last_look(busy: Database, show: Show) -> None:

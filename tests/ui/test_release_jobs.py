@@ -49,7 +49,7 @@ def test_what_they_hold_or_have_sold_is_not_marked_and_the_reason_is_there_to_re
     listed = show("releases.py")
     assert listed.button(key="mark_ORD-3000").disabled
     assert reason in listed.button(key="mark_ORD-3000").help
-    assert f"{'held' if stock == HELD else 'deducted'} over there, asked 3 s ago" in said(listed)
+    assert f"{'reserved' if stock == HELD else 'deducted'} over there, asked 3 s ago" in said(listed)
     opened = show("releases.py", release="ORD-3000")
     assert opened.button(key=dialog(opened, "do_")).disabled
     assert reason in warnings(opened)

@@ -73,8 +73,8 @@ def test_an_unknown_drill_is_said_to_be_unknown(busy: Database, show: Show) -> N
 
 def test_shelves_ledger_and_faults_are_shown_as_the_worker_saw_them(busy: Database, show: Show) -> None:
     text = said(show("sandbox.py"))
-    assert "As the worker saw it 11:59:58 · 2 s ago · no faults" in text
-    assert "reserve · Oak chair, model 1 · +2 held" in text
+    assert "As read by the worker 11:59:58 · 2 s ago · no faults" in text
+    assert "reserve · Oak chair, model 1 · +2 reserved" in text
 
 
 def test_the_rate_of_the_traffic_is_asked_for(busy: Database, show: Show) -> None:

@@ -24,7 +24,7 @@ def test_a_difference_shows_what_its_compensation_does_and_stores_it_with_a_reas
     text = said(test)
     assert "1,234 comparisons, 1 difference" in text
     assert "1 differences" not in text
-    assert "Hold leaked" in text
+    assert "Reservation leaked" in text
     assert "Release the hold by a release job." in text
 
     next(button for button in test.button if button.label == "Compensate").click().run()

@@ -31,9 +31,9 @@ CONTROLS: dict[str, str] = {
 }
 """What an actor may do with a bulk job."""
 CONSEQUENCES: dict[str, str] = {
-    "retry_release": "One attempt each. Releasing twice is harmless: the second finds nothing held.",
-    "mark_released": "Each job is closed without a release: you have seen that nothing is held any more. Jobs whose "
-    "stock the Inventory Service still holds or has sold are refused. This cannot be undone.",
+    "retry_release": "One attempt each. Releasing twice is harmless: the second finds no reservation.",
+    "mark_released": "Each job is closed without a release: you have verified that nothing is reserved any more. Jobs "
+    "whose stock the Inventory Service has still reserved or has sold are refused. This cannot be undone.",
     "replay_event": "The handler runs on the stored bytes again, the oldest first. What was handled before has no "
     "second effect; what fails again stays open with its new reason.",
     "discard_event": "These events will never take effect; the letters stay readable for 90 days. "
@@ -43,8 +43,8 @@ CONSEQUENCES: dict[str, str] = {
     "nothing is reserved or charged twice. If it fails again, the case comes back.",
     "RECONFIRM": "Stock is reserved anew where needed, and its deduction is requested again.",
     "APPROVE": "The case is closed as checked by you. The order goes on as it stands.",
-    "CANCEL_ORDER": "The order is cancelled, held stock is released and captured money is refunded. "
+    "CANCEL_ORDER": "The order is cancelled, reserved stock is released and captured money is refunded. "
     "This cannot be undone.",
-    "MARK_RELEASED": "The job is closed without another call: you have seen that nothing is held any more. "
+    "MARK_RELEASED": "The job is closed without another call: you have verified that nothing is reserved any more. "
     "This cannot be undone.",
 }

@@ -19,7 +19,7 @@ ORDER: dict[str, Word] = {
     OrderStatus.RETURNED: Word("Returned", "undo", "gray"),
 }
 INVENTORY: dict[str, Word] = {
-    InventoryStatus.NONE: Word("Nothing held", "remove", "gray"),
+    InventoryStatus.NONE: Word("Nothing reserved", "remove", "gray"),
     InventoryStatus.RESERVED: Word("Reserved", "lock", "blue"),
     InventoryStatus.CONFIRM_REQUESTED: Word("Confirmation requested", "outgoing_mail", "blue"),
     InventoryStatus.INVENTORY_CONFIRMED: Word("Deducted", "check_circle", "green"),

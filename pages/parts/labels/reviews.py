@@ -34,14 +34,14 @@ RESOLUTION_REASONS: dict[str, str] = {
     ResolutionReason.PAYMENT_SEEN: "Payment seen at the gateway",
     ResolutionReason.STOCK_SEEN: "Stock seen",
     ResolutionReason.SEEN_RELEASED: "Seen released in their ledger",
-    ResolutionReason.NEVER_RESERVED: "Nothing was ever held",
+    ResolutionReason.NEVER_RESERVED: "Nothing was ever reserved",
     ResolutionReason.OTHER: "Other, see note",
 }
 FIELDS: dict[str, str] = {"note": "Note", "resolutionReason": "Resolution reason"}
 STOCK_STATE: dict[str, Word] = {
-    StockState.RESERVED: Word("Held", "lock", "blue"),
+    StockState.RESERVED: Word("Reserved", "lock", "blue"),
     StockState.DEDUCTED: Word("Deducted", "check_circle", "green"),
-    StockState.FREE: Word("Nothing held", "lock_open", "gray"),
+    StockState.FREE: Word("Nothing reserved", "lock_open", "gray"),
 }
 LOOKUP_PROBLEM: dict[str, Word] = {
     "CANNOT_ANSWER": Word("Cannot answer", "help", "gray"),

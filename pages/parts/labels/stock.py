@@ -17,7 +17,7 @@ SOURCES: dict[str, str] = {
     "decay": "no news for long",
 }
 DIFFERENCE: dict[str, Word] = {
-    DifferenceKind.RESERVATION_LEAKED: Word("Hold leaked", "lock", "red"),
+    DifferenceKind.RESERVATION_LEAKED: Word("Reservation leaked", "lock", "red"),
     DifferenceKind.DEDUCTION_KEPT: Word("Deduction kept", "inventory", "red"),
     DifferenceKind.NOT_DEDUCTED: Word("Not deducted", "inventory_2", "red"),
     DifferenceKind.MONEY_KEPT: Word("Money kept", "payments", "red"),

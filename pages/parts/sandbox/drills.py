@@ -131,7 +131,7 @@ def _detection(report: Mapping[str, Any]) -> None:
                 f"The {labels.told(breaker)} breaker opened {'once' if times == 1 else f'{times} times'} in that time"
             )
         if not report["detection"]:
-            st.caption("Nothing noticed it. Either the traffic was too thin, or the fault is one that hurts nobody.")
+            st.caption("Nothing detected it. Either there was too little traffic, or the fault affects no order.")
 
 
 def _orders(drill: Drill, report: Mapping[str, Any]) -> None:

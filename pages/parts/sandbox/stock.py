@@ -17,10 +17,10 @@ MOVEMENTS = 15
 
 def draw(shown: Shelves | None, *, grey: bool) -> None:
     if shown is None:
-        empty.no_data_yet("The Inventory Service has not been seen yet; the worker looks every few seconds.")
+        empty.no_data_yet("The Inventory Service has not answered yet; the worker reads it every few seconds.")
         return
     st.markdown("**Reference Inventory Service**")
-    st.caption(f"As the worker saw it {clock.both(shown.as_of, console().now())} · {_faults(shown.faults)}")
+    st.caption(f"As read by the worker {clock.both(shown.as_of, console().now())} · {_faults(shown.faults)}")
     names = {(item["productId"], item["variantId"]): str(item["name"]) for item in shown.items}
     left, right = st.columns(2)
     with left.container(border=True):
@@ -29,7 +29,7 @@ def draw(shown: Shelves | None, *, grey: bool) -> None:
             {
                 "Product": labels.plain(item["name"]),
                 "On hand": f"{item['onHand']:,}",
-                "Held": f"{item['reserved']:,}",
+                "Reserved": f"{item['reserved']:,}",
                 "Available": f"{item['available']:,}",
                 "Level": _level(item, grey=grey),
             }
@@ -68,7 +68,7 @@ def _movement(entry: Mapping[str, Any], names: Mapping[tuple[str, str], str], nu
 def _moved(entry: Mapping[str, Any]) -> str:
     parts = [
         f"{entry[field]:+,} {label}"
-        for field, label in (("onHandDelta", "on hand"), ("reservedDelta", "held"))
+        for field, label in (("onHandDelta", "on hand"), ("reservedDelta", "reserved"))
         if entry[field]
     ]
     return ", ".join(parts)
