@@ -1,4 +1,4 @@
-"""Bulk operations and the ledger of their items. An operation is stored by its own idempotency key."""
+"""Bulk jobs and their items. A job's id is its idempotency key."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ RUNNING, ASKED, SENT = "RUNNING", "ASKED", "SENT"
 
 @dataclass(frozen=True, slots=True)
 class BulkJob:
-    """One bulk action of one person."""
+    """One action of one actor on many items."""
 
     job_id: str
     bulk_action: str
     action: str | None
-    """Of ``resolve_review``: how each case is resolved."""
+    """The action on each case of ``resolve_review``."""
     actor: str
     reason: str | None
     filter: str
-    """What was matched or picked, in words."""
+    """The filter or selection, for people."""
     causes: list[str]
-    """The causes among the items: new failures of the same causes are counted."""
+    """Causes of the items; new failures of the same causes are counted."""
     total: int
     unseen: int
-    """Things that matched at the commit and were not among those shown; they are not included."""
+    """Number of items that matched when the job was stored and had not been shown; they are not included."""
     seen_at: datetime
-    """When the person saw the items with their versions."""
+    """When the actor saw the items with their versions."""
     created_at: datetime
     state: str = RUNNING
     note: str | None = None
-    """Why it stopped, or what it waits for."""
+    """Why the job stopped, or what it waits for."""
     stage: int = 0
     batch: int = 0
-    """Serial number of the stage at work; it never repeats, unlike ``stage``."""
+    """Serial number of the current stage; it never repeats, unlike ``stage``."""
     in_flight: int = 0
     tally: dict[str, int] = field(default_factory=dict)
-    """Items per state, as last counted."""
+    """Number of items by state, as last counted."""
     new_failures: int = 0
     waits_until: datetime | None = None
-    """When the breaker that it waits for lets a trial through."""
+    """When the open breaker allows a trial call."""
     claimed_by: str | None = None
     claimed_until: datetime | None = None
     ended_at: datetime | None = None
@@ -56,12 +56,12 @@ class BulkJob:
 
 @dataclass(frozen=True, slots=True)
 class BulkItem:
-    """One thing that an operation acts on, as it was seen, and how it stands."""
+    """One item of a job: the version that was seen, and its state."""
 
     job_id: str
     item_id: str
     order_id: str
-    """Empty of an event that names no order."""
+    """Empty for an event without an order."""
     position: int
     version: int
     seen_state: str
@@ -74,7 +74,7 @@ class BulkItem:
 
     @property
     def action_id(self) -> str:
-        """The idempotency key of what is done to this item."""
+        """The idempotency key of the action on this item."""
         return f"{self.job_id}/{self.item_id}"
 
 
@@ -88,7 +88,7 @@ _ITEM_COLUMNS = [items.c[column] for column in _ITEM_FIELDS.values()]
 
 
 def add(connection: Connection, job: BulkJob, rows: Sequence[BulkItem]) -> bool:
-    """Store an operation with its items; False, and nothing stored, when its id is known."""
+    """Store a job with its items; False, and nothing stored, when its id is known."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     row = {column: getattr(job, name) for name, column in _FIELDS.items()}
     statement = dialect.insert(operations).on_conflict_do_nothing(index_elements=["operation_id"])
@@ -114,7 +114,7 @@ def _job(row: Any) -> BulkJob:
 def page(
     connection: Connection, *, bulk_actions: Sequence[str] | None = None, limit: int = MAX_PAGE, offset: int = 0
 ) -> list[BulkJob]:
-    """Newest first."""
+    """Jobs, newest first."""
     statement = select(*_COLUMNS).order_by(operations.c.created_at.desc(), operations.c.operation_id)
     if bulk_actions is not None:
         statement = statement.where(operations.c.verb.in_(bulk_actions))
@@ -122,20 +122,20 @@ def page(
 
 
 def unended(connection: Connection, limit: int = MAX_PAGE) -> list[BulkJob]:
-    """Operations that have not come to their end, oldest first."""
+    """Jobs that have not ended, oldest first."""
     statement = select(*_COLUMNS).where(text("operations.ended_at IS NULL")).order_by(operations.c.created_at)
     return [_job(row) for row in connection.execute(statement.limit(limit))]
 
 
 def workable(connection: Connection, runner: str, now: datetime, limit: int) -> list[str]:
-    """Ids of operations that this runner could carry on now: something is to be sent or followed up.
+    """Ids of jobs that this runner could continue: items wait to be sent or to be confirmed.
 
-    Those that it looked at longest ago come first, so that many that can only wait keep none from its turn.
+    The job whose lease is oldest comes first, so that jobs that only wait do not starve the others.
     """
     statement = (
         select(operations.c.operation_id)
         .where(
-            # Word for word the condition of the index ix_operations_unended.
+            # The condition of the partial index ix_operations_unended, verbatim.
             text("operations.ended_at IS NULL"),
             or_(operations.c.state.in_((RUNNING, "CANCELLED")), operations.c.in_flight > 0),
             _is_free(runner, now),
@@ -147,7 +147,7 @@ def workable(connection: Connection, runner: str, now: datetime, limit: int) -> 
 
 
 def claim(connection: Connection, job_id: str, runner: str, now: datetime, until: datetime) -> BulkJob | None:
-    """Take or keep the lease of an unended operation; None when somebody else has it."""
+    """Take or renew the lease of a job that has not ended; None when another runner has it."""
     taken = connection.execute(
         update(operations)
         .where(operations.c.operation_id == job_id, operations.c.ended_at.is_(None), _is_free(runner, now))
@@ -169,7 +169,7 @@ def change(
     runner: str | None = None,
     **values: Any,
 ) -> bool:
-    """Write columns of an operation; False when it is in another state, or ``runner`` has lost its lease."""
+    """Update columns of a job; False when it is in another state, or ``runner`` has lost its lease."""
     statement = update(operations).where(operations.c.operation_id == job_id)
     if only_from is not None:
         statement = statement.where(operations.c.state.in_(only_from))
@@ -179,7 +179,7 @@ def change(
 
 
 def tally(connection: Connection, job_id: str, *, batch: int | None = None) -> dict[str, int]:
-    """Items per state, of the whole operation or of one batch."""
+    """Number of items by state, of the whole job or of one batch."""
     statement = select(items.c.state, func.count()).where(items.c.operation_id == job_id)
     if batch is not None:
         statement = statement.where(items.c.batch == batch)
@@ -209,7 +209,7 @@ def item_page(
 
 
 def send(connection: Connection, job_id: str, batch: int, limit: int, at: datetime) -> list[BulkItem]:
-    """Mark the next waiting items as sent in this batch, before anything is sent."""
+    """Mark the next waiting items as sent in this batch; the actions start after the commit."""
     waiting = items_in(connection, job_id, (ASKED,), limit)
     values = {"state": SENT, "batch": batch, "sent_at": at, "detail": None}
     connection.execute(
@@ -223,7 +223,7 @@ def send(connection: Connection, job_id: str, batch: int, limit: int, at: dateti
 def settle(
     connection: Connection, item: BulkItem, only_from: Collection[str], *, runner: str | None = None, **values: Any
 ) -> bool:
-    """Record how an item stands; False when it is in none of the given states, or ``runner`` has lost its lease."""
+    """Store the state of an item; False when it is in none of the given states, or ``runner`` has lost its lease."""
     statement = update(items).where(
         items.c.operation_id == item.job_id, items.c.item_id == item.item_id, items.c.state.in_(only_from)
     )

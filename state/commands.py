@@ -1,6 +1,6 @@
-"""What people asked for on the console: stored first, executed by a worker, outcome kept.
+"""Stored commands: the console stores them, a worker executes them, the outcome stays.
 
-The command's id is its idempotency key: storing it twice is storing it once.
+The command's id is its idempotency key: a known id is not stored again.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ def claim(
     only: Collection[str] | None = None,
     never: Collection[str] = (),
 ) -> list[Command]:
-    """Take waiting commands, oldest first; also those whose worker died while running them.
+    """Claim waiting commands and those whose claim has expired, oldest first.
 
-    ``by`` is the name of this claim, under which alone the command is finished; ``only`` and ``never`` are kinds.
+    ``by`` names the claim; only under this name is the command finished. ``only`` and ``never`` filter by kind.
     """
     waiting = select(commands.c.command_id).where(*_waiting(now), *_of_kinds(only, never))
     ids = connection.scalars(
@@ -119,7 +119,7 @@ def claim(
 
 
 def keep(connection: Connection, command_id: str, by: str, until: datetime, outcome: Outcome | None = None) -> bool:
-    """Keep the claim of that name until then, noting what there is to say so far; False when it is lost."""
+    """Extend a claim until then, with a provisional outcome; False when the claim is lost."""
     values: dict[str, Any] = {"claimed_until": until} | ({"outcome": outcome.stored()} if outcome else {})
     return connection.execute(update(commands).where(*_claimed(command_id, by)).values(values)).rowcount == 1
 
@@ -127,13 +127,13 @@ def keep(connection: Connection, command_id: str, by: str, until: datetime, outc
 def any_waiting(
     connection: Connection, now: datetime, *, only: Collection[str] | None = None, never: Collection[str] = ()
 ) -> bool:
-    """Whether claim() would find something; cheap enough to ask several times a second."""
+    """Whether claim() would find a command; cheap enough for several calls per second."""
     waiting = select(commands.c.command_id).where(*_waiting(now), *_of_kinds(only, never))
     return connection.execute(waiting.order_by(commands.c.created_at).limit(1)).first() is not None
 
 
 def _waiting(now: datetime) -> tuple[ColumnElement[bool], ...]:
-    # The first condition, word for word that of the index ix_commands_waiting, keeps finished commands unread.
+    # The condition of the partial index ix_commands_waiting, verbatim, so that finished commands are not read.
     unfinished = text("commands.state IN ('STORED', 'RUNNING')")
     is_free = or_(
         commands.c.state == CommandState.STORED,
@@ -149,10 +149,10 @@ def _of_kinds(only: Collection[str] | None, never: Collection[str]) -> list[Colu
 
 
 def withdraw(connection: Connection, command_id: str, outcome: Outcome, at: datetime) -> Command | None:
-    """Take back a command that is held; None when it is not there or not waiting any more.
+    """Withdraw a delayed command; None when it does not exist or no longer waits.
 
-    A worker that claims it at the same time and this cannot both succeed: each changes the row's state
-    only from STORED, and the database lets one change go first.
+    A concurrent claim and a withdrawal cannot both succeed: each changes the state from STORED only, and the database
+    serialises the two changes.
     """
     values = {"state": CommandState.WITHDRAWN, "outcome": outcome.stored(), "finished_at": at}
     is_held = and_(commands.c.state == CommandState.STORED, commands.c.not_before.is_not(None))
@@ -168,9 +168,9 @@ def postpone(
     arguments: dict[str, Any],
     outcome: Outcome,
 ) -> bool:
-    """Have a running command wait until then, with other arguments if need be; False when the claim is lost.
+    """Delay a running command until then, with new arguments; False when the claim is lost.
 
-    It can be taken back meanwhile, and its attempts are counted anew: it ran as it should.
+    The command can be undone meanwhile. Its attempts start at 0 again, because this attempt did not fail.
     """
     waits = {
         "state": CommandState.STORED,
@@ -192,7 +192,7 @@ def finish(
     *,
     by: str | None = None,
 ) -> bool:
-    """Note how a command ended; with the name of a claim, False when the command is somebody else's by now."""
+    """Store the end of a command; with the name of a claim, False when that claim is lost."""
     mine = _claimed(command_id, by) if by is not None else (commands.c.command_id == command_id,)
     values = {"state": state, "outcome": outcome.stored(), "finished_at": at}
     return connection.execute(update(commands).where(*mine).values(values)).rowcount == 1
@@ -208,7 +208,7 @@ def get(connection: Connection, command_id: str) -> Command | None:
 
 
 def latest(connection: Connection, *, target_id: str | None = None, limit: int = 20) -> list[Command]:
-    """Newest first, of one target or of all."""
+    """Commands of one target or of all, newest first."""
     statement = select(*_COLUMNS)
     if target_id is not None:
         statement = statement.where(commands.c.target_id == target_id)
@@ -228,7 +228,7 @@ def latest_of(connection: Connection, target_ids: Sequence[str], kinds: Sequence
 
 
 def _newest(connection: Connection, target_ids: Sequence[str], kinds: Sequence[str]) -> list[Command]:
-    # A subquery per target enters the index at its newest row; a window would read the target's whole past.
+    # A subquery per target reads one index row; a window function would read all commands of the target.
     wanted = union_all(*(select(literal(target_id).label("target_id")) for target_id in target_ids)).subquery()
     newest = [select(_newest_id(wanted.c.target_id, kind)).select_from(wanted) for kind in (kinds or (None,))]
     chosen = or_(*(commands.c.command_id.in_(ids) for ids in newest))
@@ -236,7 +236,7 @@ def _newest(connection: Connection, target_ids: Sequence[str], kinds: Sequence[s
 
 
 def _newest_id(target_id: ColumnElement[str], kind: str | None) -> ScalarSelect[str]:
-    # An alias: under its own name the table would be taken for that of the enclosing query.
+    # Without an alias, SQLAlchemy would correlate the table with the enclosing query.
     one = commands.alias("one")
     of_target = select(one.c.command_id).where(one.c.target_id == target_id)
     of_kind = of_target if kind is None else of_target.where(one.c.kind == kind)

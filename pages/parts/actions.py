@@ -1,4 +1,4 @@
-"""Asking for something: the command is stored, its state is shown, and nobody calls another service from here."""
+"""Actions: a click stores a command, and its state is shown. No page calls another service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLASH = "flash"
 
 
 def store(*stores: Callable[[str], Command]) -> bool:
-    """Store commands in the name of the person here; whether all were stored. For callbacks."""
+    """Callback: store commands on behalf of the actor; False when one could not be stored."""
     actor = access.actor()
     try:
         commands = [store(actor) for store in stores]
@@ -33,13 +33,13 @@ def store(*stores: Callable[[str], Command]) -> bool:
 
 
 def store_silently(store: Callable[[str], Command | None]) -> None:
-    """Store a question in the name of the person here; nothing is said when it cannot be stored."""
+    """Store a lookup on behalf of the actor; without a message when it cannot be stored."""
     with suppress(SourceUnavailable, NotPermitted):
         store(access.actor())
 
 
 def flash() -> None:
-    """Show once what the last callback said."""
+    """Show the message of the last callback once."""
     if message := st.session_state.pop(FLASH, None):
         text, icon = message
         st.toast(text, icon=icon)
@@ -58,7 +58,7 @@ def can_undo(command: Command | None) -> bool:
 
 
 def undo(command: Command) -> None:
-    """Take a held command back. For callbacks."""
+    """Callback: withdraw a delayed command."""
     try:
         taken = console().undo.withdraw(command, actor=access.actor())
     except (SourceUnavailable, NotPermitted) as error:
@@ -69,7 +69,7 @@ def undo(command: Command) -> None:
 
 
 def undo_button(command: Command, *, key: str) -> None:
-    """How long the command is still held, and the way to take it back."""
+    """The undo button with the time that is left."""
     left = clock.span(command.undo_until - console().now()) if command.undo_until else ""
     while_held = "queued" if command.is_queued else left
     reason = access.write_block()
@@ -85,12 +85,12 @@ def undo_button(command: Command, *, key: str) -> None:
 
 
 def summary_with_age(command: Command) -> str:
-    """A command in one line of Markdown: its state, what it is, how it ended, who asked, and when."""
+    """A command in one line of Markdown: state, action, outcome, actor and age."""
     return f"{summary(command)} · {clock.ago(command.created_at, console().now())}"
 
 
 def summary(command: Command) -> str:
-    """The same without the time."""
+    """A command in one line of Markdown, without its age."""
     said = (command.outcome.title, command.outcome.detail) if command.outcome else ()
     ended = " · ".join(labels.plain(text) for text in said if text)
     badge = labels.badge(labels.COMMAND, command.state, grey=bool(console().status.live().problem))

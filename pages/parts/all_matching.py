@@ -1,4 +1,4 @@
-"""The same action on every review case that matches: apart from what is picked, with its numbers, and capped."""
+"""Buttons that act on every review case that matches the filter, at most MAX_ITEMS."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from services.domain.bulk import MAX_ITEMS
 from services.domain.reviews import ReviewAction
 
 ANY_CODE = "none"
-"""How an address says that a cause has no code."""
+"""The value in the URL for a cause without a code."""
 
 
 def bar(page: QueuePage, wanted: CaseFilter) -> None:
-    """Apart from what is picked; never more than a thousand, and never with a filter that narrows nothing."""
+    """The buttons with their counts; disabled for a filter that narrows nothing."""
     block = access.write_block()
     is_everything = block is None and narrows_nothing(wanted)
     if is_everything:
@@ -67,5 +67,5 @@ def _in_words(wanted: CaseFilter) -> str:
 
 
 def code_text(code: str) -> str:
-    """The code of a cause in words."""
+    """A cause's code for people."""
     return "without a code" if code == ANY_CODE else code

@@ -1,7 +1,7 @@
-"""One action on many things: what is frozen is previewed, and nothing that was not shown is ever acted on.
+"""The dialog of a bulk job: a preview of frozen items, and the form that starts the job.
 
-A page makes a Bulk of the ids and versions that it shows and calls ``ask``; see ``pages/releases.py``. The preview
-compares both sides; see ``parts/compared.py``.
+A page builds a BulkRequest from the ids and versions that it shows and calls ``open_preview``; see
+``pages/releases.py``. Items that were not shown are never acted on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from services.domain.bulk import BulkAction
 
 MAX_TEXT = 500
 EVERY = "1s"
-"""A preview follows the answers by itself, also while the page behind it stands still."""
+"""A preview refreshes by itself, also while the page behind it is paused."""
 
 Picked = tuple[str, tuple[str, ...]]
 
@@ -32,26 +32,26 @@ RAMP = (
 
 
 def picked(bulk_action: str, action: str | None, targets: Sequence[BulkTarget], *, of: int = 0) -> BulkRequest:
-    """A frozen selection of things that were ticked one by one; ``of``: how many, the unfit ones included."""
+    """A frozen selection of items; ``of`` is the number of selected items, including those without this action."""
     fit = len(targets)
     said = f"{fit} of {of} selected, the others do not allow it" if of > fit else f"{fit} selected"
     return BulkRequest(bulk_action, action, tuple(targets), console().now(), said)
 
 
 def open_preview(bulk: BulkRequest, empties: Picked = ("", ())) -> None:
-    """Preview an operation; ``empties`` names the list and the ids whose boxes are unticked once it is stored."""
+    """Open the preview; ``empties`` names the list and the ids whose check boxes are cleared after the start."""
     key = new_key()
     bulk_comparison.begin(bulk, key)
     overlay.show(name(bulk), _refreshing, bulk, key, empties, width="large", icon=":material/playlist_play:")
 
 
 def name(bulk: BulkRequest) -> str:
-    """The action in words."""
+    """The label of the action."""
     return labels.ACTIONS.get(bulk.action or "") or labels.kind(bulk.bulk_action)
 
 
 def call_of(bulk: BulkRequest) -> str | None:
-    """The operation of the Inventory Service that items call at once."""
+    """The inventory call that each item makes at once; None without one."""
     if bulk.bulk_action == BulkAction.RESOLVE_REVIEW:
         return called_by(bulk.action, {target.cause for target in bulk.targets})
     return RELEASE if bulk.bulk_action == BulkAction.RETRY_RELEASE else None
@@ -78,7 +78,7 @@ def _preview(bulk: BulkRequest, key: str, empties: Picked) -> None:
 
 
 def _form(bulk: BulkRequest, fit: BulkRequest | None, key: str, empties: Picked) -> None:
-    """Reason, typed count and the one button; without ``fit`` the number of items is not settled yet."""
+    """Reason, typed count and the button; without ``fit`` the selection is not frozen yet."""
     block = access.write_block()
     number = len(fit.targets) if fit else 0
     with st.form(f"form_{key}", border=False):
@@ -143,7 +143,7 @@ def _store(fit: BulkRequest, key: str, note: str, empties: Picked) -> str | None
 
 
 def _of_orders(bulk: BulkRequest) -> str:
-    """How many orders it is about, when several items are of one."""
+    """The number of orders, when several items belong to one order."""
     number = len({target.order_id for target in bulk.targets})
     return f" of {number:,} {'order' if number == 1 else 'orders'}" if number < len(bulk.targets) else ""
 

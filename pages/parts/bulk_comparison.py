@@ -1,4 +1,4 @@
-"""Both sides in the preview of a bulk operation: one column, one sentence, and the moment at which it is frozen."""
+"""The comparison in a bulk preview: the inventory status of each item, a summary and the time of the freeze."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from services.domain.bulk import BulkAction
 from services.domain.bulk_preview import MAX_ASKED, Agreement, ComparedItem, FrozenSelection, freeze, summary
 
 FEW = 20
-"""Rows of a preview that are shown whole; more are a grid to scroll and search in, which keeps Escape for itself."""
+"""Longest preview shown as a table; a longer one is a grid, which scrolls, searches and catches Escape."""
 LEFT_OUT, FOLLOWS = "Will be left out", "What follows"
 RETRIED = {"HELD": "Gives the hold back", "FREE": "Harmless: nothing held, closes the job"}
-"""What a retry of a release does, by what they say."""
+"""The effect of a release retry, by stock state."""
 
 
 def begin(bulk: BulkRequest, key: str) -> None:
-    """Have the other side asked once about what the preview shows; its opening is what asks."""
+    """Start the lookups of a preview when it opens."""
     if not bulk.has_reconciliation:
         return
     st.session_state[_opened(key)] = (0, console().now())
@@ -32,7 +32,7 @@ def begin(bulk: BulkRequest, key: str) -> None:
 
 
 def draw(bulk: BulkRequest, key: str) -> FrozenSelection | None:
-    """The items with both sides; what is acted on, or None while answers are still to come."""
+    """Draw the compared items; returns the frozen selection, or None while lookups are running."""
     if not bulk.has_reconciliation:
         _table([_facts(target) for target in bulk.targets], f"The {len(bulk.targets)} things previewed")
         return FrozenSelection(bulk.seen_at)
@@ -52,7 +52,7 @@ def draw(bulk: BulkRequest, key: str) -> FrozenSelection | None:
 
 
 def _claimed(bulk: BulkRequest) -> None:
-    """What others work on is refused to everybody but admins when its turn comes."""
+    """Items that another actor has claimed are refused when the job sends them, except for admins."""
     others = Counter(target.claimed_by for target in bulk.targets if target.claimed_by not in (None, access.actor()))
     if others:
         names = ", ".join(labels.plain(name) for name in others)
@@ -62,7 +62,7 @@ def _claimed(bulk: BulkRequest) -> None:
 
 def _table(rows: list[dict[str, str]], alt: str) -> None:
     if len(rows) <= FEW:
-        # A table reads Markdown, a grid does not.
+        # st.table renders Markdown, st.dataframe does not.
         shown = [{name: labels.plain(cell) for name, cell in row.items()} for row in rows]
         st.table(shown, border="horizontal", hide_index=True, alt=alt)
     else:
@@ -70,7 +70,7 @@ def _table(rows: list[dict[str, str]], alt: str) -> None:
 
 
 def _left_out(said: PreviewComparison, frozen: FrozenSelection | None) -> Mapping[str, str]:
-    """What is left out, or would be if it were frozen now."""
+    """Reasons by id of the items that are left out, or would be if the selection were frozen now."""
     return frozen.left_out if frozen else {item_id: one.why for item_id, one in said.items.items() if one.why}
 
 
@@ -79,12 +79,12 @@ def _without(row: dict[str, str], column: str) -> dict[str, str]:
 
 
 def _frozen(said: PreviewComparison, key: str) -> FrozenSelection | None:
-    """Fixed once per question, so that neither items nor their number change under somebody who types."""
+    """The selection, frozen once per lookup, so that it does not change while the actor types."""
     place = f"frozen_{key}"
     if place not in st.session_state:
         now = console().now()
         _, opened_at = _turn(key)
-        # Without a worker nobody answers, however long one waits.
+        # Without a worker no answer arrives.
         is_asking = said.is_asking and access.write_note() is None
         if (fixed := freeze(said.items, now, is_asking=is_asking, waited=now - opened_at)) is None:
             return None
@@ -124,7 +124,7 @@ def _summary(bulk: BulkRequest, said: PreviewComparison, frozen: FrozenSelection
 
 
 def _late(said: PreviewComparison, frozen: FrozenSelection) -> str:
-    """What would be left out by now, had it not been frozen before."""
+    """The number of items that a new lookup would leave out as well."""
     number = sum(one.why is not None and item_id not in frozen.left_out for item_id, one in said.items.items())
     return f" :orange[{number:,} more would be refused by now: ask again to leave them out.]" if number else ""
 
@@ -145,7 +145,7 @@ def _named(target: BulkTarget) -> dict[str, str]:
 
 
 def _facts(target: BulkTarget) -> dict[str, str]:
-    """What a person sees of an item on our side alone, its name first."""
+    """An item without its inventory status, its name first."""
     cells = {
         "State": target.state.capitalize(),
         "Version": str(target.version),
@@ -172,7 +172,7 @@ def _retried(bulk: BulkRequest, one: ComparedItem) -> str:
     return RETRIED.get(one.lookup.stock or "", "")
 
 
-# -- asking ---------------------------------------------------------------------------------------
+# -- lookups --------------------------------------------------------------------------------------
 
 
 def _opened(key: str) -> str:
@@ -180,13 +180,13 @@ def _opened(key: str) -> str:
 
 
 def _turn(key: str) -> tuple[int, datetime]:
-    """Which question this is, and since when it waits; a server that was started anew has forgotten both."""
+    """The number of the current lookup and its start; a new one after a restart of the server."""
     turn: tuple[int, datetime] = st.session_state.get(_opened(key)) or (0, console().now())
     return turn
 
 
 def _question(key: str) -> str:
-    """The id of the command that asks; another one each time that a person has it asked again."""
+    """The id of the lookup command; a repeated lookup has another id."""
     turn, _ = _turn(key)
     return same_sight_key("ask_theirs_many", key, turn, None)
 

@@ -1,4 +1,4 @@
-"""Bulk operations on a page: how far they are, their ledger, and what a person may do about them."""
+"""Bulk jobs on a page: progress, items and controls."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ MOVE_ICONS = {"pause": "pause", "resume": "play_arrow", "cancel": "cancel"}
 
 
 def unended(bulk_actions: Sequence[str]) -> None:
-    """Operations that have not come to their end, with their ledgers; nothing without any."""
+    """Jobs that have not ended, with their items; nothing without any."""
     reading = console().bulk.shown(bulk_actions)
     for job in reading.value.unended if reading.value else ():
         _card(job, grey=bool(reading.problem))
 
 
 def past(bulk_actions: Sequence[str]) -> None:
-    """The latest operations that have ended."""
+    """The latest ended jobs."""
     reading = console().bulk.shown(bulk_actions)
     if reading.value and reading.value.past:
-        st.subheader("Past bulk operations", anchor=False)
+        st.subheader("Past bulk jobs", anchor=False)
         for job in reading.value.past:
             _card(job, grey=bool(reading.problem))
 
 
 def line(job: BulkJob, *, grey: bool = False) -> str:
-    """An operation in one line of Markdown."""
+    """A job in one line of Markdown."""
     return f"{badge(job, grey=grey)} {name(job)}, {_progress(job)} · {labels.plain(job.actor)}"
 
 
 def name(job: BulkJob) -> str:
-    """What is done to each item, in words."""
+    """The action and the number of items."""
     what = labels.ACTIONS.get(job.action or "") or labels.kind(job.bulk_action)
     return f"{what}: {job.total:,} {'item' if job.total == 1 else 'items'}"
 
 
 def badge(job: BulkJob, *, grey: bool = False) -> str:
-    """The state; "done" is said only when all that was sent is confirmed."""
+    """The state; "done" is shown only when every sent item is confirmed."""
     is_done = job.state == BulkJobState.DONE
     state = "UNCONFIRMED" if is_done and _unconfirmed(job.tally) else job.state
     return labels.badge(labels.BULK_JOB, state, grey=grey)
@@ -63,7 +63,7 @@ def _progress(job: BulkJob) -> str:
 
 
 def figures(job: BulkJob) -> list[tuple[str, int]]:
-    """The ledger: how many came how far. Sent, accepted and confirmed are three words."""
+    """Number of items by progress; sent, accepted and confirmed are counted apart."""
     tally = job.tally
     unsent = sum(tally.get(state, 0) for state in ("ASKED", "SKIPPED", "NOT_SENT"))
     ended = tally.get("CONFIRMED", 0), tally.get("RECORDED", 0)
@@ -94,14 +94,14 @@ def _card(job: BulkJob, *, grey: bool) -> None:
             under_way = ("ASKED", "SENT", "ACCEPTED")
             ended = sum(number for state, number in job.tally.items() if state not in under_way)
             st.progress(ended / max(job.total, 1))
-        st.markdown(_ledger_line(job))
+        st.markdown(_figures_line(job))
         for remark in _remarks(job):
             st.caption(remark)
         if address.get(OPENED) == job.job_id:
-            _ledger(job.job_id)
+            _items(job.job_id)
 
 
-def _ledger_line(job: BulkJob) -> str:
+def _figures_line(job: BulkJob) -> str:
     parts = [f"**{number:,}** {what}" for what, number in figures(job)]
     return " :gray[·] ".join(parts)
 
@@ -141,8 +141,8 @@ def _buttons(job: BulkJob) -> None:
                 args=(job, str(control)),
             )
         st.button(
-            "Hide ledger" if is_open else "Ledger",
-            key=f"ledger_{job.job_id}",
+            "Hide item list" if is_open else "Item list",
+            key=f"items_{job.job_id}",
             icon=":material/receipt_long:",
             type="tertiary",
             on_click=_open,
@@ -164,8 +164,8 @@ def _open(job_id: str | None) -> None:
         address.put(OPENED, job_id)
 
 
-def _ledger(job_id: str) -> None:
-    reading = console().bulk.ledger(job_id, page=paging.number(PAGE))
+def _items(job_id: str) -> None:
+    reading = console().bulk.items(job_id, page=paging.number(PAGE))
     if reading.value is None:
         empty.no_source(reading)
         return
@@ -174,9 +174,9 @@ def _ledger(job_id: str) -> None:
         [_item_row(item) for item in reading.value.items],
         hide_index=True,
         height="content",
-        alt="The items of the operation with how each stands",
+        alt="The items of the bulk job with their states",
     )
-    _ways_out(reading.value)
+    _file_and_links(reading.value)
     paging.stepped(PAGE, has_more=reading.value.has_more)
 
 
@@ -188,15 +188,15 @@ def _item_row(item: BulkItem) -> dict[str, str]:
         cells["Order"] = item.order_id
     cells |= {"State": labels.word(labels.BULK_ITEM, item.state).text, "Seen at version": str(item.version)}
     cells |= {what: clock.at(at, now) if at else "" for what, at in times.items()}
-    return cells | {"What was said": item.detail or ""}
+    return cells | {"Detail": item.detail or ""}
 
 
-def _ways_out(ledger: ItemPage) -> None:
-    """The file, and a link to each order that needs another look."""
-    job_id = ledger.job.job_id
-    unwell = [item for item in ledger.items if item.state in ("FAILED", "UNANSWERED")][:5]
+def _file_and_links(page: ItemPage) -> None:
+    """The CSV file, and a link to each order of an unsuccessful item."""
+    job_id = page.job.job_id
+    unsuccessful = [item for item in page.items if item.state in ("FAILED", "UNANSWERED")][:5]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        for order_id in dict.fromkeys(item.order_id for item in unwell if item.order_id):
+        for order_id in dict.fromkeys(item.order_id for item in unsuccessful if item.order_id):
             orders.link(order_id)
         with st.container(horizontal=True, horizontal_alignment="right"):
             try:
@@ -205,9 +205,9 @@ def _ways_out(ledger: ItemPage) -> None:
                 st.caption(str(error))
                 return
             st.download_button(
-                "Whole ledger as CSV",
+                "All items as CSV",
                 content,
-                file_name=f"operation-{job_id[:8]}.csv",
+                file_name=f"bulk-job-{job_id[:8]}.csv",
                 mime="text/csv",
                 key=f"csv_{job_id}",
                 icon=":material/download:",

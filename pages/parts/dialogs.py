@@ -1,7 +1,7 @@
-"""Dialogs before something that cannot be undone or that touches several things at once.
+"""Dialogs of actions that cannot be undone.
 
-What a dialog shows is frozen when it opens, ids and versions included, and so are its idempotency
-keys: three clicks on its button are one command per thing.
+The content is frozen when the dialog opens, with ids, versions and idempotency keys: three clicks on its button
+store one command per target.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MAX_TEXT = 500
 
 
 def back(key: str, close: Callable[[], None]) -> None:
-    """Leave a work area; ``close`` takes it out of the address."""
-    # A dialog hears Escape only while the focus is in it, and a button that is switched off loses it to the page.
+    """The back button of a work area; ``close`` removes the area from the URL."""
+    # A dialog receives Escape only while it has the focus, and a disabled button loses the focus to the page.
     if st.button("Back", key=key, type="tertiary", icon=":material/arrow_back:", shortcut="Escape"):
         close()
         st.rerun()
@@ -112,7 +112,7 @@ def _store_return(order: Order, reason: str, key: str, actor: str) -> Command:
 
 
 def compensate(difference: KnownDifference) -> None:
-    """Preview of the compensation of one difference."""
+    """Open the preview of a difference's compensation."""
     overlay.show("Compensate", _compensate, difference, new_key(), icon=":material/balance:")
 
 
@@ -151,12 +151,12 @@ def form(
     refused: str | None = None,
     refreshes: bool = True,
 ) -> None:
-    """Reason, typed count and the one button; closes the dialog when the commands are stored.
+    """Reason, typed count and the button; closes the dialog when the commands are stored.
 
-    ``refused`` says why the button is off although the person may act.
-    ``refreshes`` False: what it stands in refreshes by itself.
-    ``complaint`` says at the click what else is missing; then nothing is stored.
-    ``picked`` names the list and the ids whose check boxes are emptied then.
+    ``refused`` is the reason for a disabled button although the actor may act.
+    ``refreshes`` False: the surrounding fragment refreshes by itself.
+    ``complaint`` returns at the click what is missing; then nothing is stored.
+    ``picked`` names the list and the ids whose check boxes are cleared afterwards.
     """
     submit = (key, store, required, typed_count, picked, complaint)
     if refreshes:
@@ -190,7 +190,7 @@ def _form(
             args=submit,
         )
     complained = st.session_state.get(f"complaint_{key}")
-    # Not the button's own word: a button that is off by now does not know that it was clicked.
+    # Not the button's return value: a button that has been disabled meanwhile does not return its click.
     if st.session_state.pop(f"stored_{key}", False):
         overlay.close()
         st.rerun()

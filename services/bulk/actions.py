@@ -1,4 +1,4 @@
-"""What a bulk operation does to one item, per verb: act under an idempotent key, and see what became of it."""
+"""The actions of bulk jobs: what each one does to an item, under the item's idempotency key."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ from state.releases import MAX_DEPTH as MAX_COUNTED
 from state.reviews import Review
 
 CHANGED = (NotFound, ReleaseConflict, ReviewConflict, InvalidState, ClaimedByOther)
-"""The item is no longer what the person saw, or no longer allows the action."""
+"""Errors of an item that has changed since the actor saw it; the item is skipped."""
 
 
 class ItemAction(Protocol):
-    """One verb of bulk operations."""
+    """The action of a bulk job on one item."""
 
     def guarded_by(self, job: BulkJob) -> str | None:
-        """The remote operation whose circuit breaker decides whether items may be sent; None: none is called."""
+        """The inventory call whose circuit breaker limits this job; None when the action calls nothing."""
 
     async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
-        """Act on one item; the same item again has no second effect. ASKED: nothing was tried yet."""
+        """Act on one item. Acting on the same item again has no second effect. Returns ASKED when nothing was tried."""
 
     def follow(self, connection: Connection, job: BulkJob, items: Sequence[BulkItem]) -> dict[str, ItemResult]:
-        """Accepted items that have come to their end since."""
+        """Results of accepted items that have ended, by item id."""
 
     def new_failures(self, connection: Connection, job: BulkJob, since: datetime) -> int:
-        """Failures of the same causes since then that are not part of the operation."""
+        """Number of failures since then with the same causes that are not items of this job."""
 
 
 class RetryRelease:
-    """One attempt per release job."""
+    """Make one release attempt per release job."""
 
     def __init__(self, jobs: ReleaseJobs) -> None:
         self._jobs = jobs
@@ -92,7 +92,7 @@ class RetryRelease:
 
 
 class MarkReleasedByProof:
-    """Ends failed release jobs on a person's word, after asking the other side."""
+    """Mark failed release jobs as released, after a lookup of the inventory status."""
 
     def __init__(self, proofs: ReleaseByProof) -> None:
         self._proofs = proofs
@@ -120,7 +120,7 @@ class MarkReleasedByProof:
 
 
 class ResolveCase:
-    """The same action on several review cases."""
+    """Resolve review cases with one action."""
 
     def __init__(self, resolution: ReviewResolution) -> None:
         self._resolution = resolution
@@ -135,7 +135,7 @@ class ResolveCase:
             note=job.reason or "",
             version=item.version,
             actor=job.actor,
-            # A try that the breaker turned back is on record under its version: the next one has a key of its own.
+            # An attempt that the breaker stopped is audited under its version, so the next attempt needs another key.
             action_id=f"{item.action_id}/{item.version}",
             in_bulk=True,
         )
@@ -169,7 +169,7 @@ def _after(item: BulkItem, case: Review) -> ItemResult:
 
 
 def _turned_back(item: BulkItem) -> ItemResult:
-    """The breaker opened after the action had begun, which has left the case with one version more."""
+    """The breaker opened after the action had begun, which raised the version of the case by one."""
     return ItemResult(BulkItemState.ASKED, "The circuit breaker is open: it waits for another turn.", item.version + 1)
 
 
@@ -180,13 +180,13 @@ _WITHOUT_EFFECT = {
 
 
 class _DeadLetterAction:
-    """What both verbs have in common."""
+    """Base of both actions on dead letters."""
 
     def __init__(self, dead_letters: DeadLetters) -> None:
         self._dead_letters = dead_letters
 
     def guarded_by(self, job: BulkJob) -> str | None:
-        """Handlers work on our own database alone."""
+        """None: an event handler only writes to our database."""
         return None
 
     def follow(self, connection: Connection, job: BulkJob, items: Sequence[BulkItem]) -> dict[str, ItemResult]:
@@ -197,7 +197,7 @@ class _DeadLetterAction:
 
 
 class ReplayEvent(_DeadLetterAction):
-    """Sent is the handler run, confirmed is the event handled."""
+    """Run the handler of dead-lettered events again."""
 
     async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
         try:
@@ -219,7 +219,7 @@ class ReplayEvent(_DeadLetterAction):
 
 
 class DiscardEvent(_DeadLetterAction):
-    """There is no other side that would confirm it: each discard is recorded here."""
+    """Discard dead letters; the Inventory Service confirms nothing for this."""
 
     async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
         try:
@@ -239,7 +239,7 @@ class DiscardEvent(_DeadLetterAction):
 def item_actions(
     jobs: ReleaseJobs, proofs: ReleaseByProof, resolution: ReviewResolution, dead_letters: DeadLetters
 ) -> Mapping[str, ItemAction]:
-    """Every verb with what it does."""
+    """The action of every BulkAction."""
     return {
         BulkAction.RETRY_RELEASE: RetryRelease(jobs),
         BulkAction.MARK_RELEASED: MarkReleasedByProof(proofs),
@@ -250,7 +250,7 @@ def item_actions(
 
 
 def _unconfirmed(error: ApiError | None) -> BulkItemState:
-    """How an item ended of which no success is known: what was sent and not answered may have had its effect."""
+    """The state of an unsuccessful item: without an answer, the action may have taken effect."""
     is_unanswered = isinstance(error, DependencyError) and error.is_unanswered
     return BulkItemState.UNANSWERED if is_unanswered else BulkItemState.FAILED
 

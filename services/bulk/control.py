@@ -1,4 +1,4 @@
-"""What a person may do about a bulk operation that has begun: pause it, let it go on, cancel what is left."""
+"""Control of a running bulk job: pause, resume, cancel."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ _BECOMES = {
 
 
 class BulkControl:
-    """The use case; what is on its way when an operation is paused or cancelled still gets its end."""
+    """Controls bulk jobs; items that were sent before a pause or cancel still end."""
 
     def __init__(self, context: OrdersContext) -> None:
         self._context = context
 
     async def apply_control(self, job_id: str, control: str, *, actor: str, action_id: str) -> BulkJob:
-        """The operation after the move. Raises NotFound, ValidationFailed, InvalidState; once per action_id."""
+        """Apply a control once per ``action_id`` and return the job after it.
+
+        Raises NotFound, ValidationFailed, and InvalidState when the job's state does not allow the control.
+        """
         if control not in tuple(ControlAction):
             problem = {"field": "move", "value": control, "allowed": ", ".join(ControlAction)}
             raise ValidationFailed("Not valid: move.", {"problems": [problem]})
@@ -50,9 +53,9 @@ class BulkControl:
         at = self._context.clock()
         values: dict[str, Any] = {"state": _BECOMES[control], "note": None, "waits_until": None}
         if control == ControlAction.RESUME:
-            # The ramp begins anew: what made it stop may still be there.
+            # The stages start again: the cause of the stop may persist.
             values |= {"stage": 0, "batch": before.batch + 1}
-        # First the operation and then its items, as its runner does, so that neither waits for the other for ever.
+        # Lock order of the runner, job before items, to avoid a deadlock.
         if not bulk_jobs.change(connection, before.job_id, only_from=(before.state,), **values):
             now = bulk_jobs.get(connection, before.job_id) or before
             raise _refused(now.state, before.job_id, control)
@@ -75,4 +78,4 @@ class BulkControl:
 
 
 def _refused(state: str, job_id: str, control: str) -> InvalidState:
-    return InvalidState(f"The operation is {state}.", {"operationId": job_id, "move": control})
+    return InvalidState(f"The bulk job is {state}.", {"operationId": job_id, "move": control})

@@ -1,7 +1,7 @@
-"""Running bulk operations: a canary ramp over a frozen list, under a lease, with a ledger per item.
+"""The runner of bulk jobs: sends frozen items stage by stage under a lease and stores the result of each item.
 
-Every item is marked as sent before anything is sent, and is executed under an idempotent key, so that a
-worker that dies in between leaves it to the next one without a second effect.
+Every item is marked as sent before its action starts, and the action has an idempotency key. After a crash, the next
+runner repeats the action without a second effect.
 Source: console, "what none of them has" 2, 3 and 4.
 """
 
@@ -43,17 +43,17 @@ from state.engine.failures import is_of_database
 logger = logging.getLogger("holdfast.operations")
 
 LEASE = timedelta(seconds=60)
-"""A runner that is silent for longer is taken for dead, and another one carries its operation on."""
+"""A lease that was not renewed for this long has expired: another runner takes the job."""
 
 JOBS_PER_ROUND = 5
 
 REST_SECONDS, LONGEST_REST_SECONDS = 1.0, 60.0
-"""Before an operation that could not move is looked at again; twice as long after each round in a row that raised."""
+"""Pause before the next round of a job that did nothing; doubled after each consecutive round that raised."""
 
 MAX_NOTE = 300
 
 GateOf = Callable[[str | None], Gate]
-"""What the circuit breaker before a remote operation lets through now."""
+"""The gate of an inventory call; None stands for no call."""
 
 
 def breaker_gate(breakers: InventoryBreakers) -> GateOf:
@@ -75,7 +75,7 @@ def breaker_gate(breakers: InventoryBreakers) -> GateOf:
 
 
 def paced_gate(gate_of: GateOf, rest_seconds: Callable[[], float]) -> GateOf:
-    """The gate, shut as well while the other service has asked for a rest of so many seconds."""
+    """The same gate, closed while the Inventory Service has requested a pause of ``rest_seconds()``."""
 
     def paced(remote: str | None) -> Gate:
         gate = gate_of(remote)
@@ -86,7 +86,7 @@ def paced_gate(gate_of: GateOf, rest_seconds: Callable[[], float]) -> GateOf:
 
 
 class BulkRunner:
-    """Carries every running operation on by a few items a round; each replica has one, with a name of its own."""
+    """Runs bulk jobs, a few items of each per round; every replica has one runner with its own name."""
 
     def __init__(
         self,
@@ -98,9 +98,10 @@ class BulkRunner:
         lease: timedelta = LEASE,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``answer_within``: an accepted item that is not confirmed by then counts as never answered.
+        """Create a runner.
 
-        ``lease``: longer than one step of any item may take.
+        ``answer_within``: an accepted item that is not confirmed within this time ends as UNANSWERED.
+        ``lease``: must be longer than one step of any item.
         """
         self._context = context
         self._actions = actions
@@ -111,10 +112,10 @@ class BulkRunner:
         self._monotonic = monotonic
         self._resting: dict[str, float] = {}
         self._failures: dict[str, int] = {}
-        """Rounds in a row that raised, per operation."""
+        """Consecutive rounds that raised, by job id."""
 
     async def run_due(self) -> bool:
-        """One round of a Loop; never asks for another one at once, which paces the operations."""
+        """Run one round of a Loop; always returns False, so that the loop's pause paces the jobs."""
         now, passed = self._context.clock(), self._monotonic()
         ids = await self._context.database.read(lambda c: bulk_jobs.workable(c, self._name, now, JOBS_PER_ROUND))
         due = [one for one in ids if self._resting.get(one, passed) <= passed]
@@ -127,12 +128,12 @@ class BulkRunner:
         return False
 
     async def _run_round_of(self, job_id: str) -> bool:
-        """One round of one operation; False when there was nothing to do but wait."""
+        """Run one round of one job; False when it did nothing."""
         with correlated(job_id):
             try:
                 has_moved = await self._round(job_id)
             except Exception as error:
-                # A boundary: an operation that hits a mistake of ours keeps no other one from going on.
+                # A boundary: a job with an unexpected error must not block the other jobs.
                 if is_of_database(error):
                     raise
                 logger.warning("operation_round_failed", exc_info=error)
@@ -143,7 +144,7 @@ class BulkRunner:
             return has_moved
 
     async def _count_failure(self, job_id: str, error: Exception) -> None:
-        """Stop an operation of which so many rounds in a row raised: a person decides how it goes on."""
+        """Stop a job after TRIES consecutive rounds that raised; an actor can resume it."""
         failures = self._failures[job_id] = self._failures.get(job_id, 0) + 1
         if failures < TRIES:
             return
@@ -172,7 +173,7 @@ class BulkRunner:
         if begun is None:
             return False
         job, interrupted, ended = begun
-        # Whoever sent these did not live to see the answer: the same keys are used again.
+        # A crashed runner sent these items: the actions run again under the same keys.
         await self._execute(job, interrupted)
         sent = await self._context.database.write(lambda c: self._step(c, job_id))
         if sent:
@@ -183,7 +184,7 @@ class BulkRunner:
     # ------------------------------------------------------------ one round
 
     def _follow(self, connection: Connection, job: BulkJob, now: datetime) -> int:
-        """End the accepted items of which something has become, or nothing for too long; returns how many."""
+        """End accepted items that have a result or waited too long; returns how many ended."""
         ended = 0
         accepted = bulk_jobs.items_in(connection, job.job_id, (BulkItemState.ACCEPTED,), bulk_jobs.MAX_PAGE)
         ends = self._followed(connection, job, accepted) if accepted else {}
@@ -197,7 +198,7 @@ class BulkRunner:
         return ended
 
     def _followed(self, connection: Connection, job: BulkJob, accepted: list[BulkItem]) -> dict[str, ItemResult]:
-        """What became of accepted items; one of which that cannot be told keeps none of the others waiting."""
+        """Results of accepted items; an item that raises does not block the others."""
         try:
             return self._actions[job.bulk_action].follow(connection, job, accepted)
         except DBAPIError:
@@ -211,7 +212,7 @@ class BulkRunner:
         return {key: end for item in accepted for key, end in self._followed(connection, job, [item]).items()}
 
     def _step(self, connection: Connection, job_id: str) -> list[BulkItem]:
-        """Take the next move; returns items that are now marked as sent and have to be sent."""
+        """Decide the next step; returns the items that are now marked as sent."""
         job = bulk_jobs.get(connection, job_id)
         if job is None or job.claimed_by != self._name or job.ended_at is not None:
             return []
@@ -237,12 +238,12 @@ class BulkRunner:
         return sent
 
     def _count(self, connection: Connection, job_id: str) -> None:
-        """Write the ledger's sums down, so that pages need not count; ends a cancelled operation."""
+        """Store the number of items by state for the pages; ends a cancelled job."""
         job = bulk_jobs.get(connection, job_id)
         if job is None:
             return
         if job.state == BulkJobState.CANCELLED:
-            # What an open breaker sent back has no second chance.
+            # A cancelled job does not send items again that an open breaker stopped.
             bulk_jobs.withdraw(connection, job_id, BulkItemState.NOT_SENT, self._context.clock())
         tally = bulk_jobs.tally(connection, job_id)
         values: dict[str, Any] = {"tally": tally, "in_flight": count(tally, IN_FLIGHT)}
@@ -266,7 +267,7 @@ class BulkRunner:
         try:
             return await self._actions[job.bulk_action].act(job, item)
         except Exception as error:
-            # A boundary: one item that hits a mistake of ours must not hold up the others, nor be tried for ever.
+            # A boundary: one item with an unexpected error must neither block the others nor run for ever.
             logger.warning("operation_item_failed", extra={"action_id": item.action_id}, exc_info=error)
             self._context.failed("operations")
             return ItemResult(BulkItemState.UNANSWERED, f"Not known how it ended: {type(error).__name__}.")

@@ -1,6 +1,6 @@
-"""Bulk operations as the pages see them: what is frozen when a person looks, what is stored when they commit.
+"""Bulk jobs on the console: previews, stored jobs and their items.
 
-Nothing is executed here: storing an operation stores its items, and a worker carries it on.
+The console only stores a job with its items; a worker runs it.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _CSV_COLUMNS = (
 )  # fmt: skip
 PAGE_SIZE = 20
 PAST = 8
-"""Operations that have ended, as shown on a page."""
+"""Ended jobs shown on a page."""
 
 IRREVERSIBLE = ("CANCEL_ORDER", "MARK_RELEASED", "APPROVE", BulkAction.MARK_RELEASED, BulkAction.DISCARD_EVENT)
-"""Verbs and review actions whose count is typed when they act on several things."""
+"""Actions that cannot be undone: an actor types the number of items before several are acted on."""
 
 _VERSIONS = {
     BulkAction.RETRY_RELEASE: releases.versions,
@@ -46,43 +46,43 @@ _VERSIONS = {
     BulkAction.REPLAY_EVENT: dead_letters.versions,
     BulkAction.DISCARD_EVENT: dead_letters.versions,
 }
-"""Version and state of the things that a verb acts on, as they are now."""
+"""Current version and state of the items of an action."""
 
 
 @dataclass(frozen=True, slots=True)
 class BulkTarget:
-    """One thing as the person saw it."""
+    """One item as the actor saw it."""
 
     item_id: str
     order_id: str
-    """Empty of an event that names no order."""
+    """Empty for an event without an order."""
     version: int
     state: str
     cause: str
     note: str = ""
-    """What else the preview says of it."""
+    """A remark for the preview."""
     claimed_by: str | None = None
-    """Who works on it."""
+    """The actor who has claimed the item."""
 
 
 @dataclass(frozen=True, slots=True)
 class BulkRequest:
-    """What a person is about to ask for, frozen when its dialog opens."""
+    """An action with its items, frozen when its dialog opens."""
 
     bulk_action: str
     action: str | None
     targets: tuple[BulkTarget, ...]
     seen_at: datetime
     filter: str
-    """What was matched or picked, in words."""
+    """The filter or selection, for people."""
     matching: Callable[[Any], Sequence[str]] | None = None
-    """For "all matching": the ids that match by now; None for things picked one by one."""
+    """For "all matching": the ids that match now; None for a selection."""
     left_out: tuple[BulkTarget, ...] = ()
-    """JobList, and not acted on: what the other side says makes the action wrong for them."""
+    """Items that are shown and not acted on, because the inventory status contradicts the action."""
 
     @property
     def has_reconciliation(self) -> bool:
-        """Whether the Inventory Service can say anything about it; events are our own affair."""
+        """Whether items have an inventory status; events have none."""
         return self.bulk_action not in (BulkAction.REPLAY_EVENT, BulkAction.DISCARD_EVENT)
 
     @property
@@ -92,15 +92,15 @@ class BulkRequest:
 
 @dataclass(frozen=True, slots=True)
 class StartedJob:
-    """What was stored, and what had changed between looking and committing."""
+    """A stored job, and what changed between its preview and its start."""
 
     job: BulkJob
     changed: int
-    """Items that are skipped because they are no longer what was seen."""
+    """Items that are skipped because they changed since they were seen."""
 
     @property
     def sentence(self) -> str | None:
-        """The drift in words; None without any."""
+        """Summary of what changed since the preview, or None."""
         parts = []
         if self.changed:
             are = "is" if self.changed == 1 else "are"
@@ -113,7 +113,7 @@ class StartedJob:
 
 @dataclass(frozen=True, slots=True)
 class JobList:
-    """Operations of a page: those that have not ended, oldest first, and the latest that have."""
+    """Jobs of a page: those that have not ended, oldest first, and the latest ended ones."""
 
     unended: tuple[BulkJob, ...]
     past: tuple[BulkJob, ...]
@@ -121,7 +121,7 @@ class JobList:
 
 @dataclass(frozen=True, slots=True)
 class ItemPage:
-    """One page of an operation's items."""
+    """One page of a job's items."""
 
     job: BulkJob
     items: tuple[BulkItem, ...]
@@ -129,7 +129,7 @@ class ItemPage:
 
 
 class BulkJobs:
-    """The facade's part for bulk operations; reached as ``console().operations``."""
+    """Bulk jobs; ``console().bulk``."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -137,31 +137,31 @@ class BulkJobs:
     # -- reading -------------------------------------------------------------------------------
 
     def shown(self, bulk_actions: Sequence[str] | None = None) -> Reading[JobList]:
-        """Operations with one of the verbs, or all."""
-        key = ("operations", tuple(bulk_actions) if bulk_actions else None)
+        """Jobs with one of the actions, or all."""
+        key = ("bulk_jobs", tuple(bulk_actions) if bulk_actions else None)
         return self._access.read(key, LIVE_TTL, lambda c: _shown(c, bulk_actions))
 
-    def ledger(self, job_id: str, *, states: Sequence[str] = (), page: int = 1) -> Reading[ItemPage]:
-        """Items of one operation; no value although there is an as_of means that it does not exist."""
-        key = ("ledger", job_id, tuple(states), page)
-        return self._access.read(key, LIVE_TTL, lambda c: _ledger(c, job_id, states, page))
+    def items(self, job_id: str, *, states: Sequence[str] = (), page: int = 1) -> Reading[ItemPage]:
+        """Items of one job; a reading with an as_of and without a value means that the job does not exist."""
+        key = ("bulk_items", job_id, tuple(states), page)
+        return self._access.read(key, LIVE_TTL, lambda c: _item_page(c, job_id, states, page))
 
     def csv(self, job_id: str) -> str:
-        """Every item of an operation as CSV; raises SourceUnavailable."""
+        """Every item of a job as CSV. Raises SourceUnavailable."""
         found = self._access.read_now(lambda c: bulk_jobs.item_page(c, job_id, limit=MAX_ITEMS))
         return csv_text(_CSV_COLUMNS, [[getattr(item, name) for name in _CSV_COLUMNS] for item in found])
 
     # -- writing -------------------------------------------------------------------------------
 
     def start(self, bulk: BulkRequest, reason: str, *, actor: str, job_id: str) -> StartedJob:
-        """Store the operation; the same operation_id again stores nothing.
+        """Store the job; a known ``job_id`` is not stored again.
 
-        What is no longer at the version seen is stored as skipped, and what matches by now without having
-        been shown is counted, not included. Raises ValueError without targets, above MAX_ITEMS, or without
-        a reason where one is needed, and SourceUnavailable; then nothing was stored.
+        An item that is no longer at the version seen is stored as skipped. Items that match now and were not shown
+        are counted, not included. Raises ValueError without items, above MAX_ITEMS, or without a required reason,
+        and SourceUnavailable; then nothing was stored.
         """
         if not 0 < len(bulk.targets) <= MAX_ITEMS:
-            raise ValueError(f"an operation acts on 1 to {MAX_ITEMS} things, not {len(bulk.targets)}")
+            raise ValueError(f"a bulk job acts on 1 to {MAX_ITEMS} items, not {len(bulk.targets)}")
         if bulk.is_irreversible and not reason.strip():
             raise ValueError("what cannot be undone needs a reason")
         at = self._access.now()
@@ -169,7 +169,7 @@ class BulkJobs:
         return self._access.write(actor, lambda c: _store(c, bulk, why, actor, job_id, at))
 
     def control(self, job_id: str, control: str, *, actor: str, command_id: str) -> Command:
-        """Pause or resume a bulk operation, or cancel its remaining items."""
+        """Pause or resume a bulk job, or cancel its remaining items."""
         return self._access.store_command(
             CommandKind.CONTROL_BULK_JOB, job_id, {"move": control}, actor=actor, command_id=command_id
         )
@@ -182,7 +182,7 @@ def _shown(connection: Any, bulk_actions: Sequence[str] | None) -> JobList:
     return JobList(unended, tuple(one for one in latest if one.ended_at is not None)[:PAST])
 
 
-def _ledger(connection: Any, job_id: str, states: Sequence[str], page: int) -> ItemPage | None:
+def _item_page(connection: Any, job_id: str, states: Sequence[str], page: int) -> ItemPage | None:
     job = bulk_jobs.get(connection, job_id)
     if job is None:
         return None
@@ -195,7 +195,7 @@ def _store(connection: Any, bulk: BulkRequest, reason: str | None, actor: str, j
     ids = [target.item_id for target in bulk.targets]
     now = _VERSIONS[BulkAction(bulk.bulk_action)](connection, ids)
     items = [_item(job_id, place, target, now, at) for place, target in enumerate(bulk.targets)]
-    # orjson takes plain strings for keys only.
+    # orjson accepts only plain strings as keys.
     tally = dict(Counter(str(BulkItemState(item.state).value) for item in items))
     shown = {*ids, *(target.item_id for target in bulk.left_out)}
     unseen = len(set(bulk.matching(connection)) - shown) if bulk.matching else 0
@@ -221,16 +221,16 @@ def _store(connection: Any, bulk: BulkRequest, reason: str | None, actor: str, j
 
 def _said(bulk: BulkRequest) -> str:
     number = len(bulk.left_out)
-    return f"{bulk.filter}; {number} left out, their side differs" if number else bulk.filter
+    return f"{bulk.filter}; {number} left out, the inventory status differs" if number else bulk.filter
 
 
 def _item(job_id: str, place: int, target: BulkTarget, now: dict[str, tuple[int, str]], at: datetime) -> BulkItem:
     version, state = now.get(target.item_id, (None, "gone"))
     item = BulkItem(job_id, target.item_id, target.order_id, place, target.version, target.state)
-    # A dead letter's version, its attempts, stays as it is when the dead letter is settled.
+    # The version of a dead letter is its number of attempts, which settling does not change: compare the state too.
     if (version, state) == (target.version, target.state):
         return item
-    detail = f"Changed between looking and committing: it is {state} at version {version}."
+    detail = f"Changed between preview and start: it is {state} at version {version}."
     seen = (job_id, target.item_id, target.order_id, place, target.version, target.state)
     return BulkItem(*seen, state=BulkItemState.SKIPPED, settled_at=at, detail=detail)
 
@@ -257,12 +257,12 @@ def _audit(job: BulkJob, bulk: BulkRequest) -> AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class PreviewComparison:
-    """The items of a preview beside what the Inventory Service says of them."""
+    """The items of a preview with the inventory status of their orders."""
 
     items: Mapping[str, ComparedItem]
-    """By item id, those beyond the first MAX_ASKED orders included."""
+    """By item id, including the items beyond the first MAX_ASKED orders."""
     question: Command | None
-    """The command that asks; None when nothing had to be asked."""
+    """The lookup command; None when every stored answer is fresh."""
 
     @property
     def is_asking(self) -> bool:
@@ -270,13 +270,13 @@ class PreviewComparison:
 
 
 class Previews:
-    """Asks through a stored command, and reads the answers that are kept."""
+    """Previews of bulk jobs; ``console().previews``."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
 
     def ask(self, bulk: BulkRequest, *, actor: str, command_id: str) -> Command | None:
-        """Have a worker ask about the first MAX_ASKED orders; None when every answer of a moment ago still counts.
+        """Store a lookup of the first MAX_ASKED orders; None when every stored answer is fresh.
 
         Raises SourceUnavailable or NotPermitted, and then nothing was stored.
         """
@@ -290,13 +290,13 @@ class Previews:
         )
 
     def compared(self, bulk: BulkRequest, command_id: str) -> Reading[PreviewComparison]:
-        """Every item as it stands between both sides now; ``command_id`` is that of the question."""
+        """Every item compared with its inventory status; ``command_id`` is the id of the lookup command."""
         now = self._access.now()
         return self._access.read(("preview", command_id), LIVE_TTL, lambda c: _compared(c, bulk, command_id, now))
 
 
 def narrowed(bulk: BulkRequest, frozen: FrozenSelection) -> BulkRequest:
-    """The operation without what is left out."""
+    """The request without the items that are left out."""
     fit = tuple(target for target in bulk.targets if target.item_id not in frozen.left_out)
     left = tuple(target for target in bulk.targets if target.item_id in frozen.left_out)
     return replace(bulk, targets=fit, left_out=left)

@@ -242,7 +242,7 @@ def _operations(connection: Connection, _now: datetime) -> Section:
         )
         for one in unended
     ]
-    return Section("Bulk operations", "No bulk operation is under way.", tuple(items), len(items))
+    return Section("Bulk jobs", "No bulk job is running.", tuple(items), len(items))
 
 
 def _drills(connection: Connection, _now: datetime) -> Section:

@@ -1,4 +1,4 @@
-"""Commands that are held for a while before a worker runs them, and how one is taken back.
+"""Undo: withdraws a delayed command before a worker runs it.
 
 Source: console rules 7 and 9.
 """
@@ -20,13 +20,13 @@ __all__ = ["Undo"]
 
 
 class Undo:
-    """The facade's part for what can still be taken back; reached as ``console().undo``."""
+    """Undo of delayed commands; ``console().undo``."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
 
     def withdraw(self, command: Command, *, actor: str) -> bool:
-        """Take a held command back; False when it runs or has run already. Raises SourceUnavailable, NotPermitted."""
+        """Withdraw a delayed command; False when a worker has run it. Raises SourceUnavailable, NotPermitted."""
 
         def take(connection: Connection) -> bool:
             at = self._access.now()
@@ -41,7 +41,7 @@ class Undo:
 
 
 def _record(connection: Connection, command: Command, actor: str, at: datetime) -> None:
-    """On the order's timeline and in the audit log, in the transaction of the undo itself."""
+    """Record the undo on the order's timeline and in the audit log, in the same transaction."""
     action = str(command.arguments.get("action") or command.kind).upper()
     target, order_id = _target(connection, command)
     given = command.arguments
@@ -66,7 +66,7 @@ def _record(connection: Connection, command: Command, actor: str, at: datetime) 
 
 
 def _target(connection: Connection, command: Command) -> tuple[str, str | None]:
-    """What a command acts on, and the order that belongs to it if it is known."""
+    """The audit target of a command, and the id of its order if it is known."""
     if command.kind == CommandKind.CANCEL_ORDER:
         known = orders.get(connection, command.target_id)
         return f"order:{command.target_id}", known.order_id if known else None

@@ -1,7 +1,7 @@
-"""Bulk operations as pure rules: the ledger of each item, and when the next items may go.
+"""Rules of bulk jobs: the states of jobs and items, the stages, and when the next items are sent. Pure.
 
-An operation acts on a frozen list of things. It begins with one of them, goes on to 2, 5 and 20 and then
-to the rest, each stage only after the one before was confirmed, and stops itself when too many fail.
+A bulk job acts on a frozen list of items. It sends 1 item, then 2, 5 and 20, then the rest. Each stage begins after
+the stage before was confirmed; the job stops itself when too many items fail.
 Source: console, "what none of them has" 2, 3 and 4; page Releases.
 """
 
@@ -16,20 +16,20 @@ from services.domain.orders.model import InventoryStatus, Order, OrderStatus
 from services.domain.reviews import ReviewAction
 
 MAX_ITEMS = 1000
-"""Things that one operation may act on."""
+"""Items of one bulk job."""
 
 RAMP = (1, 2, 5, 20)
-"""Sizes of the stages before the rest."""
+"""Sizes of the stages before the last one, which takes all remaining items."""
 
 MAX_ITEMS_PER_BATCH = 8
-"""Items sent together. Small batches avoid a thundering herd after an outage."""
+"""Items sent concurrently. Small batches avoid a thundering herd after an outage."""
 
 MAX_IN_FLIGHT = 20
-"""Items that may wait for their confirmation at one time."""
+"""Items that may be sent and unconfirmed at one time."""
 
 
 class BulkAction(StrEnum):
-    """What an operation does to each of its items."""
+    """The action of a bulk job on each of its items."""
 
     RETRY_RELEASE = "retry_release"
     MARK_RELEASED = "mark_released"
@@ -39,21 +39,21 @@ class BulkAction(StrEnum):
 
 
 class BulkJobState(StrEnum):
-    """Where an operation stands."""
+    """The state of a bulk job."""
 
     RUNNING = "RUNNING"
     PAUSED = "PAUSED"
-    """By a person, who may let it go on."""
+    """By an actor, who can resume it."""
     STOPPED = "STOPPED"
-    """By itself: too much of a stage was not confirmed. A person may let it go on, from one item again."""
+    """By the job itself: too many items of a stage failed. After an actor resumes it, one item is sent first."""
     DONE = "DONE"
-    """Every item has its end."""
+    """Every item has ended."""
     CANCELLED = "CANCELLED"
-    """By a person: what had not been sent never will be."""
+    """By an actor: items that were not sent are never sent."""
 
 
 class ControlAction(StrEnum):
-    """A move of a person."""
+    """A control of an actor over a bulk job."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -65,28 +65,28 @@ CONTROLS: Mapping[str, tuple[ControlAction, ...]] = {
     BulkJobState.PAUSED: (ControlAction.RESUME, ControlAction.CANCEL),
     BulkJobState.STOPPED: (ControlAction.RESUME, ControlAction.CANCEL),
 }
-"""What each state lets a person do."""
+"""The controls that each state allows."""
 
 
 class BulkItemState(StrEnum):
-    """An item's place in the ledger."""
+    """The state of one item of a bulk job."""
 
     ASKED = "ASKED"
     """Not sent yet."""
     SENT = "SENT"
     ACCEPTED = "ACCEPTED"
-    """Taken on; what follows from it is not confirmed yet."""
+    """The action was accepted; its effect is not confirmed yet."""
     CONFIRMED = "CONFIRMED"
-    """The other side says that it is done."""
+    """The Inventory Service confirmed the effect."""
     RECORDED = "RECORDED"
-    """Done here; there is nothing that the other side would confirm."""
+    """Done in this service; the Inventory Service confirms nothing for this action."""
     FAILED = "FAILED"
     UNANSWERED = "UNANSWERED"
-    """Sent, and no answer came: it may have had its effect."""
+    """Sent without an answer: the action may have taken effect."""
     SKIPPED = "SKIPPED"
-    """Not sent: it is no longer what the person saw."""
+    """Not sent, because the item has changed since the actor saw it."""
     NOT_SENT = "NOT_SENT"
-    """The operation was cancelled before its turn."""
+    """The job was cancelled before the item was sent."""
 
 
 IN_FLIGHT = frozenset({BulkItemState.SENT, BulkItemState.ACCEPTED})
@@ -95,28 +95,28 @@ UNCONFIRMED = frozenset({BulkItemState.FAILED, BulkItemState.UNANSWERED})
 ENDED = SUCCEEDED | UNCONFIRMED | {BulkItemState.SKIPPED, BulkItemState.NOT_SENT}
 
 Tally = Mapping[str, int]
-"""Items per ItemState."""
+"""Number of items by BulkItemState."""
 
 
 def count(tally: Tally, states: frozenset[BulkItemState]) -> int:
-    """Items in any of the states."""
+    """Number of items in any of the states."""
     return sum(tally.get(state, 0) for state in states)
 
 
 class StepKind(StrEnum):
-    """What an operation does next."""
+    """The kind of a job's next step."""
 
     SEND = "send"
     WAIT = "wait"
     ADVANCE = "advance"
-    """The stage is confirmed: the next one begins."""
+    """The stage is confirmed; the next stage begins."""
     STOP = "stop"
     END = "end"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The next move, with how many items to send or why to stop."""
+    """The next step of a job: the number of items to send, or the reason to stop."""
 
     kind: StepKind
     send: int = 0
@@ -128,35 +128,35 @@ THROTTLED = "throttled"
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What the circuit breaker before the other service, and that service itself, let through."""
+    """Permission to call the Inventory Service: the state of a circuit breaker or a requested pause."""
 
     state: str = "closed"
-    """closed, half_open or open; a forced state counts as what it does. THROTTLED: the service asked for a rest."""
+    """closed, half_open, open or THROTTLED. A forced state counts as the state that it forces."""
     retry_in_seconds: float = 0.0
-    """Until an open breaker lets a trial through, or the rest ends."""
+    """Seconds until an open breaker allows a trial call, or until the requested pause ends."""
 
     @property
     def budget(self) -> int:
-        """Calls that may be sent together: one while the breaker tries, none while it is open."""
+        """Calls that may be sent concurrently: one in half_open, none in open and THROTTLED."""
         return {"closed": MAX_ITEMS_PER_BATCH, "half_open": 1}.get(self.state, 0)
 
 
 def stage_size(stage: int) -> int | None:
-    """Items of a stage, counted from 0; None: all that are left."""
+    """Number of items of a stage, counted from 0; None for the last stage, which takes all remaining items."""
     return RAMP[stage] if stage < len(RAMP) else None
 
 
 def tolerated(stage: int, tried: int) -> int:
-    """How many of a stage may stay unconfirmed without stopping the operation: one in ten, rounded down."""
+    """Number of unconfirmed items that a stage tolerates: one in ten, rounded down."""
     size = stage_size(stage)
     return (max(RAMP[-1], tried) if size is None else size) // 10
 
 
 def next_step(stage: int, waiting: int, in_flight: int, batch: Tally, gate: Gate) -> Step:
-    """Decide how a running operation goes on.
+    """The next step of a running job.
 
-    ``waiting`` and ``in_flight`` count the whole operation, ``batch`` the items of its present stage.
-    A skipped item was never tried: another one takes its place in the stage.
+    ``waiting`` and ``in_flight`` count items of the whole job, ``batch`` counts those of the current stage by state.
+    A skipped item does not count in its stage: another item takes its place.
     """
     if waiting == 0:
         return Step(StepKind.WAIT if in_flight else StepKind.END)
@@ -173,19 +173,19 @@ def next_step(stage: int, waiting: int, in_flight: int, batch: Tally, gate: Gate
 
 
 def stage_name(stage: int) -> str:
-    """A stage in words."""
+    """The name of a stage for messages."""
     size = stage_size(stage)
     return "the last stage" if size is None else f"the stage of {size}"
 
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """How an item stands after it was sent, with the error or remark that goes with it."""
+    """The result of one item, with its error or remark."""
 
     state: BulkItemState
     detail: str | None = None
     version: int | None = None
-    """Of an item that waits for another turn: the version that its own attempt left it at."""
+    """For an item that is sent again: its version after this attempt."""
 
 
 _SETTLED_STOCK = frozenset({InventoryStatus.INVENTORY_CONFIRMED, InventoryStatus.RESTOCK_REQUESTED})
@@ -193,7 +193,7 @@ _CALLED_OFF = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED, OrderStatu
 
 
 def became(action: str, order: Order) -> ItemResult | None:
-    """How an accepted action on a review case ended, as far as its order tells; None: not yet."""
+    """The result of an accepted action on a review case, derived from its order; None until it is known."""
     if action == ReviewAction.CANCEL_ORDER:
         return _cancelled(order)
     if action in (ReviewAction.RECONFIRM, ReviewAction.RETRY_RESERVATION):

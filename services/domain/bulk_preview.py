@@ -1,7 +1,7 @@
-"""A bulk operation compared with the other side before it begins, and the moment at which its items are frozen.
+"""The preview of a bulk job: each item is compared with the inventory status, then the selection is frozen. Pure.
 
-Pure. Only the first MAX_ASKED things are asked about beforehand; each of the others is compared when its turn
-comes. Source: console, "what none of them has" 1 and 4.
+The preview looks up the first MAX_ASKED orders. Every other item is compared when the job sends it.
+Source: console, "what none of them has" 1 and 4.
 """
 
 from __future__ import annotations
@@ -15,47 +15,47 @@ from enum import StrEnum
 from services.domain.reconciliation import LookupResult, refusal
 
 MAX_ASKED = 50
-"""Orders that one preview asks about."""
+"""Orders that one preview looks up."""
 
 PATIENCE = timedelta(seconds=10)
-"""A preview waits so long for the answers; then it is frozen with those that came."""
+"""Longest wait for lookups; then the selection is frozen with the answers that arrived."""
 
 
 class Agreement(StrEnum):
-    """How one item stands between both sides."""
+    """Whether the inventory status of an item agrees with the action."""
 
     AGREES = "AGREES"
     REFUSED = "REFUSED"
-    """What they say makes the action wrong: the item is left out."""
+    """The inventory status contradicts the action: the item is left out."""
     UNANSWERED = "UNANSWERED"
-    """They have not said; our side alone decides until its turn comes."""
+    """Without an answer; the job compares the item again when it sends it."""
     LATER = "LATER"
-    """Beyond those asked about: compared when its turn comes."""
+    """Not looked up by the preview; the job compares the item when it sends it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedItem:
-    """One item with what they say of its order."""
+    """One item with the inventory status of its order."""
 
     agreement: Agreement
     lookup: LookupResult | None = None
     why: str | None = None
-    """Why it is left out."""
+    """Why the item is left out; None when it is not."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrozenSelection:
-    """What is acted on, fixed once: answers that come later change neither the items nor their number."""
+    """The frozen selection; later answers change neither the items nor their number."""
 
     at: datetime
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Ids of items that are not acted on, each with the reason."""
+    """Reasons by id of the items that are left out."""
 
 
 def compare(
     bulk_action: str, action: str | None, reason: str, order_status: str, lookup: LookupResult | None
 ) -> ComparedItem:
-    """One item that was asked about; ``lookup`` None: there is no answer that still counts."""
+    """Compare one item with a lookup; without a fresh answer ``lookup`` is None."""
     if lookup is None or lookup.stock is None:
         return ComparedItem(Agreement.UNANSWERED, lookup)
     why = refusal(bulk_action, action, reason, order_status, lookup.stock)
@@ -65,14 +65,14 @@ def compare(
 def freeze(
     compared: Mapping[str, ComparedItem], at: datetime, *, is_asking: bool, waited: timedelta
 ) -> FrozenSelection | None:
-    """What is acted on; None while answers are still to come."""
+    """Freeze the selection; None while lookups are running and PATIENCE has not passed."""
     if is_asking and waited < PATIENCE:
         return None
     return FrozenSelection(at, {item_id: one.why for item_id, one in compared.items() if one.why})
 
 
 def summary(standings: Iterable[Agreement]) -> str:
-    """How many agree, would be refused, were not answered, and wait for their turn."""
+    """Number of items by agreement, as one sentence."""
     counts = Counter(standings)
     parts = [
         f"theirs agree: {counts[Agreement.AGREES]:,}",

@@ -1,4 +1,4 @@
-"""What somebody may do here: the roles of the API's tokens and of the people at the console.
+"""The roles of API tokens and of the console's users, and what each role permits.
 
 Source: contract section 2; docs/adr/0016.
 """
@@ -14,4 +14,4 @@ OPERATE = frozenset({OPERATOR, ADMIN})
 """Work the review queue, releases and dead letters."""
 
 CONSOLE_ROLES = (NONE, VIEWER, OPERATOR, ADMIN)
-"""What a person at the console can be; ``none`` may not even look."""
+"""Roles of a console user; ``none`` may not read."""

@@ -1,4 +1,4 @@
-"""What a person does about an event that can never be published as it is: publish it again, or give it up."""
+"""Actions on events that the broker can never accept: publish again, or discard."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNDELIVERABLE, PENDING, DISCARDED = "UNDELIVERABLE", "PENDING", "DISCARDED"
 
 
 class UndeliverableEvents:
-    """Each action is one transaction with its entries in the audit log and in the order's timeline."""
+    """Each action is one transaction with an audit entry and an entry in the order's timeline."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -33,7 +33,7 @@ class UndeliverableEvents:
     async def retry(
         self, row_id: int, *, actor: str, reason: str | None, action_id: str | None = None
     ) -> UndeliverableEvent:
-        """Have it published again, once the broker takes it; raises NotFound, InvalidState."""
+        """Publish the event again. Raises NotFound, InvalidState."""
 
         def transaction(connection: Connection) -> UndeliverableEvent:
             event = _found(connection, row_id)
@@ -46,7 +46,7 @@ class UndeliverableEvents:
     async def discard(
         self, row_id: int, *, actor: str, reason: str, action_id: str | None = None
     ) -> UndeliverableEvent:
-        """Give it up: nobody will receive it; raises NotFound, InvalidState."""
+        """Discard the event: no consumer receives it. Raises NotFound, InvalidState."""
 
         def transaction(connection: Connection) -> UndeliverableEvent:
             event = _found(connection, row_id)
@@ -78,11 +78,11 @@ class UndeliverableEvents:
 
 @dataclass(frozen=True, slots=True)
 class _Deed:
-    """What somebody does with an event."""
+    """An action on an event."""
 
     action: str
     state: str
-    """What the event becomes by it."""
+    """The state of the event after the action."""
     actor: str
     reason: str | None
     action_id: str | None

@@ -58,7 +58,7 @@ FRESH = {
 """What each page says of a service that has just been started."""
 
 READS = re.compile(
-    "Find|CSV|Close|Close .*|Help for .*|Open case|Affected orders|Only these|Outage|Ledger"
+    "Find|CSV|Close|Close .*|Help for .*|Open case|Affected orders|Only these|Outage|Item list"
     "|Select all shown|Next|Previous|Newest|Copy to clipboard|Increment|Decrement|Back|Both sides"
     r"|(Availability unverified|Confirmation failed|No confirmation|Payment unknown|Release failed|Waiting).* \d+"
     r"|(SKU-[A-Z]+|[0-9a-f]{8}…) \d+"

@@ -126,7 +126,7 @@ def test_the_next_shift_reads_what_is_open_and_what_was_done_down_to_the_row(
     expect(section(page, "Breaker overrides")).to_contain_text(re.compile(r"ends in 2\d min"))
     expect(section(page, "Silences")).to_contain_text("by nadia: known until seven")
     expect(section(page, "Silences")).to_contain_text(re.compile(r"ends in 1\d min"))
-    expect(section(page, "Bulk operations")).to_contain_text("Retry release, 2 items, by omar: Stopped by itself")
+    expect(section(page, "Bulk jobs")).to_contain_text("Retry release, 2 items, by omar: Stopped by itself")
     since = section(page, "The last eight hours")
     for did in ("Cancelled the order", "Forced a breaker", "Retried a release", "Forced open"):
         expect(since).to_contain_text(did)

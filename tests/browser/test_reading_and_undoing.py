@@ -96,7 +96,7 @@ def test_a_cancel_from_the_order_page_is_taken_back_and_the_next_one_stays(holdf
     assert done == [("olga", "CANCEL_ORDER"), ("olga", "UNDO")]
 
 
-def test_letters_of_one_cause_are_replayed_with_a_ledger_per_letter(holdfast: Holdfast, page: Page) -> None:
+def test_dead_letters_of_one_cause_are_replayed_with_a_result_each(holdfast: Holdfast, page: Page) -> None:
     known = [placed(holdfast) for _ in range(3)]
     reason = "UnknownOrder: an order of this drill is not known"
     with opened(holdfast.database_url) as database:
@@ -112,7 +112,7 @@ def test_letters_of_one_cause_are_replayed_with_a_ledger_per_letter(holdfast: Ho
     page.get_by_role("button", name="Replay 4 of 4").click()
     page.get_by_role("dialog").get_by_role("button", name="Replay events: 4 items").click()
     expect(page.get_by_text("Ended, not all confirmed")).to_be_visible()
-    page.get_by_role("button", name="Ledger").first.click()
+    page.get_by_role("button", name="Item list").first.click()
     expect(page).to_have_url(re.compile("operation="))
     (operation,) = [
         one

@@ -90,9 +90,9 @@ def test_a_bulk_retry_stops_itself_and_goes_on_when_the_service_is_back(shop: Ho
     assert ("MARK_RELEASED", "Seen in their ledger, ticket 77") in done
     assert ("RETRY_RELEASE", "trying whether it is back") in done
     assert "OPERATION_RESUME" in {action for action, _ in done}
-    page.get_by_role("button", name="Ledger").first.click()
+    page.get_by_role("button", name="Item list").first.click()
     with page.expect_download() as download:
-        page.get_by_role("button", name="Whole ledger as CSV").click()
+        page.get_by_role("button", name="All items as CSV").click()
     assert marked in download.value.path().read_text()
 
 
@@ -176,7 +176,7 @@ def test_their_side_says_what_may_be_marked_and_nothing_that_is_held_is(shop: Ho
     eventually(lambda: job_of(shop, gone)["state"] == "DONE")
     assert job_of(shop, held)["state"] == "FAILED"
     newest = shop.data("operations")["items"][0]
-    assert (newest["total"], newest["filter"]) == (1, "2 selected; 1 left out, their side differs")
+    assert (newest["total"], newest["filter"]) == (1, "2 selected; 1 left out, the inventory status differs")
 
     # What helps is remembered: the retry holds once they are back.
     shop.set_faults()

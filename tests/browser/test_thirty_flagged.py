@@ -149,9 +149,9 @@ def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday:
     operation = monday.data(f"operations/{second}")
     assert operation["ledger"] == {"CONFIRMED": rest - 1, "SKIPPED": 1}
     assert {item["itemId"] for item in operation["items"]} == {mine, *left}
-    card.get_by_role("button", name="Ledger").click()
+    card.get_by_role("button", name="Item list").click()
     with page.expect_download() as download:
-        card.get_by_role("button", name="Whole ledger as CSV").click()
+        card.get_by_role("button", name="All items as CSV").click()
     written = download.value.path().read_text()
     assert left[-1] in written
     assert case_of(late[0]) not in written

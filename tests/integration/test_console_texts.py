@@ -53,7 +53,7 @@ async def test_a_target_from_an_address_is_refused_as_unknown_and_not_as_a_broke
     assert (ended.state, ended.target_id, ended.outcome.code) == ("REFUSED", "o\ufffd-1", "RELEASE_NOT_FOUND")
 
 
-async def test_a_bulk_operation_keeps_its_reason_and_its_filter(shop, console):
+async def test_a_bulk_job_keeps_its_reason_and_its_filter(shop, console):
     shop.payments.fail(CAPTURE, PaymentFault.DECLINE)
     order = await shop.place()
     job = await shop.release(order.order_id)

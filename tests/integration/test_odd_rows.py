@@ -107,7 +107,7 @@ def look_everywhere(console: Console, database: Database) -> None:
     for name in keys(database, tables.reviews.c.review_id):
         readings[f"case {name}"] = console.reviews.case(name)
     for name in keys(database, tables.operations.c.operation_id):
-        readings[f"operation {name}"] = console.bulk.ledger(name)
+        readings[f"operation {name}"] = console.bulk.items(name)
         console.bulk.csv(name)
     for name in keys(database, tables.drills.c.drill_id):
         readings[f"drill {name}"] = console.sandbox.drill(name)

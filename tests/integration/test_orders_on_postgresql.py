@@ -155,7 +155,7 @@ async def test_an_order_is_never_lost_when_a_worker_dies(shop, commit, after):
     assert len(shop.inventory.reservations) == 1
 
 
-async def test_a_bulk_operation_with_three_runners_at_once_sends_every_item_once(shop):
+async def test_a_bulk_job_with_three_runners_at_once_sends_every_item_once(shop):
     failed = [(await bulk_jobs.failed_release(shop, f"order-{number:02}")).order_id for number in range(9)]
     await bulk_jobs.begin(shop, failed)
     before = shop.inventory.count("release")
@@ -168,7 +168,7 @@ async def test_a_bulk_operation_with_three_runners_at_once_sends_every_item_once
     assert len([entry for entry in await shop.audit() if entry.action == "RETRY_RELEASE"]) == 9
 
 
-async def test_an_operation_that_ends_while_it_is_cancelled_keeps_its_items_and_its_record(shop, postgres_url):
+async def test_a_bulk_job_that_ends_while_it_is_cancelled_keeps_its_items_and_its_record(shop, postgres_url):
     jobs = [(await bulk_jobs.failed_release(shop, f"order-{number}")).order_id for number in range(2)]
     await bulk_jobs.begin(shop, jobs)
     with psycopg.connect(conninfo_of(postgres_url)) as runner, psycopg.connect(conninfo_of(postgres_url)) as watch:

@@ -47,13 +47,13 @@ async def look(shop, job_id="op-1"):
     return await shop.real_database.read(lambda c: bulk_jobs.get(c, job_id))
 
 
-async def ledger(shop, job_id="op-1"):
+async def job_items(shop, job_id="op-1"):
     items = await shop.real_database.read(lambda c: bulk_jobs.item_page(c, job_id, limit=1000))
     return {item.item_id: item for item in items}
 
 
 async def states(shop, job_id="op-1"):
-    return Counter(item.state for item in (await ledger(shop, job_id)).values())
+    return Counter(item.state for item in (await job_items(shop, job_id)).values())
 
 
 async def run(shop, runner=None, *, rounds=60):

@@ -78,7 +78,7 @@ def test_what_they_speak_against_is_left_out_and_every_number_says_so(busy: Data
     form_button(test).click().run()
     (operation,) = begun(busy)
     assert (operation.total, operation.unseen) == (2, 0)
-    assert operation.filter == "Failed; 1 left out, their side differs"
+    assert operation.filter == "Failed; 1 left out, the inventory status differs"
     items = busy.read_now(lambda c: bulk_jobs.item_page(c, operation.job_id, limit=10))
     assert {item.item_id for item in items} == {"ORD-1007", "ORD-3000"}
     (entry,) = [one for one in busy.read_now(audit.page) if one.action_id == operation.job_id]

@@ -147,8 +147,8 @@ def test_letters_that_changed_since_the_look_are_skipped_and_new_ones_are_not_in
     assert commit.sentence == "2 of 11 changed since and are skipped; 3 new match, not included"
     items = busy.read_now(lambda connection: bulk_jobs.item_page(connection, "op-1", limit=100))
     assert {item.item_id: item.detail for item in items if item.state == "SKIPPED"} == {
-        "DL-203": "Changed between looking and committing: it is DISCARDED at version 8.",
-        "DL-204": "Changed between looking and committing: it is OPEN at version 9.",
+        "DL-203": "Changed between preview and start: it is DISCARDED at version 8.",
+        "DL-204": "Changed between preview and start: it is OPEN at version 9.",
     }
 
 
@@ -160,7 +160,7 @@ def test_what_must_not_be_stored_of_letters_is_refused_by_the_facade_too(busy: D
     assert begun(busy) == []
 
 
-def test_the_ledger_of_letters_is_open_from_the_address_and_links_to_the_orders_that_are_known(
+def test_the_items_of_dead_letters_are_open_from_the_address_and_link_to_known_orders(
     busy: Database, show: Show
 ) -> None:
     test = press(show("events.py"), cause(show("events.py"), "replay"))

@@ -144,7 +144,7 @@ def test_everything_at_once_is_not_offered_without_a_filter(busy: Database, show
     assert not show("releases.py", job="Failed").button(key="retry_matching").disabled
 
 
-def test_all_matching_are_previewed_frozen_and_stored_as_one_operation(busy: Database, show: Show) -> None:
+def test_all_matching_are_previewed_frozen_and_stored_as_one_bulk_job(busy: Database, show: Show) -> None:
     told(busy, StockState.RESERVED, "ORD-1007", "ORD-3001", "ORD-3000")
     test = press(show("releases.py", cause=UNAVAILABLE), "retry_matching")
     shown = test.table[-1].value.to_dict("records")
@@ -192,7 +192,7 @@ def test_what_changed_since_the_look_is_skipped_and_what_is_new_is_not_included(
     assert {item.item_id for item in items} == {"ORD-1007", "ORD-3000", "ORD-3001"}
 
 
-def test_the_same_commit_again_is_the_same_operation(busy: Database) -> None:
+def test_the_same_start_again_is_the_same_bulk_job(busy: Database) -> None:
     frozen = console().releases.freeze("retry_release", ReleaseFilter(("FAILED",)), "Failed")
     first, second, third = (console().bulk.start(frozen, "", actor="ada", job_id="key-1") for _ in range(3))
     assert first.job == second.job == third.job
@@ -225,7 +225,7 @@ def test_a_file_of_items_is_safe_to_open_in_a_spreadsheet(busy: Database) -> Non
     assert lines[1].endswith(",'=cmd()")
 
 
-def test_selected_jobs_become_one_operation_by_id_and_version(busy: Database, show: Show) -> None:
+def test_selected_release_jobs_become_one_bulk_job_by_id_and_version(busy: Database, show: Show) -> None:
     told(busy, StockState.RESERVED, "ORD-3000", "ORD-3001")
     test = show("releases.py")
     for order_id in ("ORD-3000", "ORD-3001", "ORD-3002"):
@@ -263,7 +263,7 @@ def test_marking_several_needs_a_proof_and_the_count_typed(busy: Database, show:
     assert begun(busy) == []
 
 
-def test_marking_several_is_one_operation_with_its_proof(busy: Database, show: Show) -> None:
+def test_marking_several_is_one_bulk_job_with_its_proof(busy: Database, show: Show) -> None:
     told(busy, StockState.FREE, *FAILED)
     test = press(show("releases.py", job="Failed"), "mark_matching")
     test.text_area(key=dialog(test, "note_")).set_value("ticket 77")
@@ -313,7 +313,7 @@ def test_the_button_says_what_the_release_breaker_makes_of_a_retry(
 # -- operations ------------------------------------------------------------------------------------
 
 
-def test_an_operation_shows_its_ledger_why_it_stopped_and_what_failed_since(busy: Database, show: Show) -> None:
+def test_a_bulk_job_shows_its_items_why_it_stopped_and_new_failures(busy: Database, show: Show) -> None:
     text = said(show("releases.py"))
     assert "Stopped itself" in text
     assert "**12** asked :gray[·] **1** sent :gray[·] **0** accepted :gray[·] **0** confirmed" in text
@@ -323,7 +323,7 @@ def test_an_operation_shows_its_ledger_why_it_stopped_and_what_failed_since(busy
 
 
 @pytest.mark.parametrize("move", ["resume", "cancel"])
-def test_a_stopped_operation_can_go_on_or_be_cancelled_by_one_command(busy: Database, show: Show, move: str) -> None:
+def test_a_stopped_bulk_job_is_resumed_or_cancelled_by_one_command(busy: Database, show: Show, move: str) -> None:
     first, second = show("releases.py"), show("releases.py")
     for test in (first, second):
         test.button(key=f"{move}_OP-1").click().run()
@@ -332,10 +332,10 @@ def test_a_stopped_operation_can_go_on_or_be_cancelled_by_one_command(busy: Data
     assert not _has(first, f"{move}_OP-2")
 
 
-def test_the_ledger_of_an_operation_is_a_link_with_a_file(busy: Database, show: Show) -> None:
-    test = press(show("releases.py"), "ledger_OP-1")
+def test_the_items_of_a_bulk_job_are_a_link_with_a_file(busy: Database, show: Show) -> None:
+    test = press(show("releases.py"), "items_OP-1")
     rows = test.dataframe[0].value.to_dict("records")
-    assert (rows[0]["State"], rows[0]["What was said"]) == ("Failed again", SAID)
+    assert (rows[0]["State"], rows[0]["Detail"]) == ("Failed again", SAID)
     assert len(rows) == 12
     again = show("releases.py", operation="OP-2")
     assert [row["State"] for row in again.dataframe[0].value.to_dict("records")] == [
@@ -345,16 +345,16 @@ def test_the_ledger_of_an_operation_is_a_link_with_a_file(busy: Database, show: 
     assert len(again.get("download_button")) == 1
 
 
-def test_an_operation_that_waits_for_the_breaker_says_until_when(busy: Database, show: Show) -> None:
+def test_a_bulk_job_that_waits_for_the_breaker_shows_until_when(busy: Database, show: Show) -> None:
     until = NOON + timedelta(seconds=18)
     busy.write_now(lambda c: bulk_jobs.change(c, "OP-1", state="RUNNING", waits_until=until))
     assert "Queued until the breaker closes (half-open in 18 s)." in said(show("releases.py"))
 
 
-def test_an_operation_that_ended_without_every_confirmation_is_not_called_done(busy: Database, show: Show) -> None:
+def test_a_bulk_job_that_ended_without_every_confirmation_is_not_called_done(busy: Database, show: Show) -> None:
     busy.write_now(lambda c: bulk_jobs.change(c, "OP-2", tally={"CONFIRMED": 5, "UNANSWERED": 1}))
     assert "Ended, not all confirmed] **Retry release: 6 items**" in said(show("releases.py"))
 
 
-def test_running_operations_appear_on_the_overview(busy: Database, show: Show) -> None:
+def test_running_bulk_jobs_appear_on_the_overview(busy: Database, show: Show) -> None:
     assert "Stopped itself] Retry release: 12 items, 0 of 12 confirmed" in said(show())

@@ -167,9 +167,7 @@ def test_a_selection_keeps_its_rows_when_a_case_comes_and_another_goes(busy: Dat
     assert test.checkbox(key="pick_review_REV-4").value
 
 
-def test_selected_cases_are_previewed_by_id_and_version_before_one_operation_on_them(
-    busy: Database, show: Show
-) -> None:
+def test_selected_cases_are_previewed_by_id_and_version_before_one_bulk_job_on_them(busy: Database, show: Show) -> None:
     told(busy, StockState.RESERVED, "ORD-1006", "ORD-1004")
     test = show("reviews.py")
     for review_id in ("REV-2", "REV-3", "REV-5"):
@@ -211,7 +209,7 @@ def test_everything_at_once_is_not_offered_without_a_filter(busy: Database, show
         facade.console().reviews.freeze(ReviewAction.RECONFIRM, CaseFilter(sort="newest"), "all")
 
 
-def test_all_that_match_and_allow_it_are_previewed_frozen_and_stored_as_one_operation(
+def test_all_that_match_and_allow_it_are_previewed_frozen_and_stored_as_one_bulk_job(
     busy: Database, show: Show
 ) -> None:
     test = show("reviews.py", priority="High priority")

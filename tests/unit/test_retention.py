@@ -121,7 +121,7 @@ async def test_an_event_that_was_never_published_and_a_command_never_run_are_kep
     assert [row.command_id for row in everything["commands"]] == ["unfinished"]
 
 
-async def test_an_operation_that_still_runs_is_kept_however_old(year_old):
+async def test_a_running_bulk_job_is_kept_however_old(year_old):
     shop = year_old
     job = await bulk_jobs.failed_release(shop, "another")
     await bulk_jobs.begin(shop, [job.order_id], job_id="running")

@@ -10,7 +10,7 @@ from tests.support.bulk_jobs import begin, failed_release, run
 NOON = "2026-03-01T12:00:00.000Z"
 
 
-async def test_operations_are_listed_with_their_sums_and_read_with_their_items(api):
+async def test_bulk_jobs_are_listed_with_their_sums_and_read_with_their_items(api):
     order = await failed_release(api.shop, "mine")
     await begin(api.shop, [order.order_id])
     await run(api.shop)
@@ -46,7 +46,7 @@ async def test_operations_are_listed_with_their_sums_and_read_with_their_items(a
     assert await api.data("/api/v1/bulk-jobs/op-1") == summary | {"items": [item]}
 
 
-async def test_an_operation_that_does_not_exist_is_not_found(api):
+async def test_a_bulk_job_that_does_not_exist_is_not_found(api):
     error_of(await api.get("/api/v1/bulk-jobs/nothing"), 404, "OPERATION_NOT_FOUND")
 
 

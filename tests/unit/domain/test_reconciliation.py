@@ -99,9 +99,7 @@ def test_a_release_job_is_marked_or_retried_only_where_it_is_right(
 
 
 @pytest.mark.parametrize(("reason", "status", "stock"), PAIRS)
-def test_an_item_of_a_bulk_operation_is_refused_where_the_single_case_is(
-    reason: str, status: str, stock: StockState
-) -> None:
+def test_an_item_of_a_bulk_job_is_refused_where_the_single_case_is(reason: str, status: str, stock: StockState) -> None:
     for action in allowed_actions(reason, status):
         why = reconcile(reason, status, stock).refused.get(action)
         assert refusal(BulkAction.RESOLVE_REVIEW, action, reason, status, stock) == why

@@ -10,7 +10,7 @@ import pytest
 from services.domain.bulk import ENDED
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from state import releases
-from tests.support.bulk_jobs import begin, failed_release, ledger, look, run, states
+from tests.support.bulk_jobs import begin, failed_release, job_items, look, run, states
 from tests.support.fakes import CAPTURE, Fault, PaymentFault
 from tests.support.orders_harness import Crash, OrdersHarness
 
@@ -59,7 +59,7 @@ async def test_it_stops_itself_when_the_canary_fails_and_nothing_else_is_sent(sh
     assert operation.note == "Stopped by itself: 1 of 1 in the stage of 1 not confirmed."
     assert released_orders(shop)[before:] == [failed[0]]
     assert await states(shop) == {"FAILED": 1, "ASKED": 11}
-    first = (await ledger(shop))[failed[0]]
+    first = (await job_items(shop))[failed[0]]
     assert first.detail == "INVENTORY_UNAVAILABLE: The Inventory Service answered 503."
     job = await shop.release(failed[0])
     assert (job.state, job.attempts) == ("FAILED", 9)
@@ -71,7 +71,7 @@ async def test_what_was_sent_and_not_answered_is_never_answered_and_not_a_failur
     shop.inventory.fail(RELEASE, fault)
     await run(shop)
     assert (await look(shop)).state == "STOPPED"
-    assert (await ledger(shop))[failed[0]].state == "UNANSWERED"
+    assert (await job_items(shop))[failed[0]].state == "UNANSWERED"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ async def test_a_reconfirmation_that_was_sent_and_not_answered_is_no_failure_eit
     assert await states(shop) == {state: 1}
 
 
-async def test_a_stopped_operation_goes_on_from_one_item_when_a_person_says_so(shop, failed):
+async def test_a_stopped_bulk_job_that_is_resumed_sends_one_item_first(shop, failed):
     await begin(shop, failed)
     shop.inventory.fail(RELEASE, Fault.UNAVAILABLE)
     await run(shop)
@@ -120,7 +120,7 @@ async def test_items_that_changed_since_they_were_seen_are_skipped_and_never_sen
     before = len(released_orders(shop))
     await run(shop)
     assert {failed[1], failed[2]}.isdisjoint(released_orders(shop)[before:])
-    items = await ledger(shop)
+    items = await job_items(shop)
     assert [(items[one].state, items[one].detail) for one in failed[1:3]] == [
         ("SKIPPED", "The job has changed since: it is DONE at version 7."),
         ("SKIPPED", "The job has changed since: it is PENDING at version 5."),
@@ -138,7 +138,7 @@ async def test_every_item_is_audited_once_with_reason_and_key(shop, failed):
     }
 
 
-async def test_new_failures_of_the_same_cause_are_counted_beside_the_ledger(shop, failed):
+async def test_new_failures_of_the_same_cause_are_counted(shop, failed):
     await begin(shop, failed[:3])
     shop.clock.advance(5)
     await failed_release(shop, "order-new")
@@ -146,7 +146,7 @@ async def test_new_failures_of_the_same_cause_are_counted_beside_the_ledger(shop
     assert (await look(shop)).new_failures == 1
 
 
-async def test_a_paused_operation_sends_nothing_until_it_goes_on(shop, failed):
+async def test_a_paused_bulk_job_sends_nothing_until_it_is_resumed(shop, failed):
     await begin(shop, failed)
     await shop.bulk_jobs.run_due()
     await shop.bulk_control.apply_control("op-1", "pause", actor="ada", action_id="a-1")
@@ -158,7 +158,7 @@ async def test_a_paused_operation_sends_nothing_until_it_goes_on(shop, failed):
     assert (await look(shop)).state == "DONE"
 
 
-async def test_a_cancelled_operation_ends_and_says_what_was_never_sent(shop, failed):
+async def test_a_cancelled_bulk_job_ends_and_counts_what_was_never_sent(shop, failed):
     await begin(shop, failed)
     await shop.bulk_jobs.run_due()
     await shop.bulk_control.apply_control("op-1", "cancel", actor="ada", action_id="a-1")
@@ -170,7 +170,7 @@ async def test_a_cancelled_operation_ends_and_says_what_was_never_sent(shop, fai
         await shop.bulk_control.apply_control("op-1", "resume", actor="ada", action_id="a-2")
 
 
-async def test_steering_is_once_per_click_and_refuses_what_makes_no_sense(shop, failed):
+async def test_a_control_is_applied_once_per_click_and_refused_where_the_state_does_not_allow_it(shop, failed):
     await begin(shop, failed)
     for _ in range(2):
         await shop.bulk_control.apply_control("op-1", "pause", actor="ada", action_id="a-1")
@@ -267,7 +267,7 @@ async def test_what_the_breaker_turned_back_after_a_cancel_is_never_sent(shop, f
     assert set(await states(shop)) <= set(ENDED)
 
 
-async def test_while_the_service_asks_for_a_rest_the_operation_waits_and_does_not_stop(guarded):
+async def test_while_the_service_requests_a_pause_the_bulk_job_waits_and_does_not_stop(guarded):
     shop = guarded
     await begin(shop, shop.failed[:1])
     shop.inventory.fail(RELEASE, Fault.THROTTLED)
@@ -320,7 +320,7 @@ async def test_a_crash_between_execution_and_record_is_asked_again_under_the_sam
     assert shop.inventory.reserved(failed[0]) == []
     shop.clock.advance(61)
     await run(shop)
-    assert (await ledger(shop))[failed[0]].state == "CONFIRMED"
+    assert (await job_items(shop))[failed[0]].state == "CONFIRMED"
     assert [entry.action for entry in await shop.audit()].count("RETRY_RELEASE") == 1
     assert [entry.action_id for entry in await shop.audit() if entry.action == "RETRY_RELEASE"] == [f"op-1/{failed[0]}"]
 
@@ -350,7 +350,7 @@ async def test_a_mistake_of_ours_in_one_item_holds_up_nobody(shop, failed):
     await begin(shop, failed)
     shop.inventory.hooks.before(RELEASE, fail)
     await run(shop)
-    item = (await ledger(shop))[failed[0]]
+    item = (await job_items(shop))[failed[0]]
     assert item.state == "UNANSWERED"
     assert "RuntimeError: a mistake in our own code" in item.detail
     assert (await look(shop)).state == "STOPPED"
@@ -375,7 +375,7 @@ async def test_cases_are_resolved_in_bulk_and_what_nobody_confirms_is_recorded(s
     )
     await run(shop)
     assert (await look(shop)).tally == {"RECORDED": 3, "SKIPPED": 1}
-    assert "bob" in (await ledger(shop))[cases[2].review_id].detail
+    assert "bob" in (await job_items(shop))[cases[2].review_id].detail
     assert [await shop.open_reasons(case.order_id) for case in cases] == [[]] * 4
 
 
@@ -396,7 +396,7 @@ async def test_a_reconfirmation_is_accepted_first_and_confirmed_by_the_answer(sh
     assert await states(shop) == {"ACCEPTED": 1}, "what could not move rests for a second"
     shop.clock.advance(1)
     await run(shop)
-    item = (await ledger(shop))[case.review_id]
+    item = (await job_items(shop))[case.review_id]
     assert (item.state, (await look(shop)).state) == ("CONFIRMED", "DONE")
     assert item.sent_at <= item.accepted_at <= item.settled_at
 
@@ -412,7 +412,7 @@ async def test_an_accepted_item_that_is_never_confirmed_is_never_answered(shop):
     await run(shop)
     shop.clock.advance(301)
     await run(shop)
-    item = (await ledger(shop))[case.review_id]
+    item = (await job_items(shop))[case.review_id]
     assert (item.state, item.detail) == ("UNANSWERED", "Accepted, and never confirmed.")
     assert (await look(shop)).state == "DONE"
 

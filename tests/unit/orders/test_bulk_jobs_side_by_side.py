@@ -13,7 +13,7 @@ from services.domain.errors import InventoryTimeout
 from services.releases.jobs import ReleaseJobs
 from services.runtime.clock_skew import ClockSkewRepair
 from state import releases
-from tests.support.bulk_jobs import begin, failed_release, ledger, look, run
+from tests.support.bulk_jobs import begin, failed_release, job_items, look, run
 from tests.support.fakes import CAPTURE, PaymentFault
 from tests.support.orders_harness import POLICY, RELEASE_RETRY, OrdersHarness
 
@@ -26,7 +26,7 @@ async def failed(shop):
     return [(await failed_release(shop, f"order-{number}")).order_id for number in range(3)]
 
 
-async def test_operations_that_wait_for_a_breaker_do_not_starve_one_that_needs_none(sqlite_url):
+async def test_bulk_jobs_that_wait_for_a_breaker_do_not_starve_one_that_needs_none(sqlite_url):
     shop = OrdersHarness(sqlite_url, resilient=True)
     ids = []
     for number in range(JOBS_PER_ROUND + 1):
@@ -101,7 +101,7 @@ async def test_what_a_runner_says_after_its_lease_has_gone_is_not_taken_for_an_a
     shop.inventory.hooks.before(RELEASE, let_the_first_one_speak)
     await second.run_due()
     assert held.is_set()
-    assert (await ledger(shop))[failed[0]].state == "CONFIRMED"
+    assert (await job_items(shop))[failed[0]].state == "CONFIRMED"
 
 
 async def test_an_attempt_that_may_take_long_is_not_made_twice_at_once(shop, failed):
@@ -117,7 +117,7 @@ async def test_an_attempt_that_may_take_long_is_not_made_twice_at_once(shop, fai
     assert after.state == "DONE"
 
 
-async def test_what_is_done_to_an_item_is_found_under_its_operation(shop, failed):
+async def test_what_is_done_to_an_item_is_found_under_its_bulk_job(shop, failed):
     await begin(shop, failed)
     await run(shop)
     entries = [entry for entry in await shop.audit() if entry.action == "RETRY_RELEASE"]

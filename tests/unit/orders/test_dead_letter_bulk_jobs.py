@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from state import dead_letters
-from tests.support.bulk_jobs import ledger, look, run, states
+from tests.support.bulk_jobs import job_items, look, run, states
 from tests.support.dead_letters import begin, bury, stored_dead_letters
 from tests.support.orders_harness import Crash
 
@@ -34,7 +34,7 @@ async def test_a_group_is_replayed_and_every_letter_is_confirmed_by_its_handler(
     assert {(await shop.order(one)).status for one in orders} == {"CONFIRMED"}
 
 
-async def test_every_letter_has_an_entry_of_its_own_with_reason_key_and_operation(shop, buried):
+async def test_every_dead_letter_has_its_own_audit_entry_with_reason_key_and_bulk_job(shop, buried):
     await begin(shop, buried)
     await run(shop)
     entries = await shop.audit()
@@ -51,7 +51,7 @@ async def test_what_fails_again_stays_open_with_its_new_reason_and_stops_the_res
     await run(shop)
     operation = await look(shop)
     assert (operation.state, await states(shop)) == ("STOPPED", {"FAILED": 1, "ASKED": 10})
-    item = (await ledger(shop))[broken]
+    item = (await job_items(shop))[broken]
     assert item.detail.startswith("The event cannot be handled: ")
     again = next(dead_letter for dead_letter in await stored_dead_letters(shop, "OPEN") if dead_letter.id == broken)
     assert (again.attempts, again.reason in item.detail) == (9, True)
@@ -65,7 +65,7 @@ async def test_a_letter_that_was_settled_or_tried_since_it_was_seen_is_skipped_a
     await shop.real_database.write(lambda c: dead_letters.note_failure(c, buried[2], "again"))
     await run(shop)
     assert await states(shop) == {"SKIPPED": 2, "CONFIRMED": 8}
-    items = await ledger(shop)
+    items = await job_items(shop)
     assert [items[one].detail for one in buried[1:3]] == [
         "This dead letter is DISCARDED.",
         "It was tried again since: 9 attempts, 8 when it was seen.",
@@ -79,7 +79,7 @@ async def test_what_was_handled_before_is_recorded_and_not_confirmed_a_second_ti
     await shop.deliver("inventory.confirmed", order)
     await begin(shop, [dead_letter_id])
     await run(shop)
-    item = (await ledger(shop))[dead_letter_id]
+    item = (await job_items(shop))[dead_letter_id]
     assert (item.state, item.detail) == (
         "RECORDED", "The handler ran and changed nothing: the order has moved on."
     )  # fmt: skip

@@ -12,7 +12,7 @@ from services.messaging.dead_letters import DeadLetters
 from services.runtime.clock_skew import ClockSkewRepair
 from services.sandbox.drills.runner import TRIES as DRILL_TRIES
 from state import drills, reviews
-from tests.support.bulk_jobs import begin, failed_release, ledger, look, states
+from tests.support.bulk_jobs import begin, failed_release, job_items, look, states
 from tests.support.dead_letters import begin as begin_dead_letters
 from tests.support.dead_letters import bury, stored_dead_letters
 from tests.support.drills import Switches, runner_of, start
@@ -87,7 +87,7 @@ async def test_in_bulk_a_letter_that_raises_ends_failed_and_the_others_are_repla
         shop.clock.advance(2)
     operation = await look(shop)
     assert (operation.state, operation.tally) == ("DONE", {"CONFIRMED": 19, "FAILED": 1})
-    assert (await ledger(shop))[ids[19]].detail == "The handler failed again: nobody thought of this"
+    assert (await job_items(shop))[ids[19]].detail == "The handler failed again: nobody thought of this"
 
 
 # ---------------------------------------------------------- claims and leases
@@ -192,11 +192,11 @@ async def test_an_item_of_which_nobody_can_tell_the_end_keeps_none_of_the_others
         await runner.run_due()
         shop.clock.advance(2)
     assert await states(shop) == {"CONFIRMED": 2, "UNANSWERED": 1}
-    assert (await ledger(shop))["order-1"].detail == "Accepted, and not known how it ended: Unforeseen."
+    assert (await job_items(shop))["order-1"].detail == "Accepted, and not known how it ended: Unforeseen."
     assert counted == ["operations"]
 
 
-async def test_an_operation_whose_rounds_raise_is_stopped_for_a_person_and_keeps_no_other(shop, counted):
+async def test_a_bulk_job_whose_rounds_raise_is_stopped_and_blocks_no_other(shop, counted):
     ids = [(await failed_release(shop, f"order-{number}")).order_id for number in range(4)]
     await begin(shop, ids[:2], job_id="op-bad")
     await begin(shop, ids[2:], job_id="op-good")

@@ -6,7 +6,7 @@ import pytest
 
 from services.releases.mark_released import MarkReleased
 from state import release_actions, releases
-from tests.support.bulk_jobs import begin, failed_release, ledger, run
+from tests.support.bulk_jobs import begin, failed_release, job_items, run
 from tests.support.fakes import CAPTURE, Fault, PaymentFault
 
 RELEASE = "release"
@@ -120,7 +120,7 @@ async def test_what_was_turned_back_untried_was_never_done(shop, fault):
     assert await memory(shop) == [GAVE_UP]
     after = await shop.release("mine")
     assert (after.state, after.attempts, after.last_error) == (before.state, before.attempts, before.last_error)
-    assert (await ledger(shop))["mine"].state == "ASKED"
+    assert (await job_items(shop))["mine"].state == "ASKED"
     await run(shop)
     assert (await memory(shop))[1:] == [("BULK_RETRY", "ada", "HELD")]
 

@@ -141,7 +141,7 @@ async def test_a_job_that_is_started_again_at_that_moment_is_not_marked(shop, fa
     assert apart_from_the_record(await shop.everything()) == apart_from_the_record(before)
 
 
-async def test_several_are_marked_in_bulk_and_what_is_held_stops_the_operation(shop):
+async def test_several_are_marked_in_bulk_and_a_held_reservation_stops_the_bulk_job(shop):
     free = [(await failed_release(shop, f"free-{number}")).order_id for number in range(2)]
     for one in free:
         await shop.inventory.release(one, [])
@@ -202,4 +202,4 @@ async def test_a_bulk_job_is_paused_by_a_command(shop):
     assert await outcome(shop, command_id) == ("DONE", "Bulk job paused")
     refused = await shop.command("steer_operation", "op-1", move="pause")
     await shop.commands.run_waiting()
-    assert await outcome(shop, refused) == ("REFUSED", "The operation is PAUSED.")
+    assert await outcome(shop, refused) == ("REFUSED", "The bulk job is PAUSED.")

@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 
 from services.domain.commands import Outcome
 from state import commands, tables
-from tests.support.bulk_jobs import begin, ledger, look, run
+from tests.support.bulk_jobs import begin, job_items, look, run
 from tests.support.orders_harness import OrdersHarness
 from tests.support.review_cases import unanswered, unconfirmed
 
@@ -211,13 +211,13 @@ async def test_a_bulk_retry_of_reservations_waits_and_drains_through_the_half_op
     assert (await look(shop)).tally == {"CONFIRMED": len(cases)}
 
 
-async def test_an_item_that_the_breaker_turns_back_waits_for_another_turn_and_does_not_stop_the_operation(shop):
+async def test_an_item_that_the_breaker_stops_is_sent_again_and_does_not_stop_the_bulk_job(shop):
     cases = await begun(shop, 1)
     gate = shop.bulk_jobs._gate_of
     shop.bulk_jobs._gate_of = lambda _: gate(None)
     shop.breakers.reserver.open()
     await shop.bulk_jobs.run_due()
-    (item,) = (await ledger(shop)).values()
+    (item,) = (await job_items(shop)).values()
     assert (item.state, item.version) == ("ASKED", cases[0].version + 1)
     shop.bulk_jobs._gate_of = gate
     shop.breakers.reserver.close()
@@ -238,4 +238,4 @@ async def test_a_bulk_action_that_calls_nobody_is_not_held_up(shop):
     )  # fmt: skip
     shop.breakers.reserver.open()
     await shop.bulk_jobs.run_due()
-    assert [item.state for item in (await ledger(shop)).values()] == ["ACCEPTED"]
+    assert [item.state for item in (await job_items(shop)).values()] == ["ACCEPTED"]
