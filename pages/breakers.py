@@ -1,34 +1,23 @@
-"""The circuit breakers: state in words, time to the next trial, the window they judge by, and what they denied.
-
-A breaker can be forced as an override, and from every stretch in which one was open it is one click to exactly the
-affected orders.
-"""
+"""The Breakers page: state, next trial, rolling window and denied calls of each breaker, overrides, and history."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from typing import Any
 
 import streamlit as st
 
-from pages.parts import access, actions, charts, incident_impact, labels, live, override_dialog, tiles
+from pages.parts import access, actions, breaker_history, charts, incident_impact, labels, live, override_dialog, tiles
 from pages.parts.widgets import clock, empty
 from services.console.access import Command
 from services.console.cache import Reading
 from services.console.facade import console
-from services.console.incidents import Incident, IncidentInterval
 from services.console.overrides import BreakerOverride
-from services.console.status import OPERATIONS, Breaker, BreakerTransition, OperationTrend, ReplicaBreaker
-
-SPAN = timedelta(minutes=30)
-SHOWN_OPENINGS = 10
-BANDS = "breaker_bands"
-COUNTED = (("denied", "denied", "denied"), ("fallback", "fallback", "fallbacks"), ("flagged", "flagged", "flagged"))
+from services.console.status import OPERATIONS, Breaker, OperationTrend, ReplicaBreaker
 
 
 def breakers() -> None:
-    """One panel per breaker, and in it one line per replica."""
+    """One panel per breaker with one line per replica."""
     reading, trends = console().status.live(), console().status.trends()
     if reading.value is None:
         empty.no_source(reading)
@@ -131,7 +120,7 @@ def _replicas(breaker: Breaker, *, grey: bool) -> None:
 
 
 def _replica(replica: ReplicaBreaker, *, grey: bool, is_open: bool) -> dict[str, str]:
-    """``is_open``: some replica is, so that there is a time to tell."""
+    """``is_open``: the breaker of some replica is open, so that the row has the time of its next trial."""
     now = console().now()
     opens = replica.retry_at - now if replica.retry_at else None
     rate = f" · {tiles.percent(replica.failure_rate)}" if replica.calls else ""
@@ -147,7 +136,7 @@ def _replica(replica: ReplicaBreaker, *, grey: bool, is_open: bool) -> dict[str,
 
 
 def _windows(breaker: Breaker) -> None:
-    """The rolling window of the worst replica, and behind a fold those of the others."""
+    """The rolling window of the worst replica, and those of the others in an expander."""
     several = len(breaker.replicas) > 1
     of = f" of {labels.plain(breaker.worst.replica)}" if several else ""
     st.caption(f"Rolling window{of}, oldest bucket first")
@@ -161,96 +150,11 @@ def _windows(breaker: Breaker) -> None:
                     charts.window(replica)
 
 
-def history() -> None:
-    """Bands of states, and the stretches in which a breaker was open, each with its affected orders."""
-    reading, changes = console().status.trends(), console().status.transitions()
-    if reading.value is None:
-        return
-    with st.container(border=True):
-        st.markdown("**States over the last half hour** :gray[:small[click an open band to see the affected orders]]")
-        since = console().now() - SPAN
-        bands = [band for band in reading.value.bands if band.end > since]
-        if bands:
-            charts.states(bands, since, key=BANDS, on_select=_pick_band)
-        else:
-            empty.no_data_yet("No breaker has been reported yet.")
-        live.as_of(reading)
-    with st.container(border=True):
-        st.markdown("**Openings in the last day**")
-        _openings(_open_intervals(changes.value or ())[:SHOWN_OPENINGS], grey=bool(changes.problem))
-
-
-def _pick_band() -> None:
-    chosen = st.session_state.get(BANDS, {}).get("selection", {}).get("picked") or []
-    interval = IncidentInterval.parse(str(chosen[0].get("interval"))) if chosen else None
-    if interval:
-        incident_impact.pick(interval)
-
-
-def _openings(openings: list[tuple[BreakerTransition, datetime | None]], *, grey: bool) -> None:
-    """Each stretch from opening to closing, with the number of affected orders and a button to the orders."""
-    if not openings:
-        empty.nothing_wrong("No breaker has opened in the last day.")
-    now = console().now()
-    intervals = [IncidentInterval(opened.at, closed_at, opened.breaker) for opened, closed_at in openings]
-    counted = console().incidents.counted(intervals).value or {}
-    for number, ((opened, closed_at), interval) in enumerate(zip(openings, intervals, strict=True)):
-        length = clock.span((closed_at or now) - opened.at)
-        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"opening_{number}"):
-            badge = _opening(opened.to_state, is_over=closed_at is not None, grey=grey)
-            st.markdown(f"{badge} **{labels.breaker(opened.breaker)}**", width=230)
-            until = clock.at(closed_at, now) if closed_at else "now"
-            st.markdown(f"{clock.at(opened.at, now)} to {until} · {length}", width=220)
-            incident = counted.get(interval)
-            st.caption(_affected(incident), width="stretch")
-            st.caption(labels.plain(opened.replica), width="content")
-            is_harmless = closed_at is not None and incident is not None and not incident.orders
-            incident_impact.button(
-                interval,
-                "Affected orders",
-                f"impact_{opened.replica}_{opened.breaker}_{opened.at.timestamp()}",
-                why_not="No order was affected in this time." if is_harmless else None,
-            )
-
-
-def _opening(state: str, *, is_over: bool, grey: bool) -> str:
-    """How a breaker is, or was: red is only what lasts."""
-    if not is_over:
-        return labels.badge(labels.BREAKER, state, grey=grey)
-    return f":gray-badge[:material/history: Was {labels.text(labels.BREAKER, state).lower()}]"
-
-
-def _affected(incident: Incident | None) -> str:
-    if incident is None:
-        return ""
-    if not incident.orders:
-        return "no order affected"
-    parts = [f"{incident.orders:,} {'order' if incident.orders == 1 else 'orders'}"]
-    parts += [
-        f"{count:,} {one if count == 1 else many}" for kind, one, many in COUNTED if (count := incident.count(kind))
-    ]
-    return " · ".join(parts)
-
-
-def _open_intervals(changes: tuple[BreakerTransition, ...]) -> list[tuple[BreakerTransition, datetime | None]]:
-    """Openings newest first, each with the time at which the breaker closed again, if it has."""
-    found: list[tuple[BreakerTransition, datetime | None]] = []
-    openings: dict[tuple[str, str], BreakerTransition] = {}
-    for change in sorted(changes, key=lambda change: change.at):
-        key = (change.replica, change.breaker)
-        if change.to_state in ("open", "forced_open"):
-            openings.setdefault(key, change)
-        elif change.to_state in ("closed", "forced_closed") and key in openings:
-            found.append((openings.pop(key), change.at))
-    found += [(opened, None) for opened in openings.values()]
-    return sorted(found, key=lambda interval: interval[0].at, reverse=True)
-
-
 def everything() -> None:
     actions.flash()
     incident_impact.panel()
     breakers()
-    history()
+    breaker_history.draw()
 
 
 live.body(live.header("Breakers"), everything)

@@ -1,6 +1,6 @@
-"""The history of the integration: the five key metrics of the seed and more, over any stretch of time.
+"""The Metrics page: the five key metrics and further ones over any interval, and the error budget.
 
-From a spike, brushed on a chart, it is one look to exactly the orders in it. Source: seed 9.1.
+Source: seed 9.1.
 """
 
 from __future__ import annotations
@@ -10,26 +10,23 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
-from pages.parts import charts, incident_impact, labels, live, objective, ranges, tiles, time_series
-from pages.parts.time_series import Threshold, TimeSeries
+from pages.parts import incident_impact, labels, live, metric_charts, objective, ranges, tiles
 from pages.parts.widgets import clock, empty
 from services.console.cache import Reading
 from services.console.facade import console
-from services.console.incidents import IncidentInterval
-from services.console.metric_history import Limits, MetricHistory, Wanted
-from services.console.status import CHECK, NAMES, RESERVE
+from services.console.metric_history import MetricHistory, Wanted
+from services.console.status import CHECK, RESERVE
 
-QUANTILES = {"p50": "latency_p50", "p95": "latency_p95", "p99": "latency_p99"}
 EVERY = "5s"
 NO_DATA, UNKNOWN = "no data", "n/a"
 
 
 def filters() -> None:
-    """The time range, and which latency is drawn."""
+    """The time range and the drawn quantile of latencies."""
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
         ranges.picker()
         st.segmented_control(
-            "Latency", list(QUANTILES), key="quantile", default="p95", required=True, bind="query-params"
+            "Latency", list(metric_charts.QUANTILES), key="quantile", default="p95", required=True, bind="query-params"
         )
 
 
@@ -50,7 +47,7 @@ def everything() -> None:
         _nothing(wanted)
         return
     _tiles(history, grey=bool(reading.problem))
-    _charts(history, console().metrics.limits)
+    metric_charts.draw(history, console().metrics.limits)
     objective.panel(console().metrics.budget())
 
 
@@ -62,7 +59,7 @@ def _nothing(wanted: Wanted) -> None:
 
 
 def _zoom() -> None:
-    """Beside a picked stretch: look at it closely."""
+    """A button that shows the picked interval and its surroundings."""
     if interval := incident_impact.picked():
         end = interval.end or console().now()
         around = (end - interval.start) / 4 + timedelta(seconds=30)
@@ -76,7 +73,7 @@ def _zoom() -> None:
 
 
 def _source(history: MetricHistory, reading: Reading[MetricHistory]) -> None:
-    """Where the numbers come from and how old they are; a stand-in says so."""
+    """The source of the numbers, their age, and a warning when it is not the configured one."""
     now = console().now()
     newest = history.measured.newest_at
     age = f"newest measurement {clock.ago(newest, now)}" if newest else "no measurement yet"
@@ -117,7 +114,7 @@ def _times(count: int) -> str:
 
 
 def _tiles(history: MetricHistory, *, grey: bool) -> None:
-    """The seed's five key metrics over the whole stretch."""
+    """The five key metrics over the whole interval."""
     p95, p50, p99 = (history.total(f"latency_p{number}") for number in (95, 50, 99))
     technical, business, calls = (history.total(name) for name in ("success_rate", "business_rate", "calls"))
     failures = history.total("failures")
@@ -165,120 +162,6 @@ def _worst(failures: Mapping[str, float]) -> str:
         return "none due to inventory"
     reason = max(failures, key=lambda name: failures[name])
     return f"most: {labels.plain(labels.named(labels.FAILURE, reason)).lower()}"
-
-
-def _charts(history: MetricHistory, limits: Limits) -> None:
-    quantile = str(st.session_state.get("quantile") or "p95")
-    latency = _time_series(
-        history,
-        QUANTILES[quantile],
-        f"Response time {quantile}",
-        labels.CALL,
-        factor=1000,
-        unit="ms",
-        scale="log",
-        threshold=Threshold(limits.latency_seconds * 1000, f"{limits.latency_seconds * 1000:,.0f} ms (availability)"),
-    )
-    success = _time_series(
-        history,
-        "success_rate",
-        "Success rate",
-        labels.CALL,
-        factor=100,
-        unit="%",
-        threshold=Threshold(limits.success_rate * 100, f"{limits.success_rate * 100:g} % (reservation)"),
-    )
-    failures = _time_series(history, "failures", "Failed orders per minute", labels.FAILURE, mark="bar")
-    queues = _time_series(
-        history,
-        "queues",
-        "Queues",
-        labels.QUEUE,
-        scale="symlog",
-        threshold=Threshold(limits.queue_depth, f"{limits.queue_depth:,} (waiting for inventory)"),
-    )
-    statuses = {name: word.text for name, word in labels.ORDER.items()}
-    orders = _time_series(history, "orders", "Orders per minute by status reached", statuses)
-    denied = _time_series(history, "denied", "Calls denied per minute", labels.CALL, mark="bar")
-    outcomes = {"released": "Released", "retried": "Retried", "failed": "Failed"}
-    releases = _time_series(history, "releases", "Releases per minute", outcomes, mark="bar")
-    with st.grid(2, min_column_width=340):
-        _panel(latency, _nothing_of(history, "calls", "No call was answered in this time."))
-        _panel(success, _nothing_of(history, "calls", "No call was made in this time."))
-        _breakers(history)
-        none_failed = _nothing_of(history, "failures", "No order failed because of inventory in this time.")
-        _panel(failures, none_failed, is_good=True)
-        _panel(queues, _nothing_of(history, "queues", "Nothing waited in this time."))
-        _panel(orders, _nothing_of(history, "orders", "No order changed its status in this time."))
-        none_denied = _nothing_of(history, "denied", "No call was denied by an open breaker in this time.")
-        _panel(denied, none_denied, is_good=True)
-        _panel(releases, _nothing_of(history, "releases", "Nothing was released in this time."))
-
-
-def _nothing_of(history: MetricHistory, metric: str, nothing: str) -> str | None:
-    """What an empty chart says; None where nothing is known, which is no news and above all no good news."""
-    lines = history.lines(metric)
-    is_known = bool(lines) and metric not in history.measured.missing
-    return (
-        nothing if is_known and not any(value for _, _, value in lines) and not _is_counted(history, metric) else None
-    )
-
-
-def _is_counted(history: MetricHistory, metric: str) -> bool:
-    """Whether at least half an event was counted: Prometheus extrapolates, so one event may read as a fraction."""
-    return sum(history.total(metric).values()) >= 0.5
-
-
-def _time_series(
-    history: MetricHistory, metric: str, name: str, called: Mapping[str, str], *, factor: float = 1, **more: object
-) -> TimeSeries:
-    """One metric in words; series that are nothing throughout are left out."""
-    points = history.lines(metric)
-    alive = {series for _, series, value in points if value}
-    return TimeSeries(
-        name=name,
-        points=[(at, labels.named(called, series), value * factor) for at, series, value in points if series in alive],
-        start=history.span.start,
-        end=history.span.end,
-        bands=history.interruptions,
-        step=history.span.step,
-        **more,  # type: ignore[arg-type]
-    )
-
-
-def _panel(shown: TimeSeries, nothing: str | None, *, is_good: bool = False) -> None:
-    with st.container(border=True, height="stretch"):
-        st.markdown(f"**{shown.name}**")
-        if shown.points:
-            time_series.draw(shown, key=f"time_series_{shown.name}", on_select=_picked)
-        elif nothing is None:
-            empty.no_data_yet("No data: nothing is known of this time.")
-        elif is_good:
-            empty.nothing_wrong(nothing)
-        else:
-            empty.no_data_yet(nothing)
-
-
-def _picked(key: str) -> None:
-    if found := time_series.brushed(key):
-        incident_impact.pick(IncidentInterval(*found))
-
-
-def _breakers(history: MetricHistory) -> None:
-    with st.container(border=True, height="stretch"):
-        st.markdown("**Circuit breakers** :gray[:small[click an open band to see the affected orders]]")
-        bands = [band for band in history.bands if band.breaker in NAMES]
-        if bands:
-            charts.states(bands, history.span.start, key="metrics_bands", on_select=_pick_band)
-        else:
-            empty.no_data_yet("No breaker was reported in this time.")
-
-
-def _pick_band() -> None:
-    chosen = st.session_state.get("metrics_bands", {}).get("selection", {}).get("picked") or []
-    interval = IncidentInterval.parse(str(chosen[0].get("interval"))) if chosen else None
-    if interval:
-        incident_impact.pick(interval)
 
 
 frame = live.header("Metrics")

@@ -1,9 +1,8 @@
-"""Is the integration healthy, why not, what is affected, and where to go on from here."""
+"""The Overview page: the health of the integration, firing alerts, breakers, key numbers and recent changes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import streamlit as st
 
@@ -14,15 +13,10 @@ from services.console.alerts import title
 from services.console.facade import console
 from services.console.status import (
     BIN,
-    CHECK,
     OPERATIONS,
-    RESERVE,
     Finding,
     Health,
     Level,
-    Live,
-    OperationTrend,
-    Trends,
 )
 
 FIRING_SHOWN = 5
@@ -38,7 +32,7 @@ JUMPS = {
 
 
 def health() -> None:
-    """One sentence, and a link to each page that explains a part of it."""
+    """The health in one sentence, with links to the pages that explain it."""
     reading, trends = console().status.live(), console().status.trends()
     if reading.value is None:
         empty.no_source(reading)
@@ -84,7 +78,7 @@ def _jump(finding: Finding) -> str:
 
 
 def firing() -> None:
-    """The alerts that fire, each in a line; nothing when there are none."""
+    """One line per firing alert; draws nothing without one."""
     reading = console().alerts.firing()
     if not reading.value:
         return
@@ -115,7 +109,7 @@ def breakers() -> None:
 
 
 def numbers() -> None:
-    """The numbers that say how it goes, each with its course over half an hour."""
+    """The key numbers, each with its time series over half an hour."""
     reading, trends = console().status.live(), console().status.trends()
     if reading.value is None:
         return
@@ -127,83 +121,13 @@ def numbers() -> None:
     note = f"rates and latencies of the last {clock.span(trends.value.window)}"
     live.as_of(reading, f"{note}, sampled {clock.ago(sampled, console().now())}" if sampled else "no samples yet")
     with st.grid(4, min_column_width=155):
-        _rates(trends.value, grey)
-        _outbox(reading.value, trends.value, reading.as_of or console().now(), grey)
-        _queues(reading.value, trends.value, grey)
-
-
-def _rates(trends: Trends, grey: bool) -> None:
-    reserve = trends.operations[RESERVE]
-    check = trends.operations[CHECK]
-    _rate("Reservation success", reserve, grey)
-    _rate("Availability success", check, grey)
-    tiles.number(
-        "Availability latency p95",
-        tiles.milliseconds(check.p95.now),
-        series=[seconds * 1000 for seconds in check.p95.series],
-        change=tiles.slower(check.p95),
-        more_is_worse=True,
-        note=f"p99 {tiles.milliseconds(check.latency_seconds.get(0.99))}",
-        grey=grey,
-        help="Time of one call to check availability. Half of the calls took at most "
-        f"{tiles.milliseconds(check.latency_seconds.get(0.5))}.",
-    )
-
-
-def _outbox(now: Live, trends: Trends, seen_at: datetime, grey: bool) -> None:
-    """``seen_at``: nobody knows whether what was oldest then has been published since."""
-    oldest = now.outbox_oldest_at
-    age = (seen_at - oldest).total_seconds() if oldest else 0.0
-    series = (*trends.queues.get("outboxAge", ()), age)
-    tiles.number(
-        "Oldest unpublished event",
-        f"{age:,.1f} s",
-        series=series,
-        change=tiles.difference(series, age, trends.window, BIN, unit=" s"),
-        more_is_worse=True,
-        note=f"{now.queues.get('outbox', 0):,} in the outbox",
-        grey=grey,
-    )
-
-
-def _rate(label: str, trend: OperationTrend, grey: bool) -> None:
-    tiles.number(
-        label,
-        tiles.percent(trend.technical.now),
-        series=[share * 100 for share in trend.technical.series],
-        change=tiles.points(trend.technical.change),
-        note="no calls" if trend.business.now is None else f"{tiles.percent(trend.business.now)} yes",
-        grey=grey,
-        help=f"{tiles.TWO_RATES} Counted over {trend.calls:,} calls.",
-    )
-
-
-QUEUES = (
-    ("Waiting for inventory", "reservation", "reservation", "to reserve again"),
-    ("Releases pending", "release", "release", "{failed_releases} failed"),
-    ("Flagged orders", "reviews", "reviews", "for a person"),
-    ("Dead letters", "dead_letters", "deadLetters", "not handled"),
-)
-
-
-def _queues(now: Live, trends: Trends, grey: bool) -> None:
-    for label, name, history, note in QUEUES:
-        value = now.queues.get(name, 0)
-        series = (*trends.queues.get(history, ()), float(value))
-        tiles.number(
-            label,
-            f"{value:,}",
-            series=series,
-            change=tiles.difference(series, value, trends.window, BIN),
-            more_is_worse=True,
-            note=note.format(**now.queues),
-            kind="area",
-            grey=grey,
-        )
+        tiles.rates(trends.value, grey=grey)
+        tiles.outbox(reading.value, trends.value, reading.as_of or console().now(), grey=grey)
+        tiles.queues(reading.value, trends.value, grey=grey)
 
 
 def time_series() -> None:
-    """Orders per minute by outcome, with what changed last beside it."""
+    """Orders per minute by outcome, and the last changes."""
     reading = console().status.trends()
     if reading.value is None:
         return
@@ -247,7 +171,7 @@ def _changes() -> None:
 
 
 def _bulk_jobs() -> bool:
-    """What has been asked for in bulk and has not come to its end; returns whether there is any."""
+    """One line per unfinished bulk job; returns whether there is any."""
     reading = console().bulk.shown()
     unended = reading.value.unended if reading.value else ()
     for operation in unended[:3]:

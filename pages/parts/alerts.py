@@ -1,4 +1,4 @@
-"""How alerts are drawn: a card each, values in their unit, and the dialogs that act on them."""
+"""The card of an alert with its runbook and buttons, and the dialogs to acknowledge and to silence it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pages.parts import access, actions, labels, overlay
 from pages.parts.dialogs import form
 from pages.parts.widgets import clock
 from services.console.access import Command
-from services.console.alerts import Alert, AlertRow, AlertsPage, Matcher, SilenceRow, exactly, title, would_silence
-from services.console.facade import console, new_key, same_sight_key
+from services.console.alerts import Alert, AlertRow, AlertsPage, Matcher, exactly, title, would_silence
+from services.console.facade import console, new_key
 
 LASTS = {
     "30 minutes": timedelta(minutes=30),
@@ -25,7 +25,7 @@ LASTS = {
     "7 days": timedelta(days=7),
 }
 SAID_ABOVE = ("alertname", "severity", "breaker")
-"""Labels that the title says."""
+"""Labels that the title contains."""
 OPEN_LABELS = {
     "overview": "Open Overview",
     "breakers": "Open Breakers",
@@ -37,7 +37,7 @@ OPEN_LABELS = {
 
 
 def card(row: AlertRow, page: AlertsPage, *, grey: bool) -> None:
-    """One alert that stands: what, since when, how bad, what to do, and the buttons."""
+    """A pending or firing alert: state, facts, buttons and runbook."""
     alert = row.alert
     with st.container(border=True, gap="xsmall", key=f"alert_{alert.alert_id}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -121,7 +121,7 @@ def _runbook(row: AlertRow) -> None:
 
 
 def _explained(row: AlertRow) -> None:
-    """A link to where the alert is explained, with the filters set."""
+    """Links to the pages that explain the alert, with their filters."""
     if row.rule is not None:
         pages = {row.rule.page: labels.in_address(row.rule.filters), **dict.fromkeys(row.rule.more_pages)}
         for page, query in pages.items():
@@ -135,14 +135,14 @@ def _buttons(row: AlertRow, page: AlertsPage) -> None:
     block = access.write_block()
     waiting = "A command on this alert is under way." if actions.is_waiting(row.command) else None
     not_ack = "It does not fire yet." if alert.state != "firing" else None
-    not_ack = not_ack or ("Somebody is at it already." if alert.acknowledged_at else None)
+    not_ack = not_ack or ("It is acknowledged already." if alert.acknowledged_at else None)
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(
             "Acknowledge",
             key=f"ack_{alert.alert_id}",
             icon=":material/person_check:",
             disabled=bool(block or waiting or not_ack),
-            help=block or waiting or not_ack or "Say that you are at it, until the alert ends.",
+            help=block or waiting or not_ack or "Show others that you work on it, until the alert ends.",
         ):
             acknowledge(alert)
         if st.button(
@@ -162,8 +162,8 @@ def acknowledge(alert: Alert) -> None:
 
 def _acknowledge(alert: Alert, key: str) -> None:
     st.markdown(
-        f"**{labels.plain(alert.name)}** · Others see that you are at it until the alert ends. "
-        "The pager is told when it ends, not before."
+        f"**{labels.plain(alert.name)}** · Others see that you work on it until the alert ends. "
+        "The pager gets a message when it ends, not before."
     )
     form(
         key,
@@ -178,7 +178,7 @@ def _store_acknowledge(alert: Alert, note: str, key: str, actor: str) -> Command
 
 
 def silence(alert: Alert, page: AlertsPage) -> None:
-    """Preview of a silence; what stands is frozen as it was when the dialog opened."""
+    """The dialog of a silence; its preview has the alerts as they were when it opened."""
     icon = ":material/notifications_off:"
     overlay.show("Silence", _silence, alert, page, new_key(), icon=icon, width="medium")
 
@@ -186,7 +186,7 @@ def silence(alert: Alert, page: AlertsPage) -> None:
 def _silence(alert: Alert, page: AlertsPage, key: str) -> None:
     st.markdown(
         f"**{labels.plain(alert.name)}** · Nothing is sent about alerts with all of these labels until the end. "
-        "They are still judged and shown; the silence ends by itself."
+        "They are still evaluated and shown; the silence ends by itself."
     )
     every = exactly(alert.labels)
     chosen = st.multiselect(
@@ -236,38 +236,3 @@ def _store_silence(
     alert: Alert, matchers: Sequence[Matcher], reason: str, lasts: timedelta, key: str, actor: str
 ) -> Command:
     return console().alerts.silence(alert.alert_id, matchers, reason, lasts, actor=actor, command_id=key)
-
-
-def silence_row(row: SilenceRow, *, grey: bool) -> None:
-    """One running silence and the button that ends it."""
-    silence, now = row.silence, console().now()
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"silence_{silence.silence_id}"):
-        with st.container(gap="xxsmall", width="stretch"):
-            names = ", ".join(labels.plain(str(matcher)) for matcher in row.matchers)
-            badge = f":{'gray' if grey else 'violet'}-badge[:material/notifications_off: Silenced]"
-            st.markdown(f"{badge} {names}")
-            held = f"{len(row.alerts)} held back now" if row.alerts else "nothing held back now"
-            left = clock.span(silence.ends_at - now)
-            st.caption(
-                f"ends in {left}, at {clock.at(silence.ends_at, now)} · {held} · {labels.plain(silence.actor)}: "
-                f"{labels.plain(silence.reason)}"
-            )
-            if row.command:
-                st.markdown(f":small[{actions.summary_with_age(row.command)}]")
-        block = access.write_block()
-        waiting = "It is being ended." if actions.is_waiting(row.command) else None
-        st.button(
-            "End now",
-            key=f"end_{silence.silence_id}",
-            icon=":material/notifications:",
-            disabled=bool(block or waiting),
-            help=block or waiting or "What still fires is sent again.",
-            on_click=_end,
-            args=(row,),
-        )
-
-
-def _end(row: SilenceRow) -> None:
-    silence = row.silence
-    key = same_sight_key("end_silence", silence.silence_id, 0, row.command)
-    actions.store(lambda actor: console().alerts.end_silence(silence, actor=actor, command_id=key))

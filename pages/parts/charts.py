@@ -1,4 +1,4 @@
-"""Charts as Vega-Lite specifications: constant ones, so that a refresh only swaps their rows."""
+"""Charts as Vega-Lite specifications. A specification stays constant, so that a refresh only replaces the rows."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ DARK = {
 SHORT = timedelta(minutes=8)
 """Ticks over a shorter time fall within one minute, so that their labels need seconds."""
 FLUSH = 20
-"""Pixels from an end of the time axis within which a label is moved inwards, so that it is not cut off."""
+"""Pixels from an end of the time axis within which a label is moved inwards, so that it is not cut."""
 PICKED = {"name": "picked", "select": {"type": "point", "fields": ["interval"]}}
 LABELLED = timedelta(seconds=90)
-"""A shorter band has no room for its word; the tooltip has it."""
+"""A shorter band has no room for its label; the tooltip has it."""
 
 
 def palette() -> dict[str, str]:
-    """The status colours of the theme in use, its inks and what they are written on.
+    """The status, text and background colours of the current theme.
 
-    While the database is away all is grey, what is bad darker than the rest.
+    While the database is away all status colours are grey, those of bad states darker.
     """
     colors = DARK if st.context.theme.type == "dark" else LIGHT
     if not console().status.live().problem:
@@ -68,14 +68,14 @@ def palette() -> dict[str, str]:
 
 
 def plot(rows: object, spec: dict[str, Any], **options: Any) -> None:
-    """``st.vega_lite_chart`` with words that can be read: those that Streamlit writes on axes are too faint."""
+    """``st.vega_lite_chart`` with readable labels: those of Streamlit are too faint."""
     quiet = palette()["quiet"]
     words_of = {"labelColor": quiet, "titleColor": quiet}
     st.vega_lite_chart(rows, spec | {"config": {"axis": words_of, "legend": words_of}}, **options)
 
 
 def orders(trends: Trends) -> None:
-    """Orders per minute by outcome, at least one bin, over bands that show when a breaker was not closed."""
+    """Orders per minute by outcome (at least one bin), over bands in which a breaker was not closed."""
     drawn = _orders_rows.of(trends)
     summary = "Orders per minute by outcome" + ("; shaded where a breaker was open" if drawn.is_shaded else "")
     first, last = trends.orders_per_minute[0][0], trends.orders_per_minute[-1][0]
@@ -83,7 +83,7 @@ def orders(trends: Trends) -> None:
 
 
 class _OrdersRows(NamedTuple):
-    """The rows of that chart, ready to be sent."""
+    """The rows of the chart of orders."""
 
     rows: pa.Table
     is_shaded: bool
@@ -216,7 +216,7 @@ def _states_spec(x: Mapping[str, Any], *, can_pick: bool) -> dict[str, Any]:
 
 
 def _state_bars(thick: int, x: Mapping[str, Any], colors: Mapping[str, str]) -> dict[str, Any]:
-    """Closed is a thin line and everything else a thick bar, so that it shows without colour."""
+    """A closed breaker is a thin line, every other state a thick bar, so that states differ without colour."""
     names = [words.BREAKER[state].text for state in ("closed", "half_open", "open", "forced_closed", "forced_open")]
     tones = [colors[name] for name in ("green", "orange", "red", "orange", "red")]
     return {
@@ -242,7 +242,7 @@ def _state_bars(thick: int, x: Mapping[str, Any], colors: Mapping[str, str]) -> 
 
 
 def window(replica: ReplicaBreaker) -> None:
-    """The buckets of the rolling window: what was answered, and stacked on it what failed."""
+    """The buckets of the rolling window: answered calls, and failed calls stacked on them."""
     if not any(calls for calls, _ in replica.buckets):
         st.markdown(":gray[:material/hourglass_empty: No calls in the window.]")
         return
@@ -291,12 +291,12 @@ def _time(field: str, first: datetime, last: datetime) -> dict[str, Any]:
 
 
 def time_scale() -> dict[str, Any]:
-    """The scale of a time axis in the zone that the viewer picked; Vega knows the browser's and UTC."""
+    """The scale of a time axis in the chosen zone; Vega has the zone of the browser and UTC."""
     return {"type": "utc" if clock.is_utc() else "time"}
 
 
 def in_zone() -> dict[str, str]:
-    """What a time in a tooltip needs beside its format to be in the zone that the viewer picked."""
+    """The encoding of a time in a tooltip in the chosen zone."""
     return {"timeUnit": "utcyearmonthdatehoursminutesseconds"} if clock.is_utc() else {}
 
 

@@ -1,6 +1,6 @@
 """The incident impact: the orders that trouble with the Inventory Service affected within a picked interval.
 
-The stretch stands in the address as ``incident``, so that a link to it shows the same.
+The URL has the interval as ``incident``, so that a link shows the same orders.
 """
 
 from __future__ import annotations
@@ -26,23 +26,31 @@ TILES = (
 
 
 def picked() -> IncidentInterval | None:
-    """The stretch of the address."""
+    """The interval in the address."""
     return IncidentInterval.parse(address.get(PARAMETER))
 
 
 def pick(interval: IncidentInterval) -> None:
-    """For callbacks: show the orders that an interval affected."""
+    """Callback: show the orders affected within an interval."""
     paging.reset(PAGE)
     address.put(PARAMETER, str(interval))
 
 
+def pick_band(key: str) -> None:
+    """Callback: pick the interval of the band clicked in the chart of breaker states ``key``."""
+    chosen = st.session_state.get(key, {}).get("selection", {}).get("picked") or []
+    interval = IncidentInterval.parse(str(chosen[0].get("interval"))) if chosen else None
+    if interval:
+        pick(interval)
+
+
 def drop() -> None:
-    """For callbacks: back to the page without a stretch."""
+    """Callback: drop the interval from the address."""
     paging.reset(PARAMETER, PAGE)
 
 
 def button(interval: IncidentInterval, label: str, key: str, *, why_not: str | None = None) -> None:
-    """Picks a stretch."""
+    """A button that picks an interval."""
     st.button(
         label, key=key, icon=":material/troubleshoot:", type="tertiary", on_click=pick, args=(interval,),
         disabled=why_not is not None, help=why_not,
@@ -50,7 +58,7 @@ def button(interval: IncidentInterval, label: str, key: str, *, why_not: str | N
 
 
 def name(interval: IncidentInterval, now: datetime) -> str:
-    """A stretch in words, in the viewer's zone."""
+    """The interval as text, in the zone of the viewer."""
     until = clock.at(interval.end, now) if interval.end else "now"
     of = f" · {labels.breaker(interval.breaker)}" if interval.breaker else ""
     return f"{clock.at(interval.start, now)} to {until}{of}"
@@ -108,7 +116,7 @@ def _row(row: AffectedOrderRow, *, grey: bool) -> None:
 
 
 def _said(row: AffectedOrderRow, *, grey: bool) -> str:
-    """What happened, per operation: ``Call denied, Flagged`` reservation."""
+    """The impacts per operation, such as ``Call denied, Flagged`` reservation."""
     kinds: dict[str, list[str]] = {}
     for impact in row.affected.impacts:
         badge = labels.badge(labels.IMPACT, impact.kind, grey=grey)

@@ -1,4 +1,4 @@
-"""The objective for reservations: the error budget that is left and how fast it burns."""
+"""The panel of the objective for reservations: the error budget that is left and its burn rates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pages.parts.widgets import clock, empty
 from services.console.cache import Reading
 from services.console.metric_history import PERIOD, Budget, Burn
 
-# Streamlit writes notes so faintly that a colour could not be read.
+# Streamlit draws notes faintly: a colour would not be readable.
 USED_UP = " · :material/error: used up"
 TOO_FAST = " · :material/local_fire_department: too fast"
 

@@ -1,4 +1,4 @@
-"""The dialog that forces a breaker: state, reason and the time after which it returns by itself."""
+"""The dialog of a breaker override: state, duration and reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def breaker(name: str) -> None:
 
 def _dialog(name: str, key: str) -> None:
     called = labels.breaker(name)
-    st.markdown(f"**{called}** on every replica. It is an override: the breaker returns by itself.")
+    st.markdown(f"**{called}** on every replica. The override ends by itself.")
     live.refreshing(_form, name, key)
 
 
@@ -72,7 +72,7 @@ def _submit(name: str, key: str) -> None:
     if state is None:
         complaint = "Choose a state: forced open spares the Inventory Service, forced closed sends every call."
     elif not reason:
-        complaint = "A reason is needed; it stands on every page while the override runs."
+        complaint = "A reason is needed; every page shows it while the override is active."
     elif not actions.store(
         lambda actor: console().overrides.start(name, state, reason[:MAX_REASON], length, actor=actor, command_id=key)
     ):

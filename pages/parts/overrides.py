@@ -1,4 +1,4 @@
-"""The banner of every page while a breaker is forced: which one, by whom, why, until when, and a button to end it."""
+"""The banner of active overrides on every page: breaker, actor, reason, end, and a button to end it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.console.overrides import BreakerOverride
 
 
 def banner(block: str | None) -> None:
-    """One line per override that runs; ``block`` is why nothing can be asked for right now."""
+    """One line per active override; ``block`` is the reason why commands cannot be stored now."""
     running = console().overrides.running().value or {}
     overrides = sorted(
         (override for override in running.values() if override.expires_at > console().now()),
@@ -32,7 +32,7 @@ def banner(block: str | None) -> None:
                 key=f"end_override_{override.breaker}",
                 icon=":material/undo:",
                 disabled=is_ending or block is not None,
-                help=block or "The breaker goes on as its own window tells it.",
+                help=block or "The breaker returns to its automatic state.",
                 on_click=_end,
                 args=(
                     override,

@@ -1,4 +1,4 @@
-"""The time range of the Metrics page: presets or two times of the viewer's zone, kept in the address."""
+"""The time range of the Metrics page: a preset or two times in the zone of the viewer, kept in the URL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT = "1h"
 
 
 def picker() -> None:
-    """Presets as buttons; with ``custom`` two times beside them."""
+    """Presets as buttons; ``custom`` adds two inputs for times."""
     with st.container(horizontal=True, vertical_alignment="bottom", width="content"):
         st.segmented_control(
             "Time range",
@@ -42,7 +42,7 @@ def picker() -> None:
 
 
 def chosen() -> Wanted:
-    """What the address says; a stretch that makes no sense is the last hour."""
+    """The time range in the URL; an invalid one counts as the last hour."""
     preset = str(st.session_state.get(KEY) or DEFAULT)
     if preset != CUSTOM:
         return Wanted(preset)
@@ -52,13 +52,13 @@ def chosen() -> Wanted:
 
 
 def show(start: datetime, end: datetime) -> None:
-    """For callbacks: look at a stretch of one's own."""
+    """Callback: show the interval between two times."""
     st.session_state[KEY] = CUSTOM
     _write(start, end)
 
 
 def last_hour() -> None:
-    """For callbacks: back to where something is."""
+    """Callback: show the last hour."""
     st.session_state[KEY] = DEFAULT
     paging.reset(FROM, TO, incident_impact.PARAMETER, incident_impact.PAGE)
 

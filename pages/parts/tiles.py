@@ -1,9 +1,9 @@
-"""Tiles: a breaker at a glance, a number with its course."""
+"""Tiles: a breaker with its state, a number with its time series, and the numbers of the Overview page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 import streamlit as st
@@ -11,7 +11,7 @@ import streamlit as st
 from pages.parts import labels
 from pages.parts.widgets import clock
 from services.console.facade import console
-from services.console.status import Breaker, OperationTrend, Trend
+from services.console.status import BIN, CHECK, RESERVE, Breaker, Live, OperationTrend, Trend, Trends
 
 TWO_RATES = (
     "Technical rate: calls that were answered, a refusal being an answer. Beside it the business rate: answers that "
@@ -36,12 +36,12 @@ def _latency(trend: OperationTrend | None) -> str:
 
 
 def failures(shown: Breaker) -> str:
-    """Failures with the size of the sample they are taken from."""
+    """Failures and calls in the rolling window."""
     return f"{shown.failures} of {shown.calls} failed" if shown.calls else "idle window"
 
 
 def standing(shown: Breaker) -> str:
-    """Since when the state lasts, or how long until a trial is let through."""
+    """How long the state has lasted, or the time until an open breaker lets a trial through."""
     now = console().now()
     if shown.state == "open" and shown.retry_at:
         return f"trial in {clock.span(shown.retry_at - now)}" if shown.retry_at > now else "trial is due"
@@ -74,7 +74,7 @@ def number(
     chart: bool = True,
     help: str | None = None,  # noqa: A002 - Streamlit's word for it
 ) -> None:
-    """A number, its change and its course, if it has one; all grey when it may no longer be true."""
+    """A number with its change and time series, if it has one; grey when the reading is old."""
     chart = chart and len(series) > 1
     color: Literal["off", "inverse", "normal"] = "off" if grey else "inverse" if more_is_worse else "normal"
     st.metric(
@@ -113,8 +113,80 @@ def difference(
 
 
 def plain(label: str, value: str, note: str, *, grey: bool = False) -> None:
-    """A number or a word without a course, with what explains it."""
+    """A number or a word with an explanation, without a time series."""
     with st.container(border=True, height="stretch", gap="xxsmall"):
         st.caption(label)
         st.markdown(f"### :gray[{value}]" if grey else f"### {value}", width="content")
         st.caption(note)
+
+
+def rates(trends: Trends, *, grey: bool) -> None:
+    """Success rates and latency of the calls that an order waits for."""
+    reserve = trends.operations[RESERVE]
+    check = trends.operations[CHECK]
+    _rate("Reservation success", reserve, grey)
+    _rate("Availability success", check, grey)
+    number(
+        "Availability latency p95",
+        milliseconds(check.p95.now),
+        series=[seconds * 1000 for seconds in check.p95.series],
+        change=slower(check.p95),
+        more_is_worse=True,
+        note=f"p99 {milliseconds(check.latency_seconds.get(0.99))}",
+        grey=grey,
+        help="Time of one call to check availability. Half of the calls took at most "
+        f"{milliseconds(check.latency_seconds.get(0.5))}.",
+    )
+
+
+def outbox(now: Live, trends: Trends, read_at: datetime, *, grey: bool) -> None:
+    """The age at ``read_at``, the time of the reading: the event may have been published since."""
+    oldest = now.outbox_oldest_at
+    age = (read_at - oldest).total_seconds() if oldest else 0.0
+    series = (*trends.queues.get("outboxAge", ()), age)
+    number(
+        "Oldest unpublished event",
+        f"{age:,.1f} s",
+        series=series,
+        change=difference(series, age, trends.window, BIN, unit=" s"),
+        more_is_worse=True,
+        note=f"{now.queues.get('outbox', 0):,} in the outbox",
+        grey=grey,
+    )
+
+
+def _rate(label: str, trend: OperationTrend, grey: bool) -> None:
+    number(
+        label,
+        percent(trend.technical.now),
+        series=[share * 100 for share in trend.technical.series],
+        change=points(trend.technical.change),
+        note="no calls" if trend.business.now is None else f"{percent(trend.business.now)} yes",
+        grey=grey,
+        help=f"{TWO_RATES} Counted over {trend.calls:,} calls.",
+    )
+
+
+QUEUES = (
+    ("Waiting for inventory", "reservation", "reservation", "to reserve again"),
+    ("Releases pending", "release", "release", "{failed_releases} failed"),
+    ("Flagged orders", "reviews", "reviews", "for a person"),
+    ("Dead letters", "dead_letters", "deadLetters", "not handled"),
+)
+
+
+def queues(now: Live, trends: Trends, *, grey: bool) -> None:
+    """One tile per queue."""
+    for label, name, history, note in QUEUES:
+        value = now.queues.get(name, 0)
+        series = (*trends.queues.get(history, ()), float(value))
+        number(
+            label,
+            f"{value:,}",
+            series=series,
+            change=difference(series, value, trends.window, BIN),
+            more_is_worse=True,
+            note=note.format(**now.queues),
+            kind="area",
+            grey=grey,
+        )

@@ -1,6 +1,6 @@
-"""Courses over time: lines and stacked bars with alert thresholds on them and breaker bands behind.
+"""Charts of time series: lines or stacked bars with an alert threshold, over bands of breakers that were not closed.
 
-A stretch of time can be brushed on every one of them.
+A drag over a chart selects an interval.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pages.parts import charts
 
 HEIGHT = 250
 DAYS = timedelta(hours=36)
-"""A longer stretch is labelled with dates."""
+"""A longer interval is labelled with dates."""
 POWERS = [1, 10, 100, 1000, 10_000, 100_000]
 TICKS = {"log": {"values": POWERS}, "symlog": {"values": [0, *POWERS]}}
 BRUSH = {"name": "brush", "select": {"type": "interval", "encodings": ["x"]}}
@@ -26,7 +26,7 @@ DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 2], [1, 3])
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """An alert's threshold: a rule in ink with its name; what is measured has colours."""
+    """The threshold of an alert: a line with its name."""
 
     value: float
     text: str
@@ -34,7 +34,7 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class TimeSeries:
-    """What is drawn: ``(time, series, value)``, oldest first, at least one."""
+    """The points ``(time, series, value)``, oldest first, at least one, and how they are drawn."""
 
     name: str
     points: Sequence[tuple[datetime, str, float]]
@@ -50,7 +50,7 @@ class TimeSeries:
 
 
 def draw(shown: TimeSeries, *, key: str, on_select: Callable[[str], None]) -> None:
-    """The chart; ``on_select`` is told its key when a stretch is brushed or the brush is taken away."""
+    """The chart; ``on_select`` receives its key when an interval is selected or deselected."""
     names = sorted({series for _, series, _ in shown.points}, key=_rank)
     middle = shown.step / 2 if shown.mark == "bar" else timedelta()
     rows: list[dict[str, Any]] = [
@@ -76,20 +76,20 @@ def draw(shown: TimeSeries, *, key: str, on_select: Callable[[str], None]) -> No
 
 
 def _rank(series: str) -> tuple[int, str]:
-    """Outcomes come first and in their order, so that they look as on the other pages."""
+    """Outcomes come first and in their order, as on the other pages."""
     outcomes = list(charts.OUTCOMES.values())
     return (outcomes.index(series) if series in outcomes else len(outcomes)), series
 
 
 def _tones(names: Sequence[str]) -> list[str]:
-    """A colour for each series: outcomes have theirs, the others what is left."""
+    """A colour for each series: outcomes have fixed ones, the others get the remaining ones."""
     own = dict(zip(charts.OUTCOMES.values(), charts.OUTCOME_TONES, strict=True))
     left = (tone for tone in TONES if tone not in {own[name] for name in names if name in own})
     return [own[name] if name in own else next(left, TONES[-1]) for name in names]
 
 
 def brushed(key: str) -> tuple[datetime, datetime] | None:
-    """The stretch brushed on a chart."""
+    """The interval selected on a chart; None without one."""
     chosen = st.session_state.get(key, {}).get("selection", {}).get("brush") or {}
     ends = chosen.get("t") or []
     if len(ends) != 2 or ends[0] == ends[1]:
@@ -173,7 +173,7 @@ def _values(shown: TimeSeries, names: Sequence[str], x: Mapping[str, Any], y: Ma
 def _rule(
     threshold: Threshold, y: Mapping[str, Any], colors: Mapping[str, str], *, is_lowest: bool
 ) -> list[dict[str, Any]]:
-    """``is_lowest``: what is wanted lies above it, so that its name stands below."""
+    """``is_lowest``: good values lie above the line, so that its name is written below it."""
     color = colors["quiet"]
     rule = [{"filter": "datum.what === 'rule'"}]
     text: dict[str, Any] = {

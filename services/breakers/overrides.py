@@ -1,4 +1,4 @@
-"""Forcing a breaker open or closed as an override: recorded, obeyed by every replica, ended by itself.
+"""Breaker overrides: a manual state with an end, audited, and applied by every replica.
 
 Source: contract section 3, PUT and DELETE /api/v1/breakers/{name}/override.
 """
@@ -25,7 +25,7 @@ SHORTEST_OVERRIDE, LONGEST_OVERRIDE = timedelta(seconds=1), timedelta(days=1)
 
 
 class BreakerOverrides:
-    """Lends states to breakers; follow() makes this replica's breakers do what the database says."""
+    """Starts and ends overrides; follow() applies the stored ones to the breakers of this replica."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime], breakers: InventoryBreakers) -> None:
         self._database = database
@@ -44,7 +44,7 @@ class BreakerOverrides:
         asked_at: datetime | None = None,
         action_id: str | None = None,
     ) -> None:
-        """Force a state on every replica's breaker of that name, for ``expires_in`` from ``asked_at`` (now) on.
+        """Override a breaker on every replica for ``expires_in``, counted from ``asked_at`` (default: now).
 
         Raises NotFound, and InvalidState when the override would have ended already. Under a known ``action_id``
         nothing happens.
@@ -53,7 +53,7 @@ class BreakerOverrides:
         at = self._clock()
         expires_at = (asked_at or at) + expires_in
         if expires_at <= at:
-            raise InvalidState("The override would have ended before a worker came to it.", {"breaker": breaker})
+            raise InvalidState("The override would have ended before a worker started it.", {"breaker": breaker})
         override = BreakerOverride(breaker, state, reason, actor, at, expires_at)
 
         def transaction(connection: Connection) -> None:
@@ -67,7 +67,7 @@ class BreakerOverrides:
         await self.follow()
 
     async def end(self, breaker: str, *, actor: str, action_id: str | None = None) -> bool:
-        """Give an override back early; False when nothing is lent. Raises NotFound for the breaker."""
+        """End an override early; False when none is active. Raises NotFound for the breaker."""
         self._breakers.named(breaker)
         at = self._clock()
 

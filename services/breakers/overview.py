@@ -1,4 +1,4 @@
-"""Circuit breakers as an operator sees them: one per name over all replicas, and bands of states over time.
+"""Circuit breakers as the console and the API show them: one per name over all replicas, and bands of states.
 
 Pure. Source: contract section 3 (a breaker's state is the worst over its replicas).
 """
@@ -49,14 +49,14 @@ class ReplicaBreaker:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """One breaker over all replicas that live."""
+    """One breaker over all live replicas."""
 
     name: str
     replicas: tuple[ReplicaBreaker, ...]
 
     @property
     def worst(self) -> ReplicaBreaker:
-        """The replica in the worst state, of several the one that entered it first."""
+        """The replica in the worst state; of several, the one that entered it first."""
         severest = max(self.replicas, key=lambda replica: severity(replica.state)).state
         same = [replica for replica in self.replicas if replica.state == severest]
         return min(
@@ -92,7 +92,7 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A stretch of time in which a breaker of a replica was in one state."""
+    """An interval in which a breaker of a replica was in one state."""
 
     replica: str
     breaker: str
@@ -122,9 +122,9 @@ def severity(state: str) -> int:
 
 
 def replica_breaker(replica: str, reported: Mapping[str, Any], heartbeat_at: datetime) -> ReplicaBreaker:
-    """What a replica's heartbeat says of one breaker; the wait is counted from the heartbeat.
+    """One breaker from the heartbeat of a replica; its remaining wait counts from the heartbeat.
 
-    The heartbeat of another version may say it in another form: what cannot be read is left out.
+    Values in the format of another version are left out.
     """
     return ReplicaBreaker(
         replica=replica,
@@ -176,8 +176,8 @@ def bands(
 ) -> list[Band]:
     """The states of every breaker from ``start`` on, oldest first.
 
-    ``present`` holds each reported breaker and the times from and up to which its replica is known; one
-    that is gone is known only up to its last transition.
+    ``present`` holds each reported breaker with the start and the end of the time for which its replica is known; a
+    breaker that is not reported any more is known up to its last transition.
     """
     marks: dict[tuple[str, str], list[Transition]] = {}
     for transition in sorted(transitions, key=lambda t: t.at):
@@ -206,7 +206,7 @@ def _bands_of_one(
 
 
 def interruptions(history: Iterable[Band], breaker: str | None = None) -> list[tuple[datetime, datetime]]:
-    """The stretches in which a breaker was not letting calls through freely on any replica, merged."""
+    """The merged intervals in which the breaker of some replica denied or limited calls."""
     shut = sorted(
         (band.start, band.end)
         for band in history

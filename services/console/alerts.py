@@ -1,4 +1,4 @@
-"""Alerts for the pages: what stands, what people said about it, what is silenced, who was told.
+"""Alerts on the console: pending and firing alerts, silences, rules, notifications, and the commands on them.
 
 Commands are stored; the worker executes them. Source: console page Alerts.
 """
@@ -60,32 +60,32 @@ TTL = 1.0
 
 @dataclass(frozen=True, slots=True)
 class RuleRow:
-    """An alert as it is defined, with what it looks at right now."""
+    """A rule with its present value."""
 
     rule: Rule
     threshold: float
-    """As the worker has it."""
+    """In the settings of the worker."""
     value: float | None
     state: str
-    """The worst of its alerts; ``resolved`` when none stands."""
+    """The worst state of its alerts; ``resolved`` without pending or firing ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlertRow:
-    """An alert with what a person needs to act on it."""
+    """An alert with its rule, silences and last command."""
 
     alert: Alert
     rule: Rule | None
-    """None of one received from elsewhere."""
+    """None for a received alert."""
     threshold: float | None
     silences: tuple[Silence, ...]
     command: Command | None
-    """The last one given on it."""
+    """The last command on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SilenceRow:
-    """A running silence with the alerts it holds back now."""
+    """A running silence with the alerts that it silences now."""
 
     silence: Silence
     alerts: tuple[Alert, ...]
@@ -98,31 +98,31 @@ class SilenceRow:
 
 @dataclass(frozen=True, slots=True)
 class EvaluatorStatus:
-    """Who judges the alerts, and when that was last done."""
+    """Which replica evaluates the alerts, and the last evaluation."""
 
     replica: str
     evaluated_at: datetime | None
     interval: timedelta
     is_late: bool
-    """Not for several rounds: what is shown may no longer be true."""
+    """Whether several rounds are missing, so that the shown state may be old."""
     failures: tuple[str, ...] = ()
-    """Rules and alerts that the last round could not judge, store or send, with what was raised."""
+    """Rules and alerts that the last round could not evaluate, store or announce, with the error."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookStatus:
-    """How the webhook is doing."""
+    """The state of the webhook and its latest notifications."""
 
     is_configured: bool
     pending: int
     latest: tuple[Notification, ...]
-    """Newest first, signs of life left out."""
+    """Newest first, without heartbeats."""
     heartbeat: Notification | None
-    """The last sign of life."""
+    """The last heartbeat."""
 
     @property
     def trouble(self) -> Notification | None:
-        """The newest message that could not be sent so far, if one waits for that."""
+        """The newest pending message with a failed attempt; None without one."""
         return next((n for n in self.latest if n.state == notifications.PENDING and n.last_error), None)
 
 
@@ -131,33 +131,33 @@ class AlertsPage:
     """Everything about alerts at one instant."""
 
     standing: tuple[AlertRow, ...]
-    """Firing ones first, critical before the rest, the oldest at the head."""
+    """Firing before pending, critical before others, oldest first."""
     resolved: tuple[AlertRow, ...]
-    """Of the last day, newest first."""
+    """Resolved in the last day, newest first."""
     silences: tuple[SilenceRow, ...]
     ended: tuple[Silence, ...]
     rules: tuple[RuleRow, ...]
     evaluator: EvaluatorStatus | None
-    """None: nobody has judged alerts so far."""
+    """None before the first evaluation."""
     webhook: WebhookStatus
 
 
 class Alerts:
-    """What the pages may know and ask about alerts."""
+    """Reads and commands of the Alerts page."""
 
     def __init__(self, access: Access, settings: Settings) -> None:
         self._rules = {rule.name: rule for rule in (database_alert.RULE, *rules(settings))}
         self._access = access
 
     def firing(self) -> Reading[tuple[Alert, ...]]:
-        """Those that fire and are not silenced, critical ones first."""
+        """The firing alerts that are not silenced, critical ones first."""
         return self._access.read("alerts_firing", TTL, lambda c: _firing(c, self._access.now()))
 
     def page(self) -> Reading[AlertsPage]:
         return self._access.read("alerts", TTL, lambda c: _page(c, self._rules, self._access.now()))
 
     def history(self, page: int = 1) -> Reading[tuple[AlertEvent, ...]]:
-        """One page, newest first, and one entry more when there is a next page."""
+        """One page of the history, newest first, plus one entry when there is a next page."""
         offset = (max(page, 1) - 1) * HISTORY_PAGE
         key = ("alert_history", offset)
         return self._access.read(key, TTL, lambda c: tuple(alerts.history(c, limit=HISTORY_PAGE + 1, offset=offset)))
@@ -170,7 +170,7 @@ class Alerts:
     def silence(
         self, target: str, matchers: Sequence[Matcher], reason: str, lasts: timedelta, *, actor: str, command_id: str
     ) -> Command:
-        """Silence whatever fits; ``target`` is the alert from which the person came."""
+        """Store the command of a silence; ``target`` is the alert on which the dialog was opened."""
         arguments = {
             "matchers": [matcher.wire() for matcher in matchers],
             "reason": reason,
@@ -187,7 +187,7 @@ class Alerts:
 
 
 def would_silence(matchers: Sequence[Matcher], page: AlertsPage) -> tuple[Alert, ...]:
-    """The standing alerts that a silence with these matchers would hold back."""
+    """The pending and firing alerts that a silence with these matchers would silence."""
     return tuple(row.alert for row in page.standing if matchers and fit(matchers, row.alert.labels))
 
 
@@ -198,7 +198,7 @@ def _firing(connection: Connection, now: datetime) -> tuple[Alert, ...]:
 
 
 def title(alert: Alert) -> str:
-    """Its name, and that of its breaker where it has one: such an alert fires once per breaker."""
+    """The name of the alert with its breaker, or with its operation and status."""
     breaker = alert.labels.get("breaker")
     if alert.name == "InventoryRefusesUs":
         return f"{alert.name} ({alert.labels.get('operation')}, {alert.labels.get('status')})"
@@ -206,7 +206,7 @@ def title(alert: Alert) -> str:
 
 
 def urgency(alert: Alert) -> tuple[bool, bool, datetime]:
-    """Sorts by how much an alert needs a person: firing, critical, oldest first."""
+    """Sort key: firing, critical, oldest first."""
     return alert.state != alerts.FIRING, alert.severity != "critical", alert.active_at
 
 
@@ -218,15 +218,15 @@ def _page(connection: Connection, known: Mapping[str, Rule], now: datetime) -> A
     given = commands.latest_of(connection, ids) if ids else {}
     lease = leases.get(connection, LEASE)
     evaluator = _evaluator_status(lease, now)
-    judged = dict((lease.noted if lease else {}).get("rules", {}))
+    noted = dict((lease.noted if lease else {}).get("rules", {}))
     if evaluator is not None and not evaluator.is_late:
-        # Each round is stored: the last one is the proof.
-        judged[database_alert.DATABASE_NOT_WRITABLE] = {"value": 0.0}
+        # The last round was stored, so the database is writable.
+        noted[database_alert.DATABASE_NOT_WRITABLE] = {"value": 0.0}
 
     def row(alert: Alert) -> AlertRow:
         over = tuple(silence for silence in running if fit(matchers_of(silence.matchers), alert.labels))
         rule = known.get(alert.name) if alert.source == alerts.WORKER else None
-        threshold = judged.get(alert.name, {}).get("threshold", rule.threshold) if rule else None
+        threshold = noted.get(alert.name, {}).get("threshold", rule.threshold) if rule else None
         return AlertRow(alert, rule, threshold, over, given.get(alert.alert_id))
 
     return AlertsPage(
@@ -241,16 +241,16 @@ def _page(connection: Connection, known: Mapping[str, Rule], now: datetime) -> A
             for silence in running
         ),
         ended=tuple(silences.ended(connection, now, limit=10)),
-        rules=tuple(_rule_row(rule, judged.get(rule.name, {}), standing) for rule in known.values()),
+        rules=tuple(_rule_row(rule, noted.get(rule.name, {}), standing) for rule in known.values()),
         evaluator=evaluator,
         webhook=_webhook_status(connection, lease),
     )
 
 
-def _rule_row(rule: Rule, judged: Mapping[str, Any], standing: Sequence[Alert]) -> RuleRow:
+def _rule_row(rule: Rule, noted: Mapping[str, Any], standing: Sequence[Alert]) -> RuleRow:
     states = {alert.state for alert in standing if alert.name == rule.name and alert.source == alerts.WORKER}
     worst = next((state for state in alerts.STATES if state in states), alerts.RESOLVED)
-    return RuleRow(rule, judged.get("threshold", rule.threshold), judged.get("value"), worst)
+    return RuleRow(rule, noted.get("threshold", rule.threshold), noted.get("value"), worst)
 
 
 def _evaluator_status(lease: leases.Lease | None, now: datetime) -> EvaluatorStatus | None:

@@ -1,6 +1,6 @@
-"""The incident impact: exactly the orders that trouble with the Inventory Service affected within an interval.
+"""Incident impact: the orders that trouble with the Inventory Service affected within an interval.
 
-A stretch stands in addresses as ``FROM~TO~BREAKER``: TO is empty while it lasts, BREAKER where all count.
+The URL form of an interval is ``FROM~TO~BREAKER``; TO is empty while it lasts, BREAKER when all breakers count.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 PAGE_SIZE = 20
 TTL_SECONDS, COUNTED_TTL_SECONDS = 2.0, 5.0
 SERVED_WINDOW = timedelta(hours=1)
-"""Over which denied calls and served fallbacks are counted beside a breaker."""
+"""Window of the denied calls and served fallbacks shown beside a breaker."""
 
 _END = datetime.max.replace(tzinfo=UTC)
 _WITHIN = timedelta(microseconds=999)
@@ -48,21 +48,21 @@ _WITHIN = timedelta(microseconds=999)
 
 @dataclass(frozen=True, slots=True)
 class IncidentInterval:
-    """The time of an incident, and the breaker that it is about."""
+    """The time of an incident, and its breaker."""
 
     start: datetime
     end: datetime | None = None
-    """None: it is not over."""
+    """None while it lasts."""
     breaker: str | None = None
 
     def __str__(self) -> str:
-        # Addresses are kept to the millisecond: what happened in the last one belongs to the stretch.
+        # URLs have milliseconds; the last millisecond belongs to the interval.
         end = timestamp(min(self.end, _END - _WITHIN) + _WITHIN) if self.end else ""
         return f"{timestamp(self.start)}~{end}~{self.breaker or ''}"
 
     @classmethod
     def parse(cls, text: str | None) -> IncidentInterval | None:
-        """The stretch written in an address; None when there is none or it makes no sense."""
+        """The interval of a URL; None without one or for an invalid one."""
         start, _, rest = (text or "").partition("~")
         end, _, breaker = rest.partition("~")
         try:
@@ -75,7 +75,7 @@ class IncidentInterval:
 
     @property
     def window(self) -> Window:
-        """What counts. Times are kept to the millisecond: the one that ``start`` lies in belongs to it."""
+        """The window of the database query. The millisecond that contains ``start`` belongs to it."""
         start = self.start.replace(microsecond=self.start.microsecond // 1000 * 1000)
         operations = (OPERATIONS.get(self.breaker, self.breaker),) if self.breaker else ()
         return Window(start, self.end or _END, operations)
@@ -88,7 +88,7 @@ def _moment(text: str) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class AffectedOrderRow:
-    """An order that was affected, as it stands now; None should it be gone."""
+    """An affected order, and its present row; None when it was deleted."""
 
     affected: AffectedOrder
     order: Order | None
@@ -96,7 +96,7 @@ class AffectedOrderRow:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One page of the orders affected within a stretch, the last affected first."""
+    """One page of the orders affected within an interval, the last affected first."""
 
     interval: IncidentInterval
     counts: Mapping[tuple[str, str], int]
@@ -115,18 +115,18 @@ class Incident:
 
 
 class Incidents:
-    """What the incident impact asks for."""
+    """Reads of the incident impact."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
 
     def of(self, interval: IncidentInterval, page: int = 1) -> Reading[Incident]:
-        """The orders affected within a stretch."""
+        """The orders affected within an interval."""
         key = ("incident", interval, page)
         return self._access.read(key, TTL_SECONDS, lambda c: _incident(c, interval, max(page, 1)))
 
     def counted(self, intervals: Sequence[IncidentInterval]) -> Reading[Mapping[IncidentInterval, Incident]]:
-        """Several stretches at once, without their rows."""
+        """Several intervals at once, without their rows."""
         wanted = tuple(intervals)
 
         def read(connection: Connection) -> Mapping[IncidentInterval, Incident]:

@@ -1,4 +1,4 @@
-"""Forcing a breaker from the console: which overrides run, and asking for one or for its end."""
+"""Breaker overrides on the console: the active ones, and the commands to start and to end one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["FORCED", "LONGEST_OVERRIDE", "BreakerOverride", "Overrides"]
 
 
 class Overrides:
-    """What the Breakers page and the banner ask for."""
+    """Reads and commands of the Breakers page and the banner."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -35,7 +35,7 @@ class Overrides:
     def start(
         self, breaker: str, state: str, reason: str, expires_in: timedelta, *, actor: str, command_id: str
     ) -> Command:
-        """Lend a state to a breaker of every replica; it returns by itself."""
+        """Store the command to override a breaker on every replica."""
         milliseconds = expires_in // timedelta(milliseconds=1)
         arguments = {"state": state, "reason": reason, "expiresIn": milliseconds}
         return self._access.store_command(
@@ -43,7 +43,7 @@ class Overrides:
         )
 
     def end(self, override: BreakerOverride, *, actor: str, command_id: str) -> Command:
-        """Give an override back now."""
+        """Store the command to end an override now."""
         return self._access.store_command(
             CommandKind.END_OVERRIDE, override.breaker, {}, actor=actor, command_id=command_id
         )

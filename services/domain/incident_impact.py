@@ -35,7 +35,7 @@ _OF_OUTCOME = {SHORT_CIRCUITED: DENIED, TIMEOUT: TIMED_OUT}
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """One way in which one order was affected."""
+    """One impact on one order."""
 
     at: datetime
     """Of a denied call and of one that timed out its end, of all else the time at which it was recorded."""
@@ -48,11 +48,11 @@ class Impact:
 
 
 def of_change(change: Change, timeline: Sequence[TimelineEntry], opened: Sequence[str], at: datetime) -> list[Impact]:
-    """The impacts of one recorded change: ``timeline`` with the calls before it, ``opened`` the cases it opened."""
+    """The impacts of one change; ``timeline`` has the calls before it, ``opened`` the reasons of opened cases."""
     failure, status = change.values.get("failure"), change.values.get("status")
     stopped = [entry for entry in timeline if entry.kind == CALL and entry.details.get("outcome") in _OF_OUTCOME]
     if not (stopped or opened or failure or status == OrderStatus.PENDING_INVENTORY):
-        # Almost every change of almost every order: it costs no more than this look.
+        # Almost every change of an order ends here, so that impacts cost little.
         return []
     found = [
         Impact(
@@ -74,7 +74,7 @@ def of_change(change: Change, timeline: Sequence[TimelineEntry], opened: Sequenc
 
 
 def of_attempts(trail: Sequence[Attempt]) -> list[Impact]:
-    """The impacts of calls that changed nothing about their order."""
+    """The impacts of calls that did not change their order."""
     found = [
         Impact(made.at + timedelta(seconds=made.duration_seconds), _OF_OUTCOME[made.outcome], made.call, made.outcome)
         for made in trail
@@ -84,7 +84,7 @@ def of_attempts(trail: Sequence[Attempt]) -> list[Impact]:
 
 
 def _last_call(timeline: Sequence[TimelineEntry]) -> str:
-    """Of the last call of the Inventory Service; without one the refusal is that of the reservation."""
+    """The operation of the last inventory call; without one, the reservation."""
     called = [entry.details["operation"] for entry in timeline if entry.kind == CALL]
     return next((call for call in reversed(called) if call in INVENTORY_CALLS), InventoryCall.RESERVE)
 

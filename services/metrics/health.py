@@ -1,7 +1,4 @@
-"""One sentence that says how the integration is, and what it rests on.
-
-Pure. Findings are ordered by how much they hurt; the first one is the sentence.
-"""
+"""The health of the integration: findings, the worst first, and one sentence about them. Pure."""
 
 from __future__ import annotations
 
@@ -16,11 +13,11 @@ NAMES = {
     "inventoryServiceReserver": "Reservation",
     "inventoryServiceReleaser": "Release",
 }
-"""What people call the breakers."""
+"""Display names of the breakers."""
 
 
 class Level(IntEnum):
-    """How much a finding needs a person."""
+    """How urgent a finding is."""
 
     GOOD = 0
     ATTENTION = 1
@@ -29,19 +26,19 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """One problem."""
 
     level: Level
     text: str
     page: str
-    """The page that explains it."""
+    """The page of the console that explains the finding."""
     filters: tuple[tuple[str, str], ...] = ()
     """Filters to set on that page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The verdict: its level, a headline, one sentence and the findings behind it."""
+    """The assessment: level, headline, one sentence and the findings."""
 
     level: Level
     headline: str
@@ -51,7 +48,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Where a number begins to need a person. Source: seed 10, alerts."""
+    """Values beyond which a number becomes a finding. Source: seed 10, alerts."""
 
     success_rate: float
     queue_depth: int
@@ -61,7 +58,7 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the verdict rests on."""
+    """The input of the assessment."""
 
     workers: int
     breakers: tuple[Breaker, ...]
@@ -72,11 +69,11 @@ class Facts:
     check_p95_seconds: float | None
     nats_connected: bool = True
     refused: int = 0
-    """Orders that ended within the window because inventory could not be asked or refused this service."""
+    """Orders that ended within the window without an answer of the Inventory Service about them."""
 
 
 def assess(facts: Facts, thresholds: Thresholds) -> Health:
-    """The worst finding makes the headline, all of them the sentence."""
+    """Assess the facts: the worst finding sets the headline, all findings make the sentence."""
     findings = tuple(sorted(_findings(facts, thresholds), key=lambda finding: -finding.level))
     if not findings:
         return Health(Level.GOOD, "Everything is running", _quiet(facts))
@@ -102,7 +99,7 @@ def _findings(facts: Facts, thresholds: Thresholds) -> Iterator[Finding]:
     for breaker in facts.breakers:
         yield from _of_breaker(breaker)
     if facts.refused:
-        # No breaker and no rate of reservations shows them: a failed check ends an order before its reservation.
+        # Neither breakers nor the reservation rate show them: a failed check ends an order before its reservation.
         text = f"{_count(facts.refused, 'order was', 'orders were')} refused because inventory gave no answer"
         yield Finding(Level.BROKEN, text, "orders", (("status", "REJECTED"),))
     yield from _of_queues(facts, thresholds)

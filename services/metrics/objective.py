@@ -1,4 +1,4 @@
-"""The objective for reservations: how much of the error budget is left, and how fast it burns. Pure.
+"""The objective for reservations: the error budget that is left and its burn rates. Pure.
 
 A burn rate of 1 uses the budget up exactly within the period; 14.4 uses 2 % of a 30-day budget in an hour.
 Source: seed 9.2, High Reservation Failure Rate; the windows are those of the SRE workbook.
@@ -16,7 +16,7 @@ PERIOD = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Calls of a stretch of time: answered, and in all."""
+    """Answered and all calls of an interval."""
 
     good: float = 0.0
     total: float = 0.0
@@ -28,13 +28,13 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Two windows that must both burn too fast: the long one shows that it matters, the short one that it lasts."""
+    """Two windows whose burn rates must both reach the limit: the short one shows that the burn still lasts."""
 
     name: str
     long: timedelta
     short: timedelta
     limit: float
-    """Burn rate from which on a person is needed."""
+    """Burn rate that needs action."""
 
 
 PACES = (
@@ -42,12 +42,12 @@ PACES = (
     Pace("Slow burn", timedelta(hours=6), timedelta(minutes=30), 6.0),
 )
 WINDOWS = tuple(sorted({PERIOD, *(pace.long for pace in PACES), *(pace.short for pace in PACES)}))
-"""The stretches of time, up to now, that judge() needs."""
+"""The intervals up to now that evaluate() needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Burn:
-    """How fast the budget burns at one pace; None without calls."""
+    """The burn rates of the two windows of a pace; None without calls."""
 
     pace: Pace
     long: float | None
@@ -60,7 +60,7 @@ class Burn:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The objective and how it stands."""
+    """The objective and its error budget."""
 
     target: float
     calls: Calls

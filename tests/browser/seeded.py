@@ -156,6 +156,6 @@ def _alive(database: Database) -> Iterator[None]:
 def _beat(connection: Connection) -> None:
     now = datetime.now(UTC)
     connection.execute(update(replicas).values(heartbeat_at=now))
-    judged = leases.get(connection, "alerts")
-    assert judged is not None
-    leases.note(connection, "alerts", judged.noted | {"evaluatedAt": timestamp(now)})
+    evaluated = leases.get(connection, "alerts")
+    assert evaluated is not None
+    leases.note(connection, "alerts", evaluated.noted | {"evaluatedAt": timestamp(now)})

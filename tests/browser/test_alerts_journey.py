@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 NAME = "InventoryCircuitBreakerOpen"
 PATIENCE = 30_000
-"""Milliseconds: alerts are judged every five seconds, commands and pages follow a little later."""
+"""Milliseconds: alerts are evaluated every five seconds, commands and pages follow a little later."""
 
 
 @pytest.fixture(scope="module")

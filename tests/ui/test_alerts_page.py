@@ -39,7 +39,7 @@ def test_what_fires_stands_with_value_threshold_and_since(busy: Database, show: 
     assert "**InventoryCircuitBreakerOpen (Reservation)**" in shown
     assert "1,420 ms, threshold > 1,000 ms" in shown
     assert "fires after 60 s" in shown
-    assert "judged every 5 s by worker-1, last 2 s ago" in shown
+    assert "evaluated every 5 s by worker-1, last 2 s ago" in shown
 
 
 def test_critical_firing_alerts_come_first_and_pending_ones_last(busy: Database, show: Show) -> None:
@@ -77,11 +77,11 @@ def test_acknowledging_stores_one_command_however_often_it_is_clicked(busy: Data
     assert "under way" in button.help
 
 
-def test_who_is_at_it_is_said_and_the_button_explains_itself(busy: Database, show: Show) -> None:
+def test_the_actor_of_an_acknowledgement_is_shown_and_the_button_explains_itself(busy: Database, show: Show) -> None:
     test = show("alerts.py")
     assert "Acknowledged] olga@example.com, 6 min ago: asked the inventory team" in said(test)
     assert test.button(key=f"ack_{LOW_ID}").disabled
-    assert test.button(key=f"ack_{LOW_ID}").help == "Somebody is at it already."
+    assert test.button(key=f"ack_{LOW_ID}").help == "It is acknowledged already."
 
 
 def test_a_silence_is_previewed_and_stored_with_reason_and_end(busy: Database, show: Show) -> None:
@@ -178,16 +178,16 @@ def test_all_well_is_quiet(database: Database, show: Show) -> None:
     assert "Alerts: what to do" not in said(show())
 
 
-def test_nothing_judged_yet_is_not_all_well(database: Database, show: Show) -> None:
+def test_nothing_evaluated_yet_is_not_all_well(database: Database, show: Show) -> None:
     shown = said(show("alerts.py"))
-    assert "Nothing has been judged yet" in shown
+    assert "Nothing has been evaluated yet" in shown
     assert "No alert fires." not in shown
 
 
 def test_alerts_that_nobody_judges_are_said_to_be_old(busy: Database, show: Show) -> None:
     noted = {"evaluatedAt": "2026-11-22T11:40:00.000Z", "intervalSeconds": 5.0}
     busy.write_now(lambda connection: leases.note(connection, "alerts", noted))
-    assert "No worker has judged the alerts since 11:40:00 · 20 min ago." in said(show("alerts.py"))
+    assert "No worker has evaluated the alerts since 11:40:00 · 20 min ago." in said(show("alerts.py"))
 
 
 def test_without_a_webhook_the_page_says_that_nobody_is_told(database: Database, show: Show) -> None:
@@ -220,7 +220,7 @@ def test_labels_of_unknown_origin_are_shown_as_they_are(busy: Database, show: Sh
     busy.write_now(lambda c: c.execute(text("DELETE FROM alerts")))
 
 
-def test_the_alert_about_the_database_is_listed_quiet_while_others_are_judged(busy: Database, show: Show) -> None:
+def test_the_alert_about_the_database_is_listed_quiet_while_others_are_evaluated(busy: Database, show: Show) -> None:
     (table,) = show("alerts.py", section="All alerts").table
     (row,) = [row for row in table.value.to_dict("records") if row["Alert"] == "DatabaseNotWritable"]
     assert "Quiet" in row["State"]

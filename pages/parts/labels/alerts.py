@@ -14,7 +14,7 @@ SEVERITY: dict[str, Word] = {
     "warning": Word("Warning", "warning", "orange"),
 }
 ALERT_SOURCE: dict[str, Word] = {
-    "worker": Word("Judged here", "dns", "gray"),
+    "worker": Word("Evaluated here", "dns", "gray"),
     "prometheus": Word("Received from Prometheus", "input", "gray"),
 }
 ALERT_EVENT: dict[str, Word] = {

@@ -1,6 +1,6 @@
-"""The metric history as the console shows it: from Prometheus where there is one, else from the workers' own rows.
+"""The metric history of the Metrics page: from Prometheus where configured, else from our own database.
 
-Read in the background and shared by everybody who looks at the same stretch of time.
+It is read in the background, and pages that show the same interval share one reading.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BUDGET_TTL_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The alerts' thresholds, to be drawn. Source: seed 9.2; contract section 2."""
+    """The thresholds of alerts that charts draw. Source: seed 9.2; contract section 2."""
 
     success_rate: float
     queue_depth: int
@@ -46,7 +46,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class MetricHistory:
-    """One stretch of time, ready to be drawn."""
+    """The metrics of one interval."""
 
     span: Span
     source: str
@@ -62,7 +62,7 @@ class MetricHistory:
 
     @property
     def interruptions(self) -> list[tuple[datetime, datetime]]:
-        """When a breaker was not closed."""
+        """The intervals in which a breaker was not closed."""
         return interruptions(self.bands)
 
     def lines(self, metric: str) -> list[tuple[datetime, str, float]]:
@@ -72,7 +72,7 @@ class MetricHistory:
         return list(zip(rows["at"].dt.to_pydatetime(), rows["series"], rows["value"], strict=True))
 
     def total(self, metric: str) -> dict[str, float]:
-        """Over the whole span, by series."""
+        """The value of a metric over the whole interval, by series."""
         rows = self.measured.totals
         rows = rows[rows["metric"] == metric]
         return dict(zip(rows["series"], rows["value"], strict=True))
@@ -94,7 +94,7 @@ def _wide(time_series: DataFrame) -> DataFrame:
 
 
 class Metrics:
-    """What the Metrics page asks for."""
+    """Reads of the Metrics page."""
 
     def __init__(
         self,
@@ -106,7 +106,9 @@ class Metrics:
         patience_seconds: float,
         away: Callable[[], str | None],
     ) -> None:
-        """``patience_seconds``: how long a look waits for what is being read; ``away``: why the database is."""
+        """``patience_seconds``: how long a page waits for a running read; ``away`` returns why the
+        database is away, or None.
+        """
         self._settings = settings
         self._database = database
         self._clock = clock
@@ -129,7 +131,7 @@ class Metrics:
         )
 
     def history(self, wanted: Wanted) -> Reading[MetricHistory]:
-        """The history of a stretch; neither value nor problem: it is still being read."""
+        """The metrics of an interval; neither value nor problem while they are being read."""
         length = span_of(wanted, self._clock()).length
         ttl = next((seconds for limit, seconds in TTL_SECONDS if length <= limit), LONGEST_TTL_SECONDS)
         return self._aged(
@@ -137,11 +139,11 @@ class Metrics:
         )
 
     def budget(self) -> Reading[Budget]:
-        """How the objective for reservations stands."""
+        """The objective for reservations and its error budget."""
         return self._aged(self._readings.get("budget", BUDGET_TTL_SECONDS, self._budget))
 
     def _aged(self, reading: Reading[T]) -> Reading[T]:
-        """What is read rarely is old as soon as the database is away, not only when it is read again."""
+        """Mark a reading as old as soon as the database is away: some are read once a minute only."""
         if self._prometheus is not None or reading.value is None or reading.problem:
             return reading
         return replace(reading, problem=self._away())
@@ -157,7 +159,7 @@ class Metrics:
         return objective.evaluate(self._settings.alert_reservation_success_rate, calls)
 
     def _measured(self, look: Callable[[MetricSource], Any]) -> tuple[Any, str, str | None]:
-        """What the best source that answers says, its name, and why it is not Prometheus."""
+        """The result of the first source that answers, its name, and why it is not Prometheus."""
         problem = None
         if self._prometheus is not None:
             try:
@@ -174,7 +176,7 @@ class Metrics:
         try:
             return self._database.read(read)
         except SourceUnavailable:
-            # Prometheus may well answer while the database does not: the lines are worth showing without bands.
+            # Prometheus may answer while the database is away: the lines are shown without bands.
             if self._prometheus is None:
                 raise
             return ()

@@ -1,6 +1,6 @@
-"""The same history from a Prometheus server, asked through prometheus-api-client.
+"""The metric history of a Prometheus server, queried through prometheus-api-client.
 
-A server that fails is left alone for a while, so that it costs its timeout once and not at every look.
+A failed server is not queried for PAUSE_SECONDS, so that it costs its timeout once and not at every read.
 Source: contract section 2, PROMETHEUS_URL.
 """
 
@@ -24,13 +24,13 @@ from services.metrics.objective import Calls
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 3.0
-"""For one question."""
-LOOK_SECONDS = 15.0
-"""For all the questions of one look; those that are not answered by then are missing."""
+"""For one query."""
+READ_SECONDS = 15.0
+"""For all queries of one read; unanswered ones are missing."""
 MAX_CONCURRENT_QUERIES = 6
 """Prometheus runs twenty queries at a time by default."""
 PAUSE_SECONDS = 30.0
-"""How long a server that failed is not asked."""
+"""How long a failed server is not queried."""
 SHORTEST_WINDOW = timedelta(minutes=1)
 SCRAPES_IN_WINDOW = 3
 """A rate needs two scrapes within its window; one of three may be lost."""
@@ -42,7 +42,7 @@ NEWEST = "max(timestamp(inventory_requests_total))"
 
 
 class PromSource:
-    """MetricSource over the HTTP API of Prometheus; one look at a time, from any thread."""
+    """MetricSource over the HTTP API of Prometheus; one read at a time, from any thread."""
 
     name = "Prometheus"
 
@@ -63,12 +63,12 @@ class PromSource:
         self._problem = ""
 
     def read(self, span: Span) -> Measured:
-        return self._ask(lambda asked: _measured(asked, span))
+        return self._ask(lambda queries: _measured(queries, span))
 
     def reservations(self, windows: Sequence[timedelta], now: datetime) -> Mapping[timedelta, Calls]:
-        return self._ask(lambda asked: {window: _calls(asked, window, now) for window in windows})
+        return self._ask(lambda queries: {window: _calls(queries, window, now) for window in windows})
 
-    def _ask(self, look: Callable[[_Questions], T]) -> T:
+    def _ask(self, read: Callable[[_Queries], T]) -> T:
         from prometheus_api_client.exceptions import PrometheusApiClientException
         from requests import RequestException
 
@@ -76,27 +76,27 @@ class PromSource:
             if self._monotonic() < self._silent_until:
                 raise SourceFailed(self._problem)
             try:
-                with _Questions(self._url, self._proxy, self._monotonic, self._timeout_seconds) as questions:
-                    return look(questions)
+                with _Queries(self._url, self._proxy, self._monotonic, self._timeout_seconds) as queries:
+                    return read(queries)
             except (RequestException, PrometheusApiClientException, ValueError, KeyError, TypeError) as error:
                 self._problem = _sentence(error)
                 self._silent_until = self._monotonic() + PAUSE_SECONDS
                 raise SourceFailed(self._problem) from error
 
 
-class _Questions:
-    """Several questions at a time, each under a limit of its own."""
+class _Queries:
+    """Concurrent queries, each with its own time limit."""
 
     def __init__(self, url: str, proxy: Proxy, monotonic: Callable[[], float], timeout_seconds: float) -> None:
         from prometheus_api_client import PrometheusConnect
         from urllib3 import Retry
 
-        # Its own retries would make a dead server cost six seconds; without ``read`` a timeout looks like no server.
+        # Retries of the client would make a dead server cost six seconds; without ``read`` a timeout looks refused.
         session = requests_session(url, proxy)
         self._prometheus = PrometheusConnect(url, retry=Retry(total=0, read=False), session=session)
         self._monotonic = monotonic
         self._timeout_seconds = timeout_seconds
-        self._deadline = monotonic() + max(LOOK_SECONDS, timeout_seconds)
+        self._deadline = monotonic() + max(READ_SECONDS, timeout_seconds)
         self._threads = ThreadPoolExecutor(MAX_CONCURRENT_QUERIES, thread_name_prefix="prometheus")
 
     def __enter__(self) -> Self:
@@ -106,17 +106,17 @@ class _Questions:
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._prometheus.close()
 
-    def all(self, questions: Sequence[tuple[str, Callable[[], list[Point]]]]) -> tuple[list[Point], tuple[str, ...]]:
-        """The answers to questions of ``(metric, ask)``, and the metrics of those that were not answered in time.
+    def all(self, queries: Sequence[tuple[str, Callable[[], list[Point]]]]) -> tuple[list[Point], tuple[str, ...]]:
+        """The points of queries ``(metric, query)``, and the metrics of the queries that timed out.
 
-        Raises the timeout when none was answered.
+        Raises the timeout when no query was answered.
         """
         from requests import Timeout
 
-        asked = [(metric, self._threads.submit(ask)) for metric, ask in questions]
+        sent = [(metric, self._threads.submit(query)) for metric, query in queries]
         points: list[Point] = []
         missing: dict[str, Exception] = {}
-        for metric, answer in asked:
+        for metric, answer in sent:
             try:
                 points += answer.result()
             except Timeout as error:
@@ -173,34 +173,34 @@ def _promql(expression: Expression, window: timedelta) -> str:
     return expression.promql(f"{max(1, round(window.total_seconds()))}s")
 
 
-def _measured(asked: _Questions, span: Span) -> Measured:
+def _measured(queries: _Queries, span: Span) -> Measured:
     # The first query is sent alone: a server that does not answer costs one time limit and not many.
-    newest = asked.value(NEWEST, span.end)
-    window = max(span.step, SHORTEST_WINDOW, SCRAPES_IN_WINDOW * asked.scrape_interval(span.end))
-    time_series, missing = asked.all(
-        [(metric.name, partial(_time_series, asked, metric, span, window)) for metric in DRAWN_METRICS]
+    newest = queries.value(NEWEST, span.end)
+    window = max(span.step, SHORTEST_WINDOW, SCRAPES_IN_WINDOW * queries.scrape_interval(span.end))
+    time_series, missing = queries.all(
+        [(metric.name, partial(_time_series, queries, metric, span, window)) for metric in DRAWN_METRICS]
     )
-    totals, more = asked.all([(metric.name, partial(_total, asked, metric, span)) for metric in DRAWN_METRICS])
+    totals, more = queries.all([(metric.name, partial(_total, queries, metric, span)) for metric in DRAWN_METRICS])
     newest_at = datetime.fromtimestamp(newest, UTC) if newest is not None else None
     return Measured(frame(time_series), frame(totals), newest_at, tuple(dict.fromkeys((*missing, *more))))
 
 
-def _time_series(asked: _Questions, metric: DrawnMetric, span: Span, window: timedelta) -> list[Point]:
+def _time_series(queries: _Queries, metric: DrawnMetric, span: Span, window: timedelta) -> list[Point]:
     per_minute = window / timedelta(minutes=1)
     return [
         (at, metric.name, series, value / per_minute if metric.name in COUNTED else value)
-        for at, series, value in asked.time_series(metric, span, window)
+        for at, series, value in queries.time_series(metric, span, window)
     ]
 
 
-def _total(asked: _Questions, metric: DrawnMetric, span: Span) -> list[Point]:
-    found = asked.total(metric, span.length, span.end)
+def _total(queries: _Queries, metric: DrawnMetric, span: Span) -> list[Point]:
+    found = queries.total(metric, span.length, span.end)
     return [(span.end, metric.name, series, value) for series, value in found]
 
 
-def _calls(asked: _Questions, window: timedelta, now: datetime) -> Calls:
+def _calls(queries: _Queries, window: timedelta, now: datetime) -> Calls:
     good, total = (
-        asked.value(_promql(expression, window), now) for expression in (ANSWERED_RESERVATIONS, RESERVATIONS)
+        queries.value(_promql(expression, window), now) for expression in (ANSWERED_RESERVATIONS, RESERVATIONS)
     )
     return Calls(good or 0.0, total or 0.0)
 
