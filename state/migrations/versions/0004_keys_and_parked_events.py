@@ -9,8 +9,6 @@ from state.engine.database import UtcDateTime
 
 revision = "0004"
 down_revision = "0003"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -26,7 +24,7 @@ def upgrade() -> None:
 
     with op.batch_alter_table("inbox") as batch_op:
         batch_op.add_column(sa.Column("source", sa.String(length=128), nullable=False, server_default=""))
-        batch_op.add_column(sa.Column("digest", sa.String(length=64), nullable=True))
+        batch_op.add_column(sa.Column("digest", sa.String(length=64)))
         batch_op.drop_constraint("pk_inbox", type_="primary")
         batch_op.create_primary_key("pk_inbox", ["event_id", "type", "source"])
 
@@ -43,7 +41,7 @@ def upgrade() -> None:
         sa.Column("incarnation", sa.String(length=40), nullable=False),
         sa.Column("stream_seq", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("subject", sa.String(length=128), nullable=False),
-        sa.Column("order_id", sa.String(length=128), nullable=True),
+        sa.Column("order_id", sa.String(length=128)),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
         sa.Column("headers", sa.JSON(), nullable=False),
         sa.Column("cause", sa.String(length=40), nullable=False),
@@ -54,9 +52,5 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("stream", "incarnation", "stream_seq", name=op.f("pk_parked_events")),
     )
     with op.batch_alter_table("parked_events") as batch_op:
-        batch_op.create_index("ix_parked_events_due_at", ["due_at"], unique=False)
-        batch_op.create_index("ix_parked_events_order_id", ["order_id"], unique=False)
-
-
-def downgrade() -> None:
-    raise NotImplementedError("The keys of before cannot hold what is stored since.")
+        batch_op.create_index("ix_parked_events_due_at", ["due_at"])
+        batch_op.create_index("ix_parked_events_order_id", ["order_id"])

@@ -7,13 +7,7 @@ from alembic import op
 
 revision = "0005"
 down_revision = "0004"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
     op.add_column("alerts", sa.Column("sender", sa.String(length=128), server_default="", nullable=False))
-
-
-def downgrade() -> None:
-    op.drop_column("alerts", "sender")

@@ -9,15 +9,13 @@ from state.engine.database import UtcDateTime
 
 revision = "0006"
 down_revision = "0005"
-branch_labels = None
-depends_on = None
 
 IS_UNDELIVERABLE = "undeliverable_at IS NOT NULL"
 
 
 def upgrade() -> None:
-    op.add_column("outbox", sa.Column("undeliverable_at", UtcDateTime, nullable=True))
-    op.add_column("outbox", sa.Column("undeliverable_reason", sa.Text(), nullable=True))
+    op.add_column("outbox", sa.Column("undeliverable_at", UtcDateTime))
+    op.add_column("outbox", sa.Column("undeliverable_reason", sa.Text()))
     op.create_index(
         "ix_outbox_undeliverable",
         "outbox",
@@ -25,9 +23,3 @@ def upgrade() -> None:
         sqlite_where=sa.text(IS_UNDELIVERABLE),
         postgresql_where=sa.text(IS_UNDELIVERABLE),
     )
-
-
-def downgrade() -> None:
-    op.drop_index("ix_outbox_undeliverable", table_name="outbox")
-    op.drop_column("outbox", "undeliverable_reason")
-    op.drop_column("outbox", "undeliverable_at")

@@ -7,10 +7,6 @@ from alembic import op
 
 revision = "0007"
 down_revision = "0006"
-branch_labels = None
-depends_on = None
-
-NO_CAUSE = "cause IS NULL"
 
 releases = sa.table("releases", *(sa.column(name, sa.String) for name in ("last_error", "cause", "failure_class")))
 release_moves = sa.table("release_moves", sa.column("cause", sa.String))
@@ -30,8 +26,8 @@ def class_of(text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
 
 
 def upgrade() -> None:
-    op.add_column("releases", sa.Column("failure_class", sa.String(40), nullable=True))
-    op.add_column("reviews", sa.Column("failure_class", sa.String(40), nullable=True))
+    op.add_column("releases", sa.Column("failure_class", sa.String(40)))
+    op.add_column("reviews", sa.Column("failure_class", sa.String(40)))
     op.drop_index("ix_releases_unclassified", table_name="releases")
     found = class_of(releases.c.last_error)
     op.execute(sa.update(releases).values(failure_class=found, cause=found))
@@ -39,15 +35,3 @@ def upgrade() -> None:
     not_sent = reviews.c.detail.like("%Circuit breaker%is open; nothing was sent%")
     open_and_not_sent = sa.update(reviews).where(reviews.c.state == "OPEN", not_sent)
     op.execute(open_and_not_sent.values(failure_class="BREAKER_OPEN", cause="BREAKER_OPEN"))
-
-
-def downgrade() -> None:
-    op.create_index(
-        "ix_releases_unclassified",
-        "releases",
-        ["order_id"],
-        sqlite_where=sa.text(NO_CAUSE),
-        postgresql_where=sa.text(NO_CAUSE),
-    )
-    op.drop_column("reviews", "failure_class")
-    op.drop_column("releases", "failure_class")
