@@ -13,6 +13,7 @@ from services.console.orders import OrderView
 from services.console.releases import Release
 from services.domain.commands import CommandKind
 from services.domain.orders.model import OrderStatus
+from services.domain.reviews import ReviewState
 
 
 def the_order() -> None:
@@ -142,7 +143,7 @@ def _columns(reading: Reading[OrderView]) -> None:
     view = reading.value
     assert view is not None  # noqa: S101 - the caller has looked
     grey = bool(reading.problem)
-    opened = [case.review.reason for case in view.cases if case.review.state == "OPEN"]
+    opened = [case.review.reason for case in view.cases if case.review.state == ReviewState.OPEN]
     review = " ".join(labels.badge(labels.REVIEW, reason, grey=grey) for reason in opened) or ":gray[none open]"
     states = (
         ("Order", labels.badge(labels.ORDER, view.order.status, grey=grey)),

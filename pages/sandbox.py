@@ -11,9 +11,9 @@ from pages.parts.sandbox import drills, stock
 from pages.parts.widgets import clock, empty
 from services.console.access import Command
 from services.console.facade import console, same_sight_key
-from services.console.sandbox import KINDS, Drill, SandboxPage, shown_kind
+from services.console.sandbox import KINDS, Drill, Phase, SandboxPage, shown_kind
 
-STOPPABLE = ("WAITING", "APPLYING", "RUNNING")
+STOPPABLE = (Phase.WAITING, Phase.APPLYING, Phase.RUNNING)
 
 
 def everything() -> None:
@@ -79,7 +79,7 @@ def _active(drill: Drill, last: Command | None, *, grey: bool) -> None:
                 args=(drill, last),
             )  # fmt: skip
         st.caption(f"{kind.what} {kind.expected}")
-        if drill.began_at and drill.phase == "RUNNING":
+        if drill.began_at and drill.phase == Phase.RUNNING:
             done = (now - drill.began_at).total_seconds() / drill.seconds
             st.progress(min(max(done, 0.0), 1.0))
         drills.noticed(drill)
@@ -87,7 +87,7 @@ def _active(drill: Drill, last: Command | None, *, grey: bool) -> None:
 
 def _progress(drill: Drill) -> str:
     now = console().now()
-    if drill.phase == "RUNNING" and drill.began_at:
+    if drill.phase == Phase.RUNNING and drill.began_at:
         left = drill.seconds - (now - drill.began_at).total_seconds()
         return f"{max(left, 0):.0f} s left"
     if drill.ended_at:

@@ -14,6 +14,7 @@ from services.console.events import Outgoing
 from services.console.facade import console
 from services.console.orders import OrderView
 from services.console.reviews import ReviewCase
+from services.domain.reviews import ReviewState
 
 
 def events(reading: Reading[OrderView]) -> None:
@@ -93,7 +94,7 @@ def cases(reading: Reading[OrderView]) -> None:
 
 def _case(case: ReviewCase, *, grey: bool) -> None:
     review, now = case.review, console().now()
-    is_open = review.state == "OPEN"
+    is_open = review.state == ReviewState.OPEN
     st.markdown(
         f"{labels.badge(labels.REVIEW, review.reason, grey=grey or not is_open)} "
         + (f"open for {clock.span(now - review.opened_at)}" if is_open else _resolved(case))

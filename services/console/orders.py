@@ -20,7 +20,7 @@ from services.domain.commands import CommandKind
 from services.domain.orders.changes import RETURNABLE, TimelineEntry
 from services.domain.orders.model import Line, Order
 from services.domain.resolution_reasons import UNDO_FOR
-from services.domain.reviews import CANCELLABLE, ReviewAction
+from services.domain.reviews import CANCELLABLE, ReviewAction, ReviewState
 from state import commands, history, order_search, orders, releases, reviews
 from state.commands import Command
 from state.deduplication import Received
@@ -169,7 +169,7 @@ def orders_page(connection: Connection, wanted: OrderFilter, place: Place = NEWE
     )  # fmt: skip
     flags = reviews.of_orders(connection, [order.order_id for order in found.rows])
     rows = [
-        OrderRow(order, tuple(case.reason for case in flags[order.order_id] if case.state == "OPEN"))
+        OrderRow(order, tuple(case.reason for case in flags[order.order_id] if case.state == ReviewState.OPEN))
         for order in found.rows
     ]
     return OrdersPage(with_rows(found, rows), *order_search.count(connection, wanted, COUNT_LIMIT))

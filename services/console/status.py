@@ -213,8 +213,8 @@ def _queues(connection: Connection) -> dict[str, int]:
     jobs = releases.count_by_state(connection)
     return {
         "reservation": orders.count_with_status(connection, OrderStatus.PENDING_INVENTORY),
-        "release": jobs.get("PENDING", 0),
-        "failed_releases": jobs.get("FAILED", 0),
+        "release": jobs.get(releases.PENDING, 0),
+        "failed_releases": jobs.get(releases.FAILED, 0),
         "dead_letters": dead_letters.count_open(connection),
         "differences": conservation.count_unsettled(connection),
     }

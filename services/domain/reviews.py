@@ -17,6 +17,13 @@ CANCELLABLE = BEFORE_PAYMENT | AFTER_PAYMENT | {OrderStatus.PAYING}
 """Statuses in which an order can still be cancelled."""
 
 
+class ReviewState(StrEnum):
+    """State of a review case."""
+
+    OPEN = "OPEN"
+    RESOLVED = "RESOLVED"
+
+
 class ReviewAction(StrEnum):
     """How a person resolves a case."""
 
