@@ -1,4 +1,4 @@
-"""Who may call what: bearer tokens with roles, enforced in the service and nowhere else.
+"""Authentication and authorisation: bearer tokens with roles, enforced in the service and nowhere else.
 
 Without API_TOKENS every caller is trusted, as on a loopback-only sandbox. Source: contract section 2.
 """
@@ -20,7 +20,7 @@ __all__ = ["OPERATE", "READ", "TRADE", "Authenticator", "Caller", "Forbidden", "
 
 
 class Unauthorized(ApiError):
-    """No token, or one that is not known."""
+    """The token is missing or unknown."""
 
     code = "UNAUTHORIZED"
 
@@ -33,16 +33,16 @@ class Forbidden(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the name goes into timelines and the audit log."""
+    """The sender of a request; its name is the actor in timelines and in the audit log."""
 
     name: str
     role: str
     has_token: bool = False
-    """Whether the name is that of a token, and not what the caller says of itself."""
+    """Whether the name comes from a token; otherwise it comes from the X-Actor header."""
 
     @property
     def is_person(self) -> bool:
-        """Whether what is done under this name is a manual action, to be audited."""
+        """Whether the caller's actions are manual actions, which are audited."""
         return self.role in OPERATE
 
 
@@ -53,7 +53,7 @@ class Authenticator:
         self._tokens = tokens
 
     def caller(self, request: Request, roles: frozenset[str]) -> Caller:
-        """The caller, if one of ``roles`` (empty: everybody); raises Unauthorized or Forbidden."""
+        """The caller, if its role is one of ``roles``; empty: any caller. Raises Unauthorized or Forbidden."""
         if not self._tokens or not roles:
             return _trusted(header_text(request, "x-actor"))
         scheme, _, presented = request.headers.get("authorization", "").partition(" ")
@@ -72,5 +72,5 @@ class Authenticator:
 
 
 def _trusted(name: str | None) -> Caller:
-    """A caller without a token: one who gives a name is a person, one who does not is a program."""
+    """A caller without a token: a person if it gives a name, else a program."""
     return Caller(name[:128], ADMIN) if name else Caller("api", SERVICE)

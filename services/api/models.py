@@ -24,16 +24,16 @@ from services.domain.orders.events import timestamp
 Item = TypeVar("Item")
 
 SMALL_BODY_BYTES = 32 * 1024
-"""Of a body that holds a note or a reason."""
+"""Limit of a body with a note or a reason."""
 
 ITEMS_BODY_BYTES = 768 * 1024
-"""Of a body with 200 lines, whose ids may be written with six bytes a character, and metadata."""
+"""Limit of a body with 200 lines, whose ids may take six bytes a character, and metadata."""
 
 MAX_BODY_BYTES = 1 << 20
-"""Of the largest body of any route."""
+"""Limit of the largest body of any route."""
 
 MAX_FIELDS = 32
-"""Of one object; no body has half as many. Each unknown field costs time to report."""
+"""Limit of one object; no body has half as many fields. Each unknown field costs time to report."""
 
 
 def whole_float(value: Any) -> Any:

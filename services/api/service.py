@@ -1,4 +1,4 @@
-"""What the API needs of the service, gathered by the composition root."""
+"""The use cases and facts that the API serves; the composition root builds it."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class OrderService:
     alert_receiver: AlertReceiver
     wake_releases: Callable[[], None]
     present: Callable[[], Replica]
-    """This replica and its breakers as they are now."""
+    """Returns this replica with the current states of its breakers."""
     beat: Callable[[], Awaitable[object]]
-    """Writes this replica's breaker states down now."""
+    """Stores this replica's breaker states."""
     refresh_gauges: Callable[[], Awaitable[None]]
-    """Brings the gauges up to date before a scrape."""
+    """Updates the gauges before a scrape."""
     readiness: Callable[[], Awaitable[dict[str, bool | str]]]
-    """By part whether it works; texts say why one does not."""
+    """Whether each dependency can be reached, by its name; texts give reasons."""

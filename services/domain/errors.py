@@ -21,7 +21,7 @@
         │   └── InventoryThrottled         429, or not sent because an earlier 429 asked to wait
         ├── ReleaseFailed              RELEASE_FAILED
         │   └── ReleaseQueued              not sent: the breaker is open, the job runs later
-        └── PaymentOutcomeUnknown      the gateway did not say whether it captured
+        └── PaymentOutcomeUnknown      no answer: the gateway may have captured
 
 Source: seed 8.1; contract section 3.
 """
@@ -34,11 +34,11 @@ Details = dict[str, Any]
 
 
 class HoldfastError(Exception):
-    """Root of the tree; its message is fit to be shown to a person."""
+    """Root of the tree; its message may be shown to a person."""
 
 
 class ConfigurationError(HoldfastError):
-    """One line that names the variable, its value and what is allowed."""
+    """A setting is wrong; the message names the variable, its value and what is allowed."""
 
 
 class ApiError(HoldfastError):
@@ -64,13 +64,13 @@ class ValidationFailed(BusinessError):
 
 
 class PaymentDeclined(BusinessError):
-    """The payment gateway refused; nothing was charged and the hold is released."""
+    """The payment gateway refused; nothing was charged and the reservation is released."""
 
     code = "PAYMENT_DECLINED"
 
 
 class NotFound(BusinessError):
-    """The addressed thing does not exist; the code says which kind."""
+    """The addressed resource does not exist; its kind is part of the code."""
 
     def __init__(self, kind: str, identifier: str) -> None:
         name = kind.split("-", maxsplit=1)[0] + "".join(word.capitalize() for word in kind.split("-")[1:])
@@ -88,25 +88,25 @@ class InsufficientInventory(BusinessError):
 
 
 class InvalidState(BusinessError):
-    """The order is in a state in which this cannot be done."""
+    """The state of the order does not allow the action."""
 
     code = "INVALID_STATE"
 
 
 class ReviewConflict(BusinessError):
-    """Somebody was faster; details say who, when and what was done."""
+    """The case was resolved before; details name the actor, the time and the action."""
 
     code = "REVIEW_CONFLICT"
 
 
 class ClaimedByOther(BusinessError):
-    """Somebody else works on the case; details say who and until when."""
+    """Another person has claimed the case; details name the person and the end of the claim."""
 
     code = "CLAIMED_BY_OTHER"
 
 
 class ReleaseConflict(BusinessError):
-    """The release job is not what the person saw any more; nothing was done."""
+    """The release job has changed since it was shown; nothing was done."""
 
     code = "RELEASE_CONFLICT"
 
@@ -118,13 +118,13 @@ class ReservationFailed(BusinessError):
 
 
 class IdempotencyKeyReused(BusinessError):
-    """The same idempotency key came with another body."""
+    """The idempotency key was used before with another body."""
 
     code = "IDEMPOTENCY_KEY_REUSED"
 
 
 class DependencyError(ApiError):
-    """Another service failed to answer; the operation may or may not have run there."""
+    """Another service failed to answer; the call may have run there."""
 
     retryable = True
 
@@ -156,13 +156,13 @@ class InventoryTimeout(DependencyError):
 
 
 class InventoryUnavailable(DependencyError):
-    """Connection error, 5xx or an unreadable answer."""
+    """Connection error, 5xx or unreadable answer."""
 
     code = "INVENTORY_UNAVAILABLE"
 
 
 class CircuitOpen(InventoryUnavailable):
-    """The circuit breaker is open: nothing was sent. retry_after_seconds says when to come back."""
+    """The circuit breaker is open and nothing was sent; retry after ``retry_after_seconds``."""
 
     def __init__(self, breaker: str, retry_after_seconds: float) -> None:
         super().__init__(
@@ -175,14 +175,14 @@ class CircuitOpen(InventoryUnavailable):
 
 
 class InventoryRefusesUs(InventoryUnavailable):
-    """The service refused the caller and said nothing of the order: wrong credentials, address or protocol.
+    """The service refused the caller and not the order: wrong credentials, address or protocol.
 
-    Asking again at once is of no use; a person has to mend the configuration.
+    An immediate retry fails too; a person has to correct the configuration.
     """
 
 
 class InventoryThrottled(InventoryUnavailable):
-    """The service asked for fewer calls a second; retry_after_seconds says when to come back."""
+    """The service limits the rate of calls; retry after ``retry_after_seconds``."""
 
     def __init__(
         self, message: str, details: Details | None = None, *, was_sent: bool, retry_after_seconds: float | None
@@ -192,7 +192,7 @@ class InventoryThrottled(InventoryUnavailable):
 
 
 class ReleaseFailed(DependencyError):
-    """The Inventory Service did not confirm the release of a hold."""
+    """The Inventory Service did not confirm the release of a reservation."""
 
     code = "RELEASE_FAILED"
 
@@ -202,6 +202,6 @@ class ReleaseQueued(ReleaseFailed):
 
 
 class PaymentOutcomeUnknown(DependencyError):
-    """The payment gateway did not say whether the money was captured."""
+    """The answer of the payment gateway is missing: the money may have been captured."""
 
     code = "PAYMENT_UNKNOWN"

@@ -1,7 +1,7 @@
-"""One HTTP connection whose client can take only so much: sizes, times and requests are bounded.
+"""One HTTP connection with bounds on sizes, times and requests.
 
-What parses and answers is uvicorn's. Nothing here costs a request more than a few entries of dictionaries: times are
-checked by the server's sweep, sizes only when they may be too large. Source: contract section 3.
+uvicorn parses and answers. The bounds cost a request a few dictionary entries: the server's sweep checks times, and
+sizes are checked only when they may be too large. Source: contract section 3.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ MAX_HEAD_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 8 * 1024
 MAX_HEADERS = 100
 MAX_PIPELINED = 16
-"""Requests on one connection that wait for the answer to an earlier one."""
+"""Requests on one connection that wait for the answer to an earlier request."""
 
 MAX_DISCARDED_BYTES = 1 << 20
-"""Read and thrown away of a connection that was refused, so that its client can read why."""
+"""Bytes of a refused connection that are read and discarded, so that its client can read the refusal."""
 
 EXEMPT = (b"/healthz", b"/readyz", b"/metrics")
-"""Answered whatever else is going on."""
+"""Paths that are answered under any load."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer of the server itself."""
+    """An error that the server answers without the application."""
 
     status: int
     code: str
@@ -67,15 +67,15 @@ class Connections:
     budget: Budget
     on_end: Callable[[], None]
     quiet: dict[BoundedConnection, float] = field(default_factory=dict)
-    """Those without a complete request, and since when; the longest first."""
+    """Connections without a complete request, and since when; oldest first."""
     leaving: dict[BoundedConnection, float] = field(default_factory=dict)
-    """Those that were told to close, and when; the longest first."""
+    """Connections that are closing, and since when; oldest first."""
     unread: dict[BoundedConnection, float] = field(default_factory=dict)
-    """Those whose client does not read, and since when; the longest first."""
+    """Connections whose client does not read, and since when; oldest first."""
     counts: Counter[str] = field(default_factory=Counter)
-    """What was refused and ended since the last line of the log, by kind."""
+    """Refusals and ended connections since the last log line, by kind."""
     is_crowded: bool = False
-    """Whether others wait for a connection: answers then end theirs."""
+    """Whether clients wait for a connection; each answer then closes its connection."""
 
     def forget(self, connection: BoundedConnection) -> None:
         for book in (self.quiet, self.leaving, self.unread):
@@ -96,7 +96,7 @@ class BoundedConnection(HttpToolsProtocol):
         shared: Connections,
         is_surplus: bool = False,
     ) -> None:
-        """``is_surplus``: it was accepted only to be told to come back."""
+        """``is_surplus``: the connection was accepted only to answer 503."""
         super().__init__(config, server_state, app_state, _loop)
         self._shared = shared
         self._is_surplus = is_surplus
@@ -124,7 +124,7 @@ class BoundedConnection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # The request itself is answered; no other protocol follows on this connection.
+            # The request is answered as HTTP/1.1; the connection is not upgraded.
             self.cycle.keep_alive = False
         except httptools.HttpParserError:
             self.refuse(UNREADABLE)
@@ -165,11 +165,11 @@ class BoundedConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             self._leaves()
         elif not self.pipeline:
-            # One whose body is still coming keeps the time at which its request began.
+            # A connection whose body is incomplete keeps the time at which its request began.
             self._shared.quiet.setdefault(self, self.loop.time())
 
     def _refusal(self) -> Refusal | None:
-        """Why this request is not handed to the application."""
+        """The refusal of a request that exceeds a bound; None passes it to the application."""
         if self._received > MAX_HEAD_BYTES:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > MAX_HEAD_BYTES:
@@ -199,17 +199,17 @@ class BoundedConnection(HttpToolsProtocol):
 
     @property
     def is_unread(self) -> bool:
-        """Whether nothing that was sent on it has been read."""
+        """Whether no byte of the connection has been read."""
         return self.cycle is None and not self._received
 
     @property
     def is_reading(self) -> bool:
-        """Whether a request has begun and is not complete."""
+        """Whether a request is incomplete."""
         return self._is_in_head or self._is_in_body
 
     @property
     def is_in_body(self) -> bool:
-        """Whether the headers of a request have come and its body has not."""
+        """Whether the headers of a request are complete and its body is not."""
         return self._is_in_body
 
     @property
@@ -219,7 +219,7 @@ class BoundedConnection(HttpToolsProtocol):
         return bool(self.pipeline) or (cycle is not None and not cycle.response_complete and not self._is_in_body)
 
     def end(self) -> str | None:
-        """End it, unless a request is being answered: what kind it was."""
+        """Close the connection unless a request is being answered; returns the kind that was closed, or None."""
         if self.is_answering:
             return None
         if self.is_reading:
@@ -230,7 +230,7 @@ class BoundedConnection(HttpToolsProtocol):
         return "idle"
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer what has begun with an error and close; a complete request under way is answered first."""
+        """Answer an incomplete request with an error and close; a complete request is answered first."""
         self._is_leaving = True
         if refusal is not LATE:
             self._shared.counts[refusal.code] += 1
@@ -240,7 +240,7 @@ class BoundedConnection(HttpToolsProtocol):
             cycle.keep_alive = False
             return
         if cycle is not None and not cycle.response_complete:
-            # The application waits for the body of this very request.
+            # The application waits for the body of this request.
             cycle.disconnected = True
             cycle.message_event.set()
             if cycle.response_started:

@@ -1,4 +1,4 @@
-"""What each process of ours is made of: an event loop, an orderly end, an HTTP server."""
+"""The parts of every process: an event loop, an orderly stop, an HTTP server."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from services.http_server.server import Answering, BoundedServer, Patience
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 ORPHAN_SECONDS = 2.0
-"""A process whose parent is gone is ended hard after so long."""
+"""Time to stop after the parent's end; then the process is killed."""
 
 HTTP_GRACE_SECONDS = 1
-"""How long requests under way may take once the process was told to stop."""
+"""Time for requests in progress to end once the process is stopping."""
 
 
 USUAL_PATIENCE = Patience()
 
 THREADS_SECONDS = 0.25
-"""How long threads that have nothing left to do may take to end."""
+"""Time for threads without work to end."""
 
 logger = logging.getLogger("holdfast.process")
 
@@ -46,7 +46,7 @@ Main = Callable[[asyncio.Event], Awaitable[None]]
 
 
 def run(main: Main, *, is_supervised: bool) -> None:
-    """Run ``main(stop)`` to its end; SIGTERM, SIGINT and, if supervised, the parent's end set ``stop``."""
+    """Run ``main(stop)`` until it returns; SIGTERM, SIGINT and, if supervised, the parent's end set ``stop``."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     raise_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -55,7 +55,7 @@ def run(main: Main, *, is_supervised: bool) -> None:
 
 
 def _leave_threads_that_hang() -> None:
-    """End the process now if threads of it wait for somebody silent: the interpreter would wait for them."""
+    """Exit at once if a thread hangs, for example on a peer that does not answer: the interpreter would wait for it."""
     deadline = time.monotonic() + THREADS_SECONDS
     others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
     for thread in others:
@@ -89,7 +89,7 @@ async def serving(
     budget: Budget | None = None,
     patience: Patience = USUAL_PATIENCE,
 ) -> AsyncIterator[str]:
-    """Answer HTTP while the block runs: the base URL. The budget is that of the process's open files if not given."""
+    """Serve HTTP while the block runs; yields the base URL. Default budget: from the process's limit of open files."""
     config = uvicorn.Config(
         Answering(application),
         http=BoundedConnection,
@@ -113,7 +113,7 @@ async def serving(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take an address, of IPv4 or IPv6, so that a taken one stops the start; port 0 takes a free one."""
+    """Bind an IPv4 or IPv6 address; raises OSError when it is in use. Port 0 binds a free port."""
     bare = host.strip().removeprefix("[").removesuffix("]")
     family, kind, _, _, address = socket.getaddrinfo(
         bare or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -122,7 +122,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         if family == socket.AF_INET6:
-            # "::" is every address of this machine, whatever the kernel's default is.
+            # "::" accepts IPv4 too, whatever the kernel's default is.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(address)
     except OSError:
@@ -132,7 +132,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def ensure_free(host: str, port: int) -> None:
-    """Raise ConfigurationError when somebody listens on the API's address already."""
+    """Raise ConfigurationError when the API's address is in use or unusable."""
     try:
         listen(host, port).close()
     except OSError as error:
@@ -143,7 +143,7 @@ def ensure_free(host: str, port: int) -> None:
 
 
 def ensure_writable(data_dir: Path) -> None:
-    """Make DATA_DIR if it is not there; raise ConfigurationError when nothing can be written in it."""
+    """Create DATA_DIR if it is missing; raise ConfigurationError when it is not writable."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=data_dir):

@@ -1,7 +1,7 @@
 """An HTTP server that accepts as many connections as the budget of open files allows.
 
-Connections beyond it wait in the kernel's queue; one without a request makes room for them, and who has waited for
-long is accepted to be told to come back. No shortage of files ends the accepting.
+Connections beyond the budget wait in the kernel's queue. Idle connections are closed to make room for them, and a
+connection that has waited too long is accepted to answer 503. A shortage of files pauses accepting and does not end it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from services.base.file_descriptors import Budget
 from services.http_server.connection import BoundedConnection, Connections
 
 REPORT_SECONDS = 10.0
-"""What was refused and ended is logged at most so often, as counts."""
+"""Refusals and closed connections are logged as counts, at most once in this interval."""
 
 SILENT_SECONDS = 10
-"""A new connection on which nothing is sent is accepted only after about so long."""
+"""A new connection on which nothing is sent is accepted after about this time."""
 
 LAST_SECONDS = 0.1
-"""How long the end of the server waits for requests that the kernel has already."""
+"""How long a stopping server waits for requests that the kernel has received."""
 
 LAST_LOOKS = 50
 
@@ -42,41 +42,41 @@ logger = logging.getLogger("holdfast.http")
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long clients may take; seconds."""
+    """Time limits for clients, in seconds."""
 
     head: float = 10.0
-    """From the beginning of a request, or of a connection, to the end of the headers."""
+    """From the start of a request, or of a connection, to the end of the headers."""
     body: float = 30.0
-    """From the beginning of a request to its end."""
+    """From the start of a request to its end."""
     unread: float = 30.0
-    """How long an answer may be left unread."""
+    """How long an answer may stay unread."""
     linger: float = 2.0
-    """How long a connection that was refused stays half open, so that its client can read why."""
+    """How long a refused connection stays half open, so that its client can read the refusal."""
     idle_for_room: float = 1.0
-    """A connection that has had no request for so long makes room for one that waits."""
+    """Idle time after which a connection is closed when others wait."""
     head_for_room: float = 0.5
-    """The same for one whose headers are not complete; those of an honest client come in one piece."""
+    """Time after which a connection with incomplete headers is closed when others wait."""
     body_for_room: float = 2.0
-    """The same for one whose body is not complete."""
+    """Time after which a connection with an incomplete body is closed when others wait."""
     linger_for_room: float = 0.1
-    """What ``linger`` becomes while others wait for room."""
+    """``linger`` while others wait."""
     waiting: float = 2.0
-    """Connections that wait for room longer than this are accepted to be told to come back."""
+    """A connection that has waited longer than this is accepted to answer 503."""
 
     @property
     def shortest_for_room(self) -> float:
-        """No connection makes room sooner."""
+        """The shortest of the limits that apply while others wait."""
         return min(self.idle_for_room, self.head_for_room, self.body_for_room)
 
     def for_room(self, connection: BoundedConnection) -> float:
-        """How long a connection may be without a complete request before it makes room."""
+        """How long this connection may stay without a complete request while others wait."""
         if connection.is_in_body:
             return self.body_for_room
         return self.head_for_room if connection.is_reading else self.idle_for_room
 
 
 class BoundedServer(uvicorn.Server):
-    """Accepts as many connections as the budget allows, says when it listens, leaves signals to the process."""
+    """uvicorn with a budget of connections and without signal handlers; ``listening`` is set once it accepts."""
 
     def __init__(self, config: uvicorn.Config, budget: Budget, patience: Patience) -> None:
         super().__init__(config)
@@ -95,7 +95,7 @@ class BoundedServer(uvicorn.Server):
         for listener in self._sockets:
             listener.setblocking(False)
             if hasattr(socket, "TCP_DEFER_ACCEPT") and listener.family != socket.AF_UNIX:
-                # The kernel keeps connections on which nothing has been sent: they take none of our files.
+                # Connections on which nothing has been sent stay in the kernel and take no file descriptor.
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, SILENT_SECONDS)
             listener.listen(BACKLOG)
         self._loop = asyncio.get_running_loop()
@@ -110,7 +110,7 @@ class BoundedServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _read_what_was_accepted(self) -> None:
-        """Wait until new connections have begun their request: closed unread, the client would see a reset."""
+        """Wait until new connections have sent a request: closing one unread would reset it."""
         if self._arriving:
             await asyncio.wait(self._arriving, timeout=LAST_SECONDS)
         for _ in range(LAST_LOOKS):
@@ -151,13 +151,13 @@ class BoundedServer(uvicorn.Server):
                 return
 
     def _take(self, listener: socket.socket, *, is_surplus: bool) -> bool:
-        """Accept one connection; False when none waits or none can be had."""
+        """Accept one connection; False when none waits or no file descriptor is free."""
         try:
             connection, _ = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return False
         except OSError as error:
-            # No file or memory is left: those that wait go on waiting until something is free again.
+            # No file descriptor or memory is free: accepting pauses until a connection ends.
             self._shared.counts[f"not_accepted_errno_{error.errno}"] += 1
             self._stop_accepting()
             return False
@@ -178,7 +178,7 @@ class BoundedServer(uvicorn.Server):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(protocol, connection)
         except OSError:
-            # The client has gone already.
+            # The client has disconnected.
             connection.close()
 
     def _stop_accepting(self) -> None:
@@ -189,7 +189,7 @@ class BoundedServer(uvicorn.Server):
             self._make_room()
 
     def _make_room(self) -> None:
-        """End the connections that have been without a request for longest, and those that were told to close."""
+        """Close the connections that have been idle longest, and those that are closing already."""
         patience, now = self._patience, self._loop.time()
         for connection, _ in _before(self._shared.leaving, now - patience.linger_for_room):
             if not connection.transport.get_write_buffer_size():
@@ -204,7 +204,7 @@ class BoundedServer(uvicorn.Server):
                 self._shared.counts[f"ended_{kind}_for_room"] += 1
 
     def _go_on(self) -> None:
-        """Accept again if there is room; tell those who have waited for too long to come back."""
+        """Accept again if there is room; answer 503 on connections that have waited too long."""
         now = self._loop.time()
         if self._room() > 0:
             self._full_since = None
@@ -218,7 +218,7 @@ class BoundedServer(uvicorn.Server):
                         break
 
     def _connection_ended(self) -> None:
-        """There may be room for one that waits."""
+        """Resume accepting if the ended connection made room."""
         if self._full_since is None:
             self._shared.is_crowded &= self._room() <= self._shared.budget.connections // 16
         elif self._room() > 0:
@@ -227,7 +227,7 @@ class BoundedServer(uvicorn.Server):
     # ----------------------------------------------------------------- sweeping
 
     def _sweep(self) -> None:
-        """End what takes too long; once a second."""
+        """Close connections that exceed a time limit; runs once a second."""
         shared, now = self._shared, self._loop.time()
         for connection, since in _before(shared.quiet, now - self._patience.head):
             if connection.is_in_body and since > now - self._patience.body:
@@ -254,10 +254,10 @@ class BoundedServer(uvicorn.Server):
 
 
 class Answering:
-    """An ASGI application whose unexpected errors end the request and not the connection.
+    """ASGI wrapper: an unexpected error ends the request and not the connection.
 
     Starlette raises an error again after its handler has logged and answered it, and uvicorn then closes a connection
-    that the answer has said to be kept.
+    that the answer has promised to keep.
     """
 
     def __init__(self, application: ASGIApp) -> None:
@@ -273,5 +273,5 @@ class Answering:
 
 
 def _before(book: dict[BoundedConnection, float], limit: float) -> list[tuple[BoundedConnection, float]]:
-    """The entries from before the limit; the longest stand first."""
+    """The entries from before the limit, oldest first."""
     return list(takewhile(lambda entry: entry[1] <= limit, book.items()))

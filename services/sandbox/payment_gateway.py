@@ -1,9 +1,9 @@
 """A reference payment gateway: captures and refunds, each once per order, in a process of its own.
 
-A key can be fenced off: when nothing was captured yet, every capture that is still to come is refused (410).
+A void refuses every later capture of an order (410), unless the money was captured before.
 
-Orders can choose their fate for tests through ``metadata.sandboxPayment``: ``decline`` refuses the
-payment, ``timeout`` captures it and answers only after ten seconds.
+Tests select an outcome by ``metadata.sandboxPayment``: ``decline`` refuses the payment, ``timeout`` captures it and
+answers after ten seconds.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ REFUNDED = "REFUNDED"
 VOIDED = "VOIDED"
 
 SLOW_SECONDS = 10.0
-"""How long the answer to a ``timeout`` payment takes: longer than any caller waits."""
+"""Delay of the answer to a ``timeout`` payment; every caller times out before."""
 
 metadata = MetaData()
 
@@ -82,7 +82,7 @@ voided = Table(
     Column("order_id", String(128), primary_key=True),
     Column("voided_at", UtcDateTime, nullable=False),
 )
-"""Keys under which nothing is captured any more."""
+"""Orders whose captures are refused."""
 
 
 class CaptureBody(RequestBody):
@@ -93,17 +93,17 @@ class CaptureBody(RequestBody):
 
 
 def find(connection: Connection, order_id: str) -> Row[Any] | None:
-    """The payment of an order, if there was any."""
+    """The payment of an order, or None."""
     return connection.execute(select(payments).where(payments.c.order_id == order_id)).one_or_none()
 
 
 def is_voided(connection: Connection, order_id: str) -> bool:
-    """Whether the key was fenced off."""
+    """Whether captures of the order are refused."""
     return connection.execute(select(voided).where(voided.c.order_id == order_id)).first() is not None
 
 
 def void(connection: Connection, order_id: str, now: datetime) -> Row[Any] | None:
-    """Refuse captures that are still to come; a payment that was faster is left as it is and returned."""
+    """Refuse later captures; a payment made before is left unchanged and returned."""
     payment = find(connection, order_id)
     if payment is None and not is_voided(connection, order_id):
         connection.execute(insert(voided), {"order_id": order_id, "voided_at": now})
@@ -113,7 +113,7 @@ def void(connection: Connection, order_id: str, now: datetime) -> Row[Any] | Non
 def capture(
     connection: Connection, order_id: str, user_id: str, metadata: dict[str, Any], now: datetime
 ) -> tuple[Row[Any] | None, bool]:
-    """Capture or decline once per order: the payment (None: it was fenced off), and whether this call made it."""
+    """Capture or decline once per order; returns the payment (None: voided) and whether this call made it."""
     existing = find(connection, order_id)
     if existing is not None:
         return existing, False
@@ -127,20 +127,20 @@ def capture(
 
 
 def refund(connection: Connection, order_id: str, now: datetime) -> Row[Any] | None:
-    """Give captured money back, once; a payment in another state is left as it is."""
+    """Refund captured money once; a payment in another state is left unchanged."""
     captured = (payments.c.order_id == order_id, payments.c.state == CAPTURED)
     connection.execute(update(payments).where(*captured).values(state=REFUNDED, refunded_at=now))
     return find(connection, order_id)
 
 
 def page(connection: Connection, after_id: int, limit: int) -> list[Row[Any]]:
-    """Payments in the order they were made, from after the given one."""
+    """Payments after the given id, oldest first."""
     statement = select(payments).where(payments.c.id > after_id).order_by(payments.c.id).limit(limit)
     return list(connection.execute(statement))
 
 
 class PaymentApi:
-    """The endpoints; every operation is keyed by the order."""
+    """The endpoints; every call is idempotent per order."""
 
     def __init__(
         self, database: Database, clock: Clock, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -150,7 +150,7 @@ class PaymentApi:
         self._sleep = sleep
 
     def application(self) -> Starlette:
-        """Everything the gateway answers, ready to be served."""
+        """All routes of the gateway."""
         return application(
             [
                 Route("/api/v1/payments", self.list_payments, methods=["GET"]),
@@ -231,7 +231,7 @@ def _view(row: Row[Any]) -> dict[str, Any]:
 async def serve(
     settings: PaymentSettings, stop: asyncio.Event, *, on_listening: Callable[[str], None] = lambda _url: None
 ) -> None:
-    """Answer until ``stop`` is set; ``on_listening`` is told the base URL."""
+    """Serve until ``stop`` is set; calls ``on_listening`` with the base URL."""
     listener = listen(settings.host, settings.port)
     with opened(settings.database_url) as database:
         metadata.create_all(database.engine)

@@ -62,7 +62,7 @@ class DeadLetterResource(Resource):
 
     @classmethod
     def of_letter(cls, letter: DeadLetter, *, is_whole: bool = False) -> Self:
-        """The dead letter with the beginning of its payload, or with all of it."""
+        """The dead letter with at most CUT_BYTES of its payload, or with the whole payload."""
         stored = letter.payload or b""
         shown = letter if is_whole else replace(letter, payload=stored[:CUT_BYTES])
         resource = cls.of(shown)
@@ -71,7 +71,7 @@ class DeadLetterResource(Resource):
 
 
 class DeadLetterGroup(Resource):
-    """Dead letters with the same cause; ``reason`` is that of one of them."""
+    """Dead letters with the same cause; ``reason`` is an example."""
 
     subject: str
     cause: str
@@ -103,7 +103,7 @@ class OutboxEventResource(Resource):
 
     @classmethod
     def of_event(cls, event: UndeliverableEvent, state: str) -> Self:
-        """The event with the beginning of its payload."""
+        """The event with at most the stored beginning of its payload."""
         resource = cls.of(event)
         resource.payload_is_cut = len(event.payload) < event.size
         resource.state = state

@@ -1,4 +1,4 @@
-"""The HTTP API: the three operations of the seed, and what people and audits need besides.
+"""The HTTP API: the three calls of the contract, and endpoints for people and audits.
 
 Source: seed 2.1 and 3.1.
 """
@@ -91,10 +91,10 @@ class AdjustBody(RequestBody):
 
 
 class TrafficBody(RequestBody):
-    """The rate that the demo traffic, which asks for it here, is to have."""
+    """The wanted rate of the demo traffic, which polls this endpoint."""
 
     ordersPerSecond: Annotated[float | None, Field(ge=0, le=100, strict=False)] = None
-    """None: the rate that it was started with."""
+    """None: the rate from the start of the traffic process."""
 
 
 class InventoryApi:
@@ -111,7 +111,7 @@ class InventoryApi:
         self._traffic = TrafficBody()
 
     def application(self) -> Starlette:
-        """Everything the service answers, ready to be served."""
+        """All routes of the service."""
         return application(
             [
                 Route(
@@ -134,7 +134,7 @@ class InventoryApi:
         )
 
     def _as_written(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint, whose answers have the form that the faults ask for."""
+        """The endpoint with its answers in the form that the active faults select."""
 
         async def answered(request: Request) -> Response:
             try:

@@ -1,4 +1,4 @@
-"""What people may know and do about events of this service that the broker can never take."""
+"""Undeliverable events of this service: listed, retried, discarded."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from services.http_server.application import Clock, Rejection, answer, query_int
 from services.sandbox.inventory_service import outbox
 from state.engine.database import Database
 
-Deed = Callable[[Connection, int], bool]
+Action = Callable[[Connection, int], bool]
 
 
 class OutboxApi:
-    """The list, and the two ways out of it."""
+    """The endpoints; each is one transaction."""
 
     def __init__(self, database: Database, clock: Clock, on_commit: Callable[[], None]) -> None:
         self._database = database
@@ -41,20 +41,20 @@ class OutboxApi:
         return answer({"items": [_view(row) for row in found]}, self._clock())
 
     async def retry(self, request: Request) -> Response:
-        """Publish it again; one that is still too large comes back to the list."""
+        """Publish the event again; an event that is still too large returns to the list."""
         return await self._settle(request, outbox.retry)
 
     async def discard(self, request: Request) -> Response:
-        """Give it up: nobody will receive it."""
+        """Discard the event; no consumer will receive it."""
         return await self._settle(request, outbox.discard)
 
-    async def _settle(self, request: Request, deed: Deed) -> Response:
+    async def _settle(self, request: Request, action: Action) -> Response:
         written = request.path_params["id"]
         try:
             row_id = whole_number(written, 1, INT64[1])
         except NotAllowed:
             raise _not_found(written) from None
-        if not await self._database.write(lambda connection: deed(connection, row_id)):
+        if not await self._database.write(lambda connection: action(connection, row_id)):
             raise _not_found(written)
         self._on_commit()
         return answer({"id": row_id}, self._clock())
