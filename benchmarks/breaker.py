@@ -6,7 +6,8 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
-from services.clients.breaker import AsyncBreaker, BreakerOptions
+from services.clients.breaker import AsyncBreaker
+from services.clients.rolling_window import BreakerOptions
 
 CALLS = 20_000
 ROUNDS = 7

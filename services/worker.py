@@ -32,7 +32,7 @@ from services.base.loops import Loop
 from services.base.proxy import requests_session
 from services.base.settings import Settings
 from services.base.version import VERSION
-from services.clients.breaker import inventory_breakers
+from services.clients.inventory.breakers import inventory_breakers
 from services.http_server.process import listen, serving
 from services.messaging.outbox_relay import worst_kind
 from services.metrics.recorder import Recorder

@@ -10,8 +10,7 @@ Source: seed 7.1; design 4.
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, NoReturn, TypeVar
@@ -23,16 +22,14 @@ from pybreaker import (
     CircuitBreaker,
     CircuitBreakerListener,
     CircuitBreakerState,
-    CircuitBreakerStorage,
 )
 
-from services.base.settings import Settings
+from services.clients.rolling_window import NS_PER_MS, BreakerOptions, Counts, RollingStorage
 from services.domain.errors import (
     BusinessError,
     CircuitOpen,
     DependencyError,
     InventoryThrottled,
-    NotFound,
     ReleaseFailed,
 )
 
@@ -44,50 +41,10 @@ HALF_OPEN = "half_open"
 FORCED_OPEN = "forced_open"
 FORCED_CLOSED = "forced_closed"
 
-CHECKER = "inventoryServiceChecker"
-RESERVER = "inventoryServiceReserver"
-RELEASER = "inventoryServiceReleaser"
-
 TRIAL_WAIT_SECONDS = 1.0
-"""What a caller is advised while somebody else's trial call decides."""
+"""Retry-After of a denied call while another trial call is running."""
 
-_NS_PER_MS = 1_000_000
 _NAMES = {STATE_CLOSED: CLOSED, STATE_OPEN: OPEN, STATE_HALF_OPEN: HALF_OPEN}
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerOptions:
-    """When a circuit opens and when it is tried again."""
-
-    threshold_percentage: int = 50
-    """Failures among a hundred calls at which the circuit opens."""
-    window_ms: int = 10_000
-    buckets: int = 10
-    reset_timeout_ms: int = 30_000
-    """How long an open circuit stays open before one trial call."""
-    volume_threshold: int = 5
-    """The fewest calls in the window before the circuit may open."""
-    trial_timeout_ms: int = 30_000
-    """After this long a trial that never came back is given to another caller."""
-    strict: bool = False
-    """opossum's arithmetic to the letter: strictly above the threshold, rejected and running calls
-    in the denominator, and a window that outlives the closing of the circuit."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened in one bucket, or in the whole window."""
-
-    fires: int = 0
-    successes: int = 0
-    failures: int = 0
-    rejects: int = 0
-    throttled: int = 0
-    """Calls answered 429: neither done nor failed."""
-
-    @property
-    def completed(self) -> int:
-        return self.successes + self.failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,128 +83,6 @@ class BreakerSnapshot:
 
 TransitionListener = Callable[["AsyncBreaker", str, str, datetime], None]
 """Called with (breaker, from_state, to_state, at) under the breaker's lock: quick and without raising."""
-
-
-class RollingWindow:
-    """Counts of the last few buckets; rotated by the clock that is handed in, not by a timer."""
-
-    def __init__(self, window_ms: int, buckets: int, now_ns: int) -> None:
-        self._epoch_ns = now_ns
-        self._width_ns = window_ms * _NS_PER_MS // buckets
-        self._size = buckets
-        self._tick = 0
-        self._buckets: deque[Counts] = deque()
-        self.clear()
-
-    def clear(self) -> None:
-        self._buckets = deque((Counts() for _ in range(self._size)), maxlen=self._size)
-
-    def current(self, now_ns: int) -> Counts:
-        """The bucket into which an event of now is counted."""
-        self._rotate(now_ns)
-        return self._buckets[-1]
-
-    def buckets(self, now_ns: int) -> tuple[Counts, ...]:
-        self._rotate(now_ns)
-        return tuple(self._buckets)
-
-    def total(self, now_ns: int) -> Counts:
-        total = Counts()
-        for bucket in self.buckets(now_ns):
-            total.fires += bucket.fires
-            total.successes += bucket.successes
-            total.failures += bucket.failures
-            total.rejects += bucket.rejects
-            total.throttled += bucket.throttled
-        return total
-
-    def _rotate(self, now_ns: int) -> None:
-        tick = (now_ns - self._epoch_ns) // self._width_ns
-        for _ in range(min(tick - self._tick, self._size)):
-            self._buckets.append(Counts())
-        self._tick = max(tick, self._tick)
-
-
-class RollingStorage(CircuitBreakerStorage):
-    """The state that pybreaker asks for, over a rolling window and a monotonic clock.
-
-    An open circuit turns half-open when it is looked at after the reset timeout.
-    """
-
-    def __init__(self, options: BreakerOptions, monotonic_ns: Callable[[], int]) -> None:
-        super().__init__("rolling")
-        self._options = options
-        self._monotonic_ns = monotonic_ns
-        self._state = STATE_CLOSED
-        self.changed_ns = monotonic_ns()
-        self.generation = 0
-        self.trial_ns: int | None = None
-        """When the running trial began; None when there is none."""
-        self.window = RollingWindow(options.window_ms, options.buckets, self.changed_ns)
-
-    @property
-    def state(self) -> str:
-        if self._state == STATE_OPEN and self._monotonic_ns() >= self.reset_ns:
-            self._enter(STATE_HALF_OPEN, self.reset_ns)
-        return self._state
-
-    @state.setter
-    def state(self, state: str) -> None:
-        self._enter(state, self._monotonic_ns())
-        if state == STATE_CLOSED and not self._options.strict:
-            self.window.clear()
-
-    @property
-    def reset_ns(self) -> int:
-        """When an open circuit turns half-open."""
-        return self.changed_ns + self._options.reset_timeout_ms * _NS_PER_MS
-
-    def begin_trial(self) -> bool:
-        """Whether the caller is the one that tries; a trial that was lost makes room for the next."""
-        now = self._monotonic_ns()
-        if self.trial_ns is not None and now - self.trial_ns < self._options.trial_timeout_ms * _NS_PER_MS:
-            return False
-        self.void_permits()
-        self.trial_ns = now
-        return True
-
-    def void_permits(self) -> None:
-        """From here on the results of calls admitted before count for nothing."""
-        self.generation += 1
-        self.trial_ns = None
-
-    def must_open(self) -> bool:
-        """Whether the window speaks against the service."""
-        total = self.window.total(self._monotonic_ns())
-        percentage = self._options.threshold_percentage
-        if self._options.strict:
-            return total.fires >= self._options.volume_threshold and total.failures * 100 > percentage * total.fires
-        # A service that says "too many" works, unless it says nothing else.
-        busy = 0 if total.successes else total.throttled
-        failures, completed = total.failures + busy, total.completed + busy
-        enough = completed >= max(self._options.volume_threshold, 1)
-        return enough and failures * 100 >= percentage * completed
-
-    @property
-    def counter(self) -> int:
-        return self.window.total(self._monotonic_ns()).failures
-
-    @property
-    def success_counter(self) -> int:
-        return self.window.total(self._monotonic_ns()).successes
-
-    @property
-    def opened_at(self) -> datetime | None:
-        """Never known: wall clocks jump, so the reset timeout is measured by ``reset_ns``."""
-        return None
-
-    @opened_at.setter
-    def opened_at(self, _: datetime) -> None: ...
-
-    def _enter(self, state: str, at_ns: int) -> None:
-        self._state = state
-        self.changed_ns = at_ns
-        self.void_permits()
 
 
 class AsyncBreaker(CircuitBreaker):
@@ -321,7 +156,7 @@ class AsyncBreaker(CircuitBreaker):
         return result
 
     def call(self, *_: object, **__: object) -> NoReturn:
-        """Refused, and with it pybreaker's decorator and context manager: they would block the loop."""
+        """Raises TypeError: pybreaker's blocking calls would block the event loop."""
         raise TypeError("AsyncBreaker guards coroutines: use acall")
 
     def open(self) -> bool:
@@ -346,13 +181,13 @@ class AsyncBreaker(CircuitBreaker):
         with self._lock:
             expires_at = self._clock() + timedelta(milliseconds=expires_in_ms)
             now = self._monotonic_ns()
-            self._lend(Override(state, reason, expires_at, now + expires_in_ms * _NS_PER_MS), now)
+            self._set_override(Override(state, reason, expires_at, now + expires_in_ms * NS_PER_MS), now)
 
     def end_override(self) -> None:
         """Give the override back early; without one, nothing happens."""
         with self._lock:
             if self._override is not None:
-                self._lend(None, self._monotonic_ns())
+                self._set_override(None, self._monotonic_ns())
 
     def on_transition(self, listener: TransitionListener) -> None:
         """Call the listener at every change of the effective state from now on."""
@@ -360,7 +195,7 @@ class AsyncBreaker(CircuitBreaker):
             self._transition_listeners.append(listener)
 
     def snapshot(self) -> BreakerSnapshot:
-        """All that is known, consistent within itself."""
+        """State, window and override, read under one lock."""
         with self._lock:
             state = self._effective_state()
             now = self._monotonic_ns()
@@ -370,7 +205,7 @@ class AsyncBreaker(CircuitBreaker):
                 name=self.label,
                 state=state,
                 since=self._since,
-                retry_in_ms=-(-self._closed_for_ns(state) // _NS_PER_MS),
+                retry_in_ms=-(-self._closed_for_ns(state) // NS_PER_MS),
                 calls=calls,
                 failures=total.failures,
                 failure_rate=100.0 * total.failures / calls if calls else 0.0,
@@ -382,7 +217,7 @@ class AsyncBreaker(CircuitBreaker):
             )
 
     def announce(self) -> None:
-        """Tell the listeners when the effective state is not the one they last heard of."""
+        """Call the listeners when the effective state has changed since their last call."""
         override, automatic = self._override, _NAMES[self.current_state]
         state = automatic if override is None else override.state
         if state == self._announced:
@@ -415,7 +250,7 @@ class AsyncBreaker(CircuitBreaker):
                 self._enter(STATE_OPEN)
 
     def _note_throttled(self, permit: int) -> None:
-        """A trial call that was too many leaves the circuit half-open: the next call tries again."""
+        """A trial call that is answered 429 leaves the circuit half-open: the next call tries again."""
         with self._lock:
             state = self._effective_state()
             if permit != self._storage.generation:
@@ -438,11 +273,11 @@ class AsyncBreaker(CircuitBreaker):
                 self._storage.trial_ns = None
 
     def _enter(self, state: str) -> None:
-        # Storage first: pybreaker tells the listeners when it finds that the storage has moved on.
+        # Storage first: pybreaker calls its listeners when it finds another state in the storage.
         self._storage.state = state
         self._effective_state()
 
-    def _lend(self, override: Override | None, at_ns: int) -> None:
+    def _set_override(self, override: Override | None, at_ns: int) -> None:
         self._effective_state()
         self._override = override
         self._override_changed_ns = at_ns
@@ -457,7 +292,7 @@ class AsyncBreaker(CircuitBreaker):
             self._storage.void_permits()
             self.announce()
             override = None
-        # Looking at pybreaker's state makes it notice a circuit that has turned half-open.
+        # Reading pybreaker's state updates it after the storage has turned half-open.
         automatic = _NAMES[self.state.name]
         return automatic if override is None else override.state
 
@@ -475,55 +310,13 @@ class AsyncBreaker(CircuitBreaker):
 
 
 class _StateChanges(CircuitBreakerListener):
-    """pybreaker's notice of a state change, passed on as a change of the effective state."""
+    """Forwards state changes of pybreaker to the listeners of the effective state."""
 
     def state_change(self, cb: CircuitBreaker, _old: CircuitBreakerState | None, _new: CircuitBreakerState) -> None:
         if isinstance(cb, AsyncBreaker):
             cb.announce()
 
 
-@dataclass(frozen=True, slots=True)
-class InventoryBreakers:
-    """One breaker per operation: slow reservations must not stop availability checks."""
-
-    checker: AsyncBreaker
-    reserver: AsyncBreaker
-    releaser: AsyncBreaker
-
-    def __iter__(self) -> Iterator[AsyncBreaker]:
-        return iter((self.checker, self.reserver, self.releaser))
-
-    def named(self, name: str) -> AsyncBreaker:
-        """The breaker of that name; raises NotFound."""
-        for breaker in self:
-            if breaker.name == name:
-                return breaker
-        raise NotFound("breaker", name)
-
-
-def inventory_breakers(
-    settings: Settings,
-    *,
-    clock: Callable[[], datetime],
-    monotonic_ns: Callable[[], int] = time.monotonic_ns,
-    listeners: Sequence[TransitionListener] = (),
-) -> InventoryBreakers:
-    """The three breakers of seed 7.1, as configured."""
-    options = BreakerOptions(
-        threshold_percentage=settings.breaker_error_threshold_percentage,
-        window_ms=settings.breaker_rolling_count_timeout,
-        buckets=settings.breaker_rolling_count_buckets,
-        reset_timeout_ms=settings.breaker_reset_timeout,
-        volume_threshold=settings.breaker_volume_threshold,
-        trial_timeout_ms=max(settings.breaker_reset_timeout, 2 * settings.inventory_service_timeout),
-    )
-    checker, reserver, releaser = (
-        AsyncBreaker(name, options, clock=clock, monotonic_ns=monotonic_ns, listeners=listeners)
-        for name in (CHECKER, RESERVER, RELEASER)
-    )
-    return InventoryBreakers(checker, reserver, releaser)
-
-
 def is_answer(error: Exception) -> bool:
-    """Whether the service did its work in saying this; ReleaseFailed is its refusal of one release."""
+    """Whether the error is a business answer; ReleaseFailed is the refusal of one release."""
     return isinstance(error, BusinessError | ReleaseFailed)

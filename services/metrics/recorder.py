@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.clients.breaker import AsyncBreaker, BreakerSnapshot, InventoryBreakers
+from services.clients.breaker import AsyncBreaker, BreakerSnapshot
+from services.clients.inventory.breakers import InventoryBreakers
 from services.domain.orders.events import timestamp
 from services.metrics.gauges import GaugeValues, read_gauges, stored_queues
 from services.metrics.registry import Metrics

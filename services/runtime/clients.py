@@ -18,8 +18,8 @@ from services.base.clock import utc_now
 from services.base.file_descriptors import Budget
 from services.base.proxy import DIRECT, Proxy
 from services.base.settings import LONGEST_RETRY_AFTER_SECONDS, PAYMENT_TIMEOUT_SECONDS
-from services.clients.breaker import InventoryBreakers
 from services.clients.http.transport import AiohttpTransport, client_session
+from services.clients.inventory.breakers import InventoryBreakers
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.lookup import HTTPInventoryLookup, InventoryLookup
 from services.clients.inventory.pacing import Pace, Pacer

@@ -16,7 +16,8 @@ from services.breakers.overrides import BreakerOverrides
 from services.bulk.actions import item_actions
 from services.bulk.control import BulkControl
 from services.bulk.runner import BulkRunner, breaker_gate, paced_gate
-from services.clients.breaker import FORCED_OPEN, OPEN, InventoryBreakers
+from services.clients.breaker import FORCED_OPEN, OPEN
+from services.clients.inventory.breakers import InventoryBreakers
 from services.conservation.audit import ConservationAudit
 from services.domain.call_attempts import InventoryCall
 from services.domain.retry import RetryPolicy

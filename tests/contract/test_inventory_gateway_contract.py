@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from services.base.settings import Settings
-from services.clients.breaker import inventory_breakers
+from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.port import InventoryGateway
 from services.clients.inventory.resilient import ResilientInventory

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.base.settings import Settings
-from services.clients.breaker import inventory_breakers
 from services.clients.http.transport import AiohttpTransport
+from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.port import InventoryGateway
 from services.clients.inventory.resilient import ResilientInventory

@@ -29,7 +29,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from services.domain.errors import ApiError
 from services.domain.orders.model import Line
-from services.clients.breaker import inventory_breakers
+from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.http import HTTPInventoryGateway
 from services.clients.inventory.resilient import ResilientInventory
 from services.clients.http.transport import AiohttpTransport, client_session

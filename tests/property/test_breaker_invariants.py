@@ -10,15 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from services.clients.breaker import (
-    CLOSED,
-    FORCED_CLOSED,
-    FORCED_OPEN,
-    HALF_OPEN,
-    OPEN,
-    AsyncBreaker,
-    BreakerOptions,
-)
+from services.clients.breaker import CLOSED, FORCED_CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, AsyncBreaker
+from services.clients.rolling_window import BreakerOptions
 from services.domain.errors import CircuitOpen, InsufficientInventory
 from tests.support.examples import examples
 

@@ -20,7 +20,7 @@ from services.breakers.overrides import BreakerOverrides
 from services.bulk.actions import item_actions
 from services.bulk.control import BulkControl
 from services.bulk.runner import BulkRunner, breaker_gate, paced_gate
-from services.clients.breaker import InventoryBreakers, inventory_breakers
+from services.clients.inventory.breakers import InventoryBreakers, inventory_breakers
 from services.clients.inventory.pacing import Pacer
 from services.clients.inventory.port import InventoryGateway
 from services.clients.inventory.resilient import ResilientInventory

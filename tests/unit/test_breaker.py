@@ -8,16 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.base.settings import Settings
-from services.clients.breaker import (
-    CLOSED,
-    FORCED_CLOSED,
-    FORCED_OPEN,
-    HALF_OPEN,
-    OPEN,
-    AsyncBreaker,
-    BreakerOptions,
-    inventory_breakers,
-)
+from services.clients.breaker import CLOSED, FORCED_CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, AsyncBreaker
+from services.clients.inventory.breakers import inventory_breakers
+from services.clients.rolling_window import BreakerOptions
 from services.domain.errors import CircuitOpen, InsufficientInventory, InventoryUnavailable, NotFound, ReleaseFailed
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from services.clients.breaker import AsyncBreaker, BreakerOptions
+from services.clients.breaker import AsyncBreaker
+from services.clients.rolling_window import BreakerOptions
 from services.domain.errors import BusinessError, CircuitOpen
 
 TRACES = Path(__file__).parents[1] / "vectors" / "opossum-traces.jsonl"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from services.base.settings import Settings
-from services.clients.breaker import FORCED_OPEN, OPEN, inventory_breakers
+from services.clients.breaker import FORCED_OPEN, OPEN
+from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.port import Availability, Reservation
 from services.clients.inventory.resilient import ResilientInventory
 from services.domain.call_attempts import INVENTORY_CALLS, Attempt

@@ -29,7 +29,7 @@ from services.tracing.port import Tracer
 T = TypeVar("T")
 
 Transport = httpx.AsyncBaseTransport
-"""The seam: AiohttpTransport in production, which is asked directly; httpx.MockTransport in tests."""
+"""AiohttpTransport in production; httpx.MockTransport in tests."""
 
 Clock = Callable[[], datetime]
 """Returns the present time, aware and UTC."""
@@ -38,14 +38,13 @@ Stopwatch = Callable[[], float]
 """Returns seconds that never go back."""
 
 MAX_RETRY_AFTER_SECONDS = 900.0
-"""A longer Retry-After is cut to this: one wrong header must not stop orders for a day. See settings, longest wait."""
+"""Upper bound of Retry-After, so that one wrong header cannot stop orders for a day. See settings, longest wait."""
 
 PAUSED_SHARE = 0.25
-"""Of an attempt's timeout: when this process did not run, or had no connection, for longer, it says nothing of the
-service."""
+"""Share of the timeout: an attempt during which this process was paused for longer is not a failure of the service."""
 
 CANCELLED = "cancelled"
-"""What became of an attempt that nobody waits for any more, as a span says it."""
+"""Outcome, in spans, of an attempt whose caller was cancelled."""
 
 SURELY_NOT_SENT = (
     httpx.ConnectError,
@@ -71,7 +70,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """Why no complete reply came."""
+    """Why there is no complete reply."""
 
     outcome: str
     """TIMEOUT or UNAVAILABLE."""
@@ -120,7 +119,7 @@ class Exchange:
         self._json_headers = CIMultiDict({**self._headers, "Content-Type": "application/json"})
 
     def url(self, path: str) -> URL:
-        """An absolute URL, to be kept by callers who use it often."""
+        """An absolute URL; callers keep it for later requests."""
         return URL(self._base_url + path, encoded=True)
 
     def post(self, url: URL, body: Any, *, idempotency_key: str | None = None) -> Outgoing:
@@ -209,6 +208,6 @@ class Exchange:
 
 
 def path_segment(value: str) -> str:
-    """An id as one segment of a path, in which no layer takes a slash, a percent sign or dots for its own."""
+    """An id as one segment of a path; slashes, percent signs and dots are encoded."""
     encoded = quote(value, safe="")
     return encoded.replace(".", "%2E") if value in (".", "..") else encoded

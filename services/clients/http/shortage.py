@@ -1,7 +1,6 @@
-"""Our own shortage told apart from a fault of the service that is called.
+"""Distinguishes a shortage in this process from a failure of the called service.
 
-A process without free files, memory, ports or time fails to call anybody: that says nothing of the other side
-and must not open a breaker.
+A process without free files, memory, ports or CPU time cannot make calls. Such failures must not open a breaker.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ OUR_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
 """No file, no buffer, no memory, no local port."""
 
 OUR_LOOKUP_ERRORS = frozenset({socket.EAI_MEMORY, getattr(socket, "EAI_SYSTEM", socket.EAI_MEMORY)})
-"""The resolver could not work here; it has not said that there is no such name."""
+"""The resolver failed locally; the name may exist."""
 
 BEAT_SECONDS = 0.1
-"""How often a watched event loop shows that it runs; a beat that is late by less says nothing."""
+"""Interval of the timer on the event loop; a delay below this is not counted as a pause."""
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def is_our_shortage(error: BaseException) -> bool:
-    """Whether an error of the operating system somewhere below ``error`` speaks of this process or machine."""
+    """Whether ``error`` or one of its causes is an operating system error of this process or machine."""
     return any(_is_ours(found) for found in _chain(error))
 
 
@@ -69,7 +68,7 @@ def wall_seconds() -> float:
 class PauseWatch:
     """Adds up for how long the event loop did not run (SIGSTOP, a suspended machine, a busy process).
 
-    Watches only while something is under way.
+    The timer runs only while a block is watched.
     """
 
     def __init__(self, seconds: Callable[[], float] = wall_seconds) -> None:
@@ -81,7 +80,7 @@ class PauseWatch:
 
     @contextmanager
     def watched(self) -> Iterator[Callable[[], float]]:
-        """Within: a function that tells how many seconds were lost since the beginning."""
+        """Yields a function that returns the seconds of pauses since the start of the block."""
         if self._watchers == 0:
             self._schedule()
         self._watchers += 1

@@ -1,6 +1,6 @@
-"""Requests over an aiohttp session, with httpx's errors, which say what may have happened.
+"""Requests over an aiohttp session that raise httpx's errors.
 
-Three kinds stay apart, because a caller decides by them whether something may have run:
+Callers decide by three kinds of errors whether the request may have run:
 
     surely not sent   ConnectError, ConnectTimeout, PoolTimeout, UnsupportedProtocol
     may have run      RemoteProtocolError, ReadError, WriteError
@@ -33,13 +33,13 @@ MAX_BODY_BYTES = 1 << 20
 """No reply of the services that we call comes near one MiB."""
 
 MAX_INTERIM_REPLIES = 16
-"""``100 Continue`` and its like before one reply; a service that sends more makes no sense."""
+"""Interim replies (``100 Continue``) before one reply; more end the connection."""
 
 KEEPALIVE_SECONDS = 4.0
 """Less than the five seconds after which many servers close an idle connection."""
 
 MAX_ERROR_LENGTH = 300
-"""Of what a library says about a reply; it quotes what was sent."""
+"""Characters of a library's error message, which quotes the reply."""
 
 _ONE_WRITE_BYTES = 1 << 16
 """aiohttp pauses to drain only after writing more than this."""
@@ -61,7 +61,7 @@ _MEANINGS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
     (aiohttp.ClientConnectionResetError, httpx.WriteError),
     (aiohttp.UploadAbortedError, httpx.WriteError),
     (aiohttp.ClientOSError, httpx.ReadError),
-    # Whatever else goes wrong after connecting: disconnect, truncation, garbage.
+    # Every other failure after connecting: disconnect, truncation, invalid bytes.
     (aiohttp.ClientError, httpx.RemoteProtocolError),
     (HttpProcessingError, httpx.RemoteProtocolError),
     (TimeoutError, httpx.ReadTimeout),
@@ -89,7 +89,7 @@ def client_session(*, connections: int = 256, keepalive_seconds: float = KEEPALI
 
 
 class _BoundedHandler(ResponseHandler):
-    """A connection that ends when its service sends interim replies for ever."""
+    """Ends a connection with more than MAX_INTERIM_REPLIES interim replies."""
 
     _interim = 0
 
@@ -112,12 +112,12 @@ class _Connector(aiohttp.TCPConnector):
 
 @dataclass(slots=True)
 class Progress:
-    """How far a request has come."""
+    """Progress of a request."""
 
     has_place: bool = False
-    """Whether one of our own connections was free for it; before that nothing was sent."""
+    """Whether it got a connection; before that nothing was sent."""
     waited_seconds: float = 0.0
-    """For that connection."""
+    """Wait for the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Outgoing:
     content: bytes = b""
 
     def with_header(self, name: str, value: str) -> Outgoing:
-        """The same with one header more; headers are shared between requests and never changed."""
+        """A copy with one more header; headers are shared between requests and never changed."""
         headers = CIMultiDict(self.headers)
         headers[name] = value
         return replace(self, headers=headers)
@@ -161,7 +161,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     ``send`` is for our own clients; building httpx's requests and responses would cost as much as the
     exchange itself. Redirects are not followed, cookies not kept and bodies not decompressed: the reply
     arrives complete, as sent, of at most ``max_body_bytes``. Timeouts come from an httpx request's
-    ``timeout`` extension; whoever calls ``send`` bounds the whole exchange.
+    ``timeout`` extension; callers of ``send`` bound the whole exchange.
     """
 
     def __init__(
@@ -266,7 +266,7 @@ def meaning_of(error: type[Exception]) -> type[httpx.TransportError]:
 
 
 def _text(error: Exception) -> str:
-    """What an error says, without the address: that of a webhook is a secret."""
+    """The message of an error without the address: that of a webhook is a secret."""
     if isinstance(error, aiohttp.ClientResponseError):
         return f"{error.status}, {error.message}"[:MAX_ERROR_LENGTH]
     if isinstance(error, aiohttp.InvalidURL):

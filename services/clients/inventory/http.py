@@ -44,10 +44,10 @@ from services.domain.orders.model import Line
 from services.tracing.port import Tracer
 
 NOTHING_LEFT = (404, 409)
-"""What a release is answered when the hold is gone: the job is done."""
+"""Answers to a release when no reservation is left: the job is done."""
 
 ABOUT_THE_ORDER = (409, 422)
-"""4xx by which the service speaks of the order; 400 does so too when it carries the service's own error code."""
+"""4xx about the order; 400 is one too if it has an error code of the Inventory Service."""
 
 TOO_MANY_REQUESTS, REQUEST_TIMEOUT = 429, 408
 

@@ -1,7 +1,7 @@
-"""Asking the Inventory Service what it knows of one order, where it can answer.
+"""Looks up the reservation of one order at the Inventory Service, if it offers that route.
 
-The seed's three operations have no such question; the reference service has, others may. One that
-has not is told apart from one that knows nothing of the order, and asked again only now and then.
+Seed 3.1 has no such route; the reference service offers it, others may. A service without the route is distinguished
+from one without a reservation for the order, and is asked again only after PAUSE_SECONDS.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, LookupResul
 
 ASK = "ask_reservation"
 PAUSE_SECONDS = 300.0
-"""How long a service that cannot answer is left alone."""
+"""Pause after an answer that shows that the route does not exist."""
 
 MAX_WORD = 40
 
@@ -33,17 +33,17 @@ _STATES = {
     "CONFIRMED": StockState.DEDUCTED,
     **dict.fromkeys(("EXPIRED", "RELEASED", "RESTOCKED", "TOMBSTONED"), StockState.FREE),
 }
-"""Words of the reference service; no other word says that nothing is held."""
+"""States of the reference service; any other state is unknown."""
 
 
 class InventoryLookup(Protocol):
-    """Says what the Inventory Service knows of an order's stock."""
+    """Port: the state of an order's stock at the Inventory Service."""
 
     async def find(self, order_id: str) -> LookupResult:
         """What it says, or why it does not; never raises for a service that is away."""
 
     async def stock_of(self, order_id: str) -> StockState | None:
-        """None when it cannot say; never raises for a service that is away."""
+        """None if unknown; never raises for a service that is unavailable."""
 
 
 class HTTPInventoryLookup:
@@ -60,7 +60,7 @@ class HTTPInventoryLookup:
         monotonic: Callable[[], float] = time.monotonic,
         pacer: Pacer | None = None,
     ) -> None:
-        """``pacer``: of the calls that orders wait for; while it holds them back, nothing is asked."""
+        """``pacer``: of the calls for orders; while it limits them, no lookup is sent."""
         self._pacer = pacer
         self._exchange = Exchange(
             transport,
@@ -90,12 +90,12 @@ class HTTPInventoryLookup:
             self._silent_until = self._monotonic() + PAUSE_SECONDS
             return LookupResult(None, problem=CANNOT_ANSWER)
         except ApiError:
-            # It is away; the audit comes back to this order.
+            # Unavailable: the audit returns to this order.
             return LookupResult(None, problem=NO_ANSWER)
 
 
 class CannotAnswer(ApiError):
-    """The service has no such route, or answers it in a way we do not know."""
+    """The service has no such route, or its answer has an unknown form."""
 
 
 def _lookup_result(reply: Reply) -> LookupResult:
@@ -120,7 +120,7 @@ def _lookup_result(reply: Reply) -> LookupResult:
         return LookupResult(StockState.FREE)
     if reply.status >= httpx.codes.INTERNAL_SERVER_ERROR or reply.status == httpx.codes.TOO_MANY_REQUESTS:
         raise Failed(INVALID, InventoryUnavailable("The Inventory Service is unavailable."))
-    raise Failed(INVALID, CannotAnswer("The Inventory Service does not say what it holds for an order."))
+    raise Failed(INVALID, CannotAnswer("The Inventory Service does not offer the lookup of a reservation."))
 
 
 def _moment(value: object) -> datetime | None:

@@ -1,9 +1,9 @@
-"""Calls kept within what the Inventory Service takes, once it has said 429.
+"""Limits the rate of inventory calls after the Inventory Service has answered 429.
 
-Until then nothing waits. A 429 closes the gate for its Retry-After; after that calls pass one by one, at the rate
-at which the service was seen to answer, reservations and releases before checks: a check that nobody can follow
-up with a reservation sells nothing. The rate rises again while no 429 comes, so replicas that share a limit find
-their shares each for itself. What one is told they all hear with its heartbeat: the gate closes for each of them.
+Before the first 429 no call waits. A 429 blocks all calls for its Retry-After. After that, calls pass one by one at the
+rate at which the service answered before; reservations and releases pass before availability checks, which are useless
+without a reservation. The rate rises again while no 429 comes, so that replicas share a limit without coordination.
+Heartbeats publish a 429 to the other replicas, which then wait too.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from services.domain.call_attempts import InventoryCall
 from services.domain.errors import InventoryThrottled
 
 OBSERVED_SECONDS = 1.0
-"""The stretch over which answers are counted to learn a rate."""
+"""Interval over which answers are counted to estimate the rate."""
 
 USUAL_PAUSE_SECONDS = 1.0
 """After a 429 without Retry-After."""
 
 SAFETY = 0.95
-"""Share of the rate seen: at the very limit every rounding is another 429."""
+"""Share of the observed rate; at the exact limit rounding would cause another 429."""
 
 SMALLEST_RATE = 0.5
-"""Calls a second; slower is no use to anybody who waits."""
+"""Calls a second; at a slower rate callers would time out."""
 
 THROTTLE_SECONDS, LONGEST_THROTTLE_SECONDS = 5.0, 40.0
-"""Without a 429 for so long the rate is raised, by RAISE a second; each raise that brings a 429 doubles it."""
+"""After this long without a 429 the rate is raised by RAISE every second; a 429 after a raise doubles the time."""
 
 RAISE = 1.1
 FORGET_SECONDS = 120.0
-"""Without a 429 for so long nothing is held back any more."""
+"""After this long without a 429 the limit is removed."""
 
 MAX_OBSERVED = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What the service told one replica."""
+    """The limit that a 429 set for one replica."""
 
     rate: float
     """Calls a second."""
     closed_seconds: float
-    """For how long the service wants no call, counted from now; 0.0 when that is over."""
+    """Seconds from now without any call; 0.0 when they have passed."""
 
 
 @dataclass(eq=False, slots=True)
@@ -56,11 +56,11 @@ class _Waiting:
 
 @dataclass(slots=True)
 class Pacer:
-    """Lets calls of one service pass, in one event loop."""
+    """Admits calls to one service, in one event loop."""
 
     monotonic: Callable[[], float] = time.monotonic
     _rate: float | None = None
-    """Calls a second; None: nothing is held back."""
+    """Calls a second; None without a limit."""
     _closed_until: float = float("-inf")
     _own_closed_until: float = float("-inf")
     """Set only by 429 answers to this replica, not by those that other replicas report."""
@@ -81,20 +81,20 @@ class Pacer:
 
     @property
     def closed_seconds(self) -> float:
-        """How long the service asked for no call at all."""
+        """Seconds until the Retry-After of the last 429 has passed."""
         return max(self._closed_until - self.monotonic(), 0.0)
 
     def told(self) -> Pace | None:
-        """What this replica knows from the service itself; None when nothing is held back."""
+        """The limit from 429 answers to this replica; None without one."""
         self._adjust()
         if self._rate is None or self._own_closed_until == float("-inf"):
             return None
         return Pace(self._rate, max(self._own_closed_until - self.monotonic(), 0.0))
 
     def hear(self, told: Pace) -> None:
-        """Another replica was told this just now: the gate closes here as well.
+        """Apply the limit of another replica.
 
-        A replica that was not told yet takes the rate at which it was answered, or the other's if that is more.
+        Without a limit of its own, this replica takes the rate at which it was answered, or the other's if higher.
         """
         if told.closed_seconds <= 0:
             return
@@ -127,7 +127,7 @@ class Pacer:
                 queue.remove(waiting)
 
     def answered(self) -> None:
-        """The service took a call: it answered anything but 429."""
+        """Count an answer other than 429."""
         self._answered.append(self.monotonic())
 
     def refused(self, sent_at: float, retry_after_seconds: float | None) -> None:
@@ -136,7 +136,7 @@ class Pacer:
         pause = USUAL_PAUSE_SECONDS if retry_after_seconds is None else retry_after_seconds
         self._own_closed_until = max(self._own_closed_until, now + pause)
         self._closed_until = max(self._closed_until, self._own_closed_until)
-        # The calls that were under way together are refused together; the first of them has said it all.
+        # Calls that were running together are answered 429 together; only the first lowers the rate.
         if sent_at > self._refused_at or self._rate is None:
             seen = self._seen_rate(now)
             if self._rate is not None:
@@ -147,7 +147,7 @@ class Pacer:
         self._arm()
 
     def _seen_rate(self, now: float) -> float:
-        """At which the service answered lately, less a little."""
+        """Rate of answers within OBSERVED_SECONDS, reduced by SAFETY."""
         return sum(1 for at in self._answered if now - at < OBSERVED_SECONDS) / OBSERVED_SECONDS * SAFETY
 
     def _adjust(self) -> None:
@@ -169,7 +169,7 @@ class Pacer:
         return begins + (before / self._rate if self._rate else 0.0)
 
     def _arm(self) -> None:
-        """Have the next waiting call pass at its time."""
+        """Schedule the next waiting call."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -182,7 +182,7 @@ class Pacer:
         now = self.monotonic()
         if now >= max(self._closed_until, self._next_at):
             interval = 1.0 / self._rate if self._rate else 0.0
-            # A late timer is made up for by one call, not by a burst.
+            # After a late timer one call passes, not a burst.
             self._next_at = max(self._next_at, now - interval) + interval
             self._let_one_pass()
         self._adjust()

@@ -1,6 +1,6 @@
-"""The port to the Inventory Service: what the order life cycle asks of it.
+"""The port to the Inventory Service: the calls of the order's lifecycle.
 
-Adapters: ``HTTPInventoryGateway`` (client.py) makes one attempt per call;
+Adapters: ``HTTPInventoryGateway`` (http.py) makes one attempt per call;
 ``ResilientInventory`` (resilient.py) puts breakers, retries and metrics around any gateway.
 """
 
@@ -23,12 +23,12 @@ class LineAvailability:
     available: bool
     requested_quantity: int
     available_quantity: int | None
-    """None: not said, or not tracked."""
+    """None: not stated, or not tracked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether every line can be had now; advisory, only a reservation holds stock."""
+    """Whether every line is available now; advisory, only a reservation sets stock aside."""
 
     available: bool
     lines: tuple[LineAvailability, ...]
@@ -36,14 +36,14 @@ class Availability:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A temporary hold on all lines of an order."""
+    """Stock set aside for all lines of an order until it expires."""
 
     reservation_id: str
     expires_at: datetime
 
 
 class InventoryGateway(Protocol):
-    """The three operations of seed 2.1.
+    """The three inventory calls of seed 2.1.
 
     Every method appends one Attempt per try to ``trail``. Errors: InsufficientInventory and
     ReservationFailed (check and reserve), ReleaseFailed when a release is refused, and for all
@@ -54,7 +54,7 @@ class InventoryGateway(Protocol):
         """Ask whether all lines are available; changes nothing."""
 
     async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
-        """Hold all lines for the order; idempotent by order_id, so it may be repeated."""
+        """Reserve all lines for the order; idempotent by order_id, so it may be repeated."""
 
     async def release(self, order_id: str, trail: list[Attempt]) -> bool:
-        """Give the hold back; True when something was released, False when nothing was left."""
+        """Release the reservation; False when none was left."""

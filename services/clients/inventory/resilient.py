@@ -16,8 +16,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from services.clients.breaker import FORCED_OPEN, OPEN, AsyncBreaker, InventoryBreakers
+from services.clients.breaker import FORCED_OPEN, OPEN, AsyncBreaker
 from services.clients.http.exchange import Clock, Stopwatch
+from services.clients.inventory.breakers import InventoryBreakers
 from services.clients.inventory.pacing import Pacer
 from services.clients.inventory.port import Availability, InventoryGateway, Reservation
 from services.domain.call_attempts import SHORT_CIRCUITED, THROTTLED, Attempt, InventoryCall
@@ -39,24 +40,24 @@ Send = Callable[[list[Attempt]], Awaitable[T]]
 
 
 PATIENCE_SECONDS, SHORT_PATIENCE_SECONDS = 5.0, 1.0
-"""How long a call without a deadline waits for its turn at a service that has said 429, and a call made once."""
+"""How long a call waits for its turn after a 429: one without a deadline, and one with a single attempt."""
 
 CHECK_PATIENCE = 0.5
-"""Share of the deadline that a check may wait: the reservation has to follow while the customer still waits."""
+"""Share of the deadline that a check may wait; the reservation needs the rest."""
 
 
 def _unobserved(_: Attempt) -> None:
-    """Nobody counts."""
+    """For clients without metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResilientInventory:
-    """InventoryGateway that retries what may pass and sends nothing while a circuit is open.
+    """InventoryGateway that retries passing failures and sends nothing while a circuit is open.
 
     Every attempt, the short-circuited included, is numbered, added to the trail and handed to
     ``on_attempt``. Only dependency errors are retried, and never past an open circuit; a refusal of this
-    service is not retried at once. After a 429 calls wait for their turn, or are refused as throttled when it
-    would come too late. The error of the last attempt is raised; its may_have_run is True if that of any was.
+    service is not retried at once. After a 429 calls wait for their turn; InventoryThrottled is raised when the wait
+    would be too long. The error of the last attempt is raised; its may_have_run is True if that of any was.
     """
 
     gateway: InventoryGateway
@@ -74,7 +75,7 @@ class ResilientInventory:
     """How long a call waits for its turn; None: as the deadline allows."""
 
     def once(self) -> ResilientInventory:
-        """The same, but with one attempt per call, for callers who retry in their own time; they hardly wait."""
+        """A copy with one attempt per call and a short wait, for background work that retries later."""
         return replace(self, policy=replace(self.policy, attempts=1), patience_seconds=SHORT_PATIENCE_SECONDS)
 
     async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
@@ -139,11 +140,11 @@ class ResilientInventory:
         if isinstance(error, CircuitOpen | ReleaseFailed | InventoryRefusesUs):
             return None
         if isinstance(error, InventoryThrottled):
-            # The pacer says how long to wait, and refuses what would wait too long.
+            # The pacer delays the next attempt, or raises when the wait would be too long.
             return 0.0 if error.was_sent and attempts_made < self.policy.attempts else None
         wanted = error.retry_after_seconds or 0.0
         delay = self.policy.delay_seconds(attempts_made, self.randomness, retry_after_seconds=wanted)
-        # A customer waits for this call; a service that asks for a longer rest is left to the delayed retries.
+        # A customer waits for this call; a longer Retry-After is left to the delayed retries.
         if delay is None or wanted > self.policy.max_delay_seconds:
             return None
         if self.deadline_seconds is not None and elapsed_seconds + delay >= self.deadline_seconds:

@@ -1,4 +1,4 @@
-"""The payment gateway over HTTP, and the null gateway that stands in when there is none."""
+"""The payment gateway over HTTP, and the null gateway for installations without one."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ REFUND = "refund"
 VOID = "void"
 
 SURELY_REFUSED = frozenset({400, 401, 403, 404, 405, 415, 422, 429})
-"""Statuses by which the gateway says that it did not even begin."""
+"""Statuses after which no payment can have been made."""
 
 ABOUT_THE_PAYMENT = frozenset({402, 409, 410, 422})
-"""4xx by which the gateway speaks of the payment; 400 does so too when it carries the gateway's own error code."""
+"""4xx about the payment; 400 is one too if it has an error code of the gateway."""
 
 _SETTLED = (PaymentState.CAPTURED, PaymentState.DECLINED, PaymentState.REFUNDED, PaymentState.VOIDED)
 
 CANNOT_VOID = dict.fromkeys((404, 405, 501), PaymentState.ABSENT)
-"""What a gateway without the operation answers."""
+"""Answers of a gateway without the void operation."""
 
 
 class HTTPPaymentGateway:
@@ -97,8 +97,8 @@ class HTTPPaymentGateway:
 class NullPaymentGateway:
     """Approves every payment and marks each attempt ``{"gateway": "null"}``; nothing is charged.
 
-    It remembers nothing, so ``find`` answers CAPTURED: that is what any capture has been or would be
-    answered. ABSENT would let an order whose approval was lost in a crash be turned down.
+    It stores nothing, so ``find`` returns CAPTURED, as every capture does. ABSENT would reject an order whose
+    approval was lost in a crash.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -131,7 +131,7 @@ class NullPaymentGateway:
 def _state(
     order_id: str, expected: Container[PaymentState], answers: dict[int, PaymentState], reply: Reply
 ) -> PaymentState:
-    """The state that a reply tells: by its status where that says it all, else by its body."""
+    """The state by the HTTP status if ``answers`` has it, else by the body."""
     if reply.status in answers:
         return answers[reply.status]
     if not reply.is_success:
@@ -145,7 +145,7 @@ def _state(
 def _state_or_absent(
     order_id: str, expected: Container[PaymentState], answers: dict[int, PaymentState], reply: Reply
 ) -> PaymentState:
-    """The same of a payment that may be unknown; a proxy, or another service at this address, answers 404 as well."""
+    """ABSENT for a 404 with an error code of the gateway (a proxy answers 404 without one), else like _state."""
     if reply.status == 404 and has_error_code(reply.content):
         return PaymentState.ABSENT
     return _state(order_id, expected, answers, reply)

@@ -1,4 +1,4 @@
-"""The port to the payment gateway; every operation is keyed by the order id."""
+"""The port to the payment gateway; every call has the order id as its key."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from services.domain.orders.model import Line
 
 
 class PaymentState(StrEnum):
-    """What the gateway says about the payment of one order."""
+    """The state of one order's payment at the gateway."""
 
     CAPTURED = "CAPTURED"
     DECLINED = "DECLINED"
     REFUNDED = "REFUNDED"
     VOIDED = "VOIDED"
-    """Nothing was captured, and the gateway refuses a capture under this key for good."""
+    """Nothing was captured, and the gateway refuses every later capture under this key."""
     ABSENT = "ABSENT"
-    """The gateway knows of no payment under this key."""
+    """No payment exists under this key."""
 
 
 class PaymentGateway(Protocol):
-    """Capture, ask, refund and fence. Each appends one Attempt per try to ``trail``.
+    """Capture, find, refund and void. Each appends one Attempt per try to ``trail``.
 
     Error: PaymentOutcomeUnknown, with may_have_run False when nothing can have been sent.
     """
@@ -33,13 +33,13 @@ class PaymentGateway(Protocol):
         """Take the money, once per order_id: CAPTURED, DECLINED or (repeated after a refund) REFUNDED."""
 
     async def find(self, order_id: str, trail: list[Attempt]) -> PaymentState:
-        """What became of the payment of this order."""
+        """The state of the payment of this order."""
 
     async def refund(self, order_id: str, trail: list[Attempt]) -> PaymentState:
-        """Give the money back, once: REFUNDED, or ABSENT/DECLINED when there is nothing to refund."""
+        """Refund once: REFUNDED, or ABSENT or DECLINED when there is nothing to refund."""
 
     async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
-        """Have every capture that is still to come refused: VOIDED, or what the payment is that was faster.
+        """Refuse every later capture: VOIDED, or the state of a payment that was captured before.
 
-        ABSENT: this gateway cannot promise it, and a capture under way may still arrive.
+        ABSENT: the gateway has no void operation, and a capture that is running may still arrive.
         """

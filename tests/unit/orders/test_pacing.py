@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import select, update
 
 from services.base.settings import Settings
-from services.clients.breaker import inventory_breakers
+from services.clients.inventory.breakers import inventory_breakers
 from services.clients.inventory.resilient import ResilientInventory
 from services.domain.call_attempts import InventoryCall
 from services.domain.retry import RetryPolicy

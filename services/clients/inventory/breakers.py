@@ -1,0 +1,59 @@
+"""The three circuit breakers in front of the Inventory Service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.base.settings import Settings
+from services.clients.breaker import AsyncBreaker, TransitionListener
+from services.clients.rolling_window import BreakerOptions
+from services.domain.errors import NotFound
+
+CHECKER = "inventoryServiceChecker"
+RESERVER = "inventoryServiceReserver"
+RELEASER = "inventoryServiceReleaser"
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryBreakers:
+    """One breaker per inventory call: slow reservations must not stop availability checks."""
+
+    checker: AsyncBreaker
+    reserver: AsyncBreaker
+    releaser: AsyncBreaker
+
+    def __iter__(self) -> Iterator[AsyncBreaker]:
+        return iter((self.checker, self.reserver, self.releaser))
+
+    def named(self, name: str) -> AsyncBreaker:
+        """The breaker of that name; raises NotFound."""
+        for breaker in self:
+            if breaker.name == name:
+                return breaker
+        raise NotFound("breaker", name)
+
+
+def inventory_breakers(
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime],
+    monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    listeners: Sequence[TransitionListener] = (),
+) -> InventoryBreakers:
+    """The three breakers of seed 7.1, as configured."""
+    options = BreakerOptions(
+        threshold_percentage=settings.breaker_error_threshold_percentage,
+        window_ms=settings.breaker_rolling_count_timeout,
+        buckets=settings.breaker_rolling_count_buckets,
+        reset_timeout_ms=settings.breaker_reset_timeout,
+        volume_threshold=settings.breaker_volume_threshold,
+        trial_timeout_ms=max(settings.breaker_reset_timeout, 2 * settings.inventory_service_timeout),
+    )
+    checker, reserver, releaser = (
+        AsyncBreaker(name, options, clock=clock, monotonic_ns=monotonic_ns, listeners=listeners)
+        for name in (CHECKER, RESERVER, RELEASER)
+    )
+    return InventoryBreakers(checker, reserver, releaser)
