@@ -202,8 +202,8 @@ class OrderService:
 
         async def ask_again(_: Any) -> None:
             # What place() does with the same request, once it has found the refused order.
-            order, is_ours = await placement._try_again("order-1")
-            if is_ours:
+            order = await placement._try_again("order-1")
+            if order is not None:
                 await fulfilment.place(order)
 
         cancellation, returns, inbound = OrderCancellation(context), OrderReturns(context), InventoryEvents(context)
