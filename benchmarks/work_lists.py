@@ -10,13 +10,12 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from services.base.settings import Settings
-from services.console.access import Access
+from services.console.access import Access, People
 from services.console.alerts import Alerts
 from services.console.bulk import BulkJobs
 from services.console.cache import ReadingCache
 from services.console.conservation import Conservation
 from services.console.incidents import IncidentInterval, Incidents
-from services.console.permissions import People
 from services.console.releases import Releases
 from services.console.reviews import Reviews
 from services.console.sandbox import Sandbox

@@ -8,11 +8,11 @@ import streamlit as st
 
 from pages.parts import access, labels, live
 from pages.parts.widgets import audit_links, clock, empty
+from services.console.access import NotPermitted
 from services.console.audit import AuditEntry
 from services.console.cache import SourceUnavailable
 from services.console.facade import console
 from services.console.handover import HandoverPage, Item, Section, markdown
-from services.console.permissions import NotPermitted
 from services.console.status import BreakerTransition
 
 SOON = timedelta(minutes=30)

@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from services.domain.bulk import BulkItemState, BulkJobState
 from state.tables import operation_items as items
 from state.tables import operations
 
 MAX_PAGE = 200
-RUNNING, ASKED, SENT = "RUNNING", "ASKED", "SENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class BulkJob:
     seen_at: datetime
     """When the actor saw the items with their versions."""
     created_at: datetime
-    state: str = RUNNING
+    state: str = BulkJobState.RUNNING
     note: str | None = None
     """Why the job stopped, or what it waits for."""
     stage: int = 0
@@ -65,7 +65,7 @@ class BulkItem:
     position: int
     version: int
     seen_state: str
-    state: str = ASKED
+    state: str = BulkItemState.ASKED
     batch: int | None = None
     sent_at: datetime | None = None
     accepted_at: datetime | None = None
@@ -137,7 +137,7 @@ def workable(connection: Connection, runner: str, now: datetime, limit: int) -> 
         .where(
             # The condition of the partial index ix_operations_unended, verbatim.
             text("operations.ended_at IS NULL"),
-            or_(operations.c.state.in_((RUNNING, "CANCELLED")), operations.c.in_flight > 0),
+            or_(operations.c.state.in_((BulkJobState.RUNNING, BulkJobState.CANCELLED)), operations.c.in_flight > 0),
             _is_free(runner, now),
         )
         .order_by(operations.c.claimed_until.nulls_first(), operations.c.created_at)
@@ -210,8 +210,8 @@ def item_page(
 
 def send(connection: Connection, job_id: str, batch: int, limit: int, at: datetime) -> list[BulkItem]:
     """Mark the next waiting items as sent in this batch; the actions start after the commit."""
-    waiting = items_in(connection, job_id, (ASKED,), limit)
-    values = {"state": SENT, "batch": batch, "sent_at": at, "detail": None}
+    waiting = items_in(connection, job_id, (BulkItemState.ASKED,), limit)
+    values = {"state": BulkItemState.SENT, "batch": batch, "sent_at": at, "detail": None}
     connection.execute(
         update(items)
         .where(items.c.operation_id == job_id, items.c.item_id.in_([item.item_id for item in waiting]))
@@ -238,6 +238,8 @@ def settle(
 def withdraw(connection: Connection, job_id: str, state: str, at: datetime) -> int:
     """End every item that has not been sent; returns how many."""
     done = connection.execute(
-        update(items).where(items.c.operation_id == job_id, items.c.state == ASKED).values(state=state, settled_at=at)
+        update(items)
+        .where(items.c.operation_id == job_id, items.c.state == BulkItemState.ASKED)
+        .values(state=state, settled_at=at)
     )
     return done.rowcount

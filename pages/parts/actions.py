@@ -9,10 +9,9 @@ import streamlit as st
 
 from pages.parts import access, labels
 from pages.parts.widgets import clock
-from services.console.access import Command
+from services.console.access import Command, NotPermitted
 from services.console.cache import SourceUnavailable
 from services.console.facade import console
-from services.console.permissions import NotPermitted
 from services.domain.commands import CommandState
 
 FLASH = "flash"

@@ -14,11 +14,15 @@ from services.console.bulk import BulkRequest, BulkTarget, PreviewComparison
 from services.console.facade import console, same_sight_key
 from services.domain.bulk import BulkAction
 from services.domain.bulk_preview import MAX_ASKED, Agreement, ComparedItem, FrozenSelection, freeze, summary
+from services.domain.conservation import StockState
 
 FEW = 20
 """Longest preview shown as a table; a longer one is a grid, which scrolls, searches and catches Escape."""
 LEFT_OUT, FOLLOWS = "Will be left out", "What follows"
-RETRIED = {"HELD": "Gives the hold back", "FREE": "Harmless: nothing held, closes the job"}
+RETRIED = {
+    StockState.RESERVED: "Releases the reservation",
+    StockState.FREE: "Harmless: nothing held, closes the job",
+}
 """The effect of a release retry, by stock state."""
 
 
@@ -169,7 +173,7 @@ def _stock(one: ComparedItem, *, is_asking: bool) -> str:
 def _retried(bulk: BulkRequest, one: ComparedItem) -> str:
     if bulk.bulk_action != BulkAction.RETRY_RELEASE or one.lookup is None:
         return ""
-    return RETRIED.get(one.lookup.stock or "", "")
+    return RETRIED.get(one.lookup.stock, "") if one.lookup.stock else ""
 
 
 # -- lookups --------------------------------------------------------------------------------------

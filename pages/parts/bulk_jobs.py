@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import streamlit as st
 
@@ -11,7 +11,7 @@ from pages.parts.widgets import clock, empty, orders, paging
 from services.console.bulk import BulkItem, BulkJob, ItemPage
 from services.console.cache import SourceUnavailable
 from services.console.facade import console, same_sight_key
-from services.domain.bulk import CONTROLS, BulkJobState, stage_name
+from services.domain.bulk import CONTROLS, ENDED, SUCCEEDED, UNCONFIRMED, BulkItemState, BulkJobState, count, stage_name
 
 OPENED = "operation"
 PAGE = "ledger_page"
@@ -48,38 +48,31 @@ def name(job: BulkJob) -> str:
 def badge(job: BulkJob, *, grey: bool = False) -> str:
     """The state; "done" is shown only when every sent item is confirmed."""
     is_done = job.state == BulkJobState.DONE
-    state = "UNCONFIRMED" if is_done and _unconfirmed(job.tally) else job.state
+    state = "UNCONFIRMED" if is_done and count(job.tally, UNCONFIRMED) else job.state
     return labels.badge(labels.BULK_JOB, state, grey=grey)
 
 
-def _unconfirmed(tally: Mapping[str, int]) -> int:
-    return tally.get("FAILED", 0) + tally.get("UNANSWERED", 0)
-
-
 def _progress(job: BulkJob) -> str:
-    tally = job.tally
-    confirmed = tally.get("CONFIRMED", 0) + tally.get("RECORDED", 0)
-    return f"{confirmed:,} of {job.total:,} confirmed"
+    return f"{count(job.tally, SUCCEEDED):,} of {job.total:,} confirmed"
 
 
 def figures(job: BulkJob) -> list[tuple[str, int]]:
     """Number of items by progress; sent, accepted and confirmed are counted apart."""
-    tally = job.tally
-    unsent = sum(tally.get(state, 0) for state in ("ASKED", "SKIPPED", "NOT_SENT"))
-    ended = tally.get("CONFIRMED", 0), tally.get("RECORDED", 0)
+    number = {state: job.tally.get(state, 0) for state in BulkItemState}
+    unsent = number[BulkItemState.ASKED] + number[BulkItemState.SKIPPED] + number[BulkItemState.NOT_SENT]
     found = [
         ("asked", job.total),
         ("sent", job.total - unsent),
-        ("accepted", tally.get("ACCEPTED", 0) + sum(ended)),
-        ("confirmed", ended[0]),
-        ("recorded here", ended[1]),
-        ("failed again", tally.get("FAILED", 0)),
-        ("never answered", tally.get("UNANSWERED", 0)),
-        ("skipped, changed", tally.get("SKIPPED", 0)),
-        ("never sent", tally.get("NOT_SENT", 0)),
+        ("accepted", number[BulkItemState.ACCEPTED] + count(job.tally, SUCCEEDED)),
+        ("confirmed", number[BulkItemState.CONFIRMED]),
+        ("recorded here", number[BulkItemState.RECORDED]),
+        ("failed again", number[BulkItemState.FAILED]),
+        ("never answered", number[BulkItemState.UNANSWERED]),
+        ("skipped, changed", number[BulkItemState.SKIPPED]),
+        ("never sent", number[BulkItemState.NOT_SENT]),
     ]
     optional = ("recorded here", "never sent")
-    return [(what, number) for what, number in found if number or what not in optional]
+    return [(what, many) for what, many in found if many or what not in optional]
 
 
 def _card(job: BulkJob, *, grey: bool) -> None:
@@ -91,9 +84,7 @@ def _card(job: BulkJob, *, grey: bool) -> None:
         began = clock.both(job.created_at, console().now())
         st.caption(" · ".join([*(labels.plain(part) for part in said if part), began]))
         if job.ended_at is None:
-            under_way = ("ASKED", "SENT", "ACCEPTED")
-            ended = sum(number for state, number in job.tally.items() if state not in under_way)
-            st.progress(ended / max(job.total, 1))
+            st.progress(count(job.tally, ENDED) / max(job.total, 1))
         st.markdown(_figures_line(job))
         for remark in _remarks(job):
             st.caption(remark)
@@ -194,7 +185,7 @@ def _item_row(item: BulkItem) -> dict[str, str]:
 def _file_and_links(page: ItemPage) -> None:
     """The CSV file, and a link to each order of an unsuccessful item."""
     job_id = page.job.job_id
-    unsuccessful = [item for item in page.items if item.state in ("FAILED", "UNANSWERED")][:5]
+    unsuccessful = [item for item in page.items if item.state in UNCONFIRMED][:5]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         for order_id in dict.fromkeys(item.order_id for item in unsuccessful if item.order_id):
             orders.link(order_id)

@@ -17,7 +17,7 @@ from services.console.access import Command
 from services.console.conservation import KnownDifference
 from services.console.facade import console, new_key
 from services.domain.conservation import COMPENSATIONS
-from services.domain.orders.model import Line, Order
+from services.domain.orders.model import Line, Order, OrderStatus
 
 MAX_TEXT = 500
 
@@ -54,11 +54,11 @@ def _store_cancel(order_id: str, reason: str, key: str, actor: str) -> Command:
 
 
 def _cancel_means(status: str) -> str:
-    if status in ("RECEIVED", "RESERVING", "PENDING_INVENTORY"):
+    if status in (OrderStatus.RECEIVED, OrderStatus.RESERVING, OrderStatus.PENDING_INVENTORY):
         return "Nothing was charged; whatever stock is held is released."
-    if status == "PAYING":
+    if status == OrderStatus.PAYING:
         return "The payment is under way: the cancel is decided when its outcome is known, and refunds what was taken."
-    if status == "CONFIRMED":
+    if status == OrderStatus.CONFIRMED:
         return "The money is refunded and the deducted stock goes back on the shelf."
     return "The money is refunded and the held stock is released."
 

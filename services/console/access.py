@@ -1,22 +1,26 @@
-"""Database access of the console's topics: cached reads, direct reads, writes, stored commands."""
+"""Database access of the console's topics: cached reads, direct reads, writes, stored commands, permissions.
+
+CONSOLE_ROLE is the role of everybody; CONSOLE_PEOPLE lists other roles for users who log in. A typed name never gets
+the role of a listed name. Source: console rule 10; docs/adr/0016.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from services.console.cache import Reading, ReadingCache
-from services.console.permissions import People
 from services.domain.commands import COMMANDS, CommandState
+from services.domain.roles import ADMIN, NONE, OPERATE
 from state import commands
 from state.commands import Command
 
-__all__ = ["Access", "Command"]
+__all__ = ["Access", "Command", "NotPermitted", "People"]
 
 T = TypeVar("T")
 
@@ -24,6 +28,42 @@ LIVE_TTL = 1.0
 """Seconds for which every page shares a reading of live data."""
 TRENDS_TTL = 2.5
 """Seconds for which every page shares a reading of data that changes slowly or costs more."""
+
+
+class NotPermitted(Exception):
+    """The actor may not do that; the message gives the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Roles by name of the user."""
+
+    default: str
+    listed: Mapping[str, str] = field(default_factory=dict)
+
+    def role_of(self, actor: str) -> str:
+        """The role that is stored with an actor's commands."""
+        return self.listed.get(actor, self.default)
+
+    def is_listed(self, name: str) -> bool:
+        """Whether the name belongs to a user who logs in; nobody else may type it."""
+        return name in self.listed
+
+    def may_look(self, actor: str) -> bool:
+        return self.role_of(actor) != NONE
+
+    def is_admin(self, actor: str) -> bool:
+        return self.role_of(actor) == ADMIN
+
+    def why_not_act(self, actor: str) -> str | None:
+        """Why this actor may not store commands; None when the actor may."""
+        role = self.role_of(actor)
+        return None if role in OPERATE else f"Your role here is {role}: an operator may do this."
+
+    def require(self, actor: str) -> None:
+        """Raises NotPermitted for an actor who may not store commands."""
+        if reason := self.why_not_act(actor):
+            raise NotPermitted(reason)
 
 
 class Database(Protocol):

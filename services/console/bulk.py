@@ -20,6 +20,7 @@ from services.domain.bulk import MAX_ITEMS, BulkAction, BulkItemState
 from services.domain.bulk_preview import MAX_ASKED, Agreement, ComparedItem, FrozenSelection, compare
 from services.domain.commands import CommandKind
 from services.domain.reconciliation import OFFERED, is_fresh
+from services.domain.reviews import ReviewAction
 from state import audit, bulk_jobs, commands, dead_letters, inventory_lookups, orders, releases, reviews
 from state.audit import AuditEntry
 from state.bulk_jobs import BulkItem, BulkJob
@@ -36,7 +37,13 @@ PAGE_SIZE = 20
 PAST = 8
 """Ended jobs shown on a page."""
 
-IRREVERSIBLE = ("CANCEL_ORDER", "MARK_RELEASED", "APPROVE", BulkAction.MARK_RELEASED, BulkAction.DISCARD_EVENT)
+IRREVERSIBLE = (
+    ReviewAction.CANCEL_ORDER,
+    ReviewAction.MARK_RELEASED,
+    ReviewAction.APPROVE,
+    BulkAction.MARK_RELEASED,
+    BulkAction.DISCARD_EVENT,
+)
 """Actions that cannot be undone: an actor types the number of items before several are acted on."""
 
 _VERSIONS = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from services.base.settings import Settings
-from services.console.access import Access, Command
+from services.console.access import Access, Command, People
 from services.console.alerts import Alerts
 from services.console.audit import Audit
 from services.console.bulk import BulkJobs, Previews
@@ -26,7 +26,6 @@ from services.console.incidents import Incidents
 from services.console.metric_history import Metrics
 from services.console.orders import Orders
 from services.console.overrides import Overrides
-from services.console.permissions import People
 from services.console.releases import Releases
 from services.console.reviews import Reviews
 from services.console.sandbox import Sandbox

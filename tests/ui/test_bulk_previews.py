@@ -111,7 +111,7 @@ def test_a_retry_of_what_is_released_already_goes_along_and_says_what_it_does(bu
     assert shown == {
         "ORD-1007": "Harmless: nothing held, closes the job",
         "ORD-3001": "Will be left out",
-        "ORD-3000": "Gives the hold back",
+        "ORD-3000": "Releases the reservation",
     }
     assert form_button(test).label == "Retry release: 2 items"
 

@@ -12,8 +12,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Block
 
+from services.console.access import NotPermitted
 from services.console.facade import console
-from services.console.permissions import NotPermitted
 from state.engine.database import Database
 from tests.support.pages import NOON, PAGES, as_role, checked, said, stored
 

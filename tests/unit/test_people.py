@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.base.settings import Settings
-from services.console.permissions import NotPermitted, People
+from services.console.access import NotPermitted, People
 from services.domain.errors import ConfigurationError
 
 
