@@ -23,11 +23,10 @@ from services.metrics.catalogue import (
     FAILURE_REASONS,
     FAILURES,
     LATENCY_BUCKETS,
-    ORDERS,
     REFUSAL_STATUSES,
     REFUSALS,
-    RELEASES,
     REQUESTS,
+    CounterFamily,
 )
 from services.metrics.gauges import BREAKER_STATE, QUEUE_GAUGES, GaugeValues
 from services.metrics.sample import stored_counters
@@ -94,24 +93,22 @@ class Metrics:
 
     def attempt(self, attempt: Attempt) -> None:
         """Count one attempt of an inventory call; an attempt that was not sent has no latency."""
-        self._counters[REQUESTS.name, attempt.call, attempt.outcome].inc()
+        self.count(REQUESTS, attempt.call, attempt.outcome)
         if attempt.outcome == REFUSED_US:
             status = str(attempt.details.get("status"))
-            self._counters[REFUSALS.name, attempt.call, status if status in REFUSAL_STATUSES else "other"].inc()
+            self.count(REFUSALS, attempt.call, status if status in REFUSAL_STATUSES else "other")
         was_kept_back = attempt.outcome == THROTTLED and "status" not in attempt.details
         if attempt.outcome != SHORT_CIRCUITED and not was_kept_back:
             self._duration_of[attempt.call].observe(attempt.duration_seconds)
 
-    def order_became(self, status: str) -> None:
-        self._counters[ORDERS.name, status].inc()
+    def count(self, family: CounterFamily, *values: str) -> None:
+        """Count one event of a family of the catalogue; ``values`` are its label values."""
+        self._counters[(family.name, *values)].inc()
 
     def order_failed(self, reason: str) -> None:
         """Count a failure due to inventory; error codes without relation to inventory are ignored."""
         if reason in FAILURE_REASONS:
-            self._counters[FAILURES.name, reason].inc()
-
-    def release(self, outcome: str) -> None:
-        self._counters[RELEASES.name, outcome].inc()
+            self.count(FAILURES, reason)
 
     def event_published(self, event_type: str, outcome: str) -> None:
         self._published.labels(event_type, outcome).inc()

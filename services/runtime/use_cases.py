@@ -22,6 +22,7 @@ from services.conservation.audit import ConservationAudit
 from services.domain.call_attempts import InventoryCall
 from services.domain.retry import RetryPolicy
 from services.messaging.dead_letters import DeadLetters
+from services.metrics.catalogue import ORDERS, RELEASES
 from services.metrics.registry import Metrics
 from services.orders.cancellation import OrderCancellation, OrderReturns
 from services.orders.context import OrdersContext
@@ -56,7 +57,7 @@ def build_context(parts: Parts) -> OrdersContext:
 
 def _count(metrics: Metrics, recorded: Recorded) -> None:
     for status in recorded.became:
-        metrics.order_became(status)
+        metrics.count(ORDERS, status)
     for reason in (recorded.failure_code, *recorded.opened):
         if reason:
             metrics.order_failed(reason)
@@ -115,7 +116,7 @@ def build_use_cases(
         context,
         clients.inventory_once,
         settings.release_retry,
-        parts.metrics.release,
+        partial(parts.metrics.count, RELEASES),
         timedelta(seconds=settings.release_claim_seconds),
     )
     releases_loop = Loop("releases", full_batches(releases.run_due, RELEASES_BATCH_SIZE), pause_seconds=0.5)

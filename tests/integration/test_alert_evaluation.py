@@ -202,7 +202,7 @@ def _waiting_order(connection: Connection) -> None:
     orders.add(connection, order("ORD-1", OrderStatus.PENDING_INVENTORY, NOON), "h")
 
 
-async def test_rates_are_judged_from_the_samples_of_all_replicas(site: Site) -> None:
+async def test_rates_are_evaluated_from_the_samples_of_all_replicas(site: Site) -> None:
     """The same as when all samples are at hand in memory, as promtool has compared."""
     from tests.integration.test_alerts_agree_with_prometheus import INTERVAL, judged_by_us
 
@@ -283,7 +283,7 @@ async def test_an_acknowledgement_is_not_lost_when_the_alert_is_judged_at_the_sa
     await replica.evaluate()
     alert_id = (await site.the()).alert_id
     for number in range(1, 15):
-        # Another value, so that the alert is written by its judge as well.
+        # Another value, so that the alert is written by the evaluator as well.
         await site.dead_letter(number)
         await asyncio.gather(
             replica.evaluate(), site.desk.acknowledge(alert_id, note=str(number), actor="ada"), replica.evaluate()

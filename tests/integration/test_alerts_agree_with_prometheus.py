@@ -1,4 +1,4 @@
-"""The service and Prometheus judge the same series alike, at every step, because each alert has one definition."""
+"""The service and Prometheus evaluate the same series alike at every step: each alert has one definition."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def promtool(*arguments: str | Path) -> tuple[int | None, str]:
     return process.returncode, output.decode()
 
 
-def judged_by_us(instants: list[Instant], interval: timedelta) -> list[list[Alert]]:
+def evaluated_here(instants: list[Instant], interval: timedelta) -> list[list[Alert]]:
     """The alerts that stand after each evaluation."""
     window, known, found = SampleWindow(WINDOW), {}, []
     for instant in instants:
@@ -91,16 +91,16 @@ async def agreed(folder: Path, instants: list[Instant], expected: list[list[Aler
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("every", [1, 2])
-async def test_both_judge_recorded_series_alike_at_every_step(tmp_path: Path, seed: int, every: int) -> None:
+async def test_both_evaluate_recorded_series_alike_at_every_step(tmp_path: Path, seed: int, every: int) -> None:
     instants = recorded(seed, STEPS, INTERVAL)
-    assert await agreed(tmp_path, instants, judged_by_us(instants, every * INTERVAL), every * INTERVAL) == "agreed"
+    assert await agreed(tmp_path, instants, evaluated_here(instants, every * INTERVAL), every * INTERVAL) == "agreed"
 
 
 def test_every_alert_and_both_states_occur_in_what_is_compared() -> None:
     seen = {
         (alert.name, alert.state)
         for seed in range(4)
-        for alerts in judged_by_us(recorded(seed, STEPS, INTERVAL), INTERVAL)
+        for alerts in evaluated_here(recorded(seed, STEPS, INTERVAL), INTERVAL)
         for alert in alerts
     }
     for rule in rules(SETTINGS):
@@ -110,7 +110,7 @@ def test_every_alert_and_both_states_occur_in_what_is_compared() -> None:
 
 async def test_a_difference_would_be_found(tmp_path: Path) -> None:
     instants = recorded(1, STEPS, INTERVAL)
-    expected = judged_by_us(instants, INTERVAL)
+    expected = evaluated_here(instants, INTERVAL)
     next(alerts for alerts in expected if alerts).pop()
     assert "FAILED" in await agreed(tmp_path, instants, expected, INTERVAL)
 
@@ -166,11 +166,11 @@ async def test_a_database_that_cannot_be_written_fires_after_as_long_as_in_the_s
         'inventory_circuit_breaker_state{breaker="x",state="closed",instance="a"}': "1x18 stale _x90",
     }
     begun, gone = 8, 19
-    hold, down = int(OUTAGE_SECONDS), int((WINDOW / 5).total_seconds())
+    for_duration, down = int(OUTAGE_SECONDS), int((WINDOW / 5).total_seconds())
     expected = {
         begun - 1: [],
-        begun + hold - 1: [],
-        begun + hold: [first],
+        begun + for_duration - 1: [],
+        begun + for_duration: [first],
         gone - 2: [first],
         # Nobody knows that it has ended.
         gone + down - 1: [first],

@@ -41,8 +41,8 @@ def posted(name: str, **times: datetime | None) -> Received:
     return Received({"alertname": name}, {"value": "1"}, "", times.get("starts_at"), times.get("ends_at"))
 
 
-class Judge:
-    """An evaluator with a clock of its own, and what it said could not be done."""
+class World:
+    """An evaluator and a receiver with their own clock, and the parts that they reported as failed."""
 
     def __init__(self, database: Database, definitions: tuple[Rule, ...] | None = None) -> None:
         self.now = NOON
@@ -74,34 +74,34 @@ class Judge:
     ids=str,
 )
 async def test_an_odd_time_is_none_and_judging_goes_on(database: Database, odd: datetime) -> None:
-    judge = Judge(database)
-    await judge.receiver.receive([posted("Odd", starts_at=odd, ends_at=odd), posted("Plain")])
-    assert await judge.standing() == {"Odd": FIRING, "Plain": FIRING}
+    world = World(database)
+    await world.receiver.receive([posted("Odd", starts_at=odd, ends_at=odd), posted("Plain")])
+    assert await world.standing() == {"Odd": FIRING, "Plain": FIRING}
     (stored,) = [alert for alert in await database.read(alerts.standing) if alert.name == "Odd"]
     assert NOON - timedelta(days=1) < stored.active_at <= NOON
     assert NOON < (stored.ends_at or NOON) <= NOON + timedelta(days=366)
 
 
 async def test_a_time_that_an_earlier_version_stored_does_not_end_the_judging(database: Database) -> None:
-    judge = Judge(database)
-    await judge.receiver.receive([posted("Plain")])
+    world = World(database)
+    await world.receiver.receive([posted("Plain")])
     far = "10000-01-01 04:59:59+00" if not database.is_sqlite else "9999-12-31 23:59:59.000000"
     await database.write(lambda c: c.exec_driver_sql(f"UPDATE alerts SET ends_at = '{far}'"))
-    assert await judge.standing() == {}
+    assert await world.standing() == {}
     assert [alert.state for alert in await database.read(lambda c: alerts.resolved(c, NOON))] == [RESOLVED]
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-Infinity", "1e400", "many"])
 async def test_a_value_that_is_no_number_is_none(database: Database, value: str) -> None:
-    judge = Judge(database)
-    await judge.receiver.receive([replace(posted("Odd"), annotations={"value": value})])
+    world = World(database)
+    await world.receiver.receive([replace(posted("Odd"), annotations={"value": value})])
     (stored,) = await database.read(alerts.standing)
     assert stored.value is None
 
 
 async def test_texts_are_bounded_and_can_be_stored(database: Database) -> None:
     labels = {"alertname": "Odd\x00\ud800", **{f"l{number}": "x" * 5000 for number in range(80)}}
-    await Judge(database).receiver.receive([Received(labels, {"summary": "\x00" * 20_000}, "u" * 9000, None, None)])
+    await World(database).receiver.receive([Received(labels, {"summary": "\x00" * 20_000}, "u" * 9000, None, None)])
     (stored,) = await database.read(alerts.standing)
     assert len(stored.labels) <= 50
     assert max(len(value) for value in stored.labels.values()) <= 1000
@@ -110,12 +110,12 @@ async def test_texts_are_bounded_and_can_be_stored(database: Database) -> None:
 
 
 async def test_one_posted_alert_that_cannot_be_stored_costs_no_other(database: Database) -> None:
-    judge = Judge(database)
+    world = World(database)
     broken = Received({"alertname": "Broken"}, {"summary": "s"}, None, None, None)  # type: ignore[arg-type]
     with pytest.raises(AlertNotStored):
-        await judge.receiver.receive([posted("First"), broken, posted("Last")])
-    assert await judge.standing() == {"First": FIRING, "Last": FIRING}
-    assert judge.failed == ["received"]
+        await world.receiver.receive([posted("First"), broken, posted("Last")])
+    assert await world.standing() == {"First": FIRING, "Last": FIRING}
+    assert world.failed == ["received"]
 
 
 class Unforeseen:
@@ -142,40 +142,40 @@ def among_ours(name: str, value: Any) -> tuple[Rule, ...]:
 
 
 async def test_a_rule_that_raises_keeps_no_other_from_being_judged(database: Database) -> None:
-    judge = Judge(database, among_ours("Broken", Unforeseen(RuntimeError("unforeseen"))))
+    world = World(database, among_ours("Broken", Unforeseen(RuntimeError("unforeseen"))))
     await database.write(_dead_letter)
-    assert await judge.standing() == {DEAD_LETTERS: FIRING}
-    assert judge.failed == ["rule"]
+    assert await world.standing() == {DEAD_LETTERS: FIRING}
+    assert world.failed == ["rule"]
     noted = (await database.read(lambda c: leases.get(c, LEASE))).noted
     assert noted["failures"] == ["rule Broken: RuntimeError: unforeseen"]
     assert noted["rules"]["Broken"]["value"] is None
 
 
 async def test_the_alert_of_a_rule_that_raises_does_not_end_as_if_it_were_over(database: Database) -> None:
-    judge = Judge(database, among_ours("Broken", Unforeseen(1.0)))
-    assert await judge.standing() == {"Broken": FIRING}
-    later = Judge(database, among_ours("Broken", Unforeseen(KeyError("unforeseen"))))
+    world = World(database, among_ours("Broken", Unforeseen(1.0)))
+    assert await world.standing() == {"Broken": FIRING}
+    later = World(database, among_ours("Broken", Unforeseen(KeyError("unforeseen"))))
     later.now = NOON + timedelta(seconds=30)
     assert await later.standing() == {"Broken": FIRING}
 
 
 async def test_an_alert_that_cannot_be_stored_costs_no_other(database: Database) -> None:
-    judge = Judge(database, among_ours("Broken\x00" if not database.is_sqlite else "Broken\ud800", Unforeseen(1.0)))
+    world = World(database, among_ours("Broken\x00" if not database.is_sqlite else "Broken\ud800", Unforeseen(1.0)))
     await database.write(_dead_letter)
-    assert await judge.standing() == {DEAD_LETTERS: FIRING}
-    assert set(judge.failed) <= {"store", "rule"}
-    assert judge.failed
+    assert await world.standing() == {DEAD_LETTERS: FIRING}
+    assert set(world.failed) <= {"store", "rule"}
+    assert world.failed
     sent = await database.read(lambda c: notifications.latest(c, 10))
     assert {message.name for message in sent} == {DEAD_LETTERS, "Watchdog"}
 
 
 async def test_a_sample_in_another_form_is_passed_over(database: Database) -> None:
-    judge = Judge(database)
+    world = World(database)
     await database.write(_dead_letter)
     for odd in ({"requests": [1]}, {"latency": {"reserve": None}}, {"releases": {"failed": "many"}}):
-        await database.write(lambda c, odd=odd: samples.add(c, judge.now, "b", odd))
-        judge.now += timedelta(seconds=1)
-        assert await judge.standing() == {DEAD_LETTERS: FIRING}
+        await database.write(lambda c, odd=odd: samples.add(c, world.now, "b", odd))
+        world.now += timedelta(seconds=1)
+        assert await world.standing() == {DEAD_LETTERS: FIRING}
 
 
 def _dead_letter(connection: Any) -> None:
@@ -224,48 +224,48 @@ def test_refused_orders_in_a_row_are_counted_from_the_newest(database: Database,
 
 async def test_three_orders_refused_in_a_row_alarm_at_any_traffic_and_an_answer_ends_it(database: Database) -> None:
     add_orders(database, PLACED, UNAVAILABLE, UNAVAILABLE)
-    judge = Judge(database)
-    assert await judge.standing() == {}
+    world = World(database)
+    assert await world.standing() == {}
     await database.write(lambda c: c.exec_driver_sql("UPDATE orders SET status = 'PENDING_INVENTORY'"))
-    assert await judge.standing() == {"OrdersRefusedForInventory": FIRING}
-    judge.now += timedelta(days=3)
-    assert await judge.standing() == {"OrdersRefusedForInventory": FIRING}
+    assert await world.standing() == {"OrdersRefusedForInventory": FIRING}
+    world.now += timedelta(days=3)
+    assert await world.standing() == {"OrdersRefusedForInventory": FIRING}
     await database.write(lambda c: c.exec_driver_sql("UPDATE orders SET status = 'PLACED'"))
-    await judge.standing()
-    judge.now += timedelta(seconds=61)
-    assert await judge.standing() == {}
+    await world.standing()
+    world.now += timedelta(seconds=61)
+    assert await world.standing() == {}
 
 
-async def counted(database: Database, judge: Judge, **sample: Any) -> dict[str, str]:
-    await database.write(lambda c: samples.add(c, judge.now, "a", sample))
-    found = await judge.standing()
-    judge.now += timedelta(seconds=1)
+async def counted(database: Database, world: World, **sample: Any) -> dict[str, str]:
+    await database.write(lambda c: samples.add(c, world.now, "a", sample))
+    found = await world.standing()
+    world.now += timedelta(seconds=1)
     return found
 
 
 async def test_the_first_failures_of_a_new_start_count_too(database: Database) -> None:
     """Counters that are nothing are not written down; their first increase must not be lost."""
-    judge = Judge(database)
-    await counted(database, judge)
-    found = await counted(database, judge, failures={"INVENTORY_UNAVAILABLE": 3})
+    world = World(database)
+    await counted(database, world)
+    found = await counted(database, world, failures={"INVENTORY_UNAVAILABLE": 3})
     assert found == {"OrdersRefusedForInventory": FIRING}
 
 
 async def test_half_of_the_orders_in_the_window_alarm(database: Database) -> None:
-    judge = Judge(database)
+    world = World(database)
     for number in range(8):
         found = await counted(
-            database, judge, failures={"INVENTORY_TIMEOUT": number // 2}, orders={"PAYING": (number + 1) // 2}
+            database, world, failures={"INVENTORY_TIMEOUT": number // 2}, orders={"PAYING": (number + 1) // 2}
         )
     assert found == {"OrdersRefusedForInventory": FIRING}
 
 
 async def test_refusals_of_this_service_name_the_status_and_the_operation(database: Database) -> None:
-    judge = Judge(database)
-    await counted(database, judge, requests={"check_availability": {"success": 10}})
+    world = World(database)
+    await counted(database, world, requests={"check_availability": {"success": 10}})
     await counted(
         database,
-        judge,
+        world,
         requests={"check_availability": {"success": 10, "refused_us": 2}},
         refusals={"check_availability": {"401": 2}},
     )
@@ -278,12 +278,12 @@ async def test_refusals_of_this_service_name_the_status_and_the_operation(databa
 async def test_reservations_that_a_failed_check_kept_from_being_asked_for_lower_the_success_rate(
     database: Database,
 ) -> None:
-    judge = Judge(database)
+    world = World(database)
     for number in range(20):
         failures = {"INVENTORY_UNAVAILABLE": number}
         found = await counted(
             database,
-            judge,
+            world,
             requests={"reserve": {"success": 3 * number}},
             failures=failures,
             orders={"PAYING": 3 * number},

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from services.domain.call_attempts import Attempt
+from services.metrics.catalogue import ORDERS
 from services.metrics.expressions import SeriesValue
 from services.metrics.registry import Metrics
 
@@ -63,7 +64,7 @@ def _live(metrics: Metrics, number: int, at: datetime, *, during_outage: bool) -
                 at, "reserve", "short_circuited" if during_outage else "success", 0.0 if during_outage else 2 * seconds
             )
         )
-        metrics.order_became("PENDING_INVENTORY" if during_outage else "PLACED")
+        metrics.count(ORDERS, "PENDING_INVENTORY" if during_outage else "PLACED")
         if during_outage:
             metrics.order_failed("PENDING_INVENTORY")
     metrics.breaker_is(BREAKERS[1], "open" if during_outage else "closed")

@@ -73,7 +73,7 @@ def fill(connection: Any, now: datetime) -> None:
     made = Silence(SILENCE, matchers, reason, "ben@example.com", now - timedelta(minutes=19), ends_at)
     silences.add(connection, made)
     _history(connection, now, was, over, standing, f"{reason} (until {ends_at:%d %b %H:%M} UTC)")
-    _judged(connection, now)
+    _evaluated(connection, now)
     _mail(connection, now, over)
 
 
@@ -104,11 +104,11 @@ VALUES = {
 }  # fmt: skip
 
 
-def _judged(connection: Any, now: datetime) -> None:
+def _evaluated(connection: Any, now: datetime) -> None:
     leases.take(connection, "alerts", "worker-1", now, now + timedelta(seconds=15))
-    judged = {name: {"value": value, "threshold": RULES[name].threshold} for name, value in VALUES.items()}
+    evaluated = {name: {"value": value, "threshold": RULES[name].threshold} for name, value in VALUES.items()}
     noted = {"evaluatedAt": timestamp(now - timedelta(seconds=2)), "intervalSeconds": 5.0, "webhook": True}
-    leases.note(connection, "alerts", noted | {"rules": judged})
+    leases.note(connection, "alerts", noted | {"rules": evaluated})
 
 
 def _mail(connection: Any, now: datetime, over: Alert) -> None:

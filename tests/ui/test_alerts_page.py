@@ -165,7 +165,7 @@ def quiet(connection: object) -> None:
     from tests.support.seed_console import heartbeat
 
     heartbeat(connection, NOON)
-    seed_alerts._judged(connection, NOON)
+    seed_alerts._evaluated(connection, NOON)
 
 
 def test_all_well_is_quiet(database: Database, show: Show) -> None:

@@ -8,34 +8,34 @@ from services.alerting.labels import Matcher
 from services.alerting.state_machine import due_notification, silenced_by
 from services.alerting.webhook import notification, watchdog
 from state.alerts import FIRING, PENDING, RESOLVED
-from tests.unit.alerting.world import NOON, OUTAGE, Judged, dead_letters, seconds
+from tests.unit.alerting.world import NOON, OUTAGE, EvaluatedRule, dead_letters, seconds
 
 
 def test_without_a_hold_it_fires_at_once():
-    judged = Judged(dead_letters())
-    judged.at(0, 1)
-    assert (judged.state, judged.alert.fired_at, judged.alert.active_at) == (FIRING, NOON, NOON)
-    assert judged.events == ["FIRING"]
+    evaluated = EvaluatedRule(dead_letters())
+    evaluated.at(0, 1)
+    assert (evaluated.state, evaluated.alert.fired_at, evaluated.alert.active_at) == (FIRING, NOON, NOON)
+    assert evaluated.events == ["FIRING"]
 
 
 def test_it_is_pending_until_it_was_true_for_long_enough():
-    judged = Judged(dead_letters(for_duration=10))
+    evaluated = EvaluatedRule(dead_letters(for_duration=10))
     states = []
     for second in (0, 5, 9.999, 10, 15):
-        judged.at(second, 1)
-        states.append(judged.state)
+        evaluated.at(second, 1)
+        states.append(evaluated.state)
     assert states == [PENDING, PENDING, PENDING, FIRING, FIRING]
-    assert judged.alert.active_at == NOON
-    assert judged.alert.fired_at == NOON + seconds(10)
+    assert evaluated.alert.active_at == NOON
+    assert evaluated.alert.fired_at == NOON + seconds(10)
 
 
 def test_a_clock_that_is_set_back_makes_neither_a_pending_nor_a_kept_alert_wait_for_its_old_time():
-    pending = Judged(dead_letters(for_duration=10))
+    pending = EvaluatedRule(dead_letters(for_duration=10))
     pending.at(0, 1)
     for second in (-3600, -3595, -3590):
         pending.at(second, 1)
     assert (pending.state, pending.alert.active_at) == (FIRING, NOON - seconds(3600))
-    kept = Judged(dead_letters(keep_firing_for=10))
+    kept = EvaluatedRule(dead_letters(keep_firing_for=10))
     kept.at(0, 1)
     for second in (5, -3600, -3595, -3590):
         kept.at(second, 0)
@@ -43,81 +43,81 @@ def test_a_clock_that_is_set_back_makes_neither_a_pending_nor_a_kept_alert_wait_
 
 
 def test_a_pending_alert_that_comes_to_nothing_leaves_nothing():
-    judged = Judged(dead_letters(for_duration=10))
-    judged.at(0, 1)
-    judged.at(5, 0)
-    assert (judged.known, judged.events) == ({}, [])
-    judged.at(10, 1)
-    assert judged.alert.active_at == NOON + seconds(10)
+    evaluated = EvaluatedRule(dead_letters(for_duration=10))
+    evaluated.at(0, 1)
+    evaluated.at(5, 0)
+    assert (evaluated.known, evaluated.events) == ({}, [])
+    evaluated.at(10, 1)
+    assert evaluated.alert.active_at == NOON + seconds(10)
 
 
 def test_it_resolves_as_soon_as_it_is_no_longer_true():
-    judged = Judged(dead_letters())
-    judged.at(0, 1)
-    judged.at(5, 0)
-    assert (judged.state, judged.alert.resolved_at) == (RESOLVED, NOON + seconds(5))
-    assert judged.events == ["FIRING", "RESOLVED"]
-    assert judged.at(10, 0).put == ()
+    evaluated = EvaluatedRule(dead_letters())
+    evaluated.at(0, 1)
+    evaluated.at(5, 0)
+    assert (evaluated.state, evaluated.alert.resolved_at) == (RESOLVED, NOON + seconds(5))
+    assert evaluated.events == ["FIRING", "RESOLVED"]
+    assert evaluated.at(10, 0).put == ()
 
 
 def test_with_a_keep_it_goes_on_and_a_relapse_is_the_same_incident():
-    judged = Judged(dead_letters(keep_firing_for=10))
-    judged.at(0, 1)
+    evaluated = EvaluatedRule(dead_letters(keep_firing_for=10))
+    evaluated.at(0, 1)
     for second, value in ((5, 0), (14, 0), (14.5, 1), (16, 0), (25.9, 0)):
-        judged.at(second, value)
-        assert judged.state == FIRING
-    judged.at(26, 0)
-    assert judged.state == RESOLVED
-    assert judged.events == ["FIRING", "RESOLVED"]
+        evaluated.at(second, value)
+        assert evaluated.state == FIRING
+    evaluated.at(26, 0)
+    assert evaluated.state == RESOLVED
+    assert evaluated.events == ["FIRING", "RESOLVED"]
 
 
 def test_a_resolved_alert_that_comes_again_begins_anew():
-    judged = Judged(dead_letters(for_duration=10))
+    evaluated = EvaluatedRule(dead_letters(for_duration=10))
     for second in (0, 10):
-        judged.at(second, 1)
-    judged.known = {
-        key: replace(alert, acknowledged_at=NOON, acknowledged_by="ada") for key, alert in judged.known.items()
+        evaluated.at(second, 1)
+    evaluated.known = {
+        key: replace(alert, acknowledged_at=NOON, acknowledged_by="ada") for key, alert in evaluated.known.items()
     }
-    judged.at(11, 0)
-    assert judged.alert.acknowledged_by is None
-    judged.at(20, 1)
-    assert (judged.state, judged.alert.active_at) == (PENDING, NOON + seconds(20))
-    judged.at(21, 0)
-    assert (judged.state, judged.alert.resolved_at) == (RESOLVED, NOON + seconds(11))
-    assert judged.events == ["FIRING", "RESOLVED"]
+    evaluated.at(11, 0)
+    assert evaluated.alert.acknowledged_by is None
+    evaluated.at(20, 1)
+    assert (evaluated.state, evaluated.alert.active_at) == (PENDING, NOON + seconds(20))
+    evaluated.at(21, 0)
+    assert (evaluated.state, evaluated.alert.resolved_at) == (RESOLVED, NOON + seconds(11))
+    assert evaluated.events == ["FIRING", "RESOLVED"]
 
 
 def test_a_pending_alert_is_not_taken_for_true_while_nobody_looked():
-    judged = Judged(dead_letters(for_duration=10))
-    judged.at(0, 1)
+    evaluated = EvaluatedRule(dead_letters(for_duration=10))
+    evaluated.at(0, 1)
     after = OUTAGE.total_seconds() + 5
-    judged.at(after, 1)
-    assert (judged.state, judged.alert.active_at) == (PENDING, NOON + seconds(after))
+    evaluated.at(after, 1)
+    assert (evaluated.state, evaluated.alert.active_at) == (PENDING, NOON + seconds(after))
 
 
 def test_a_firing_alert_survives_that_nobody_looked():
-    judged = Judged(dead_letters())
-    judged.at(0, 1)
-    judged.at(10_000, 1)
-    assert (judged.state, judged.alert.fired_at, judged.events) == (FIRING, NOON, ["FIRING"])
+    evaluated = EvaluatedRule(dead_letters())
+    evaluated.at(0, 1)
+    evaluated.at(10_000, 1)
+    assert (evaluated.state, evaluated.alert.fired_at, evaluated.events) == (FIRING, NOON, ["FIRING"])
 
 
 def test_value_and_annotations_follow():
-    judged = Judged(dead_letters())
-    judged.at(0, 1)
-    judged.at(5, 7)
-    assert judged.alert.value == 7
-    assert judged.alert.annotations["value"] == "7"
-    assert judged.alert.annotations["threshold"] == "> 0"
+    evaluated = EvaluatedRule(dead_letters())
+    evaluated.at(0, 1)
+    evaluated.at(5, 7)
+    assert evaluated.alert.value == 7
+    assert evaluated.alert.annotations["value"] == "7"
+    assert evaluated.alert.annotations["threshold"] == "> 0"
 
 
 # ------------------------------------------------------------- notifications
 
 
 def firing():
-    judged = Judged(dead_letters())
-    judged.at(0, 1)
-    return judged.alert
+    evaluated = EvaluatedRule(dead_letters())
+    evaluated.at(0, 1)
+    return evaluated.alert
 
 
 SILENCER = {"S": (Matcher("alertname", "DeadLettersPresent"),)}

@@ -26,7 +26,7 @@ def dead_letters(for_duration: float = 0, keep_firing_for: float = 0) -> Rule:
     return replace(rule, for_duration=seconds(for_duration), keep_firing_for=seconds(keep_firing_for))
 
 
-class Judged:
+class EvaluatedRule:
     """Steps of one rule, a second apart or more, and what they leave."""
 
     def __init__(self, rule: Rule) -> None:
