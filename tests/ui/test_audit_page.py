@@ -67,7 +67,7 @@ def test_filters_come_from_the_address_and_combine(busy: Database, show: Show) -
     assert "8 actions match" in said(show("audit.py", target="DL-211"))
 
 
-def test_nothing_matches_is_told_from_nothing_was_ever_done(busy: Database, show: Show) -> None:
+def test_no_match_and_an_empty_log_have_different_texts(busy: Database, show: Show) -> None:
     test = show("audit.py", target="nobody")
     assert "No action matches." in said(test)
     press(test, "clear_filters")

@@ -25,14 +25,14 @@ def keys(test: AppTest, prefix: str) -> list[str]:
     return [button.key for button in test.button if button.key and button.key.startswith(prefix)]
 
 
-def test_flow_says_what_waits_how_far_behind_the_consumer_is_and_from_when(busy: Database, show: Show) -> None:
+def test_the_flow_tiles_show_outbox_and_consumer_lag_with_their_time(busy: Database, show: Show) -> None:
     text = said(show("events.py"))
     assert "Behind on INVENTORY_EVENTS" in text
     assert "3 in hand, 1 again · as of 12:00:00" in text
     assert "### Publishing" in text
 
 
-def test_letters_with_the_same_cause_are_one_group_whatever_their_ids(busy: Database, show: Show) -> None:
+def test_dead_letters_with_the_same_cause_are_one_group(busy: Database, show: Show) -> None:
     text = said(show("events.py"))
     assert "inventory.confirmed** · 11 dead letters" in text
     assert "inventory.confirmed** · 1 dead letter" in text
@@ -46,7 +46,7 @@ def test_a_group_is_shown_from_the_address_and_every_cause_is_a_click_away(busy:
     assert len(keys(test, "replay_DL-")) == 12
 
 
-def test_one_letter_is_replayed_with_one_click_and_not_again_while_it_is_under_way(busy: Database, show: Show) -> None:
+def test_a_dead_letter_is_replayed_with_one_click_and_once_at_a_time(busy: Database, show: Show) -> None:
     test = press(show("events.py"), "replay_DL-1")
     (command,) = stored(busy)
     assert (command.kind, command.target_id) == ("replay_dead_letter", "DL-1")
@@ -84,7 +84,7 @@ def test_a_large_or_deep_payload_is_shown_cut_and_whole_in_a_file(busy: Database
     assert bool(test.get("download_button")) is (shown is not None)
 
 
-def test_what_is_unfolded_is_restored_from_the_address(busy: Database, show: Show) -> None:
+def test_open_expanders_are_restored_from_the_address(busy: Database, show: Show) -> None:
     test = show("events.py", view="Outgoing")
     assert not test.code
     first = next(box for box in test.expander if box.label == "Payload")
@@ -193,7 +193,7 @@ def test_outgoing_events_are_paged_and_filtered_by_the_address(busy: Database, s
     assert "No event matches" in said(show("events.py", view="Outgoing", event_order="nobody"))
 
 
-def test_incoming_events_say_what_became_of_them(busy: Database, show: Show) -> None:
+def test_incoming_events_show_their_outcome(busy: Database, show: Show) -> None:
     text = said(show("events.py", view="Incoming"))
     assert "Changed nothing]" in text
     assert "came again 1x" in text

@@ -19,7 +19,7 @@ from tests.support.seed_console import order
 Show = Callable[..., AppTest]
 
 
-def test_what_is_open_stands_in_sections_and_what_ends_soon_says_when(busy: Database, show: Show) -> None:
+def test_open_items_are_listed_by_section_with_their_end(busy: Database, show: Show) -> None:
     begin(busy)
     held = update(tables.reviews).where(tables.reviews.c.review_id == "REV-2")
     busy.write_now(lambda c: c.execute(held.values(owner="ben", claimed_until=NOON + timedelta(minutes=4))))
@@ -39,7 +39,7 @@ def test_a_claim_that_has_ended_is_not_handed_over(busy: Database, show: Show) -
     assert "No case is claimed." in said(show("handover.py"))
 
 
-def test_each_person_sees_what_changed_since_their_own_last_look(busy: Database, show: Show) -> None:
+def test_each_actor_sees_the_changes_since_their_own_last_visit(busy: Database, show: Show) -> None:
     busy.write_now(lambda c: audit.note_visit(c, "console", NOON - timedelta(minutes=12)))
     text = said(show("handover.py"))
     assert "Since you last looked" in text
@@ -51,7 +51,7 @@ def test_each_person_sees_what_changed_since_their_own_last_look(busy: Database,
     assert "The last eight hours" in said(test)
 
 
-def test_what_was_marked_as_seen_is_gone_at_the_next_look_and_only_for_that_person(busy: Database, show: Show) -> None:
+def test_marking_as_seen_removes_the_changes_for_that_actor_only(busy: Database, show: Show) -> None:
     test = press(show("handover.py"), "mark_seen")
     assert "Nothing changed." in said(test)
     later = AuditEntry(
@@ -64,7 +64,7 @@ def test_what_was_marked_as_seen_is_gone_at_the_next_look_and_only_for_that_pers
     assert "Cancelled the order" not in text
 
 
-def test_marking_as_seen_is_on_record_and_no_news_for_the_others(busy: Database, show: Show) -> None:
+def test_marking_as_seen_is_audited_and_not_listed_as_a_change(busy: Database, show: Show) -> None:
     press(press(show("handover.py"), "mark_seen"), "mark_seen")
     second, first = [entry for entry in busy.read_now(audit.page) if entry.action == "MARK_AS_SEEN"]
     assert first.actor == "console"
@@ -86,12 +86,12 @@ def test_it_can_be_copied_as_text(busy: Database, show: Show) -> None:
     assert "- 11:57 olga@example.com: Cancelled the order, order:ORD-1007, done (customer called)" in block
 
 
-def test_what_people_did_leads_to_what_they_did_it_to(busy: Database, show: Show) -> None:
+def test_each_action_links_to_its_target(busy: Database, show: Show) -> None:
     links = {link.proto.label: link.proto for link in show("handover.py").get("page_link")}
     assert links[":blue[Order ORD-1007]"].query_string == "order=ORD-1007"
 
 
-def test_what_is_open_leads_to_the_very_thing(busy: Database, show: Show) -> None:
+def test_each_open_item_links_to_itself(busy: Database, show: Show) -> None:
     begin(busy)
     links = {link.proto.query_string for link in show("handover.py").get("page_link")}
     assert {
@@ -100,7 +100,7 @@ def test_what_is_open_leads_to_the_very_thing(busy: Database, show: Show) -> Non
     } <= links  # fmt: skip
 
 
-def test_alerts_are_handed_over_with_severity_breaker_and_who_is_at_it(busy: Database, show: Show) -> None:
+def test_alerts_are_listed_with_severity_breaker_and_acknowledgement(busy: Database, show: Show) -> None:
     test = show("handover.py")
     text = said(test)
     first, second = text.index("Critical: InventoryReservationSuccessLow"), text.index("Warning: HostDiskFull")
@@ -125,7 +125,7 @@ def test_a_quiet_shift_says_so(database: Database, show: Show) -> None:
         assert line in text
 
 
-def test_cases_opened_since_the_last_look_are_counted_however_many_are_older(busy: Database, show: Show) -> None:
+def test_cases_opened_since_the_last_visit_are_counted(busy: Database, show: Show) -> None:
     def fill(connection: Connection) -> None:
         audit.note_visit(connection, "console", NOON - timedelta(minutes=1))
         old, new = NOON - timedelta(hours=9), NOON - timedelta(seconds=30)

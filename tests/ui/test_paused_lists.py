@@ -87,7 +87,7 @@ def labels(test: AppTest) -> dict[str, str]:
 
 
 @EVERY
-def test_a_list_follows_until_its_reader_holds_it(busy: Database, show: Show, one: List) -> None:
+def test_a_list_shows_new_rows_until_its_updates_are_paused(busy: Database, show: Show, one: List) -> None:
     test = one.open(show)
     busy.write_now(lambda connection: one.add(connection, 1))
     assert one.has(checked(test.run()), 1)
@@ -100,9 +100,7 @@ def test_a_list_follows_until_its_reader_holds_it(busy: Database, show: Show, on
 
 
 @EVERY
-def test_new_rows_come_when_they_are_asked_for_and_the_list_stands_still_again(
-    busy: Database, show: Show, one: List
-) -> None:
+def test_new_rows_are_shown_on_request_and_the_updates_are_paused_again(busy: Database, show: Show, one: List) -> None:
     test = press(one.open(show), f"hold_{one.name}")
     busy.write_now(lambda connection: [one.add(connection, number) for number in (1, 2)])
     press(checked(test.run()), f"show_new_{one.name}")
@@ -116,7 +114,7 @@ def test_new_rows_come_when_they_are_asked_for_and_the_list_stands_still_again(
 
 
 @EVERY
-def test_a_link_and_a_reload_show_the_list_as_it_was_held(busy: Database, show: Show, one: List) -> None:
+def test_a_link_and_a_reload_show_the_paused_list(busy: Database, show: Show, one: List) -> None:
     test = press(one.open(show), f"hold_{one.name}")
     busy.write_now(lambda connection: one.add(connection, 1))
     place = test.query_params[f"{one.name}_held"]
@@ -126,7 +124,7 @@ def test_a_link_and_a_reload_show_the_list_as_it_was_held(busy: Database, show: 
 
 
 @EVERY
-def test_a_place_that_is_not_ours_is_the_newest(busy: Database, show: Show, one: List) -> None:
+def test_an_invalid_place_is_the_newest_page(busy: Database, show: Show, one: List) -> None:
     test = one.open(show, **{f"{one.name}_held": "x~"})
     busy.write_now(lambda connection: one.add(connection, 1))
     assert one.has(checked(test.run()), 1)
@@ -141,9 +139,7 @@ def test_new_rows_are_counted_no_further_than_a_hundred(busy: Database, show: Sh
     assert labels(checked(test.run()))["show_new_audit"] == "99+ new · show"
 
 
-def test_a_row_that_matches_no_longer_keeps_its_place_until_the_list_is_asked_for_anew(
-    busy: Database, show: Show
-) -> None:
+def test_a_row_that_no_longer_matches_keeps_its_place_until_the_list_is_refreshed(busy: Database, show: Show) -> None:
     busy.write_now(lambda connection: [add_order(connection, number) for number in (1, 2, 3)])
     test = press(show("orders.py", status="Paying"), "hold_orders")
     before = listed(test)
@@ -162,7 +158,7 @@ def test_a_row_that_matches_no_longer_keeps_its_place_until_the_list_is_asked_fo
     assert listed(test) == [one for one in before if one != "ORD-NEW-2"]
 
 
-def test_what_a_row_says_stays_live_while_the_list_stands_still(busy: Database, show: Show) -> None:
+def test_the_content_of_rows_stays_live_while_updates_are_paused(busy: Database, show: Show) -> None:
     test = press(show("orders.py", q="ORD-1003"), "hold_orders")
     assert ":material/credit_card: Paying" in said(test)
 
@@ -175,7 +171,7 @@ def test_what_a_row_says_stays_live_while_the_list_stands_still(busy: Database, 
     assert ":material/shopping_bag: Placed" in said(checked(test.run()))
 
 
-def test_what_keeps_its_place_does_not_hide_rows_from_the_next_page(busy: Database, show: Show) -> None:
+def test_kept_rows_hide_no_row_of_the_next_page(busy: Database, show: Show) -> None:
     busy.write_now(lambda connection: [add_order(connection, number) for number in range(30)])
     test = press(show("orders.py", status="Paying"), "hold_orders")
 
@@ -204,9 +200,7 @@ def test_a_link_to_an_order_carries_the_place_so_that_a_step_back_finds_the_list
     assert labels(back)["show_new_orders"] == "1 new · show"
 
 
-def test_a_list_that_was_left_for_an_order_stands_as_it_was_until_it_is_left_for_something_else(
-    busy: Database, show: Show
-) -> None:
+def test_a_list_left_for_an_order_is_restored_until_it_is_left_for_another_page(busy: Database, show: Show) -> None:
     test = show("orders.py")
     (link, *_) = [one for one in test.get("page_link") if "ORD-2000" in one.proto.label]
     held = link.proto.query_string.partition("orders_held=")[2].partition("&")[0].replace("%7E", "~")
@@ -223,7 +217,7 @@ def test_a_list_that_was_left_for_an_order_stands_as_it_was_until_it_is_left_for
     assert listed(test)[0] == "ORD-NEW-1"
 
 
-def test_later_pages_stand_still_by_themselves(busy: Database, show: Show) -> None:
+def test_later_pages_are_paused_without_a_click(busy: Database, show: Show) -> None:
     test = press(show("orders.py"), "orders_before_step")
     before = listed(test)
     busy.write_now(lambda connection: [add_order(connection, number) for number in range(5)])

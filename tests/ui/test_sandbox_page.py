@@ -34,7 +34,7 @@ def test_a_drill_is_stored_with_its_length_level_and_reason(busy: Database, show
     assert command.arguments == {"seconds": 20, "level": 0.25, "reason": "before the sale"}
 
 
-def test_while_a_drill_is_under_way_there_is_no_second_one_and_it_can_be_stopped(busy: Database, show: Show) -> None:
+def test_an_active_drill_can_be_stopped_and_blocks_a_second_one(busy: Database, show: Show) -> None:
     begin(busy, noticed={"breaker": (NOON - timedelta(seconds=17)).isoformat()})
     test = show("sandbox.py")
     text = said(test)
@@ -52,7 +52,7 @@ def test_faults_that_are_over_cannot_be_stopped(busy: Database, show: Show, phas
     assert show("sandbox.py").button(key="stop_drill").disabled
 
 
-def test_past_drills_are_listed_and_open_under_an_address(busy: Database, show: Show) -> None:
+def test_past_drills_are_listed_and_have_links(busy: Database, show: Show) -> None:
     test = show("sandbox.py")
     for line in REPORT_LINES:
         assert line in said(test)
@@ -67,17 +67,17 @@ def test_past_drills_are_listed_and_open_under_an_address(busy: Database, show: 
     assert "Past drills" in said(test)
 
 
-def test_an_unknown_drill_is_said_to_be_unknown(busy: Database, show: Show) -> None:
+def test_an_unknown_drill_is_reported(busy: Database, show: Show) -> None:
     assert "No such drill is known" in said(show("sandbox.py", drill="nobody"))
 
 
-def test_shelves_ledger_and_faults_are_shown_as_the_worker_saw_them(busy: Database, show: Show) -> None:
+def test_stock_ledger_and_faults_are_shown_with_the_time_they_were_read(busy: Database, show: Show) -> None:
     text = said(show("sandbox.py"))
     assert "As read by the worker 11:59:58 · 2 s ago · no faults" in text
     assert "reserve · Oak chair, model 1 · +2 reserved" in text
 
 
-def test_the_rate_of_the_traffic_is_asked_for(busy: Database, show: Show) -> None:
+def test_setting_the_traffic_rate_stores_a_command(busy: Database, show: Show) -> None:
     test = show("sandbox.py")
     test.number_input(key="traffic_rate").set_value(4.0)
     press(test, "set_traffic")
@@ -85,7 +85,7 @@ def test_the_rate_of_the_traffic_is_asked_for(busy: Database, show: Show) -> Non
     assert (command.kind, command.arguments) == ("set_traffic", {"ordersPerSecond": 4.0})
 
 
-def test_without_traffic_a_drill_is_said_to_prove_nothing(busy: Database, show: Show) -> None:
+def test_without_traffic_the_page_warns_that_a_drill_shows_nothing(busy: Database, show: Show) -> None:
     busy.write_now(lambda connection: seed_console.heartbeat(connection, NOON, sandboxTraffic=0.0))
     test = show("sandbox.py")
     assert "proves nothing" in said(test)

@@ -13,13 +13,13 @@ from tests.support.pages import press, said
 Show = Callable[..., AppTest]
 
 
-def test_a_variant_has_its_level_source_age_and_the_end_of_its_mark(busy: Database, show: Show) -> None:
+def test_a_variant_shows_level_source_age_and_expiry(busy: Database, show: Show) -> None:
     text = said(show("stock.py"))
     assert "event: low stock · since 11:59:00 · 60 s ago · 4 available · low from 10" in text
     assert "without news it counts as available again in 23 min" in text
 
 
-def test_a_mark_that_has_expired_counts_as_available(busy: Database, show: Show) -> None:
+def test_an_expired_level_counts_as_available(busy: Database, show: Show) -> None:
     test = show("stock.py", level="Out of stock")
     text = said(test)
     assert "SKU-02 oak" in text
@@ -42,7 +42,7 @@ def test_the_list_is_paged_and_goes_back(busy: Database, show: Show) -> None:
     assert "SKU-00 oak" in said(test)
 
 
-def test_what_is_empty_says_why(database: Database, show: Show) -> None:
+def test_an_empty_list_shows_the_reason(database: Database, show: Show) -> None:
     assert "has not reported on any product yet" in said(show("stock.py"))
     assert "No product is reported as out of stock or low." in said(show("stock.py", level="Low"))
     test = show("stock.py", product="nothing")
@@ -51,7 +51,7 @@ def test_what_is_empty_says_why(database: Database, show: Show) -> None:
     assert not test.text_input(key="product").value
 
 
-def test_the_file_has_what_the_filters_leave(busy: Database) -> None:
+def test_the_file_has_the_filtered_rows(busy: Database) -> None:
     lines = facade.console().stock.csv(level="low").splitlines()
     assert lines[0].startswith("productId,variantId,level")
     assert len(lines) == 1 + 10

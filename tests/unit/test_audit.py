@@ -110,7 +110,7 @@ def test_a_difference_that_waiting_work_settles_is_no_failure(
     assert capsys.readouterr().out.endswith("PAYMENT_KEPT  o-1  captured, the order is CANCELLED  (pending)\n")
 
 
-def test_what_moved_lately_is_not_judged(sandbox: Sandbox) -> None:
+def test_recently_changed_rows_are_not_compared(sandbox: Sandbox) -> None:
     sandbox.pay("o-1")
     assert audit.run(sandbox.settings, datetime.now(UTC) - START + timedelta(seconds=1)) == 0
 

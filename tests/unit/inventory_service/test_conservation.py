@@ -106,7 +106,7 @@ def test_orders_that_went_well_add_up(books: Books) -> None:
     assert books.found() == []
 
 
-def test_stock_taken_for_unknown_or_called_off_orders_is_found(books: Books) -> None:
+def test_stock_of_unknown_or_cancelled_orders_is_found(books: Books) -> None:
     books.shop.reserve("o-1", mugs(1))
     books.shop.reserve("o-2", mugs(1))
     books.order("o-2", "REJECTED", mugs(1))
@@ -119,13 +119,13 @@ def test_stock_taken_for_unknown_or_called_off_orders_is_found(books: Books) -> 
     ]
 
 
-def test_a_hold_that_is_over_holds_nothing(books: Books) -> None:
+def test_an_expired_reservation_reserves_nothing(books: Books) -> None:
     books.shop.reserve("o-1", mugs(1), seconds=60)
     books.shop.wait(60)
     assert books.found() == []
 
 
-def test_a_waiting_release_job_or_event_is_told_apart(books: Books) -> None:
+def test_a_difference_with_a_waiting_release_or_event_is_pending(books: Books) -> None:
     books.shop.reserve("o-1", mugs(1))
     books.order("o-1", "CANCELLED", mugs(1))
     books.holdfast.write_now(lambda c: release_jobs.start(c, "o-1", "cancelled", START))
@@ -172,7 +172,7 @@ def test_a_second_deduction_and_a_forged_column_are_found(books: Books) -> None:
     ]
 
 
-def test_what_moved_lately_is_not_judged(books: Books) -> None:
+def test_recently_changed_rows_are_not_compared(books: Books) -> None:
     books.shop.reserve("o-1", mugs(1))
     books.order("o-2", "CONFIRMED", mugs(1))
     books.pay("o-3")

@@ -16,7 +16,7 @@ from services.sandbox.inventory_service.stock import (
 from tests.support.inventory_shop import START, Shop, mugs, pens
 
 
-def test_a_confirmation_deducts_and_remembers_when(shop: Shop) -> None:
+def test_a_confirmation_deducts_and_stores_its_time(shop: Shop) -> None:
     reservation = shop.reserve("o-1", mugs(2), pens(1))
     assert shop.confirm(reservation) == START
     assert (shop.columns(mugs(0)), shop.columns(pens(0))) == ((8, 0), (4, 0))
@@ -31,7 +31,7 @@ def test_a_second_confirmation_deducts_nothing_and_gives_the_first_time(shop: Sh
     assert shop.columns(mugs(0)) == (8, 0)
 
 
-def test_a_hold_is_confirmed_until_its_last_moment_only(shop: Shop) -> None:
+def test_a_reservation_is_confirmed_until_it_expires(shop: Shop) -> None:
     in_time, too_late = shop.reserve("o-1", mugs(1), seconds=60), shop.reserve("o-2", mugs(1), seconds=60)
     shop.wait(59.999)
     assert shop.confirm(in_time) == shop.now
@@ -42,7 +42,7 @@ def test_a_hold_is_confirmed_until_its_last_moment_only(shop: Shop) -> None:
     assert shop.kinds("o-2") == ["HOLD", "EXPIRE"]
 
 
-def test_what_the_sweeper_ended_is_expired_too(shop: Shop) -> None:
+def test_a_reservation_expired_by_the_sweeper_is_not_confirmed(shop: Shop) -> None:
     reservation = shop.reserve("o-1", mugs(1), seconds=60)
     shop.wait(60)
     assert shop.write(stock.expire) == 1
@@ -75,7 +75,7 @@ def test_unknown_and_foreign_reservations_are_not_confirmed(shop: Shop) -> None:
     assert shop.columns(mugs(0)) == (10, 2)
 
 
-def test_a_release_gives_back_once(shop: Shop) -> None:
+def test_a_release_frees_the_stock_once(shop: Shop) -> None:
     reservation = shop.reserve("o-1", mugs(4))
     released = shop.release("o-1")
     assert released is not None
@@ -85,7 +85,7 @@ def test_a_release_gives_back_once(shop: Shop) -> None:
     assert shop.kinds("o-1") == ["HOLD", "RELEASE"]
 
 
-def test_a_release_after_the_holds_end_gives_back_nothing_twice(shop: Shop) -> None:
+def test_a_release_after_the_expiry_frees_nothing_twice(shop: Shop) -> None:
     shop.reserve("o-1", mugs(4), seconds=60)
     shop.wait(60)
     assert shop.release("o-1") is None
@@ -110,7 +110,7 @@ def test_a_cancel_restocks_what_was_deducted_once(shop: Shop) -> None:
     assert shop.release("o-1") is None
 
 
-def test_a_cancel_does_not_restock_what_came_back_already(shop: Shop) -> None:
+def test_a_cancel_does_not_restock_returned_goods(shop: Shop) -> None:
     shop.confirm(shop.reserve("o-1", mugs(4)))
     shop.take_back("o-1", "ret-1", mugs(1))
     shop.take_back("o-1", "ret-2", mugs(1), restockable=False)
@@ -118,7 +118,7 @@ def test_a_cancel_does_not_restock_what_came_back_already(shop: Shop) -> None:
     assert shop.columns(mugs(0)) == (9, 0)
 
 
-def test_a_line_that_came_back_whole_has_nothing_left_to_restock(shop: Shop) -> None:
+def test_a_fully_returned_line_is_not_restocked_again(shop: Shop) -> None:
     shop.confirm(shop.reserve("o-1", mugs(1), pens(1)))
     shop.take_back("o-1", "ret-1", mugs(1))
     assert shop.cancel("o-1") == CancelOutcome.RESTOCKED
@@ -142,7 +142,7 @@ def test_returns_of_two_orders_may_have_the_same_id(shop: Shop) -> None:
     assert shop.columns(mugs(0)) == (10, 0)
 
 
-def test_damaged_goods_are_counted_and_stay_off_the_shelf(shop: Shop) -> None:
+def test_damaged_goods_are_counted_and_not_restocked(shop: Shop) -> None:
     shop.confirm(shop.reserve("o-1", mugs(3)))
     assert shop.take_back("o-1", "ret-1", mugs(2), restockable=False) == (mugs(2),)
     assert shop.take_back("o-1", "ret-2", mugs(3)) == (mugs(1),)
@@ -150,7 +150,7 @@ def test_damaged_goods_are_counted_and_stay_off_the_shelf(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("end", ["nothing", "release", "cancel"])
-def test_nothing_is_taken_back_for_an_order_that_was_not_confirmed(shop: Shop, end: str) -> None:
+def test_an_unconfirmed_order_accepts_no_return(shop: Shop, end: str) -> None:
     shop.reserve("o-1", mugs(3))
     getattr(shop, end, lambda _: None)("o-1")
     before = shop.columns(mugs(0))
@@ -181,7 +181,7 @@ def test_the_ledger_cannot_be_rewritten(shop: Shop) -> None:
     assert shop.read(lambda c: c.scalar(select(func.count()).select_from(tables.ledger))) == 2
 
 
-def test_a_column_that_left_its_ledger_behind_is_found(shop: Shop) -> None:
+def test_a_column_that_differs_from_its_ledger_is_found(shop: Shop) -> None:
     shop.reserve("o-1", mugs(2))
     assert shop.imbalances() == []
     stray = update(tables.stock).where(tables.stock.c.product_id == "p-mug").values(on_hand=9, reserved=3)

@@ -255,7 +255,7 @@ async def test_an_outage_answers_503_and_can_be_ended(http: httpx.AsyncClient, s
     assert (await http.post(RESERVE, json=order("o-1", mugs(1)))).status_code == 200
 
 
-async def test_errors_strike_at_their_rate_and_latency_delays_what_is_then_done(
+async def test_errors_occur_at_their_rate_and_latency_delays_calls(
     http: httpx.AsyncClient, shop: Shop, naps: Naps
 ) -> None:
     await http.put("/api/v1/sandbox/faults", json={"errorRate": 0.6})
@@ -283,9 +283,7 @@ async def test_faults_are_shown_and_checked(http: httpx.AsyncClient) -> None:
     }
 
 
-async def test_sold_out_refuses_what_is_new_keeps_what_is_held_and_touches_no_stock(
-    http: httpx.AsyncClient, shop: Shop
-) -> None:
+async def test_sold_out_refuses_new_reservations_and_keeps_existing_ones(http: httpx.AsyncClient, shop: Shop) -> None:
     held = await http.post(RESERVE, json=order("o-1", mugs(1)))
     await http.put("/api/v1/sandbox/faults", json={"soldOut": True})
     assert (await http.post(RESERVE, json=order("o-1", mugs(1)))).json()["data"] == held.json()["data"]
@@ -308,7 +306,7 @@ async def test_expired_credentials_refuse_every_call_and_touch_no_stock(http: ht
     assert shop.columns(mugs(0)) == (10, 0)
 
 
-async def test_more_calls_a_second_than_are_taken_are_told_when_to_come_back(http: httpx.AsyncClient) -> None:
+async def test_calls_above_the_rate_get_429_with_retry_after(http: httpx.AsyncClient) -> None:
     await http.put("/api/v1/sandbox/faults", json={"requestsPerSecond": 1})
     replies = [await http.post(RELEASE, json={"orderId": "o-1"}) for _ in range(5)]
     assert replies[0].status_code == 200

@@ -76,7 +76,7 @@ def test_pruning_forgets_old_events_and_keeps_a_new_one_with_the_same_id(shop: S
     assert shop.handle("order.cancelled", "1", source="shop-a", orderId="o-1") != "duplicate"
 
 
-def test_asking_anew_is_answered_again_with_one_deduction(shop: Shop) -> None:
+def test_a_repeated_confirm_request_is_answered_with_one_deduction(shop: Shop) -> None:
     reservation = shop.reserve("o-1", mugs(1))
     shop.handle(CONFIRM, orderId="o-1", reservationId=reservation.reservation_id)
     shop.wait(300)
@@ -87,7 +87,7 @@ def test_asking_anew_is_answered_again_with_one_deduction(shop: Shop) -> None:
     assert shop.columns(mugs(0)) == (9, 0)
 
 
-def test_a_silent_confirmation_deducts_and_is_answered_when_asked_again(shop: Shop) -> None:
+def test_a_silent_confirmation_deducts_and_answers_a_repeated_request(shop: Shop) -> None:
     reservation = shop.reserve("o-1", mugs(1))
     shop.handle(CONFIRM, is_silent=True, orderId="o-1", reservationId=reservation.reservation_id)
     assert shop.published() == []
@@ -114,7 +114,7 @@ def test_a_created_order_with_other_items_fails_and_stays_failed(shop: Shop) -> 
     assert shop.columns(mugs(0)) == (10, 2)
 
 
-def test_reserving_exactly_what_is_held_settles_a_mismatch(shop: Shop) -> None:
+def test_reserving_the_same_lines_again_clears_a_mismatch(shop: Shop) -> None:
     reservation = shop.reserve("o-1", mugs(2))
     key = {"orderId": "o-1", "reservationId": reservation.reservation_id}
     shop.handle("order.created", **key, items=[pens(2).wire()])
@@ -168,7 +168,7 @@ def test_low_stock_is_announced_again_after_the_way_up(shop: Shop) -> None:
     assert shop.published_types() == ["inventory.low_stock"] * 2
 
 
-def test_out_of_stock_and_back_are_announced_at_their_edges(shop: Shop) -> None:
+def test_out_of_stock_and_back_in_stock_are_published_on_the_level_change(shop: Shop) -> None:
     shop.reserve("o-1", mugs(10))
     shop.adjust(mugs(0), 2)
     shop.adjust(mugs(0), 10)
@@ -178,32 +178,32 @@ def test_out_of_stock_and_back_are_announced_at_their_edges(shop: Shop) -> None:
     ]
 
 
-def test_a_deduction_of_held_stock_is_no_edge(shop: Shop) -> None:
+def test_deducting_reserved_stock_changes_no_level(shop: Shop) -> None:
     reservation = shop.reserve("o-1", mugs(10))
     shop.confirm(reservation)
     assert shop.published_types() == ["inventory.out_of_stock"]
 
 
-def test_the_sweeper_announces_what_comes_back(shop: Shop) -> None:
+def test_the_sweeper_publishes_back_in_stock(shop: Shop) -> None:
     shop.reserve("o-1", mugs(10), seconds=60)
     shop.wait(60)
     shop.write(stock.expire)
     assert shop.published_types() == ["inventory.out_of_stock", "inventory.back_in_stock"]
 
 
-def test_stock_freed_and_held_again_at_once_is_not_announced(shop: Shop) -> None:
+def test_stock_released_and_reserved_in_one_transaction_publishes_nothing(shop: Shop) -> None:
     shop.reserve("o-1", mugs(10), seconds=60)
     shop.wait(60)
     shop.reserve("o-2", mugs(10))
     assert shop.published_types() == ["inventory.out_of_stock"]
 
 
-def test_opening_a_shop_announces_nothing(shop: Shop) -> None:
+def test_the_opening_stock_publishes_nothing(shop: Shop) -> None:
     assert shop.published() == []
     assert shop.imbalances() == []
 
 
-def test_what_is_undeliverable_is_not_claimed_again_until_a_person_says_so(shop: Shop) -> None:
+def test_an_undeliverable_event_is_not_claimed_until_retried(shop: Shop) -> None:
     for order_id in ("o-1", "o-2"):
         shop.handle(CONFIRM, orderId=order_id, reservationId="r-none")
     first, second = shop.write(outbox.settle_and_claim, settled=[], failed=[], limit=10)

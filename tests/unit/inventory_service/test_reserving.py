@@ -11,7 +11,7 @@ from services.sandbox.inventory_service.stock import InsufficientStock, RefusalR
 from tests.support.inventory_shop import Shop, mugs, pens
 
 
-def test_a_reservation_holds_every_line(shop: Shop) -> None:
+def test_a_reservation_reserves_every_line(shop: Shop) -> None:
     reservation = shop.reserve("o-1", mugs(2), pens(1))
     assert reservation.state == "ACTIVE"
     assert (reservation.expires_at - shop.now).total_seconds() == 1800
@@ -20,7 +20,7 @@ def test_a_reservation_holds_every_line(shop: Shop) -> None:
     assert shop.kinds("o-1") == ["HOLD", "HOLD"]
 
 
-def test_the_same_request_again_gets_the_same_reservation_and_end(shop: Shop) -> None:
+def test_a_repeated_request_returns_the_same_reservation_and_expiry(shop: Shop) -> None:
     first = shop.reserve("o-1", mugs(2), pens(1))
     shop.wait(60)
     assert shop.reserve("o-1", pens(1), mugs(1), mugs(1)) == first
@@ -38,13 +38,13 @@ def test_the_same_order_with_other_lines_is_refused(shop: Shop, lines: tuple[Lin
     assert shop.columns(pens(0)) == (5, 0)
 
 
-def test_lines_of_one_product_are_added_up_before_they_are_held(shop: Shop) -> None:
+def test_lines_of_one_product_are_summed_before_reserving(shop: Shop) -> None:
     with pytest.raises(InsufficientStock) as short:
         shop.reserve("o-1", mugs(6), mugs(6))
     assert short.value.short == ((mugs(12), 10),)
 
 
-def test_a_shortage_names_every_short_line_and_holds_none(shop: Shop) -> None:
+def test_a_shortage_names_every_short_line_and_reserves_none(shop: Shop) -> None:
     unknown = Line("p-none", "v-none", 1)
     with pytest.raises(InsufficientStock) as short:
         shop.reserve("o-1", mugs(11), unknown, pens(6))
@@ -54,7 +54,7 @@ def test_a_shortage_names_every_short_line_and_holds_none(shop: Shop) -> None:
     assert shop.published() == []
 
 
-def test_a_line_that_could_be_had_is_not_held_when_another_is_short(shop: Shop) -> None:
+def test_an_available_line_is_not_reserved_when_another_is_short(shop: Shop) -> None:
     with pytest.raises(InsufficientStock) as short:
         shop.reserve("o-1", mugs(2), pens(6))
     assert short.value.short == ((pens(6), 5),)
@@ -86,7 +86,7 @@ def test_a_confirmed_order_does_not_become_another_one(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("end", ["release", "cancel"])
-def test_an_order_that_ended_never_holds_stock_again(shop: Shop, end: str) -> None:
+def test_an_ended_order_never_reserves_again(shop: Shop, end: str) -> None:
     shop.reserve("o-1", mugs(2))
     getattr(shop, end)("o-1")
     with pytest.raises(ReservationRefused) as refused:
@@ -103,7 +103,7 @@ def test_a_late_reserve_of_an_order_that_ended_before_it_was_known_is_refused(sh
     assert shop.columns(mugs(0)) == (10, 0)
 
 
-def test_a_hold_whose_time_has_passed_is_in_nobodys_way(shop: Shop) -> None:
+def test_an_overdue_reservation_blocks_no_other_order(shop: Shop) -> None:
     shop.reserve("o-1", mugs(10), seconds=60)
     shop.wait(59.999)
     with pytest.raises(InsufficientStock):
@@ -115,7 +115,7 @@ def test_a_hold_whose_time_has_passed_is_in_nobodys_way(shop: Shop) -> None:
     assert shop.imbalances() == []
 
 
-def test_many_at_once_never_get_more_than_there_is(shop: Shop) -> None:
+def test_concurrent_orders_never_reserve_more_than_available(shop: Shop) -> None:
     def attempt(number: int) -> bool:
         try:
             shop.reserve(f"o-{number}", mugs(1), pens(1))

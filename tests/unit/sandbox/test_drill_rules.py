@@ -46,7 +46,7 @@ def running(noticed: dict[str, str] | None = None) -> DrillState:
     return replace(NEW, phase=Phase.RUNNING, began_at=START, before=before, noticed=noticed or {})
 
 
-def test_what_is_there_before_is_stored_before_anything_is_changed() -> None:
+def test_the_previous_faults_are_stored_before_any_change() -> None:
     step = advance(NEW, Observation(CALM | {"latencyMs": 20}, waiting=3, releases=2, level=1), after(1))
     assert step.action is Action.APPLY
     assert step.values == {
@@ -55,7 +55,7 @@ def test_what_is_there_before_is_stored_before_anything_is_changed() -> None:
     }
 
 
-def test_a_drill_begins_when_the_faults_are_seen_and_not_when_they_were_asked_for() -> None:
+def test_a_drill_begins_when_the_faults_are_observed() -> None:
     applying = replace(running(), phase=Phase.APPLYING, began_at=None)
     assert stepped(applying, Observation(CALM), after(1)) == (applying, Action.APPLY)
     begun, action = stepped(applying, Observation(OUT), after(2))
@@ -72,7 +72,7 @@ def test_a_restart_of_the_inventory_service_brings_the_faults_back() -> None:
     assert stepped(running(), Observation(CALM), after(10))[1] is Action.APPLY
 
 
-def test_the_first_that_notices_is_kept_and_what_was_bad_before_is_no_news() -> None:
+def test_the_first_detection_is_kept_and_earlier_problems_do_not_count() -> None:
     drill, _ = stepped(running(), Observation(OUT, level=1), after(3))
     assert drill.noticed == {}
     drill, _ = stepped(drill, Observation(OUT, breakers_closed=False, level=1), after(4))
@@ -81,7 +81,7 @@ def test_the_first_that_notices_is_kept_and_what_was_bad_before_is_no_news() -> 
     assert drill.noticed == {"breaker": after(4).isoformat(), "health": after(6).isoformat()}
 
 
-def test_recovery_is_over_when_breakers_are_closed_and_queues_are_as_before() -> None:
+def test_recovery_ends_when_breakers_are_closed_and_queues_are_back() -> None:
     recovering = replace(running(), phase=Phase.RECOVERING, ended_at=after(30))
     calm = Observation(CALM, waiting=1)
     not_yet = [
@@ -96,7 +96,7 @@ def test_recovery_is_over_when_breakers_are_closed_and_queues_are_as_before() ->
     assert (recovered.phase, recovered.recovered_at, action) == (Phase.CHECKING, after(41), Action.COMPARE)
 
 
-def test_one_that_never_recovers_is_checked_and_reported_nevertheless() -> None:
+def test_a_drill_without_recovery_is_checked_and_reported() -> None:
     recovering = replace(running(), phase=Phase.RECOVERING, ended_at=START)
     observed = Observation(None, breakers_closed=False)
     checking, action = stepped(recovering, observed, START + RECOVERY_LIMIT)
@@ -112,7 +112,7 @@ def test_differences_have_a_minute_to_settle_before_they_count() -> None:
     assert stepped(checking, Observation(CALM, differences=2), after(101))[1] is Action.REPORT
 
 
-def test_one_whose_service_never_answers_is_given_up_without_having_changed_anything() -> None:
+def test_a_drill_is_abandoned_unchanged_if_the_service_never_answers() -> None:
     assert stepped(NEW, Observation(None), after(59)) == (NEW, Action.NOTHING)
     over, action = stepped(NEW, Observation(None), START + PATIENCE)
     assert (over.phase, over.before, action) == (Phase.DONE, None, Action.REPORT)
@@ -132,7 +132,7 @@ SEEN = st.builds(
 
 
 @given(st.lists(st.tuples(SEEN, st.integers(1, 40), st.booleans()), max_size=60))
-def test_whatever_happens_it_ends_and_has_put_everything_back(story: list[tuple[Observation, int, bool]]) -> None:
+def test_every_drill_ends_and_restores_the_previous_faults(story: list[tuple[Observation, int, bool]]) -> None:
     drill, now, faults, changed = NEW, START, dict(CALM), False
     for chance, seconds, is_stopped in story:
         now += timedelta(seconds=seconds)
@@ -159,7 +159,7 @@ def test_whatever_happens_it_ends_and_has_put_everything_back(story: list[tuple[
     assert (drill.ended_at is not None) or not changed
 
 
-def test_settings_are_the_same_whatever_the_lease_says() -> None:
+def test_the_lease_is_not_compared() -> None:
     assert same(OUT | {"leaseMs": 900}, {"outage": True})
     assert not same(CALM, {"outage": True})
     assert not same(CALM | {"latencyMs": 10}, {})
@@ -182,6 +182,6 @@ def test_a_kind_takes_its_level_within_bounds_only() -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kind_is_a_switch_that_the_inventory_service_has(name: str) -> None:
+def test_every_kind_is_a_fault_of_the_inventory_service(name: str) -> None:
     settings = FaultSettings.model_validate(kind_of(name).faults(None))
     assert settings != FaultSettings()

@@ -77,7 +77,7 @@ async def test_a_difference_among_its_orders_is_reported_as_lost(shop, switches)
 
 
 @pytest.mark.parametrize("phase", ["APPLYING", "RUNNING", "RESTORING", "RECOVERING", "CHECKING"])
-async def test_the_next_process_goes_on_where_one_stopped_and_nothing_stays_on(shop, switches, phase):
+async def test_the_next_process_resumes_a_drill_and_restores_the_faults(shop, switches, phase):
     await start(runner_of(shop, switches))
     await until(shop, runner_of(shop, switches), phase)
     shop.start()
@@ -86,7 +86,7 @@ async def test_the_next_process_goes_on_where_one_stopped_and_nothing_stays_on(s
     assert switches.faults_now == CALM
 
 
-async def test_faults_of_somebody_else_are_put_back_as_they_were(shop, switches):
+async def test_faults_from_before_the_drill_are_restored(shop, switches):
     switches.faults_now = CALM | {"latencyMs": 40}
     runner = runner_of(shop, switches)
     await start(runner)
@@ -95,7 +95,7 @@ async def test_faults_of_somebody_else_are_put_back_as_they_were(shop, switches)
     assert switches.faults_now == CALM | {"latencyMs": 40}
 
 
-async def test_while_the_service_is_away_restoring_is_tried_until_it_is_back(shop, switches):
+async def test_restoring_is_retried_while_the_service_is_down(shop, switches):
     runner = runner_of(shop, switches)
     await start(runner)
     await until(shop, runner, "RUNNING")
@@ -147,7 +147,7 @@ async def test_commands_start_drills_and_set_the_traffic_in_the_sandbox_only(sho
     assert switches.rate == 2.5
 
 
-async def test_the_shelves_are_stored_and_the_rate_comes_back_after_a_restart_of_the_service(shop, switches):
+async def test_the_stock_is_stored_and_the_traffic_rate_is_restored_after_a_restart(shop, switches):
     shelves = Shelves(shop.database, shop.clock, switches)
     await shelves.look()
     shown, at = await shop.real_database.read(lambda c: sandbox.get(c, sandbox.SHELVES))

@@ -36,7 +36,7 @@ def readings(time: Time) -> Iterator[BackgroundReadingCache]:
     made.close()
 
 
-def test_a_look_does_not_wait_for_a_slow_source_and_finds_its_answer_later(readings: BackgroundReadingCache) -> None:
+def test_a_read_does_not_wait_for_a_slow_source_and_gets_its_value_later(readings: BackgroundReadingCache) -> None:
     gate = threading.Event()
     first = readings.get("k", 5, lambda: gate.wait(10) and "slow")
     assert (first.value, first.problem) == (None, None)
@@ -45,7 +45,7 @@ def test_a_look_does_not_wait_for_a_slow_source_and_finds_its_answer_later(readi
     assert patient.value == "slow"
 
 
-def test_many_who_look_at_the_same_share_one_load(readings: BackgroundReadingCache) -> None:
+def test_concurrent_reads_of_one_key_share_one_load(readings: BackgroundReadingCache) -> None:
     gate, loads = threading.Event(), []
 
     def load() -> int:
@@ -82,9 +82,7 @@ def test_a_failure_keeps_the_last_value_and_says_what_is_wrong(readings: Backgro
     assert (reading.value, reading.as_of, reading.problem) == ("good", NOON, "The database does not answer.")
 
 
-def test_what_failed_is_tried_again_soon_however_long_it_would_serve(
-    readings: BackgroundReadingCache, time: Time
-) -> None:
+def test_a_failed_load_is_retried_before_a_long_ttl(readings: BackgroundReadingCache, time: Time) -> None:
     while readings.get("k", 60, lambda: 1 // 0).problem is None:
         pass
     time.seconds = RETRY_AFTER_SECONDS - 0.1
@@ -95,7 +93,7 @@ def test_what_failed_is_tried_again_soon_however_long_it_would_serve(
     assert reading.value == "back"
 
 
-def test_what_nobody_expected_becomes_a_problem_and_not_a_page_that_waits_for_ever(
+def test_an_unexpected_error_of_a_load_becomes_a_problem(
     readings: BackgroundReadingCache,
 ) -> None:
     while (reading := readings.get("k", 5, lambda: 1 // 0)).problem is None:
@@ -104,7 +102,7 @@ def test_what_nobody_expected_becomes_a_problem_and_not_a_page_that_waits_for_ev
 
 
 @given(st.timedeltas(timedelta(0), timedelta(days=500)), st.timedeltas(timedelta(0), timedelta(days=500)))
-def test_every_stretch_has_few_points_and_ends_in_the_past(length: timedelta, ago: timedelta) -> None:
+def test_every_span_has_a_bounded_number_of_points_and_ends_in_the_past(length: timedelta, ago: timedelta) -> None:
     end = NOON - ago
     span = span_of(Wanted("custom", end - length, end), NOON)
     assert span.step in STEPS

@@ -55,7 +55,7 @@ def source() -> Source:
     return Source()
 
 
-def test_everybody_within_the_time_shares_one_load(readings: ReadingCache, source: Source, clock: Clock) -> None:
+def test_all_reads_within_the_ttl_share_one_load(readings: ReadingCache, source: Source, clock: Clock) -> None:
     first = readings.get("orders", 1.0, source)
     clock.seconds = 0.9
     assert readings.get("orders", 1.0, source) is first
@@ -75,9 +75,7 @@ def test_a_source_that_never_answered_leaves_no_value_but_a_reason(readings: Rea
     assert readings.get("orders", 1.0, source) == Reading(None, None, "away")
 
 
-def test_a_source_that_is_away_is_asked_no_more_often_than_one_that_is_there(
-    readings: ReadingCache, source: Source, clock: Clock
-) -> None:
+def test_a_source_that_is_down_is_read_once_per_ttl(readings: ReadingCache, source: Source, clock: Clock) -> None:
     source.is_away = True
     for tenth in range(20):
         clock.seconds = tenth / 10
@@ -92,13 +90,13 @@ def test_a_source_that_is_back_clears_the_problem(readings: ReadingCache, source
     assert readings.get("orders", 1.0, source).problem is None
 
 
-def test_expired_readings_are_loaded_again_at_the_next_look(readings: ReadingCache, source: Source) -> None:
+def test_expired_readings_are_loaded_again_at_the_next_use(readings: ReadingCache, source: Source) -> None:
     readings.get("orders", 60.0, source)
     readings.expire()
     assert readings.get("orders", 60.0, source).value == 2
 
 
-def test_the_longest_unused_reading_makes_room(readings: ReadingCache, source: Source) -> None:
+def test_the_least_recently_used_reading_is_evicted(readings: ReadingCache, source: Source) -> None:
     for key in ("a", "b", "c", "a", "d"):
         readings.get(key, 60.0, source)
     readings.get("a", 60.0, source)
@@ -107,12 +105,12 @@ def test_the_longest_unused_reading_makes_room(readings: ReadingCache, source: S
     assert source.asked == 5
 
 
-def test_an_error_that_is_no_absence_is_not_hidden(readings: ReadingCache) -> None:
+def test_an_unexpected_error_is_raised(readings: ReadingCache) -> None:
     with pytest.raises(ZeroDivisionError):
         readings.get("orders", 1.0, lambda: 1 // 0)
 
 
-def test_while_one_loads_the_others_get_what_is_there(readings: ReadingCache, clock: Clock) -> None:
+def test_during_a_load_other_threads_get_the_previous_reading(readings: ReadingCache, clock: Clock) -> None:
     readings.get("orders", 1.0, lambda: "old")
     clock.seconds = 2
     entered, go_on = Event(), Event()
