@@ -1,8 +1,8 @@
-"""Whether the embedded broker, which is up, stores what is published to it.
+"""Checks that the embedded broker, while it is up, stores published messages.
 
-A stream whose disk was full refuses every publish until its server is started again, while the server answers
-everything else, and takes what goes to other streams: only the outcome of real publishing shows it. Worker and
-reference Inventory Service tell it, each of the streams that it publishes to.
+A stream whose disk was full refuses every publish until its server is restarted. The server answers all other
+requests meanwhile, and other streams store messages: only real publishing shows the fault. The worker and the
+reference Inventory Service each report the outcome for the streams that they publish to.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ MAX_ANSWER_BYTES = 2**16
 
 
 class Publishing(Enum):
-    """What one client of the broker tells of it."""
+    """Outcome of publishing as one client of the broker reports it."""
 
     TAKEN = auto()
-    """Nothing is refused, or nothing was published lately."""
+    """No message is refused, or none was published lately."""
     REFUSED = auto()
     UNKNOWN = auto()
-    """No answer, or no connection: that says nothing of the broker."""
+    """The client does not answer or is not connected, which does not implicate the broker."""
 
 
 class PublishingVerdict:
-    """Decides, from one observation after the other, when a broker that is up is broken."""
+    """Decides from consecutive observations when a running broker is broken."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """``clock`` in seconds, never set back."""
@@ -57,13 +57,13 @@ class PublishingVerdict:
         self._failing_since: float | None = None
         self._working_since: float | None = None
 
-    def is_working(self, told: Publishing, *, has_room: bool) -> bool:
+    def is_working(self, observed: Publishing, *, has_room: bool) -> bool:
         """False when it is time to start the broker again."""
         now = self._clock()
-        if told is Publishing.UNKNOWN:
+        if observed is Publishing.UNKNOWN:
             self._failing_since = self._working_since = None
             return True
-        if told is Publishing.TAKEN:
+        if observed is Publishing.TAKEN:
             self._note_working(now)
             return True
         self._working_since = None
@@ -88,37 +88,37 @@ class PublishingVerdict:
 
 
 class BrokerCheck:
-    """Asks the clients of the broker how publishing goes, and the file system of the store for its room."""
+    """Checks the outcome of publishing at the clients of the broker, and the free space of the store."""
 
     def __init__(self, store: Path) -> None:
         self._store = store
         self._verdict = PublishingVerdict()
-        self._questions: list[Callable[[], Publishing]] = []
+        self._checks: list[Callable[[], Publishing]] = []
 
-    def ask_worker(self, api_host: str, api_port: int) -> None:
-        """From now on ask the worker, too."""
-        self._questions.append(lambda: told_by_worker(answer_of(reachable_host(api_host), api_port, "/readyz")))
+    def add_worker(self, api_host: str, api_port: int) -> None:
+        """Include the worker from now on."""
+        self._checks.append(lambda: worker_publishing(fetch_object(reachable_host(api_host), api_port, "/readyz")))
 
-    def ask_inventory(self, host: str, port: int) -> None:
-        """From now on ask the reference Inventory Service, too."""
-        self._questions.append(lambda: told_by_inventory(answer_of(host, port, "/healthz")))
+    def add_inventory(self, host: str, port: int) -> None:
+        """Include the reference Inventory Service from now on."""
+        self._checks.append(lambda: inventory_publishing(fetch_object(host, port, "/healthz")))
 
     async def __call__(self) -> bool:
-        """Whether the broker works, or nothing says that it does not."""
+        """Return False when the broker must be restarted; True also without evidence."""
         # Not on the loop: clients may be slow, and so may a file system.
-        told, free = await asyncio.to_thread(self._look)
-        return self._verdict.is_working(told, has_room=free)
+        observed, free = await asyncio.to_thread(self._observe)
+        return self._verdict.is_working(observed, has_room=free)
 
-    def _look(self) -> tuple[Publishing, bool]:
-        told = {ask() for ask in self._questions}
-        worst = (each for each in (Publishing.REFUSED, Publishing.TAKEN) if each in told)
+    def _observe(self) -> tuple[Publishing, bool]:
+        observed = {check() for check in self._checks}
+        worst = (each for each in (Publishing.REFUSED, Publishing.TAKEN) if each in observed)
         return next(worst, Publishing.UNKNOWN), has_room(self._store)
 
 
-def told_by_worker(answer: Mapping[str, Any] | None) -> Publishing:
-    """What ``/readyz`` says; without its database or its connection nothing can be published.
+def worker_publishing(answer: Mapping[str, Any] | None) -> Publishing:
+    """Outcome from ``/readyz``; UNKNOWN without database or connection, since nothing can be published then.
 
-    Events that are not published for another reason than the broker's say nothing of it.
+    UNKNOWN too when events are not published for a reason other than the broker.
     """
     if answer is None or answer.get("database") is not True or answer.get("nats") is not True:
         return Publishing.UNKNOWN
@@ -128,16 +128,16 @@ def told_by_worker(answer: Mapping[str, Any] | None) -> Publishing:
     return Publishing.REFUSED if answer.get("trouble") == ProblemKind.BROKER else Publishing.UNKNOWN
 
 
-def told_by_inventory(answer: Mapping[str, Any] | None) -> Publishing:
-    """What ``/healthz`` of the reference Inventory Service says."""
+def inventory_publishing(answer: Mapping[str, Any] | None) -> Publishing:
+    """Outcome from ``/healthz`` of the reference Inventory Service."""
     data = answer.get("data") if answer else None
     if not isinstance(data, dict) or data.get("nats") != "connected":
         return Publishing.UNKNOWN
     return Publishing.REFUSED if data.get("publishing") is False else Publishing.TAKEN
 
 
-def answer_of(host: str, port: int, path: str) -> dict[str, Any] | None:
-    """The JSON object that is answered, whatever the status; None when there is none that can be read. Blocks."""
+def fetch_object(host: str, port: int, path: str) -> dict[str, Any] | None:
+    """The JSON object of the answer, with any HTTP status; None when it cannot be read. Blocks."""
     connection = http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", path, headers={"Connection": "close"})
@@ -156,6 +156,6 @@ def has_room(place: Path) -> bool:
         found = os.statvfs(place)
     except OSError:
         return False
-    # Some file systems (btrfs) do not count files and tell 0.
+    # Some file systems (btrfs) do not count files and report 0.
     has_files = found.f_files == 0 or found.f_favail >= ROOM_FILES
     return found.f_bavail * found.f_frsize >= ROOM_BYTES and has_files

@@ -34,7 +34,7 @@ HANDLING_SHARE = 0.8
 """The part of ack_wait that a handler may take; beyond ack_wait the server would deliver a second time."""
 
 STATUS_DIGITS = 3
-"""Of the codes by which servers tell their own answers from messages."""
+"""Digits of a status code in the header of a server's own answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ class Delivery:
     is_last_attempt: bool
     """A failure now means the dead letters."""
     incarnation: str = ""
-    """When the stream was made, ISO 8601: one that was made anew counts its places from 1 again."""
+    """When the stream was created, ISO 8601. A recreated stream numbers its messages from 1 again."""
 
     @property
     def place(self) -> tuple[str, int]:
-        """What tells it from every other message of the stream."""
+        """Identity of the message among all messages of the stream, recreated streams included."""
         return self.incarnation, self.stream_seq
 
 
@@ -70,12 +70,12 @@ SetAside = Callable[[Delivery, str], Awaitable[bool]]
 Recover = Callable[[], Awaitable[None]]
 """Has the streams made again that are missing; never raises."""
 OnOutcome = Callable[[str, Outcome], None]
-"""Called with the subject and what became of a delivery."""
+"""Called with the subject and the outcome of a delivery."""
 OnFailure = Callable[[], None]
 """Called when fetching, or settling one delivery, raised something unforeseen."""
 
 TraceparentOf = Callable[[str], Awaitable[str | None]]
-"""The traceparent that an order keeps; None for an unknown order and for one that has none."""
+"""Returns the traceparent stored with an order, or None."""
 
 
 class PullConsumer:
@@ -136,7 +136,7 @@ class PullConsumer:
 
     @property
     def problem(self) -> str | None:
-        """Who else uses the durable, or what somebody changed in it; None when nothing is wrong."""
+        """A conflicting user of the durable or a foreign change of its settings; None without either."""
         return self._durable.problem
 
     def stop(self) -> None:
@@ -144,7 +144,7 @@ class PullConsumer:
         self._stopping.set()
 
     async def lag(self) -> Lag | None:
-        """How far the consumer is behind; None when the server does not say."""
+        """How far the consumer is behind; None when the server does not report it."""
         return await self._durable.look()
 
     async def run(self) -> None:
@@ -154,7 +154,7 @@ class PullConsumer:
                 try:
                     await self._consume(handlers)
                 except Exception as error:
-                    # A boundary: whatever the server or the client library does, consuming goes on.
+                    # A boundary: consuming continues after any error of the server or the client library.
                     reason = str(error) or type(error).__name__
                     is_known = isinstance(error, nats.errors.Error | OSError | TimeoutError)
                     extra = {"durable": self._durable.name, "reason": reason}
@@ -182,7 +182,7 @@ class PullConsumer:
                 await inbox.close()
 
     async def _ensure_durable(self) -> None:
-        """Have the durable as it must be; has its stream made again when that is gone."""
+        """Create or correct the durable; recreate its stream when that is missing."""
         try:
             await self._durable.ensure()
         except NotFoundError:
@@ -202,7 +202,7 @@ class PullConsumer:
         try:
             await self._settle_delivery(message, self._delivery(message, incarnation))
         except Exception:
-            # A boundary: one delivery that cannot be read or settled ends no other; it comes again after ack_wait.
+            # A boundary: a delivery that cannot be read or settled ends no other; it is redelivered after ack_wait.
             log.exception("delivery_failed", extra={"durable": self._durable.name, "subject": message.subject})
             self._on_failure()
         finally:
@@ -237,7 +237,7 @@ class PullConsumer:
                 case "dead_lettered":
                     await message.term()
         except nats.errors.Error as error:
-            # Unsettled messages come back after ack_wait; what they did is recognised then.
+            # Unsettled messages are redelivered after ack_wait and deduplicated then.
             log.warning("delivery_not_settled", extra=_facts(delivery) | {"reason": str(error)})
         self._on_outcome(delivery.subject, outcome)
 
@@ -252,7 +252,7 @@ class PullConsumer:
                 await self._handle(delivery)
         except PoisonEvent as error:
             return await self._bury(delivery, str(error))
-        except Exception as error:  # noqa: BLE001 - a boundary: it is tried again or comes to a person
+        except Exception as error:  # noqa: BLE001 - a boundary: the delivery is retried or dead-lettered
             return await self._after_failure(delivery, error)
         return "handled"
 

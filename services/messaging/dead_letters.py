@@ -29,7 +29,7 @@ MAX_HEADERS, MAX_HEADER = 50, 500
 
 
 class DeadLetterChanged(InvalidState):
-    """The dead letter is no longer what the person saw; it was not touched."""
+    """The dead letter changed since the person saw it; nothing was done."""
 
 
 class ReplayFailed(InvalidState):
@@ -63,9 +63,9 @@ class DeadLetters:
         attempts: int,
         incarnation: str = "",
     ) -> None:
-        """Store a message; once per place in its stream, of which ``incarnation`` says when it was made.
+        """Store a message, once per place in its stream; ``incarnation`` is the creation time of the stream.
 
-        The payload is kept exactly as it came, headers and reason within bounds.
+        The payload is stored unchanged, headers and reason are cut.
         """
         dead_letter = DeadLetter(
             id=self._new_id(),
@@ -97,10 +97,10 @@ class DeadLetters:
         seen: int | None = None,
         action_id: str | None = None,
     ) -> str:
-        """The same; returns what the handler said: handled, ignored or duplicate.
+        """Run the handler on the stored bytes; returns its outcome: handled, ignored or duplicate.
 
-        ``seen``: the attempts that the person saw; with others by now it is DeadLetterChanged. What was done under
-        an ``action_id`` is not done again, its end is said once more.
+        ``seen`` is the number of attempts that the person saw; another number raises DeadLetterChanged. An
+        ``action_id`` takes effect once: a repeated call returns or raises the first result.
         """
         known = await self._known(action_id)
         if known is not None:
@@ -121,7 +121,7 @@ class DeadLetters:
             await self._record_failure(dead_letter, done, str(error))
             raise ReplayFailed(f"The event cannot be handled: {error}", {"id": dead_letter_id}) from None
         except Exception as error:
-            # A boundary: whatever the handler does, the person who asked for it is recorded and told.
+            # A boundary: any error of the handler is recorded with the actor and returned to the caller.
             await self._record_failure(dead_letter, done, f"{type(error).__name__}: {error}")
             raise ReplayFailed(f"The handler failed again: {error}", {"id": dead_letter_id}) from error
         await self._settle(dead_letter, done, note=f"handler: {outcome}", outcome=outcome)
@@ -130,7 +130,7 @@ class DeadLetters:
     async def discard(
         self, dead_letter_id: str, *, actor: str, note: str, seen: int | None = None, action_id: str | None = None
     ) -> DeadLetter:
-        """Give a dead letter up, with the reason; raises DeadLetterChanged when it is settled already, NotFound.
+        """Discard a dead letter with a reason; raises NotFound, and DeadLetterChanged when it is settled.
 
         ``seen`` and ``action_id`` as in handle_again().
         """
@@ -201,10 +201,10 @@ def bounded_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Deed:
-    """What somebody does with a dead letter."""
+    """A replay or discard of a dead letter by an actor."""
 
     state: str
-    """What the dead letter becomes by it."""
+    """State of the dead letter afterwards."""
     actor: str
     reason: str | None
     action_id: str | None

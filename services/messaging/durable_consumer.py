@@ -1,4 +1,4 @@
-"""Creates a durable consumer at the broker, keeps its settings, and reports when somebody else changed them.
+"""Creates a durable consumer at the broker, keeps its settings, reports foreign changes, and counts attempts.
 
 Source: contract section 5.
 """
@@ -37,8 +37,8 @@ NO_SUCH_CONSUMER = 10014
 MAX_UNSETTLED = 1000
 """Deliveries that may be in handlers or waiting for their retry; more than this and the server holds back."""
 
-SAID_SECONDS = 900.0
-"""How long a correction is reported, so that a person who looks once in a while sees it."""
+REPORTED_SECONDS = 900.0
+"""How long a correction is reported, so that an operator can notice it."""
 
 READ_AGAIN = timedelta(days=7)
 """How long our streams keep a message. Handled events are remembered for longer than this."""
@@ -91,7 +91,7 @@ class Durable:
         self._said: dict[str, float] = {}
         """What was found wrong, and when it was found last."""
         self._read_up_to: int | None = None
-        """Up to this place of the stream everything of our subjects was settled when that was asked last."""
+        """Every message of our subjects up to this place of the stream was settled at the last check."""
         self._config = ConsumerConfig(
             name=name,
             durable_name=name,
@@ -106,14 +106,14 @@ class Durable:
 
     @property
     def problem(self) -> str | None:
-        """Who else uses the durable, or what somebody changed in it lately; None when nothing is wrong."""
-        recent = [said for said, at in self._said.items() if self._monotonic() - at < SAID_SECONDS]
+        """A conflicting user of the durable or a recent foreign change of its settings; None without either."""
+        recent = [said for said, at in self._said.items() if self._monotonic() - at < REPORTED_SECONDS]
         return self._foreign or (recent[-1] if recent else None)
 
     async def ensure(self) -> None:
-        """Make the durable or bring it up to date; raises NotFoundError when its stream is gone.
+        """Create or update the durable; raises NotFoundError when its stream is missing.
 
-        May end at any step and be called again: a position is taken over before the earlier durable is deleted.
+        Safe to repeat after a failure at any step: the position is taken over before the earlier durable is deleted.
         """
         existing = await self._find(self.name)
         before = await self._find(self._succeeds) if self._succeeds is not None else None
@@ -133,7 +133,7 @@ class Durable:
             )
 
     async def look(self) -> Lag | None:
-        """How far the consumer is behind, after mending what somebody changed; None when the server does not say."""
+        """Correct foreign changes and return how far the consumer is behind; None when the server is silent."""
         if not self._connection.is_connected:
             return None
         try:
@@ -189,9 +189,9 @@ class Durable:
         return _is_pulled(changed.config) and (is_hiding or not _is_marked(changed.config))
 
     async def _read_again(self) -> None:
-        """Begin anew where nothing was skipped yet: a filter that is widened again stays behind what it hid.
+        """Restart at the last place before any message was skipped: a filter widened again does not deliver older ones.
 
-        What was handled before is recognised by its identity.
+        Messages handled before are deduplicated.
         """
         if self._read_up_to is not None:
             begin: dict[str, Any] = {
@@ -215,13 +215,13 @@ class Durable:
                 raise
 
     def _is_predecessor(self, before: ConsumerInfo) -> bool:
-        """Whether it is what earlier versions made under that name: nobody else's consumer is taken for it."""
+        """Whether an earlier version of Holdfast created this consumer; a foreign consumer never qualifies."""
         config = before.config
         is_alike = _is_pulled(config) and _subjects(config) == self._subjects
         return is_alike and (config.metadata or {}).get(OWNER, self._owner) in ("", self._owner)
 
     def _is_changed(self, known: ConsumerInfo) -> bool:
-        """Whether somebody else changed its settings. Settings of another version of Holdfast do not count."""
+        """Whether a foreign client changed its settings. Settings of another version of Holdfast do not count."""
         given = (known.config.metadata or {}).get(SHAPE, _shape(self._config))
         return not _is_marked(known.config) or _shape(known.config) != given
 
@@ -241,7 +241,7 @@ class Durable:
         self._foreign = problem
 
     def _say(self, event: str, problem: str, **facts: object) -> None:
-        is_new = self._monotonic() - self._said.get(problem, float("-inf")) >= SAID_SECONDS
+        is_new = self._monotonic() - self._said.get(problem, float("-inf")) >= REPORTED_SECONDS
         self._said.pop(problem, None)
         self._said[problem] = self._monotonic()
         if is_new:
@@ -316,6 +316,6 @@ class Excused:
 def redelivery_delay_seconds(
     num_delivered: int, randomness: Randomness, delays_seconds: Sequence[float] = DELAYS_SECONDS
 ) -> float:
-    """The delay after the given delivery failed: the planned one, give or take a fifth."""
+    """Seconds until the redelivery after a failed delivery: the planned delay, plus or minus a fifth."""
     planned = delays_seconds[min(num_delivered, len(delays_seconds)) - 1]
     return planned * (0.8 + 0.4 * randomness())

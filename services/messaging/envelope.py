@@ -33,13 +33,13 @@ DATA_VERSION = "1.0"
 SOURCE = "order-service"
 
 MAX_EVENT_BYTES = 2**20
-"""The longest message that a NATS server takes unless it is told otherwise."""
+"""Default limit of a NATS server for one message."""
 
 _SHOWN = 100
 """Characters of a foreign value that a reason repeats."""
 
 _ENVELOPE = frozenset({"id", "type", "eventType", "source", "dataVersion", "timestamp", "correlationId"})
-"""Fields that a sender may write anew when it sends the same event again."""
+"""Fields that may differ when a sender repeats an event."""
 
 
 class PoisonEvent(Exception):
@@ -60,7 +60,7 @@ class IncomingEvent:
     data: dict[str, Any]
     """Its fields as they were checked: numbers as numbers, times in UTC."""
     source: str = ""
-    """Who says that it sent the event; empty when nobody is named."""
+    """The sender named in the event; empty without one."""
     digest: str = ""
     """SHA-256 of the content: the same id with another digest is another event."""
 
@@ -87,7 +87,7 @@ class _Model(BaseModel):
 
 
 def _event_time(value: object) -> datetime | None:
-    """A time of the sender; one without a zone says nothing that could be compared, so it counts as absent."""
+    """A time given by the sender; None without a time zone, since it cannot be compared."""
     if isinstance(value, str) and len(value) <= _SHOWN:
         try:
             if datetime.fromisoformat(value).tzinfo is None:
@@ -124,7 +124,7 @@ SCHEMAS: dict[str, type[_Model]] = {
 
 
 def place_in_stream(stream: str, incarnation: str, stream_seq: int) -> str:
-    """The id of an event that brings none: the same at every redelivery, another one in a stream made anew."""
+    """Id for an event without one: the same at every redelivery, another one in a recreated stream."""
     return f"{stream}:{incarnation}:{stream_seq}"
 
 
@@ -175,7 +175,7 @@ def _checked(schema: type[BaseModel], event_type: str, data: dict[str, Any]) -> 
 
 
 def _id(field: str, value: object) -> str:
-    """An id of the sender as text; empty for none."""
+    """An id given by the sender as text; empty without one."""
     if value is None or value == "":
         return ""
     if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):

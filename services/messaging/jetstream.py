@@ -55,7 +55,7 @@ class ConnectionState(StrEnum):
 
 
 class ReadingOnClient(Client):
-    """A client that goes on reading after headers that the library fails at: bytes that are no text, for one."""
+    """A client that continues after headers that the library cannot parse, such as bytes that are no text."""
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         try:
@@ -69,7 +69,7 @@ OnConnectionChange = Callable[[ConnectionState], None]
 
 
 class Connection:
-    """One connection that is kept for ever: it reconnects, and replaces a client that a server threw out.
+    """One permanent connection: it reconnects, and replaces a client that a server closed for good.
 
     ``client`` and ``js`` are replaced with it, so read them for each use instead of keeping them.
     Credentials stand in the URLs (``nats://token@host``, ``nats://user:password@host``), percent-encoded
@@ -98,7 +98,7 @@ class Connection:
             "name": name,
             "max_reconnect_attempts": -1,
             "reconnect_time_wait": reconnect_wait_seconds,
-            # A link that swallows bytes is given up after two unanswered pings.
+            # A link that loses bytes is closed after two unanswered pings.
             "ping_interval": ping_interval_seconds,
             "max_outstanding_pings": 2,
             "connect_timeout": 2,
@@ -176,7 +176,7 @@ class Connection:
 
     async def _note_closed(self) -> None:
         if not self.is_closed:
-            # Some errors of a server (credentials revoked, for one) end the client for good.
+            # Some errors of a server, such as revoked credentials, end the client for good.
             log.error("nats_connection_ended_by_server", extra={"reason": str(self.client.last_error)})
             self._redialing = asyncio.create_task(self._dial())
 
@@ -196,7 +196,7 @@ class StreamPlan:
     events: tuple[str, ...]
     """The subjects that must be stored, here or in a stream of the operator's."""
     subjects: tuple[str, ...]
-    """What the stream claims when nobody else claims any of it; may hold wildcards."""
+    """Subjects of the stream where no other stream has them; may contain wildcards."""
 
 
 ORDER_EVENTS = StreamPlan("ORDER_EVENTS", events.OUTGOING, ("order.>", events.CONFIRM_REQUESTED))
@@ -207,7 +207,7 @@ STREAMS = (ORDER_EVENTS, INVENTORY_EVENTS)
 async def ensure_streams(
     js: JetStreamContext, plans: Iterable[StreamPlan] = STREAMS, *, replicas: int = 1
 ) -> dict[str, str]:
-    """See to it that every event is stored; returns the name of the stream for each subject.
+    """Ensure that a stream stores each subject; returns the name of the stream by subject.
 
     A stream that already stores a subject is used as it is and never changed, whoever made it. Only
     for subjects that no stream stores is one made, or one of ours extended. Safe to run in several
@@ -220,7 +220,7 @@ async def ensure_streams(
 
 
 async def stream_incarnation(js: JetStreamContext, name: str) -> str:
-    """When the stream was made, which tells it from an earlier one of the same name; raises NotFoundError."""
+    """Creation time of the stream, which differs for a recreated stream of the same name; raises NotFoundError."""
     created = (await js.stream_info(name)).created
     return created.isoformat() if created is not None else ""
 

@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 
 PublishOutcome = Literal["published", "failed"]
 OnPublished = Callable[[str, PublishOutcome], None]
-"""Called with the event type and what became of one attempt to publish it."""
+"""Called with the event type and the outcome of one attempt to publish it."""
 
 BACKOFF = RetryPolicy(attempts=sys.maxsize, base_delay_seconds=0.1, max_delay_seconds=5.0)
 """Pauses while nothing at all can be published."""
 
 PROBLEM_SECONDS = 15.0
-"""Refused rows are tried again sooner; after so long another replica has published them."""
+"""A problem is reported for this long. Refused rows are retried sooner, or published by another replica."""
 
 
 TRIES = 4
-"""A row whose publishing raised something unforeseen so often, while others were published, comes to a person."""
+"""After so many unexpected errors, while other rows were published, a row becomes undeliverable."""
 
 MAX_REASON = 500
 MAX_RAISING = 1000
@@ -67,7 +67,7 @@ def worst_kind(problems: list[PublishProblem]) -> ProblemKind | None:
 
 
 class Undeliverable(str):
-    """The reason of a row that the broker cannot take however often it is sent, because of what the row is."""
+    """Reason of a row that the broker can never accept because of its content or size."""
 
     __slots__ = ()
 
@@ -169,7 +169,7 @@ class OutboxRelay:
         self._woken.set()
 
     def stop(self) -> None:
-        """Claim nothing more; run() returns once what was claimed is published and settled."""
+        """Claim no more rows; run() returns once the claimed rows are published and settled."""
         self._stopping.set()
         self._woken.set()
 
@@ -205,7 +205,7 @@ class OutboxRelay:
         return _Round.PROGRESS if is_any_ended else _Round.FUTILE
 
     async def _claim(self, limit: int) -> list[OutboxRow] | None:
-        """Settle what was published and claim more; None when the outbox is out of reach."""
+        """Settle published rows and claim more; None when the outbox is unreachable."""
         if not (limit or self._settled or self._failed):
             return []
         try:
@@ -218,7 +218,7 @@ class OutboxRelay:
             return None
         self._settled, self._failed = [], []
         if self._problem is not None and self._problem.kind is ProblemKind.DATABASE:
-            # With nothing to publish nobody else would find that it is over.
+            # Without rows to publish, no other code would clear the problem.
             self._note(None)
         return rows
 
@@ -264,7 +264,7 @@ class OutboxRelay:
             if isinstance(reason := failures.get(row.id), Undeliverable):
                 extra = {"event_id": row.event_id, "order_id": row.order_id, "reason": str(reason)}
                 log.error("event_undeliverable", extra=extra)
-        # What is wrong with one event says nothing about whether the others can be published.
+        # A fault of one event does not mean that the others cannot be published.
         passing = [reason for reason in failures.values() if not isinstance(reason, Undeliverable)]
         refused = [reason for reason in passing if not isinstance(reason, Raised)]
         if refused:

@@ -1,7 +1,7 @@
-"""Events that wait in the database: of orders that are not here yet, or whose handler failed.
+"""Parks events in the database whose order is not stored yet or whose handler failed, and retries them.
 
-In the stream they would be delivered again and again and hold the consumer's places; here they cost nothing until
-their time comes. Source: contract section 5, last paragraph; docs/adr/0024.
+In the stream they would be redelivered again and again and occupy the consumer's places; here they cost nothing until
+they are due. See docs/adr/0024.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_PAYLOAD = 64 * 1024
 MAX_EVENTS_PER_ROUND = 50
 
 LOOK = timedelta(seconds=5)
-"""How often it is looked whether orders are here that other replicas placed."""
+"""How often the relay checks for orders that other replicas placed."""
 
 
 class EventParking:
@@ -148,14 +148,14 @@ class EventParking:
         except NotYet as error:
             await self._wait_on(event, f"{type(error).__name__}: {error}")
         except Exception as error:  # noqa: BLE001
-            # A boundary: whatever the handler does, the event is tried again or comes to a person.
+            # A boundary: after any error of the handler the event is retried or dead-lettered.
             await self._failed(event, f"{type(error).__name__}: {error}", counts=not is_of_database(error))
         else:
             await self._database.write(lambda connection: parked_events.remove(connection, event))
             self._on_outcome(event.subject, outcome)
 
     async def _wait_on(self, event: ParkedEvent, reason: str) -> None:
-        """Its order is not here: it waits for what is left of its hour."""
+        """Park an event of an unknown order for the rest of its hour."""
         until = event.parked_at + WAIT_FOR_ORDER
         if until <= self._clock():
             await self._give_up(event, reason)

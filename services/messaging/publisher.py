@@ -21,7 +21,7 @@ from services.messaging.outbox_relay import OutboxRow, Publisher, Undeliverable
 from services.tracing.port import Tracer
 
 ATOMIC_FROM = 32
-"""An atomic batch has a fixed cost of some milliseconds and almost none per row; below this many, singles win."""
+"""An atomic batch costs some milliseconds and almost nothing per row; fewer rows are faster as singles."""
 
 ATOMIC_LIMIT = 1000
 """The server refuses larger batches."""
@@ -34,7 +34,7 @@ TOO_LARGE_FOR_STREAM = 10054
 
 
 class JetStreamPublisher:
-    """Publishes with ``Nats-Msg-Id`` = event id, so that the stream drops what it already stored.
+    """Publishes with ``Nats-Msg-Id`` = event id, so that the stream deduplicates repeated publishing.
 
     Many rows of one stream go as one atomic batch (one fsync), the rest as concurrent singles.
     """
@@ -85,7 +85,7 @@ class JetStreamPublisher:
         return {row_id: reason for failures in every for row_id, reason in failures.items()}
 
     def _groups(self, rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
-        """Rows that may share a batch: the same known stream. All rows of unknown streams are one group."""
+        """Groups rows by stream, since a batch has one stream; rows of unknown streams are one group."""
         groups: dict[str | None, list[OutboxRow]] = {}
         for row in rows:
             groups.setdefault(self._streams.get(row.subject), []).append(row)

@@ -1,7 +1,7 @@
 """Pull requests to a durable consumer, answered on an inbox of our own.
 
-The client library tells answers of the server from events by a header that every sender can set. Here the
-reply subject decides, which only JetStream sets. Source: DESIGN 6.
+The client library distinguishes answers of the server from events by a header that every sender can set. Here the
+reply subject decides, which only JetStream sets.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IDLE_HEARTBEAT, NO_MESSAGES, REQUEST_EXPIRED = "100", "404", "408"
 
 
 class PullRefused(nats.errors.Error):
-    """The server ended a request: the consumer is gone, has moved, or may deliver no more for now."""
+    """The server ended a request: the consumer is deleted, has moved, or has reached its delivery limit."""
 
     def __init__(self, stream: str, durable: str, status: str) -> None:
         super().__init__(f"consumer {durable} of stream {stream} ended a request with status {status}")
@@ -37,7 +37,7 @@ class PullRefused(nats.errors.Error):
 
 
 class PullInbox:
-    """At most one request at a time; events of an earlier one that come late are handed out as well."""
+    """Sends one request at a time; late events of an earlier request are returned as well."""
 
     def __init__(self, client: Client, stream: str, durable: str) -> None:
         self._client = client
@@ -64,9 +64,9 @@ class PullInbox:
         return self._places > 0 and time.monotonic() < self._ends_at
 
     async def fetch(self, limit: int) -> list[Msg]:
-        """Events that are there, up to the limit of the request; none after FETCH_SECONDS. Raises PullRefused.
+        """Available events, up to the limit of the request; empty after FETCH_SECONDS. Raises PullRefused.
 
-        A request that is open goes on, whatever the limit.
+        An open request continues, with its own limit.
         """
         if not self.is_open:
             await self._request(limit)

@@ -19,7 +19,7 @@ from state.engine.failures import is_of_database
 log = logging.getLogger(__name__)
 
 OnStreams = Callable[[datetime], Awaitable[None]]
-"""Called with the time of the newest of our streams: what was published before it may be lost."""
+"""Called with the creation time of our newest stream: events published earlier may be lost."""
 
 Known = tuple[datetime | None, tuple[str, ...]]
 """When a stream was made, and the subjects that it stores."""
@@ -39,7 +39,7 @@ class Topology:
 
     @property
     def problem(self) -> PublishProblem | None:
-        """What is missing at the broker or hinders us from sending again what it lost; None when nothing does."""
+        """A missing stream, or an obstacle to publishing lost events again; None without either."""
         return self._problem
 
     async def ensure(self) -> Mapping[str, str]:
@@ -61,14 +61,14 @@ class Topology:
             return placement
 
     async def recover(self) -> None:
-        """The same for those who found something missing; a failure is noted and the next round tries again."""
+        """Ensure the streams after a caller found one missing; a failure is noted and retried in the next round."""
         try:
             await self.ensure()
         except (nats.errors.Error, OSError):
             # It is noted, and logged when it is new.
             return
         except Exception:
-            # A boundary: publishing and consuming go on, and find the streams missing again.
+            # A boundary: publishing and consuming continue, and find the streams missing again.
             log.exception("streams_not_recovered")
 
     async def watch(self) -> bool:
@@ -92,7 +92,7 @@ class Topology:
         try:
             await self._on_streams(newest)
         except Exception as error:
-            # The streams are there; what is hindered is our side of it, which the next round tries again.
+            # The streams exist; publishing again what they lost failed on our side and is retried in the next round.
             kind = ProblemKind.DATABASE if is_of_database(error) else ProblemKind.OURS
             self._note(kind, f"what the streams may have lost cannot be sent again: {type(error).__name__}")
             raise
@@ -102,7 +102,7 @@ class Topology:
         return {name: (info.created, tuple(sorted(info.config.subjects or ()))) for name, info in found.items()}
 
     def _note_changes(self, found: dict[str, Known]) -> None:
-        """Log which subjects somebody gave to a stream, or took from it; those of ours find a place again."""
+        """Log subjects that a foreign client added to a stream or removed from it; ours are assigned again."""
         for name, (made, subjects) in found.items():
             known_made, known = self._known.get(name, (made, subjects))
             if made == known_made and subjects != known:

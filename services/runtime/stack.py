@@ -61,7 +61,7 @@ class Stack:
             nats = self._owned.enter_context(EmbeddedNats(self._data_dir))
             self._broker_check = BrokerCheck(nats.home)
             # A stack always has a worker, as a child or in this process.
-            self._broker_check.ask_worker(self._settings.api_host, self._settings.api_port)
+            self._broker_check.add_worker(self._settings.api_host, self._settings.api_port)
             self._children.append(nats.child(self._broker_check))
             self.environment["NATS_URL"] = nats.url
         if self._settings.inventory_service_url is None:
@@ -76,7 +76,7 @@ class Stack:
     def _add_inventory(self) -> None:
         port = free_port(self._data_dir / "sandbox" / "inventory.port")
         if self._broker_check is not None:
-            self._broker_check.ask_inventory(LOOPBACK, port)
+            self._broker_check.add_inventory(LOOPBACK, port)
         self.environment |= {"INVENTORY_SERVICE_URL": http_url(LOOPBACK, port), "HOLDFAST_SANDBOX": "1"}
         extra = {
             "SANDBOX_INVENTORY_PORT": str(port),

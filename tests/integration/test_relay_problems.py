@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from services.messaging.broker_check import Publishing, told_by_worker
+from services.messaging.broker_check import Publishing, worker_publishing
 from services.messaging.outbox_relay import TRIES, ProblemKind, PublishProblem, Undeliverable, worst_kind
 from services.messaging.topology import Topology
 from tests.support.outbox_relay import InMemoryOutbox, InMemoryPublisher, relaying, row, until
@@ -110,11 +110,11 @@ def answer(*problems):
 
 def test_only_the_brokers_own_trouble_speaks_against_the_broker():
     broker, database, ours = (PublishProblem(trouble, "") for trouble in ProblemKind)
-    assert told_by_worker(answer()) is Publishing.TAKEN
-    assert told_by_worker(answer(database)) is Publishing.UNKNOWN
-    assert told_by_worker(answer(ours)) is Publishing.UNKNOWN
-    assert told_by_worker(answer(ours, database)) is Publishing.UNKNOWN
-    assert told_by_worker(answer(database, broker)) is Publishing.REFUSED
+    assert worker_publishing(answer()) is Publishing.TAKEN
+    assert worker_publishing(answer(database)) is Publishing.UNKNOWN
+    assert worker_publishing(answer(ours)) is Publishing.UNKNOWN
+    assert worker_publishing(answer(ours, database)) is Publishing.UNKNOWN
+    assert worker_publishing(answer(database, broker)) is Publishing.REFUSED
 
 
 def locked():

@@ -19,10 +19,10 @@ from services.messaging.broker_check import (
     BrokerCheck,
     Publishing,
     PublishingVerdict,
-    answer_of,
+    fetch_object,
     has_room,
-    told_by_inventory,
-    told_by_worker,
+    inventory_publishing,
+    worker_publishing,
 )
 
 WELL = {"database": True, "nats": True, "streams": True, "publishing": True}
@@ -41,7 +41,7 @@ class Observed:
         """When it had the broker started again while it saw the same for so long, counted from the beginning."""
         began, times = self.now, []
         while self.now <= began + seconds:
-            if not self.verdict.is_working(told_by_worker(readiness), has_room=has_room):
+            if not self.verdict.is_working(worker_publishing(readiness), has_room=has_room):
                 times.append(self.now - began)
             self.now += STEP
         return times
@@ -131,21 +131,21 @@ def answering(status: int, body: bytes) -> Iterator[int]:
 @pytest.mark.parametrize("status", [200, 503])
 def test_the_worker_tells_whether_it_is_ready_or_not(status: int):
     with answering(status, json.dumps(REFUSED).encode()) as port:
-        assert answer_of("127.0.0.1", port, "/readyz") == REFUSED
+        assert fetch_object("127.0.0.1", port, "/readyz") == REFUSED
 
 
 @pytest.mark.parametrize("body", [b"", b"ok", b"[]", b"{" * 100_000, b"\xff", b'{"a":"' + b"x" * 2**20])
 def test_an_answer_that_cannot_be_read_is_none(body: bytes):
     with answering(200, body) as port:
-        assert answer_of("127.0.0.1", port, "/readyz") is None
+        assert fetch_object("127.0.0.1", port, "/readyz") is None
 
 
 async def test_a_worker_that_is_not_there_does_not_end_the_broker(tmp_path: Path):
     with answering(200, b"") as port:
         pass
     check = BrokerCheck(tmp_path)
-    check.ask_worker("127.0.0.1", port)
-    check.ask_inventory("127.0.0.1", port)
+    check.add_worker("127.0.0.1", port)
+    check.add_inventory("127.0.0.1", port)
     assert await check()
 
 
@@ -161,7 +161,7 @@ async def test_a_worker_that_is_not_there_does_not_end_the_broker(tmp_path: Path
     ],
 )
 def test_the_inventory_service_tells_how_publishing_goes(answer: dict[str, Any] | None, told: Publishing):
-    assert told_by_inventory(answer) is told
+    assert inventory_publishing(answer) is told
 
 
 def test_a_place_that_cannot_be_asked_has_no_room(tmp_path: Path):
