@@ -80,7 +80,7 @@ KINDS = ("review", "operation", "dead-letter", "outbox-event", "drill", "breaker
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which actions are asked for; empty means all."""
+    """Filters of the audit log; an empty filter matches all."""
 
     actor: str = ""
     action: str = ""
@@ -107,7 +107,7 @@ def listed(connection: Connection, wanted: AuditFilter, window: int = WINDOW) ->
         name, value = _meant(connection, wanted.target)
         equal[name] = value
     equal |= {name: value for name, value in (("actor", wanted.actor), ("action", wanted.action)) if value}
-    # The first one, the most telling, chooses the index; the others are looked up in its rows.
+    # The first condition, the most selective, chooses the index; the others filter its rows.
     first, *others = equal.items() or [("", "")]
     if first[0]:
         driving.append(table.c[first[0]] == first[1])
@@ -132,7 +132,7 @@ def actions(connection: Connection) -> list[str]:
 
 
 def actors(connection: Connection, limit: int = 200) -> list[str]:
-    """Everybody who ever acted, by name."""
+    """All actors of the audit log, by name."""
     return _distinct(connection, "actor", limit)
 
 

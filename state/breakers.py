@@ -13,7 +13,7 @@ from state.tables import breaker_overrides, breaker_transitions
 
 @dataclass(frozen=True, slots=True)
 class BreakerOverride:
-    """Who lent which state to a breaker, why, and until when."""
+    """A manual state of a breaker with its end, reason and actor."""
 
     breaker: str
     state: str
@@ -28,14 +28,14 @@ _COLUMNS = [breaker_overrides.c[name] for name in BreakerOverride.__dataclass_fi
 
 
 def put_override(connection: Connection, override: BreakerOverride) -> None:
-    """Lend a state; an earlier override of the same breaker ends."""
+    """Store an override; it replaces an earlier one of the same breaker."""
     remove_override(connection, override.breaker)
     row = {name: getattr(override, name) for name in BreakerOverride.__dataclass_fields__}
     connection.execute(insert(breaker_overrides), row)
 
 
 def remove_override(connection: Connection, breaker: str) -> bool:
-    """Take an override back; False when there was none."""
+    """End an override; False when there was none."""
     return connection.execute(delete(breaker_overrides).where(breaker_overrides.c.breaker == breaker)).rowcount > 0
 
 

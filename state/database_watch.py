@@ -1,6 +1,6 @@
-"""Whether the database can be written, found out by writing: asked by /readyz, and every second by the worker itself.
+"""Checks by a write that the database is writable: for /readyz, and every second for the worker.
 
-A server that answers questions may be read-only, full or replaced; only a committed write shows that it is none of it.
+A server that answers reads may be read-only, full or replaced; only a committed write proves that it works.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ PATIENCE_SECONDS = 2.0
 """How long a small write may take before the database counts as away."""
 
 OUTAGE_SECONDS = 5.0
-"""Of failed writes in a row, after which people are told."""
+"""Seconds of consecutive failed writes before the webhook is notified."""
 
 OnOutage = Callable[[str | None], Awaitable[bool]]
-"""Is given the sentence while the database is away, None when it is back; returns whether people were told."""
+"""Receives the reason while the database is unavailable, None when it works again; returns whether it was sent."""
 
 
 class DatabaseWatch:
-    """Writes a row and takes it back to see whether that works, and tells of an outage without the database's help."""
+    """Writes and deletes a row to check the database, and reports an outage without using the database."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class DatabaseWatch:
         on_outage: OnOutage | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        """``on_state`` is told after each look whether the database can be written."""
+        """``on_state`` is called after each check with True while the database is writable."""
         self._database = database
         self._replica = replica
         self._on_state = on_state
@@ -53,9 +53,9 @@ class DatabaseWatch:
         self._told: str | None = None
 
     async def problem(self) -> str | None:
-        """One sentence about why nothing can be written now; None when it can. Never raises.
+        """One sentence about why the database is not writable; None when it is. Never raises.
 
-        Those who ask at the same time share one write, so that many cost no more than one.
+        Concurrent callers share one write.
         """
         if self._probe is None or self._probe.done():
             self._probe = asyncio.ensure_future(self._write())
@@ -67,7 +67,7 @@ class DatabaseWatch:
         return found
 
     async def look(self) -> bool:
-        """One round of a Loop: logs the beginning and the end of an outage, and has people told of it."""
+        """One round of a Loop: logs and reports the beginning and the end of an outage."""
         found = await self.problem()
         now = time.monotonic()
         if found is None:
@@ -95,7 +95,7 @@ class DatabaseWatch:
         except SQLAlchemyError as error:
             return failure_of(error).sentence
         except Exception as error:
-            # A boundary: whoever asks whether the service is ready gets an answer.
+            # A boundary: a readiness check always gets an answer.
             logger.exception("database_not_asked")
             return f"The database could not be asked: {type(error).__name__}."
         return None

@@ -1,4 +1,4 @@
-"""Events that could not be handled, kept with their bytes and the reason until a person decides."""
+"""Dead letters: events that could not be handled, stored with their bytes and the reason."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _READ_LENGTH = 5 * _CAUSE_LENGTH
 
 
 def cause_of(reason: str) -> str:
-    """What reasons have in common when only ids, numbers and quoted values differ; at most 200 characters."""
+    """The reason without ids, numbers and quoted values, which groups dead letters; at most 200 characters."""
     return _VARYING.sub("\u2026", " ".join(reason[:_READ_LENGTH].split()))[:_CAUSE_LENGTH]
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One event, exactly as it came; in lists with the first CUT_BYTES of its payload."""
+    """One event with its original bytes; in lists with the first CUT_BYTES of its payload."""
 
     id: str
     stream: str
@@ -159,12 +159,12 @@ def _example(connection: Connection, state: str, subject: str, cause: str) -> st
 
 
 class Outline(NamedTuple):
-    """An open dead letter without its bytes, as a person sees it in a preview."""
+    """An open dead letter without its bytes, for previews."""
 
     id: str
     order_id: str | None
     attempts: int
-    """Together with the state its version: both only ever change when something was done with it."""
+    """Version of the dead letter, together with the state: both change with every action only."""
     state: str
     reason: str
 
@@ -188,14 +188,14 @@ def versions(connection: Connection, dead_letter_ids: Sequence[str]) -> dict[str
 
 
 def group_name(subject: str, cause: str) -> str:
-    """A group in one text, as operations keep their causes."""
+    """The name of a group, as bulk jobs store their causes."""
     return f"{subject}: {cause}"
 
 
 def count_opened_since(
     connection: Connection, names: Sequence[str], since: datetime, *, outside_job: str, limit: int
 ) -> int:
-    """Open dead letters of the named groups from since then, those of the operation left out."""
+    """Open dead letters of the named groups since a time, without those of the bulk job."""
     table = dead_letters
     groups = [name.partition(": ") for name in names]
     own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_job)

@@ -32,12 +32,12 @@ _INSERTS = {
 
 
 class OtherContent(Exception):
-    """An event with the same source, type and id was handled before, and it said something else."""
+    """An event with the same source, type and id but other content was handled before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One event that came in."""
+    """One received event."""
 
     event_id: str
     type: str
@@ -69,7 +69,7 @@ def add(
     """
     key = {"event_id": event_id, "type": event_type, "source": source}
     row = key | {"digest": digest, "order_id": order_id, "received_at": at, "outcome": outcome}
-    # Not the row count: for inserts the drivers do not agree on what it says.
+    # The row count of an insert differs between the drivers.
     if _INSERTS[connection.dialect.name].fetch(connection, row):
         return True
     known = connection.scalar(select(inbox.c.digest).where(*_same(key)))

@@ -18,7 +18,7 @@ MAX_PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """One drill and how far it has come."""
+    """One drill and its progress."""
 
     drill_id: str
     kind: str
@@ -31,14 +31,14 @@ class Drill:
     phase: str
     created_at: datetime
     began_at: datetime | None = None
-    """When the faults were first seen to be on."""
+    """When the faults were first observed."""
     ended_at: datetime | None = None
-    """When what was there before was seen to be back."""
+    """When the state from before the drill was observed again."""
     recovered_at: datetime | None = None
     finished_at: datetime | None = None
     stopped_by: str | None = None
     before: dict[str, Any] | None = None
-    """``{faults, waiting, releases, reviews}`` before the drill: what is restored, and what counts as recovered."""
+    """``{faults, waiting, releases, reviews}`` before the drill, to restore the faults and to detect recovery."""
     noticed: dict[str, str] = field(default_factory=dict)
     """What noticed the faults first, and when: ``{breaker: time, health: time, alert: time}``."""
     report: dict[str, Any] | None = None
@@ -64,7 +64,7 @@ def active(connection: Connection) -> Drill | None:
 
 
 def save(connection: Connection, drill: Drill, **values: Any) -> Drill | None:
-    """Write changed values unless somebody was faster, which is None; a finished drill is not active any more."""
+    """Write changed values under a version check; None when the drill changed meanwhile."""
     changes = values | {"version": drill.version + 1}
     done = {"is_active": None} if changes.get("finished_at") else {}
     changed = connection.execute(
@@ -87,7 +87,7 @@ def latest(connection: Connection, limit: int = 20) -> list[Drill]:
 
 
 MAX_ORDERS = 5000
-"""Orders of one drill that are looked at, the first ones."""
+"""Orders of one drill that are read, the first ones."""
 
 UNDER_WAY = (
     OrderStatus.RECEIVED,
@@ -101,7 +101,7 @@ _STEP = 500
 
 @dataclass(frozen=True, slots=True)
 class OrdersOfDrill:
-    """What became of the orders that were placed while the faults lasted."""
+    """Outcome of the orders that were placed while the faults lasted."""
 
     placed: int
     statuses: dict[str, int]
@@ -153,7 +153,7 @@ def breakers_opened(connection: Connection, since: datetime, until: datetime) ->
 
 
 def differences_of(connection: Connection, order_ids: Sequence[str]) -> list[tuple[str, str]]:
-    """``(order_id, kind)`` of what does not add up among these orders."""
+    """``(order_id, kind)`` of the unsettled conservation differences of these orders."""
     table = conservation_differences
     found: list[tuple[str, str]] = []
     for start in range(0, len(order_ids), _STEP):

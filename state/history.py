@@ -14,11 +14,11 @@ from state.tables import order_history
 
 _INSERT = Prepared(insert(order_history), ("order_id", "at", "kind", "title", "details", "actor"))
 MAX_ENTRIES = 1000
-"""Entries shown of one order; more would only come from an endless retry."""
+"""Entries shown of one order; only an endless retry writes more."""
 
 
 def add(connection: Connection, order_id: str, entries: Sequence[TimelineEntry]) -> None:
-    """Append entries in the order given."""
+    """Append entries in the given sequence."""
     _INSERT.run_many(connection, [_row(order_id, entry) for entry in entries])
 
 
@@ -39,7 +39,7 @@ def of_order(connection: Connection, order_id: str) -> list[TimelineEntry]:
 
 
 def shows_capture(connection: Connection, order_id: str) -> bool:
-    """Whether the money of the order was ever seen captured; all of its transitions count, however many there are."""
+    """Whether any transition of the order shows captured money."""
     table = order_history
     of_it = (table.c.order_id == order_id, table.c.kind == TRANSITION)
     rows = connection.execute(select(table.c.at, table.c.kind, table.c.title, table.c.details).where(*of_it))

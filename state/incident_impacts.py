@@ -12,14 +12,14 @@ from services.domain.incident_impact import Impact
 from state.tables import order_impacts
 
 MAX_WINDOW = 10_000
-"""Rows of one window that are looked at; the newest of a window that holds more."""
+"""Rows of one window that are read, the newest ones."""
 
 _INSERT = insert(order_impacts)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of time, and what in it counts."""
+    """An interval of time and the impacts that count in it."""
 
     start: datetime
     end: datetime
@@ -41,7 +41,7 @@ class AffectedOrder:
 
 
 def add(connection: Connection, order_id: str, impacts: Sequence[Impact]) -> None:
-    """Record impacts in the transaction that records what caused them."""
+    """Record impacts in the transaction that records their cause."""
     if impacts:
         rows = [
             {

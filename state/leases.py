@@ -1,6 +1,6 @@
-"""Work that only one replica may do at a time: a row per kind of work, held for a while and held on to by its holder.
+"""Leases of singleton work: one row per kind of work, renewed by its leader.
 
-When the holder dies, the row runs out and another replica takes it.
+When the leader dies, the lease expires and another replica takes it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from state.tables import leases
 
 LONGEST = timedelta(seconds=60)
-"""No lease is taken for longer, where nothing else is said."""
+"""Default upper limit of a lease."""
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who does the work, until when, and what it noted about it last."""
+    """The leader of the work, the end of its lease, and its last note."""
 
     name: str
     holder: str
@@ -32,9 +32,9 @@ class Lease:
 
 
 def take(connection: Connection, name: str, holder: str, now: datetime, until: datetime) -> bool:
-    """Take or keep a lease; False when another holder's has not run out.
+    """Take or renew a lease; False while another holder's lease lasts.
 
-    To be the first statement of a transaction: whoever takes the lease keeps others out until the commit.
+    Must be the first statement of a transaction, so that other replicas wait until its commit.
     """
     mine, free = leases.c.holder == holder, leases.c.expires_at <= now
     kept = update(leases).where(and_(leases.c.name == name, mine)).values(expires_at=until)
@@ -45,15 +45,15 @@ def take(connection: Connection, name: str, holder: str, now: datetime, until: d
         return True
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     row = {"name": name, "holder": holder, "acquired_at": now, "expires_at": until, "noted": {}}
-    # The number of inserted rows is not told by every driver.
+    # Some drivers do not return the number of inserted rows.
     first = dialect.insert(leases).values(row).on_conflict_do_nothing().returning(leases.c.name)
     return connection.execute(first).first() is not None
 
 
 def decided_once(connection: Connection, name: str, proposal: str, now: datetime) -> str:
-    """The value that the first replica proposed under this name, now and for ever.
+    """The value that the first replica proposed under this name; it never changes.
 
-    It is kept as the holder of a row that nobody takes.
+    It is stored as the holder of a row that no replica takes.
     """
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     row = {"name": name, "holder": proposal, "acquired_at": now, "expires_at": now, "noted": {}}
@@ -62,23 +62,23 @@ def decided_once(connection: Connection, name: str, proposal: str, now: datetime
 
 
 def wait_for(connection: Connection, name: str) -> None:
-    """Wait until nobody works under the lease, and have its holder wait until the end of this transaction."""
+    """Wait until no transaction works under the lease, and block its holder until this transaction ends."""
     connection.execute(select(leases.c.name).where(leases.c.name == name).with_for_update())
 
 
 def note(connection: Connection, name: str, noted: dict[str, Any]) -> None:
-    """Leave word for whoever looks, and for the next holder."""
+    """Store a note for readers and for the next holder."""
     connection.execute(update(leases).where(leases.c.name == name).values(noted=noted))
 
 
 def give_back(connection: Connection, name: str, holder: str) -> None:
-    """Let the next one have it at once, whatever the clocks of both say."""
+    """Release the lease at once, independent of the clocks of both replicas."""
     mine = and_(leases.c.name == name, leases.c.holder == holder)
     connection.execute(update(leases).where(mine).values(expires_at=_LONG_AGO))
 
 
 def try_writing(connection: Connection, holder: str, now: datetime) -> None:
-    """Write a row and take it back, to see whether the database can be written."""
+    """Write and delete a row, which raises unless the database is writable."""
     name = f"try:{holder}"
     connection.execute(
         insert(leases), {"name": name, "holder": holder, "acquired_at": now, "expires_at": now, "noted": {}}

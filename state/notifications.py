@@ -13,12 +13,12 @@ from state.tables import alert_notifications as table
 PENDING, SENT, FAILED = "PENDING", "SENT", "FAILED"
 
 MAX_PENDING = 1000
-"""More are not kept: the oldest are given up."""
+"""A longer queue drops its oldest messages."""
 
 _IS_PENDING = text("alert_notifications.state = 'PENDING'")
 
 LONGEST_DELAY = timedelta(seconds=60)
-"""No message is put off for longer."""
+"""Longest time between two attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ _COLUMNS = [table.c[name] for name in Notification.__dataclass_fields__]
 def add(
     connection: Connection, *, alert_id: str, name: str, status: str, payload: dict[str, Any], at: datetime
 ) -> None:
-    """Queue a message; when the queue is full, the oldest one is given up for it."""
+    """Queue a message; a full queue drops its oldest message."""
     waiting = connection.scalar(select(func.count()).select_from(table).where(_IS_PENDING)) or 0
     if waiting >= MAX_PENDING:
         oldest = connection.scalar(select(func.min(table.c.id)).where(_IS_PENDING))
@@ -76,9 +76,9 @@ def settle(
     error: str | None,
     next_attempt_at: datetime | None,
 ) -> bool:
-    """Note how an attempt ended: sent, to be tried again, or given up.
+    """Record the result of an attempt: sent, to be retried, or failed for good.
 
-    False when the message is not as it was before the attempt: another one was made meanwhile and counts.
+    False when another attempt was recorded meanwhile, which counts instead.
     """
     state = SENT if error is None else PENDING if next_attempt_at else FAILED
     values = {

@@ -35,7 +35,7 @@ _UNUSUAL: Any = text("orders.payment_status NOT IN ('NONE', 'CAPTURED', 'REFUNDE
 
 @dataclass(frozen=True, slots=True)
 class OrderQuery:
-    """Which orders are asked for; empty means all."""
+    """Filters of an order search; an empty filter matches all."""
 
     text: str = ""
     """A whole order id, user id or product id."""
@@ -63,9 +63,9 @@ class OrdersFound:
 
     orders: tuple[Order, ...]
     has_more: bool
-    """Whether matching orders follow in the direction that was asked for, as far as has been looked."""
+    """Whether more matching orders follow in the requested direction, within the rows searched."""
     frontier: Key | None = None
-    """``(created_at, order_id)`` of the order up to which has been looked, when that was not the end."""
+    """``(created_at, order_id)`` of the last order searched; None at the end of the list."""
 
 
 def find(
@@ -127,7 +127,7 @@ def walk(connection: Connection, query: OrderQuery, limit: int) -> Iterator[Orde
 
 
 def _lists(connection: Connection, query: OrderQuery, window: int) -> list[Keyset]:
-    """The lists whose union, filtered, is what was asked for."""
+    """The lists whose filtered union is the result."""
     time: list[ColumnElement[bool]] = []
     if query.since:
         time.append(orders.c.created_at >= query.since)
@@ -177,7 +177,7 @@ def _statuses(query: OrderQuery) -> dict[str, tuple[str, ...]]:
 
 
 def _by_status(statuses: dict[str, tuple[str, ...]]) -> list[Arm]:
-    """One list for each status of the first column that has an index; the others are looked up in them."""
+    """One list for each status of the first indexed column; the other columns filter their rows."""
     for name, values in statuses.items():
         driving: list[ColumnElement[bool]] = []
         if name == "payment_status":
@@ -230,7 +230,7 @@ REFUSAL_CODES = (InventoryUnavailable.code, InventoryTimeout.code)
 """Errors that end an order although nothing was wrong with it."""
 
 MAX_REFUSED_COUNTED = 50
-"""Newest orders that are read; more in a row are not counted."""
+"""Newest orders that are read, which bounds the count."""
 
 _UNDECIDED = (OrderStatus.RECEIVED, OrderStatus.RESERVING)
 _NEWEST = (
@@ -241,7 +241,7 @@ _NEWEST = (
 
 
 def count_refused_in_a_row(connection: Connection) -> int:
-    """How many of the newest orders in a row are refused or wait because of inventory; undecided ones do not count."""
+    """Consecutive newest orders that are refused or wait because of inventory; undecided ones are skipped."""
     count = 0
     for status, inventory_status, failure in connection.execute(_NEWEST):
         if _is_refused(status, failure):
@@ -263,7 +263,7 @@ def _says_nothing(status: str, inventory_status: str) -> bool:
 
 
 MAX_WAITING = 5000
-"""Waiting orders that are looked at, the longest waiting ones."""
+"""Waiting orders that are counted, the oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,14 +271,14 @@ class WaitingOrders:
     """Orders in PENDING_INVENTORY, by variant."""
 
     orders: int
-    """Waiting orders that were looked at."""
+    """Waiting orders that were counted."""
     is_capped: bool
     variants: dict[tuple[str, str], tuple[int, int]]
     """``(product_id, variant_id) -> (orders, units)``."""
 
 
 def waiting_by_variant(connection: Connection, limit: int = MAX_WAITING) -> WaitingOrders:
-    """Orders and units that wait, per variant."""
+    """Waiting orders and units by variant."""
     waiting = (
         select(orders.c.order_id)
         .where(orders.c.status == OrderStatus.PENDING_INVENTORY)

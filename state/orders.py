@@ -24,7 +24,7 @@ from state.engine.statements import Prepared
 from state.tables import idempotency_keys, order_items, orders, returns, reviews
 
 MAX_PAGE = 200
-"""Rows of one page at most, whatever was asked for; page() gives one more, to tell whether there is a next one."""
+"""Upper limit of rows in one page."""
 
 _COLUMNS = [column for column in orders.c if column.name != "request_hash"]
 _FIELDS = [column.name for column in _COLUMNS]
@@ -41,7 +41,7 @@ _INSERT_ITEMS = Prepared(insert(order_items), ("order_id", "product_id", "varian
 
 
 class StaleOrder(Exception):
-    """Somebody else changed the order since it was read; nothing was written."""
+    """The order changed since it was read; nothing was written."""
 
 
 class KeyTaken(Exception):
@@ -75,7 +75,7 @@ def get(connection: Connection, order_id: str) -> Order | None:
 
 
 def save(connection: Connection, order: Order, values: dict[str, Any], at: datetime) -> Order:
-    """Write new column values if nobody was faster; raises StaleOrder otherwise."""
+    """Write new column values under a version check; raises StaleOrder when the order changed meanwhile."""
     changes = values | {"updated_at": at, "version": order.version + 1}
     parameters = changes | {"key_id": order.order_id, "key_version": order.version}
     if _update_of(tuple(changes)).run(connection, parameters) != 1:
@@ -108,9 +108,9 @@ def add_returned(connection: Connection, order_id: str, lines: Iterable[Line]) -
 
 
 def claim_due(connection: Connection, now: datetime, until: datetime, limit: int) -> list[Order]:
-    """Take orders whose due time has come, so that no other replica works on them before ``until``.
+    """Claim due orders, so that no other replica works on them before ``until``.
 
-    The version is raised: whoever was working on the order before loses the next version check.
+    The version is raised, so an earlier worker on the order fails its next version check.
     """
     due = (
         select(orders.c.order_id)
@@ -130,13 +130,13 @@ def claim_due(connection: Connection, now: datetime, until: datetime, limit: int
 
 
 def ask_confirmation_now(connection: Connection, status: str, due_before: datetime, now: datetime) -> int:
-    """Make placed orders due whose answer was awaited until before a time, and count their requests anew."""
+    """Make placed orders due that wait for a confirmation until before a time, and reset their attempts."""
     is_waiting = (orders.c.status == status, orders.c.due_at > now, orders.c.due_at < due_before)
     return connection.execute(update(orders).where(*is_waiting).values(due_at=now, attempts=0)).rowcount
 
 
 def get_many(connection: Connection, ids: Sequence[str]) -> list[Order]:
-    """The orders in the order of their ids as given; unknown ids are left out."""
+    """The orders in the sequence of the given ids; unknown ids are left out."""
     if not ids:
         return []
     rows = connection.execute(select(*_COLUMNS).where(orders.c.order_id.in_(ids))).fetchall()

@@ -27,10 +27,10 @@ from state.tables import outbox
 
 PENDING, FAILING, UNDELIVERABLE, PUBLISHED = "pending", "failing", "undeliverable", "published"
 OUTCOMES = (PENDING, FAILING, UNDELIVERABLE, PUBLISHED)
-"""Waits; waits and was refused at least once; can never be published as it is; published."""
+"""Waiting; waiting after a refusal; never publishable as it is; published."""
 
 CLAIM = timedelta(seconds=8)
-"""How long a relay may take to publish what it claimed before another one does."""
+"""How long a relay may take to publish its claimed rows before another relay claims them."""
 
 LONGEST_DELAY = timedelta(seconds=5)
 """Between two attempts to publish a row that the broker refuses."""
@@ -163,9 +163,9 @@ def settle_and_claim(
     *,
     undeliverable: Sequence[tuple[int, str]] = (),
 ) -> list[Claimed]:
-    """Mark what was published, note what failed, and claim the next rows that wait, oldest first.
+    """Mark published rows, record failures, and claim the next waiting rows, oldest first.
 
-    What is ``undeliverable`` is not claimed again until retry().
+    Rows in ``undeliverable`` are not claimed again until retry().
     """
     _SETTLE.run_many(connection, [{"row_id": row_id, "settled_at": now} for row_id in settled])
     if failed:
@@ -193,7 +193,7 @@ def _note_undeliverable(connection: Connection, row_id: int, reason: str, now: d
 
 
 def send_again(connection: Connection, subjects: Sequence[str], after: datetime, before: datetime, limit: int) -> int:
-    """Have events published again that were published in a span of time; returns how many."""
+    """Queue events again that were published within a span of time; returns how many."""
     is_lost = (outbox.c.published_at > after, outbox.c.published_at < before, outbox.c.subject.in_(subjects))
     ids = connection.scalars(select(outbox.c.id).where(*is_lost).order_by(outbox.c.id).limit(limit)).all()
     if ids:
@@ -238,13 +238,13 @@ def has(connection: Connection, row_id: int) -> bool:
 
 
 def retry(connection: Connection, row_id: int) -> None:
-    """Have an undeliverable event published again."""
+    """Queue an undeliverable event again."""
     free = {"undeliverable_at": None, "undeliverable_reason": None, "claimed_until": None}
     connection.execute(update(outbox).where(outbox.c.id == row_id, _IS_UNDELIVERABLE).values(free))
 
 
 def discard(connection: Connection, row_id: int) -> None:
-    """Forget an undeliverable event; the timeline of its order keeps what it said."""
+    """Delete an undeliverable event; the timeline of its order keeps its content."""
     connection.execute(delete(outbox).where(outbox.c.id == row_id, _IS_UNDELIVERABLE))
 
 

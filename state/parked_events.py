@@ -1,7 +1,7 @@
-"""Events that cannot be handled now: of orders that are not here yet, or whose handler failed.
+"""Parked events: their order is not stored yet, or their handler failed.
 
-They wait here and not in the stream, where they would take the places of others. Each is known by its place in
-the stream, so that a delivery that comes again is parked once.
+In the stream they would occupy the places of other events. The key is the place in the stream, so that a redelivered
+event is parked once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UNKNOWN_ORDER, HANDLER_FAILED = "UNKNOWN_ORDER", "HANDLER_FAILED"
 
 @dataclass(frozen=True, slots=True)
 class ParkedEvent:
-    """One message as it came, and why it waits."""
+    """One message with its original bytes, and the cause of its parking."""
 
     stream: str
     incarnation: str
@@ -39,7 +39,7 @@ class ParkedEvent:
     """How often its handler has failed."""
     parked_at: datetime
     due_at: datetime
-    """When its handler runs again or, for an unknown order, when it is given up."""
+    """When its handler runs again or, for an unknown order, when it is dead-lettered."""
 
 
 _FIELDS = list(ParkedEvent.__dataclass_fields__)
@@ -62,9 +62,9 @@ def add(connection: Connection, event: ParkedEvent, limit: int = MAX_PARKED) -> 
 def of_placed_orders(
     connection: Connection, early: Collection[str], limit: int, order_ids: Collection[str] | None = None
 ) -> list[ParkedEvent]:
-    """Events that wait for an order which is here by now, and in none of the ``early`` statuses any more.
+    """Events parked for an order that is stored now and in none of the ``early`` statuses.
 
-    In the order in which they were sent; of these orders only, when ids are given.
+    In the sequence of sending; of these orders only, when ids are given.
     """
     here = select(orders.c.order_id).where(
         orders.c.order_id == parked_events.c.order_id, orders.c.status.not_in(sorted(early))
@@ -76,14 +76,14 @@ def of_placed_orders(
 
 
 def due(connection: Connection, now: datetime, limit: int) -> list[ParkedEvent]:
-    """Events whose time has come."""
+    """Due events."""
     return _found(connection, [parked_events.c.due_at <= now], limit)
 
 
 def put_off(
     connection: Connection, event: ParkedEvent, cause: str, reason: str, attempts: int, due_at: datetime
 ) -> None:
-    """The event goes on waiting, for this cause, until ``due_at``."""
+    """Keep the event parked for this cause until ``due_at``."""
     values = {"cause": cause, "reason": reason, "attempts": attempts, "due_at": due_at}
     connection.execute(update(parked_events).where(*_same(event)).values(values))
 

@@ -1,7 +1,4 @@
-"""The availability cache, fed by stock events. It informs people; only a reservation holds stock.
-
-Source: seed 6 (updateProductAvailability); contract section 7 (what makes a product available again).
-"""
+"""The availability cache, fed by stock events. It informs users; only a reservation sets stock aside."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ MAX_PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What was last heard about one variant."""
+    """The last known availability of one variant."""
 
     product_id: str
     variant_id: str
@@ -38,7 +35,7 @@ _COLUMNS = [products.c[name] for name in Product.__dataclass_fields__]
 
 
 def _put(dialect: Any) -> Any:
-    # One statement, so that of two who hear of a product at the same time the newer news stands.
+    # One statement, so that of two concurrent updates of a product the newer one remains.
     news = dialect.insert(products)
     return news.on_conflict_do_update(
         index_elements=["product_id", "variant_id"],
@@ -51,9 +48,9 @@ _PUTS = {"sqlite": _put(sqlite), "postgresql": _put(postgresql)}
 
 
 def put(connection: Connection, product: Product) -> bool:
-    """Store what was heard unless something newer is known; returns whether it was stored."""
+    """Store an availability unless a newer one is stored; returns whether it was stored."""
     values = {name: getattr(product, name) for name in Product.__dataclass_fields__}
-    # Not the row count: for inserts the drivers do not agree on what it says.
+    # The row count of an insert differs between the drivers.
     return connection.execute(_PUTS[connection.dialect.name], values).first() is not None
 
 
@@ -86,7 +83,7 @@ def listed(now: datetime, *, level: str | None = None, product_id: str | None = 
     elif level:
         driving.append(products.c.level == level)
     if level == OUT:
-        # Only the youngest marks stand: the index of their ends finds them, however many have expired.
+        # Most marks have expired; the index of their ends finds the valid ones.
         driving.append(products.c.expires_at > now)
     residual = (lambda row: [row.level == level]) if level and product_id else None
     sku = (products.c.product_id + "/" + products.c.variant_id).label("sku")
@@ -99,13 +96,13 @@ def product(row: Any, now: datetime) -> Product:
 
 
 def count_out(connection: Connection, now: datetime) -> int:
-    """Variants marked as sold out whose mark still stands."""
+    """Variants with a valid sold-out mark."""
     is_out = (products.c.expires_at > now, products.c.level == OUT)
     return connection.scalar(select(func.count()).select_from(products).where(*is_out)) or 0
 
 
 def count_low(connection: Connection, limit: int) -> int:
-    """Variants said to be low, counted up to ``limit``."""
+    """Variants with low stock, counted up to ``limit``."""
     low = select(products.c.product_id).where(products.c.level == LOW).limit(limit).subquery()
     return connection.scalar(select(func.count()).select_from(low)) or 0
 

@@ -1,4 +1,4 @@
-"""The workers that run: heartbeat, breaker states and facts of each, for the console and the API."""
+"""Running workers: heartbeat, breaker states and facts of each replica, for the console and the API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from state.tables import replicas
 
 ALIVE_FOR = timedelta(seconds=5)
-"""A replica whose last heartbeat is older is taken for dead, by everybody who asks."""
+"""A replica is alive while its last heartbeat is younger than this. The only definition."""
 
 _COUNTED = ("calls", "failures", "denied", "thresholdPercentage", "volumeThreshold")
 _NO_NUMBERS: dict[str, Any] = {"since": None, "retryInMs": None}
@@ -19,7 +19,7 @@ _NO_NUMBERS: dict[str, Any] = {"since": None, "retryInMs": None}
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One worker; alive when its heartbeat is recent."""
+    """One worker, as its last heartbeat describes it."""
 
     replica: str
     started_at: datetime
@@ -39,19 +39,19 @@ def beat(
     breakers: list[dict[str, Any]],
     facts: dict[str, Any],
 ) -> None:
-    """Say that the replica lives, and how it is."""
+    """Store a heartbeat of the replica."""
     values = {"started_at": started_at, "heartbeat_at": at, "breakers": breakers, "facts": facts}
     if not connection.execute(update(replicas).where(replicas.c.replica == replica).values(values)).rowcount:
         connection.execute(insert(replicas), {"replica": replica, **values})
 
 
 def alive(connection: Connection, now: datetime) -> list[Replica]:
-    """Replicas that live, by name."""
+    """Replicas that are alive, by name."""
     return known(connection, now - ALIVE_FOR)
 
 
 def known(connection: Connection, since: datetime) -> list[Replica]:
-    """Replicas heard of since then, alive or not, by name."""
+    """Replicas with a heartbeat since then, alive or not, by name."""
     statement = select(*replicas.c).where(replicas.c.heartbeat_at >= since).order_by(replicas.c.replica).limit(100)
     return [_replica(*row) for row in connection.execute(statement)]
 
@@ -64,15 +64,15 @@ def _replica(
 
 
 def _numbers(breaker: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of a heartbeat, nothing in the place of what is none: another version may say it otherwise."""
+    """The numbers of a heartbeat; 0 instead of other types, which another version may have written."""
     return {name: value if isinstance(value := breaker.get(name), int | float) else 0 for name in _COUNTED}
 
 
 def forget(connection: Connection, silent_since: datetime) -> None:
-    """Drop replicas that have been silent for long."""
+    """Delete replicas without a heartbeat since then."""
     connection.execute(delete(replicas).where(replicas.c.heartbeat_at < silent_since))
 
 
 def remove(connection: Connection, replica: str) -> None:
-    """A replica that stops in good order takes its row along."""
+    """Delete the row of a replica that stops."""
     connection.execute(delete(replicas).where(replicas.c.replica == replica))

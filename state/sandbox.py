@@ -1,4 +1,4 @@
-"""What the sandbox remembers: the rate of its traffic as asked for, and what its Inventory Service last showed."""
+"""Stored values of the sandbox: the requested rate of its traffic, and the last state of its Inventory Service."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sqlalchemy import Connection, insert, select, update
 from state.tables import sandbox_values
 
 TRAFFIC = "traffic"
-"""``{ordersPerSecond}``: what a person asked for."""
+"""``{ordersPerSecond}`` as requested on the console."""
 SHELVES = "shelves"
-"""``{items, ledger, faults, traffic}``: as the reference Inventory Service last showed them."""
+"""``{items, ledger, faults, traffic}`` as the reference Inventory Service last returned them."""
 
 
 def put(connection: Connection, name: str, value: dict[str, Any], at: datetime) -> None:

@@ -12,11 +12,11 @@ from state.engine.database import Database
 from state.tables import metadata
 
 MIGRATION_LOCK = 0x686F6C64
-"""Key of the PostgreSQL advisory lock under which one replica migrates and the others wait."""
+"""Key of the PostgreSQL advisory lock: one replica migrates while the others wait."""
 
 
 def migrate(database: Database) -> None:
-    """Apply what is missing; safe to call from several processes at once. Raises DatabaseUnsuitable."""
+    """Apply missing migrations; safe to call from several processes at once. Raises DatabaseUnsuitable."""
     from alembic import command
 
     with database.engine.begin() as connection, ExitStack() as stack:
@@ -34,7 +34,7 @@ def migrate(database: Database) -> None:
 
 
 def differences(connection: Connection) -> list[Any]:
-    """What separates the database from the tables in code; empty when they agree."""
+    """Differences between the database and the tables in code."""
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
@@ -53,7 +53,7 @@ def alembic_config(connection: Connection) -> Any:
 
 
 class DatabaseUnsuitable(RuntimeError):
-    """The database or the role cannot be used as they are; the message says what is wrong and what is allowed."""
+    """The database or the role is unusable; the message contains the fault and the allowed values."""
 
 
 _SESSION = text(
@@ -71,7 +71,7 @@ _RIGHTS = text(
 
 
 def check_database(connection: Connection) -> None:
-    """Before the tables are made or changed; raises DatabaseUnsuitable."""
+    """Check a PostgreSQL database before its tables are created or changed; raises DatabaseUnsuitable."""
     role, schema, encoding, path, is_made, may_create = connection.execute(_SESSION).one()
     if encoding != "UTF8":
         raise DatabaseUnsuitable(

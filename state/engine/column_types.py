@@ -1,8 +1,8 @@
-"""Reading what is stored, whatever stands there: one odd value never makes its row, or the list, unreadable.
+"""Column types that read any stored value: one invalid value never makes its row or a list unreadable.
 
-Values that can be stored are checked where they come in. Rows may still hold others: written by an earlier version,
-by hand, or restored from elsewhere. A time outside the years 1 to 9999 is read as the nearest one inside, a time
-that is none as the year 1; JSON of another shape is read as ``{"unreadable": ...}``.
+Values are validated on input. A row may still hold invalid ones, written by an earlier version or by hand, or
+restored from a backup. A time outside the years 1 to 9999 is read as the nearest valid one, an unparsable time as
+year 1, and JSON of another shape as ``{"unreadable": ...}``.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MAX_SHOWN = 200
 
 
 class Unreadable(dict[str, Any]):
-    """Stands for JSON that is not what its column holds; nothing may be decided on it."""
+    """Replaces JSON that does not have the shape of its column; no decision may rest on it."""
 
     def __init__(self, content: object) -> None:
         super().__init__(unreadable=str(content)[:MAX_SHOWN])
 
 
 def read_json_text(content: str | bytes) -> Any:
-    """Parse stored JSON; what is none is Unreadable."""
+    """Parse stored JSON; invalid JSON is read as Unreadable."""
     try:
         return orjson.loads(content)
     except ValueError:
@@ -74,7 +74,7 @@ class JsonTexts(TypeDecorator[list[str]]):
 
 
 def time_of_text(value: Any) -> datetime | None:
-    """A time as SQLite keeps it; text that is none is read as EARLIEST, a later year than 9999 as LATEST."""
+    """Parse a time as SQLite stores it; invalid text is read as EARLIEST, a year after 9999 as LATEST."""
     if value is None:
         return None
     try:
@@ -90,7 +90,7 @@ def _nearest(written: str) -> datetime:
 
 
 def read_every_time() -> None:
-    """Have psycopg read times that Python does not know as the nearest that it knows, in connections made later."""
+    """Make psycopg read times outside Python's range as the nearest valid time, on all later connections."""
     import psycopg
     from psycopg.adapt import Loader
     from psycopg.pq import Format

@@ -38,7 +38,7 @@ SERVER_OPTIONS = {
     "lock_timeout": 3_000,
     "idle_in_transaction_session_timeout": 15_000,
 }
-"""Bounds of every PostgreSQL session in milliseconds; what else is pinned stands in state/engine/sessions.py."""
+"""Bounds of every PostgreSQL session in milliseconds; state/engine/sessions.py has its other settings."""
 
 SILENCE_SECONDS = 6.5
 """The server gives a statement up after five: a second and a half later it does not answer any more."""
@@ -47,7 +47,7 @@ CONNECT_SECONDS = 3
 """How long a new connection to a server may take to be made."""
 
 KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 2, "tcp_user_timeout": 6_000}
-"""A server that is gone is noticed on idle connections too; libpq's names, seconds but for the last."""
+"""Detects a dead server on idle connections too; libpq's names, in seconds, the last one in milliseconds."""
 
 SERVER_CONNECTIONS = 12
 """To a server, of one process: eight that write, three that read, and one for threads without a loop."""
@@ -58,10 +58,10 @@ READ_SECONDS = 30.0
 """Longest time of one reading transaction on SQLite."""
 
 READ_STEPS = 50_000
-"""Of SQLite's machine between two looks at the clock: a few milliseconds."""
+"""Steps of SQLite's virtual machine between two checks of the deadline: a few milliseconds."""
 
 LARGE_LOG_BYTES = 64 * 1024 * 1024
-"""A write-ahead log is cut to this once nobody reads old pages of it any more."""
+"""A write-ahead log is cut to this size once no reader uses its old pages."""
 
 SQLITE_PRAGMAS = (
     f"journal_size_limit={LARGE_LOG_BYTES}",
@@ -150,8 +150,8 @@ class Database:
     async def write(self, transaction: Transaction[T]) -> T:
         """Run a transaction function; returns after its commit is durable.
 
-        An exception raised by the function undoes what it did and nothing else. Cancelling the
-        caller does not undo a transaction that has begun.
+        An exception raised by the function rolls back its own changes only. Cancelling the caller does not
+        roll back a transaction that has begun.
         """
         return await self._writer.run(carried(transaction))
 
@@ -186,7 +186,7 @@ class Database:
     def shorten_log(self) -> int:
         """Blocking: write an overgrown write-ahead log back and cut it; returns its bytes afterwards, 0 on a server.
 
-        A reader that has begun before keeps it from becoming shorter; nobody is waited for.
+        An earlier reader may prevent that; this call does not wait for it.
         """
         path = sqlite_file(self.url)
         if path is None or self.files is None or self.files.problem is not None:
@@ -203,9 +203,9 @@ class Database:
         return log.stat().st_size if log.exists() else 0
 
     def close(self, patience_seconds: float | None = None) -> None:
-        """Finish what was handed over, refuse more, and close every connection.
+        """Finish accepted transactions, refuse new ones, and close every connection.
 
-        A server that has fallen silent is waited for no longer than ``patience_seconds``; a file always is.
+        Waits at most ``patience_seconds`` for a server that does not answer, and without a limit for a file.
         """
         if isinstance(self._writer, PooledTransactions):
             self._writer.close(patience_seconds)
@@ -244,7 +244,7 @@ def _sqlite_engine(url: str, *, writes: bool) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(dbapi_connection: Any, _record: Any) -> None:
         # The driver would otherwise begin transactions by its own rules. They are begun by hand and not
-        # by an event of the engine, which would make every statement look for listeners.
+        # by an event of the engine, which would make every statement check for listeners.
         dbapi_connection.isolation_level = None
         _write_ahead(dbapi_connection)
         for pragma in (*SQLITE_PRAGMAS, *(() if writes else ("query_only=ON",))):
@@ -265,7 +265,7 @@ def _bounded(driver: Any) -> Iterator[None]:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    # SQLite does not wait for a lock here: two who open a new database at once get in each other's way.
+    # SQLite does not wait for a lock here: two processes that open a new database at once block each other.
     deadline = time.monotonic() + SQLITE_PATIENCE_SECONDS
     while True:
         try:
@@ -301,7 +301,7 @@ def _server_engine(url: URL, connections: int, pooler: Pooler, silence_seconds: 
 
 
 def _drop_the_session(context: ExceptionContext) -> None:
-    """After an error that a new session may not have, all connections are made anew: a fail-over concerns them all."""
+    """Renew all connections after an error of one session: a fail-over affects them all."""
     original = context.original_exception
     if original is not None and getattr(original, "sqlstate", None) and failure_of(original).kind is Kind.LOST:
         context.is_disconnect = True

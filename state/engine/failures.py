@@ -1,4 +1,4 @@
-"""What a failed transaction says about the database: decided by SQLSTATE or SQLite's error code, never by words.
+"""Classifies failed transactions by SQLSTATE or SQLite's error code, never by the text of a message.
 
 Sources: PostgreSQL, appendix A (error codes); SQLite, result codes.
 """
@@ -90,14 +90,14 @@ SQLITE: dict[int, Failure] = {
 """By primary result code, the low byte of an extended one."""
 
 PASSING_SQLITE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
-"""Of a file that another process uses; everything else about a file at the start is wrong until somebody mends it."""
+"""Errors of a file in use by another process; at the start every other error of a file needs a repair."""
 
 NO_ANSWER = Failure(Kind.LOST, "The database does not answer.")
 WRONG = Failure(Kind.OURS, "The statement is wrong for this database.")
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What an error of the driver, or SQLAlchemy's of it, says about the database."""
+    """Classify an error of the driver, or SQLAlchemy's wrapper of it."""
     original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     if (code := sqlite_code(original)) is not None:
         return SQLITE.get(code, WRONG)
@@ -106,7 +106,7 @@ def failure_of(error: BaseException) -> Failure:
         return POSTGRESQL.get(state) or POSTGRESQL_CLASSES.get(state[:2], WRONG)
     is_lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if is_lost or isinstance(error, OperationalError | InterfaceError):
-        # No code: the server was not reached, or the connection broke before it could say one.
+        # No code: the server was not reached, or the connection broke before the server could send one.
         return NO_ANSWER
     return WRONG
 
@@ -117,7 +117,7 @@ def is_passing(error: BaseException) -> bool:
 
 
 def is_of_database(error: BaseException) -> bool:
-    """Whether nothing but the database, or our way to it, was at fault: it says nothing of the work."""
+    """Whether the database or the connection to it caused the error, and not the work itself."""
     return is_passing(error) or isinstance(error, DatabaseOverloaded | DatabaseClosed | DatabaseReplaced)
 
 

@@ -1,7 +1,7 @@
-"""Lists of any length in pages by key: what a page costs does not depend on how long the list is.
+"""Keyset pagination: the cost of a page does not depend on the length of the list.
 
-A filter that no index serves is applied to a window of the next rows only. When the window holds
-less than a page, the answer says how far it has looked, and the next page goes on there.
+A filter that no index serves is applied to a window of the next rows only. When the window holds less than a page,
+the answer contains the last key that was read, and the next page continues there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func,
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 WINDOW = 5_000
-"""Rows that a page looks at for a filter that no index serves."""
+"""Rows that one page reads for a filter that no index serves."""
 
 FIRST_WINDOW = 250
 """Looked at first: a common value fills the page from it."""
@@ -31,12 +31,12 @@ class Slice:
 
     rows: Sequence[Any]
     frontier: Key | None = None
-    """The key of the last row looked at, when the window ended before the page was full and more rows follow."""
+    """The key of the last row read, when the window ended before the page was full and more rows follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keyset:
-    """A list in the order of its key, newest first: what to select, and which rows an index finds."""
+    """A list in the order of its key, newest first: its columns, and the conditions that an index serves."""
 
     columns: Sequence[Any]
     key: Sequence[ColumnElement[Any]]

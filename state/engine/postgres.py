@@ -1,7 +1,7 @@
 """Transactions on a database server: one thread and one connection per running transaction.
 
-Who waits for a thread shares the fate of whoever holds it: when the link goes silent, all who had been
-waiting fail together with the one who found out, so that nobody waits longer than a single call may.
+When a link falls silent, all callers that wait for a thread fail together with the call that detected it, so that no
+caller waits longer than a single call may take.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from state.engine.transactions import (
 )
 
 SLOW_SECONDS = 0.5
-"""A failure that took so long kept others waiting; a quick one says nothing about their chances."""
+"""A failure at least this slow fails the waiting callers too; a quick one does not concern them."""
 
 SHARE_PATIENCE_SECONDS = 2.0
 """How long a thread waits for a connection of another one when the server grants no more."""
 
 SHARE_PAUSE_SECONDS = 0.25
-"""Between two such attempts, unless a connection is given back."""
+"""Pause between two such attempts, unless a connection is returned."""
 
 
 class ConnectionShare:
@@ -46,7 +46,7 @@ class ConnectionShare:
         self._in_use = 0
 
     def run(self, transaction: Transaction[T]) -> T:
-        """Run a transaction; once more where the server says that nothing was done."""
+        """Run a transaction; retry once where the error code guarantees a rollback."""
         try:
             return self._run_once(transaction)
         except DBAPIError as error:
@@ -89,14 +89,14 @@ class ConnectionShare:
 
 
 class PooledTransactions(Writer):
-    """Runs transactions on threads of its own; a failing link fails everybody who was waiting for it."""
+    """Runs transactions on threads of its own; a failing link fails all callers that wait for a thread."""
 
     def __init__(self, share: ConnectionShare, threads: int, name: str) -> None:
         self._share = share
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._places = threading.BoundedSemaphore(MAX_WAITING_TRANSACTIONS)
         self._failure: tuple[float, OperationalError] | None = None
-        """When a call found the server away, and how."""
+        """Time and error of the last call that found the server unreachable."""
         self._running: set[Future[Any]] = set()
 
     async def run(self, transaction: Transaction[T]) -> T:
@@ -106,7 +106,7 @@ class PooledTransactions(Writer):
         return self.call(lambda: self._share.run(transaction))
 
     def call(self, work: Callable[[], T]) -> Future[T]:
-        """Have something done on one of the threads."""
+        """Run a function on one of the threads."""
         if not self._places.acquire(blocking=False):
             raise DatabaseOverloaded(f"{MAX_WAITING_TRANSACTIONS} transactions are waiting")
         try:
@@ -137,7 +137,7 @@ class PooledTransactions(Writer):
             raise
 
     def close(self, patience_seconds: float | None = None) -> None:
-        """Refuse more and wait for what runs; with a patience, what hangs for longer is left to itself."""
+        """Refuse new transactions and wait for running ones, at most ``patience_seconds`` if given."""
         self._threads.shutdown(wait=patience_seconds is None, cancel_futures=patience_seconds is not None)
         if patience_seconds is not None:
             wait(list(self._running), patience_seconds)

@@ -1,4 +1,4 @@
-"""Looking into a database without the means to change it. For audits, beside whoever writes."""
+"""Read-only access to a database for audits, while other processes write."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _FIRST_READ = {"sqlite": "SELECT count(*) FROM sqlite_master", "postgresql": "SE
 
 @contextmanager
 def read_only(url: str) -> Iterator[Connection]:
-    """A connection whose reads all see the database as it was at the beginning; raises FileNotFoundError.
+    """A connection with one snapshot of the database for all reads; raises FileNotFoundError.
 
-    It changes nothing and makes no database, so it may be used while services run and after they were killed.
+    It changes nothing and creates no database: it is safe while services run and after they were killed.
     """
     engine = _sqlite(url) if make_url(url).get_backend_name() == "sqlite" else _server(url)
     try:
@@ -39,7 +39,7 @@ def _sqlite(url: str) -> Engine:
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=5.0)
-        # The driver would otherwise begin transactions by its own rules, and none for reads.
+        # By default the driver begins no transaction for reads.
         connection.isolation_level = None
         return connection
 

@@ -1,4 +1,4 @@
-"""What a session of PostgreSQL is like: pinned when it begins, whatever the server, the role or a pooler set.
+"""Settings of a PostgreSQL session, pinned when it begins, so that server, role and pooler settings do not matter.
 
 A pooler in transaction mode gives every transaction another session of the server. Nothing that is set for a
 session holds there, so the same rules are set for each transaction, and statements are not prepared.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from state.engine.watchdog import WatchedConnection
 
 ISOLATION = "READ COMMITTED"
-"""What the statements are written for; psycopg says it at the beginning of each transaction."""
+"""The isolation level that all statements assume; psycopg sets it at the beginning of each transaction."""
 
 RULES: Mapping[str, str] = {
     "timezone": "UTC",
@@ -31,7 +31,7 @@ RULES: Mapping[str, str] = {
 
 
 class Pooler(StrEnum):
-    """What stands before the server."""
+    """The connection pooler in front of the server."""
 
     AUTO = "auto"
     """Found out for each connection: behind a pooler the server's process is not the one that greeted us."""
@@ -40,7 +40,7 @@ class Pooler(StrEnum):
 
 
 def connect_arguments(url: URL) -> dict[str, Any]:
-    """What the address does not say itself: the encoding, and that the session must be one that can write."""
+    """Connection arguments that the URL does not contain: the encoding, and a session that can write."""
     pinned: dict[str, Any] = {"client_encoding": "utf8"}
     if "target_session_attrs" not in url.query:
         pinned["target_session_attrs"] = "read-write"

@@ -1,7 +1,7 @@
-"""The database as a source that may be away: for readers that must go on without it.
+"""The database as a source that may be unavailable, for readers that must continue without it.
 
-Opens lazily, opens again when the file was replaced, and turns every driver error into
-SourceUnavailable with a sentence fit for a person.
+Opens lazily, reopens after the file was replaced, and turns every driver error into SourceUnavailable with a
+sentence for users.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ CONNECTIONS = 4
 """To a server; questions of the console are short."""
 
 SCHEMA_TABLE = "alembic_version"
-"""Made first and filled last by whoever makes the tables."""
+"""Migrations create this table first and fill it last."""
 
 
 class SourceUnavailable(Exception):
-    """The database cannot be asked now; the message says why."""
+    """The database cannot be read now; the message contains the reason."""
 
 
 class Source:
@@ -74,14 +74,14 @@ class Source:
             return self._database
 
     def _file_identity(self) -> tuple[int, int] | None:
-        # An open connection would go on reading a deleted file, and opening would create an empty one.
+        # An open connection would continue to read a deleted file, and opening would create an empty one.
         if self._path is None:
             return None
         status = self._path.stat()
         return status.st_dev, status.st_ino
 
     def _replaced(self, error: DatabaseReplaced) -> SourceUnavailable:
-        """What to say of it; the present file is opened for the next question."""
+        """Convert an error to SourceUnavailable; the next read opens the present file."""
         self.close()
         return SourceUnavailable(f"{error}.")
 

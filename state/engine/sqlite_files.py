@@ -26,7 +26,7 @@ _SALTS, _DONE, _BEGUN = slice(32, 40), slice(96, 100), slice(128, 132)
 
 
 def identity_of(path: Path) -> Identity | None:
-    """Which file stands under a name."""
+    """Device and inode of the file at a path; None without one."""
     try:
         status = path.stat()
     except OSError:
@@ -39,7 +39,7 @@ class _Checkpoints:
     """How far the log was written back: changes with every checkpoint, before it writes."""
 
     salts: bytes
-    """Of the log; others after each time it begins anew."""
+    """Salts of the log, which change whenever the log restarts."""
     begun: bytes
     done: bytes
 
@@ -66,7 +66,7 @@ class _Index:
 
     @classmethod
     def of(cls, path: Path) -> _Index | None:
-        """The index under this name; None while there is none. To be given back with release()."""
+        """The index at this path, None without one. The caller must call release()."""
         with cls._lock:
             identity = identity_of(path)
             index = cls._open.get(identity) if identity else None
@@ -95,7 +95,7 @@ class _Index:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What was seen at one instant."""
+    """State of the files at one instant."""
 
     checkpoints: _Checkpoints
     stamp: tuple[int, int] | None
@@ -104,9 +104,9 @@ class _Look:
 
 
 class WriteWatch:
-    """Looks at one database file while connections to it are open.
+    """Watches one database file while connections to it are open.
 
-    A foreign write in the same instant as a checkpoint, between two looks, is taken for a part of it.
+    A foreign write between two checks is missed when a checkpoint happens at the same instant.
     """
 
     def __init__(self, path: Path) -> None:
@@ -122,17 +122,17 @@ class WriteWatch:
         return self._known is not None
 
     def remember(self) -> None:
-        """The file is at this instant what it should be; to be called while a connection is open."""
+        """Take the present file as the valid one. Call it while a connection is open."""
         with self._lock:
             self._look_anew()
 
     def is_overwritten(self) -> bool:
-        """Whether the file has changed since the last look by anything but a checkpoint."""
+        """Whether the file changed since the last check other than by a checkpoint."""
         with self._lock:
             known, index = self._known, self._index
             if known is None or index is None:
                 return False
-            # In this order: a checkpoint that wrote the file by now is seen to have begun.
+            # In this order: the beginning of a checkpoint is read after any write that it made.
             stamp, now = self._stamp(), index.checkpoints()
             if stamp is None or (stamp == known.stamp and now == known.checkpoints):
                 return False
@@ -149,9 +149,9 @@ class WriteWatch:
             self._known = None
 
     def set_log_aside(self) -> None:
-        """Keep the log of the file before it under another name, and leave nothing of it to those who have it open.
+        """Copy the log of the overwritten file to another name and empty the original.
 
-        Whoever closes the last connection writes the log back: into the file that was restored.
+        Closing the last connection would write that log back into the restored file.
         """
         with self._lock, suppress(OSError):
             if self._known is None or identity_of(self._log) != self._known.log:
@@ -180,7 +180,7 @@ class WriteWatch:
             if self._index is not None:
                 self._index.release()
             self._index = _Index.of(self._shm)
-        # In this order: a checkpoint that begins in between is not known yet when its writes are found.
+        # In this order: a checkpoint that begins in between is not recorded when its writes are found.
         self._known = _Look(self._index.checkpoints(), self._stamp(), identity_of(self._log)) if self._index else None
 
     def _stamp(self) -> tuple[int, int] | None:
@@ -192,7 +192,7 @@ class WriteWatch:
 
 
 class OpenFiles:
-    """The files of one database as they were when it was opened; once they have changed, that stands."""
+    """The files of one database as they were when it was opened; a detected change is final."""
 
     def __init__(self, path: Path) -> None:
         self._paths = (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"))
@@ -201,16 +201,16 @@ class OpenFiles:
         self._is_overwritten = False
         self._lock = threading.Lock()
         self.problem: str | None = None
-        """What has become of the files; None while they are what they were."""
+        """The detected change; None while the files are unchanged."""
 
     def remember(self) -> None:
-        """The files that a connection has just opened are those that are meant."""
+        """Take the files that a connection has just opened as the valid ones."""
         with self._lock:
             self._known = self._seen()
         self._writes.remember()
 
     def watch(self) -> None:
-        """A reader has the file open: from now on it is noticed when its content is replaced."""
+        """Watch the content of the file from now on. Call it while a reader has the file open."""
         if not self._writes.is_watching:
             self._writes.remember()
 
@@ -219,7 +219,7 @@ class OpenFiles:
         self._writes.close()
 
     def forget(self) -> None:
-        """No connection is open: SQLite itself may remove and make files. Of replaced ones the old ones stay known."""
+        """Allow SQLite to remove and create files while no connection is open, unless a change was detected."""
         with self._lock:
             if self.problem is None:
                 self._known = None
@@ -240,7 +240,7 @@ class OpenFiles:
             raise DatabaseReplaced(self.problem)
 
     def set_log_aside(self) -> None:
-        """Rename our log where it lies beside another database: SQLite would take it for that one's and damage it."""
+        """Rename our log beside a foreign database file: SQLite would apply it to that file and damage it."""
         if self._is_overwritten:
             self._writes.set_log_aside()
             return
@@ -256,14 +256,14 @@ class OpenFiles:
 
     @property
     def is_log_foreign(self) -> bool:
-        """Whether another write-ahead log stands where ours was: closing ours would delete it."""
+        """Whether a foreign write-ahead log has our log's path: closing our connection would delete it."""
         if self._is_overwritten:
             # Ours was emptied: closing it finds nothing to write back, and deletes nothing.
             return False
         return self._known is not None and identity_of(self._paths[1]) not in (None, self._known[1])
 
     def restored(self) -> tuple[int, ...] | None:
-        """The present file's identity, size and time; None while there is none or an empty one."""
+        """Identity, size and time of the present file; None while it is missing or empty."""
         try:
             status = self._paths[0].stat()
         except OSError:

@@ -1,4 +1,4 @@
-"""Group commit on SQLite: one writing thread, one fsync for all who wait. See docs/adr/0003."""
+"""Group commit on SQLite: one writing thread, one fsync for all waiting callers. See docs/adr/0003."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class GroupCommitWriter(Writer):
                 if not _commit_together(connection, group):
                     group += self._all_who_wait()
                 self._check_files()
-            except Exception as error:  # noqa: BLE001 - boundary: this thread must go on answering callers
+            except Exception as error:  # noqa: BLE001 - boundary: this thread must continue to answer callers
                 _fail(group, _told(error))
                 connection = self._leave(connection)
             if any(job.error and failure_of(job.error).kind is Kind.LOST for job in group):
@@ -131,7 +131,7 @@ class GroupCommitWriter(Writer):
             self._files.check()
 
     def _leave(self, connection: Connection | None) -> Connection | None:
-        """Close the connection, unless that would delete the log of somebody else; returns what is kept."""
+        """Close the connection, unless that would delete a foreign log; returns a connection that stays open."""
         if self._files is not None:
             if self._files.problem is not None and self._files.is_log_foreign:
                 return connection
@@ -155,7 +155,7 @@ class GroupCommitWriter(Writer):
         return group, False
 
     def _all_who_wait(self) -> list[_Job[Any]]:
-        """Those who came while the lock was waited for, in vain: they have waited too and are told the same."""
+        """Fail callers queued while the write lock timed out; they have waited the full timeout already."""
         waiting: list[_Job[Any]] = []
         for _ in range(self._jobs.qsize()):
             job = self._jobs.get()
@@ -189,7 +189,7 @@ def _commit_together(connection: Connection, group: list[_Job[Any]]) -> bool:
 
 
 def _told(error: Exception) -> Exception:
-    """The driver's errors as SQLAlchemy's, which is what callers know of."""
+    """Wrap errors of the driver in SQLAlchemy's, which callers handle."""
     if not isinstance(error, sqlite3.Error):
         return error
     return DBAPIError.instance(None, None, error, sqlite3.Error)
@@ -231,7 +231,7 @@ def _settle(group: list[_Job[Any]]) -> None:
         if loop is None:
             _settle_all(jobs)
         else:
-            # A loop that has ended has nobody left who waits.
+            # A loop that has ended has no waiting callers.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(_settle_all, jobs)
 

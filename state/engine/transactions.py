@@ -25,7 +25,7 @@ class DatabaseClosed(RuntimeError):
 
 
 class DatabaseReplaced(RuntimeError):
-    """The file in use is not the one under its name any more: nothing is written where nobody will read it."""
+    """The database file in use was replaced; nothing is written, since it would be lost."""
 
 
 class Writer(Protocol):
@@ -40,7 +40,7 @@ class Writer(Protocol):
         ...
 
     def close(self) -> None:
-        """Finish what was handed over and refuse more."""
+        """Finish accepted transactions and refuse new ones."""
         ...
 
 

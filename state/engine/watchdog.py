@@ -1,9 +1,9 @@
 """Ending calls on a PostgreSQL connection whose link has gone silent.
 
-``statement_timeout`` is the server's clock: it says nothing when the link swallows every byte, and TCP
-keepalives only notice a machine that is gone. So each wait on a connection is bounded here, the ping of
-the pool included, and a link that stays silent longer is shut. The call then fails as it does when the
-server closes the connection, and the pool makes a new one.
+``statement_timeout`` runs on the server and has no effect when the link loses every byte; TCP keepalives only detect
+a dead machine. So each wait on a connection is bounded here, the ping of the pool included, and a link that stays
+silent longer is closed. The call then fails as it does when the server closes the connection, and the pool opens a
+new one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from psycopg.abc import RV, PQGen
 from sqlalchemy import Connection, Engine, event
 
 CHECK_SECONDS = 0.1
-"""How often a waiting call looks at the clock and at interrupts."""
+"""How often a waiting call checks the deadline and interrupts."""
 
 PING_SECONDS = 2.0
 """How long a connection that was idle may take to show that it still works; then a new one is made."""
@@ -33,7 +33,7 @@ class WatchedConnection(psycopg.Connection[Any]):
 
     silence_seconds: float | None = None
     pooled_search_path: str | None = None
-    """Behind a pooler in transaction mode, what each transaction has to set; else None."""
+    """The search_path that each transaction sets behind a pooler in transaction mode; else None."""
 
     def wait(self, gen: PQGen[RV], interval: float = CHECK_SECONDS, timeout: float | None = None) -> RV:
         bound = self.silence_seconds if timeout is None else timeout
@@ -43,7 +43,7 @@ class WatchedConnection(psycopg.Connection[Any]):
         except psycopg.OperationalError as error:
             if bound is None or time.monotonic() - began < bound:
                 raise
-            # Whatever arrives on it now belongs to nobody.
+            # Later bytes on this connection belong to no call.
             self.pgconn.finish()
             raise LinkSilent(f"the database did not answer for {bound:g} s: its connection was shut") from error
 

@@ -109,7 +109,7 @@ dead_letters = Table(
     metadata,
     Column("id", Key, primary_key=True),
     Column("stream", Key, nullable=False),
-    # When the stream was made: one that was made anew counts its messages from 1 again.
+    # Creation time of the stream: a recreated stream numbers its messages from 1 again.
     Column("incarnation", Word, nullable=False, server_default=""),
     Column("stream_seq", BigInteger, nullable=False),
     Column("subject", Key, nullable=False),
