@@ -50,7 +50,7 @@ class DatabaseWatch:
         self._clock = clock
         self._probe: asyncio.Future[str | None] | None = None
         self._failing_since: float | None = None
-        self._told: str | None = None
+        self._reported: str | None = None
 
     async def problem(self) -> str | None:
         """One sentence about why the database is not writable; None when it is. Never raises.
@@ -59,7 +59,7 @@ class DatabaseWatch:
         """
         if self._probe is None or self._probe.done():
             self._probe = asyncio.ensure_future(self._write())
-        # Who resumes first may begin the next write before the others have read the answer of this one.
+        # The first caller to resume may begin the next write before the others have read this result.
         probe = self._probe
         done, _ = await asyncio.wait([probe], timeout=PATIENCE_SECONDS)
         found = probe.result() if done else NO_ANSWER.sentence
@@ -74,14 +74,14 @@ class DatabaseWatch:
             if self._failing_since is not None:
                 logger.warning("database_writable_again", extra={"seconds": round(now - self._failing_since, 1)})
             self._failing_since = None
-            if self._told is not None and await self._tell(None):
-                self._told = None
+            if self._reported is not None and await self._tell(None):
+                self._reported = None
             return False
         if self._failing_since is None:
             self._failing_since = now
             logger.error("database_not_writable", extra={"reason": found})
-        if self._told is None and now - self._failing_since >= OUTAGE_SECONDS and await self._tell(found):
-            self._told = found
+        if self._reported is None and now - self._failing_since >= OUTAGE_SECONDS and await self._tell(found):
+            self._reported = found
         return False
 
     async def _tell(self, sentence: str | None) -> bool:
