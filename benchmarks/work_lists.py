@@ -99,7 +99,7 @@ def work_list_cases(connection: Connection, now: datetime) -> dict[str, Case]:
         "releases: of an order": jobs(ReleaseFilter(order_id=case.order_id)),
         "conservation": lambda c: Conservation(access(c)).page(),
         "operations: latest": operations(lambda o: o.shown()),
-        "operations: of a verb": operations(lambda o: o.shown(["RETRY"])),
+        "bulk jobs: of one action": operations(lambda o: o.shown(["RETRY"])),
         "operations: ledger": operations(lambda o: o.ledger("o-1")),
         "alerts: page": alerts(lambda a: a.page()),
         "alerts: firing": alerts(lambda a: a.firing()),

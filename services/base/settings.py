@@ -213,7 +213,7 @@ class Settings(BaseSettings):
 
     @property
     def operation_lease_seconds(self) -> float:
-        """The same for a round of a bulk operation, whose items each take a step; a minute at least."""
+        """The same for a round of a bulk job, whose items each take a step; a minute at least."""
         return max(self.step_deadline_seconds + RECORDING_SECONDS, 60.0)
 
     @property

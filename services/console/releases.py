@@ -1,4 +1,4 @@
-"""Release jobs as the Releases page sees them: by cause, filtered, sorted, and frozen for a bulk operation."""
+"""Release jobs on the console: by cause, filtered, sorted, and frozen for a bulk job."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Releases:
         return self._access.read(("past_release_actions", cause), LIVE_TTL, lambda c: _past_actions(c, cause))
 
     def freeze(self, bulk_action: str, wanted: ReleaseFilter, words: str) -> BulkRequest:
-        """Everything that matches now and that the verb can act on, the longest untouched first, at most MAX_ITEMS.
+        """Everything that matches now and allows the action, the longest untouched first, at most MAX_ITEMS.
 
         ``words`` says the filter as a person reads it. Raises ValueError for a filter that narrows nothing,
         and SourceUnavailable.
@@ -144,7 +144,7 @@ def narrows_nothing(wanted: ReleaseFilter) -> bool:
 
 
 def fitting(bulk_action: str, wanted: ReleaseFilter) -> ReleaseFilter:
-    """The part of a filter that a verb can act on: done jobs never, pending ones only by a retry."""
+    """The part of a filter that allows the action: done jobs never, pending ones only by a retry."""
     fit = (releases.FAILED,) if bulk_action == BulkAction.MARK_RELEASED else (releases.FAILED, releases.PENDING)
     return ReleaseFilter(tuple(state for state in fit if state in wanted.states), wanted.cause, wanted.order_id)
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.console.access import Access
-from services.domain.commands import CommandKind, CommandState, Outcome
+from services.domain.commands import COMMANDS, CommandState, Outcome
 from services.unit_of_work import action_entry
 from state import audit, commands, history, orders, reviews
 from state.audit import AuditEntry
@@ -67,8 +67,11 @@ def _record(connection: Connection, command: Command, actor: str, at: datetime) 
 
 def _target(connection: Connection, command: Command) -> tuple[str, str | None]:
     """The audit target of a command, and the id of its order if it is known."""
-    if command.kind == CommandKind.CANCEL_ORDER:
-        known = orders.get(connection, command.target_id)
-        return f"order:{command.target_id}", known.order_id if known else None
-    review = reviews.get(connection, command.target_id)
-    return f"review:{command.target_id}", review.order_id if review else None
+    definition = COMMANDS[command.kind]
+    if definition.is_named_by_order:
+        order = orders.get(connection, command.target_id)
+        order_id = order.order_id if order else None
+    else:
+        review = reviews.get(connection, command.target_id)
+        order_id = review.order_id if review else None
+    return f"{definition.target}:{command.target_id}", order_id

@@ -91,7 +91,7 @@ def _why_not(reason: str, action: ReviewAction, order_status: str, stock: StockS
 def refusal(
     bulk_action: str, action: str | None, reason: str, order_status: str, stock: StockState | None
 ) -> str | None:
-    """Why what they say makes one item of a bulk operation wrong; None when it does not, or they do not say.
+    """Why what they say makes one item of a bulk job wrong; None when it does not, or they do not say.
 
     ``action`` and ``reason`` are those of a review case; release jobs need neither.
     """

@@ -41,7 +41,7 @@ class MarkReleased:
     actor: str
     action_id: str
     in_bulk: bool = False
-    """One item of a bulk operation."""
+    """One item of a bulk job."""
     by_admin: bool = False
     """Somebody else's claim on the job's case is no hindrance."""
 

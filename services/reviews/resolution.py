@@ -49,7 +49,7 @@ class ResolveReview:
     by_admin: bool = False
     """Somebody else's claim is no hindrance."""
     in_bulk: bool = False
-    """One item of a bulk operation."""
+    """One item of a bulk job."""
 
 
 _STATES = ("status", "inventory_status", "payment_status")

@@ -84,7 +84,7 @@ def night(shop: Holdfast) -> dict[str, str]:
 
 
 def retry_all_failed(shop: Holdfast, page: Page) -> None:
-    """A bulk operation of omar's that stops itself at its first item, since nothing answers."""
+    """A bulk job of omar's that stops itself at its first item, since nothing answers."""
     shop.set_faults(outage=True)
     page.goto(f"{shop.console}/releases?job=Failed")
     named(page, "omar")

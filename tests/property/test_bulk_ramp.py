@@ -1,4 +1,4 @@
-"""The ramp of bulk operations under every order of outcomes: nothing is sent twice, too much, or after a stop."""
+"""The stages of bulk jobs under every order of outcomes: nothing is sent twice, too much, or after a stop."""
 
 from __future__ import annotations
 

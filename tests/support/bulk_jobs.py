@@ -1,4 +1,4 @@
-"""Bulk operations for tests: failed jobs to act on, operations stored as the console does, and their ledgers."""
+"""Bulk jobs for tests: failed release jobs, stored bulk jobs and their items."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ async def failed_release(shop, order_id):
 async def begin(
     shop, ids, *, bulk_action="retry_release", action=None, job_id="op-1", versions=None, owner=str, **more
 ):
-    """Store an operation as the console does: what was seen with its versions."""
+    """Store a bulk job as the console does, with the versions that were seen."""
     seen = versions or await shop.real_database.read(lambda c: releases.versions(c, ids))
     causes = sorted({(await shop.release(one)).cause for one in ids}) if bulk_action != "resolve_review" else []
     causes = more.pop("causes", causes)
-    operation = BulkJob(
+    bulk_job = BulkJob(
         job_id, bulk_action, action, "ada", "tidying up", "Failed", causes, len(ids), 0, shop.clock(), shop.clock(),
         **more,
     )  # fmt: skip
     rows = [BulkItem(job_id, one, owner(one), place, *seen[one]) for place, one in enumerate(ids)]
-    await shop.real_database.write(lambda c: bulk_jobs.add(c, operation, rows))
+    await shop.real_database.write(lambda c: bulk_jobs.add(c, bulk_job, rows))
     return job_id
 
 
@@ -57,7 +57,7 @@ async def states(shop, job_id="op-1"):
 
 
 async def run(shop, runner=None, *, rounds=60):
-    """Rounds until the operations rest."""
+    """Run rounds until nothing changes."""
     for _ in range(rounds):
         before = await shop.everything()
         await (runner or shop.bulk_jobs).run_due()

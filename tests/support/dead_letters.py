@@ -1,4 +1,4 @@
-"""Dead letters for tests: events that were not handled, and bulk operations on them as the console stores them."""
+"""Dead letters for tests: events that were not handled, and bulk jobs on them as the console stores them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ async def begin(shop, ids, *, bulk_action="replay_event", reason="tidying up", j
     """Store a bulk job on dead letters as they are now."""
     seen = await shop.real_database.read(lambda c: dead_letters.versions(c, ids))
     names = [dead_letters.group_name("inventory.confirmed", "TimeoutError: order \u2026")]
-    operation = BulkJob(
+    bulk_job = BulkJob(
         job_id, bulk_action, None, "ada", reason, names[0], names, len(ids), 0, shop.clock(), shop.clock()
     )
     rows = [BulkItem(job_id, one, "", place, *seen[one]) for place, one in enumerate(ids)]
-    await shop.real_database.write(lambda c: bulk_jobs.add(c, operation, rows))
+    await shop.real_database.write(lambda c: bulk_jobs.add(c, bulk_job, rows))

@@ -87,7 +87,7 @@ def stored(database: Database) -> list[Command]:
 
 
 def begun(database: Database) -> list[BulkJob]:
-    """The bulk operations begun in the test, oldest first; those of the seed are left out."""
+    """The bulk jobs started in the test, oldest first; those of the seed are left out."""
     found = database.read_now(lambda connection: bulk_jobs.page(connection, limit=100))
     return [operation for operation in reversed(found) if not operation.job_id.startswith("OP-")]
 

@@ -1,4 +1,4 @@
-"""The preview of a bulk operation asks the other side once, and what is acted on is frozen before anybody types."""
+"""The preview of a bulk job: one lookup, then a frozen selection."""
 
 from __future__ import annotations
 

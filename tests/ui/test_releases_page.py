@@ -1,4 +1,4 @@
-"""Releases: by cause, one at a time or in bulk from a frozen selection, with the ledger of what became of it."""
+"""Releases: by cause, one at a time or in bulk from a frozen selection, with the result of each item."""
 
 from __future__ import annotations
 

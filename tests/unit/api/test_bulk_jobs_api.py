@@ -1,4 +1,4 @@
-"""Bulk operations over HTTP: what runs and ran, and each ledger."""
+"""Bulk jobs over HTTP: the list, and each job with its items."""
 
 from __future__ import annotations
 

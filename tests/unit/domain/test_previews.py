@@ -1,4 +1,4 @@
-"""A bulk operation beside the other side: how its items stand, and when what is acted on is fixed."""
+"""The preview of a bulk job: agreement of its items with the inventory status, and the freeze."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bulk operations: a canary ramp that stops itself, a ledger per item, no effect twice. Source: console 2, 3 and 4."""
+"""Bulk jobs: stages that stop themselves, a result per item, no second effect. Source: console 2, 3 and 4."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ async def failed(shop):
 
 
 def released_orders(shop):
-    return [order_id for operation, order_id in shop.inventory.calls if operation == RELEASE]
+    return [order_id for bulk_job, order_id in shop.inventory.calls if bulk_job == RELEASE]
 
 
 async def test_a_confirmed_ramp_ends_with_every_item_confirmed(shop, failed):
     await begin(shop, failed)
     before = len(released_orders(shop))
     await run(shop)
-    operation = await look(shop)
-    assert (operation.state, operation.tally, operation.in_flight) == ("DONE", {"CONFIRMED": 12}, 0)
-    assert operation.ended_at is not None
+    bulk_job = await look(shop)
+    assert (bulk_job.state, bulk_job.tally, bulk_job.in_flight) == ("DONE", {"CONFIRMED": 12}, 0)
+    assert bulk_job.ended_at is not None
     assert released_orders(shop)[before:] == failed
     assert {(await shop.release(one)).state for one in failed} == {"DONE"}
     assert {reason for one in failed for reason in await shop.open_reasons(one)} == set()
@@ -54,9 +54,9 @@ async def test_it_stops_itself_when_the_canary_fails_and_nothing_else_is_sent(sh
     before = len(released_orders(shop))
     shop.inventory.fail(RELEASE, Fault.UNAVAILABLE)
     await run(shop)
-    operation = await look(shop)
-    assert operation.state == "STOPPED"
-    assert operation.note == "Stopped by itself: 1 of 1 in the stage of 1 not confirmed."
+    bulk_job = await look(shop)
+    assert bulk_job.state == "STOPPED"
+    assert bulk_job.note == "Stopped by itself: 1 of 1 in the stage of 1 not confirmed."
     assert released_orders(shop)[before:] == [failed[0]]
     assert await states(shop) == {"FAILED": 1, "ASKED": 11}
     first = (await job_items(shop))[failed[0]]
@@ -163,9 +163,9 @@ async def test_a_cancelled_bulk_job_ends_and_counts_what_was_never_sent(shop, fa
     await shop.bulk_jobs.run_due()
     await shop.bulk_control.apply_control("op-1", "cancel", actor="ada", action_id="a-1")
     await run(shop)
-    operation = await look(shop)
-    assert (operation.state, operation.tally) == ("CANCELLED", {"CONFIRMED": 1, "NOT_SENT": 11})
-    assert operation.ended_at is not None
+    bulk_job = await look(shop)
+    assert (bulk_job.state, bulk_job.tally) == ("CANCELLED", {"CONFIRMED": 1, "NOT_SENT": 11})
+    assert bulk_job.ended_at is not None
     with pytest.raises(InvalidState):
         await shop.bulk_control.apply_control("op-1", "resume", actor="ada", action_id="a-2")
 
@@ -213,9 +213,9 @@ async def test_while_the_breaker_is_open_it_waits_and_says_until_when(guarded):
     shop.breakers.releaser.open()
     before = await shop.real_database.read(lambda c: releases.versions(c, shop.failed))
     await run(shop)
-    operation = await look(shop)
-    assert (operation.state, operation.note) == ("RUNNING", "Waits for the circuit breaker to close.")
-    assert 0 < (operation.waits_until - shop.clock()).total_seconds() <= 30
+    bulk_job = await look(shop)
+    assert (bulk_job.state, bulk_job.note) == ("RUNNING", "Waits for the circuit breaker to close.")
+    assert 0 < (bulk_job.waits_until - shop.clock()).total_seconds() <= 30
     assert released_orders(shop) == []
     assert await shop.real_database.read(lambda c: releases.versions(c, shop.failed)) == before
 
@@ -261,9 +261,9 @@ async def test_what_the_breaker_turned_back_after_a_cancel_is_never_sent(shop, f
     await begin(shop, failed, stage=2)
     shop.inventory.hooks.before(RELEASE, cancel)
     await run(shop)
-    operation = await look(shop)
-    assert operation.state == "CANCELLED"
-    assert operation.ended_at is not None
+    bulk_job = await look(shop)
+    assert bulk_job.state == "CANCELLED"
+    assert bulk_job.ended_at is not None
     assert set(await states(shop)) <= set(ENDED)
 
 
@@ -273,9 +273,9 @@ async def test_while_the_service_requests_a_pause_the_bulk_job_waits_and_does_no
     shop.inventory.fail(RELEASE, Fault.THROTTLED)
     await shop.bulk_jobs.run_due()
     await run(shop)
-    operation = await look(shop)
-    assert (operation.state, operation.note) == ("RUNNING", "Waits: the other service asked for a rest.")
-    assert 590 < (operation.waits_until - shop.clock()).total_seconds() <= 600
+    bulk_job = await look(shop)
+    assert (bulk_job.state, bulk_job.note) == ("RUNNING", "Waits: the other service asked for a rest.")
+    assert 590 < (bulk_job.waits_until - shop.clock()).total_seconds() <= 600
     assert len(released_orders(shop)) == 1
     shop.clock.advance(601)
     await run(shop)
@@ -297,8 +297,8 @@ async def test_a_worker_that_dies_anywhere_leaves_no_item_behind_and_no_effect_t
     assert await shop.crash(commit, rounds, after=died_after)
     shop.clock.advance(61)
     await run(shop, shop.bulk_runner("runner-2"))
-    operation = await look(shop)
-    assert (operation.state, operation.tally) == ("DONE", {"CONFIRMED": 3})
+    bulk_job = await look(shop)
+    assert (bulk_job.state, bulk_job.tally) == ("DONE", {"CONFIRMED": 3})
     assert [entry.action for entry in await shop.audit()].count("RETRY_RELEASE") == 3
     assert all(len(shop.inventory.reserved(one)) == 0 for one in three)
     titles = [await shop.titles(one) for one in three]

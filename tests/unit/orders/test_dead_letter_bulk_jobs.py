@@ -27,8 +27,8 @@ async def break_dead_letter(shop, order_number, number):
 async def test_a_group_is_replayed_and_every_letter_is_confirmed_by_its_handler(shop, buried):
     await begin(shop, buried)
     await run(shop)
-    operation = await look(shop)
-    assert (operation.state, operation.tally) == ("DONE", {"CONFIRMED": 10})
+    bulk_job = await look(shop)
+    assert (bulk_job.state, bulk_job.tally) == ("DONE", {"CONFIRMED": 10})
     assert {dead_letter.state for dead_letter in await stored_dead_letters(shop)} == {"REPLAYED"}
     orders = [dead_letter.order_id for dead_letter in await stored_dead_letters(shop)]
     assert {(await shop.order(one)).status for one in orders} == {"CONFIRMED"}
@@ -49,8 +49,8 @@ async def test_what_fails_again_stays_open_with_its_new_reason_and_stops_the_res
     broken = await break_dead_letter(shop, 1, 90)
     await begin(shop, [broken, *buried])
     await run(shop)
-    operation = await look(shop)
-    assert (operation.state, await states(shop)) == ("STOPPED", {"FAILED": 1, "ASKED": 10})
+    bulk_job = await look(shop)
+    assert (bulk_job.state, await states(shop)) == ("STOPPED", {"FAILED": 1, "ASKED": 10})
     item = (await job_items(shop))[broken]
     assert item.detail.startswith("The event cannot be handled: ")
     again = next(dead_letter for dead_letter in await stored_dead_letters(shop, "OPEN") if dead_letter.id == broken)

@@ -85,8 +85,8 @@ async def test_in_bulk_a_letter_that_raises_ends_failed_and_the_others_are_repla
     for _ in range(20):
         await runner.run_due()
         shop.clock.advance(2)
-    operation = await look(shop)
-    assert (operation.state, operation.tally) == ("DONE", {"CONFIRMED": 19, "FAILED": 1})
+    bulk_job = await look(shop)
+    assert (bulk_job.state, bulk_job.tally) == ("DONE", {"CONFIRMED": 19, "FAILED": 1})
     assert (await job_items(shop))[ids[19]].detail == "The handler failed again: nobody thought of this"
 
 
@@ -147,7 +147,7 @@ async def test_a_release_whose_end_cannot_be_recorded_comes_to_a_person_and_keep
     assert await shop.open_reasons("odd") == []
 
 
-# ------------------------------------------------------------ bulk operations
+# ---------------------------------------------------------- bulk jobs
 
 
 class BreakingAction:
@@ -157,19 +157,19 @@ class BreakingAction:
         self.bad, self.breaks = bad, breaks
         self.has_ended = set()
 
-    def guarded_by(self, operation):
-        if "step" in self.breaks and operation.job_id == self.bad:
+    def guarded_by(self, bulk_job):
+        if "step" in self.breaks and bulk_job.job_id == self.bad:
             raise Unforeseen("nobody thought of this")
 
-    async def act(self, operation, item):
+    async def act(self, bulk_job, item):
         return ItemResult(BulkItemState.ACCEPTED)
 
-    def follow(self, connection, operation, items):
+    def follow(self, connection, bulk_job, items):
         if "follow" in self.breaks and self.bad in {item.item_id for item in items}:
             raise Unforeseen("nobody thought of this")
         return {item.item_id: ItemResult(BulkItemState.CONFIRMED) for item in items}
 
-    def new_failures(self, connection, operation, since):
+    def new_failures(self, connection, bulk_job, since):
         return 0
 
 
