@@ -51,16 +51,16 @@ class Command:
     role: str = "operator"
     """The role of the actor when the command was stored."""
     attempts: int = 0
-    """How often a worker claimed the command so far."""
+    """Claims of the command so far."""
 
     @property
     def was_queued(self) -> bool:
-        """Whether an open circuit breaker has delayed the command."""
+        """True when an open circuit breaker has delayed the command."""
         return self.outcome is not None and self.outcome.code == QUEUED
 
     @property
     def is_queued(self) -> bool:
-        """Whether the command waits for a circuit breaker now."""
+        """True when the command waits for a circuit breaker now."""
         return self.state == CommandState.STORED and self.was_queued
 
     @property
@@ -127,7 +127,7 @@ def keep(connection: Connection, command_id: str, by: str, until: datetime, outc
 def any_waiting(
     connection: Connection, now: datetime, *, only: Collection[str] | None = None, never: Collection[str] = ()
 ) -> bool:
-    """Whether claim() would find a command; cheap enough for several calls per second."""
+    """True when claim() would find a command; cheap enough for several calls per second."""
     waiting = select(commands.c.command_id).where(*_waiting(now), *_of_kinds(only, never))
     return connection.execute(waiting.order_by(commands.c.created_at).limit(1)).first() is not None
 

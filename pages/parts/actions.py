@@ -45,12 +45,12 @@ def flash() -> None:
 
 
 def is_waiting(command: Command | None) -> bool:
-    """Whether the target's command is stored or running."""
+    """True when the target's command is stored or running."""
     return command is not None and command.is_unfinished
 
 
 def can_undo(command: Command | None) -> bool:
-    """Whether no worker has run the command yet and a person may undo it."""
+    """True when no worker has run the command yet and a person may undo it."""
     if command is None or command.state != CommandState.STORED or command.undo_until is None:
         return False
     return command.is_queued or command.undo_until > console().now()

@@ -76,7 +76,7 @@ def breaker_gate(breakers: InventoryBreakers) -> GateOf:
 
 
 def paced_gate(gate_of: GateOf, rest_seconds: Callable[[], float]) -> GateOf:
-    """The same gate, closed while the Inventory Service has requested a pause of ``rest_seconds()``."""
+    """A gate that is also closed while the Inventory Service has requested a pause of ``rest_seconds()``."""
 
     def paced(remote: str | None) -> Gate:
         gate = gate_of(remote)

@@ -1,4 +1,4 @@
-"""What the worker does for each kind of command: the dispatch table and one handler per kind.
+"""Execution of commands in the worker: the dispatch table and one handler per kind.
 
 Every handler can run twice with one effect: the command's id is the idempotency key of the action.
 """

@@ -1,6 +1,6 @@
 """Database access of the console's topics: cached reads, direct reads, writes, stored commands, permissions.
 
-CONSOLE_ROLE is the role of everybody; CONSOLE_PEOPLE lists other roles for users who log in. A typed name never gets
+CONSOLE_ROLE is the default role; CONSOLE_PEOPLE lists other roles for users who log in. A typed name never gets
 the role of a listed name. Source: console rule 10; docs/adr/0016.
 """
 
@@ -46,7 +46,7 @@ class People:
         return self.listed.get(actor, self.default)
 
     def is_listed(self, name: str) -> bool:
-        """Whether the name belongs to a user who logs in; nobody else may type it."""
+        """True when the name belongs to a user who logs in; no other user may type it."""
         return name in self.listed
 
     def may_look(self, actor: str) -> bool:

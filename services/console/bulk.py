@@ -89,7 +89,7 @@ class BulkRequest:
 
     @property
     def has_reconciliation(self) -> bool:
-        """Whether items have an inventory status; events have none."""
+        """True when items have an inventory status; events have none."""
         return self.bulk_action not in (BulkAction.REPLAY_EVENT, BulkAction.DISCARD_EVENT)
 
     @property

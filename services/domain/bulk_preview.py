@@ -22,13 +22,13 @@ PATIENCE = timedelta(seconds=10)
 
 
 class Agreement(StrEnum):
-    """Whether the inventory status of an item agrees with the action."""
+    """Agreement of an item's inventory status with the action."""
 
     AGREES = "AGREES"
     REFUSED = "REFUSED"
     """The inventory status contradicts the action: the item is left out."""
     UNANSWERED = "UNANSWERED"
-    """Without an answer; the job compares the item again when it sends it."""
+    """No answer arrived; the job compares the item again when it sends it."""
     LATER = "LATER"
     """Not looked up by the preview; the job compares the item when it sends it."""
 

@@ -75,7 +75,7 @@ class Arguments(BaseModel):
 
 
 class NoArguments(Arguments):
-    """The target says everything."""
+    """No arguments; the target is enough."""
 
 
 class Note(Arguments):
@@ -132,7 +132,7 @@ class ResolveReviewCase(Arguments):
     note: Text = ""
     reason: Text | None = None
     turn: Annotated[int, Field(ge=0, le=INT32[1])] = 0
-    """How often an open breaker stopped this command after it had begun."""
+    """Attempts that an open breaker stopped after the action had begun."""
 
 
 class ClaimReview(Arguments):
@@ -237,7 +237,7 @@ class CommandDefinition:
 
     @property
     def is_named_by_order(self) -> bool:
-        """Whether the target's id is the id of an order."""
+        """True when the target's id is the id of an order."""
         return self.target in ("order", "release")
 
 

@@ -27,7 +27,7 @@ class UndeliverableEvents:
         self._clock = clock
 
     async def is_done(self, action_id: str) -> bool:
-        """Whether the action with this id was carried out."""
+        """True when the action with this id was carried out."""
         return await self._database.read(lambda connection: audit.find_action(connection, action_id)) is not None
 
     async def retry(

@@ -29,7 +29,7 @@ CONTROLS: dict[str, str] = {
     ControlAction.RESUME: "Resume",
     ControlAction.CANCEL: "Cancel the rest",
 }
-"""What an actor may do with a bulk job."""
+"""Labels of the controls of a bulk job."""
 CONSEQUENCES: dict[str, str] = {
     "retry_release": "One attempt each. Releasing twice is harmless: the second finds no reservation.",
     "mark_released": "Each job is closed without a release: you have verified that nothing is reserved any more. Jobs "

@@ -44,5 +44,5 @@ AUDIT: dict[str, str] = {
 
 
 def kind(name: str) -> str:
-    """What a kind of command is called, for Markdown."""
+    """Label of a command kind or bulk action, for Markdown."""
     return KINDS.get(name) or plain(name)
