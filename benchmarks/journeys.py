@@ -1,12 +1,16 @@
-"""The functions that one order passes, from its HTTP body to the acknowledged confirmation.
+"""The hops of one order, from its HTTP body to the acknowledged confirmation, and those of one inventory call.
 
-A worker is composed in this process with an embedded NATS server and the stub Inventory Service of the benchmarks.
-Only the relay and the event consumers run, so that every product function that is entered belongs to the order.
+A hop is a coroutine of the product that starts for the order: a step that a reader of the code or of a stack trace
+passes. Plain helper functions, and loops that were waiting before the order came, are no hops. The worker is composed
+in this process with an embedded NATS server and the stub Inventory Service of the benchmarks; only the relay and the
+event consumers run, so that every hop belongs to the order. ``python -m benchmarks.journeys`` prints both journeys.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dis
+import inspect
 import logging
 import os
 import sys
@@ -14,6 +18,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -38,7 +43,7 @@ Journey = list[tuple[str, str]]
 
 
 class Recorder:
-    """Notes each product function at its first call, in every thread started after it was made."""
+    """Notes each product coroutine at its first start, in every thread started after the recorder was made."""
 
     def __init__(self) -> None:
         self._seen: dict[CodeType, None] = {}
@@ -50,15 +55,26 @@ class Recorder:
         sys.setprofile(self._note)
 
     def stop(self) -> Journey:
-        """Comprehensions and lambdas count as part of the function around them."""
         sys.setprofile(None)
         self._is_on = False
-        named = (code for code in self._seen if not code.co_name.startswith("<"))
-        return [(code.co_qualname, str(Path(code.co_filename).relative_to(ROOT))) for code in named]
+        return [(code.co_qualname, str(Path(code.co_filename).relative_to(ROOT))) for code in self._seen]
 
     def _note(self, frame: FrameType, event: str, _: Any) -> None:
-        if self._is_on and event == "call" and frame.f_code.co_filename.startswith(PRODUCT):
-            self._seen.setdefault(frame.f_code)
+        code = frame.f_code
+        if self._is_on and event == "call" and code.co_filename.startswith(PRODUCT) and _starts(frame):
+            self._seen.setdefault(code)
+
+
+def _starts(frame: FrameType) -> bool:
+    """Whether a coroutine runs for the first time; later calls resume it behind an await."""
+    is_coroutine = frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR)
+    return bool(is_coroutine) and frame.f_lasti <= _beginning(frame.f_code)
+
+
+@cache
+def _beginning(code: CodeType) -> int:
+    """Offset of the instruction at which a new coroutine begins."""
+    return next(step.offset for step in dis.get_instructions(code) if step.opname == "RESUME")
 
 
 def order_journey() -> Journey:
@@ -101,10 +117,10 @@ async def _confirmed(database: Database, order_id: str) -> None:
 async def _inventory_call_journey() -> Journey:
     recorder = Recorder()
     async with _worker() as worker:
-        gateway = worker.inventory
-        await gateway.reserve("order-1", LINES, "user-1")
+        gateway = worker.service.placement._fulfilment._inventory  # noqa: SLF001 - the client of a running worker
+        await gateway.reserve("order-1", LINES, "user-1", [])
         recorder.start()
-        await gateway.reserve("order-2", LINES, "user-1")
+        await gateway.reserve("order-2", LINES, "user-1", [])
         return recorder.stop()
 
 
@@ -137,3 +153,10 @@ async def _worker() -> AsyncIterator[Worker]:
                             stop()
                         worker.last_stop()
                         await asyncio.wait(tasks, timeout=3.0)
+
+
+if __name__ == "__main__":
+    for title, journey in (("order", order_journey()), ("inventory call", inventory_call_journey())):
+        print(f"{title}: {len(journey)} functions in {len({file for _, file in journey})} files")
+        for name, file in journey:
+            print(f"  {file:<46} {name}")

@@ -14,10 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum, auto
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from services.base.clock import utc_now
 from services.domain.external import cut_text
 from services.domain.retry import Randomness, RetryPolicy
+from state import outbox
+from state.engine.database import Database
 from state.engine.failures import is_of_database
 
 log = logging.getLogger(__name__)
@@ -121,6 +124,22 @@ class Publisher(Protocol):
         Never raises for a row. Publishing a row again has no effect while the broker remembers its event id.
         """
         ...
+
+
+class SqlOutbox:
+    """Outbox over the table of the integration service."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def settle_and_claim(self, settled: Any, failed: Any, limit: int) -> list[OutboxRow]:
+        never = [(row_id, str(reason)) for row_id, reason in failed if isinstance(reason, Undeliverable)]
+        again = [(row_id, reason) for row_id, reason in failed if not isinstance(reason, Undeliverable)]
+        rows = await self._database.write(
+            lambda c: outbox.settle_and_claim(c, list(settled), again, limit, self._clock(), undeliverable=never)
+        )
+        return [OutboxRow(*row) for row in rows]
 
 
 class OutboxRelay:

@@ -8,7 +8,6 @@ Source: seed 4.1 and 7.3; design 3.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -70,7 +69,11 @@ class OrderFulfilment:
 
     async def place(self, order: Order) -> Order:
         """First run of a new order, from the availability check."""
-        return await self._until_it_rests(order, self._check)
+        try:
+            return await self._check(order)
+        except StaleOrder:
+            # Another run changed the order meanwhile and continues it.
+            return await self._context.get(order.order_id)
 
     async def resume(self, order: Order, *, actor: str | None = None) -> Order:
         """Continue an order although the outcome of an earlier run may be unknown.
@@ -78,15 +81,11 @@ class OrderFulfilment:
         Nothing is assumed about calls whose answers were not recorded: the reservation is repeated under the same
         order id, and the payment is looked up before it is tried again.
         """
-        if order.status == OrderStatus.PAYING:
-            return await self._until_it_rests(order, self._settle_payment)
-        return await self._until_it_rests(order, lambda order: self._start_again(order, actor))
-
-    async def _until_it_rests(self, order: Order, first: Callable[[Order], Awaitable[Order]]) -> Order:
         try:
-            return await first(order)
+            if order.status == OrderStatus.PAYING:
+                return await self._settle_payment(order)
+            return await self._start_again(order, actor)
         except StaleOrder:
-            # Another run changed the order meanwhile and continues it.
             return await self._context.get(order.order_id)
 
     # ------------------------------------------------------------------ check

@@ -18,7 +18,7 @@ from services.domain.orders.model import OrderStatus
 from services.messaging.dead_letters import DeadLetters
 from services.messaging.jetstream import Connection as NatsConnection
 from services.messaging.jetstream import ConnectionState
-from services.messaging.outbox_relay import OutboxRelay, OutboxRow, Publisher, PublishProblem, Undeliverable
+from services.messaging.outbox_relay import OutboxRelay, Publisher, PublishProblem, SqlOutbox
 from services.messaging.publisher import JetStreamPublisher, TracedPublisher
 from services.messaging.topology import Topology
 from services.orders.context import OrdersContext
@@ -39,22 +39,6 @@ KEPT = timedelta(days=1)
 
 STEP = 500
 """Rows of one transaction."""
-
-
-class SqlOutbox:
-    """The relay's port over the outbox table."""
-
-    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
-        self._database = database
-        self._clock = clock
-
-    async def settle_and_claim(self, settled: Any, failed: Any, limit: int) -> list[OutboxRow]:
-        never = [(row_id, str(reason)) for row_id, reason in failed if isinstance(reason, Undeliverable)]
-        again = [(row_id, reason) for row_id, reason in failed if not isinstance(reason, Undeliverable)]
-        rows = await self._database.write(
-            lambda c: outbox.settle_and_claim(c, list(settled), again, limit, self._clock(), undeliverable=never)
-        )
-        return [OutboxRow(*row) for row in rows]
 
 
 class EventRecovery:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -147,13 +147,13 @@ class Database:
         """The writing engine, for migrations."""
         return self._write_engine
 
-    async def write(self, transaction: Transaction[T]) -> T:
+    def write(self, transaction: Transaction[T]) -> Coroutine[Any, Any, T]:
         """Run a transaction function; returns after its commit is durable.
 
         An exception raised by the function rolls back its own changes only. Cancelling the caller does not
         roll back a transaction that has begun.
         """
-        return await self._writer.run(carried(transaction))
+        return self._writer.run(carried(transaction))
 
     async def read(self, transaction: Transaction[T]) -> T:
         """Run a reading function on a reader thread."""

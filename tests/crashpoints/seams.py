@@ -6,6 +6,7 @@ arm file appears; a run without a point to die at writes down those that it pass
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -21,21 +22,28 @@ BACKGROUND = (
     "Retention.",
     "_run",
     "BreakerOverrides.",
-    "Timekeeping.",
+    "ClockSkewRepair.",
     "ConservationAudit.",
-    "Alone.",
+    "Leader.",
     "_sweep.",
     "SqlOutbox.",
     "EventParking.",
     "DatabaseWatch.",
-    "LostEvents.",
+    "EventRecovery.",
     "build.",
+    "build_messaging.",
     "serve.",
 )
 """How the names of transactions begin that belong to no order, or are counted elsewhere."""
 
 MEASURED = "state.rollups"
 """The module whose functions are transactions by themselves, and belong to no order either."""
+
+WRAPPERS = {
+    "OrdersContext.unit_of_work.<locals>.transaction": "work",
+    "OrdersContext.transact.<locals>.<lambda>": "transaction",
+}
+"""Functions of the product around a transaction, and the variable that has it."""
 
 BEFORE, AFTER = "before", "after"
 
@@ -82,8 +90,11 @@ class Seams:
 
 
 def label_of(transaction: Any) -> str | None:
-    """What a transaction is called; None when it belongs to no order."""
+    """The name of a transaction; None when it belongs to no order."""
     function = getattr(transaction, "func", transaction)
+    while (wrapped := WRAPPERS.get(getattr(function, "__qualname__", ""))) is not None:
+        function = inspect.getclosurevars(function).nonlocals[wrapped]
+        function = getattr(function, "func", function)
     name: str = getattr(function, "__qualname__", type(function).__name__)
     if name.startswith(BACKGROUND) or "settle_and_claim" in name or function.__module__ == MEASURED:
         return None
@@ -148,9 +159,8 @@ def install_in_transport(seams: Seams) -> None:
 
 def install_in_relay(seams: Seams) -> None:
     """Around claiming, publishing and marking events; a broker that is killed has answered nothing."""
-    from services.messaging.outbox_relay import OutboxRow
+    from services.messaging.outbox_relay import OutboxRow, SqlOutbox
     from services.messaging.publisher import JetStreamPublisher
-    from services.runtime.messaging import SqlOutbox
 
     publish, settle_and_claim = JetStreamPublisher.publish, SqlOutbox.settle_and_claim
 

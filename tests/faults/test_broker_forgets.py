@@ -15,10 +15,10 @@ from sqlalchemy import func, select
 from services.domain.orders.events import CONFIRMED, ORDER_CREATED
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.jetstream import Connection, _config
-from services.messaging.outbox_relay import OutboxRelay
+from services.messaging.outbox_relay import OutboxRelay, SqlOutbox
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.topology import Topology
-from services.runtime.messaging import EventRecovery, SqlOutbox
+from services.runtime.messaging import EventRecovery
 from state import outbox
 from state.engine.database import Database, opened
 from state.tables import outbox as outbox_table

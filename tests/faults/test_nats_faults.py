@@ -21,9 +21,8 @@ from services.domain.orders.events import CONFIRM_REQUESTED, CONFIRMED, LOW_STOC
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.envelope import decode
 from services.messaging.jetstream import Connection, ConnectionState, ensure_streams
-from services.messaging.outbox_relay import OutboxRelay, OutboxRow
+from services.messaging.outbox_relay import OutboxRelay, OutboxRow, SqlOutbox
 from services.messaging.publisher import JetStreamPublisher
-from services.runtime.messaging import SqlOutbox
 from state import deduplication, outbox
 from state.engine.database import Database, opened
 from state.tables import inbox as inbox_table

@@ -12,9 +12,8 @@ from nats.js.api import StreamConfig
 from services.alerting.evaluator import present_gauges
 from services.domain.orders.events import ORDER_CREATED
 from services.messaging.jetstream import Connection
-from services.messaging.outbox_relay import OutboxRelay, OutboxRow, Undeliverable
+from services.messaging.outbox_relay import OutboxRelay, OutboxRow, SqlOutbox, Undeliverable
 from services.messaging.publisher import ATOMIC_FROM, JetStreamPublisher
-from services.runtime.messaging import SqlOutbox
 from state import outbox
 from state.engine.database import Database
 from tests.support.nats_server import NatsServer, eventually
