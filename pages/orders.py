@@ -122,13 +122,13 @@ def _clear() -> None:
 
 
 def _said() -> dict[str, Any]:
-    """What the filters and the address hold."""
+    """The values of the filters and of the address."""
     values = {key: st.session_state.get(key) for key in FILTER_KEYS}
     return values | {"between": _stretch(), "incident": incident_impact.picked()}
 
 
 def _wanted(said: Mapping[str, Any]) -> OrderFilter:
-    """What the filters say; a relative time begins at a full minute, so that all viewers share one reading."""
+    """The order filter; a relative time begins at a full minute, so that all viewers share one reading."""
     since, until = said["between"]
     if time := said["time"]:
         since = console().now().replace(second=0, microsecond=0) - TIMES[time][1]

@@ -108,7 +108,7 @@ _NAMED = re.compile(rf"\b({'|'.join(_SAID)})\b")
 
 
 def in_address(filters: Mapping[str, str]) -> dict[str, str] | None:
-    """Filters by the names of the service, as the address of a page holds them; None when there are none."""
+    """Convert filters from the service's names to the words in a page's address; None without filters."""
     said = {name: word(FILTERS[name], state).text if name in FILTERS else state for name, state in filters.items()}
     return said or None
 

@@ -9,7 +9,7 @@ from services.sandbox.settings import InventorySettings, loaded
 
 
 def main() -> None:
-    """Run the service until it is told to stop."""
+    """Run the service until it is stopped."""
     settings = loaded(InventorySettings)
     logs.configure("WARNING")
     run(lambda stop: serve(settings, stop), is_supervised=settings.is_supervised)

@@ -29,7 +29,7 @@ class ReservedLine:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Stock set aside for one order, in whatever state."""
+    """Stock set aside for one order, in any state."""
 
     reservation_id: str
     order_id: str
