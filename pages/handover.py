@@ -12,8 +12,9 @@ from services.console.access import NotPermitted
 from services.console.audit import AuditEntry
 from services.console.cache import SourceUnavailable
 from services.console.facade import console
-from services.console.handover import HandoverPage, Item, Section, markdown
-from services.console.status import BreakerTransition
+from services.console.handover import HandoverPage, Item, Section
+from services.console.status import NAMES, BreakerTransition
+from services.domain.dates import day_and_month
 
 SOON = timedelta(minutes=30)
 SHOWN = 12
@@ -38,7 +39,7 @@ def everything() -> None:
             st.markdown("**As text**")
             st.caption("For a chat or a ticket; times in UTC. The button in its corner copies it.")
             as_of = reading.as_of or console().now()
-            text = markdown(page, as_of, labels.said, labels.AUDIT)
+            text = _as_text(page, as_of)
             st.code(text, language=None, wrap_lines=True, height=320)
 
 
@@ -123,6 +124,38 @@ def _seen(since: datetime) -> None:
         st.toast(str(error), icon=":material/error:")
         return
     st.toast(f"Seen up to now; it had been {clock.ago(since, console().now())}.", icon=":material/done_all:")
+
+
+def _as_text(page: HandoverPage, now: datetime) -> str:
+    """The hand-over as Markdown for a chat or a ticket, times in UTC."""
+    lines = [f"# Hand-over, {day_and_month(now)} {now:%Y %H:%M} UTC", ""]
+    for section in page.sections:
+        if not section.items:
+            continue
+        lines.append(f"## {section.title} ({section.count})")
+        lines += [f"- {_item_as_text(item)}" for item in section.items]
+        if section.count > len(section.items) and not section.is_grouped:
+            lines.append(f"- and {section.count - len(section.items)} more")
+        lines.append("")
+    quiet = [section.nothing for section in page.sections if not section.items]
+    if quiet:
+        lines += ["## Nothing open", *[f"- {text}" for text in quiet], ""]
+    lines.append(f"## Since {day_and_month(page.since)} {page.since:%H:%M} UTC")
+    lines += [
+        f"- {entry.at:%H:%M} {entry.actor}: {labels.AUDIT.get(entry.action, entry.action)}, {entry.target}, "
+        f"{entry.result}" + (f" ({entry.reason})" if entry.reason else "")
+        for entry in page.actions
+    ] or ["- no action"]
+    lines += [
+        f"- {change.at:%H:%M} breaker {NAMES.get(change.breaker, change.breaker)}: "
+        f"{change.from_state} to {change.to_state}".replace("_", "-")
+        for change in page.transitions
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _item_as_text(item: Item) -> str:
+    return labels.said(item.text) + (f" (until {item.until:%H:%M} UTC)" if item.until else "")
 
 
 frame = live.header("Hand-over")

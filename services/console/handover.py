@@ -16,7 +16,6 @@ from services.console.access import LIVE_TTL, Access
 from services.console.alerts import title, urgency
 from services.console.cache import Reading
 from services.domain.bulk import BulkAction
-from services.domain.dates import day_and_month
 from services.domain.orders.events import timestamp
 from services.metrics.health import NAMES
 from state import (
@@ -67,6 +66,8 @@ class Section:
     count: int
     is_known: bool = True
     """False if an empty section means that nothing was checked yet."""
+    is_grouped: bool = False
+    """Whether an item stands for several things, so that the count is not the number of items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ def _claims(connection: Connection, now: datetime) -> Section:
 def _open_cases(connection: Connection, _now: datetime) -> Section:
     counted = reviews.count_open_by_reason(connection)
     items = [Item(f"{count} x {reason}", "reviews", (("reason", reason),)) for reason, count in sorted(counted.items())]
-    return Section("Cases for a person", "No case is open.", tuple(items), sum(counted.values()))
+    return Section("Cases for a person", "No case is open.", tuple(items), sum(counted.values()), is_grouped=True)
 
 
 def _releases(connection: Connection, _now: datetime) -> Section:
@@ -260,9 +261,8 @@ def _dead_letters(connection: Connection, _now: datetime) -> Section:
         Item(f"{group.count} x {group.subject}: {group.example}", "events", (("view", "Dead letters"),), group.last_at)
         for group in found
     ]
-    return Section(
-        "Dead letters", "No event is waiting for a person.", tuple(items), dead_letters.count_open(connection)
-    )
+    count = dead_letters.count_open(connection)
+    return Section("Dead letters", "No event is waiting for a person.", tuple(items), count, is_grouped=True)
 
 
 def _differences(connection: Connection, _now: datetime) -> Section:
@@ -288,42 +288,3 @@ SECTIONS: Sequence[Make] = (
     _drills,
 )
 """In display order; a new topic adds its function here."""
-
-
-def markdown(page: HandoverPage, now: datetime, said: Callable[[str], str], deeds: Mapping[str, str]) -> str:
-    """The hand-over as Markdown for a chat or a ticket, times in UTC.
-
-    ``said`` replaces names of states by their labels; ``deeds`` are the labels of actions.
-    """
-    lines = [f"# Hand-over, {day_and_month(now)} {now:%Y %H:%M} UTC", ""]
-    for section in page.sections:
-        if not section.items:
-            continue
-        lines.append(f"## {section.title} ({section.count})")
-        lines += [f"- {_line(item, said)}" for item in section.items]
-        if section.count > len(section.items) and section.title not in _SUMMED:
-            lines.append(f"- and {section.count - len(section.items)} more")
-        lines.append("")
-    quiet = [section.nothing for section in page.sections if not section.items]
-    if quiet:
-        lines += ["## Nothing open", *[f"- {text}" for text in quiet], ""]
-    lines.append(f"## Since {day_and_month(page.since)} {page.since:%H:%M} UTC")
-    lines += [
-        f"- {entry.at:%H:%M} {entry.actor}: {deeds.get(entry.action, entry.action)}, {entry.target}, {entry.result}"
-        + (f" ({entry.reason})" if entry.reason else "")
-        for entry in page.actions
-    ] or ["- no action"]
-    lines += [
-        f"- {change.at:%H:%M} breaker {NAMES.get(change.breaker, change.breaker)}: "
-        f"{change.from_state} to {change.to_state}".replace("_", "-")
-        for change in page.transitions
-    ]
-    return "\n".join([*lines, ""])
-
-
-_SUMMED = ("Cases for a person", "Dead letters")
-"""Sections whose items are groups, so that the count is not the number of items."""
-
-
-def _line(item: Item, said: Callable[[str], str]) -> str:
-    return said(item.text) + (f" (until {item.until:%H:%M} UTC)" if item.until else "")
