@@ -74,17 +74,17 @@ class DatabaseWatch:
             if self._failing_since is not None:
                 logger.warning("database_writable_again", extra={"seconds": round(now - self._failing_since, 1)})
             self._failing_since = None
-            if self._reported is not None and await self._tell(None):
+            if self._reported is not None and await self._report(None):
                 self._reported = None
             return False
         if self._failing_since is None:
             self._failing_since = now
             logger.error("database_not_writable", extra={"reason": found})
-        if self._reported is None and now - self._failing_since >= OUTAGE_SECONDS and await self._tell(found):
+        if self._reported is None and now - self._failing_since >= OUTAGE_SECONDS and await self._report(found):
             self._reported = found
         return False
 
-    async def _tell(self, sentence: str | None) -> bool:
+    async def _report(self, sentence: str | None) -> bool:
         return await self._on_outage(sentence) if self._on_outage else True
 
     async def _write(self) -> str | None:

@@ -246,7 +246,7 @@ def count_refused_in_a_row(connection: Connection) -> int:
     for status, inventory_status, failure in connection.execute(_NEWEST):
         if _is_refused(status, failure):
             count += 1
-        elif not _says_nothing(status, inventory_status):
+        elif not _is_undecided(status, inventory_status):
             break
     return count
 
@@ -257,7 +257,7 @@ def _is_refused(status: str, failure: Any) -> bool:
     return status == OrderStatus.PENDING_INVENTORY
 
 
-def _says_nothing(status: str, inventory_status: str) -> bool:
+def _is_undecided(status: str, inventory_status: str) -> bool:
     is_cancelled_early = status == OrderStatus.CANCELLED and inventory_status == InventoryStatus.NONE
     return status in _UNDECIDED or is_cancelled_early
 

@@ -129,7 +129,7 @@ def claim_due(connection: Connection, now: datetime, until: datetime, limit: int
     return get_many(connection, ids)
 
 
-def ask_confirmation_now(connection: Connection, status: str, due_before: datetime, now: datetime) -> int:
+def make_confirmations_due(connection: Connection, status: str, due_before: datetime, now: datetime) -> int:
     """Make placed orders due that wait for a confirmation until before a time, and reset their attempts."""
     is_waiting = (orders.c.status == status, orders.c.due_at > now, orders.c.due_at < due_before)
     return connection.execute(update(orders).where(*is_waiting).values(due_at=now, attempts=0)).rowcount

@@ -45,6 +45,11 @@ def beat(
         connection.execute(insert(replicas), {"replica": replica, **values})
 
 
+def is_alive(replica: Replica, now: datetime) -> bool:
+    """Whether the last heartbeat is recent."""
+    return replica.heartbeat_at >= now - ALIVE_FOR
+
+
 def alive(connection: Connection, now: datetime) -> list[Replica]:
     """Replicas that are alive, by name."""
     return known(connection, now - ALIVE_FOR)

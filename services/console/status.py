@@ -202,7 +202,7 @@ def _worker(row: Replica, now: datetime) -> Worker:
         version=str(facts.get("version", "")),
         started_at=row.started_at,
         heartbeat_at=row.heartbeat_at,
-        is_alive=row.heartbeat_at >= now - replicas.ALIVE_FOR,
+        is_alive=replicas.is_alive(row, now),
         nats_connected=bool(facts.get("natsConnected", True)),
         sandbox=facts.get("sandbox"),
         breakers=tuple(overview.replica_breaker(row.replica, b, row.heartbeat_at) for b in row.breakers),

@@ -244,14 +244,14 @@ class PullConsumer:
     async def _attempt(self, delivery: Delivery) -> Outcome:
         status = delivery.headers.get(STATUS, "")
         if status == UNREADABLE:
-            return await self._bury(delivery, "the headers cannot be read")
+            return await self._store_dead_letter(delivery, "the headers cannot be read")
         if len(status) == STATUS_DIGITS and status.isdecimal():
-            return await self._bury(delivery, f"header Status: {status} belongs to the protocol, not to an event")
+            return await self._store_dead_letter(delivery, f"header Status: {status} is reserved for the protocol")
         try:
             async with asyncio.timeout(self._ack_wait_seconds * HANDLING_SHARE):
                 await self._handle(delivery)
         except PoisonEvent as error:
-            return await self._bury(delivery, str(error))
+            return await self._store_dead_letter(delivery, str(error))
         except Exception as error:  # noqa: BLE001 - a boundary: the delivery is retried or dead-lettered
             return await self._after_failure(delivery, error)
         return "handled"
@@ -264,7 +264,7 @@ class PullConsumer:
         elif await self._is_set_aside(delivery, reason):
             return "parked"
         elif delivery.is_last_attempt:
-            return await self._bury(delivery, reason)
+            return await self._store_dead_letter(delivery, reason)
         log.warning("event_retried", extra=_facts(delivery) | {"reason": reason}, exc_info=error)
         return "retried"
 
@@ -278,7 +278,7 @@ class PullConsumer:
             log.warning("event_not_set_aside", extra=_facts(delivery), exc_info=True)
             return False
 
-    async def _bury(self, delivery: Delivery, reason: str) -> Outcome:
+    async def _store_dead_letter(self, delivery: Delivery, reason: str) -> Outcome:
         try:
             await self._dead_letter(delivery, reason)
         except Exception:

@@ -108,7 +108,7 @@ class DeadLetters:
                 raise ReplayFailed(str((known.after or {}).get("failure", "")), {"id": dead_letter_id})
             return str((known.after or {}).get("outcome", ""))
         dead_letter = await self._open_dead_letter(dead_letter_id, seen)
-        done = _Deed(REPLAYED, actor, reason, action_id)
+        done = _Resolution(REPLAYED, actor, reason, action_id)
         try:
             event = decode(
                 dead_letter.payload,
@@ -136,7 +136,7 @@ class DeadLetters:
         """
         if await self._known(action_id) is None:
             dead_letter = await self._open_dead_letter(dead_letter_id, seen)
-            await self._settle(dead_letter, _Deed(DISCARDED, actor, note, action_id), note=note)
+            await self._settle(dead_letter, _Resolution(DISCARDED, actor, note, action_id), note=note)
         return await self._get(dead_letter_id)
 
     async def _known(self, action_id: str | None) -> AuditEntry | None:
@@ -155,7 +155,7 @@ class DeadLetters:
             raise DeadLetterChanged(message, {"id": dead_letter_id, "attempts": dead_letter.attempts})
         return dead_letter
 
-    async def _settle(self, dead_letter: DeadLetter, done: _Deed, *, note: str | None, **facts: Any) -> None:
+    async def _settle(self, dead_letter: DeadLetter, done: _Resolution, *, note: str | None, **facts: Any) -> None:
         def transaction(connection: Connection) -> None:
             at = self._clock()
             if not dead_letters.resolve(connection, dead_letter.id, done.state, by=done.actor, note=note, at=at):
@@ -164,12 +164,12 @@ class DeadLetters:
 
         await self._database.write(transaction)
 
-    async def _record_failure(self, dead_letter: DeadLetter, done: _Deed, failure: str) -> None:
-        said = cut_text(failure, MAX_REASON)
-        entry = done.entry(dead_letter, self._clock(), "failed", {"state": OPEN, "failure": said})
+    async def _record_failure(self, dead_letter: DeadLetter, done: _Resolution, failure: str) -> None:
+        cut_failure = cut_text(failure, MAX_REASON)
+        entry = done.entry(dead_letter, self._clock(), "failed", {"state": OPEN, "failure": cut_failure})
 
         def transaction(connection: Connection) -> None:
-            dead_letters.note_failure(connection, dead_letter.id, said)
+            dead_letters.note_failure(connection, dead_letter.id, cut_failure)
             audit.add(connection, entry)
 
         await self._database.write(transaction)
@@ -200,7 +200,7 @@ def bounded_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Deed:
+class _Resolution:
     """A replay or discard of a dead letter by an actor."""
 
     state: str

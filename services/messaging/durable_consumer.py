@@ -88,7 +88,7 @@ class Durable:
         self._succeeds = succeeds
         self._monotonic = monotonic
         self._foreign: str | None = None
-        self._said: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
         """What was found wrong, and when it was found last."""
         self._read_up_to: int | None = None
         """Every message of our subjects up to this place of the stream was settled at the last check."""
@@ -107,7 +107,7 @@ class Durable:
     @property
     def problem(self) -> str | None:
         """A conflicting user of the durable or a recent foreign change of its settings; None without either."""
-        recent = [said for said, at in self._said.items() if self._monotonic() - at < REPORTED_SECONDS]
+        recent = [reported for reported, at in self._reported.items() if self._monotonic() - at < REPORTED_SECONDS]
         return self._foreign or (recent[-1] if recent else None)
 
     async def ensure(self) -> None:
@@ -126,7 +126,7 @@ class Durable:
         if before is not None and is_ours:
             await self._delete(before.name)
         elif before is not None:
-            self._say(
+            self._report(
                 "consumer_left_alone",
                 f"consumer {before.name} has the name of a former consumer of ours and is another's: it was left",
                 shape=_shape(before.config),
@@ -165,7 +165,7 @@ class Durable:
     async def _bring_up_to_date(self, existing: ConsumerInfo) -> None:
         if self._is_changed(existing):
             problem = f"consumer {self.name} was {self._how_changed(existing)}; it was corrected"
-            self._say("consumer_changed_by_others", problem, shape=_shape(existing.config))
+            self._report("consumer_changed_by_others", problem, shape=_shape(existing.config))
             if self._may_have_skipped(existing):
                 await self._read_again()
                 return
@@ -174,7 +174,7 @@ class Durable:
         except NotFoundError:
             raise
         except APIError as error:
-            self._say(
+            self._report(
                 "consumer_not_corrected",
                 f"consumer {self.name} is not as it must be and the broker refuses to change it: delete it"
                 f" ({cut_text(error.description or str(error.err_code), 128)})",
@@ -240,10 +240,10 @@ class Durable:
             log.error("consumer_of_another_installation", extra={"durable": self.name, "owner": str(owner)})
         self._foreign = problem
 
-    def _say(self, event: str, problem: str, **facts: object) -> None:
-        is_new = self._monotonic() - self._said.get(problem, float("-inf")) >= REPORTED_SECONDS
-        self._said.pop(problem, None)
-        self._said[problem] = self._monotonic()
+    def _report(self, event: str, problem: str, **facts: object) -> None:
+        is_new = self._monotonic() - self._reported.get(problem, float("-inf")) >= REPORTED_SECONDS
+        self._reported.pop(problem, None)
+        self._reported[problem] = self._monotonic()
         if is_new:
             log.error(event, extra={"durable": self.name, "stream": self._stream, "reason": problem, **facts})
 

@@ -248,7 +248,7 @@ class OutboxRelay:
         self._failed = [(row.id, self._counted(row.id, failures[row.id])) for row in rows if row.id in failures]
         for row in rows:
             self._on_published(row.subject, "failed" if row.id in failures else "published")
-        self._tell(rows)
+        self._report(rows)
 
     async def _failures(self, rows: Sequence[OutboxRow]) -> Mapping[int, str]:
         """Publish the rows; returns the reasons of those that failed. Rows that raise together are tried singly."""
@@ -277,7 +277,7 @@ class OutboxRelay:
             del self._raising[next(iter(self._raising))]
         return reason
 
-    def _tell(self, rows: list[OutboxRow]) -> None:
+    def _report(self, rows: list[OutboxRow]) -> None:
         failures = dict(self._failed)
         for row in rows:
             if isinstance(reason := failures.get(row.id), Undeliverable):

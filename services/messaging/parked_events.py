@@ -70,7 +70,7 @@ class EventParking:
         self._limit = limit
         self._may_wait = True
         self._moved: set[str] = set()
-        self._next_look: datetime | None = None
+        self._next_check: datetime | None = None
 
     async def wait_for_order(self, delivery: Delivery, reason: str) -> None:
         """Park an event until its order is here; raises PoisonEvent when there is no room."""
@@ -91,14 +91,14 @@ class EventParking:
         """Handle what is ready; returns whether more may wait."""
         now = self._clock()
         moved, self._moved = self._moved, set()
-        looks = self._next_look is None or now >= self._next_look
+        is_check_due = self._next_check is None or now >= self._next_check
         ready = await self._database.read(lambda c: parked_events.due(c, now, MAX_EVENTS_PER_ROUND))
         if moved:
             ready += await self._database.read(
                 lambda c: parked_events.of_placed_orders(c, self._early, MAX_EVENTS_PER_ROUND, moved)
             )
-        if looks:
-            self._next_look = now + LOOK
+        if is_check_due:
+            self._next_check = now + LOOK
             ready += await self._database.read(
                 lambda c: parked_events.of_placed_orders(c, self._early, MAX_EVENTS_PER_ROUND)
             )
@@ -160,17 +160,17 @@ class EventParking:
         if until <= self._clock():
             await self._give_up(event, reason)
         elif event.cause != UNKNOWN_ORDER:
-            said, made = cut_text(reason, MAX_REASON), event.attempts
-            await self._database.write(lambda c: parked_events.put_off(c, event, UNKNOWN_ORDER, said, made, until))
+            shown, made = cut_text(reason, MAX_REASON), event.attempts
+            await self._database.write(lambda c: parked_events.put_off(c, event, UNKNOWN_ORDER, shown, made, until))
 
     async def _failed(self, event: ParkedEvent, reason: str, *, counts: bool) -> None:
         attempts = event.attempts + counts
         if attempts >= ATTEMPTS:
             await self._give_up(event, reason)
             return
-        said, due_at = cut_text(reason, MAX_REASON), self._clock() + self._delay(max(attempts, 1))
-        await self._database.write(lambda c: parked_events.put_off(c, event, HANDLER_FAILED, said, attempts, due_at))
-        logger.warning("event_retried", extra=_facts(event) | {"reason": said})
+        shown, due_at = cut_text(reason, MAX_REASON), self._clock() + self._delay(max(attempts, 1))
+        await self._database.write(lambda c: parked_events.put_off(c, event, HANDLER_FAILED, shown, attempts, due_at))
+        logger.warning("event_retried", extra=_facts(event) | {"reason": shown})
         self._on_outcome(event.subject, "retried")
 
     async def _give_up(self, event: ParkedEvent, reason: str) -> None:

@@ -47,7 +47,7 @@ class Topology:
         async with self._ensuring:
             try:
                 placement = await ensure_streams(self._connection.js)
-                known = await self._look_at(set(placement.values()))
+                known = await self._check(set(placement.values()))
             except (nats.errors.Error, OSError) as error:
                 self._note(ProblemKind.BROKER, f"streams cannot be ensured: {str(error) or type(error).__name__}")
                 raise
@@ -76,7 +76,7 @@ class Topology:
         if not self._connection.is_connected:
             return False
         try:
-            found = await self._look_at(set(self._known))
+            found = await self._check(set(self._known))
             is_same = bool(found) and found == self._known
             self._note_changes(found)
         except (nats.errors.Error, OSError) as error:
@@ -97,7 +97,7 @@ class Topology:
             self._note(kind, f"what the streams may have lost cannot be sent again: {type(error).__name__}")
             raise
 
-    async def _look_at(self, streams: set[str]) -> dict[str, Known]:
+    async def _check(self, streams: set[str]) -> dict[str, Known]:
         found = {name: await self._connection.js.stream_info(name) for name in sorted(streams)}
         return {name: (info.created, tuple(sorted(info.config.subjects or ()))) for name, info in found.items()}
 

@@ -38,7 +38,7 @@ class UndeliverableEvents:
         def transaction(connection: Connection) -> UndeliverableEvent:
             event = _found(connection, row_id)
             outbox.retry(connection, row_id)
-            self._record(connection, event, _Deed("RETRY_OUTGOING_EVENT", PENDING, actor, reason, action_id))
+            self._record(connection, event, _Resolution("RETRY_OUTGOING_EVENT", PENDING, actor, reason, action_id))
             return event
 
         return await self._database.write(transaction)
@@ -51,33 +51,33 @@ class UndeliverableEvents:
         def transaction(connection: Connection) -> UndeliverableEvent:
             event = _found(connection, row_id)
             outbox.discard(connection, row_id)
-            self._record(connection, event, _Deed("DISCARD_OUTGOING_EVENT", DISCARDED, actor, reason, action_id))
+            self._record(connection, event, _Resolution("DISCARD_OUTGOING_EVENT", DISCARDED, actor, reason, action_id))
             return event
 
         return await self._database.write(transaction)
 
-    def _record(self, connection: Connection, event: UndeliverableEvent, deed: _Deed) -> None:
+    def _record(self, connection: Connection, event: UndeliverableEvent, resolution: _Resolution) -> None:
         at = self._clock()
         entry = AuditEntry(
             at=at,
-            actor=deed.actor,
-            action=deed.action,
+            actor=resolution.actor,
+            action=resolution.action,
             target=f"{KIND}:{event.id}",
             order_id=event.order_id,
-            reason=deed.reason,
+            reason=resolution.reason,
             before={"state": UNDELIVERABLE, "eventId": event.event_id, "reason": event.reason},
-            after={"state": deed.state},
+            after={"state": resolution.state},
             result="done",
-            action_id=deed.action_id,
+            action_id=resolution.action_id,
         )
         audit.add(connection, entry)
-        details = {"note": deed.reason} if deed.reason else {}
-        shown = TimelineEntry(at, ACTION, _title(event, deed.state), details, deed.actor)
+        details = {"note": resolution.reason} if resolution.reason else {}
+        shown = TimelineEntry(at, ACTION, _title(event, resolution.state), details, resolution.actor)
         history.add(connection, event.order_id, [shown])
 
 
 @dataclass(frozen=True, slots=True)
-class _Deed:
+class _Resolution:
     """An action on an event."""
 
     action: str

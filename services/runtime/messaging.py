@@ -63,7 +63,7 @@ class EventRecovery:
         # An answer may be lost as well as the request: the Inventory Service knows the old id and would be silent.
         due_before = at + self._confirmation_timeout
         asked = await self._database.write(
-            lambda c: orders.ask_confirmation_now(c, OrderStatus.PLACED, due_before, self._clock())
+            lambda c: orders.make_confirmations_due(c, OrderStatus.PLACED, due_before, self._clock())
         )
         if asked:
             logger.warning("confirmations_asked_again", extra={"orders": asked})

@@ -39,7 +39,7 @@ from services.domain.orders.model import OrderStatus, PaymentStatus
 from services.sandbox.conservation import Difference, differences
 from services.sandbox.inventory_service import tables as inventory_tables
 from services.sandbox.payment_gateway import payments
-from state.engine.read_only import read_only
+from state.engine.source import read_only
 from state.orders import with_open_review
 from state.releases import PENDING
 from state.tables import inbox, orders, outbox, releases, reviews

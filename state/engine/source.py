@@ -1,18 +1,22 @@
-"""The database as a source that may be unavailable, for readers that must continue without it.
+"""Read access to a database that another process writes: for the console and for audits.
 
-Opens lazily, reopens after the file was replaced, and turns every driver error into SourceUnavailable with a
-sentence for users.
+Source opens lazily, reopens after the file was replaced, and turns every driver error into SourceUnavailable
+with a sentence for users.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
+from urllib.parse import quote
 
-from sqlalchemy import inspect, make_url
+from sqlalchemy import Connection, Engine, create_engine, inspect, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from state.engine.database import Database, sqlite_file
+from state.engine.database import JSON_CODEC, SILENCE_SECONDS, Database, sqlite_file
 from state.engine.failures import NO_ANSWER, failure_of, is_passing
 from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, DatabaseReplaced, Transaction
 
@@ -109,3 +113,45 @@ class Source:
             return self._open().read_now(lambda connection: not inspect(connection).has_table(SCHEMA_TABLE))
         except (SQLAlchemyError, OSError, DatabaseClosed):
             return False
+
+
+_FIRST_READ = {"sqlite": "SELECT count(*) FROM sqlite_master", "postgresql": "SELECT 1"}
+
+
+@contextmanager
+def read_only(url: str) -> Iterator[Connection]:
+    """A connection with one snapshot of the database for all reads; raises FileNotFoundError.
+
+    It changes nothing and creates no database: it is safe while services run and after they were killed.
+    """
+    engine = _sqlite(url) if make_url(url).get_backend_name() == "sqlite" else _server(url)
+    try:
+        with engine.connect() as connection, connection.begin():
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN")
+            # A snapshot is taken by the first read, not by the beginning.
+            connection.exec_driver_sql(_FIRST_READ[connection.dialect.name])
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _sqlite(url: str) -> Engine:
+    path = sqlite_file(make_url(url))
+    if path is None or not path.is_file():
+        raise FileNotFoundError(str(path))
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=5.0)
+        # By default the driver begins no transaction for reads.
+        connection.isolation_level = None
+        return connection
+
+    return create_engine("sqlite://", creator=connect, **JSON_CODEC)
+
+
+def _server(url: str) -> Engine:
+    from state.engine.watchdog import watch
+
+    engine = create_engine(url, isolation_level="REPEATABLE READ", connect_args={"connect_timeout": 3}, **JSON_CODEC)
+    return watch(engine, SILENCE_SECONDS).execution_options(postgresql_readonly=True)

@@ -124,7 +124,7 @@ class WriteWatch:
     def remember(self) -> None:
         """Take the present file as the valid one. Call it while a connection is open."""
         with self._lock:
-            self._look_anew()
+            self._observe()
 
     def is_overwritten(self) -> bool:
         """Whether the file changed since the last check other than by a checkpoint."""
@@ -140,7 +140,7 @@ class WriteWatch:
             # While a connection is open SQLite keeps the index; others take it away to begin anew.
             if stamp != known.stamp and (not is_announced or identity_of(self._shm) != index.identity):
                 return True
-            self._look_anew()
+            self._observe()
             return False
 
     def forget(self) -> None:
@@ -175,7 +175,7 @@ class WriteWatch:
                 self._index.release()
                 self._index = None
 
-    def _look_anew(self) -> None:
+    def _observe(self) -> None:
         if self._index is None or identity_of(self._shm) != self._index.identity:
             if self._index is not None:
                 self._index.release()

@@ -106,7 +106,7 @@ class GroupCommitWriter(Writer):
                     group += self._all_who_wait()
                 self._check_files()
             except Exception as error:  # noqa: BLE001 - boundary: this thread must continue to answer callers
-                _fail(group, _told(error))
+                _fail(group, _wrapped(error))
                 connection = self._leave(connection)
             if any(job.error and failure_of(job.error).kind is Kind.LOST for job in group):
                 # What made it useless may have been mended: a new one finds out.
@@ -165,7 +165,7 @@ class GroupCommitWriter(Writer):
             waiting.append(job)
         locked = sqlite3.OperationalError("database is locked")
         locked.sqlite_errorcode = sqlite3.SQLITE_BUSY
-        _fail(waiting, _told(locked))
+        _fail(waiting, _wrapped(locked))
         return waiting
 
 
@@ -181,14 +181,14 @@ def _commit_together(connection: Connection, group: list[_Job[Any]]) -> bool:
             _run_in_savepoint(connection, driver, job)
         driver.execute("COMMIT")
     except Exception as error:  # noqa: BLE001 - boundary: the commit failed for every caller of the group
-        _fail(group, _told(error))
+        _fail(group, _wrapped(error))
         if driver.in_transaction:
             driver.execute("ROLLBACK")
         return not (is_locked_out and is_locked(error))
     return True
 
 
-def _told(error: Exception) -> Exception:
+def _wrapped(error: Exception) -> Exception:
     """Wrap errors of the driver in SQLAlchemy's, which callers handle."""
     if not isinstance(error, sqlite3.Error):
         return error

@@ -82,14 +82,14 @@ class _OnSqlite:
         try:
             return _driver(connection).execute(self._text, parameters)
         except sqlite3.Error as error:
-            raise self._told(error, parameters) from error
+            raise self._wrapped(error, parameters) from error
 
     def execute_many(self, connection: Connection, rows: Sequence[Values]) -> None:
         parameters = [self._parameters(row) for row in rows]
         try:
             _driver(connection).executemany(self._text, parameters)
         except sqlite3.Error as error:
-            raise self._told(error, parameters) from error
+            raise self._wrapped(error, parameters) from error
 
     def read(self, cursor: sqlite3.Cursor) -> list[Any]:
         rows = cursor.fetchall()
@@ -108,7 +108,7 @@ class _OnSqlite:
             values = {**self._fixed, **values}
         return tuple([convert(values[name]) if convert else values[name] for name, convert in self._binds])
 
-    def _told(self, error: sqlite3.Error, parameters: Any) -> BaseException:
+    def _wrapped(self, error: sqlite3.Error, parameters: Any) -> BaseException:
         return DBAPIError.instance(self._text, parameters, error, sqlite3.Error)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from state.engine.read_only import read_only
+from state.engine.source import read_only
 from tests.chaos.faults import FAULTS
 from tests.chaos.soak import BRISK, STEADY, Report, longest_unsettled_seconds, plan, soak
 from tests.support.orders_harness import OrdersHarness

@@ -19,7 +19,7 @@ from sqlalchemy import make_url
 
 from services.base.addresses import free_port
 from services.base.ids import new_id
-from state.engine.read_only import read_only
+from state.engine.source import read_only
 from state.tables import orders
 from tests.chaos.stack import ROOT
 from tests.faults.processes import Service, wait_until, worker

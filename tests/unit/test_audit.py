@@ -20,7 +20,7 @@ from services.sandbox.payment_gateway import payments
 from state import releases
 from state import tables as holdfast
 from state.engine.database import Database
-from state.engine.read_only import read_only
+from state.engine.source import read_only
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 SETTLED = timedelta()
