@@ -8,9 +8,10 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import access, actions, address, bulk, bulk_jobs, labels, live, past_resolutions, retries, selection
+from pages.parts import access, actions, address, bulk, bulk_jobs, labels, live, past_resolutions, retries
 from pages.parts import release_job as work
 from pages.parts.widgets import clock, empty, list_filters, orders, paging
+from pages.parts.worklist import selection
 from services.console.cache import SourceUnavailable
 from services.console.facade import console
 from services.console.releases import (

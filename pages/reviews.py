@@ -10,21 +10,10 @@ from collections.abc import Callable, Mapping
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import (
-    access,
-    actions,
-    address,
-    all_matching,
-    bulk,
-    bulk_jobs,
-    claims,
-    labels,
-    live,
-    retries,
-    selection,
-)
+from pages.parts import access, actions, address, bulk, bulk_jobs, claims, labels, live, retries
 from pages.parts import review_case as work
 from pages.parts.widgets import clock, empty, list_filters, orders, paging
+from pages.parts.worklist import matching, selection
 from services.console.facade import console
 from services.console.paging import PAGE_SIZE
 from services.console.reviews import POOL, SORTS, CaseFilter, QueuePage, ReviewCase, called_by, narrows_nothing, target
@@ -119,7 +108,7 @@ def _choice(label: str, key: str, options: Mapping[str, str]) -> None:
 def _code_badge() -> None:
     if code := _code():
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.badge(f"Only {all_matching.code_text(code)}", icon=":material/filter_alt:", color="blue")
+            st.badge(f"Only {matching.code_text(code)}", icon=":material/filter_alt:", color="blue")
             st.button("Every code", key="drop_code", type="tertiary", icon=":material/close:", on_click=_other_cause)
 
 
@@ -153,7 +142,7 @@ def _wanted() -> CaseFilter:
     return CaseFilter(
         state=state.get("review_state") or "OPEN",
         reason=state.get("reason"),
-        cause={"": None, all_matching.ANY_CODE: ""}.get(code, code),
+        cause={"": None, matching.ANY_CODE: ""}.get(code, code),
         owner=access.actor() if owner == "mine" else None,
         unclaimed=owner == "unclaimed",
         priority=state.get("priority"),
@@ -212,7 +201,7 @@ def queue() -> None:
     if wanted.state == "OPEN":
         if reading.value.calls:
             retries.notice(RESERVE)
-        all_matching.bar(reading.value, wanted)
+        matching.bar(reading.value, wanted)
         _bar(shown.rows, shown.picked)
     with st.container(border=True, gap="small"):
         for review_id, case in shown.rows.items():
@@ -274,7 +263,7 @@ def _only_cause(reason: str, code: str) -> None:
     _whole_page()
     st.session_state["reason"] = reason
     _first_page()
-    address.put(CODE, code or all_matching.ANY_CODE)
+    address.put(CODE, code or matching.ANY_CODE)
 
 
 def _only_product(product: str) -> None:
