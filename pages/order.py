@@ -12,7 +12,7 @@ from services.console.facade import console, same_sight_key
 from services.console.orders import OrderView
 from services.console.releases import Release
 from services.domain.commands import CommandKind
-from services.domain.orders.model import OrderStatus
+from services.domain.orders.model import OrderStatus, ReleaseState
 from services.domain.reviews import ReviewState
 
 
@@ -95,7 +95,7 @@ def _actions(view: OrderView) -> None:
             help=returning or access.write_note(),
         ):
             dialogs.return_items(view.order)
-        if view.release and view.release.state != "DONE":
+        if view.release and view.release.state != ReleaseState.DONE:
             _retry_button(view, view.release, block)
         if reason and not block:
             st.caption(reason, width="content")

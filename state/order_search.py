@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, exists, func, select, text
 
 from services.domain.errors import InventoryTimeout, InventoryUnavailable
 from services.domain.orders.model import InventoryStatus, Order, OrderStatus
+from services.domain.reviews import ReviewState
 from state.engine.keyset import WINDOW, Columns, Key, Keyset, Residual
 from state.incident_impacts import Window, affected_order_ids
 from state.orders import MAX_PAGE, get_many
@@ -159,7 +160,7 @@ def _arms(connection: Connection, query: OrderQuery) -> list[Arm]:
     if query.flagged:
         others = [*of_status, *([_is_unflagged] if query.unflagged else ())]
         ids = connection.scalars(
-            select(reviews.c.order_id).where(reviews.c.state == "OPEN").limit(MAX_CANDIDATES + 1)
+            select(reviews.c.order_id).where(reviews.c.state == ReviewState.OPEN).limit(MAX_CANDIDATES + 1)
         ).all()
         if len(ids) <= MAX_CANDIDATES:
             return [([orders.c.order_id.in_(set(ids))], others)]
@@ -205,11 +206,11 @@ def _contains(row: Columns, product_id: str) -> ColumnElement[bool]:
 
 
 def _is_flagged(row: Columns) -> list[ColumnElement[bool]]:
-    return [exists().where(reviews.c.order_id == row.order_id, reviews.c.state == "OPEN")]
+    return [exists().where(reviews.c.order_id == row.order_id, reviews.c.state == ReviewState.OPEN)]
 
 
 def _is_unflagged(row: Columns) -> list[ColumnElement[bool]]:
-    return [~exists().where(reviews.c.order_id == row.order_id, reviews.c.state == "OPEN")]
+    return [~exists().where(reviews.c.order_id == row.order_id, reviews.c.state == ReviewState.OPEN)]
 
 
 def _is_affected(window: Window) -> Residual:

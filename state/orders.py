@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from services.domain.orders.model import Line, Order
+from services.domain.reviews import ReviewState
 from state.engine.statements import Prepared
 from state.tables import idempotency_keys, order_items, orders, returns, reviews
 
@@ -149,7 +150,7 @@ def get_many(connection: Connection, ids: Sequence[str]) -> list[Order]:
 
 
 def with_open_review() -> ColumnElement[bool]:
-    return orders.c.order_id.in_(select(reviews.c.order_id).where(reviews.c.state == "OPEN"))
+    return orders.c.order_id.in_(select(reviews.c.order_id).where(reviews.c.state == ReviewState.OPEN))
 
 
 def count_with_status(connection: Connection, status: str) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
 
 from services.domain.failures import NOT_TRIED, Failure, FailureClass
+from services.domain.orders.model import ReleaseState
 from state import release_actions
 from state.tables import operation_items, orders, releases
 
@@ -18,8 +19,7 @@ MAX_DEPTH = 1000
 """Jobs of a list beyond this place are found by narrower filters."""
 
 MAX_GROUPS = 50
-PENDING, FAILED, DONE = "PENDING", "FAILED", "DONE"
-STATES = (PENDING, FAILED, DONE)
+STATES = tuple(ReleaseState)
 
 NEWEST, OLDEST, ATTEMPTS = "newest", "oldest", "attempts"
 SORTS = (NEWEST, OLDEST, ATTEMPTS)
@@ -81,7 +81,7 @@ def start(connection: Connection, order_id: str, reason: str, at: datetime) -> N
     """Create the job, or start it again with all its attempts, due at once."""
     fresh = {
         "reason": reason,
-        "state": PENDING,
+        "state": ReleaseState.PENDING,
         "attempts": 0,
         "next_attempt_at": at,
         "updated_at": at,
@@ -100,7 +100,7 @@ def claim_due(connection: Connection, now: datetime, until: datetime, limit: int
     """Take jobs whose time has come; no other replica takes them before ``until``."""
     due = (
         select(releases.c.order_id)
-        .where(releases.c.state == PENDING, releases.c.next_attempt_at <= now)
+        .where(releases.c.state == ReleaseState.PENDING, releases.c.next_attempt_at <= now)
         .order_by(releases.c.next_attempt_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -112,7 +112,7 @@ def claim(connection: Connection, order_ids: Sequence[str], until: datetime) -> 
     """Take the given jobs now, whatever their time, unless they are done."""
     wanted = (
         select(releases.c.order_id)
-        .where(releases.c.order_id.in_(order_ids), releases.c.state != DONE)
+        .where(releases.c.order_id.in_(order_ids), releases.c.state != ReleaseState.DONE)
         .with_for_update(skip_locked=True)
     )
     return _claim(connection, connection.scalars(wanted).all(), until)
@@ -124,7 +124,7 @@ def _claim(connection: Connection, ids: Sequence[str], until: datetime) -> list[
     connection.execute(
         update(releases)
         .where(releases.c.order_id.in_(ids))
-        .values(state=PENDING, next_attempt_at=until, version=releases.c.version + 1)
+        .values(state=ReleaseState.PENDING, next_attempt_at=until, version=releases.c.version + 1)
     )
     claimed = select(*_CLAIMED).join(orders, orders.c.order_id == releases.c.order_id)
     rows = connection.execute(claimed.where(releases.c.order_id.in_(ids)))
@@ -201,11 +201,11 @@ def _conditions(wanted: ReleaseFilter, state: str) -> list[ColumnElement[bool]]:
 
 def groups(connection: Connection) -> list[CauseGroup]:
     """Unfinished jobs by cause, those with the most failed jobs first."""
-    failed = func.sum(case((releases.c.state == FAILED, 1), else_=0))
-    pending = func.sum(case((releases.c.state == PENDING, 1), else_=0))
+    failed = func.sum(case((releases.c.state == ReleaseState.FAILED, 1), else_=0))
+    pending = func.sum(case((releases.c.state == ReleaseState.PENDING, 1), else_=0))
     statement = (
         select(releases.c.cause, failed, pending, func.min(releases.c.updated_at), func.max(releases.c.updated_at))
-        .where(releases.c.state.in_((PENDING, FAILED)))
+        .where(releases.c.state.in_((ReleaseState.PENDING, ReleaseState.FAILED)))
         .group_by(releases.c.cause)
         .order_by(failed.desc(), pending.desc(), releases.c.cause)
         .limit(MAX_GROUPS)
@@ -221,7 +221,7 @@ def count_failed_since(
     some = (
         select(releases.c.order_id)
         .where(
-            releases.c.state == FAILED,
+            releases.c.state == ReleaseState.FAILED,
             releases.c.cause.in_(causes),
             releases.c.updated_at > since,
             releases.c.order_id.not_in(own),
@@ -241,6 +241,8 @@ def versions(connection: Connection, order_ids: Sequence[str]) -> dict[str, tupl
 
 def count_by_state(connection: Connection) -> dict[str, int]:
     statement = (
-        select(releases.c.state, func.count()).where(releases.c.state.in_((PENDING, FAILED))).group_by(releases.c.state)
+        select(releases.c.state, func.count())
+        .where(releases.c.state.in_((ReleaseState.PENDING, ReleaseState.FAILED)))
+        .group_by(releases.c.state)
     )
     return dict(connection.execute(statement).all())

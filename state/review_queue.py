@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from services.domain.orders.model import CustomerPriority, InventoryStatus
+from services.domain.reviews import ReviewState
 from state.reviews import COLUMNS, Review
 from state.tables import order_items, orders, reviews
 
@@ -36,7 +37,6 @@ MAX_STANDINGS = 100
 
 MAX_ORDERS_OF_USER = 500
 
-OPEN = "OPEN"
 URGENT, OLDEST, NEWEST, MOST_UNITS = "urgent", "oldest", "newest", "units"
 SORTS = (URGENT, OLDEST, NEWEST, MOST_UNITS)
 
@@ -48,7 +48,7 @@ HOLDING = (InventoryStatus.RESERVED, InventoryStatus.CONFIRM_REQUESTED, Inventor
 class CaseFilter:
     """Which cases are asked for; None and empty mean all."""
 
-    state: str = OPEN
+    state: str = ReviewState.OPEN
     reason: str | None = None
     cause: str | None = None
     owner: str | None = None
@@ -148,8 +148,8 @@ def _pool(connection: Connection, wanted: CaseFilter) -> Subquery:
         conditions.append(reviews.c.reason == wanted.reason)
     if wanted.text:
         conditions.append(_named(connection, wanted.text))
-    order = reviews.c.opened_at.asc() if wanted.state == OPEN else reviews.c.resolved_at.desc()
-    if wanted.state == OPEN and wanted.sort == NEWEST:
+    order = reviews.c.opened_at.asc() if wanted.state == ReviewState.OPEN else reviews.c.resolved_at.desc()
+    if wanted.state == ReviewState.OPEN and wanted.sort == NEWEST:
         order = reviews.c.opened_at.desc()
     return select(reviews).where(*conditions).order_by(order).limit(POOL).subquery()
 

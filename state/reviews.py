@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
 from services.domain.failures import FailureClass
+from services.domain.reviews import ReviewState
 from state.tables import operation_items, reviews
 
 MAX_PAGE = 200
@@ -68,7 +69,7 @@ def open_case(
     about = {"detail": detail, "cause": cause, "failure_class": failure_class}
     again = connection.execute(
         update(reviews)
-        .where(reviews.c.order_id == order_id, reviews.c.reason == reason, reviews.c.state == "OPEN")
+        .where(reviews.c.order_id == order_id, reviews.c.reason == reason, reviews.c.state == ReviewState.OPEN)
         .values(about)
     )
     if again.rowcount:
@@ -77,7 +78,7 @@ def open_case(
         "review_id": review_id,
         "order_id": order_id,
         "reason": reason,
-        "state": "OPEN",
+        "state": ReviewState.OPEN,
         **about,
         "opened_at": at,
         "version": 1,
@@ -92,8 +93,14 @@ def close_cases(
     """Close the open cases of an order that events have settled; returns their reasons."""
     closed = connection.execute(
         update(reviews)
-        .where(reviews.c.order_id == order_id, reviews.c.reason.in_(reasons), reviews.c.state == "OPEN")
-        .values(state="RESOLVED", resolved_at=at, resolved_by=by, resolution=resolution, version=reviews.c.version + 1)
+        .where(reviews.c.order_id == order_id, reviews.c.reason.in_(reasons), reviews.c.state == ReviewState.OPEN)
+        .values(
+            state=ReviewState.RESOLVED,
+            resolved_at=at,
+            resolved_by=by,
+            resolution=resolution,
+            version=reviews.c.version + 1,
+        )
         .returning(reviews.c.reason)
     )
     return list(closed.scalars())
@@ -118,7 +125,7 @@ def resolve(
         update(reviews)
         .where(*_as_seen(review, by, at, ignore_claim=ignore_claim))
         .values(
-            state="RESOLVED",
+            state=ReviewState.RESOLVED,
             resolved_at=at,
             resolved_by=by,
             resolution=resolution,
@@ -140,7 +147,7 @@ def touch(connection: Connection, review: Review, *, by: str, at: datetime, igno
 
 def claim(connection: Connection, review_id: str, owner: str, at: datetime, until: datetime, *, take: bool) -> bool:
     """Claim an open case, or renew one's own claim; False when somebody else has it and it is not to be taken."""
-    conditions = [reviews.c.review_id == review_id, reviews.c.state == "OPEN"]
+    conditions = [reviews.c.review_id == review_id, reviews.c.state == ReviewState.OPEN]
     if not take:
         conditions.append(free_for(owner, at))
     done = connection.execute(update(reviews).where(*conditions).values(owner=owner, claimed_until=until))
@@ -150,7 +157,7 @@ def claim(connection: Connection, review_id: str, owner: str, at: datetime, unti
 def renew_claim(connection: Connection, review_id: str, owner: str, at: datetime, until: datetime) -> None:
     """Put off the end of a claim that still lasts; whoever has none gets none by it."""
     lasts = and_(reviews.c.owner == owner, reviews.c.claimed_until > at)
-    is_it = and_(reviews.c.review_id == review_id, reviews.c.state == "OPEN")
+    is_it = and_(reviews.c.review_id == review_id, reviews.c.state == ReviewState.OPEN)
     connection.execute(update(reviews).where(is_it, lasts).values(claimed_until=until))
 
 
@@ -177,7 +184,7 @@ def _as_seen(review: Review, by: str, at: datetime, *, ignore_claim: bool) -> li
     conditions = [
         reviews.c.review_id == review.review_id,
         reviews.c.version == review.version,
-        reviews.c.state == "OPEN",
+        reviews.c.state == ReviewState.OPEN,
     ]
     return conditions if ignore_claim else [*conditions, free_for(by, at)]
 
@@ -201,14 +208,14 @@ def of_orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, lis
 def page(
     connection: Connection,
     *,
-    state: str | None = "OPEN",
+    state: str | None = ReviewState.OPEN,
     reason: str | None = None,
     order_id: str | None = None,
     limit: int = MAX_PAGE,
     offset: int = 0,
 ) -> list[Review]:
     """Open cases oldest first (they wait longest), resolved ones newest first."""
-    order = reviews.c.opened_at.asc() if state == "OPEN" else reviews.c.opened_at.desc()
+    order = reviews.c.opened_at.asc() if state == ReviewState.OPEN else reviews.c.opened_at.desc()
     statement = (
         select(*COLUMNS)
         .where(*_conditions(state, reason, order_id))
@@ -221,18 +228,22 @@ def page(
 
 def count_open_since(connection: Connection, since: datetime) -> int:
     """Cases opened then or later that are still open."""
-    opened = (reviews.c.state == "OPEN", reviews.c.opened_at >= since)
+    opened = (reviews.c.state == ReviewState.OPEN, reviews.c.opened_at >= since)
     return connection.scalar(select(func.count()).select_from(reviews).where(*opened)) or 0
 
 
 def oldest_open_at(connection: Connection) -> datetime | None:
     """Since when the case that has waited longest is open."""
-    oldest: datetime | None = connection.scalar(select(func.min(reviews.c.opened_at)).where(reviews.c.state == "OPEN"))
+    oldest: datetime | None = connection.scalar(
+        select(func.min(reviews.c.opened_at)).where(reviews.c.state == ReviewState.OPEN)
+    )
     return oldest
 
 
 def count_open_by_reason(connection: Connection) -> dict[str, int]:
-    statement = select(reviews.c.reason, func.count()).where(reviews.c.state == "OPEN").group_by(reviews.c.reason)
+    statement = (
+        select(reviews.c.reason, func.count()).where(reviews.c.state == ReviewState.OPEN).group_by(reviews.c.reason)
+    )
     return dict(connection.execute(statement).all())
 
 
@@ -244,7 +255,7 @@ def count_opened_since(
     some = (
         select(reviews.c.review_id)
         .where(
-            reviews.c.state == "OPEN",
+            reviews.c.state == ReviewState.OPEN,
             reviews.c.opened_at > since,
             reviews.c.reason.in_(reasons),
             reviews.c.review_id.not_in(own),
@@ -266,7 +277,7 @@ def claimed(connection: Connection, now: datetime, limit: int) -> list[Review]:
     """Open cases that somebody holds, the first to end first."""
     statement = (
         select(*COLUMNS)
-        .where(reviews.c.state == "OPEN", reviews.c.claimed_until > now)
+        .where(reviews.c.state == ReviewState.OPEN, reviews.c.claimed_until > now)
         .order_by(reviews.c.claimed_until)
         .limit(limit)
     )

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.parts import access, actions, bulk_comparison, labels, overlay, retries
+from pages.parts import access, actions, bulk_comparison, labels, overlay, retries, selection
 from pages.parts.widgets import clock
-from pages.parts.worklist import selection
 from services.console.bulk import BulkRequest, BulkTarget, narrowed
 from services.console.cache import SourceUnavailable
 from services.console.facade import console, new_key

@@ -60,7 +60,7 @@ def _hold(order: Order) -> str:
     if order.reservation_expires_at is None or order.inventory_status not in labels.WITH_RESERVATION:
         return ""
     left = order.reservation_expires_at - console().now()
-    return f" · hold ends in {clock.span(left)}" if left.total_seconds() > 0 else " · hold has ended"
+    return f" · reservation ends in {clock.span(left)}" if left.total_seconds() > 0 else " · reservation has ended"
 
 
 def _theirs(order: Order, say: LookupView, *, grey: bool) -> str:

@@ -12,8 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import access, actions, labels, live, overlay
-from pages.parts.worklist import selection
+from pages.parts import access, actions, labels, live, overlay, selection
 from services.console.access import Command
 from services.console.conservation import KnownDifference
 from services.console.facade import console, new_key

@@ -14,12 +14,12 @@ from services.console.cache import Reading
 from services.console.facade import console, new_key, same_sight_key
 from services.console.releases import JobView, ReleaseRow, evidence, what_a_retry_does, why_not_mark, why_not_retry
 from services.console.reviews import LookupView
+from services.domain.orders.model import ReleaseState
 
 JOB = "release"
 """The parameter of the address that opens a job."""
 
 PROOF = "Proof (where you saw it, a ticket, a name)"
-DONE, FAILED = "DONE", "FAILED"
 
 
 def asked_for() -> str:
@@ -76,9 +76,9 @@ def _work_area(order_id: str, _: str) -> None:
     view = reading.value
     _head(reading)
     _both_sides(view, grey=bool(reading.problem))
-    if view.row.release.state != DONE:
+    if view.row.release.state != ReleaseState.DONE:
         _retry(view.row)
-    if view.row.release.state == FAILED:
+    if view.row.release.state == ReleaseState.FAILED:
         st.divider()
         _mark(view.row, same_sight_key("mark_released", order_id, view.row.release.version, view.row.command))
     with st.expander("The last times this cause came", expanded=True, icon=":material/history:"):
@@ -180,7 +180,7 @@ def _mark(row: ReleaseRow, key: str) -> None:
         "Service is asked once more then: what it still holds or has sold is refused. This cannot be undone."
     )
     refused = why_not_mark(row.stock)
-    if row.release.state != FAILED:
+    if row.release.state != ReleaseState.FAILED:
         refused = refused or "The job is not failed any more."
     if supports := evidence(row.stock):
         st.success(supports, icon=":material/verified:")

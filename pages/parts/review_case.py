@@ -33,7 +33,8 @@ from services.console.reviews import (
     needs_reason,
 )
 from services.console.status import RELEASE
-from services.domain.reviews import ReviewAction
+from services.domain.orders.model import ReleaseState
+from services.domain.reviews import ReviewAction, ReviewState
 
 CASE = "case"
 """The parameter of the address that opens a case."""
@@ -111,12 +112,12 @@ def _head(reading: Reading[CaseView]) -> None:
     review = case.review
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(labels.badge(labels.REVIEW, review.reason, grey=bool(reading.problem)), width="content")
-        waits = f"waits {clock.span(now - review.opened_at)}" if review.state == "OPEN" else _ended(case)
+        waits = f"waits {clock.span(now - review.opened_at)}" if review.state == ReviewState.OPEN else _ended(case)
         st.markdown(f"{waits}{orders.priority(case.order)}", width="content")
         orders.link(review.order_id)
     facts = (labels.plain(case.order.user_id), orders.items(case.order), f"at stake {orders.order_value(case)}")
     st.markdown(f"{labels.told(review.detail)}  \n:small[:gray[{' · '.join(facts)}]]")
-    if review.state == "OPEN":
+    if review.state == ReviewState.OPEN:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(claims.said(case) or ":gray[Nobody has claimed it]", width="content")
             claims.buttons(case)
@@ -137,7 +138,7 @@ def _actions(view: CaseView) -> None:
             st.markdown(f":small[{actions.summary_with_age(case.command)}]", width="content")
             if actions.can_undo(case.command):
                 actions.undo_button(case.command, key=f"undo_{case.review.review_id}")
-    if case.review.state != "OPEN":
+    if case.review.state != ReviewState.OPEN:
         return
     offered = [*view.actions.allowed, *view.actions.refused]
     if not offered:
@@ -158,7 +159,7 @@ def _actions(view: CaseView) -> None:
                 args=(case, action, _key(case, action)),
                 shortcut="T" if action in TRIED_AGAIN else None,
             )
-        if view.release and view.release.state != "DONE":
+        if view.release and view.release.state != ReleaseState.DONE:
             _retry_release(view)
     for action, why in view.actions.refused.items():
         st.caption(f":material/block: {labels.ACTIONS[action]}: {why}")

@@ -23,7 +23,8 @@ from services.domain.errors import (
     ReleaseConflict,
     ReviewConflict,
 )
-from services.domain.reviews import called_by
+from services.domain.orders.model import ReleaseState
+from services.domain.reviews import ReviewState, called_by
 from services.messaging.dead_letters import DeadLetterChanged, DeadLetters, ReplayFailed
 from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import MarkReleased, ReleaseByProof
@@ -31,7 +32,6 @@ from services.reviews.resolution import ResolveReview, ReviewResolution
 from state import dead_letters, orders, releases, reviews
 from state.bulk_jobs import BulkItem, BulkJob
 from state.deduplication import DUPLICATE, IGNORED
-from state.releases import DONE
 from state.releases import MAX_DEPTH as MAX_COUNTED
 from state.reviews import Review
 
@@ -80,7 +80,7 @@ class RetryRelease:
                 BulkItemState.ASKED, "Nothing was tried: the breaker is open, or the service asks for fewer calls."
             )
         release, failure = tried
-        if release.state == DONE:
+        if release.state == ReleaseState.DONE:
             return ItemResult(BulkItemState.CONFIRMED)
         return ItemResult(_unconfirmed(failure), release.last_error)
 
@@ -161,7 +161,7 @@ class ResolveCase:
 
 
 def _after(item: BulkItem, case: Review) -> ItemResult:
-    if case.state != "OPEN":
+    if case.state != ReviewState.OPEN:
         return ItemResult(BulkItemState.ACCEPTED)
     if not case.last_attempt_sent:
         return _turned_back(item)

@@ -23,6 +23,7 @@ from services.domain.errors import CircuitOpen, NotFound, ReleaseQueued, ReviewC
 from services.domain.external import INT64, NotAllowed, whole_number
 from services.domain.orders.events import timestamp
 from services.domain.orders.model import Line, OrderStatus
+from services.domain.reviews import ReviewState
 from services.domain.roles import ADMIN
 from services.messaging.dead_letters import DeadLetters
 from services.messaging.undeliverable import KIND, UndeliverableEvents
@@ -139,7 +140,7 @@ async def _resolve_review(use: UseCases, command: Command, given: commands.Resol
             raise
         # The service's own retry waited for the same breaker and came first.
         return Outcome("Settled by itself while it was queued")
-    if case.state == "OPEN":
+    if case.state == ReviewState.OPEN:
         if not case.last_attempt_sent:
             raise _interrupted(command, given)
         return Outcome("Tried without success, the case stays open", case.detail)

@@ -17,6 +17,7 @@ from services.console.alerts import title, urgency
 from services.console.cache import Reading
 from services.domain.bulk import BulkAction
 from services.domain.orders.events import timestamp
+from services.domain.orders.model import ReleaseState
 from services.metrics.health import NAMES
 from state import (
     alerts,
@@ -157,8 +158,8 @@ def _open_cases(connection: Connection, _now: datetime) -> Section:
 
 
 def _releases(connection: Connection, _now: datetime) -> Section:
-    failed = releases.count_by_state(connection).get(releases.FAILED, 0)
-    jobs = releases.page(connection, states=(releases.FAILED,), limit=SHOWN)
+    failed = releases.count_by_state(connection).get(ReleaseState.FAILED, 0)
+    jobs = releases.page(connection, states=(ReleaseState.FAILED,), limit=SHOWN)
     items = [
         Item(f"{job.order_id}: {job.last_error or job.reason}", "order", (("order", job.order_id),), job.updated_at)
         for job in jobs

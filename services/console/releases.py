@@ -16,9 +16,10 @@ from services.domain.commands import CommandKind
 from services.domain.conservation import StockState
 from services.domain.failures import FailureClass
 from services.domain.orders.changes import TimelineEntry
-from services.domain.orders.model import Order
+from services.domain.orders.model import Order, ReleaseState, ReviewReason
 from services.domain.past_resolutions import ActionSummary, PastResolution, summarise
 from services.domain.reconciliation import OFFERED, evidence, is_fresh, what_a_retry_does, why_not_mark, why_not_retry
+from services.domain.reviews import ReviewState
 from state import commands, history, inventory_lookups, orders, release_actions, releases, reviews
 from state.commands import Command
 from state.inventory_lookups import StoredLookup
@@ -139,13 +140,16 @@ class Releases:
 def narrows_nothing(wanted: ReleaseFilter) -> bool:
     """Whether every unfinished job matches."""
     return (
-        wanted.cause is None and wanted.order_id is None and {releases.FAILED, releases.PENDING} <= set(wanted.states)
+        wanted.cause is None
+        and wanted.order_id is None
+        and {ReleaseState.FAILED, ReleaseState.PENDING} <= set(wanted.states)
     )
 
 
 def fitting(bulk_action: str, wanted: ReleaseFilter) -> ReleaseFilter:
     """The part of a filter that allows the action: done jobs never, pending ones only by a retry."""
-    fit = (releases.FAILED,) if bulk_action == BulkAction.MARK_RELEASED else (releases.FAILED, releases.PENDING)
+    failed, pending = ReleaseState.FAILED, ReleaseState.PENDING
+    fit = (failed,) if bulk_action == BulkAction.MARK_RELEASED else (failed, pending)
     return ReleaseFilter(tuple(state for state in fit if state in wanted.states), wanted.cause, wanted.order_id)
 
 
@@ -216,4 +220,6 @@ def _counting(answer: StoredLookup | None, order: Order, now: datetime) -> Stock
 
 
 def _case(cases: list[Review]) -> Review | None:
-    return next((case for case in cases if case.reason == "RELEASE_FAILED" and case.state == "OPEN"), None)
+    return next(
+        (case for case in cases if case.reason == ReviewReason.RELEASE_FAILED and case.state == ReviewState.OPEN), None
+    )

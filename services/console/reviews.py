@@ -32,7 +32,7 @@ from services.domain.reconciliation import (
     reconcile,
 )
 from services.domain.resolution_reasons import REASONS, UNDO_FOR, needs_reason
-from services.domain.reviews import ReviewAction, allowed_actions, called_by, standings
+from services.domain.reviews import ReviewAction, ReviewState, allowed_actions, called_by, standings
 from services.unit_of_work import SYSTEM
 from state import commands, history, inventory_lookups, orders, past_resolutions, releases, review_queue, reviews
 from state.commands import Command
@@ -162,7 +162,7 @@ class Reviews:
 
         ``leave`` is the case that the person comes from. No value: there is none.
         """
-        free = replace(wanted, state=review_queue.OPEN, owner=None, unclaimed=True, sort=review_queue.URGENT)
+        free = replace(wanted, state=ReviewState.OPEN, owner=None, unclaimed=True, sort=review_queue.URGENT)
         return self._access.read(("next", free, leave), 0.0, lambda c: _next(c, free, self._access.now(), leave))
 
     def freeze(self, action: ReviewAction, wanted: CaseFilter, words: str) -> BulkRequest:
@@ -173,7 +173,7 @@ class Reviews:
         """
         if narrows_nothing(wanted):
             raise ValueError("a filter that narrows nothing cannot be acted on as a whole")
-        fit, now = replace(wanted, state=review_queue.OPEN, sort=review_queue.OLDEST), self._access.now()
+        fit, now = replace(wanted, state=ReviewState.OPEN, sort=review_queue.OLDEST), self._access.now()
         found = self._access.read_now(lambda c: _fitting(c, fit, action, now))
         targets = tuple(target(review, now) for review in found)
         return BulkRequest(
@@ -237,13 +237,13 @@ def review_cases(connection: Connection, found: Sequence[Review]) -> tuple[Revie
 
 
 def _allowed(case: Review, order: Order) -> tuple[ReviewAction, ...]:
-    return allowed_actions(case.reason, order.status) if case.state == "OPEN" else ()
+    return allowed_actions(case.reason, order.status) if case.state == ReviewState.OPEN else ()
 
 
 def _queue(connection: Connection, wanted: CaseFilter, now: datetime, page: int) -> QueuePage:
     offset = (max(page, 1) - 1) * PAGE_SIZE
     found = review_queue.page(connection, wanted, now, limit=PAGE_SIZE, offset=offset)
-    standing = review_queue.by_standing(connection, wanted, now) if wanted.state == "OPEN" else []
+    standing = review_queue.by_standing(connection, wanted, now) if wanted.state == ReviewState.OPEN else []
     return QueuePage(
         cases=review_cases(connection, found),
         count=review_queue.count(connection, wanted, now),
@@ -317,7 +317,7 @@ def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | N
     said = _said(lookup.answer, now, case.order.updated_at)
     retried = commands.latest_of(connection, [order_id], (CommandKind.RETRY_RELEASE,))
     past = past_resolutions.last_cases(connection, case.review.reason, case.review.cause)
-    is_open = case.review.state == "OPEN"
+    is_open = case.review.state == ReviewState.OPEN
     return CaseView(
         case=case,
         actions=reconcile(case.review.reason, case.order.status, said) if is_open else AllowedActions(()),

@@ -14,7 +14,7 @@ from services.breakers.overview import OPERATIONS, Band, Breaker, ReplicaBreaker
 from services.console.access import LIVE_TTL, TRENDS_TTL, Access
 from services.console.cache import Reading
 from services.domain.commands import LOOKUPS
-from services.domain.orders.model import OrderStatus
+from services.domain.orders.model import OrderStatus, ReleaseState
 from services.metrics.health import NAMES, Facts, Finding, Health, Level, Thresholds, assess
 from services.metrics.sample import Known
 from services.metrics.trends import BIN, CHECK, RELEASE, RESERVE, SPAN, OperationTrend, Trend, Trends, trends
@@ -213,8 +213,8 @@ def _queues(connection: Connection) -> dict[str, int]:
     jobs = releases.count_by_state(connection)
     return {
         "reservation": orders.count_with_status(connection, OrderStatus.PENDING_INVENTORY),
-        "release": jobs.get(releases.PENDING, 0),
-        "failed_releases": jobs.get(releases.FAILED, 0),
+        "release": jobs.get(ReleaseState.PENDING, 0),
+        "failed_releases": jobs.get(ReleaseState.FAILED, 0),
         "dead_letters": dead_letters.count_open(connection),
         "differences": conservation.count_unsettled(connection),
     }

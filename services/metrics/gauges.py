@@ -13,7 +13,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.breakers.overview import SEVERITY
-from services.domain.orders.model import OrderStatus, ReviewReason
+from services.domain.orders.model import OrderStatus, ReleaseState, ReviewReason
 from services.metrics.expressions import SeriesValue
 from state import alerts, conservation, dead_letters, notifications, order_search, orders, outbox, releases, reviews
 from state.replicas import Replica
@@ -70,7 +70,7 @@ def read_gauges(connection: Connection, now: datetime) -> GaugeValues:
     by_reason = reviews.count_open_by_reason(connection)
     values = {
         "reservation_queue_depth": orders.count_with_status(connection, OrderStatus.PENDING_INVENTORY),
-        "release_queue_depth": releases.count_by_state(connection).get(releases.PENDING, 0),
+        "release_queue_depth": releases.count_by_state(connection).get(ReleaseState.PENDING, 0),
         "outbox_pending": pending,
         "outbox_undeliverable": outbox.count_undeliverable(connection),
         "outbox_oldest_age_seconds": _age(oldest_event_at, now),

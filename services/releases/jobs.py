@@ -31,7 +31,7 @@ from services.domain.errors import (
 from services.domain.failures import NOT_TRIED, Failure, FailureClass, failure_of
 from services.domain.orders import changes, ending
 from services.domain.orders.failed_steps import reason_of
-from services.domain.orders.model import Order
+from services.domain.orders.model import Order, ReleaseState
 from services.domain.past_resolutions import ReleaseActionKind, ResolutionOutcome
 from services.domain.retry import RetryPolicy
 from services.orders.context import OrdersContext, raise_first
@@ -39,7 +39,7 @@ from services.unit_of_work import SYSTEM, UnitOfWork, action_entry, call_entries
 from state import audit, history, incident_impacts, orders, release_actions, releases
 from state.audit import AuditEntry
 from state.engine.failures import is_of_database
-from state.releases import DONE, FAILED, PENDING, Release, failure_values
+from state.releases import Release, failure_values
 
 logger = logging.getLogger("holdfast.releases")
 
@@ -110,7 +110,7 @@ class ReleaseJobs:
             job = releases.get(connection, order_id) if is_known else None
             if job is None:
                 job = self._start_again(connection, order_id, actor, action_id)
-            if job.state != PENDING or job.attempts or job.last_error:
+            if job.state != ReleaseState.PENDING or job.attempts or job.last_error:
                 return []
             # Claimed in the transaction that started the job, so that the loop of due jobs cannot come in between.
             return releases.claim(connection, [order_id], self._context.clock() + self._claim)
@@ -118,7 +118,7 @@ class ReleaseJobs:
         for job in await self._context.transact(begin):
             await self._attempt(job)
         release = await self._context.database.read(lambda c: releases.get(c, order_id))
-        if release is None or release.state != DONE:
+        if release is None or release.state != ReleaseState.DONE:
             raise _not_confirmed(order_id, release)
         return release
 
@@ -137,7 +137,7 @@ class ReleaseJobs:
             if before is None:
                 raise NotFound("release", order_id)
             known = audit.find_action(connection, action_id) is not None
-            if known and before.state == DONE:
+            if known and before.state == ReleaseState.DONE:
                 return before, []
             at = self._context.clock()
             if not known:
@@ -166,13 +166,13 @@ class ReleaseJobs:
         before = releases.get(connection, order_id)
         if before is None:
             raise NotFound("release", order_id)
-        if before.state == DONE:
+        if before.state == ReleaseState.DONE:
             return before
         at = self._context.clock()
         release_actions.add(connection, order_id, before.cause, ReleaseActionKind.RETRY, actor, at)
         releases.start(connection, order_id, before.reason, at)
         history.add(connection, order_id, [action_entry(at, "Retry release", actor)])
-        fresh = {"state": PENDING, "attempts": 0}
+        fresh = {"state": ReleaseState.PENDING, "attempts": 0}
         audit.add(connection, audit_release("RETRY_RELEASE", before, actor, at, action_id=action_id, after=fresh))
         after = releases.get(connection, order_id)
         return after or before
@@ -242,12 +242,12 @@ class ReleaseJobs:
         values = {"attempts": attempts} | failure_values(message, failure)
         if delay is None:
             return _End(
-                values | {"state": FAILED, "next_attempt_at": None},
+                values | {"state": ReleaseState.FAILED, "next_attempt_at": None},
                 OUTCOME_FAILED,
                 lambda order, at: ending.release_failed(order, failure, message, attempts, at),
             )
         due = self._context.clock() + timedelta(seconds=delay)
-        return _End(values | {"state": PENDING, "next_attempt_at": due}, OUTCOME_RETRIED)
+        return _End(values | {"state": ReleaseState.PENDING, "next_attempt_at": due}, OUTCOME_RETRIED)
 
     async def _store(self, job: Release, end: _End, trail: Sequence[Attempt]) -> None:
         """Store an attempt's end on the job and on the order; a job that was started again meanwhile stays as it is."""
@@ -270,7 +270,9 @@ class ReleaseJobs:
 
 
 def _released(title: str, job: Release) -> _End:
-    values = {"state": DONE, "next_attempt_at": None, "attempts": job.attempts + 1} | failure_values(None, NOT_TRIED)
+    values = {"state": ReleaseState.DONE, "next_attempt_at": None, "attempts": job.attempts + 1} | failure_values(
+        None, NOT_TRIED
+    )
     return _End(values, OUTCOME_RELEASED, lambda order, at: ending.released(order, at, title))
 
 
@@ -302,7 +304,7 @@ def _not_confirmed(order_id: str, job: Release | None) -> ReleaseFailed:
 
 def refuse_changed(job: Release, version: int) -> None:
     """Raise ReleaseConflict unless the unfinished job is at that version."""
-    if job.state == DONE or job.version != version:
+    if job.state == ReleaseState.DONE or job.version != version:
         raise changed_since(job)
 
 
@@ -334,7 +336,7 @@ def audit_release(
         order_id=before.order_id,
         reason=reason,
         before={"state": before.state, "attempts": before.attempts, "lastError": before.last_error},
-        after=dict(after) if after is not None else {"state": PENDING, "attempts": before.attempts},
+        after=dict(after) if after is not None else {"state": ReleaseState.PENDING, "attempts": before.attempts},
         result=result,
         action_id=action_id,
     )

@@ -15,17 +15,17 @@ from services.domain.conservation import StockState
 from services.domain.errors import InvalidState, NotFound, ValidationFailed
 from services.domain.orders import ending
 from services.domain.orders.changes import Change
-from services.domain.orders.model import InventoryStatus, Order, ReviewReason
+from services.domain.orders.model import InventoryStatus, Order, ReleaseState, ReviewReason
 from services.domain.past_resolutions import ReleaseActionKind, ResolutionOutcome
 from services.domain.reconciliation import why_not_mark
-from services.domain.reviews import ReviewAction
+from services.domain.reviews import ReviewAction, ReviewState
 from services.orders.context import OrdersContext
 from services.releases.jobs import audit_release, changed_since, refuse_changed
 from services.reviews.claims import claimed_by_other
 from services.reviews.comparison import Reconciliation
 from services.unit_of_work import action_entry
 from state import audit, release_actions, releases, reviews
-from state.releases import DONE, FAILED, Release
+from state.releases import Release
 
 SOLD = frozenset({InventoryStatus.INVENTORY_CONFIRMED, InventoryStatus.RESTOCK_REQUESTED})
 """The stock was deducted: there is no hold that could be released, only goods to be restocked."""
@@ -95,7 +95,7 @@ class ReleaseByProof:
             raise NotFound("release", command.order_id)
         _refuse_unfit(job, order, command.version)
         at = self._context.clock()
-        if not releases.settle(connection, job, at, state=DONE, next_attempt_at=None):
+        if not releases.settle(connection, job, at, state=ReleaseState.DONE, next_attempt_at=None):
             raise changed_since(job)
         kind = ReleaseActionKind.BULK_MARKED if command.in_bulk else ReleaseActionKind.MARKED
         release_actions.add(
@@ -118,7 +118,7 @@ class ReleaseByProof:
                 at,
                 command.proof,
                 command.action_id,
-                after={"state": DONE, "theirs": stock},
+                after={"state": ReleaseState.DONE, "theirs": stock},
                 result="done",
             ),
         )
@@ -128,7 +128,7 @@ class ReleaseByProof:
 
 def _close_case(connection: Connection, order: Order, command: MarkReleased, at: datetime) -> None:
     for case in reviews.of_orders(connection, [order.order_id])[order.order_id]:
-        if case.reason == ReviewReason.RELEASE_FAILED and case.state == "OPEN":
+        if case.reason == ReviewReason.RELEASE_FAILED and case.state == ReviewState.OPEN:
             if not command.by_admin and (claimed := claimed_by_other(case, command.actor, at)):
                 raise claimed
             resolution = ReviewAction.MARK_RELEASED
@@ -145,7 +145,7 @@ def _close_case(connection: Connection, order: Order, command: MarkReleased, at:
 
 def _refuse_unfit(job: Release, order: Order, version: int) -> None:
     refuse_changed(job, version)
-    if job.state != FAILED:
+    if job.state != ReleaseState.FAILED:
         raise InvalidState("The job is still tried; only failed ones can be marked.", {"state": job.state})
     if order.inventory_status in SOLD:
         raise InvalidState(

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from services.domain.errors import ApiError, ClaimedByOther, InvalidState, NotFound
 from services.domain.orders.events import timestamp
+from services.domain.reviews import ReviewState
 from services.orders.context import OrdersContext
 from state import audit, reviews
 from state.audit import AuditEntry
@@ -95,7 +96,7 @@ def _case(connection: Connection, review_id: str) -> Review:
 
 def _open_case(connection: Connection, review_id: str) -> Review:
     review = _case(connection, review_id)
-    if review.state != "OPEN":
+    if review.state != ReviewState.OPEN:
         raise _not_open(review)
     return review
 

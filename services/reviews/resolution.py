@@ -19,10 +19,17 @@ from services.domain.errors import ApiError, IdempotencyKeyReused, InvalidState,
 from services.domain.orders import ending, failed_steps, lifecycle
 from services.domain.orders.changes import Change
 from services.domain.orders.events import timestamp
-from services.domain.orders.model import Order, OrderStatus, PaymentStatus, ReviewReason
+from services.domain.orders.model import Order, OrderStatus, PaymentStatus, ReleaseState, ReviewReason
 from services.domain.past_resolutions import ReleaseActionKind, ResolutionOutcome
 from services.domain.reconciliation import reconcile
-from services.domain.reviews import WITHOUT_GOODS, ReviewAction, allowed_actions, called_by, is_about_a_difference
+from services.domain.reviews import (
+    WITHOUT_GOODS,
+    ReviewAction,
+    ReviewState,
+    allowed_actions,
+    called_by,
+    is_about_a_difference,
+)
 from services.orders.context import OrdersContext, counted
 from services.orders.fulfilment import OrderFulfilment
 from services.reviews.claims import LEASE, claimed_by_other
@@ -30,7 +37,6 @@ from services.reviews.comparison import Reconciliation
 from services.unit_of_work import SYSTEM, UnitOfWork, action_entry, call_entries
 from state import audit, conservation, history, incident_impacts, orders, release_actions, releases, reviews
 from state.audit import AuditEntry
-from state.releases import DONE, FAILED
 from state.reviews import Review
 
 
@@ -117,7 +123,7 @@ class ReviewResolution:
         return called_by(action, [(await self._case(review_id)).reason])
 
     async def _act(self, command: ResolveReview, review: Review) -> None:
-        if review.state != "OPEN" or review.version != command.version:
+        if review.state != ReviewState.OPEN or review.version != command.version:
             raise await self._conflict(review, command)
         if not command.by_admin and (claimed := claimed_by_other(review, command.actor, self._context.clock())):
             raise claimed
@@ -207,9 +213,9 @@ class ReviewResolution:
         def settle_job(connection: Connection) -> None:
             job = releases.get(connection, order.order_id)
             # A job that was started again since has a hold to give back that the person knows nothing of.
-            if job is not None and job.state == FAILED:
+            if job is not None and job.state == ReleaseState.FAILED:
                 at = self._context.clock()
-                releases.settle(connection, job, at, state=DONE, next_attempt_at=None)
+                releases.settle(connection, job, at, state=ReleaseState.DONE, next_attempt_at=None)
                 why = command.note or command.reason
                 kind = ReleaseActionKind.BULK_MARKED if command.in_bulk else ReleaseActionKind.MARKED
                 release_actions.add(
@@ -230,7 +236,7 @@ class ReviewResolution:
         run = self._fulfilment.resume(order, actor=command.actor)
         moved = await counted(self._context, order.order_id, run)
         case = await self._case(command.review_id)
-        result = "done" if case.state != "OPEN" else f"failed: {case.cause or case.detail}"
+        result = "done" if case.state != ReviewState.OPEN else f"failed: {case.cause or case.detail}"
         await self._context.transact(
             lambda c: self._audit(c, replace(command, action_id=None), case, order, moved, result)
         )
@@ -390,7 +396,11 @@ class ReviewResolution:
     async def _conflict(self, review: Review, command: ResolveReview) -> ApiError:
         """Who was faster, when, and what they did."""
         current = await self._case(review.review_id)
-        if current.state == "OPEN" and current.version == review.version == command.version and not command.by_admin:
+        if (
+            current.state == ReviewState.OPEN
+            and current.version == review.version == command.version
+            and not command.by_admin
+        ):
             claimed = claimed_by_other(current, command.actor, self._context.clock())
             if claimed:
                 return claimed

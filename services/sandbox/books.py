@@ -35,13 +35,12 @@ from services.base.addresses import sqlite_url
 from services.base.clock import utc_now
 from services.base.settings import Settings
 from services.domain.errors import ConfigurationError
-from services.domain.orders.model import OrderStatus, PaymentStatus
+from services.domain.orders.model import OrderStatus, PaymentStatus, ReleaseState
 from services.sandbox.conservation import Difference, differences
 from services.sandbox.inventory_service import tables as inventory_tables
 from services.sandbox.payment_gateway import payments
 from state.engine.source import read_only
 from state.orders import with_open_review
-from state.releases import PENDING
 from state.tables import inbox, orders, outbox, releases, reviews
 
 REMEMBERED = timedelta(days=7)
@@ -133,7 +132,7 @@ def waiting(books: Books, since: datetime | None = None) -> Waiting:
         orders=_count(
             books.orders, orders, or_(orders.c.due_at.isnot(None), orders.c.status.in_(UNDER_WAY) & ~with_open_review())
         ),
-        releases=_count(books.orders, releases, releases.c.state == PENDING),
+        releases=_count(books.orders, releases, releases.c.state == ReleaseState.PENDING),
         refunds=_count(books.orders, orders, orders.c.payment_status == PaymentStatus.REFUND_PENDING),
         unsent_events=_unsent(books.orders, outbox) + _unsent(books.inventory, inventory_tables.outbox),
         unheard_events=len(unheard(books, since)),

@@ -16,11 +16,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, or_, select
 
 from services.domain.external import is_same_id
-from services.domain.orders.model import OrderStatus, PaymentStatus
+from services.domain.orders.model import OrderStatus, PaymentStatus, ReleaseState
 from services.sandbox import payment_gateway
 from services.sandbox.inventory_service import queries, tables
 from services.sandbox.payment_gateway import payments
-from state import releases as release_jobs
 from state.tables import order_items, orders, outbox, releases
 
 Lines = dict[tuple[str, str], int]
@@ -122,7 +121,7 @@ def _orders(holdfast: Connection) -> dict[str, _Order]:
         sku = (item.product_id, item.variant_id)
         bought.setdefault(item.order_id, {})[sku] = item.quantity
         returned.setdefault(item.order_id, {})[sku] = item.returned
-    waiting = set(holdfast.scalars(select(releases.c.order_id).where(releases.c.state == release_jobs.PENDING)))
+    waiting = set(holdfast.scalars(select(releases.c.order_id).where(releases.c.state == ReleaseState.PENDING)))
     unsent = set(holdfast.scalars(select(outbox.c.order_id).where(outbox.c.published_at.is_(None))))
     return {
         row.order_id: _Order(

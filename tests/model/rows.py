@@ -18,10 +18,10 @@ from services import unit_of_work
 from services.domain.orders import ending, events
 from services.domain.orders.changes import TimelineEntry
 from services.domain.orders.events import OutgoingEvent
-from services.domain.orders.model import CustomerPriority, Line, Order
+from services.domain.orders.model import CustomerPriority, Line, Order, ReleaseState
 from state import audit, deduplication, history, incident_impacts, orders, outbox, release_actions, releases, reviews
 from state.orders import StaleOrder
-from state.releases import PENDING, Release
+from state.releases import Release
 from state.reviews import Review
 
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -144,7 +144,7 @@ class Tables:
 
     def start_job(self, order_id: str, reason: str, at: datetime) -> None:
         version = self.job.version + 1 if self.job else 1
-        self.job = Release(order_id, "", PENDING, 0, SOON, None, START, START, version)
+        self.job = Release(order_id, "", ReleaseState.PENDING, 0, SOON, None, START, START, version)
 
     def claim_job(self) -> Release:
         """What claim_due does to the one job."""

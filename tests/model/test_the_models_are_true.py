@@ -12,14 +12,14 @@ import pytest
 from sqlalchemy import Connection, MetaData, create_engine, event, func, select
 from sqlalchemy.pool import StaticPool
 
-from services.domain.orders.model import Order
+from services.domain.orders.model import Order, ReleaseState
 from services.sandbox import payment_gateway
 from services.sandbox.inventory_service import queries, stock
 from services.sandbox.inventory_service import tables as shop_tables
 from services.sandbox.inventory_service.catalogue import Product, put_on_shelves
 from state import deduplication, orders, releases, reviews, tables
 from state.orders import StaleOrder
-from state.releases import DONE, FAILED, PENDING, Release
+from state.releases import Release
 from state.reviews import Review
 from tests.model import neighbours
 from tests.model.neighbours import Shop, StockRules, Till
@@ -238,14 +238,14 @@ class BothTables:
     def claim_job(self, _: random.Random) -> None:
         claimed = releases.claim_due(self.connection, START, LATER, 8)
         job = self.small.job
-        is_due = job is not None and job.state == PENDING and job.next_attempt_at == SOON
+        is_due = job is not None and job.state == ReleaseState.PENDING and job.next_attempt_at == SOON
         assert [job.version for job in claimed] == ([self.small.claim_job().version] if is_due else [])
 
     def settle_job(self, chance: random.Random) -> None:
         if self.seen_jobs:
             seen = chance.choice(self.seen_jobs)
-            state = chance.choice([DONE, FAILED, PENDING])
-            values = {"state": state, "next_attempt_at": SOON if state == PENDING else None, "attempts": 1}
+            state = chance.choice([ReleaseState.DONE, ReleaseState.FAILED, ReleaseState.PENDING])
+            values = {"state": state, "next_attempt_at": SOON if state == ReleaseState.PENDING else None, "attempts": 1}
             real = releases.settle(self.connection, seen, START, **values)
             assert real == self.small.settle_job(seen, START, **values)
 

@@ -20,10 +20,9 @@ from typing import NamedTuple
 from services.domain.call_attempts import InventoryCall
 from services.domain.orders import events, lifecycle
 from services.domain.orders.changes import ENDED
-from services.domain.orders.model import CustomerPriority, Order, OrderStatus, PaymentStatus, ReviewReason
+from services.domain.orders.model import CustomerPriority, Order, OrderStatus, PaymentStatus, ReleaseState, ReviewReason
 from services.domain.reviews import ReviewAction, allowed_actions
 from services.reviews.resolution import ResolveReview
-from state.releases import DONE, PENDING
 from tests.model import neighbours
 from tests.model.neighbours import DEDUCTED, HELD, Shop, StockRules, Till
 from tests.model.rows import LATER, SOON, Case, Message, RowRules, Rows, Tables, new_order
@@ -89,7 +88,7 @@ class State(NamedTuple):
     def is_quiet(self) -> bool:
         """Nothing is under way and nothing is due: only a person, a customer or the end of a hold changes it."""
         under_way = self.runs or self.wire or self.to_inventory or self.to_orders
-        is_job_due = self.rows.job is not None and self.rows.job.state == PENDING
+        is_job_due = self.rows.job is not None and self.rows.job.state == ReleaseState.PENDING
         return not under_way and self.order.due_at is None and not is_job_due
 
     def __str__(self) -> str:
@@ -312,7 +311,7 @@ class World:
         job = state.rows.job
         at_work = sum(run.kind == "release" for run in state.runs)
         is_full = at_work > 1 or len(state.runs) >= self.bounds.runs
-        if job is None or job.state != PENDING or is_full or (at_work and job.next_attempt_at != SOON):
+        if job is None or job.state != ReleaseState.PENDING or is_full or (at_work and job.next_attempt_at != SOON):
             return
         tables = Tables(state.rows, self.bounds.rows)
         run = self._service.begin("release", tables.claim_job(), state.phase)
@@ -431,7 +430,7 @@ def canonical(state: State) -> State:
         cases = tuple(case._replace(serial=0, version=1) for case in rows.cases)
         rows = rows._replace(cases=cases, last_serial=0)
     if "release" not in kinds and rows.job is not None:
-        rows = rows._replace(job=None if rows.job.state == DONE else replace(rows.job, version=1))
+        rows = rows._replace(job=None if rows.job.state == ReleaseState.DONE else replace(rows.job, version=1))
     state = state._replace(
         rows=rows,
         runs=tuple(sorted(state.runs, key=lambda run: run.kind)),

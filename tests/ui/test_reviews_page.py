@@ -65,7 +65,7 @@ def test_the_most_urgent_cases_come_first_by_hold_then_priority_then_age(busy: D
     assert "6 waiting" in text
     assert "waits 65 min" in text
     assert "No answer to 3 requests for confirmation" in text
-    assert "hold ends in 16 min" in text
+    assert "reservation ends in 16 min" in text
     assert "3 units · EUR 549.90" in text
     assert "olga@example.com until 12:11:00" in text
 

@@ -62,6 +62,14 @@ class CustomerPriority(StrEnum):
     HIGH = "high"
 
 
+class ReleaseState(StrEnum):
+    """The state of a release job. The values are stored."""
+
+    PENDING = "PENDING"
+    FAILED = "FAILED"
+    DONE = "DONE"
+
+
 class ReviewReason(StrEnum):
     """Why an order waits for a person."""
 

@@ -1,8 +1,8 @@
-"""Selection by id: a check box per row, and a list that stands still while something is picked."""
+"""Selection by id: a check box for each row, and a list that keeps its rows while some of them are selected."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -77,3 +77,29 @@ def pick_none(name: str, row_ids: Sequence[str]) -> None:
     for row_id in row_ids:
         if box_key(name, row_id) in st.session_state:
             st.session_state[box_key(name, row_id)] = False
+
+
+def bar(
+    name: str, rows: Sequence[str], selectable: Sequence[str], picked: Sequence[str], act: Callable[[], None]
+) -> None:
+    """The button that selects every row, or ``act`` with the actions on the selected rows."""
+    with st.container(horizontal=True, vertical_alignment="center", key=f"{name}_bar"):
+        if not picked:
+            st.button(
+                "Select all shown",
+                key=f"pick_all_{name}s",
+                icon=":material/select_all:",
+                type="tertiary",
+                on_click=pick_all,
+                args=(name, list(selectable)),
+            )
+            return
+        st.markdown(f"**{len(picked)} selected**", width="content")
+        act()
+        st.button(
+            "Clear selection",
+            key=f"pick_none_{name}s",
+            type="tertiary",
+            on_click=pick_none,
+            args=(name, list(rows)),
+        )

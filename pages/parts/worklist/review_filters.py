@@ -1,0 +1,179 @@
+"""The filters of the Manual review page: their widgets, and the cases that they select."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from pages.parts import access, address, labels
+from pages.parts.widgets import list_filters, paging
+from services.console.reviews import SORTS, CaseFilter
+from services.domain.orders.model import ReviewReason
+from services.domain.reviews import ReviewState
+
+FILTER_KEYS = ("review_state", "q", "reason", "owner", "priority", "product", "sort")
+STATES: dict[str, str] = {ReviewState.OPEN: "Open", ReviewState.RESOLVED: "Resolved"}
+OWNERS = {"anybody": "Anybody", "mine": "Mine", "unclaimed": "Unclaimed"}
+ORDERS = {
+    "urgent": "Most urgent",
+    "oldest": "Longest waiting",
+    "newest": "Newest",
+    "units": "Most units at stake",
+}
+# The parameter of the address that narrows a cause down to one code.
+CODE = "code"
+ANY_CODE = "none"
+"""The value in the URL for a cause without a code."""
+WHOLE_PAGE = "reviews_whole_page"
+
+
+def draw() -> None:
+    """The filter widgets; each change goes back to the first page."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        _text("Search", "q", "Case, order or user id")
+        _pick("Cause", "reason", list(ReviewReason), "Every cause")
+        _pick("Priority", "priority", list(labels.PRIORITY), "Every priority")
+        _text("Product", "product", "Whole product id")
+        st.selectbox(
+            "Sort",
+            list(SORTS),
+            format_func=ORDERS.__getitem__,
+            key="sort",
+            bind="query-params",
+            width=list_filters.HALF,
+            on_change=_first_page,
+        )
+        list_filters.search_button("q", "Case, order or user id", clear)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        _choice("State", "review_state", STATES)
+        _choice("Owner", "owner", OWNERS)
+    _code_badge()
+
+
+def _text(label: str, key: str, placeholder: str) -> None:
+    st.text_input(
+        label,
+        key=key,
+        type="search",
+        placeholder=placeholder,
+        bind="query-params",
+        width=list_filters.HALF,
+        max_chars=128,
+        icon=":material/search:",
+        on_change=_first_page,
+    )
+
+
+def _pick(label: str, key: str, options: list[str], placeholder: str) -> None:
+    st.selectbox(
+        label,
+        options,
+        index=None,
+        placeholder=placeholder,
+        format_func=_said,
+        key=key,
+        bind="query-params",
+        width=list_filters.HALF,
+        on_change=_first_page if key != "reason" else _other_cause,
+    )
+
+
+def _said(option: str) -> str:
+    return labels.PRIORITY.get(option) or labels.word(labels.REVIEW, option).text
+
+
+def _choice(label: str, key: str, options: Mapping[str, str]) -> None:
+    st.segmented_control(
+        label,
+        list(options),
+        default=next(iter(options)),
+        required=True,
+        format_func=options.__getitem__,
+        key=key,
+        bind="query-params",
+        on_change=_first_page,
+    )
+
+
+def _code_badge() -> None:
+    if code := _code():
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.badge(f"Only {_code_text(code)}", icon=":material/filter_alt:", color="blue")
+            st.button("Every code", key="drop_code", type="tertiary", icon=":material/close:", on_click=_other_cause)
+
+
+def _code() -> str:
+    return address.get(CODE)[:40]
+
+
+def _first_page() -> None:
+    paging.reset("review_page")
+
+
+def _other_cause() -> None:
+    paging.reset("review_page", CODE)
+
+
+def redraw_page() -> None:
+    """Callback inside the live part: draw the filters again too, which stand outside it."""
+    st.session_state[WHOLE_PAGE] = True
+
+
+def clear() -> None:
+    """Callback: show every case of the state."""
+    redraw_page()
+    st.session_state.update({"q": "", "reason": None, "owner": "anybody", "priority": None, "product": ""})
+    _other_cause()
+
+
+def wanted() -> CaseFilter:
+    """The filter that the widgets and the address describe."""
+    state = st.session_state
+    owner = state.get("owner") or "anybody"
+    code = _code()
+    return CaseFilter(
+        state=state.get("review_state") or ReviewState.OPEN,
+        reason=state.get("reason"),
+        cause={"": None, ANY_CODE: ""}.get(code, code),
+        owner=access.actor() if owner == "mine" else None,
+        unclaimed=owner == "unclaimed",
+        priority=state.get("priority"),
+        product=labels.typed(state.get("product")) or None,
+        text=labels.typed(state.get("q")),
+        sort=state.get("sort") or SORTS[0],
+    )
+
+
+def only_cause(reason: str, code: str) -> None:
+    """Callback: keep only the cases with this reason and code."""
+    redraw_page()
+    st.session_state["reason"] = reason
+    _first_page()
+    address.put(CODE, code or ANY_CODE)
+
+
+def only_product(product: str) -> None:
+    """Callback: keep only the cases with this product."""
+    redraw_page()
+    st.session_state["product"] = product
+    _first_page()
+
+
+def in_words(chosen: CaseFilter) -> str:
+    """The filter as text."""
+    parts = [
+        labels.word(labels.REVIEW, chosen.reason).text if chosen.reason else None,
+        _code_text(chosen.cause or ANY_CODE) if chosen.cause is not None else None,
+        labels.PRIORITY.get(chosen.priority or ""),
+        f"product {chosen.product}" if chosen.product else None,
+        f"owner {chosen.owner}" if chosen.owner else None,
+        "unclaimed" if chosen.unclaimed else None,
+        f"id {chosen.text}" if chosen.text else None,
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _code_text(code: str) -> str:
+    """The code of a cause as text."""
+    return "without a code" if code == ANY_CODE else code

@@ -1,0 +1,128 @@
+"""The rows of the Manual review page: groups, the selection bar, and one case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pages.parts import access, actions, bulk, claims, labels, retries, selection
+from pages.parts import review_case as work
+from pages.parts.widgets import clock, orders
+from services.console.access import Command
+from services.console.facade import console
+from services.console.reviews import QueuePage, ReviewCase, called_by, target
+from services.domain.bulk import BulkAction
+from services.domain.reviews import ReviewAction, ReviewState
+
+NAME = "review"
+GROUPS_SHOWN = 6
+
+
+def groups(page: QueuePage, keep_cause: Callable[[str, str], None], keep_product: Callable[[str], None]) -> None:
+    """Causes and products of the matching cases; a click keeps only the cases of one."""
+    with st.container(gap=None):
+        with _shared("By cause"):
+            for group in page.by_cause[:GROUPS_SHOWN]:
+                reason, code = group.keys
+                named = f" · {labels.plain(code)}" if code else ""
+                text = f"{labels.text(labels.REVIEW, reason)}{named} **{group.count:,}**"
+                _group_button(text, f"cause_{reason}_{code}", keep_cause, reason, code)
+            _more(len(page.by_cause))
+        with _shared("By product"):
+            for group in page.by_product[:GROUPS_SHOWN]:
+                (product,) = group.keys
+                _group_button(
+                    f"{orders.short(product)} **{group.count:,}**", f"product_{product}", keep_product, product
+                )
+            _more(len(page.by_product))
+
+
+def _more(groups: int) -> None:
+    if groups > GROUPS_SHOWN:
+        st.caption(f"and {groups - GROUPS_SHOWN:,} more", width="content")
+
+
+def _shared(label: str) -> DeltaGenerator:
+    """A line with its label for the buttons of one grouping."""
+    line = st.container(horizontal=True, gap="small", vertical_alignment="center")
+    line.caption(label, width=80)
+    return line
+
+
+def _group_button(text: str, key: str, keep: Callable[..., None], *keys: str) -> None:
+    st.button(text, key=key, type="tertiary", help="Keep only these", on_click=keep, args=keys)
+
+
+def selection_bar(rows: Mapping[str, ReviewCase], picked: tuple[str, ...]) -> None:
+    """One button for each action that at least one of the selected cases allows."""
+    selection.bar(NAME, list(rows), list(rows), picked, partial(_act_on, [rows[one] for one in picked], picked))
+
+
+def _act_on(cases: list[ReviewCase], picked: tuple[str, ...]) -> None:
+    block = access.write_block()
+    for action in ReviewAction:
+        allowing = [case for case in cases if action in case.actions and not actions.is_waiting(case.command)]
+        call = called_by(action, {case.review.reason for case in allowing})
+        if allowing and st.button(
+            retries.counted(labels.ACTIONS[action], f"{len(allowing)}", call),
+            key=f"bulk_{action}",
+            disabled=block is not None,
+            help=block,
+        ):
+            targets = [target(one.review, console().now()) for one in allowing]
+            chosen = bulk.picked(BulkAction.RESOLVE_REVIEW, action, targets, of=len(cases))
+            bulk.open_preview(chosen, (NAME, picked))
+
+
+def draw(case: ReviewCase, *, gone: bool, grey: bool) -> None:
+    """One case with its order, owner, detail and last command."""
+    review = case.review
+    with st.container(horizontal=True, gap="small", key=f"case_{review.review_id}"):
+        if review.state == ReviewState.OPEN:
+            selection.box(NAME, review.review_id, f"Select {review.review_id}", disabled=gone)
+        with st.container(width="stretch", gap="xxsmall"):
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                orders.link(review.order_id)
+                st.markdown(labels.badge(labels.REVIEW, review.reason, grey=grey or gone), width=190)
+                st.markdown(f":small[{_standing(case)}]{orders.priority(case.order)}", width="content")
+                if mine := claims.said(case):
+                    st.markdown(f":small[{mine}]", width="content")
+                with st.container(horizontal=True, horizontal_alignment="right"):
+                    if gone:
+                        st.caption("no longer in this list", width="content")
+                    else:
+                        work.open_button(case)
+            st.caption(
+                f"{labels.told(review.detail)} · {orders.items(case.order)} · {orders.order_value(case)}"
+                f"{_reservation_left(case)}"
+            )
+            if case.command:
+                _command(case.command, review.review_id)
+
+
+def _command(command: Command, review_id: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f":small[{actions.summary_with_age(command)}]", width="content")
+        if actions.can_undo(command):
+            actions.undo_button(command, key=f"undo_row_{review_id}")
+
+
+def _standing(case: ReviewCase) -> str:
+    if case.review.state == ReviewState.OPEN:
+        return f"waits {clock.span(console().now() - case.review.opened_at)}"
+    return labels.resolution(case.review.resolution, case.review.resolved_by)
+
+
+def _reservation_left(case: ReviewCase) -> str:
+    expires = case.order.reservation_expires_at
+    if (
+        not expires
+        or case.review.state != ReviewState.OPEN
+        or case.order.inventory_status not in labels.WITH_RESERVATION
+    ):
+        return ""
+    left = expires - console().now()
+    return f" · reservation ends in {clock.span(left)}" if left.total_seconds() > 0 else " · reservation has ended"
