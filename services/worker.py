@@ -1,4 +1,4 @@
-"""The integration service as one process: the composition root of API, consumers, relay and retries.
+"""The integration service as one process: composes API, consumers, relay and loops, and runs them.
 
 Everything is built here, passed in by constructor and closed in reverse order.
 """
@@ -53,16 +53,16 @@ logger = logging.getLogger("holdfast.worker")
 Clock = Callable[[], datetime]
 
 DRAIN_SECONDS = 2.0
-"""How long orders in flight may take once the worker was told to stop; the sweeper has the rest."""
+"""Grace for orders in flight after the stop signal; the sweeper of the next start settles the rest."""
 
 STOP_SECONDS = 3.0
-"""After this long whatever still hangs is cut short: it is settled at the next start like after a crash."""
+"""After this long running work is cancelled; the next start settles it like after a crash."""
 
 FAREWELL_SECONDS = 0.25
-"""What the last words to a database have at least, and how long one that hangs is waited for in the end."""
+"""Least time to release leases at the end, and the timeout of closing the database."""
 
 RESTORED_SECONDS = 1.0
-"""A file that has not changed for so long is complete."""
+"""A file that has not changed for this long is complete."""
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -80,7 +80,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         worker = await build(settings, database, stack)
         async with worker.running() as running:
             async with serving(worker.application, listener):
-                # What exists now lives as long as the process: collections need not look at it again.
+                # Objects that exist now live as long as the process, so collections skip them.
                 gc.collect()
                 gc.freeze()
                 place = without_credentials(settings.database)
@@ -89,7 +89,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     extra={"replica": worker.replica, "api": _address(listener), "database": place},
                 )
                 await _stopped_or_replaced(database, stop)
-                # Nothing new is begun while requests under way have their grace.
+                # No new work starts while running requests finish.
                 running.wind_down()
             await worker.service.placement.drain(running.seconds_left(DRAIN_SECONDS))
         await _say_farewell(worker, running.seconds_left(STOP_SECONDS))
@@ -101,9 +101,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _stopped_or_replaced(database: Database, stop: asyncio.Event) -> None:
-    """Wait for the end, or until another database file lies, complete, where the one in use was.
+    """Wait for the stop, or until a restored database file has replaced the one in use.
 
-    Going on in it needs a start: its schema may be older, and what this process remembers is not what is in it.
+    The restored file needs a new start: its schema may be older, and caches of this process do not match it.
     """
     before = None
     while not stop.is_set():
@@ -119,13 +119,13 @@ async def _stopped_or_replaced(database: Database, stop: asyncio.Event) -> None:
 
 
 async def _say_farewell(worker: Worker, seconds: float) -> None:
-    """Let others go on at once; whoever cannot be told finds out by leases that run out."""
+    """Release leases so that other replicas take over at once; if that fails, the leases expire."""
 
     async def say(word: Callable[[], Awaitable[None]]) -> None:
         try:
             async with asyncio.timeout(max(seconds, FAREWELL_SECONDS)):
                 await word()
-        except Exception as error:  # noqa: BLE001 - a boundary: whatever the database does, the process ends
+        except Exception as error:  # noqa: BLE001 - a boundary: the process ends even if the database fails
             logger.warning("farewell_not_said", extra={"to": word.__qualname__, "error": repr(error)})
 
     await asyncio.gather(*map(say, (*worker.alerting.lease_releases(), worker.recorder.sign_off)))
@@ -141,11 +141,11 @@ class Worker:
     recorder: Recorder
     alerting: Alerting
     background: Mapping[str, Callable[[], Awaitable[None]]]
-    """All work that is done without anybody asking, by its name."""
+    """Background work by its name."""
     stops: list[Callable[[], None]]
     loops: Sequence[Loop]
     last_stop: Callable[[], None]
-    """Of what has to go on until the last order in flight is at rest: the relay of its events."""
+    """Stops the relay, which runs until the last order in flight has ended."""
 
     def running(self) -> _Running:
         """The background work, for as long as the block lasts."""
@@ -163,14 +163,14 @@ class _Running:
         return self
 
     def wind_down(self) -> None:
-        """Finish what is under way; the time that an orderly end may take runs from here."""
+        """Start no new work; STOP_SECONDS count from here."""
         if self._stopping_since is None:
             self._stopping_since = time.monotonic()
             for stop in self._worker.stops:
                 stop()
 
     def seconds_left(self, seconds: float) -> float:
-        """Of so many since the end began."""
+        """What is left of ``seconds`` since wind_down()."""
         since = time.monotonic() if self._stopping_since is None else self._stopping_since
         return max(since + seconds - time.monotonic(), 0.0)
 
@@ -303,7 +303,7 @@ def _watch(parts: Parts, webhook: httpx.AsyncClient) -> DatabaseWatch:
 def _tracer(settings: Settings, replica: str, stack: AsyncExitStack) -> Tracer | None:
     if not settings.is_tracing:
         return None
-    # OpenTelemetry takes memory and start-up time that nobody pays for who does not use it.
+    # Imported here: without tracing, OpenTelemetry costs neither memory nor start-up time.
     from services.tracing.opentelemetry import OpenTelemetryTracer
 
     endpoint = settings.otel_exporter_otlp_traces_endpoint or settings.otel_exporter_otlp_endpoint
@@ -330,7 +330,7 @@ async def _readiness(watch: DatabaseWatch, messaging: Messaging) -> dict[str, bo
     if reason := problem or next((one.reason for one in hindered), None):
         parts["reason"] = reason
     if status.consumers_problem:
-        # Both installations still work, each on a part of the events: taking this one out would help neither.
+        # Both installations still handle a part of the events, so this one stays ready.
         parts["warning"] = status.consumers_problem
     return parts
 

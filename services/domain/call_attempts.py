@@ -14,9 +14,9 @@ UNAVAILABLE = "unavailable"
 INVALID = "invalid"
 SHORT_CIRCUITED = "short_circuited"
 REFUSED_US = "refused_us"
-"""The other service refused the caller, not the order: 401, 403, 404, 405, 407, 421, 425 and the like."""
+"""The other service refused this service, not the order: 401, 403, 404, 405, 407, 421, 425 and similar."""
 THROTTLED = "throttled"
-"""429, or not sent at all because an earlier 429 asked to wait longer than this call may."""
+"""429, or not sent because the wait after an earlier 429 was longer than this call may wait."""
 OUTCOMES = (SUCCESS, REJECTED, TIMEOUT, UNAVAILABLE, INVALID, SHORT_CIRCUITED, REFUSED_US, THROTTLED)
 
 

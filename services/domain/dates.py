@@ -1,4 +1,4 @@
-"""Dates in English, whatever the locale of the process: ``strftime`` names months in its language. Pure."""
+"""Dates in English: ``strftime`` would use the locale of the process. Pure."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class NotAllowed(ValueError):
-    """A value from outside does not fit its type; the message says what is allowed."""
+    """A value from outside does not fit its type; the message states what is allowed."""
 
 
 def identifier(value: object) -> str:
@@ -52,17 +52,17 @@ def identifier(value: object) -> str:
 
 
 def id_key(value: str) -> str:
-    """The form by which ids are compared: a UUID in lower case, any other id unchanged."""
+    """The canonical form of an id: a UUID in lower case, any other id unchanged."""
     return value.lower() if len(value) == 36 and _UUID.fullmatch(value) else value
 
 
 def canonical_id(value: object) -> str:
-    """A valid id in the form by which it is compared."""
+    """A valid id in canonical form."""
     return id_key(identifier(value))
 
 
 def is_same_id(one: str, other: str) -> bool:
-    """Whether two ids name the same thing."""
+    """Whether two ids are equal in canonical form."""
     return one == other or id_key(one) == id_key(other)
 
 
@@ -98,7 +98,7 @@ def in_zone(moment: datetime, zone: tzinfo) -> datetime:
 
 
 def of_zone(picked: datetime, zone: tzinfo) -> datetime:
-    """In UTC what a person picked as the time in a zone; unchanged where it lies outside the calendar in UTC."""
+    """The UTC time of a wall clock time in a zone; unchanged where it lies outside the calendar in UTC."""
     try:
         return picked.replace(tzinfo=zone).astimezone(UTC)
     except (OverflowError, ValueError):
@@ -121,7 +121,7 @@ def storable_text(value: object, max_length: int) -> str:
 
 
 def cut_text(value: str, max_length: int) -> str:
-    """Foreign text for people to read: what cannot be stored is replaced, a longer text ends in an ellipsis."""
+    """Text for display: characters that cannot be stored are replaced, a longer text ends in an ellipsis."""
     if len(value) > max_length:
         value = value[: max_length - 1] + "…"
     return _UNSTORABLE.sub("\ufffd", value)
@@ -170,7 +170,7 @@ def read_json(content: bytes, max_bytes: int, max_depth: int = MAX_JSON_DEPTH) -
 
 
 def _children(item: Any) -> list[Any]:
-    """What lies directly inside a JSON value; raises NotAllowed for a scalar that cannot be stored."""
+    """The direct children of a JSON value; raises NotAllowed for a scalar that cannot be stored."""
     if isinstance(item, dict):
         return [*item.keys(), *item.values()]
     if isinstance(item, list | tuple):

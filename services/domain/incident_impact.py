@@ -17,10 +17,10 @@ from services.domain.orders.model import OrderStatus, ReviewReason
 DENIED, FALLBACK, FLAGGED, REFUSED, TIMED_OUT = "denied", "fallback", "flagged", "refused", "timeout"
 
 CONFIRM = "confirm"
-"""The operation of impacts that no call of ours caused: the Inventory Service refused or never answered."""
+"""The call of impacts without an inventory call: the Inventory Service rejected the confirmation or never answered."""
 
 TROUBLE = frozenset({"INVENTORY_UNAVAILABLE", "INVENTORY_TIMEOUT", "RESERVATION_FAILED"})
-"""Refusals that are the fault of the Inventory Service; a shortage is an honest answer."""
+"""Error codes of technical failures; a shortage of stock is not one."""
 
 CALL_OF_CASE: Mapping[str, str] = {
     ReviewReason.AVAILABILITY_UNVERIFIED: InventoryCall.CHECK_AVAILABILITY,
@@ -38,7 +38,7 @@ class Impact:
     """One impact on one order."""
 
     at: datetime
-    """Of a denied call and of one that timed out its end, of all else the time at which it was recorded."""
+    """End of a denied or timed-out call; otherwise the time of recording."""
     kind: str
     """denied, fallback, flagged, refused or timeout."""
     call: str

@@ -1,4 +1,4 @@
-"""When to try again: pure decisions, apart from the loops that obey them.
+"""Delays between retries. Pure.
 
 Source: seed 7.2 and 8.2; contract section 2.
 """
@@ -21,15 +21,14 @@ class RetryPolicy:
     base_delay_seconds: float
     """Delay before the second attempt, before jitter."""
     max_delay_seconds: float
-    """No delay is longer than this, but one that the other side asked for by Retry-After."""
+    """Upper bound of a delay, except one requested by Retry-After."""
 
     def delay_seconds(
         self, attempts_made: int, randomness: Randomness, *, retry_after_seconds: float | None = None
     ) -> float | None:
         """Seconds until the next attempt, or None when there is none.
 
-        Half of the exponential delay is fixed and half is random, so that callers who failed
-        together do not come back together.
+        Half of the exponential delay is random, so that callers that failed together do not retry together.
         """
         if attempts_made >= self.attempts:
             return None

@@ -29,7 +29,7 @@ class OrderCancellation:
         self._context = context
 
     async def cancel(self, order_id: str, reason: str, *, actor: str, by_person: bool = False) -> Order:
-        """Cancel once; asked again, it answers with the order as it is. Raises NotFound, InvalidState.
+        """Cancel the order; a repeated call returns it unchanged. Raises NotFound, InvalidState.
 
         ``by_person`` writes the audit log; a customer's cancel is on the timeline only.
         """
@@ -59,7 +59,7 @@ class ReturnItems:
 
 
 class OrderReturns:
-    """The use case; each returnId takes effect once, each line at most as often as it was bought."""
+    """Records returns; each returnId takes effect once, and no line is returned more often than bought."""
 
     def __init__(self, context: OrdersContext) -> None:
         self._context = context
@@ -111,7 +111,7 @@ class OrderReturns:
         try:
             await self._context.decide(command.order_id, decide, actor=actor)
         except IntegrityError:
-            # Another return came at the same moment; it is seen now, and so is what it left to return.
+            # A concurrent return was committed first: decide again with it.
             await self._context.decide(command.order_id, decide, actor=actor)
         return await self._context.get(command.order_id), return_id
 

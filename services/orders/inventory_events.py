@@ -39,7 +39,7 @@ EARLY = frozenset({*changes.BEFORE_PAYMENT, OrderStatus.PAYING})
 
 
 class UnknownOrder(NotYet):
-    """The event names an order that is not here (yet): it waits, then becomes a dead letter."""
+    """The event names an unknown order: it waits, then becomes a dead letter."""
 
 
 class InventoryEvents:
@@ -49,7 +49,7 @@ class InventoryEvents:
         self._context = context
 
     async def handle(self, event: IncomingEvent) -> str:
-        """Apply an event; raises UnknownOrder when its order is not here.
+        """Apply an event; raises UnknownOrder when its order is not stored.
 
         Raises PoisonEvent when another event was handled under the same identity.
         """
@@ -112,7 +112,7 @@ def _remember(connection: Connection, event: IncomingEvent, order_id: str | None
 
 
 def _shown(data: dict[str, Any]) -> dict[str, Any]:
-    """What a timeline shows of an event: all of a short one, else the fields that we know."""
+    """The data that the timeline shows: all of a short event, else the known fields."""
     if len(orjson.dumps(data)) <= SHOWN_BYTES:
         return data
     return {name: value for name, value in data.items() if name in _KNOWN_FIELDS}

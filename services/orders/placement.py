@@ -47,18 +47,18 @@ class PlaceOrder:
     metadata: dict[str, Any] | None = None
     idempotency_key: str | None = None
     caller: str = ""
-    """Who sent the idempotency key: the same key of another caller is another key."""
+    """Sender of the idempotency key; keys are unique per caller."""
 
 
 class Overloaded(ApiError):
-    """This replica is placing as many orders as it can; nothing was written."""
+    """This replica is placing MAX_IN_FLIGHT orders; nothing was written."""
 
     code = "SERVICE_OVERLOADED"
     retryable = True
 
 
 class OrderPlacement:
-    """The use case; orders in flight go on when the client that asked has hung up."""
+    """Places orders; an order in flight continues after its client has disconnected."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class OrderPlacement:
         step_deadline: timedelta,
         patience: timedelta | None = None,
     ) -> None:
-        """``patience``: how long a repeated request waits for one that runs elsewhere; None: the step deadline."""
+        """``patience``: wait of a repeated request for a run on another replica; None: the step deadline."""
         self._context = context
         self._fulfilment = fulfilment
         self._step_deadline = step_deadline
@@ -77,7 +77,7 @@ class OrderPlacement:
         """Orders whose rows are being written."""
 
     async def place(self, command: PlaceOrder) -> Order:
-        """The order at rest: placed, waiting or rejected (its ``failure`` says why).
+        """Return the order when no step is due: placed, waiting or rejected (see its ``failure``).
 
         The same idempotency key (or order id) with the same body gives the order of the first
         request, which is tried again when it was refused for a passing reason; with another body it
@@ -125,7 +125,7 @@ class OrderPlacement:
         return await self._at_rest(order)
 
     async def _try_again(self, order_id: str) -> Order | None:
-        """The refused order begun anew; None when another request did so, or when it cannot begin any more."""
+        """Start the rejected order again; None if another request did so or it may not start again."""
 
         def work(unit: UnitOfWork) -> Order | None:
             order = orders.get(unit.connection, order_id)
@@ -139,7 +139,7 @@ class OrderPlacement:
         return await self._context.unit_of_work(work)
 
     async def _at_rest(self, order: Order) -> Order:
-        """Wait for the run of the order, on whichever replica; after the patience, the order as it is."""
+        """Wait until the run of the order on any replica ends; after the patience, return the order as stored."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._patience.total_seconds()
         while _is_under_way(order) and loop.time() < until:
@@ -179,7 +179,7 @@ def _insert(unit: UnitOfWork, order: Order, digest: str, command: PlaceOrder) ->
 
 
 def _is_under_way(order: Order) -> bool:
-    """Whether the request that places the order has no answer yet."""
+    """Whether the request that places the order is still running."""
     if order.status == OrderStatus.PAYING:
         return order.payment_status == PaymentStatus.NONE
     return order.status in (OrderStatus.RECEIVED, OrderStatus.RESERVING)
@@ -195,7 +195,7 @@ def _known(connection: Connection, order_id: str, command: PlaceOrder) -> tuple[
 
 
 def _digest(order: Order) -> str:
-    """SHA-256 of what was asked for; the order id is left out, since a repeated request may lack it."""
+    """SHA-256 of the request without the order id, which a repeated request may lack."""
     body = {
         "userId": order.user_id,
         "customerPriority": order.customer_priority,

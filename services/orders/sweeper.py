@@ -1,4 +1,4 @@
-"""Orders whose time has come: delayed retries, unanswered confirmations, refunds, and what a crash left behind.
+"""Due orders: delayed retries, unanswered confirmations, refunds and orders whose process crashed.
 
 Source: design 3 (crash between reserve and record; no answer in CONFIRMATION_TIMEOUT), seed 8.2.
 """
@@ -27,11 +27,11 @@ BATCH_SIZE = 8
 """Orders of one round. Small batches avoid a thundering herd after an outage."""
 
 CONFIRMATION_REQUESTS = 3
-"""Times that confirmation is asked for before a person decides. Source: contract, CONFIRMATION_TIMEOUT."""
+"""Requests for confirmation before an operator decides. Source: contract, CONFIRMATION_TIMEOUT."""
 
 
 class OrderSweeper:
-    """Claims due orders and moves each one on; a claimed order belongs to this replica until its claim ends."""
+    """Claims due orders and runs their next step; no other replica works on a claimed order until the claim ends."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class OrderSweeper:
         refund_retry: RetryPolicy,
         reserver_retry_in_seconds: Callable[[], float | None],
     ) -> None:
-        """``reserver_retry_in_seconds`` tells how long the reservation breaker stays open, None: not open."""
+        """``reserver_retry_in_seconds`` returns how long the reservation breaker stays open, None if it is not open."""
         self._context = context
         self._fulfilment = fulfilment
         self._payments = payments
@@ -55,7 +55,7 @@ class OrderSweeper:
         now = self._context.clock()
         until = now + self._policy.step_deadline
         due = await self._context.database.write(lambda c: orders.claim_due(c, now, until, BATCH_SIZE))
-        # All are waited for, so that a round that is cut short leaves no others running unobserved.
+        # gather with return_exceptions: a failed step must not leave the others running unobserved.
         ends = await asyncio.gather(*(self._move_on(order) for order in due), return_exceptions=True)
         raise_first(ends)
         return len(due)
@@ -65,9 +65,9 @@ class OrderSweeper:
             with self._context.step("move order on", order.order_id, order.traceparent):
                 await self._next_step(order)
         except StaleOrder:
-            # An event or a person was faster; what they did stands.
+            # An event or an operator changed the order first.
             return
-        except Exception as error:  # noqa: BLE001 - a boundary: one order keeps no other one from going on
+        except Exception as error:  # noqa: BLE001 - a boundary: one order must not stop the others
             self._context.failed("sweeper")
             await note_failure(self._context, order.order_id, error)
 
@@ -113,7 +113,7 @@ class OrderSweeper:
             await self._record_nothing_to_refund(order, state, trail)
 
     async def _give_back(self, order_id: str, trail: list[Attempt]) -> PaymentState:
-        """Refund what was captured; when nothing was, have what may still be under way refused."""
+        """Refund the capture; without one, void the payment so that no capture can follow."""
         state = await self._payments.refund(order_id, trail)
         if state != PaymentState.ABSENT:
             return state
@@ -134,7 +134,7 @@ class OrderSweeper:
                 return None
             now = self._context.clock()
             if current.version != order.version:
-                # A charge may have been made since the gateway had none: it has to be asked again.
+                # A capture may have been made since the refund found none: the refund is tried again.
                 return lifecycle.postpone(now)
             was_captured = history.shows_capture(connection, order.order_id)
             is_final = state in (PaymentState.DECLINED, PaymentState.VOIDED)

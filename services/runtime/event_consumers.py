@@ -65,7 +65,7 @@ class EventConsumers:
             on_failure=partial(metrics.background_failed, "parked_events"),
         )
         self.parked = Loop("parked_events", self._parking.run_round, pause_seconds=0.5)
-        """Works off what is parked."""
+        """Handles parked events."""
         self._metrics = metrics
         self._topology = topology
         self._groups: dict[str, list[str]] = {}
@@ -86,7 +86,7 @@ class EventConsumers:
                 return
             raise
         while not self._stopping and not self._nats.is_closed:
-            # Consumers end when the subjects have moved to other streams, and begin anew there.
+            # Consumers end when the subjects have moved to other streams, and start again there.
             self._groups = by_stream(self._topology.placement, events.INCOMING)
             self._consumers = [self._consumer(stream, subjects) for stream, subjects in self._groups.items()]
             await asyncio.gather(*(consumer.run() for consumer in self._consumers))
@@ -100,7 +100,7 @@ class EventConsumers:
 
     @property
     def problem(self) -> str | None:
-        """Who shares or changed a consumer of ours; None when nobody does."""
+        """Which other installation shares or changed a consumer of this one; None without a conflict."""
         return next((consumer.problem for consumer in self._consumers if consumer.problem), None)
 
     def after_commit(self, recorded: Recorded) -> None:
@@ -109,7 +109,7 @@ class EventConsumers:
             self.parked.wake()
 
     async def lags(self) -> list[Lag]:
-        """How far the consumers of all replicas are behind; none while NATS does not say."""
+        """Lag of the consumers, shared by all replicas; empty while NATS does not answer."""
         self._follow_streams()
         return [lag for consumer in self._consumers if (lag := await consumer.lag()) is not None]
 
@@ -125,7 +125,7 @@ class EventConsumers:
         self._follow_streams()
 
     def _follow_streams(self) -> None:
-        """Have the consumers begin anew where the streams store other events than before."""
+        """Restart the consumers if the streams now store other events than before."""
         if self._groups and by_stream(self._topology.placement, events.INCOMING) != self._groups:
             for consumer in self._consumers:
                 consumer.stop()
@@ -147,14 +147,14 @@ class EventConsumers:
         )
 
     def _handle_untraced(self, delivery: Delivery) -> Awaitable[None]:
-        # The sender's trace is taken on as it came; every delivery runs in a task of its own.
+        # Continues the trace of the sender; each delivery runs in its own task.
         begin(delivery.headers.get(HEADER))
         return self._apply(delivery)
 
     async def _apply(self, delivery: Delivery) -> None:
-        """Read an event and let it take effect, or park it until its order is here; raises PoisonEvent.
+        """Decode and handle an event, or park it until its order is known; raises PoisonEvent.
 
-        What another installation published about an order that is not here is for that installation.
+        An event of another installation about an unknown order is ignored: that installation handles it.
         """
         event = decode(
             delivery.payload,
@@ -188,6 +188,6 @@ class EventConsumers:
         )
 
     def _count(self, subject: str, outcome: str) -> None:
-        # Handled deliveries are counted above, where their effect is known.
+        # Handled deliveries are counted in _apply, where their outcome is known.
         if outcome != "handled":
             self._metrics.event_consumed(subject, outcome)

@@ -32,10 +32,10 @@ from state.engine.database import Database
 logger = logging.getLogger("holdfast.events")
 
 SENT_AGAIN = tuple(subject for subject in events.OUTGOING if subject != events.CONFIRM_REQUESTED)
-"""Requests for confirmation are made anew by the sweeper."""
+"""Without requests for confirmation: the sweeper sends those again under new ids."""
 
 KEPT = timedelta(days=1)
-"""Events published longer before their stream was made are taken as read."""
+"""Events published longer than this before their stream was made count as delivered."""
 
 STEP = 500
 """Rows of one transaction."""
@@ -57,10 +57,10 @@ class EventRecovery:
         self._wake = wake
 
     async def streams_made(self, at: datetime) -> None:
-        """The newest of our streams was made at this time; calling it again for the same one does nothing more."""
+        """Publish again what the streams had stored; ``at``: when the newest stream was made. Idempotent."""
         while await self._database.write(lambda c: outbox.send_again(c, SENT_AGAIN, at - KEPT, at, STEP)) == STEP:
             self._wake()
-        # An answer may be lost as well as the request: the Inventory Service knows the old id and would be silent.
+        # The answer may be lost too: the Inventory Service ignores a repeated id, so each request gets a new one.
         due_before = at + self._confirmation_timeout
         asked = await self._database.write(
             lambda c: orders.make_confirmations_due(c, OrderStatus.PLACED, due_before, self._clock())

@@ -1,4 +1,4 @@
-"""What can be told to whoever traces us. Without a Tracer nothing is: traceparents are passed on as they came.
+"""Tracing port. Without a tracer, traceparents are only forwarded.
 
 Adapter: ``OpenTelemetryTracer`` (tracing.py). Parents are traceparents, None beginning a trace.
 """
@@ -16,27 +16,27 @@ Answered = Callable[[int], None]
 
 
 class CallSpan(Protocol):
-    """Something sent to another service whose outcome is awaited."""
+    """Span of a call to another service."""
 
     @property
     def traceparent(self) -> str:
-        """What is sent along."""
+        """The traceparent to send."""
 
     def end(self, outcome: str, status: int | None = None, error: str | None = None) -> None:
-        """The outcome, the HTTP status of the reply if there was one, and what went wrong if anything did."""
+        """End the span with its outcome, HTTP status and error."""
 
 
 class Tracer(Protocol):
-    """Makes spans; those made by context managers are the present ones within, and so is their traceparent."""
+    """Makes spans; a context manager makes its span and traceparent current in its block."""
 
     def request(self, method: str, route: str, path: str, parent: str | None) -> AbstractContextManager[Answered]:
-        """A request to our API; ``route`` is the path with its parameters' names."""
+        """A request to the API; ``route`` is the path with the names of its parameters."""
 
     def attempt(self, operation: str, method: str, url: URL, parent: str) -> CallSpan:
         """One attempt of a call to the Inventory Service or the payment gateway."""
 
     def publishing(self, subject: str, event_id: str, order_id: str, parent: str | None) -> CallSpan:
-        """One event on its way to the broker."""
+        """One event that is being published."""
 
     def handling(
         self, subject: str, stream_seq: int, order_id: str | None, parent: str | None
@@ -44,13 +44,13 @@ class Tracer(Protocol):
         """One delivery of one event."""
 
     def step(self, name: str, order_id: str, parent: str | None) -> AbstractContextManager[None]:
-        """Work on an order that no request waits for: a delayed retry, a sweep, a person's move."""
+        """Background work on an order: a delayed retry, a sweep, an operator's command."""
 
     def became(self, order_id: str, statuses: Sequence[str]) -> None:
-        """The present span moved an order through these statuses."""
+        """Add the statuses that an order went through to the current span."""
 
     def short_circuited(self, operation: str, reason: str) -> None:
-        """A circuit breaker kept the present span from making a call."""
+        """Add a call that a circuit breaker denied to the current span."""
 
     async def close(self) -> None:
-        """Send what is left, for as long as that may take and no longer."""
+        """Export the remaining spans, within a time limit."""

@@ -41,7 +41,7 @@ MAX_REASON_LENGTH = 300
 
 
 class UnbelievableReply(Exception):
-    """A 2xx reply that does not say what was asked; the message gives the reason."""
+    """A 2xx reply without a usable answer; the message gives the reason."""
 
 
 class _Model(BaseModel):
@@ -105,7 +105,7 @@ def read_availability(content: bytes, lines: tuple[Line, ...]) -> Availability:
 
 
 def read_reservation(content: bytes, order_id: str, lines: tuple[Line, ...]) -> Reservation:
-    """The hold on all lines of this order; raises UnbelievableReply for another or a partial one."""
+    """The reservation of all lines of this order; raises UnbelievableReply for another or a partial one."""
     data = _data(_read(_RESERVATION, content))
     if not is_same_id(data.orderId, order_id):
         raise UnbelievableReply(f"the reservation belongs to order {data.orderId!r}")
@@ -115,7 +115,7 @@ def read_reservation(content: bytes, order_id: str, lines: tuple[Line, ...]) -> 
 
 
 def read_acknowledgement(content: bytes) -> None:
-    """An empty 2xx body acknowledges; raises UnbelievableReply for one that denies or makes no sense."""
+    """Accept an acknowledgement, also an empty body; raises UnbelievableReply for a denial or an invalid body."""
     if content.removeprefix(codecs.BOM_UTF8).strip():
         _read(_ACKNOWLEDGEMENT, content)
 
@@ -137,7 +137,7 @@ def short_lines(content: bytes, lines: tuple[Line, ...]) -> list[ShortLine]:
 
 
 def stated_reason(content: bytes) -> dict[str, str]:
-    """The code and message that an error body gives, cut, for details; empty when it gives none."""
+    """Code and message of an error body, shortened; empty without them."""
     body = _json(content)
     error = _at(body, "error")
     stated = error if isinstance(error, dict) else body if isinstance(body, dict) else {}
@@ -240,7 +240,7 @@ def _short_line(item: Mapping[str, Any], line: Line) -> ShortLine:
 
 
 def _number(item: Mapping[str, Any], *names: str) -> int | None:
-    """The first that is a whole number; "available" may be a truth value, which is none."""
+    """The first whole number among the values; a boolean "available" is none."""
     for name in names:
         try:
             return whole_number(item.get(name))

@@ -1,8 +1,7 @@
-"""Steps of an order that raise something unforeseen: counted on the order, tried again later, in the end a person's.
+"""Unforeseen failures of an order's steps: counted on the order and retried; after TRIES an operator decides.
 
-Pure. A step is one run of a worker, a request or a person over an order: check, reserve, pay, ask for the
-confirmation, refund. What such a step raises says nothing about what it did, so the next one starts like that
-after a crash and asks the other services first.
+Pure. A step is one run over an order: check, reserve, pay, request the confirmation, refund. The outcome of a failed
+step is unknown, so the next run starts as after a crash and asks the other services first.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from services.domain.orders.changes import TRANSITION, Change, ReviewRequest, Ti
 from services.domain.orders.model import Order, OrderStatus, ReviewReason
 
 TRIES = 4
-"""Failed steps in a row after which a person is asked."""
+"""Failed steps in a row after which a review case opens."""
 
 BASE_DELAY = timedelta(seconds=5)
 LONGEST_DELAY = timedelta(minutes=15)
@@ -23,37 +22,37 @@ MAX_REASON = 500
 """Characters of the reason that is kept."""
 
 _MIDWAY = frozenset({OrderStatus.RECEIVED, OrderStatus.RESERVING, OrderStatus.PAYING})
-"""Statuses in which the next step begins at once: reaching one of them ends nothing."""
+"""Statuses in which the next step begins at once: reaching one does not end the count of failures."""
 
 
 def reason_of(error: BaseException) -> str:
-    """What was raised, in one line of bounded length that every database stores."""
+    """The exception in one line of bounded length that every database stores."""
     return cut_text(" ".join(f"{type(error).__name__}: {error}".split()), MAX_REASON)
 
 
 def delay_after(failures: int) -> timedelta:
-    """How long an order waits after so many failed steps in a row; three times as long after each."""
+    """Delay after this many failed steps in a row; it triples with each."""
     return min(timedelta(seconds=BASE_DELAY.total_seconds() * 3.0 ** min(failures - 1, 10)), LONGEST_DELAY)
 
 
 def failed(order: Order, reason: str, at: datetime) -> Change:
-    """A step raised ``reason``: one more is counted, and the order is looked at again later."""
+    """Count one more failed step and try the order again later."""
     failures = order.step_failures + 1
     values = {"step_failures": failures, "step_error": reason, "due_at": at + delay_after(failures)}
     if failures > TRIES:
-        # The timeline of an order that never gets on does not grow for ever.
+        # No timeline entry, so that the timeline of an order that always fails stays bounded.
         return Change(values, opens=(_case(failures, reason),))
     entry = TimelineEntry(at, TRANSITION, "A step failed unexpectedly", {"error": reason, "failures": failures})
     return Change(values, (entry,), opens=(_case(failures, reason),) if failures == TRIES else ())
 
 
 def try_again(at: datetime) -> Change:
-    """A person has the step tried again at once; one further failure opens a case again."""
+    """An operator has the step tried again at once; one further failure opens a case again."""
     return Change({"due_at": at, "step_failures": TRIES - 1})
 
 
 def with_success_noted(order: Order, change: Change) -> Change:
-    """The change; where it brings an order on whose steps had failed, it also ends the count and the case."""
+    """The change; completing a step of an order with failed steps also resets the count and closes the case."""
     if not order.step_failures or "step_failures" in change.values:
         return change
     is_decision = "status" in change.values or "payment_status" in change.values

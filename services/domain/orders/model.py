@@ -15,7 +15,7 @@ from services.domain.external import id_key
 
 
 class OrderStatus(StrEnum):
-    """Where the order stands in its life."""
+    """Status of an order."""
 
     RECEIVED = "RECEIVED"
     RESERVING = "RESERVING"
@@ -31,7 +31,7 @@ class OrderStatus(StrEnum):
 
 
 class InventoryStatus(StrEnum):
-    """What we know of the stock held or deducted for the order."""
+    """Status of the stock that is reserved or deducted for the order."""
 
     NONE = "NONE"
     RESERVED = "RESERVED"
@@ -45,7 +45,7 @@ class InventoryStatus(StrEnum):
 
 
 class PaymentStatus(StrEnum):
-    """What we know of the customer's money."""
+    """Status of the payment."""
 
     NONE = "NONE"
     UNKNOWN = "UNKNOWN"
@@ -56,7 +56,7 @@ class PaymentStatus(StrEnum):
 
 
 class CustomerPriority(StrEnum):
-    """Decides what happens when stock cannot be checked. Source: seed 7.3."""
+    """Orders of high priority continue when the availability check fails. Source: seed 7.3."""
 
     STANDARD = "standard"
     HIGH = "high"
@@ -71,7 +71,7 @@ class ReleaseState(StrEnum):
 
 
 class ReviewReason(StrEnum):
-    """Why an order waits for a person."""
+    """Why a review case was opened."""
 
     AVAILABILITY_UNVERIFIED = "AVAILABILITY_UNVERIFIED"
     PENDING_INVENTORY = "PENDING_INVENTORY"
@@ -80,9 +80,9 @@ class ReviewReason(StrEnum):
     RELEASE_FAILED = "RELEASE_FAILED"
     PAYMENT_UNKNOWN = "PAYMENT_UNKNOWN"
     STEP_FAILED = "STEP_FAILED"
-    """Ours, beyond the contract: a step of the order raised something unforeseen, several times in a row."""
+    """Not in the contract: several steps of the order in a row failed unexpectedly."""
     CONSERVATION_DIFFERENCE = "CONSERVATION_DIFFERENCE"
-    """Ours, beyond the contract: sold without payment or deduction, which software cannot put right."""
+    """Not in the contract: sold without payment or deduction; only an operator can correct it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Line:
 
     @property
     def sku(self) -> tuple[str, str]:
-        """What is bought, in the form by which it is compared; the ids themselves stay as they were given."""
+        """Product and variant id in canonical form; the line keeps the ids as sent."""
         return (id_key(self.product_id), id_key(self.variant_id))
 
     @property
@@ -104,7 +104,7 @@ class Line:
         return (self.product_id, self.variant_id)
 
     def wire(self) -> dict[str, Any]:
-        """The line as it stands in requests and events. Source: seed 3.1."""
+        """The line as in requests and events. Source: seed 3.1."""
         return {"productId": self.product_id, "variantId": self.variant_id, "quantity": self.quantity}
 
 
@@ -120,7 +120,7 @@ def aggregated(lines: Iterable[Line]) -> tuple[Line, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order as the database knows it; changed only through domain.lifecycle."""
+    """One stored order; changed only by the decisions in ``lifecycle`` and ``ending``."""
 
     order_id: str
     user_id: str
@@ -135,20 +135,20 @@ class Order:
     reservation_expires_at: datetime | None = None
     confirmed_at: datetime | None = None
     cancel_reason: str | None = None
-    """Set when a cancel was asked for; while PAYING it is decided after the payment's outcome."""
+    """Set when a cancel was requested; while PAYING it is carried out after the payment's outcome."""
     failure: dict[str, Any] | None = None
     """``{code, message, details}`` of the error that ended the order."""
     metadata: dict[str, Any] | None = None
     due_at: datetime | None = None
-    """When a background worker must look at the order if nothing has moved it; None: never."""
+    """When the sweeper runs the next step, unless the order has changed before; None: no step is due."""
     attempts: int = 0
     """Attempts made in the present waiting phase (reservation, confirmation, payment, refund)."""
     step_failures: int = 0
-    """Steps in a row that raised something unforeseen; see services.domain.orders.failed_steps."""
+    """Steps in a row that failed unexpectedly; see services.domain.orders.failed_steps."""
     step_error: str | None = None
-    """What the last of them raised."""
+    """The error of the last of them."""
     traceparent: str | None = None
-    """W3C trace context of the request that placed the order; what happens later continues it."""
+    """W3C traceparent of the request that placed the order; later steps continue its trace."""
     version: int = 1
 
     @property
