@@ -98,7 +98,7 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
             lambda a: lambda: Events(a).outgoing(subject="order.returned", place=Place(paused_at="100"))
         ),
         "events: incoming paused": topic(lambda a: lambda: Events(a).incoming(place=paused)),
-        "events: dead letters paused": topic(lambda a: lambda: Events(a).dead_letters(place=paused)),
+        "events: dead letters paused": topic(lambda a: lambda: Events(a).dead_letters_by_cause(place=paused)),
         "stock: paused": topic(lambda a: lambda: Stock(a).page(place=paused)),
         "audit: paused": topic(lambda a: lambda: Audit(a).page(AuditFilter(), Place(paused_at=written((middle, 0))))),
         "events: outgoing of a type": topic(lambda a: lambda: Events(a).outgoing(subject="order.returned")),
@@ -112,7 +112,7 @@ def cases(connection: Connection) -> dict[str, Callable[[Connection], Any]]:
         "events: incoming of a type": topic(lambda a: lambda: Events(a).incoming(event_type="inventory.low_stock")),
         "events: incoming that changed nothing": topic(lambda a: lambda: Events(a).incoming(outcome="ignored")),
         "events: incoming that came again": topic(lambda a: lambda: Events(a).incoming(outcome="duplicate")),
-        "events: dead letters": topic(lambda a: Events(a).dead_letters),
+        "events: dead letters": topic(lambda a: Events(a).dead_letters_by_cause),
         "stock: all": topic(lambda a: Stock(a).page),
         "stock: out": topic(lambda a: lambda: Stock(a).page(level="out")),
         "stock: one product": topic(lambda a: lambda: Stock(a).page(product_id="product-00007")),

@@ -73,7 +73,7 @@ def work_list_cases(connection: Connection, now: datetime) -> dict[str, Case]:
     def jobs(wanted: ReleaseFilter, sort: str = SORTS[0]) -> Case:
         return lambda c: Releases(access(c)).page(wanted, sort=sort)
 
-    def operations(look: Callable[[BulkJobs], Any]) -> Case:
+    def bulk_jobs(look: Callable[[BulkJobs], Any]) -> Case:
         return lambda c: look(BulkJobs(access(c)))
 
     def alerts(look: Callable[[Alerts], Any]) -> Case:
@@ -98,9 +98,9 @@ def work_list_cases(connection: Connection, now: datetime) -> dict[str, Case]:
         "releases: of a cause": jobs(ReleaseFilter(states=("FAILED",), cause="INVENTORY_UNAVAILABLE")),
         "releases: of an order": jobs(ReleaseFilter(order_id=case.order_id)),
         "conservation": lambda c: Conservation(access(c)).page(),
-        "operations: latest": operations(lambda o: o.shown()),
-        "bulk jobs: of one action": operations(lambda o: o.shown(["RETRY"])),
-        "operations: ledger": operations(lambda o: o.ledger("o-1")),
+        "bulk jobs: latest": bulk_jobs(lambda b: b.shown()),
+        "bulk jobs: of one action": bulk_jobs(lambda b: b.shown(["RETRY"])),
+        "bulk jobs: items": bulk_jobs(lambda b: b.items("o-1")),
         "alerts: page": alerts(lambda a: a.page()),
         "alerts: firing": alerts(lambda a: a.firing()),
         "alerts: history": alerts(lambda a: a.history(3)),

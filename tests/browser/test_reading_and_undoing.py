@@ -50,7 +50,7 @@ def test_a_list_stands_still_under_its_reader_and_a_step_back_finds_it_as_it_was
 
     third = placed(holdfast)
     expect(new).to_be_visible()
-    page.get_by_role("button", name="Follow").click()
+    page.get_by_role("button", name="Resume updates").click()
     expect(page.get_by_role("link", name=third)).to_be_visible()
     expect(page).not_to_have_url(re.compile("orders_held="))
 

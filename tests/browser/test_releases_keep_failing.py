@@ -165,7 +165,7 @@ def test_their_side_says_what_may_be_marked_and_nothing_that_is_held_is(shop: Ho
 
     # Several: one is left out before anybody types a number, and what is half typed stays.
     for order_id in (held, gone):
-        page.locator(f".st-key-job_{order_id}").get_by_role("checkbox").check(start_override=True)
+        page.locator(f".st-key-job_{order_id}").get_by_role("checkbox").check(force=True)
     page.get_by_role("button", name="Select all shown").wait_for(state="detached")
     page.get_by_role("button", name="Mark released 2", exact=True).click()
     dialog.get_by_label(re.compile("Proof")).fill("seen in their ledger")

@@ -71,7 +71,7 @@ def row(page: Page, review_id: str) -> Locator:
 
 def tick(page: Page, review_id: str) -> None:
     # The box itself is drawn by its label.
-    row(page, review_id).get_by_role("checkbox").check(start_override=True)
+    row(page, review_id).get_by_role("checkbox").check(force=True)
 
 
 def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday: Holdfast, page: Page) -> None:
