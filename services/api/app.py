@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Match, Route
 
 from services.api.auth import Authenticator
 from services.api.envelope import RouteError, ServiceUnavailable, failure
-from services.api.openapi import docs_routes, openapi_document
+from services.api.openapi import docs_routes
 from services.api.routes import (
     alerts,
     breakers,
@@ -68,9 +68,7 @@ def create_app(
         title="Holdfast",
         version=version,
         description="Order and inventory integration service.",
-        openapi_url="/api/v1/openapi.json",
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,
         middleware=[Middleware(RoutedIds)],
         exception_handlers={
             ApiError: _api_error,
@@ -83,7 +81,6 @@ def create_app(
         },
     )
     app.state.service, app.state.authenticator, app.state.tracer = service, authenticator, tracer
-    app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     # include_router() would build the handler of a route anew at each request.
     app.router.routes[:0] = [route for router in ROUTERS for route in router.routes]
     app.router.routes += [*docs_routes(app), *_routes_for_machines(service)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -16,13 +18,14 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from services.api.envelope import STATUS_OF
+from services.http_server.envelope import json_response
 
 REFERENCE = "#/components/schemas/"
 ERROR_ANSWER = {"$ref": f"{REFERENCE}ErrorAnswer"}
 ALWAYS_POSSIBLE = (400, 401, 403, 404, 500)
 WITH_BODY = (413, 415)
 
-DOCS, STATIC = "/api/v1/docs", "/api/v1/docs/static"
+OPENAPI, DOCS, STATIC = "/api/v1/openapi.json", "/api/v1/docs", "/api/v1/docs/static"
 STATIC_FILES = Path(fastapi_offline.__file__).parent / "static"
 """Swagger UI, so that the page needs no network."""
 
@@ -57,35 +60,41 @@ EXAMPLES: dict[str, Any] = {
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """The document of all routes of the app; the same object at every call."""
-    if not app.openapi_schema:
-        texts: dict[str, Any] = {"title": app.title, "version": app.version, "description": app.description}
-        document = get_openapi(**texts, routes=app.routes, openapi_version="3.1.0")
-        schemas = document["components"]["schemas"]
-        for operation in _operations(document):
-            _complete(operation, schemas)
-        for unused in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(unused, None)
-        document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
-        document["security"] = [{}, {"bearer": []}]
-        app.openapi_schema = document
-    return app.openapi_schema
+    """The document of all routes of the app."""
+    texts: dict[str, Any] = {"title": app.title, "version": app.version, "description": app.description}
+    document = get_openapi(**texts, routes=app.routes, openapi_version="3.1.0")
+    schemas = document["components"]["schemas"]
+    for operation in _operations(document):
+        _complete(operation, schemas)
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{}, {"bearer": []}]
+    return document
 
 
 def docs_routes(app: FastAPI) -> list[BaseRoute]:
-    """The interactive page and the files that it loads."""
+    """The document, the interactive page, and the files that the page loads."""
     page = get_swagger_ui_html(
-        openapi_url=str(app.openapi_url),
+        openapi_url=OPENAPI,
         title=app.title,
         swagger_js_url=f"{STATIC}/swagger-ui-bundle.js",
         swagger_css_url=f"{STATIC}/swagger-ui.css",
         swagger_favicon_url=f"{STATIC}/favicon.png",
     )
 
+    @functools.cache
+    def document() -> Response:
+        return json_response(openapi_document(app))
+
+    async def openapi(_: object) -> Response:
+        # The first call takes a tenth of a second, for which the event loop must not stop.
+        return await asyncio.to_thread(document)
+
     async def docs(_: object) -> Response:
         return page
 
-    return [Route(DOCS, docs), Mount(STATIC, StaticFiles(directory=STATIC_FILES))]
+    return [Route(OPENAPI, openapi), Route(DOCS, docs), Mount(STATIC, StaticFiles(directory=STATIC_FILES))]
 
 
 def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
