@@ -162,7 +162,7 @@ async def test_an_event_of_forty_kilobytes_of_quotes_costs_no_time(service: Serv
     assert service.client.get("/healthz", timeout=2.0).is_success
 
 
-async def test_a_list_of_large_letters_is_small(service: Service, nats_url: str) -> None:
+async def test_a_list_of_large_dead_letters_is_small(service: Service, nats_url: str) -> None:
     mark = new_id()
     await publish(nats_url, *(b'"%s%s' % (mark.encode(), b"x" * 250_000) for _ in range(10)))
     wait_until(lambda: len(dead_letters_with(service, mark)) == 10, PATIENCE_SECONDS, service.log)

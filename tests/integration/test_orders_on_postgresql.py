@@ -132,7 +132,7 @@ async def test_a_command_is_executed_by_one_worker(shop):
     assert len(await shop.audit()) == 1
 
 
-async def test_a_letter_with_characters_that_the_database_refuses_is_kept(shop):
+async def test_a_dead_letter_with_characters_that_the_database_refuses_is_kept(shop):
     await shop.dead_letters.keep(
         stream="S",
         stream_seq=1,

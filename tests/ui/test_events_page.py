@@ -94,7 +94,7 @@ def test_open_expanders_are_restored_from_the_address(busy: Database, show: Show
     assert not checked(test.run()).code
 
 
-def test_a_group_is_replayed_after_a_preview_of_exactly_the_letters_shown(busy: Database, show: Show) -> None:
+def test_a_group_is_replayed_after_a_preview_of_exactly_the_dead_letters_shown(busy: Database, show: Show) -> None:
     test = show("events.py")
     assert test.button(key=cause(test, "replay")).label == "Replay 11 of 11"
     press(test, cause(test, "replay"))
@@ -132,7 +132,7 @@ def another(number: int) -> DeadLetter:
     )  # fmt: skip
 
 
-def test_letters_that_changed_since_the_look_are_skipped_and_new_ones_are_not_included(busy: Database) -> None:
+def test_dead_letters_that_changed_since_the_look_are_skipped_and_new_ones_are_not_included(busy: Database) -> None:
     group = console().events.dead_letters_by_cause().value.groups[0]  # type: ignore[union-attr]
     frozen = console().events.freeze(BulkAction.REPLAY_EVENT, group)
 
@@ -152,7 +152,7 @@ def test_letters_that_changed_since_the_look_are_skipped_and_new_ones_are_not_in
     }
 
 
-def test_what_must_not_be_stored_of_letters_is_refused_by_the_facade_too(busy: Database) -> None:
+def test_what_must_not_be_stored_of_dead_letters_is_refused_by_the_facade_too(busy: Database) -> None:
     group = console().events.dead_letters_by_cause().value.groups[0]  # type: ignore[union-attr]
     frozen = console().events.freeze(BulkAction.DISCARD_EVENT, group)
     with pytest.raises(ValueError, match="needs a reason"):

@@ -58,7 +58,7 @@ def sent(test: AppTest) -> int:
 
 
 @pytest.mark.parametrize("payload", [DEEP, WIDE, MANY, WITHIN], ids=["deep", "wide", "many", "within"])
-def test_open_letters_of_the_largest_size_are_sent_cut(busy: Database, show: Show, payload: bytes) -> None:
+def test_open_dead_letters_of_the_largest_size_are_sent_cut(busy: Database, show: Show, payload: bytes) -> None:
     headers = {f"h-{number}": "v" * 9000 for number in range(60)}
     for number in range(COUNT):
         dead_letter = DeadLetter(

@@ -420,7 +420,7 @@ async def test_a_replay_runs_the_handler_on_the_stored_bytes_and_is_audited(api)
     [(CONFIRMED, "order mine is not known"), (b"{", "not JSON"), ({"type": "x"}, "type 'x'")],
     ids=["unknown order", "no json", "other type"],
 )
-async def test_a_replay_that_fails_again_leaves_the_letter_open_and_is_recorded(api, body, reason):
+async def test_a_replay_that_fails_again_leaves_the_dead_letter_open_and_is_recorded(api, body, reason):
     dead_letter = await keep(api, body)
     answer = await api.post(f"/api/v1/dead-letters/{dead_letter['id']}/replay", x_actor="ada")
     assert reason in error_of(answer, 409, "INVALID_STATE")["message"]
@@ -430,7 +430,7 @@ async def test_a_replay_that_fails_again_leaves_the_letter_open_and_is_recorded(
     assert reason in entry.after["failure"]
 
 
-async def test_a_letter_is_given_up_with_a_note(api):
+async def test_a_dead_letter_is_given_up_with_a_note(api):
     dead_letter = await keep(api)
     answer = await api.post(f"/api/v1/dead-letters/{dead_letter['id']}/discard", {"note": "a test"}, x_actor="ada")
     assert (answer.json()["data"]["state"], answer.json()["data"]["note"]) == ("DISCARDED", "a test")
@@ -441,7 +441,7 @@ async def test_a_letter_is_given_up_with_a_note(api):
     error_of(again, 409, "INVALID_STATE")
 
 
-async def test_an_unknown_letter_is_not_found(api):
+async def test_an_unknown_dead_letter_is_not_found(api):
     for action in ("replay", "discard"):
         answer = await api.post(f"/api/v1/dead-letters/nothing/{action}")
         assert error_of(answer, 404, "DEAD_LETTER_NOT_FOUND")["details"] == {"deadLetterId": "nothing"}

@@ -206,7 +206,7 @@ async def test_a_clock_that_is_set_back_by_hours_keeps_nothing_waiting(shop, clo
     begin, has_gone_on = WAITING[waiting]
     await begin(shop)
     jump(shop, -HOURS)
-    # Without the timekeeping it would wait for six hours: it does even after one.
+    # Without the repair it would wait for six hours: it does even after one.
     jump(shop, 1)
     assert not await has_gone_on(shop)
     await clock_skew.run_round()
@@ -232,7 +232,7 @@ async def test_a_clock_that_is_set_forward_makes_it_due_and_no_more_than_once(sh
 
 
 @pytest.mark.parametrize("waiting", WAITING)
-async def test_the_timekeeping_leaves_alone_what_waits_as_it_should(shop, clock_skew, waiting):
+async def test_the_clock_skew_repair_leaves_alone_what_waits_as_it_should(shop, clock_skew, waiting):
     begin, _ = WAITING[waiting]
     await begin(shop)
     before = await shop.everything()
@@ -262,7 +262,7 @@ async def test_a_jump_makes_no_storm(shop, clock_skew, hours):
     assert {order.attempts for order in await shop.all_orders()} == {2}
 
 
-async def test_the_timekeeping_takes_small_steps(shop, clock_skew):
+async def test_the_clock_skew_repair_takes_small_steps(shop, clock_skew):
     shop.inventory.on_hand.default_factory = lambda: 1000
     for n in range(130):
         await shop.place(order_id=f"order-{n}")

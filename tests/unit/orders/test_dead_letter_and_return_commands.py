@@ -14,7 +14,7 @@ async def run(shop, kind, target, **arguments):
     return await shop.real_database.read(lambda c: commands.get(c, command_id))
 
 
-async def test_one_letter_is_replayed_and_audited_under_its_command(shop):
+async def test_one_dead_letter_is_replayed_and_audited_under_its_command(shop):
     order = await shop.place()
     dead_letter_id = await bury(shop, order)
     done = await run(shop, "replay_dead_letter", dead_letter_id)
@@ -28,7 +28,7 @@ async def test_one_letter_is_replayed_and_audited_under_its_command(shop):
     assert received.outcome == "handled"
 
 
-async def test_a_replay_that_fails_again_leaves_the_letter_open_with_its_new_reason(shop):
+async def test_a_replay_that_fails_again_leaves_the_dead_letter_open_with_its_new_reason(shop):
     await shop.dead_letters.keep(
         stream="S", stream_seq=1, subject="inventory.confirmed", payload=b"{", headers={}, reason="old", attempts=8
     )
@@ -89,14 +89,14 @@ async def test_a_return_is_recorded_once_however_often_its_command_is_run(shop):
     )  # fmt: skip
 
 
-async def test_letters_that_differ_in_ids_alone_have_one_cause():
+async def test_dead_letters_that_differ_in_ids_alone_have_one_cause():
     assert cause_of("UnknownOrder: order 0198-77ab is not known") == cause_of("UnknownOrder: order b-2 is not known")
     assert cause_of("field 'a' missing") == cause_of('field "b"  missing')
     assert cause_of("no connection") != cause_of("no answer")
     assert len(cause_of("x " * 900)) == 200
 
 
-async def test_settled_letters_go_after_their_time_and_open_ones_never(shop):
+async def test_settled_dead_letters_go_after_their_time_and_open_ones_never(shop):
     order = await shop.place()
     ids = [await bury(shop, order, number) for number in range(3)]
     await shop.dead_letters.discard(ids[0], actor="ada", note="x")
@@ -116,7 +116,7 @@ async def test_what_came_in_has_its_outcome_and_repeats_are_counted(shop):
         assert [row.event_id for row in found.rows] == expected
 
 
-async def test_a_stream_made_anew_has_letters_of_its_own(shop):
+async def test_a_stream_made_anew_has_dead_letters_of_its_own(shop):
     async def keep(incarnation):
         await shop.dead_letters.keep(
             stream="S", incarnation=incarnation, stream_seq=1, subject="inventory.confirmed", payload=b"{",
@@ -131,7 +131,7 @@ async def test_a_stream_made_anew_has_letters_of_its_own(shop):
     ]
 
 
-async def test_lists_carry_the_beginning_of_a_letter_and_its_bounds(shop):
+async def test_lists_carry_the_beginning_of_a_dead_letter_and_its_bounds(shop):
     payload = b'{"x": "' + b"a" * 250_000 + b'"}'
     headers = {f"h-{number}": "v" * 9000 for number in range(99)}
     await shop.dead_letters.keep(

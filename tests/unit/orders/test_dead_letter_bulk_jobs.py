@@ -24,7 +24,7 @@ async def break_dead_letter(shop, order_number, number):
     return await bury(shop, order, number, payload=b"{")
 
 
-async def test_a_group_is_replayed_and_every_letter_is_confirmed_by_its_handler(shop, buried):
+async def test_a_group_is_replayed_and_every_dead_letter_is_confirmed_by_its_handler(shop, buried):
     await begin(shop, buried)
     await run(shop)
     bulk_job = await look(shop)
@@ -59,7 +59,9 @@ async def test_what_fails_again_stays_open_with_its_new_reason_and_stops_the_res
     assert (entry.result, entry.reason, entry.after["failure"]) == ("failed", "tidying up", again.reason)
 
 
-async def test_a_letter_that_was_settled_or_tried_since_it_was_seen_is_skipped_and_its_handler_not_run(shop, buried):
+async def test_a_dead_letter_that_was_settled_or_tried_since_it_was_seen_is_skipped_and_its_handler_not_run(
+    shop, buried
+):
     await begin(shop, buried)
     await shop.dead_letters.discard(buried[1], actor="bob", note="no")
     await shop.real_database.write(lambda c: dead_letters.note_failure(c, buried[2], "again"))
@@ -98,7 +100,7 @@ async def test_a_group_is_discarded_with_one_reason_and_one_entry_each(shop, bur
     }
 
 
-async def test_new_letters_of_the_same_cause_are_counted_and_others_not(shop, buried):
+async def test_new_dead_letters_of_the_same_cause_are_counted_and_others_not(shop, buried):
     await begin(shop, buried)
     shop.clock.advance(5)
     await bury(shop, await shop.place(), 50)
@@ -110,7 +112,7 @@ async def test_new_letters_of_the_same_cause_are_counted_and_others_not(shop, bu
 @pytest.mark.parametrize("bulk_action", ["replay_event", "discard_event"])
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("commit", range(1, 9))
-async def test_a_worker_that_dies_anywhere_leaves_every_letter_with_one_effect_and_one_entry(
+async def test_a_worker_that_dies_anywhere_leaves_every_dead_letter_with_one_effect_and_one_entry(
     shop, bulk_action, commit, after
 ):
     ids = [await bury(shop, await shop.place(), number) for number in range(3)]

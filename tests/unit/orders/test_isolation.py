@@ -60,7 +60,7 @@ def failing_dead_letters(shop, bad):
     return DeadLetters(shop.database, shop.clock, shop.new_id, handle)
 
 
-async def test_a_letter_whose_replay_raises_keeps_no_other_from_being_replayed(shop):
+async def test_a_dead_letter_whose_replay_raises_keeps_no_other_from_being_replayed(shop):
     placed = [await shop.place(order_id=f"order-{number}") for number in range(5)]
     ids = [await bury(shop, order, number) for number, order in enumerate(placed)]
     executor = shop.executor(dead_letters=failing_dead_letters(shop, "order-0"))
@@ -76,7 +76,7 @@ async def test_a_letter_whose_replay_raises_keeps_no_other_from_being_replayed(s
     assert entry.target == f"dead-letter:{ids[0]}"
 
 
-async def test_in_bulk_a_letter_that_raises_ends_failed_and_the_others_are_replayed(shop):
+async def test_in_bulk_a_dead_letter_that_raises_ends_failed_and_the_others_are_replayed(shop):
     placed = [await shop.place(order_id=f"order-{number:02}") for number in range(20)]
     ids = [await bury(shop, order, number) for number, order in enumerate(placed)]
     await begin_dead_letters(shop, ids)
