@@ -75,10 +75,10 @@ class ChildProcess:
 
 
 def die_with_parent(on_eof: Callable[[], None], *, within_seconds: float = 10.0) -> None:
-    """In a child of a Supervisor: call on_eof, on another thread, when the parent is gone.
+    """In a child of a Supervisor: call ``on_eof`` on another thread when the parent has ended.
 
-    The process is ended hard after within_seconds more. Not for processes that a person may start:
-    their standard input may be at its end from the beginning.
+    The process exits after ``within_seconds`` more. Do not use it in processes that a user may start: their standard
+    input may be at its end from the beginning.
     """
 
     def watch() -> None:
@@ -93,7 +93,7 @@ def die_with_parent(on_eof: Callable[[], None], *, within_seconds: float = 10.0)
 
 
 def open_log(path: Path) -> int:
-    """Open for appending; a log that has grown too large is set aside first, replacing the one before."""
+    """Open a log for appending; one that has grown too large is renamed first, replacing the earlier copy."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
@@ -101,7 +101,7 @@ def open_log(path: Path) -> int:
 
 
 def bound_log(path: Path, limit: int = MAX_LOG_BYTES) -> None:
-    """Set a log aside while its writer goes on, once it has grown too large, replacing the one before.
+    """Rotate a log that has grown too large while its writer continues, replacing the earlier copy.
 
     The writer appends to the same file, so it is copied and emptied; a line written in between may be lost.
     """

@@ -1,4 +1,4 @@
-"""Types of the settings: how each is read from a text of the environment, and what is said when it is wrong."""
+"""Types of the settings: they parse and validate texts of the environment."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _database(value: str | None) -> str | None:
     if url.drivername not in DATABASE_DRIVERS or not is_file:
         raise ValueError("an SQLAlchemy URL: sqlite:///... or postgresql+psycopg://...")
     if "@" in (url.host or "") or "@" in (url.database or "" if url.host else ""):
-        # What stands behind the first of several is a part of the password that would be taken for the host.
+        # Everything after the first @ is a part of the password that would be used as the host.
         raise ValueError("a user name and password in which @ : / ? # and % are written as %40 %3A %2F %3F %23 %25")
     return value
 
@@ -149,7 +149,7 @@ def _tokens(value: Any) -> Any:
             raise ValueError(TOKENS_ALLOWED)
         tokens.append(ApiToken(name, role, token))
     if value.strip() and not tokens:
-        # Without tokens everybody is let in: that must not come from a stray comma.
+        # Without tokens the API is open to all callers, which must not result from a stray comma.
         raise ValueError(TOKENS_ALLOWED)
     return tuple(tokens)
 

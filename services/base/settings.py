@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     nats_url: NatsUrls = None
     database_url: DatabaseUrl = None
     database_connections: Annotated[int, Field(ge=2, le=100)] = 12
-    """To a database server at most, of this process; with fewer it is slower."""
+    """Upper limit of this process's connections to a database server; fewer are slower."""
     database_pooler: Literal["auto", "transaction", "none"] = "auto"
     data_dir: DataDir = DATA_DIR
     api_host: str = "127.0.0.1"
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     prometheus_url: HttpUrl = None
     alert_webhook_url: HttpUrl = None
     outgoing_proxy: ProxyUrl = None
-    """Through which everything is asked over HTTP but what is on this machine and the next one's hosts."""
+    """Proxy for all outgoing HTTP, except to this machine and to the hosts of outgoing_no_proxy."""
     outgoing_no_proxy: Hosts = ()
     api_tokens: Tokens = ()
     reservation_ttl_seconds: Annotated[int, Field(ge=60, le=86_400)] = 1800
@@ -105,11 +105,11 @@ class Settings(BaseSettings):
     console_url: HttpUrl = None
     sandbox_traffic: Annotated[float, Field(ge=0, le=100)] = 1.0
     holdfast_supervised: bool = False
-    """Set by the parent of a worker: it ends with its parent, at the end of its standard input."""
+    """Set by the parent of a worker: the worker ends with its parent, at the end of its standard input."""
     holdfast_sandbox: bool = False
-    """Set by the parent of a worker whose INVENTORY_SERVICE_URL is that of the sandbox."""
+    """Set by the parent of a worker that uses the sandbox's Inventory Service."""
     otel_exporter_otlp_endpoint: HttpUrl = None
-    """With this or the next one traces are exported. The SDK reads these itself, and the standard's other variables."""
+    """This or the next one enables the export of traces. The SDK reads both, and the standard's other variables."""
     otel_exporter_otlp_traces_endpoint: HttpUrl = None
     otel_exporter_otlp_protocol: OtlpProtocol = None
     otel_exporter_otlp_traces_protocol: OtlpProtocol = None
@@ -141,7 +141,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def proxy(self) -> Proxy:
-        """Which addresses are asked through a proxy."""
+        """The proxy rule of outgoing HTTP."""
         return Proxy(self.outgoing_proxy, self.outgoing_no_proxy)
 
     @property
@@ -159,7 +159,7 @@ class Settings(BaseSettings):
 
     @property
     def reservation_retry(self) -> RetryPolicy:
-        # The attempt of the request itself comes before the delayed ones.
+        # The first attempt is made by the request itself, before the delayed ones.
         return RetryPolicy(
             self.reservation_retry_attempts + 1,
             self.reservation_retry_base_delay / 1000,
@@ -174,7 +174,7 @@ class Settings(BaseSettings):
 
     @property
     def alert_interval_seconds(self) -> float:
-        """How often alerts are judged, and what they are judged by is sampled: often enough for a short window."""
+        """Interval of alert evaluation and of metric samples, short enough for a short window."""
         return min(max(self.alert_window / 1000 / 60, 1.0), 5.0)
 
     @property
@@ -188,13 +188,13 @@ class Settings(BaseSettings):
 
     @property
     def call_deadline_seconds(self) -> float:
-        """After this long no attempt of a call begins: its attempts and their usual pauses fit in."""
+        """No attempt of a call begins after this time, which all attempts and their usual pauses fit into."""
         pauses = self.immediate_retry.base_delay_seconds * (2.0**self.retry_attempts - 1)
         return self.retry_attempts * self.inventory_timeout_seconds + pauses
 
     @property
     def step_deadline_seconds(self) -> float:
-        """Longest time that the calls of one step of an order take; afterwards its worker is taken for dead.
+        """Longest time that the calls of one step of an order take; afterwards its worker counts as dead.
 
         Two calls to the Inventory Service, the last attempt of each beginning at its deadline, and a payment.
         """
@@ -203,22 +203,22 @@ class Settings(BaseSettings):
 
     @property
     def payment_deadline_seconds(self) -> float:
-        """The same for a step that only asks the payment gateway."""
+        """Longest time of a step that only calls the payment gateway."""
         return PAYMENT_TIMEOUT_SECONDS + RECORDING_SECONDS
 
     @property
     def release_claim_seconds(self) -> float:
-        """The same for one attempt of a release."""
+        """Longest time of one attempt of a release."""
         return self.inventory_timeout_seconds + RECORDING_SECONDS
 
     @property
     def operation_lease_seconds(self) -> float:
-        """The same for a round of a bulk job, whose items each take a step; a minute at least."""
+        """Longest time of a round of a bulk job, whose items each take a step; at least a minute."""
         return max(self.step_deadline_seconds + RECORDING_SECONDS, 60.0)
 
     @property
     def longest_wait_seconds(self) -> float:
-        """Longest time that anything is put off by any rule; what waits for longer was given a wrong time."""
+        """Longest delay of any policy; a row that is due later has a wrong time."""
         waits = (
             self.reservation_retry_max_delay,
             self.release_retry_max_delay,

@@ -31,11 +31,11 @@ KILL_RESERVE_SECONDS = 0.2
 FIRST_RESTART_SECONDS = 0.2
 LONGEST_RESTART_SECONDS = 5.0
 STEADY_SECONDS = 30.0
-"""A child that was up for so long is restarted with the first delay again."""
+"""After this uptime a child is restarted with the first delay again."""
 
 WORKS_ASKED_SECONDS = 2.0
 WORKS_SECONDS = 10.0
-"""How often a running child is asked whether it works, and how long its answer is waited for."""
+"""Interval and timeout of the check that a running child works."""
 
 LOG_LOOKED_AT_SECONDS = 5.0
 
@@ -69,7 +69,7 @@ class Child:
     ready: Callable[[], Awaitable[None]] = _at_once
     """Returns when the process is of use; may poll for ever, the supervisor sets the limit."""
     works: Callable[[], Awaitable[bool]] | None = None
-    """Asked every few seconds while it runs; False ends the process, which is then started again like a crashed one."""
+    """Called every few seconds while the process runs; False ends it, and it is restarted like a crashed one."""
     start_seconds: float = 20.0
     """How long it may take until ready() returns."""
     stop_signal: signal.Signals = signal.SIGTERM
@@ -80,7 +80,7 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class ChildStatus:
-    """What is known about a child right now."""
+    """Present state of a child."""
 
     name: str
     pid: int | None
@@ -89,7 +89,7 @@ class ChildStatus:
     since: str
     """When the state was entered, UTC."""
     not_working: int = 0
-    """How often it was ended because it was up and did not work."""
+    """How often it was ended because it ran and did not work."""
 
 
 class Supervisor:
@@ -226,7 +226,7 @@ class _Keeper:
         try:
             async with asyncio.timeout(WORKS_SECONDS):
                 return await works()
-        except Exception as error:  # noqa: BLE001 - a boundary: a check that fails says nothing of the child
+        except Exception as error:  # noqa: BLE001 - a boundary: a failed check does not mean that the child is broken
             log.warning("child_not_checked", extra={"child": self._child.name, "reason": repr(error)})
             return True
 
@@ -274,7 +274,7 @@ class _Keeper:
             ended.cancel()
 
     async def _end(self, grace_seconds: float) -> None:
-        """Ask the process to end, kill it and what it started after the grace."""
+        """Stop the process; after the grace period kill it and the processes that it started."""
         if self._process is not None and self._process.returncode is None:
             await self._stop_running(self._process, grace_seconds)
         self._forget()

@@ -94,7 +94,7 @@ def _sql(condition: str) -> ColumnElement[bool]:
 
 
 def reschedule(connection: Connection, rows: ScheduledRows, now: datetime, limit: int) -> int:
-    """Make due now what lies too far ahead, the furthest first; returns how many rows."""
+    """Make rows due now that are due too far ahead, the furthest first; returns how many."""
     is_too_late = rows.due > now + rows.longest_delay + SLACK
     conditions = [is_too_late] if rows.condition is None else [is_too_late, rows.condition]
     (key,) = rows.table.primary_key
