@@ -1,7 +1,7 @@
-"""What was done about release jobs that had failed, and what came of it: the memory of their causes.
+"""Past actions on failed release jobs, by cause, with their outcomes.
 
-A job forgets its cause when it is done or begins anew, so what was done is kept in a row of its own. A move is
-undecided until its job ends; a hold that has to be released again was not released for good.
+A job loses its cause when it is done or started again, so each action has a row of its own. An action is undecided
+until its job ends; when the reservation has to be released again, the action has failed.
 Source: console, "what none of them has" 6.
 """
 
@@ -25,7 +25,7 @@ NO_ANSWER = (FailureClass.NOT_TRIED, FailureClass.BREAKER_OPEN)
 
 @dataclass(frozen=True, slots=True)
 class PastReleaseAction:
-    """One thing that was done about one failed job."""
+    """One action on one failed job."""
 
     order_id: str
     cause: str

@@ -1,4 +1,4 @@
-"""Release jobs: the durable promise that a hold is given back, one per order."""
+"""Release jobs: stored requests to release the reservation of an order, one for each order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from state.tables import operation_items, orders, releases
 
 MAX_PAGE = 200
 MAX_DEPTH = 1000
-"""Jobs of a list beyond this place are found by narrower filters."""
+"""A list ends at this place; narrower filters find the jobs beyond it."""
 
 MAX_GROUPS = 50
 STATES = tuple(ReleaseState)
@@ -44,7 +44,7 @@ class Release:
     failure_class: str = FailureClass.NOT_TRIED
     """A FailureClass."""
     traceparent: str | None = None
-    """That of the order, where the job was claimed to be run."""
+    """The traceparent of the order; set when the job was claimed."""
 
     @property
     def last_attempt_sent(self) -> bool:
@@ -61,12 +61,12 @@ class CauseGroup:
     pending: int
     first_at: datetime
     last_at: datetime
-    """When the first and the last of them was touched."""
+    """The first and the last change among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseFilter:
-    """Which jobs are asked for."""
+    """Selects release jobs."""
 
     states: tuple[str, ...] = STATES
     cause: str | None = None
@@ -97,7 +97,7 @@ def start(connection: Connection, order_id: str, reason: str, at: datetime) -> N
 
 
 def claim_due(connection: Connection, now: datetime, until: datetime, limit: int) -> list[Release]:
-    """Take jobs whose time has come; no other replica takes them before ``until``."""
+    """Claim due jobs; no other replica claims them before ``until``."""
     due = (
         select(releases.c.order_id)
         .where(releases.c.state == ReleaseState.PENDING, releases.c.next_attempt_at <= now)
@@ -109,7 +109,7 @@ def claim_due(connection: Connection, now: datetime, until: datetime, limit: int
 
 
 def claim(connection: Connection, order_ids: Sequence[str], until: datetime) -> list[Release]:
-    """Take the given jobs now, whatever their time, unless they are done."""
+    """Claim the given jobs whether due or not, unless they are done."""
     wanted = (
         select(releases.c.order_id)
         .where(releases.c.order_id.in_(order_ids), releases.c.state != ReleaseState.DONE)

@@ -1,6 +1,6 @@
-"""The manual-review queue as people work it: filtered, sorted by urgency, grouped, a page at a time.
+"""The manual-review queue: filtered, sorted by urgency, grouped, one page at a time.
 
-What is looked at is bounded: the POOL longest waiting (or last resolved) cases that an index finds.
+Each query reads at most POOL cases along an index: the longest waiting, or the last resolved.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ URGENT, OLDEST, NEWEST, MOST_UNITS = "urgent", "oldest", "newest", "units"
 SORTS = (URGENT, OLDEST, NEWEST, MOST_UNITS)
 
 HOLDING = (InventoryStatus.RESERVED, InventoryStatus.CONFIRM_REQUESTED, InventoryStatus.INVENTORY_FAILED)
-"""Inventory statuses in which the end of the hold takes the goods away from the order."""
+"""Inventory statuses in which the end of the reservation takes the goods away from the order."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaseFilter:
-    """Which cases are asked for; None and empty mean all."""
+    """Selects cases; None and empty mean all."""
 
     state: str = ReviewState.OPEN
     reason: str | None = None
@@ -63,7 +63,7 @@ class CaseFilter:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """How many of the matching cases share something."""
+    """The number of matching cases with the same keys."""
 
     keys: tuple[str, ...]
     count: int
@@ -106,7 +106,7 @@ def by_product(connection: Connection, wanted: CaseFilter, now: datetime) -> lis
 
 
 def by_standing(connection: Connection, wanted: CaseFilter, now: datetime) -> list[Group]:
-    """Matching cases by reason and status of the order, which is what decides on the actions they allow."""
+    """Matching cases by reason and status of the order, which together decide the allowed actions."""
     pool = _pool(connection, wanted)
     return _groups(connection, _matching(pool, wanted, now), (pool.c.reason, orders.c.status), limit=MAX_STANDINGS)
 
@@ -114,7 +114,7 @@ def by_standing(connection: Connection, wanted: CaseFilter, now: datetime) -> li
 def standing(
     connection: Connection, wanted: CaseFilter, now: datetime, where: Mapping[str, Collection[str]], *, limit: int
 ) -> list[Review]:
-    """Matching cases whose order stands where ``where`` says, per review reason; the longest waiting first."""
+    """Matching cases whose order has a status that ``where`` lists for their reason, the longest waiting first."""
     pool = _pool(connection, wanted)
     places = [and_(pool.c.reason == reason, orders.c.status.in_(statuses)) for reason, statuses in where.items()]
     ids = (

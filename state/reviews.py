@@ -1,4 +1,4 @@
-"""The manual-review queue: one open case per order and reason."""
+"""Review cases: at most one open case for an order and a reason."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Review:
     resolution: str | None = None
     note: str | None = None
     owner: str | None = None
-    """Who claimed the case last; counts only until ``claimed_until``."""
+    """The last claimant; the claim ends at ``claimed_until``."""
     claimed_until: datetime | None = None
     cause: str = ""
     """The code that cases with the same cause share."""
@@ -47,7 +47,7 @@ class Review:
         return self.failure_class != FailureClass.BREAKER_OPEN
 
     def owner_at(self, now: datetime) -> str | None:
-        """Who has the case at that time; None: nobody, or not any more."""
+        """The claimant at that time, or None."""
         return self.owner if self.owner and self.claimed_until and self.claimed_until > now else None
 
 
@@ -117,7 +117,7 @@ def resolve(
     reason: str | None = None,
     ignore_claim: bool = False,
 ) -> bool:
-    """Close one case under a version check; False when somebody was faster, or has claimed the case.
+    """Close one case under a version check; False when the version changed or another person has claimed the case.
 
     ``ignore_claim``: somebody else's claim is no hindrance.
     """
@@ -138,7 +138,7 @@ def resolve(
 
 
 def touch(connection: Connection, review: Review, *, by: str, at: datetime, ignore_claim: bool = False) -> bool:
-    """Raise the version of an open case, so that nobody else acts on it meanwhile; False: too late."""
+    """Raise the version of an open case, so that concurrent actions on it fail; False when the version changed."""
     done = connection.execute(
         update(reviews).where(*_as_seen(review, by, at, ignore_claim=ignore_claim)).values(version=review.version + 1)
     )
@@ -146,7 +146,7 @@ def touch(connection: Connection, review: Review, *, by: str, at: datetime, igno
 
 
 def claim(connection: Connection, review_id: str, owner: str, at: datetime, until: datetime, *, take: bool) -> bool:
-    """Claim an open case, or renew one's own claim; False when somebody else has it and it is not to be taken."""
+    """Claim an open case or renew the owner's claim; False when another person has it and ``take`` is not set."""
     conditions = [reviews.c.review_id == review_id, reviews.c.state == ReviewState.OPEN]
     if not take:
         conditions.append(free_for(owner, at))
@@ -155,14 +155,14 @@ def claim(connection: Connection, review_id: str, owner: str, at: datetime, unti
 
 
 def renew_claim(connection: Connection, review_id: str, owner: str, at: datetime, until: datetime) -> None:
-    """Put off the end of a claim that still lasts; whoever has none gets none by it."""
+    """Extend a claim that has not ended; without one nothing changes."""
     lasts = and_(reviews.c.owner == owner, reviews.c.claimed_until > at)
     is_it = and_(reviews.c.review_id == review_id, reviews.c.state == ReviewState.OPEN)
     connection.execute(update(reviews).where(is_it, lasts).values(claimed_until=until))
 
 
 def release_claim(connection: Connection, review_id: str, owner: str) -> bool:
-    """Hand a case back; False when this owner does not have it."""
+    """End the claim of this owner; False when the owner has none."""
     done = connection.execute(
         update(reviews)
         .where(reviews.c.review_id == review_id, reviews.c.owner == owner)
@@ -172,7 +172,7 @@ def release_claim(connection: Connection, review_id: str, owner: str) -> bool:
 
 
 def free_for(owner: str, at: datetime) -> ColumnElement[bool]:
-    """Cases that nobody else has."""
+    """Condition: no other person has claimed the case."""
     return or_(unclaimed(at), reviews.c.owner == owner)
 
 
@@ -233,7 +233,7 @@ def count_open_since(connection: Connection, since: datetime) -> int:
 
 
 def oldest_open_at(connection: Connection) -> datetime | None:
-    """Since when the case that has waited longest is open."""
+    """When the oldest open case was opened."""
     oldest: datetime | None = connection.scalar(
         select(func.min(reviews.c.opened_at)).where(reviews.c.state == ReviewState.OPEN)
     )
@@ -274,7 +274,7 @@ def versions(connection: Connection, review_ids: Sequence[str]) -> dict[str, tup
 
 
 def claimed(connection: Connection, now: datetime, limit: int) -> list[Review]:
-    """Open cases that somebody holds, the first to end first."""
+    """Open cases with a claim, the claim that ends first at the top."""
     statement = (
         select(*COLUMNS)
         .where(reviews.c.state == ReviewState.OPEN, reviews.c.claimed_until > now)

@@ -32,7 +32,8 @@ from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import MarkReleased, ReleaseByProof
 from services.reviews.claims import ReviewClaims
 from services.reviews.comparison import Reconciliation, in_words, many_in_words
-from services.reviews.resolution import ResolveReview, ReviewResolution
+from services.reviews.records import ResolveReview
+from services.reviews.resolution import ReviewResolution
 from services.unit_of_work import SYSTEM
 from state.commands import Command
 

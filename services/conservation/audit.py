@@ -1,7 +1,7 @@
-"""The conservation audit: every unit and every payment adds up between the services, continuously.
+"""The conservation audit: compares orders with their stock and their money at the other services.
 
-Each order is compared once it has rested for a while; what does not add up is listed and compared
-again until both sides agree. A person applies the compensation that is offered.
+An order is compared once it has not changed for RESTED. Differences are stored and compared again until they are
+gone. A person applies the compensation of a difference.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from state.conservation import KnownDifference
 logger = logging.getLogger("holdfast.conservation")
 
 RESTED = timedelta(seconds=60)
-"""An order that changed more recently may still be on its way through the other services."""
+"""The events of an order that changed more recently may still be under way."""
 
 SLACK = timedelta(seconds=60)
-"""A change from further ahead than this was made before the clock was set back, or by one that is wrong."""
+"""A change whose time lies further in the future comes from a wrong clock, or from before a clock was set back."""
 
 MAX_ORDERS_PER_ROUND = 10
 """Small, so that the audit does not overload the Inventory Service."""
@@ -42,12 +42,12 @@ MAX_ORDERS_PER_ROUND = 10
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What both sides said of one order."""
+    """The stock and the money of one order."""
 
     lookup: LookupResult
     money: MoneyState | None
     is_whole: bool
-    """Whether nobody who can answer has yet to do so."""
+    """Whether every service that can answer has answered."""
 
     @property
     def judged(self) -> frozenset[str]:
@@ -58,7 +58,7 @@ _MONEY = {PaymentState.CAPTURED: MoneyState.TAKEN}
 
 
 class ConservationAudit:
-    """Compares, remembers, and compensates when a person says so."""
+    """Compares orders, stores differences, and applies compensations."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class ConservationAudit:
         *,
         rested: timedelta = RESTED,
     ) -> None:
-        """``payments`` None: there is no gateway that could be asked."""
+        """``payments`` None: money is not compared."""
         self._context = context
         self._lookup = lookup
         self._payments = payments
@@ -89,7 +89,7 @@ class ConservationAudit:
         return len(grown) == MAX_ORDERS_PER_ROUND and len(reached) == MAX_ORDERS_PER_ROUND
 
     async def compare(self, order_ids: Sequence[str]) -> None:
-        """Compare these orders now, whether they rest or not, and note what differs."""
+        """Compare these orders now, and store their differences."""
         for start in range(0, len(order_ids), MAX_ORDERS_PER_ROUND):
             some = order_ids[start : start + MAX_ORDERS_PER_ROUND]
             found = await self._context.database.read(lambda c, some=some: orders.get_many(c, some))  # type: ignore[misc]
@@ -100,9 +100,9 @@ class ConservationAudit:
     async def compensate(
         self, order_id: str, kind: str, *, actor: str, reason: str, action_id: str | None = None
     ) -> KnownDifference:
-        """Apply the move that settles a difference; raises NotFound, InvalidState when it is not open any more.
+        """Apply the compensation of a difference. Raises NotFound, and InvalidState when it is not open.
 
-        Under an ``action_id`` seen before nothing happens.
+        A repeated ``action_id`` changes nothing.
         """
 
         def decide(connection: Connection, order: Order) -> Change | None:
@@ -188,9 +188,9 @@ def _to_ask(
 
 
 def _answered(grown: list[tuple[int, str]], asked: dict[str, Order], answers: dict[str, Answer]) -> list[int]:
-    """Entries up to the first whose order a side could not say anything about: the audit goes on there later.
+    """Entries up to the first whose order got no complete answer; the next round starts there.
 
-    An order that was not asked about has changed since and comes again with its later entries.
+    An order without a lookup has changed since; its later entries bring it back.
     """
     reached = []
     for history_id, order_id in grown:

@@ -1,6 +1,6 @@
-"""What must add up between an order, the stock at the Inventory Service and the money at the gateway.
+"""Conservation: differences between an order, its stock at the Inventory Service and its money at the gateway.
 
-Pure: what each side says goes in, what does not add up comes out, each with the move that settles it.
+Pure. Each kind of difference has a compensation that settles it.
 Source: design 3 (races); console, "what none of them has" 8.
 """
 
@@ -17,24 +17,24 @@ from services.domain.orders.model import InventoryStatus, Order, OrderStatus, Pa
 
 
 class StockState(StrEnum):
-    """What the Inventory Service says about the stock of one order."""
+    """The stock of one order at the Inventory Service. The values are stored."""
 
     RESERVED = "HELD"
     DEDUCTED = "DEDUCTED"
     FREE = "FREE"
-    """Released, expired, restocked or never held."""
+    """Released, expired, restocked or never reserved."""
 
 
 class MoneyState(StrEnum):
-    """What the payment gateway says about the money of one order."""
+    """The money of one order at the payment gateway."""
 
     TAKEN = "TAKEN"
     NOT_TAKEN = "NOT_TAKEN"
-    """Declined, refunded or never asked for."""
+    """Declined, refunded or never requested."""
 
 
 class DifferenceKind(StrEnum):
-    """What can be wrong between the two services."""
+    """The kinds of differences between the services. The values are stored."""
 
     RESERVATION_LEAKED = "HOLD_LEAKED"
     DEDUCTION_KEPT = "DEDUCTION_KEPT"
@@ -47,10 +47,10 @@ STOCK_KINDS = frozenset({DifferenceKind.RESERVATION_LEAKED, DifferenceKind.DEDUC
 MONEY_KINDS = frozenset({DifferenceKind.MONEY_KEPT, DifferenceKind.NOT_PAID})
 
 FOR_A_PERSON = frozenset({DifferenceKind.NOT_DEDUCTED, DifferenceKind.NOT_PAID})
-"""Software cannot settle them: a case is opened, and whoever closes it accepts them as they are."""
+"""Kinds without an automatic compensation: a review case is opened, and closing it accepts the difference."""
 
 COMPENSATIONS: dict[str, str] = {
-    DifferenceKind.RESERVATION_LEAKED: "Release the hold by a release job.",
+    DifferenceKind.RESERVATION_LEAKED: "Release the reservation by a release job.",
     DifferenceKind.DEDUCTION_KEPT: "Publish order.cancelled again, so that the stock goes back.",
     DifferenceKind.NOT_DEDUCTED: "Flag the order: the goods may have left without being deducted.",
     DifferenceKind.MONEY_KEPT: "Refund the payment.",
@@ -61,19 +61,19 @@ COMPENSATIONS: dict[str, str] = {
 CALLED_OFF = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED})
 SOLD = frozenset({OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_RETURNED, OrderStatus.RETURNED})
 BEING_SETTLED = frozenset({InventoryStatus.RELEASE_PENDING, InventoryStatus.RELEASE_FAILED})
-"""A release job or a person is already at it: not a difference yet."""
+"""Not reported yet: a release job or an open case is handling it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that does not add up for one order."""
+    """One difference of one order."""
 
     kind: str
     detail: str
 
 
 def differences(order: Order, stock: StockState | None, money: MoneyState | None) -> list[Difference]:
-    """What does not add up; None for a side that could not be asked. Orders on their way have none."""
+    """The differences of an order; None stands for an unknown state. Unfinished orders have no differences."""
     found = []
     if stock is not None:
         found += _of_stock(order, stock)
@@ -83,7 +83,7 @@ def differences(order: Order, stock: StockState | None, money: MoneyState | None
 
 
 def judged(stock: StockState | None, money: MoneyState | None) -> frozenset[str]:
-    """The kinds that could be judged; what the other side says, which is away, stays as it was."""
+    """The kinds that these states decide; differences of the other kinds keep their stored state."""
     nothing: frozenset[str] = frozenset()
     return (nothing if stock is None else STOCK_KINDS) | (nothing if money is None else MONEY_KINDS)
 
@@ -113,10 +113,10 @@ def _of_money(order: Order, money: MoneyState) -> list[Difference]:
 
 
 def compensate(order: Order, kind: str, at: datetime) -> Change:
-    """The move that settles a difference; raises InvalidState when the order has moved on.
+    """The change that settles a difference; raises InvalidState when the order's status has changed.
 
-    A leaked hold is released, a kept deduction is called off again by event, kept money is refunded;
-    goods that left without deduction or payment cannot be put right by software and go to a person.
+    A leaked reservation is released, a kept deduction is cancelled again by event, and kept money is refunded.
+    Goods sold without deduction or payment open a review case.
     """
     if kind in FOR_A_PERSON:
         if order.status not in SOLD:

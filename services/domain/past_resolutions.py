@@ -1,8 +1,8 @@
-"""How often an action has held, the last times a cause came. Source: console, "what none of them has" 6.
+"""Past resolutions: how often an action lasted for earlier failures with the same cause.
 
-An action on a review case held when its order has ended well and no case was opened for it afterwards; it
-failed when one was, or when the order ended the other way; until then it is still open. An action on a release
-job held when the hold was given back and there was nothing to release for the order again.
+An action on a review case lasted when its order ended well and no case was opened for it afterwards. It failed when a
+case was opened or the order ended the other way. Until then it is undecided. An action on a release job lasted when
+the reservation was released and no release was needed for the order again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ResolutionOutcome(StrEnum):
 
 
 BY_ITSELF = "BY_ITSELF"
-"""Nobody did anything: events settled the case."""
+"""No action: events settled the case."""
 
 
 class ReleaseActionKind(StrEnum):
@@ -34,7 +34,7 @@ class ReleaseActionKind(StrEnum):
     RETRY = "RETRY"
     BULK_RETRY = "BULK_RETRY"
     AUTOMATIC = "AUTOMATIC"
-    """Nobody did anything: the retries of the job itself."""
+    """No action: the retries of the job itself."""
     MARKED = "MARKED"
     BULK_MARKED = "BULK_MARKED"
 
@@ -45,7 +45,7 @@ _CALLED_OFF = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED})
 
 @dataclass(frozen=True, slots=True)
 class PastResolution:
-    """One thing that was done: on a review case the last one, on a release job any."""
+    """One past action: on a review case the last one, on a release job any."""
 
     action: str
     """A ReviewAction, BY_ITSELF or a ReleaseMoveKind."""
@@ -58,7 +58,7 @@ class PastResolution:
 
 @dataclass(frozen=True, slots=True)
 class ActionSummary:
-    """What is known of one action."""
+    """How often an action was done, and what became of it."""
 
     action: str
     times: int

@@ -1,7 +1,6 @@
-"""Our side beside stock: which moves are right for what both services say of one order.
+"""Reconciliation: which actions fit the state of an order and its stock at the Inventory Service.
 
-Pure: the case, the order's status and what the Inventory Service says go in; legal and refused moves come out.
-A side that cannot be asked refuses nothing. Source: console, "what none of them has" 1.
+Pure. An unknown stock state refuses no action.
 """
 
 from __future__ import annotations
@@ -16,35 +15,35 @@ from services.domain.orders.model import OrderStatus, ReviewReason
 from services.domain.reviews import ReviewAction, allowed_actions
 
 FRESH = timedelta(seconds=10)
-"""For so long an answer counts as what they say now; a move that rests on an older one asks again."""
+"""A lookup younger than this counts as the present stock; an action looks an older one up again."""
 
 OFFERED = timedelta(minutes=5)
-"""For so long an answer decides what is offered to a person; carrying it out asks again."""
+"""A lookup younger than this decides which actions are offered; acting looks the stock up again."""
 
 CANNOT_ANSWER, NO_ANSWER = "CANNOT_ANSWER", "NO_ANSWER"
 
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
-    """What the Inventory Service said about the stock of one order, or why it did not."""
+    """The stock of one order at the Inventory Service, or why it is unknown."""
 
     stock: StockState | None
-    """None: it did not say."""
+    """None: unknown."""
     said: str | None = None
-    """Its own word, such as RELEASED or EXPIRED."""
+    """The status as the Inventory Service named it, such as RELEASED or EXPIRED."""
     reservation_id: str | None = None
     expires_at: datetime | None = None
     problem: str | None = None
-    """CANNOT_ANSWER: it has no such question, or says a word we do not know. NO_ANSWER: it is away."""
+    """CANNOT_ANSWER: it has no such endpoint, or the status is not known here. NO_ANSWER: no answer came."""
 
 
 @dataclass(frozen=True, slots=True)
 class AllowedActions:
-    """What may be done for a pair of sides, the usual move first."""
+    """The actions for an order and its stock, the usual action first."""
 
     allowed: tuple[ReviewAction, ...]
     refused: Mapping[ReviewAction, str] = field(default_factory=dict)
-    """AllowedActions that our side alone would allow, each with the reason why stock does not."""
+    """Actions that the order allows and the stock forbids, each with the reason."""
 
 
 RESERVED_OR_DEDUCTED = frozenset({StockState.RESERVED, StockState.DEDUCTED})
@@ -53,7 +52,7 @@ _STOCK_OF: Mapping[str, frozenset[StockState]] = {
     OrderStatus.PLACED: RESERVED_OR_DEDUCTED,
     OrderStatus.CONFIRMED: frozenset({StockState.DEDUCTED}),
 }
-"""What stock must be for an order in this status to be as it should; other statuses say nothing about it."""
+"""The stock states that fit an order in this status; other statuses fit every stock state."""
 
 _SAYS: Mapping[StockState, str] = {
     StockState.RESERVED: "still holds stock for this order",
@@ -63,7 +62,7 @@ _SAYS: Mapping[StockState, str] = {
 
 
 def reconcile(reason: str, order_status: str, stock: StockState | None) -> AllowedActions:
-    """The moves for a case: those of our side, less those that what they say makes wrong."""
+    """The actions for a case: those that its order allows, without those that the stock forbids."""
     ours = allowed_actions(reason, order_status)
     if stock is None:
         return AllowedActions(ours)
@@ -91,7 +90,7 @@ def _why_not(reason: str, action: ReviewAction, order_status: str, stock: StockS
 def refusal(
     bulk_action: str, action: str | None, reason: str, order_status: str, stock: StockState | None
 ) -> str | None:
-    """Why what they say makes one item of a bulk job wrong; None when it does not, or they do not say.
+    """Why the stock of one item of a bulk job forbids the action, or None.
 
     ``action`` and ``reason`` are those of a review case; release jobs need neither.
     """
@@ -103,59 +102,59 @@ def refusal(
 
 
 def why_not_mark(stock: StockState | None) -> str | None:
-    """Why a failed release job must not be marked released; None when nothing speaks against it."""
+    """Why a failed release job must not be marked released, or None."""
     if stock == StockState.RESERVED:
         return f"The Inventory Service {_SAYS[stock]}: retry the release instead."
     if stock == StockState.DEDUCTED:
         return (
-            f"The Inventory Service {_SAYS[stock]}: there was no hold to release. "
+            f"The Inventory Service {_SAYS[stock]}: there was no reservation to release. "
             "Its review case and the conservation audit settle it."
         )
     return None
 
 
 def why_not_retry(stock: StockState | None) -> str | None:
-    """Why a person's retry of a release is of no use: what is deducted is refused by them, again and again."""
+    """Why a retry of a release cannot succeed, or None: the Inventory Service refuses to release deducted stock."""
     if stock == StockState.DEDUCTED:
         return f"The Inventory Service {_SAYS[stock]}: it would refuse the release again."
     return None
 
 
 def what_a_retry_does(stock: StockState | None) -> str | None:
-    """What will come of a retry of a release, in one sentence; None when they do not say."""
+    """The expected effect of a retry of a release, or None for an unknown stock state."""
     if stock == StockState.RESERVED:
-        return "A retry asks the Inventory Service to give back the hold that it says it has."
+        return "A retry asks the Inventory Service to release the reservation that it reports."
     if stock == StockState.FREE:
-        return "Already released over there: a retry is harmless, finds nothing held and closes the job."
+        return "Already released over there: a retry is harmless, finds no reservation and closes the job."
     return why_not_retry(stock)
 
 
 def evidence(stock: StockState | None) -> str | None:
-    """What supports marking a job released, in one sentence."""
+    """The evidence for marking a job released, or None."""
     if stock == StockState.FREE:
         return "The Inventory Service holds nothing for this order: that supports the proof."
     return None
 
 
 def advice(reason: str, order_status: str, stock: StockState | None) -> str | None:
-    """One sentence on what the pair means, where it is not what one would expect."""
+    """A sentence that explains an unexpected pair of order status and stock, or None."""
     if reason == ReviewReason.RELEASE_FAILED:
         return {
             StockState.RESERVED: "Nothing was given back yet: retry the release.",
-            StockState.DEDUCTED: "There is no hold to release. Mark it released; the conservation audit then "
+            StockState.DEDUCTED: "There is no reservation to release. Mark it released; the conservation audit then "
             "offers to put the deducted stock back.",
             StockState.FREE: "Nothing is held any more: marking it released is right.",
             None: None,
         }[stock]
     if order_status == OrderStatus.PAYING and stock == StockState.FREE:
-        return "The hold has ended: an approved order will fail its confirmation and has to reserve anew."
+        return "The reservation has ended: an approved order will fail its confirmation and has to reserve anew."
     if order_status == OrderStatus.PLACED and stock == StockState.DEDUCTED:
         return "They have done their part and the answer was lost: confirming again settles it."
     if order_status == OrderStatus.PLACED and stock == StockState.FREE:
-        return "The hold has ended: confirming again will be refused, and a new case then reserves anew."
+        return "The reservation has ended: confirming again will be refused, and a new case then reserves anew."
     return None
 
 
 def is_fresh(asked_at: datetime, now: datetime, changed_at: datetime, within: timedelta = FRESH) -> bool:
-    """Whether an answer still counts; one from before the order last changed compares what is with what was."""
+    """Whether a lookup is recent enough, and later than the last change of the order."""
     return now - asked_at <= within and asked_at >= changed_at

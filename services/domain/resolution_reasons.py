@@ -1,4 +1,4 @@
-"""Why a case was resolved as it was: which actions need a word of their own, and which words there are.
+"""Resolution reasons: which actions need a reason, and which reasons fit an action.
 
 Source: console page "Manual review" (note and resolution reason), rule 9.
 """
@@ -15,7 +15,7 @@ from services.domain.reviews import ReviewAction
 
 
 class ResolutionReason(StrEnum):
-    """Why a person did what they did."""
+    """Why a person resolved a case. The values are stored."""
 
     CUSTOMER_ASKED = "CUSTOMER_ASKED"
     OUT_OF_STOCK = "OUT_OF_STOCK"
@@ -35,18 +35,18 @@ REASONS: Mapping[str, tuple[ResolutionReason, ...]] = {
     ReviewAction.APPROVE: (R.STOCK_SEEN, R.PAYMENT_SEEN, R.CUSTOMER_ASKED, R.OTHER),
     ReviewAction.MARK_RELEASED: (R.SEEN_RELEASED, R.NEVER_RESERVED, R.OTHER),
 }
-"""The reasons that fit an action; the others, which only try again, need none."""
+"""The reasons that fit an action; actions that only retry need none."""
 
 UNDO_FOR: Mapping[str, timedelta] = dict.fromkeys(REASONS, timedelta(seconds=10))
-"""How long an action of one person on one case is held, so that it can be taken back."""
+"""How long the command of an action is delayed, so that it can be undone."""
 
 
 _SEEN = frozenset(ReviewReason) - {ReviewReason.AVAILABILITY_UNVERIFIED}
-"""Approved on what a person has seen or done elsewhere."""
+"""Reasons of cases whose approval rests on facts outside this service."""
 
 
 def needs_reason(case_reason: str, action: str) -> bool:
-    """Whether the action must be explained: it cannot be undone, or rests on what a person has seen."""
+    """Whether the action needs a reason: it is irreversible, or rests on facts outside this service."""
     irreversible = action in (ReviewAction.CANCEL_ORDER, ReviewAction.MARK_RELEASED)
     return irreversible or (action == ReviewAction.APPROVE and case_reason in _SEEN)
 

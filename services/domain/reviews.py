@@ -1,4 +1,4 @@
-"""What a person may do about a review case: a pure rule of its reason and the order's status.
+"""Review cases: the actions that a case allows, by its reason and the order's status. Pure.
 
 Source: contract section 3 (resolve) and design 3.
 """
@@ -40,7 +40,7 @@ _ALWAYS: Mapping[str, ReviewAction] = {
     ReviewReason.AVAILABILITY_UNVERIFIED: ReviewAction.APPROVE,
     ReviewReason.RELEASE_FAILED: ReviewAction.MARK_RELEASED,
 }
-"""Possible whatever has become of the order meanwhile."""
+"""Allowed in every status of the order."""
 
 _WHILE: Mapping[str, tuple[str, ReviewAction]] = {
     ReviewReason.PENDING_INVENTORY: (OrderStatus.PENDING_INVENTORY, ReviewAction.RETRY_RESERVATION),
@@ -48,10 +48,10 @@ _WHILE: Mapping[str, tuple[str, ReviewAction]] = {
     ReviewReason.CONFIRMATION_TIMEOUT: (OrderStatus.PLACED, ReviewAction.RECONFIRM),
     ReviewReason.PAYMENT_UNKNOWN: (OrderStatus.PAYING, ReviewAction.APPROVE),
 }
-"""Possible, together with cancelling, only while the order stands where the case was opened."""
+"""Allowed, together with CANCEL_ORDER, only in the status in which the case was opened."""
 
 WITHOUT_GOODS = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED})
-"""Ends of an order at which the customer must have all the money."""
+"""Final statuses in which the customer must have all the money back."""
 
 
 STEPPING = BEFORE_PAYMENT | {OrderStatus.PAYING, OrderStatus.PLACED}
@@ -65,11 +65,10 @@ def is_about_a_difference(reason: str, order_status: str) -> bool:
 
 
 def allowed_actions(reason: str, order_status: str) -> tuple[ReviewAction, ...]:
-    """The actions that a case allows, the usual one first; none when the order has moved on.
+    """The actions that a case allows, the usual one first; none when the order's status has changed.
 
-    APPROVE of PAYMENT_UNKNOWN says that a person has seen the money captured or, when the order has ended
-    without goods, that the customer has it all. APPROVE of CONSERVATION_DIFFERENCE says that a person knows of
-    what does not add up and has done about it what can be done.
+    APPROVE of PAYMENT_UNKNOWN confirms that the money was captured or, for an order that ended without goods, that
+    the customer has all of it. APPROVE of CONSERVATION_DIFFERENCE accepts the difference.
     """
     if reason == ReviewReason.PAYMENT_UNKNOWN and order_status in WITHOUT_GOODS:
         return (ReviewAction.APPROVE,)

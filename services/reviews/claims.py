@@ -1,4 +1,4 @@
-"""Claims: who works on a case. A claim is a lease that ends by itself, so nobody's lunch blocks a case.
+"""Claims: who works on a case. A claim is a lease, so an absent person blocks no case for long.
 
 Source: contract section 3, POST /api/v1/reviews/{reviewId}/claim and /release-claim.
 """
@@ -21,17 +21,17 @@ LEASE = timedelta(minutes=15)
 """How long a claim lasts; acting on the case renews it."""
 
 CLAIM, RELEASE_CLAIM = "CLAIM", "RELEASE_CLAIM"
-"""How the audit log names the two."""
+"""The actions in the audit log."""
 
 
 class ReviewClaims:
-    """The use cases; of two who claim at once, exactly one gets the case."""
+    """Claims cases; of two concurrent claims exactly one succeeds."""
 
     def __init__(self, context: OrdersContext) -> None:
         self._context = context
 
     async def claim(self, review_id: str, *, actor: str, take_over: bool = False) -> Review:
-        """The case, now this person's; claiming again renews it.
+        """Claim the case for the actor, or renew the actor's claim; returns the case.
 
         ``take_over`` takes it from whoever has it; only an admin may say so, which the caller has checked.
         Raises NotFound, InvalidState (resolved), ClaimedByOther.
@@ -50,7 +50,7 @@ class ReviewClaims:
         return await self._context.database.write(transaction)
 
     async def release(self, review_id: str, *, actor: str, take_over: bool = False) -> Review:
-        """The case, nobody's any more; without a claim nothing changes.
+        """End the claim on the case; without a claim nothing changes. Returns the case.
 
         Raises NotFound, and ClaimedByOther for somebody else's claim unless ``take_over``.
         """
@@ -71,13 +71,13 @@ class ReviewClaims:
         return await self._context.database.write(transaction)
 
     async def renew(self, review_id: str, *, actor: str) -> None:
-        """Put off the end of one's own claim; nothing happens without one."""
+        """Extend the actor's claim; without one nothing changes."""
         at = self._context.clock()
         await self._context.database.write(lambda c: reviews.renew_claim(c, review_id, actor, at, at + LEASE))
 
 
 def claimed_by_other(review: Review, actor: str, at: datetime) -> ClaimedByOther | None:
-    """The error that names whoever else has the case; None when nobody else has it."""
+    """The error for a case that another person has claimed, or None."""
     owner = review.owner_at(at)
     if owner in (None, actor) or review.claimed_until is None:
         return None

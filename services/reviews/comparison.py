@@ -1,4 +1,4 @@
-"""Asking the Inventory Service what it knows of an order before a person acts on it; the answer is kept.
+"""Inventory lookups before a person acts on an order; the results are stored.
 
 Source: console, "what none of them has" 1. The seed's Inventory Service has no such question; one that
 cannot answer is told apart from one that is away, and neither keeps a person from acting.
@@ -22,26 +22,26 @@ from state import inventory_lookups, orders
 from state.inventory_lookups import StoredLookup
 
 PATIENCE_SECONDS = 3.0
-"""A person waits for the answer; after this long the case is worked without it."""
+"""How long a lookup may take while a person waits."""
 
 MANY_SECONDS = 2.0
-"""Of one question about many orders: no part of it begins later, since other questions wait behind it."""
+"""A lookup of several orders starts no further calls after this time, since other lookups wait behind it."""
 
 
 @dataclass(frozen=True, slots=True)
 class LookupCounts:
-    """What became of a question about several orders."""
+    """The outcome of a lookup of several orders."""
 
     answered: int
     fresh: int
-    """Not asked again: the answer of a moment ago still counts."""
+    """Orders with a recent lookup, which were not looked up again."""
     unanswered: int
     not_asked: int
     """Not asked any more."""
 
 
 class Reconciliation:
-    """Asks, remembers, and says how fresh what it remembers is."""
+    """Looks the stock of orders up and stores the results."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Reconciliation:
         self._gate = gate
 
     async def look_up(self, order_id: str, *, asked_by: str) -> StoredLookup:
-        """Ask now and keep the answer; raises NotFound for an unknown order."""
+        """Look the order up now and store the result. Raises NotFound for an unknown order."""
         if await self._context.database.read(lambda c: orders.get(c, order_id)) is None:
             raise NotFound("order", order_id)
         asked_at = self._context.clock()
@@ -98,7 +98,7 @@ class Reconciliation:
         return LookupCounts(answered, fresh, len(answers) - answered, len(wanted) - len(answers))
 
     async def current_stock(self, order: Order, *, asked_by: str) -> StockState | None:
-        """What they say now: a fresh answer is used, an older one asked for again; None when they do not say."""
+        """The present stock state: from a recent lookup or a new one; None when it is unknown."""
         known = await self._context.database.read(lambda c: inventory_lookups.get(c, order.order_id))
         if known is None or not is_fresh(known.asked_at, self._context.clock(), order.updated_at):
             known = await self.look_up(order.order_id, asked_by=asked_by)

@@ -6,7 +6,7 @@ Source: seed 8.2 (manual resolution queue); contract section 3, POST /api/v1/rev
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from sqlalchemy import Connection
@@ -15,10 +15,9 @@ from sqlalchemy.exc import IntegrityError
 from services.clients.inventory.port import InventoryGateway
 from services.domain import incident_impact, resolution_reasons
 from services.domain.call_attempts import Attempt
-from services.domain.errors import ApiError, IdempotencyKeyReused, InvalidState, NotFound, ReviewConflict
+from services.domain.errors import ApiError, InvalidState, NotFound, ReviewConflict
 from services.domain.orders import ending, failed_steps, lifecycle
 from services.domain.orders.changes import Change
-from services.domain.orders.events import timestamp
 from services.domain.orders.model import Order, OrderStatus, PaymentStatus, ReleaseState, ReviewReason
 from services.domain.past_resolutions import ReleaseActionKind, ResolutionOutcome
 from services.domain.reconciliation import reconcile
@@ -34,44 +33,18 @@ from services.orders.context import OrdersContext, counted
 from services.orders.fulfilment import OrderFulfilment
 from services.reviews.claims import LEASE, claimed_by_other
 from services.reviews.comparison import Reconciliation
-from services.unit_of_work import SYSTEM, UnitOfWork, action_entry, call_entries
+from services.reviews.records import ResolveReview, audit_entry, conflict, stored_case, was_done_before
+from services.unit_of_work import UnitOfWork, action_entry, call_entries
 from state import audit, conservation, history, incident_impacts, orders, release_actions, releases, reviews
-from state.audit import AuditEntry
 from state.reviews import Review
 
 
-@dataclass(frozen=True, slots=True)
-class ResolveReview:
-    """The command behind the route and the console's dialog."""
-
-    review_id: str
-    action: str
-    note: str
-    version: int
-    actor: str
-    action_id: str | None = None
-    reason: str | None = None
-    """A ResolutionReason."""
-    by_admin: bool = False
-    """Somebody else's claim is no hindrance."""
-    in_bulk: bool = False
-    """One item of a bulk job."""
-
-
-_STATES = ("status", "inventory_status", "payment_status")
-
-
-def _standing(order: Order) -> dict[str, str]:
-    """Where an order stands, as the audit log keeps it."""
-    return {name: str(getattr(order, name)) for name in _STATES}
-
-
 class _LostRace(Exception):
-    """Somebody else changed the case between our reading and our writing; nothing was written."""
+    """The case changed between read and write; nothing was written."""
 
 
 class ReviewResolution:
-    """The use case: who comes second is told who was first, when, and what they did."""
+    """Resolves cases; of two people who act on one case, the second gets a ReviewConflict that names the first."""
 
     def __init__(
         self,
@@ -81,7 +54,7 @@ class ReviewResolution:
         confirmation_timeout: timedelta,
         reconciliation: Reconciliation | None = None,
     ) -> None:
-        """``reconciliation`` None: there is nobody who could be asked, and our side alone decides."""
+        """``reconciliation`` None: no lookup is made, and the state of the order alone decides."""
         self._context = context
         self._fulfilment = fulfilment
         self._inventory = inventory
@@ -104,43 +77,43 @@ class ReviewResolution:
         the Inventory Service answered to RECONFIRM. The same action under an action_id seen before changes
         nothing and answers with the case as it is; another one raises IdempotencyKeyReused.
         """
-        review = await self._case(command.review_id)
-        if await self._was_done_before(command):
+        review = await stored_case(self._context, command.review_id)
+        if await was_done_before(self._context, command):
             return review
         try:
             await self._act(command, review)
         except (ReviewConflict, InvalidState):
             # Perhaps it was this very action that was faster, sent twice, and has moved the case or the order.
-            if not await self._was_done_before(command):
+            if not await was_done_before(self._context, command):
                 raise
-        return await self._case(command.review_id)
+        return await stored_case(self._context, command.review_id)
 
     async def called_by(self, review_id: str, action: str) -> str | None:
         """The operation of the Inventory Service that the action on this case calls at once; None: it calls none.
 
         Raises NotFound.
         """
-        return called_by(action, [(await self._case(review_id)).reason])
+        return called_by(action, [(await stored_case(self._context, review_id)).reason])
 
     async def _act(self, command: ResolveReview, review: Review) -> None:
         if review.state != ReviewState.OPEN or review.version != command.version:
-            raise await self._conflict(review, command)
+            raise await conflict(self._context, review, command)
         if not command.by_admin and (claimed := claimed_by_other(review, command.actor, self._context.clock())):
             raise claimed
         try:
             order = await self._order_if_allowed(command, review)
         except InvalidState:
-            current = await self._case(review.review_id)
+            current = await stored_case(self._context, review.review_id)
             if (current.state, current.version) == (review.state, review.version):
                 raise
             # Somebody was faster and has moved the order since the case was read.
-            raise await self._conflict(review, command) from None
+            raise await conflict(self._context, review, command) from None
         try:
             with self._context.step("resolve review", order.order_id, order.traceparent):
                 await self._actions[command.action](command, order, review)
         except IntegrityError:
             # The same action_id is being executed by somebody else at this moment.
-            raise await self._conflict(review, command) from None
+            raise await conflict(self._context, review, command) from None
 
     async def _order_if_allowed(self, command: ResolveReview, review: Review) -> Order:
         """The order of the case. Raises InvalidState, ValidationFailed."""
@@ -235,7 +208,7 @@ class ReviewResolution:
         await self._begin(command, review, order)
         run = self._fulfilment.resume(order, actor=command.actor)
         moved = await counted(self._context, order.order_id, run)
-        case = await self._case(command.review_id)
+        case = await stored_case(self._context, command.review_id)
         result = "done" if case.state != ReviewState.OPEN else f"failed: {case.cause or case.detail}"
         await self._context.transact(
             lambda c: self._audit(c, replace(command, action_id=None), case, order, moved, result)
@@ -318,7 +291,7 @@ class ReviewResolution:
         try:
             await self._context.unit_of_work(work)
         except _LostRace:
-            raise await self._conflict(review, command) from None
+            raise await conflict(self._context, review, command) from None
 
     async def _begin(self, command: ResolveReview, review: Review, order: Order) -> Review:
         """Record that the action runs, before it calls anybody; the case stays open until it succeeds."""
@@ -334,7 +307,7 @@ class ReviewResolution:
             return True
 
         if not await self._context.transact(transaction):
-            raise await self._conflict(review, command)
+            raise await conflict(self._context, review, command)
         return replace(review, version=review.version + 1)
 
     async def _reconfirm_failed(
@@ -352,74 +325,6 @@ class ReviewResolution:
         await self._context.transact(transaction)
 
     def _audit(
-        self,
-        connection: Connection,
-        command: ResolveReview,
-        review: Review,
-        before: Order,
-        after: Order,
-        result: str,
+        self, connection: Connection, command: ResolveReview, review: Review, before: Order, after: Order, result: str
     ) -> None:
-        audit.add(
-            connection,
-            AuditEntry(
-                at=self._context.clock(),
-                actor=command.actor,
-                action=command.action,
-                target=_target(review.review_id),
-                order_id=review.order_id,
-                reason=": ".join(filter(None, (command.reason, command.note))),
-                before=_standing(before),
-                after=_standing(after),
-                result=result,
-                action_id=command.action_id,
-            ),
-        )
-
-    async def _was_done_before(self, command: ResolveReview) -> bool:
-        action_id = command.action_id
-        if action_id is None:
-            return False
-        entry = await self._context.database.read(lambda c: audit.find_action(c, action_id))
-        if entry is None:
-            return False
-        if (entry.target, entry.action) != (_target(command.review_id), command.action):
-            raise IdempotencyKeyReused("This actionId was used for another action.", {"actionId": action_id})
-        return True
-
-    async def _case(self, review_id: str) -> Review:
-        review = await self._context.database.read(lambda c: reviews.get(c, review_id))
-        if review is None:
-            raise NotFound("review", review_id)
-        return review
-
-    async def _conflict(self, review: Review, command: ResolveReview) -> ApiError:
-        """Who was faster, when, and what they did."""
-        current = await self._case(review.review_id)
-        if (
-            current.state == ReviewState.OPEN
-            and current.version == review.version == command.version
-            and not command.by_admin
-        ):
-            claimed = claimed_by_other(current, command.actor, self._context.clock())
-            if claimed:
-                return claimed
-        target = _target(review.review_id)
-        entry = await self._context.database.read(
-            lambda c: audit.last_on(c, target, review.order_id, tuple(ReviewAction))
-        )
-        if entry is not None:
-            # What a person did; the case may have been settled by what followed from it.
-            by, at, action = entry.actor, entry.at, entry.action
-        else:
-            by = current.resolved_by or SYSTEM
-            at = current.resolved_at or current.opened_at
-            action = current.resolution or "OPENED"
-        return ReviewConflict(
-            f"This case was changed by {by}: {action}.",
-            {"by": by, "at": timestamp(at), "action": action, "state": current.state, "version": current.version},
-        )
-
-
-def _target(review_id: str) -> str:
-    return f"review:{review_id}"
+        audit.add(connection, audit_entry(command, review, before, after, result, self._context.clock()))

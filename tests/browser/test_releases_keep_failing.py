@@ -157,7 +157,7 @@ def test_their_side_says_what_may_be_marked_and_nothing_that_is_held_is(shop: Ho
     ).to_be_visible()
     expect(dialog.get_by_role("button", name="Mark released")).to_be_disabled()
     expect(dialog.get_by_label(re.compile("Proof"))).to_have_value("half a sen")
-    expect(dialog.get_by_text(re.compile("asks the Inventory Service to give back the hold"))).to_be_visible()
+    expect(dialog.get_by_text(re.compile("asks the Inventory Service to release the reservation"))).to_be_visible()
     expect(page).to_have_url(re.compile(f"release={held}"))
     dialog.get_by_role("button", name="Close").click()
     expect(dialog).to_be_hidden()

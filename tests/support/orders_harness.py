@@ -46,7 +46,8 @@ from services.releases.jobs import ReleaseJobs
 from services.releases.mark_released import ReleaseByProof
 from services.reviews.claims import ReviewClaims
 from services.reviews.comparison import Reconciliation
-from services.reviews.resolution import ResolveReview, ReviewResolution
+from services.reviews.records import ResolveReview
+from services.reviews.resolution import ReviewResolution
 from services.unit_of_work import Recorded
 from state import audit, history, order_search, outbox, releases, reviews, tables
 from state.audit import AuditEntry

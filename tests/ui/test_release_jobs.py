@@ -66,7 +66,7 @@ def test_nothing_held_over_there_is_evidence_and_a_retry_is_said_to_be_harmless(
     told(busy, FREE, "ORD-3000", said="RELEASED")
     test = show("releases.py", release="ORD-3000")
     assert "that supports the proof" in warnings(test)
-    assert "a retry is harmless, finds nothing held and closes the job" in said(test)
+    assert "a retry is harmless, finds no reservation and closes the job" in said(test)
     assert not test.button(key="retry_open_ORD-3000").disabled
     test.text_area(key=dialog(test, "note_")).set_value("seen in their ledger")
     test.button(key=dialog(test, "do_")).click().run()

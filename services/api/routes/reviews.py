@@ -20,7 +20,7 @@ from services.domain.orders.model import ReviewReason
 from services.domain.resolution_reasons import ResolutionReason
 from services.domain.reviews import ReviewAction, allowed_actions
 from services.domain.roles import ADMIN
-from services.reviews.resolution import ResolveReview
+from services.reviews.records import ResolveReview
 from state import orders, reviews
 from state.reviews import Review
 

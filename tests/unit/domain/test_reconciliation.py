@@ -81,7 +81,7 @@ def test_a_pair_that_is_not_what_one_expects_is_explained(
 @pytest.mark.parametrize(
     ("stock", "may_mark", "may_retry", "retry_does", "supports"),
     [
-        (HELD, False, True, "give back the hold", False),
+        (HELD, False, True, "release the reservation", False),
         (FREE, True, True, "harmless", True),
         (DEDUCTED, False, False, "refuse the release again", False),
         (None, True, True, None, False),
