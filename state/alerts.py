@@ -1,4 +1,4 @@
-"""Alerts as they stand, one row per source and set of labels, and the history of what became of them."""
+"""Alerts, one row per source and set of labels, and their history."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ WORKER, PROMETHEUS = "worker", "prometheus"
 
 MAX_PAGE = 200
 MAX_RECEIVED = 500
-"""Alerts of one sender that fire at a time; more are refused, so that nobody takes the places of others."""
+"""Firing alerts of one sender; more are refused, so that one sender cannot crowd out the others."""
 MAX_RECEIVED_IN_ALL = 4 * MAX_RECEIVED
 MAX_STANDING = MAX_RECEIVED_IN_ALL + 200
-"""All alerts of all sources that can stand at a time."""
+"""Pending and firing alerts of all sources."""
 
 
 _LAST = datetime(9999, 1, 1, tzinfo=UTC)
 
 LEASE = "alerts"
-"""The lease under which alerts are judged; whoever else changes one waits for it."""
+"""The lease of the alert evaluator; other writers of alerts wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert: pending, firing or lately resolved."""
+    """One alert: pending, firing or resolved."""
 
     alert_id: str
     source: str
-    """``worker``: judged here; ``prometheus``: received."""
+    """``worker``: evaluated here; ``prometheus``: received."""
     name: str
     labels: dict[str, str]
     annotations: dict[str, str]
@@ -43,23 +43,23 @@ class Alert:
     state: str
     value: float | None
     active_at: datetime
-    """Since when its condition has been true."""
+    """Start of the time for which its condition has been true."""
     fired_at: datetime | None
     resolved_at: datetime | None
-    """End of the last time that it fired."""
+    """End of its last firing."""
     seen_at: datetime
-    """When its condition was last found true."""
+    """Last evaluation with a true condition."""
     kept_since: datetime | None = None
-    """Firing although its condition is no longer true, since then."""
+    """Since when it keeps firing with a false condition."""
     ends_at: datetime | None = None
     """When a received alert resolves unless it is received again."""
     is_notified: bool = False
-    """Whether a notification says that it fires, and none yet that it is resolved."""
+    """Whether it was announced as firing and not yet as resolved."""
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None
     acknowledged_note: str | None = None
     sender: str = ""
-    """Who posted it first, of those that are received."""
+    """The caller that posted it first; empty for own alerts."""
 
     @property
     def severity(self) -> str:
@@ -74,14 +74,14 @@ def _row(alert: Alert) -> dict[str, Any]:
 
 
 def put(connection: Connection, alert: Alert) -> None:
-    """Store an alert as it stands now."""
+    """Insert or update an alert."""
     row = _row(alert)
     if not connection.execute(update(alerts).where(alerts.c.alert_id == alert.alert_id).values(row)).rowcount:
         connection.execute(insert(alerts), row)
 
 
 def mend_times(connection: Connection, now: datetime) -> None:
-    """Ends that lie beyond what can be read, as an earlier version stored them, come to be now."""
+    """Replace ends beyond the readable range, as an earlier version stored them, by ``now``."""
     beyond = alerts.c.ends_at >= _LAST
     connection.execute(update(alerts).where(alerts.c.source == PROMETHEUS, beyond).values(ends_at=now))
 
@@ -102,20 +102,20 @@ def of_source(connection: Connection, source: str) -> list[Alert]:
 
 
 def standing(connection: Connection) -> list[Alert]:
-    """All that are pending or firing, the one that began first at the head."""
+    """All pending and firing alerts, oldest first."""
     statement = select(*_COLUMNS).where(alerts.c.state.in_((PENDING, FIRING)))
     ordered = statement.order_by(alerts.c.active_at, alerts.c.alert_id).limit(MAX_STANDING)
     return [Alert(*row) for row in connection.execute(ordered)]
 
 
 def resolved_unannounced(connection: Connection) -> list[Alert]:
-    """Resolved alerts of which nobody has been told so."""
+    """Alerts that are resolved and not yet announced as resolved."""
     statement = select(*_COLUMNS).where(alerts.c.state == RESOLVED, alerts.c.is_notified.is_(True))
     return [Alert(*row) for row in connection.execute(statement.limit(MAX_STANDING))]
 
 
 def resolved(connection: Connection, since: datetime, limit: int = MAX_PAGE) -> list[Alert]:
-    """Newest first."""
+    """Resolved alerts, newest first."""
     statement = select(*_COLUMNS).where(alerts.c.state == RESOLVED, alerts.c.resolved_at >= since)
     rows = connection.execute(statement.order_by(alerts.c.resolved_at.desc()).limit(limit))
     return [Alert(*row) for row in rows]
@@ -127,7 +127,7 @@ def count_by_state(connection: Connection) -> dict[str, int]:
 
 
 def count_standing(connection: Connection, source: str) -> dict[str, int]:
-    """How many fire, by sender."""
+    """The number of firing alerts, by sender."""
     firing = (alerts.c.source == source, alerts.c.state == FIRING)
     statement = select(alerts.c.sender, func.count()).where(*firing).group_by(alerts.c.sender)
     return dict(connection.execute(statement).all())
@@ -135,7 +135,7 @@ def count_standing(connection: Connection, source: str) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class AlertEvent:
-    """Something became of an alert."""
+    """An entry of the history of alerts."""
 
     at: datetime
     kind: str
@@ -161,7 +161,7 @@ def add_events(connection: Connection, events: Sequence[AlertEvent]) -> None:
 def history(
     connection: Connection, *, alert_id: str | None = None, limit: int = MAX_PAGE, offset: int = 0
 ) -> list[AlertEvent]:
-    """Newest first, of one alert or of all."""
+    """The history of one alert or of all, newest first."""
     statement = select(*_EVENT_COLUMNS)
     if alert_id is not None:
         statement = statement.where(alert_history.c.alert_id == alert_id)

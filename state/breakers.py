@@ -63,7 +63,7 @@ def add_transitions(connection: Connection, transitions: Sequence[BreakerTransit
 
 
 def transitions_since(connection: Connection, since: datetime, limit: int = 500) -> list[BreakerTransition]:
-    """Newest first."""
+    """State changes since ``since``, newest first."""
     table = breaker_transitions
     statement = (
         select(table.c.replica, table.c.breaker, table.c.from_state, table.c.to_state, table.c.at)

@@ -23,7 +23,7 @@ class Window:
 
     start: datetime
     end: datetime
-    """The first instant after it."""
+    """Exclusive."""
     operations: tuple[str, ...] = ()
     """Empty: every operation."""
     kinds: tuple[str, ...] = ()
@@ -64,13 +64,13 @@ def counts(connection: Connection, window: Window) -> dict[tuple[str, str], int]
 
 
 def count_orders(connection: Connection, window: Window) -> int:
-    """How many orders were affected, each counted once."""
+    """The number of affected orders, each counted once."""
     found = _within(window).subquery()
     return connection.scalar(select(func.count(found.c.order_id.distinct()))) or 0
 
 
 def page(connection: Connection, window: Window, *, limit: int, offset: int = 0) -> list[AffectedOrder]:
-    """The orders affected, the last affected first, each once with all its impacts in the window."""
+    """The affected orders, the last affected first, each with all its impacts in the window."""
     found = _within(window).subquery()
     first_at = func.min(found.c.at)
     statement = (

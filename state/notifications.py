@@ -1,4 +1,4 @@
-"""Notifications about alerts that wait to be sent to the webhook: a durable queue, in order per alert."""
+"""The durable queue of notifications to the webhook, in order per alert."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def add(
 
 
 def next_due(connection: Connection, now: datetime, *, after: int = 0) -> Notification | None:
-    """The oldest message that is due and of whose alert no earlier one waits; ``after`` this id."""
+    """The oldest due message with an id above ``after`` whose alert has no earlier pending message."""
     earlier = table.alias()
     blocked = (
         select(earlier.c.id)
@@ -104,6 +104,6 @@ def last_of(connection: Connection, alert_id: str) -> Notification | None:
 
 
 def latest(connection: Connection, limit: int = 20) -> list[Notification]:
-    """Newest first."""
+    """The latest messages, newest first."""
     statement = select(*_COLUMNS).order_by(table.c.id.desc()).limit(limit)
     return [Notification(*row) for row in connection.execute(statement)]

@@ -1,4 +1,4 @@
-"""The metric history, rolled up: what each replica counted in each minute and in each hour.
+"""The rolled-up metric history: the counts of each replica per minute and per hour.
 
 Writing a row again replaces it, so that several replicas may roll up the same minute.
 """
@@ -22,7 +22,7 @@ Row = tuple[datetime, str, dict[str, Any]]
 
 
 def put(connection: Connection, step: timedelta, rows: Sequence[Row]) -> None:
-    """Write rows; those that are there already are replaced."""
+    """Insert rows; existing ones are replaced."""
     if not rows:
         return
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite

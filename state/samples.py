@@ -1,4 +1,4 @@
-"""The local history of metrics: one row per replica and sampling instant."""
+"""Metric samples: one row per replica and sampling time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from state.tables import metric_samples
 
 MAX_SAMPLES = 2000
 MAX_KEYS = 40_000
-"""Times and replicas looked at for a choice of samples: those of the half hour of twenty replicas, one a second."""
+"""Keys read to choose samples from: half an hour of twenty replicas with a sample a second."""
 
 SPACINGS = (2, 5, 10, 15, 30)
 """Seconds between samples of one replica when there are too many; no more than the charts' finest step."""
@@ -34,10 +34,10 @@ def since(
     known: Mapping[tuple[datetime, str], Mapping[str, Any]] | None = None,
     limit: int = MAX_SAMPLES,
 ) -> list[tuple[datetime, str, Mapping[str, Any]]]:
-    """``(at, replica, sample)`` oldest first, at most ``limit``, from the whole time since ``start``.
+    """``(at, replica, sample)`` since ``start``, oldest first, at most ``limit``.
 
-    Of more, the last sample of each replica in every few seconds is taken, as few as it needs. What is ``known``, by
-    time and replica, is not read again.
+    Of more samples, the last one of each replica in every few seconds is returned (SPACINGS). ``known`` has samples by
+    time and replica that are not read again.
     """
     table = metric_samples
     columns = (table.c.at, table.c.replica)
@@ -49,7 +49,7 @@ def since(
         within = (table.c.at >= unknown[-1][0], table.c.at <= unknown[0][0])
         missing = select(*columns, table.c.sample).where(*within, tuple_(*columns).in_(unknown))
         have |= {(at, replica): sample for at, replica, sample in connection.execute(missing)}
-    # What is stored under another form of its time is found by no comparison.
+    # A row whose time is stored in another form is not found by comparison.
     return [(*key, have[key]) for key in reversed(keys) if key in have]
 
 
@@ -121,13 +121,3 @@ def before_not_rolled_up(connection: Connection, before: datetime) -> datetime:
     if rolled_up is not None and rolled_up >= before:
         return before
     return max(before - UNROLLED_KEPT_FOR, rolled_up or before - UNROLLED_KEPT_FOR)
-
-
-def all_between(
-    connection: Connection, start: datetime, end: datetime, limit: int
-) -> list[tuple[datetime, str, dict[str, Any]]]:
-    """``(at, replica, sample)`` from ``start`` to ``end``, both included, oldest first, at most ``limit``."""
-    table = metric_samples
-    statement = select(table.c.at, table.c.replica, table.c.sample).where(table.c.at >= start, table.c.at <= end)
-    ordered = statement.order_by(table.c.at, table.c.replica).limit(limit)
-    return [(at, replica, sample) for at, replica, sample in connection.execute(ordered)]

@@ -1,4 +1,4 @@
-"""Silences: alerts with matching labels are not sent out until an end."""
+"""Silences: until their end, no notifications are sent about alerts with matching labels."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sqlalchemy import Connection, func, insert, select, update
 from state.tables import silences
 
 MAX_RUNNING = 100
-"""Silences that may run at a time."""
+"""Running silences at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Who silenced what, why, and until when."""
+    """A silence with its matchers, reason, actor and end."""
 
     silence_id: str
     matchers: list[dict[str, Any]]
@@ -26,7 +26,7 @@ class Silence:
     created_at: datetime
     ends_at: datetime
     ended_by: str | None = None
-    """Who ended it early."""
+    """The actor who ended it early."""
 
 
 _COLUMNS = [silences.c[name] for name in Silence.__dataclass_fields__]
@@ -42,7 +42,7 @@ def get(connection: Connection, silence_id: str) -> Silence | None:
 
 
 def running(connection: Connection, now: datetime) -> list[Silence]:
-    """Those that have not ended, the one that ends first at the head."""
+    """The running silences; the one that ends first comes first."""
     statement = select(*_COLUMNS).where(silences.c.ends_at > now).order_by(silences.c.ends_at, silences.c.silence_id)
     return [Silence(*row) for row in connection.execute(statement.limit(MAX_RUNNING))]
 
@@ -52,12 +52,12 @@ def count_running(connection: Connection, now: datetime) -> int:
 
 
 def ended(connection: Connection, now: datetime, limit: int = 50) -> list[Silence]:
-    """Those that have ended, newest first."""
+    """The ended silences, newest first."""
     statement = select(*_COLUMNS).where(silences.c.ends_at <= now).order_by(silences.c.ends_at.desc())
     return [Silence(*row) for row in connection.execute(statement.limit(limit))]
 
 
 def end(connection: Connection, silence_id: str, by: str, at: datetime) -> bool:
-    """End a running silence now; False when it has ended already."""
+    """End a running silence at ``at``; False when it has ended already."""
     found = update(silences).where(silences.c.silence_id == silence_id, silences.c.ends_at > at)
     return connection.execute(found.values(ends_at=at, ended_by=by)).rowcount > 0

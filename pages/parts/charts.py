@@ -110,32 +110,9 @@ _orders_rows = Derived(_make_orders_rows)
 def _orders_spec(x: Mapping[str, Any]) -> dict[str, Any]:
     colors = palette()
     names = list(OUTCOMES.values())
-    bands = {"filter": "datum.series === 'band'"}
     return {
         "layer": [
-            {
-                "transform": [bands],
-                "mark": {"type": "rect", "color": colors["red"], "opacity": 0.13},
-                "encoding": {"x": x, "x2": {"field": "until"}},
-            },
-            {
-                "transform": [bands],
-                "mark": {"type": "rule", "color": colors["red"], "strokeDash": [4, 3]},
-                "encoding": {"x": x},
-            },
-            {
-                "transform": [bands],
-                "mark": {
-                    "type": "text",
-                    "text": "breaker opened",
-                    "color": colors["red"],
-                    "align": "right",
-                    "baseline": "bottom",
-                    "dx": 6,
-                    "fontSize": 11,
-                },
-                "encoding": {"x": x, "y": {"value": -3}},
-            },
+            *_opened_bands(x, colors["red"]),
             {
                 "transform": [{"filter": "datum.series !== 'band'"}],
                 "mark": {"type": "line", "strokeWidth": 2, "tooltip": True},
@@ -158,6 +135,33 @@ def _orders_spec(x: Mapping[str, Any]) -> dict[str, Any]:
             },
         ]
     }
+
+
+def _opened_bands(x: Mapping[str, Any], color: str) -> list[dict[str, Any]]:
+    """The intervals in which a breaker was not closed, each with a line and a label at its start."""
+    bands = [{"filter": "datum.series === 'band'"}]
+    label = {
+        "type": "text",
+        "text": "breaker opened",
+        "color": color,
+        "align": "right",
+        "baseline": "bottom",
+        "dx": 6,
+        "fontSize": 11,
+    }
+    return [
+        {
+            "transform": bands,
+            "mark": {"type": "rect", "color": color, "opacity": 0.13},
+            "encoding": {"x": x, "x2": {"field": "until"}},
+        },
+        {
+            "transform": bands,
+            "mark": {"type": "rule", "color": color, "strokeDash": [4, 3]},
+            "encoding": {"x": x},
+        },
+        {"transform": bands, "mark": label, "encoding": {"x": x, "y": {"value": -3}}},
+    ]
 
 
 def states(
