@@ -22,7 +22,7 @@ from state import alerts, audit, dead_letters, leases, notifications, samples, s
 from state.alerts import FIRING, LEASE, MAX_RECEIVED, PENDING, PROMETHEUS, RESOLVED
 from state.dead_letters import DeadLetter
 from state.engine.database import Database, opened
-from tests.support.alert_world import recorded
+from tests.support.alert_world import INTERVAL, evaluated_here, recorded
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SETTINGS = Settings(alert_window=60_000, alert_webhook_url="http://pager.test/hook", alert_heartbeat_interval=60_000)
@@ -204,10 +204,8 @@ def _waiting_order(connection: Connection) -> None:
 
 async def test_rates_are_evaluated_from_the_samples_of_all_replicas(site: Site) -> None:
     """The same as when all samples are at hand in memory, as promtool has compared."""
-    from tests.integration.test_alerts_agree_with_prometheus import INTERVAL, judged_by_us
-
     instants = recorded(1, 60, INTERVAL)
-    expected = judged_by_us(instants, INTERVAL)
+    expected = evaluated_here(instants, INTERVAL)
     evaluator = site.replica("a")
     rated = {"InventoryReservationSuccessLow", "InventoryReleasesFailing", "InventoryAvailabilitySlow"}
     seen = set()

@@ -13,17 +13,21 @@ import pytest
 from services.alerting.database_alert import DATABASE_NOT_WRITABLE, RUNBOOK
 from services.alerting.prometheus import rule_file
 from services.alerting.rules import rules
-from services.alerting.state_machine import evaluate_rules
 from services.base.settings import Settings
-from services.metrics.sample_window import SampleWindow
 from state.alerts import FIRING, PENDING, Alert
 from state.database_watch import OUTAGE_SECONDS
-from tests.support.alert_world import EPOCH, Instant, input_series, recorded, written
+from tests.support.alert_world import (
+    INTERVAL,
+    SETTINGS,
+    WINDOW,
+    Instant,
+    evaluated_here,
+    input_series,
+    recorded,
+    written,
+)
 
 PROMTOOL = "promtool"
-SETTINGS = Settings(alert_window=60_000, alert_queue_depth=20, alert_outbox_age=40_000, alert_review_age=50_000)
-WINDOW = timedelta(milliseconds=SETTINGS.alert_window)
-INTERVAL = timedelta(seconds=5)
 STEPS = 150
 
 
@@ -34,24 +38,6 @@ async def promtool(*arguments: str | Path) -> tuple[int | None, str]:
     )
     output, _ = await process.communicate()
     return process.returncode, output.decode()
-
-
-def evaluated_here(instants: list[Instant], interval: timedelta) -> list[list[Alert]]:
-    """The alerts that stand after each evaluation."""
-    window, known, found = SampleWindow(WINDOW), {}, []
-    for instant in instants:
-        window.feed(instant.samples)
-        if (instant.at - EPOCH) % interval:
-            continue
-        data = window.at(instant.at, instant.gauges)
-        change = evaluate_rules(
-            rules(SETTINGS), data, list(known.values()), instant.at, outage=WINDOW, link="http://here"
-        )
-        known |= {alert.alert_id: alert for alert in change.put}
-        for alert_id in change.remove:
-            del known[alert_id]
-        found.append([alert for alert in known.values() if alert.state in (FIRING, PENDING)])
-    return found
 
 
 def unit_test(instants: list[Instant], expected: list[list[Alert]], interval: timedelta) -> dict[str, object]:

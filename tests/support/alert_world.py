@@ -8,13 +8,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from services.alerting.rules import rules
+from services.alerting.state_machine import evaluate_rules
+from services.base.settings import Settings
 from services.metrics.catalogue import LATENCY_BUCKETS
 from services.metrics.expressions import SeriesValue
 from services.metrics.gauges import GaugeValues, breaker_gauges
 from services.metrics.sample import parse
-from services.metrics.sample_window import counters
+from services.metrics.sample_window import SampleWindow, counters
+from state.alerts import FIRING, PENDING, Alert
 from state.replicas import Replica
 
+SETTINGS = Settings(alert_window=60_000, alert_queue_depth=20, alert_outbox_age=40_000, alert_review_age=50_000)
+WINDOW = timedelta(milliseconds=SETTINGS.alert_window)
+INTERVAL = timedelta(seconds=5)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OPERATIONS = ("check_availability", "reserve", "release")
 OUTCOMES = ("success", "rejected", "timeout", "unavailable", "invalid", "short_circuited", "refused_us", "throttled")
@@ -176,3 +183,21 @@ def written(name: str, labels: dict[str, str]) -> str:
     """A series in Prometheus' notation."""
     inside = ", ".join(f'{label}="{value}"' for label, value in sorted(labels.items()))
     return f"{name}{{{inside}}}"
+
+
+def evaluated_here(instants: list[Instant], interval: timedelta) -> list[list[Alert]]:
+    """The alerts that stand after each evaluation."""
+    window, known, found = SampleWindow(WINDOW), {}, []
+    for instant in instants:
+        window.feed(instant.samples)
+        if (instant.at - EPOCH) % interval:
+            continue
+        data = window.at(instant.at, instant.gauges)
+        change = evaluate_rules(
+            rules(SETTINGS), data, list(known.values()), instant.at, outage=WINDOW, link="http://here"
+        )
+        known |= {alert.alert_id: alert for alert in change.put}
+        for alert_id in change.remove:
+            del known[alert_id]
+        found.append([alert for alert in known.values() if alert.state in (FIRING, PENDING)])
+    return found
