@@ -206,4 +206,4 @@ def test_the_four_empty_states_differ(database: Database, show: Show) -> None:
     assert "Every event that came in was handled." in said(show("events.py"))
     assert "No event has been stored yet." in said(show("events.py", view="Outgoing"))
     assert "Every event is published." in said(show("events.py", view="Outgoing", out_state="Not published"))
-    assert "No letter is in this state." in said(show("events.py", letters="Discarded"))
+    assert "No dead letter is in this state." in said(show("events.py", letters="Discarded"))

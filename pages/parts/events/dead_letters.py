@@ -73,7 +73,7 @@ def _nothing(state: str, *, is_filtered: bool, clear: Callable[[], None]) -> Non
     elif state == "OPEN":
         empty.nothing_wrong("Every event that came in was handled.")
     else:
-        empty.nothing_matches("No letter is in this state.", clear)
+        empty.nothing_matches("No dead letter is in this state.", clear)
 
 
 def _groups(groups: tuple[Group, ...], state: str, *, grey: bool) -> None:
@@ -137,7 +137,13 @@ def _letters(
     window: list_window.Window[DeadLetterRow], group: tuple[str, str] | None, order_id: str | None, *, grey: bool
 ) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        title = "Letters of this cause" if group else "Letters of this order" if order_id else "Newest letters"
+        title = (
+            "Dead letters of this cause"
+            if group
+            else "Dead letters of this order"
+            if order_id
+            else "Newest dead letters"
+        )
         st.markdown(f"**{title}**", width="content")
         if group:
             st.button("Every cause", key="every_cause", type="tertiary", icon=":material/close:", on_click=every_cause)
@@ -226,7 +232,7 @@ def discard(dead_letter: DeadLetter) -> None:
 
 def _discard(dead_letter: DeadLetter, key: str) -> None:
     st.markdown(
-        f"**{labels.plain(dead_letter.subject)}** will never take effect. This cannot be undone; the letter stays "
+        f"**{labels.plain(dead_letter.subject)}** will never take effect. This cannot be undone; the dead letter stays "
         "readable for 90 days."
     )
     form(

@@ -36,7 +36,7 @@ CONSEQUENCES: dict[str, str] = {
     "whose stock the Inventory Service has still reserved or has sold are refused. This cannot be undone.",
     "replay_event": "The handler runs on the stored bytes again, the oldest first. What was handled before has no "
     "second effect; what fails again stays open with its new reason.",
-    "discard_event": "These events will never take effect; the letters stay readable for 90 days. "
+    "discard_event": "These events will never take effect; the dead letters stay readable for 90 days. "
     "This cannot be undone.",
     "RETRY_RESERVATION": "The Inventory Service is asked to reserve once more. Nothing has been charged.",
     "RETRY_STEP": "The step that failed is tried again within a second. The other services are asked first, so that "
