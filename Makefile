@@ -34,6 +34,7 @@ pacts: $(VENV)/.dev ## rewrite the committed contracts from the consumer tests
 
 measure: $(VENV)/.dev ## print size, shape and language of the source, and the length of its journeys (SOURCE=another checkout)
 	$(BIN)/python -m benchmarks.measure $(if $(SOURCE),--source $(SOURCE))
+	$(if $(SOURCE),,$(BIN)/python -m benchmarks.journeys)
 
 lock: $(VENV)/.dev ## write requirements.lock: every package of requirements.txt with the hashes of its files
 	$(BIN)/python -m pip install --disable-pip-version-check -q uv==0.13.9

@@ -89,7 +89,7 @@ def inventory_call_journey() -> Journey:
 
 async def _order_journey() -> Journey:
     recorder = Recorder()
-    async with _worker() as worker:
+    async with composed_worker() as worker:
         transport = httpx.ASGITransport(worker.application)
         async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
             for is_measured in (False, True):
@@ -98,11 +98,11 @@ async def _order_journey() -> Journey:
                 body = {"userId": "user-1", "items": [line.wire() for line in LINES]}
                 reply = await client.post("/api/v1/orders", json=body)
                 order_id = reply.raise_for_status().json()["data"]["orderId"]
-                await _confirmed(worker.service.database, order_id)
+                await confirmed(worker.service.database, order_id)
         return recorder.stop()
 
 
-async def _confirmed(database: Database, order_id: str) -> None:
+async def confirmed(database: Database, order_id: str) -> None:
     """Reads past the product's code, so that the wait adds no function to the journey."""
     while True:
         with database.engine.connect() as connection:
@@ -116,7 +116,7 @@ async def _confirmed(database: Database, order_id: str) -> None:
 
 async def _inventory_call_journey() -> Journey:
     recorder = Recorder()
-    async with _worker() as worker:
+    async with composed_worker() as worker:
         gateway = worker.service.placement._fulfilment._inventory  # noqa: SLF001 - the client of a running worker
         await gateway.reserve("order-1", LINES, "user-1", [])
         recorder.start()
@@ -125,7 +125,7 @@ async def _inventory_call_journey() -> Journey:
 
 
 @asynccontextmanager
-async def _worker() -> AsyncIterator[Worker]:
+async def composed_worker() -> AsyncIterator[Worker]:
     """A composed worker whose relay and consumers run."""
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
@@ -155,8 +155,15 @@ async def _worker() -> AsyncIterator[Worker]:
                         await asyncio.wait(tasks, timeout=3.0)
 
 
+def _print(title: str, journey: Journey) -> None:
+    print(f"{title}: {len(journey)} functions in {len({file for _, file in journey})} files")
+    for name, file in journey:
+        print(f"  {file:<46} {name}")
+
+
 if __name__ == "__main__":
-    for title, journey in (("order", order_journey()), ("inventory call", inventory_call_journey())):
-        print(f"{title}: {len(journey)} functions in {len({file for _, file in journey})} files")
-        for name, file in journey:
-            print(f"  {file:<46} {name}")
+    from benchmarks.click import click_journey
+
+    _print("order", order_journey())
+    _print("inventory call", inventory_call_journey())
+    _print("retry release, from the click to the shown outcome", asyncio.run(click_journey()))

@@ -1,6 +1,6 @@
-"""``make measure``: size, shape and language of the product's source, and the length of its two journeys.
+"""Measures size, shape and language of the product's source: ``make measure``.
 
-``python -m benchmarks.measure --source DIR`` measures another checkout; the journeys are those of this one.
+``python -m benchmarks.measure --source DIR`` measures another checkout. benchmarks/journeys.py measures the journeys.
 """
 
 from __future__ import annotations
