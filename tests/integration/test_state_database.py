@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from state import dead_letters, deduplication, orders, schema, tables
+from state import dead_letters, deduplication, orders, releases, reviews, schema, tables
 from state.engine.database import Database, opened
 from state.engine.transactions import DatabaseClosed
 from state.schema import migrate
@@ -106,6 +106,38 @@ def test_what_was_stored_before_keys_had_owners_is_found_after_the_migration(emp
                 sum("WITHOUT ROWID" in (sql or "") and "TABLE inbox" in sql.replace(chr(34), "") for sql in tables_now)
                 == 1
             )
+
+
+BEFORE_THE_CLASSES = (
+    """
+INSERT INTO releases (order_id, reason, state, attempts, last_error, cause, created_at, updated_at, version) VALUES
+    ('o-1', 'r', 'FAILED', 8, 'INVENTORY_UNAVAILABLE: answered 503',
+    'INVENTORY_UNAVAILABLE: answered 503', :at, :at, 1)
+""",
+    """
+INSERT INTO reviews (review_id, order_id, reason, state, detail, cause, opened_at, version) VALUES
+    ('c-1', 'o-1', 'PENDING_INVENTORY', 'OPEN', 'X: Circuit breaker b is open; nothing was sent.', 'X', :at, 1)
+""",
+)
+
+
+def test_rows_from_before_failure_classes_get_theirs_by_the_migration(empty_url):
+    from alembic import command
+
+    with opened(empty_url) as database:
+        with database.engine.begin() as connection:
+            if database.is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            command.upgrade(schema.alembic_config(connection), "0003")
+            connection.execute(text(BEFORE_THE_KEYS.partition(";")[0]), {"at": "2026-01-01 00:00:00.000000"})
+            command.upgrade(schema.alembic_config(connection), "0006")
+            for statement in BEFORE_THE_CLASSES:
+                connection.execute(text(statement), {"at": "2026-01-01 00:00:00.000000"})
+        migrate(database)
+        job = database.read_now(lambda c: releases.get(c, "o-1"))
+        case = database.read_now(lambda c: reviews.get(c, "c-1"))
+        assert (job.failure_class, job.cause) == ("INVENTORY_UNAVAILABLE", "INVENTORY_UNAVAILABLE")
+        assert (case.failure_class, case.cause, case.last_attempt_sent) == ("BREAKER_OPEN", "BREAKER_OPEN", False)
 
 
 MIGRATE = """
