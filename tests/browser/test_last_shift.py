@@ -92,7 +92,7 @@ def retry_all_failed(shop: Holdfast, page: Page) -> None:
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Reason (optional)").fill("before I go")
     dialog.get_by_role("button", name="Retry release: 2 items").click()
-    eventually(lambda: [one["state"] for one in shop.data("operations")["items"]] == ["STOPPED"], 30)
+    eventually(lambda: [one["state"] for one in shop.data("bulk-jobs")["items"]] == ["STOPPED"], 30)
     shop.set_faults()
 
 

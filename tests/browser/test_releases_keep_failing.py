@@ -60,11 +60,11 @@ def test_a_bulk_retry_stops_itself_and_goes_on_when_the_service_is_back(shop: Ho
 
     expect(page.get_by_text("Stopped itself")).to_be_visible()
     expect(page.get_by_text("1 of 1 in the stage of 1 not confirmed")).to_be_visible()
-    (operation,) = shop.data("operations")["items"]
+    (operation,) = shop.data("bulk-jobs")["items"]
     assert operation["ledger"] == {"ASKED": ORDERS - 1, "FAILED": 1}
 
     shop.set_faults()
-    ledger = shop.data(f"operations/{operation['operationId']}")["items"]
+    ledger = shop.data(f"bulk-jobs/{operation['operationId']}")["items"]
     marked = ledger[-1]["itemId"]
     row = page.locator(f".st-key-job_{marked}")
     row.get_by_role("button", name="Mark released").click()
@@ -74,7 +74,7 @@ def test_a_bulk_retry_stops_itself_and_goes_on_when_the_service_is_back(shop: Ho
 
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text("Ended, not all confirmed")).to_be_visible()
-    after = shop.data(f"operations/{operation['operationId']}")
+    after = shop.data(f"bulk-jobs/{operation['operationId']}")
     assert after["ledger"] == {"CONFIRMED": ORDERS - 2, "FAILED": 1, "SKIPPED": 1}
     assert {item["itemId"] for item in after["items"] if item["state"] == "SKIPPED"} == {marked}
 
@@ -175,7 +175,7 @@ def test_their_side_says_what_may_be_marked_and_nothing_that_is_held_is(shop: Ho
     dialog.get_by_role("button", name="Mark released: 1 item").click()
     eventually(lambda: job_of(shop, gone)["state"] == "DONE")
     assert job_of(shop, held)["state"] == "FAILED"
-    newest = shop.data("operations")["items"][0]
+    newest = shop.data("bulk-jobs")["items"][0]
     assert (newest["total"], newest["filter"]) == (1, "2 selected; 1 left out, the inventory status differs")
 
     # What helps is remembered: the retry holds once they are back.

@@ -121,8 +121,8 @@ def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday:
     expect(preview.get_by_text("Retry reservation: 2 items").first).to_be_visible()
     expect(preview.get_by_text("Theirs agree: 2; would be refused: 0; not answered: 0.")).to_be_visible()
     preview.get_by_role("button", name="Retry reservation: 2 items").click()
-    eventually(lambda: monday.data("operations")["items"])
-    (first,) = [one["operationId"] for one in monday.data("operations")["items"]]
+    eventually(lambda: monday.data("bulk-jobs")["items"])
+    (first,) = [one["operationId"] for one in monday.data("bulk-jobs")["items"]]
     expect(page.locator(f".st-key-operation_{first}")).to_contain_text(re.compile("2 confirmed"))
 
     # All that are left, as they were when the preview opened; meanwhile one changes and two come.
@@ -141,12 +141,12 @@ def test_thirty_flagged_orders_are_worked_off_and_all_of_it_is_on_record(monday:
     preview.get_by_role("button", name=f"Retry reservation: {rest} items").click()
     expect(page.get_by_text(f"1 of {rest} changed since and is skipped; 2 new match, not included")).to_be_visible()
 
-    second = next(one["operationId"] for one in monday.data("operations")["items"] if one["operationId"] != first)
+    second = next(one["operationId"] for one in monday.data("bulk-jobs")["items"] if one["operationId"] != first)
     card = page.locator(f".st-key-operation_{second}")
     expect(card).to_contain_text(re.compile(f"{rest - 1} confirmed"), timeout=40_000)
     expect(card).to_contain_text("1 skipped, changed")
     expect(card).to_contain_text("Not included: 2 new ones matched at the commit.")
-    operation = monday.data(f"operations/{second}")
+    operation = monday.data(f"bulk-jobs/{second}")
     assert operation["ledger"] == {"CONFIRMED": rest - 1, "SKIPPED": 1}
     assert {item["itemId"] for item in operation["items"]} == {mine, *left}
     card.get_by_role("button", name="Item list").click()
