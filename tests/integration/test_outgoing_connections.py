@@ -94,7 +94,7 @@ async def payments(url: str) -> None:
 
 async def lookup(url: str) -> None:
     transport = AiohttpTransport(client_session())
-    await HTTPInventoryLookup(transport, url, timeout_seconds=5, clock=lambda: NOON).ask("o")
+    await HTTPInventoryLookup(transport, url, timeout_seconds=5, clock=lambda: NOON).find("o")
     await transport.aclose()
 
 
