@@ -1,6 +1,6 @@
 """The Metrics page: the five key metrics and further ones over any interval, and the error budget.
 
-Source: seed 9.1.
+Source: requirements 9.1.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A job loses its cause when it is done or started again, so each action has a row of its own. An action is undecided
 until its job ends; when the reservation has to be released again, the action has failed.
-Source: console, "what none of them has" 6.
+Source: requirements 11.2, 6.
 """
 
 from __future__ import annotations

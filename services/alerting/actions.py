@@ -1,6 +1,6 @@
 """Manual actions on alerts: acknowledge, silence until an end, end a silence early. Every action is audited.
 
-An action run twice under the same ``action_id`` has one effect. Source: contract section 3.
+An action run twice under the same ``action_id`` has one effect. Source: contract 3.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 One replica evaluates, under a lease; every other one can take over. All state is in the database, so that a restart
 or a takeover changes nothing. Thresholds are compared in threshold_rule.py.
-Source: contract section 6; console rule 17.
+Source: contract 6; requirements 11.1, rule 17.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The alerts as a Prometheus rule file, and as a text table.
 
-Pure. Source: ``python -m services alerts``; contract section 6.
+Pure. Source: ``python -m services alerts``; contract 6.
 """
 
 from __future__ import annotations

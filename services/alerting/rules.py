@@ -1,7 +1,7 @@
 """The alerts: one definition each, for the service itself and for Prometheus.
 
 Pure. Thresholds come from the settings; the times scale with ALERT_WINDOW.
-Source: seed 9.2; contract sections 2 and 6.
+Source: requirements 9.2; contract 2 and 6.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 One definition serves the service and the rule file for Prometheus.
 
-Pure. Source: contract section 6.
+Pure. Source: contract 6.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Authentication and authorisation: bearer tokens with roles, enforced in the service and nowhere else.
 
-Without API_TOKENS every caller is trusted, as on a loopback-only sandbox. Source: contract section 2.
+Without API_TOKENS every caller is trusted, as on a loopback-only sandbox. Source: contract 2.
 """
 
 from __future__ import annotations

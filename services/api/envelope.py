@@ -1,4 +1,4 @@
-"""The envelope of every answer, and the one table of HTTP statuses. Source: contract section 3.
+"""The envelope of every answer, and the one table of HTTP statuses. Source: contract 3.
 
 ``{"success":true,"data":...,"meta":{"timestamp":...}}``, or
 ``{"success":false,"error":{"code","message","details","retryable"},"meta":{...}}``.

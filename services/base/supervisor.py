@@ -1,6 +1,6 @@
 """Child processes that are started in order, kept running, and stopped in reverse order.
 
-Source: contract section 1; DESIGN 1.
+Source: contract 1; docs/adr/0001.
 """
 
 from __future__ import annotations

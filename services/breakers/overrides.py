@@ -1,6 +1,6 @@
 """Breaker overrides: a manual state with an end, audited, and applied by every replica.
 
-Source: contract section 3, PUT and DELETE /api/v1/breakers/{name}/override.
+Source: contract 3, PUT and DELETE /api/v1/breakers/{name}/override.
 """
 
 from __future__ import annotations

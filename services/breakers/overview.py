@@ -1,6 +1,6 @@
 """Circuit breakers as the console and the API show them: one per name over all replicas, and bands of states.
 
-Pure. Source: contract section 3 (a breaker's state is the worst over its replicas).
+Pure. Source: contract 3 (a breaker's state is the worst over its replicas).
 """
 
 from __future__ import annotations

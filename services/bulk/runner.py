@@ -2,7 +2,7 @@
 
 Every item is marked as sent before its action starts, and the action has an idempotency key. After a crash, the next
 runner repeats the action without a second effect.
-Source: console, "what none of them has" 2, 3 and 4.
+Source: requirements 11.2, 2, 3 and 4.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ pybreaker's own ``call`` holds its lock while the function runs and never sees a
 call is admitted under the lock, awaited without it, and settled under it again. A permit carries the
 generation that every transition bumps, so a late result can neither close nor re-open a circuit.
 
-Source: seed 7.1; design 4.
+Source: requirements 7.1; docs/adr/0005.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The queue of stored commands: claims, execution, retries and the record of refusals.
 
-Source: console rules 2 and 8.
+Source: requirements 11.1, rule 2 and 8.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Database access of the console's topics: cached reads, direct reads, writes, stored commands, permissions.
 
 CONSOLE_ROLE is the default role; CONSOLE_PEOPLE lists other roles for users who log in. A typed name never gets
-the role of a listed name. Source: console rule 10; docs/adr/0016.
+the role of a listed name. Source: requirements 11.1, rule 10; docs/adr/0016.
 """
 
 from __future__ import annotations

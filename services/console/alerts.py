@@ -1,6 +1,6 @@
 """Alerts on the console: pending and firing alerts, silences, rules, notifications, and the commands on them.
 
-Commands are stored; the worker executes them. Source: console page Alerts.
+Commands are stored; the worker executes them. Source: requirements 11, page Alerts.
 """
 
 from __future__ import annotations

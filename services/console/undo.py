@@ -1,6 +1,6 @@
 """Undo: withdraws a delayed command before a worker runs it.
 
-Source: console rules 7 and 9.
+Source: requirements 11.1, rule 7 and 9.
 """
 
 from __future__ import annotations

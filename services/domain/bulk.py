@@ -2,7 +2,7 @@
 
 A bulk job acts on a frozen list of items. It sends 1 item, then 2, 5 and 20, then the rest. Each stage begins after
 the stage before was confirmed; the job stops itself when too many items fail.
-Source: console, "what none of them has" 2, 3 and 4; page Releases.
+Source: requirements 11.2, 2, 3 and 4; page Releases.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The preview of a bulk job: each item is compared with the inventory status, then the selection is frozen. Pure.
 
 The preview looks up the first MAX_ASKED orders. Every other item is compared when the job sends it.
-Source: console, "what none of them has" 1 and 4.
+Source: requirements 11.2, 1 and 4.
 """
 
 from __future__ import annotations

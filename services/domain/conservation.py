@@ -1,7 +1,7 @@
 """Conservation: differences between an order, its stock at the Inventory Service and its money at the gateway.
 
 Pure. Each kind of difference has a compensation that settles it.
-Source: design 3 (races); console, "what none of them has" 8.
+Source: docs/adr/0002 (races); requirements 11.2, 8.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@
         │   └── ReleaseQueued              not sent: the breaker is open, the job runs later
         └── PaymentOutcomeUnknown      no answer: the gateway may have captured
 
-Source: seed 8.1; contract section 3.
+Source: requirements 8.1; contract 3.
 """
 
 from __future__ import annotations

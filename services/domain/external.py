@@ -5,7 +5,7 @@ be stored in SQLite and in PostgreSQL, read again, sent on and shown. Reading is
 may be 5, 5.0 or "5"; a BOM is skipped) and strict in range. Every function raises NotAllowed, a ValueError whose
 message says what is allowed, so that the functions serve as pydantic validators too.
 
-Source: contract sections 3 and 4.
+Source: contract 3 and 4.
 """
 
 from __future__ import annotations

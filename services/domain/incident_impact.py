@@ -1,7 +1,7 @@
 """How trouble with the Inventory Service affected an order, derived from its recorded changes. Pure.
 
 An order that went well has no impact, and an affected order has few: one per kind and operation of a step.
-Source: seed 7.3 and 8.2; console page Breakers, from an OPEN band to the affected orders.
+Source: requirements 7.3 and 8.2; requirements 11, page Breakers, from an OPEN band to the affected orders.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Resolution reasons: which actions need a reason, and which reasons fit an action.
 
-Source: console page "Manual review" (note and resolution reason), rule 9.
+Source: requirements 11, page "Manual review" (note and resolution reason), rule 9.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Delays between retries. Pure.
 
-Source: seed 7.2 and 8.2; contract section 2.
+Source: requirements 7.2 and 8.2; contract 2.
 """
 
 from __future__ import annotations

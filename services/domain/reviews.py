@@ -1,6 +1,6 @@
 """Review cases: the actions that a case allows, by its reason and the order's status. Pure.
 
-Source: contract section 3 (resolve) and design 3.
+Source: contract 3 (resolve) and docs/adr/0002.
 """
 
 from __future__ import annotations

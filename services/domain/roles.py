@@ -1,6 +1,6 @@
 """The roles of API tokens and of the console's users, and what each role permits.
 
-Source: contract section 2; docs/adr/0016.
+Source: contract 2; docs/adr/0016.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A plain JSON application: strict bodies, whole numbers in queries, every error in one envelope.
 
-The sandbox services are built on it. The service's own API has FastAPI and shares the envelope. Source: seed 3.1.
+The sandbox services are built on it. The service's own API has FastAPI and shares the envelope.
+Source: requirements 3.1.
 """
 
 from __future__ import annotations

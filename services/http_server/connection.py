@@ -1,7 +1,7 @@
 """One HTTP connection with bounds on sizes, times and requests.
 
 uvicorn parses and answers. The bounds cost a request a few dictionary entries: the server's sweep checks times, and
-sizes are checked only when they may be too large. Source: contract section 3.
+sizes are checked only when they may be too large. Source: contract 3.
 """
 
 from __future__ import annotations

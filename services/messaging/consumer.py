@@ -1,7 +1,7 @@
 """Durable pull consumers: every event is handled, retried with growing delays, or dead-lettered.
 
 This is the one place where messages are acknowledged, refused and terminated.
-Source: contract section 5; DESIGN 6.
+Source: contract 5; docs/adr/0004.
 """
 
 from __future__ import annotations

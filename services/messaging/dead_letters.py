@@ -1,6 +1,6 @@
 """Events that could not be handled: kept with their bytes, replayed by running the handler again.
 
-Source: contract section 5, last paragraph; design 6.
+Source: contract 5, last paragraph; docs/adr/0004.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Creates a durable consumer at the broker, keeps its settings, reports foreign changes, and counts attempts.
 
-Source: contract section 5.
+Source: contract 5.
 """
 
 from __future__ import annotations

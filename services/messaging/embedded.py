@@ -1,6 +1,6 @@
 """A NATS server of our own, for as long as this process lives.
 
-Source: contract section 1; DESIGN 1.
+Source: contract 1; docs/adr/0001.
 """
 
 from __future__ import annotations

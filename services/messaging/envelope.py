@@ -1,6 +1,6 @@
 """The envelope around every event: building it, and reading the ones that others send.
 
-Source: seed 5 and 3.2; contract section 5.
+Source: requirements 5 and 3.2; contract 5.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The connection to NATS and the JetStream streams that carry the events.
 
-Source: contract section 5; DESIGN 6.
+Source: contract 5; docs/adr/0004.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The outbox relay: brings stored events to the broker, at least once, as soon as they are committed.
 
-Source: DESIGN 6.
+Source: docs/adr/0004.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Publishing outbox rows to JetStream, each stored once however often it is sent.
 
-Source: DESIGN 6.
+Source: docs/adr/0004.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The streams of our events: ensured at the start, and again whenever one of them is found missing.
 
-Source: contract section 5.
+Source: contract 5.
 """
 
 from __future__ import annotations

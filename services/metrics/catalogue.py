@@ -1,7 +1,7 @@
 """The counters that samples store, and every metric that the charts and the Overview page draw. Pure.
 
 Each drawn metric is one expression: evaluated over our own samples and rollups, and queried from Prometheus as PromQL.
-Source: seed 9.1; contract section 6.
+Source: requirements 9.1; contract 6.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FAILURE_REASONS = (
     *(reason.value for reason in ReviewReason if reason != ReviewReason.RELEASE_FAILED),
 )
 REFUSAL_STATUSES = ("400", "401", "403", "404", "405", "407", "421", "425", "other")
-"""HTTP statuses with which the Inventory Service refuses this service and not an order. Source: contract section 4."""
+"""HTTP statuses with which the Inventory Service refuses this service and not an order. Source: contract 4."""
 
 REQUESTS = CounterFamily(
     "requests",

@@ -1,7 +1,7 @@
 """The gauges of queues: what they are called, and how each is read from the database.
 
 The scrape, the stored samples and the alerts read the same values. A new gauge is declared and read here.
-Source: contract section 6.
+Source: contract 6.
 """
 
 from __future__ import annotations

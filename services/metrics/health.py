@@ -48,7 +48,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Values beyond which a number becomes a finding. Source: seed 10, alerts."""
+    """Values beyond which a number becomes a finding. Source: requirements 10, alerts."""
 
     success_rate: float
     queue_depth: int

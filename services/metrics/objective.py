@@ -1,7 +1,7 @@
 """The objective for reservations: the error budget that is left and its burn rates. Pure.
 
 A burn rate of 1 uses the budget up exactly within the period; 14.4 uses 2 % of a 30-day budget in an hour.
-Source: seed 9.2, High Reservation Failure Rate; the windows are those of the SRE workbook.
+Source: requirements 9.2, High Reservation Failure Rate; the windows are those of the SRE workbook.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The service's own Prometheus registry, behind methods with closed label sets.
 
 Every label set exists from the start: rate() over a series that appears late is empty.
-Source: contract section 6; seed 9.1.
+Source: contract 6; requirements 9.1.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A row holds the growth of the counters of one replica within the step, and the last and the highest value of each gauge.
 Adding rows up counts nothing twice, and restarts of a counter do not show. Every replica rolls up, and more than once:
 a step is computed from stored rows and replaces its row, so that nothing counts twice, whichever write is the last.
-Source: contract section 2 (local history); seed 9.1.
+Source: contract 2 (local history); requirements 9.1.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Metric samples: what a replica stores every few seconds, and the growth between two samples. Pure.
 
 A sample holds counters, which only grow until the process restarts, and gauges. Counters are compared per replica and
-added over replicas. Source: seed 10; contract section 6.
+added over replicas. Source: requirements 10; contract 6.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The recent samples of all replicas in memory: the metric data of the alerts.
 
-Source: services/metrics/recorder.py writes the samples; the names are those of contract section 6.
+Source: services/metrics/recorder.py writes the samples; the names are those of contract 6.
 """
 
 from __future__ import annotations

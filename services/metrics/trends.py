@@ -1,6 +1,6 @@
 """The last half hour as Overview and Breakers draw it: numbers with their history, orders per minute, breaker bands.
 
-Pure. Source: console page Overview; seed 10.
+Pure. Source: requirements 11, page Overview; requirements 10.
 """
 
 from __future__ import annotations

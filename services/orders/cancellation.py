@@ -1,4 +1,4 @@
-"""Cancelling and returning orders. Source: seed 4.2 and 2.2; contract section 3."""
+"""Cancelling and returning orders. Source: requirements 4.2 and 2.2; contract 3."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 The request that placed the order, the sweeper after a crash, delayed retries and an operator's retry run the same
 steps; only the attempts per call differ.
 
-Source: seed 4.1 and 7.3; design 3.
+Source: requirements 4.1 and 7.3; docs/adr/0002.
 """
 
 from __future__ import annotations

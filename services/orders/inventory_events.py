@@ -1,7 +1,7 @@
 """What the Inventory Service's events do to orders and to the availability cache.
 
 Every event takes effect once (inbox row in the same transaction); late, duplicate and foreign
-ones are recorded and change nothing. Source: seed 6; design 3, races.
+ones are recorded and change nothing. Source: requirements 6; docs/adr/0002, races.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Placing an order: the row is written before any other service is called; a repeated request repeats nothing.
 
 A request that was refused for a passing reason is tried again when it comes again, as the same order.
-Source: seed 4.1; contract section 3, POST /api/v1/orders; docs/adr/0025.
+Source: requirements 4.1; contract 3, POST /api/v1/orders; docs/adr/0025.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Due orders: delayed retries, unanswered confirmations, refunds and orders whose process crashed.
 
-Source: design 3 (crash between reserve and record; no answer in CONFIRMATION_TIMEOUT), seed 8.2.
+Source: docs/adr/0002 (crash between reserve and record; no answer in CONFIRMATION_TIMEOUT), requirements 8.2.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Release jobs: durable requests to release a reservation, retried with growing delays and then given to a person.
 
-Source: seed 5 (releaseReservation never blocks the cancel), 8.1 RELEASE_FAILED, 8.2.
+Source: requirements 5 (releaseReservation never blocks the cancel), 8.1 RELEASE_FAILED, 8.2.
 """
 
 from __future__ import annotations

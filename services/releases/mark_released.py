@@ -1,7 +1,7 @@
 """Closing a failed release job by hand: a person has proof that nothing is held any more.
 
 The Inventory Service is asked first, where it can answer: what it still holds or has sold is never marked
-released. Source: console, page Releases and "what none of them has" 1.
+released. Source: requirements 11, page Releases and requirements 11.2, 1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Claims: who works on a case. A claim is a lease, so an absent person blocks no case for long.
 
-Source: contract section 3, POST /api/v1/reviews/{reviewId}/claim and /release-claim.
+Source: contract 3, POST /api/v1/reviews/{reviewId}/claim and /release-claim.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Inventory lookups before a person acts on an order; the results are stored.
 
-Source: console, "what none of them has" 1. The seed's Inventory Service has no such question; one that
-cannot answer is told apart from one that is away, and neither keeps a person from acting.
+An Inventory Service without the lookup is distinguished from one that is away; neither keeps a person from acting.
+Source: requirements 11.2, 1.
 """
 
 from __future__ import annotations

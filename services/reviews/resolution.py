@@ -1,6 +1,6 @@
 """Resolving cases of the manual-review queue: one action, one person, recorded before it runs.
 
-Source: seed 8.2 (manual resolution queue); contract section 3, POST /api/v1/reviews/{reviewId}/resolve.
+Source: requirements 8.2 (manual resolution queue); contract 3, POST /api/v1/reviews/{reviewId}/resolve.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Each alert of the seed fires and resolves by its cause: in the service, in a real Prometheus, through a real
-Alertmanager, and at our own webhook. Source: seed 9.2."""
+Alertmanager, and at our own webhook. Source: requirements 9.2."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ REPLICATED = ("-m", "tests.chaos.replicated")
 
 START_SECONDS = 40.0
 STOP_SECONDS = 10.0
-"""How long everything may take to end. Source: contract section 1."""
+"""How long everything may take to end. Source: contract 1."""
 
 HOLDFAST = "holdfast.db"
 MOMENT_SECONDS = 1.0

@@ -1,4 +1,7 @@
-"""An Inventory Service that is away costs time and attention, no order and no stock. Source: seed 7.1 and 7.3."""
+"""An Inventory Service that is away costs time and attention, no order and no stock.
+
+Source: requirements 7.1 and 7.3.
+"""
 
 from __future__ import annotations
 

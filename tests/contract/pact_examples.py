@@ -1,6 +1,6 @@
 """The seed's own examples, and how far the values of others may differ from them.
 
-Fields without a matcher must be equal. Source: seed 3.1, 3.2, 5 and 10.3.
+Fields without a matcher must be equal. Source: requirements 3.1, 3.2, 5 and 10.3.
 """
 
 from __future__ import annotations

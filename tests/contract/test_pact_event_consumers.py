@@ -1,6 +1,6 @@
 """What either service expects of the other's events, read by the real handlers.
 
-Source: seed 2.2, 3.2, 5 and 10.3; contract section 5.
+Source: requirements 2.2, 3.2, 5 and 10.3; contract 5.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Either side does what the committed contracts say: answers, and events on their way to the broker.
 
-Source: seed 10.3; contract sections 4 and 5.
+Source: requirements 10.3; contract 4 and 5.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What Holdfast asks of the Inventory Service over REST, and what it makes of the answers.
 
-Source: seed 3.1 and 10.3; contract section 4.
+Source: requirements 3.1 and 10.3; contract 4.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Answers that no Inventory Service should give, after the real one did what it was asked.
 
 What cannot be believed is not relied on, and what it may have left behind is given back.
-Source: contract section 4.
+Source: contract 4.
 """
 
 from __future__ import annotations

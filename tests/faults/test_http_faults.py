@@ -1,7 +1,7 @@
 """The Inventory Service at the end of a bad line: what each fault is taken for, and what becomes of the order.
 
 The service is the reference one in its own process. Whatever happens on the way, an order ends with
-one hold or with none, and nobody is charged without one. Source: contract section 4; design 3 and 5.
+one hold or with none, and nobody is charged without one. Source: contract 4; docs/adr/0002 and 5.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 REST_SECONDS = 20.0
 END_SECONDS = 5.0
-"""Of a worker alone; all of Holdfast has ten. Source: contract section 1."""
+"""Of a worker alone; all of Holdfast has ten. Source: contract 1."""
 
 NOBODY = "http://127.0.0.1:9"
 

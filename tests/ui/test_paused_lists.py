@@ -1,4 +1,7 @@
-"""Lists show new rows until their reader touches them; then their updates are paused. Source: console rule 3."""
+"""Lists show new rows until their reader touches them; then their updates are paused.
+
+Source: requirements 11.1, rule 3.
+"""
 
 from __future__ import annotations
 

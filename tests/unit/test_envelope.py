@@ -1,4 +1,4 @@
-"""Building the seed's envelope, and reading what others send. Source: seed 5; contract section 5."""
+"""Building the seed's envelope, and reading what others send. Source: requirements 5; contract 5."""
 
 from __future__ import annotations
 

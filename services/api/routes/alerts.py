@@ -1,6 +1,6 @@
 """Alerts: listed, acknowledged, their history and messages, and what Prometheus posts.
 
-Source: contract section 3; Alertmanager API v2.
+Source: contract 3; Alertmanager API v2.
 """
 
 from __future__ import annotations

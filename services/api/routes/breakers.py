@@ -1,4 +1,4 @@
-"""Circuit breakers: their live state, and manual overrides with an end. Source: contract section 3."""
+"""Circuit breakers: their live state, and manual overrides with an end. Source: contract 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bulk jobs and the items of each; read only, people start them on the console. Source: contract section 3."""
+"""Bulk jobs and the items of each; read only, people start them on the console. Source: contract 3."""
 
 from __future__ import annotations
 

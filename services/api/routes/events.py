@@ -1,6 +1,6 @@
 """Events that need a person: incoming ones as dead letters, outgoing ones that the broker refuses.
 
-Source: contract section 3.
+Source: contract 3.
 """
 
 from __future__ import annotations

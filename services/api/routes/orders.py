@@ -1,4 +1,4 @@
-"""Orders: placed, listed, read, cancelled, returned. Source: contract section 3."""
+"""Orders: placed, listed, read, cancelled, returned. Source: contract 3."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What the service records besides orders: known stock, differences between the services, the audit log.
 
-Source: contract section 3.
+Source: contract 3.
 """
 
 from __future__ import annotations

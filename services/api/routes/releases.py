@@ -1,4 +1,4 @@
-"""Release jobs: listed and retried. Source: contract section 3."""
+"""Release jobs: listed and retried. Source: contract 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The manual-review queue: listed, claimed, resolved. Source: contract section 3."""
+"""The manual-review queue: listed, claimed, resolved. Source: contract 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Silences: alerts that match one are not sent to the webhook. Source: contract section 3; Alertmanager API v2."""
+"""Silences: alerts that match one are not sent to the webhook. Source: contract 3; Alertmanager API v2."""
 
 from __future__ import annotations
 

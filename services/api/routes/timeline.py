@@ -1,4 +1,4 @@
-"""The timeline of an order: every step, attempt, event and manual action. Source: contract section 3."""
+"""The timeline of an order: every step, attempt, event and manual action. Source: contract 3."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ Callers decide by three kinds of errors whether the request may have run:
     slow              ReadTimeout
 
 httpx's own connection pool costs several times the CPU under load, and the published bridge
-reports a disconnect after sending as a connect timeout. Source: design 5.
+reports a disconnect after sending as a connect timeout. Source: docs/adr/0006.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def inventory_breakers(
     monotonic_ns: Callable[[], int] = time.monotonic_ns,
     listeners: Sequence[TransitionListener] = (),
 ) -> InventoryBreakers:
-    """The three breakers of seed 7.1, as configured."""
+    """The three breakers of requirements 7.1, as configured."""
     options = BreakerOptions(
         threshold_percentage=settings.breaker_error_threshold_percentage,
         window_ms=settings.breaker_rolling_count_timeout,

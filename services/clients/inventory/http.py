@@ -1,6 +1,6 @@
-"""The Inventory Service over REST: one attempt per call, its replies read as contract section 4 says.
+"""The Inventory Service over REST: one attempt per call, its replies read as contract 4 says.
 
-Source: seed 3.1 and 5.
+Source: requirements 3.1 and 5.
 """
 
 from __future__ import annotations

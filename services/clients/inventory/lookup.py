@@ -1,7 +1,7 @@
 """Looks up the reservation of one order at the Inventory Service, if it offers that route.
 
-Seed 3.1 has no such route; the reference service offers it, others may. A service without the route is distinguished
-from one without a reservation for the order, and is asked again only after PAUSE_SECONDS.
+The requirements (3.1) have no such route; the reference service offers it, others may. A service without the route is
+distinguished from one without a reservation for the order, and is asked again only after PAUSE_SECONDS.
 """
 
 from __future__ import annotations

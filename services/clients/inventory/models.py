@@ -1,7 +1,7 @@
 """The Inventory Service's replies, as far as we rely on them.
 
 Generous in form (a whole number may be 5, 5.0 or "5", a UUID may have capitals, a BOM is skipped), strict in
-range, and blind to what others add. Ids are answered in the form in which the order has them. Source: seed 3.1.
+range, and blind to what others add. Ids are answered in the form in which the order has them. Source: requirements 3.1.
 """
 
 from __future__ import annotations

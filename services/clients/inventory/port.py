@@ -16,7 +16,7 @@ from services.domain.orders.model import Line
 
 @dataclass(frozen=True, slots=True)
 class LineAvailability:
-    """The answer for one line. Source: seed 3.1."""
+    """The answer for one line. Source: requirements 3.1."""
 
     product_id: str
     variant_id: str
@@ -43,7 +43,7 @@ class Reservation:
 
 
 class InventoryGateway(Protocol):
-    """The three inventory calls of seed 2.1.
+    """The three inventory calls of requirements 2.1.
 
     Every method appends one Attempt per try to ``trail``. Errors: InsufficientInventory and
     ReservationFailed (check and reserve), ReleaseFailed when a release is refused, and for all

@@ -3,7 +3,7 @@
 Retries stand outside the breaker and each attempt goes through it; the attempt's timeout is inside
 the gateway, because seen from outside slowness would look like cancellation.
 
-Source: seed 7.1, 7.2 and 8.2; design 4.
+Source: requirements 7.1, 7.2 and 8.2; docs/adr/0005.
 """
 
 from __future__ import annotations

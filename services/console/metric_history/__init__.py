@@ -37,7 +37,7 @@ BUDGET_TTL_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The thresholds of alerts that charts draw. Source: seed 9.2; contract section 2."""
+    """The thresholds of alerts that charts draw. Source: requirements 9.2; contract 2."""
 
     success_rate: float
     queue_depth: int

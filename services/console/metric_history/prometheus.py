@@ -1,7 +1,7 @@
 """The metric history of a Prometheus server, queried through prometheus-api-client.
 
 A failed server is not queried for PAUSE_SECONDS, so that it costs its timeout once and not at every read.
-Source: contract section 2, PROMETHEUS_URL.
+Source: contract 2, PROMETHEUS_URL.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Pure: an order and a fact go in, a Change comes out. The functions that decide are in ``lifecycle`` (from the request to
 the confirmation) and ``ending`` (cancellation, refund, release, return).
 
-Source: design 3; seed 4, 6 and 7.3.
+Source: docs/adr/0002; requirements 4, 6 and 7.3.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TRANSITION, CALL, EVENT_OUT, EVENT_IN, ACTION = "transition", "call", "event_out
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """One line of an order's timeline. Source: contract section 3."""
+    """One line of an order's timeline. Source: contract 3."""
 
     at: datetime
     kind: str

@@ -1,6 +1,6 @@
 """How an order ends: cancellation, refund, release of its reservation and return, as pure decisions.
 
-Source: design 3; seed 2.2, 4.2 and 8.1.
+Source: docs/adr/0002; requirements 2.2, 4.2 and 8.1.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def cancel(order: Order, reason: str, at: datetime) -> Change:
 
     Before payment the reservation is released, even if none was ever confirmed. While PAYING the cancel waits for the
     payment's outcome. After payment the money is refunded and order.cancelled is published.
-    Source: seed 4.2; design 3.
+    Source: requirements 4.2; docs/adr/0002.
     """
     if order.status in BEFORE_PAYMENT:
         return _cancel_unpaid(order, reason, at)
@@ -182,7 +182,7 @@ def released(order: Order, at: datetime, title: str) -> Change:
 
 
 def release_failed(order: Order, failure: Failure, error: str, attempts: int, at: datetime) -> Change:
-    """The attempts to release are used up: an operator decides. Source: seed 8.1, RELEASE_FAILED."""
+    """The attempts to release are used up: an operator decides. Source: requirements 8.1, RELEASE_FAILED."""
     detail = f"Release failed after {attempts} attempts: {error}"
     entry = TimelineEntry(at, TRANSITION, detail, {"attempts": attempts})
     values = {"inventory_status": InventoryStatus.RELEASE_FAILED} if _release_is_waited_for(order) else {}
@@ -197,7 +197,7 @@ def _release_is_waited_for(order: Order) -> bool:
 def return_lines(
     order: Order, lines: tuple[Line, ...], *, return_id: str, reason: str, restockable: bool, at: datetime
 ) -> Change:
-    """The customer returns goods; raises InvalidState for more than was bought. Source: seed 2.2."""
+    """The customer returns goods; raises InvalidState for more than was bought. Source: requirements 2.2."""
     if order.status not in RETURNABLE:
         raise InvalidState(
             f"Order {order.order_id} is {order.status}; only confirmed orders can be returned.",

@@ -1,6 +1,6 @@
 """The events that Holdfast publishes and handles.
 
-Source: seed 2.2 and 3.2; contract section 5.
+Source: requirements 2.2 and 3.2; contract 5.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class OutgoingEvent:
 
 
 def timestamp(at: datetime) -> str:
-    """UTC with milliseconds and a Z, as the seed writes it: ``2023-11-21T15:27:30.123Z``."""
+    """UTC with milliseconds and a Z, as in every body and event: ``2023-11-21T15:27:30.123Z``."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def order_created(order: Order, reservation_id: str, at: datetime) -> OutgoingEvent:
-    """Asks the Inventory Service to validate the reservation. Source: seed 3.2."""
+    """Asks the Inventory Service to validate the reservation. Source: requirements 3.2."""
     data = _about(order, ORDER_CREATED, order.lines)
     data["reservationId"] = reservation_id
     data["timestamp"] = timestamp(at)
@@ -68,7 +68,7 @@ def order_returned(
 
 
 def confirm_requested(order_id: str, reservation_id: str) -> OutgoingEvent:
-    """Asks the Inventory Service to deduct the reserved stock. Source: seed 5."""
+    """Asks the Inventory Service to deduct the reserved stock. Source: requirements 5."""
     return OutgoingEvent(CONFIRM_REQUESTED, order_id, {"orderId": order_id, "reservationId": reservation_id})
 
 

@@ -1,6 +1,6 @@
 """The life of an order from the request to the confirmation, as pure decisions.
 
-Nothing here reads a clock, calls a service or writes a row. Source: design 3; seed 4, 6 and 7.3.
+Nothing here reads a clock, calls a service or writes a row. Source: docs/adr/0002; requirements 4, 6 and 7.3.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def start_reserving(order: Order, at: datetime, due_at: datetime, *, unverified:
     """The availability check succeeded, or (high priority only) failed technically.
 
     ``unverified`` is why the check failed; it opens the case AVAILABILITY_UNVERIFIED.
-    Source: seed 7.3, availability check failures.
+    Source: requirements 7.3, availability check failures.
     """
     opens = (ReviewRequest.after(unverified, ReviewReason.AVAILABILITY_UNVERIFIED),) if unverified else ()
     title = "Availability unverified, going on" if unverified else "Reserving stock"
@@ -100,7 +100,7 @@ def wait_for_inventory(order: Order, error: ApiError, at: datetime, due_at: date
     """The reservation failed or its outcome is unknown: it is retried later, and a review case opens at once.
 
     ``due_at`` None: the automatic retries are used up and an operator decides.
-    Source: seed 7.3, reservation failures.
+    Source: requirements 7.3, reservation failures.
     """
     attempts = reservation_attempts(order, error)
     title = "Waiting for inventory" if due_at else "Waiting for a person: automatic retries are used up"
@@ -143,7 +143,7 @@ def reserve_before_payment(order: Order, at: datetime, due_at: datetime) -> Chan
 
 
 def place(order: Order, at: datetime, confirmation_due_at: datetime) -> Change:
-    """The payment is captured: the order is placed and the deduction is requested. Source: seed 4.1."""
+    """The payment is captured: the order is placed and the deduction is requested. Source: requirements 4.1."""
     reservation_id = order.reservation_id or ""
     return change_status(
         order,
@@ -179,7 +179,7 @@ def payment_unknown(order: Order, message: str, at: datetime, due_at: datetime |
 
 
 def confirm(order: Order, confirmed_at: datetime, at: datetime) -> Change:
-    """The Inventory Service deducted the stock. Source: seed 6."""
+    """The Inventory Service deducted the stock. Source: requirements 6."""
     return change_status(
         order,
         S.CONFIRMED,
@@ -191,7 +191,7 @@ def confirm(order: Order, confirmed_at: datetime, at: datetime) -> Change:
 
 
 def fail_confirmation(order: Order, reason: str, at: datetime) -> Change:
-    """The Inventory Service could not deduct: flagged for review. Source: seed 6."""
+    """The Inventory Service could not deduct: flagged for review. Source: requirements 6."""
     title = f"Inventory confirmation failed: {reason}"
     case = ReviewRequest(ReviewReason.INVENTORY_CONFIRMATION_FAILED, title, stated_code(reason))
     return change_status(

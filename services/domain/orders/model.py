@@ -1,6 +1,6 @@
 """What an order is: its lines, its four orthogonal columns and the values they may take.
 
-Source: contract section 3.
+Source: contract 3.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class PaymentStatus(StrEnum):
 
 
 class CustomerPriority(StrEnum):
-    """Orders of high priority continue when the availability check fails. Source: seed 7.3."""
+    """Orders of high priority continue when the availability check fails. Source: requirements 7.3."""
 
     STANDARD = "standard"
     HIGH = "high"
@@ -104,7 +104,7 @@ class Line:
         return (self.product_id, self.variant_id)
 
     def wire(self) -> dict[str, Any]:
-        """The line as in requests and events. Source: seed 3.1."""
+        """The line as in requests and events. Source: requirements 3.1."""
         return {"productId": self.product_id, "variantId": self.variant_id, "quantity": self.quantity}
 
 

@@ -1,6 +1,6 @@
 """The value of an order: its units, and its money if the shop states the total.
 
-Orders carry no price (seed 3). A shop may put the total into the order's metadata:
+Orders carry no price (requirements 3). A shop may put the total into the order's metadata:
 ``{"total": 129.9, "currency": "EUR"}`` or ``{"total": {"amount": "129.90", "currency": "EUR"}}``.
 """
 

@@ -1,6 +1,6 @@
 """The HTTP API: the three calls of the contract, and endpoints for people and audits.
 
-Source: seed 2.1 and 3.1.
+Source: requirements 2.1 and 3.1.
 """
 
 from __future__ import annotations

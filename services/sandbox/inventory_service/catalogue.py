@@ -38,7 +38,7 @@ def product(name: str, variant: str, on_hand: int, low_stock_threshold: int, pri
 
 
 CATALOGUE: tuple[Product, ...] = (
-    # These two are the products of the seed's examples (3.1).
+    # These two are the products of the examples in the README and the tests.
     Product(
         "Field notebook, dotted",
         "0e8dddc7-9ebf-41f3-b08a-5a3f91f1c3c0",

@@ -1,4 +1,4 @@
-"""Handles the orders' events, each at most once and in any order. Source: seed 2.2, 3.2 and 5; contract section 5."""
+"""Handles the orders' events, each at most once and in any order. Source: requirements 2.2, 3.2 and 5; contract 5."""
 
 from __future__ import annotations
 
@@ -129,13 +129,13 @@ _HANDLERS: dict[str, Callable[[Connection, dict[str, Any], datetime], Handled]] 
 
 
 def confirmed(order_id: str, reservation_id: str, confirmed_at: datetime) -> OutgoingEvent:
-    """The stock was deducted, with the time of the deduction. Source: seed 6."""
+    """The stock was deducted, with the time of the deduction. Source: requirements 6."""
     data = {"orderId": order_id, "reservationId": reservation_id, "confirmedAt": timestamp(confirmed_at)}
     return OutgoingEvent(events.CONFIRMED, order_id, data)
 
 
 def confirmation_failed(order_id: str, reservation_id: str, reason: ConfirmationFailure) -> OutgoingEvent:
-    """The stock was not and will not be deducted. Source: seed 6."""
+    """The stock was not and will not be deducted. Source: requirements 6."""
     data = {"orderId": order_id, "reservationId": reservation_id, "reason": reason.value}
     return OutgoingEvent(events.CONFIRMATION_FAILED, order_id, data)
 

@@ -1,4 +1,4 @@
-"""The routes about alerts over HTTP. Source: contract section 3; Alertmanager API v2."""
+"""The routes about alerts over HTTP. Source: contract 3; Alertmanager API v2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orders over HTTP: statuses, shapes and errors of contract section 3."""
+"""Orders over HTTP: statuses, shapes and errors of contract 3."""
 
 from __future__ import annotations
 

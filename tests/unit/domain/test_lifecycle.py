@@ -1,4 +1,4 @@
-"""The life of an order: every step from every status, allowed or refused. Source: design 3."""
+"""The life of an order: every step from every status, allowed or refused. Source: docs/adr/0002."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cancelling, at every point of an order's life. Source: seed 4.2; design 3."""
+"""Cancelling, at every point of an order's life. Source: requirements 4.2; docs/adr/0002."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims: one owner at a time, for a while, on record. Source: contract 3; console page "Manual review"."""
+"""Claims: one owner at a time, for a while, on record. Source: contract 3; requirements 11, page "Manual review"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Inventory Service's answers do to a placed order. Source: seed 6; design 3, races."""
+"""What the Inventory Service's answers do to a placed order. Source: requirements 6; docs/adr/0002, races."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people click is stored first and then executed, with one effect however often. Source: design 8."""
+"""What people click is stored first and then executed, with one effect however often. Source: docs/adr/0013."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Placing an order: check, reserve, pay, place. Source: design 3, seed 4.1 and 7.3."""
+"""Placing an order: check, reserve, pay, place. Source: docs/adr/0002, requirements 4.1 and 7.3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Giving holds back: durable, retried, in the end a person's. Source: seed 5 and 8.1; contract section 4."""
+"""Giving holds back: durable, retried, in the end a person's. Source: requirements 5 and 8.1; contract 4."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request that comes twice takes effect once. Source: contract section 3, Idempotency-Key."""
+"""A request that comes twice takes effect once. Source: contract 3, Idempotency-Key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person may do about a case, and what happens when two do it at once. Source: contract 3; design 3."""
+"""What a person may do about a case, and what happens when two do it at once. Source: contract 3; docs/adr/0002."""
 
 from __future__ import annotations
 

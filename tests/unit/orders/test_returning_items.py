@@ -1,4 +1,4 @@
-"""Customers send goods back: once per return, never more than was bought. Source: seed 2.2; contract 3."""
+"""Customers send goods back: once per return, never more than was bought. Source: requirements 2.2; contract 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orders whose reservation had no answer: kept, retried, shown to a person. Source: seed 7.3, design 3."""
+"""Orders whose reservation had no answer: kept, retried, shown to a person. Source: requirements 7.3, docs/adr/0002."""
 
 from __future__ import annotations
 
