@@ -31,8 +31,8 @@ RELATIVE = re.compile(r"^(?:The same|And|But|Those|These|That|It|They|Without|No
 """A docstring that begins so either leans on its neighbour or never names its subject."""
 
 RETIRED = re.compile(
-    r"\b(?:witness|inventory lookup|theirs|both sides|steer(?:s|ed|ing)?|loans?|lens|courses?|letters?|stakes?"
-    r"|timekeeping|held|holds?|deeds?|wish(?:es)?)\b",
+    r"\b(?:witness|their side|theirs|both sides|steer(?:s|ed|ing)?|loans?|lens|courses?|(?<!dead )letters?|stakes?"
+    r"|timekeeping|deeds?|wish(?:es)?)\b",
     re.IGNORECASE,
 )
 """Words that the glossary has replaced."""

@@ -84,7 +84,7 @@ def _in_words(wanted: ReleaseFilter) -> str:
 
 
 def everything() -> None:
-    """Running bulk jobs first, so that nobody starts a second one for the same jobs."""
+    """Draw running bulk jobs first, so that a second one for the same jobs is not started by mistake."""
     if not work.asked_for():
         actions.flash()
     retries.notice()

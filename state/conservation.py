@@ -28,8 +28,8 @@ class KnownDifference:
     kind: str
     detail: str
     state: str
-    """OPEN, COMPENSATING (a person applied the move), ACCEPTED (a person has closed the case that the move opened)
-    or SETTLED (both sides agree again)."""
+    """OPEN, COMPENSATING (a person started the compensation), ACCEPTED (a person closed the case that it opened) or
+    SETTLED (the services agree again)."""
     first_seen_at: datetime
     last_seen_at: datetime
     settled_at: datetime | None

@@ -233,7 +233,7 @@ def payload(connection: Connection, row_id: int) -> bytes | None:
 
 
 def has(connection: Connection, row_id: int) -> bool:
-    """Whether the event is still stored, in whatever state."""
+    """Return whether the event is still stored, in any state."""
     return connection.execute(select(outbox.c.id).where(outbox.c.id == row_id)).first() is not None
 
 

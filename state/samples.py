@@ -21,7 +21,7 @@ SPACINGS = (2, 5, 10, 15, 30)
 Key = tuple[datetime, str]
 
 UNROLLED_KEPT_FOR = timedelta(days=1)
-"""So much longer is a sample kept that no minute holds yet."""
+"""Additional time for which a sample without a rolled-up minute is kept."""
 
 
 def add(connection: Connection, at: datetime, replica: str, sample: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ def said(case: ReviewCase) -> str:
 
 
 def why_not_resolve(case: ReviewCase) -> str | None:
-    """Why somebody else's claim keeps the person here from acting; None when it does not."""
+    """Return why another actor's claim blocks this action; None when nothing blocks it."""
     name = owner(case)
     if name in (None, access.actor()) or access.is_admin():
         return None

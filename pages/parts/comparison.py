@@ -1,4 +1,4 @@
-"""Ours beside theirs: the four columns of an order's state, and what the Inventory Service said of its stock."""
+"""Compare: the four columns of an order's state beside its inventory status."""
 
 from __future__ import annotations
 

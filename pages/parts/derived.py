@@ -1,4 +1,4 @@
-"""What is worked out of a reading once, for everybody who looks at it."""
+"""Values derived from a reading, computed once and shared by all viewers."""
 
 from __future__ import annotations
 

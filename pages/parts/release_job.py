@@ -131,7 +131,7 @@ def _both_sides(view: JobView, *, grey: bool) -> None:
 
 
 def why_not(row: ReleaseRow) -> str | None:
-    """Why nothing can be asked for this job now, whatever the other side says."""
+    """Return why no action on this job is possible now; None when one is."""
     waiting = "A command on this job is under way." if actions.is_waiting(row.command) else None
     return access.write_block() or waiting
 
@@ -174,7 +174,7 @@ def _store_retry(row: ReleaseRow, key: str, after: Callable[[], None] | None) ->
 
 
 def _mark(row: ReleaseRow, key: str) -> None:
-    """The proof and its button, off with the reason while the other side says that stock is held or sold."""
+    """Draw the proof and its button; the button is off with the reason while stock is reserved or sold."""
     st.markdown(
         "Marking closes the job without a release, because you know that nothing is held any more. The Inventory "
         "Service is asked once more then: what it still holds or has sold is refused. This cannot be undone."

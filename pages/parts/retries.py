@@ -32,7 +32,7 @@ def label(plain: str, call: str | None = RELEASE) -> str:
 
 
 def named(action: str, call: str | None) -> str:
-    """The same for an action that stands beside others, so that its name has to stay; it has to fit a phone."""
+    """Shorten the label of a retry that stands beside other actions, so that it fits a phone."""
     return f"{action}: queue ({_until(call)})" if call and is_shut(call) else action
 
 

@@ -28,7 +28,7 @@ CHATTY = (
     "urllib3",
     "requests",
 )
-"""Loggers of libraries that log from WARNING upwards only, whatever the level."""
+"""Loggers of libraries that log from WARNING upwards only, at every configured level."""
 
 
 class JsonFormatter(logging.Formatter):

@@ -37,7 +37,7 @@ PEOPLE_ALLOWED = (
 DATABASE_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
 
 SECRET_FIELDS = frozenset({"inventory_service_token", "api_tokens", "nats_url", "database_url", "outgoing_proxy"})
-"""Their values may hold passwords and are never echoed."""
+"""Settings whose values may contain passwords; error messages never echo them."""
 
 KEYED_FIELDS = frozenset({"alert_webhook_url"})
 """URLs whose path is a secret, as those of chat services are."""
@@ -183,7 +183,7 @@ OtlpProtocol = Annotated[Literal["http/protobuf"] | None, BeforeValidator(_empty
 TracesExporter = Annotated[Literal["otlp", "none"], BeforeValidator(_lower)]
 Switch = Annotated[bool, BeforeValidator(_only_true)]
 InstallationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-"""Characters that the name of a durable consumer may hold."""
+"""Characters allowed in the name of a durable consumer."""
 
 
 def presentable(field: str, value: Any) -> Any:

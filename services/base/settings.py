@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     holdfast_installation: InstallationName = USUAL_INSTALLATION
     console_role: Literal["none", "viewer", "operator", "admin"] = "operator"
     console_people: People = ()
-    """Roles of people who log in, where theirs differs from console_role."""
+    """Roles of logged-in people whose role differs from console_role."""
     prometheus_url: HttpUrl = None
     alert_webhook_url: HttpUrl = None
     outgoing_proxy: ProxyUrl = None

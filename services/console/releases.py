@@ -84,7 +84,7 @@ class ReleasesPage:
     failed: int
     """Failed ones among them, counted likewise."""
     groups: tuple[CauseGroup, ...]
-    """Every cause, whatever the filter."""
+    """Every cause, independent of the filter."""
     counts: Mapping[str, int]
     """PENDING and FAILED jobs in all."""
     has_more: bool

@@ -113,7 +113,7 @@ class LookupView:
     asking: Command | None
     """The last command that asked them."""
     stock: StockState | None
-    """What it says that counts now; None when it does not say."""
+    """The stock state of a fresh lookup; None without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class Reviews:
         return self._access.read(("case", review_id), LIVE_TTL, lambda c: _case(c, review_id, self._access.now()))
 
     def inventory_lookup(self, order_id: str) -> Reading[LookupView]:
-        """What they said about an order, whatever became of it since."""
+        """The latest inventory lookup of an order, however old."""
         return self._access.read(
             ("their_say", order_id), LIVE_TTL, lambda c: _lookup_view(c, order_id, self._access.now())
         )

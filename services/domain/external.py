@@ -30,10 +30,10 @@ MAX_JSON_DEPTH = 32
 """Objects and arrays inside each other."""
 
 INT32 = (-(2**31), 2**31 - 1)
-"""What an INTEGER column of PostgreSQL holds."""
+"""Range of an INTEGER column of PostgreSQL."""
 
 INT64 = (-(2**63), 2**63 - 1)
-"""What orjson and a BIGINT column hold."""
+"""Range of a BIGINT column and of the integers of orjson."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,20}(?:\.0{1,20})?")

@@ -72,7 +72,7 @@ class ActionSummary:
 
 
 def outcome_of(action: str, order_status: str, *, came_again: bool) -> str:
-    """Whether an action on a review case held."""
+    """Return whether the action settled its review case for good."""
     if came_again:
         return ResolutionOutcome.FAILED
     if action in (ReviewAction.MARK_RELEASED, ReviewAction.RETRY_STEP):

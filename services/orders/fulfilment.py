@@ -128,7 +128,7 @@ class OrderFulfilment:
         return await self._reserve(order, repeated=True)
 
     async def _reserve(self, stored: Order, started: Change | None = None, *, repeated: bool = False) -> Order:
-        """Ask for the hold and record the outcome, together with ``started`` if that is not recorded yet."""
+        """Request the reservation and record its outcome, together with ``started`` if that is not recorded yet."""
         order = replace(stored, **started.values) if started else stored
         trail: list[Attempt] = []
         change = _after_calls(trail, await self._reservation_outcome(order, trail, repeated))

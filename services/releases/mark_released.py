@@ -43,7 +43,7 @@ class MarkReleased:
     in_bulk: bool = False
     """One item of a bulk job."""
     by_admin: bool = False
-    """Somebody else's claim on the job's case is no hindrance."""
+    """Set for an admin, whom another actor's claim on the job's case does not block."""
 
 
 class ReleaseByProof:

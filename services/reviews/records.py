@@ -62,7 +62,7 @@ def audit_entry(
 
 
 async def was_done_before(context: OrdersContext, command: ResolveReview) -> bool:
-    """Whether the audit log holds this action under its action_id. Raises IdempotencyKeyReused for another action."""
+    """Return whether the audit log has this action; raises IdempotencyKeyReused for another one under its action_id."""
     action_id = command.action_id
     if action_id is None:
         return False

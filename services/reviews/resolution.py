@@ -129,7 +129,7 @@ class ReviewResolution:
         return order
 
     async def _compare_sides(self, command: ResolveReview, order: Order, review: Review) -> None:
-        """Raises InvalidState when what the Inventory Service says makes the action wrong."""
+        """Raise InvalidState when the inventory status makes the action wrong."""
         if self._reconciliation is None:
             return
         stock = await self._reconciliation.current_stock(order, asked_by=command.actor)
@@ -294,7 +294,7 @@ class ReviewResolution:
             raise await conflict(self._context, review, command) from None
 
     async def _begin(self, command: ResolveReview, review: Review, order: Order) -> Review:
-        """Record that the action runs, before it calls anybody; the case stays open until it succeeds."""
+        """Record that the action runs, before its first call; the case stays open until it succeeds."""
 
         def transaction(connection: Connection) -> bool:
             at = self._context.clock()

@@ -35,7 +35,7 @@ FORBIDDEN = "42501"
 
 
 class _LastReason:
-    """Holds the reason of the latest failed attempt."""
+    """The reason of the latest failed attempt."""
 
     text = ""
 

@@ -89,7 +89,7 @@ class _SqliteUtcDateTime(sqlite.DATETIME):
 
 
 UtcDateTime = DateTime(timezone=True).with_variant(_SqliteUtcDateTime(), "sqlite")  # type: ignore[no-untyped-call]
-"""Aware UTC datetimes in and out, also on SQLite, which knows no zones."""
+"""Aware UTC datetimes in and out, also on SQLite, which stores no time zones."""
 
 
 def _to_text(value: datetime | None) -> str | None:

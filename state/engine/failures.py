@@ -20,7 +20,7 @@ class Kind(Enum):
     BUSY = "busy"
     """The server works and has too much to do, or a lock was not to be had: later."""
     UNUSABLE = "unusable"
-    """Nobody can write at present: the server, its disk or our rights; the connection may stay."""
+    """The database refuses writes for now (server, disk or permissions); the connection stays."""
     LOST = "lost"
     """As UNUSABLE, and this session is of no use any more: a new connection may reach a better server."""
     OURS = "ours"

@@ -17,7 +17,7 @@ WINDOW = 5_000
 """Rows that one page reads for a filter that no index serves."""
 
 FIRST_WINDOW = 250
-"""Looked at first: a common value fills the page from it."""
+"""Checked first: a common value fills the page from here."""
 
 Key = tuple[Any, ...]
 Columns = ReadOnlyColumnCollection[str, Any]

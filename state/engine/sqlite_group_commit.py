@@ -201,7 +201,7 @@ def _fail(group: list[_Job[Any]], error: Exception) -> None:
 
 
 def _drop(connection: Connection | None) -> None:
-    """Close a connection, whatever state it is in; the next group opens another one."""
+    """Close a connection in any state; the next group opens another one."""
     if connection is not None:
         with suppress(Exception):
             connection.invalidate()

@@ -40,7 +40,7 @@ class InventoryLookup(Protocol):
     """Port: the state of an order's stock at the Inventory Service."""
 
     async def find(self, order_id: str) -> LookupResult:
-        """What it says, or why it does not; never raises for a service that is away."""
+        """Return the inventory status, or the reason why there is none; never raises for a service that is away."""
 
     async def stock_of(self, order_id: str) -> StockState | None:
         """None if unknown; never raises for a service that is unavailable."""

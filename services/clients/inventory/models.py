@@ -34,7 +34,7 @@ Sku = tuple[str, str]
 """Product and variant, in the form by which ids are compared."""
 
 MAX_CODE_LENGTH, MAX_MESSAGE_LENGTH = 100, 500
-"""Of what an error body says; the rest is cut."""
+"""Characters of an error body that are kept; the rest is cut."""
 
 MAX_REASON_LENGTH = 300
 """Of what is wrong with a reply."""

@@ -103,7 +103,7 @@ class Measured:
     Latencies and ages in seconds, rates as shares, what is counted per minute, queues as the highest of a step.
     """
     totals: DataFrame
-    """The same columns over the whole span, one row per series; what is counted as a count."""
+    """Totals over the whole span with the same columns, one row per series; counters as counts."""
     newest_at: datetime | None
     """Time of the newest measurement; None when there is none."""
     missing: tuple[str, ...] = ()
