@@ -143,14 +143,20 @@ def build_use_cases(
             name=parts.replica,
             lease=timedelta(seconds=settings.operation_lease_seconds),
         ),
-        sweeper=OrderSweeper(
-            context,
-            background_fulfilment,
-            payments,
-            policy,
-            refund_retry=RetryPolicy(attempts=12, base_delay_seconds=2.0, max_delay_seconds=300.0),
-            reserver_retry_in_seconds=partial(_retry_in_seconds, clients.breakers),
-        ),
+        sweeper=_sweeper(context, background_fulfilment, policy, clients),
+    )
+
+
+def _sweeper(
+    context: OrdersContext, fulfilment: OrderFulfilment, policy: FulfilmentPolicy, clients: Clients
+) -> OrderSweeper:
+    return OrderSweeper(
+        context,
+        fulfilment,
+        clients.payments,
+        policy,
+        refund_retry=RetryPolicy(attempts=12, base_delay_seconds=2.0, max_delay_seconds=300.0),
+        reserver_retry_in_seconds=partial(_retry_in_seconds, clients.breakers),
     )
 
 
