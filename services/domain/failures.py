@@ -23,7 +23,7 @@ from services.domain.errors import (
 MAX_CODE = 40
 """Characters of a stored code."""
 
-_CODE = re.compile(rf"[A-Z][A-Z_]{{0,{MAX_CODE - 1}}}")
+_CODE = re.compile(r"[A-Z][A-Z_]{0,39}")
 
 
 class FailureClass(StrEnum):

@@ -13,7 +13,7 @@ import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from services.domain.orders.events import CONFIRMATION_FAILED, CONFIRMED, LOW_STOCK
-from services.messaging.durable_consumer import SAID_SECONDS, Durable
+from services.messaging.durable_consumer import REPORTED_SECONDS, Durable
 from services.messaging.jetstream import INVENTORY_EVENTS, Connection, ensure_streams
 
 STREAM = INVENTORY_EVENTS.name
@@ -124,7 +124,7 @@ async def test_a_durable_that_somebody_changed_is_corrected_and_said(
     # It is told long enough to be seen, and not for ever.
     assert await ours.look()
     assert ours.problem
-    clock.now += SAID_SECONDS
+    clock.now += REPORTED_SECONDS
     assert await ours.look()
     assert ours.problem is None
 

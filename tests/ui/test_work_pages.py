@@ -25,7 +25,7 @@ def test_a_difference_shows_what_its_compensation_does_and_stores_it_with_a_reas
     assert "1,234 comparisons, 1 difference" in text
     assert "1 differences" not in text
     assert "Reservation leaked" in text
-    assert "Release the hold by a release job." in text
+    assert "Release the reservation by a release job." in text
 
     next(button for button in test.button if button.label == "Compensate").click().run()
     test.text_area[0].input("seen on the shelf")
