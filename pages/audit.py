@@ -1,4 +1,4 @@
-"""Audit: who did what, when, why, what it changed, and how it ended."""
+"""The Audit page: actions with their actor, time, reason, changes and result."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def filters() -> None:
 
 
 def _with(known: tuple[str, ...], key: str) -> list[str]:
-    """The options, and the value in the address even if the log does not contain it."""
+    """The options, plus the value in the address if the log does not contain that value."""
     asked = address.get(key)
     return [*known, *([asked] if asked and asked not in known else [])]
 

@@ -120,7 +120,10 @@ def _replicas(breaker: Breaker, *, grey: bool) -> None:
 
 
 def _replica(replica: ReplicaBreaker, *, grey: bool, is_open: bool) -> dict[str, str]:
-    """``is_open``: the breaker of some replica is open, so that the row has the time of its next trial."""
+    """The table row of one replica.
+
+    ``is_open`` is True if the breaker is open on at least one replica; each row then has a column for the next trial.
+    """
     now = console().now()
     opens = replica.retry_at - now if replica.retry_at else None
     rate = f" · {tiles.percent(replica.failure_rate)}" if replica.calls else ""
@@ -136,7 +139,7 @@ def _replica(replica: ReplicaBreaker, *, grey: bool, is_open: bool) -> dict[str,
 
 
 def _windows(breaker: Breaker) -> None:
-    """The rolling window of the worst replica, and those of the others in an expander."""
+    """Draw the rolling window of the worst replica, and the windows of the other replicas in an expander."""
     several = len(breaker.replicas) > 1
     of = f" of {labels.plain(breaker.worst.replica)}" if several else ""
     st.caption(f"Rolling window{of}, oldest bucket first")

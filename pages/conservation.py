@@ -1,4 +1,4 @@
-"""The conservation audit: what does not add up between orders, stock and money, and what settles it."""
+"""The Conservation page: differences between orders, stock and money, and the action that settles each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.domain.conservation import COMPENSATIONS
 
 
 def differences() -> None:
-    """Every difference that is not settled, with the compensation that is offered."""
+    """Draw every unsettled difference with the compensation that is offered."""
     actions.flash()
     reading = console().conservation.page(paging.number("difference_page"))
     if reading.value is None:

@@ -1,4 +1,4 @@
-"""Shift hand-over: what is open, what ends soon, and what changed since you last looked."""
+"""The Hand-over page: open items, items that end soon, and changes since the actor's last visit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _section(section: Section, *, grey: bool) -> None:
 
 
 def _quiet(sections: list[Section], *, grey: bool) -> None:
-    """The empty sections, a line each."""
+    """Draw one line for each empty section."""
     if not sections:
         return
     color = "gray" if grey else "green"

@@ -1,4 +1,4 @@
-"""The console's frame: navigation and what stands on every page."""
+"""The console's frame: the navigation, and the parts that every page shows."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def _timeline(reading: Reading[OrderView]) -> None:
 
 asked = _asked_for()
 st.page_link(
-    # As after a step back: the list as it was left, with its filters.
+    # With the order's id the list restores its filters, as after a step back in the browser.
     "orders.py", label="Orders", icon=":material/arrow_back:", query_params={"order": asked} if asked else None
 )  # fmt: skip
 frame = live.header(f"Order {labels.plain(asked)}" if asked else "Order")

@@ -74,7 +74,7 @@ def _states(label: str, key: str, states: Sequence[str], table: dict[str, labels
 
 
 def _between() -> None:
-    """The time interval in the address, set by a link from another page."""
+    """Draw the time interval in the address, which a link from another page sets, and a button that removes it."""
     since, until = _stretch()
     if since is None and until is None:
         return
@@ -95,7 +95,7 @@ def _drop_between() -> None:
 
 
 def _incident() -> None:
-    """An incident whose orders alone are listed, wherever the filters are."""
+    """Draw the incident in the address and a button that removes it. The list then has only its affected orders."""
     interval = incident_impact.picked()
     if interval is None:
         return
@@ -145,7 +145,7 @@ def _wanted(said: Mapping[str, Any]) -> OrderFilter:
 
 
 def found() -> None:
-    """One page of what matches."""
+    """Draw one page of the matching orders."""
     said = _said()
     wanted = _wanted(said)
     reading = console().orders.page(wanted, list_window.place(NAME))
@@ -153,7 +153,7 @@ def found() -> None:
     if page is None:
         empty.no_source(reading)
         return
-    # By what the filters say: a relative time moves on with the clock, and the list is the same.
+    # The key has the values of the filters: a relative time becomes a new instant, but the list stays the same.
     window = list_window.window(NAME, said, page.rows, lambda row: row.order.order_id)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         live.as_of(reading, _summary(page, wanted))

@@ -1,4 +1,4 @@
-"""Release jobs: stock that is to be given back, by cause, what the latest error was, and what to do about it."""
+"""The Releases page: release jobs by cause, with their latest errors and the actions on them."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def everything() -> None:
 
 
 def jobs() -> None:
-    """The causes, and the jobs of one page."""
+    """Draw the causes of release jobs, and one page of jobs."""
     wanted, page = _wanted(), paging.number("release_page")
     sort = st.session_state.get("release_sort") or SORTS[0]
     reading = console().releases.page(wanted, sort=sort, page=page)

@@ -1,4 +1,4 @@
-"""Cases that only a person can decide: what waits, why, for how long, whose it is, and what may be done about it.
+"""The Manual review page: review cases with their reason, waiting time, claim and allowed actions.
 
 Deep link of one case: ``/reviews?case=ID``.
 """
@@ -41,13 +41,13 @@ def _next_button() -> None:
 
 
 def _next(wanted: CaseFilter) -> None:
-    # The work area stands outside the live part.
+    # The work area is outside the live part, so the whole page runs again.
     review_filters.redraw_page()
     work.next_unclaimed(wanted)
 
 
 def queue() -> None:
-    """The cases of one page with their actions, and what they have in common."""
+    """Draw one page of cases with their actions, and the causes and products of all matching cases."""
     if st.session_state.pop(review_filters.WHOLE_PAGE, False):
         st.rerun()
     if not work.asked_for():
@@ -57,7 +57,7 @@ def queue() -> None:
     place = f"{wanted}/{page}"
     fresh = {case.review.review_id: case for case in reading.value.cases} if reading.value else {}
     shown = selection.hold(NAME, place, fresh)
-    # Above everything that comes and goes, so that its key works whatever the page shows.
+    # The button is above all conditional parts, so that its key works in every state of the page.
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         live.as_of(reading, _summary(reading.value, wanted.state) if reading.value else "")
         with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):

@@ -112,7 +112,7 @@ def _row(row: StockRow, *, gone: bool, grey: bool) -> None:
             if row.waiting:
                 st.markdown(f":orange-badge[:material/hourglass_top: {row.waiting:,} waiting]", width="content")
                 _orders_of(product.product_id)
-        # The most recently changed variant is at the top of the list.
+        # A changed variant moves to the top of the list, so a row that is gone has changed.
         st.caption(f"{_facts(row, clock.both(product.changed_at, now))}{' · has changed since' if gone else ''}")
 
 

@@ -36,7 +36,7 @@ def may_look() -> bool:
 
 
 def ask_name() -> None:
-    """In the sidebar: the name under which commands are recorded."""
+    """Draw the sidebar field for the name that is recorded with commands; a logged-in person cannot change it."""
     if st.user.get("is_logged_in"):
         st.caption(f":material/person: {actor()}")
         return

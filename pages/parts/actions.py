@@ -32,7 +32,7 @@ def store(*stores: Callable[[str], Command]) -> bool:
 
 
 def store_silently(store: Callable[[str], Command | None]) -> None:
-    """Store a lookup on behalf of the actor; without a message when it cannot be stored."""
+    """Store a lookup on behalf of the actor. Shows no message when the lookup cannot be stored."""
     with suppress(SourceUnavailable, NotPermitted):
         store(access.actor())
 

@@ -178,7 +178,7 @@ def _store_acknowledge(alert: Alert, note: str, key: str, actor: str) -> Command
 
 
 def silence(alert: Alert, page: AlertsPage) -> None:
-    """The dialog of a silence; its preview has the alerts as they were when it opened."""
+    """Draw the dialog of a silence. Its preview lists the alerts as of the opening of the dialog."""
     icon = ":material/notifications_off:"
     overlay.show("Silence", _silence, alert, page, new_key(), icon=icon, width="medium")
 

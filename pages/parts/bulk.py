@@ -21,7 +21,7 @@ from services.domain.bulk import BulkAction
 
 MAX_TEXT = 500
 EVERY = "1s"
-"""A preview refreshes by itself, also while the page behind it is paused."""
+"""Refresh interval of a preview, which refreshes even while the page behind it is paused."""
 
 Picked = tuple[str, tuple[str, ...]]
 
@@ -32,7 +32,7 @@ RAMP = (
 
 
 def picked(bulk_action: str, action: str | None, targets: Sequence[BulkTarget], *, of: int = 0) -> BulkRequest:
-    """A frozen selection of items; ``of`` is the number of selected items, including those without this action."""
+    """Freeze selected items. ``of`` is the number of all selected items, with those that do not allow the action."""
     fit = len(targets)
     said = f"{fit} of {of} selected, the others do not allow it" if of > fit else f"{fit} selected"
     return BulkRequest(bulk_action, action, tuple(targets), console().now(), said)
@@ -51,7 +51,7 @@ def name(bulk: BulkRequest) -> str:
 
 
 def call_of(bulk: BulkRequest) -> str | None:
-    """The inventory call that each item makes at once; None without one."""
+    """The inventory call that the action makes immediately for an item; None if it makes none."""
     if bulk.bulk_action == BulkAction.RESOLVE_REVIEW:
         return called_by(bulk.action, {target.cause for target in bulk.targets})
     return RELEASE if bulk.bulk_action == BulkAction.RETRY_RELEASE else None
@@ -78,7 +78,7 @@ def _preview(bulk: BulkRequest, key: str, empties: Picked) -> None:
 
 
 def _form(bulk: BulkRequest, fit: BulkRequest | None, key: str, empties: Picked) -> None:
-    """Reason, typed count and the button; without ``fit`` the selection is not frozen yet."""
+    """Draw the reason, the typed count and the button. ``fit`` is None until the selection is frozen."""
     block = access.write_block()
     number = len(fit.targets) if fit else 0
     with st.form(f"form_{key}", border=False):
@@ -143,7 +143,7 @@ def _store(fit: BulkRequest, key: str, note: str, empties: Picked) -> str | None
 
 
 def _of_orders(bulk: BulkRequest) -> str:
-    """The number of orders, when several items belong to one order."""
+    """The number of orders as text; empty if each item has its own order."""
     number = len({target.order_id for target in bulk.targets})
     return f" of {number:,} {'order' if number == 1 else 'orders'}" if number < len(bulk.targets) else ""
 

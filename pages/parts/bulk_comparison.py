@@ -17,7 +17,7 @@ from services.domain.bulk_preview import MAX_ASKED, Agreement, ComparedItem, Fro
 from services.domain.conservation import StockState
 
 FEW = 20
-"""Longest preview shown as a table; a longer one is a grid, which scrolls, searches and catches Escape."""
+"""Maximum items of a preview in a table. A longer preview is a grid, which scrolls, searches and catches Escape."""
 LEFT_OUT, FOLLOWS = "Will be left out", "What follows"
 RETRIED = {
     StockState.RESERVED: "Releases the reservation",
@@ -56,7 +56,7 @@ def draw(bulk: BulkRequest, key: str) -> FrozenSelection | None:
 
 
 def _claimed(bulk: BulkRequest) -> None:
-    """Items that another actor has claimed are refused when the job sends them, except for admins."""
+    """Draw the number of items that other actors have claimed. The job refuses them, unless its actor is an admin."""
     others = Counter(target.claimed_by for target in bulk.targets if target.claimed_by not in (None, access.actor()))
     if others:
         names = ", ".join(labels.plain(name) for name in others)
@@ -74,7 +74,7 @@ def _table(rows: list[dict[str, str]], alt: str) -> None:
 
 
 def _left_out(said: PreviewComparison, frozen: FrozenSelection | None) -> Mapping[str, str]:
-    """Reasons by id of the items that are left out, or would be if the selection were frozen now."""
+    """Reasons by item id: items that are left out, or before the freeze, items that a freeze now would leave out."""
     return frozen.left_out if frozen else {item_id: one.why for item_id, one in said.items.items() if one.why}
 
 
@@ -83,12 +83,15 @@ def _without(row: dict[str, str], column: str) -> dict[str, str]:
 
 
 def _frozen(said: PreviewComparison, key: str) -> FrozenSelection | None:
-    """The selection, frozen once per lookup, so that it does not change while the actor types."""
+    """The frozen selection; None while lookups are running.
+
+    A selection is frozen once per lookup, so that it does not change while the actor types.
+    """
     place = f"frozen_{key}"
     if place not in st.session_state:
         now = console().now()
         _, opened_at = _turn(key)
-        # Without a worker no answer arrives.
+        # No answer can arrive while no worker runs.
         is_asking = said.is_asking and access.write_note() is None
         if (fixed := freeze(said.items, now, is_asking=is_asking, waited=now - opened_at)) is None:
             return None
@@ -128,7 +131,7 @@ def _summary(bulk: BulkRequest, said: PreviewComparison, frozen: FrozenSelection
 
 
 def _late(said: PreviewComparison, frozen: FrozenSelection) -> str:
-    """The number of items that a new lookup would leave out as well."""
+    """A warning with the number of further items that a new freeze would leave out; empty without any."""
     number = sum(one.why is not None and item_id not in frozen.left_out for item_id, one in said.items.items())
     return f" :orange[{number:,} more would be refused by now: ask again to leave them out.]" if number else ""
 
@@ -149,7 +152,7 @@ def _named(target: BulkTarget) -> dict[str, str]:
 
 
 def _facts(target: BulkTarget) -> dict[str, str]:
-    """An item without its inventory status, its name first."""
+    """The table cells of an item except its inventory status, ids first."""
     cells = {
         "State": target.state.capitalize(),
         "Version": str(target.version),
@@ -184,7 +187,7 @@ def _opened(key: str) -> str:
 
 
 def _turn(key: str) -> tuple[int, datetime]:
-    """The number of the current lookup and its start; a new one after a restart of the server."""
+    """The number of the current lookup and its start time; 0 and now if the session has none."""
     turn: tuple[int, datetime] = st.session_state.get(_opened(key)) or (0, console().now())
     return turn
 

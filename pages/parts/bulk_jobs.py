@@ -19,14 +19,14 @@ MOVE_ICONS = {"pause": "pause", "resume": "play_arrow", "cancel": "cancel"}
 
 
 def unended(bulk_actions: Sequence[str]) -> None:
-    """Jobs that have not ended, with their items; nothing without any."""
+    """Draw the jobs that have not ended, with their items. Draws nothing without such jobs."""
     reading = console().bulk.shown(bulk_actions)
     for job in reading.value.unended if reading.value else ():
         _card(job, grey=bool(reading.problem))
 
 
 def past(bulk_actions: Sequence[str]) -> None:
-    """The latest ended jobs."""
+    """Draw the latest ended jobs."""
     reading = console().bulk.shown(bulk_actions)
     if reading.value and reading.value.past:
         st.subheader("Past bulk jobs", anchor=False)
@@ -57,7 +57,7 @@ def _progress(job: BulkJob) -> str:
 
 
 def figures(job: BulkJob) -> list[tuple[str, int]]:
-    """Number of items by progress; sent, accepted and confirmed are counted apart."""
+    """Labels and numbers of items by progress. Sent, accepted and confirmed items are counted separately."""
     number = {state: job.tally.get(state, 0) for state in BulkItemState}
     unsent = number[BulkItemState.ASKED] + number[BulkItemState.SKIPPED] + number[BulkItemState.NOT_SENT]
     found = [

@@ -47,12 +47,12 @@ DARK = {
     "faded": "#475569",
 }
 SHORT = timedelta(minutes=8)
-"""Ticks over a shorter time fall within one minute, so that their labels need seconds."""
+"""A shorter time axis has several ticks within one minute, so that its labels need seconds."""
 FLUSH = 20
 """Pixels from an end of the time axis within which a label is moved inwards, so that it is not cut."""
 PICKED = {"name": "picked", "select": {"type": "point", "fields": ["interval"]}}
 LABELLED = timedelta(seconds=90)
-"""A shorter band has no room for its label; the tooltip has it."""
+"""Minimum length of a band with a label. The state of a shorter band is in its tooltip only."""
 
 
 def palette() -> dict[str, str]:
@@ -68,14 +68,14 @@ def palette() -> dict[str, str]:
 
 
 def plot(rows: object, spec: dict[str, Any], **options: Any) -> None:
-    """``st.vega_lite_chart`` with readable labels: those of Streamlit are too faint."""
+    """Call ``st.vega_lite_chart`` with readable labels, because Streamlit's labels are too faint."""
     quiet = palette()["quiet"]
     words_of = {"labelColor": quiet, "titleColor": quiet}
     st.vega_lite_chart(rows, spec | {"config": {"axis": words_of, "legend": words_of}}, **options)
 
 
 def orders(trends: Trends) -> None:
-    """Orders per minute by outcome (at least one bin), over bands in which a breaker was not closed."""
+    """Draw orders per minute by outcome, over bands in which a breaker was not closed. Needs at least one bin."""
     drawn = _orders_rows.of(trends)
     summary = "Orders per minute by outcome" + ("; shaded where a breaker was open" if drawn.is_shaded else "")
     first, last = trends.orders_per_minute[0][0], trends.orders_per_minute[-1][0]
@@ -167,9 +167,9 @@ def _opened_bands(x: Mapping[str, Any], color: str) -> list[dict[str, Any]]:
 def states(
     bands: Sequence[Band], since: datetime, *, key: str | None = None, on_select: Callable[[], None] | None = None
 ) -> None:
-    """Which breaker was in which state when, of at least one band; what is not closed is written on its band.
+    """Draw the states of each breaker over time. Needs at least one band; bands that are not closed have a label.
 
-    With ``on_select`` such a band can be clicked: the selection ``picked`` under ``key`` holds its ``stretch``.
+    With ``on_select`` such a band can be clicked: the selection ``picked`` under ``key`` then has its ``interval``.
     """
     several = len({band.replica for band in bands}) > 1
     last = max(band.end for band in bands)
@@ -198,7 +198,7 @@ def states(
 
 
 def _band_label(band: Band, last: datetime) -> str:
-    # Beyond the end of the chart it would be cut off.
+    # The last band needs more room, because the end of the chart would cut off its label.
     has_room = band.end - band.start >= (LABELLED if band.end < last else 4 * LABELLED)
     return words.word(words.BREAKER, band.state).text if has_room and band.state != "closed" else ""
 
@@ -246,7 +246,7 @@ def _state_bars(thick: int, x: Mapping[str, Any], colors: Mapping[str, str]) -> 
 
 
 def window(replica: ReplicaBreaker) -> None:
-    """The buckets of the rolling window: answered calls, and failed calls stacked on them."""
+    """Draw the buckets of the rolling window: answered calls, with failed calls stacked on top."""
     if not any(calls for calls, _ in replica.buckets):
         st.markdown(":gray[:material/hourglass_empty: No calls in the window.]")
         return
@@ -295,12 +295,12 @@ def _time(field: str, first: datetime, last: datetime) -> dict[str, Any]:
 
 
 def time_scale() -> dict[str, Any]:
-    """The scale of a time axis in the chosen zone; Vega has the zone of the browser and UTC."""
+    """The scale of a time axis in the chosen zone. Vega supports the browser's zone and UTC."""
     return {"type": "utc" if clock.is_utc() else "time"}
 
 
 def in_zone() -> dict[str, str]:
-    """The encoding of a time in a tooltip in the chosen zone."""
+    """The encoding that shows the time of a tooltip in the chosen zone."""
     return {"timeUnit": "utcyearmonthdatehoursminutesseconds"} if clock.is_utc() else {}
 
 

@@ -1,4 +1,4 @@
-"""Claims on cases: whose a case is, taking it, handing it back."""
+"""Claims on review cases: the owner, and the buttons to claim, take over and hand back a case."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from services.console.reviews import ReviewCase
 
 
 def owner(case: ReviewCase) -> str | None:
-    """Who has the case now."""
+    """The actor whose claim on the case is active; None without one."""
     return case.review.owner_at(console().now())
 
 
 def said(case: ReviewCase) -> str:
-    """Whose the case is, in one phrase; empty when nobody has it."""
+    """The owner and the end of the claim as text; empty when the case is not claimed."""
     name = owner(case)
     if name is None or case.review.claimed_until is None:
         return ""
@@ -25,7 +25,7 @@ def said(case: ReviewCase) -> str:
 
 
 def why_not_resolve(case: ReviewCase) -> str | None:
-    """Return why another actor's claim blocks this action; None when nothing blocks it."""
+    """Why the claim of another actor blocks actions on the case; None if it does not."""
     name = owner(case)
     if name in (None, access.actor()) or access.is_admin():
         return None
@@ -34,7 +34,7 @@ def why_not_resolve(case: ReviewCase) -> str | None:
 
 
 def buttons(case: ReviewCase) -> None:
-    """Claim, hand back, or (admins) take over."""
+    """Draw the button to claim or to hand back the case. Only admins can take over the claim of another actor."""
     waiting = "A claim is under way." if actions.is_waiting(case.claim) else None
     reason = access.write_block() or waiting
     review_id = case.review.review_id
@@ -65,7 +65,7 @@ def buttons(case: ReviewCase) -> None:
 
 
 def claim(review_id: str, command_id: str, take_over: bool = False) -> None:
-    """For callbacks."""
+    """Callback: store the command to claim a case."""
     actions.store(
         lambda actor: console().reviews.claim(review_id, actor=actor, command_id=command_id, take_over=take_over)
     )
@@ -76,7 +76,7 @@ def _hand_back(review_id: str, command_id: str) -> None:
 
 
 def key(kind: str, case: ReviewCase) -> str:
-    """The idempotency key of a claim, or of its end, as the person here sees the case."""
-    # Whose it is belongs to what was seen: after a claim has ended, the same button means a new one.
+    """The idempotency key of a command on a claim, derived from the state of the case that the actor sees."""
+    # The key contains the owner, so that the same button can store a new claim after a claim has ended.
     sight = f"{case.review.review_id}/{access.actor()}/{owner(case)}/{case.review.claimed_until}"
     return same_sight_key(kind, sight, case.review.version, case.claim)

@@ -22,10 +22,10 @@ def draw(
     review_id: str | None = None,
     grey: bool = False,
 ) -> None:
-    """Our columns, their answer with its time, and the button that has them asked again.
+    """Draw the order's state, its inventory status with the time of the lookup, and a button for a new lookup.
 
-    Any page can use it: ``draw(order, console().reviews.inventory_lookup(order_id).value)``. Asks once when it is
-    first drawn for a case or an order.
+    Any page can call it: ``draw(order, console().reviews.inventory_lookup(order_id).value)``. The first drawing of a
+    case or an order stores a lookup, unless a fresh answer exists.
     """
     _ask_once(order, say, review_id)
     with st.grid(2, min_column_width=260):
@@ -98,8 +98,8 @@ def _ask(order_id: str, review_id: str | None, key: str) -> None:
 
 
 def _ask_once(order: Order, say: LookupView, review_id: str | None) -> None:
-    """Opening a case asks, and so does a change of its order; looking at it for longer does not."""
-    # An order that has changed since is a new sight: what they said before is compared with what was.
+    """Store a lookup once per opened case or order, and once more after each change of the order."""
+    # The order's version is part of the key, because an earlier answer belongs to an earlier state of the order.
     here = f"{review_id or order.order_id} {order.version}"
     if st.session_state.get(ASKED) == here or access.write_block() or actions.is_waiting(say.asking):
         return

@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class Derived(Generic[S, T]):
-    """A pure function of a reading's value that remembers the last one.
+    """A pure function of a reading's value that caches its last result.
 
-    All open pages draw the same value until it is read anew, so one place is enough. What is made is
-    shared between their threads: it must not be changed.
+    One result is enough, because all open pages draw the same value until the next load. The threads of the pages
+    share the result, so it must not be changed.
     """
 
     def __init__(self, make: Callable[[S], T]) -> None:
@@ -21,7 +21,7 @@ class Derived(Generic[S, T]):
         self._last: tuple[S, T] | None = None
 
     def of(self, source: S) -> T:
-        """The function's value for exactly this object."""
+        """The result for ``source``, which is compared by identity."""
         last = self._last
         if last is None or last[0] is not source:
             last = self._last = (source, self._make(source))

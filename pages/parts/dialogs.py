@@ -24,7 +24,8 @@ MAX_TEXT = 500
 
 def back(key: str, close: Callable[[], None]) -> None:
     """The back button of a work area; ``close`` removes the area from the URL."""
-    # A dialog receives Escape only while it has the focus, and a disabled button loses the focus to the page.
+    # The shortcut is needed, because a dialog without the focus does not receive Escape.
+    # A disabled button loses the focus to the page.
     if st.button("Back", key=key, type="tertiary", icon=":material/arrow_back:", shortcut="Escape"):
         close()
         st.rerun()
@@ -151,11 +152,11 @@ def form(
     refused: str | None = None,
     refreshes: bool = True,
 ) -> None:
-    """Reason, typed count and the button; closes the dialog when the commands are stored.
+    """Draw the reason, the typed count and the button. Closes the dialog when the commands are stored.
 
-    ``refused`` is the reason for a disabled button although the actor may act.
-    ``refreshes`` False: the surrounding fragment refreshes by itself.
-    ``complaint`` returns at the click what is missing; then nothing is stored.
+    ``refused`` is the reason why the button is disabled although the actor has permission.
+    ``refreshes`` is False if a surrounding fragment refreshes the form.
+    ``complaint`` runs at the click and returns what is missing, or None. Nothing is stored if something is missing.
     ``picked`` names the list and the ids whose check boxes are cleared afterwards.
     """
     submit = (key, store, required, typed_count, picked, complaint)
@@ -190,7 +191,7 @@ def _form(
             args=submit,
         )
     complained = st.session_state.get(f"complaint_{key}")
-    # Not the button's return value: a button that has been disabled meanwhile does not return its click.
+    # The button's return value does not show the click if the button has been disabled in the meantime.
     if st.session_state.pop(f"stored_{key}", False):
         overlay.close()
         st.rerun()

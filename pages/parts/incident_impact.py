@@ -1,4 +1,4 @@
-"""The incident impact: the orders that trouble with the Inventory Service affected within a picked interval.
+"""The incident impact: the orders that failures of the Inventory Service affected within a picked interval.
 
 The URL has the interval as ``incident``, so that a link shows the same orders.
 """
@@ -65,7 +65,7 @@ def name(interval: IncidentInterval, now: datetime) -> str:
 
 
 def panel() -> None:
-    """The orders affected within the picked interval; draws nothing when none is picked."""
+    """Draw the orders affected within the picked interval. Draws nothing without a picked interval."""
     interval = picked()
     if interval is None:
         return
@@ -116,7 +116,7 @@ def _row(row: AffectedOrderRow, *, grey: bool) -> None:
 
 
 def _said(row: AffectedOrderRow, *, grey: bool) -> str:
-    """The impacts per operation, such as ``Call denied, Flagged`` reservation."""
+    """The impacts by inventory call as badges, such as ``Call denied`` ``Flagged`` reservation."""
     kinds: dict[str, list[str]] = {}
     for impact in row.affected.impacts:
         badge = labels.badge(labels.IMPACT, impact.kind, grey=grey)

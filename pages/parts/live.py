@@ -66,9 +66,9 @@ def is_on() -> bool:
 
 
 def refreshing(draw: Callable[..., None], *args: Any) -> None:
-    """Draw a part outside the body, as in a dialog, now and as often as the body.
+    """Draw a part outside the body, such as a dialog, now and as often as the body.
 
-    Its buttons are thereby disabled, with the reason, as soon as no command can be stored.
+    Each refresh disables the buttons of the part, with the reason, while no command can be stored.
     """
     st.fragment(draw, run_every=REFRESH if is_on() else None)(*args)
 

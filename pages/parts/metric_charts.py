@@ -29,18 +29,18 @@ class Chart:
     metric: str
     title: str
     names: Mapping[str, str]
-    """What the series are called, by their name in the catalogue."""
+    """Labels of the series, by their name in the catalogue."""
     nothing: str
-    """Text of the chart when everything was 0."""
+    """Text shown instead of the chart when all values are 0."""
     is_good: bool = False
     """Whether 0 is good news."""
     counted: str = ""
-    """The metric whose 0 makes this one empty; empty: the metric itself."""
+    """The metric that is 0 when this chart has no points; an empty string means ``metric``."""
     mark: Literal["line", "bar"] = "line"
     scale: Literal["linear", "log", "symlog"] = "linear"
     unit: str = ""
     factor: float = 1
-    """From the unit of the catalogue to the drawn one."""
+    """Multiplier from the catalogue's unit to the drawn unit."""
     threshold: Callable[[Limits], Threshold] | None = None
 
 
@@ -106,7 +106,7 @@ CHARTS = (
         mark="bar",
     ),
 )
-"""Below latencies, success rates and breakers."""
+"""The charts below those of latencies, success rates and breakers."""
 
 
 def draw(history: MetricHistory, limits: Limits) -> None:

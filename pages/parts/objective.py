@@ -11,7 +11,7 @@ from pages.parts.widgets import clock, empty
 from services.console.cache import Reading
 from services.console.metric_history import PERIOD, Budget, Burn
 
-# Streamlit draws notes faintly: a colour would not be readable.
+# The warnings have icons and no colour, because Streamlit draws notes too faintly for a readable colour.
 USED_UP = " · :material/error: used up"
 TOO_FAST = " · :material/local_fire_department: too fast"
 

@@ -1,4 +1,4 @@
-"""Past resolutions: what was done about earlier failures with the same cause, by whom, and how often it lasted."""
+"""Past resolutions: earlier actions for the same cause, their last actor, and how often each action lasted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.console.reviews import ActionSummary
 
 
 def draw(past: Sequence[ActionSummary], cases: int, cause: str) -> None:
-    """What was done on review cases: one row per action, the most frequent first."""
+    """Draw past actions on review cases, one row per action, the most frequent first."""
     named = f" with {labels.plain(cause)}" if cause else ""
     if not past:
         st.caption(f"No case like this{named} has been resolved before.")
@@ -24,7 +24,7 @@ def draw(past: Sequence[ActionSummary], cases: int, cause: str) -> None:
 
 
 def of_releases(past: PastActions, cause: str) -> None:
-    """What was done on release jobs with one cause."""
+    """Draw past actions on release jobs with one cause."""
     if cause == FailureClass.NOT_TRIED:
         st.caption("The job has not failed yet, so it has no cause.")
         return

@@ -1,4 +1,4 @@
-"""The work area of one release job: both sides, what a retry does, marking it released, and what helped before."""
+"""The work area of one release job: reconciliation, retry, marking as released, and past actions."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def asked_for() -> str:
 
 
 def close(order_id: str) -> None:
-    """Close the work area of a job; that of another job, opened in the meantime, stays."""
+    """Close the work area of a job. The work area of another job, opened in the meantime, stays open."""
     if asked_for() == order_id:
         address.drop(JOB)
         st.session_state.pop(comparison.ASKED, None)
 
 
 def open_button(row: ReleaseRow) -> None:
-    """Opens the job; the page runs again as a whole, because the work area stands outside its live part."""
+    """Draw the button that opens the job. It runs the whole page again: the work area is outside the live part."""
     order_id = row.release.order_id
     if st.button(
         "Both sides",
@@ -48,13 +48,13 @@ def open_button(row: ReleaseRow) -> None:
 
 
 def drawer(order_id: str) -> None:
-    """The work area at the side of the page; what is typed in it outlives its refreshes."""
+    """Draw the work area at the side of the page. Its refreshes keep typed text."""
     title = f"Release of {labels.plain(order_id)}"
     overlay.drawer(title, _refreshing, order_id, "", icon=":material/lock_reset:", on_dismiss=partial(close, order_id))
 
 
 def mark_released(row: ReleaseRow) -> None:
-    """Close one failed job on a person's proof."""
+    """Open the dialog that marks one failed job as released, with the actor's proof."""
     st.session_state.pop(comparison.ASKED, None)
     icon = ":material/verified:"
     overlay.show("Mark released with proof", _refreshing, row.release.order_id, new_key(), icon=icon, width="medium")
@@ -88,7 +88,7 @@ def _work_area(order_id: str, _: str) -> None:
 
 
 def _marking(order_id: str, key: str) -> None:
-    """The dialog that only marks: both sides, and the proof."""
+    """Draw the dialog that marks a job as released: the reconciliation, and the form for the proof."""
     reading = console().releases.job(order_id)
     if reading.value is None:
         _missing(order_id, reading)
@@ -131,7 +131,7 @@ def _both_sides(view: JobView, *, grey: bool) -> None:
 
 
 def why_not(row: ReleaseRow) -> str | None:
-    """Return why no action on this job is possible now; None when one is."""
+    """Why no action on this job is possible now; None if an action is possible."""
     waiting = "A command on this job is under way." if actions.is_waiting(row.command) else None
     return access.write_block() or waiting
 
@@ -144,7 +144,10 @@ def retry_button(
     shortcut: str | None = None,
     after: Callable[[], None] | None = None,
 ) -> None:
-    """One attempt more, which needs no dialog; the text says what the breaker makes of it."""
+    """Draw the button for one more attempt, without a dialog.
+
+    Without ``label`` the text shows whether the attempt is sent now or queued until the breaker closes.
+    """
     reason = why_not(row) or why_not_retry(row.stock)
     st.button(
         label or retries.label("Retry now"),
@@ -174,7 +177,7 @@ def _store_retry(row: ReleaseRow, key: str, after: Callable[[], None] | None) ->
 
 
 def _mark(row: ReleaseRow, key: str) -> None:
-    """Draw the proof and its button; the button is off with the reason while stock is reserved or sold."""
+    """Draw the form for the proof. Its button is disabled, with the reason, while stock is reserved or deducted."""
     st.markdown(
         "Marking closes the job without a release, because you know that nothing is held any more. The Inventory "
         "Service is asked once more then: what it still holds or has sold is refused. This cannot be undone."

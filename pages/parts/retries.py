@@ -1,4 +1,4 @@
-"""What a circuit breaker makes of a retry: sent now, or queued until the breaker of its call closes."""
+"""Labels of retries: a retry is sent now, or queued until the circuit breaker of its call closes."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from services.console.status import OPERATIONS, RELEASE, RESERVE, Breaker
 
 SHUT = ("open", "forced_open", "half_open")
 CALLS = {RESERVE: "reservation", RELEASE: "release"}
-"""What the breaker of each call is called here."""
+"""The name of each call's breaker on the pages."""
 
 
 def breaker(call: str = RELEASE) -> Breaker | None:
-    """The breaker of a call over all replicas; None while no worker tells."""
+    """The breaker of a call over all replicas; None while no worker reports it."""
     live = console().status.live().value
     return next((one for one in live.breakers if OPERATIONS.get(one.name) == call), None) if live else None
 
 
 def is_shut(call: str | None = RELEASE) -> bool:
-    """Whether a retry would wait; an action without a call never does."""
+    """Whether a retry of the call would wait. Without a call it is False."""
     guard = breaker(call) if call else None
     return guard is not None and guard.state in SHUT
 
 
 def label(plain: str, call: str | None = RELEASE) -> str:
-    """The text of a retry button: what a click means as the breaker stands."""
+    """The text of a retry button: ``plain``, or while the breaker is not closed, that a click queues the retry."""
     return f"Queue until it closes ({_until(call)})" if call and is_shut(call) else plain
 
 
 def named(action: str, call: str | None) -> str:
-    """Shorten the label of a retry that stands beside other actions, so that it fits a phone."""
+    """The text of a retry button beside other actions, short enough for a phone."""
     return f"{action}: queue ({_until(call)})" if call and is_shut(call) else action
 
 
 def counted(verb: str, rest: str, call: str | None) -> str:
-    """The text of a button that acts on several things."""
+    """The text of a button that acts on several items."""
     return f"Queue: {verb} {rest}" if is_shut(call) else f"{verb} {rest}"
 
 
@@ -52,7 +52,7 @@ def _until(call: str) -> str:
 
 
 def notice(call: str = RELEASE) -> None:
-    """Above what would be retried, while the breaker is not closed."""
+    """Draw a notice above items that can be retried. Draws nothing while the breaker is closed."""
     guard = breaker(call)
     if guard is not None and guard.state in SHUT:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -63,7 +63,7 @@ def notice(call: str = RELEASE) -> None:
 
 
 def drains(call: str | None) -> None:
-    """Before several things are retried, while the breaker is not closed."""
+    """Draw a notice before a retry of several items. Draws nothing while the breaker is closed."""
     if call and is_shut(call):
         text = f"{label('', call)}: the queue then drains through the half-open budget."
         st.info(text, icon=":material/schedule:")

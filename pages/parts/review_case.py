@@ -1,4 +1,4 @@
-"""The work area of one case: both sides, what is legal, what was done before, and how to take it back."""
+"""The work area of one review case: reconciliation, allowed actions, past resolutions and undo."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CASE = "case"
 
 MAX_NOTE = 500
 TRIED_AGAIN = (ReviewAction.RETRY_RESERVATION, ReviewAction.RECONFIRM, ReviewAction.RETRY_STEP)
-"""Actions with a key of their own: they only try again, and a case allows one of them."""
+"""Actions with the keyboard shortcut T. They only retry, and a case allows one of them."""
 
 
 def asked_for() -> str:
@@ -49,7 +49,7 @@ def asked_for() -> str:
 
 
 def close(review_id: str) -> None:
-    """Close the work area of a case; that of another case, opened in the meantime, stays."""
+    """Close the work area of a case. The work area of another case, opened in the meantime, stays open."""
     if asked_for() == review_id:
         address.drop(CASE)
         expander.reset()
@@ -57,7 +57,7 @@ def close(review_id: str) -> None:
 
 
 def open_button(case: ReviewCase) -> None:
-    """Opens the case; the page runs again as a whole, because the work area stands outside its live part."""
+    """Draw the button that opens the case. It runs the whole page again: the work area is outside the live part."""
     review_id = case.review.review_id
     if st.button("Open case", key=f"open_{review_id}", icon=":material/side_navigation:"):
         address.put(CASE, review_id)
@@ -65,7 +65,7 @@ def open_button(case: ReviewCase) -> None:
 
 
 def drawer(review_id: str) -> None:
-    """The work area at the side of the page; what is typed in it outlives its refreshes."""
+    """Draw the work area at the side of the page. Its refreshes keep typed text."""
     title = f"Case {labels.plain(review_id)}"
     close_it = partial(close, review_id)
     overlay.drawer(title, _refreshing, review_id, icon=":material/rate_review:", on_dismiss=close_it)
@@ -175,7 +175,7 @@ def _why_not(case: ReviewCase) -> str | None:
 
 
 def _explanation(case: ReviewCase, offered: list[ReviewAction]) -> None:
-    """Reason and note; which of them are needed depends on the action and is said when it is missing."""
+    """Draw the inputs for reason and note. The action decides which are required. A click reports a missing one."""
     review_id = case.review.review_id
     fitting = dict.fromkeys(reason for action in offered for reason in REASONS.get(action, ()))
     needed = [labels.ACTIONS[action] for action in offered if needs_reason(case.review.reason, action)]
@@ -203,7 +203,7 @@ def _resolve(case: ReviewCase, action: str, key: str) -> None:
     review_id = case.review.review_id
     note = str(st.session_state.get(f"note_{review_id}") or "").strip()
     why = st.session_state.get(f"why_{review_id}")
-    # A reason that is chosen for another action of the case is not this one's.
+    # The chosen reason is dropped if it fits only another action of the case.
     reason = str(why) if why in REASONS.get(action, ()) else None
     complaint = None
     try:
@@ -242,7 +242,7 @@ def _store_retry(order_id: str, key: str) -> None:
 
 
 def next_unclaimed(wanted: CaseFilter) -> None:
-    """For callbacks: claims the most urgent of these cases that nobody has, and opens it."""
+    """Callback: claim the most urgent matching case without a claim, and open it."""
     found = console().reviews.next_unclaimed(wanted, leave=asked_for())
     if found.problem:
         st.session_state[actions.FLASH] = (f"Not claimed: {found.problem}", ":material/error:")

@@ -1,4 +1,4 @@
-"""Selection by id: a check box for each row, and a list that keeps its rows while some of them are selected."""
+"""Selection of rows by id, with a check box for each row. A list keeps its rows while some of them are selected."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Shown(Generic[T]):
-    """The rows to draw, by id and in order."""
+    """The rows to draw, by id and in display order."""
 
     rows: Mapping[str, T]
     gone: frozenset[str]
     """Rows that are no longer in the list; they stay in their place until the selection ends."""
     new: int
-    """Rows that have come meanwhile and are not drawn."""
+    """Number of rows that have been added to the list since the selection began; they are not drawn."""
     picked: tuple[str, ...]
 
 
@@ -28,9 +28,9 @@ def box_key(name: str, row_id: str) -> str:
 
 
 def hold(name: str, place: str, fresh: Mapping[str, T]) -> Shown[T]:
-    """Follow the fresh rows, or, while some are picked, keep those that were picked from.
+    """The fresh rows, or while some rows are selected, the rows from when the selection began.
 
-    ``place`` names the filter and page: what is kept belongs to it alone.
+    ``place`` names the filter and the page. Rows that were kept for another place are dropped.
     """
     key = f"held_{name}"
     held_place, held = st.session_state.get(key, (None, {}))
@@ -45,7 +45,7 @@ def hold(name: str, place: str, fresh: Mapping[str, T]) -> Shown[T]:
 
 
 def show_new(name: str, place: str, fresh: Mapping[str, T], shown: Shown[T]) -> None:
-    """A button that brings in what has come since the first box was ticked; the ticks stay."""
+    """Draw the button that shows the fresh rows during a selection. Selected rows stay selected."""
     if shown.new or shown.gone:
         parts = [f"{shown.new} new"] * bool(shown.new) + [f"{len(shown.gone)} gone"] * bool(shown.gone)
         st.button(
@@ -67,13 +67,13 @@ def box(name: str, row_id: str, label: str, *, disabled: bool = False) -> None:
 
 
 def pick_all(name: str, row_ids: Sequence[str]) -> None:
-    """For callbacks: tick every row that is shown."""
+    """Callback: select every row that is shown."""
     for row_id in row_ids:
         st.session_state[box_key(name, row_id)] = True
 
 
 def pick_none(name: str, row_ids: Sequence[str]) -> None:
-    """For callbacks: untick every row that is shown."""
+    """Callback: clear the selection of every row that is shown."""
     for row_id in row_ids:
         if box_key(name, row_id) in st.session_state:
             st.session_state[box_key(name, row_id)] = False
@@ -82,7 +82,7 @@ def pick_none(name: str, row_ids: Sequence[str]) -> None:
 def bar(
     name: str, rows: Sequence[str], selectable: Sequence[str], picked: Sequence[str], act: Callable[[], None]
 ) -> None:
-    """The button that selects every row, or ``act`` with the actions on the selected rows."""
+    """Draw the button that selects every row. During a selection, ``act`` draws the actions on the selected rows."""
     with st.container(horizontal=True, vertical_alignment="center", key=f"{name}_bar"):
         if not picked:
             st.button(

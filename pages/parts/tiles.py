@@ -20,7 +20,7 @@ TWO_RATES = (
 
 
 def breaker(shown: Breaker, trend: OperationTrend | None, *, grey: bool) -> None:
-    """Name, state as a badge, and the facts that explain it."""
+    """Draw the name of a breaker, its state as a badge, and the facts that explain the state."""
     with st.container(border=True, height="stretch", gap="xsmall"):
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             st.markdown(f"**{labels.breaker(shown.name)}**", width="content")
@@ -41,7 +41,7 @@ def failures(shown: Breaker) -> str:
 
 
 def standing(shown: Breaker) -> str:
-    """How long the state has lasted, or the time until an open breaker lets a trial through."""
+    """The time for which the state has lasted; for an open breaker, the time until its next trial."""
     now = console().now()
     if shown.state == "open" and shown.retry_at:
         return f"trial in {clock.span(shown.retry_at - now)}" if shown.retry_at > now else "trial is due"
@@ -92,12 +92,12 @@ def number(
 
 
 def points(change: float | None) -> str | None:
-    """A change of a share in percentage points; less than half a point is none."""
+    """A change of a share in percentage points; None below half a point."""
     return f"{change * 100:+.1f} pp" if change is not None and abs(change) >= 0.005 else None
 
 
 def slower(trend: Trend) -> str | None:
-    """A change of a latency; less than a tenth of it is none."""
+    """A change of a latency in milliseconds; None below a tenth of the previous latency."""
     change = trend.change
     if change is None or abs(change) < 0.1 * (trend.before or 0):
         return None
@@ -140,7 +140,7 @@ def rates(trends: Trends, *, grey: bool) -> None:
 
 
 def outbox(now: Live, trends: Trends, read_at: datetime, *, grey: bool) -> None:
-    """The age at ``read_at``, the time of the reading: the event may have been published since."""
+    """Draw the age of the oldest unpublished event at ``read_at``, the time of the reading."""
     oldest = now.outbox_oldest_at
     age = (read_at - oldest).total_seconds() if oldest else 0.0
     series = (*trends.queues.get("outboxAge", ()), age)

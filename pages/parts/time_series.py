@@ -16,7 +16,7 @@ from pages.parts import charts
 
 HEIGHT = 250
 DAYS = timedelta(hours=36)
-"""A longer interval is labelled with dates."""
+"""Maximum interval whose time axis has no dates."""
 POWERS = [1, 10, 100, 1000, 10_000, 100_000]
 TICKS = {"log": {"values": POWERS}, "symlog": {"values": [0, *POWERS]}}
 BRUSH = {"name": "brush", "select": {"type": "interval", "encodings": ["x"]}}
@@ -34,14 +34,14 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class TimeSeries:
-    """The points ``(time, series, value)``, oldest first, at least one, and how they are drawn."""
+    """At least one point ``(time, series, value)``, oldest first, and the way to draw the points."""
 
     name: str
     points: Sequence[tuple[datetime, str, float]]
     start: datetime
     end: datetime
     bands: Sequence[tuple[datetime, datetime]] = ()
-    """When a breaker was not closed."""
+    """Intervals in which a breaker was not closed."""
     threshold: Threshold | None = None
     unit: str = ""
     mark: Literal["line", "bar"] = "line"
@@ -50,7 +50,7 @@ class TimeSeries:
 
 
 def draw(shown: TimeSeries, *, key: str, on_select: Callable[[str], None]) -> None:
-    """The chart; ``on_select`` receives its key when an interval is selected or deselected."""
+    """Draw the chart. ``on_select`` receives ``key`` when an interval is selected or deselected."""
     names = sorted({series for _, series, _ in shown.points}, key=_rank)
     middle = shown.step / 2 if shown.mark == "bar" else timedelta()
     rows: list[dict[str, Any]] = [
@@ -76,13 +76,13 @@ def draw(shown: TimeSeries, *, key: str, on_select: Callable[[str], None]) -> No
 
 
 def _rank(series: str) -> tuple[int, str]:
-    """Outcomes come first and in their order, as on the other pages."""
+    """Sort key: outcomes first, in the order of the other pages, then other series by name."""
     outcomes = list(charts.OUTCOMES.values())
     return (outcomes.index(series) if series in outcomes else len(outcomes)), series
 
 
 def _tones(names: Sequence[str]) -> list[str]:
-    """A colour for each series: outcomes have fixed ones, the others get the remaining ones."""
+    """A colour for each series. Outcomes have fixed colours; other series get the remaining colours."""
     own = dict(zip(charts.OUTCOMES.values(), charts.OUTCOME_TONES, strict=True))
     left = (tone for tone in TONES if tone not in {own[name] for name in names if name in own})
     return [own[name] if name in own else next(left, TONES[-1]) for name in names]
@@ -173,7 +173,7 @@ def _values(shown: TimeSeries, names: Sequence[str], x: Mapping[str, Any], y: Ma
 def _rule(
     threshold: Threshold, y: Mapping[str, Any], colors: Mapping[str, str], *, is_lowest: bool
 ) -> list[dict[str, Any]]:
-    """``is_lowest``: good values lie above the line, so that its name is written below it."""
+    """The line of a threshold with its name; below the line if ``is_lowest``, because good values are above it."""
     color = colors["quiet"]
     rule = [{"filter": "datum.what === 'rule'"}]
     text: dict[str, Any] = {
@@ -192,7 +192,7 @@ def _rule(
             "mark": {"type": "rule", "color": color, "strokeWidth": 1.5},
             "encoding": {"y": y},
         },
-        # Written twice, first wide in the colour of the page: lines may run through it.
+        # The text is drawn twice, first as a wide outline in the page's colour, so that it is readable across lines.
         *(
             {"transform": rule, "mark": text | more, "encoding": {"x": {"value": "width"}, "y": y}}
             for more in (halo, {})

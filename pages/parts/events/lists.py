@@ -99,7 +99,7 @@ def _sent(row: Outgoing, page: Paged[Outgoing], *, gone: bool, grey: bool) -> No
 
 
 def payload_of(row: Outgoing | UndeliverableEvent) -> None:
-    """The payload of an outgoing event, or its beginning and the whole as a file."""
+    """Draw the payload of an outgoing event. Of a large payload, draw the beginning and a button for the file."""
     payloads.draw(row.payload, row.size)
     if row.size > len(row.payload):
         st.download_button(

@@ -1,7 +1,7 @@
 """Labels of states, actions and messages, one module a topic; each state has a word, an icon and a color.
 
-The color comes last, so that everything reads in grey. The words of a filter's options also stand in addresses:
-a changed word breaks saved links.
+Word and icon are sufficient without the color, so that a label is readable in grey. Addresses contain the words of
+a filter's options, so that a changed word breaks saved links.
 """
 
 from __future__ import annotations
@@ -94,10 +94,10 @@ __all__ = [
 ]  # fmt: skip
 
 GONE = " · no longer in this list"
-"""Behind the facts of a row that keeps its place while the updates of its list are paused."""
+"""Text after the facts of a row that is no longer in its paused list."""
 
 FILTERS = {"status": ORDER, "job": RELEASE, "reason": REVIEW}
-"""Filters whose words stand in addresses."""
+"""Filters whose values are words in addresses, with the table of those words."""
 
 _SAID = (
     {name: word.text for table in (ORDER, REVIEW, DIFFERENCE) for name, word in table.items()}

@@ -22,5 +22,5 @@ IMPACT: dict[str, Word] = {
 
 
 def breaker(name: str) -> str:
-    """What a breaker is called, for Markdown."""
+    """The label of a breaker; an unknown name is escaped for Markdown."""
     return NAMES.get(name) or plain(name)

@@ -10,14 +10,14 @@ Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
 
 _BREAK = "\u200b"
 _LINKED = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
-"""Markdown makes links of bare addresses, escaped ones too; an invisible break at these places prevents it."""
+"""Places for an invisible break. Without it, Markdown makes links of bare addresses, even of escaped ones."""
 
 _BROKEN = re.compile("\u200b" r"(?=//|\.|@)")
 
 MOST_TEXT = 2_000
-"""Characters of a text from outside that a page shows."""
+"""Maximum characters that a page shows of a text of unknown origin."""
 MOST_STATE = 60
-"""Characters of an unknown state that a page shows."""
+"""Maximum characters that a page shows of an unknown state."""
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$:&])")
 

@@ -1,4 +1,4 @@
-"""Metrics: calls, failures and queues as charts and tiles name them."""
+"""Metrics: labels of calls, failures and queues in charts and tiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Release jobs: their states, and what was done about them before."""
+"""Release jobs: their states, past actions on them, and failure classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manual review: reasons of a case, actions on it, reasons of a resolution, and what the Inventory Service says."""
+"""Manual review: reasons of a case, actions on it, reasons of a resolution, and inventory statuses."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SETTLED_BY_ITSELF = "SETTLED"
 
 
 def resolution(action: str | None, by: str | None) -> str:
-    """How a case ended, and by whom."""
+    """The resolution of a case and its actor, as text."""
     if action in (None, SETTLED_BY_ITSELF):
         return "settled by itself"
     return f"{ACTIONS.get(str(action), plain(action))} by {plain(by or 'the service')}"

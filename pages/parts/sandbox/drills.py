@@ -1,4 +1,4 @@
-"""Drills: the dialog that starts one, and the report: time to detect and recover, affected orders, anything lost."""
+"""Drills: the dialog that starts a drill, and the report with detection, recovery, affected orders and losses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BY = {"breaker": "a breaker opened", "health": "the health verdict", "alert": "a
 
 
 def verdict(drill: Drill) -> str:
-    """Whether anything was lost, as a badge."""
+    """The result of a drill as a badge: not run, losses, not recovered, or nothing lost."""
     report = _report(drill)
     if not report.get("completed"):
         return ":gray-badge[:material/block: Not run]"

@@ -23,7 +23,7 @@ PAGES = {
     "sandbox": "sandbox.py",
     "handover": "handover.py",
 }
-"""The page of a target that belongs to no single order."""
+"""The page by kind of target, for entries without an order."""
 
 
 def deed(entry: AuditEntry) -> str:
@@ -32,7 +32,7 @@ def deed(entry: AuditEntry) -> str:
 
 
 def link(entry: AuditEntry, marks: Mapping[str, str] | None = None) -> None:
-    """The target as a link, or as text without a page; ``marks`` as in ``orders.link``."""
+    """Draw the target as a link, or as text if it has no page. ``marks`` as in ``orders.link``."""
     kind, _, identifier = entry.target.partition(":")
     if entry.order_id:
         st.page_link(

@@ -14,7 +14,7 @@ UTC_NAME = "UTC"
 
 
 def pick() -> None:
-    """The choice of the zone for tables and charts: that of the browser, or UTC as in logs."""
+    """Draw the choice of the time zone for tables and charts: the browser's zone, or UTC as in logs."""
     browser = str(getattr(_of_browser(), "key", UTC_NAME))
     if browser == UTC_NAME:
         st.caption("Holdfast · times in UTC")

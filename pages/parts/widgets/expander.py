@@ -1,6 +1,6 @@
-"""Expanders whose open ones are listed in the address, so that a link and a step back restore them.
+"""Expanders that a link and a step back restore, because the address lists the open ones.
 
-The parameter is not bound to a widget: a bound one would not survive a step back from an order.
+The parameter is not bound to a widget, because a bound parameter is lost after a step back from an order.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def part(
     is_compact: bool = True,
     touched: Callable[[], None] | None = None,
 ) -> None:
-    """One expander, drawn only while it is open; ``touched`` runs when it is opened or closed."""
+    """Draw an expander and, while it is open, its content. ``touched`` runs when it is opened or closed."""
     key = f"unfold_{name}"
-    # The address decides, also after a step back.
+    # The address decides whether the expander is open, also after a step back.
     st.session_state[key] = name in opened()
     box = st.expander(
         label, key=key, type="compact" if is_compact else "default", on_change=_toggle, args=(name, key, touched)

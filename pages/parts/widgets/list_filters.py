@@ -1,4 +1,4 @@
-"""Filters of a list: kept across a step back from an order, a search dialog (key F), and the matching rows as CSV."""
+"""Filters of a list, which a step back from an order restores; a search dialog (key F); a CSV file of the rows."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from services.console.csv_files import MAX_ROWS
 
 PENDING = "filters_pending"
 HALF = 174
-"""Width in pixels of which two fit side by side on a phone."""
+"""Width of a widget in pixels, so that two widgets fit side by side on a phone."""
 
 
 def restore(*keys: str) -> None:
-    """Call before the widgets: restores their values from when an order was opened on this page.
+    """Call before the widgets: after a step back from an order, restores the values from before the order was opened.
 
     Opening an order adds two entries to the browser's history. The first of them is this page with the parameter of the
     order and without the parameters bound to widgets.
     """
     if address.get("order"):
         address.drop("order")
-        # In the run of a step back the address overrides these values; in the next run it does not.
+        # The address overrides these values in the run of a step back, but not in the next run.
         st.session_state[PENDING] = st.session_state.get(_place(keys), {})
         st.rerun()
     st.session_state.update(st.session_state.pop(PENDING, {}))
@@ -64,9 +64,9 @@ def _found(key: str, clear: Callable[[], None]) -> None:
 
 
 def csv(name: str, make: Callable[[], str], *, key: str, what: str) -> None:
-    """A button for a CSV file; its help text names the maximum of rows.
+    """Draw a button for a CSV file. Its help text has the maximum number of rows.
 
-    ``make`` runs at the click, outside a script run: it has neither session state nor address.
+    ``make`` runs at the click, outside a script run, so it can read neither the session state nor the address.
     """
 
     def content() -> str:

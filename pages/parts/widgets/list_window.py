@@ -1,8 +1,8 @@
-"""Lists that are paged by key: newest, previous, next, pause updates. The place is in the address.
+"""Lists that are paged by key, with buttons for newest, previous, next and pause. The place is in the address.
 
-A list shows new rows by itself until its reader pauses the updates, opens something in it or goes to another page.
-Then the rows keep their places while their contents stay live: new rows are counted above the list, and rows that
-no longer match stay where they are until the reader asks for the present list.
+A list shows new rows until its reader pauses the updates, opens a row or goes to another page. From then on the rows
+keep their places, and only their contents are updated. New rows are counted above the list. Rows that no longer match
+keep their places until the reader shows the present list.
 """
 
 from __future__ import annotations
@@ -32,40 +32,40 @@ class Window(Generic[T]):
     """The rows of a list to draw."""
 
     rows: Mapping[str, T]
-    """By id, in order."""
+    """The rows by id, in display order."""
     gone: frozenset[str]
     """Rows that are no longer in the list; they keep their place while its updates are paused."""
     page: Paged[T]
     older: str | None
-    """Where the next page begins, behind the rows that are drawn."""
+    """The key at which the next page begins, after the drawn rows."""
     is_paused: bool
     """Whether this is the newest page with its updates paused."""
 
 
 def place(name: str) -> Place:
-    """The place in the address, else the place at which the list was left for an order."""
+    """The place in the address; without one, the place from which an order was opened."""
     said = Place(*(address.get(f"{name}_{side}") or None for side in (BEFORE, AFTER, PAUSED)))
     return said if said != NEWEST else Place(paused_at=st.session_state.get(RETURNED, {}).get(name))
 
 
 def reset(*names: str) -> None:
-    """Callback: back to the newest rows, with updates, because a filter has changed."""
+    """Callback: go to the newest rows and resume the updates, for example after a change of a filter."""
     for name in names:
         paging.reset(*(f"{name}_{side}" for side in (BEFORE, AFTER, PAUSED)))
         st.session_state.get(RETURNED, {}).pop(name, None)
 
 
 def restore_lists(title: str) -> None:
-    """Call when a page is drawn: restores its lists if the page before was the order opened from them."""
+    """Call when a page is drawn: restores its lists if the previous page was an order opened from them."""
     if st.session_state.get(HERE) != title:
         st.session_state[HERE] = title
         st.session_state[RETURNED] = st.session_state.pop(LEFT, {})
 
 
 def remember_lists() -> None:
-    """Call on the page of an order: stores the places in the address of the lists from which it was opened.
+    """Call on the page of an order: stores the places of the lists from which the order was opened.
 
-    A step back does not restore them: it leads to the list's address as it was before the click.
+    The address has these places. A step back loses them, because it returns to the address from before the click.
     """
     end = f"_{PAUSED}"
     st.session_state[LEFT] = {
@@ -74,7 +74,7 @@ def remember_lists() -> None:
 
 
 def window(name: str, filters: object, page: Paged[T], id_of: Callable[[T], str]) -> Window[T]:
-    """The rows of a page; while the updates are paused, the rows from when they were paused.
+    """The rows of a page; while the updates are paused, the rows from the moment of the pause.
 
     The kept rows belong to one set of ``filters`` and one place in the address.
     """
@@ -93,9 +93,9 @@ def window(name: str, filters: object, page: Paged[T], id_of: Callable[[T], str]
 
 
 def pause_button(name: str, window: Window[T]) -> None:
-    """Pauses or resumes the updates of a list, and counts the rows that have come and gone since the pause."""
+    """Draw the button that pauses or resumes the updates, and the number of rows added and gone since the pause."""
     page, gone = window.page, len(window.gone)
-    # The list at another place has to be read from the database first.
+    # The buttons are disabled without the database, because they read the list at another place.
     away = console().status.live().problem
     if page.new or gone:
         new = f"{NEW_LIMIT - 1}+" if page.new >= NEW_LIMIT else str(page.new)
@@ -120,14 +120,14 @@ def pause_button(name: str, window: Window[T]) -> None:
 
 
 def pause(name: str, top: str | None) -> None:
-    """Callback: pause the updates of a list, also when the reader has opened something in it."""
+    """Callback: pause the updates of a list at its top row. Opening a row of the list calls it, too."""
     if top and place(name).paused_at != top and not console().status.live().problem:
         reset(name)
         address.put(f"{name}_{PAUSED}", top)
 
 
 def link_parameters(name: str, page: Paged[T]) -> dict[str, str]:
-    """Parameters for a link out of the list, with which a step back finds the same rows."""
+    """Parameters for a link to another page, from which a step back restores the same rows."""
     return {f"{name}_{PAUSED}": page.top} if page.top else {}
 
 
@@ -147,7 +147,7 @@ def _show(name: str) -> None:
 
 
 def page_buttons(name: str, window: Window[T], *, has_keys: bool = True) -> None:
-    """Newest, previous and next, and how far back a search has looked so far."""
+    """Draw the buttons newest, previous and next, and the time back to which a search has read so far."""
     page = window.page
     if page.looked_back_to is not None:
         seen = clock.both(page.looked_back_to, console().now())

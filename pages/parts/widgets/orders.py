@@ -23,7 +23,7 @@ def link(
 ) -> None:
     """The deep link of an order; ``is_short`` shows only the beginning of a long id.
 
-    ``marks`` are parameters with which a step back finds the list as it was left.
+    ``marks`` are parameters of the link, from which a step back restores the list.
     """
     st.page_link(
         "order.py",
@@ -36,7 +36,7 @@ def link(
 
 
 def parameters(order_id: str, marks: Mapping[str, str] | None = None) -> dict[str, list[str]]:
-    """The parameters of the link, those of the present page included, so that a step back restores its list."""
+    """The parameters of the link. They include those of the present page, so that a step back restores its list."""
     own = {name: values for name, values in address.every().items() if name != "order"}
     return own | {name: [value] for name, value in (marks or {}).items()} | {"order": [order_id]}
 
@@ -49,7 +49,7 @@ def items(order: Order, limit: int = 2) -> str:
 
 
 def short(identifier: str) -> str:
-    """An id for a list; of a long one, such as a UUID, the beginning."""
+    """An id for a list. A long id, such as a UUID, is cut to its beginning."""
     return plain(identifier) if len(identifier) <= 2 * SHORT else f"{plain(identifier[:SHORT])}…"
 
 

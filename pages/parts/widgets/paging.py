@@ -1,4 +1,4 @@
-"""Previous and next of a list; the page is in the address, so that reload, back and a shared link restore it.
+"""Previous and next buttons of a list. The page is in the address, so that reload, back and a shared link restore it.
 
 Lists with several sort orders have numbered pages; lists as long as the history of the service are paged by key
 (list_window).
@@ -22,12 +22,12 @@ def number(name: str) -> int:
 
 
 def reset(*names: str) -> None:
-    """Callback: back to the first page, because a filter has changed."""
+    """Callback: go to the first page, for example after a change of a filter."""
     address.drop(*names)
 
 
 def numbered(name: str, count: int, size: int, *, keys: bool = False) -> None:
-    """Previous and next of a list of known length; ``keys`` for the one list of a page with keyboard shortcuts."""
+    """Draw the buttons of a list of known length. ``keys`` adds keyboard shortcuts, for one list of a page at most."""
     pages = max(math.ceil(count / size), 1)
     here = number(name)
     if pages > 1 or here > 1:
@@ -35,7 +35,7 @@ def numbered(name: str, count: int, size: int, *, keys: bool = False) -> None:
 
 
 def stepped(name: str, *, has_more: bool, keys: bool = False) -> None:
-    """Previous and next of a list of unknown length; ``keys`` as in numbered()."""
+    """Draw the buttons of a list of unknown length. ``keys`` as in numbered()."""
     here = number(name)
     if has_more or here > 1:
         _buttons(name, here, has_more=has_more, label=f"Page {here}", keys=keys)

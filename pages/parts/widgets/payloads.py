@@ -14,11 +14,11 @@ _LINE = 16
 
 
 MOST_BYTES = 64 * 1024
-"""Maximum size of a payload that is formatted; of a longer one the beginning is shown unformatted."""
+"""Maximum bytes of a payload that is formatted. Of a larger payload, only the unformatted beginning is shown."""
 
 
 def draw(payload: bytes, size: int | None = None) -> None:
-    """Show a payload, or the beginning of one of ``size`` bytes."""
+    """Draw a payload. ``size`` is its full size in bytes if ``payload`` is only the beginning."""
     whole = len(payload) if size is None else size
     if whole > min(len(payload), MOST_BYTES):
         beginning = payload[:SHOWN_BYTES]
@@ -32,7 +32,7 @@ def draw(payload: bytes, size: int | None = None) -> None:
 
 
 def parts(values: Mapping[str, object], key: str) -> None:
-    """Show facts as a tree; if they are too large or too deep, the beginning and the whole as a file."""
+    """Draw facts as a tree. If they are too large or too deep, draw the beginning and a button for the whole file."""
     written = json.dumps(values, ensure_ascii=False).encode("utf-8", "replace")
     try:
         st.json(read_json(written, MOST_BYTES), expanded=True)
@@ -47,7 +47,7 @@ def parts(values: Mapping[str, object], key: str) -> None:
 def readable(payload: bytes) -> tuple[str, str | None]:
     """``(text, language)``: indented JSON, or a hex dump with offsets and the printable characters beside it."""
     try:
-        # read_json() bounds the depth, because the indentation of each level repeats for everything inside it.
+        # read_json() limits the depth, because every line repeats the indentation of all levels around it.
         return json.dumps(read_json(payload, MOST_BYTES), indent=2, ensure_ascii=False), "json"
     except ValueError:
         return hex_dump(payload[:SHOWN_BYTES]), None

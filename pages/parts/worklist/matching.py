@@ -1,4 +1,4 @@
-"""One action on everything that matches a filter: shown apart from the selection, with its number, and limited."""
+"""Buttons for one action on all items that match a filter, up to a limit; they are separate from the selection."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from services.console.cache import SourceUnavailable
 
 @dataclass(frozen=True)
 class MatchingAction:
-    """A button that previews one action on everything that matches."""
+    """A button that previews one action on all matching items."""
 
     key: str
     label: str
     freeze: Callable[[], BulkRequest]
-    """Captures what matches now. Raises SourceUnavailable."""
+    """Freezes the items that match now. Raises SourceUnavailable."""
     help: str | None = None
     icon: str = ":material/playlist_play:"
     type: Literal["secondary", "tertiary"] = "tertiary"
 
 
 def bar(choices: Sequence[MatchingAction], *, narrow_first: str | None) -> None:
-    """The buttons; ``narrow_first`` disables them and names the filters to set when everything would match."""
+    """Draw the buttons. ``narrow_first`` disables them and is the hint to set a filter first."""
     block = access.write_block()
     hint = narrow_first if block is None and choices else None
     block = block or hint

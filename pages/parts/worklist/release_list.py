@@ -72,7 +72,7 @@ def _can_act(row: ReleaseRow) -> bool:
 
 
 def selection_bar(rows: Mapping[str, ReleaseRow], picked: tuple[str, ...]) -> None:
-    """Acts on the selected jobs."""
+    """Draw the actions on the selected jobs."""
     selectable = [order_id for order_id, row in rows.items() if row.release.state != ReleaseState.DONE]
     able = [row for order_id in picked if _can_act(row := rows[order_id])]
     selection.bar(NAME, list(rows), selectable, picked, partial(_act_on, able, picked))
@@ -86,7 +86,7 @@ def _act_on(able: list[ReleaseRow], picked: tuple[str, ...]) -> None:
 
 
 def _retry_selected(rows: list[ReleaseRow], picked: tuple[str, ...]) -> None:
-    """Several jobs are previewed; one job is retried at once, so that selecting a row and pressing T retries it."""
+    """Draw the retry button. Several jobs are previewed first; one job is retried immediately, with the key T."""
     label = "Queue" if retries.is_shut() else "Retry"
     if len(rows) != 1:
         _preview_button("bulk_retry", label, BulkAction.RETRY_RELEASE, rows, picked)
@@ -143,7 +143,7 @@ def _next(row: ReleaseRow) -> str:
 
 
 def _stock(row: ReleaseRow) -> str:
-    """The stock that the last lookup found, while it is fresh."""
+    """The stock state of the last lookup as text, while the lookup is fresh."""
     if row.stock is None or row.answer is None:
         return ""
     asked = f"asked {clock.ago(row.answer.asked_at, console().now())}"

@@ -21,7 +21,7 @@ ORDERS = {
     "newest": "Newest",
     "units": "Most units at stake",
 }
-# The parameter of the address that narrows a cause down to one code.
+# The parameter of the address that limits a cause to one code.
 CODE = "code"
 ANY_CODE = "none"
 """The value in the URL for a cause without a code."""
@@ -116,7 +116,7 @@ def _other_cause() -> None:
 
 
 def redraw_page() -> None:
-    """Callback inside the live part: draw the filters again too, which stand outside it."""
+    """Callback inside the live part: run the whole page again, because the filters are outside the live part."""
     st.session_state[WHOLE_PAGE] = True
 
 

@@ -22,7 +22,7 @@ GROUPS_SHOWN = 6
 
 
 def groups(page: QueuePage, keep_cause: Callable[[str, str], None], keep_product: Callable[[str], None]) -> None:
-    """Causes and products of the matching cases; a click keeps only the cases of one."""
+    """Draw the causes and products of the matching cases. A click keeps only the cases of one cause or product."""
     with st.container(gap=None):
         with _shared("By cause"):
             for group in page.by_cause[:GROUPS_SHOWN]:
@@ -46,7 +46,7 @@ def _more(groups: int) -> None:
 
 
 def _shared(label: str) -> DeltaGenerator:
-    """A line with its label for the buttons of one grouping."""
+    """Draw a line with a label, and return it for the buttons of causes or of products."""
     line = st.container(horizontal=True, gap="small", vertical_alignment="center")
     line.caption(label, width=80)
     return line
