@@ -64,7 +64,7 @@ class RuleRow:
 
     rule: Rule
     threshold: float
-    """In the settings of the worker."""
+    """The threshold in the settings of the worker."""
     value: float | None
     state: str
     """The worst state of its alerts; ``resolved`` without pending or firing ones."""
@@ -128,7 +128,7 @@ class WebhookStatus:
 
 @dataclass(frozen=True, slots=True)
 class AlertsPage:
-    """Everything about alerts at one instant."""
+    """The content of the Alerts page at one instant."""
 
     standing: tuple[AlertRow, ...]
     """Firing before pending, critical before others, oldest first."""
@@ -198,7 +198,7 @@ def _firing(connection: Connection, now: datetime) -> tuple[Alert, ...]:
 
 
 def title(alert: Alert) -> str:
-    """The name of the alert with its breaker, or with its operation and status."""
+    """The name of the alert with its breaker, or with its inventory call and HTTP status."""
     breaker = alert.labels.get("breaker")
     if alert.name == "InventoryRefusesUs":
         return f"{alert.name} ({alert.labels.get('operation')}, {alert.labels.get('status')})"

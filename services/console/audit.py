@@ -1,4 +1,4 @@
-"""Who did what, when, why, and what it changed."""
+"""The audit log on the console: pages of actions, values for the filters, and a CSV file."""
 
 from __future__ import annotations
 

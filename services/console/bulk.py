@@ -44,7 +44,7 @@ IRREVERSIBLE = (
     BulkAction.MARK_RELEASED,
     BulkAction.DISCARD_EVENT,
 )
-"""Actions that cannot be undone: an actor types the number of items before several are acted on."""
+"""Actions that cannot be undone. For several items, the actor confirms the start by typing their number."""
 
 _VERSIONS = {
     BulkAction.RETRY_RELEASE: releases.versions,
@@ -81,7 +81,7 @@ class BulkRequest:
     targets: tuple[BulkTarget, ...]
     seen_at: datetime
     filter: str
-    """The filter or selection, for people."""
+    """The filter or selection as readable text."""
     matching: Callable[[Any], Sequence[str]] | None = None
     """For "all matching": the ids that match now; None for a selection."""
     left_out: tuple[BulkTarget, ...] = ()
@@ -144,12 +144,12 @@ class BulkJobs:
     # -- reading -------------------------------------------------------------------------------
 
     def shown(self, bulk_actions: Sequence[str] | None = None) -> Reading[JobList]:
-        """Jobs with one of the actions, or all."""
+        """The jobs with one of the actions; all jobs without actions."""
         key = ("bulk_jobs", tuple(bulk_actions) if bulk_actions else None)
         return self._access.read(key, LIVE_TTL, lambda c: _shown(c, bulk_actions))
 
     def items(self, job_id: str, *, states: Sequence[str] = (), page: int = 1) -> Reading[ItemPage]:
-        """Items of one job; a reading with an as_of and without a value means that the job does not exist."""
+        """Items of one job. If the job does not exist, the reading has an ``as_of`` and no value."""
         key = ("bulk_items", job_id, tuple(states), page)
         return self._access.read(key, LIVE_TTL, lambda c: _item_page(c, job_id, states, page))
 

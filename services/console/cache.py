@@ -36,7 +36,7 @@ class Reading(Generic[T]):
     """None until the first successful load."""
     as_of: datetime | None = None
     problem: str | None = None
-    """Why the value is not fresh; None of a fresh one."""
+    """Why the value is not fresh; None for a fresh value."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class _Entry:
 class ReadingCache:
     """A bounded cache of readings by key, loaded by the thread that needs them.
 
-    While one thread loads, the others get the previous reading; they wait only for the very first one.
+    While one thread loads, the other threads get the previous reading. They wait only if there is none.
     """
 
     def __init__(self, clock: Callable[[], datetime], monotonic: Callable[[], float], *, capacity: int = 256) -> None:
@@ -78,7 +78,7 @@ class ReadingCache:
             entry.lock.release()
 
     def expire(self) -> None:
-        """Have every key loaded again at its next use; the values are kept until then."""
+        """Mark every key for a new load at its next use. The values are kept until then."""
         with self._lock:
             for entry in self._entries.values():
                 entry.due_at = float("-inf")
@@ -114,7 +114,7 @@ class BackgroundReadingCache(ReadingCache):
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="history")
 
     def get(self, key: Hashable, ttl_seconds: float, load: Callable[[], T]) -> Reading[T]:
-        """The reading of ``key``; neither value nor problem means that the first load is still running."""
+        """The reading of ``key``. It has neither value nor problem while the first load is running."""
         with self._lock:
             entry = self._entry(key)
             if entry.loading is None and self._monotonic() >= entry.due_at:
@@ -131,7 +131,7 @@ class BackgroundReadingCache(ReadingCache):
         try:
             entry.reading = self._loaded(entry.reading, load)
         except Exception:
-            # Nothing waits for the result of this thread, so an unexpected error has to be logged and shown here.
+            # No caller reads the result of this thread, so an unexpected error is logged and shown here.
             logger.exception("reading_failed")
             entry.reading = replace(entry.reading, problem="It could not be read.")
         finally:

@@ -64,11 +64,11 @@ class Delivery:
     outbox_waiting: int
     outbox_oldest_at: datetime | None
     connected: Mapping[str, bool]
-    """By live replica."""
+    """Whether a live replica is connected to the broker, by replica."""
     relay_problems: Mapping[str, str]
     """Why the last attempt to publish failed, by replica."""
     is_refused: bool
-    """Whether the broker rejects what a replica publishes; otherwise the fault is on our side."""
+    """Whether the broker refuses events of a live replica; otherwise publishing fails for another reason."""
     consumers: tuple[ConsumerLag, ...]
     open_dead_letters: int
 

@@ -99,7 +99,7 @@ class Console:
         return self.clock()
 
     def expire(self) -> None:
-        """Read from the database again at the next use."""
+        """Expire every cached reading, so that its next use reads the database."""
         self._cache.expire()
 
 

@@ -53,7 +53,7 @@ class Item:
     query: tuple[tuple[str, str], ...] = ()
     at: datetime | None = None
     until: datetime | None = None
-    """When it ends by itself, if it does."""
+    """The time at which the item ends by itself; None if it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Section:
     is_known: bool = True
     """False if an empty section means that nothing was checked yet."""
     is_grouped: bool = False
-    """Whether an item stands for several things, so that the count is not the number of items."""
+    """Whether one item counts several things, so that ``count`` is not the number of items."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Incident impact: the orders that trouble with the Inventory Service affected within an interval.
+"""Incident impact: the orders that failures of the Inventory Service affected within an interval.
 
 The URL form of an interval is ``FROM~TO~BREAKER``; TO is empty while it lasts, BREAKER when all breakers count.
 """
@@ -43,7 +43,7 @@ SERVED_WINDOW = timedelta(hours=1)
 
 _END = datetime.max.replace(tzinfo=UTC)
 _WITHIN = timedelta(microseconds=999)
-"""The rest of a millisecond."""
+"""The longest time from the start of a millisecond that is within it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class IncidentInterval:
     breaker: str | None = None
 
     def __str__(self) -> str:
-        # URLs have milliseconds; the last millisecond belongs to the interval.
+        # A URL has whole milliseconds. Rounding the end up keeps its last millisecond within the interval.
         end = timestamp(min(self.end, _END - _WITHIN) + _WITHIN) if self.end else ""
         return f"{timestamp(self.start)}~{end}~{self.breaker or ''}"
 
@@ -82,7 +82,7 @@ class IncidentInterval:
 
 
 def _moment(text: str) -> datetime:
-    """Raises ValueError."""
+    """Parse a time of a URL. Raises ValueError."""
     return utc_time(text)
 
 
@@ -100,7 +100,7 @@ class Incident:
 
     interval: IncidentInterval
     counts: Mapping[tuple[str, str], int]
-    """Impacts per (kind, operation)."""
+    """Number of impacts by (kind, inventory call)."""
     orders: int
     """Orders affected, each counted once."""
     rows: tuple[AffectedOrderRow, ...] = ()
@@ -110,7 +110,7 @@ class Incident:
 
     @property
     def is_capped(self) -> bool:
-        """Whether there may be more than was counted."""
+        """Whether more impacts may exist than MAX_WINDOW, the maximum that is counted."""
         return sum(self.counts.values()) >= MAX_WINDOW
 
 
@@ -126,7 +126,7 @@ class Incidents:
         return self._access.read(key, TTL_SECONDS, lambda c: _incident(c, interval, max(page, 1)))
 
     def counted(self, intervals: Sequence[IncidentInterval]) -> Reading[Mapping[IncidentInterval, Incident]]:
-        """Several intervals at once, without their rows."""
+        """The numbers of several intervals in one reading, without rows."""
         wanted = tuple(intervals)
 
         def read(connection: Connection) -> Mapping[IncidentInterval, Incident]:
@@ -135,7 +135,7 @@ class Incidents:
         return self._access.read(("incidents", wanted), COUNTED_TTL_SECONDS, read)
 
     def served(self) -> Reading[Mapping[tuple[str, str], int]]:
-        """Impacts per (kind, operation) within SERVED_WINDOW."""
+        """Number of impacts by (kind, inventory call) within SERVED_WINDOW."""
 
         def read(connection: Connection) -> Mapping[tuple[str, str], int]:
             return incident_impacts.counts(connection, Window(self._access.now() - SERVED_WINDOW, _END))

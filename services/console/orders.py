@@ -32,7 +32,7 @@ from state.releases import Release
 __all__ = ["COUNT_LIMIT", "OrderFilter", "OrderRow", "OrderView", "Orders", "OrdersPage", "Trace"]
 
 COUNT_LIMIT = 1000
-"""Matching orders are counted no further than this."""
+"""Maximum to which matching orders are counted."""
 CANCEL_DELAY: timedelta = UNDO_FOR[ReviewAction.CANCEL_ORDER]
 """How long a cancel from the console is delayed, so that it can be undone."""
 
@@ -115,18 +115,18 @@ class Orders:
         return csv_text(ORDER_COLUMNS, self._access.read_now(lambda c: order_rows(c, wanted, MAX_ROWS)))
 
     def order(self, order_id: str) -> Reading[OrderView]:
-        """The order; an ``as_of`` without a value means that it does not exist."""
+        """The order. If it does not exist, the reading has an ``as_of`` and no value."""
         return self._access.read(("order", order_id), LIVE_TTL, lambda c: order_view(c, order_id))
 
     def trace(self, order: Order) -> Trace | None:
-        """The trace of an order, None if it was placed outside of any; the backend may not have kept it."""
+        """The trace of an order; None if the order has no trace. The tracing backend may not have stored the trace."""
         if order.traceparent is None:
             return None
         found, template = trace_id(order.traceparent), self._trace_url_template
         return Trace(found, template.replace("{trace_id}", found) if template else None)
 
     def cancel(self, order_id: str, reason: str, *, actor: str, command_id: str) -> Command:
-        """Cancel an order after CANCEL_DELAY, in which the command can be undone."""
+        """Cancel an order after CANCEL_DELAY. Until then the command can be undone."""
         return self._access.store_command(
             CommandKind.CANCEL_ORDER,
             order_id,

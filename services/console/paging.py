@@ -1,4 +1,4 @@
-"""Pages of a list by key: its rows, where the pages beside it begin, and the new rows above a paused one."""
+"""Pages of a list by key: the rows of a page, the keys of its neighbours, and the new rows above a paused page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 PAGE_SIZE = 20
 NEW_LIMIT = 100
-"""New rows above a list with paused updates are counted no further than this."""
+"""Maximum to which new rows above a paused list are counted."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -25,17 +25,17 @@ _LONGEST = 200
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in a list a page begins, as written in an address; all None: at the newest row.
+    """The place in a list at which a page begins, as written in an address. Without any part it is the newest row.
 
-    A part that cannot be parsed is ignored; of several parts the first one counts.
+    A part that cannot be parsed is ignored. Of several parts, the first one is used.
     """
 
     before: str | None = None
-    """Rows older than this."""
+    """The page has the rows next older than this key."""
     after: str | None = None
-    """Rows newer than this, the nearest ones."""
+    """The page has the rows next newer than this key."""
     paused_at: str | None = None
-    """The newest rows below this: where the list ended when its updates were paused."""
+    """The page has the newest rows below this key, which was the top of the list when its updates were paused."""
 
 
 NEWEST = Place()
@@ -50,9 +50,9 @@ class Paged(Generic[T]):
     """Where the next page begins, as written in an address."""
     newer: str | None
     looked_back_to: datetime | None = None
-    """Rows older than this were not searched yet; None if all were, or if the page is full."""
+    """The search has not read rows older than this. None if it has read all rows, or if the page is full."""
     top: str | None = None
-    """The place that pauses this page as it is; None for a page further down and for an empty list."""
+    """The ``paused_at`` that keeps this page as it is; None for an older page and for an empty list."""
     new: int = 0
     """Rows above the place at which the updates were paused, counted up to NEW_LIMIT."""
 
@@ -100,7 +100,7 @@ def paged(
         if len(found.rows) > PAGE_SIZE:
             rows = list(reversed(found.rows[:PAGE_SIZE]))
             return Paged(tuple(map(make, rows)), written(key_of(rows[-1])), written(key_of(rows[0])))
-        # Less than a full page lies above: the newest page is shown instead.
+        # With less than a full page of newer rows, the newest page is returned.
     found = listed.page(PAGE_SIZE + 1, before=start or top)
     shown = found.rows[:PAGE_SIZE]
     older = key_of(shown[-1]) if len(found.rows) > PAGE_SIZE else found.frontier
@@ -120,7 +120,7 @@ def _above(key: Key) -> Key:
     """The lowest place above a row: every other row is either below it or newer than the row."""
     first, *others = key
     if isinstance(first, datetime):
-        # No place lies above the last representable instant.
+        # The last representable instant has no later one.
         above = first + _MICROSECOND if first < _LAST else first
         return above, *("0" if isinstance(part, str) else 0 for part in others)
     return (first + 1,)
@@ -158,7 +158,7 @@ def _is_number(text: str) -> bool:
 
 
 def walk(listed: Listed, key_of: Callable[[Any], Key], limit: int) -> Sequence[Any]:
-    """Up to ``limit`` newest rows, read page by page; for files."""
+    """Up to ``limit`` newest rows for a file, read page by page."""
     rows: list[Any] = []
     before: Key | None = None
     while len(rows) < limit:

@@ -35,7 +35,7 @@ __all__ = [
 EXCERPT = 12
 """Entries of the timeline shown beside a job."""
 KINDS = (CommandKind.RETRY_RELEASE, CommandKind.MARK_RELEASED, CommandKind.CANCEL_ORDER)
-"""Commands on a release job; questions about its order are none."""
+"""Commands on a release job. Inventory lookups of its order are not among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +48,27 @@ class ReleaseRow:
     """The open case that waits for a person."""
     command: Command | None
     answer: StoredLookup | None = None
-    """What the Inventory Service said of the order last."""
+    """The last inventory lookup of the order."""
     stock: StockState | None = None
-    """What of that still counts."""
+    """The stock state of ``answer``; None if the lookup is too old to decide which actions are offered."""
 
 
 @dataclass(frozen=True, slots=True)
 class PastActions:
-    """What was done the last times that jobs had one cause."""
+    """A summary of the last actions on jobs with one cause."""
 
     summaries: tuple[ActionSummary, ...]
     count: int
-    """How many past actions it rests on."""
+    """Number of past actions in the summary."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """One release job with all that a person needs to decide about it."""
+    """One release job with the facts for a decision."""
 
     row: ReleaseRow
     asking: Command | None
-    """The last command that asked the Inventory Service."""
+    """The last lookup command on the order."""
     past_actions: PastActions
     timeline: tuple[TimelineEntry, ...]
     """The newest entries, oldest first."""
@@ -76,22 +76,22 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class ReleasesPage:
-    """One page of release jobs, and what all of them have in common."""
+    """One page of release jobs, with the causes and numbers of all jobs."""
 
     rows: tuple[ReleaseRow, ...]
     matching: int
     """Unfinished jobs that match and could be retried, counted up to MAX_ITEMS + 1."""
     failed: int
-    """Failed ones among them, counted likewise."""
+    """Failed jobs that match, counted up to MAX_ITEMS + 1."""
     groups: tuple[CauseGroup, ...]
     """Every cause, independent of the filter."""
     counts: Mapping[str, int]
-    """PENDING and FAILED jobs in all."""
+    """Number of all jobs by state, PENDING and FAILED."""
     has_more: bool
 
 
 class Releases:
-    """The facade's part for release jobs; reached as ``console().releases``."""
+    """The topic of the Releases page; ``console().releases``."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -103,18 +103,18 @@ class Releases:
         return self._access.read(key, LIVE_TTL, lambda c: _page(c, wanted, sort, page, now))
 
     def job(self, order_id: str) -> Reading[JobView]:
-        """The job of an order; no value although there is an as_of means that there is none."""
+        """The job of an order. If the order has none, the reading has an ``as_of`` and no value."""
         now = self._access.now()
         return self._access.read(("job", order_id), LIVE_TTL, lambda c: _job(c, order_id, now))
 
     def past_actions(self, cause: str) -> Reading[PastActions]:
-        """What was done the last times that jobs had this cause."""
+        """A summary of the last actions on jobs with this cause."""
         return self._access.read(("past_release_actions", cause), LIVE_TTL, lambda c: _past_actions(c, cause))
 
     def freeze(self, bulk_action: str, wanted: ReleaseFilter, words: str) -> BulkRequest:
-        """Everything that matches now and allows the action, the longest untouched first, at most MAX_ITEMS.
+        """Freeze the jobs that match now and allow the action, least recently changed first, at most MAX_ITEMS.
 
-        ``words`` says the filter as a person reads it. Raises ValueError for a filter that narrows nothing,
+        ``words`` is the filter as readable text. Raises ValueError for a filter that excludes no unfinished job,
         and SourceUnavailable.
         """
         if narrows_nothing(wanted):
@@ -130,7 +130,7 @@ class Releases:
         return self._access.store_command(CommandKind.RETRY_RELEASE, order_id, {}, actor=actor, command_id=command_id)
 
     def mark_released(self, row: ReleaseRow, proof: str, *, actor: str, command_id: str) -> Command:
-        """Close a failed job at the version shown; ``proof`` says how the actor verified the release."""
+        """Close a failed job at the version shown; ``proof`` is how the actor verified the release."""
         arguments = {"proof": proof, "version": row.release.version}
         return self._access.store_command(
             CommandKind.MARK_RELEASED, row.release.order_id, arguments, actor=actor, command_id=command_id
@@ -147,14 +147,14 @@ def narrows_nothing(wanted: ReleaseFilter) -> bool:
 
 
 def fitting(bulk_action: str, wanted: ReleaseFilter) -> ReleaseFilter:
-    """The part of a filter that allows the action: done jobs never, pending ones only by a retry."""
+    """Limit a filter to jobs that allow the action. Done jobs allow none, pending jobs only a retry."""
     failed, pending = ReleaseState.FAILED, ReleaseState.PENDING
     fit = (failed,) if bulk_action == BulkAction.MARK_RELEASED else (failed, pending)
     return ReleaseFilter(tuple(state for state in fit if state in wanted.states), wanted.cause, wanted.order_id)
 
 
 def target(job: Release) -> BulkTarget:
-    """A job as an operation captures it."""
+    """A job as an item of a bulk job."""
     note = f"{job.attempts} {'attempt' if job.attempts == 1 else 'attempts'}"
     return BulkTarget(job.order_id, job.order_id, job.version, job.state, job.cause, note)
 
@@ -215,7 +215,7 @@ def _rows(connection: Any, shown: list[Release], now: datetime) -> tuple[Release
 
 
 def _counting(answer: StoredLookup | None, order: Order, now: datetime) -> StockState | None:
-    """What of an answer decides on what is offered; an older one is shown with its age and decides nothing."""
+    """The stock state that decides which actions are offered; None for an older answer, which is shown with its age."""
     return answer.result.stock if answer and is_fresh(answer.asked_at, now, order.updated_at, OFFERED) else None
 
 

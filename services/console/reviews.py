@@ -1,4 +1,4 @@
-"""The manual-review queue as a person works it: the queue, one case with both sides, claims, resolving, undoing."""
+"""Manual review on the console: the queue, one case with its reconciliation, claims, and resolutions."""
 
 from __future__ import annotations
 
@@ -73,15 +73,15 @@ EXCERPT = 12
 
 @dataclass(frozen=True, slots=True)
 class ReviewCase:
-    """A case with what a person needs to decide it."""
+    """A case with its order, allowed actions and last commands."""
 
     review: Review
     order: Order
     actions: tuple[ReviewAction, ...]
     command: Command | None
-    """The last command that was to resolve the case."""
+    """The last command to resolve the case."""
     claim: Command | None = None
-    """The last command that was to claim it or to hand it back."""
+    """The last command to claim the case or to hand it back."""
 
     @property
     def order_value(self) -> OrderValue:
@@ -90,7 +90,7 @@ class ReviewCase:
 
 @dataclass(frozen=True, slots=True)
 class QueuePage:
-    """One page of the queue, with how many match and what they share."""
+    """One page of the queue, with the number, causes, products and actions of all matching cases."""
 
     cases: tuple[ReviewCase, ...]
     count: int
@@ -100,29 +100,29 @@ class QueuePage:
     by_product: tuple[Group, ...]
     """Key: product id."""
     allowing: Mapping[str, int]
-    """How many of the matching cases our side allows each action for."""
+    """By action, the number of matching cases whose order allows the action."""
     calls: Mapping[str, str]
-    """The operation of the Inventory Service that an action on some of them calls at once."""
+    """The inventory call by action, for actions that make one immediately on some of the matching cases."""
 
 
 @dataclass(frozen=True, slots=True)
 class LookupView:
-    """What the Inventory Service said about one order."""
+    """The last inventory lookup of one order."""
 
     answer: StoredLookup | None
     asking: Command | None
-    """The last command that asked them."""
+    """The last lookup command on the order."""
     stock: StockState | None
     """The stock state of a fresh lookup; None without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaseView:
-    """One case with all that a person needs to decide it."""
+    """One case with the facts for a decision."""
 
     case: ReviewCase
     actions: AllowedActions
-    """What is legal for our side and lookup; without an answer, for our side alone."""
+    """Actions that the order and its stock state allow; without a fresh lookup, actions that the order allows."""
     advice: str | None
     lookup: LookupView
     release: Release | None
@@ -131,7 +131,7 @@ class CaseView:
     """The newest entries, oldest first."""
     past_resolutions: tuple[ActionSummary, ...]
     past_count: int
-    """How many past cases of the same cause the summary rests on."""
+    """Number of past cases with the same cause in the summary."""
 
 
 class Reviews:
@@ -143,12 +143,12 @@ class Reviews:
     # -- reading -------------------------------------------------------------------------------
 
     def queue(self, wanted: CaseFilter, *, page: int = 1) -> Reading[QueuePage]:
-        """One page of what matches, from 1 on."""
+        """One page of the matching cases. The first ``page`` is 1."""
         now = self._access.now()
         return self._access.read(("queue", wanted, page), LIVE_TTL, lambda c: _queue(c, wanted, now, page))
 
     def case(self, review_id: str) -> Reading[CaseView]:
-        """The case; no value although there is an as_of means that it does not exist."""
+        """The case. If it does not exist, the reading has an ``as_of`` and no value."""
         return self._access.read(("case", review_id), LIVE_TTL, lambda c: _case(c, review_id, self._access.now()))
 
     def inventory_lookup(self, order_id: str) -> Reading[LookupView]:
@@ -158,17 +158,17 @@ class Reviews:
         )
 
     def next_unclaimed(self, wanted: CaseFilter, *, leave: str = "") -> Reading[ReviewCase]:
-        """The most urgent of these cases that nobody has: the hold that ends first, then priority, then age.
+        """The most urgent matching case without a claim: the reservation that ends first, then priority, then age.
 
-        ``leave`` is the case that the person comes from. No value: there is none.
+        ``leave`` is the id of the case that is skipped. The reading has no value if there is no such case.
         """
         free = replace(wanted, state=ReviewState.OPEN, owner=None, unclaimed=True, sort=review_queue.URGENT)
         return self._access.read(("next", free, leave), 0.0, lambda c: _next(c, free, self._access.now(), leave))
 
     def freeze(self, action: ReviewAction, wanted: CaseFilter, words: str) -> BulkRequest:
-        """Every open case that matches now and allows the action, the longest waiting first, at most MAX_ITEMS.
+        """Freeze the open cases that match now and allow the action, longest waiting first, at most MAX_ITEMS.
 
-        ``words`` says the filter as a person reads it. Raises ValueError for a filter that narrows nothing,
+        ``words`` is the filter as readable text. Raises ValueError for a filter that excludes no case of its state,
         and SourceUnavailable.
         """
         if narrows_nothing(wanted):
@@ -192,7 +192,7 @@ class Reviews:
         return self._access.store_command(CommandKind.RELEASE_CLAIM, review_id, {}, actor=actor, command_id=command_id)
 
     def look_up_inventory(self, order_id: str, *, actor: str, command_id: str, review_id: str | None = None) -> Command:
-        """Have a worker ask the Inventory Service about an order; the answer is kept with its time."""
+        """Store a command to look up the inventory status of an order. The answer is stored with its time."""
         arguments = {"reviewId": review_id} if review_id else {}
         return self._access.store_command(
             CommandKind.LOOK_UP_INVENTORY, order_id, arguments, actor=actor, command_id=command_id
@@ -201,7 +201,7 @@ class Reviews:
     def resolve(
         self, review: Review, action: str, *, note: str, reason: str | None, actor: str, command_id: str
     ) -> Command:
-        """Resolve one case as it was seen; what cannot be undone is held for a while first.
+        """Resolve one case at the version shown. Actions in UNDO_FOR are delayed, so that they can be undone.
 
         Raises ValidationFailed when an explanation is missing, SourceUnavailable, NotPermitted.
         """
@@ -218,7 +218,7 @@ class Reviews:
 
 
 def review_cases(connection: Connection, found: Sequence[Review]) -> tuple[ReviewCase, ...]:
-    """Cases with their orders, what our side allows, and what was last asked about them."""
+    """Cases with their orders, the actions that the orders allow, and their last commands."""
     ids = [case.review_id for case in found]
     owners = {o.order_id: o for o in orders.get_many(connection, list({case.order_id for case in found}))}
     given = commands.latest_of(connection, ids, (CommandKind.RESOLVE_REVIEW,))
@@ -260,7 +260,7 @@ def narrows_nothing(wanted: CaseFilter) -> bool:
 
 
 def target(review: Review, now: datetime) -> BulkTarget:
-    """A case as an operation captures it."""
+    """A case as an item of a bulk job."""
     return BulkTarget(
         review.review_id, review.order_id, review.version, review.state, review.reason, review.detail,
         review.owner_at(now),
@@ -302,7 +302,7 @@ def _lookup_view(connection: Connection, order_id: str, now: datetime) -> Lookup
 
 
 def _said(answer: StoredLookup | None, now: datetime, changed_at: datetime) -> StockState | None:
-    """What decides on what is offered; an older answer is shown with its age and decides nothing."""
+    """The stock state that decides which actions are offered; None for an older answer, which is shown with its age."""
     return answer.result.stock if answer and is_fresh(answer.asked_at, now, changed_at, OFFERED) else None
 
 
@@ -332,7 +332,7 @@ def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | N
 
 
 def _pasts(connection: Connection, cases: list[past_resolutions.PastCase]) -> list[PastResolution]:
-    """What a person did last on each case; a case closed by what followed from it is that person's doing."""
+    """The last action of a person on each case. It counts as the resolution even if its consequence closed the case."""
     done = {action.review_id: action for action in past_resolutions.actions_on(connection, cases, tuple(ReviewAction))}
     found = []
     for case in cases:

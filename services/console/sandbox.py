@@ -30,9 +30,9 @@ class Shelves:
 
     as_of: datetime
     items: tuple[Mapping[str, Any], ...]
-    """``{productId, variantId, name, onHand, reserved, available, safety, lowStockThreshold, level}`` each."""
+    """Mappings ``{productId, variantId, name, onHand, reserved, available, safety, lowStockThreshold, level}``."""
     ledger: tuple[Mapping[str, Any], ...]
-    """``{at, kind, productId, variantId, onHandDelta, reservedDelta, orderId, reason}`` each, newest first."""
+    """Mappings ``{at, kind, productId, variantId, onHandDelta, reservedDelta, orderId, reason}``, newest first."""
     faults: Mapping[str, Any]
 
 
@@ -43,7 +43,7 @@ class SandboxPage:
     shelves: Shelves | None
     active: Drill | None
     past: tuple[Drill, ...]
-    """Finished ones, newest first."""
+    """Finished drills, newest first."""
     wished_rate: float | None
     """Requested orders per second."""
     started_rate: float | None
@@ -67,7 +67,7 @@ class Sandbox:
         return self._access.read("sandbox", LIVE_TTL, lambda c: _page(c, self._access.now()))
 
     def drill(self, drill_id: str) -> Reading[Drill | None]:
-        """One drill; an ``as_of`` without a value means that it does not exist."""
+        """One drill. If it does not exist, the reading has an ``as_of`` and no value."""
         return self._access.read(("drill", drill_id), LIVE_TTL, lambda c: drills.get(c, drill_id))
 
     def start(

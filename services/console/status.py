@@ -42,7 +42,7 @@ __all__ = [
 ]  # fmt: skip
 
 REMEMBERED = timedelta(days=1)
-"""The last heartbeat of a dead worker ends the known state of its breakers; it is read for this long."""
+"""How far back heartbeats are read. The known state of a dead worker's breakers ends at its last heartbeat."""
 MAX_CHANGES = 2000
 """Maximum changes of breaker states that are drawn at once."""
 
@@ -190,7 +190,7 @@ def _changes(connection: Connection, now: datetime) -> Changes:
 
 
 def recent_commands(connection: Connection, target_id: str | None, limit: int) -> list[Command]:
-    """The latest commands without inventory lookups, which change nothing."""
+    """The latest commands, except inventory lookups, because they change nothing."""
     given = commands.latest(connection, target_id=target_id, limit=5 * limit)
     return [command for command in given if command.kind not in LOOKUPS][:limit]
 

@@ -15,8 +15,8 @@ It prints the contents, the open work and the differences::
       DEDUCTED_TWICE  5b2c...  0e8d.../7c9e... deducted 2 times
 
 A difference that ends with "(pending)" will be settled by waiting work: run the audit again later.
-"Unheard" events were published in the last days and not handled; dead letters stay among them, and so do answers
-that were lost with a stream of the broker and requested again.
+"Unheard" events were published in the last days and not handled. They include dead letters, and answers that were
+lost with a stream of the broker and requested again.
 The exit code is 0 without differences or with pending ones only, 1 otherwise, 2 without databases.
 """
 
@@ -44,7 +44,7 @@ from state.orders import with_open_review
 from state.tables import inbox, orders, outbox, releases, reviews
 
 REMEMBERED = timedelta(days=7)
-"""Shorter than any inbox keeps its events."""
+"""How far back events are compared; every inbox keeps its events for longer."""
 
 UNDER_WAY = (
     OrderStatus.RECEIVED,
@@ -127,7 +127,7 @@ def compare(books: Books, settled: timedelta = timedelta()) -> list[Difference]:
 
 
 def waiting(books: Books, since: datetime | None = None) -> Waiting:
-    """Open automatic work; of events, those published after ``since``, by default in the last days."""
+    """Open automatic work. Unheard events count if published after ``since``, by default within REMEMBERED."""
     return Waiting(
         orders=_count(
             books.orders, orders, or_(orders.c.due_at.isnot(None), orders.c.status.in_(UNDER_WAY) & ~with_open_review())
@@ -140,7 +140,7 @@ def waiting(books: Books, since: datetime | None = None) -> Waiting:
 
 
 def unheard(books: Books, since: datetime | None = None) -> list[UnheardEvent]:
-    """Unhandled events published after ``since``, by default in the last days."""
+    """Unhandled events that were published after ``since``, by default within REMEMBERED."""
     since = since or utc_now() - REMEMBERED
     return [
         *_unheard(books.orders, outbox, books.inventory, inventory_tables.inbox, since),

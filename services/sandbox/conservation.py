@@ -1,8 +1,8 @@
 """Compares the orders, the stock and the money of the three databases with each other.
 
 The databases are read one after another while the services run, so that an order in progress looks different in each.
-Only rows that have not changed since ``settled_before`` are compared. With the traffic stopped and the queues empty,
-that may be the present.
+Only rows that have not changed since ``settled_before`` are compared. ``settled_before`` may be the present time if the
+traffic is stopped and the queues are empty.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference."""
+    """One difference between the databases."""
 
     kind: Kind
     key: str

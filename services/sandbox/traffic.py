@@ -184,7 +184,7 @@ class Traffic:
             await self._return_one(order_id, visit)
 
     async def _order(self, visit: Visit) -> str | None:
-        """Place the order, with the same key after a missing answer. Returns its id, or None without an order."""
+        """Place the order; a retry after a missing answer has the same key. Returns the order's id, or None."""
         for attempt in range(1, ATTEMPTS_PER_ORDER + 1):
             try:
                 reply = await self._api.post("/api/v1/orders", json=visit.body, headers={"Idempotency-Key": visit.key})

@@ -52,7 +52,7 @@ class MetricHistory:
     source: str
     measured: Measured
     why_not_prometheus: str | None
-    """Why the local history stands in for Prometheus; None when it does not."""
+    """Why the local history replaces Prometheus; None when it does not."""
     bands: tuple[Band, ...]
     """States of the breakers within the span."""
 
@@ -78,7 +78,7 @@ class MetricHistory:
         return dict(zip(rows["series"], rows["value"], strict=True))
 
     def csv(self) -> bytes:
-        """A row per step and a column per series, times in UTC; per-minute columns say so."""
+        """CSV with a row per step and a column per series. Times are in UTC. Columns per minute have it in their names."""
         text: str = _wide(self.measured.time_series).to_csv(date_format="%Y-%m-%dT%H:%M:%SZ")
         return text.encode()
 
@@ -106,8 +106,9 @@ class Metrics:
         patience_seconds: float,
         away: Callable[[], str | None],
     ) -> None:
-        """``patience_seconds``: how long a page waits for a running read; ``away`` returns why the
-        database is away, or None.
+        """``patience_seconds`` is how long a page waits for a running read.
+
+        ``away`` returns why the database is away, or None.
         """
         self._settings = settings
         self._database = database
@@ -143,7 +144,10 @@ class Metrics:
         return self._aged(self._readings.get("budget", BUDGET_TTL_SECONDS, self._budget))
 
     def _aged(self, reading: Reading[T]) -> Reading[T]:
-        """Mark a reading as old as soon as the database is away: some are read once a minute only."""
+        """Without Prometheus, mark a reading as old while the database is away.
+
+        A cached reading may be up to a minute old, so that its own problem appears too late.
+        """
         if self._prometheus is not None or reading.value is None or reading.problem:
             return reading
         return replace(reading, problem=self._away())
@@ -176,7 +180,7 @@ class Metrics:
         try:
             return self._database.read(read)
         except SourceUnavailable:
-            # Prometheus may answer while the database is away: the lines are shown without bands.
+            # Prometheus may answer while the database is away. The charts then have no bands.
             if self._prometheus is None:
                 raise
             return ()

@@ -1,4 +1,4 @@
-"""The metric history of our own database: samples of seconds, rolled up to minutes and hours."""
+"""The metric history of our own database: samples every few seconds, and rollups by minute and hour."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from state.rollups import HOUR, MINUTE
 
 SAMPLE_STEP = timedelta(seconds=5)
 LONGEST_TAIL = timedelta(hours=2)
-"""The longest time that is added up from samples where minutes are missing."""
+"""Maximum time that is read from samples where minute rollups are missing."""
 MAX_TAIL = 20_000
 
 Piece = tuple[datetime, Rollup]
-"""Start of an interval and what was counted in it."""
+"""The start of an interval, and its counts."""
 
 
 class LocalSource:
@@ -66,9 +66,10 @@ def _points(at: datetime, rollup: Rollup, minutes: float) -> list[Point]:
 
 
 def pieces(connection: Connection, start: datetime, end: datetime, step: timedelta) -> list[Piece]:
-    """What was counted from ``start`` on, oldest first, in intervals no longer than ``step``.
+    """Counts from ``start`` to ``end``, oldest first, in intervals no longer than ``step``.
 
-    Hours where ``step`` allows, minutes after the newest hour, samples after the newest minute.
+    The source is hour rollups if ``step`` allows, then minute rollups after the newest hour, then samples after the
+    newest minute.
     """
     found: list[Piece] = []
     since = start
@@ -91,7 +92,7 @@ def _sampled(connection: Connection, start: datetime, end: datetime, step: timed
 
 
 def _calls(connection: Connection, windows: Sequence[timedelta], now: datetime) -> Mapping[timedelta, Calls]:
-    """Windows of up to a day are added up from minutes in one read, longer ones from hours."""
+    """Calls by window. Windows of up to a day are sums of minutes, with one read; longer windows are sums of hours."""
     short = [window for window in windows if window <= timedelta(days=1)]
     minutes = _reservations(connection, now - max(short), now, MINUTE) if short else []
     return {

@@ -23,11 +23,11 @@ PRESETS = {
     "30d": timedelta(days=30),
 }
 LONGEST = timedelta(days=400)
-"""How long hours are kept."""
+"""The longest interval; hour rollups are kept for this time."""
 SHORTEST = timedelta(minutes=1)
 
 MAX_POINTS = 180
-"""Points of one line; Prometheus refuses more than 11 000."""
+"""Maximum points of one line. Prometheus refuses more than 11 000."""
 
 STEPS = tuple(
     timedelta(seconds=seconds)
@@ -42,12 +42,12 @@ class Wanted:
     preset: str = "1h"
     start: datetime | None = None
     end: datetime | None = None
-    """When both are given they replace the preset."""
+    """``start`` and ``end`` replace the preset if both are given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """``[start, end)`` cut into steps; the last one may be cut short by ``end``."""
+    """``[start, end)`` in steps; ``end`` may shorten the last step."""
 
     start: datetime
     end: datetime
@@ -100,7 +100,7 @@ class Measured:
     time_series: DataFrame
     """Columns COLUMNS: ``at`` (aware UTC, the start of a step), ``metric``, ``series``, ``value`` (float).
 
-    Latencies and ages in seconds, rates as shares, what is counted per minute, queues as the highest of a step.
+    Latencies and ages are in seconds. Rates are shares. Counts are per minute. Queues are the maximum of a step.
     """
     totals: DataFrame
     """Totals over the whole span with the same columns, one row per series; counters as counts."""

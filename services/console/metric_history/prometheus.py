@@ -24,18 +24,18 @@ from services.metrics.objective import Calls
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 3.0
-"""For one query."""
+"""Time limit of one query."""
 READ_SECONDS = 15.0
-"""For all queries of one read; unanswered ones are missing."""
+"""Time limit of all queries of one read. Metrics of unanswered queries are reported as missing."""
 MAX_CONCURRENT_QUERIES = 6
-"""Prometheus runs twenty queries at a time by default."""
+"""The default limit of a Prometheus server is twenty."""
 PAUSE_SECONDS = 30.0
 """How long a failed server is not queried."""
 SHORTEST_WINDOW = timedelta(minutes=1)
 SCRAPES_IN_WINDOW = 3
 """A rate needs two scrapes within its window; one of three may be lost."""
 USUAL_INTERVAL = timedelta(minutes=1)
-"""Prometheus' default, taken where the series do not show how often they are scraped."""
+"""Prometheus' default scrape interval, used when the series do not show the actual one."""
 SCRAPED = 'orders_total{status="RECEIVED"}[15m]'
 """A series that every replica has, with the time of every scrape."""
 NEWEST = "max(timestamp(inventory_requests_total))"
@@ -91,7 +91,8 @@ class _Queries:
         from prometheus_api_client import PrometheusConnect
         from urllib3 import Retry
 
-        # Retries of the client would make a dead server cost six seconds; without ``read`` a timeout looks refused.
+        # With the client's own retries, a dead server delays a read by six seconds.
+        # Without ``read=False``, a timeout is reported as a refused connection.
         session = requests_session(url, proxy)
         self._prometheus = PrometheusConnect(url, retry=Retry(total=0, read=False), session=session)
         self._monotonic = monotonic
@@ -174,7 +175,7 @@ def _promql(expression: Expression, window: timedelta) -> str:
 
 
 def _measured(queries: _Queries, span: Span) -> Measured:
-    # The first query is sent alone: a server that does not answer costs one time limit and not many.
+    # The first query is sent alone, so that a server that does not answer costs only one time limit.
     newest = queries.value(NEWEST, span.end)
     window = max(span.step, SHORTEST_WINDOW, SCRAPES_IN_WINDOW * queries.scrape_interval(span.end))
     time_series, missing = queries.all(

@@ -101,7 +101,7 @@ class DrillRunner:
         return await self._parts.database.write(transaction)
 
     async def run_next(self) -> bool:
-        """Run the next step of the active drill, if any; whether it changed the stored drill.
+        """Run the next step of the active drill, if any. Returns whether the step changed the stored drill.
 
         Errors are raised. After TRIES unexpected errors in a row the drill is abandoned, because a stuck drill
         would block all later ones.

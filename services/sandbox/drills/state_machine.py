@@ -3,14 +3,14 @@
 Pure: no clock, no I/O. The phases::
 
     WAITING      stored; the Inventory Service has not answered yet
-    APPLYING     the settings before the drill are stored; the faults are being switched on
+    APPLYING     the earlier settings are stored; the faults are being switched on
     RUNNING      the faults are on
     RESTORING    the faults are being switched off
     RECOVERING   the faults are off; breakers close, queues drain
     CHECKING     orders, stock and money of the drill's orders are compared
     DONE         with a report
 
-A drill that has stored the settings before it always goes through RESTORING: every phase before it ends by itself,
+A drill that has stored the earlier settings always reaches RESTORING, because APPLYING and RUNNING end by themselves
 and a new process resumes at the stored phase.
 """
 
@@ -33,11 +33,11 @@ CHECK_LIMIT = timedelta(seconds=60)
 """How long differences may take to settle before the report counts them."""
 
 LEASE_MS = 15_000
-"""Milliseconds after which the faults end by themselves unless renewed, in case the runner never comes back."""
+"""Milliseconds after which the faults end by themselves unless renewed, in case the runner has died."""
 
 
 class Phase(StrEnum):
-    """How far a drill has come."""
+    """The phases of a drill."""
 
     WAITING = "WAITING"
     APPLYING = "APPLYING"
@@ -83,7 +83,7 @@ class DrillState:
 
     phase: Phase
     wanted: Mapping[str, Any]
-    """The faults of the drill, complete."""
+    """The complete fault settings of the drill."""
     seconds: int
     created_at: datetime
     began_at: datetime | None = None

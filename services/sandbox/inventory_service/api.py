@@ -71,7 +71,7 @@ class ReserveBody(RequestBody):
     orderId: Identifier
     items: Items
     expiresIn: Annotated[int, Field(ge=60, le=86_400)] = 1800
-    """Seconds."""
+    """Seconds until the reservation expires."""
     metadata: Annotated[dict[str, Any], Field(default_factory=dict)]
 
     def user_id(self) -> str | None:

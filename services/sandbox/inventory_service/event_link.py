@@ -118,7 +118,7 @@ class EventLink:
             parts.create_task(self._look_after_consumers())
 
     async def _look_after_consumers(self) -> None:
-        """Correct changed consumers until stop()."""
+        """Check the consumers every LOOK_SECONDS until stop(), and correct changed ones."""
         while not self._stopping.is_set():
             for consumer in self._consumers:
                 await consumer.lag()

@@ -129,13 +129,13 @@ _HANDLERS: dict[str, Callable[[Connection, dict[str, Any], datetime], Handled]] 
 
 
 def confirmed(order_id: str, reservation_id: str, confirmed_at: datetime) -> OutgoingEvent:
-    """The stock was deducted, with the time of the deduction. Source: requirements 6."""
+    """The event that the stock was deducted, with the time of the deduction. Source: requirements 6."""
     data = {"orderId": order_id, "reservationId": reservation_id, "confirmedAt": timestamp(confirmed_at)}
     return OutgoingEvent(events.CONFIRMED, order_id, data)
 
 
 def confirmation_failed(order_id: str, reservation_id: str, reason: ConfirmationFailure) -> OutgoingEvent:
-    """The stock was not and will not be deducted. Source: requirements 6."""
+    """The event that the stock was not deducted and will not be. Source: requirements 6."""
     data = {"orderId": order_id, "reservationId": reservation_id, "reason": reason.value}
     return OutgoingEvent(events.CONFIRMATION_FAILED, order_id, data)
 

@@ -181,7 +181,7 @@ def _ledger_view(row: Row[Any]) -> dict[str, Any]:
 
 
 def short_lines(found: Sequence[tuple[Line, int]]) -> list[dict[str, Any]]:
-    """Lines with requested and available quantity, as errors carry them."""
+    """Lines with requested and available quantity, in the form of error details."""
     return [
         {
             "productId": line.product_id,

@@ -44,11 +44,11 @@ class Reservation:
         return tuple(item.line for item in self.items)
 
     def matches(self, lines: Sequence[Line]) -> bool:
-        """Whether these are the reserved lines, in any order and splitting."""
+        """Whether these lines equal the reserved lines, in any order and however quantities are split."""
         return in_order(self.lines) == in_order(aggregated(lines))
 
     def is_over(self, now: datetime) -> bool:
-        """Whether it is active and its time has passed."""
+        """Whether the reservation is active and its time has passed."""
         return self.state == tables.ACTIVE and self.expires_at <= now
 
 
@@ -86,7 +86,7 @@ def find(connection: Connection, *criteria: ColumnElement[bool]) -> Reservation 
 
 
 def current(book: StockBook, order_id: str) -> Reservation | None:
-    """The order's active or confirmed reservation; an overdue one is expired instead."""
+    """The order's active or confirmed reservation. An overdue reservation is expired and None is returned."""
     current_states = reservations.c.state.in_((tables.ACTIVE, tables.CONFIRMED))
     found = find(book.connection, reservations.c.order_id == order_id, current_states)
     if found is not None and found.is_over(book.now):

@@ -193,7 +193,7 @@ def validate(
 
 
 def expire(connection: Connection, *, now: datetime, limit: int = SWEEP_LIMIT) -> int:
-    """Expire up to ``limit`` overdue reservations. Returns their number; no other answer depends on it."""
+    """Expire up to ``limit`` overdue reservations. Returns their number. No answer of the service depends on it."""
     with StockBook(connection, now) as book:
         return rows.expire_overdue(book, limit)
 
