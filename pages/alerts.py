@@ -124,7 +124,7 @@ def _standing(page: AlertsPage, *, grey: bool) -> None:
 
 
 def _more(page: AlertsPage, *, grey: bool) -> None:
-    """The tabs; only the open one is drawn."""
+    """Draw the tabs, and the content of the open tab only."""
     sections: dict[str, Callable[[], None]] = {
         "Lately resolved": lambda: _resolved(page, grey=grey),
         "Silences": lambda: alert_lists.silences(page, grey=grey),

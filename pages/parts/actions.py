@@ -18,7 +18,7 @@ FLASH = "flash"
 
 
 def store(*stores: Callable[[str], Command]) -> bool:
-    """Callback: store commands on behalf of the actor; False when one could not be stored."""
+    """Callback: store commands on behalf of the actor. Returns False if a command could not be stored."""
     actor = access.actor()
     try:
         commands = [store(actor) for store in stores]

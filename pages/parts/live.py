@@ -26,7 +26,7 @@ class Frame(NamedTuple):
 
 
 def header(title: str, *, says_worker: bool = True) -> Frame:
-    """Title, badges and live switch, and below them the banner.
+    """Draw title, badges and live switch, with the banner below them.
 
     ``says_worker`` is False on a page that reports a missing worker itself.
 

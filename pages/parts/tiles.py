@@ -107,7 +107,7 @@ def slower(trend: Trend) -> str | None:
 def difference(
     series: Sequence[float], now: float, window: timedelta, step: timedelta, *, unit: str = ""
 ) -> str | None:
-    """How much a gauge differs from its value one window ago."""
+    """The change of a gauge since one window ago, as text; None if ``series`` is too short."""
     back = window // step
     return f"{now - series[-back]:+,.0f}{unit}" if 0 < back <= len(series) else None
 

@@ -1,1 +1,1 @@
-"""Reads and writes of the pages, one module a topic; services.console.facade joins them."""
+"""Reads and writes of the pages, one module per topic; services.console.facade combines them."""

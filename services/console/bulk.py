@@ -234,7 +234,7 @@ def _said(bulk: BulkRequest) -> str:
 def _item(job_id: str, place: int, target: BulkTarget, now: dict[str, tuple[int, str]], at: datetime) -> BulkItem:
     version, state = now.get(target.item_id, (None, "gone"))
     item = BulkItem(job_id, target.item_id, target.order_id, place, target.version, target.state)
-    # The version of a dead letter is its number of attempts, which settling does not change: compare the state too.
+    # The state is compared, too: settling a dead letter does not change its version, the number of attempts.
     if (version, state) == (target.version, target.state):
         return item
     detail = f"Changed between preview and start: it is {state} at version {version}."

@@ -30,7 +30,7 @@ logger = logging.getLogger("holdfast.console")
 
 @dataclass(frozen=True, slots=True)
 class Reading(Generic[T]):
-    """The last good value, when it was read, and what has gone wrong since."""
+    """The last good value, the time of its load, and the problem of a later load."""
 
     value: T | None = None
     """None until the first successful load."""

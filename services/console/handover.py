@@ -1,4 +1,4 @@
-"""Shift hand-over: what is open, and what has changed since an actor last marked it as seen."""
+"""Shift hand-over: open items, and changes since an actor last marked the hand-over as seen."""
 
 from __future__ import annotations
 

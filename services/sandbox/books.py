@@ -1,8 +1,8 @@
 """``python -m services audit``: an independent comparison of the sandbox's databases.
 
 It reads the databases of orders, stock and payments under DATA_DIR (or the orders' at DATABASE_URL) and writes to
-none of them. The services may be running, stopped or killed. While they run, an order in progress looks different
-in each database, so only rows unchanged for ``--settled-seconds`` (default 5) are compared; 0 compares all.
+none of them. The services may be running, stopped or killed. While they run, the databases can differ about an order
+in progress, so only rows unchanged for ``--settled-seconds`` (default 5) are compared; 0 compares all.
 
 It prints the contents, the open work and the differences::
 

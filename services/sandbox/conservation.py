@@ -1,6 +1,6 @@
 """Compares the orders, the stock and the money of the three databases with each other.
 
-The databases are read one after another while the services run, so that an order in progress looks different in each.
+The databases are read one after another while the services run, so that they can differ about an order in progress.
 Only rows that have not changed since ``settled_before`` are compared. ``settled_before`` may be the present time if the
 traffic is stopped and the queues are empty.
 """

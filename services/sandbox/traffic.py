@@ -1,6 +1,6 @@
 """Demo traffic: customers who order, cancel and return.
 
-It also plays the supplier, who restocks low products a little too late, so that low and sold-out products can be seen.
+It also simulates the supplier, who restocks low products a little too late. Low and sold-out products can then be seen.
 Failures do not stop the traffic.
 """
 

@@ -1,4 +1,4 @@
-"""Labels of states, actions and messages, one module a topic; each state has a word, an icon and a color.
+"""Labels of states, actions and messages, one module per topic; each state has a word, an icon and a color.
 
 Word and icon are sufficient without the color, so that a label is readable in grey. Addresses contain the words of
 a filter's options, so that a changed word breaks saved links.

@@ -1,4 +1,4 @@
-"""Bulk jobs: states of a job and of its items, what can be done with a job, and the consequences of each action."""
+"""Bulk jobs: states of a job and of its items, the controls of a job, and the consequences of each action."""
 
 from __future__ import annotations
 

@@ -78,7 +78,10 @@ class MetricHistory:
         return dict(zip(rows["series"], rows["value"], strict=True))
 
     def csv(self) -> bytes:
-        """CSV with a row per step and a column per series. Times are in UTC. Columns per minute have it in their names."""
+        """A CSV file with a row per step and a column per series.
+
+        Times are in UTC. The name of a column with values per minute contains ``_per_minute``.
+        """
         text: str = _wide(self.measured.time_series).to_csv(date_format="%Y-%m-%dT%H:%M:%SZ")
         return text.encode()
 

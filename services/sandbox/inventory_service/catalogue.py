@@ -103,6 +103,6 @@ def _row(product: Product) -> dict[str, object]:
         "reserved": 0,
         "safety": 0,
         "low_stock_threshold": product.low_stock_threshold,
-        # The level is set without an event: a new sandbox does not announce its whole range.
+        # The level is set without an event, so that a new sandbox publishes no event for each product.
         "level": level_of(product.on_hand, product.low_stock_threshold),
     }

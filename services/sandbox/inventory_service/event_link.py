@@ -52,7 +52,7 @@ class EventLink:
         self._clock = clock
         self._faults = faults
         self._connection = Connection(servers, name="inventory-service", on_change=lambda _: self.wake())
-        # Answers lost with a stream are requested again by the orders that wait for them.
+        # Nothing is sent again: orders that wait for an answer lost with a stream request it again.
         self._topology = Topology(self._connection, _nothing_to_send_again)
         publisher = JetStreamPublisher(self._connection, recover=self._topology.recover, installation=installation)
         self._relay = OutboxRelay(SqlOutbox(database, clock), publisher)

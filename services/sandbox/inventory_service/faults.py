@@ -26,7 +26,7 @@ class FaultSettings(RequestBody):
     outage: bool = False
     """Every call is answered with 503."""
     latencyMs: Annotated[int, Field(ge=0, le=60_000)] = 0
-    """Milliseconds that every call waits before it is executed, even if the caller has gone."""
+    """Milliseconds that every call waits before it is executed, even if the caller no longer waits."""
     errorRate: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
     """The share of calls answered with 500, before anything is done."""
     silentConfirmations: bool = False

@@ -15,7 +15,7 @@ from services.sandbox.inventory_service.stock_ledger import StockBook, in_order
 from services.sandbox.inventory_service.tables import reservation_lines, reservations, returns, tombstones
 
 SWEEP_LIMIT = 200
-"""Reservations expired in one transaction at most, so that it does not block the others for long."""
+"""Maximum reservations expired in one transaction, so that it does not block other transactions for long."""
 
 
 @dataclass(frozen=True, slots=True)
