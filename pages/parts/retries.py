@@ -27,7 +27,7 @@ def is_shut(call: str | None = RELEASE) -> bool:
 
 
 def label(plain: str, call: str | None = RELEASE) -> str:
-    """The text of a retry button: ``plain``, or while the breaker is not closed, that a click queues the retry."""
+    """The text of a retry button: ``plain``, or while the breaker is not closed, when a queued retry is sent."""
     return f"Queue until it closes ({_until(call)})" if call and is_shut(call) else plain
 
 

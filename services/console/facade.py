@@ -111,8 +111,8 @@ def new_key() -> str:
 def same_sight_key(kind: str, target_id: str, version: int, last: Command | None) -> str:
     """An idempotency key for a button without a dialog: the same on every page that shows the same state.
 
-    It changes with the target's version and when a new command on it has been stored, so that the action
-    can be repeated then, and not before.
+    The key changes with the target's version and with each new command on the target. The action can be repeated
+    only after such a change.
     """
     sight = f"{kind}/{target_id}/{version}/{last.command_id if last else '-'}"
     return str(uuid.uuid5(uuid.NAMESPACE_OID, sight))

@@ -27,7 +27,7 @@ _LONGEST = 200
 class Place:
     """The place in a list at which a page begins, as written in an address. Without any part it is the newest row.
 
-    A part that cannot be parsed is ignored. Of several parts, the first one is used.
+    A part that cannot be parsed is ignored. Of several parts, the first in this order is used.
     """
 
     before: str | None = None

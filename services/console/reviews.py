@@ -332,7 +332,10 @@ def _case(connection: Connection, review_id: str, now: datetime) -> CaseView | N
 
 
 def _pasts(connection: Connection, cases: list[past_resolutions.PastCase]) -> list[PastResolution]:
-    """The last action of a person on each case. It counts as the resolution even if its consequence closed the case."""
+    """The last action of a person on each case, or else its resolution.
+
+    A case that closed as a consequence of an action counts for that action.
+    """
     done = {action.review_id: action for action in past_resolutions.actions_on(connection, cases, tuple(ReviewAction))}
     found = []
     for case in cases:

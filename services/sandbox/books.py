@@ -127,7 +127,7 @@ def compare(books: Books, settled: timedelta = timedelta()) -> list[Difference]:
 
 
 def waiting(books: Books, since: datetime | None = None) -> Waiting:
-    """Open automatic work. Unheard events count if published after ``since``, by default within REMEMBERED."""
+    """Open automatic work. Unheard events count if published after ``since``, by default within the last REMEMBERED."""
     return Waiting(
         orders=_count(
             books.orders, orders, or_(orders.c.due_at.isnot(None), orders.c.status.in_(UNDER_WAY) & ~with_open_review())
@@ -140,7 +140,7 @@ def waiting(books: Books, since: datetime | None = None) -> Waiting:
 
 
 def unheard(books: Books, since: datetime | None = None) -> list[UnheardEvent]:
-    """Unhandled events that were published after ``since``, by default within REMEMBERED."""
+    """Unhandled events that were published after ``since``, by default within the last REMEMBERED."""
     since = since or utc_now() - REMEMBERED
     return [
         *_unheard(books.orders, outbox, books.inventory, inventory_tables.inbox, since),

@@ -56,7 +56,7 @@ REFUNDED = "REFUNDED"
 VOIDED = "VOIDED"
 
 SLOW_SECONDS = 10.0
-"""Delay of the answer to a ``timeout`` payment; every caller times out before."""
+"""Delay of the answer to a ``timeout`` payment, longer than the timeout of every caller."""
 
 metadata = MetaData()
 

@@ -16,7 +16,7 @@ HALF = 174
 
 
 def restore(*keys: str) -> None:
-    """Call before the widgets: after a step back from an order, restores the values from before the order was opened.
+    """Call before the widgets: after a return from an order, restores the values from before the order was opened.
 
     Opening an order adds two entries to the browser's history. The first of them is this page with the parameter of the
     order and without the parameters bound to widgets.

@@ -149,7 +149,7 @@ class Metrics:
     def _aged(self, reading: Reading[T]) -> Reading[T]:
         """Without Prometheus, mark a reading as old while the database is away.
 
-        A cached reading may be up to a minute old, so that its own problem appears too late.
+        A reading that is loaded only once a minute would report the problem too late.
         """
         if self._prometheus is not None or reading.value is None or reading.problem:
             return reading

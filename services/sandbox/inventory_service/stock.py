@@ -179,7 +179,7 @@ def validate(
 ) -> bool:
     """Compare a created order with its reservation. Returns False if their lines differ.
 
-    Nothing is deducted. A later confirm refuses a reservation that was found different. A missing reservation is
+    Nothing is deducted. A later confirm refuses a reservation whose lines differ. A missing reservation is
     reported by the answer to inventory.confirm_requested, not here.
     """
     found = rows.find(connection, reservations.c.reservation_id == id_key(reservation_id))
@@ -193,7 +193,7 @@ def validate(
 
 
 def expire(connection: Connection, *, now: datetime, limit: int = SWEEP_LIMIT) -> int:
-    """Expire up to ``limit`` overdue reservations. Returns their number. No answer of the service depends on it."""
+    """Expire up to ``limit`` overdue reservations. Returns their number. No answer depends on this expiry."""
     with StockBook(connection, now) as book:
         return rows.expire_overdue(book, limit)
 
