@@ -24,14 +24,14 @@ from services.messaging.outbox_relay import ProblemKind
 log = logging.getLogger(__name__)
 
 FIRST_PATIENCE_SECONDS = 10.0
-"""Publishing fails for so long, without a break, before the broker counts as broken."""
+"""How long publishing must fail without interruption before the broker counts as broken."""
 
 LONGEST_PATIENCE_SECONDS = 600.0
-"""The patience doubles with each verdict, up to this: a restart that does not help is not repeated in haste."""
+"""Upper limit of that time. Each verdict doubles it, so that a restart that does not help is repeated rarely."""
 
 ROOM_BYTES = 16 * 2**20
 ROOM_FILES = 64
-"""Free on the file system of the store; with less, no restart helps."""
+"""Minimum of free files on the file system of the store; with less, no restart helps."""
 
 ANSWER_SECONDS = 2.0
 MAX_ANSWER_BYTES = 2**16
@@ -41,7 +41,7 @@ class Publishing(Enum):
     """Outcome of publishing as one client of the broker reports it."""
 
     TAKEN = auto()
-    """No message is refused, or none was published lately."""
+    """The broker refuses no message, or none was published lately."""
     REFUSED = auto()
     UNKNOWN = auto()
     """The client does not answer or is not connected, which does not implicate the broker."""
@@ -51,14 +51,14 @@ class PublishingVerdict:
     """Decides from consecutive observations when a running broker is broken."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` in seconds, never set back."""
+        """``clock`` returns seconds and is monotonic."""
         self._clock = clock
         self._patience = FIRST_PATIENCE_SECONDS
         self._failing_since: float | None = None
         self._working_since: float | None = None
 
     def is_working(self, observed: Publishing, *, has_room: bool) -> bool:
-        """False when it is time to start the broker again."""
+        """Return False when the broker must be restarted."""
         now = self._clock()
         if observed is Publishing.UNKNOWN:
             self._failing_since = self._working_since = None
@@ -68,7 +68,7 @@ class PublishingVerdict:
             return True
         self._working_since = None
         if not has_room:
-            # The time counts from when there is room: the next attempt to publish may succeed.
+            # The time starts when the store has room again, because the next attempt to publish may then succeed.
             self._failing_since = None
             return True
         if self._failing_since is None:
@@ -104,8 +104,8 @@ class BrokerCheck:
         self._checks.append(lambda: inventory_publishing(fetch_object(host, port, "/healthz")))
 
     async def __call__(self) -> bool:
-        """Return False when the broker must be restarted; True also without evidence."""
-        # Not on the loop: clients may be slow, and so may a file system.
+        """Return False when the broker must be restarted; True also when the state is unknown."""
+        # In a thread, because clients and the file system may be slow.
         observed, free = await asyncio.to_thread(self._observe)
         return self._verdict.is_working(observed, has_room=free)
 
@@ -116,9 +116,10 @@ class BrokerCheck:
 
 
 def worker_publishing(answer: Mapping[str, Any] | None) -> Publishing:
-    """Outcome from ``/readyz``; UNKNOWN without database or connection, since nothing can be published then.
+    """Outcome from ``/readyz``.
 
-    UNKNOWN too when events are not published for a reason other than the broker.
+    UNKNOWN without database or connection, since nothing can be published then, and when the broker is not the
+    reason for unpublished events.
     """
     if answer is None or answer.get("database") is not True or answer.get("nats") is not True:
         return Publishing.UNKNOWN
@@ -137,7 +138,7 @@ def inventory_publishing(answer: Mapping[str, Any] | None) -> Publishing:
 
 
 def fetch_object(host: str, port: int, path: str) -> dict[str, Any] | None:
-    """The JSON object of the answer, with any HTTP status; None when it cannot be read. Blocks."""
+    """Return the JSON object of the response, whatever its HTTP status; None when it cannot be read. Blocks."""
     connection = http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", path, headers={"Connection": "close"})
@@ -151,7 +152,7 @@ def fetch_object(host: str, port: int, path: str) -> dict[str, Any] | None:
 
 
 def has_room(place: Path) -> bool:
-    """Whether files of a broker can grow there. Blocks."""
+    """Whether the files of a broker can grow in the directory. Blocks."""
     try:
         found = os.statvfs(place)
     except OSError:

@@ -31,10 +31,10 @@ from state.engine.failures import is_of_database
 log = logging.getLogger(__name__)
 
 HANDLING_SHARE = 0.8
-"""The part of ack_wait that a handler may take; beyond ack_wait the server would deliver a second time."""
+"""The part of ack_wait that a handler may take. After ack_wait the server delivers the message again."""
 
 STATUS_DIGITS = 3
-"""Digits of a status code in the header of a server's own answers."""
+"""Digits of a status code in the Status header of the server's own messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,44 +46,47 @@ class Delivery:
     headers: dict[str, str]
     stream: str
     stream_seq: int
-    """Place in the stream; the same at every redelivery."""
+    """Sequence number in the stream; the same at every redelivery."""
     num_delivered: int
     """1 at the first delivery."""
     is_last_attempt: bool
-    """A failure now means the dead letters."""
+    """Whether a failure of this attempt makes the event a dead letter."""
     incarnation: str = ""
-    """When the stream was created, ISO 8601. A recreated stream numbers its messages from 1 again."""
+    """Creation time of the stream, ISO 8601. A recreated stream numbers its messages from 1 again."""
 
     @property
     def place(self) -> tuple[str, int]:
-        """Identity of the message among all messages of the stream, recreated streams included."""
+        """Identity of the message among all messages of the stream, also after the stream is recreated."""
         return self.incarnation, self.stream_seq
 
 
 Outcome = Literal["handled", "parked", "retried", "dead_lettered"]
 Handler = Callable[[Delivery], Awaitable[None]]
-"""Returns when the effects are durable; raises PoisonEvent when they can never be, anything else to be called again."""
+"""Handles a delivery and returns when the effects are durable.
+
+Raises PoisonEvent when the event can never be handled; after any other exception the handler is called again.
+"""
 DeadLetter = Callable[[Delivery, str], Awaitable[None]]
-"""Stores the delivery with the reason, durably; called again, at least once, when it raises."""
+"""Stores the delivery durably with the reason. After an exception, it is called again for the same delivery."""
 SetAside = Callable[[Delivery, str], Awaitable[bool]]
-"""Stores a delivery whose handler failed, to be tried again from there; False when there is no room for it."""
+"""Parks a delivery whose handler failed, to be retried later; False when there is no room for it."""
 Recover = Callable[[], Awaitable[None]]
-"""Has the streams made again that are missing; never raises."""
+"""Recreates missing streams; never raises."""
 OnOutcome = Callable[[str, Outcome], None]
 """Called with the subject and the outcome of a delivery."""
 OnFailure = Callable[[], None]
-"""Called when fetching, or settling one delivery, raised something unforeseen."""
+"""Called when fetching messages, or settling one delivery, raised an unexpected error."""
 
 TraceparentOf = Callable[[str], Awaitable[str | None]]
 """Returns the traceparent stored with an order, or None."""
 
 
 class PullConsumer:
-    """Hands the messages of some subjects of one stream to a handler, shared with all replicas of the durable.
+    """Passes the messages of some subjects of one stream to a handler; all replicas share the durable consumer.
 
-    The server never gives up on a message (``max_deliver`` is unlimited); the attempts are counted
-    here. So a crash during the last attempt, or dead letters that cannot be written while the
-    database is away, lead to another delivery and not to a lost event.
+    The server redelivers a message without limit (``max_deliver`` is unlimited); this class counts the attempts.
+    So a crash during the last attempt, or dead letters that cannot be written while the database is unavailable,
+    lead to another delivery and not to a lost event.
     """
 
     def __init__(
@@ -136,11 +139,11 @@ class PullConsumer:
 
     @property
     def problem(self) -> str | None:
-        """A conflicting user of the durable or a foreign change of its settings; None without either."""
+        """A conflicting user of the durable consumer or a foreign change of its settings; None without either."""
         return self._durable.problem
 
     def stop(self) -> None:
-        """Fetch no more; run() returns when the running handlers are done, within two seconds when idle."""
+        """Stop fetching; run() returns when the running handlers are done, within two seconds when idle."""
         self._stopping.set()
 
     async def lag(self) -> Lag | None:
@@ -148,7 +151,7 @@ class PullConsumer:
         return await self._durable.look()
 
     async def run(self) -> None:
-        """Consume until stop() or until the connection is closed; outlives every failure of the server."""
+        """Consume until stop() or until the connection is closed; continues after every failure of the server."""
         async with asyncio.TaskGroup() as handlers:
             while not self._stopping.is_set() and not self._connection.is_closed:
                 try:
@@ -182,7 +185,7 @@ class PullConsumer:
                 await inbox.close()
 
     async def _ensure_durable(self) -> None:
-        """Create or correct the durable; recreate its stream when that is missing."""
+        """Create or correct the durable consumer; recreate its stream when the stream is missing."""
         try:
             await self._durable.ensure()
         except NotFoundError:
@@ -191,18 +194,21 @@ class PullConsumer:
             raise
 
     async def _room(self) -> int:
-        """How many messages to fetch; waits until a quarter of the places is free, since small fetches cost most."""
+        """Return how many messages to fetch.
+
+        Waits until a quarter of the places is free, since small fetches cost the most per message.
+        """
         while (free := self._concurrency - self._running) < max(1, self._concurrency // 4):
             self._freed.clear()
             await self._freed.wait()
         return free
 
     async def _settle(self, message: Msg, incarnation: str) -> None:
-        """Acknowledge, refuse or terminate one message, after its effects are durable and never before."""
+        """Acknowledge, refuse or terminate one message, only after its effects are durable."""
         try:
             await self._settle_delivery(message, self._delivery(message, incarnation))
         except Exception:
-            # A boundary: a delivery that cannot be read or settled ends no other; it is redelivered after ack_wait.
+            # A boundary: a delivery that cannot be read or settled does not affect the others; ack_wait redelivers it.
             log.exception("delivery_failed", extra={"durable": self._durable.name, "subject": message.subject})
             self._on_failure()
         finally:
@@ -237,7 +243,7 @@ class PullConsumer:
                 case "dead_lettered":
                     await message.term()
         except nats.errors.Error as error:
-            # Unsettled messages are redelivered after ack_wait and deduplicated then.
+            # The server redelivers an unsettled message after ack_wait; the inbox then detects the repeated event.
             log.warning("delivery_not_settled", extra=_facts(delivery) | {"reason": str(error)})
         self._on_outcome(delivery.subject, outcome)
 
@@ -260,7 +266,7 @@ class PullConsumer:
         reason = f"{type(error).__name__}: {error}"
         if is_of_database(error):
             self._excused.add(delivery.place)
-        # Set aside it has all its attempts before it, which are counted where no restart forgets them.
+        # A parked event has all its attempts left. The database counts them, so a restart does not reset the count.
         elif await self._is_set_aside(delivery, reason):
             return "parked"
         elif delivery.is_last_attempt:
@@ -269,7 +275,7 @@ class PullConsumer:
         return "retried"
 
     async def _is_set_aside(self, delivery: Delivery, reason: str) -> bool:
-        """Whether a failed delivery waits elsewhere: in the stream it would hold the place of another one."""
+        """Return whether the failed delivery was parked; in the stream it would occupy the place of another event."""
         if self._set_aside is None:
             return False
         try:
@@ -303,7 +309,7 @@ def _facts(delivery: Delivery) -> dict[str, object]:
 
 
 def traced_handler(handle: Handler, tracer: Tracer, traceparent_of: TraceparentOf) -> Handler:
-    """The handler within a span of the trace that the delivery's header names, else of its order's own."""
+    """Run the handler in a span of the trace that the delivery's header names, else of the order's own trace."""
 
     async def traced(delivery: Delivery) -> None:
         order_id = order_id_in(delivery.payload)

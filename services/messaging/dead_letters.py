@@ -1,4 +1,4 @@
-"""Events that could not be handled: kept with their bytes, replayed by running the handler again.
+"""Stores events that could not be handled, with their bytes; a replay runs the handler again.
 
 Source: contract 5, last paragraph; docs/adr/0004.
 """
@@ -22,14 +22,14 @@ from state.dead_letters import DISCARDED, OPEN, REPLAYED, DeadLetter
 from state.engine.database import Database
 
 MAX_REASON = 2000
-"""Characters of a reason."""
+"""Characters of a stored reason."""
 
 MAX_HEADERS, MAX_HEADER = 50, 500
-"""Headers of a message that are kept, and characters of each."""
+"""Headers of a message that are stored, and characters of each."""
 
 
 class DeadLetterChanged(InvalidState):
-    """The dead letter changed since the person saw it; nothing was done."""
+    """The dead letter changed since the person read it; nothing was done."""
 
 
 class ReplayFailed(InvalidState):
@@ -37,7 +37,7 @@ class ReplayFailed(InvalidState):
 
 
 class DeadLetters:
-    """Keeps dead letters, and lets people replay or discard them."""
+    """Stores dead letters, and lets people replay or discard them."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class DeadLetters:
     ) -> None:
         """Store a message, once per place in its stream; ``incarnation`` is the creation time of the stream.
 
-        The payload is stored unchanged, headers and reason are cut.
+        The payload is stored unchanged; headers and reason are cut.
         """
         dead_letter = DeadLetter(
             id=self._new_id(),
@@ -84,7 +84,10 @@ class DeadLetters:
         await self._database.write(lambda connection: dead_letters.add(connection, dead_letter))
 
     async def replay(self, dead_letter_id: str, *, actor: str) -> DeadLetter:
-        """Run the handler on the stored bytes; raises ReplayFailed, DeadLetterChanged when it is not open, NotFound."""
+        """Run the handler on the stored bytes.
+
+        Raises NotFound, ReplayFailed, and DeadLetterChanged when the dead letter is not open.
+        """
         await self.handle_again(dead_letter_id, actor=actor)
         return await self._get(dead_letter_id)
 
@@ -132,7 +135,7 @@ class DeadLetters:
     ) -> DeadLetter:
         """Discard a dead letter with a reason; raises NotFound, and DeadLetterChanged when it is settled.
 
-        ``seen`` and ``action_id`` as in handle_again().
+        ``seen`` and ``action_id`` are those of handle_again().
         """
         if await self._known(action_id) is None:
             dead_letter = await self._open_dead_letter(dead_letter_id, seen)
@@ -182,7 +185,7 @@ class DeadLetters:
 
 
 def order_id_in(payload: bytes) -> str | None:
-    """The order that an event is about, as far as its bytes can be read."""
+    """The order id in the event's bytes; None when it cannot be read."""
     try:
         body = read_json(payload, MAX_EVENT_BYTES)
         if not isinstance(body, dict):

@@ -1,4 +1,4 @@
-"""Creates a durable consumer at the broker, keeps its settings, reports foreign changes, and counts attempts.
+"""Creates a durable consumer at the broker, restores its settings, reports foreign changes, and counts attempts.
 
 Source: contract 5.
 """
@@ -29,25 +29,25 @@ OWNER = "holdfast-owner"
 """Key in a consumer's metadata: the identity of the database that its messages are applied to."""
 
 SHAPE = "holdfast-shape"
-"""Key in a consumer's metadata: the settings that Holdfast gave it. Somebody else changed those that differ."""
+"""Key in a consumer's metadata: the settings that Holdfast gave it. A foreign client changed those that differ."""
 
 NO_SUCH_CONSUMER = 10014
 """Error code of the JetStream API."""
 
 MAX_UNSETTLED = 1000
-"""Deliveries that may be in handlers or waiting for their retry; more than this and the server holds back."""
+"""Deliveries that may be in handlers or wait for their retry; at this number the server delivers no more."""
 
 REPORTED_SECONDS = 900.0
 """How long a correction is reported, so that an operator can notice it."""
 
 READ_AGAIN = timedelta(days=7)
-"""How long our streams keep a message. Handled events are remembered for longer than this."""
+"""How long our streams keep a message. The inbox keeps handled events for longer than this."""
 
 DELAYS_SECONDS = (1, 2, 5, 15, 30)
-"""Before each redelivery, jittered by a fifth; the last one repeats."""
+"""Delay before each redelivery, varied by up to a fifth; the last delay repeats."""
 
 Place = tuple[str, int]
-"""Incarnation of the stream and place in it."""
+"""Incarnation of the stream and sequence number in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,11 @@ class Lag:
     ack_pending: int
     """Delivered and not settled: in handlers, or waiting for their next delivery."""
     redelivered: int
-    """Of those, delivered more than once."""
+    """Unsettled messages that were delivered more than once."""
 
 
 class Durable:
-    """One durable of one stream, which all replicas of an installation share."""
+    """One durable consumer of one stream, which all replicas of an installation share."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Durable:
         succeeds: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``succeeds``: the earlier name of the durable, whose position it takes over."""
+        """``succeeds``: the earlier name of the durable consumer, whose position it takes over."""
         self._connection = connection
         self._stream = stream
         self.name = name
@@ -89,9 +89,9 @@ class Durable:
         self._monotonic = monotonic
         self._foreign: str | None = None
         self._reported: dict[str, float] = {}
-        """What was found wrong, and when it was found last."""
+        """Reported problems, and when each was found last."""
         self._read_up_to: int | None = None
-        """Every message of our subjects up to this place of the stream was settled at the last check."""
+        """At the last check, every message of our subjects up to this sequence number was settled."""
         self._config = ConsumerConfig(
             name=name,
             durable_name=name,
@@ -100,20 +100,20 @@ class Durable:
             max_deliver=-1,
             max_ack_pending=MAX_UNSETTLED,
             filter_subjects=self._subjects,
-            # No backoff: it would replace ack_wait and add itself to the delays of PullConsumer.
+            # No backoff: it would replace ack_wait and lengthen the delays of PullConsumer.
         )
         self._config = self._config.evolve(metadata={**OURS, OWNER: owner, SHAPE: _shape(self._config)})
 
     @property
     def problem(self) -> str | None:
-        """A conflicting user of the durable or a recent foreign change of its settings; None without either."""
+        """A conflicting user of the consumer or a recent foreign change of its settings; None without either."""
         recent = [reported for reported, at in self._reported.items() if self._monotonic() - at < REPORTED_SECONDS]
         return self._foreign or (recent[-1] if recent else None)
 
     async def ensure(self) -> None:
-        """Create or update the durable; raises NotFoundError when its stream is missing.
+        """Create or update the durable consumer; raises NotFoundError when its stream is missing.
 
-        Safe to repeat after a failure at any step: the position is taken over before the earlier durable is deleted.
+        Safe to repeat after a failure at any step: the position is taken over before the earlier consumer is deleted.
         """
         existing = await self._find(self.name)
         before = await self._find(self._succeeds) if self._succeeds is not None else None
@@ -133,7 +133,7 @@ class Durable:
             )
 
     async def look(self) -> Lag | None:
-        """Correct foreign changes and return how far the consumer is behind; None when the server is silent."""
+        """Correct foreign changes and return the lag of the consumer; None when the server does not answer."""
         if not self._connection.is_connected:
             return None
         try:
@@ -183,15 +183,15 @@ class Durable:
             raise
 
     def _may_have_skipped(self, changed: ConsumerInfo) -> bool:
-        """Whether it may have skipped events of ours, because of its filter or of where it starts."""
+        """Whether the changed consumer may have skipped our events, because of its filter or its start position."""
         filtered = _subjects(changed.config)
         is_hiding = bool(filtered) and not set(self._subjects) <= set(filtered)
         return _is_pulled(changed.config) and (is_hiding or not _is_marked(changed.config))
 
     async def _read_again(self) -> None:
-        """Restart at the last place before any message was skipped: a filter widened again does not deliver older ones.
+        """Recreate the consumer at the position before the first message that it may have skipped.
 
-        Messages handled before are deduplicated.
+        Widening the filter alone would not deliver skipped messages. The inbox detects messages handled before.
         """
         if self._read_up_to is not None:
             begin: dict[str, Any] = {
@@ -210,7 +210,7 @@ class Durable:
         try:
             await self._connection.js.delete_consumer(self._stream, name)
         except NotFoundError as error:
-            # Another replica was faster.
+            # Another replica deleted it first.
             if error.err_code != NO_SUCH_CONSUMER:
                 raise
 
@@ -221,7 +221,7 @@ class Durable:
         return is_alike and (config.metadata or {}).get(OWNER, self._owner) in ("", self._owner)
 
     def _is_changed(self, known: ConsumerInfo) -> bool:
-        """Whether a foreign client changed its settings. Settings of another version of Holdfast do not count."""
+        """Whether a foreign client changed the settings. Settings of another Holdfast version are no foreign change."""
         given = (known.config.metadata or {}).get(SHAPE, _shape(self._config))
         return not _is_marked(known.config) or _shape(known.config) != given
 
@@ -257,7 +257,7 @@ def _begun_after(config: ConsumerConfig, before: ConsumerInfo) -> ConsumerConfig
 
 
 def _begun_as(config: ConsumerConfig, existing: ConsumerInfo) -> ConsumerConfig:
-    """The configuration for a consumer that exists. The server refuses to change its start."""
+    """The configuration to update an existing consumer. The server refuses to change the start position."""
     begun = existing.config
     return config.evolve(
         deliver_policy=begun.deliver_policy, opt_start_seq=begun.opt_start_seq, opt_start_time=begun.opt_start_time
@@ -265,7 +265,7 @@ def _begun_as(config: ConsumerConfig, existing: ConsumerInfo) -> ConsumerConfig:
 
 
 def _is_marked(config: ConsumerConfig) -> bool:
-    """Whether Holdfast made it."""
+    """Whether Holdfast created the consumer."""
     return OURS.items() <= (config.metadata or {}).items()
 
 
@@ -278,7 +278,7 @@ def _subjects(config: ConsumerConfig) -> list[str]:
 
 
 def _shape(config: ConsumerConfig) -> str:
-    """What decides which messages are delivered and how often, as text that compares."""
+    """The settings that decide which messages are delivered and how often, as text for comparison."""
     facts = {
         "ack": config.ack_policy,
         "ackWait": float(config.ack_wait or 0),
@@ -292,13 +292,13 @@ def _shape(config: ConsumerConfig) -> str:
 
 
 class Excused:
-    """Counts, per message, the deliveries that failed because of the database; keeps MAX_UNSETTLED messages."""
+    """Counts, per message, the deliveries that the database made fail; stores at most MAX_UNSETTLED messages."""
 
     def __init__(self) -> None:
         self._excused: OrderedDict[Place, int] = OrderedDict()
 
     def count(self, place: Place) -> int:
-        """Returns how many deliveries of the message do not count as attempts."""
+        """Return how many deliveries of the message do not count as attempts."""
         return self._excused.get(place, 0)
 
     def add(self, place: Place) -> None:

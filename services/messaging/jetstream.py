@@ -24,27 +24,27 @@ from services.domain.orders import events
 log = logging.getLogger(__name__)
 
 API_TIMEOUT_SECONDS = 2.0
-"""How long JetStream may take to answer a question about streams and consumers."""
+"""How long JetStream may take to answer a request about streams and consumers."""
 
 SUBJECTS_OVERLAP = 10065
 """Error code of the JetStream API."""
 
 PLACING_ATTEMPTS = 6
-"""Replicas that start together get in each other's way when they make the streams."""
+"""Attempts to create the streams. Replicas that start together create them at the same time and may conflict."""
 
 STATUS = "Status"
 UNREADABLE = "unreadable"
-"""The status of a message whose headers the client library cannot read."""
+"""Status that replaces headers which the client library cannot read."""
 
 INSTALLATION = "Holdfast-Installation"
-"""Header of our events: which installation published it, on a broker that several share."""
+"""Header of our events: the installation that published it, on a broker that several installations share."""
 
 OURS = {"managed-by": "holdfast"}
-"""Marks the streams that Holdfast made and may therefore change."""
+"""Metadata of the streams that Holdfast created and may therefore change."""
 
 
 class NatsUnavailable(Exception):
-    """No server could be used within the time allowed; the message names servers and reason, no secrets."""
+    """No server was reached within the time allowed; the message names servers and reason, no secrets."""
 
 
 class ConnectionState(StrEnum):
@@ -55,13 +55,13 @@ class ConnectionState(StrEnum):
 
 
 class ReadingOnClient(Client):
-    """A client that continues after headers that the library cannot parse, such as bytes that are no text."""
+    """A client that continues after headers that the library cannot parse, such as bytes that are not text."""
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         try:
             return await super()._process_headers(headers)
         except (UnicodeDecodeError, IndexError):
-            # The library's reading task would end, and with it every delivery of the connection.
+            # Without this, the library's reading task would end, and with it every delivery of the connection.
             return {STATUS: UNREADABLE}
 
 
@@ -71,9 +71,9 @@ OnConnectionChange = Callable[[ConnectionState], None]
 class Connection:
     """One permanent connection: it reconnects, and replaces a client that a server closed for good.
 
-    ``client`` and ``js`` are replaced with it, so read them for each use instead of keeping them.
-    Credentials stand in the URLs (``nats://token@host``, ``nats://user:password@host``), percent-encoded
-    where needed; the first ones found serve all servers, those learnt from a cluster included.
+    Both ``client`` and ``js`` are replaced with it: read them for each use, do not store them. The URLs contain
+    the credentials (``nats://token@host``, ``nats://user:password@host``), percent-encoded where needed. The
+    first credentials found serve all servers, also servers that the cluster announces.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Connection:
         self._client: Client | None = None
         self._servers = [_without_credentials(server) for server in servers]
         self._on_change = on_change
-        # The last different complaints since a connection stood.
+        # The last distinct errors since the connection was lost.
         self._reasons: deque[str] = deque(maxlen=5)
         self._redialing: asyncio.Task[None] | None = None
         self._options: dict[str, Any] = {
@@ -98,7 +98,7 @@ class Connection:
             "name": name,
             "max_reconnect_attempts": -1,
             "reconnect_time_wait": reconnect_wait_seconds,
-            # A link that loses bytes is closed after two unanswered pings.
+            # The client closes a link that loses bytes after two unanswered pings.
             "ping_interval": ping_interval_seconds,
             "max_outstanding_pings": 2,
             "connect_timeout": 2,
@@ -122,13 +122,13 @@ class Connection:
 
     @property
     def is_closed(self) -> bool:
-        """Whether close() was called: nothing brings this connection back."""
+        """Whether close() was called; the connection then stays closed."""
         return self.state is ConnectionState.CLOSED
 
     async def open(self, *, patience_seconds: float | None = None) -> None:
-        """Connect; without patience_seconds keep trying for ever, else raise NatsUnavailable after them.
+        """Connect; without ``patience_seconds`` retry without limit, else raise NatsUnavailable after that time.
 
-        A connection that has stood once is kept, also while it reconnects.
+        A connection that was established once is kept, also while it reconnects.
         """
         if self.state is not ConnectionState.CONNECTING:
             return
@@ -141,7 +141,7 @@ class Connection:
             raise NatsUnavailable(f"NATS at {', '.join(self._servers)} cannot be used: {reasons}") from None
 
     async def close(self) -> None:
-        """End the connection; stop consumers and relays before it."""
+        """End the connection; stop consumers and relays first."""
         self._become(ConnectionState.CLOSED)
         if self._redialing is not None:
             self._redialing.cancel()
@@ -163,7 +163,7 @@ class Connection:
     async def _note_error(self, error: Exception) -> None:
         reason = str(error) or type(error).__name__
         if reason not in self._reasons:
-            # The client repeats its complaint at every attempt; one line each is enough.
+            # The client repeats the error at every attempt; one log line for each distinct error is enough.
             log.warning("nats_error", extra={"reason": reason})
             self._reasons.append(reason)
 
@@ -176,7 +176,7 @@ class Connection:
 
     async def _note_closed(self) -> None:
         if not self.is_closed:
-            # Some errors of a server, such as revoked credentials, end the client for good.
+            # Some server errors, such as revoked credentials, end the client for good.
             log.error("nats_connection_ended_by_server", extra={"reason": str(self.client.last_error)})
             self._redialing = asyncio.create_task(self._dial())
 
@@ -190,13 +190,13 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """A stream as Holdfast makes it when no stream stores its events yet."""
+    """A stream that Holdfast creates when no stream stores its events yet."""
 
     name: str
     events: tuple[str, ...]
-    """The subjects that must be stored, here or in a stream of the operator's."""
+    """The subjects that must be stored, in this stream or in a stream of the operator."""
     subjects: tuple[str, ...]
-    """Subjects of the stream where no other stream has them; may contain wildcards."""
+    """Subjects of the stream when no other stream has them; may contain wildcards."""
 
 
 ORDER_EVENTS = StreamPlan("ORDER_EVENTS", events.OUTGOING, ("order.>", events.CONFIRM_REQUESTED))
@@ -209,9 +209,8 @@ async def ensure_streams(
 ) -> dict[str, str]:
     """Ensure that a stream stores each subject; returns the name of the stream by subject.
 
-    A stream that already stores a subject is used as it is and never changed, whoever made it. Only
-    for subjects that no stream stores is one made, or one of ours extended. Safe to run in several
-    replicas at once.
+    A stream that already stores a subject is used and never changed. Only for subjects that no stream stores,
+    Holdfast creates a stream or extends one of its own. Safe to run in several replicas at once.
     """
     placement: dict[str, str] = {}
     for plan in plans:
@@ -226,7 +225,7 @@ async def stream_incarnation(js: JetStreamContext, name: str) -> str:
 
 
 def by_stream(placement: Mapping[str, str], subjects: Iterable[str]) -> dict[str, list[str]]:
-    """The subjects that each stream stores: one consumer is needed for each entry."""
+    """The subjects by the stream that stores them; each stream needs one consumer."""
     grouped: dict[str, list[str]] = {}
     for subject in subjects:
         grouped.setdefault(placement[subject], []).append(subject)
@@ -243,7 +242,7 @@ async def _place(js: JetStreamContext, plan: StreamPlan, replicas: int) -> dict[
         try:
             await _store(js, plan, missing, replicas)
         except APIError as error:
-            # Another replica may be making the same stream at this moment.
+            # Another replica may be creating the same stream now.
             refusal = error
             await asyncio.sleep(0.1)
     raise refusal or NotFoundError(description=f"no stream stores {', '.join(missing)}")
@@ -260,7 +259,10 @@ async def _find_streams(js: JetStreamContext, subjects: Iterable[str]) -> dict[s
 
 
 async def _store(js: JetStreamContext, plan: StreamPlan, missing: list[str], replicas: int) -> None:
-    """Make room for the missing subjects, under another name when an operator's stream has the plan's."""
+    """Create or extend a stream for the missing subjects.
+
+    The stream gets another name when an operator's stream has the planned one.
+    """
     for name in (plan.name, f"HOLDFAST_{plan.name}"):
         existing = await _existing(js, name)
         if existing is None:
@@ -285,7 +287,7 @@ async def _create(js: JetStreamContext, name: str, subjects: list[str], fallback
     except BadRequestError as error:
         if error.err_code != SUBJECTS_OVERLAP or subjects == fallback:
             raise
-        # Somebody stores a part of a wildcard: claim the plain subjects only.
+        # Another stream stores a part of a wildcard, so only the plain subjects are claimed.
         await _create(js, name, fallback, fallback, replicas)
 
 
@@ -295,7 +297,7 @@ def _config(name: str, subjects: list[str], replicas: int) -> StreamConfig:
         subjects=subjects,
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
-        # A full stream refuses: the outbox then keeps the events. Discarding old ones would lose unread events.
+        # A full stream refuses events, and the outbox keeps them. Discarding old events would lose unread ones.
         discard=DiscardPolicy.NEW,
         max_age=7 * 86_400,
         max_bytes=512 * 2**20,

@@ -1,4 +1,4 @@
-"""The outbox relay: brings stored events to the broker, at least once, as soon as they are committed.
+"""The outbox relay: publishes stored events at least once, as soon as they are committed.
 
 Source: docs/adr/0004.
 """
@@ -30,18 +30,18 @@ OnPublished = Callable[[str, PublishOutcome], None]
 """Called with the event type and the outcome of one attempt to publish it."""
 
 BACKOFF = RetryPolicy(attempts=sys.maxsize, base_delay_seconds=0.1, max_delay_seconds=5.0)
-"""Pauses while nothing at all can be published."""
+"""Pauses while no event can be published."""
 
 PROBLEM_SECONDS = 15.0
-"""A problem is reported for this long. Refused rows are retried sooner, or published by another replica."""
+"""How long a problem is reported after it was found. Refused rows are retried sooner, or by another replica."""
 
 
 TRIES = 4
-"""After so many unexpected errors, while other rows were published, a row becomes undeliverable."""
+"""A row becomes undeliverable after this many unexpected errors, if other rows were published meanwhile."""
 
 MAX_REASON = 500
 MAX_RAISING = 1000
-"""Rows whose tries are remembered."""
+"""Rows whose unexpected errors are counted."""
 
 
 class ProblemKind(StrEnum):
@@ -70,13 +70,13 @@ def worst_kind(problems: list[PublishProblem]) -> ProblemKind | None:
 
 
 class Undeliverable(str):
-    """Reason of a row that the broker can never accept because of its content or size."""
+    """Reason for a row whose content or size the broker can never accept."""
 
     __slots__ = ()
 
 
 class Raised(str):
-    """The reason of a row whose publishing raised something unforeseen."""
+    """Reason for a row whose publishing raised an unexpected error."""
 
     __slots__ = ()
 
@@ -92,30 +92,29 @@ class OutboxRow:
     order_id: str
     created_at: datetime
     traceparent: str | None = None
-    """Of the transaction that stored it; sent along as a header."""
+    """Traceparent of the transaction that stored the event; sent as a header."""
 
 
 class Outbox(Protocol):
-    """Where events wait, stored in the transactions that they belong to."""
+    """Events that wait to be published, stored in the transactions that caused them."""
 
     async def settle_and_claim(
         self, settled: Sequence[int], failed: Sequence[tuple[int, str]], limit: int
     ) -> list[OutboxRow]:
         """In one transaction: mark rows published, note failures with their reasons, claim due rows, oldest first.
 
-        A claimed row is nobody else's until it is settled, noted as failed, or its lease ends. A failed
-        row is due again after a growing delay of its own; one whose reason is Undeliverable need not be.
-        ``limit`` may be 0.
+        No other relay gets a claimed row until it is settled, noted as failed, or its lease ends. Each failed row
+        has its own growing delay; a row whose reason is Undeliverable need not become due again. ``limit`` may be 0.
         """
         ...
 
 
 class Publisher(Protocol):
-    """Brings rows to the broker."""
+    """Publishes rows to the broker."""
 
     @property
     def is_available(self) -> bool:
-        """Whether it is worth trying now."""
+        """Whether publishing can succeed now."""
         ...
 
     async def publish(self, rows: Sequence[OutboxRow]) -> Mapping[int, str]:
@@ -127,7 +126,7 @@ class Publisher(Protocol):
 
 
 class SqlOutbox:
-    """Outbox over the table of the integration service."""
+    """Outbox in the table of the integration service."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
         self._database = database
@@ -143,11 +142,11 @@ class SqlOutbox:
 
 
 class OutboxRelay:
-    """Publishes outbox rows for as long as it runs.
+    """Publishes outbox rows until it is stopped.
 
-    A row is marked only after the broker acknowledged it, so a crash in between publishes it twice
-    with the same event id, and never loses it. Rows that a crashed replica left behind are found by
-    the poll. Nothing is claimed while the publisher is unavailable.
+    A row is marked only after the broker acknowledged it. A crash in between publishes the event twice under the
+    same id and never loses it. The poll finds rows that a crashed replica had claimed. The relay claims nothing
+    while the publisher is unavailable.
     """
 
     def __init__(
@@ -162,9 +161,9 @@ class OutboxRelay:
         randomness: Randomness = random.random,
         woken: asyncio.Event | None = None,
     ) -> None:
-        """``on_failure`` is called for each round that could not read the outbox or raised something unforeseen.
+        """``on_failure`` is called for each round that could not read the outbox or raised an unexpected error.
 
-        ``woken`` starts the next round at once, like wake().
+        Setting ``woken`` starts the next round at once, like wake().
         """
         self._outbox = outbox
         self._publisher = publisher
@@ -179,26 +178,26 @@ class OutboxRelay:
         self._failed: list[tuple[int, str]] = []
         self._published = 0
         self._raising: dict[int, tuple[int, int]] = {}
-        """Per row: counted tries that raised, and how many rows were published by then."""
+        """Per row: the number of unexpected errors, and how many rows had been published at that time."""
         self._problem: PublishProblem | None = None
         self._problem_at = 0.0
 
     def wake(self) -> None:
-        """Look for rows now: call it on the loop after each commit that stored events, and on reconnect."""
+        """Start a round now. Call it on the loop after each commit that stored events, and on reconnect."""
         self._woken.set()
 
     def stop(self) -> None:
-        """Claim no more rows; run() returns once the claimed rows are published and settled."""
+        """Claim no more rows; run() returns when the claimed rows are published and settled."""
         self._stopping.set()
         self._woken.set()
 
     @property
     def problem(self) -> PublishProblem | None:
-        """Why the last attempt to publish failed; None when it succeeded, or nothing failed for PROBLEM_SECONDS."""
+        """Why the last attempt to publish failed; None when it succeeded, or after PROBLEM_SECONDS without a failure."""
         return self._problem if time.monotonic() - self._problem_at < PROBLEM_SECONDS else None
 
     async def run(self) -> None:
-        """Publish until stop(); to be run once."""
+        """Publish until stop(). Call it once."""
         futile_rounds = 0
         while not self._stopping.is_set():
             self._woken.clear()
@@ -224,13 +223,13 @@ class OutboxRelay:
         return _Round.PROGRESS if is_any_ended else _Round.FUTILE
 
     async def _claim(self, limit: int) -> list[OutboxRow] | None:
-        """Settle published rows and claim more; None when the outbox is unreachable."""
+        """Settle published rows and claim more; None when the outbox cannot be used."""
         if not (limit or self._settled or self._failed):
             return []
         try:
             rows = await self._outbox.settle_and_claim(self._settled, self._failed, limit)
         except Exception as error:
-            # A boundary: the relay outlives a database that is away.
+            # A boundary: the relay continues while the database is unavailable.
             log.warning("outbox_unavailable", extra={"reason": repr(error)}, exc_info=not is_of_database(error))
             self._on_failure()
             self._note(PublishProblem(ProblemKind.DATABASE, f"the outbox cannot be read: {error!r}"))
@@ -251,21 +250,21 @@ class OutboxRelay:
         self._report(rows)
 
     async def _failures(self, rows: Sequence[OutboxRow]) -> Mapping[int, str]:
-        """Publish the rows; returns the reasons of those that failed. Rows that raise together are tried singly."""
+        """Publish the rows and return the reasons of failures by row; rows that raise together are tried singly."""
         try:
             return await self._publisher.publish(rows)
         except Exception as error:
-            # A boundary: the rows may be stored; sent again under the same ids they are stored once.
+            # A boundary: the broker may have stored the rows. It deduplicates them when they are sent again.
             log.warning("publishing_failed", extra={"rows": len(rows)}, exc_info=error)
             self._on_failure()
             if len(rows) == 1:
                 return {rows[0].id: Raised(cut_text(repr(error), MAX_REASON))}
-        # Whichever of them is the reason keeps no other one from being published.
+        # Tried singly, so that the row that raises does not block the others.
         every = await asyncio.gather(*(self._failures([row]) for row in rows))
         return {row_id: reason for failures in every for row_id, reason in failures.items()}
 
     def _counted(self, row_id: int, reason: str) -> str:
-        """The reason, or that of an undeliverable row when it has raised often enough while others went through."""
+        """The reason of the row; an Undeliverable one after TRIES errors while other rows were published."""
         if not isinstance(reason, Raised):
             return reason
         tries, published = self._raising.pop(row_id, (0, -1))
@@ -283,7 +282,7 @@ class OutboxRelay:
             if isinstance(reason := failures.get(row.id), Undeliverable):
                 extra = {"event_id": row.event_id, "order_id": row.order_id, "reason": str(reason)}
                 log.error("event_undeliverable", extra=extra)
-        # A fault of one event does not mean that the others cannot be published.
+        # A fault of one event does not prevent the others from being published.
         passing = [reason for reason in failures.values() if not isinstance(reason, Undeliverable)]
         refused = [reason for reason in passing if not isinstance(reason, Raised)]
         if refused:
@@ -304,7 +303,7 @@ class _Round(Enum):
     PROGRESS = auto()
     IDLE = auto()
     FUTILE = auto()
-    """There may have been something to do, and nothing of it was done."""
+    """Rows may have been due, and none was published."""
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

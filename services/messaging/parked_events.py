@@ -1,7 +1,7 @@
 """Parks events in the database whose order is not stored yet or whose handler failed, and retries them.
 
-In the stream they would be redelivered again and again and occupy the consumer's places; here they cost nothing until
-they are due. See docs/adr/0024.
+In the stream, such events would be redelivered repeatedly and occupy the places of other events. In the database they
+cost nothing until they are due. See docs/adr/0024.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from state.parked_events import HANDLER_FAILED, MAX_PARKED, UNKNOWN_ORDER, Parke
 logger = logging.getLogger("holdfast.parking")
 
 WAIT_FOR_ORDER = timedelta(hours=1)
-"""How long an event waits for its order; then it is a dead letter."""
+"""How long an event waits for its order before it becomes a dead letter."""
 
 ATTEMPTS = 8
-"""How often a handler may fail."""
+"""Number of failed attempts after which an event becomes a dead letter."""
 
 MAX_PAYLOAD = 64 * 1024
-"""Bytes of an event that may be parked; the table is bounded by it and by MAX_PARKED."""
+"""Largest event in bytes that may be parked. Together with MAX_PARKED it bounds the table."""
 
 MAX_EVENTS_PER_ROUND = 50
 
 LOOK = timedelta(seconds=5)
-"""How often the relay checks for orders that other replicas placed."""
+"""How often the database is checked for orders that other replicas placed."""
 
 
 class EventParking:
-    """Parks events, and gives them to the handler when their order or their next try is there."""
+    """Parks events, and runs the handler again when their order is stored or their next attempt is due."""
 
     def __init__(
         self,
@@ -55,9 +55,9 @@ class EventParking:
         randomness: Randomness = random.random,
         limit: int = MAX_PARKED,
     ) -> None:
-        """``early``: statuses of an order that events have to wait for; ``on_outcome`` gets subject and outcome.
+        """``early``: statuses of an order for which an event keeps waiting; ``on_outcome`` gets subject and outcome.
 
-        ``on_failure`` is called for an event that could not even be put off.
+        ``on_failure`` is called for an event that could neither be settled nor delayed.
         """
         self._database = database
         self._clock = clock
@@ -73,22 +73,22 @@ class EventParking:
         self._next_check: datetime | None = None
 
     async def wait_for_order(self, delivery: Delivery, reason: str) -> None:
-        """Park an event until its order is here; raises PoisonEvent when there is no room."""
+        """Park an event until its order is stored; raises PoisonEvent when there is no room."""
         if not await self._park(delivery, UNKNOWN_ORDER, reason, attempts=0, delay=WAIT_FOR_ORDER):
             raise PoisonEvent(f"{reason}; too much waits already")
 
     async def set_aside(self, delivery: Delivery, reason: str) -> bool:
-        """Park an event whose handler failed until its next try; False when there is no room."""
+        """Park an event whose handler failed until its next attempt; False when there is no room."""
         return await self._park(delivery, HANDLER_FAILED, reason, attempts=1, delay=self._delay(1))
 
     def order_moved(self, order_id: str) -> bool:
-        """An order has changed; returns whether an event may have waited for it, which the next round finds out."""
+        """Note that an order has changed; returns whether an event may wait for it. The next round handles the event."""
         if self._may_wait:
             self._moved.add(order_id)
         return self._may_wait
 
     async def run_round(self) -> bool:
-        """Handle what is ready; returns whether more may wait."""
+        """Handle events that are due; returns whether more may be due."""
         now = self._clock()
         moved, self._moved = self._moved, set()
         is_check_due = self._next_check is None or now >= self._next_check
@@ -107,7 +107,7 @@ class EventParking:
             try:
                 await self._try(event)
             except Exception as error:
-                # A boundary: an event that cannot even be put off keeps no other one waiting.
+                # A boundary: an event that cannot be delayed does not block the others.
                 logger.warning("parked_event_not_settled", extra=_facts(event), exc_info=error)
                 self._on_failure()
         return len(ready) >= MAX_EVENTS_PER_ROUND
@@ -155,7 +155,7 @@ class EventParking:
             self._on_outcome(event.subject, outcome)
 
     async def _wait_on(self, event: ParkedEvent, reason: str) -> None:
-        """Park an event of an unknown order for the rest of its hour."""
+        """Park an event of an unknown order for the rest of WAIT_FOR_ORDER."""
         until = event.parked_at + WAIT_FOR_ORDER
         if until <= self._clock():
             await self._give_up(event, reason)

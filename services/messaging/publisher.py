@@ -1,4 +1,4 @@
-"""Publishing outbox rows to JetStream, each stored once however often it is sent.
+"""Publishes outbox rows to JetStream; the stream stores each event once, however often it is sent.
 
 Source: docs/adr/0004.
 """
@@ -21,13 +21,13 @@ from services.messaging.outbox_relay import OutboxRow, Publisher, Undeliverable
 from services.tracing.port import Tracer
 
 ATOMIC_FROM = 32
-"""An atomic batch costs some milliseconds and almost nothing per row; fewer rows are faster as singles."""
+"""Minimum of rows for an atomic batch. A batch costs some milliseconds; fewer rows are faster as singles."""
 
 ATOMIC_LIMIT = 1000
-"""The server refuses larger batches."""
+"""Rows of a batch at most; the server refuses larger ones."""
 
 BATCH_HEADER_BYTES = 128
-"""The headers of a batch take no more of a message."""
+"""Bytes reserved in a message for the headers of a batch."""
 
 TOO_LARGE_FOR_STREAM = 10054
 """Error code of the JetStream API."""
@@ -36,7 +36,7 @@ TOO_LARGE_FOR_STREAM = 10054
 class JetStreamPublisher:
     """Publishes with ``Nats-Msg-Id`` = event id, so that the stream deduplicates repeated publishing.
 
-    Many rows of one stream go as one atomic batch (one fsync), the rest as concurrent singles.
+    Many rows of one stream are sent as one atomic batch (one fsync), the others as concurrent singles.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class JetStreamPublisher:
         recover: Callable[[], Awaitable[None]] | None = None,
         installation: str | None = None,
     ) -> None:
-        """``recover`` has the streams made again; it is called when no stream answers, and never raises.
+        """``recover`` recreates the streams; it is called when no stream answers, and never raises.
 
-        ``installation``: named in every event.
+        ``installation``: named in the header of every event.
         """
         self._connection = connection
         self._timeout_seconds = timeout_seconds
@@ -58,19 +58,19 @@ class JetStreamPublisher:
         self._is_stream_missing = False
         self._without_batches: set[str] = set()
         self._with_batches: set[str] = set()
-        """Streams that refuse atomic batches, and those that take them."""
+        """Streams that accept atomic batches; ``_without_batches`` has those that refuse them."""
         self._streams: dict[str, str] = {}
-        """Subject to stream, as learnt from acknowledgements of singles."""
+        """Subject to stream, from the acknowledgements of single messages."""
 
     @property
     def is_available(self) -> bool:
-        # While disconnected the client would keep the bytes and send them after we counted them as failed.
+        # While disconnected, the client would buffer the bytes and send them after the rows are counted as failed.
         return self._connection.is_connected
 
     async def publish(self, rows: Sequence[OutboxRow]) -> dict[int, str]:
         """Publish all rows; returns the reasons of those that were not acknowledged, by row id."""
         js, most = self._connection.js, self._connection.client.max_payload
-        # A server that is sent more than it takes ends the connection, for every event on it.
+        # A server closes the connection after a message above its limit, and with it every event on it.
         sizes = {row.id: self._size(row) for row in rows}
         too_large: dict[int, str] = {row_id: _too_large(size, most) for row_id, size in sizes.items() if size > most}
         fitting = [row for row in rows if row.id not in too_large]
@@ -85,7 +85,7 @@ class JetStreamPublisher:
         return {row_id: reason for failures in every for row_id, reason in failures.items()}
 
     def _groups(self, rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
-        """Groups rows by stream, since a batch has one stream; rows of unknown streams are one group."""
+        """Group rows by stream, since a batch has one stream; rows of unknown streams form one group."""
         groups: dict[str | None, list[OutboxRow]] = {}
         for row in rows:
             groups.setdefault(self._streams.get(row.subject), []).append(row)
@@ -97,7 +97,7 @@ class JetStreamPublisher:
             try:
                 await self._publish_batch(rows)
             except APIError:
-                # Refused as a whole: an event of it is stored already or too large, or the subject has another stream.
+                # The whole batch is refused: it contains a known or too large event, or the subject has another stream.
                 for row in rows:
                     self._streams.pop(row.subject, None)
             except (nats.errors.Error, OSError) as error:
@@ -130,7 +130,10 @@ class JetStreamPublisher:
         return Undeliverable(reason) if is_too_large else reason
 
     async def _takes_batches(self, stream: str) -> bool:
-        """Asked once per stream: the first message of a refused batch would reach plain subscribers twice."""
+        """Whether the stream accepts atomic batches, read once per stream.
+
+        A refused batch would send its first message to plain subscribers twice.
+        """
         if stream in self._without_batches:
             return False
         if stream not in self._with_batches:
@@ -142,7 +145,7 @@ class JetStreamPublisher:
         return stream in self._with_batches
 
     async def _publish_batch(self, rows: list[OutboxRow]) -> None:
-        """Store all rows of one stream or none; raises APIError when they were refused."""
+        """Store all rows of one stream or none; raises APIError when the server refuses them."""
         client, batch = self._connection.client, uuid4().hex
         for number, row in enumerate(rows, start=1):
             headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number), **self._headers(row)}
@@ -151,7 +154,7 @@ class JetStreamPublisher:
             elif number > 1:
                 await client.publish(row.subject, row.payload, headers=headers)
                 continue
-            # The first is answered when batches are refused, the last when all of them are stored.
+            # The server answers the first message when it refuses batches, and the last when all rows are stored.
             answer = await client.request(row.subject, row.payload, timeout=self._timeout_seconds, headers=headers)
             if answer.data and (refusal := json.loads(answer.data).get("error")):
                 raise APIError.from_error(refusal)
@@ -170,7 +173,7 @@ class JetStreamPublisher:
 
 
 class TracedPublisher:
-    """A Publisher that gives every row a span, whose traceparent goes with it instead of the stored one."""
+    """A Publisher that gives every row a span; the row is sent with the span's traceparent."""
 
     def __init__(self, publisher: Publisher, tracer: Tracer) -> None:
         self._publisher = publisher
@@ -181,7 +184,7 @@ class TracedPublisher:
         return self._publisher.is_available
 
     async def publish(self, rows: Sequence[OutboxRow]) -> Mapping[int, str]:
-        """As the publisher does."""
+        """Publish the rows like the wrapped publisher, each in its span."""
         spans = [
             self._tracer.publishing(row.subject, row.event_id, row.order_id, parent=row.traceparent) for row in rows
         ]

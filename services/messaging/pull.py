@@ -1,7 +1,7 @@
-"""Pull requests to a durable consumer, answered on an inbox of our own.
+"""Pull requests to a durable consumer, answered on an inbox of this process.
 
-The client library distinguishes answers of the server from events by a header that every sender can set. Here the
-reply subject decides, which only JetStream sets.
+The client library distinguishes server answers from events by a header that every sender can set. This module uses the
+reply subject, which only JetStream sets.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from nats.aio.subscription import Subscription
 from services.messaging.jetstream import STATUS
 
 FETCH_SECONDS = 1.0
-"""A request dies unnoticed when the connection does, and stopping waits for it: so it is short."""
+"""Duration of a request. It is short, because a request is lost with the connection, and stopping waits for it."""
 
 GRACE_SECONDS = 0.2
-"""For the server's word that a request has ended."""
+"""Time to wait for the server's answer that a request has ended."""
 
 ACKNOWLEDGEMENT = "$JS.ACK."
-"""Where a delivery is settled; the reply subject of every event, and of nothing else."""
+"""Prefix of the subject that settles a delivery; every event has such a reply subject, and no other message has."""
 
 IDLE_HEARTBEAT, NO_MESSAGES, REQUEST_EXPIRED = "100", "404", "408"
 
@@ -37,7 +37,7 @@ class PullRefused(nats.errors.Error):
 
 
 class PullInbox:
-    """Sends one request at a time; late events of an earlier request are returned as well."""
+    """Sends one request at a time; fetch() also returns late events of an earlier request."""
 
     def __init__(self, client: Client, stream: str, durable: str) -> None:
         self._client = client
@@ -50,17 +50,17 @@ class PullInbox:
         self._ends_at = 0.0
 
     async def open(self) -> None:
-        """Listen for answers."""
+        """Subscribe to answers."""
         self._subscription = await self._client.subscribe(f"{self._inbox}.*")
 
     async def close(self) -> None:
-        """Listen no more: the server then drops a request that is open."""
+        """Unsubscribe; the server then drops an open request."""
         if self._subscription is not None:
             await self._subscription.unsubscribe()
 
     @property
     def is_open(self) -> bool:
-        """Whether a request may still be answered with events."""
+        """Whether the server may still answer a request with events."""
         return self._places > 0 and time.monotonic() < self._ends_at
 
     async def fetch(self, limit: int) -> list[Msg]:

@@ -1,4 +1,4 @@
-"""The streams of our events: ensured at the start, and again whenever one of them is found missing.
+"""The streams of our events: ensured at the start, and again when one of them is missing.
 
 Source: contract 5.
 """
@@ -19,14 +19,14 @@ from state.engine.failures import is_of_database
 log = logging.getLogger(__name__)
 
 OnStreams = Callable[[datetime], Awaitable[None]]
-"""Called with the creation time of our newest stream: events published earlier may be lost."""
+"""Called with the creation time of our newest stream; events published before that time may be lost."""
 
 Known = tuple[datetime | None, tuple[str, ...]]
-"""When a stream was made, and the subjects that it stores."""
+"""Creation time of a stream, and the subjects that it stores."""
 
 
 class Topology:
-    """Which stream stores which subject, kept true while the broker loses and regains its store."""
+    """Stores which stream has which subject, and updates this when the broker loses or regains its store."""
 
     def __init__(self, connection: Connection, on_streams: OnStreams) -> None:
         self._connection = connection
@@ -39,11 +39,11 @@ class Topology:
 
     @property
     def problem(self) -> PublishProblem | None:
-        """A missing stream, or an obstacle to publishing lost events again; None without either."""
+        """A missing stream, or the reason why lost events cannot be published again; None without either."""
         return self._problem
 
     async def ensure(self) -> Mapping[str, str]:
-        """See to it that every event is stored; raises nats.errors.Error while that is impossible."""
+        """Ensure that a stream stores every event; raises nats.errors.Error while that is impossible."""
         async with self._ensuring:
             try:
                 placement = await ensure_streams(self._connection.js)
@@ -65,14 +65,14 @@ class Topology:
         try:
             await self.ensure()
         except (nats.errors.Error, OSError):
-            # It is noted, and logged when it is new.
+            # ensure() has noted the problem, and logged it if it is new.
             return
         except Exception:
-            # A boundary: publishing and consuming continue, and find the streams missing again.
+            # A boundary: publishing and consuming continue, and detect the missing streams again.
             log.exception("streams_not_recovered")
 
     async def watch(self) -> bool:
-        """Look whether the streams are still those that were ensured; one round of a Loop."""
+        """Check whether the ensured streams still exist; one round of a Loop."""
         if not self._connection.is_connected:
             return False
         try:
@@ -92,7 +92,7 @@ class Topology:
         try:
             await self._on_streams(newest)
         except Exception as error:
-            # The streams exist; publishing again what they lost failed on our side and is retried in the next round.
+            # The streams exist. Publishing their lost events again failed on our side; the next round retries it.
             kind = ProblemKind.DATABASE if is_of_database(error) else ProblemKind.OURS
             self._note(kind, f"what the streams may have lost cannot be sent again: {type(error).__name__}")
             raise
@@ -102,7 +102,7 @@ class Topology:
         return {name: (info.created, tuple(sorted(info.config.subjects or ()))) for name, info in found.items()}
 
     def _note_changes(self, found: dict[str, Known]) -> None:
-        """Log subjects that a foreign client added to a stream or removed from it; ours are assigned again."""
+        """Log subjects that a foreign client added to a stream or removed; subjects of ours are assigned again."""
         for name, (made, subjects) in found.items():
             known_made, known = self._known.get(name, (made, subjects))
             if made == known_made and subjects != known:

@@ -20,7 +20,7 @@ UNDELIVERABLE, PENDING, DISCARDED = "UNDELIVERABLE", "PENDING", "DISCARDED"
 
 
 class UndeliverableEvents:
-    """Each action is one transaction with an audit entry and an entry in the order's timeline."""
+    """Retries and discards events, each in one transaction with an audit entry and a timeline entry of the order."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
