@@ -13,11 +13,11 @@ from services.base.settings import Settings
 from services.domain.errors import ConfigurationError
 
 REPLACED = 75
-"""Exit code of a worker whose database file was replaced: to be started again."""
+"""Exit code of a worker whose database file was replaced; the worker must be restarted."""
 
 
 def main() -> int:
-    """Run a command; a wrong setting is one line on standard error and exit code 2."""
+    """Run a command; an invalid setting prints one line on standard error and returns exit code 2."""
     parser = argparse.ArgumentParser(prog="holdfast", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("worker", help="run the integration service")
@@ -63,7 +63,7 @@ def _run_worker(settings: Settings) -> int:
     except DatabaseReplaced as error:
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
-        # Without closing connections to the old file: SQLite would delete what belongs to the new one.
+        # Exits without closing connections to the old file: SQLite would delete the log of the new file.
         os._exit(REPLACED)
     return 0
 

@@ -1,4 +1,4 @@
-"""Recording a Change: the row, its timeline, events, cases and release job in one transaction."""
+"""Records a Change: the row, its timeline, events, cases and release job in one transaction."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Recorded:
 
 
 class UnitOfWork:
-    """Records changes of orders in one transaction; ``recorded`` is what follows its commit."""
+    """Records changes of orders in one transaction; ``recorded`` lists the changes for after the commit."""
 
     def __init__(self, connection: Connection, clock: Callable[[], datetime], new_id: Callable[[], str]) -> None:
         self.connection = connection
@@ -54,7 +54,7 @@ class UnitOfWork:
         self._new_id = new_id
 
     def record(self, order: Order, change: Change, *, trail: Sequence[Attempt] = (), actor: str | None = None) -> Order:
-        """Write a change under the order's version check; raises StaleOrder and writes nothing if it is late."""
+        """Write a change under the order's version check; raises StaleOrder and writes nothing when it fails."""
         connection, at = self.connection, self._clock()
         change = with_success_noted(order, change)
         saved = orders.save(connection, order, change.values, at)

@@ -53,22 +53,22 @@ logger = logging.getLogger("holdfast.worker")
 Clock = Callable[[], datetime]
 
 DRAIN_SECONDS = 2.0
-"""Grace for orders in flight after the stop signal; the sweeper of the next start settles the rest."""
+"""Time for orders in flight after the stop signal; the sweeper of the next start settles the rest."""
 
 STOP_SECONDS = 3.0
-"""After this long running work is cancelled; the next start settles it like after a crash."""
+"""Time after the stop signal until running work is cancelled; the next start settles it as after a crash."""
 
 FAREWELL_SECONDS = 0.25
-"""Least time to release leases at the end, and the timeout of closing the database."""
+"""Minimum time to release leases at the end, and the timeout of closing the database."""
 
 RESTORED_SECONDS = 1.0
-"""A file that has not changed for this long is complete."""
+"""A restored file counts as complete when it has not changed for this long."""
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Run the service until ``stop`` is set.
 
-    Raises OSError when the API's address is taken; nothing has been started by then.
+    Raises OSError when the API's address is taken; nothing has been started then.
     """
     listener = listen(settings.api_host, settings.api_port)
     database = await database_when_ready(settings, listener, stop)
@@ -80,7 +80,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         worker = await build(settings, database, stack)
         async with worker.running() as running:
             async with serving(worker.application, listener):
-                # Objects that exist now live as long as the process, so collections skip them.
+                # The objects that exist now live as long as the process, so collections skip them.
                 gc.collect()
                 gc.freeze()
                 place = without_credentials(settings.database)
@@ -103,7 +103,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 async def _stopped_or_replaced(database: Database, stop: asyncio.Event) -> None:
     """Wait for the stop, or until a restored database file has replaced the one in use.
 
-    The restored file needs a new start: its schema may be older, and caches of this process do not match it.
+    The restored file needs a restart: its schema may be older, and the caches of this process do not match it.
     """
     before = None
     while not stop.is_set():
@@ -141,14 +141,14 @@ class Worker:
     recorder: Recorder
     alerting: Alerting
     background: Mapping[str, Callable[[], Awaitable[None]]]
-    """Background work by its name."""
+    """Background work by name."""
     stops: list[Callable[[], None]]
     loops: Sequence[Loop]
     last_stop: Callable[[], None]
     """Stops the relay, which runs until the last order in flight has ended."""
 
     def running(self) -> _Running:
-        """The background work, for as long as the block lasts."""
+        """The background work, which runs as long as the block."""
         return _Running(self)
 
 
@@ -163,14 +163,14 @@ class _Running:
         return self
 
     def wind_down(self) -> None:
-        """Start no new work; STOP_SECONDS count from here."""
+        """Start no new work; STOP_SECONDS count from this call."""
         if self._stopping_since is None:
             self._stopping_since = time.monotonic()
             for stop in self._worker.stops:
                 stop()
 
     def seconds_left(self, seconds: float) -> float:
-        """What is left of ``seconds`` since wind_down()."""
+        """How much of ``seconds`` is left since wind_down()."""
         since = time.monotonic() if self._stopping_since is None else self._stopping_since
         return max(since + seconds - time.monotonic(), 0.0)
 
@@ -184,7 +184,7 @@ class _Running:
 
 
 async def build(settings: Settings, database: Database, stack: AsyncExitStack, border: Border = as_it_is) -> Worker:
-    """Everything of one replica, connected and not yet running; ``stack`` closes it.
+    """Build everything of one replica, connected and not yet running; ``stack`` closes it.
 
     ``border`` may replace the clients of other services, the broker and the clock.
     """
@@ -330,7 +330,7 @@ async def _readiness(watch: DatabaseWatch, messaging: Messaging) -> dict[str, bo
     if reason := problem or next((one.reason for one in hindered), None):
         parts["reason"] = reason
     if status.consumers_problem:
-        # Both installations still handle a part of the events, so this one stays ready.
+        # Both installations still handle a part of the events, so this installation stays ready.
         parts["warning"] = status.consumers_problem
     return parts
 

@@ -193,7 +193,7 @@ class OutboxRelay:
 
     @property
     def problem(self) -> PublishProblem | None:
-        """Why the last attempt to publish failed; None when it succeeded, or after PROBLEM_SECONDS without a failure."""
+        """Why the last attempt to publish failed; None when it succeeded, or once PROBLEM_SECONDS have passed."""
         return self._problem if time.monotonic() - self._problem_at < PROBLEM_SECONDS else None
 
     async def run(self) -> None:

@@ -82,7 +82,7 @@ class EventParking:
         return await self._park(delivery, HANDLER_FAILED, reason, attempts=1, delay=self._delay(1))
 
     def order_moved(self, order_id: str) -> bool:
-        """Note that an order has changed; returns whether an event may wait for it. The next round handles the event."""
+        """Note a change of the order, for the next round; returns whether an event may wait for the order."""
         if self._may_wait:
             self._moved.add(order_id)
         return self._may_wait

@@ -18,11 +18,11 @@ LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0
 """Upper bounds in seconds; a last bucket without a bound follows.
 
 The threshold of the latency alert (1 s) and the timeout of a call (3 s) are bounds. A call that times out lasts a
-little longer than the timeout: the narrow bucket above it keeps quantiles from being read as 5 s.
+little longer than the timeout: without the narrow bucket above 3 s, quantiles would be read as 5 s.
 """
 
 DURATION = "inventory_request_duration_seconds"
-"""The histogram of latencies, per operation."""
+"""The histogram of latencies, per inventory call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +83,25 @@ RELEASES = CounterFamily(
 COUNTERS = (REQUESTS, REFUSALS, ORDERS, FAILURES, RELEASES)
 
 ANSWERED = (SUCCESS, REJECTED)
-"""Outcomes in which the Inventory Service did its work; a refused order is an answer, not a fault."""
+"""Outcomes that count as technical success; a refused order is an answer, not a fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnMetric:
-    """One metric of a chart or a tile; several of one name are drawn in one chart."""
+    """One metric of a chart or a tile; metrics with the same name are drawn in one chart."""
 
     name: str
     expression: Expression
     label: str = ""
     """The label whose value names the series."""
     series: str = ""
-    """The name of the series of a metric without such a label."""
+    """The name of the series when ``label`` is empty."""
 
     def series_name(self, labels: Mapping[str, str]) -> str:
         return labels.get(self.label, self.series) if self.label else self.series
 
     def evaluate(self, data: MetricData) -> dict[str, float]:
-        """The value by series; a series of unknown value is left out."""
+        """The value by series; a series without a known value is left out."""
         return {self.series_name(dict(labels)): value for labels, value in self.expression.evaluate(data).items()}
 
 
@@ -132,7 +132,7 @@ COUNTED_METRICS = (
     ORDERS_BY_STATUS,
     DrawnMetric("releases", Increase(RELEASES.name, by=("outcome",)), "outcome"),
 )
-"""Drawn per minute; their totals are counts."""
+"""Metrics drawn per minute; their totals are counts."""
 
 DRAWN_METRICS = (
     *LATENCY.values(),

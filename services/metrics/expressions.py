@@ -1,4 +1,4 @@
-"""Metric expressions: each computes its value from metric data and writes itself in PromQL.
+"""Metric expressions: each computes its value from metric data and renders itself as PromQL.
 
 Pure. One definition serves the charts, the Overview page, the alerts of the worker and a Prometheus server.
 """
@@ -28,7 +28,7 @@ class MetricData(Protocol):
     """The metrics of one interval of time."""
 
     def increases(self, metric: str) -> Iterable[SeriesValue]:
-        """The growth of every series of a counter; a series of unknown growth is left out."""
+        """The growth of every series of a counter; a series without a known growth is left out."""
         ...
 
     def gauges(self, metric: str) -> Iterable[SeriesValue]:
@@ -56,7 +56,7 @@ class MaxGauge:
     by: tuple[str, ...] = ()
     matchers: Matchers = field(default_factory=dict)
     is_over_window: bool = False
-    """Whether PromQL takes the highest value within the window instead of the present value."""
+    """Whether PromQL takes the highest value within the window instead of the current value."""
 
     def promql(self, window: str) -> str:
         series = f"{self.metric}{_braces(self.matchers)}"
@@ -93,7 +93,7 @@ class Increase:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """The sum of several increases; no value when one of them has none."""
+    """The sum of several increases; no value when one of the increases has none."""
 
     parts: tuple[Increase, ...]
     by: tuple[str, ...] = ()
@@ -109,9 +109,9 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """An increase divided by another one; no value where the whole is zero.
+    """An increase divided by another one; no value where ``whole`` is zero.
 
-    The labels of ``whole`` are some of the labels of ``part``.
+    The labels of ``whole`` are a subset of the labels of ``part``.
     """
 
     part: Increase
@@ -151,9 +151,9 @@ class SumOfGauges:
 
 @dataclass(frozen=True, slots=True)
 class RunOrShare:
-    """``run`` when it is at least ``enough``, else ``part`` when it is at least ``share`` of ``whole``.
+    """``run`` when it is at least ``enough``, else ``part`` when it is at least ``share`` of ``whole``, else 0.
 
-    The run shows an outage at any traffic, the share one that hits every other call.
+    The run detects an outage at any traffic. The share detects an outage that affects every other call.
     """
 
     run: MaxGauge
@@ -182,7 +182,7 @@ class Quantile:
 
     share: float
     metric: str
-    """Without ``_bucket``."""
+    """Name of the metric without ``_bucket``."""
     matchers: Matchers = field(default_factory=dict)
     by: tuple[str, ...] = ()
 

@@ -1,6 +1,6 @@
-"""The gauges of queues: what they are called, and how each is read from the database.
+"""The gauges of queues: their declarations, and how each is read from the database.
 
-The scrape, the stored samples and the alerts read the same values. A new gauge is declared and read here.
+The scrape, the stored samples and the alerts read the same values. Declare and read a new gauge here.
 Source: contract 6.
 """
 
@@ -31,7 +31,7 @@ class QueueGauge:
     name: str
     help: str
     stored: str = ""
-    """Its key in stored samples and rollups; empty: not stored."""
+    """Its key in stored samples and rollups; empty when the gauge is not stored."""
     label: str | None = None
 
 
@@ -89,7 +89,7 @@ def read_gauges(connection: Connection, now: datetime) -> GaugeValues:
 
 
 def breaker_gauges(replicas: Iterable[Replica]) -> GaugeValues:
-    """The states of the breakers of live replicas: 1 for the present state, 0 for every other one."""
+    """The states of the breakers of live replicas: 1 for the current state, 0 for the other states."""
     return {
         BREAKER_STATE: [
             (
@@ -104,7 +104,7 @@ def breaker_gauges(replicas: Iterable[Replica]) -> GaugeValues:
 
 
 def stored_queues(gauges: GaugeValues) -> dict[str, float]:
-    """The values as a sample stores them: one per queue, added over the labels."""
+    """The values as a sample stores them: one per queue, summed over the labels."""
     return {stored: sum(value for _, value in gauges[name]) for name, stored in STORED_GAUGES.items()}
 
 

@@ -1,4 +1,4 @@
-"""The health of the integration: findings, the worst first, and one sentence about them. Pure."""
+"""Assesses the health of the integration: findings, the worst first, and a sentence about them. Pure."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Facts:
     workers: int
     breakers: tuple[Breaker, ...]
     queues: Mapping[str, int]
-    """reservation, release, failed_releases, reviews, outbox, dead_letters, differences."""
+    """Counts by queue: reservation, release, failed_releases, reviews, outbox, dead_letters, differences."""
     outbox_age_seconds: float
     reserve_rate: float | None
     check_p95_seconds: float | None
@@ -99,7 +99,7 @@ def _findings(facts: Facts, thresholds: Thresholds) -> Iterator[Finding]:
     for breaker in facts.breakers:
         yield from _of_breaker(breaker)
     if facts.refused:
-        # Neither breakers nor the reservation rate show them: a failed check ends an order before its reservation.
+        # Breakers and the reservation rate do not show these orders: a failed check comes before the reservation.
         text = f"{_count(facts.refused, 'order was', 'orders were')} refused because inventory gave no answer"
         yield Finding(Level.BROKEN, text, "orders", (("status", "REJECTED"),))
     yield from _of_queues(facts, thresholds)

@@ -17,7 +17,7 @@ Point = tuple[int, float]
 """``(milliseconds since 1970, value)``."""
 
 EDGE_TOLERANCE = 1.1
-"""A window counts as covered up to its edge when less than this many usual distances are missing."""
+"""A window counts as covered up to an edge that is closer than this many average distances to a point."""
 
 
 def floor(at: datetime, step: timedelta) -> datetime:
@@ -28,7 +28,8 @@ def floor(at: datetime, step: timedelta) -> datetime:
 def increase(points: Sequence[Point], start_ms: int, end_ms: int) -> float | None:
     """How much a counter grew from ``start_ms`` to ``end_ms``, both included; None with fewer than two points.
 
-    A falling counter was restarted. The growth within the window is extrapolated to its edges.
+    A lower value than before means a restart of the counter. The growth within the window is extrapolated to its
+    edges.
     """
     inside = [point for point in points if start_ms <= point[0] <= end_ms]
     if len(inside) < 2:
@@ -51,14 +52,14 @@ def increase(points: Sequence[Point], start_ms: int, end_ms: int) -> float | Non
 
 
 def quantile(share: float, buckets: Mapping[float, float]) -> float | None:
-    """The quantile of cumulative ``buckets`` by upper bound, the last one infinite; None of an empty histogram.
+    """The quantile of cumulative ``buckets`` by upper bound, the last bound infinite; None for an empty histogram.
 
-    The value is interpolated within its bucket. A value beyond the last finite bound is reported as that bound.
+    The value is interpolated within its bucket. A value beyond the last finite bound is returned as that bound.
     """
     bounds = sorted(buckets)
     counts: list[float] = []
     for bound in bounds:
-        # Rounding may make a larger bucket count less than a smaller one.
+        # After rounding, a larger bucket may have a smaller count than the bucket before it.
         counts.append(max(buckets[bound], counts[-1] if counts else 0.0))
     if len(bounds) < 2 or counts[-1] == 0:
         return None

@@ -16,7 +16,7 @@ PERIOD = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Answered and all calls of an interval."""
+    """Numbers of answered calls and of all calls in an interval."""
 
     good: float = 0.0
     total: float = 0.0
@@ -28,13 +28,13 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Two windows whose burn rates must both reach the limit: the short one shows that the burn still lasts."""
+    """Two windows whose burn rates must both reach the limit; the short window shows that the burn continues."""
 
     name: str
     long: timedelta
     short: timedelta
     limit: float
-    """Burn rate that needs action."""
+    """Burn rate at which the alert fires."""
 
 
 PACES = (
@@ -42,7 +42,7 @@ PACES = (
     Pace("Slow burn", timedelta(hours=6), timedelta(minutes=30), 6.0),
 )
 WINDOWS = tuple(sorted({PERIOD, *(pace.long for pace in PACES), *(pace.short for pace in PACES)}))
-"""The intervals up to now that evaluate() needs."""
+"""The intervals that end now and that evaluate() needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Budget:
     calls: Calls
     """Within PERIOD."""
     left: float | None
-    """Share of the error budget that is left: 1 untouched, 0 used up, below 0 overdrawn; None without calls."""
+    """Share of the error budget that is left: 1 unused, 0 used up, negative overdrawn; None without calls."""
     burns: tuple[Burn, ...]
 
     @property
@@ -75,7 +75,7 @@ class Budget:
 
 
 def evaluate(target: float, calls: Mapping[timedelta, Calls]) -> Budget:
-    """The state of the objective, from the calls of every one of WINDOWS."""
+    """The state of the objective; ``calls`` has an entry for each of WINDOWS."""
     period = calls.get(PERIOD, Calls())
     used = burn_rate(target, period)
     burns = (
@@ -86,7 +86,7 @@ def evaluate(target: float, calls: Mapping[timedelta, Calls]) -> Budget:
 
 
 def burn_rate(target: float, calls: Calls) -> float | None:
-    """Failures as a multiple of those the target allows; infinite where it allows none."""
+    """Failures as a multiple of the failures that the target allows; infinite when the target allows none."""
     if not calls.total:
         return None
     failed = max(0.0, 1 - calls.good / calls.total)

@@ -24,13 +24,13 @@ from state.replicas import Replica
 REPLICA_FORGOTTEN_AFTER = timedelta(minutes=10)
 MAX_UNSAVED_TRANSITIONS = 1000
 GAUGES_PATIENCE_SECONDS = 2.0
-"""How long a scrape waits for the database; Prometheus itself gives up after ten seconds by default."""
+"""How long a scrape waits for the database. By default, Prometheus ends a scrape after ten seconds."""
 
 logger = logging.getLogger("holdfast.recorder")
 
 
 class Recorder:
-    """Keeps the rows about one replica up to date."""
+    """Updates the rows of one replica."""
 
     def __init__(
         self,
@@ -54,18 +54,18 @@ class Recorder:
         self._gauges_at = self._started_at
         self._refreshing: asyncio.Future[Exception | None] | None = None
         self.on_change: Callable[[], object] = lambda: None
-        """Called when a breaker changed its state, so that beat() runs at once."""
+        """Called when the state of a breaker changed, so that beat() runs at once."""
         self._transitions: deque[BreakerTransition] = deque(maxlen=MAX_UNSAVED_TRANSITIONS)
 
     def breaker_changed(self, breaker: AsyncBreaker, before: str, after: str, at: datetime) -> None:
-        """Count a state change of a breaker and have it stored at once; a listener of the breakers."""
+        """Count a state change of a breaker and store it at once; a listener of the breakers."""
         self._metrics.breaker_changed(breaker.label, after)
         self._metrics.breaker_is(breaker.label, after)
         self._transitions.append(BreakerTransition(self._replica, breaker.label, before, after, at))
         self.on_change()
 
     def present(self) -> Replica:
-        """The present state of this replica, from memory."""
+        """The current state of this replica, from memory."""
         breakers = [_breaker(breaker.snapshot()) for breaker in self._breakers]
         return Replica(self._replica, self._started_at, self._clock(), breakers, self._facts())
 
@@ -105,7 +105,7 @@ class Recorder:
         age = queues.pop("outboxAge")
         sample = self._metrics.sample() | {
             "queues": {name: round(value) for name, value in queues.items()},
-            # A counter is compared with the last sample of the same start: names of replicas are reused.
+            # A counter is compared with samples of the same process start only, because replica names are reused.
             "startedAt": timestamp(self._started_at),
             "outboxOldestAgeSeconds": age,
             "breakers": {breaker.label: breaker.effective_state for breaker in self._breakers},
@@ -116,7 +116,7 @@ class Recorder:
     async def refresh_gauges(self) -> None:
         """Refresh the gauges before a scrape; never raises.
 
-        While the database is away the last known gauges stay; ``gauges_age_seconds`` is their age.
+        While the database is unavailable, the gauges keep their last values; ``gauges_age_seconds`` is their age.
         Concurrent scrapes share one read, so that reads of a slow database do not queue up.
         """
         if self._refreshing is None or self._refreshing.done():
@@ -137,7 +137,7 @@ class Recorder:
         return None
 
     async def sign_off(self) -> None:
-        """Remove this replica's row at an orderly stop."""
+        """Remove the row of this replica when it stops in order."""
         await self._database.write(lambda c: replicas.remove(c, self._replica))
 
     def _set_gauges(self, gauges: GaugeValues, now: datetime) -> None:

@@ -1,6 +1,6 @@
-"""The service's own Prometheus registry, behind methods with closed label sets.
+"""The Prometheus registry of the service, behind methods with closed label sets.
 
-Every label set exists from the start: rate() over a series that appears late is empty.
+Every label set exists from the start, because rate() returns nothing for a series that appears late.
 Source: contract 6; requirements 9.1.
 """
 
@@ -39,7 +39,7 @@ CONSUME_OUTCOMES = ("handled", "duplicate", "ignored", "parked", "retried", "dea
 
 
 class Metrics:
-    """Counts what happens; the gauges of queues are set from the database at scrape time."""
+    """Counts attempts, events and failures; the gauges of queues are set from the database at scrape time."""
 
     def __init__(self, breakers: Sequence[str]) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -69,7 +69,7 @@ class Metrics:
         self._database_writable = self._gauge(
             "database_writable", "1 while this replica can write the database, 0 while it cannot."
         )
-        # Unknown until the first check: 0 would raise an alarm at every start.
+        # NaN until the first check: 0 would fire an alert at every start.
         self._database_writable.set(nan)
         self._gauges_age = self._gauge(
             "gauges_age_seconds",
@@ -80,7 +80,7 @@ class Metrics:
             for gauge in QUEUE_GAUGES
         }
         self._make_all_series(breakers)
-        # labels() takes a lock and builds a key; the children used for every order are looked up once.
+        # labels() takes a lock and builds a key, so the children that every order uses are stored once.
         self._counters = {
             (family.name, *values): counter.labels(*values)
             for family in COUNTERS
@@ -102,11 +102,11 @@ class Metrics:
             self._duration_of[attempt.call].observe(attempt.duration_seconds)
 
     def count(self, family: CounterFamily, *values: str) -> None:
-        """Count one event of a family of the catalogue; ``values`` are its label values."""
+        """Count one event in a family of the catalogue; ``values`` are the label values."""
         self._counters[(family.name, *values)].inc()
 
     def order_failed(self, reason: str) -> None:
-        """Count a failure due to inventory; error codes without relation to inventory are ignored."""
+        """Count a failure due to inventory; other error codes are ignored."""
         if reason in FAILURE_REASONS:
             self.count(FAILURES, reason)
 
@@ -114,7 +114,7 @@ class Metrics:
         self._published.labels(event_type, outcome).inc()
 
     def event_consumed(self, event_type: str, outcome: str) -> None:
-        # A subject comes from outside: unknown ones share a label, so that series stay few.
+        # Subjects come from other services. Unknown subjects share a label, which limits the number of series.
         known = event_type if event_type in events.INCOMING else "unknown"
         self._consumed.labels(known, outcome).inc()
 
@@ -123,16 +123,16 @@ class Metrics:
         self._notifications.labels(outcome).inc()
 
     def alerting_failed(self, part: str) -> None:
-        """Count a rule, alert or notification that raised an unforeseen error."""
+        """Count a rule, alert or notification that raised an unexpected error."""
         self._alerting_failures.labels(part).inc()
 
     def background(self, loops: Sequence[str]) -> None:
-        """Create the series of these loops, so that they exist before anything fails."""
+        """Create the series of these loops, so that they exist before the first failure."""
         for loop in loops:
             self._background_failures.labels(loop)
 
     def background_failed(self, loop: str) -> None:
-        """Count a round of background work that raised, or one item that it could not settle."""
+        """Count a round of background work that raised, or one item that the round could not settle."""
         self._background_failures.labels(loop).inc()
 
     def breaker_changed(self, breaker: str, to: str) -> None:
@@ -165,7 +165,7 @@ class Metrics:
         return generate_latest(self.registry)
 
     def sample(self) -> dict[str, Any]:
-        """The present counts as a sample stores them; counters restart with the process."""
+        """The current counts as a sample stores them; counters restart with the process."""
         counters = {key: int(child._value.get()) for key, child in self._counters.items()}  # noqa: SLF001 - no public reader
         return stored_counters(counters) | {"latency": {call: self._latency(call) for call in INVENTORY_CALLS}}
 

@@ -1,8 +1,8 @@
-"""Rollups of the metric history: samples added up to minutes, and minutes to hours, in the background.
+"""Rollups of the metric history: a background loop sums samples to minutes, and minutes to hours.
 
 A row holds the growth of the counters of one replica within the step, and the last and the highest value of each gauge.
-Adding rows up counts nothing twice, and restarts of a counter do not show. Every replica rolls up, and more than once:
-a step is computed from stored rows and replaces its row, so that nothing counts twice, whichever write is the last.
+A sum of rows counts nothing twice and does not depend on restarts of a counter. Every replica rolls up each step,
+possibly several times: each run computes a step from stored rows and replaces its row, so the last write is correct.
 Source: contract 2 (local history); requirements 9.1.
 """
 
@@ -26,22 +26,22 @@ from state.engine.database import Database
 from state.rollups import HOUR, MINUTE, Row
 
 SETTLED = timedelta(seconds=10)
-"""How long after the end of a minute its last sample is surely stored."""
+"""Time after the end of a minute until its last sample is stored."""
 
 AGAIN = timedelta(minutes=2)
-"""How much of the rolled-up time is rolled up once more, for samples that came late."""
+"""Age up to which minutes are rolled up again, to include late samples."""
 
 MAX_MINUTES = timedelta(minutes=10)
 MAX_HOURS = 6
-"""Minutes and hours rolled up in one round, so that catching up after a pause slows no order down."""
+"""Minutes and hours rolled up in one round, so that catching up after a pause does not slow orders down."""
 
 KNOWN_FOR = timedelta(hours=1)
-"""How far back the last sample of a replica is searched for."""
+"""How far back to search for the last sample of a replica."""
 
 
 @dataclass(slots=True)
 class Rollup:
-    """The metrics of one step of time; MetricData for expressions."""
+    """The metrics of one step; MetricData for expressions."""
 
     counted: Counts = field(default_factory=Counts)
     last: dict[str, float] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Rollup:
     """The worst state of each breaker within the step."""
 
     def add(self, other: Rollup) -> None:
-        """Add a later step, or the same step of another replica."""
+        """Add the metrics of a later step, or of the same step on another replica."""
         self.counted.add(other.counted)
         self.note(other.highest, other.breakers)
         self.last.update(other.last)
@@ -82,10 +82,10 @@ class Rollup:
 def rolled_up(
     rows: Sequence[SampleRow], start: datetime, end: datetime, step: timedelta, known_from: datetime
 ) -> dict[tuple[datetime, str], Rollup]:
-    """The steps of ``[start, end)`` by their start and replica.
+    """Rollups of ``[start, end)`` by start of the step and replica.
 
-    ``rows`` are oldest first and begin with the last sample of each replica before ``start``, searched for
-    back to ``known_from``.
+    ``rows`` are oldest first. They begin with the last sample of each replica before ``start`` that is not older
+    than ``known_from``.
     """
     found: dict[tuple[datetime, str], Rollup] = {}
     parsed = [parse(row) for row in rows]
@@ -102,7 +102,7 @@ def rolled_up(
 def summed(
     rows: Iterable[tuple[datetime, str, Mapping[str, Any]]], step: timedelta
 ) -> dict[tuple[datetime, str], Rollup]:
-    """Rows of a shorter step (oldest first) added up to a longer one, per replica."""
+    """Sum rows of a shorter step (oldest first) to a longer step, per replica."""
     found: dict[tuple[datetime, str], Rollup] = {}
     for at, replica, counts in rows:
         found.setdefault((floor(at, step), replica), Rollup()).add(decoded(counts))
@@ -119,7 +119,7 @@ def encoded(rollup: Rollup) -> dict[str, Any]:
 
 
 def decoded(stored: Mapping[str, Any]) -> Rollup:
-    """The rollup that encoded() stored; a row of another shape is read as an empty one."""
+    """Decode a rollup that encoded() stored; a row with another structure is read as empty."""
     try:
         gauges = stored["gauges"]
         return Rollup(
@@ -140,7 +140,7 @@ class MetricRollups:
         self._clock = clock
 
     async def run(self) -> bool:
-        """One round of a Loop; returns whether more is waiting."""
+        """Run one round of a Loop; returns whether more steps can be rolled up."""
         now = self._clock()
         minutes, more_minutes = await self._database.read(lambda c: _minutes(c, now))
         if minutes:
@@ -159,7 +159,7 @@ def _minutes(connection: Connection, now: datetime) -> tuple[list[Row], bool]:
     end = min(finished, start + AGAIN + MAX_MINUTES)
     rows = samples.between(connection, start, end)
     if len(rows) == samples.MAX_SAMPLES:
-        # Many replicas: only minutes whose samples were all read.
+        # With many replicas the rows are limited: roll up only minutes whose samples were all read.
         end = max(floor(rows[-1][0], MINUTE), start + MINUTE)
     known_from = start - KNOWN_FOR
     bases = (samples.last_before(connection, name, start, known_from) for name in {replica for _, replica, _ in rows})
@@ -168,14 +168,14 @@ def _minutes(connection: Connection, now: datetime) -> tuple[list[Row], bool]:
 
 
 def _start(connection: Connection, now: datetime) -> datetime | None:
-    """The first minute to roll up: some before the newest, or the first one with a sample after a pause."""
+    """The first minute to roll up: shortly before the newest rollup, or after a pause the first one with a sample."""
     newest = rollups.newest(connection, MINUTE)
     if newest is None:
         first = samples.first_at(connection, EPOCH)
         return floor(first, MINUTE) if first else None
     following = samples.first_at(connection, newest + MINUTE)
     if following is None and newest < now - KNOWN_FOR:
-        # Some of its samples may be pruned by now; its row is complete.
+        # Its samples may be partly pruned already; its row is complete.
         return None
     if following is not None and following > newest + MAX_MINUTES:
         return floor(following, MINUTE)
@@ -186,7 +186,7 @@ def _hours(connection: Connection, now: datetime) -> tuple[list[Row], bool]:
     newest_minute = rollups.newest(connection, MINUTE)
     if newest_minute is None:
         return [], False
-    # An hour is complete when a later one has begun and its own minutes are not rolled up any more.
+    # An hour is complete when a later hour has begun and its own minutes are no longer rolled up again.
     finished = min(floor(newest_minute, HOUR), floor(now - AGAIN - 2 * MINUTE, HOUR))
     newest = rollups.newest(connection, HOUR)
     first = rollups.first_at(connection, MINUTE, newest + HOUR if newest else EPOCH)

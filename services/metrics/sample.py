@@ -26,7 +26,7 @@ CounterKey = tuple[str, ...]
 BOUNDS = (*LATENCY_BUCKETS, inf)
 
 ODD = (TypeError, ValueError, AttributeError, KeyError, ArithmeticError)
-"""What reading a stored sample of another shape raises."""
+"""Errors that reading a stored sample with another structure raises."""
 
 _SERIES = {
     family.name: [((family.name, *values), dict(zip(family.labels, values, strict=True))) for values in family.values]
@@ -41,20 +41,20 @@ class Counts:
 
     counters: Counter[CounterKey] = field(default_factory=Counter)
     buckets: dict[str, list[int]] = field(default_factory=dict)
-    """Cumulative latency buckets per operation, one count per element of BOUNDS; the last one counts all calls."""
+    """Cumulative latency buckets per inventory call, one count per element of BOUNDS; the last one counts all calls."""
 
     def add(self, other: Counts) -> None:
         _add(self.counters, other.counters)
         for operation, counts in other.buckets.items():
             mine = self.buckets.setdefault(operation, [0] * len(counts))
-            # A histogram with an earlier set of buckets cannot be added.
+            # A histogram with an earlier set of bounds cannot be added.
             if len(mine) == len(counts):
                 self.buckets[operation] = [a + b for a, b in zip(mine, counts, strict=True)]
 
     def increases(self, metric: str) -> Iterator[SeriesValue]:
-        """The count of every series of a counter, 0 for a series never counted, as in a scrape.
+        """The count of every series of a counter, 0 for a series that was never counted, as in a scrape.
 
-        A failure would be lost if its series appeared only with the first failure.
+        If a series appeared only with its first failure, that failure would not count as growth.
         """
         for key, labels in _SERIES.get(metric, ()):
             yield labels, float(self.counters.get(key, 0))
@@ -62,7 +62,7 @@ class Counts:
             yield from self._latency(metric)
 
     def gauges(self, _metric: str) -> tuple[SeriesValue, ...]:
-        """Nothing: gauges are not counted."""
+        """Return nothing: Counts has no gauges."""
         return ()
 
     def _latency(self, metric: str) -> Iterator[SeriesValue]:
@@ -75,7 +75,7 @@ class Counts:
 
 
 def _add(mine: MutableMapping[CounterKey, int], more: Mapping[CounterKey, int]) -> None:
-    # A third of the time of Counter.update: half an hour of samples is added up every few seconds.
+    # Takes a third of the time of Counter.update; half an hour of samples is summed every few seconds.
     for key, count in more.items():
         mine[key] = mine.get(key, 0) + count
 
@@ -118,17 +118,17 @@ class MetricSample:
     at: datetime
     replica: str
     started_at: datetime | None
-    """Start of the process that counted."""
+    """Start of the process that stored the sample."""
     counts: Counts | None
-    """Since the start of the process; None of a sample in an unknown shape, as another version may write it."""
+    """Counts since the start of the process; None when another version stored them in an unknown structure."""
     gauges: Mapping[str, float]
-    """By their stored names; ages in seconds."""
+    """Values by stored name; ages in seconds."""
     breakers: Mapping[str, str]
     """State by breaker."""
 
 
 def parse(row: SampleRow) -> MetricSample:
-    """The sample of a stored row; every part in an unknown shape is left out."""
+    """Parse a stored row; a part with an unknown structure is left out."""
     at, replica, stored = row
     breakers = stored.get("breakers")
     return MetricSample(
@@ -161,12 +161,12 @@ def _gauges(stored: Mapping[str, Any]) -> dict[str, float]:
 def increments(
     samples: Iterable[MetricSample], since: datetime | None = None, known: Known | None = None
 ) -> list[tuple[MetricSample, Counts]]:
-    """Each sample with its growth over the sample before it of the same replica, oldest first.
+    """Each sample with its growth over the previous sample of the same replica, oldest first.
 
-    The process restarted when a counter fell or its start changed: then all counts of the sample are new. So are the
-    counts of the first sample of a process that started after ``since``, the time from which on ``samples`` is
-    complete. The first sample of any other process may hold years of calls and adds nothing.
-    ``known`` is reused; afterwards it holds the increments of these samples only.
+    The process restarted when a counter fell or its start time changed: then all counts of the sample are growth.
+    The first sample of a process is all growth too when the process started after ``since``; ``samples`` must be
+    complete from ``since`` on. The first sample of any other process may hold years of calls and adds no growth.
+    ``known`` supplies increments computed earlier; afterwards it holds those of these samples only.
     """
     before: dict[str, MetricSample | None] = {}
     found = []
@@ -197,24 +197,24 @@ class Bin:
 
 @dataclass(slots=True)
 class Known:
-    """Results of the last computation, to be reused: samples never change. Its values must not be changed."""
+    """Results of the last computation, for reuse: samples never change. Do not change its values."""
 
     rows: dict[tuple[datetime, str], Mapping[str, Any]] = field(default_factory=dict)
     """Stored samples, by time and replica."""
     samples: dict[tuple[datetime, str], MetricSample] = field(default_factory=dict)
     increments: dict[tuple[str, datetime | None, datetime], Counts] = field(default_factory=dict)
-    """By replica and the times of both samples."""
+    """Increments by replica and the times of both samples."""
     bins: dict[datetime, Bin] = field(default_factory=dict)
-    """By start."""
+    """Bins by start."""
 
     def parsed(self, rows: Iterable[SampleRow]) -> list[MetricSample]:
-        """The samples of these rows; afterwards only they are known."""
+        """The samples of these rows; afterwards ``rows`` holds only these."""
         self.samples = {row[:2]: self.samples.get(row[:2]) or parse(row) for row in rows}
         return list(self.samples.values())
 
 
 def _increment(before: MetricSample | None, after: MetricSample) -> Counts:
-    """``before`` None: the process has just started."""
+    """The growth between two samples; ``before`` is None when the process has just started."""
     old, new = before.counts if before else Counts(), after.counts
     if old is None or new is None:
         return Counts()

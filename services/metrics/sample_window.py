@@ -17,7 +17,7 @@ from services.metrics.math import Point, increase
 from services.metrics.sample import MetricSample, SampleRow, parse
 
 MOST_POINTS = 720
-"""Points of one series within the window; of a longer window fewer samples are kept."""
+"""Points of one series within the window; a longer window keeps fewer samples a minute."""
 
 SeriesKey = tuple[str, tuple[tuple[str, str], ...]]
 """Metric and labels."""
@@ -40,9 +40,9 @@ class MetricWindow:
     at_ms: int
     window_ms: int
     counters: Mapping[str, Sequence[Series]] = field(default_factory=dict)
-    """Per metric; points outside of the window are ignored."""
+    """Series by metric; points outside of the window are ignored."""
     present: GaugeValues = field(default_factory=dict)
-    """Present values of the gauges."""
+    """Current values of the gauges."""
 
     def increases(self, metric: str) -> Iterator[SeriesValue]:
         for series in self.counters.get(metric, ()):
@@ -55,7 +55,7 @@ class MetricWindow:
 
 
 class SampleWindow:
-    """The counters of all replicas within the window, fed with new samples."""
+    """Stores the counters of all replicas within the window."""
 
     def __init__(self, window: timedelta) -> None:
         self._window_ms = window // timedelta(milliseconds=1)
@@ -64,7 +64,7 @@ class SampleWindow:
         self._fed_ms: dict[str, int] = {}
 
     def feed(self, rows: Iterable[SampleRow]) -> None:
-        """Add samples ``(at, replica, sample)``, oldest first; known ones are skipped."""
+        """Add samples ``(at, replica, sample)``, oldest first; samples added before are skipped."""
         for row in rows:
             at_ms, replica = _milliseconds(row[0]), row[1]
             if replica in self._fed_ms and at_ms < self._fed_ms[replica] + self._spacing_ms:
@@ -93,7 +93,7 @@ class SampleWindow:
 
 
 def counters(sample: MetricSample) -> Iterator[tuple[str, Mapping[str, str], float]]:
-    """``(metric, labels, value)`` of every counter of a sample; nothing of a sample in an unknown shape."""
+    """``(metric, labels, value)`` of every counter of a sample; empty for a sample with an unknown structure."""
     if sample.counts is not None:
         for name in COUNTER_NAMES:
             for labels, value in sample.counts.increases(name):

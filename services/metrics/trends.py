@@ -26,7 +26,7 @@ from services.metrics.sample import Bin, Counts, Known, MetricSample, SampleRow,
 BIN = timedelta(seconds=30)
 BINS = 60
 SPAN = BIN * BINS
-"""Half an hour."""
+"""Duration of the trends: half an hour."""
 CHECK, RESERVE, RELEASE = (call.value for call in InventoryCall)
 
 
@@ -45,7 +45,7 @@ class Trend:
 
 @dataclass(frozen=True, slots=True)
 class OperationTrend:
-    """Rates and latencies of one call to the Inventory Service."""
+    """Rates and latencies of one inventory call."""
 
     calls: int = 0
     """Calls within the window."""
@@ -53,7 +53,7 @@ class OperationTrend:
     business: Trend = field(default_factory=Trend)
     p95: Trend = field(default_factory=Trend)
     latency_seconds: Mapping[float, float | None] = field(default_factory=dict)
-    """Per quantile, within the window."""
+    """Seconds by quantile, within the window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +111,9 @@ def total(steps: Iterable[Step], since: datetime) -> Counts:
 
 
 def binned(steps: Iterable[Step], start: datetime, known: Known) -> Mapping[datetime, Bin]:
-    """BINS bins from ``start`` on, by start and oldest first, empty ones included.
+    """Return BINS bins from ``start`` on, by their start, oldest first, empty ones included.
 
-    ``known`` is reused; afterwards it holds these bins only.
+    ``known`` supplies bins computed earlier; afterwards it holds these bins only.
     """
     parts: list[list[Counts]] = [[] for _ in range(BINS)]
     for sample, counts in steps:
@@ -142,9 +142,9 @@ def _sum(parts: Iterable[Counts]) -> Counts:
 
 
 def last_gauges(samples: Iterable[MetricSample], start: datetime) -> list[Mapping[str, float] | None]:
-    """The last gauges of each bin; a bin without a sample has those of the bin before.
+    """The last gauges of each bin; a bin without a sample has the gauges of the bin before.
 
-    All replicas share the queues, so the newest sample is that of all of them.
+    All replicas share the queues, so the newest sample of any replica is valid for all.
     """
     last: list[MetricSample | None] = [None] * BINS
     for sample in samples:
@@ -191,7 +191,7 @@ def _queues(gauges: Sequence[Mapping[str, float] | None]) -> dict[str, tuple[flo
 
 
 def _per_minute(bins: Mapping[datetime, Bin], steps: Sequence[Step]) -> Iterable[tuple[datetime, Mapping[str, float]]]:
-    """Bins before the first sample are left out: their counts are unknown, not zero."""
+    """Orders per minute by bin. Bins before the first sample are left out: their counts are unknown, not zero."""
     if not steps:
         return
     first, last = steps[0][0].at, steps[-1][0].at

@@ -23,7 +23,7 @@ from state.audit import AuditEntry
 
 
 class OrderCancellation:
-    """The use case behind POST /api/v1/orders/{orderId}/cancel and the console's button."""
+    """The use case of POST /api/v1/orders/{orderId}/cancel and of the console's button."""
 
     def __init__(self, context: OrdersContext) -> None:
         self._context = context
@@ -31,7 +31,7 @@ class OrderCancellation:
     async def cancel(self, order_id: str, reason: str, *, actor: str, by_person: bool = False) -> Order:
         """Cancel the order; a repeated call returns it unchanged. Raises NotFound, InvalidState.
 
-        ``by_person`` writes the audit log; a customer's cancel is on the timeline only.
+        ``by_person`` writes an audit entry; the cancel of a customer is recorded on the timeline only.
         """
 
         def decide(connection: Connection, order: Order) -> Change | None:
@@ -49,7 +49,7 @@ class OrderCancellation:
 
 @dataclass(frozen=True, slots=True)
 class ReturnItems:
-    """The command behind POST /api/v1/orders/{orderId}/return."""
+    """The command of POST /api/v1/orders/{orderId}/return."""
 
     order_id: str
     lines: tuple[Line, ...]
@@ -59,15 +59,16 @@ class ReturnItems:
 
 
 class OrderReturns:
-    """Records returns; each returnId takes effect once, and no line is returned more often than bought."""
+    """Records returns; each returnId takes effect once, and no line is returned more often than it was bought."""
 
     def __init__(self, context: OrdersContext) -> None:
         self._context = context
 
     async def take_back(self, command: ReturnItems, *, actor: str, by_person: bool = False) -> tuple[Order, str]:
-        """The order after the return, and the returnId. Raises NotFound, InvalidState, IdempotencyKeyReused.
+        """Record the return; returns the changed order and the returnId.
 
-        ``by_person`` writes the audit log; a customer's return is on the timeline only.
+        Raises NotFound, InvalidState, IdempotencyKeyReused. ``by_person`` writes an audit entry; the return of a
+        customer is recorded on the timeline only.
         """
         return_id = id_key(command.return_id or self._context.new_id())
         lines = aggregated(command.lines)
@@ -111,7 +112,7 @@ class OrderReturns:
         try:
             await self._context.decide(command.order_id, decide, actor=actor)
         except IntegrityError:
-            # A concurrent return was committed first: decide again with it.
+            # A concurrent return was committed first, so decide again on the changed order.
             await self._context.decide(command.order_id, decide, actor=actor)
         return await self._context.get(command.order_id), return_id
 

@@ -1,4 +1,4 @@
-"""What every use case needs: the database, time, identities, units of work and the count of failed steps."""
+"""The context of every use case: database, clock, ids, units of work and the count of failed steps."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ logger = logging.getLogger("holdfast.steps")
 
 T = TypeVar("T")
 STALE_TRIES = 8
-"""Tries of a unit of work while other writers are faster."""
+"""Attempts of a unit of work while other writers change the same order."""
 
 Decision = Callable[[Connection, Order], Change | None]
 
 
 def _uncounted(_: str) -> None:
-    """For contexts without metrics."""
+    """Default for contexts without metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,13 @@ class OrdersContext:
     new_id: Callable[[], str]
     randomness: Callable[[], float]
     after_commit: list[Callable[[Recorded], None]] = field(default_factory=list)
-    """Called in their order for each committed change: metrics, and wake-ups of the relay and the release jobs."""
+    """Called in sequence for each committed change: metrics, and wake-ups of the relay and the release jobs."""
     tracer: Tracer | None = None
     failed: Callable[[str], None] = field(default=_uncounted)
-    """Counts an unforeseen failure of one item, by the name of the background loop."""
+    """Counts an unexpected failure of one item, by the name of the background loop."""
 
     async def unit_of_work(self, work: Callable[[UnitOfWork], T], *, tries: int = STALE_TRIES) -> T:
-        """Run ``work`` in one transaction, again from its beginning when a version check failed; then call listeners.
+        """Run ``work`` in one transaction, repeat it when a version check failed, then call the listeners.
 
         Raises StaleOrder when the last try failed too.
         """
@@ -81,13 +81,13 @@ class OrdersContext:
     async def commit(
         self, order: Order, change: Change, *, trail: Sequence[Attempt] = (), actor: str | None = None
     ) -> Order:
-        """Record a change of an order read before; raises StaleOrder when another writer was faster."""
+        """Record a change of an order that was read before; raises StaleOrder when the order changed meanwhile."""
         return await self.unit_of_work(lambda unit: unit.record(order, change, trail=trail, actor=actor), tries=1)
 
     async def decide(
         self, order_id: str, decision: Decision, *, trail: Sequence[Attempt] = (), actor: str | None = None
     ) -> Order:
-        """Read an order, decide and record in one transaction; decided anew when another writer was faster.
+        """Read an order, decide and record in one transaction; repeated when the order changed meanwhile.
 
         A decision of None records nothing. Raises NotFound for an unknown order.
         """
@@ -102,11 +102,11 @@ class OrdersContext:
         return await self.unit_of_work(work)
 
     async def transact(self, transaction: Callable[[Connection], T]) -> T:
-        """A unit of work that changes no order."""
+        """Run a unit of work that changes no order."""
         return await self.unit_of_work(lambda unit: transaction(unit.connection))
 
     def step(self, name: str, order_id: str, traceparent: str | None) -> AbstractContextManager[None]:
-        """Work on an order in the present trace, or outside of any in the trace stored with the order."""
+        """A span for work on an order, in the current trace, else in the trace stored with the order."""
         parent = current_traceparent() or traceparent
         return continuing(parent) if self.tracer is None else self.tracer.step(name, order_id, parent)
 
@@ -119,7 +119,7 @@ class OrdersContext:
 
 
 async def counted(context: OrdersContext, order_id: str, step: Awaitable[T]) -> T:
-    """Await the step and count an unforeseen error on the order before raising it; StaleOrder is not counted."""
+    """Await the step. Before raising an unexpected error, count it on the order; StaleOrder is not counted."""
     try:
         return await step
     except StaleOrder:
@@ -132,7 +132,7 @@ async def counted(context: OrdersContext, order_id: str, step: Awaitable[T]) -> 
 async def note_failure(context: OrdersContext, order_id: str, error: Exception) -> None:
     """Count a failed step of an unfinished order; raises nothing.
 
-    A failure of the database is not counted: the order is due again when the claim of its worker ends.
+    A database failure is not counted: the order becomes due again when the claim of its worker ends.
     """
     logger.warning("order_step_failed", extra={"order_id": order_id}, exc_info=error)
     if is_of_database(error):
@@ -140,7 +140,7 @@ async def note_failure(context: OrdersContext, order_id: str, error: Exception) 
     reason = failed_steps.reason_of(error)
 
     def decide(_: Connection, order: Order) -> Change | None:
-        # Without a due time another run has finished the order meanwhile.
+        # An order without a due time was finished by another run meanwhile.
         return None if order.due_at is None else failed_steps.failed(order, reason, context.clock())
 
     try:

@@ -43,15 +43,15 @@ SHORTEST_RESERVATION = timedelta(seconds=20)
 
 @dataclass(frozen=True, slots=True)
 class FulfilmentPolicy:
-    """Deadlines of steps, after which the sweeper resumes the order, and delays of retries."""
+    """Deadlines of the steps and delays of retries; after a deadline the sweeper resumes the order."""
 
     step_deadline: timedelta
-    """Longest time of the calls of one step; afterwards its process counts as crashed."""
+    """Maximum duration of the calls of one step; afterwards its process counts as crashed."""
     confirmation_timeout: timedelta
     reservation_retry: RetryPolicy
     payment_retry: RetryPolicy
     payment_deadline: timedelta = timedelta(seconds=60)
-    """Longest time of a step that only calls the payment gateway."""
+    """Maximum duration of a step that only calls the payment gateway."""
     reservation_ttl: timedelta = timedelta(minutes=30)
     """Requested lifetime of a reservation."""
 
@@ -68,7 +68,7 @@ class OrderFulfilment:
         self._policy = policy
 
     async def place(self, order: Order) -> Order:
-        """First run of a new order, from the availability check."""
+        """Run a new order for the first time, from the availability check."""
         try:
             return await self._check(order)
         except StaleOrder:
@@ -76,10 +76,10 @@ class OrderFulfilment:
             return await self._context.get(order.order_id)
 
     async def resume(self, order: Order, *, actor: str | None = None) -> Order:
-        """Continue an order although the outcome of an earlier run may be unknown.
+        """Continue an order; the outcome of an earlier run may be unknown.
 
-        Nothing is assumed about calls whose answers were not recorded: the reservation is repeated under the same
-        order id, and the payment is looked up before it is tried again.
+        Calls without a recorded answer may have succeeded. So the reservation is repeated under the same order id, and
+        the payment is looked up before another capture.
         """
         try:
             if order.status == OrderStatus.PAYING:
@@ -101,8 +101,8 @@ class OrderFulfilment:
         if not availability.available:
             rejection = lifecycle.reject(order, _shortage(availability), self._now())
             return await self._context.commit(order, rejection, trail=trail)
-        # Committed together with the reservation's outcome: that saves one commit per order, and after a crash in
-        # between the sweeper finds a RECEIVED order.
+        # Committed together with the outcome of the reservation, which saves one commit per order. After a crash in
+        # between, the sweeper finds a RECEIVED order.
         started = _after_calls(trail, lifecycle.start_reserving(order, self._now(), self._step_due()))
         return await self._reserve(order, started)
 
@@ -128,7 +128,7 @@ class OrderFulfilment:
         return await self._reserve(order, repeated=True)
 
     async def _reserve(self, stored: Order, started: Change | None = None, *, repeated: bool = False) -> Order:
-        """Request the reservation and record its outcome, together with ``started`` if that is not recorded yet."""
+        """Request the reservation and record its outcome, together with ``started`` when that is not recorded yet."""
         order = replace(stored, **started.values) if started else stored
         trail: list[Attempt] = []
         change = _after_calls(trail, await self._reservation_outcome(order, trail, repeated))
@@ -143,7 +143,7 @@ class OrderFulfilment:
         try:
             held = await self._inventory.reserve(order.order_id, order.lines, order.user_id, trail)
         except InsufficientInventory as error:
-            # An earlier attempt without an answer may have left a reservation behind.
+            # An earlier attempt without an answer may have made a reservation.
             uncertain = repeated or len(trail) > 1
             return lifecycle.reject(order, error, self._now(), release=uncertain)
         except BusinessError as error:
@@ -151,7 +151,7 @@ class OrderFulfilment:
         except DependencyError as error:
             return self._wait(order, error)
         if held.expires_at <= self._now():
-            # An immediate retry would return the same, so the order waits like one without an answer.
+            # An immediate retry would return the same reservation, so the order waits as without an answer.
             return self._wait(order, _ended_before_it_began(held))
         due_at = self._now() + self._policy.payment_deadline
         return lifecycle.reserve_stock(order, held.reservation_id, held.expires_at, self._now(), due_at)
@@ -168,13 +168,13 @@ class OrderFulfilment:
     # -------------------------------------------------------------------- pay
 
     async def _pay(self, order: Order, trail: list[Attempt]) -> Order:
-        """Charge the customer, unless the reservation is about to expire; then wait until it has expired."""
+        """Charge the customer. If the reservation expires soon, wait instead until it has expired."""
         now = self._now()
         if not lifecycle.reservation_lasts(order, now, SHORTEST_RESERVATION):
             ended_at = (order.reservation_expires_at or now) + timedelta(seconds=1)
             return await self._context.commit(order, lifecycle.postpone(max(ended_at, now)), trail=trail)
         if isinstance(order.metadata, Unreadable):
-            # It may contain the amount, so nothing is charged.
+            # The metadata may contain the amount, so nothing is charged.
             raise TypeError("The stored metadata of the order cannot be read.")
         try:
             state = await self._payments.capture(
@@ -190,7 +190,7 @@ class OrderFulfilment:
         return await self._payment_known(order, state, trail)
 
     async def _settle_payment(self, order: Order) -> Order:
-        """Look the payment up before another capture: an earlier run may have requested it."""
+        """Look the payment up before another capture, because an earlier run may have requested one."""
         trail: list[Attempt] = []
         try:
             state = await self._payments.find(order.order_id, trail)
@@ -206,7 +206,7 @@ class OrderFulfilment:
         return await self._reserve_again(await self._context.commit(order, renewed, trail=trail))
 
     def _reservation_is_sure(self, order: Order) -> bool:
-        """Whether the reservation lasts by this clock and by an Inventory Service clock that runs ahead."""
+        """Whether the reservation lasts, also by an Inventory Service clock that runs ahead of this clock."""
         surely_ends_at = order.created_at + self._policy.reservation_ttl
         now = self._now()
         return lifecycle.reservation_lasts(order, now, RESERVATION_MARGIN) and surely_ends_at - now > RESERVATION_MARGIN
@@ -226,7 +226,7 @@ class OrderFulfilment:
             captured = change.values.get("payment_status") == PaymentStatus.CAPTURED
             current = await self._context.get(order.order_id)
             if current.status == OrderStatus.PAYING and current.cancel_reason is not None:
-                # A cancel that came during the capture waits for this outcome.
+                # A cancel that was requested during the capture waits for this outcome.
                 return await self._cancel(current, trail, money=captured)
             if captured:
                 await self._give_money_back_if_ended(order.order_id, trail, seen=True)
@@ -246,7 +246,7 @@ class OrderFulfilment:
     async def _give_money_back_if_ended(self, order_id: str, trail: list[Attempt], *, seen: bool) -> None:
         """Refund a capture that another run did not find before it ended the order.
 
-        A pending refund starts again, since the gateway may just have answered that there is nothing to refund.
+        A pending refund starts again, since the gateway may have answered just before that there is nothing to refund.
         """
 
         def decide(_: Connection, order: Order) -> Change | None:
@@ -276,7 +276,7 @@ class OrderFulfilment:
 
 
 def _after_calls(trail: list[Attempt], change: Change) -> Change:
-    """The change, preceded on the timeline by the calls that led to it."""
+    """The change with the inventory calls that led to it before it on the timeline."""
     return Change({}, tuple(call_entries(trail))).then(change)
 
 

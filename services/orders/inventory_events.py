@@ -1,7 +1,7 @@
-"""What the Inventory Service's events do to orders and to the availability cache.
+"""Applies the events of the Inventory Service to orders and to the availability cache.
 
-Every event takes effect once (inbox row in the same transaction); late, duplicate and foreign
-ones are recorded and change nothing. Source: requirements 6; docs/adr/0002, races.
+Every event takes effect once (inbox row in the same transaction). Late, duplicate and foreign events are
+recorded and change nothing. Source: requirements 6; docs/adr/0002, races.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from state.deduplication import DUPLICATE, HANDLED, IGNORED, OtherContent
 from state.products import Product
 
 UNAVAILABLE_FOR = timedelta(minutes=30)
-"""After this long without news a product marked unavailable counts as available again."""
+"""A product marked unavailable counts as available again after this time without an event about it."""
 
 
 SHOWN_BYTES = 8192
-"""Of an event's data on a timeline."""
+"""Bytes of an event's data that a timeline shows."""
 
 _KNOWN_FIELDS = frozenset({"orderId", "reservationId", "reason", "confirmedAt"})
 
 
 EARLY = frozenset({*changes.BEFORE_PAYMENT, OrderStatus.PAYING})
-"""Statuses of an order that was not placed yet: a parked answer about its stock goes on waiting."""
+"""Statuses of an order that is not placed yet; a parked event about its stock keeps waiting."""
 
 
 class UnknownOrder(NotYet):
-    """The event names an unknown order: it waits, then becomes a dead letter."""
+    """The event names an unknown order: it is parked, and becomes a dead letter later."""
 
 
 class InventoryEvents:
@@ -65,7 +65,7 @@ class InventoryEvents:
         if order is None:
             raise UnknownOrder(f"order {event.data['orderId']} is not known")
         change = _ORDER_DECISIONS[event.type](order, event, at)
-        # Decided before it is known whether the event is new, so that its outcome is stored with it at no cost.
+        # Decided before the inbox is checked, so that the inbox row stores the outcome without another write.
         outcome = HANDLED if change else IGNORED
         if not _remember(connection, event, order.order_id, at, outcome):
             return DUPLICATE
@@ -92,7 +92,7 @@ class InventoryEvents:
 
 
 def _order_of(connection: Connection, order_id: str) -> Order | None:
-    """The order by its id as it was sent or, for a UUID in upper case, as it is compared."""
+    """The order with the normalised id (a UUID in lower case), else with the id as sent."""
     return orders.get(connection, id_key(order_id)) or (
         orders.get(connection, order_id) if order_id != id_key(order_id) else None
     )
@@ -154,7 +154,7 @@ def _product(event: IncomingEvent, at: datetime) -> Product:
         available_quantity=quantity if available else (quantity or 0),
         threshold=event.data.get("threshold"),
         source=event.type,
-        # A clock of another machine may run ahead; news from the future would block later news.
+        # The clock of another machine may run ahead; a time in the future would block later events.
         changed_at=min(event.occurred_at or at, at),
         expires_at=None if available else at + UNAVAILABLE_FOR,
     )

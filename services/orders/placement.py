@@ -1,6 +1,6 @@
-"""Placing an order: the row is written before any other service is called; a repeated request repeats nothing.
+"""Places orders: the row is written before any call to another service, and a repeated request repeats nothing.
 
-A request that was refused for a passing reason is tried again when it comes again, as the same order.
+A request that was refused for a transient reason is retried as the same order when it is sent again.
 Source: requirements 4.1; contract 3, POST /api/v1/orders; docs/adr/0025.
 """
 
@@ -29,16 +29,16 @@ from state import history, orders, releases
 from state.orders import KeyTaken
 
 MAX_IN_FLIGHT = 1000
-"""Orders being placed at once by one replica; more are told to come back."""
+"""Orders that one replica places at a time; further requests raise Overloaded."""
 
 
 LOOK_SECONDS = 0.05
-"""How often it is looked whether an order that is placed elsewhere is at rest."""
+"""Pause between two reads of an order that another replica places."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceOrder:
-    """The command behind POST /api/v1/orders."""
+    """The command of POST /api/v1/orders."""
 
     user_id: str
     lines: tuple[Line, ...]
@@ -67,21 +67,20 @@ class OrderPlacement:
         step_deadline: timedelta,
         patience: timedelta | None = None,
     ) -> None:
-        """``patience``: wait of a repeated request for a run on another replica; None: the step deadline."""
+        """``patience``: how long a repeated request waits for a run on another replica; None: the step deadline."""
         self._context = context
         self._fulfilment = fulfilment
         self._step_deadline = step_deadline
         self._patience = step_deadline if patience is None else patience
         self._in_flight: dict[str, asyncio.Task[Order]] = {}
         self._arriving = 0
-        """Orders whose rows are being written."""
+        """Number of orders whose rows are being written."""
 
     async def place(self, command: PlaceOrder) -> Order:
-        """Return the order when no step is due: placed, waiting or rejected (see its ``failure``).
+        """Place the order and return it when no step is due: placed, waiting or rejected (see its ``failure``).
 
-        The same idempotency key (or order id) with the same body gives the order of the first
-        request, which is tried again when it was refused for a passing reason; with another body it
-        raises IdempotencyKeyReused.
+        A request with a known idempotency key (or order id) and the same body returns the order of the first request.
+        An order that was refused for a transient reason is retried first. Another body raises IdempotencyKeyReused.
         """
         if len(self._in_flight) + self._arriving >= MAX_IN_FLIGHT:
             raise Overloaded(f"{MAX_IN_FLIGHT} orders are being placed; come back in a second.")
@@ -97,7 +96,7 @@ class OrderPlacement:
         return await self._run(order)
 
     async def drain(self, timeout_seconds: float) -> None:
-        """Wait for orders in flight; those that take longer are settled by the sweeper of the next start."""
+        """Wait for orders in flight; the sweeper of the next start settles those that take longer."""
         if self._in_flight:
             await asyncio.wait(self._in_flight.values(), timeout=timeout_seconds)
 
@@ -125,7 +124,7 @@ class OrderPlacement:
         return await self._at_rest(order)
 
     async def _try_again(self, order_id: str) -> Order | None:
-        """Start the rejected order again; None if another request did so or it may not start again."""
+        """Start the rejected order again; None if another request has started it or it may not start again."""
 
         def work(unit: UnitOfWork) -> Order | None:
             order = orders.get(unit.connection, order_id)
@@ -139,7 +138,7 @@ class OrderPlacement:
         return await self._context.unit_of_work(work)
 
     async def _at_rest(self, order: Order) -> Order:
-        """Wait until the run of the order on any replica ends; after the patience, return the order as stored."""
+        """Wait until the run of the order on any replica ends; after the patience, return the stored order."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._patience.total_seconds()
         while _is_under_way(order) and loop.time() < until:
@@ -166,7 +165,7 @@ class OrderPlacement:
 
 
 def _insert(unit: UnitOfWork, order: Order, digest: str, command: PlaceOrder) -> None:
-    """Raises IntegrityError for a known order id and KeyTaken for a known idempotency key."""
+    """Store the order; raises IntegrityError for a known order id and KeyTaken for a known idempotency key."""
     orders.add(unit.connection, order, digest)
     if (key := command.idempotency_key) is not None:
         orders.remember_key(unit.connection, key, command.caller, order.order_id, digest, order.created_at)
@@ -195,7 +194,7 @@ def _known(connection: Connection, order_id: str, command: PlaceOrder) -> tuple[
 
 
 def _digest(order: Order) -> str:
-    """SHA-256 of the request without the order id, which a repeated request may lack."""
+    """SHA-256 of the request without the order id, because a repeated request may lack the id."""
     body = {
         "userId": order.user_id,
         "customerPriority": order.customer_priority,

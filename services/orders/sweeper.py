@@ -1,4 +1,4 @@
-"""Due orders: delayed retries, unanswered confirmations, refunds and orders whose process crashed.
+"""Runs due orders: delayed retries, unanswered confirmations, refunds and orders whose process crashed.
 
 Source: docs/adr/0002 (crash between reserve and record; no answer in CONFIRMATION_TIMEOUT), requirements 8.2.
 """
@@ -27,7 +27,7 @@ BATCH_SIZE = 8
 """Orders of one round. Small batches avoid a thundering herd after an outage."""
 
 CONFIRMATION_REQUESTS = 3
-"""Requests for confirmation before an operator decides. Source: contract, CONFIRMATION_TIMEOUT."""
+"""Requests for confirmation before a review case is opened. Source: contract, CONFIRMATION_TIMEOUT."""
 
 
 class OrderSweeper:
@@ -51,11 +51,11 @@ class OrderSweeper:
         self._reserver_retry_in_seconds = reserver_retry_in_seconds
 
     async def run_due(self) -> int:
-        """One round; returns how many orders were due, BATCH_SIZE meaning that more may wait."""
+        """Run one round; returns how many orders were due. BATCH_SIZE means that more orders may be due."""
         now = self._context.clock()
         until = now + self._policy.step_deadline
         due = await self._context.database.write(lambda c: orders.claim_due(c, now, until, BATCH_SIZE))
-        # gather with return_exceptions: a failed step must not leave the others running unobserved.
+        # gather with return_exceptions: after one step failed, the results of the others are still awaited.
         ends = await asyncio.gather(*(self._move_on(order) for order in due), return_exceptions=True)
         raise_first(ends)
         return len(due)
@@ -99,7 +99,7 @@ class OrderSweeper:
         try:
             state = await self._give_back(order.order_id, trail)
         except PaymentOutcomeUnknown as error:
-            # Refunds are tried for as long as it takes: money is never kept for a cancelled order.
+            # Refunds are retried without limit: the money of a cancelled order is never kept.
             made = min(order.attempts + 1, self._refund_retry.attempts - 1)
             delay = self._refund_retry.delay_seconds(
                 made, self._context.randomness, retry_after_seconds=error.retry_after_seconds
@@ -121,7 +121,7 @@ class OrderSweeper:
         return await self._payments.refund(order_id, trail) if state == PaymentState.CAPTURED else state
 
     async def _record_refund(self, order: Order, change: Change, trail: list[Attempt]) -> None:
-        """Record on the current row: the release of the reservation may have changed the order meanwhile."""
+        """Record on the current row, because the release of the reservation may have changed the order meanwhile."""
 
         def decide(_: Connection, current: Order) -> Change | None:
             return change if current.payment_status == PaymentStatus.REFUND_PENDING else None

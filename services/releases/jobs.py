@@ -1,4 +1,4 @@
-"""Release jobs: durable requests to release a reservation, retried with growing delays and then given to a person.
+"""Release jobs: durable requests to release a reservation, retried with growing delays, then given to a person.
 
 Source: requirements 5 (releaseReservation never blocks the cancel), 8.1 RELEASE_FAILED, 8.2.
 """
@@ -53,7 +53,7 @@ OUTCOME_RELEASED, OUTCOME_RETRIED, OUTCOME_FAILED = "released", "retried", "fail
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """What one attempt makes of its job and of the order."""
+    """How one attempt changes its job and the order."""
 
     values: Mapping[str, Any]
     """New column values of the job."""
@@ -61,11 +61,11 @@ class _End:
     """One of the OUTCOME constants; None when nothing was sent, so that no attempt is counted."""
     change: Callable[[Order, datetime], changes.Change] | None = None
     put_back_to: Release | None = None
-    """The job as it was before a person's attempt that was not sent."""
+    """The job before a person's attempt that was not sent; the job is restored to it."""
 
 
 class ReleaseJobs:
-    """Runs due jobs and single attempts; ``on_outcome`` counts how each attempt ended."""
+    """Runs due jobs and single attempts; ``on_outcome`` is called with the outcome of each attempt."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class ReleaseJobs:
         on_outcome: Callable[[str], None] = lambda _: None,
         claim: timedelta = CLAIM,
     ) -> None:
-        """``claim``: how long an attempt may take before another replica takes the job."""
+        """``claim``: how long an attempt may take before another replica may claim the job."""
         self._context = context
         self._inventory = inventory
         self._policy = policy
@@ -86,7 +86,7 @@ class ReleaseJobs:
         """Run one round of due jobs; returns their number. BATCH_SIZE means that more jobs may be due."""
         now = self._context.clock()
         jobs = await self._context.database.write(lambda c: releases.claim_due(c, now, now + self._claim, BATCH_SIZE))
-        # All are awaited, so that no attempt goes on unobserved after another one raised.
+        # Every attempt is awaited, also after another one raised.
         raise_first(await asyncio.gather(*(self._run(job) for job in jobs), return_exceptions=True))
         return len(jobs)
 
@@ -112,7 +112,7 @@ class ReleaseJobs:
                 job = self._start_again(connection, order_id, actor, action_id)
             if job.state != ReleaseState.PENDING or job.attempts or job.last_error:
                 return []
-            # Claimed in the transaction that started the job, so that the loop of due jobs cannot come in between.
+            # Claimed in the transaction that starts the job, so that the loop of due jobs cannot claim it in between.
             return releases.claim(connection, [order_id], self._context.clock() + self._claim)
 
         for job in await self._context.transact(begin):
@@ -125,11 +125,11 @@ class ReleaseJobs:
     async def try_once(
         self, order_id: str, version: int, *, actor: str, reason: str | None, action_id: str
     ) -> tuple[Release, ApiError | None] | None:
-        """Make one attempt at the job of that version; a failed job whose attempt fails is failed again.
+        """Make one attempt at the job of that version; a failed job whose attempt fails becomes failed again.
 
-        Returns the job after the attempt and the error of the attempt, or None when nothing was sent (the breaker
-        is open, or the service limits calls) and the job is unchanged. Raises NotFound, and ReleaseConflict for
-        another version. An action_id seen before continues that action: neither version check nor audit entry.
+        Returns the job after the attempt and the error of the attempt. Returns None when nothing was sent (the breaker
+        is open, or the service limits calls); the job is then unchanged. Raises NotFound, and ReleaseConflict for
+        another version. A known ``action_id`` continues that action, without version check or audit entry.
         """
 
         def begin(connection: Connection) -> tuple[Release, list[Release]]:
@@ -144,7 +144,7 @@ class ReleaseJobs:
                 refuse_changed(before, version)
                 history.add(connection, order_id, [action_entry(at, "Retry release", actor, reason)])
                 audit.add(connection, audit_release("RETRY_RELEASE", before, actor, at, reason, action_id))
-            # A repeated action keeps its undecided entry; an attempt that was put back has none.
+            # A repeated action already has its undecided entry, unless its attempt was not sent.
             if not known or not release_actions.has_undecided(connection, order_id):
                 kind = ReleaseActionKind.BULK_RETRY
                 release_actions.add(connection, order_id, before.cause, kind, actor, at, why=reason)
@@ -180,10 +180,10 @@ class ReleaseJobs:
     # ---------------------------------------------------------------- one attempt
 
     async def _run(self, job: Release) -> None:
-        """One attempt at a due job; raises nothing.
+        """Make one attempt at a due job; raises nothing.
 
-        When the end of the attempt cannot be stored on the order, it is stored on the job alone. What the attempt
-        did is unknown then: the next one asks again, and after the last one a person finds the job failed.
+        When the end of the attempt cannot be stored on the order, it is stored on the job alone. The outcome is then
+        unknown: the next attempt calls the Inventory Service again, and after the last attempt the job is failed.
         """
         try:
             await self._attempt(job)
@@ -203,9 +203,9 @@ class ReleaseJobs:
                 self._on_outcome(str(end.outcome))
 
     async def _attempt(self, job: Release, put_back_to: Release | None = None) -> ApiError | None:
-        """Make one attempt and store its end; returns the error that it ended with.
+        """Make one attempt and store its end; returns the error of the attempt, or None.
 
-        When nothing was sent, the job becomes ``put_back_to`` again, or waits for its next turn without it.
+        When nothing was sent, the job becomes ``put_back_to`` again. Without ``put_back_to`` it waits to be due again.
         """
         trail: list[Attempt] = []
         error: ApiError | None = None
@@ -230,7 +230,7 @@ class ReleaseJobs:
         if put_back_to is not None:
             names = ("state", "next_attempt_at", "last_error", "cause", "failure_class")
             return _End({name: getattr(put_back_to, name) for name in names}, put_back_to=put_back_to)
-        # Jobs that waited for the same moment are spread over a few seconds after it.
+        # Jobs that waited for the same time are spread over a few seconds after it.
         delay = max(error.retry_after_seconds or 0.0, 1.0) + 3.0 * self._context.randomness()
         due = self._context.clock() + timedelta(seconds=delay)
         return _End({"next_attempt_at": due} | failure_values(error.message, failure_of(error)))
@@ -250,7 +250,7 @@ class ReleaseJobs:
         return _End(values | {"state": ReleaseState.PENDING, "next_attempt_at": due}, OUTCOME_RETRIED)
 
     async def _store(self, job: Release, end: _End, trail: Sequence[Attempt]) -> None:
-        """Store an attempt's end on the job and on the order; a job that was started again meanwhile stays as it is."""
+        """Store the end of an attempt on the job and the order; a job that was started again meanwhile is unchanged."""
 
         def work(unit: UnitOfWork) -> None:
             connection, at = unit.connection, self._context.clock()
@@ -277,7 +277,7 @@ def _released(title: str, job: Release) -> _End:
 
 
 def _note_end(connection: Connection, job: Release, end: _End, at: datetime) -> None:
-    """Store what became of the action under way, or that the retries of the job itself ended it."""
+    """Store the outcome of the undecided action, or that the automatic retries of the job ended it."""
     if end.put_back_to is not None:
         release_actions.forget_undecided(connection, job.order_id)
     if end.outcome not in (OUTCOME_RELEASED, OUTCOME_FAILED):
@@ -309,7 +309,7 @@ def refuse_changed(job: Release, version: int) -> None:
 
 
 def changed_since(job: Release) -> ReleaseConflict:
-    """The error for a job that changed after the person saw it."""
+    """The error for a job that changed after the person read it."""
     return ReleaseConflict(
         f"The job has changed since: it is {job.state} at version {job.version}.",
         {"orderId": job.order_id, "state": job.state, "version": job.version},

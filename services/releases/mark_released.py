@@ -1,7 +1,7 @@
-"""Closing a failed release job by hand: a person has proof that nothing is held any more.
+"""Closes a failed release job by hand, when a person has proof that the reservation no longer exists.
 
-The Inventory Service is asked first, where it can answer: what it still holds or has sold is never marked
-released. Source: requirements 11, page Releases and requirements 11.2, 1.
+The inventory status is looked up first, where the Inventory Service has a lookup. Stock that is still reserved or
+sold is never marked released. Source: requirements 11, page Releases and requirements 11.2, 1.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from state import audit, release_actions, releases, reviews
 from state.releases import Release
 
 SOLD = frozenset({InventoryStatus.INVENTORY_CONFIRMED, InventoryStatus.RESTOCK_REQUESTED})
-"""The stock was deducted: there is no hold that could be released, only goods to be restocked."""
+"""Statuses after the stock was deducted: there is no reservation to release, only goods to restock."""
 
 
 @dataclass(frozen=True, slots=True)
 class MarkReleased:
-    """The command behind the button."""
+    """The command of the console's button."""
 
     order_id: str
     version: int
@@ -41,31 +41,30 @@ class MarkReleased:
     actor: str
     action_id: str
     in_bulk: bool = False
-    """One item of a bulk job."""
+    """Whether it is one item of a bulk job."""
     by_admin: bool = False
-    """Set for an admin, whom another actor's claim on the job's case does not block."""
+    """Whether the actor is an admin, whom another actor's claim on the job's case does not block."""
 
 
 class ReleaseByProof:
-    """The use case: ends a failed job, its case and the order's wait in one transaction."""
+    """The use case: ends a failed job, its case and the wait of the order in one transaction."""
 
     def __init__(self, context: OrdersContext, reconciliation: Reconciliation) -> None:
         self._context = context
         self._reconciliation = reconciliation
 
     async def mark_released(self, command: MarkReleased) -> StockState | None:
-        """What the Inventory Service says of the stock: FREE, or None when it cannot answer.
+        """Mark the job released; returns the stock state of the lookup: FREE, or None when it is unknown.
 
-        The same action_id again changes nothing. Raises ValidationFailed without a proof, NotFound,
-        ReleaseConflict when the job is not at that version any more, ClaimedByOther when somebody else works on
-        its case, and InvalidState when it is still
-        tried, when the order's stock was deducted, or when the Inventory Service still holds it. What they
-        refuse by what they say is on record in the audit log.
+        A known ``action_id`` changes nothing. Raises ValidationFailed without a proof, NotFound, ReleaseConflict
+        when the job has another version, and ClaimedByOther when another actor has claimed its case. Raises
+        InvalidState when the job is still retried, when the stock of the order was deducted, or when the Inventory
+        Service still has the reservation. A refusal because of the lookup is written to the audit log.
         """
         if not command.proof.strip():
             problem = {"field": "proof", "value": command.proof, "allowed": "how you know that nothing is held"}
             raise ValidationFailed("A proof is needed.", {"problems": [problem]})
-        # An answer of a moment ago does not do: this cannot be undone.
+        # Looked up anew, because this action cannot be undone.
         stock = (await self._reconciliation.look_up(command.order_id, asked_by=command.actor)).result.stock
         action_id = command.action_id
         if await self._context.database.read(lambda c: audit.find_action(c, action_id)) is not None:

@@ -1,4 +1,4 @@
-"""Claims: who works on a case. A claim is a lease, so an absent person blocks no case for long.
+"""Claims on review cases. A claim is a lease, so an absent person does not block a case for long.
 
 Source: contract 3, POST /api/v1/reviews/{reviewId}/claim and /release-claim.
 """
@@ -18,7 +18,7 @@ from state.audit import AuditEntry
 from state.reviews import Review
 
 LEASE = timedelta(minutes=15)
-"""How long a claim lasts; acting on the case renews it."""
+"""Duration of a claim; an action on the case renews the claim."""
 
 CLAIM, RELEASE_CLAIM = "CLAIM", "RELEASE_CLAIM"
 """The actions in the audit log."""
@@ -33,7 +33,7 @@ class ReviewClaims:
     async def claim(self, review_id: str, *, actor: str, take_over: bool = False) -> Review:
         """Claim the case for the actor, or renew the actor's claim; returns the case.
 
-        ``take_over`` takes it from whoever has it; only an admin may say so, which the caller has checked.
+        ``take_over`` replaces the claim of another actor; the caller has checked that the actor is an admin.
         Raises NotFound, InvalidState (resolved), ClaimedByOther.
         """
 
@@ -52,7 +52,7 @@ class ReviewClaims:
     async def release(self, review_id: str, *, actor: str, take_over: bool = False) -> Review:
         """End the claim on the case; without a claim nothing changes. Returns the case.
 
-        Raises NotFound, and ClaimedByOther for somebody else's claim unless ``take_over``.
+        Raises NotFound, and ClaimedByOther for a claim of another actor unless ``take_over``.
         """
 
         def transaction(connection: Connection) -> Review:
@@ -71,7 +71,7 @@ class ReviewClaims:
         return await self._context.database.write(transaction)
 
     async def renew(self, review_id: str, *, actor: str) -> None:
-        """Extend the actor's claim; without one nothing changes."""
+        """Extend the actor's claim; without a claim nothing changes."""
         at = self._context.clock()
         await self._context.database.write(lambda c: reviews.renew_claim(c, review_id, actor, at, at + LEASE))
 

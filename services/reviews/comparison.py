@@ -1,6 +1,6 @@
-"""Inventory lookups before a person acts on an order; the results are stored.
+"""Looks up the inventory status before a person acts on an order; the results are stored.
 
-An Inventory Service without the lookup is distinguished from one that is away; neither keeps a person from acting.
+An Inventory Service without the lookup is distinguished from an unavailable one; neither prevents a person from acting.
 Source: requirements 11.2, 1.
 """
 
@@ -22,22 +22,22 @@ from state import inventory_lookups, orders
 from state.inventory_lookups import StoredLookup
 
 PATIENCE_SECONDS = 3.0
-"""How long a lookup may take while a person waits."""
+"""Maximum duration of a lookup while a person waits."""
 
 MANY_SECONDS = 2.0
-"""A lookup of several orders starts no further calls after this time, since other lookups wait behind it."""
+"""A lookup of several orders starts no further calls after this time, since other lookups wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class LookupCounts:
-    """The outcome of a lookup of several orders."""
+    """The result of looking several orders up: the number of orders by outcome."""
 
     answered: int
     fresh: int
     """Orders with a recent lookup, which were not looked up again."""
     unanswered: int
     not_asked: int
-    """Not asked any more."""
+    """Orders that were not looked up, because the breaker opened or the time was over."""
 
 
 class Reconciliation:
@@ -51,7 +51,7 @@ class Reconciliation:
         patience_seconds: float = PATIENCE_SECONDS,
         gate: Callable[[], Gate] = Gate,
     ) -> None:
-        """``gate``: what the breaker of the other side's reading calls lets through when many are asked about."""
+        """``gate``: returns how many lookups of several orders the breaker allows now."""
         self._context = context
         self._lookup = lookup
         self._patience_seconds = patience_seconds
@@ -72,10 +72,10 @@ class Reconciliation:
         return answer
 
     async def look_up_many(self, order_ids: Sequence[str], *, asked_by: str) -> LookupCounts:
-        """Ask about several orders, a few at a time as the breaker allows, and keep the answers.
+        """Look several orders up, a few at a time as the breaker allows, and store the results.
 
-        Ends early when the breaker opens, when nobody answers, or after a while. Raises ValidationFailed above
-        MAX_ASKED; orders that do not exist are passed over.
+        Ends early when the breaker opens, when no lookup of a group is answered, or after MANY_SECONDS. Raises
+        ValidationFailed above MAX_ASKED; unknown orders are skipped.
         """
         if len(order_ids) > MAX_ASKED:
             problem = {"field": "orderIds", "value": len(order_ids), "allowed": f"at most {MAX_ASKED}"}
@@ -106,7 +106,7 @@ class Reconciliation:
 
 
 def in_words(result: LookupResult) -> str:
-    """The answer as the outcome of a command."""
+    """The result of a lookup, in words, as the outcome of a command."""
     if result.stock is None and result.said:
         return f"The Inventory Service says {result.said}, a word that is not known here"
     if result.problem == CANNOT_ANSWER:
@@ -117,7 +117,7 @@ def in_words(result: LookupResult) -> str:
 
 
 def many_in_words(counts: LookupCounts) -> tuple[str, str | None]:
-    """The answers to a question about several orders as title and detail of a command's outcome."""
+    """The result of looking several orders up, in words: title and detail of a command's outcome."""
     rest = [
         text
         for count, text in (

@@ -1,4 +1,4 @@
-"""What is stored about resolving a review case: the command, its audit entry, and the error for a lost race."""
+"""Records of resolving a review case: the command, its audit entry, and the error for a concurrent change."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class ResolveReview:
     reason: str | None = None
     """A ResolutionReason."""
     by_admin: bool = False
-    """Whether a claim of another person is ignored."""
+    """Whether the actor is an admin, whom another actor's claim does not block."""
     in_bulk: bool = False
-    """One item of a bulk job."""
+    """Whether it is one item of a bulk job."""
 
 
 _STATES = ("status", "inventory_status", "payment_status")
 
 
 def _standing(order: Order) -> dict[str, str]:
-    """The states of an order as the audit log stores them."""
+    """The states of an order, as the audit log stores them."""
     return {name: str(getattr(order, name)) for name in _STATES}
 
 
@@ -62,7 +62,7 @@ def audit_entry(
 
 
 async def was_done_before(context: OrdersContext, command: ResolveReview) -> bool:
-    """Return whether the audit log has this action; raises IdempotencyKeyReused for another one under its action_id."""
+    """Whether the audit log has this action; raises IdempotencyKeyReused for another action with its action_id."""
     action_id = command.action_id
     if action_id is None:
         return False
@@ -75,7 +75,7 @@ async def was_done_before(context: OrdersContext, command: ResolveReview) -> boo
 
 
 async def stored_case(context: OrdersContext, review_id: str) -> Review:
-    """The case as it is stored now. Raises NotFound."""
+    """The stored case. Raises NotFound."""
     review = await context.database.read(lambda c: reviews.get(c, review_id))
     if review is None:
         raise NotFound("review", review_id)
@@ -96,7 +96,7 @@ async def conflict(context: OrdersContext, review: Review, command: ResolveRevie
     target = _target(review.review_id)
     entry = await context.database.read(lambda c: audit.last_on(c, target, review.order_id, tuple(ReviewAction)))
     if entry is not None:
-        # What a person did; the case may have been settled by what followed from it.
+        # The action of a person; the case may have been settled by a later consequence of it.
         by, at, action = entry.actor, entry.at, entry.action
     else:
         by = current.resolved_by or SYSTEM

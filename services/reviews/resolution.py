@@ -1,4 +1,4 @@
-"""Resolving cases of the manual-review queue: one action, one person, recorded before it runs.
+"""Resolves review cases: one action of one person, recorded before it runs.
 
 Source: requirements 8.2 (manual resolution queue); contract 3, POST /api/v1/reviews/{reviewId}/resolve.
 """
@@ -44,7 +44,7 @@ class _LostRace(Exception):
 
 
 class ReviewResolution:
-    """Resolves cases; of two people who act on one case, the second gets a ReviewConflict that names the first."""
+    """Resolves cases; when two people act on one case, the second gets a ReviewConflict that names the first."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class ReviewResolution:
         confirmation_timeout: timedelta,
         reconciliation: Reconciliation | None = None,
     ) -> None:
-        """``reconciliation`` None: no lookup is made, and the state of the order alone decides."""
+        """Without ``reconciliation`` no lookup is made, and the state of the order alone decides."""
         self._context = context
         self._fulfilment = fulfilment
         self._inventory = inventory
@@ -70,12 +70,12 @@ class ReviewResolution:
         }
 
     async def resolve(self, command: ResolveReview) -> Review:
-        """The case after the action; still OPEN when a retry failed again.
+        """Carry out the action and return the case; it is still OPEN when a retry failed again.
 
-        Raises NotFound, ValidationFailed (an explanation is missing), ReviewConflict (wrong version or not
-        open any more), ClaimedByOther, InvalidState (our side or stock does not allow the action), or what
-        the Inventory Service answered to RECONFIRM. The same action under an action_id seen before changes
-        nothing and answers with the case as it is; another one raises IdempotencyKeyReused.
+        Raises NotFound, ValidationFailed (an explanation is missing), ReviewConflict (wrong version, or the case is
+        closed), ClaimedByOther, InvalidState (the order or the stock does not allow the action), or the error of the
+        inventory call for RECONFIRM. The same action under a known action_id changes nothing and returns the case;
+        another action under it raises IdempotencyKeyReused.
         """
         review = await stored_case(self._context, command.review_id)
         if await was_done_before(self._context, command):
@@ -83,13 +83,13 @@ class ReviewResolution:
         try:
             await self._act(command, review)
         except (ReviewConflict, InvalidState):
-            # Perhaps it was this very action that was faster, sent twice, and has moved the case or the order.
+            # The same action may have been sent twice; then the first one has changed the case or the order.
             if not await was_done_before(self._context, command):
                 raise
         return await stored_case(self._context, command.review_id)
 
     async def called_by(self, review_id: str, action: str) -> str | None:
-        """The operation of the Inventory Service that the action on this case calls at once; None: it calls none.
+        """The inventory call that the action on this case makes at once; None when it makes none.
 
         Raises NotFound.
         """
@@ -106,13 +106,13 @@ class ReviewResolution:
             current = await stored_case(self._context, review.review_id)
             if (current.state, current.version) == (review.state, review.version):
                 raise
-            # Somebody was faster and has moved the order since the case was read.
+            # Another actor has changed the order since the case was read.
             raise await conflict(self._context, review, command) from None
         try:
             with self._context.step("resolve review", order.order_id, order.traceparent):
                 await self._actions[command.action](command, order, review)
         except IntegrityError:
-            # The same action_id is being executed by somebody else at this moment.
+            # A concurrent request executes the same action_id now.
             raise await conflict(self._context, review, command) from None
 
     async def _order_if_allowed(self, command: ResolveReview, review: Review) -> Order:
@@ -153,7 +153,7 @@ class ReviewResolution:
                 return ending.money_settled_by_hand(now)
             if current.status != OrderStatus.PAYING:
                 return None
-            # PAYMENT_UNKNOWN: the person has seen that the money was captured.
+            # PAYMENT_UNKNOWN: the person has verified that the money was captured.
             if current.cancel_reason:
                 return ending.cancel_while_paying(current, current.cancel_reason, now, money=True)
             return lifecycle.place(current, now, now + self._confirmation_timeout)
@@ -173,7 +173,7 @@ class ReviewResolution:
             if review.reason == ReviewReason.PAYMENT_UNKNOWN:
                 return ending.cancel_while_paying(current, reason, now, money=None)
             change = ending.cancel(current, reason, now)
-            # The payment's outcome, which a cancel may have to wait for, is asked for at once.
+            # A cancel may have to wait for the outcome of the payment, so the payment is looked up at once.
             is_waiting = review.reason == ReviewReason.STEP_FAILED and current.status == OrderStatus.PAYING
             return change.then(failed_steps.try_again(now)) if is_waiting else change
 
@@ -185,7 +185,7 @@ class ReviewResolution:
 
         def settle_job(connection: Connection) -> None:
             job = releases.get(connection, order.order_id)
-            # A job that was started again since has a hold to give back that the person knows nothing of.
+            # A job that was started again has another reservation to release, which the person has not seen.
             if job is not None and job.state == ReleaseState.FAILED:
                 at = self._context.clock()
                 releases.settle(connection, job, at, state=ReleaseState.DONE, next_attempt_at=None)
@@ -215,7 +215,7 @@ class ReviewResolution:
         )
 
     async def _retry_step(self, command: ResolveReview, order: Order, review: Review) -> None:
-        """The sweeper tries within a second; if it fails again, the case is opened again."""
+        """Make the order due, so that the sweeper retries it within a second; another failure opens the case again."""
 
         def change(current: Order) -> Change | None:
             return None if current.due_at is None else failed_steps.try_again(self._context.clock())
@@ -294,7 +294,7 @@ class ReviewResolution:
             raise await conflict(self._context, review, command) from None
 
     async def _begin(self, command: ResolveReview, review: Review, order: Order) -> Review:
-        """Record that the action runs, before its first call; the case stays open until it succeeds."""
+        """Record that the action runs, before its first call; the case stays open until the action succeeds."""
 
         def transaction(connection: Connection) -> bool:
             at = self._context.clock()

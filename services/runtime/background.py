@@ -41,7 +41,7 @@ from state.engine.database import LARGE_LOG_BYTES, Database
 logger = logging.getLogger("holdfast.worker")
 
 CONSERVATION = "conservation"
-"""Name of the lease under which orders are compared between the services."""
+"""Name of the lease under which one replica compares orders between the services."""
 
 
 class Leader:
@@ -56,7 +56,7 @@ class Leader:
         lease: timedelta,
         run_round: Callable[[], Awaitable[bool]],
     ) -> None:
-        """``lease``: longer than a round may take."""
+        """``lease``: its duration, which must exceed that of a round."""
         self._database = database
         self._clock = clock
         self._name = name
@@ -65,7 +65,7 @@ class Leader:
         self._run_round = run_round
 
     async def run_round(self) -> bool:
-        """One round of a Loop; does nothing while another replica has the lease."""
+        """Run one round of a Loop; do nothing while another replica has the lease."""
         now = self._clock()
         is_leader = await self._database.write(
             lambda c: leases.take(c, self._name, self._replica, now, now + self._lease)
@@ -75,14 +75,14 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class Drills:
-    """The loops of the sandbox; only with the reference Inventory Service."""
+    """The loops of the sandbox; exists only with the reference Inventory Service."""
 
     runner: DrillRunner
     shelves: Shelves
 
 
 async def build_drills(parts: Parts, conservation: ConservationAudit, stack: AsyncExitStack) -> Drills | None:
-    """None outside the sandbox."""
+    """Build the drills of the sandbox; None outside the sandbox."""
     settings = parts.settings
     if not (settings.holdfast_sandbox and settings.inventory_service_url):
         return None
@@ -104,7 +104,7 @@ def build_executor(
     clients: Clients,
     drills: Drills | None,
 ) -> CommandExecutor:
-    """Executes the commands of every topic."""
+    """Build the executor for the commands of every topic."""
     return CommandExecutor(
         context,
         UseCases(
@@ -138,7 +138,7 @@ def build_loops(
     alerts: Alerting,
     drills: Drills | None,
 ) -> list[Loop]:
-    """Every loop but the relay and the consumers, which run until they are stopped."""
+    """Build every loop except the relay and the consumers, which run until they are stopped."""
     loops = [
         use_cases.releases_loop,
         messaging.consumers.parked,
@@ -180,7 +180,7 @@ def _maintenance(
 def counted(
     metrics: Metrics, relay: OutboxRelay, consumers: EventConsumers, loops: list[Loop]
 ) -> dict[str, Callable[[], Awaitable[None]]]:
-    """All background work by its name, with its failures counted under it."""
+    """All background work by name; a failure is counted under that name."""
     continuous = {"relay": relay.run, "consuming": consumers.run}
     metrics.background([*continuous, *(loop.name for loop in loops)])
     runs: dict[str, Callable[..., Awaitable[None]]] = {loop.name: loop.run for loop in loops}
@@ -196,7 +196,7 @@ def _heartbeat(recorder: Recorder) -> Loop:
 
 
 async def _shorten_log(database: Database) -> bool:
-    """One round of a Loop."""
+    """Shorten the write-ahead log; one round of a Loop."""
     left = await asyncio.to_thread(database.shorten_log)
     if left > LARGE_LOG_BYTES:
         logger.warning("database_log_large", extra={"bytes": left, "reason": "a reader keeps old pages of it"})

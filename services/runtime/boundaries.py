@@ -1,4 +1,4 @@
-"""The collaborators of a worker that a test may replace, and what every builder of the worker needs."""
+"""The collaborators of a worker that a test may replace, and the common arguments of the worker's builders."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ class Seam(StrEnum):
     PUBLISHER = "publisher"
     WEBHOOK = "webhook"
     SWITCHES = "switches"
-    """Of the reference Inventory Service."""
+    """The fault switches of the reference Inventory Service."""
 
 
 class Border(Protocol):
-    """Called once for each collaborator that is composed in."""
+    """Called once for each collaborator of the worker, when the worker is built."""
 
     def __call__(self, seam: Seam, collaborator: T, /) -> T:
-        """What takes its place."""
+        """Return the object to use in place of the collaborator."""
         ...
 
 
 def as_it_is(_: Seam, collaborator: T, /) -> T:
-    """Nothing stands between."""
+    """Return the collaborator unchanged."""
     return collaborator
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What every builder of the worker needs."""
+    """The arguments that every builder of the worker takes."""
 
     settings: Settings
     database: Database

@@ -1,4 +1,4 @@
-"""The clients of the other services, as the settings name them, and the pace that replicas share.
+"""The clients of the other services that the settings name, and the pace that replicas share.
 
 Each heartbeat publishes the pace of this replica's inventory calls and reads that of the others; no call waits for it.
 """
@@ -36,27 +36,27 @@ from state.replicas import Replica
 WEBHOOK_CONNECTIONS = 4
 
 FASTEST = 10_000.0
-"""Calls a second. A larger value is ignored."""
+"""Upper limit in calls a second. A larger value in a heartbeat is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """Every client of a worker."""
+    """All clients of a worker."""
 
     breakers: InventoryBreakers
     pacer: Pacer
     inventory: InventoryGateway
-    """With immediate retries, for a customer who waits."""
+    """A client with immediate retries, for a customer who waits."""
     inventory_once: InventoryGateway
-    """One attempt per call, for background work that retries later."""
+    """A client with one attempt per call, for background work that retries later."""
     lookup: InventoryLookup
     payments: PaymentGateway
     webhook: httpx.AsyncClient
-    """Has connections of its own: a webhook that hangs must not take those of orders."""
+    """A client with connections of its own, so that a slow webhook does not occupy the connections of orders."""
 
 
 async def build_clients(parts: Parts, breakers: InventoryBreakers, stack: AsyncExitStack) -> Clients:
-    """``stack`` closes the connections."""
+    """Build all clients; ``stack`` closes the connections."""
     settings = parts.settings
     transport = AiohttpTransport(client_session(connections=Budget.of_process().outgoing), proxy=settings.proxy)
     stack.push_async_callback(transport.aclose)
@@ -119,14 +119,14 @@ def _payment_client(parts: Parts, transport: AiohttpTransport) -> PaymentGateway
 
 
 def webhook_client(proxy: Proxy = DIRECT) -> httpx.AsyncClient:
-    """Follows no redirect; closed by its owner."""
+    """Build a client for webhooks that follows no redirect; the caller closes it."""
     transport = AiohttpTransport(client_session(connections=WEBHOOK_CONNECTIONS), proxy=proxy)
     return httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptObserver:
-    """Counts every attempt; adds one that a breaker short-circuited to the present span, since it has none itself."""
+    """Counts every attempt. A short-circuited attempt has no span, so it is added to the current span."""
 
     metrics: Metrics
     tracer: Tracer | None
@@ -151,7 +151,7 @@ def hear_others(pacer: Pacer, others: Iterable[Replica], now: datetime) -> None:
 
 
 def _read(said: object, age_seconds: float) -> Pace | None:
-    """The pace in a heartbeat of that age; None when another version wrote it in another form."""
+    """The pace in a heartbeat of that age; None when another version wrote the pace in another form."""
     if not isinstance(said, dict):
         return None
     rate, closed = _number(said.get("rate")), _number(said.get("closedMs"))

@@ -1,7 +1,7 @@
 """Reschedules rows whose due time lies further ahead than any policy allows (clock skew).
 
 Due times, claims and leases are written by one clock and read by another. After a clock was set back, or when another
-replica's clock runs ahead, such a row would wait for hours: an order, an alert or a command of a person.
+replica's clock runs ahead, such a row would wait for hours: for example an order, an alert or a command.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from state.engine.transactions import apart
 logger = logging.getLogger("holdfast.timekeeping")
 
 MAX_ROWS_PER_ROUND = 100
-"""Rows of each kind in one round."""
+"""Rows of each kind that one round reschedules."""
 
 SLACK = timedelta(seconds=60)
-"""Clocks of replicas may differ by this much without any row being rescheduled."""
+"""Allowed difference between the clocks of replicas; within it, no row is rescheduled."""
 
 JUST_PASSED = timedelta(milliseconds=1)
-"""Rescheduled rows are due for ``<`` as well as for ``<=``."""
+"""Age of the new due time, so that a rescheduled row is due for ``<`` as well as for ``<=``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledRows:
-    """How far ahead a due time, a claim or a lease may lie in the rows that meet the condition."""
+    """A kind of row: the condition that selects it, and how far ahead its due time, claim or lease may lie."""
 
     kind: str
     table: Table
@@ -45,7 +45,7 @@ class ScheduledRows:
 
 
 def scheduled(longest_wait: timedelta, longest_lease: timedelta) -> tuple[ScheduledRows, ...]:
-    """Every kind of row that waits; the texts are the conditions of partial indexes, word for word."""
+    """Every kind of row that waits; the conditions are verbatim those of partial indexes, so that these are used."""
     longest_step = max(longest_wait, LONGEST_STEP_DELAY)
     is_unfinished = _sql("commands.state IN ('STORED', 'RUNNING')")
     return (
@@ -94,7 +94,7 @@ def _sql(condition: str) -> ColumnElement[bool]:
 
 
 def reschedule(connection: Connection, rows: ScheduledRows, now: datetime, limit: int) -> int:
-    """Make rows due now that are due too far ahead, the furthest first; returns how many."""
+    """Make rows due now whose due time lies too far ahead, the furthest first; returns how many."""
     is_too_late = rows.due > now + rows.longest_delay + SLACK
     conditions = [is_too_late] if rows.condition is None else [is_too_late, rows.condition]
     (key,) = rows.table.primary_key
@@ -106,17 +106,17 @@ def reschedule(connection: Connection, rows: ScheduledRows, now: datetime, limit
 
 
 class ClockSkewRepair:
-    """Reschedules a batch of each kind of row a round."""
+    """Reschedules a batch of each kind of row in each round."""
 
     def __init__(
         self, context: OrdersContext, longest_wait: timedelta, longest_lease: timedelta = leases.LONGEST
     ) -> None:
-        """``longest_wait`` is that of orders and release jobs, ``longest_lease`` that of bulk jobs and leaders."""
+        """``longest_wait`` applies to orders and release jobs, ``longest_lease`` to bulk jobs and leaders."""
         self._context = context
         self._scheduled = scheduled(longest_wait, longest_lease)
 
     async def run_round(self) -> bool:
-        """One round of a Loop; returns whether more may wait."""
+        """Run one round of a Loop; returns whether more rows may have to be rescheduled."""
         moved, failed = await self._context.database.write(self._reschedule_all)
         if any(moved.values()):
             logger.warning("clock_was_set_back", extra={"brought_forward": dict(moved)})
@@ -126,7 +126,7 @@ class ClockSkewRepair:
         return max(moved.values(), default=0) >= MAX_ROWS_PER_ROUND
 
     def _reschedule_all(self, connection: Connection) -> tuple[Counter[str], dict[str, Exception]]:
-        """Rows that were rescheduled and errors, each by kind; an error of one kind does not undo the others."""
+        """Counts of rescheduled rows and errors, each by kind; an error of one kind does not roll back the others."""
         moved: Counter[str] = Counter()
         failed: dict[str, Exception] = {}
         now = self._context.clock()

@@ -1,4 +1,4 @@
-"""The consumers of inventory events of one worker: decoding, parking and dead letters around their effect."""
+"""The consumers of inventory events of one worker: they decode, handle, park and dead-letter events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from state import deduplication, orders
 from state.engine.database import Database
 
 EARLIER_DURABLE = "order-service"
-"""Name of the durable before it carried the installation."""
+"""Earlier name of the durable consumer, without the installation."""
 
 
 class EventConsumers:
@@ -77,7 +77,7 @@ class EventConsumers:
             self._handle = traced_handler(self._apply, tracer, self._traceparent_of)
 
     async def run(self) -> None:
-        """Consume until stop(); waits for NATS for as long as it takes."""
+        """Consume until stop(); waits for NATS without limit."""
         self._starting = asyncio.ensure_future(self._start())
         try:
             await self._starting
@@ -86,7 +86,7 @@ class EventConsumers:
                 return
             raise
         while not self._stopping and not self._nats.is_closed:
-            # Consumers end when the subjects have moved to other streams, and start again there.
+            # Consumers end when the subjects have moved to other streams; they are started again for these streams.
             self._groups = by_stream(self._topology.placement, events.INCOMING)
             self._consumers = [self._consumer(stream, subjects) for stream, subjects in self._groups.items()]
             await asyncio.gather(*(consumer.run() for consumer in self._consumers))
@@ -100,7 +100,7 @@ class EventConsumers:
 
     @property
     def problem(self) -> str | None:
-        """Which other installation shares or changed a consumer of this one; None without a conflict."""
+        """Describes which other installation shares or changed a consumer of this one; None without a conflict."""
         return next((consumer.problem for consumer in self._consumers if consumer.problem), None)
 
     def after_commit(self, recorded: Recorded) -> None:
@@ -152,9 +152,9 @@ class EventConsumers:
         return self._apply(delivery)
 
     async def _apply(self, delivery: Delivery) -> None:
-        """Decode and handle an event, or park it until its order is known; raises PoisonEvent.
+        """Decode and handle an event, or park it until its order is stored; raises PoisonEvent.
 
-        An event of another installation about an unknown order is ignored: that installation handles it.
+        An event of another installation about an unknown order is ignored, because that installation handles it.
         """
         event = decode(
             delivery.payload,
@@ -188,6 +188,6 @@ class EventConsumers:
         )
 
     def _count(self, subject: str, outcome: str) -> None:
-        # Handled deliveries are counted in _apply, where their outcome is known.
+        # _apply counts handled deliveries, because it has their outcome.
         if outcome != "handled":
             self._metrics.event_consumed(subject, outcome)

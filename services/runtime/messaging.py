@@ -32,17 +32,17 @@ from state.engine.database import Database
 logger = logging.getLogger("holdfast.events")
 
 SENT_AGAIN = tuple(subject for subject in events.OUTGOING if subject != events.CONFIRM_REQUESTED)
-"""Without requests for confirmation: the sweeper sends those again under new ids."""
+"""Subjects that are published again. The sweeper repeats confirmation requests under new ids instead."""
 
 KEPT = timedelta(days=1)
-"""Events published longer than this before their stream was made count as delivered."""
+"""Events that were published longer than this before their stream was created count as delivered."""
 
 STEP = 500
-"""Rows of one transaction."""
+"""Rows in one transaction."""
 
 
 class EventRecovery:
-    """Publishes again what a lost stream had stored: events by their rows, confirmation requests under new ids."""
+    """Publishes the events of a lost stream again; confirmation requests are repeated under new ids."""
 
     def __init__(
         self,
@@ -57,10 +57,10 @@ class EventRecovery:
         self._wake = wake
 
     async def streams_made(self, at: datetime) -> None:
-        """Publish again what the streams had stored; ``at``: when the newest stream was made. Idempotent."""
+        """Publish the lost events again; ``at`` is the creation time of the newest stream. Idempotent."""
         while await self._database.write(lambda c: outbox.send_again(c, SENT_AGAIN, at - KEPT, at, STEP)) == STEP:
             self._wake()
-        # The answer may be lost too: the Inventory Service ignores a repeated id, so each request gets a new one.
+        # The answer may be lost too. The Inventory Service ignores a repeated id, so each request gets a new one.
         due_before = at + self._confirmation_timeout
         asked = await self._database.write(
             lambda c: orders.make_confirmations_due(c, OrderStatus.PLACED, due_before, self._clock())
@@ -71,7 +71,7 @@ class EventRecovery:
 
 
 class MessagingStatus:
-    """What the heartbeat and the readiness check report of the events."""
+    """The messaging status for the heartbeat and the readiness check."""
 
     def __init__(
         self, topology: Topology, relay: OutboxRelay, consumers: EventConsumers, clock: Callable[[], datetime]
@@ -84,27 +84,27 @@ class MessagingStatus:
 
     @property
     def streams_problem(self) -> PublishProblem | None:
-        """What is missing at the broker; None when every event has its stream."""
+        """Describes what is missing at the broker; None when every event has its stream."""
         return self._topology.problem
 
     @property
     def consumers_problem(self) -> str | None:
-        """Which other installation shares or changed a consumer of this one; None without a conflict."""
+        """Describes which other installation shares or changed a consumer of this one; None without a conflict."""
         return self._consumers.problem
 
     @property
     def publish_problem(self) -> PublishProblem | None:
-        """Why events are not published now; None when they are."""
+        """Why events are not published now; None when they are published."""
         return self._relay.problem
 
     async def sample(self) -> bool:
-        """Read from NATS how far the consumers are behind; one round of a Loop. Keeps the last answer without NATS."""
+        """Read the lag of the consumers from NATS; one round of a Loop. Keeps the last lag without NATS."""
         at = self._clock().isoformat()
         self._lags = [{**asdict(lag), "at": at} for lag in await self._consumers.lags()] or self._lags
         return False
 
     def facts(self) -> dict[str, Any]:
-        """The part of the heartbeat about events."""
+        """The facts about events in the heartbeat."""
         problem = self.publish_problem
         return {
             "consumers": self._lags,
@@ -116,7 +116,7 @@ class MessagingStatus:
 
 @dataclass(frozen=True, slots=True)
 class Messaging:
-    """Connected to the database, not yet running."""
+    """The messaging parts of a worker, connected to the database and not yet running."""
 
     nats: NatsConnection
     topology: Topology
@@ -129,7 +129,10 @@ class Messaging:
 async def build_messaging(
     parts: Parts, context: OrdersContext, confirmation_timeout: timedelta, stack: AsyncExitStack
 ) -> Messaging:
-    """``stack`` closes the connection; commits of ``context`` wake the relay and the parked events."""
+    """Build the messaging parts; ``stack`` closes the connection.
+
+    Commits of ``context`` wake the relay and the loop of parked events.
+    """
     settings, database, clock, metrics = parts.settings, parts.database, parts.clock, parts.metrics
     relay_woken = asyncio.Event()
 

@@ -1,7 +1,7 @@
-"""Deletes rows that are older than their table keeps them, in small batches.
+"""Deletes old rows in small batches, when their table's retention time has passed.
 
 ``KEPT`` lists every table that is pruned. Orders, timelines, review cases, release jobs, returns and the audit log
-are never pruned, and neither are differences of the conservation audit that are not settled.
+are never pruned, and neither are unsettled differences of the conservation audit.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ Condition = ColumnElement[bool]
 
 @dataclass(frozen=True, slots=True)
 class KeptRows:
-    """How long a table keeps the rows that meet all conditions."""
+    """The retention time of a table's rows that meet all conditions."""
 
     table: Table
     time: Column[datetime]
-    """The age of a row counts from here; a row without a value is kept."""
+    """The column from which the age of a row counts; a row without a value is kept."""
     kept_for: timedelta
     conditions: tuple[Condition, ...] = ()
     indexed_time: Column[datetime] | None = None
-    """Never later than ``time``, and indexed where ``time`` is not."""
+    """A column that is never later than ``time`` and has an index, where ``time`` has none."""
     parts: Table | None = None
-    """Rows that refer to this table and are deleted with it."""
+    """A table whose rows refer to this one and are deleted with its rows."""
     limit_age: Callable[[Connection, datetime], datetime] | None = None
-    """Returns an earlier time where some older rows are still needed."""
+    """Returns an earlier limit when some older rows are still needed."""
 
 
 KEPT: tuple[KeptRows, ...] = (
-    # Longer than the streams keep a message: until then an event could be published or delivered again.
+    # Longer than the streams keep a message, because until then an event could be published or delivered again.
     KeptRows(tables.outbox, tables.outbox.c.published_at, timedelta(days=14)),
     KeptRows(tables.inbox, tables.inbox.c.received_at, timedelta(days=30)),
     KeptRows(
@@ -115,7 +115,7 @@ KEPT: tuple[KeptRows, ...] = (
 
 
 def delete_older(connection: Connection, kept: KeptRows, before: datetime, limit: int) -> int:
-    """Delete at most ``limit`` rows of before that time, and at most as many parts; returns how many rows went."""
+    """Delete at most ``limit`` rows older than ``before``, and at most as many parts; returns how many rows went."""
     if kept.limit_age is not None:
         before = kept.limit_age(connection, before)
     times = (kept.time, kept.indexed_time) if kept.indexed_time is not None else (kept.time,)
@@ -145,7 +145,7 @@ def _is_one_of(key: Sequence[Column[object]], rows: Sequence[Sequence[object]]) 
 
 
 class Retention:
-    """Prunes one batch of every table a round."""
+    """Prunes one batch of every table in each round."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class Retention:
         self._kept = kept
 
     async def prune(self) -> bool:
-        """One round of a Loop; returns whether a table had a full batch to delete."""
+        """Run one round of a Loop; returns whether a table had a full batch to delete."""
         now = self._clock()
         is_full = False
         for kept in self._kept:
@@ -171,7 +171,7 @@ class Retention:
                     partial(delete_older, kept=kept, before=before, limit=MAX_ROWS_PER_TRANSACTION)
                 )
             except Exception as error:
-                # A boundary: a table that cannot be pruned keeps no other one from it.
+                # A boundary: a table that cannot be pruned does not block the others.
                 logger.warning("retention_step_failed", extra={"table": kept.table.name}, exc_info=error)
                 self._on_failure()
                 continue

@@ -60,7 +60,7 @@ class Stack:
         if self._settings.nats_url is None:
             nats = self._owned.enter_context(EmbeddedNats(self._data_dir))
             self._broker_check = BrokerCheck(nats.home)
-            # A stack always has a worker, as a child or in this process.
+            # A stack always has a worker, as a child process or in this process.
             self._broker_check.add_worker(self._settings.api_host, self._settings.api_port)
             self._children.append(nats.child(self._broker_check))
             self.environment["NATS_URL"] = nats.url

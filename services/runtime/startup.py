@@ -1,6 +1,6 @@
-"""Open the database at the start: wait for a server that is away, fail for a file that cannot be used.
+"""Opens the database at the start: waits for an unavailable server, fails for a file that cannot be used.
 
-While it waits, the worker answers /healthz with 200 and /readyz with 503, and logs one line an attempt.
+While it waits, the worker answers /healthz with 200 and /readyz with 503, and logs one line for each attempt.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _LastReason:
 async def database_when_ready(settings: Settings, listener: socket.socket, stop: asyncio.Event) -> Database | None:
     """Return the database with its schema migrated; None when ``stop`` is set first.
 
-    Raises ConfigurationError for a file or server that waiting does not help.
+    Raises ConfigurationError for a file or server that waiting cannot make usable.
     """
     last = _LastReason()
     async with AsyncExitStack() as stack:
@@ -70,7 +70,7 @@ async def database_when_ready(settings: Settings, listener: socket.socket, stop:
             extra = {"reason": last.text, "attempt": attempts, "again_in_seconds": round(delay, 1)}
             logger.warning("database_away", extra=extra)
             if attempts == 1:
-                # On a copy, because the server closes its socket and the address must stay taken.
+                # The server closes its socket, so it gets a copy, and the address stays taken.
                 await stack.enter_async_context(serving(waiting_app(last.get), listener.dup()))
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
@@ -80,7 +80,7 @@ async def database_when_ready(settings: Settings, listener: socket.socket, stop:
 
 
 def _reason(settings: Settings, database: Database, error: DBAPIError) -> str:
-    """Return in one line why the database is away; raises ConfigurationError where waiting does not help."""
+    """Return in one line why the database is unavailable; raises ConfigurationError when waiting does not help."""
     said = without_credentials(str(error.orig or error).strip().partition("\n")[0])
     if database.is_sqlite:
         if not is_locked(error.orig or error):

@@ -43,7 +43,7 @@ logger = logging.getLogger("holdfast.worker")
 
 
 def build_context(parts: Parts) -> OrdersContext:
-    """The context of every use case; its commits are counted."""
+    """Build the context of every use case; its commits are counted."""
     return OrdersContext(
         parts.database,
         parts.clock,
@@ -80,7 +80,7 @@ def fulfilment_policy(settings: Settings) -> FulfilmentPolicy:
 
 @dataclass(frozen=True, slots=True)
 class WorkerUseCases:
-    """What the API, the commands and the loops of a worker call."""
+    """The use cases that the API, the commands and the loops of a worker call."""
 
     placement: OrderPlacement
     cancellation: OrderCancellation
@@ -102,12 +102,12 @@ class WorkerUseCases:
 def build_use_cases(
     parts: Parts, context: OrdersContext, policy: FulfilmentPolicy, clients: Clients, dead_letters: DeadLetters
 ) -> WorkerUseCases:
-    """Commits of ``context`` that start a release job wake its loop."""
+    """Build the use cases; commits of ``context`` that start a release job wake the release loop."""
     settings, payments = parts.settings, clients.payments
     fulfilment = OrderFulfilment(context, clients.inventory, payments, policy)
     background_fulfilment = OrderFulfilment(context, clients.inventory_once, payments, policy)
     gate_of = breaker_gate(clients.breakers)
-    # Lookups have no breaker of their own; the availability check is the other call that only reads.
+    # Lookups have no breaker of their own, so they use that of the availability check, which also only reads.
     reconciliation = Reconciliation(context, clients.lookup, gate=partial(gate_of, InventoryCall.CHECK_AVAILABILITY))
     reviews = ReviewResolution(
         context, background_fulfilment, clients.inventory, policy.confirmation_timeout, reconciliation

@@ -1,8 +1,8 @@
-"""Spans of OpenTelemetry, exported by OTLP over HTTP: the only module that knows OpenTelemetry.
+"""Spans of OpenTelemetry, exported by OTLP over HTTP. Only this module imports OpenTelemetry.
 
-It is imported only when tracing is on. Names and attributes follow the semantic conventions for HTTP
-and messaging; what they have no word for begins with ``holdfast.``. Endpoint, headers, sampler, resource
-attributes and batch sizes are read by the SDK from its standard variables. See docs/adr/0011.
+It is imported only when tracing is on. Names and attributes follow the semantic conventions for HTTP and
+messaging; attributes outside of the conventions begin with ``holdfast.``. The SDK reads endpoint, headers,
+sampler, resource attributes and batch sizes from its standard variables. See docs/adr/0011.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from services.base.proxy import requests_session
 from services.tracing.port import Answered
 
 FLUSH_SECONDS = 1.0
-"""How long the end of the process may wait for a collector that answers; one that does not is not waited for."""
+"""How long the end of the process waits for the collector; not at all when the collector does not answer."""
 
 SERVER_ERROR = 500
 CLIENT_ERROR = 400
@@ -46,7 +46,7 @@ _present: ContextVar[Span | None] = ContextVar("span", default=None)
 
 
 class OpenTelemetryTracer:
-    """The Tracer of a worker; one per process, since it owns the exporting thread."""
+    """The Tracer of a worker; one per process, because it owns the exporting thread."""
 
     def __init__(
         self,
@@ -57,14 +57,14 @@ class OpenTelemetryTracer:
         exporter: SpanExporter | None = None,
         session: Session | None = None,
     ) -> None:
-        """``service_name`` None takes that of OTEL_RESOURCE_ATTRIBUTES, else ``holdfast``.
+        """``service_name`` None uses that of OTEL_RESOURCE_ATTRIBUTES, else ``holdfast``.
 
-        ``session``: through which the collector is asked.
+        ``session``: the HTTP session for requests to the collector.
         """
         self._exporter = _Watched(exporter or OTLPSpanExporter(session=session or requests_session()))
         self._provider = TracerProvider(
             resource=_resource(service_name, version, instance),
-            # The end of the process is ours to bound; the SDK's own hook waits half a minute.
+            # close() bounds the end of the process instead; the exit hook of the SDK waits half a minute.
             shutdown_on_exit=False,
         )
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
@@ -132,7 +132,7 @@ class OpenTelemetryTracer:
     def _close(self) -> None:
         if self._exporter.is_failing:
             self._exporter.shutdown()
-        # The SDK's own limit is half a minute. Its threads and this one end with the process, whatever they wait for.
+        # The SDK's own limit is half a minute. Daemon threads end with the process, even while they wait.
         flush = threading.Thread(target=self._provider.shutdown, name="tracing-flush", daemon=True)
         flush.start()
         flush.join(FLUSH_SECONDS)
@@ -159,7 +159,7 @@ class OpenTelemetryTracer:
 
 
 class _Call:
-    """A CallSpan over a span."""
+    """A CallSpan around a span of the SDK."""
 
     def __init__(self, span: Span) -> None:
         self._span = span
@@ -176,7 +176,7 @@ class _Call:
 
 
 class _Watched(SpanExporter):
-    """An exporter that remembers whether its collector answers, and is shut down once."""
+    """An exporter that stores whether its collector answers, and is shut down once."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -199,7 +199,7 @@ class _Watched(SpanExporter):
 def _resource(service_name: str | None, version: str, instance: str) -> Resource:
     given = {"service.version": version, "service.instance.id": instance}
     resource = Resource.create(given | ({"service.name": service_name} if service_name else {}))
-    # What the SDK says when neither variable names the service.
+    # The default of the SDK when neither variable names the service.
     if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
         return resource.merge(Resource({"service.name": "holdfast"}))
     return resource
