@@ -17,7 +17,7 @@ WORKER, PROMETHEUS = "worker", "prometheus"
 
 MAX_PAGE = 200
 MAX_RECEIVED = 500
-"""Firing alerts of one sender; more are refused, so that one sender cannot crowd out the others."""
+"""Firing alerts of one sender. Further ones are refused, so that other senders keep room."""
 MAX_RECEIVED_IN_ALL = 4 * MAX_RECEIVED
 MAX_STANDING = MAX_RECEIVED_IN_ALL + 200
 """Pending and firing alerts of all sources."""
@@ -43,23 +43,23 @@ class Alert:
     state: str
     value: float | None
     active_at: datetime
-    """Start of the time for which its condition has been true."""
+    """Since when its condition has been true without interruption."""
     fired_at: datetime | None
     resolved_at: datetime | None
-    """End of its last firing."""
+    """When its last firing ended."""
     seen_at: datetime
-    """Last evaluation with a true condition."""
+    """Time of the last evaluation at which its condition was true."""
     kept_since: datetime | None = None
-    """Since when it keeps firing with a false condition."""
+    """Since when it keeps firing although its condition is false."""
     ends_at: datetime | None = None
     """When a received alert resolves unless it is received again."""
     is_notified: bool = False
-    """Whether it was announced as firing and not yet as resolved."""
+    """Whether its firing was announced and its resolution was not."""
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None
     acknowledged_note: str | None = None
     sender: str = ""
-    """The caller that posted it first; empty for own alerts."""
+    """The caller that posted it first; empty for alerts of the worker."""
 
     @property
     def severity(self) -> str:
@@ -81,7 +81,7 @@ def put(connection: Connection, alert: Alert) -> None:
 
 
 def mend_times(connection: Connection, now: datetime) -> None:
-    """Replace ends beyond the readable range, as an earlier version stored them, by ``now``."""
+    """Replace ends outside of the readable range, which an earlier version stored, by ``now``."""
     beyond = alerts.c.ends_at >= _LAST
     connection.execute(update(alerts).where(alerts.c.source == PROMETHEUS, beyond).values(ends_at=now))
 
@@ -109,7 +109,7 @@ def standing(connection: Connection) -> list[Alert]:
 
 
 def resolved_unannounced(connection: Connection) -> list[Alert]:
-    """Alerts that are resolved and not yet announced as resolved."""
+    """Alerts that are resolved and whose resolution was not announced."""
     statement = select(*_COLUMNS).where(alerts.c.state == RESOLVED, alerts.c.is_notified.is_(True))
     return [Alert(*row) for row in connection.execute(statement.limit(MAX_STANDING))]
 

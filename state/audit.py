@@ -1,4 +1,4 @@
-"""Audit log: who did what, when and why, and what it changed; and when each person last opened the hand-over page.
+"""Audit log: who acted, when, why and with which changes. Also stores the last visits of the hand-over page.
 
 An entry is written in the transaction of its action.
 """
@@ -27,7 +27,7 @@ class AuditEntry:
     actor: str
     action: str
     target: str
-    """What was acted on: ``order:ID``, ``review:ID``, ``release:ID``, ``dead-letter:ID``, ``breaker:NAME``, ..."""
+    """Target of the action: ``order:ID``, ``review:ID``, ``release:ID``, ``dead-letter:ID``, ``breaker:NAME``, ..."""
     order_id: str | None
     reason: str | None
     before: dict[str, Any] | None
@@ -35,7 +35,7 @@ class AuditEntry:
     result: str
     action_id: str | None
     correlation_id: str | None = None
-    """The command or request that it belongs to; left out, the one in force."""
+    """Id of the command or request that the entry belongs to; default: the id of the current one."""
 
 
 _COLUMNS = [audit_log.c[name] for name in AuditEntry.__dataclass_fields__]
@@ -54,13 +54,13 @@ def find_action(connection: Connection, action_id: str) -> AuditEntry | None:
 
 
 def has(connection: Connection, correlation_id: str) -> bool:
-    """Whether anything was recorded under a command or request."""
+    """Whether the audit log has an entry of the command or request."""
     found = select(audit_log.c.id).where(audit_log.c.correlation_id == correlation_id).limit(1)
     return connection.execute(found).first() is not None
 
 
 def last_on(connection: Connection, target: str, order_id: str, actions: Sequence[str]) -> AuditEntry | None:
-    """The newest of some actions on one target of an order."""
+    """The newest entry with one of the actions, on one target of an order."""
     statement = select(*_COLUMNS).where(
         audit_log.c.order_id == order_id, audit_log.c.target == target, audit_log.c.action.in_(actions)
     )
@@ -69,13 +69,13 @@ def last_on(connection: Connection, target: str, order_id: str, actions: Sequenc
 
 
 def page(connection: Connection, *, limit: int = MAX_PAGE) -> list[AuditEntry]:
-    """Newest first."""
+    """Entries, newest first."""
     statement = select(*_COLUMNS).order_by(audit_log.c.at.desc(), audit_log.c.id.desc())
     return [AuditEntry(*row) for row in connection.execute(statement.limit(min(limit, MAX_PAGE)))]
 
 
 KINDS = ("review", "operation", "dead-letter", "outbox-event", "drill", "breaker", "alert", "silence", "sandbox")
-"""Kinds of targets that are found by their id alone."""
+"""Kinds of targets that a search finds by the id alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class AuditFilter:
     actor: str = ""
     action: str = ""
     target: str = ""
-    """A whole target or its id alone, an order's id, or the id of a command or request."""
+    """A whole target or its id, an order's id, or the id of a command or request."""
     since: datetime | None = None
     until: datetime | None = None
 
@@ -116,7 +116,7 @@ def listed(connection: Connection, wanted: AuditFilter, window: int = WINDOW) ->
 
 
 def _meant(connection: Connection, target: str) -> tuple[str, str]:
-    """What a person may mean by the id typed, as column and value: an order, a command, or a target of some kind."""
+    """The column and value that a typed id stands for: an order, a command, or a target of some kind."""
     told = [("order_id", target), ("correlation_id", target)]
     if ":" not in target:
         told += [("target", f"{kind}:{target}") for kind in KINDS]
@@ -127,7 +127,7 @@ def _meant(connection: Connection, target: str) -> tuple[str, str]:
 
 
 def actions(connection: Connection) -> list[str]:
-    """Every action that was ever taken, by name; one step in the index for each."""
+    """Every action in the audit log, by name; each action costs one step in the index."""
     return _distinct(connection, "action")
 
 
@@ -137,7 +137,7 @@ def actors(connection: Connection, limit: int = 200) -> list[str]:
 
 
 def _distinct(connection: Connection, name: str, limit: int = 100) -> list[str]:
-    # From each value to the next greater one: neither database does this for DISTINCT by itself.
+    # Steps through the index from each value to the next greater one; neither database does this for DISTINCT.
     column, found = audit_log.c[name], [""]
     while len(found) <= limit:
         greater = connection.scalar(select(column).where(column > found[-1]).order_by(column).limit(1))

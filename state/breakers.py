@@ -28,7 +28,7 @@ _COLUMNS = [breaker_overrides.c[name] for name in BreakerOverride.__dataclass_fi
 
 
 def put_override(connection: Connection, override: BreakerOverride) -> None:
-    """Store an override; it replaces an earlier one of the same breaker."""
+    """Store an override; it replaces an earlier override of the same breaker."""
     remove_override(connection, override.breaker)
     row = {name: getattr(override, name) for name in BreakerOverride.__dataclass_fields__}
     connection.execute(insert(breaker_overrides), row)
@@ -47,7 +47,7 @@ def active_overrides(connection: Connection, now: datetime) -> dict[str, Breaker
 
 @dataclass(frozen=True, slots=True)
 class BreakerTransition:
-    """A breaker of one replica changed its state."""
+    """One state change of a breaker on one replica."""
 
     replica: str
     breaker: str

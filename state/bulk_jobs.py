@@ -24,28 +24,28 @@ class BulkJob:
     job_id: str
     bulk_action: str
     action: str | None
-    """The action on each case of ``resolve_review``."""
+    """The action on each case, for ``resolve_review``."""
     actor: str
     reason: str | None
     filter: str
-    """The filter or selection, for people."""
+    """The filter or selection, as text for people."""
     causes: list[str]
-    """Causes of the items; new failures of the same causes are counted."""
+    """Failure causes of the items; later failures with the same causes are counted."""
     total: int
     unseen: int
-    """Number of items that matched when the job was stored and had not been shown; they are not included."""
+    """Number of items that matched when the job was stored but had not been shown; the job does not include them."""
     seen_at: datetime
-    """When the actor saw the items with their versions."""
+    """When the actor saw the items and their versions."""
     created_at: datetime
     state: str = BulkJobState.RUNNING
     note: str | None = None
-    """Why the job stopped, or what it waits for."""
+    """Why the job stopped, or what it is waiting for."""
     stage: int = 0
     batch: int = 0
     """Serial number of the current stage; it never repeats, unlike ``stage``."""
     in_flight: int = 0
     tally: dict[str, int] = field(default_factory=dict)
-    """Number of items by state, as last counted."""
+    """Number of items by state, at the last count."""
     new_failures: int = 0
     waits_until: datetime | None = None
     """When the open breaker allows a trial call."""
@@ -56,12 +56,12 @@ class BulkJob:
 
 @dataclass(frozen=True, slots=True)
 class BulkItem:
-    """One item of a job: the version that was seen, and its state."""
+    """One item of a job: its version when the actor saw it, and its state."""
 
     job_id: str
     item_id: str
     order_id: str
-    """Empty for an event without an order."""
+    """The order of the item; empty for an event without an order."""
     position: int
     version: int
     seen_state: str
@@ -88,7 +88,7 @@ _ITEM_COLUMNS = [items.c[column] for column in _ITEM_FIELDS.values()]
 
 
 def add(connection: Connection, job: BulkJob, rows: Sequence[BulkItem]) -> bool:
-    """Store a job with its items; False, and nothing stored, when its id is known."""
+    """Store a job with its items. Returns False and stores nothing when the id is known."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     row = {column: getattr(job, name) for name, column in _FIELDS.items()}
     statement = dialect.insert(operations).on_conflict_do_nothing(index_elements=["operation_id"])
@@ -128,9 +128,9 @@ def unended(connection: Connection, limit: int = MAX_PAGE) -> list[BulkJob]:
 
 
 def workable(connection: Connection, runner: str, now: datetime, limit: int) -> list[str]:
-    """Ids of jobs that this runner could continue: items wait to be sent or to be confirmed.
+    """Ids of jobs that this runner may continue because items wait to be sent or confirmed.
 
-    The job whose lease is oldest comes first, so that jobs that only wait do not starve the others.
+    The job with the oldest lease comes first, so that waiting jobs do not delay the others.
     """
     statement = (
         select(operations.c.operation_id)
@@ -147,7 +147,7 @@ def workable(connection: Connection, runner: str, now: datetime, limit: int) -> 
 
 
 def claim(connection: Connection, job_id: str, runner: str, now: datetime, until: datetime) -> BulkJob | None:
-    """Take or renew the lease of a job that has not ended; None when another runner has it."""
+    """Take or renew the lease of a job that has not ended; None when another runner has the lease."""
     taken = connection.execute(
         update(operations)
         .where(operations.c.operation_id == job_id, operations.c.ended_at.is_(None), _is_free(runner, now))
@@ -169,7 +169,7 @@ def change(
     runner: str | None = None,
     **values: Any,
 ) -> bool:
-    """Update columns of a job; False when it is in another state, or ``runner`` has lost its lease."""
+    """Update columns of a job; False when its state is not in ``only_from``, or ``runner`` has lost the lease."""
     statement = update(operations).where(operations.c.operation_id == job_id)
     if only_from is not None:
         statement = statement.where(operations.c.state.in_(only_from))
@@ -223,7 +223,7 @@ def send(connection: Connection, job_id: str, batch: int, limit: int, at: dateti
 def settle(
     connection: Connection, item: BulkItem, only_from: Collection[str], *, runner: str | None = None, **values: Any
 ) -> bool:
-    """Store the state of an item; False when it is in none of the given states, or ``runner`` has lost its lease."""
+    """Store the state of an item; False when its state is not in ``only_from``, or ``runner`` has lost the lease."""
     statement = update(items).where(
         items.c.operation_id == item.job_id, items.c.item_id == item.item_id, items.c.state.in_(only_from)
     )

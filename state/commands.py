@@ -1,6 +1,6 @@
-"""Stored commands: the console stores them, a worker executes them, the outcome stays.
+"""Stored commands: the console stores them, a worker runs them, and the outcome is kept.
 
-The command's id is its idempotency key: a known id is not stored again.
+The id of a command is its idempotency key: a known id is not stored again.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ class Command:
     role: str = "operator"
     """The role of the actor when the command was stored."""
     attempts: int = 0
-    """Claims of the command so far."""
+    """How often the command was claimed."""
 
     @property
     def was_queued(self) -> bool:
-        """True when an open circuit breaker has delayed the command."""
+        """True when an open circuit breaker has ever delayed the command."""
         return self.outcome is not None and self.outcome.code == QUEUED
 
     @property
     def is_queued(self) -> bool:
-        """True when the command waits for a circuit breaker now."""
+        """True while the command waits for a circuit breaker."""
         return self.state == CommandState.STORED and self.was_queued
 
     @property
@@ -80,7 +80,7 @@ def _command(row: Any) -> Command:
 
 
 def store(connection: Connection, command: Command) -> None:
-    """Store a command; nothing happens when its id is stored already."""
+    """Store a command; nothing happens when its id is already stored."""
     row = {column: getattr(command, name) for name, column in _COLUMN_NAMES.items()}
     row["outcome"] = command.outcome.stored() if command.outcome else None
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
@@ -97,9 +97,9 @@ def claim(
     only: Collection[str] | None = None,
     never: Collection[str] = (),
 ) -> list[Command]:
-    """Claim waiting commands and those whose claim has expired, oldest first.
+    """Claim waiting commands and commands whose claim has expired, oldest first.
 
-    ``by`` names the claim; only under this name is the command finished. ``only`` and ``never`` filter by kind.
+    ``by`` names the claim; keep() and finish() need this name. ``only`` and ``never`` filter by kind.
     """
     waiting = select(commands.c.command_id).where(*_waiting(now), *_of_kinds(only, never))
     ids = connection.scalars(
@@ -119,7 +119,7 @@ def claim(
 
 
 def keep(connection: Connection, command_id: str, by: str, until: datetime, outcome: Outcome | None = None) -> bool:
-    """Extend a claim until then, with a provisional outcome; False when the claim is lost."""
+    """Extend a claim to ``until``, with a provisional outcome; False when the claim is lost."""
     values: dict[str, Any] = {"claimed_until": until} | ({"outcome": outcome.stored()} if outcome else {})
     return connection.execute(update(commands).where(*_claimed(command_id, by)).values(values)).rowcount == 1
 
@@ -127,7 +127,7 @@ def keep(connection: Connection, command_id: str, by: str, until: datetime, outc
 def any_waiting(
     connection: Connection, now: datetime, *, only: Collection[str] | None = None, never: Collection[str] = ()
 ) -> bool:
-    """True when claim() would find a command; cheap enough for several calls per second."""
+    """Whether claim() would find a command; cheap enough for several calls per second."""
     waiting = select(commands.c.command_id).where(*_waiting(now), *_of_kinds(only, never))
     return connection.execute(waiting.order_by(commands.c.created_at).limit(1)).first() is not None
 
@@ -151,8 +151,8 @@ def _of_kinds(only: Collection[str] | None, never: Collection[str]) -> list[Colu
 def withdraw(connection: Connection, command_id: str, outcome: Outcome, at: datetime) -> Command | None:
     """Withdraw a delayed command; None when it does not exist or no longer waits.
 
-    A concurrent claim and a withdrawal cannot both succeed: each changes the state from STORED only, and the database
-    serialises the two changes.
+    A concurrent claim and a withdrawal cannot both succeed: both need the state STORED, and the database serialises
+    the two changes.
     """
     values = {"state": CommandState.WITHDRAWN, "outcome": outcome.stored(), "finished_at": at}
     is_held = and_(commands.c.state == CommandState.STORED, commands.c.not_before.is_not(None))
@@ -168,9 +168,9 @@ def postpone(
     arguments: dict[str, Any],
     outcome: Outcome,
 ) -> bool:
-    """Delay a running command until then, with new arguments; False when the claim is lost.
+    """Delay a running command to ``until``, with new arguments; False when the claim is lost.
 
-    The command can be undone meanwhile. Its attempts start at 0 again, because this attempt did not fail.
+    The command can be undone until then. Its attempts start at 0 again, because this attempt did not fail.
     """
     waits = {
         "state": CommandState.STORED,
@@ -192,7 +192,7 @@ def finish(
     *,
     by: str | None = None,
 ) -> bool:
-    """Store the end of a command; with the name of a claim, False when that claim is lost."""
+    """Store the end of a command; False when ``by`` names a claim that is lost."""
     mine = _claimed(command_id, by) if by is not None else (commands.c.command_id == command_id,)
     values = {"state": state, "outcome": outcome.stored(), "finished_at": at}
     return connection.execute(update(commands).where(*mine).values(values)).rowcount == 1

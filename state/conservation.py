@@ -1,4 +1,4 @@
-"""How far the conservation audit has come, and what it found."""
+"""The progress of the conservation audit, and the differences that it found."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ OPEN, COMPENSATING, ACCEPTED, SETTLED = "OPEN", "COMPENSATING", "ACCEPTED", "SET
 UNSETTLED = (OPEN, COMPENSATING)
 MAX_PAGE = 200
 ENTRIES_READ = 500
-"""Timeline entries of one round of the audit at most; an order makes about ten."""
+"""Maximum of timeline entries in one round of the audit; an order makes about ten."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownDifference:
-    """A difference that was found, and what became of it."""
+    """A difference and its state."""
 
     order_id: str
     kind: str
     detail: str
     state: str
-    """OPEN, COMPENSATING (a person started the compensation), ACCEPTED (a person closed the case that it opened) or
-    SETTLED (the services agree again)."""
+    """OPEN, COMPENSATING (a person started the compensation), ACCEPTED (a person closed its case) or SETTLED (the
+    services agree again)."""
     first_seen_at: datetime
     last_seen_at: datetime
     settled_at: datetime | None
@@ -40,24 +40,24 @@ _COLUMNS = [conservation_differences.c[name] for name in KnownDifference.__datac
 
 
 def progress(connection: Connection) -> tuple[int, int]:
-    """``(history_id, compared)``: the timeline entry reached, and how many comparisons were made."""
+    """``(history_id, compared)``: the last timeline entry read, and the number of comparisons made."""
     table = conservation_progress
     row = connection.execute(select(table.c.history_id, table.c.compared).where(table.c.id == 1)).one_or_none()
     return (row[0], row[1]) if row else (0, 0)
 
 
 def advance(connection: Connection, history_id: int, compared: int) -> None:
-    """Remember how far the audit has come."""
+    """Store the progress of the audit."""
     values = {"history_id": history_id, "compared": compared}
     if not connection.execute(update(conservation_progress).values(values)).rowcount:
         connection.execute(insert(conservation_progress), {"id": 1, **values})
 
 
 def next_rested(connection: Connection, moving: Callable[[datetime], bool], limit: int) -> list[tuple[int, str]]:
-    """``(history_id, order_id)`` of the next orders whose timelines grew, one row an order, none still ``moving``.
+    """``(history_id, order_id)`` of the next orders whose timelines grew, one row for each order.
 
-    The timeline is the feed of changes: it needs no index of its own, which every order would pay for.
-    An order that changed again later comes again later.
+    The list ends before the first entry whose time is still ``moving``. The timeline is the source of changes, because
+    another index would cost a write for every order. An order that changes again is listed again later.
     """
     table = order_history
     statement = (
@@ -75,7 +75,7 @@ def next_rested(connection: Connection, moving: Callable[[datetime], bool], limi
 
 
 def unsettled(connection: Connection, limit: int) -> list[Order]:
-    """Orders with differences that are not settled, the longest unseen first."""
+    """Orders with unsettled differences; the one that was compared longest ago comes first."""
     table = conservation_differences
     statement = (
         select(table.c.order_id)
@@ -90,7 +90,10 @@ def unsettled(connection: Connection, limit: int) -> list[Order]:
 def note(
     connection: Connection, order_id: str, found: Sequence[Difference], at: datetime, *, judged: Collection[str]
 ) -> None:
-    """Record what was found for one order; what was found before and not now is settled, if it was ``judged``."""
+    """Store the differences found for one order.
+
+    Earlier differences of a ``judged`` kind that were not found again become settled.
+    """
     table = conservation_differences
     agreed = set(judged) - {difference.kind for difference in found}
     connection.execute(
@@ -125,7 +128,7 @@ def begin_compensation(connection: Connection, order_id: str, kind: str, *, by: 
 
 
 def accept(connection: Connection, order_id: str, at: datetime) -> None:
-    """End the compensations that a person has taken over; the differences do not come back while they last."""
+    """Mark compensations for a person as accepted; these differences do not become open again while they last."""
     table = conservation_differences
     connection.execute(
         update(table)
@@ -143,7 +146,7 @@ def get(connection: Connection, order_id: str, kind: str) -> KnownDifference | N
 def page(
     connection: Connection, *, state: str | None = None, limit: int = MAX_PAGE, offset: int = 0
 ) -> list[KnownDifference]:
-    """The longest known first; without a state, those that are not settled."""
+    """Differences, oldest first; without ``state``, those that are not settled."""
     table = conservation_differences
     wanted = table.c.state == state if state else table.c.state.in_(UNSETTLED)
     statement = select(*_COLUMNS).where(wanted).order_by(table.c.first_seen_at, table.c.order_id)

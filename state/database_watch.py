@@ -1,4 +1,4 @@
-"""Checks by a write that the database is writable: for /readyz, and every second for the worker.
+"""Checks by a write whether the database is writable: for /readyz, and every second for the worker.
 
 A server that answers reads may be read-only, full or replaced; only a committed write proves that it works.
 """
@@ -22,17 +22,17 @@ from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, Databa
 logger = logging.getLogger("holdfast.database")
 
 PATIENCE_SECONDS = 2.0
-"""How long a small write may take before the database counts as away."""
+"""How long a small write may take before the database counts as unavailable."""
 
 OUTAGE_SECONDS = 5.0
 """Seconds of consecutive failed writes before the webhook is notified."""
 
 OnOutage = Callable[[str | None], Awaitable[bool]]
-"""Receives the reason while the database is unavailable, None when it works again; returns whether it was sent."""
+"""Gets the reason when the database is unavailable, None when it works again; returns whether it was sent."""
 
 
 class DatabaseWatch:
-    """Writes and deletes a row to check the database, and reports an outage without using the database."""
+    """Writes and deletes a row to check the database, and reports an outage without the use of the database."""
 
     def __init__(
         self,
@@ -53,13 +53,13 @@ class DatabaseWatch:
         self._reported: str | None = None
 
     async def problem(self) -> str | None:
-        """One sentence about why the database is not writable; None when it is. Never raises.
+        """The reason in one sentence why the database is not writable; None when it is writable. Never raises.
 
         Concurrent callers share one write.
         """
         if self._probe is None or self._probe.done():
             self._probe = asyncio.ensure_future(self._write())
-        # The first caller to resume may begin the next write before the others have read this result.
+        # Kept in a variable: the first caller to resume may begin the next write before the others read this result.
         probe = self._probe
         done, _ = await asyncio.wait([probe], timeout=PATIENCE_SECONDS)
         found = probe.result() if done else NO_ANSWER.sentence
@@ -95,7 +95,7 @@ class DatabaseWatch:
         except SQLAlchemyError as error:
             return failure_of(error).sentence
         except Exception as error:
-            # A boundary: a readiness check always gets an answer.
+            # A boundary: a readiness check always returns an answer.
             logger.exception("database_not_asked")
             return f"The database could not be asked: {type(error).__name__}."
         return None

@@ -1,4 +1,4 @@
-"""Dead letters: events that could not be handled, stored with their bytes and the reason."""
+"""Dead letters: incoming events that could not be handled, stored with their bytes and the reason."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ OPEN, REPLAYED, DISCARDED = "OPEN", "REPLAYED", "DISCARDED"
 STATES = (OPEN, REPLAYED, DISCARDED)
 
 CUT_BYTES = 2048
-"""Of a payload in lists; the whole payload is read with get()."""
+"""Bytes of a payload in lists; get() reads the whole payload."""
 
-# Bounded repetitions: a match that fails costs the same at every place, so the time grows with the length only.
+# Bounded repetitions: a failing match costs the same at every position, so the time grows linearly with the length.
 _VARYING = re.compile(r"'[^']{0,200}'|\"[^\"]{0,200}\"|[^\s\d]{0,80}\d\S*")
 _CAUSE_LENGTH = 200
 _READ_LENGTH = 5 * _CAUSE_LENGTH
 
 
 def cause_of(reason: str) -> str:
-    """The reason without ids, numbers and quoted values, which groups dead letters; at most 200 characters."""
+    """The reason without ids, numbers and quoted values, for grouping dead letters; at most 200 characters."""
     return _VARYING.sub("\u2026", " ".join(reason[:_READ_LENGTH].split()))[:_CAUSE_LENGTH]
 
 
@@ -51,7 +51,7 @@ class DeadLetter:
     resolved_by: str | None = None
     note: str | None = None
     incarnation: str = ""
-    """When the stream was made; empty for dead letters from before it was kept."""
+    """Creation time of the stream; empty for dead letters of a version that did not store it."""
     size: int = 0
     """Bytes of the whole payload."""
 
@@ -69,7 +69,7 @@ _COLUMNS = [*_CUT, _SIZE]
 
 
 def add(connection: Connection, dead_letter: DeadLetter) -> bool:
-    """Keep a dead letter; False when the same message of the stream is kept already."""
+    """Store a dead letter; False when the same message of the stream is stored already."""
     table = dead_letters
     same = (
         table.c.stream == dead_letter.stream,
@@ -92,7 +92,7 @@ def get(connection: Connection, dead_letter_id: str) -> DeadLetter | None:
 def resolve(
     connection: Connection, dead_letter_id: str, state: str, *, by: str, note: str | None, at: datetime
 ) -> bool:
-    """Settle an open dead letter; False when it is not open any more."""
+    """Settle an open dead letter; False when it is not open."""
     done = connection.execute(
         update(dead_letters)
         .where(dead_letters.c.id == dead_letter_id, dead_letters.c.state == OPEN)
@@ -102,7 +102,7 @@ def resolve(
 
 
 def page(connection: Connection, *, state: str | None = OPEN, limit: int = MAX_PAGE) -> list[DeadLetter]:
-    """Newest first, with cut payloads."""
+    """Dead letters, newest first, with cut payloads."""
     statement = select(*_COLUMNS).order_by(dead_letters.c.created_at.desc())
     if state is not None:
         statement = statement.where(dead_letters.c.state == state)
@@ -134,11 +134,11 @@ class Group:
     first_at: datetime
     last_at: datetime
     example: str
-    """The reason of one of them."""
+    """The reason of one dead letter of the group."""
 
 
 def groups(connection: Connection, *, state: str = OPEN, limit: int = 100) -> list[Group]:
-    """The most frequent first."""
+    """Groups of dead letters, the largest first."""
     table = dead_letters
     count = func.count()
     statement = (
@@ -164,7 +164,7 @@ class Outline(NamedTuple):
     id: str
     order_id: str | None
     attempts: int
-    """Version of the dead letter, together with the state: both change with every action only."""
+    """Number of attempts. Together with the state it is the version: every action changes one of them."""
     state: str
     reason: str
 
@@ -188,14 +188,14 @@ def versions(connection: Connection, dead_letter_ids: Sequence[str]) -> dict[str
 
 
 def group_name(subject: str, cause: str) -> str:
-    """The name of a group, as bulk jobs store their causes."""
+    """The name of a group, as bulk jobs store it in their causes."""
     return f"{subject}: {cause}"
 
 
 def count_opened_since(
     connection: Connection, names: Sequence[str], since: datetime, *, outside_job: str, limit: int
 ) -> int:
-    """Open dead letters of the named groups since a time, without those of the bulk job."""
+    """Count open dead letters of the named groups that were added after ``since``, without those of the bulk job."""
     table = dead_letters
     groups = [name.partition(": ") for name in names]
     own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_job)
@@ -213,7 +213,7 @@ def count_opened_since(
 
 
 def note_failure(connection: Connection, dead_letter_id: str, reason: str) -> None:
-    """A replay failed: one more attempt, with its reason; it is not tried again by itself."""
+    """Record a failed replay: one more attempt, and its reason. It is not retried automatically."""
     table = dead_letters
     values = {"attempts": table.c.attempts + 1, "reason": reason, "cause": cause_of(reason)}
     connection.execute(update(table).where(table.c.id == dead_letter_id, table.c.state == OPEN).values(values))

@@ -44,9 +44,9 @@ class Received:
     order_id: str | None
     received_at: datetime
     outcome: str | None
-    """handled or ignored; None of one received before outcomes were kept."""
+    """Handled or ignored; None for an event of a version that did not store outcomes."""
     repeats: int
-    """How often it was delivered again, without effect."""
+    """Number of redeliveries, which had no effect."""
 
 
 _COLUMNS = [inbox.c[name] for name in Received.__dataclass_fields__]
@@ -63,13 +63,13 @@ def add(
     source: str = "",
     digest: str | None = None,
 ) -> bool:
-    """Remember an event in the transaction of its effect; False, and counted, when it was handled before.
+    """Store an event in the transaction of its effect; when it was handled before, count it and return False.
 
-    An event is the same when source, type and id are the same. Raises OtherContent when the digest is another one.
+    An event is identified by source, type and id. Raises OtherContent when its digest differs.
     """
     key = {"event_id": event_id, "type": event_type, "source": source}
     row = key | {"digest": digest, "order_id": order_id, "received_at": at, "outcome": outcome}
-    # The row count of an insert differs between the drivers.
+    # The drivers return different row counts for an insert.
     if _INSERTS[connection.dialect.name].fetch(connection, row):
         return True
     known = connection.scalar(select(inbox.c.digest).where(*_same(key)))
@@ -80,7 +80,7 @@ def add(
 
 
 def note_ignored(connection: Connection, event_id: str, event_type: str, source: str) -> None:
-    """An event that was remembered in this transaction turned out to change nothing."""
+    """Change the outcome of an event of this transaction to ignored, because it changed nothing."""
     same = _same({"event_id": event_id, "type": event_type, "source": source})
     connection.execute(update(inbox).where(*same).values(outcome=IGNORED))
 
@@ -97,7 +97,7 @@ def listed(
     if order_id:
         driving.append(inbox.c.order_id == order_id)
     if outcome in _DRIVING:
-        # Word for word the condition of a partial index, which is found by it.
+        # The condition of a partial index, verbatim, so that the index is used.
         driving.append(_DRIVING[outcome])
     residual = _filters(event_type, HANDLED if outcome == HANDLED else None)
     return Keyset(_COLUMNS, (inbox.c.received_at, inbox.c.event_id), driving, residual, window)

@@ -1,4 +1,4 @@
-"""Drills of the sandbox, one at a time, and the facts that their reports are made of."""
+"""Drills of the sandbox, one at a time, and the facts for their reports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Drill:
     drill_id: str
     kind: str
     faults: dict[str, Any]
-    """What the Inventory Service is made to do wrong, as its switch takes it."""
+    """The faults of the Inventory Service, in the format of its fault switch."""
     seconds: int
     """How long the faults last."""
     actor: str
@@ -40,7 +40,7 @@ class Drill:
     before: dict[str, Any] | None = None
     """``{faults, waiting, releases, reviews}`` before the drill, to restore the faults and to detect recovery."""
     noticed: dict[str, str] = field(default_factory=dict)
-    """What noticed the faults first, and when: ``{breaker: time, health: time, alert: time}``."""
+    """What detected the faults first, and when: ``{breaker: time, health: time, alert: time}``."""
     report: dict[str, Any] | None = None
     version: int = 1
 
@@ -49,7 +49,7 @@ _COLUMNS = [drills.c[name] for name in Drill.__dataclass_fields__]
 
 
 def start(connection: Connection, drill: Drill) -> bool:
-    """Store a new drill; False when another one is under way."""
+    """Store a new drill; False when another one is active."""
     if active(connection) is not None:
         return False
     row = {name: getattr(drill, name) for name in Drill.__dataclass_fields__}
@@ -58,13 +58,13 @@ def start(connection: Connection, drill: Drill) -> bool:
 
 
 def active(connection: Connection) -> Drill | None:
-    """The drill that is under way."""
+    """The active drill, or None."""
     row = connection.execute(select(*_COLUMNS).where(drills.c.is_active == 1)).one_or_none()
     return Drill(*row) if row else None
 
 
 def save(connection: Connection, drill: Drill, **values: Any) -> Drill | None:
-    """Write changed values under a version check; None when the drill changed meanwhile."""
+    """Store changed values under a version check; None when the drill changed meanwhile."""
     changes = values | {"version": drill.version + 1}
     done = {"is_active": None} if changes.get("finished_at") else {}
     changed = connection.execute(
@@ -81,13 +81,13 @@ def get(connection: Connection, drill_id: str) -> Drill | None:
 
 
 def latest(connection: Connection, limit: int = 20) -> list[Drill]:
-    """The newest first."""
+    """Drills, newest first."""
     statement = select(*_COLUMNS).order_by(drills.c.created_at.desc()).limit(min(limit, MAX_PAGE))
     return [Drill(*row) for row in connection.execute(statement)]
 
 
 MAX_ORDERS = 5000
-"""Orders of one drill that are read, the first ones."""
+"""Maximum number of orders of one drill that are read, the first ones."""
 
 UNDER_WAY = (
     OrderStatus.RECEIVED,
@@ -106,11 +106,11 @@ class OrdersOfDrill:
     placed: int
     statuses: dict[str, int]
     refusals: dict[str, int]
-    """Codes of the failures with which orders ended."""
+    """Number of orders by code of the failure with which they ended."""
     flagged: int
-    """Orders with a case for a person, open or not."""
+    """Number of orders with a review case, open or resolved."""
     unsettled: tuple[str, ...]
-    """On their way, without an open case."""
+    """Ids of unfinished orders without an open case."""
     ids: tuple[str, ...]
 
 
@@ -132,7 +132,7 @@ def orders_placed_between(connection: Connection, since: datetime, until: dateti
 
 
 def first_breaker_opened(connection: Connection, since: datetime, until: datetime) -> tuple[str, datetime] | None:
-    """The first breaker that breakers_opened, and when."""
+    """The first breaker that opened, and when."""
     table = breaker_transitions
     statement = select(table.c.breaker, table.c.at).where(
         table.c.at >= since, table.c.at <= until, table.c.to_state == "open"
@@ -142,7 +142,7 @@ def first_breaker_opened(connection: Connection, since: datetime, until: datetim
 
 
 def breakers_opened(connection: Connection, since: datetime, until: datetime) -> dict[str, int]:
-    """How often each breaker breakers_opened."""
+    """Number of times that each breaker opened."""
     table = breaker_transitions
     statement = (
         select(table.c.breaker, func.count())

@@ -1,4 +1,4 @@
-"""The timeline of an order: appended in the transaction that changes the order, never changed."""
+"""The timeline of an order: entries are added in the transaction that changes the order, and never changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from state.tables import order_history
 
 _INSERT = Prepared(insert(order_history), ("order_id", "at", "kind", "title", "details", "actor"))
 MAX_ENTRIES = 1000
-"""Entries shown of one order; only an endless retry writes more."""
+"""Maximum of entries shown for one order; only endless retries write more."""
 
 
 def add(connection: Connection, order_id: str, entries: Sequence[TimelineEntry]) -> None:
@@ -23,7 +23,7 @@ def add(connection: Connection, order_id: str, entries: Sequence[TimelineEntry])
 
 
 def of_order(connection: Connection, order_id: str) -> list[TimelineEntry]:
-    """Oldest first, by the time of the step and then by the time of its recording; the newest MAX_ENTRIES."""
+    """The newest MAX_ENTRIES entries, oldest first by the time of the step, then by the time of recording."""
     table = order_history
     statement = (
         select(table.c.at, table.c.kind, table.c.title, table.c.details, table.c.actor)
@@ -39,7 +39,7 @@ def of_order(connection: Connection, order_id: str) -> list[TimelineEntry]:
 
 
 def shows_capture(connection: Connection, order_id: str) -> bool:
-    """Whether any transition of the order shows captured money."""
+    """Whether a transition of the order shows captured money."""
     table = order_history
     of_it = (table.c.order_id == order_id, table.c.kind == TRANSITION)
     rows = connection.execute(select(table.c.at, table.c.kind, table.c.title, table.c.details).where(*of_it))

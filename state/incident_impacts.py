@@ -1,4 +1,4 @@
-"""Orders affected by trouble with the Inventory Service, and when: one row per kind and operation of a step."""
+"""Incident impacts: orders that a failure hurt, and when. A step has one row for each kind and inventory call."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from services.domain.incident_impact import Impact
 from state.tables import order_impacts
 
 MAX_WINDOW = 10_000
-"""Rows of one window that are read, the newest ones."""
+"""Maximum number of rows read for one interval, the newest ones."""
 
 _INSERT = insert(order_impacts)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """An interval of time and the impacts that count in it."""
+    """An interval of time and the impacts that it counts."""
 
     start: datetime
     end: datetime
     """Exclusive."""
     operations: tuple[str, ...] = ()
-    """Empty: every operation."""
+    """Inventory calls that count; empty: every call."""
     kinds: tuple[str, ...] = ()
-    """Empty: every kind."""
+    """Kinds of impact that count; empty: every kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def count_orders(connection: Connection, window: Window) -> int:
 
 
 def page(connection: Connection, window: Window, *, limit: int, offset: int = 0) -> list[AffectedOrder]:
-    """The affected orders, the last affected first, each with all its impacts in the window."""
+    """Affected orders, the most recently affected first, each with all its impacts in the window."""
     found = _within(window).subquery()
     first_at = func.min(found.c.at)
     statement = (
@@ -91,7 +91,7 @@ def page(connection: Connection, window: Window, *, limit: int, offset: int = 0)
 
 
 def affected_order_ids(window: Window) -> Select[tuple[str]]:
-    """The ids of the orders that were affected within a window: the same orders that page() lists."""
+    """The ids of the orders that were affected within a window; page() lists the same orders."""
     return select(_within(window).subquery().c.order_id)
 
 

@@ -1,4 +1,4 @@
-"""What the Inventory Service last said about an order when a person asked: the latest answer per order."""
+"""The latest inventory status of each order that a person looked up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _COLUMNS = [inventory_lookups.c[name] for name in ("order_id", *_FACTS, "asked_a
 
 
 def note(connection: Connection, answer: StoredLookup) -> None:
-    """Keep the answer unless a later one is known."""
+    """Store the answer unless a later one is stored."""
     values = {name: getattr(answer.result, name) for name in _FACTS}
     values |= {"asked_at": answer.asked_at, "asked_by": answer.asked_by}
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
@@ -42,7 +42,7 @@ def note(connection: Connection, answer: StoredLookup) -> None:
 
 
 def of_orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, StoredLookup]:
-    """The latest answer per order, where there is one."""
+    """The latest answer by order id; orders without an answer are left out."""
     if not order_ids:
         return {}
     rows = connection.execute(select(*_COLUMNS).where(inventory_lookups.c.order_id.in_(order_ids)))
@@ -54,7 +54,7 @@ def get(connection: Connection, order_id: str) -> StoredLookup | None:
 
 
 def not_fresh(connection: Connection, order_ids: Sequence[str], now: datetime) -> list[str]:
-    """The orders that have to be asked about, each once and in the order given; unknown ones are passed over."""
+    """The orders without a recent answer, each once and in the given sequence; unknown orders are left out."""
     ids = list(dict.fromkeys(order_ids))
     changed = {order.order_id: order.updated_at for order in orders.get_many(connection, ids)}
     known = {

@@ -62,7 +62,7 @@ def decided_once(connection: Connection, name: str, proposal: str, now: datetime
 
 
 def wait_for(connection: Connection, name: str) -> None:
-    """Wait until no transaction works under the lease, and block its holder until this transaction ends."""
+    """Wait until no transaction runs under the lease; its holder then waits until this transaction ends."""
     connection.execute(select(leases.c.name).where(leases.c.name == name).with_for_update())
 
 

@@ -56,7 +56,7 @@ def add(
 
 
 def next_due(connection: Connection, now: datetime, *, after: int = 0) -> Notification | None:
-    """The oldest due message with an id above ``after`` whose alert has no earlier pending message."""
+    """The oldest due message with an id above ``after``, whose alert has no earlier pending message."""
     earlier = table.alias()
     blocked = (
         select(earlier.c.id)
@@ -78,7 +78,7 @@ def settle(
 ) -> bool:
     """Record the result of an attempt: sent, to be retried, or failed for good.
 
-    False when another attempt was recorded meanwhile, which counts instead.
+    Returns False when another attempt was recorded meanwhile; then this one is not recorded.
     """
     state = SENT if error is None else PENDING if next_attempt_at else FAILED
     values = {

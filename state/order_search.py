@@ -1,7 +1,7 @@
-"""Finds orders by id, user, product, statuses and time, newest first, and counts those that wait or were refused.
+"""Finds orders by id, user, product, statuses and time, newest first, and counts waiting and refused orders.
 
 Each search merges a few lists by time; an index serves each list. Filters without an index are applied to a window of
-each list, and the answer says how far back it has searched. See state.engine.keyset.
+each list, and the answer contains how far back the search went. See state.engine.keyset.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from state.orders import MAX_PAGE, get_many
 from state.tables import order_items, orders, reviews
 
 MAX_CANDIDATES = 2000
-"""Orders of one product, or flagged ones, that are sorted by time; with more, the orders are walked by time."""
+"""Maximum of orders of one product, or with an open case, that are sorted; with more, orders are read by time."""
 
 UNUSUAL_PAYMENTS = ("UNKNOWN", "REFUND_PENDING", "FAILED")
 """Payment statuses with an index of their own."""
@@ -49,9 +49,9 @@ class OrderQuery:
     flagged: bool = False
     """Only orders with an open case."""
     unflagged: bool = False
-    """Only orders without one."""
+    """Only orders without an open case."""
     incident: Window | None = None
-    """Only orders affected within it."""
+    """Only orders that were affected in this interval."""
 
     @property
     def is_empty(self) -> bool:
@@ -88,7 +88,7 @@ def find(
         keys |= {(row.created_at, row.order_id) for row in part.rows}
         if part.frontier:
             ends.append(part.frontier)
-    # Beyond the nearest end of a list, orders of that list may be missing between those of the others.
+    # Beyond the nearest end of a list, orders of that list may be missing among those of the other lists.
     frontier = (min(ends) if backwards else max(ends)) if ends else None
     ordered = sorted(keys, reverse=not backwards)
     if frontier is not None:
@@ -100,7 +100,7 @@ def find(
 
 
 def count(connection: Connection, query: OrderQuery, limit: int) -> tuple[int, bool]:
-    """How many match, counted up to ``limit``, and whether there may be more."""
+    """The number of matching orders, counted up to ``limit``, and whether there may be more."""
     total, is_more = 0, False
     for listed in _lists(connection, query, WINDOW):
         found, may_be_more = listed.count(connection, limit)
@@ -109,13 +109,13 @@ def count(connection: Connection, query: OrderQuery, limit: int) -> tuple[int, b
 
 
 def count_above(connection: Connection, query: OrderQuery, start: Key, limit: int) -> int:
-    """How many match that are not older than ``start``, counted up to ``limit``."""
+    """The number of matching orders that are not older than ``start``, counted up to ``limit``."""
     found = sum(listed.count_above(connection, start, limit) for listed in _lists(connection, query, WINDOW))
     return min(found, limit)
 
 
 def walk(connection: Connection, query: OrderQuery, limit: int) -> Iterator[Order]:
-    """The newest matching orders one after another, at most ``limit``; for files."""
+    """Iterate over the newest matching orders, at most ``limit``; for exported files."""
     before: Key | None = None
     while limit > 0:
         found = find(connection, query, limit=min(limit, MAX_PAGE), before=before)
@@ -178,7 +178,7 @@ def _statuses(query: OrderQuery) -> dict[str, tuple[str, ...]]:
 
 
 def _by_status(statuses: dict[str, tuple[str, ...]]) -> list[Arm]:
-    """One list for each status of the first indexed column; the other columns filter their rows."""
+    """One list for each status of the first column with an index; the other columns filter the rows."""
     for name, values in statuses.items():
         driving: list[ColumnElement[bool]] = []
         if name == "payment_status":
@@ -191,7 +191,7 @@ def _by_status(statuses: dict[str, tuple[str, ...]]) -> list[Arm]:
 
 
 def _named(connection: Connection, wanted: str) -> list[Arm]:
-    """The lists in which a search text finds orders: as order id, as user id, as product id."""
+    """The lists in which a search text finds orders: by order id, user id or product id."""
     arms: list[Arm] = [([orders.c.order_id == wanted], []), ([orders.c.user_id == wanted], [])]
     ids = connection.scalars(
         select(order_items.c.order_id).where(order_items.c.product_id == wanted).limit(MAX_CANDIDATES + 1)
@@ -228,10 +228,10 @@ def _combined(residuals: Sequence[Residual]) -> Residual | None:
 
 
 REFUSAL_CODES = (InventoryUnavailable.code, InventoryTimeout.code)
-"""Errors that end an order although nothing was wrong with it."""
+"""Errors that end an order because of inventory and not because of the order itself."""
 
 MAX_REFUSED_COUNTED = 50
-"""Newest orders that are read, which bounds the count."""
+"""Number of newest orders read, which bounds the count."""
 
 _UNDECIDED = (OrderStatus.RECEIVED, OrderStatus.RESERVING)
 _NEWEST = (
@@ -242,7 +242,7 @@ _NEWEST = (
 
 
 def count_refused_in_a_row(connection: Connection) -> int:
-    """Consecutive newest orders that are refused or wait because of inventory; undecided ones are skipped."""
+    """Number of consecutive newest orders that are refused or wait because of inventory; undecided ones are skipped."""
     count = 0
     for status, inventory_status, failure in connection.execute(_NEWEST):
         if _is_refused(status, failure):
@@ -264,7 +264,7 @@ def _is_undecided(status: str, inventory_status: str) -> bool:
 
 
 MAX_WAITING = 5000
-"""Waiting orders that are counted, the oldest first."""
+"""Maximum of waiting orders that are counted, the oldest ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Orders, their lines, idempotency keys and returns: insert once, change under a version check."""
+"""Orders, their lines, idempotency keys and returns: inserted once, changed under a version check."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def save(connection: Connection, order: Order, values: dict[str, Any], at: datet
 
 @lru_cache(maxsize=256)
 def _update_of(names: tuple[str, ...]) -> Prepared:
-    # Built once per set of columns: building the statement costs more than running it.
+    # Built once per set of columns, because building the statement costs more than running it.
     return Prepared(
         update(orders)
         .where(orders.c.order_id == bindparam("key_id"), orders.c.version == bindparam("key_version"))
@@ -111,7 +111,7 @@ def add_returned(connection: Connection, order_id: str, lines: Iterable[Line]) -
 def claim_due(connection: Connection, now: datetime, until: datetime, limit: int) -> list[Order]:
     """Claim due orders, so that no other replica works on them before ``until``.
 
-    The version is raised, so an earlier worker on the order fails its next version check.
+    The version is raised, so that the next version check of an earlier worker on the order fails.
     """
     due = (
         select(orders.c.order_id)
@@ -120,7 +120,7 @@ def claim_due(connection: Connection, now: datetime, until: datetime, limit: int
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    # A subselect of its own: PostgreSQL could otherwise run the locking part twice.
+    # In a subselect of its own, because PostgreSQL could otherwise run the locking part twice.
     ids = connection.scalars(due).all()
     if not ids:
         return []
@@ -131,7 +131,7 @@ def claim_due(connection: Connection, now: datetime, until: datetime, limit: int
 
 
 def make_confirmations_due(connection: Connection, status: str, due_before: datetime, now: datetime) -> int:
-    """Make placed orders due that wait for a confirmation until before a time, and reset their attempts."""
+    """Make placed orders due whose wait for a confirmation ends before ``due_before``, and reset their attempts."""
     is_waiting = (orders.c.status == status, orders.c.due_at > now, orders.c.due_at < due_before)
     return connection.execute(update(orders).where(*is_waiting).values(due_at=now, attempts=0)).rowcount
 
@@ -167,7 +167,7 @@ def request_hash(connection: Connection, order_id: str) -> str | None:
 
 def remember_key(connection: Connection, key: str, caller: str, order_id: str, request_hash: str, at: datetime) -> None:
     """Bind a caller's idempotency key to an order; raises KeyTaken when it is bound."""
-    # A key from before callers were kept would not collide by itself.
+    # A key stored by a version without callers would not violate the primary key.
     if find_key(connection, key, caller) is not None:
         raise KeyTaken(key)
     row = {"key": key, "caller": caller, "order_id": order_id, "request_hash": request_hash, "created_at": at}
@@ -193,7 +193,7 @@ def _order(row: Row[Any] | tuple[Any, ...], lines: tuple[Line, ...]) -> Order:
 
 
 def find_return(connection: Connection, order_id: str, return_id: str) -> str | None:
-    """The request's hash of a return of the order, or None."""
+    """The request hash of a return of the order, or None."""
     same = (returns.c.order_id == order_id, returns.c.return_id == return_id)
     return connection.scalar(select(returns.c.request_hash).where(*same))
 
@@ -209,7 +209,7 @@ def add_return(
     restockable: bool,
     at: datetime,
 ) -> None:
-    """Remember a return; raises IntegrityError when the order has one of that id."""
+    """Store a return; raises IntegrityError when the order has a return with that id."""
     row = {
         "return_id": return_id,
         "order_id": order_id,

@@ -27,16 +27,16 @@ from state.tables import outbox
 
 PENDING, FAILING, UNDELIVERABLE, PUBLISHED = "pending", "failing", "undeliverable", "published"
 OUTCOMES = (PENDING, FAILING, UNDELIVERABLE, PUBLISHED)
-"""Waiting; waiting after a refusal; never publishable as it is; published."""
+"""Waiting; waiting after a refusal; undeliverable; published."""
 
 CLAIM = timedelta(seconds=8)
 """How long a relay may take to publish its claimed rows before another relay claims them."""
 
 LONGEST_DELAY = timedelta(seconds=5)
-"""Between two attempts to publish a row that the broker refuses."""
+"""Longest delay between two attempts to publish a row that the broker refuses."""
 
 _WAITS = (outbox.c.published_at.is_(None), outbox.c.undeliverable_at.is_(None))
-# Word for word the condition of a partial index, which is found by it.
+# The condition of a partial index, verbatim, so that the index is used.
 _IS_UNDELIVERABLE: ColumnElement[bool] = text("outbox.undeliverable_at IS NOT NULL")  # type: ignore[assignment]
 _SHOWN_BYTES = 2000
 _LISTED_BYTES = 16 * 1024
@@ -74,7 +74,7 @@ _CLAIM = Prepared(
 
 
 class Claimed(NamedTuple):
-    """An event that this relay is to publish."""
+    """An event that this relay has claimed."""
 
     id: int
     event_id: str
@@ -87,23 +87,23 @@ class Claimed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One event that was stored to be published."""
+    """One stored event that was or will be published."""
 
     id: int
     event_id: str
     subject: str
     order_id: str
     payload: bytes
-    """The beginning of it, 16 KiB."""
+    """The first 16 KiB of the payload."""
     size: int
     """Bytes of the whole payload."""
     created_at: datetime
     published_at: datetime | None
     attempts: int
-    """Attempts that failed."""
+    """Number of failed attempts."""
     last_error: str | None
     undeliverable_at: datetime | None
-    """Since when the broker cannot take it as it is."""
+    """When the event became undeliverable."""
 
     @property
     def outcome(self) -> str:
@@ -125,14 +125,14 @@ _COLUMNS = [
 
 @dataclass(frozen=True, slots=True)
 class UndeliverableEvent:
-    """An event that the broker cannot take as it is."""
+    """An event that the broker can never take."""
 
     id: int
     event_id: str
     subject: str
     order_id: str
     payload: bytes
-    """The beginning of it."""
+    """The beginning of the payload."""
     size: int
     """Bytes of the whole payload."""
     attempts: int
@@ -150,7 +150,7 @@ _UNDELIVERABLE_COLUMNS = [
 
 
 def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Store events: ``{event_id, subject, order_id, payload, created_at, traceparent?}`` each."""
+    """Store events, each ``{event_id, subject, order_id, payload, created_at, traceparent?}``."""
     _INSERT.run_many(connection, [{"traceparent": None, **row} for row in rows])
 
 
@@ -193,7 +193,7 @@ def _note_undeliverable(connection: Connection, row_id: int, reason: str, now: d
 
 
 def send_again(connection: Connection, subjects: Sequence[str], after: datetime, before: datetime, limit: int) -> int:
-    """Queue events again that were published within a span of time; returns how many."""
+    """Queue events again that were published between two times; returns how many."""
     is_lost = (outbox.c.published_at > after, outbox.c.published_at < before, outbox.c.subject.in_(subjects))
     ids = connection.scalars(select(outbox.c.id).where(*is_lost).order_by(outbox.c.id).limit(limit)).all()
     if ids:
@@ -203,25 +203,25 @@ def send_again(connection: Connection, subjects: Sequence[str], after: datetime,
 
 
 def pending(connection: Connection) -> tuple[int, datetime | None]:
-    """How many events wait to be published, and since when the oldest does."""
+    """The number of events that wait to be published, and when the oldest was stored."""
     statement = select(func.count(), func.min(outbox.c.created_at)).where(*_WAITS)
     count, oldest = connection.execute(statement).one()
     return count, oldest
 
 
 def count_undeliverable(connection: Connection) -> int:
-    """How many events can never be published as they are."""
+    """The number of undeliverable events."""
     return connection.scalar(select(func.count()).select_from(outbox).where(_IS_UNDELIVERABLE)) or 0
 
 
 def undeliverable(connection: Connection, limit: int) -> list[UndeliverableEvent]:
-    """The oldest of them."""
+    """Undeliverable events, oldest first."""
     statement = select(*_UNDELIVERABLE_COLUMNS).where(_IS_UNDELIVERABLE).order_by(outbox.c.id).limit(limit)
     return [UndeliverableEvent(*row) for row in connection.execute(statement)]
 
 
 def get_undeliverable(connection: Connection, row_id: int) -> UndeliverableEvent | None:
-    """One of them, locked until the end of the transaction."""
+    """One undeliverable event, locked until the end of the transaction."""
     statement = select(*_UNDELIVERABLE_COLUMNS).where(outbox.c.id == row_id, _IS_UNDELIVERABLE)
     row = connection.execute(statement.with_for_update()).one_or_none()
     return UndeliverableEvent(*row) if row else None
@@ -233,7 +233,7 @@ def payload(connection: Connection, row_id: int) -> bytes | None:
 
 
 def has(connection: Connection, row_id: int) -> bool:
-    """Return whether the event is still stored, in any state."""
+    """Whether the event is still stored, in any state."""
     return connection.execute(select(outbox.c.id).where(outbox.c.id == row_id)).first() is not None
 
 
@@ -260,7 +260,7 @@ def listed(
     if outcome == UNDELIVERABLE:
         driving.append(_IS_UNDELIVERABLE)
     if outcome == FAILING:
-        # Word for word the condition of a partial index, which is found by it.
+        # The condition of a partial index, verbatim, so that the index is used.
         driving.append(text("outbox.attempts > 0"))  # type: ignore[arg-type]
 
     def residual(row: Any) -> list[ColumnElement[bool]]:

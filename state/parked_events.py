@@ -16,14 +16,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from state.tables import orders, parked_events
 
 MAX_PARKED = 10_000
-"""Events that wait at most; more are refused here."""
+"""Maximum number of parked events; add() refuses more."""
 
 UNKNOWN_ORDER, HANDLER_FAILED = "UNKNOWN_ORDER", "HANDLER_FAILED"
 
 
 @dataclass(frozen=True, slots=True)
 class ParkedEvent:
-    """One message with its original bytes, and the cause of its parking."""
+    """One message with its original bytes, and the reason why it is parked."""
 
     stream: str
     incarnation: str
@@ -36,10 +36,10 @@ class ParkedEvent:
     """UNKNOWN_ORDER or HANDLER_FAILED."""
     reason: str
     attempts: int
-    """How often its handler has failed."""
+    """Number of failed attempts of its handler."""
     parked_at: datetime
     due_at: datetime
-    """When its handler runs again or, for an unknown order, when it is dead-lettered."""
+    """When its handler runs again; for an unknown order, when the event becomes a dead letter."""
 
 
 _FIELDS = list(ParkedEvent.__dataclass_fields__)
@@ -49,7 +49,7 @@ _DIALECTS = {"sqlite": sqlite, "postgresql": postgresql}
 
 
 def add(connection: Connection, event: ParkedEvent, limit: int = MAX_PARKED) -> bool:
-    """Park an event; False when there is no room. One that is parked already stays as it is."""
+    """Park an event; False when there is no room. An event that is parked already is unchanged."""
     some = select(parked_events.c.stream_seq).limit(limit).subquery()
     if (connection.scalar(select(func.count()).select_from(some)) or 0) >= limit:
         return False
@@ -64,7 +64,7 @@ def of_placed_orders(
 ) -> list[ParkedEvent]:
     """Events parked for an order that is stored now and in none of the ``early`` statuses.
 
-    In the sequence of sending; of these orders only, when ids are given.
+    They are in the sequence in which they were sent. With ``order_ids``, only events of these orders are returned.
     """
     here = select(orders.c.order_id).where(
         orders.c.order_id == parked_events.c.order_id, orders.c.status.not_in(sorted(early))
@@ -76,7 +76,7 @@ def of_placed_orders(
 
 
 def due(connection: Connection, now: datetime, limit: int) -> list[ParkedEvent]:
-    """Due events."""
+    """Events whose due time has come."""
     return _found(connection, [parked_events.c.due_at <= now], limit)
 
 
@@ -89,7 +89,7 @@ def put_off(
 
 
 def remove(connection: Connection, event: ParkedEvent) -> None:
-    """The event was handled or is a dead letter now."""
+    """Delete the row of an event that was handled or became a dead letter."""
     connection.execute(delete(parked_events).where(*_same(event)))
 
 

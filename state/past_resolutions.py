@@ -1,4 +1,4 @@
-"""What was done the last times a cause came, and what became of it: a bounded look at resolved cases."""
+"""Past resolutions: how the last cases of a cause were resolved, and how their orders ended. Bounded by LAST."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sqlalchemy import Connection, exists, select
 from state.tables import audit_log, orders, reviews
 
 LAST = 50
-"""Cases remembered of one cause."""
+"""Maximum number of cases of one cause."""
 MAX_ACTIONS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class PastCase:
-    """A resolved case with what has become of its order."""
+    """A resolved case with the later state of its order."""
 
     review_id: str
     order_id: str
@@ -28,12 +28,12 @@ class PastCase:
     note: str | None
     order_status: str
     came_again: bool
-    """Whether a case was opened for the order afterwards."""
+    """Whether another case was opened for the order afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
 class PastAction:
-    """One thing that a person did on a case."""
+    """One action of a person on a case."""
 
     review_id: str
     action: str
@@ -71,7 +71,7 @@ def last_cases(connection: Connection, reason: str, cause: str) -> list[PastCase
 
 
 def actions_on(connection: Connection, cases: Sequence[PastCase], actions: Sequence[str]) -> list[PastAction]:
-    """What people did on these cases, oldest first."""
+    """The actions of people on these cases, oldest first."""
     by_target = {f"review:{case.review_id}": case.review_id for case in cases}
     if not by_target:
         return []

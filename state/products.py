@@ -35,7 +35,7 @@ _COLUMNS = [products.c[name] for name in Product.__dataclass_fields__]
 
 
 def _put(dialect: Any) -> Any:
-    # One statement, so that of two concurrent updates of a product the newer one remains.
+    # One statement, so that the newer of two concurrent updates of a product remains.
     news = dialect.insert(products)
     return news.on_conflict_do_update(
         index_elements=["product_id", "variant_id"],
@@ -50,7 +50,7 @@ _PUTS = {"sqlite": _put(sqlite), "postgresql": _put(postgresql)}
 def put(connection: Connection, product: Product) -> bool:
     """Store an availability unless a newer one is stored; returns whether it was stored."""
     values = {name: getattr(product, name) for name in Product.__dataclass_fields__}
-    # The row count of an insert differs between the drivers.
+    # The drivers return different row counts for an insert.
     return connection.execute(_PUTS[connection.dialect.name], values).first() is not None
 
 
@@ -73,9 +73,9 @@ LEVELS = (OUT, LOW, IN_STOCK)
 
 
 def listed(now: datetime, *, level: str | None = None, product_id: str | None = None) -> Keyset:
-    """Rows of Product, the most recently changed first, by ``(changed_at, sku)``; marks that have expired are not out.
+    """Rows of Product by ``(changed_at, sku)``, the most recently changed first; expired marks are not out of stock.
 
-    ``sku`` is the product and the variant in one, so that a place in the list is two values.
+    ``sku`` joins product and variant, so that the key of the list has two values.
     """
     driving: list[ColumnElement[bool]] = []
     if product_id:
@@ -83,7 +83,7 @@ def listed(now: datetime, *, level: str | None = None, product_id: str | None = 
     elif level:
         driving.append(products.c.level == level)
     if level == OUT:
-        # Most marks have expired; the index of their ends finds the valid ones.
+        # Most marks have expired; the index on ``expires_at`` finds the valid ones.
         driving.append(products.c.expires_at > now)
     residual = (lambda row: [row.level == level]) if level and product_id else None
     sku = (products.c.product_id + "/" + products.c.variant_id).label("sku")
@@ -91,7 +91,7 @@ def listed(now: datetime, *, level: str | None = None, product_id: str | None = 
 
 
 def product(row: Any, now: datetime) -> Product:
-    """The product of a row of listed(), with a mark that has expired taken back."""
+    """The product of a row of listed(); with an expired mark it counts as available."""
     return _decayed(Product(*row[:9]), now)
 
 

@@ -1,7 +1,7 @@
 """Past actions on failed release jobs, by cause, with their outcomes.
 
 A job loses its cause when it is done or started again, so each action has a row of its own. An action is undecided
-until its job ends; when the reservation has to be released again, the action has failed.
+until its job ends. When the reservation has to be released again, the outcome becomes failed.
 Source: requirements 11.2, 6.
 """
 
@@ -17,10 +17,10 @@ from services.domain.past_resolutions import ResolutionOutcome
 from state.tables import release_actions
 
 LAST = 50
-"""Moves remembered of one cause."""
+"""Maximum number of actions of one cause."""
 
 NO_ANSWER = (FailureClass.NOT_TRIED, FailureClass.BREAKER_OPEN)
-"""Causes of jobs that the Inventory Service has not answered about; an action on such a job is not stored."""
+"""Causes of jobs without an answer of the Inventory Service; an action on such a job is not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def add(
     why: str | None = None,
     outcome: str = ResolutionOutcome.UNDECIDED,
 ) -> None:
-    """Remember a move on a job with that cause; one that was still undecided did not hold."""
+    """Store an action on a job with that cause; an earlier undecided action of the order becomes failed."""
     decide(connection, order_id, ResolutionOutcome.FAILED)
     if cause in NO_ANSWER:
         return
@@ -61,12 +61,12 @@ def add(
 
 
 def decide(connection: Connection, order_id: str, outcome: str) -> bool:
-    """What came of the undecided move of an order; False when there was none."""
+    """Store the outcome of the undecided action of an order; False when there was none."""
     return _change(connection, order_id, ResolutionOutcome.UNDECIDED, outcome)
 
 
 def forget_undecided(connection: Connection, order_id: str) -> None:
-    """Nothing was sent: the move has not been made."""
+    """Delete the undecided action of an order, because nothing was sent."""
     undecided = (release_actions.c.order_id == order_id, release_actions.c.outcome == ResolutionOutcome.UNDECIDED)
     connection.execute(delete(release_actions).where(*undecided))
 
@@ -79,12 +79,12 @@ def has_undecided(connection: Connection, order_id: str) -> bool:
 
 
 def came_again(connection: Connection, order_id: str) -> None:
-    """There is something to release for the order once more: what had held did not hold for good."""
+    """Mark lasting actions of the order as failed, because its reservation has to be released again."""
     _change(connection, order_id, ResolutionOutcome.LASTED, ResolutionOutcome.FAILED)
 
 
 def last_actions(connection: Connection, cause: str) -> list[PastReleaseAction]:
-    """The last LAST moves on jobs with one cause, newest first."""
+    """The last LAST actions on jobs with one cause, newest first."""
     statement = select(*(release_actions.c[name] for name in _COLUMNS)).where(release_actions.c.cause == cause)
     newest = statement.order_by(release_actions.c.at.desc(), release_actions.c.id.desc()).limit(LAST)
     return [PastReleaseAction(*row) for row in connection.execute(newest)]

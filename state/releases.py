@@ -16,14 +16,14 @@ from state.tables import operation_items, orders, releases
 
 MAX_PAGE = 200
 MAX_DEPTH = 1000
-"""A list ends at this place; narrower filters find the jobs beyond it."""
+"""Maximum length of a list; narrower filters find further jobs."""
 
 MAX_GROUPS = 50
 STATES = tuple(ReleaseState)
 
 NEWEST, OLDEST, ATTEMPTS = "newest", "oldest", "attempts"
 SORTS = (NEWEST, OLDEST, ATTEMPTS)
-"""Most recently touched first, least recently touched first, most attempts first."""
+"""Most recently changed first, least recently changed first, most attempts first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Release:
     updated_at: datetime
     version: int
     cause: str = FailureClass.NOT_TRIED
-    """The key of the last failure: jobs that failed alike share it."""
+    """The key of the last failure, which jobs with the same failure share."""
     failure_class: str = FailureClass.NOT_TRIED
     """A FailureClass."""
     traceparent: str | None = None
@@ -61,7 +61,7 @@ class CauseGroup:
     pending: int
     first_at: datetime
     last_at: datetime
-    """The first and the last change among them."""
+    """``first_at`` and ``last_at``: the earliest and the latest change of a job in the group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def failure_values(message: str | None, failure: Failure) -> dict[str, Any]:
 
 
 def settle(connection: Connection, release: Release, at: datetime, **values: Any) -> bool:
-    """Record how an attempt ended; False when the job was started again meanwhile."""
+    """Record the end of an attempt; False when the job was started again meanwhile."""
     done = connection.execute(
         update(releases)
         .where(releases.c.order_id == release.order_id, releases.c.version == release.version)
@@ -154,14 +154,14 @@ def get(connection: Connection, order_id: str) -> Release | None:
 def page(
     connection: Connection, *, states: Sequence[str] = STATES, limit: int = MAX_PAGE, offset: int = 0
 ) -> list[Release]:
-    """Jobs, the most recently touched first."""
+    """Jobs, the most recently changed first."""
     return matching(connection, ReleaseFilter(tuple(states)), limit=min(limit, MAX_PAGE), offset=offset)
 
 
 def matching(
     connection: Connection, wanted: ReleaseFilter, *, sort: str = NEWEST, limit: int, offset: int = 0
 ) -> list[Release]:
-    """Jobs that match, at most MAX_DEPTH of them; every state is read along its own index and then merged."""
+    """Jobs that match, at most MAX_DEPTH; each state is read along its own index, and the results are merged."""
     until = min(offset + limit, MAX_DEPTH)
     column, descending = _SORTS[sort]
     found: list[Release] = []
@@ -175,7 +175,7 @@ def matching(
 
 
 def count_matching(connection: Connection, wanted: ReleaseFilter, limit: int) -> int:
-    """Jobs that match, counted no further than ``limit``."""
+    """Number of matching jobs, counted up to ``limit``."""
     counted = 0
     for state in wanted.states:
         some = select(releases.c.order_id).where(*_conditions(wanted, state)).limit(limit - counted).subquery()
@@ -200,7 +200,7 @@ def _conditions(wanted: ReleaseFilter, state: str) -> list[ColumnElement[bool]]:
 
 
 def groups(connection: Connection) -> list[CauseGroup]:
-    """Unfinished jobs by cause, those with the most failed jobs first."""
+    """Unfinished jobs by cause; causes with the most failed jobs come first."""
     failed = func.sum(case((releases.c.state == ReleaseState.FAILED, 1), else_=0))
     pending = func.sum(case((releases.c.state == ReleaseState.PENDING, 1), else_=0))
     statement = (
@@ -216,7 +216,7 @@ def groups(connection: Connection) -> list[CauseGroup]:
 def count_failed_since(
     connection: Connection, causes: Sequence[str], since: datetime, *, outside_job: str, limit: int
 ) -> int:
-    """Jobs that have failed of one of the causes since then, those of the operation left out."""
+    """Number of jobs that failed with one of the causes since ``since``, without those of the bulk job."""
     own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_job)
     some = (
         select(releases.c.order_id)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from state.tables import replicas
 
 ALIVE_FOR = timedelta(seconds=5)
-"""A replica is alive while its last heartbeat is younger than this. The only definition."""
+"""A replica is alive while its last heartbeat is younger than this; defined here only."""
 
 _COUNTED = ("calls", "failures", "denied", "thresholdPercentage", "volumeThreshold")
 _NO_NUMBERS: dict[str, Any] = {"since": None, "retryInMs": None}
@@ -56,7 +56,7 @@ def alive(connection: Connection, now: datetime) -> list[Replica]:
 
 
 def known(connection: Connection, since: datetime) -> list[Replica]:
-    """Replicas with a heartbeat since then, alive or not, by name."""
+    """Replicas with a heartbeat since ``since``, alive or not, by name."""
     statement = select(*replicas.c).where(replicas.c.heartbeat_at >= since).order_by(replicas.c.replica).limit(100)
     return [_replica(*row) for row in connection.execute(statement)]
 
@@ -69,12 +69,12 @@ def _replica(
 
 
 def _numbers(breaker: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of a heartbeat; 0 instead of other types, which another version may have written."""
+    """The numbers of a breaker in a heartbeat; values of other types, from another version, become 0."""
     return {name: value if isinstance(value := breaker.get(name), int | float) else 0 for name in _COUNTED}
 
 
 def forget(connection: Connection, silent_since: datetime) -> None:
-    """Delete replicas without a heartbeat since then."""
+    """Delete replicas without a heartbeat since ``silent_since``."""
     connection.execute(delete(replicas).where(replicas.c.heartbeat_at < silent_since))
 
 

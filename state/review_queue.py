@@ -1,6 +1,6 @@
-"""The manual-review queue: filtered, sorted by urgency, grouped, one page at a time.
+"""The manual-review queue: filtered, sorted by urgency and grouped, page by page.
 
-Each query reads at most POOL cases along an index: the longest waiting, or the last resolved.
+Each query reads at most POOL cases along an index: those that wait longest, or those resolved last.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ POOL = 5000
 MAX_PAGE = 200
 MAX_GROUPS = 12
 MAX_STANDINGS = 100
-"""More than there are pairs of a review reason and an order status."""
+"""Limit above the number of pairs of a review reason and an order status."""
 
 MAX_ORDERS_OF_USER = 500
 
@@ -41,18 +41,18 @@ URGENT, OLDEST, NEWEST, MOST_UNITS = "urgent", "oldest", "newest", "units"
 SORTS = (URGENT, OLDEST, NEWEST, MOST_UNITS)
 
 HOLDING = (InventoryStatus.RESERVED, InventoryStatus.CONFIRM_REQUESTED, InventoryStatus.INVENTORY_FAILED)
-"""Inventory statuses in which the end of the reservation takes the goods away from the order."""
+"""Inventory statuses in which the order loses its stock when the reservation ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaseFilter:
-    """Selects cases; None and empty mean all."""
+    """Selects cases; None and empty values match all."""
 
     state: str = ReviewState.OPEN
     reason: str | None = None
     cause: str | None = None
     owner: str | None = None
-    """Only cases that this person has."""
+    """Only cases that this person has claimed."""
     unclaimed: bool = False
     priority: str | None = None
     product: str | None = None
@@ -70,7 +70,7 @@ class Group:
 
 
 def page(connection: Connection, wanted: CaseFilter, now: datetime, *, limit: int, offset: int = 0) -> list[Review]:
-    """One page of what matches."""
+    """One page of matching cases."""
     pool = _pool(connection, wanted)
     statement = _matching(pool, wanted, now).with_only_columns(pool.c.review_id)
     statement = statement.order_by(*_order(pool, wanted.sort, now), pool.c.review_id)
@@ -81,7 +81,7 @@ def page(connection: Connection, wanted: CaseFilter, now: datetime, *, limit: in
 
 
 def count(connection: Connection, wanted: CaseFilter, now: datetime) -> int:
-    """How many match, at most POOL."""
+    """The number of matching cases, at most POOL."""
     statement = _matching(_pool(connection, wanted), wanted, now).with_only_columns(func.count())
     return connection.scalar(statement) or 0
 
@@ -142,7 +142,7 @@ def _groups(
 
 
 def _pool(connection: Connection, wanted: CaseFilter) -> Subquery:
-    """The cases that an index leads to: the longest waiting, or the last resolved."""
+    """The cases along the index: those that wait longest, or those resolved last."""
     conditions = [reviews.c.state == wanted.state]
     if wanted.reason:
         conditions.append(reviews.c.reason == wanted.reason)
@@ -171,7 +171,7 @@ def _matching(pool: Subquery, wanted: CaseFilter, now: datetime) -> Select[tuple
     if wanted.priority:
         conditions.append(orders.c.customer_priority == wanted.priority)
     if wanted.product:
-        # An alias: the table may be joined by the enclosing query as well.
+        # An alias, because the enclosing query may join the table too.
         line = order_items.alias("line")
         of_order = and_(line.c.order_id == pool.c.order_id, line.c.product_id == wanted.product)
         conditions.append(exists().where(of_order))

@@ -33,13 +33,13 @@ class Review:
     resolution: str | None = None
     note: str | None = None
     owner: str | None = None
-    """The last claimant; the claim ends at ``claimed_until``."""
+    """The last person who claimed the case; the claim ends at ``claimed_until``."""
     claimed_until: datetime | None = None
     cause: str = ""
     """The code that cases with the same cause share."""
     resolution_reason: str | None = None
     failure_class: str | None = None
-    """A FailureClass, where a failed inventory call led to the case."""
+    """A FailureClass, when a failed inventory call caused the case."""
 
     @property
     def last_attempt_sent(self) -> bool:
@@ -47,7 +47,7 @@ class Review:
         return self.failure_class != FailureClass.BREAKER_OPEN
 
     def owner_at(self, now: datetime) -> str | None:
-        """The claimant at that time, or None."""
+        """The person who has claimed the case at that time, or None."""
         return self.owner if self.owner and self.claimed_until and self.claimed_until > now else None
 
 
@@ -65,7 +65,7 @@ def open_case(
     cause: str = "",
     failure_class: str | None = None,
 ) -> bool:
-    """Open a case; when one with this reason is open already, store the newer detail there and return False."""
+    """Open a case; when one with this reason is open, store the newer detail in it and return False."""
     about = {"detail": detail, "cause": cause, "failure_class": failure_class}
     again = connection.execute(
         update(reviews)
@@ -119,7 +119,7 @@ def resolve(
 ) -> bool:
     """Close one case under a version check; False when the version changed or another person has claimed the case.
 
-    ``ignore_claim``: somebody else's claim is no hindrance.
+    ``ignore_claim``: close the case although another person has claimed it.
     """
     done = connection.execute(
         update(reviews)
@@ -146,7 +146,10 @@ def touch(connection: Connection, review: Review, *, by: str, at: datetime, igno
 
 
 def claim(connection: Connection, review_id: str, owner: str, at: datetime, until: datetime, *, take: bool) -> bool:
-    """Claim an open case or renew the owner's claim; False when another person has it and ``take`` is not set."""
+    """Claim an open case or renew the claim of ``owner``; with ``take``, replace another person's claim.
+
+    Returns False when another person has claimed the case and ``take`` is not set.
+    """
     conditions = [reviews.c.review_id == review_id, reviews.c.state == ReviewState.OPEN]
     if not take:
         conditions.append(free_for(owner, at))
@@ -155,7 +158,7 @@ def claim(connection: Connection, review_id: str, owner: str, at: datetime, unti
 
 
 def renew_claim(connection: Connection, review_id: str, owner: str, at: datetime, until: datetime) -> None:
-    """Extend a claim that has not ended; without one nothing changes."""
+    """Extend a claim that has not ended; without a claim nothing changes."""
     lasts = and_(reviews.c.owner == owner, reviews.c.claimed_until > at)
     is_it = and_(reviews.c.review_id == review_id, reviews.c.state == ReviewState.OPEN)
     connection.execute(update(reviews).where(is_it, lasts).values(claimed_until=until))
@@ -214,7 +217,7 @@ def page(
     limit: int = MAX_PAGE,
     offset: int = 0,
 ) -> list[Review]:
-    """Open cases oldest first (they wait longest), resolved ones newest first."""
+    """Cases; open ones oldest first (they wait longest), resolved ones newest first."""
     order = reviews.c.opened_at.asc() if state == ReviewState.OPEN else reviews.c.opened_at.desc()
     statement = (
         select(*COLUMNS)
@@ -227,7 +230,7 @@ def page(
 
 
 def count_open_since(connection: Connection, since: datetime) -> int:
-    """Cases opened then or later that are still open."""
+    """Number of open cases that were opened at ``since`` or later."""
     opened = (reviews.c.state == ReviewState.OPEN, reviews.c.opened_at >= since)
     return connection.scalar(select(func.count()).select_from(reviews).where(*opened)) or 0
 
@@ -250,7 +253,7 @@ def count_open_by_reason(connection: Connection) -> dict[str, int]:
 def count_opened_since(
     connection: Connection, reasons: Sequence[str], since: datetime, *, outside_job: str, limit: int
 ) -> int:
-    """Open cases with one of the reasons from since then, those of the operation left out."""
+    """Number of open cases with one of the reasons since ``since``, without those of the bulk job."""
     own = select(operation_items.c.item_id).where(operation_items.c.operation_id == outside_job)
     some = (
         select(reviews.c.review_id)
@@ -274,7 +277,7 @@ def versions(connection: Connection, review_ids: Sequence[str]) -> dict[str, tup
 
 
 def claimed(connection: Connection, now: datetime, limit: int) -> list[Review]:
-    """Open cases with a claim, the claim that ends first at the top."""
+    """Open cases with a claim; the claim that ends first comes first."""
     statement = (
         select(*COLUMNS)
         .where(reviews.c.state == ReviewState.OPEN, reviews.c.claimed_until > now)

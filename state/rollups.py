@@ -1,6 +1,6 @@
-"""The rolled-up metric history: the counts of each replica per minute and per hour.
+"""Rollups of the metric history: the counts of each replica per minute and per hour.
 
-Writing a row again replaces it, so that several replicas may roll up the same minute.
+Writing a row again replaces it, so several replicas may roll up the same minute.
 """
 
 from __future__ import annotations

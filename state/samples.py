@@ -13,15 +13,15 @@ from state.tables import metric_samples
 
 MAX_SAMPLES = 2000
 MAX_KEYS = 40_000
-"""Keys read to choose samples from: half an hour of twenty replicas with a sample a second."""
+"""Maximum of keys from which samples are chosen: half an hour of twenty replicas with a sample a second."""
 
 SPACINGS = (2, 5, 10, 15, 30)
-"""Seconds between samples of one replica when there are too many; no more than the charts' finest step."""
+"""Seconds between samples of one replica when there are too many; at most the finest step of the charts."""
 
 Key = tuple[datetime, str]
 
 UNROLLED_KEPT_FOR = timedelta(days=1)
-"""Additional time for which a sample without a rolled-up minute is kept."""
+"""Additional time for which a sample is kept that no rollup of its minute includes."""
 
 
 def add(connection: Connection, at: datetime, replica: str, sample: dict[str, Any]) -> None:
@@ -36,8 +36,8 @@ def since(
 ) -> list[tuple[datetime, str, Mapping[str, Any]]]:
     """``(at, replica, sample)`` since ``start``, oldest first, at most ``limit``.
 
-    Of more samples, the last one of each replica in every few seconds is returned (SPACINGS). ``known`` has samples by
-    time and replica that are not read again.
+    When there are more, only the last sample of each replica in every few seconds is returned (SPACINGS). ``known``
+    contains samples by time and replica, which are not read again.
     """
     table = metric_samples
     columns = (table.c.at, table.c.replica)
@@ -49,12 +49,12 @@ def since(
         within = (table.c.at >= unknown[-1][0], table.c.at <= unknown[0][0])
         missing = select(*columns, table.c.sample).where(*within, tuple_(*columns).in_(unknown))
         have |= {(at, replica): sample for at, replica, sample in connection.execute(missing)}
-    # A row whose time is stored in another form is not found by comparison.
+    # A comparison does not find a row whose time is stored in another format.
     return [(*key, have[key]) for key in reversed(keys) if key in have]
 
 
 def _thinned(keys: list[Key], limit: int) -> list[Key]:
-    """At most ``limit`` of the keys, newest first: the last of each replica in each slot of time."""
+    """At most ``limit`` of the keys, newest first: the last key of each replica in each slot of time."""
     if len(keys) <= limit:
         return keys
     found = keys
@@ -104,7 +104,7 @@ def last_before(
 
 
 def newest(connection: Connection, before: datetime) -> datetime | None:
-    """The time of the newest sample before then."""
+    """The time of the newest sample before ``before``."""
     table = metric_samples
     return connection.scalar(select(table.c.at).where(table.c.at < before).order_by(table.c.at.desc()).limit(1))
 
@@ -116,7 +116,7 @@ def first_at(connection: Connection, since: datetime) -> datetime | None:
 
 
 def before_not_rolled_up(connection: Connection, before: datetime) -> datetime:
-    """The time before which samples may go: rolled up into minutes, or UNROLLED_KEPT_FOR older than ``before``."""
+    """The time before which samples may be pruned: rolled up, or UNROLLED_KEPT_FOR older than ``before``."""
     rolled_up = rollups.newest(connection, rollups.MINUTE)
     if rolled_up is not None and rolled_up >= before:
         return before

@@ -1,4 +1,4 @@
-"""Checks a database and brings it to the present schema by Alembic migrations, at the start."""
+"""Checks a database at the start, and migrates it to the current schema with Alembic."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def alembic_config(connection: Connection) -> Any:
     from alembic.config import Config
 
     config = Config()
-    # A percent sign begins a reference in such a file.
+    # A percent sign begins a reference in an Alembic configuration.
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection

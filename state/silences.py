@@ -1,4 +1,4 @@
-"""Silences: until their end, no notifications are sent about alerts with matching labels."""
+"""Silences: until a silence ends, notifications about alerts with matching labels are not sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from state.tables import silences
 
 MAX_RUNNING = 100
-"""Running silences at a time."""
+"""Maximum number of running silences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def get(connection: Connection, silence_id: str) -> Silence | None:
 
 
 def running(connection: Connection, now: datetime) -> list[Silence]:
-    """The running silences; the one that ends first comes first."""
+    """Running silences; the one that ends first comes first."""
     statement = select(*_COLUMNS).where(silences.c.ends_at > now).order_by(silences.c.ends_at, silences.c.silence_id)
     return [Silence(*row) for row in connection.execute(statement.limit(MAX_RUNNING))]
 

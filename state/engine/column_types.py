@@ -18,11 +18,11 @@ EARLIEST = datetime.min.replace(tzinfo=UTC)
 LATEST = datetime.max.replace(microsecond=999_000, tzinfo=UTC)
 
 MAX_SHOWN = 200
-"""Characters of an unreadable value that are kept to be shown."""
+"""Characters of an unreadable value that are kept for display."""
 
 
 class Unreadable(dict[str, Any]):
-    """Replaces JSON that does not have the shape of its column; no decision may rest on it."""
+    """Replaces JSON that does not have the structure of its column; no decision may depend on its content."""
 
     def __init__(self, content: object) -> None:
         super().__init__(unreadable=str(content)[:MAX_SHOWN])

@@ -1,9 +1,9 @@
 """One relational database behind an async facade over synchronous transaction functions.
 
-Callers hand over ``fn(connection) -> result`` and await it. On SQLite a single writer thread
-runs waiting functions one after another, each in a savepoint, and commits them together (group
-commit), so that one fsync serves many callers. On PostgreSQL a few threads run one transaction
-each. Measured at two to five times the throughput of the async drivers; see docs/adr/0003.
+Callers pass ``fn(connection) -> result`` and await it. On SQLite, a single writer thread runs waiting functions one
+after another, each in a savepoint, and commits them together (group commit), so that one fsync serves many callers. On
+PostgreSQL, a few threads run one transaction each. The measured throughput is two to five times that of the async
+drivers; see docs/adr/0003.
 """
 
 from __future__ import annotations
@@ -41,27 +41,27 @@ SERVER_OPTIONS = {
 """Bounds of every PostgreSQL session in milliseconds; state/engine/sessions.py has its other settings."""
 
 SILENCE_SECONDS = 6.5
-"""The server gives a statement up after five: a second and a half later it does not answer any more."""
+"""The server ends a statement after five seconds. After this time without bytes, the link counts as broken."""
 
 CONNECT_SECONDS = 3
-"""How long a new connection to a server may take to be made."""
+"""Timeout of a new connection to a server."""
 
 KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 2, "tcp_user_timeout": 6_000}
 """Detects a dead server on idle connections too; libpq's names, in seconds, the last one in milliseconds."""
 
 SERVER_CONNECTIONS = 12
-"""To a server, of one process: eight that write, three that read, and one for threads without a loop."""
+"""Connections to a server of one process: eight writers, three readers, and one for threads without a loop."""
 
 SQLITE_PATIENCE_SECONDS = 5.0
 
 READ_SECONDS = 30.0
-"""Longest time of one reading transaction on SQLite."""
+"""Maximum duration of a reading transaction on SQLite."""
 
 READ_STEPS = 50_000
-"""Steps of SQLite's virtual machine between two checks of the deadline: a few milliseconds."""
+"""Steps of SQLite's virtual machine between two checks of the deadline, which take a few milliseconds."""
 
 LARGE_LOG_BYTES = 64 * 1024 * 1024
-"""A write-ahead log is cut to this size once no reader uses its old pages."""
+"""Size from which a write-ahead log is cut when no reader uses its old pages."""
 
 SQLITE_PRAGMAS = (
     f"journal_size_limit={LARGE_LOG_BYTES}",
@@ -79,7 +79,7 @@ JSON_CODEC: dict[str, Any] = {
 
 
 class _SqliteUtcDateTime(sqlite.DATETIME):
-    """Text of fixed width, so that it sorts by time; written and read by the C code of datetime."""
+    """Times as text of fixed width, which sorts by time; the C code of datetime writes and reads it."""
 
     def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], str | None]:
         return _to_text
@@ -89,7 +89,7 @@ class _SqliteUtcDateTime(sqlite.DATETIME):
 
 
 UtcDateTime = DateTime(timezone=True).with_variant(_SqliteUtcDateTime(), "sqlite")  # type: ignore[no-untyped-call]
-"""Aware UTC datetimes in and out, also on SQLite, which stores no time zones."""
+"""Aware UTC datetimes, also on SQLite, which stores no time zones."""
 
 
 def _to_text(value: datetime | None) -> str | None:
@@ -113,15 +113,15 @@ class Database:
         pooler: str = Pooler.AUTO,
         silence_seconds: float | None = SILENCE_SECONDS,
     ) -> None:
-        """``silence_seconds`` bounds how long a call waits for a PostgreSQL server that does not answer; None: not.
+        """``silence_seconds``: how long a call waits for a PostgreSQL server that does not answer; None: no limit.
 
-        ``connections`` to a server are opened at most; it may grant fewer.
+        ``connections``: the maximum number of connections to a server, which may grant fewer.
         """
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         path = sqlite_file(self.url)
         self.files = OpenFiles(path) if path is not None else None
-        """Of SQLite: whether the file in use is still the one under its name."""
+        """For SQLite: detects whether the open file is still the file at its path."""
         self._write_engine = (
             _sqlite_engine(url, writes=True)
             if self.is_sqlite
@@ -129,7 +129,7 @@ class Database:
         )
         self._read_engine = _sqlite_engine(url, writes=False) if self.is_sqlite else self._write_engine
         if not self.is_sqlite:
-            # More threads than connections would only wait for each other.
+            # With more threads than connections, threads would only wait for each other.
             readers = min(readers, max(1, connections - 2))
             writers = min(writers, max(1, connections - readers))
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read") if self.is_sqlite else None
@@ -150,8 +150,8 @@ class Database:
     def write(self, transaction: Transaction[T]) -> Coroutine[Any, Any, T]:
         """Run a transaction function; returns after its commit is durable.
 
-        An exception raised by the function rolls back its own changes only. Cancelling the caller does not
-        roll back a transaction that has begun.
+        An exception of the function rolls back its own changes only. Cancelling the caller does not roll back a
+        transaction that has begun.
         """
         return self._writer.run(carried(transaction))
 
@@ -184,9 +184,9 @@ class Database:
             return found
 
     def shorten_log(self) -> int:
-        """Blocking: write an overgrown write-ahead log back and cut it; returns its bytes afterwards, 0 on a server.
+        """Blocking: write a large write-ahead log back and cut it; returns its size in bytes, 0 on a server.
 
-        An earlier reader may prevent that; this call does not wait for it.
+        A reader that began earlier may prevent the cut; this call does not wait for that reader.
         """
         path = sqlite_file(self.url)
         if path is None or self.files is None or self.files.problem is not None:
@@ -216,7 +216,7 @@ class Database:
         if self._server_readers is not None:
             self._server_readers.close(patience_seconds)
         if self.files is not None and self.files.problem is not None and self.files.is_log_foreign:
-            # Closing the last connection would delete a log that is not ours.
+            # Closing the last connection would delete a foreign log.
             return
         self._write_engine.dispose()
         if self._read_engine is not self._write_engine:
@@ -226,7 +226,7 @@ class Database:
 
 
 def sqlite_file(url: URL) -> Path | None:
-    """The file of an SQLite database; None for one in memory, or on a server."""
+    """The file of an SQLite database; None for a database in memory or on a server."""
     named = url.database
     if url.get_backend_name() != "sqlite" or not named or named == ":memory:":
         return None
@@ -243,8 +243,8 @@ def _sqlite_engine(url: str, *, writes: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(dbapi_connection: Any, _record: Any) -> None:
-        # The driver would otherwise begin transactions by its own rules. They are begun by hand and not
-        # by an event of the engine, which would make every statement check for listeners.
+        # Otherwise the driver would begin transactions by its own rules. Transactions are begun explicitly and not
+        # by an event of the engine, because every statement would then check for listeners.
         dbapi_connection.isolation_level = None
         _write_ahead(dbapi_connection)
         for pragma in (*SQLITE_PRAGMAS, *(() if writes else ("query_only=ON",))):
@@ -255,7 +255,7 @@ def _sqlite_engine(url: str, *, writes: bool) -> Engine:
 
 @contextmanager
 def _bounded(driver: Any) -> Iterator[None]:
-    """End statements of a reader that takes too long: while it reads, the write-ahead log only grows."""
+    """End statements of a reader that exceeds its time, because the write-ahead log grows while it reads."""
     deadline = time.monotonic() + READ_SECONDS
     driver.set_progress_handler(lambda: time.monotonic() > deadline, READ_STEPS)
     try:
@@ -265,7 +265,7 @@ def _bounded(driver: Any) -> Iterator[None]:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    # SQLite does not wait for a lock here: two processes that open a new database at once block each other.
+    # SQLite does not wait for a lock here, so two processes that open a new database at the same time may conflict.
     deadline = time.monotonic() + SQLITE_PATIENCE_SECONDS
     while True:
         try:
@@ -279,7 +279,7 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _server_engine(url: URL, connections: int, pooler: Pooler, silence_seconds: float | None) -> Engine:
-    # Imported here: the driver costs a tenth of a second, and SQLite does without it.
+    # Imported here: loading the driver takes a tenth of a second, and SQLite does not need it.
     from state.engine.watchdog import watch
 
     read_every_time()
@@ -301,7 +301,7 @@ def _server_engine(url: URL, connections: int, pooler: Pooler, silence_seconds: 
 
 
 def _drop_the_session(context: ExceptionContext) -> None:
-    """Renew all connections after an error of one session: a fail-over affects them all."""
+    """Replace all connections after one session failed, because a fail-over affects them all."""
     original = context.original_exception
     if original is not None and getattr(original, "sqlstate", None) and failure_of(original).kind is Kind.LOST:
         context.is_disconnect = True

@@ -15,26 +15,26 @@ from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, Databa
 
 
 class Kind(Enum):
-    """What may be done about it."""
+    """The possible reaction to a failed transaction."""
 
     BUSY = "busy"
-    """The server works and has too much to do, or a lock was not to be had: later."""
+    """The server works but is overloaded, or a lock was not available: retry later."""
     UNUSABLE = "unusable"
     """The database refuses writes for now (server, disk or permissions); the connection stays."""
     LOST = "lost"
-    """As UNUSABLE, and this session is of no use any more: a new connection may reach a better server."""
+    """Like UNUSABLE, and this session cannot be used again: a new connection may reach a working server."""
     OURS = "ours"
     """The statement or its values are wrong: repeating it gives the same error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A kind, and one sentence for the engineer on call; it holds nothing of the statement or the address."""
+    """A kind, and one sentence for the engineer on call, without parts of the statement or the address."""
 
     kind: Kind
     sentence: str
     is_undone: bool = False
-    """Whether it is certain that nothing was done, so that the same transaction may run again at once."""
+    """Whether nothing was committed for certain, so that the same transaction may run again at once."""
 
 
 POSTGRESQL: dict[str, Failure] = {
@@ -60,7 +60,7 @@ POSTGRESQL: dict[str, Failure] = {
     "26000": Failure(Kind.LOST, "A pooler before the database mixes up sessions; see DATABASE_POOLER."),
     "42P05": Failure(Kind.LOST, "A pooler before the database mixes up sessions; see DATABASE_POOLER."),
 }
-"""By SQLSTATE."""
+"""Failures by SQLSTATE."""
 
 POSTGRESQL_CLASSES: dict[str, Failure] = {
     "08": Failure(Kind.LOST, "The connection to the database is broken."),
@@ -71,7 +71,7 @@ POSTGRESQL_CLASSES: dict[str, Failure] = {
     "F0": Failure(Kind.UNUSABLE, "The configuration of the database server is broken."),
     "XX": Failure(Kind.UNUSABLE, "The database server has an internal error or damaged data."),
 }
-"""By the first two characters, for codes that are not named above."""
+"""Failures by the first two characters of the SQLSTATE, for codes that the table above does not contain."""
 
 SQLITE: dict[int, Failure] = {
     sqlite3.SQLITE_BUSY: Failure(Kind.BUSY, "The database file is locked by another process."),
@@ -87,10 +87,10 @@ SQLITE: dict[int, Failure] = {
     sqlite3.SQLITE_NOTADB: Failure(Kind.LOST, "The database file is none of SQLite."),
     sqlite3.SQLITE_FULL: Failure(Kind.UNUSABLE, "The disk of the database file is full."),
 }
-"""By primary result code, the low byte of an extended one."""
+"""Failures by primary result code, the low byte of an extended code."""
 
 PASSING_SQLITE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
-"""Errors of a file in use by another process; at the start every other error of a file needs a repair."""
+"""Errors of a file that another process uses. At the start, every other error of a file needs a repair."""
 
 NO_ANSWER = Failure(Kind.LOST, "The database does not answer.")
 WRONG = Failure(Kind.OURS, "The statement is wrong for this database.")
@@ -112,7 +112,7 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the database and not the work is at fault: the same work may succeed later."""
+    """Whether the database caused the error and the same work may succeed later."""
     return isinstance(error, DBAPIError) and failure_of(error).kind is not Kind.OURS
 
 
@@ -122,7 +122,7 @@ def is_of_database(error: BaseException) -> bool:
 
 
 def sqlite_code(error: BaseException) -> int | None:
-    """The primary result code of SQLite; None for errors of other databases and of the driver's own."""
+    """The primary result code of SQLite; None for errors of other databases and of the driver itself."""
     code = getattr(error, "sqlite_errorcode", None) if isinstance(error, sqlite3.Error) else None
     return None if code is None else code & 0xFF
 

@@ -1,7 +1,7 @@
 """Keyset pagination: the cost of a page does not depend on the length of the list.
 
-A filter that no index serves is applied to a window of the next rows only. When the window holds less than a page,
-the answer contains the last key that was read, and the next page continues there.
+A filter without an index is applied to a window of the next rows only. When the window holds less than a page, the
+answer contains the last key that was read, and the next page continues from that key.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func,
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 WINDOW = 5_000
-"""Rows that one page reads for a filter that no index serves."""
+"""Rows that one page reads for a filter without an index."""
 
 FIRST_WINDOW = 250
-"""Checked first: a common value fills the page from here."""
+"""Size of the first window. For a frequent value, these rows fill the page."""
 
 Key = tuple[Any, ...]
 Columns = ReadOnlyColumnCollection[str, Any]
@@ -31,7 +31,7 @@ class Slice:
 
     rows: Sequence[Any]
     frontier: Key | None = None
-    """The key of the last row read, when the window ended before the page was full and more rows follow."""
+    """The key of the last row read, when the window ended before the page was full and more rows may follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class Keyset:
 
     columns: Sequence[Any]
     key: Sequence[ColumnElement[Any]]
-    """Of the table; together unique. They are among the columns, under their own names."""
+    """Columns of the table that are unique together. They are among ``columns``, under their own names."""
     driving: Sequence[ColumnElement[bool]] = ()
     """Conditions that an index serves in the order of the key."""
     residual: Residual | None = None
     window: int = WINDOW
 
     def page(self, connection: Connection, limit: int, *, before: Key | None = None, after: Key | None = None) -> Slice:
-        """The rows next older than ``before``, or next newer than ``after`` (nearest first), or the newest."""
+        """The rows next older than ``before``, or next newer than ``after`` (nearest first), else the newest rows."""
         backwards = after is not None and before is None
         start = after if backwards else before
         walk = self._walk(start, backwards=backwards)
@@ -66,7 +66,7 @@ class Keyset:
         return Slice(rows, tuple(end) if end else None)
 
     def count(self, connection: Connection, limit: int) -> tuple[int, bool]:
-        """How many rows there are, counted up to ``limit`` and within one window; whether there may be more."""
+        """The number of rows, counted up to ``limit`` and within one window, and whether there may be more."""
         walk = self._walk(None, backwards=False)
         if self.residual is None:
             found = connection.scalar(select(func.count()).select_from(walk.limit(limit).subquery())) or 0
@@ -77,7 +77,7 @@ class Keyset:
         return min(found, limit), found >= limit or seen >= self.window
 
     def count_above(self, connection: Connection, start: Key, limit: int) -> int:
-        """How many rows ``page(before=start)`` leaves above it, counted up to ``limit`` and within the next window."""
+        """The number of rows above ``page(before=start)``, counted up to ``limit`` and within one window."""
         walk = self._walk(None, backwards=True).where(*_at_or_beyond(self.key, start))
         if self.residual is None:
             some = walk.with_only_columns(*self.key).limit(limit).subquery()
@@ -101,7 +101,7 @@ def _at_or_beyond(key: Sequence[ColumnElement[Any]], start: Key) -> list[ColumnE
     if len(key) == 1:
         return [first >= value]
     (second,), (other,) = key[1:], start[1:]
-    # The first condition alone lets the index be entered at the right place.
+    # The first condition alone lets the database start the index scan at the right row.
     return [first >= value, or_(first > value, second >= other)]
 
 
@@ -111,7 +111,7 @@ def _beyond(key: Sequence[ColumnElement[Any]], start: Key, *, newer: bool) -> li
         return [first > value if newer else first < value]
     (second,), (other,) = key[1:], start[1:]
     tie = and_(first == value, second > other if newer else second < other)
-    # The first condition alone lets the index be entered at the right place.
+    # The first condition alone lets the database start the index scan at the right row.
     if newer:
         return [first >= value, or_(first > value, tie)]
     return [first <= value, or_(first < value, tie)]

@@ -1,7 +1,7 @@
 """Transactions on a database server: one thread and one connection per running transaction.
 
-When a link falls silent, all callers that wait for a thread fail together with the call that detected it, so that no
-caller waits longer than a single call may take.
+When a link falls silent, the call that detects it fails, and with it all callers that wait for a thread. So no caller
+waits longer than a single call may take.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from state.engine.transactions import (
 )
 
 SLOW_SECONDS = 0.5
-"""A failure at least this slow fails the waiting callers too; a quick one does not concern them."""
+"""A failure after at least this time also fails the waiting callers; a quicker failure does not affect them."""
 
 SHARE_PATIENCE_SECONDS = 2.0
-"""How long a thread waits for a connection of another one when the server grants no more."""
+"""How long a thread waits for the connection of another thread when the server grants no more."""
 
 SHARE_PAUSE_SECONDS = 0.25
-"""Pause between two such attempts, unless a connection is returned."""
+"""Pause between two attempts to connect; a returned connection ends it."""
 
 
 class ConnectionShare:
-    """The connections of an engine, shared by threads: it makes do with as many as the server grants."""
+    """The connections of an engine, shared by threads; works with as many connections as the server grants."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -65,7 +65,7 @@ class ConnectionShare:
                 self._returned.notify()
 
     def _connection(self) -> Connection:
-        """A connection; where a further one is refused at once, one that another thread gives back."""
+        """Return a connection; when the server refuses another one, wait for one that another thread returns."""
         deadline = time.monotonic() + SHARE_PATIENCE_SECONDS
         is_first = True
         while True:
@@ -77,7 +77,7 @@ class ConnectionShare:
             except OperationalError:
                 now = time.monotonic()
                 with self._returned:
-                    # At the first one others may be about to get theirs.
+                    # After the first refusal wait even when no connection is in use: other threads may be connecting.
                     if now - began >= SLOW_SECONDS or now >= deadline or not (self._in_use or is_first):
                         raise
                     is_first = False
@@ -144,5 +144,5 @@ class PooledTransactions(Writer):
 
 
 def _is_unreachable(error: OperationalError) -> bool:
-    """Whether no connection was to be had; a refusal by a server that answers has an SQLSTATE."""
+    """Whether no connection could be made; a refusal by a server that answers has an SQLSTATE."""
     return getattr(error.orig, "sqlstate", None) is None

@@ -1,7 +1,7 @@
-"""Settings of a PostgreSQL session, pinned when it begins, so that server, role and pooler settings do not matter.
+"""Settings of a PostgreSQL session, set when it begins, so that defaults of server, role and pooler do not matter.
 
-A pooler in transaction mode gives every transaction another session of the server. Nothing that is set for a
-session holds there, so the same rules are set for each transaction, and statements are not prepared.
+A pooler in transaction mode gives every transaction another session of the server, and session settings do not last.
+There the settings are made in each transaction, and statements are not prepared.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ RULES: Mapping[str, str] = {
     "bytea_output": "hex",
     "extra_float_digits": "1",
 }
-"""How values are written and read; beside the bounds of time in state/engine/database.py."""
+"""Formats of values; state/engine/database.py has the timeouts of a session."""
 
 
 class Pooler(StrEnum):
     """The connection pooler in front of the server."""
 
     AUTO = "auto"
-    """Found out for each connection: behind a pooler the server's process is not the one that greeted us."""
+    """Detected on each connection: behind a pooler, the server process is not the one that accepted the connection."""
     TRANSACTION = "transaction"
     NONE = "none"
 
@@ -48,19 +48,19 @@ def connect_arguments(url: URL) -> dict[str, Any]:
 
 
 class SessionRules:
-    """Pins the rules on every connection of an engine, or on every transaction behind a pooler."""
+    """Applies the settings to every connection of an engine, or to every transaction behind a pooler."""
 
     def __init__(self, bounds: Mapping[str, object], pooler: Pooler) -> None:
-        """``bounds`` are further options of a session, times in milliseconds."""
+        """``bounds`` are further settings of a session, with times in milliseconds."""
         self._pooler = pooler
         self._values = {**RULES, **{name: str(value) for name, value in bounds.items()}}
 
     def keep_on(self, engine: Engine) -> None:
-        """To be called once, before the first connection."""
+        """Apply the settings to an engine. Call it once, before the first connection."""
         event.listen(engine, "begin", self._begin)
 
     def pin(self, connection: WatchedConnection) -> None:
-        """Pin the rules on a connection that was just made."""
+        """Apply the settings to a new connection."""
         connection.autocommit = True
         if self._is_pooled(connection):
             connection.prepare_threshold = None
@@ -77,7 +77,7 @@ class SessionRules:
 
     @staticmethod
     def _search_path(connection: WatchedConnection) -> str:
-        # What the role and the database have set for it; another client of the pooler may have changed the session.
+        # The default of the role and the database; another client of the pooler may have changed the session's value.
         row = connection.execute("SELECT reset_val FROM pg_settings WHERE name = 'search_path'").fetchone()
         return str(row[0]) if row else "public"
 

@@ -23,7 +23,7 @@ from state.engine.transactions import DatabaseClosed, DatabaseOverloaded, Databa
 T = TypeVar("T")
 
 CONNECTIONS = 4
-"""To a server; questions of the console are short."""
+"""Connections to a server; queries of the console are short."""
 
 SCHEMA_TABLE = "alembic_version"
 """Migrations create this table first and fill it last."""
@@ -54,7 +54,7 @@ class Source:
             raise SourceUnavailable(self._sentence(error)) from error
 
     def write(self, transaction: Transaction[T]) -> T:
-        """Run a writing function and commit; raises SourceUnavailable, and then nothing was written."""
+        """Run a writing function and commit; raises SourceUnavailable, after which nothing was written."""
         try:
             return self._open().write_now(transaction)
         except DatabaseReplaced as error:
@@ -78,7 +78,7 @@ class Source:
             return self._database
 
     def _file_identity(self) -> tuple[int, int] | None:
-        # An open connection would continue to read a deleted file, and opening would create an empty one.
+        # An open connection would keep reading a deleted file, and opening would create an empty file.
         if self._path is None:
             return None
         status = self._path.stat()
@@ -108,7 +108,7 @@ class Source:
         return NO_ANSWER.sentence
 
     def _has_no_tables(self) -> bool:
-        """Asked, since SQLite has no code of its own for a table that is missing."""
+        """Whether a table is missing; checked by a query, since SQLite has no error code for it."""
         try:
             return self._open().read_now(lambda connection: not inspect(connection).has_table(SCHEMA_TABLE))
         except (SQLAlchemyError, OSError, DatabaseClosed):
@@ -120,16 +120,16 @@ _FIRST_READ = {"sqlite": "SELECT count(*) FROM sqlite_master", "postgresql": "SE
 
 @contextmanager
 def read_only(url: str) -> Iterator[Connection]:
-    """A connection with one snapshot of the database for all reads; raises FileNotFoundError.
+    """A connection whose reads all see one snapshot of the database; raises FileNotFoundError.
 
-    It changes nothing and creates no database: it is safe while services run and after they were killed.
+    It changes nothing and creates no database, so it is safe while services run and after they were killed.
     """
     engine = _sqlite(url) if make_url(url).get_backend_name() == "sqlite" else _server(url)
     try:
         with engine.connect() as connection, connection.begin():
             if connection.dialect.name == "sqlite":
                 connection.exec_driver_sql("BEGIN")
-            # A snapshot is taken by the first read, not by the beginning.
+            # The first read takes the snapshot; BEGIN does not.
             connection.exec_driver_sql(_FIRST_READ[connection.dialect.name])
             yield connection
     finally:

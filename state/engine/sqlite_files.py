@@ -1,10 +1,10 @@
 """Detects that an SQLite database file in use was renamed, deleted, replaced or overwritten.
 
-A process that has a renamed or deleted file open goes on writing into it, and nobody reads what it writes: for example
-after a backup was restored under a running service. An overwritten file mixes pages of two databases.
+A process that has a renamed or deleted file open continues to write to it, and these writes are lost: for example when
+a backup is restored under a running service. An overwritten file mixes pages of two databases.
 
-With a write-ahead log SQLite writes into the file itself at checkpoints only, and announces each one in the index of
-the log (the ``-shm`` file) before its first page. A file that changed without that was written by another program.
+With a write-ahead log, SQLite writes to the file itself at checkpoints only. It announces each checkpoint in the index
+of the log (the ``-shm`` file) before its first page. A file that changed without this was written by another program.
 See SQLite, "WAL-mode File Format", section 2.1 (the fields aSalt, nBackfill and nBackfillAttempted).
 """
 
@@ -26,7 +26,7 @@ _SALTS, _DONE, _BEGUN = slice(32, 40), slice(96, 100), slice(128, 132)
 
 
 def identity_of(path: Path) -> Identity | None:
-    """Device and inode of the file at a path; None without one."""
+    """Device and inode of the file at a path; None when there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -36,7 +36,7 @@ def identity_of(path: Path) -> Identity | None:
 
 @dataclass(frozen=True, slots=True)
 class _Checkpoints:
-    """How far the log was written back: changes with every checkpoint, before it writes."""
+    """Progress of the checkpoints of the log; every checkpoint changes it before it writes."""
 
     salts: bytes
     """Salts of the log, which change whenever the log restarts."""
@@ -45,15 +45,15 @@ class _Checkpoints:
 
     @property
     def is_under_way(self) -> bool:
-        """Or was interrupted: pages are written without a further announcement."""
+        """Whether a checkpoint is running or was interrupted; it may write pages without a new announcement."""
         return self.begun != self.done
 
 
 class _Index:
     """The index of a log, open for reading.
 
-    One per process and file, closed by its last user only: to close any handle of a file ends all locks that the
-    process has on it, SQLite's own among them.
+    There is one per process and file, and its last user closes it: closing any handle of a file releases all locks of
+    the process on that file, including those of SQLite.
     """
 
     _lock = threading.Lock()
@@ -66,7 +66,7 @@ class _Index:
 
     @classmethod
     def of(cls, path: Path) -> _Index | None:
-        """The index at this path, None without one. The caller must call release()."""
+        """The index at this path, None when there is none. The caller must call release()."""
         with cls._lock:
             identity = identity_of(path)
             index = cls._open.get(identity) if identity else None
@@ -95,11 +95,11 @@ class _Index:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """State of the files at one instant."""
+    """State of the files at one time."""
 
     checkpoints: _Checkpoints
     stamp: tuple[int, int] | None
-    """Size and time of the file."""
+    """Size and modification time of the file."""
     log: Identity | None
 
 
@@ -132,19 +132,19 @@ class WriteWatch:
             known, index = self._known, self._index
             if known is None or index is None:
                 return False
-            # In this order: the beginning of a checkpoint is read after any write that it made.
+            # In this order, so that a checkpoint is read after every write that it made.
             stamp, now = self._stamp(), index.checkpoints()
             if stamp is None or (stamp == known.stamp and now == known.checkpoints):
                 return False
             is_announced = now != known.checkpoints or now.is_under_way
-            # While a connection is open SQLite keeps the index; others take it away to begin anew.
+            # SQLite keeps the index while a connection is open; another program removes it to start with a new one.
             if stamp != known.stamp and (not is_announced or identity_of(self._shm) != index.identity):
                 return True
             self._observe()
             return False
 
     def forget(self) -> None:
-        """No connection may be open: SQLite itself may write the log back and remove it."""
+        """Stop watching. No connection may be open: SQLite itself may then write the log back and remove it."""
         with self._lock:
             self._known = None
 
@@ -168,7 +168,7 @@ class WriteWatch:
                 log.truncate(0)
 
     def close(self) -> None:
-        """To be called after the last connection of the database is closed."""
+        """Release the index. Call it after the last connection of the database is closed."""
         with self._lock:
             self._known = None
             if self._index is not None:
@@ -180,7 +180,7 @@ class WriteWatch:
             if self._index is not None:
                 self._index.release()
             self._index = _Index.of(self._shm)
-        # In this order: a checkpoint that begins in between is not recorded when its writes are found.
+        # In this order, so that a checkpoint that begins in between is not recorded before its writes.
         self._known = _Look(self._index.checkpoints(), self._stamp(), identity_of(self._log)) if self._index else None
 
     def _stamp(self) -> tuple[int, int] | None:
@@ -192,7 +192,7 @@ class WriteWatch:
 
 
 class OpenFiles:
-    """The files of one database as they were when it was opened; a detected change is final."""
+    """The files of one database at the time when it was opened; a detected change is permanent."""
 
     def __init__(self, path: Path) -> None:
         self._paths = (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"))
@@ -215,7 +215,7 @@ class OpenFiles:
             self._writes.remember()
 
     def close(self) -> None:
-        """To be called after the last connection is closed."""
+        """Stop watching. Call it after the last connection is closed."""
         self._writes.close()
 
     def forget(self) -> None:
@@ -240,7 +240,7 @@ class OpenFiles:
             raise DatabaseReplaced(self.problem)
 
     def set_log_aside(self) -> None:
-        """Rename our log beside a foreign database file: SQLite would apply it to that file and damage it."""
+        """Rename our log when the database file is foreign: SQLite would apply the log to that file and damage it."""
         if self._is_overwritten:
             self._writes.set_log_aside()
             return
@@ -256,9 +256,9 @@ class OpenFiles:
 
     @property
     def is_log_foreign(self) -> bool:
-        """Whether a foreign write-ahead log has our log's path: closing our connection would delete it."""
+        """Whether a foreign write-ahead log is at the path of our log: closing our connection would delete it."""
         if self._is_overwritten:
-            # Ours was emptied: closing it finds nothing to write back, and deletes nothing.
+            # set_log_aside() has emptied our log: closing writes nothing back and deletes nothing.
             return False
         return self._known is not None and identity_of(self._paths[1]) not in (None, self._known[1])
 

@@ -25,11 +25,11 @@ from state.engine.transactions import (
 )
 
 GROUP_LIMIT = 128
-"""Transactions that share one commit at most, so that the first caller is not kept waiting."""
+"""Maximum of transactions in one commit, so that the first caller does not wait too long."""
 
 
 class _Job(Generic[T]):
-    """A transaction that waits for its group; settled on its loop if it has one, else on the writer thread."""
+    """A waiting transaction; its future is settled on the caller's loop, else on the writer thread."""
 
     __slots__ = ("error", "future", "loop", "result", "transaction")
 
@@ -42,7 +42,7 @@ class _Job(Generic[T]):
 
     def settle(self) -> None:
         if self.future.done():
-            # The caller was cancelled; what was committed stays committed.
+            # The caller was cancelled; its committed transaction stays committed.
             return
         if self.error is not None:
             self.future.set_exception(self.error)
@@ -57,8 +57,8 @@ class GroupCommitWriter(Writer):
         """``files`` are checked before each commit is acknowledged."""
         self._engine = engine
         self._files = files
-        # Written in C, unlike Queue, which costs as much as a small transaction. It has no bound of its
-        # own: _put() keeps it.
+        # Written in C; a Queue would cost as much as a small transaction. SimpleQueue has no maximum size, so
+        # _put() checks it.
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="db-write", daemon=True)
@@ -91,8 +91,8 @@ class GroupCommitWriter(Writer):
         self._thread.join()
 
     def _run(self) -> None:
-        # One connection for good, in autocommit as SQLAlchemy sees it: transactions are begun and ended
-        # by hand, since its own bookkeeping of each would cost more than a small transaction.
+        # One permanent connection, in autocommit mode for SQLAlchemy: transactions are begun and ended explicitly,
+        # because SQLAlchemy's own bookkeeping would cost more than a small transaction.
         connection: Connection | None = None
         open_ = True
         while open_:
@@ -109,7 +109,7 @@ class GroupCommitWriter(Writer):
                 _fail(group, _wrapped(error))
                 connection = self._leave(connection)
             if any(job.error and failure_of(job.error).kind is Kind.LOST for job in group):
-                # What made it useless may have been mended: a new one finds out.
+                # The cause may have been repaired, so the next group tries a new connection.
                 connection = self._leave(connection)
             _settle(group)
         self._leave(connection)
@@ -118,7 +118,7 @@ class GroupCommitWriter(Writer):
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         if self._files is not None:
             try:
-                # The log is opened by the first question.
+                # SQLite opens the log at the first query.
                 connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").all()
             except Exception:
                 _drop(connection)
@@ -131,7 +131,7 @@ class GroupCommitWriter(Writer):
             self._files.check()
 
     def _leave(self, connection: Connection | None) -> Connection | None:
-        """Close the connection, unless that would delete a foreign log; returns a connection that stays open."""
+        """Close the connection, unless that would delete a foreign log; returns the connection if it stays open."""
         if self._files is not None:
             if self._files.problem is not None and self._files.is_log_foreign:
                 return connection
@@ -170,11 +170,11 @@ class GroupCommitWriter(Writer):
 
 
 def _commit_together(connection: Connection, group: list[_Job[Any]]) -> bool:
-    """Run and commit a group; False when the lock for it could not be had within the busy_timeout."""
+    """Run and commit a group; False when the write lock was not available within the busy_timeout."""
     driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
     is_locked_out = True
     try:
-        # IMMEDIATE takes the write lock up front: upgrading a read lock can fail half way.
+        # IMMEDIATE takes the write lock first: upgrading a read lock later can fail.
         driver.execute("BEGIN IMMEDIATE")
         is_locked_out = False
         for job in group:
@@ -189,7 +189,7 @@ def _commit_together(connection: Connection, group: list[_Job[Any]]) -> bool:
 
 
 def _wrapped(error: Exception) -> Exception:
-    """Wrap errors of the driver in SQLAlchemy's, which callers handle."""
+    """Wrap errors of the driver in the errors of SQLAlchemy, which callers handle."""
     if not isinstance(error, sqlite3.Error):
         return error
     return DBAPIError.instance(None, None, error, sqlite3.Error)
@@ -215,15 +215,15 @@ def _run_in_savepoint(connection: Connection, driver: sqlite3.Connection, job: _
     except Exception as error:
         job.error = error
         if not driver.in_transaction:
-            # SQLite has undone everything by itself, what the others of the group wrote included: the
-            # disk is full, for one. They all fail for this reason.
+            # SQLite has rolled back the whole transaction, for example because the disk is full. So every
+            # transaction of the group fails with this error.
             raise
         driver.execute("ROLLBACK TO caller")
     driver.execute("RELEASE caller")
 
 
 def _settle(group: list[_Job[Any]]) -> None:
-    """Wake the callers: those of one loop together, since every wake-up of a loop costs a system call."""
+    """Wake the callers. Those of one loop are woken together, because each wake-up of a loop costs a system call."""
     by_loop: dict[asyncio.AbstractEventLoop | None, list[_Job[Any]]] = {}
     for job in group:
         by_loop.setdefault(job.loop, []).append(job)
@@ -231,7 +231,7 @@ def _settle(group: list[_Job[Any]]) -> None:
         if loop is None:
             _settle_all(jobs)
         else:
-            # A loop that has ended has no waiting callers.
+            # A closed loop has no waiting callers.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(_settle_all, jobs)
 

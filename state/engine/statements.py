@@ -1,8 +1,8 @@
-"""Statements of every order's path, compiled once.
+"""Frequent statements of the order path, compiled once.
 
-For a small statement SQLAlchemy's execution costs twice what SQLite itself takes. So on SQLite the text
-that SQLAlchemy compiled and the converters of its column types are kept, and the driver is called with
-them; on other databases the statement is executed as usual. See docs/adr/0003.
+For a small statement, SQLAlchemy's execution costs twice as much as SQLite itself. So on SQLite, Prepared keeps the
+text that SQLAlchemy compiled and the converters of the column types, and calls the driver directly. On other databases,
+SQLAlchemy executes the statement. See docs/adr/0003.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Converter = Callable[[Any], Any]
 
 
 class Prepared:
-    """One statement whose parameters are all named, run with plain values.
+    """One statement with named parameters only, run with plain values.
 
-    ``columns`` names the columns an insert is given. Errors are SQLAlchemy's, as from Connection.execute.
+    ``columns`` names the columns of an insert. It raises the errors of SQLAlchemy, like Connection.execute.
     """
 
     def __init__(self, statement: Executable, columns: Sequence[str] | None = None) -> None:
@@ -33,13 +33,13 @@ class Prepared:
         self._on_sqlite: _OnSqlite | None = None
 
     def run(self, connection: Connection, values: Values) -> int:
-        """The number of rows written; for inserts the drivers do not agree on it."""
+        """Run the statement; returns the number of rows written. For inserts it differs between the drivers."""
         if connection.dialect.name != "sqlite":
             return connection.execute(self._statement, values).rowcount
         return self._prepared(connection.dialect).execute(connection, values).rowcount
 
     def run_many(self, connection: Connection, rows: Sequence[Values]) -> None:
-        """Once per row; nothing happens without rows."""
+        """Run the statement once for each row; without rows nothing happens."""
         if not rows:
             return
         if connection.dialect.name != "sqlite":
@@ -48,14 +48,14 @@ class Prepared:
             self._prepared(connection.dialect).execute_many(connection, rows)
 
     def fetch(self, connection: Connection, values: Values) -> list[Any]:
-        """All rows, as tuples of the columns' types."""
+        """All rows, as tuples with the types of the columns."""
         if connection.dialect.name != "sqlite":
             return list(connection.execute(self._statement, values))
         prepared = self._prepared(connection.dialect)
         return prepared.read(prepared.execute(connection, values))
 
     def _prepared(self, dialect: Dialect) -> _OnSqlite:
-        # Two threads may both be first; they prepare the same.
+        # When two threads are first at the same time, both prepare the same statement.
         if self._on_sqlite is None:
             self._on_sqlite = _OnSqlite(self._statement, self._columns, dialect)
         return self._on_sqlite

@@ -13,7 +13,7 @@ T = TypeVar("T")
 Transaction = Callable[[Connection], T]
 
 MAX_WAITING_TRANSACTIONS = 10_000
-"""Callers beyond this many are refused at once instead of queueing without bound."""
+"""Maximum of waiting callers; further ones are refused at once, so that the queue does not grow without limit."""
 
 
 class DatabaseOverloaded(RuntimeError):
@@ -25,18 +25,18 @@ class DatabaseClosed(RuntimeError):
 
 
 class DatabaseReplaced(RuntimeError):
-    """The database file in use was replaced; nothing is written, since it would be lost."""
+    """The database file in use was replaced; nothing is written, because it would be lost."""
 
 
 class Writer(Protocol):
-    """Runs transaction functions, each as a whole or not at all."""
+    """Runs transaction functions; each is committed completely or not at all."""
 
     async def run(self, transaction: Transaction[T]) -> T:
-        """For callers on an event loop."""
+        """Run a transaction for a caller on an event loop."""
         ...
 
     def submit(self, transaction: Transaction[T]) -> Future[T]:
-        """For callers on plain threads."""
+        """Run a transaction for a caller on a plain thread."""
         ...
 
     def close(self) -> None:
@@ -45,9 +45,9 @@ class Writer(Protocol):
 
 
 def apart(connection: Connection, work: Callable[[], object]) -> Exception | None:
-    """Run ``work`` in a savepoint; returns what it raised, after undoing it.
+    """Run ``work`` in a savepoint; returns its exception after the rollback, or None.
 
-    A connection that is lost ends the whole transaction: that error is raised.
+    A lost connection ends the whole transaction; its error is raised.
     """
     connection.exec_driver_sql("SAVEPOINT apart")
     try:

@@ -1,9 +1,8 @@
-"""Ending calls on a PostgreSQL connection whose link has gone silent.
+"""Ends calls on a PostgreSQL connection whose link has fallen silent.
 
-``statement_timeout`` runs on the server and has no effect when the link loses every byte; TCP keepalives only detect
-a dead machine. So each wait on a connection is bounded here, the ping of the pool included, and a link that stays
-silent longer is closed. The call then fails as it does when the server closes the connection, and the pool opens a
-new one.
+The server applies ``statement_timeout``, so it has no effect when the link loses every byte. TCP keepalives only detect
+a dead machine. So this module bounds each wait on a connection, the ping of the pool included, and closes a link that
+stays silent longer. The call then fails as it does when the server closes the connection, and the pool opens a new one.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ from psycopg.abc import RV, PQGen
 from sqlalchemy import Connection, Engine, event
 
 CHECK_SECONDS = 0.1
-"""How often a waiting call checks the deadline and interrupts."""
+"""How often a waiting call checks its deadline and pending interrupts."""
 
 PING_SECONDS = 2.0
-"""How long a connection that was idle may take to show that it still works; then a new one is made."""
+"""Timeout of the check of an idle connection; after it the pool makes a new connection."""
 
 
 class LinkSilent(psycopg.OperationalError):
-    """The server did not answer in time and the connection was shut; a commit under way may have happened."""
+    """The server did not answer in time and the connection was closed; a running commit may have succeeded."""
 
 
 class WatchedConnection(psycopg.Connection[Any]):
-    """A connection on which no call waits for the server longer than ``silence_seconds``; None: for ever."""
+    """A connection on which no call waits longer than ``silence_seconds`` for the server; None: no limit."""
 
     silence_seconds: float | None = None
     pooled_search_path: str | None = None
-    """The search_path that each transaction sets behind a pooler in transaction mode; else None."""
+    """The search_path that each transaction sets behind a pooler in transaction mode; None without such a pooler."""
 
     def wait(self, gen: PQGen[RV], interval: float = CHECK_SECONDS, timeout: float | None = None) -> RV:
         bound = self.silence_seconds if timeout is None else timeout
@@ -43,7 +42,7 @@ class WatchedConnection(psycopg.Connection[Any]):
         except psycopg.OperationalError as error:
             if bound is None or time.monotonic() - began < bound:
                 raise
-            # Later bytes on this connection belong to no call.
+            # Later bytes on this connection would be answers to earlier calls.
             self.pgconn.finish()
             raise LinkSilent(f"the database did not answer for {bound:g} s: its connection was shut") from error
 
@@ -51,7 +50,7 @@ class WatchedConnection(psycopg.Connection[Any]):
 def watch(
     engine: Engine, silence_seconds: float | None, prepare: Callable[[WatchedConnection], None] = lambda _: None
 ) -> Engine:
-    """Watch every connection of the engine from its first statement; None turns the watchdog off.
+    """Watch every connection of the engine from its first statement; ``silence_seconds`` None turns the watchdog off.
 
     ``prepare`` is called with each new connection.
     """
@@ -84,7 +83,7 @@ def _bound_the_ping(engine: Engine, seconds: float) -> None:
 
 @contextlib.contextmanager
 def unhurried(connection: Connection) -> Iterator[None]:
-    """Statements in the block may take as long as they take: for migrations, which wait for each other."""
+    """Statements in the block have no time limit: for migrations, which wait for each other."""
     watched: WatchedConnection = connection.connection.driver_connection  # type: ignore[assignment]
     with _bounded(watched, None):
         yield

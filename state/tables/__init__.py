@@ -1,7 +1,7 @@
-"""The tables of the service, one module per topic; each is importable from here.
+"""The tables of the service, one module for each topic. Every table can be imported from here.
 
-One definition serves SQLite and PostgreSQL. Every list has an index that serves it; ``services.runtime.retention``
-prunes every table that grows.
+One definition serves SQLite and PostgreSQL. Every list has an index, and ``services.runtime.retention`` prunes every
+table that grows.
 """
 
 from state.tables.alerting import alert_history, alert_notifications, alerts, silences

@@ -23,4 +23,4 @@ Traceparent = String(55)
 Serial = BigInteger().with_variant(Integer, "sqlite")
 
 BY_KEY: dict[str, Any] = {"sqlite_with_rowid": False}
-"""SQLite stores the rows in the primary key's tree (WITHOUT ROWID), which saves the write of a second tree."""
+"""SQLite stores the rows in the tree of the primary key (WITHOUT ROWID), which saves the write of a second tree."""

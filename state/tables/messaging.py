@@ -1,4 +1,4 @@
-"""Events: to be published, received, parked after a failure, dead-lettered."""
+"""Events: outgoing, received, parked and dead-lettered."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ outbox = Table(
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
     Column("traceparent", Traceparent),
-    # Since when, and why, the broker can never take it; it is not claimed any more.
+    # When and why the event became undeliverable; such a row is not claimed any more.
     Column("undeliverable_at", UtcDateTime),
     Column("undeliverable_reason", Text),
     Index(
@@ -64,7 +64,7 @@ inbox = Table(
     Column("event_id", Key, primary_key=True),
     Column("type", Key, primary_key=True),
     Column("source", Key, primary_key=True, server_default=""),
-    # NULL of events from before digests were kept.
+    # NULL for events of a version that stored no digests.
     Column("digest", String(64)),
     Column("order_id", Key, index=True),
     Column("received_at", UtcDateTime, nullable=False, index=True),

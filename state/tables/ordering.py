@@ -36,7 +36,7 @@ orders = Table(
     Index("ix_orders_status_created_at", "status", "created_at"),
     Index("ix_orders_inventory_status_created_at", "inventory_status", "created_at"),
     Index("ix_orders_user_id_created_at", "user_id", "created_at"),
-    # Of the common payment statuses a list is walked by time; these are rare, so few orders pay for the index.
+    # Only the rare payment statuses have an index, so few orders cost a write. Lists of the others are read by time.
     Index(
         "ix_orders_unusual_payment",
         "payment_status",
@@ -72,7 +72,7 @@ idempotency_keys = Table(
     "idempotency_keys",
     metadata,
     Column("key", String(256), primary_key=True),
-    # Who sent it; empty for keys from before callers were kept, which count for every caller.
+    # The sender of the key; empty for keys of a version without callers, which match every caller.
     Column("caller", Key, primary_key=True, server_default=""),
     Column("order_id", Key, nullable=False),
     Column("request_hash", String(64), nullable=False),

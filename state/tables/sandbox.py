@@ -18,7 +18,7 @@ drills = Table(
     Column("actor", Key, nullable=False),
     Column("reason", Text, nullable=False),
     Column("phase", Word, nullable=False),
-    # 1 of the one drill that is under way, else null: there is never a second one.
+    # 1 for the active drill, else null: the unique constraint prevents a second active drill.
     Column("is_active", Integer, unique=True),
     Column("created_at", UtcDateTime, nullable=False),
     Column("began_at", UtcDateTime),

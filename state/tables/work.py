@@ -67,7 +67,7 @@ releases = Table(
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_at", UtcDateTime),
     Column("last_error", Text),
-    # The key of the last failure (failure class and HTTP status); jobs that failed alike share it.
+    # The key of the last failure (failure class and HTTP status), which jobs with the same failure share.
     Column("cause", String(160)),
     Column("failure_class", Word),
     Column("created_at", UtcDateTime, nullable=False),
