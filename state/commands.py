@@ -99,7 +99,8 @@ def claim(
 ) -> list[Command]:
     """Claim waiting commands and commands whose claim has expired, oldest first.
 
-    ``by`` names the claim; keep() and finish() need this name. ``only`` and ``never`` filter by kind.
+    ``by`` names the claim; with this name, keep() and finish() detect that the claim is lost. ``only`` and ``never``
+    filter by kind.
     """
     waiting = select(commands.c.command_id).where(*_waiting(now), *_of_kinds(only, never))
     ids = connection.scalars(

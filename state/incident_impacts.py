@@ -23,7 +23,7 @@ class Window:
 
     start: datetime
     end: datetime
-    """Exclusive."""
+    """End of the interval, exclusive."""
     operations: tuple[str, ...] = ()
     """Inventory calls that count; empty: every call."""
     kinds: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class AffectedOrder:
     order_id: str
     first_at: datetime
     impacts: tuple[Impact, ...]
-    """Oldest first."""
+    """Impacts within the window, oldest first."""
 
 
 def add(connection: Connection, order_id: str, impacts: Sequence[Impact]) -> None:

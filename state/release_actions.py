@@ -30,7 +30,7 @@ class PastReleaseAction:
     order_id: str
     cause: str
     action: str
-    """A ReleaseMoveKind of services.domain.past_resolutions."""
+    """A ReleaseActionKind of services.domain.past_resolutions."""
     actor: str
     at: datetime
     why: str | None

@@ -18,7 +18,7 @@ MAX_PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """One case for a person."""
+    """One question that a person decides."""
 
     review_id: str
     order_id: str

@@ -48,7 +48,7 @@ class Delivery:
     stream_seq: int
     """Sequence number in the stream; the same at every redelivery."""
     num_delivered: int
-    """1 at the first delivery."""
+    """Number of this delivery; 1 at the first one."""
     is_last_attempt: bool
     """Whether a failure of this attempt makes the event a dead letter."""
     incarnation: str = ""

@@ -89,7 +89,7 @@ class Connection:
         self._client: Client | None = None
         self._servers = [_without_credentials(server) for server in servers]
         self._on_change = on_change
-        # The last distinct errors since the connection was lost.
+        # The last distinct errors since the last successful connection.
         self._reasons: deque[str] = deque(maxlen=5)
         self._redialing: asyncio.Task[None] | None = None
         self._options: dict[str, Any] = {

@@ -64,7 +64,7 @@ class Budget:
 
     target: float
     calls: Calls
-    """Within PERIOD."""
+    """Calls within PERIOD."""
     left: float | None
     """Share of the error budget that is left: 1 unused, 0 used up, negative overdrawn; None without calls."""
     burns: tuple[Burn, ...]

@@ -132,7 +132,7 @@ class Recorder:
         try:
             now = self._clock()
             self._set_gauges(await self._database.read(lambda c: read_gauges(c, now)), now)
-        except Exception as error:  # noqa: BLE001 - a boundary: counters are served whatever the database raises
+        except Exception as error:  # noqa: BLE001 - a boundary: counters are served after any database error
             return error
         return None
 

@@ -192,7 +192,7 @@ class Bin:
     parts: tuple[Counts, ...]
     counts: Counts
     values: Mapping[str, Mapping[str, float]]
-    """By metric and series."""
+    """Values by metric and series."""
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from services.metrics.math import Point, increase
 from services.metrics.sample import MetricSample, SampleRow, parse
 
 MOST_POINTS = 720
-"""Points of one series within the window; a longer window keeps fewer samples a minute."""
+"""Maximum of points of one series; a longer window keeps points with more time between them."""
 
 SeriesKey = tuple[str, tuple[tuple[str, str], ...]]
 """Metric and labels."""

@@ -62,7 +62,7 @@ def _count(metrics: Metrics, recorded: Recorded) -> None:
         if reason:
             metrics.order_failed(reason)
     for reason in recorded.opened:
-        # Operations is notified by the log. Source: requirements 7.3, reservation failures.
+        # The log notifies the operations team. Source: requirements 7.3, reservation failures.
         logger.warning("order_flagged", extra={"order_id": recorded.order.order_id, "reason": reason})
 
 

@@ -58,7 +58,7 @@ READ_SECONDS = 30.0
 """Maximum duration of a reading transaction on SQLite."""
 
 READ_STEPS = 50_000
-"""Steps of SQLite's virtual machine between two checks of the deadline, which take a few milliseconds."""
+"""Steps of SQLite's virtual machine, a few milliseconds, between two checks of the deadline."""
 
 LARGE_LOG_BYTES = 64 * 1024 * 1024
 """Size from which a write-ahead log is cut when no reader uses its old pages."""

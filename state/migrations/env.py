@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection that state.schema hands over."""
+"""Entry point of Alembic: runs migrations on the connection that state.schema passes."""
 
 from __future__ import annotations
 
