@@ -164,7 +164,7 @@ class Outline(NamedTuple):
     id: str
     order_id: str | None
     attempts: int
-    """Number of attempts. Together with the state it is the version: every action changes one of them."""
+    """Number of attempts. Attempts and state together are the version: only actions change them."""
     state: str
     reason: str
 

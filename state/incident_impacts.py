@@ -57,7 +57,7 @@ def add(connection: Connection, order_id: str, impacts: Sequence[Impact]) -> Non
 
 
 def counts(connection: Connection, window: Window) -> dict[tuple[str, str], int]:
-    """Impacts per (kind, operation)."""
+    """Number of impacts by kind and inventory call."""
     found = _within(window).subquery()
     statement = select(found.c.kind, found.c.operation, func.count()).group_by(found.c.kind, found.c.operation)
     return {(kind, operation): count for kind, operation, count in connection.execute(statement)}

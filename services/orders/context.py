@@ -28,7 +28,7 @@ logger = logging.getLogger("holdfast.steps")
 
 T = TypeVar("T")
 STALE_TRIES = 8
-"""Attempts of a unit of work while other writers change the same order."""
+"""Maximum number of runs of a unit of work whose version checks fail."""
 
 Decision = Callable[[Connection, Order], Change | None]
 

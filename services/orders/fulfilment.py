@@ -276,7 +276,7 @@ class OrderFulfilment:
 
 
 def _after_calls(trail: list[Attempt], change: Change) -> Change:
-    """The change with the inventory calls that led to it before it on the timeline."""
+    """The change, with timeline entries for the calls that led to it before its own entries."""
     return Change({}, tuple(call_entries(trail))).then(change)
 
 

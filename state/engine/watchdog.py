@@ -42,7 +42,7 @@ class WatchedConnection(psycopg.Connection[Any]):
         except psycopg.OperationalError as error:
             if bound is None or time.monotonic() - began < bound:
                 raise
-            # Later bytes on this connection would be answers to earlier calls.
+            # Later bytes on this connection would belong to no call, so the connection is closed.
             self.pgconn.finish()
             raise LinkSilent(f"the database did not answer for {bound:g} s: its connection was shut") from error
 
