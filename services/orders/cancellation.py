@@ -67,8 +67,7 @@ class OrderReturns:
     async def take_back(self, command: ReturnItems, *, actor: str, by_person: bool = False) -> tuple[Order, str]:
         """Record the return; returns the changed order and the returnId.
 
-        Raises NotFound, InvalidState, IdempotencyKeyReused. ``by_person`` writes an audit entry; the return of a
-        customer is recorded on the timeline only.
+        Raises NotFound, InvalidState, IdempotencyKeyReused. ``by_person`` writes an audit entry as well.
         """
         return_id = id_key(command.return_id or self._context.new_id())
         lines = aggregated(command.lines)
