@@ -1,4 +1,4 @@
-"""The console, and behind it the whole service: ``streamlit run app.py``."""
+"""Streamlit entry point: ``streamlit run app.py`` starts the console, the worker and the embedded parts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 @asynccontextmanager
 async def lifespan(_: object) -> AsyncIterator[None]:
     """Start the worker and the embedded parts with the console, and stop them with it."""
-    import pandas  # noqa: F401, ICN001 - imported here so that the first page does not wait for it
+    import pandas  # noqa: F401, ICN001 - imported here so that the first page loads faster
     import pyarrow  # noqa: F401, ICN001
 
     if settings.prometheus_url:
@@ -31,7 +31,7 @@ async def lifespan(_: object) -> AsyncIterator[None]:
 
     stack = Stack(settings, with_worker=True)
     await stack.start()
-    # What is frozen here is not looked at again when garbage is collected.
+    # The garbage collector skips frozen objects.
     gc.collect()
     gc.freeze()
     try:

@@ -1,6 +1,6 @@
 """Manual actions on alerts: acknowledge, silence until an end, end a silence early. Every action is audited.
 
-An action run twice under the same ``action_id`` has one effect. Source: contract 3.
+An action that is repeated under the same ``action_id`` has no second effect. Source: contract 3.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class AlertActions:
         self._new_id = new_id
 
     async def acknowledge(self, alert_id: str, *, note: str, actor: str, action_id: str | None = None) -> Alert:
-        """Acknowledge a firing alert until it ends; raises NotFound, and InvalidState when it does not fire."""
+        """Acknowledge a firing alert until it ends. Raises NotFound, or InvalidState when the alert is not firing."""
         at = self._clock()
 
         def transaction(connection: Connection) -> Alert:
@@ -62,7 +62,7 @@ class AlertActions:
     async def silence_alert(
         self, alert_id: str, *, ends_in: timedelta, reason: str, actor: str, action_id: str | None = None
     ) -> Silence:
-        """Silence all alerts with the labels of this one; raises NotFound."""
+        """Silence all alerts that have the labels of this alert. Raises NotFound."""
         alert = await self._database.read(lambda c: _found(c, alert_id))
         return await self.silence(
             exactly(alert.labels), ends_in=ends_in, reason=reason, actor=actor, action_id=action_id
@@ -77,7 +77,7 @@ class AlertActions:
         actor: str,
         action_id: str | None = None,
     ) -> Silence:
-        """Send no notifications about matching alerts until the end; raises ValidationFailed."""
+        """Silence matching alerts for ``ends_in``. Raises ValidationFailed."""
         _check(matchers, ends_in)
         at = self._clock()
         made = Silence(action_id or self._new_id(), [m.wire() for m in matchers], reason, actor, at, at + ends_in)
@@ -99,7 +99,7 @@ class AlertActions:
         return await self._database.write(transaction)
 
     async def end_silence(self, silence_id: str, *, actor: str, action_id: str | None = None) -> Silence:
-        """End a silence now; an ended one stays unchanged. Raises NotFound."""
+        """End a silence now. A silence that has ended stays unchanged. Raises NotFound."""
         at = self._clock()
 
         def transaction(connection: Connection) -> Silence:

@@ -42,7 +42,7 @@ class Alerting:
         return found
 
     def lease_releases(self) -> list[Callable[[], Awaitable[None]]]:
-        """Functions that release the leases; to be called after the loops have ended."""
+        """Functions that release the leases. Call them after the loops have ended."""
         return [self.evaluator.release_lease, *([self.delivery.release_lease] if self.delivery is not None else [])]
 
 

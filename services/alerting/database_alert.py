@@ -1,7 +1,8 @@
-"""The alert about a database that cannot be written: evaluated and sent from memory, because nothing can be stored.
+"""The alert about a database that cannot be written.
 
-Each replica reports by itself; the receiver groups the reports by their label ``replica``. Once the database is back,
-the alert is stored with its start and end, so that the console shows it.
+Each replica evaluates and sends this alert from memory, because nothing can be stored. The receiver groups the
+notifications by their label ``replica``. Once the database can be written again, the replica stores the alert with its
+start and end, so that the console shows it.
 """
 
 from __future__ import annotations
@@ -55,11 +56,11 @@ RULE = Rule(
 """Shown on the Alerts page; the evaluator does not evaluate it."""
 
 StoreAlert = Callable[[Alert, datetime], Awaitable[object]]
-"""Stores a resolved alert; the time is that of its end."""
+"""Stores a resolved alert; the datetime is the end of the alert."""
 
 
 def store_in(database: Database) -> StoreAlert:
-    """Returns a function that stores an ended outage with its history, without announcing it again."""
+    """Return a function that stores an ended outage with its history and queues no notification about it."""
 
     def store(alert: Alert, at: datetime) -> Awaitable[None]:
         over = replace(ended(alert, at), is_notified=False)
@@ -75,7 +76,7 @@ def store_in(database: Database) -> StoreAlert:
 
 
 class DatabaseOutage:
-    """Posts the start and the end of an outage to the webhook, and stores it once the database is back."""
+    """Posts the start and the end of an outage to the webhook, and stores the outage after its end."""
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class DatabaseOutage:
         link: str,
         store: StoreAlert,
     ) -> None:
-        """Without ``url`` nothing is posted; the log, /readyz and later the console show the outage."""
+        """``url``: the webhook. None sends no notification; the log, /readyz and later the console show the outage."""
         self._client = client
         self._url = url
         self._clock = clock
@@ -97,7 +98,10 @@ class DatabaseOutage:
         self._is_kept = False
 
     async def report(self, sentence: str | None) -> bool:
-        """Send the start of an outage (with its reason) or, with None, its end; returns whether all of it was done."""
+        """Send the start of an outage, whose reason is ``sentence``; None sends and stores its end.
+
+        Returns False when a part failed and must be repeated.
+        """
         if sentence is not None:
             self._alert = self._alert or self._firing(sentence)
             return await self._post(self._alert, FIRING)
@@ -114,7 +118,7 @@ class DatabaseOutage:
     async def _kept(self, alert: Alert, at: datetime) -> bool:
         try:
             await self._store(alert, at)
-        except Exception as error:  # noqa: BLE001 - a boundary: the database may be away again
+        except Exception as error:  # noqa: BLE001 - a boundary: the database may have failed again
             logger.warning("outage_not_kept", extra={"error": repr(error)})
             return False
         return True

@@ -1,7 +1,7 @@
 """Evaluates the alerts in the worker, from the database alone.
 
-One replica evaluates, under a lease; every other one can take over. All state is in the database, so that a restart
-or a takeover changes nothing. Thresholds are compared in threshold_rule.py.
+One replica evaluates under a lease; any other replica can take over. All state is in the database, so a restart or a
+takeover loses nothing. threshold_rule.py compares values with thresholds.
 Source: contract 6; requirements 11.1, rule 17.
 """
 
@@ -36,12 +36,12 @@ from state.engine.database import Database
 from state.engine.transactions import apart
 
 LEASE_ROUNDS = 3
-"""Missed rounds after which the lease expires."""
+"""Number of missed rounds after which the lease expires."""
 SHORTEST_LEASE = timedelta(seconds=5)
 
 
 LATE_COMMIT = timedelta(seconds=30)
-"""How long after its time a sample may become visible."""
+"""Longest delay between the time of a sample and the commit that makes it visible."""
 
 PAGE = 500
 
@@ -58,7 +58,7 @@ class AlertingPolicy:
     interval: timedelta
     heartbeat: timedelta
     is_sent: bool
-    """Whether there is a webhook to send notifications to."""
+    """Whether a webhook is configured."""
     external_url: str
     """Address of this service in notifications."""
     link: str
@@ -84,7 +84,7 @@ class Failure:
 
 
 class AlertEvaluator:
-    """Evaluates every rule once a round; without the lease a round does nothing."""
+    """Evaluates every rule once a round. A round without the lease does nothing."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class AlertEvaluator:
         policy: AlertingPolicy,
         on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``on_failure`` receives the part that failed: ``rule``, ``store`` or ``notify``, once per alert or rule."""
+        """``on_failure`` is called once per failed rule or alert, with ``rule``, ``store`` or ``notify``."""
         self._on_failure = on_failure
         self._database = database
         self._clock = clock
@@ -106,7 +106,7 @@ class AlertEvaluator:
         self._read_up_to: datetime | None = None
 
     async def evaluate(self) -> bool:
-        """One round of a Loop."""
+        """Run one round of a Loop; always returns False."""
         now = self._clock()
         held = await self._database.read(lambda c: leases.get(c, LEASE))
         if held is not None and held.holder != self._replica and held.expires_at > now:
@@ -124,7 +124,7 @@ class AlertEvaluator:
 
     async def _read_metrics(self, now: datetime) -> MetricWindow:
         if self._samples is None or (self._read_up_to and now < self._read_up_to):
-            # The clock was set back: new samples are older than those already read.
+            # After the clock was set back, new samples are older than the stored ones: the window is read anew.
             self._samples = SampleWindow(self._policy.window)
             self._read_up_to = None
         start = now - self._policy.window
@@ -135,7 +135,7 @@ class AlertEvaluator:
             window.feed(rows)
             if len(rows) < PAGE:
                 break
-            # The last instant may hold samples of further replicas: it is read again.
+            # Other replicas may have more samples of the last timestamp: it is read again.
             after = rows[-1][0] if rows[-1][0] > after else after + timedelta(milliseconds=1)
         self._read_up_to = now
         gauges = await self._database.read(lambda c: present_gauges(c, now))
@@ -205,7 +205,7 @@ class AlertEvaluator:
 
     def _watchdog(self, connection: Connection, now: datetime) -> None:
         last = notifications.last_of(connection, webhook.WATCHDOG)
-        # A waiting heartbeat is enough.
+        # One queued heartbeat is enough.
         if last is None or (
             last.state != notifications.PENDING and abs(now - last.created_at) >= self._policy.heartbeat
         ):
@@ -220,7 +220,7 @@ def silence_matchers(connection: Connection, now: datetime) -> SilenceMatchers:
 
 
 def apply(connection: Connection, change: AlertChanges) -> list[Failure]:
-    """Store the changes of each alert by itself; returns the failures."""
+    """Store the changes of each alert separately, and return the failures."""
     failures = []
     for part in change.parts():
         error = apart(connection, partial(_apply, connection, part))

@@ -1,6 +1,6 @@
 """Labels of alerts: their fingerprint, and matchers on them.
 
-Pure. The fingerprint is the one of Prometheus and Alertmanager, so that a receiver recognises an alert from either.
+Pure. Prometheus and Alertmanager compute the same fingerprint, so a receiver can match alerts of both sources.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SEPARATOR = b"\xff"
 
 
 def fingerprint(labels: Mapping[str, str]) -> str:
-    """Sixteen hexadecimal digits: FNV-1a over the sorted names and values."""
+    """Sixteen hexadecimal digits: FNV-1a over the sorted label names and values."""
     digest = _FNV_OFFSET
     for name in sorted(labels):
         for byte in name.encode() + _SEPARATOR + str(labels[name]).encode() + _SEPARATOR:
@@ -42,7 +42,7 @@ class Matcher:
 
 
 def matchers_of(wire: Iterable[Mapping[str, Any]]) -> tuple[Matcher, ...]:
-    """Matchers from the JSON form of Alertmanager; one without name or value matches no alert."""
+    """Matchers from the JSON form of Alertmanager; a matcher without name or value matches no alert."""
     return tuple(_matcher(one) for one in wire)
 
 

@@ -16,13 +16,13 @@ from state.database_watch import OUTAGE_SECONDS
 GROUP = "holdfast"
 
 DOWN = "HoldfastDown"
-"""An alert beyond the contract, in the rule file only: a worker cannot report its own absence."""
+"""An alert of the rule file only, in addition to the contract: a stopped worker cannot report itself."""
 
 PRESENT = "inventory_circuit_breaker_state"
-"""A gauge of every replica from its start on."""
+"""A gauge that every replica exports from its start."""
 
 WRITABLE = "database_writable"
-"""A gauge of every replica: 0 while it cannot write the database."""
+"""A gauge that every replica exports: 0 while the replica cannot write the database."""
 
 
 def rule_file(rules: Iterable[Rule], window: timedelta, interval: timedelta, console_url: str | None = None) -> str:
@@ -40,7 +40,7 @@ def rule_file(rules: Iterable[Rule], window: timedelta, interval: timedelta, con
 
 
 def _database_not_writable() -> list[str]:
-    """The alert that each replica also sends from memory (database_alert.py)."""
+    """The rule of the alert that each replica also sends from memory (database_alert.py)."""
     fired = _fired(DATABASE_NOT_WRITABLE, " by (instance)")
     annotations = {
         "summary": "Nothing can be stored: {{ $labels.instance }} cannot write the database.",
@@ -56,7 +56,7 @@ def _database_not_writable() -> list[str]:
 
 
 def _down(window: timedelta) -> list[str]:
-    """The alert that no replica answers the scrapes; only Prometheus can raise it."""
+    """The rule of HoldfastDown: no replica answers the scrapes. Only Prometheus can evaluate it."""
     annotations = {
         "summary": "Prometheus hears nothing of Holdfast: no replica answers its scrapes.",
         "runbook": (
@@ -97,23 +97,23 @@ def _entry(
 
 
 def condition(rule: Rule, window: timedelta) -> str:
-    """The rule in PromQL. An alert that fires when the scrapes stop keeps firing: its end is unknown."""
+    """The condition of the rule in PromQL. A firing alert keeps firing while no scrape succeeds: its end is unknown."""
     by = f" by ({', '.join(rule.labels)})" if rule.labels else ""
     return f"({rule.promql(duration(window))}) or {_fired(rule.name, by)}"
 
 
 def _fired(name: str, by: str) -> str:
-    """The alerts of this name that fired when the scrapes stopped; empty while a replica answers them."""
+    """PromQL: alerts of this name that fired before the scrapes failed; empty while a replica answers scrapes."""
     return f'(max{by} (ALERTS{{alertname="{name}", alertstate="firing"}}) and on () absent({PRESENT}))'
 
 
 def _quoted(text: str) -> str:
-    """A YAML scalar; a JSON string is one."""
+    """A YAML scalar. Every JSON string is a valid YAML scalar."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def duration(length: timedelta) -> str:
-    """Prometheus' notation, exact to the millisecond."""
+    """The duration in Prometheus' notation, exact to the millisecond."""
     milliseconds = length // timedelta(milliseconds=1)
     return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
 

@@ -1,4 +1,4 @@
-"""Receives alerts that a Prometheus posts in place of Alertmanager.
+"""Receives alerts that Prometheus posts to this service instead of to Alertmanager.
 
 Source: Alertmanager API v2, ``POST /api/v2/alerts``.
 """
@@ -29,20 +29,20 @@ RESOLVED_UNLESS_REPEATED = timedelta(minutes=5)
 """End of an alert posted without one, as in Alertmanager."""
 
 MAX_NAME = 128
-"""Longest name of an alert; its label ``alertname`` is not cut."""
+"""Characters of an alert's name. The label ``alertname`` is not cut to this."""
 
 LONGEST_END = timedelta(days=366)
-"""A later end is brought forward to this; the alert is posted again before."""
+"""Latest accepted end of an alert, from now. Prometheus posts a firing alert again before that."""
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-"""Earliest start. Go writes the year 1 when there is no time."""
+"""Earliest accepted start. Go writes the year 1 for a missing time."""
 
 MAX_LABELS, MAX_LABEL, MAX_ANNOTATION, MAX_ADDRESS = 50, 1000, 10_000, 4000
-"""Labels or annotations of one alert, and the characters of a label, an annotation and an address."""
+"""Limits of one alert: number of labels or annotations, then characters of a label, an annotation and an address."""
 
 
 class AlertsFull(ApiError):
-    """More alerts fire than are stored; as many as fit were stored."""
+    """The limit of stored alerts is reached. The alerts up to the limit were stored."""
 
     code = "ALERTS_FULL"
     retryable = True
@@ -60,7 +60,7 @@ class Received:
 
 
 class AlertNotStored(ApiError):
-    """An alert could not be stored because of an unforeseen error; the others were."""
+    """An unforeseen error prevented storing an alert. The other alerts were stored."""
 
     code = "ALERT_NOT_STORED"
     retryable = True
@@ -72,13 +72,13 @@ class AlertReceiver:
     def __init__(
         self, database: Database, clock: Callable[[], datetime], on_failure: Callable[[str], None] = lambda _: None
     ) -> None:
-        """``on_failure`` receives the part ``received``, once per alert that could not be stored."""
+        """``on_failure`` is called with ``received`` once per alert that could not be stored."""
         self._database = database
         self._clock = clock
         self._on_failure = on_failure
 
     async def receive(self, posted: Sequence[Received], sender: str = "") -> int:
-        """Store alerts and refresh known ones; returns how many.
+        """Store new alerts and refresh known alerts; returns their number.
 
         ``sender`` is the authenticated caller, not a name from the request.
         Raises AlertsFull or AlertNotStored after storing the other alerts.
@@ -108,7 +108,7 @@ class AlertReceiver:
 
 
 class _Capacity:
-    """Stores alerts of one sender up to a limit; counts the refused ones."""
+    """Stores alerts of one sender up to a limit, and counts the refused alerts."""
 
     def __init__(self, left: int, sender: str) -> None:
         self._left = left
@@ -148,7 +148,7 @@ def alert_id_of(received: Received) -> str:
 
 
 def received_changes(received: Received, before: Alert | None, at: datetime, sender: str = "") -> AlertChanges:
-    """The changes by a posted alert: a new one fires, a known one is refreshed, an ended one is resolved."""
+    """The changes that a posted alert causes: a new alert fires, a known one is refreshed, an ended one is resolved."""
     ends_at = min(_time(received.ends_at) or at + RESOLVED_UNLESS_REPEATED, at + LONGEST_END)
     if ends_at <= at:
         if before is None or before.state == RESOLVED:
@@ -181,7 +181,7 @@ def received_changes(received: Received, before: Alert | None, at: datetime, sen
 
 
 def _time(given: datetime | None) -> datetime | None:
-    """A time in UTC; None for a missing time or one outside the supported range."""
+    """The time in UTC; None for a missing time or a time outside the supported range."""
     try:
         at = utc_time(given)
     except NotAllowed:

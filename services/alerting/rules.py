@@ -1,4 +1,4 @@
-"""The alerts: one definition each, for the service itself and for Prometheus.
+"""The alert rules. The service and the rule file for Prometheus use the same definitions.
 
 Pure. Thresholds come from the settings; the times scale with ALERT_WINDOW.
 Source: requirements 9.2; contract 2 and 6.
@@ -27,18 +27,18 @@ from services.metrics.expressions import Increase, MaxGauge, Quantile, Ratio, Ru
 from services.metrics.gauges import BREAKER_STATE
 
 REFUSED_IN_A_ROW = 3
-"""Consecutive refused orders that fire the alert at any traffic."""
+"""Number of consecutive refused orders that fires the alert, whatever the traffic."""
 
 REFUSED_SHARE = 0.5
-"""Share of the decided orders in the window that fires the alert."""
+"""Share of refused orders among the decided orders of the window that fires the alert."""
 
 REFUSES_US_SHARE = 0.1
-"""Share of the calls of one operation in the window that fires the alert."""
+"""Share of refused calls among the calls of one inventory call in the window that fires the alert."""
 
 LONGEST_KEEP = timedelta(seconds=60)
 
 _NOT_ASKED = ("INVENTORY_UNAVAILABLE", "INVENTORY_TIMEOUT")
-"""Reasons of orders that ended before their reservation."""
+"""Failure reasons of orders that ended before the reserve call."""
 _REFUSED = Increase(FAILURES.name, {"reason": (*_NOT_ASKED, "PENDING_INVENTORY")})
 _DECIDED = Total(
     (
@@ -47,14 +47,14 @@ _DECIDED = Total(
         Increase(FAILURES.name, {"reason": ("INSUFFICIENT_INVENTORY", "RESERVATION_FAILED")}),
     )
 )
-"""All orders that were decided: answered by the Inventory Service, or refused without its answer."""
+"""All decided orders: orders that the Inventory Service answered, and orders refused without its answer."""
 _CHECK = {"operation": (InventoryCall.CHECK_AVAILABILITY.value,)}
 _ASKED_FOR = Total((RESERVATIONS, Increase(FAILURES.name, {"reason": _NOT_ASKED})))
-"""Reservations. A failed check ends an order before its reservation: that counts as one without an answer."""
+"""Number of reservations. An order that a failed check ended counts as a reservation without an answer."""
 
 
 def rules(settings: Settings) -> tuple[Rule, ...]:
-    """All alerts under these settings, the most urgent first. A new alert is one more function in the list below."""
+    """All alert rules under these settings, the most urgent first. To add an alert, add a function to RULES."""
     window = timedelta(milliseconds=settings.alert_window)
     return tuple(rule(settings, window) for rule in RULES)
 
@@ -140,7 +140,7 @@ def _breaker_open(_settings: Settings, window: timedelta) -> Rule:
         comparison=">",
         threshold=0,
         unit="state",
-        # During an outage the breaker lets a trial through now and then: that is one incident, not many.
+        # During an outage the breaker turns half-open for each trial call; the alert must not resolve each time.
         keep_firing_for=min(LONGEST_KEEP, window / 5),
     )
 

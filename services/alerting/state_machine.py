@@ -1,7 +1,7 @@
-"""The states of an alert: pending until its condition has been true for ``for_duration``, firing, resolved.
+"""The states of an alert: pending, firing, resolved. An alert fires once its condition was true for ``for_duration``.
 
-Pure. The transitions are those of Prometheus with ``for`` and ``keep_firing_for``. The only difference: the state is
-stored in a database and outlives the process.
+Pure. The transitions are those of Prometheus with ``for`` and ``keep_firing_for``. Unlike Prometheus, the service
+stores the state in a database, so the state survives a restart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from services.metrics.expressions import Labels, MetricData
 from state.alerts import FIRING, PENDING, RESOLVED, WORKER, Alert, AlertEvent
 
 MAX_ERROR = 300
-"""Characters of an error that are kept."""
+"""Characters of an error that are stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class AlertChanges:
     events: tuple[AlertEvent, ...]
     """Entries of the history."""
     failed: tuple[tuple[str, str], ...] = ()
-    """Rules that raised, with their error."""
+    """Names of the rules that raised, with the error."""
 
     def parts(self) -> list[AlertChanges]:
-        """The changes of each alert by itself."""
+        """The changes split by alert."""
         single = [
             AlertChanges((alert,), (), tuple(event for event in self.events if event.alert_id == alert.alert_id))
             for alert in self.put
@@ -67,7 +67,7 @@ def evaluate_rules(
         put += made
     keep_firing = {rule.name: rule.keep_firing_for for rule in rules}
     for alert in known:
-        # Whether alerts of a rule that raised have ended is unknown.
+        # The alerts of a rule that raised stay unchanged: their condition is unknown.
         if alert.alert_id not in seen and alert.state != RESOLVED and alert.name not in failed:
             after = _condition_false(alert, at, keep_firing.get(alert.name, timedelta(0)))
             if after is None:
@@ -119,7 +119,7 @@ def _condition_true(
 
 def _condition_false(alert: Alert, at: datetime, keep_firing_for: timedelta) -> Alert | None:
     if alert.state == PENDING:
-        # The alert fired earlier: it stays visible as resolved.
+        # A pending alert that had fired earlier becomes resolved again; any other pending alert is removed.
         return replace(alert, state=RESOLVED, fired_at=None) if alert.resolved_at else None
     # After the clock was set back, ``keep_firing_for`` counts from now.
     since = min(alert.kept_since or at, at)
@@ -129,7 +129,7 @@ def _condition_false(alert: Alert, at: datetime, keep_firing_for: timedelta) -> 
 
 
 def ended(alert: Alert, at: datetime) -> Alert:
-    """The alert as resolved, without its acknowledgement."""
+    """The alert in state resolved, without its acknowledgement."""
     return replace(
         alert,
         state=RESOLVED,
@@ -142,7 +142,7 @@ def ended(alert: Alert, at: datetime) -> Alert:
 
 
 def expired(received: Iterable[Alert], at: datetime) -> AlertChanges:
-    """Resolves the received alerts that have expired."""
+    """The changes that resolve the expired received alerts."""
     over = [alert for alert in received if alert.state == FIRING and alert.ends_at is not None and alert.ends_at <= at]
     put = tuple(ended(alert, at) for alert in over)
     return AlertChanges(put, (), tuple(_events({alert.alert_id: alert for alert in over}, put, at)))
@@ -185,10 +185,10 @@ def silenced_by(labels: Mapping[str, str], silence_matchers: SilenceMatchers) ->
 
 
 def due_notification(alert: Alert, silence_matchers: SilenceMatchers) -> str | None:
-    """The notification still to be queued about an alert: FIRING, RESOLVED, or None.
+    """The notification that must be queued for an alert: FIRING, RESOLVED, or None.
 
-    A silenced alert is announced when its silence ends while it fires. An announced alert is announced as resolved,
-    silenced or not.
+    A silenced alert has no FIRING notification until its silence ends. An alert with a FIRING notification also gets a
+    RESOLVED notification, even when it is silenced by then.
     """
     if alert.state == FIRING and not alert.is_notified and not silenced_by(alert.labels, silence_matchers):
         return FIRING

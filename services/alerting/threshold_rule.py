@@ -1,6 +1,6 @@
-"""A rule: the condition of an alert, where its value is compared with its threshold, its texts and its times.
+"""An alert rule: its condition (value, comparison and threshold), its texts and its times.
 
-One definition serves the service and the rule file for Prometheus.
+The service and the rule file for Prometheus use the same definition.
 
 Pure. Source: contract 6.
 """
@@ -19,7 +19,7 @@ Severity = Literal["critical", "warning"]
 Comparison = Literal[">", ">=", "<"]
 
 ENOUGH_CALLS = 5
-"""Calls within the window below which rates and latencies fire no alert."""
+"""Fewest calls within the window for an alert on a rate or a latency to fire."""
 
 LABELS = ("operation", "status", "breaker")
 """Labels that a summary may contain."""
@@ -29,14 +29,14 @@ _COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt}
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When an alert fires, and its runbook."""
+    """The condition, the times and the runbook of one alert."""
 
     name: str
     severity: Severity
     summary: str
-    """Names of labels in braces are replaced by their values."""
+    """Template: ``{label}`` is replaced by the value of the label."""
     runbook: tuple[str, ...]
-    """The meaning, then the steps to take."""
+    """The meaning of the alert, then the steps to take."""
     page: str
     """The page of the console that explains the alert."""
     value: Expression
@@ -44,19 +44,19 @@ class Rule:
     threshold: float
     unit: Literal["seconds", "share", "count", "state"]
     for_duration: timedelta = timedelta(0)
-    """How long the condition must be true before the alert fires: Prometheus' ``for``."""
+    """Time for which the condition must be true before the alert fires: ``for`` in Prometheus."""
     keep_firing_for: timedelta = timedelta(0)
-    """How long the alert keeps firing once the condition is false, so that it does not flap."""
+    """Time for which the alert keeps firing once the condition is false, to avoid flapping."""
     enough: Expression | None = None
-    """A count that must reach ENOUGH_CALLS."""
+    """A count that must reach ENOUGH_CALLS for the alert to fire; None for no such limit."""
     filters: Mapping[str, str] = field(default_factory=dict)
-    """Filters of that page, by their URL parameter."""
+    """Filters of ``page``, by URL parameter."""
     more_pages: tuple[str, ...] = ()
-    """Further pages on which a cause of the alert is repaired."""
+    """Further pages on which an operator can repair a cause of the alert."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels by which alerts of this rule differ."""
+        """The labels that distinguish the alerts of this rule."""
         return tuple(getattr(self.value, "by", ()))
 
     def summary_for(self, labels: Mapping[str, str]) -> str:
@@ -69,7 +69,7 @@ class Rule:
         return f"{condition} and {self.enough.promql(window)} >= {ENOUGH_CALLS}" if self.enough else condition
 
     def active(self, data: MetricData) -> Vector:
-        """Compare the value with the threshold: the value per set of labels for which the condition is true."""
+        """The values for which the condition is true, by set of labels."""
         if self.enough and self.enough.evaluate(data).get((), 0.0) < ENOUGH_CALLS:
             return {}
         is_beyond = _COMPARE[self.comparison]

@@ -1,8 +1,8 @@
 """Notifications to ALERT_WEBHOOK_URL: their format, and their delivery.
 
-The body is that of Alertmanager's webhook. Every alert is a group of its own: a receiver that opens one incident per
-``groupKey`` then never closes the incident of one breaker because another breaker closed.
-Delivery is at least once and in order per alert. It has its own connections and time limits, so that a slow receiver
+The body has the format of Alertmanager's webhook. Every alert has its own ``groupKey``: many receivers open one
+incident per group, and a resolved alert must not close the incident of another alert.
+Delivery is at least once and in order per alert. It uses separate connections and timeouts, so that a slow receiver
 does not delay orders. Source: Alertmanager, webhook_config, version 4.
 """
 
@@ -40,11 +40,11 @@ TIMEOUT_SECONDS = 5.0
 LEASE_TIME = timedelta(seconds=2 * TIMEOUT_SECONDS)
 
 RETRY = RetryPolicy(attempts=600, base_delay_seconds=1.0, max_delay_seconds=60.0)
-"""For about eight hours, at most a minute apart."""
+"""Retries of a notification: for about eight hours, at most a minute apart."""
 UNFORESEEN = RetryPolicy(attempts=8, base_delay_seconds=1.0, max_delay_seconds=60.0)
-"""For a message whose sending raises an error that no receiver can cause."""
+"""Retries of a notification whose sending raises an unforeseen error, which the receiver cannot have caused."""
 ONCE = RetryPolicy(attempts=1, base_delay_seconds=1.0, max_delay_seconds=1.0)
-"""For heartbeats: a late heartbeat is worthless."""
+"""Heartbeats are not retried: a late heartbeat is useless."""
 
 MAX_PER_ROUND = 10
 SENT, RETRIED, GIVEN_UP = "sent", "retried", "failed"
@@ -67,7 +67,7 @@ def notification(alert: Alert, status: str, external_url: str) -> dict[str, Any]
 
 
 def watchdog(at: datetime, since: datetime, external_url: str) -> dict[str, Any]:
-    """The heartbeat: sent while alerts are evaluated; its absence is the alarm."""
+    """The heartbeat that is sent while alerts are evaluated. The receiver must raise an alarm when it stays away."""
     labels = {"alertname": WATCHDOG, "severity": "none"}
     shown = {
         "status": FIRING,
@@ -85,7 +85,7 @@ def watchdog(at: datetime, since: datetime, external_url: str) -> dict[str, Any]
 
 
 def group_key(labels: dict[str, str], source: str) -> str:
-    """The group key in Alertmanager's notation; received alerts have another one than our own."""
+    """The group key in Alertmanager's notation; ``source`` keeps received alerts and our own alerts apart."""
     inside = ", ".join(f'{name}="{value}"' for name, value in sorted(labels.items()))
     route = "{}" if source == WORKER else f'{{}}/{{source="{source}"}}'
     return f"{route}:{{{inside}}}"
@@ -107,7 +107,7 @@ def _message(alert: dict[str, Any], status: str, key: str, external_url: str) ->
 
 
 class Raised(str):
-    """The reason of a failed attempt: an unforeseen error."""
+    """The reason of an attempt that failed with an unforeseen error."""
 
     __slots__ = ()
 
@@ -126,9 +126,9 @@ class WebhookDelivery:
         on_outcome: Callable[[str], None],
         on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``client`` must not follow redirects; ``on_outcome`` receives sent, retried or failed per attempt.
+        """``client`` must not follow redirects. ``on_outcome`` is called per attempt with sent, retried or failed.
 
-        ``on_failure`` receives ``notify`` for each attempt that raised an unforeseen error.
+        ``on_failure`` is called with ``notify`` for each attempt that raised an unforeseen error.
         """
         self._on_failure = on_failure
         self._database = database
@@ -140,7 +140,7 @@ class WebhookDelivery:
         self._on_outcome = on_outcome
 
     async def deliver(self) -> bool:
-        """One round of a Loop; returns whether more may be due."""
+        """Run one round of a Loop; returns whether more notifications may be due."""
         after = 0
         for _ in range(MAX_PER_ROUND):
             now = self._clock()
@@ -172,7 +172,7 @@ class WebhookDelivery:
         if not await self._database.write(
             lambda c: notifications.settle(c, notification, at, error=error, next_attempt_at=next_at)
         ):
-            # Another replica took over and has settled the message.
+            # Another replica has taken the lease and stored the outcome of this message.
             return
         outcome = SENT if error is None else RETRIED if next_at else GIVEN_UP
         self._on_outcome(outcome)
@@ -181,11 +181,11 @@ class WebhookDelivery:
             logger.warning("alert_notification_not_sent", extra=facts)
 
     async def _post(self, notification: Notification) -> str | None:
-        """Send one message; returns the error, None when it was accepted."""
+        """Send one message; returns the error, or None when the receiver accepted the message."""
         try:
             if isinstance(notification.payload, Unreadable):
                 raise TypeError("what is stored of it cannot be read")
-            # Covers the whole answer: the timeout of the client starts again with every byte.
+            # This timeout covers the whole answer; the timeout of the client restarts with every byte.
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 answer = await self._client.post(self._url, json=notification.payload, timeout=TIMEOUT_SECONDS)
         except TimeoutError:
@@ -193,7 +193,7 @@ class WebhookDelivery:
         except httpx.HTTPError as error:
             return cut_text(f"{type(error).__name__}: {error}", 500)
         except Exception as error:
-            # A boundary: a message that cannot be encoded does not stop the others.
+            # A boundary: a message that cannot be encoded must not block the other messages.
             logger.exception("alert_notification_raised", extra={"alert": notification.name})
             self._on_failure("notify")
             return Raised(cut_text(f"failed unexpectedly: {type(error).__name__}: {error}", 500))

@@ -57,13 +57,13 @@ ROUTERS = (
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 CLOSE = {"Connection": "close"}
-"""Of every answer while the service waits: a kept connection would be lost when the service itself takes over."""
+"""Headers of every answer of waiting_app(): the real service does not take over its open connections."""
 
 
 def create_app(
     service: OrderService, authenticator: Authenticator, version: str, tracer: Tracer | None = None
 ) -> FastAPI:
-    """The application; errors of every kind are answered in the contract's form."""
+    """Return the application. It answers every error in the envelope of the contract."""
     app = FastAPI(
         title="Holdfast",
         version=version,
@@ -81,7 +81,7 @@ def create_app(
         },
     )
     app.state.service, app.state.authenticator, app.state.tracer = service, authenticator, tracer
-    # include_router() would build the handler of a route anew at each request.
+    # Add the routes directly, because include_router() would build the handler of a route at each request.
     app.router.routes[:0] = [route for router in ROUTERS for route in router.routes]
     app.router.routes += [*docs_routes(app), *_routes_for_machines(service)]
     return app
@@ -110,7 +110,10 @@ def _routes_for_machines(service: OrderService) -> list[BaseRoute]:
 
 
 def waiting_app(reason: Callable[[], str]) -> Starlette:
-    """Answers 503 to every request but /healthz; ``reason`` is one sentence for the engineer on call."""
+    """Return an application that answers 503 to every request except /healthz.
+
+    ``reason`` returns one sentence for the engineer on call.
+    """
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok", headers=CLOSE)
@@ -144,7 +147,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     response = failure(RouteError(status, str(getattr(error, "detail", error))))
     response.headers.update(getattr(error, "headers", None) or {})
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        # The router names the methods of the first route that fits; a path may have several.
+        # The router lists only the methods of the first matching route, but a path may have several routes.
         response.headers["Allow"] = ", ".join(_allowed_methods(request))
     return response
 

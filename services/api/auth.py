@@ -1,6 +1,6 @@
-"""Authentication and authorisation: bearer tokens with roles, enforced in the service and nowhere else.
+"""Authentication and authorisation: bearer tokens with roles. Only the service enforces them.
 
-Without API_TOKENS every caller is trusted, as on a loopback-only sandbox. Source: contract 2.
+Without API_TOKENS every caller is trusted. This is meant for a sandbox on the loopback address. Source: contract 2.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class Forbidden(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The sender of a request; its name is the actor in timelines and in the audit log."""
+    """The sender of a request; ``name`` is the actor in timelines and in the audit log."""
 
     name: str
     role: str
     has_token: bool = False
-    """Whether the name comes from a token; otherwise it comes from the X-Actor header."""
+    """Whether the name comes from a token. A caller without a token has its name from the X-Actor header."""
 
     @property
     def is_person(self) -> bool:
-        """Whether the caller's actions are manual actions, which are audited."""
+        """Whether the caller counts as a person. The actions of a person are audited."""
         return self.role in OPERATE
 
 
@@ -53,7 +53,10 @@ class Authenticator:
         self._tokens = tokens
 
     def caller(self, request: Request, roles: frozenset[str]) -> Caller:
-        """The caller, if its role is one of ``roles``; empty: any caller. Raises Unauthorized or Forbidden."""
+        """Return the caller of a request. Raises Unauthorized, or Forbidden when its role is not among ``roles``.
+
+        Empty ``roles`` allow every caller.
+        """
         if not self._tokens or not roles:
             return _trusted(header_text(request, "x-actor"))
         scheme, _, presented = request.headers.get("authorization", "").partition(" ")
@@ -72,5 +75,5 @@ class Authenticator:
 
 
 def _trusted(name: str | None) -> Caller:
-    """A caller without a token: a person if it gives a name, else a program."""
+    """A caller without a token: a person if a name is given, else a program."""
     return Caller(name[:128], ADMIN) if name else Caller("api", SERVICE)

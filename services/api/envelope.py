@@ -1,4 +1,4 @@
-"""The envelope of every answer, and the one table of HTTP statuses. Source: contract 3.
+"""The envelope of every answer, and the HTTP status of every error code. Source: contract 3.
 
 ``{"success":true,"data":...,"meta":{"timestamp":...}}``, or
 ``{"success":false,"error":{"code","message","details","retryable"},"meta":{...}}``.
@@ -85,7 +85,7 @@ class ErrorBody(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """An answer other than success."""
+    """An error answer."""
 
     success: Literal[False]
     error: ErrorBody
@@ -105,21 +105,21 @@ class PayloadTooLarge(ApiError):
 
 
 class BodyIncomplete(ApiError):
-    """The client disconnected, or took too long, before the end of its body."""
+    """The client disconnected or timed out before the end of its body."""
 
     code = "REQUEST_TIMEOUT"
     retryable = True
 
 
 class ServiceUnavailable(ApiError):
-    """The database is away or the process is stopping; the request may be repeated under the same idempotency key."""
+    """The database is unavailable or the process stops. Repeat the request under the same idempotency key."""
 
     code = "SERVICE_UNAVAILABLE"
     retryable = True
 
 
 class RouteError(ApiError):
-    """No such route or method; carries the status that the router found."""
+    """No such route or method; ``status`` is the HTTP status of the router."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -128,12 +128,12 @@ class RouteError(ApiError):
 
 
 def meta() -> Meta:
-    """The ``meta`` of an answer that is sent now."""
+    """Return the ``meta`` of an answer, with the present time."""
     return Meta.model_construct(timestamp=datetime.now(UTC))
 
 
 def written(resource: BaseModel, status: int) -> Response:
-    """The resource in its envelope, faster than an Answer that FastAPI validates and writes."""
+    """Return a response with the resource in its envelope; faster than the validation and serialisation of FastAPI."""
     data = resource.__pydantic_serializer__.to_json(resource, by_alias=True)
     now = timestamp(datetime.now(UTC)).encode()
     content = b'{"success":true,"data":%b,"meta":{"timestamp":"%b"}}' % (data, now)
@@ -141,7 +141,7 @@ def written(resource: BaseModel, status: int) -> Response:
 
 
 def failure(error: ApiError) -> Response:
-    """The answer for an error; 408 and 503 carry Retry-After."""
+    """Return the response for an error; 408 and 503 have the header Retry-After."""
     status = error.status if isinstance(error, RouteError) else STATUS_OF.get(error.code, 500)
     body = failed(error.code, error.message, error.details, datetime.now(UTC), retryable=error.retryable)
     response = json_response(body, status)
@@ -153,7 +153,7 @@ def failure(error: ApiError) -> Response:
 
 
 def validation_failed(problems: Sequence[Any]) -> ValidationFailed:
-    """Every problem of a pydantic error as ``{field, value, allowed}``."""
+    """Return the error for the problems of a pydantic error, each as ``{field, value, allowed}``."""
     described = [
         {
             "field": shown(".".join(map(str, problem["loc"]))) or "body",
@@ -167,13 +167,13 @@ def validation_failed(problems: Sequence[Any]) -> ValidationFailed:
 
 
 def wrong_value(field: str, value: str, allowed: str) -> ValidationFailed:
-    """One problem of a value that no model describes."""
+    """Return the error for one invalid value that no pydantic model validates."""
     problem = {"field": field, "value": shown(value), "allowed": allowed}
     return ValidationFailed(f"Not valid: {field}.", {"problems": [problem]})
 
 
 def _retry_after(error: ApiError) -> int:
-    # A stored error holds the advice of its first answer in its details.
+    # The details of a stored error contain the Retry-After of its first answer.
     recorded = error.details.get("retryAfterSeconds")
     seconds = error.retry_after_seconds if isinstance(error, DependencyError) else recorded
     return max(1, math.ceil(seconds if seconds is not None else DEFAULT_RETRY_AFTER_SECONDS))

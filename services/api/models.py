@@ -1,4 +1,4 @@
-"""What bodies, parameters and answers of all resources have in common. camelCase is the wire's own."""
+"""Base classes and field types of all request bodies, parameters and answers. JSON fields are in camelCase."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from services.domain.orders.events import timestamp
 Item = TypeVar("Item")
 
 SMALL_BODY_BYTES = 32 * 1024
-"""Limit of a body with a note or a reason."""
+"""Largest body with a note or a reason."""
 
 ITEMS_BODY_BYTES = 768 * 1024
-"""Limit of a body with 200 lines, whose ids may take six bytes a character, and metadata."""
+"""Largest body with 200 order lines and metadata; a character of an id may take six bytes."""
 
 MAX_BODY_BYTES = 1 << 20
-"""Limit of the largest body of any route."""
+"""Largest body of any route."""
 
 MAX_FIELDS = 32
-"""Limit of one object; no body has half as many fields. Each unknown field costs time to report."""
+"""Most fields of one object, more than twice as many as any body needs. Reporting an unknown field costs time."""
 
 
 def whole_float(value: Any) -> Any:
-    """A float without a fraction as an integer: JSON has one kind of number."""
+    """Return a float without a fraction as an integer, because JSON does not distinguish them."""
     return int(value) if type(value) is float and value.is_integer() else value
 
 
 def one_of(*words: str) -> WithJsonSchema:
-    """Documents the words of a text field; a word that another version stored is answered unchanged."""
+    """Return the JSON schema of a text field with these values. Other stored values are answered unchanged."""
     return WithJsonSchema({"type": "string", "enum": [str(word) for word in words]})
 
 
@@ -51,20 +51,20 @@ Timestamp = Annotated[
     PlainSerializer(timestamp, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
-"""UTC with milliseconds."""
+"""A time in UTC with milliseconds."""
 
 Texts = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}})]
-"""Texts by name; a value that another version stored is answered unchanged."""
+"""An object with text values. Stored values of another type are answered unchanged."""
 
 Text = Annotated[Text500, Field(min_length=1)]
 Note = Text2000
 Limit = Annotated[int, Field(ge=1, le=200)]
 Duration = Annotated[int, BeforeValidator(whole_float)]
-"""Whole milliseconds."""
+"""A duration in whole milliseconds."""
 
 
 class RequestBody(BaseModel):
-    """A body; unknown fields are refused, because a misspelt one would be lost."""
+    """A request body. Unknown fields are refused, because a misspelt field would have no effect."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -87,7 +87,7 @@ class ReasonBody(RequestBody):
 
 
 class Query(BaseModel):
-    """The parameters of a query string; unknown ones are refused."""
+    """The parameters of a query string. Unknown parameters are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -97,13 +97,13 @@ class ListQuery(Query):
 
 
 class Resource(BaseModel):
-    """What the API answers: read from the attributes of a stored record, written in camelCase."""
+    """A resource of the API. It is read from the attributes of a record and written in camelCase."""
 
     model_config = ConfigDict(from_attributes=True, alias_generator=AliasGenerator(serialization_alias=to_camel))
 
     @classmethod
     def of(cls, record: object) -> Self:
-        """The resource of a record with attributes of the same names."""
+        """Return the resource of a record that has attributes of the same names."""
         return cls.model_validate(record)
 
 
@@ -112,5 +112,5 @@ class Page(BaseModel, Generic[Item]):
 
     @classmethod
     def of(cls, records: Iterable[object]) -> Self:
-        """The resources of the records, in their order."""
+        """Return a page with the resources of the records, in the same order."""
         return cls.model_validate({"items": list(records)})

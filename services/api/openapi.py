@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the routes, completed with error bodies and examples, and its interactive page."""
+"""The OpenAPI 3.1 document of the routes, with error bodies and examples, and the Swagger UI page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WITH_BODY = (413, 415)
 
 OPENAPI, DOCS, STATIC = "/api/v1/openapi.json", "/api/v1/docs", "/api/v1/docs/static"
 STATIC_FILES = Path(fastapi_offline.__file__).parent / "static"
-"""Swagger UI, so that the page needs no network."""
+"""Files of Swagger UI, served locally so that the page needs no internet access."""
 
 NOON = "2026-03-01T12:00:00.000Z"
 EXAMPLES: dict[str, Any] = {
@@ -56,11 +56,11 @@ EXAMPLES: dict[str, Any] = {
     "variantId": "oak",
     "version": 3,
 }
-"""One example of a field, by its name, wherever the schema allows it."""
+"""Example values by field name, used where the schema of the field allows them."""
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """The document of all routes of the app."""
+    """Return the OpenAPI document of all routes of the app."""
     texts: dict[str, Any] = {"title": app.title, "version": app.version, "description": app.description}
     document = get_openapi(**texts, routes=app.routes, openapi_version="3.1.0")
     schemas = document["components"]["schemas"]
@@ -74,7 +74,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
 
 
 def docs_routes(app: FastAPI) -> list[BaseRoute]:
-    """The document, the interactive page, and the files that the page loads."""
+    """Return the routes of the OpenAPI document, the Swagger UI page, and the files of the page."""
     page = get_swagger_ui_html(
         openapi_url=OPENAPI,
         title=app.title,
@@ -88,7 +88,7 @@ def docs_routes(app: FastAPI) -> list[BaseRoute]:
         return json_response(openapi_document(app))
 
     async def openapi(_: object) -> Response:
-        # The first call takes a tenth of a second, for which the event loop must not stop.
+        # The first call takes 0.1 s, so it runs on a thread and does not block the event loop.
         return await asyncio.to_thread(document)
 
     async def docs(_: object) -> Response:
@@ -106,7 +106,7 @@ def _complete(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
     operation.setdefault("parameters", [])
     responses = operation["responses"]
     if responses.get("422", {}).get("description") == "Validation Error":
-        # FastAPI's own; here a malformed request is answered 400.
+        # FastAPI documents 422 by default, but this API answers a malformed request with 400.
         del responses["422"]
     body = operation.get("requestBody")
     if body:
@@ -136,7 +136,7 @@ def _error(code: str) -> dict[str, Any]:
 
 
 def example(name: str, schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
-    """A value that the schema of the field allows."""
+    """Return an example value that the schema of the field allows."""
     if "$ref" in schema:
         return example(name, schemas[schema["$ref"].removeprefix(REFERENCE)], schemas)
     if "anyOf" in schema:

@@ -1,6 +1,6 @@
-"""How a route of the API is served: tracing, authentication, reading of the body, envelope, errors.
+"""Route classes of the API: tracing, authentication, reading of the body, envelope and errors.
 
-A handler is a FastAPI function that returns its resource. ApiRoute puts the resource into the envelope.
+A handler is a FastAPI endpoint that returns a resource. ApiRoute puts the resource into the envelope.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ Model = TypeVar("Model", bound=BaseModel)
 Served = Callable[[Request], Coroutine[Any, Any, Response]]
 
 SLASH = "\ue000"
-"""Stands in a path for a slash that belongs to an id, so that it does not part the path; no id contains it."""
+"""Replaces a slash inside an id, so that the slash does not split the path. No id contains this character."""
 
 MAX_PARAMETERS = 20
 MAX_CORRELATION_ID = 128
 
 
 class RoutedIds:
-    """Middleware: a slash that was sent as ``%2F`` belongs to an id, and HEAD is routed as GET."""
+    """Middleware: keeps a slash sent as ``%2F`` as a part of an id, and routes HEAD as GET."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -73,18 +73,18 @@ class RoutedIds:
 
 
 def _id_of_path(value: str) -> str:
-    # A NUL, which PostgreSQL refuses, is replaced so that nothing is found.
+    # PostgreSQL refuses a NUL. An id with the replacement character matches no row.
     return id_key(value.replace(SLASH, "/").replace("\x00", "\ufffd"))
 
 
 PATH_ID = AfterValidator(_id_of_path)
-"""An id in the path, in the form by which ids are compared."""
+"""An id in the path, in canonical form."""
 
 OrderId = Annotated[str, Path(alias="orderId"), PATH_ID]
 
 
 class AllowedTo:
-    """Dependency: the caller, whose role ApiRoute has checked."""
+    """FastAPI dependency: returns the caller, whose role ApiRoute has checked."""
 
     def __init__(self, roles: frozenset[str]) -> None:
         self.roles = roles
@@ -105,28 +105,28 @@ Operator = Annotated[Caller, Depends(AllowedTo(OPERATE))]
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """``responses`` of a route: what it may answer besides success and the errors that every route has."""
+    """Return the ``responses`` of a route: the error statuses beyond those that every route may answer."""
     return {status: {"model": ErrorAnswer} for status in statuses}
 
 
 class ApiRoute(APIRoute):
     """A route whose answers, errors included, are in the envelope.
 
-    The caller is authenticated before the body is read. A handler with a Trader or an Operator among its parameters
-    is for these roles, any other for every role.
+    The caller is authenticated before the body is read. A handler with a Trader or Operator parameter is restricted to
+    these roles; any other handler is open to every role.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if options.get("response_model") is None or not isinstance(options["response_model"], type):
             resource = get_type_hints(endpoint, include_extras=True)["return"]
             options["response_model"] = Answer[resource]  # type: ignore[valid-type]
-        # A body without a Content-Type is taken for JSON.
+        # A body without a Content-Type is read as JSON.
         options["strict_content_type"] = False
         super().__init__(path, self._enveloped(endpoint, options["response_model"]), **options)
 
     @property
     def roles(self) -> frozenset[str]:
-        """Who may call it."""
+        """The roles that may call this route."""
         calls = [dependency.call for dependency in self.dependant.dependencies]
         return next((call.roles for call in calls if isinstance(call, AllowedTo)), READ)
 
@@ -146,7 +146,7 @@ class ApiRoute(APIRoute):
         async def serve(request: Request) -> Response:
             state = request.app.state
             if state.tracer is None:
-                # The server runs requests in the contexts of earlier ones, so that every request sets its own trace.
+                # A request may run in the context of an earlier request, so every request sets its trace.
                 begin(request.headers.get(HEADER))
                 return await guarded(request, state.authenticator)
             parent = received(request.headers.get(HEADER))
@@ -165,7 +165,7 @@ class ApiRoute(APIRoute):
                     raise wrong_value("query", given, f"at most {MAX_PARAMETERS} parameters")
                 if not (caller.is_person and method != "GET"):
                     return await answered(request, caller, body)
-                # A person's actions are audited under the caller's correlation id, or under a new one.
+                # The audit log has a person's actions under the correlation id of the request, or under a new id.
                 with correlated((header_text(request, "x-correlation-id") or new_id())[:MAX_CORRELATION_ID]):
                     return await answered(request, caller, body)
             except ApiError as error:
@@ -174,13 +174,13 @@ class ApiRoute(APIRoute):
                 places = [problem | {"loc": problem["loc"][1:]} for problem in error.errors()]
                 return failure(validation_failed(places))
             except asyncio.CancelledError:
-                # Only the HTTP server cancels, once its grace is over; it would answer 500 in plain text.
+                # The HTTP server cancels requests at the end of its grace period, and would answer 500 in plain text.
                 return failure(ServiceUnavailable("The service is being stopped; repeat the request in a few seconds."))
 
         return serve
 
     def _answered(self, handler: Served) -> Callable[[Request, Caller, Any], Awaitable[Response]]:
-        """How a request that was authenticated and read gets its answer."""
+        """Return a function that answers a request whose caller and body are known."""
 
         async def answered(request: Request, caller: Caller, body: Any) -> Response:
             request.state.caller = caller
@@ -190,10 +190,10 @@ class ApiRoute(APIRoute):
 
 
 class DirectRoute(ApiRoute):
-    """Goes round FastAPI's solving of parameters, which costs more than a twentieth of an order's CPU time.
+    """A route that bypasses FastAPI's parameter resolution, which costs more than 5 % of an order's CPU time.
 
-    It is documented like any other route. The handler takes ``(request, body, caller, service)`` and returns a
-    response.
+    The OpenAPI document describes it like any other route. The handler takes ``(request, body, caller, service)`` and
+    returns a response.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -215,14 +215,14 @@ class DirectRoute(ApiRoute):
 
 
 class _ReadRequest(Request):
-    """A request whose body has been validated; parameters without a value count as not given."""
+    """A request with a validated body. Query parameters without a value are left out."""
 
     def __init__(self, scope: Scope, receive: Receive, body: Any) -> None:
         super().__init__(scope, receive)
         self._validated = body
 
     async def body(self) -> bytes:
-        # FastAPI calls json() only if there are bytes.
+        # FastAPI calls json() only for a body that is not empty.
         return b"{}"
 
     async def json(self) -> Any:
@@ -234,7 +234,11 @@ class _ReadRequest(Request):
 
 
 async def read_body(request: Request, model: type[RequestBody]) -> BaseModel:
-    """The JSON body as a model; raises ValidationFailed naming every field, its value and what is allowed."""
+    """Read the JSON body as a model.
+
+    Raises ValidationFailed with every invalid field, its value and what is allowed. Also raises UnsupportedMediaType,
+    PayloadTooLarge and BodyIncomplete.
+    """
     content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise UnsupportedMediaType(f"The body must be application/json, not {content_type}.")
@@ -250,7 +254,7 @@ async def read_body(request: Request, model: type[RequestBody]) -> BaseModel:
 
 
 def _parsed(body: bytes) -> Any:
-    """JSON as Python values; numbers stay as they were written, so that an error can name their field."""
+    """Parse JSON. NaN and infinite numbers are accepted here, so that the model's error can name their field."""
     try:
         return from_json(body.removeprefix(BOM_UTF8) or b"{}", allow_inf_nan=True)
     except ValueError as error:
@@ -258,7 +262,7 @@ def _parsed(body: bytes) -> Any:
 
 
 def operation_id(route: APIRoute) -> str:
-    """The method and the words of the path in camelCase."""
+    """Return the OpenAPI operation id: the method and the words of the path in camelCase."""
     (method,) = route.methods or {"GET"}
     words = "".join(c if c.isalpha() else " " for c in route.path.removeprefix("/api/v1")).split()
     return method.lower() + "".join(word[0].upper() + word[1:] for word in words)

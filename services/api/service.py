@@ -1,4 +1,4 @@
-"""The use cases and facts that the API serves; the composition root builds it."""
+"""The use cases and data sources behind the API. The composition root builds them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from state.replicas import Replica
 
 @dataclass(frozen=True, slots=True)
 class OrderService:
-    """The use cases behind the API and the console's commands."""
+    """The use cases behind the API and behind the commands of the console."""
 
     database: Database
     clock: Callable[[], datetime]
@@ -45,8 +45,8 @@ class OrderService:
     present: Callable[[], Replica]
     """Returns this replica with the current states of its breakers."""
     beat: Callable[[], Awaitable[object]]
-    """Stores this replica's breaker states."""
+    """Stores a heartbeat with the breaker states of this replica."""
     refresh_gauges: Callable[[], Awaitable[None]]
-    """Updates the gauges before a scrape."""
+    """Updates the gauges; called before each scrape."""
     readiness: Callable[[], Awaitable[dict[str, bool | str]]]
-    """Whether each dependency can be reached, by its name; texts give reasons."""
+    """Returns by name whether each dependency is reachable; text values are reasons."""

@@ -9,10 +9,10 @@ import socket
 from pathlib import Path
 
 EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Wildcard hosts, each with the loopback address that reaches it."""
+"""Wildcard hosts, and for each the loopback address that reaches a server bound to it."""
 
 PORTS = range(20_000, 30_000)
-"""Below the ports that kernels give to outgoing connections: none of those can take a port between restarts."""
+"""Below the range of ports for outgoing connections, so that none of these takes a kept port between restarts."""
 
 _WORD = re.compile(r"[^\s\"'<>]+")
 
@@ -35,9 +35,9 @@ def sqlite_url(path: Path) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """Replace user names and passwords of the URLs in a text by ``***``, also where they are badly quoted.
+    """Replace user names and passwords of the URLs in a text by ``***``, also unescaped ones that contain ``@``.
 
-    Time is linear in the length of the text.
+    Runs in time linear in the length of the text.
     """
     return _WORD.sub(_hidden, text) if "://" in text else text
 
@@ -49,7 +49,7 @@ def _hidden(word: re.Match[str]) -> str:
 
 
 def free_port(kept_file: Path) -> int:
-    """The loopback port kept in the file, so that it stays the same; another one when it is taken."""
+    """Return the port stored in the file if it is free; otherwise choose a free loopback port and store it."""
     kept = kept_file.read_text("utf-8", "replace").strip() if kept_file.exists() else ""
     if kept.isdecimal() and int(kept) in PORTS and _is_free(int(kept)):
         return int(kept)
@@ -60,7 +60,7 @@ def free_port(kept_file: Path) -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As servers do: connections that linger after the last server are no obstacle.
+        # Servers set this option too, so lingering connections of an earlier server do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -71,10 +71,10 @@ def _is_free(port: int) -> bool:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace a file as a whole, readable by its owner only; nobody ever sees a part of it."""
+    """Replace a file atomically; only its owner may read it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        # A path that this process's locale cannot read stands in the text as escaped bytes: they go out as they came.
+        # The text may contain paths that are not valid in this locale; surrogateescape writes their original bytes.
         file.write(text.encode("utf-8", "surrogateescape"))
     temporary.replace(path)

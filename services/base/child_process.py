@@ -1,4 +1,4 @@
-"""A child process, its log file, and its end when its parent ends."""
+"""Child processes: start, end together with the parent, and log files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MAX_LOG_BYTES = 10 * 2**20
 class ChildProcess:
     """A running process in a session of its own. Create it on the main thread, inside a running loop.
 
-    Event loops let a child inherit descriptors of the parent and copies of its standard streams; ``subprocess``
-    closes them.
+    It uses ``subprocess``, which closes inherited file descriptors; the process functions of event loops do not close
+    all of them.
     """
 
     def __init__(
@@ -33,10 +33,13 @@ class ChildProcess:
         output: int,
         pass_fds: Sequence[int],
     ) -> None:
-        """Start it. ``env`` is its whole environment, None for that of this process. Raises OSError."""
+        """Start the process. ``env`` replaces the environment; None passes on the environment of this process.
+
+        Raises OSError.
+        """
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[int] = self._loop.create_future()
-        self._process = subprocess.Popen(  # noqa: S603 - the command is one of ours
+        self._process = subprocess.Popen(  # noqa: S603 - the command comes from this project
             argv,
             env=env,
             cwd=cwd,
@@ -60,12 +63,12 @@ class ChildProcess:
         self._process.send_signal(number)
 
     async def wait(self) -> int:
-        """Wait for the end and return the exit code, negative for a signal; several callers may wait."""
+        """Wait until the process ends; returns its exit code, negative for a signal. Several callers may wait."""
         return await asyncio.shield(self._ended)
 
     def _collect(self) -> None:
         code = self._process.wait()
-        # The loop may have ended before its children.
+        # The event loop may already be closed.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._note_end, code)
 
@@ -75,14 +78,14 @@ class ChildProcess:
 
 
 def die_with_parent(on_eof: Callable[[], None], *, within_seconds: float = 10.0) -> None:
-    """In a child of a Supervisor: call ``on_eof`` on another thread when the parent has ended.
+    """Call ``on_eof`` on another thread when the parent has ended, and exit ``within_seconds`` later.
 
-    The process exits after ``within_seconds`` more. Do not use it in processes that a user may start: their standard
-    input may be at its end from the beginning.
+    Use it only in a child of a Supervisor. The end of standard input signals the end of the parent; a process that a
+    user starts may have no standard input at all.
     """
 
     def watch() -> None:
-        # Not sys.stdin: its lock, held by a daemon thread, breaks the end of the interpreter.
+        # Read the descriptor, not sys.stdin: a daemon thread that holds its lock breaks the end of the interpreter.
         while os.read(0, 4096):
             continue
         on_eof()
@@ -93,7 +96,7 @@ def die_with_parent(on_eof: Callable[[], None], *, within_seconds: float = 10.0)
 
 
 def open_log(path: Path) -> int:
-    """Open a log for appending; one that has grown too large is renamed first, replacing the earlier copy."""
+    """Open a log for appending. A log above MAX_LOG_BYTES is first renamed and replaces the earlier copy."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
@@ -101,9 +104,9 @@ def open_log(path: Path) -> int:
 
 
 def bound_log(path: Path, limit: int = MAX_LOG_BYTES) -> None:
-    """Rotate a log that has grown too large while its writer continues, replacing the earlier copy.
+    """Rotate a log above ``limit`` bytes while its writer continues; the copy replaces the earlier copy.
 
-    The writer appends to the same file, so it is copied and emptied; a line written in between may be lost.
+    The writer keeps the file open, so the file is copied and truncated. A line written in between may be lost.
     """
     if path.exists() and path.stat().st_size > limit:
         shutil.copyfile(path, aside := path.with_suffix(".log.1"))
@@ -112,5 +115,5 @@ def bound_log(path: Path, limit: int = MAX_LOG_BYTES) -> None:
 
 
 def tail(path: Path, limit: int = 2000) -> str:
-    """The end of a log file."""
+    """The last ``limit`` bytes of a log file, as text."""
     return path.read_bytes()[-limit:].decode(errors="replace")

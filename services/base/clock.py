@@ -6,6 +6,6 @@ from datetime import UTC, datetime
 
 
 def utc_now() -> datetime:
-    """The present time, aware, to the millisecond: what is stored is what is shown."""
+    """The present time, aware, in whole milliseconds, the precision of stored and displayed times."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)

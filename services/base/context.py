@@ -1,7 +1,7 @@
-"""What travels with the present work: its W3C traceparent and its correlation id.
+"""The context of the present task: its W3C traceparent and its correlation id.
 
-A request, command or event sets both; the tasks that it starts inherit them, and ``carried`` takes them to the
-thread that runs a transaction. A traceparent is forwarded whether or not this service records traces itself.
+A request, command or event sets both. Tasks that it starts inherit them, and ``carried`` passes them to the thread that
+runs a transaction. A traceparent is forwarded even when this service exports no traces.
 Source: W3C Trace Context; ADR 0011.
 """
 
@@ -17,7 +17,7 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 HEADER = "traceparent"
-"""Of HTTP requests and of NATS messages, whose names are case sensitive."""
+"""Name of the header in HTTP requests and NATS messages. NATS header names are case-sensitive."""
 
 _MAX_RECEIVED = 512
 _FORMAT = re.compile(
@@ -41,14 +41,14 @@ def current_traceparent() -> str | None:
 
 
 def current_correlation_id() -> str | None:
-    """The id under which audit entries of the present request or command are found; None where none is set."""
+    """The correlation id in the audit entries of the present request or command; None when none is set."""
     return _current.get().correlation_id
 
 
 def received(value: str | None) -> str | None:
-    """The traceparent of a header, as version 00; None for a header that is absent or invalid.
+    """The traceparent of a header, as version 00; None for an absent or invalid header.
 
-    Of a later version the fields of version 00 are read, as the standard requires.
+    From a header of a later version only the fields of version 00 are read, as the standard requires.
     """
     if value is None or len(value) > _MAX_RECEIVED:
         return None
@@ -69,14 +69,14 @@ def trace_id(traceparent: str) -> str:
 
 
 def begin(header: str | None) -> None:
-    """Set the trace of the present task to that of the header, or to none; ends with the task."""
+    """Set the trace of the present task to the trace of the header; None or an invalid header clears it."""
     traceparent = None if header is None else received(header)
     _current.set(_current.get()._replace(traceparent=traceparent))
 
 
 @contextmanager
 def continuing(traceparent: str | None) -> Iterator[None]:
-    """Work in the block belongs to this trace."""
+    """Context manager: set the trace of the present task for the block."""
     token = _current.set(_current.get()._replace(traceparent=traceparent))
     try:
         yield
@@ -86,7 +86,7 @@ def continuing(traceparent: str | None) -> Iterator[None]:
 
 @contextmanager
 def correlated(correlation_id: str) -> Iterator[None]:
-    """Work in the block belongs to this correlation id."""
+    """Context manager: set the correlation id of the present task for the block."""
     token = _current.set(_current.get()._replace(correlation_id=correlation_id))
     try:
         yield
@@ -95,7 +95,7 @@ def correlated(correlation_id: str) -> Iterator[None]:
 
 
 def carried(transaction: Callable[[A], R]) -> Callable[[A], R]:
-    """The transaction, run in the present context by whichever thread calls it."""
+    """Return the transaction bound to the present context, for a call on any thread."""
     context = _current.get()
     if context == _EMPTY:
         return transaction

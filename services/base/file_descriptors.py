@@ -1,4 +1,4 @@
-"""Raise the limit of open files, and divide it between connections, requests and everything else."""
+"""Raise the limit of open files, and divide it among client connections, requests and other uses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 MOST_FILES = 1 << 20
-"""Requested where the hard limit is infinite."""
+"""The limit that is requested when the hard limit is infinite."""
 
 MOST_CONNECTIONS = 4096
 MOST_REQUESTS = 1000
@@ -16,16 +16,16 @@ MOST_OUTGOING = 256
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Open files of a process by purpose; the rest is for databases, the broker, logs and libraries."""
+    """Limits by purpose. The remaining open files are for databases, the broker, logs and libraries."""
 
     connections: int
-    """Client connections; further ones wait in the kernel's queue."""
+    """Client connections; further connections wait in the kernel's queue."""
     surplus: int
-    """Further connections that are accepted only to be answered 503."""
+    """Additional connections that are accepted only to answer 503."""
     requests: int
-    """Requests handled at the same time; further ones are answered 503."""
+    """Concurrent requests; further requests are answered 503."""
     outgoing: int
-    """Connections in use to the Inventory Service and to the payment gateway, each."""
+    """Connections in use to the Inventory Service; the payment gateway has the same number."""
 
     @classmethod
     def of(cls, files: int) -> Self:
@@ -33,7 +33,7 @@ class Budget:
         kept = min(128, files // 4)
         surplus = min(64, files // 16)
         outgoing = min(MOST_OUTGOING, (files - kept) // 5)
-        # A pool may keep as many idle connections to one service as are in use to another.
+        # A pool may also keep as many idle connections, so the outgoing connections count twice.
         connections = min(MOST_CONNECTIONS, max(files - kept - surplus - 2 * outgoing, 1))
         return cls(connections, surplus, min(MOST_REQUESTS, connections), max(outgoing, 1))
 
@@ -50,7 +50,7 @@ def raise_limit() -> int:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (_known(hard), hard))
         except (ValueError, OSError):
-            # Some kernels allow less than the hard limit; the present limit stays.
+            # Some kernels refuse the hard limit; the present limit stays.
             return _known(soft)
     return _known(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 

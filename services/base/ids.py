@@ -7,8 +7,8 @@ import random
 import socket
 import time
 
-# Seeded once: os.urandom for every id costs a system call, during which another thread takes the
-# interpreter. Ids are not secrets.
+# Seeded once: os.urandom for every id costs a system call, in which this thread can lose the
+# interpreter lock. Ids are not secrets.
 _source = random.Random(os.urandom(32))  # noqa: S311
 
 _VERSION_7 = 0x7 << 76
@@ -19,7 +19,7 @@ _RANDOM_BITS = (0xFFF << 64) | ((1 << 62) - 1)
 def new_id() -> str:
     """Return a UUID of version 7: 48 bits of milliseconds, then 74 random bits.
 
-    Rows of the same time are neighbours in an index, so a commit writes few pages of a large index.
+    Rows of the same time are adjacent in an index, so a commit writes few index pages.
     """
     milliseconds = time.time_ns() // 1_000_000
     value = milliseconds << 80 | _VERSION_7 | _VARIANT | (_source.getrandbits(76) & _RANDOM_BITS)

@@ -19,7 +19,7 @@ CHATTY = (
     "nats",
     "uvicorn.error",
     "uvicorn.access",
-    # These log every request with its URL, and URLs of webhooks are secrets.
+    # These libraries log every request with its URL, and the URL of a webhook is a secret.
     "httpx",
     "httpcore",
     "aiohttp.access",
@@ -28,7 +28,7 @@ CHATTY = (
     "urllib3",
     "requests",
 )
-"""Loggers of libraries that log from WARNING upwards only, at every configured level."""
+"""Loggers of libraries. They log only WARNING and above, whatever level is configured."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -45,7 +45,7 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
             **_facts(record),
         }
-        # The formatter runs in the task or thread that logs.
+        # The formatter runs in the task or thread that logs, so its context has the right trace.
         if (traceparent := current_traceparent()) is not None:
             line["trace_id"] = trace_id(traceparent)
         if record.exc_info:
@@ -53,7 +53,7 @@ class JsonFormatter(logging.Formatter):
         try:
             return without_credentials(orjson.dumps(line, default=str).decode())
         except TypeError:
-            # orjson refuses huge numbers and broken text; the standard library writes them.
+            # orjson rejects huge integers and lone surrogates; the standard library writes them.
             text = json.dumps(line, default=str, ensure_ascii=False).encode("utf-8", "replace").decode()
             return without_credentials(text)
 
@@ -69,7 +69,7 @@ class TerminalFormatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send log records to standard error; a composition root calls it once."""
+    """Send log records to standard error. Call it once, in a composition root."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(TerminalFormatter() if sys.stderr.isatty() else JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)

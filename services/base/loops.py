@@ -1,4 +1,4 @@
-"""Background loops of the worker: repeat rounds, survive their failures, count them."""
+"""Background loops of the worker: repeat rounds of work; log and count failed rounds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ LONGEST_PAUSE_SECONDS = 10.0
 RESTART_SECONDS = 1.0
 
 OnFailure = Callable[[], None]
-"""Callback: count a failed round."""
+"""Callback: counts a failed round."""
 
 
 def _uncounted() -> None:
-    """Count nothing: the default of ``OnFailure``."""
+    """Default of ``OnFailure``: count nothing."""
 
 
 class Boundary:
@@ -27,23 +27,23 @@ class Boundary:
         self._on_failure = on_failure
         self._last: type[Exception] | None = None
         self.failures = 0
-        """Failed runs in a row."""
+        """Number of consecutive failed runs."""
 
     async def run(self, work: Callable[[], Awaitable[bool | None]]) -> bool:
         """Run the work and return its result; on an exception, log and count it and return False.
 
-        The traceback is logged once for a run of failures of the same type.
+        Consecutive failures of the same type log the traceback only once.
         """
         try:
             more = await work()
-        except Exception as error:  # noqa: BLE001 - a boundary: the work is stored, and the next round finds it
+        except Exception as error:  # noqa: BLE001 - a boundary: the work is stored, and the next round repeats it
             self.failed(error)
             return False
         self.failures, self._last = 0, None
         return bool(more)
 
     def failed(self, error: Exception) -> None:
-        """Log and count a failure; one of the same type as the last is logged without its traceback."""
+        """Log and count a failure. A failure of the same type as the last one is logged without its traceback."""
         self.failures += 1
         is_new, self._last = type(error) is not self._last, type(error)
         facts = {"loop": self._name, "error": repr(error), "failures": self.failures}
@@ -58,7 +58,7 @@ async def kept_running(
     *,
     pause_seconds: float = RESTART_SECONDS,
 ) -> None:
-    """Run until ``run`` returns; restart it after a failure and a pause."""
+    """Call ``run`` until it returns; after an exception, pause and call it again."""
     boundary = Boundary(name, on_failure)
     while True:
         try:
@@ -71,13 +71,13 @@ async def kept_running(
 
 
 class Loop:
-    """Runs rounds of work: the next one at once while a round returns that more work waits, else after a pause."""
+    """Runs rounds of work. The next round starts at once if the last one returned True, else after a pause."""
 
     def __init__(self, name: str, run_round: Callable[[], Awaitable[bool]], *, pause_seconds: float) -> None:
         """Take a coroutine function that returns whether more work waits."""
         self.name = name
         self.rounds = 0
-        """Ended rounds, failed ones included."""
+        """Number of finished rounds, including failed rounds."""
         self._run_round = run_round
         self._pause_seconds = pause_seconds
         self._woken = asyncio.Event()
@@ -116,7 +116,10 @@ class Loop:
 
 
 def full_batches(run: Callable[[], Awaitable[int]], batch_size: int) -> Callable[[], Awaitable[bool]]:
-    """A round of a Loop from a function that returns how many it handled: after a full batch more may wait."""
+    """Make a round of a Loop from a function that returns the number of handled items.
+
+    After a full batch the round returns True, because more items may wait.
+    """
 
     async def run_round() -> bool:
         return await run() >= batch_size

@@ -4,8 +4,8 @@ HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY and ``.netrc`` are ignored. Connect
 unless the host is on this machine or matches OUTGOING_NO_PROXY. Certificates are checked against the system's store, or
 against SSL_CERT_FILE and SSL_CERT_DIR.
 
-aiohttp (Inventory Service, payment gateway, webhook) and httpx (sandbox) set this where they open their connections.
-Libraries based on requests (Prometheus, OTLP) use ``requests_session``.
+Clients based on aiohttp (Inventory Service, payment gateway, webhook) and httpx (sandbox) apply the proxy where they
+open connections. Clients based on requests (Prometheus, OTLP) use ``requests_session``.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Proxy:
     """Chooses between a proxy and a direct connection, by host."""
 
     def __init__(self, url: str | None = None, direct: Iterable[str] = ()) -> None:
-        """Take the URL of the proxy, with its credentials, and the hosts that are connected to directly.
+        """``url`` may contain credentials; ``direct`` lists the hosts that are reached without the proxy.
 
-        A name in ``direct`` matches itself and its subdomains, ``10.0.0.0/8`` a network. Raises ValueError for an entry
-        that is neither.
+        An entry of ``direct`` is a host name, which also matches its subdomains, or a network such as ``10.0.0.0/8``.
+        Raises ValueError for any other entry.
         """
         self._url = url
         entries = [entry.strip().lower().removeprefix(".") for entry in (*OF_THIS_MACHINE, *direct)]
@@ -77,7 +77,7 @@ def requests_session(url: str | None = None, proxy: Proxy = DIRECT) -> Session:
     session.trust_env = False
     if through := proxy.of(urlsplit(url or "").hostname):
         session.proxies = {"http": through, "https": through}
-    # The system's store or that of SSL_CERT_FILE and SSL_CERT_DIR instead of the store of requests.
+    # Use the certificates of the system, or of SSL_CERT_FILE and SSL_CERT_DIR, not those of requests.
     store = ssl.get_default_verify_paths()
     session.verify = store.cafile or store.capath or True
     return session

@@ -17,14 +17,14 @@ from services.base.proxy import Proxy
 from services.domain.roles import CONSOLE_ROLES
 
 PROJECT = Path(__file__).resolve().parents[2]
-"""The directory of app.py; relative paths of settings start here."""
+"""The directory of app.py; relative paths in settings are resolved against it."""
 
 DATA_DIR = PROJECT / "var"
 
 ROLES = ("viewer", "operator", "admin", "service")
 
 MAX_NAME_LENGTH = 128
-"""Of a caller; names go into timelines and the audit log."""
+"""Characters of a caller's name, which timelines and the audit log store."""
 
 TOKENS_ALLOWED = (
     f"name:role:token, comma separated, role one of {', '.join(ROLES)}, name of at most {MAX_NAME_LENGTH} characters"
@@ -37,10 +37,10 @@ PEOPLE_ALLOWED = (
 DATABASE_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
 
 SECRET_FIELDS = frozenset({"inventory_service_token", "api_tokens", "nats_url", "database_url", "outgoing_proxy"})
-"""Settings whose values may contain passwords; error messages never echo them."""
+"""Settings whose values may contain passwords. Error messages never contain these values."""
 
 KEYED_FIELDS = frozenset({"alert_webhook_url"})
-"""URLs whose path is a secret, as those of chat services are."""
+"""Settings with a URL whose path is a secret, such as the webhook of a chat service."""
 
 
 class ApiToken:
@@ -68,7 +68,7 @@ def _lower(value: Any) -> Any:
 
 
 def _only_true(value: Any) -> bool:
-    """Every value but "true" is false, by the OpenTelemetry rule for switches."""
+    """True only for "true" in any case. OpenTelemetry defines boolean variables this way."""
     return str(value).strip().lower() == "true"
 
 
@@ -77,7 +77,7 @@ def _is_address(value: str, schemes: tuple[str, ...]) -> bool:
         parts = urlsplit(value)
         return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        # A port that is no number, or brackets that do not match.
+        # The port is not a number, or the brackets do not match.
         return False
 
 
@@ -129,7 +129,7 @@ def _database(value: str | None) -> str | None:
     if url.drivername not in DATABASE_DRIVERS or not is_file:
         raise ValueError("an SQLAlchemy URL: sqlite:///... or postgresql+psycopg://...")
     if "@" in (url.host or "") or "@" in (url.database or "" if url.host else ""):
-        # Everything after the first @ is a part of the password that would be used as the host.
+        # An unquoted @ in the password would make the rest of the password part of the host.
         raise ValueError("a user name and password in which @ : / ? # and % are written as %40 %3A %2F %3F %23 %25")
     return value
 
@@ -149,7 +149,7 @@ def _tokens(value: Any) -> Any:
             raise ValueError(TOKENS_ALLOWED)
         tokens.append(ApiToken(name, role, token))
     if value.strip() and not tokens:
-        # Without tokens the API is open to all callers, which must not result from a stray comma.
+        # Without tokens the API is open to all callers; a stray comma must not cause that.
         raise ValueError(TOKENS_ALLOWED)
     return tuple(tokens)
 
@@ -165,7 +165,7 @@ def _people(value: Any) -> Any:
 
 Milliseconds = Annotated[int, Field(ge=1, le=7 * 86_400_000)]
 AlertWindow = Annotated[int, Field(ge=1, le=86_400_000)]
-"""Milliseconds; samples are kept in full for a day."""
+"""Milliseconds, at most a day: older samples are not kept in full."""
 HttpUrl = Annotated[str | None, BeforeValidator(_empty_is_unset), AfterValidator(_http_url)]
 ProxyUrl = Annotated[str | None, BeforeValidator(_empty_is_unset), AfterValidator(_proxy_url)]
 TraceUrl = Annotated[str | None, BeforeValidator(_empty_is_unset), AfterValidator(_trace_url)]
@@ -174,7 +174,7 @@ DatabaseUrl = Annotated[str | None, BeforeValidator(_empty_is_unset), AfterValid
 DataDir = Annotated[
     Path, BeforeValidator(_empty_is_default), AfterValidator(_from_the_project), Field(validate_default=True)
 ]
-"""Absolute: a relative path starts at the directory of app.py, wherever the service is started."""
+"""Absolute path. A relative path is resolved against the directory of app.py, not the working directory."""
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)]
 Tokens = Annotated[tuple[ApiToken, ...], NoDecode, BeforeValidator(_tokens)]
 People = Annotated[tuple[tuple[str, str], ...], NoDecode, BeforeValidator(_people)]
@@ -183,16 +183,16 @@ OtlpProtocol = Annotated[Literal["http/protobuf"] | None, BeforeValidator(_empty
 TracesExporter = Annotated[Literal["otlp", "none"], BeforeValidator(_lower)]
 Switch = Annotated[bool, BeforeValidator(_only_true)]
 InstallationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-"""Characters allowed in the name of a durable consumer."""
+"""Only characters that NATS allows in the name of a durable consumer."""
 
 
 def presentable(field: str, value: Any) -> Any:
-    """The value without passwords and secret paths."""
+    """The value of the setting without passwords and secret paths."""
     if not isinstance(value, str):
         return value
     shown = without_credentials(value)
     if field in KEYED_FIELDS and "://" in shown:
-        # The path and the query of such an address are its password.
+        # Path and query of such a URL are secret.
         scheme, _, rest = shown.partition("://")
         host = re.split("[/?#]", rest, maxsplit=1)[0]
         return shown if rest == host else f"{scheme}://{host}/***"

@@ -44,16 +44,16 @@ PAYMENT_TIMEOUT_SECONDS = 5.0
 """Timeout of one call to the payment gateway."""
 
 RECORDING_SECONDS = 2.0
-"""How long it usually takes at most to record the result of a call."""
+"""Usual upper limit of the time to record the result of a call."""
 
 LONGEST_RETRY_AFTER_SECONDS = 900
-"""A longer Retry-After of any service is cut to this: one wrong header must not stop orders for a day."""
+"""Upper limit of Retry-After: a wrong header of one service must not stop orders for a day."""
 
 USUAL_INSTALLATION = "default"
 
 
 class Settings(BaseSettings):
-    """All settings; ``Settings.load()`` turns a wrong value into a one-line ConfigurationError."""
+    """All settings. ``Settings.load()`` reports a wrong value as a ConfigurationError of one line."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False)
 
@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     nats_url: NatsUrls = None
     database_url: DatabaseUrl = None
     database_connections: Annotated[int, Field(ge=2, le=100)] = 12
-    """Upper limit of this process's connections to a database server; fewer are slower."""
+    """Upper limit of the connections of this process to a database server; fewer connections are slower."""
     database_pooler: Literal["auto", "transaction", "none"] = "auto"
     data_dir: DataDir = DATA_DIR
     api_host: str = "127.0.0.1"
@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     holdfast_installation: InstallationName = USUAL_INSTALLATION
     console_role: Literal["none", "viewer", "operator", "admin"] = "operator"
     console_people: People = ()
-    """Roles of logged-in people whose role differs from console_role."""
+    """Logged-in people whose role differs from console_role, with their roles."""
     prometheus_url: HttpUrl = None
     alert_webhook_url: HttpUrl = None
     outgoing_proxy: ProxyUrl = None
@@ -105,11 +105,11 @@ class Settings(BaseSettings):
     console_url: HttpUrl = None
     sandbox_traffic: Annotated[float, Field(ge=0, le=100)] = 1.0
     holdfast_supervised: bool = False
-    """Set by the parent of a worker: the worker ends with its parent, at the end of its standard input."""
+    """Set by the parent process of a worker: the worker stops when its standard input ends."""
     holdfast_sandbox: bool = False
-    """Set by the parent of a worker that uses the sandbox's Inventory Service."""
+    """Set by the parent process of a worker that uses the Inventory Service of the sandbox."""
     otel_exporter_otlp_endpoint: HttpUrl = None
-    """This or the next one enables the export of traces. The SDK reads both, and the standard's other variables."""
+    """Enables the export of traces, as otel_exporter_otlp_traces_endpoint does. The OpenTelemetry SDK reads both."""
     otel_exporter_otlp_traces_endpoint: HttpUrl = None
     otel_exporter_otlp_protocol: OtlpProtocol = None
     otel_exporter_otlp_traces_protocol: OtlpProtocol = None
@@ -121,7 +121,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **overrides: Any) -> Settings:
-        """Read the environment; raises ConfigurationError naming variable, value and what is allowed."""
+        """Read the environment. Raises ConfigurationError with the variable, its value and the allowed values."""
         try:
             return cls(**overrides)
         except ValidationError as error:
@@ -159,7 +159,7 @@ class Settings(BaseSettings):
 
     @property
     def reservation_retry(self) -> RetryPolicy:
-        # The first attempt is made by the request itself, before the delayed ones.
+        # The request itself makes the first attempt; the delayed attempts follow.
         return RetryPolicy(
             self.reservation_retry_attempts + 1,
             self.reservation_retry_base_delay / 1000,
@@ -179,7 +179,7 @@ class Settings(BaseSettings):
 
     @property
     def api_url(self) -> str:
-        """The address of the API as this machine reaches it."""
+        """The base URL at which this machine reaches the API."""
         return http_url(self.api_host, self.api_port)
 
     @property
@@ -188,15 +188,16 @@ class Settings(BaseSettings):
 
     @property
     def call_deadline_seconds(self) -> float:
-        """No attempt of a call begins after this time, which all attempts and their usual pauses fit into."""
+        """Time after which no attempt of a call begins; long enough for all attempts and their usual pauses."""
         pauses = self.immediate_retry.base_delay_seconds * (2.0**self.retry_attempts - 1)
         return self.retry_attempts * self.inventory_timeout_seconds + pauses
 
     @property
     def step_deadline_seconds(self) -> float:
-        """Longest time that the calls of one step of an order take; afterwards its worker counts as dead.
+        """Longest time of the calls of one step of an order; a worker that takes longer counts as dead.
 
-        Two calls to the Inventory Service, the last attempt of each beginning at its deadline, and a payment.
+        The longest step makes two inventory calls and a payment. The last attempt of each inventory call may begin at
+        the deadline of the call.
         """
         longest_call = self.call_deadline_seconds + self.inventory_timeout_seconds
         return 2 * longest_call + self.payment_deadline_seconds
@@ -218,7 +219,7 @@ class Settings(BaseSettings):
 
     @property
     def longest_wait_seconds(self) -> float:
-        """Longest delay of any policy; a row that is due later has a wrong time."""
+        """Longest delay of any policy. A due time further ahead is clock skew."""
         waits = (
             self.reservation_retry_max_delay,
             self.release_retry_max_delay,
@@ -229,7 +230,7 @@ class Settings(BaseSettings):
 
     @property
     def is_tracing(self) -> bool:
-        """Whether traces are exported: a standard endpoint is set and nothing standard turns them off."""
+        """Whether traces are exported: an OTLP endpoint is set, and no OpenTelemetry variable disables the export."""
         endpoint = self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint
         return endpoint is not None and self.otel_traces_exporter == "otlp" and not self.otel_sdk_disabled
 
@@ -247,7 +248,7 @@ def _one_line(error: ValidationError) -> str:
 
 
 def _allowed(field: str, problem: ErrorDetails) -> str:
-    """A range for numbers, the validator's own words for the rest."""
+    """What a setting allows: a range for numbers, the message of the validator for other types."""
     described = Settings.model_fields[field]
     numbers = {int: "a whole number", float: "a number"}
     kind = numbers.get(described.annotation) if isinstance(described.annotation, type) else None

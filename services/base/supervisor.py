@@ -26,16 +26,16 @@ from services.base.child_process import ChildProcess, bound_log, open_log, tail
 log = logging.getLogger(__name__)
 
 KILL_RESERVE_SECONDS = 0.2
-"""Kept back for each child that may have to be killed."""
+"""Reserved per child for killing it, out of the time to stop all children."""
 
 FIRST_RESTART_SECONDS = 0.2
 LONGEST_RESTART_SECONDS = 5.0
 STEADY_SECONDS = 30.0
-"""After this uptime a child is restarted with the first delay again."""
+"""Uptime after which the restart delay of a child is reset to FIRST_RESTART_SECONDS."""
 
 WORKS_ASKED_SECONDS = 2.0
 WORKS_SECONDS = 10.0
-"""Interval and timeout of the check that a running child works."""
+"""Interval and timeout of the check ``Child.works``."""
 
 LOG_LOOKED_AT_SECONDS = 5.0
 
@@ -48,7 +48,7 @@ class ChildState(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     RESTARTING = "restarting"
-    """It crashed; the next start is due after a pause."""
+    """The child crashed; it is started again after a pause."""
     STOPPED = "stopped"
 
 
@@ -58,23 +58,23 @@ async def _at_once() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process to supervise."""
+    """The definition of a process to supervise."""
 
     name: str
-    """Names its log file too: ``DATA_DIR/logs/<name>.log``."""
+    """Name of the child and of its log file ``DATA_DIR/logs/<name>.log``."""
     argv: tuple[str, ...]
     env: Mapping[str, str] | None = None
-    """The whole environment; None for that of the parent."""
+    """Environment of the process; None passes on the environment of the parent."""
     cwd: Path | None = None
     ready: Callable[[], Awaitable[None]] = _at_once
-    """Returns when the process is of use; may poll for ever, the supervisor sets the limit."""
+    """Returns when the process is ready. It may poll without limit: the supervisor applies ``start_seconds``."""
     works: Callable[[], Awaitable[bool]] | None = None
-    """Called every few seconds while the process runs; False ends it, and it is restarted like a crashed one."""
+    """Called every few seconds while the process runs. On False the process is ended and started again."""
     start_seconds: float = 20.0
-    """How long it may take until ready() returns."""
+    """Time limit of ready()."""
     stop_signal: signal.Signals = signal.SIGTERM
     grace_seconds: float = 5.0
-    """How long it may take to end after stop_signal before it is killed."""
+    """Time between stop_signal and SIGKILL."""
     pass_fds: tuple[int, ...] = ()
 
 
@@ -87,17 +87,17 @@ class ChildStatus:
     state: ChildState
     restarts: int
     since: str
-    """When the state was entered, UTC."""
+    """Start of the present state, UTC."""
     not_working: int = 0
-    """How often it was ended because it ran and did not work."""
+    """How often the process was ended because ``works`` failed."""
 
 
 class Supervisor:
-    """Runs children: in order at the start, each one once the one before is ready.
+    """Starts children one after another, each once the previous one is ready, and keeps them running.
 
-    Each child has its own session, so that Ctrl-C reaches the parent only, and a pipe as standard
-    input that ends when the parent does (see ``die_with_parent``). Must be used on the main thread:
-    a parent-death signal is sent when the *thread* that forked ends.
+    Each child has its own session, so that Ctrl-C reaches the parent only. Its standard input is a pipe that ends when
+    the parent ends (see ``die_with_parent``). Use it on the main thread: a parent-death signal is sent when the
+    *thread* that forked ends.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Supervisor:
         await self.stop()
 
     async def start(self) -> None:
-        """Start all children; raises ChildFailed, with none left running, when one does not become ready."""
+        """Start all children. Raises ChildFailed after stopping them all when one does not become ready."""
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("children must be started from the main thread")
         try:
@@ -130,7 +130,7 @@ class Supervisor:
             raise
 
     async def stop(self) -> None:
-        """Stop all children, the last one first, within stop_seconds in all; may be called again."""
+        """Stop all children in reverse order, within stop_seconds in total. A repeated call is allowed."""
         deadline = time.monotonic() + self._stop_seconds
         for still_waiting, keeper in reversed(list(enumerate(self._keepers))):
             await keeper.stop(deadline - time.monotonic() - KILL_RESERVE_SECONDS * (still_waiting + 1))
@@ -145,7 +145,7 @@ class Supervisor:
             self._status_file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self._status_file, json.dumps(rows))
         except OSError as error:
-            # A full disk is no reason to stop supervising.
+            # Supervision continues on a full disk.
             log.warning("children_status_not_written", extra={"reason": str(error)})
 
 
@@ -185,7 +185,7 @@ class _Keeper:
             try:
                 await self._launch(restarts=self.status.restarts + 1)
             except (ChildFailed, OSError) as error:
-                log.error("child_not_restarted", extra={"child": self._child.name, "reason": str(error)})  # noqa: TRY400 - the message says it all
+                log.error("child_not_restarted", extra={"child": self._child.name, "reason": str(error)})  # noqa: TRY400 - the message has the cause
 
     async def _wait_for_end(self) -> None:
         if self._process is not None:
@@ -207,7 +207,7 @@ class _Keeper:
             try:
                 await asyncio.to_thread(bound_log, self._log_file)
             except OSError as error:
-                # A full disk is no reason to stop supervising.
+                # Supervision continues on a full disk.
                 log.warning("log_not_bounded", extra={"file": self._log_file.name, "reason": str(error)})
 
     async def _end_once_it_does_not_work(self, process: ChildProcess) -> None:
@@ -226,7 +226,7 @@ class _Keeper:
         try:
             async with asyncio.timeout(WORKS_SECONDS):
                 return await works()
-        except Exception as error:  # noqa: BLE001 - a boundary: a failed check does not mean that the child is broken
+        except Exception as error:  # noqa: BLE001 - a boundary: an error of the check itself does not prove that the child fails
             log.warning("child_not_checked", extra={"child": self._child.name, "reason": repr(error)})
             return True
 
@@ -274,7 +274,7 @@ class _Keeper:
             ended.cancel()
 
     async def _end(self, grace_seconds: float) -> None:
-        """Stop the process; after the grace period kill it and the processes that it started."""
+        """Stop the process. After ``grace_seconds``, kill it and the processes that it started."""
         if self._process is not None and self._process.returncode is None:
             await self._stop_running(self._process, grace_seconds)
         self._forget()

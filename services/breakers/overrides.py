@@ -1,4 +1,4 @@
-"""Breaker overrides: a manual state with an end, audited, and applied by every replica.
+"""Breaker overrides: manual states with an end. Overrides are audited, and every replica applies them.
 
 Source: contract 3, PUT and DELETE /api/v1/breakers/{name}/override.
 """
@@ -26,7 +26,7 @@ SHORTEST_OVERRIDE, LONGEST_OVERRIDE = timedelta(seconds=1), timedelta(days=1)
 
 
 class BreakerOverrides:
-    """Starts and ends overrides; follow() applies the stored ones to the breakers of this replica."""
+    """Starts and ends overrides; follow() applies the stored overrides to the breakers of this replica."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime], breakers: InventoryBreakers) -> None:
         self._database = database
@@ -47,8 +47,7 @@ class BreakerOverrides:
     ) -> None:
         """Override a breaker on every replica for ``expires_in``, counted from ``asked_at`` (default: now).
 
-        Raises NotFound, and InvalidState when the override would have ended already. Under a known ``action_id``
-        nothing happens.
+        Raises NotFound, or InvalidState when the end lies in the past. A repeated ``action_id`` has no second effect.
         """
         self._breakers.named(breaker)
         at = self._clock()
@@ -88,7 +87,7 @@ class BreakerOverrides:
         return was_active
 
     async def follow(self) -> bool:
-        """Apply the overrides of the database to this replica's breakers; one round of a Loop."""
+        """Run one round of a Loop: apply the stored overrides to the breakers of this replica."""
         now = self._clock()
         active = await self._database.read(lambda connection: breakers.active_overrides(connection, now))
         for breaker in self._breakers:

@@ -1,4 +1,4 @@
-"""Circuit breakers as the console and the API show them: one per name over all replicas, and bands of states.
+"""Circuit breakers for the console and the API: one per name over all replicas, and their states over time.
 
 Pure. Source: contract 3 (a breaker's state is the worst over its replicas).
 """
@@ -14,14 +14,14 @@ from services.domain.external import time_or_none
 
 CLOSED, HALF_OPEN, OPEN, FORCED_OPEN, FORCED_CLOSED = "closed", "half_open", "open", "forced_open", "forced_closed"
 SEVERITY = (CLOSED, FORCED_CLOSED, HALF_OPEN, OPEN, FORCED_OPEN)
-"""From harmless to worst."""
+"""Breaker states, from harmless to worst."""
 
 OPERATIONS = {
     "inventoryServiceChecker": "check_availability",
     "inventoryServiceReserver": "reserve",
     "inventoryServiceReleaser": "release",
 }
-"""The operation that each breaker guards."""
+"""The inventory call that each breaker guards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ReplicaBreaker:
     state: str
     since: datetime | None
     retry_at: datetime | None
-    """When an open breaker lets a trial through."""
+    """When an open breaker allows a trial call."""
     calls: int
     failures: int
     threshold_percentage: float
@@ -56,7 +56,7 @@ class Breaker:
 
     @property
     def worst(self) -> ReplicaBreaker:
-        """The replica in the worst state; of several, the one that entered it first."""
+        """The breaker of the replica in the worst state; the earliest one when several are in that state."""
         severest = max(self.replicas, key=lambda replica: severity(replica.state)).state
         same = [replica for replica in self.replicas if replica.state == severest]
         return min(
@@ -69,7 +69,7 @@ class Breaker:
 
     @property
     def retry_at(self) -> datetime | None:
-        """When the first open replica lets a trial through."""
+        """When the first replica with an open breaker allows a trial call."""
         times = [replica.retry_at for replica in self.replicas if replica.retry_at and replica.state == self.state]
         return min(times, default=None)
 
@@ -102,7 +102,7 @@ class Band:
 
 
 class Transition(Protocol):
-    """A breaker of one replica changed its state."""
+    """A change of the state of one breaker of one replica."""
 
     @property
     def replica(self) -> str: ...
@@ -117,14 +117,14 @@ class Transition(Protocol):
 
 
 def severity(state: str) -> int:
-    """How bad a state is; an unknown one counts as open."""
+    """Rank of a state; an unknown state counts as open."""
     return SEVERITY.index(state) if state in SEVERITY else SEVERITY.index(OPEN)
 
 
 def replica_breaker(replica: str, reported: Mapping[str, Any], heartbeat_at: datetime) -> ReplicaBreaker:
-    """One breaker from the heartbeat of a replica; its remaining wait counts from the heartbeat.
+    """One breaker from the heartbeat of a replica; ``retry_at`` is computed from the time of the heartbeat.
 
-    Values in the format of another version are left out.
+    Values in an unknown format, written by another version, are left out.
     """
     return ReplicaBreaker(
         replica=replica,
@@ -160,7 +160,7 @@ def _buckets(said: object) -> tuple[tuple[int, int], ...]:
 
 
 def by_name(reported: Iterable[ReplicaBreaker]) -> tuple[Breaker, ...]:
-    """One breaker per name, in the order of the operations they guard."""
+    """One Breaker per name, in the order of OPERATIONS."""
     groups: dict[str, list[ReplicaBreaker]] = {}
     for replica in reported:
         groups.setdefault(replica.name, []).append(replica)
@@ -176,8 +176,8 @@ def bands(
 ) -> list[Band]:
     """The states of every breaker from ``start`` on, oldest first.
 
-    ``present`` holds each reported breaker with the start and the end of the time for which its replica is known; a
-    breaker that is not reported any more is known up to its last transition.
+    ``present`` holds each reported breaker with the start and the end of the time in which its replica is known. The
+    bands of a breaker that is no longer reported end at its last transition.
     """
     marks: dict[tuple[str, str], list[Transition]] = {}
     for transition in sorted(transitions, key=lambda t: t.at):

@@ -1,4 +1,4 @@
-"""The actions of bulk jobs: what each one does to an item, under the item's idempotency key."""
+"""The actions of bulk jobs. Each action runs on one item, under the idempotency key of the item."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from state.releases import MAX_DEPTH as MAX_COUNTED
 from state.reviews import Review
 
 CHANGED = (NotFound, ReleaseConflict, ReviewConflict, InvalidState, ClaimedByOther)
-"""Errors of an item that has changed since the actor saw it; the item is skipped."""
+"""Errors that show that the item has changed since the actor saw it. The item is skipped."""
 
 
 class ItemAction(Protocol):
     """The action of a bulk job on one item."""
 
     def guarded_by(self, job: BulkJob) -> str | None:
-        """The inventory call whose circuit breaker limits this job; None when the action calls nothing."""
+        """The inventory call whose circuit breaker limits this job; None for an action without an inventory call."""
 
     async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
-        """Act on one item. Acting on the same item again has no second effect. Returns ASKED when nothing was tried."""
+        """Act on one item; a repetition has no second effect. Returns state ASKED when nothing was tried."""
 
     def follow(self, connection: Connection, job: BulkJob, items: Sequence[BulkItem]) -> dict[str, ItemResult]:
         """Results of accepted items that have ended, by item id."""
@@ -136,7 +136,7 @@ class ResolveCase:
             note=job.reason or "",
             version=item.version,
             actor=job.actor,
-            # An attempt that the breaker stopped is audited under its version, so the next attempt needs another key.
+            # An attempt that the breaker stopped is in the audit log under this key: the next version has another key.
             action_id=f"{item.action_id}/{item.version}",
             in_bulk=True,
         )
@@ -170,7 +170,7 @@ def _after(item: BulkItem, case: Review) -> ItemResult:
 
 
 def _turned_back(item: BulkItem) -> ItemResult:
-    """The breaker opened after the action had begun, which raised the version of the case by one."""
+    """The result after the breaker opened during the action; the action raised the version of the case by one."""
     return ItemResult(BulkItemState.ASKED, "The circuit breaker is open: it waits for another turn.", item.version + 1)
 
 
@@ -251,7 +251,7 @@ def item_actions(
 
 
 def _unconfirmed(error: ApiError | None) -> BulkItemState:
-    """The state of an unsuccessful item: without an answer, the action may have taken effect."""
+    """The state of an unsuccessful item: UNANSWERED when no answer came, since the action may have taken effect."""
     is_unanswered = isinstance(error, DependencyError) and error.is_unanswered
     return BulkItemState.UNANSWERED if is_unanswered else BulkItemState.FAILED
 

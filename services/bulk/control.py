@@ -1,4 +1,4 @@
-"""Control of a running bulk job: pause, resume, cancel."""
+"""Control of a bulk job: pause, resume, cancel."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _BECOMES = {
 
 
 class BulkControl:
-    """Controls bulk jobs; items that were sent before a pause or cancel still end."""
+    """Controls bulk jobs. Items that were sent before a pause or a cancel are still completed."""
 
     def __init__(self, context: OrdersContext) -> None:
         self._context = context
 
     async def apply_control(self, job_id: str, control: str, *, actor: str, action_id: str) -> BulkJob:
-        """Apply a control once per ``action_id`` and return the job after it.
+        """Apply a control once per ``action_id``, and return the changed job.
 
         Raises NotFound, ValidationFailed, and InvalidState when the job's state does not allow the control.
         """
@@ -53,9 +53,9 @@ class BulkControl:
         at = self._context.clock()
         values: dict[str, Any] = {"state": _BECOMES[control], "note": None, "waits_until": None}
         if control == ControlAction.RESUME:
-            # The stages start again: the cause of the stop may persist.
+            # Begin with the first stage again, because the cause of the stop may persist.
             values |= {"stage": 0, "batch": before.batch + 1}
-        # Lock order of the runner, job before items, to avoid a deadlock.
+        # Lock the job before its items, as the runner does, to avoid a deadlock.
         if not bulk_jobs.change(connection, before.job_id, only_from=(before.state,), **values):
             now = bulk_jobs.get(connection, before.job_id) or before
             raise _refused(now.state, before.job_id, control)

@@ -1,6 +1,6 @@
-"""The runner of bulk jobs: sends frozen items stage by stage under a lease and stores the result of each item.
+"""The runner of bulk jobs: sends the frozen items stage by stage under a lease, and stores each result.
 
-Every item is marked as sent before its action starts, and the action has an idempotency key. After a crash, the next
+Every item is marked as sent before its action starts, and every action has an idempotency key. After a crash another
 runner repeats the action without a second effect.
 Source: requirements 11.2, 2, 3 and 4.
 """
@@ -44,17 +44,17 @@ from state.engine.failures import is_of_database
 logger = logging.getLogger("holdfast.operations")
 
 LEASE = timedelta(seconds=60)
-"""A lease that was not renewed for this long has expired: another runner takes the job."""
+"""Duration of a lease. When it expires without renewal, another runner takes the job."""
 
 JOBS_PER_ROUND = 5
 
 REST_SECONDS, LONGEST_REST_SECONDS = 1.0, 60.0
-"""Pause before the next round of a job that did nothing; doubled after each consecutive round that raised."""
+"""Pause of a job after a round without work, and its upper limit; each consecutive failed round doubles it."""
 
 MAX_NOTE = 300
 
 GateOf = Callable[[str | None], Gate]
-"""The gate of an inventory call; None stands for no call."""
+"""Returns the gate of an inventory call; None stands for an action without an inventory call."""
 
 
 def breaker_gate(breakers: InventoryBreakers) -> GateOf:
@@ -101,7 +101,7 @@ class BulkRunner:
     ) -> None:
         """Create a runner.
 
-        ``answer_within``: an accepted item that is not confirmed within this time ends as UNANSWERED.
+        ``answer_within``: time after which an accepted item without confirmation ends as UNANSWERED.
         ``lease``: must be longer than one step of any item.
         """
         self._context = context
@@ -174,7 +174,7 @@ class BulkRunner:
         if begun is None:
             return False
         job, interrupted, ended = begun
-        # A crashed runner sent these items: the actions run again under the same keys.
+        # A runner that crashed had sent these items, so their actions run again under the same keys.
         await self._execute(job, interrupted)
         sent = await self._context.database.write(lambda c: self._step(c, job_id))
         if sent:
@@ -185,7 +185,7 @@ class BulkRunner:
     # ------------------------------------------------------------ one round
 
     def _follow(self, connection: Connection, job: BulkJob, now: datetime) -> int:
-        """End accepted items that have a result or waited too long; returns how many ended."""
+        """End accepted items that have a result or have waited too long; returns their number."""
         ended = 0
         accepted = bulk_jobs.items_in(connection, job.job_id, (BulkItemState.ACCEPTED,), bulk_jobs.MAX_PAGE)
         ends = self._followed(connection, job, accepted) if accepted else {}
@@ -213,7 +213,7 @@ class BulkRunner:
         return {key: end for item in accepted for key, end in self._followed(connection, job, [item]).items()}
 
     def _step(self, connection: Connection, job_id: str) -> list[BulkItem]:
-        """Decide the next step; returns the items that are now marked as sent."""
+        """Decide the next step, mark its items as sent and return them."""
         job = bulk_jobs.get(connection, job_id)
         if job is None or job.claimed_by != self._name or job.ended_at is not None:
             return []
@@ -239,12 +239,12 @@ class BulkRunner:
         return sent
 
     def _count(self, connection: Connection, job_id: str) -> None:
-        """Store the number of items by state for the pages; ends a cancelled job."""
+        """Store the number of items by state, and end a cancelled job whose items have all ended."""
         job = bulk_jobs.get(connection, job_id)
         if job is None:
             return
         if job.state == BulkJobState.CANCELLED:
-            # A cancelled job does not send items again that an open breaker stopped.
+            # Items that an open breaker stopped are not sent again once the job is cancelled.
             bulk_jobs.withdraw(connection, job_id, BulkItemState.NOT_SENT, self._context.clock())
         tally = bulk_jobs.tally(connection, job_id)
         values: dict[str, Any] = {"tally": tally, "in_flight": count(tally, IN_FLIGHT)}

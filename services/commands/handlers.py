@@ -1,6 +1,6 @@
-"""Execution of commands in the worker: the dispatch table and one handler per kind.
+"""Execution of commands in the worker: the dispatch table, and one handler per kind.
 
-Every handler can run twice with one effect: the command's id is the idempotency key of the action.
+The id of the command is the idempotency key of the action, so a handler that runs twice has one effect.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from state.commands import Command
 
 
 class Drills(Protocol):
-    """Port to the drills of the sandbox."""
+    """Port: the drills of the sandbox."""
 
     async def start(
         self, kind: str, *, seconds: int, level: float | None, reason: str, actor: str, drill_id: str
@@ -52,7 +52,7 @@ class Drills(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UseCases:
-    """The use cases that commands run."""
+    """The use cases that the handlers call."""
 
     cancellation: OrderCancellation
     returns: OrderReturns
@@ -68,17 +68,17 @@ class UseCases:
     overrides: BreakerOverrides
     alerts: AlertActions
     gate_of: GateOf
-    """The circuit breaker of an inventory call."""
+    """Returns the gate of an inventory call."""
     drills: Drills | None = None
-    """None where a real Inventory Service is in use."""
+    """None when a real Inventory Service is in use."""
 
 
 Handler = Callable[[UseCases, Command, Any], Awaitable[Outcome]]
-"""Runs one command with its typed arguments. Raises ApiError when it is refused, and Postponed."""
+"""Runs one command with its typed arguments. Raises ApiError for a refused and Postponed for a delayed command."""
 
 
 class Postponed(Exception):
-    """An open circuit breaker delays the command: it runs again in ``seconds`` with ``arguments``."""
+    """An open circuit breaker delays the command, which runs again in ``seconds`` with ``arguments``."""
 
     def __init__(self, seconds: float, arguments: Mapping[str, Any]) -> None:
         super().__init__("postponed")
@@ -139,7 +139,7 @@ async def _resolve_review(use: UseCases, command: Command, given: commands.Resol
     except ReviewConflict as error:
         if not command.was_queued or error.details.get("by") != SYSTEM:
             raise
-        # The service's own retry waited for the same breaker and came first.
+        # The automatic retry waited for the same breaker and resolved the case first.
         return Outcome("Settled by itself while it was queued")
     if case.state == ReviewState.OPEN:
         if not case.last_attempt_sent:
@@ -151,7 +151,7 @@ async def _resolve_review(use: UseCases, command: Command, given: commands.Resol
 def _interrupted(
     command: Command, given: commands.ResolveReviewCase, retry_in_seconds: float | None = None
 ) -> Postponed:
-    """The breaker opened after the action had begun: the next turn expects the version that this one left."""
+    """The exception after the breaker opened during the action; the repetition expects the next version of the case."""
     again = {"version": given.version + 1, "turn": given.turn + 1}
     return Postponed(retry_in_seconds or 1.0, command.arguments | again)
 
@@ -344,4 +344,4 @@ HANDLERS: Mapping[str, Handler] = {
     CommandKind.STOP_DRILL: _stop_drill,
     CommandKind.SET_TRAFFIC: _set_traffic,
 }
-"""The dispatch table; every kind of the registry has a handler."""
+"""The dispatch table: one handler for every CommandKind."""

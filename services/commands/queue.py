@@ -1,4 +1,4 @@
-"""The queue of stored commands: claims, execution, retries and the record of refusals.
+"""The queue of stored commands: claims, execution, retries, and audit entries of refused commands.
 
 Source: requirements 11.1, rule 2 and 8.
 """
@@ -24,25 +24,25 @@ from state.commands import Command
 logger = logging.getLogger("holdfast.commands")
 
 CLAIM = timedelta(seconds=60)
-"""A claim that was not renewed for this long has expired: another worker runs the command again."""
+"""Duration of a claim. When it expires without renewal, another worker runs the command again."""
 
 COMMANDS_PER_ROUND = 8
 
 ATTEMPTS = 4
-"""Attempts that may raise an unexpected error or end with the worker; then the command is given up."""
+"""Number of attempts, each ended by an unexpected error or a crash, after which the command is given up."""
 
 RETRY_DELAY = timedelta(seconds=5)
-"""Delay after the first attempt; four times as long after each further one."""
+"""Delay after the first failed attempt; each further failed attempt multiplies it by four."""
 
 CLAIM_RENEWAL_SECONDS = 20.0
 """Interval at which the claim of a running command is renewed."""
 
 BREAKER_POLL = timedelta(seconds=5)
-"""Longest delay of a queued command: an override of its breaker can end early."""
+"""Longest delay of a command that waits for a breaker, because an override may end early."""
 
 
 class CommandExecutor:
-    """Executes stored commands; each can run twice without a second effect."""
+    """Executes stored commands. A command that runs twice has no second effect."""
 
     def __init__(self, context: OrdersContext, use_cases: UseCases, handlers: Mapping[str, Handler] = HANDLERS) -> None:
         self._context = context
@@ -51,13 +51,13 @@ class CommandExecutor:
 
     async def run_waiting(self) -> bool:
         """Run one round of waiting commands; False when no command waited."""
-        # Lookups wait for the Inventory Service; other commands must not wait for lookups.
+        # Lookups run concurrently, so that a slow Inventory Service does not delay other commands.
         ran = await asyncio.gather(self._run_in_turn(), self._run_lookups(), return_exceptions=True)
         raise_first(ran)
         return any(ran)
 
     async def _run_in_turn(self) -> bool:
-        """Run commands one after another; each is claimed when its turn comes."""
+        """Run commands one after another; claim each command just before it runs."""
         for turn in range(COMMANDS_PER_ROUND):
             claim = self._context.new_id()
             claimed = await self._claim(claim, 1, never=LOOKUPS)
@@ -133,7 +133,7 @@ class CommandExecutor:
                 is_ours = await self._context.database.write(
                     lambda c, until=until: commands.keep(c, command.command_id, claim, until)  # type: ignore[misc]
                 )
-            except Exception as error:  # noqa: BLE001 - a boundary: the database may be back at the next renewal
+            except Exception as error:  # noqa: BLE001 - a boundary: the next renewal may succeed
                 logger.warning("command_claim_not_renewed", extra={"command": command.command_id, "error": repr(error)})
 
     async def _retry_later(self, command: Command, claim: str, error: Exception) -> None:

@@ -1,7 +1,7 @@
 """The conservation audit: compares orders with their stock and their money at the other services.
 
-An order is compared once it has not changed for RESTED. Differences are stored and compared again until they are
-gone. A person applies the compensation of a difference.
+An order is compared when it has not changed for RESTED. A stored difference is compared again until it is gone.
+A person starts the compensation of a difference.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from state.conservation import KnownDifference
 logger = logging.getLogger("holdfast.conservation")
 
 RESTED = timedelta(seconds=60)
-"""The events of an order that changed more recently may still be under way."""
+"""Time without a change after which an order is compared; the events of later changes may still be in transit."""
 
 SLACK = timedelta(seconds=60)
-"""A change whose time lies further in the future comes from a wrong clock, or from before a clock was set back."""
+"""Tolerated clock skew. A change with a time further in the future is treated as old."""
 
 MAX_ORDERS_PER_ROUND = 10
-"""Small, so that the audit does not overload the Inventory Service."""
+"""Orders per round; few, to avoid overloading the Inventory Service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The stock and the money of one order."""
+    """The stock and the money of one order, as the other services report them."""
 
     lookup: LookupResult
     money: MoneyState | None
     is_whole: bool
-    """Whether every service that can answer has answered."""
+    """Whether all services that can answer have answered."""
 
     @property
     def judged(self) -> frozenset[str]:
@@ -68,14 +68,14 @@ class ConservationAudit:
         *,
         rested: timedelta = RESTED,
     ) -> None:
-        """``payments`` None: money is not compared."""
+        """With ``payments`` None, money is not compared."""
         self._context = context
         self._lookup = lookup
         self._payments = payments
         self._rested = rested
 
     async def compare_next(self) -> bool:
-        """One round of a Loop; returns whether more orders wait to be compared."""
+        """Run one round of a Loop; returns whether more orders wait for comparison."""
         now = self._context.clock()
 
         def moving(at: datetime) -> bool:
@@ -89,7 +89,7 @@ class ConservationAudit:
         return len(grown) == MAX_ORDERS_PER_ROUND and len(reached) == MAX_ORDERS_PER_ROUND
 
     async def compare(self, order_ids: Sequence[str]) -> None:
-        """Compare these orders now, and store their differences."""
+        """Compare these orders at once, and store their differences."""
         for start in range(0, len(order_ids), MAX_ORDERS_PER_ROUND):
             some = order_ids[start : start + MAX_ORDERS_PER_ROUND]
             found = await self._context.database.read(lambda c, some=some: orders.get_many(c, some))  # type: ignore[misc]
@@ -134,7 +134,7 @@ class ConservationAudit:
     async def _answer(self, order: Order) -> Answer:
         lookup, money = await asyncio.gather(self._lookup.find(order.order_id), self._money_of(order.order_id))
         has_said = lookup.stock is not None or lookup.said is not None
-        # A service without this question is not waited for as long as somebody else says something.
+        # An Inventory Service without the lookup route is not waited for when the payment gateway can answer.
         needs_stock = lookup.problem != CANNOT_ANSWER or self._payments is None
         needs_money = self._payments is not None
         return Answer(lookup, money, (has_said or not needs_stock) and (money is not None or not needs_money))
@@ -179,7 +179,7 @@ class ConservationAudit:
 def _to_ask(
     connection: Connection, moving: Callable[[datetime], bool]
 ) -> tuple[list[tuple[int, str]], dict[str, Order]]:
-    """The entries reached next, and the orders to compare: those that rest, and those with open differences."""
+    """The next history entries, and the orders to compare: unchanged for RESTED, or with unsettled differences."""
     grown = conservation.next_rested(connection, moving, MAX_ORDERS_PER_ROUND)
     rested = orders.get_many(connection, [order_id for _, order_id in grown])
     wanted = [order for order in rested if not moving(order.updated_at)]
@@ -188,9 +188,9 @@ def _to_ask(
 
 
 def _answered(grown: list[tuple[int, str]], asked: dict[str, Order], answers: dict[str, Answer]) -> list[int]:
-    """Entries up to the first whose order got no complete answer; the next round starts there.
+    """Ids of the entries before the first order without a complete answer; the next round starts at that order.
 
-    An order without a lookup has changed since; its later entries bring it back.
+    Entries of orders that were not compared are included: such an order has changed, and has later entries.
     """
     reached = []
     for history_id, order_id in grown:

@@ -1,6 +1,6 @@
-"""A plain JSON application: strict bodies, whole numbers in queries, every error in one envelope.
+"""A Starlette application for JSON: strict bodies, whole numbers in queries, one envelope for errors.
 
-The sandbox services are built on it. The service's own API has FastAPI and shares the envelope.
+The sandbox services use it. Holdfast's own API uses FastAPI with the same envelope.
 Source: requirements 3.1.
 """
 
@@ -39,13 +39,13 @@ MAX_BODY_BYTES = 256 * 1024
 
 
 class RequestBody(BaseModel):
-    """A strict body: a misspelt field is an error, not a silent default."""
+    """A strict body. Unknown fields are errors, so a misspelt field does not get its default."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class Rejection(Exception):
-    """An answer other than success."""
+    """An error answer: HTTP status, code, message and details."""
 
     def __init__(
         self,
@@ -62,12 +62,12 @@ class Rejection(Exception):
 
 
 def answer(data: Any, at: datetime) -> Response:
-    """200 with the data in the envelope."""
+    """Return a response 200 with the data in the envelope."""
     return json_response(succeeded(data, at))
 
 
 def refusal(rejection: Rejection, at: datetime) -> Response:
-    """The answer for a rejection; it gives no advice on retries but Retry-After."""
+    """Return the response for a rejection. Its only retry advice is the header Retry-After."""
     response = json_response(failed(rejection.code, rejection.message, rejection.details, at), rejection.status)
     if rejection.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(rejection.retry_after_seconds)
@@ -75,7 +75,7 @@ def refusal(rejection: Rejection, at: datetime) -> Response:
 
 
 async def read_body(request: Request, model: type[Model]) -> Model:
-    """The request's body, checked; raises Rejection 400 naming field, value and what is allowed."""
+    """Read and validate the body. Raises Rejection 400 with field, value and what is allowed, or Rejection 413."""
     try:
         return model.model_validate_json(await bounded_body(request, MAX_BODY_BYTES))
     except BodyTooLarge:
@@ -87,14 +87,14 @@ async def read_body(request: Request, model: type[Model]) -> Model:
 
 
 def invalid(faults: Sequence[Mapping[str, Any]]) -> Rejection:
-    """400 for faulty fields: ``{field, value, allowed}`` each, the first one in the message too."""
+    """Return the Rejection 400 for invalid fields, each ``{field, value, allowed}``; the message has the first."""
     first = faults[0]
     message = f"{first['field']}: {first['value']!r} is not valid; allowed: {first['allowed']}"
     return Rejection(400, "VALIDATION_ERROR", message, {**first, "errors": list(faults)})
 
 
 def query_int(request: Request, name: str, *, default: int, low: int, high: int) -> int:
-    """A whole number from the query string, within bounds."""
+    """Return a whole number of the query string, from ``low`` to ``high``. Raises Rejection 400."""
     text = request.query_params.get(name)
     if text is None:
         return default
@@ -104,7 +104,7 @@ def query_int(request: Request, name: str, *, default: int, low: int, high: int)
 
 
 def application(routes: Sequence[Route], clock: Clock) -> Starlette:
-    """The routes; every error is answered in the envelope."""
+    """Return the application of the routes, which answers every error in the envelope."""
 
     async def rejected(request: Request, error: Exception) -> Response:
         if isinstance(error, Rejection):

@@ -1,7 +1,7 @@
-"""One HTTP connection with bounds on sizes, times and requests.
+"""One HTTP connection with limits on sizes, times and requests.
 
-uvicorn parses and answers. The bounds cost a request a few dictionary entries: the server's sweep checks times, and
-sizes are checked only when they may be too large. Source: contract 3.
+uvicorn parses requests and writes answers. The limits cost a request a few dictionary entries: the server checks times
+once a second, and sizes are checked only when they may be too large. Source: contract 3.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ MAX_HEAD_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 8 * 1024
 MAX_HEADERS = 100
 MAX_PIPELINED = 16
-"""Requests on one connection that wait for the answer to an earlier request."""
+"""Most requests of one connection that may wait for the answer to an earlier request."""
 
 MAX_DISCARDED_BYTES = 1 << 20
-"""Bytes of a refused connection that are read and discarded, so that its client can read the refusal."""
+"""Bytes that are read and discarded after a refusal, so that the client can read the refusal."""
 
 EXEMPT = (b"/healthz", b"/readyz", b"/metrics")
-"""Paths that are answered under any load."""
+"""Paths that are answered even under overload."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An error that the server answers without the application."""
+    """An error answer that the server sends without calling the application."""
 
     status: int
     code: str
@@ -62,20 +62,20 @@ HEAD_TOO_LARGE = Refusal(
 
 @dataclass(slots=True)
 class Connections:
-    """What the connections of one server share."""
+    """State that all connections of one server share."""
 
     budget: Budget
     on_end: Callable[[], None]
     quiet: dict[BoundedConnection, float] = field(default_factory=dict)
-    """Connections without a complete request, and since when; oldest first."""
+    """Connections without a complete request, each with the time since when; oldest first."""
     leaving: dict[BoundedConnection, float] = field(default_factory=dict)
-    """Connections that are closing, and since when; oldest first."""
+    """Connections that are closing, each with the time since when; oldest first."""
     unread: dict[BoundedConnection, float] = field(default_factory=dict)
-    """Connections whose client does not read, and since when; oldest first."""
+    """Connections whose client does not read, each with the time since when; oldest first."""
     counts: Counter[str] = field(default_factory=Counter)
     """Refusals and ended connections since the last log line, by kind."""
     is_crowded: bool = False
-    """Whether clients wait for a connection; each answer then closes its connection."""
+    """Whether clients wait for a connection. If so, each connection is closed after its answer."""
 
     def forget(self, connection: BoundedConnection) -> None:
         for book in (self.quiet, self.leaving, self.unread):
@@ -84,7 +84,7 @@ class Connections:
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """One connection."""
+    """One connection of a BoundedServer."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class BoundedConnection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # The request is answered as HTTP/1.1; the connection is not upgraded.
+            # Ignore the Upgrade header and answer the request as HTTP/1.1.
             self.cycle.keep_alive = False
         except httptools.HttpParserError:
             self.refuse(UNREADABLE)
@@ -165,11 +165,11 @@ class BoundedConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             self._leaves()
         elif not self.pipeline:
-            # A connection whose body is incomplete keeps the time at which its request began.
+            # setdefault: a connection with an incomplete body keeps the start time of its request.
             self._shared.quiet.setdefault(self, self.loop.time())
 
     def _refusal(self) -> Refusal | None:
-        """The refusal of a request that exceeds a bound; None passes it to the application."""
+        """Return the refusal of a request that exceeds a limit; None for a request that the application handles."""
         if self._received > MAX_HEAD_BYTES:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > MAX_HEAD_BYTES:
@@ -219,7 +219,7 @@ class BoundedConnection(HttpToolsProtocol):
         return bool(self.pipeline) or (cycle is not None and not cycle.response_complete and not self._is_in_body)
 
     def end(self) -> str | None:
-        """Close the connection unless a request is being answered; returns the kind that was closed, or None."""
+        """Close the connection unless it waits for an answer; returns ``late``, ``idle``, or None when left open."""
         if self.is_answering:
             return None
         if self.is_reading:
@@ -230,7 +230,10 @@ class BoundedConnection(HttpToolsProtocol):
         return "idle"
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer an incomplete request with an error and close; a complete request is answered first."""
+        """Answer an incomplete request with an error and close the connection.
+
+        A complete request is answered first.
+        """
         self._is_leaving = True
         if refusal is not LATE:
             self._shared.counts[refusal.code] += 1
@@ -240,7 +243,7 @@ class BoundedConnection(HttpToolsProtocol):
             cycle.keep_alive = False
             return
         if cycle is not None and not cycle.response_complete:
-            # The application waits for the body of this request.
+            # Wake the application, which waits for the body of this request.
             cycle.disconnected = True
             cycle.message_event.set()
             if cycle.response_started:
@@ -257,7 +260,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._shared.leaving.setdefault(self, self.loop.time())
 
     def _drop_latest(self) -> None:
-        """Answer the first of too many waiting requests only; a client repeats those that got no answer."""
+        """Drop the latest requests above MAX_PIPELINED and close after the last kept one; the client repeats them."""
         while len(self.pipeline) > MAX_PIPELINED:
             self.pipeline.popleft()
         self.pipeline[0][0].keep_alive = False

@@ -1,4 +1,4 @@
-"""JSON bodies over HTTP, for every service of the project: bounded reading, envelopes, shown values."""
+"""JSON bodies over HTTP: reading with a size limit, envelopes, and values in error messages."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from services.domain.external import cut_text
 from services.domain.orders.events import timestamp
 
 MAX_SHOWN = 200
-"""Characters of a wrong value, or of its field's name, that an error shows."""
+"""Characters of an invalid value, or of the name of its field, in an error."""
 
 
 ROUTING_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
-"""Error codes of the statuses that a router finds; any other status has HTTP_ERROR."""
+"""Error codes of the HTTP statuses of the router; any other status has HTTP_ERROR."""
 
 
 class BodyTooLarge(Exception):
-    """The body exceeds the limit; nothing more of it was read."""
+    """The body exceeds the limit; the rest of it was not read."""
 
 
 class BodyEndedEarly(Exception):
@@ -32,10 +32,10 @@ class BodyEndedEarly(Exception):
 
 
 async def bounded_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body; raises BodyTooLarge or BodyEndedEarly."""
+    """Return the whole body. Raises BodyTooLarge or BodyEndedEarly."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > max_bytes:
-        # Refused before "100 Continue" invites the client to send it.
+        # Check the declared size first: "100 Continue" would make the client send the body.
         raise BodyTooLarge
     body = bytearray()
     try:
@@ -56,27 +56,27 @@ def succeeded(data: Any, at: datetime) -> dict[str, Any]:
 def failed(
     code: str, message: str, details: Mapping[str, Any], at: datetime, *, retryable: bool | None = None
 ) -> dict[str, Any]:
-    """The envelope of an error; without ``retryable`` where the service gives no such advice."""
+    """The envelope of an error; ``retryable`` is left out when None."""
     error = {"code": code, "message": message, "details": details}
     advice = {} if retryable is None else {"retryable": retryable}
     return {"success": False, "error": error | advice, "meta": {"timestamp": timestamp(at)}}
 
 
 def json_response(body: Any, status: int = 200) -> Response:
-    """``body`` as JSON; times in UTC with milliseconds."""
+    """Return a response with ``body`` as JSON; times are in UTC with milliseconds."""
     return Response(orjson.dumps(body, _encode, orjson.OPT_PASSTHROUGH_DATETIME), status, media_type="application/json")
 
 
 def shown(value: Any) -> str:
-    """A wrong value as an error shows it: at most MAX_SHOWN characters."""
+    """An invalid value as text for an error, at most MAX_SHOWN characters."""
     if isinstance(value, dict | list):
-        # The whole value may be as large as the body.
+        # Cut the value before formatting it, because it may be as large as the body.
         value = dict(islice(value.items(), 5)) if isinstance(value, dict) else value[:5]
     return cut_text(value if isinstance(value, str) else repr(value), MAX_SHOWN)
 
 
 def utf8_header(request: Request, name: str) -> str | None:
-    """A header's value: UTF-8 if its bytes are, Latin-1 otherwise."""
+    """The value of a header, decoded as UTF-8 if its bytes are valid UTF-8, else as Latin-1."""
     value = request.headers.get(name)
     if value is not None and not value.isascii():
         with suppress(UnicodeDecodeError):
@@ -86,7 +86,7 @@ def utf8_header(request: Request, name: str) -> str | None:
 
 
 def header_text(request: Request, name: str) -> str | None:
-    """A header's value with every unprintable character replaced."""
+    """The value of a header with every unprintable character replaced."""
     value = utf8_header(request, name)
     if value is None or value.isprintable():
         return value

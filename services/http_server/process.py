@@ -1,4 +1,4 @@
-"""The parts of every process: an event loop, an orderly stop, an HTTP server."""
+"""Parts that every process uses: the event loop, the orderly stop, and the HTTP server."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from services.http_server.server import Answering, BoundedServer, Patience
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 ORPHAN_SECONDS = 2.0
-"""Time to stop after the parent's end; then the process is killed."""
+"""Time that a process has to stop after the end of its parent; then the process is killed."""
 
 HTTP_GRACE_SECONDS = 1
-"""Time for requests in progress to end once the process is stopping."""
+"""Time that running requests have to end once the process stops."""
 
 
 USUAL_PATIENCE = Patience()
 
 THREADS_SECONDS = 0.25
-"""Time for threads without work to end."""
+"""Time that idle threads have to end."""
 
 logger = logging.getLogger("holdfast.process")
 
@@ -46,7 +46,10 @@ Main = Callable[[asyncio.Event], Awaitable[None]]
 
 
 def run(main: Main, *, is_supervised: bool) -> None:
-    """Run ``main(stop)`` until it returns; SIGTERM, SIGINT and, if supervised, the parent's end set ``stop``."""
+    """Run ``main(stop)`` until it returns.
+
+    SIGTERM and SIGINT set ``stop``, and so does the end of the parent of a supervised process.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     raise_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -55,7 +58,7 @@ def run(main: Main, *, is_supervised: bool) -> None:
 
 
 def _leave_threads_that_hang() -> None:
-    """Exit at once if a thread hangs, for example on a peer that does not answer: the interpreter would wait for it."""
+    """Exit at once if a thread hangs, for example on a silent peer, because the interpreter would wait for it."""
     deadline = time.monotonic() + THREADS_SECONDS
     others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
     for thread in others:
@@ -89,7 +92,10 @@ async def serving(
     budget: Budget | None = None,
     patience: Patience = USUAL_PATIENCE,
 ) -> AsyncIterator[str]:
-    """Serve HTTP while the block runs; yields the base URL. Default budget: from the process's limit of open files."""
+    """Serve HTTP while the block runs; yields the base URL.
+
+    With ``budget`` None, the budget is computed from the process's limit of open files.
+    """
     config = uvicorn.Config(
         Answering(application),
         http=BoundedConnection,
@@ -122,7 +128,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         if family == socket.AF_INET6:
-            # "::" accepts IPv4 too, whatever the kernel's default is.
+            # "::" must accept IPv4 too, independent of the kernel's default.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(address)
     except OSError:
@@ -132,7 +138,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def ensure_free(host: str, port: int) -> None:
-    """Raise ConfigurationError when the API's address is in use or unusable."""
+    """Raise ConfigurationError when the address of the API is in use or cannot be bound."""
     try:
         listen(host, port).close()
     except OSError as error:
@@ -143,7 +149,7 @@ def ensure_free(host: str, port: int) -> None:
 
 
 def ensure_writable(data_dir: Path) -> None:
-    """Create DATA_DIR if it is missing; raise ConfigurationError when it is not writable."""
+    """Create a missing DATA_DIR. Raises ConfigurationError when it is not writable."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=data_dir):

@@ -1,7 +1,8 @@
 """An HTTP server that accepts as many connections as the budget of open files allows.
 
 Connections beyond the budget wait in the kernel's queue. Idle connections are closed to make room for them, and a
-connection that has waited too long is accepted to answer 503. A shortage of files pauses accepting and does not end it.
+connection that has waited too long is accepted to answer 503. A shortage of open files pauses accepting until a
+connection ends.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from services.base.file_descriptors import Budget
 from services.http_server.connection import BoundedConnection, Connections
 
 REPORT_SECONDS = 10.0
-"""Refusals and closed connections are logged as counts, at most once in this interval."""
+"""Shortest interval between two log lines with the counts of refusals and closed connections."""
 
 SILENT_SECONDS = 10
-"""A new connection on which nothing is sent is accepted after about this time."""
+"""Approximate time after which a new connection is accepted even if its client has sent nothing."""
 
 LAST_SECONDS = 0.1
-"""How long a stopping server waits for requests that the kernel has received."""
+"""How long a stopping server waits for requests on new connections."""
 
 LAST_LOOKS = 50
 
 BACKLOG = 2048
 MAX_CONNECTIONS_PER_TURN = 64
-"""Connections accepted, or closed, in one turn of the event loop."""
+"""Connections accepted in one turn of the event loop; twice as many may be examined for closing."""
 
 logger = logging.getLogger("holdfast.http")
 
@@ -45,38 +46,41 @@ class Patience:
     """Time limits for clients, in seconds."""
 
     head: float = 10.0
-    """From the start of a request, or of a connection, to the end of the headers."""
+    """Time from the start of a connection or request to the end of its headers."""
     body: float = 30.0
-    """From the start of a request to its end."""
+    """Time from the start of a request to its end."""
     unread: float = 30.0
-    """How long an answer may stay unread."""
+    """Time for which a client may leave an answer unread."""
     linger: float = 2.0
-    """How long a refused connection stays half open, so that its client can read the refusal."""
+    """Time for which a refused connection stays half open, so that its client can read the refusal."""
     idle_for_room: float = 1.0
-    """Idle time after which a connection is closed when others wait."""
+    """Idle time after which a connection is closed while other connections wait."""
     head_for_room: float = 0.5
-    """Time after which a connection with incomplete headers is closed when others wait."""
+    """Time after which a connection with incomplete headers is closed while other connections wait."""
     body_for_room: float = 2.0
-    """Time after which a connection with an incomplete body is closed when others wait."""
+    """Time after which a connection with an incomplete body is closed while other connections wait."""
     linger_for_room: float = 0.1
-    """``linger`` while others wait."""
+    """Replaces ``linger`` while other connections wait."""
     waiting: float = 2.0
-    """A connection that has waited longer than this is accepted to answer 503."""
+    """Waiting time after which a connection is accepted to answer 503."""
 
     @property
     def shortest_for_room(self) -> float:
-        """The shortest of the limits that apply while others wait."""
+        """The shortest of the limits that apply while other connections wait."""
         return min(self.idle_for_room, self.head_for_room, self.body_for_room)
 
     def for_room(self, connection: BoundedConnection) -> float:
-        """How long this connection may stay without a complete request while others wait."""
+        """Time that this connection may stay without a complete request while other connections wait."""
         if connection.is_in_body:
             return self.body_for_room
         return self.head_for_room if connection.is_reading else self.idle_for_room
 
 
 class BoundedServer(uvicorn.Server):
-    """uvicorn with a budget of connections and without signal handlers; ``listening`` is set once it accepts."""
+    """A uvicorn server with a budget of connections and without signal handlers.
+
+    ``listening`` is set once the server accepts connections.
+    """
 
     def __init__(self, config: uvicorn.Config, budget: Budget, patience: Patience) -> None:
         super().__init__(config)
@@ -95,7 +99,7 @@ class BoundedServer(uvicorn.Server):
         for listener in self._sockets:
             listener.setblocking(False)
             if hasattr(socket, "TCP_DEFER_ACCEPT") and listener.family != socket.AF_UNIX:
-                # Connections on which nothing has been sent stay in the kernel and take no file descriptor.
+                # A connection on which nothing was sent stays in the kernel and uses no file descriptor.
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, SILENT_SECONDS)
             listener.listen(BACKLOG)
         self._loop = asyncio.get_running_loop()
@@ -110,7 +114,7 @@ class BoundedServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _read_what_was_accepted(self) -> None:
-        """Wait until new connections have sent a request: closing one unread would reset it."""
+        """Wait until new connections have sent a request, because closing an unread connection would reset it."""
         if self._arriving:
             await asyncio.wait(self._arriving, timeout=LAST_SECONDS)
         for _ in range(LAST_LOOKS):
@@ -151,13 +155,13 @@ class BoundedServer(uvicorn.Server):
                 return
 
     def _take(self, listener: socket.socket, *, is_surplus: bool) -> bool:
-        """Accept one connection; False when none waits or no file descriptor is free."""
+        """Accept one connection; returns False when no connection waits or no file descriptor is free."""
         try:
             connection, _ = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return False
         except OSError as error:
-            # No file descriptor or memory is free: accepting pauses until a connection ends.
+            # No file descriptor or memory is free, so accepting pauses until a connection ends.
             self._shared.counts[f"not_accepted_errno_{error.errno}"] += 1
             self._stop_accepting()
             return False
@@ -189,7 +193,7 @@ class BoundedServer(uvicorn.Server):
             self._make_room()
 
     def _make_room(self) -> None:
-        """Close the connections that have been idle longest, and those that are closing already."""
+        """Close the connections that were idle or incomplete for longest, and abort connections that are closing."""
         patience, now = self._patience, self._loop.time()
         for connection, _ in _before(self._shared.leaving, now - patience.linger_for_room):
             if not connection.transport.get_write_buffer_size():
@@ -204,7 +208,7 @@ class BoundedServer(uvicorn.Server):
                 self._shared.counts[f"ended_{kind}_for_room"] += 1
 
     def _go_on(self) -> None:
-        """Accept again if there is room; answer 503 on connections that have waited too long."""
+        """Resume accepting if the budget allows it; else answer 503 on connections that have waited too long."""
         now = self._loop.time()
         if self._room() > 0:
             self._full_since = None
@@ -218,7 +222,7 @@ class BoundedServer(uvicorn.Server):
                         break
 
     def _connection_ended(self) -> None:
-        """Resume accepting if the ended connection made room."""
+        """Resume accepting if the ended connection made room in the budget."""
         if self._full_since is None:
             self._shared.is_crowded &= self._room() <= self._shared.budget.connections // 16
         elif self._room() > 0:
@@ -254,10 +258,10 @@ class BoundedServer(uvicorn.Server):
 
 
 class Answering:
-    """ASGI wrapper: an unexpected error ends the request and not the connection.
+    """ASGI wrapper that keeps the connection open after an unexpected error that was answered.
 
-    Starlette raises an error again after its handler has logged and answered it, and uvicorn then closes a connection
-    that the answer has promised to keep.
+    Starlette raises an error again after its handler has logged and answered it. uvicorn would then close the
+    connection, although the answer announced a kept connection.
     """
 
     def __init__(self, application: ASGIApp) -> None:
@@ -273,5 +277,5 @@ class Answering:
 
 
 def _before(book: dict[BoundedConnection, float], limit: float) -> list[tuple[BoundedConnection, float]]:
-    """The entries from before the limit, oldest first."""
+    """The entries with a time up to ``limit``, oldest first."""
     return list(takewhile(lambda entry: entry[1] <= limit, book.items()))

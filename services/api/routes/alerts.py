@@ -1,4 +1,4 @@
-"""Alerts: listed, acknowledged, their history and messages, and what Prometheus posts.
+"""Routes for alerts: list, acknowledge, history, notifications, and the alerts that Prometheus posts.
 
 Source: contract 3; Alertmanager API v2.
 """
@@ -43,13 +43,13 @@ AlertId = Annotated[str, Path(alias="alertId"), PATH_ID]
 
 RECENTLY = timedelta(days=1)
 MAX_ALERT_CHARACTERS = 16_000
-"""Of labels and annotations of one alert."""
+"""Characters of all labels and annotations of one alert."""
 
 LabelName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
 LabelValue = Annotated[str, AfterValidator(lambda value: storable_text(value, 1000))]
 AnnotationValue = Annotated[str, AfterValidator(lambda value: storable_text(value, 10_000))]
 LabelText = Annotated[Any, WithJsonSchema({"type": "string"})]
-"""A label's or annotation's value as it is stored."""
+"""The stored value of a label or annotation."""
 
 Address = Annotated[str, AfterValidator(lambda value: storable_text(value, 4000))]
 
@@ -67,7 +67,7 @@ class AlertHistoryQuery(Query):
 
 
 class PostedAlert(BaseModel):
-    """As Prometheus posts it."""
+    """One alert in the format that Prometheus posts."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -86,7 +86,7 @@ class PostedAlert(BaseModel):
 
 
 class PostedAlerts(RootModel[Annotated[list[PostedAlert], Field(max_length=1000)]]):
-    """A list of alerts."""
+    """The alerts of one request of Prometheus."""
 
     max_bytes: ClassVar[int] = MAX_BODY_BYTES
 
@@ -119,7 +119,7 @@ class AlertResource(Resource):
 
     @classmethod
     def among(cls, alert: Alert, silences: SilenceMatchers, thresholds: Mapping[str, float]) -> Self:
-        """The alert with the silences that it matches and the threshold of its rule."""
+        """Return the alert with the silences that match it and the threshold of its rule."""
         resource = cls.of(alert)
         resource.summary = alert.annotations.get("summary", "")
         resource.runbook = alert.annotations.get("runbook", alert.annotations.get("runbook_url", ""))
@@ -158,7 +158,7 @@ class NotificationResource(Resource):
 
     @classmethod
     def of_notification(cls, notification: Notification) -> Self:
-        """The message; only one that is still to be sent has a next attempt."""
+        """Return the resource of a notification. Only a pending notification has a next attempt."""
         resource = cls.of(notification)
         if notification.state != notifications.PENDING:
             resource.next_attempt_at = None
@@ -220,12 +220,12 @@ async def receive(request: Request, body: PostedAlerts, caller: Trader, service:
         Received(alert.labels, alert.annotations, alert.generatorURL, alert.startsAt, alert.endsAt)
         for alert in body.root
     ]
-    # Only a token proves a name; other senders are recorded by their address.
+    # Only a token proves the name of a sender. Other senders are recorded by address.
     address = request.client.host if request.client else ""
     sender = caller.name if caller.has_token else address
     return ReceivedAlerts(received=await service.alert_receiver.receive(posted, sender))
 
 
 def thresholds(service: OrderService) -> Mapping[str, float]:
-    """The threshold of each alert rule, by the alert's name."""
+    """Return the threshold of each alert rule, by name of the alert."""
     return {rule.name: rule.threshold for rule in service.alert_rules}

@@ -1,4 +1,4 @@
-"""Circuit breakers: their live state, and manual overrides with an end. Source: contract 3."""
+"""Routes for circuit breakers: present state and overrides. Source: contract 3."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ router = APIRouter(route_class=ApiRoute, tags=["breakers"])
 
 
 class OverrideBody(RequestBody):
-    """``expiresIn`` is in whole milliseconds: at least a second, at most a day."""
+    """An override to start. ``expiresIn`` is in whole milliseconds, from one second to one day."""
 
     state: Literal["forced_open", "forced_closed"]
     reason: Text
@@ -56,7 +56,7 @@ class BreakerCounts(Resource):
 
 
 class ReplicaBreaker(BreakerCounts):
-    """A breaker as its replica reports it; a replica of another version may report more."""
+    """A breaker as reported by one replica. A replica of another version may report more fields."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -67,7 +67,7 @@ class ReplicaBreaker(BreakerCounts):
 
 
 class BreakerResource(BreakerCounts):
-    """The worst state over the replicas, and the sums of their counts."""
+    """One breaker over all replicas: its worst state and the sums of the counts."""
 
     name: str
     override: OverrideResource | None
@@ -98,7 +98,7 @@ async def end_breaker_override(name: BreakerName, caller: Operator, service: Ser
 
 
 async def _breaker(service: OrderService, name: str) -> BreakerResource:
-    # The heartbeat is written first, so that the answer shows the state that was just set.
+    # Write the heartbeat first, so that the answer contains the new state.
     await service.beat()
     return next(breaker for breaker in await _breakers(service) if breaker.name == name)
 
@@ -107,7 +107,7 @@ async def _breakers(service: OrderService) -> list[BreakerResource]:
     now, here = service.clock(), service.present()
 
     def read(connection: Connection) -> list[BreakerResource]:
-        # This replica answers from memory; the others' last change is read from the database.
+        # The state of this replica comes from memory, the state of the other replicas from the database.
         others = [replica for replica in replicas.alive(connection, now) if replica.replica != here.replica]
         living = sorted([here, *others], key=lambda replica: replica.replica)
         return breakers_over(living, breakers.active_overrides(connection, now), now)
@@ -118,7 +118,7 @@ async def _breakers(service: OrderService) -> list[BreakerResource]:
 def breakers_over(
     living: Sequence[Replica], running: Mapping[str, BreakerOverride], now: datetime
 ) -> list[BreakerResource]:
-    """Every breaker with its worst state over the replicas, each replica's own, and its override."""
+    """Return every breaker with its worst state over the replicas, the state on each replica, and its override."""
     by_name: dict[str, list[ReplicaBreaker]] = {}
     for replica in living:
         age_in_ms = round((now - replica.heartbeat_at).total_seconds() * 1000)
@@ -152,7 +152,10 @@ def _over_replicas(name: str, members: list[ReplicaBreaker], override: BreakerOv
 
 
 def _left_ms(reported: object, age_in_ms: int) -> int | None:
-    """The rest of a wait that was reported so long ago; the reporter's clock may be ahead of this one."""
+    """Remaining milliseconds of a wait that was reported ``age_in_ms`` ago.
+
+    The age may be negative, because the clock of the other replica may be ahead.
+    """
     if not isinstance(reported, int | float) or not math.isfinite(reported):
         return None
     return max(round(reported) - max(age_in_ms, 0), 0)

@@ -1,4 +1,4 @@
-"""Bulk jobs and the items of each; read only, people start them on the console. Source: contract 3."""
+"""Routes for bulk jobs and their items. They only read: actors start bulk jobs on the console. Source: contract 3."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ router = APIRouter(route_class=ApiRoute, tags=["bulk jobs"])
 
 
 class BulkJobResource(Resource):
-    """``ledger`` counts the items per state; ``notIncluded`` matched at the commit without having been shown."""
+    """``ledger``: number of items by state. ``notIncluded``: number of matches at the start that were never shown."""
 
     operation_id: Annotated[str, Field(validation_alias="job_id")]
     verb: Annotated[str, one_of(*BulkAction), Field(validation_alias="bulk_action")]
@@ -48,7 +48,7 @@ class BulkJobResource(Resource):
 class BulkItemResource(Resource):
     item_id: str
     order_id: Annotated[str | None, AfterValidator(lambda order_id: order_id or None)]
-    """null: an event that names no order."""
+    """null for an event without an order id."""
     seen_version: Annotated[int, Field(validation_alias="version")]
     state: Annotated[str, one_of(*BulkItemState)]
     sent_at: Timestamp | None
@@ -62,7 +62,7 @@ class BulkJobWithItems(BulkJobResource):
 
     @classmethod
     def with_items(cls, job: BulkJob, items: list[BulkItem]) -> Self:
-        """The job and its items."""
+        """Return the resource of a job with its items."""
         resource = cls.of(job)
         resource.items = [BulkItemResource.of(item) for item in items]
         return resource
@@ -86,7 +86,7 @@ async def get_bulk_job(job_id: Annotated[str, Path(alias="bulkJobId"), PATH_ID],
 
 
 async def moved(request: Request) -> RedirectResponse:
-    """Answers 308 to the path under which bulk jobs are served now."""
+    """Redirect with 308 from the former path to the present path of bulk jobs."""
     written = str(request.scope.get("raw_path", b"").decode("ascii", "replace") or request.url.path)
     query: Any = request.url.query
     return RedirectResponse(BULK_JOBS + written.removeprefix(FORMER_PATH) + (f"?{query}" if query else ""), 308)

@@ -1,4 +1,4 @@
-"""Events that need a person: incoming ones as dead letters, outgoing ones that the broker refuses.
+"""Routes for events that need an operator: dead letters and undeliverable events.
 
 Source: contract 3.
 """
@@ -62,7 +62,7 @@ class DeadLetterResource(Resource):
 
     @classmethod
     def of_letter(cls, letter: DeadLetter, *, is_whole: bool = False) -> Self:
-        """The dead letter with at most CUT_BYTES of its payload, or with the whole payload."""
+        """Return the dead letter with at most CUT_BYTES of its payload; ``is_whole`` includes the whole payload."""
         stored = letter.payload or b""
         shown = letter if is_whole else replace(letter, payload=stored[:CUT_BYTES])
         resource = cls.of(shown)
@@ -71,7 +71,7 @@ class DeadLetterResource(Resource):
 
 
 class DeadLetterGroup(Resource):
-    """Dead letters with the same cause; ``reason`` is an example."""
+    """Dead letters with the same cause. ``reason`` is that of one of them."""
 
     subject: str
     cause: str
@@ -86,7 +86,7 @@ class DeadLetterPage(Page[DeadLetterResource]):
 
 
 class OutboxEventResource(Resource):
-    """An event that the broker refused. ``state``: PENDING is to be published, DISCARDED is given up."""
+    """An undeliverable event. ``state``: PENDING events are published again, DISCARDED events are given up."""
 
     id: int
     event_id: str
@@ -103,7 +103,7 @@ class OutboxEventResource(Resource):
 
     @classmethod
     def of_event(cls, event: UndeliverableEvent, state: str) -> Self:
-        """The event with at most the stored beginning of its payload."""
+        """Return the event with the stored beginning of its payload."""
         resource = cls.of(event)
         resource.payload_is_cut = len(event.payload) < event.size
         resource.state = state

@@ -1,4 +1,4 @@
-"""Orders: placed, listed, read, cancelled, returned. Source: contract 3."""
+"""Routes for orders: place, list, read, cancel, return. Source: contract 3."""
 
 from __future__ import annotations
 
@@ -55,14 +55,16 @@ ORDERS, ORDER = "/api/v1/orders", "/api/v1/orders/{orderId}"
 
 MAX_METADATA_BYTES = 16_384
 MAX_ITEMS_BYTES = 115_000
-"""Of all items as JSON in UTF-8: events hold them twice, and a broker takes 256 KB. 200 lines fit unless most
-characters of their ids take three bytes or more."""
+"""Largest size of all items as JSON in UTF-8. An event contains the items twice, and the broker takes 256 KB.
+
+200 lines fit unless most characters of their ids take three bytes or more.
+"""
 
 MAX_ITEM_BYTES = 2 * MAX_ID_LENGTH * 4 + 64
-"""Of one item as JSON: two ids of four bytes a character, names and quantity."""
+"""Largest size of one item as JSON: two ids with four bytes a character, field names and quantity."""
 
 PLACED_AT_ONCE = 3
-"""Version of an order that was received, reserved and placed, and nothing else."""
+"""Version of an order that was received, reserved and placed without any other change."""
 
 router = APIRouter(route_class=ApiRoute, tags=["orders"])
 direct = APIRouter(route_class=DirectRoute, tags=["orders"])
@@ -152,7 +154,7 @@ class OrderResource(Resource):
 
     @classmethod
     def with_cases(cls, order: Order, cases: Sequence[Review]) -> Self:
-        """The order and the review cases that were opened for it."""
+        """Return the order with its review cases."""
         resource = cls.of(order)
         if cases:
             resource.reviews = [CaseOfOrder.of(case) for case in cases]
@@ -161,8 +163,8 @@ class OrderResource(Resource):
 
 class OrderPage(Page[OrderResource]):
     next_cursor: Annotated[str | None, Field(serialization_alias="nextCursor")]
-    """The cursor of the next page; null when there is none. A page may hold fewer items than its limit, even none,
-    and still name a next one: with a rare filter a page ends after a bounded number of rows."""
+    """The cursor of the next page; null on the last page. A page that is not the last may have fewer items than its
+    limit, or none: a search for rare orders ends a page after a bounded number of rows."""
 
 
 class ReturnResource(Resource):
@@ -210,7 +212,7 @@ async def place_order(request: Request, body: PlaceOrderBody, caller: Trader, se
     if order.status == OrderStatus.CANCELLED:
         raise InvalidState("The order was cancelled.", {"orderId": order.order_id, "status": order.status})
     is_placed = order.status in AFTER_PAYMENT or order.status in (OrderStatus.PARTIALLY_RETURNED, OrderStatus.RETURNED)
-    # A standard order that was placed just now and without detours has no cases: one query less for almost all.
+    # A new standard order that was placed without other changes has no cases, so most requests save a query.
     is_plain = order.version == PLACED_AT_ONCE and order.status == OrderStatus.PLACED and not order.is_high_priority
     cases = () if is_plain else await _cases(service, order.order_id)
     return written(OrderResource.with_cases(order, cases), 201 if is_placed else 202)
@@ -253,7 +255,7 @@ async def return_items(order_id: OrderId, body: ReturnBody, caller: Trader, serv
 
 
 def page_reader(query: OrdersQuery) -> Callable[[Connection], OrderPage]:
-    """Reads the page; raises ValidationFailed for a malformed cursor."""
+    """Return a function that reads the page. Raises ValidationFailed for a malformed cursor."""
     before = _cursor(query.cursor)
     search = OrderQuery(
         user_id=query.userId or "",
@@ -267,7 +269,7 @@ def page_reader(query: OrdersQuery) -> Callable[[Connection], OrderPage]:
         found = order_search.find(connection, search, limit=query.limit, before=before)
         cases = reviews.of_orders(connection, [order.order_id for order in found.orders])
         items = [OrderResource.with_cases(order, cases[order.order_id]) for order in found.orders]
-        # A filter without an index searches a part of the orders; the next page continues behind it.
+        # A filter without an index searches only a part of the orders. The next page continues after that part.
         last = found.orders[-1] if found.has_more else None
         end = (last.created_at, last.order_id) if last else found.frontier
         return OrderPage(items=items, next_cursor=_next_cursor(*end) if end else None)

@@ -1,4 +1,4 @@
-"""What the service records besides orders: known stock, differences between the services, the audit log.
+"""Routes for other records: known stock, differences of the conservation audit, and the audit log.
 
 Source: contract 3.
 """
@@ -55,7 +55,7 @@ class DifferenceResource(Resource):
 
     @classmethod
     def of_known(cls, difference: KnownDifference) -> Self:
-        """The difference with the compensation that is offered for its kind."""
+        """Return the difference with the compensation for its kind."""
         resource = cls.of(difference)
         resource.compensation = COMPENSATIONS.get(difference.kind)
         return resource
@@ -72,7 +72,7 @@ class AuditEntryResource(Resource):
     after: dict[str, Any] | None
     result: str
     correlation_id: str | None
-    """The command or request that the action belongs to; a request may give it as X-Correlation-Id."""
+    """Id of the command or request that caused the action. A request may set it with the header X-Correlation-Id."""
 
 
 @router.get("/api/v1/products", summary="The availability cache")

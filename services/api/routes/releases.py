@@ -1,4 +1,4 @@
-"""Release jobs: listed and retried. Source: contract 3."""
+"""Routes for release jobs: list and retry. Source: contract 3."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RetryReleasesBody(RequestBody):
 
 
 class WaitQuery(Query):
-    """``wait``: answer when the release was tried, and not as soon as it is queued."""
+    """``wait``: true answers after the release attempt, false as soon as the attempt is queued."""
 
     wait: bool = False
 

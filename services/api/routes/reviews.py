@@ -1,4 +1,4 @@
-"""The manual-review queue: listed, claimed, resolved. Source: contract 3."""
+"""Routes for review cases: list, claim, resolve. Source: contract 3."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ReviewsQuery(Query):
 
 
 class ClaimBody(RequestBody):
-    """``takeOver`` takes the case from the person who has it; only an admin may."""
+    """``takeOver``: true replaces the claim of another person; only an admin may do this."""
 
     takeOver: bool = False
 
@@ -70,7 +70,7 @@ class ReviewResource(Resource):
 
     @classmethod
     def at(cls, now: datetime, case: Review, order_status: str) -> Self:
-        """The case with the actions that its order's status allows; a claim that has ended is left out."""
+        """Return the case with the actions that the status of its order allows, without an expired claim."""
         resource = cls.of(case)
         if case.state == "OPEN":
             resource.allowed_actions = list(allowed_actions(case.reason, order_status))

@@ -1,4 +1,4 @@
-"""Silences: alerts that match one are not sent to the webhook. Source: contract 3; Alertmanager API v2."""
+"""Routes for silences, which stop webhook notifications about alerts. Source: contract 3; Alertmanager API v2."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class SilencesQuery(Query):
 
 
 class SilenceAlertBody(RequestBody):
-    """``expiresIn`` is in whole milliseconds: from a second to seven days."""
+    """``expiresIn`` is in whole milliseconds, from one second to seven days."""
 
     reason: Text
     expiresIn: EndsIn = 3_600_000
 
 
 class MatcherBody(RequestBody):
-    """In Alertmanager's form; regular expressions are not taken."""
+    """A matcher in the format of Alertmanager. Regular expressions are refused."""
 
     name: LabelName
     value: LabelValue
@@ -70,7 +70,7 @@ class SilenceResource(Resource):
 
     @classmethod
     def at(cls, now: datetime, silence: Silence) -> Self:
-        """The silence and whether it runs then."""
+        """Return the silence, and whether it is active at ``now``."""
         resource = cls.of(silence)
         resource.state = "running" if silence.ends_at > now else "ended"
         return resource

@@ -1,4 +1,4 @@
-"""The timeline of an order: every step, attempt, event and manual action. Source: contract 3."""
+"""Route for the timeline of an order: every step, attempt, event and action. Source: contract 3."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from state import history, orders
 router = APIRouter(route_class=ApiRoute, tags=["orders"])
 
 MAX_DETAILS_BYTES = 4096
-"""Of one entry, when written as JSON."""
+"""Largest size of the details of one entry as JSON."""
 
 _TEXT, _ITEMS = 200, 10
 
 
 class TimelineEntryResource(Resource):
-    """``detailsAreCut`` and ``actor`` are absent where they do not apply."""
+    """One entry. ``detailsAreCut`` is absent for complete details, ``actor`` for an entry without an actor."""
 
     at: Timestamp
     kind: Annotated[str, one_of("transition", "call", "event_out", "event_in", "action")]
@@ -37,7 +37,7 @@ class TimelineEntryResource(Resource):
 
     @classmethod
     def of_entry(cls, entry: TimelineEntry) -> Self:
-        """The entry with details of at most MAX_DETAILS_BYTES."""
+        """Return the entry with at most MAX_DETAILS_BYTES of details."""
         details, is_cut = cut_details(entry.details)
         shown = {"at": entry.at, "kind": entry.kind, "title": cut_text(entry.title, 500), "details": details}
         if is_cut:
@@ -47,7 +47,7 @@ class TimelineEntryResource(Resource):
 
 class Timeline(Page[TimelineEntryResource]):
     is_cut: Annotated[bool, Field(serialization_alias="isCut")]
-    """Whether there are more entries than are answered."""
+    """Whether the timeline may have more entries than this answer."""
 
 
 @router.get(
@@ -67,7 +67,7 @@ async def get_timeline(order_id: OrderId, service: Service) -> Timeline:
 
 
 def cut_details(details: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
-    """The details, or what fits of them; and whether they were cut."""
+    """Return the details cut to MAX_DETAILS_BYTES, and whether they were cut."""
     if len(orjson.dumps(details)) <= MAX_DETAILS_BYTES:
         return details, False
     shown: dict[str, Any] = {}
@@ -90,6 +90,6 @@ def _short(value: Any) -> Any:
 
 
 def _flat(value: Any) -> Any:
-    """A small value as it is; a large one as the beginning of its JSON."""
+    """Return a small value unchanged, a large value as the beginning of its JSON text."""
     written = orjson.dumps(value)
     return value if len(written) <= _TEXT else cut_text(written.decode(), _TEXT)
