@@ -1,8 +1,9 @@
-"""Circuit breakers for coroutines, carried by pybreaker; nothing else imports pybreaker.
+"""Circuit breakers for coroutines, based on pybreaker. Only this module and rolling_window.py import pybreaker.
 
-pybreaker's own ``call`` holds its lock while the function runs and never sees a coroutine fail. Here a
-call is admitted under the lock, awaited without it, and settled under it again. A permit carries the
-generation that every transition bumps, so a late result can neither close nor re-open a circuit.
+pybreaker's ``call`` keeps its lock while the function runs, and does not count the exception of a coroutine.
+AsyncBreaker admits a call under the lock, awaits it without the lock, and records its result under the lock. Every
+transition increases a generation number. A result from an earlier generation is ignored, so a late result neither
+closes nor re-opens a circuit.
 
 Source: requirements 7.1; docs/adr/0005.
 """
@@ -49,47 +50,47 @@ _NAMES = {STATE_CLOSED: CLOSED, STATE_OPEN: OPEN, STATE_HALF_OPEN: HALF_OPEN}
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A manual state on override: it ends by itself."""
+    """A manual breaker state with a reason and an end."""
 
     state: str
     """FORCED_OPEN or FORCED_CLOSED."""
     reason: str
     expires_at: datetime
     ends_ns: int
-    """The end on the breaker's own monotonic clock."""
+    """The end, in nanoseconds of the breaker's monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerSnapshot:
-    """One breaker at one moment."""
+    """State, window and override of one breaker at one moment."""
 
     name: str
     state: str
     since: datetime
     retry_in_ms: int
-    """Time left to the next trial call or to the end of a forced opening; 0 when calls may pass."""
+    """Time until the next trial call or until the end of an override that opens the breaker; 0 when calls may pass."""
     calls: int
     failures: int
     failure_rate: float
-    """Percent of ``calls``, comparable with ``threshold_percentage``; 0 without calls."""
+    """Failures in percent of ``calls``, comparable with ``threshold_percentage``; 0 without calls."""
     threshold_percentage: int
     volume_threshold: int
     denied: int
-    """Calls of the window that were turned away without being sent."""
+    """Calls of the window that the breaker denied; they were not sent."""
     buckets: tuple[tuple[int, int], ...]
     """(calls, failures) of each bucket of the window, oldest first."""
     override: Override | None = None
 
 
 TransitionListener = Callable[["AsyncBreaker", str, str, datetime], None]
-"""Called with (breaker, from_state, to_state, at) under the breaker's lock: quick and without raising."""
+"""Called with (breaker, from_state, to_state, at) under the breaker's lock. It must be quick and must not raise."""
 
 
 class AsyncBreaker(CircuitBreaker):
-    """A circuit breaker whose ``acall`` awaits; business answers count as successes.
+    """A circuit breaker whose ``acall`` awaits a coroutine function. Business answers count as successes.
 
-    An override masks the automatic state and leaves it alone: when the override ends, the breaker goes
-    on from where it stood, its reset timer having run.
+    An override hides the automatic state without changing it. When the override ends, the automatic state applies
+    again; its reset timer continues during the override.
     """
 
     def __init__(
@@ -119,20 +120,20 @@ class AsyncBreaker(CircuitBreaker):
 
     @property
     def label(self) -> str:
-        """The name, which pybreaker types as optional."""
+        """The name as a str; pybreaker declares it as optional."""
         return str(self.name)
 
     @property
     def effective_state(self) -> str:
-        """CLOSED to FORCED_CLOSED: the override if there is one, else the automatic state."""
+        """The state of an active override, else the automatic state; one of CLOSED to FORCED_CLOSED."""
         with self._lock:
             return self._effective_state()
 
     async def acall(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
         """Await ``function(*arguments)``, or raise CircuitOpen without calling it.
 
-        An Exception counts as failure unless it is a business answer. A cancelled call counts as nothing, and so
-        does one that failed by our own shortage; "too many requests" is counted apart.
+        An Exception counts as a failure unless it is a business answer. A cancelled call is not counted, and neither is
+        a call that failed because of a shortage in this process. Answers 429 are counted separately.
         """
         permit = self._admit()
         try:
@@ -156,46 +157,46 @@ class AsyncBreaker(CircuitBreaker):
         return result
 
     def call(self, *_: object, **__: object) -> NoReturn:
-        """Raises TypeError: pybreaker's blocking calls would block the event loop."""
+        """Raise TypeError, because pybreaker's ``call`` would block the event loop."""
         raise TypeError("AsyncBreaker guards coroutines: use acall")
 
     def open(self) -> bool:
-        """Open the circuit; an open circuit's timer is not extended."""
+        """Open the circuit. The reset timer of an open circuit is not restarted."""
         with self._lock:
             if self.current_state != STATE_OPEN:
                 self._enter(STATE_OPEN)
             return False
 
     def half_open(self) -> None:
-        """Let the next call through as a trial."""
+        """Make the circuit half-open, which allows the next call as a trial."""
         with self._lock:
             self._enter(STATE_HALF_OPEN)
 
     def close(self) -> None:
-        """Close the circuit; calls pass."""
+        """Close the circuit, which allows all calls."""
         with self._lock:
             self._enter(STATE_CLOSED)
 
     def start_override(self, state: Literal["forced_open", "forced_closed"], reason: str, expires_in_ms: int) -> None:
-        """Lend the breaker a state; another override replaces the present one."""
+        """Start an override, which replaces an active override."""
         with self._lock:
             expires_at = self._clock() + timedelta(milliseconds=expires_in_ms)
             now = self._monotonic_ns()
             self._set_override(Override(state, reason, expires_at, now + expires_in_ms * NS_PER_MS), now)
 
     def end_override(self) -> None:
-        """Give the override back early; without one, nothing happens."""
+        """End the override early. Does nothing without an override."""
         with self._lock:
             if self._override is not None:
                 self._set_override(None, self._monotonic_ns())
 
     def on_transition(self, listener: TransitionListener) -> None:
-        """Call the listener at every change of the effective state from now on."""
+        """Add a listener, which is called at every later change of the effective state."""
         with self._lock:
             self._transition_listeners.append(listener)
 
     def snapshot(self) -> BreakerSnapshot:
-        """State, window and override, read under one lock."""
+        """Return state, window and override, read under one lock."""
         with self._lock:
             state = self._effective_state()
             now = self._monotonic_ns()
@@ -250,7 +251,7 @@ class AsyncBreaker(CircuitBreaker):
                 self._enter(STATE_OPEN)
 
     def _note_throttled(self, permit: int) -> None:
-        """A trial call that is answered 429 leaves the circuit half-open: the next call tries again."""
+        """Count an answer 429. A trial call answered 429 leaves the circuit half-open, and the next call is a trial."""
         with self._lock:
             state = self._effective_state()
             if permit != self._storage.generation:
@@ -273,7 +274,7 @@ class AsyncBreaker(CircuitBreaker):
                 self._storage.trial_ns = None
 
     def _enter(self, state: str) -> None:
-        # Storage first: pybreaker calls its listeners when it finds another state in the storage.
+        # Change the storage first: pybreaker calls its listeners when the state in the storage differs.
         self._storage.state = state
         self._effective_state()
 
@@ -292,7 +293,7 @@ class AsyncBreaker(CircuitBreaker):
             self._storage.void_permits()
             self.announce()
             override = None
-        # Reading pybreaker's state updates it after the storage has turned half-open.
+        # Reading ``self.state`` makes pybreaker adopt the state of the storage, which may have become half-open.
         automatic = _NAMES[self.state.name]
         return automatic if override is None else override.state
 
@@ -310,7 +311,7 @@ class AsyncBreaker(CircuitBreaker):
 
 
 class _StateChanges(CircuitBreakerListener):
-    """Forwards state changes of pybreaker to the listeners of the effective state."""
+    """Passes state changes of pybreaker to the listeners of the effective state."""
 
     def state_change(self, cb: CircuitBreaker, _old: CircuitBreakerState | None, _new: CircuitBreakerState) -> None:
         if isinstance(cb, AsyncBreaker):
@@ -318,5 +319,5 @@ class _StateChanges(CircuitBreakerListener):
 
 
 def is_answer(error: Exception) -> bool:
-    """Whether the error is a business answer; ReleaseFailed is the refusal of one release."""
+    """Whether the error is a business answer. ReleaseFailed is one: the service refused one release."""
     return isinstance(error, BusinessError | ReleaseFailed)

@@ -1,4 +1,4 @@
-"""The rolling window of a circuit breaker, and the state that pybreaker stores over it."""
+"""The rolling window of a circuit breaker, and the storage that pybreaker uses with it."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ NS_PER_MS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class BreakerOptions:
-    """When a circuit opens and when it is tried again."""
+    """Thresholds and times of a circuit breaker."""
 
     threshold_percentage: int = 50
-    """Failures among a hundred calls at which the circuit opens."""
+    """Percentage of failed calls at which the circuit opens."""
     window_ms: int = 10_000
     buckets: int = 10
     reset_timeout_ms: int = 30_000
-    """How long an open circuit stays open before one trial call."""
+    """Time after which an open circuit allows one trial call."""
     volume_threshold: int = 5
-    """The fewest calls in the window before the circuit may open."""
+    """Fewest calls in the window at which the circuit may open."""
     trial_timeout_ms: int = 30_000
-    """After this long a trial that never came back is given to another caller."""
+    """Time after which a trial call without a result is replaced by another trial call."""
     strict: bool = False
-    """opossum's arithmetic to the letter: strictly above the threshold, rejected and running calls
-    in the denominator, and a window that outlives the closing of the circuit."""
+    """Whether to compute exactly as the library opossum: the circuit opens strictly above the threshold, rejected and
+    running calls are part of the total, and closing the circuit keeps the window."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What happened in one bucket, or in the whole window."""
+    """Numbers of calls by result, in one bucket or in the whole window."""
 
     fires: int = 0
     successes: int = 0
     failures: int = 0
     rejects: int = 0
     throttled: int = 0
-    """Calls answered 429: neither done nor failed."""
+    """Calls answered 429, which count as neither success nor failure."""
 
     @property
     def completed(self) -> int:
@@ -48,7 +48,7 @@ class Counts:
 
 
 class RollingWindow:
-    """Counts of the last few buckets; every method takes the present time, so that no timer is needed."""
+    """Counts in the last few buckets. Every method takes the present time, so that no timer is needed."""
 
     def __init__(self, window_ms: int, buckets: int, now_ns: int) -> None:
         self._epoch_ns = now_ns
@@ -62,7 +62,7 @@ class RollingWindow:
         self._buckets = deque((Counts() for _ in range(self._size)), maxlen=self._size)
 
     def current(self, now_ns: int) -> Counts:
-        """The bucket into which an event of now is counted."""
+        """Return the bucket of the present time."""
         self._rotate(now_ns)
         return self._buckets[-1]
 
@@ -101,7 +101,7 @@ class RollingStorage(CircuitBreakerStorage):
         self.changed_ns = monotonic_ns()
         self.generation = 0
         self.trial_ns: int | None = None
-        """When the running trial began; None when there is none."""
+        """Start of the running trial call; None when no trial call is running."""
         self.window = RollingWindow(options.window_ms, options.buckets, self.changed_ns)
 
     @property
@@ -118,11 +118,11 @@ class RollingStorage(CircuitBreakerStorage):
 
     @property
     def reset_ns(self) -> int:
-        """When an open circuit turns half-open."""
+        """Monotonic time at which an open circuit turns half-open."""
         return self.changed_ns + self._options.reset_timeout_ms * NS_PER_MS
 
     def begin_trial(self) -> bool:
-        """Whether the caller may make the trial call; a trial that never returned is replaced after its timeout."""
+        """Begin a trial call if none is running or its timeout has passed; returns whether the caller may make it."""
         now = self._monotonic_ns()
         if self.trial_ns is not None and now - self.trial_ns < self._options.trial_timeout_ms * NS_PER_MS:
             return False
@@ -131,7 +131,7 @@ class RollingStorage(CircuitBreakerStorage):
         return True
 
     def void_permits(self) -> None:
-        """Ignore the results of calls that were admitted before."""
+        """Make the breaker ignore the results of all calls admitted so far."""
         self.generation += 1
         self.trial_ns = None
 
@@ -157,7 +157,7 @@ class RollingStorage(CircuitBreakerStorage):
 
     @property
     def opened_at(self) -> datetime | None:
-        """Always None: the reset timeout is measured by ``reset_ns``, since wall clocks jump."""
+        """Always None. ``reset_ns`` measures the reset timeout, because wall clocks jump."""
         return None
 
     @opened_at.setter

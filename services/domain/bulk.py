@@ -1,7 +1,7 @@
-"""Rules of bulk jobs: the states of jobs and items, the stages, and when the next items are sent. Pure.
+"""Rules of bulk jobs: states of jobs and items, stages, and the next step. Pure.
 
-A bulk job acts on a frozen list of items. It sends 1 item, then 2, 5 and 20, then the rest. Each stage begins after
-the stage before was confirmed; the job stops itself when too many items fail.
+A bulk job acts on a frozen list of items. It sends 1 item, then 2, 5 and 20 items, then the rest. Each stage begins
+when the previous stage is confirmed. The job stops when too many items of a stage fail.
 Source: requirements 11.2, 2, 3 and 4; page Releases.
 """
 
@@ -16,16 +16,16 @@ from services.domain.orders.model import InventoryStatus, Order, OrderStatus
 from services.domain.reviews import ReviewAction
 
 MAX_ITEMS = 1000
-"""Items of one bulk job."""
+"""Most items of one bulk job."""
 
 RAMP = (1, 2, 5, 20)
 """Sizes of the stages before the last one, which takes all remaining items."""
 
 MAX_ITEMS_PER_BATCH = 8
-"""Items sent concurrently. Small batches avoid a thundering herd after an outage."""
+"""Most items sent concurrently. Small batches avoid a thundering herd after an outage."""
 
 MAX_IN_FLIGHT = 20
-"""Items that may be sent and unconfirmed at one time."""
+"""Most items that may be sent and unconfirmed at one time."""
 
 
 class BulkAction(StrEnum):
@@ -43,17 +43,17 @@ class BulkJobState(StrEnum):
 
     RUNNING = "RUNNING"
     PAUSED = "PAUSED"
-    """By an actor, who can resume it."""
+    """Paused by an actor, who can resume it."""
     STOPPED = "STOPPED"
-    """By the job itself: too many items of a stage failed. After an actor resumes it, one item is sent first."""
+    """Stopped automatically, because too many items of a stage failed. A resumed job sends one item first."""
     DONE = "DONE"
     """Every item has ended."""
     CANCELLED = "CANCELLED"
-    """By an actor: items that were not sent are never sent."""
+    """Cancelled by an actor. Unsent items are never sent."""
 
 
 class ControlAction(StrEnum):
-    """A control of an actor over a bulk job."""
+    """What an actor can do with a bulk job."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -79,10 +79,10 @@ class BulkItemState(StrEnum):
     CONFIRMED = "CONFIRMED"
     """The Inventory Service confirmed the effect."""
     RECORDED = "RECORDED"
-    """Done in this service; the Inventory Service confirms nothing for this action."""
+    """Done in this service, for an action that needs no confirmation of the Inventory Service."""
     FAILED = "FAILED"
     UNANSWERED = "UNANSWERED"
-    """Sent without an answer: the action may have taken effect."""
+    """Sent, but no answer came. The action may have taken effect."""
     SKIPPED = "SKIPPED"
     """Not sent, because the item has changed since the actor saw it."""
     NOT_SENT = "NOT_SENT"
@@ -128,16 +128,16 @@ THROTTLED = "throttled"
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Permission to call the Inventory Service: the state of a circuit breaker or a requested pause."""
+    """Whether inventory calls may be sent: the state of a circuit breaker, or a pause after a 429."""
 
     state: str = "closed"
-    """closed, half_open, open or THROTTLED. A forced state counts as the state that it forces."""
+    """closed, half_open, open or THROTTLED. An override counts as the state that it sets."""
     retry_in_seconds: float = 0.0
-    """Seconds until an open breaker allows a trial call, or until the requested pause ends."""
+    """Seconds until an open breaker allows a trial call, or until the pause ends."""
 
     @property
     def budget(self) -> int:
-        """Calls that may be sent concurrently: one in half_open, none in open and THROTTLED."""
+        """Number of calls that may be sent concurrently: one in half_open, none in open and THROTTLED."""
         return {"closed": MAX_ITEMS_PER_BATCH, "half_open": 1}.get(self.state, 0)
 
 
@@ -156,7 +156,7 @@ def next_step(stage: int, waiting: int, in_flight: int, batch: Tally, gate: Gate
     """The next step of a running job.
 
     ``waiting`` and ``in_flight`` count items of the whole job, ``batch`` counts those of the current stage by state.
-    A skipped item does not count in its stage: another item takes its place.
+    A skipped item does not count in its stage; the stage sends another item instead.
     """
     if waiting == 0:
         return Step(StepKind.WAIT if in_flight else StepKind.END)
@@ -185,7 +185,7 @@ class ItemResult:
     state: BulkItemState
     detail: str | None = None
     version: int | None = None
-    """For an item that is sent again: its version after this attempt."""
+    """Version of the item after this attempt, for an item that is sent again."""
 
 
 _SETTLED_STOCK = frozenset({InventoryStatus.INVENTORY_CONFIRMED, InventoryStatus.RESTOCK_REQUESTED})
@@ -193,7 +193,7 @@ _CALLED_OFF = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED, OrderStatu
 
 
 def became(action: str, order: Order) -> ItemResult | None:
-    """The result of an accepted action on a review case, derived from its order; None until it is known."""
+    """Return the result of an accepted action on a review case, derived from its order; None if undecided."""
     if action == ReviewAction.CANCEL_ORDER:
         return _cancelled(order)
     if action in (ReviewAction.RECONFIRM, ReviewAction.RETRY_RESERVATION):

@@ -1,4 +1,4 @@
-"""The preview of a bulk job: each item is compared with the inventory status, then the selection is frozen. Pure.
+"""The preview of a bulk job: compares items with the inventory status, then freezes the selection. Pure.
 
 The preview looks up the first MAX_ASKED orders. Every other item is compared when the job sends it.
 Source: requirements 11.2, 1 and 4.
@@ -15,18 +15,18 @@ from enum import StrEnum
 from services.domain.reconciliation import LookupResult, refusal
 
 MAX_ASKED = 50
-"""Orders that one preview looks up."""
+"""Most orders that one preview looks up."""
 
 PATIENCE = timedelta(seconds=10)
-"""Longest wait for lookups; then the selection is frozen with the answers that arrived."""
+"""Longest wait for lookups. After it, the selection is frozen with the answers so far."""
 
 
 class Agreement(StrEnum):
-    """Agreement of an item's inventory status with the action."""
+    """Whether the inventory status of an item permits the action."""
 
     AGREES = "AGREES"
     REFUSED = "REFUSED"
-    """The inventory status contradicts the action: the item is left out."""
+    """The inventory status forbids the action, so the item is left out."""
     UNANSWERED = "UNANSWERED"
     """No answer arrived; the job compares the item again when it sends it."""
     LATER = "LATER"
@@ -40,12 +40,12 @@ class ComparedItem:
     agreement: Agreement
     lookup: LookupResult | None = None
     why: str | None = None
-    """Why the item is left out; None when it is not."""
+    """Why the item is left out; None for an item that is not."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrozenSelection:
-    """The frozen selection; later answers change neither the items nor their number."""
+    """The frozen selection. Later answers do not change it."""
 
     at: datetime
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class FrozenSelection:
 def compare(
     bulk_action: str, action: str | None, reason: str, order_status: str, lookup: LookupResult | None
 ) -> ComparedItem:
-    """Compare one item with a lookup; without a fresh answer ``lookup`` is None."""
+    """Compare one item with its lookup. ``lookup`` is None when there is no fresh answer."""
     if lookup is None or lookup.stock is None:
         return ComparedItem(Agreement.UNANSWERED, lookup)
     why = refusal(bulk_action, action, reason, order_status, lookup.stock)
@@ -65,14 +65,14 @@ def compare(
 def freeze(
     compared: Mapping[str, ComparedItem], at: datetime, *, is_asking: bool, waited: timedelta
 ) -> FrozenSelection | None:
-    """Freeze the selection; None while lookups are running and PATIENCE has not passed."""
+    """Freeze the selection. Returns None while lookups are running and PATIENCE has not passed."""
     if is_asking and waited < PATIENCE:
         return None
     return FrozenSelection(at, {item_id: one.why for item_id, one in compared.items() if one.why})
 
 
 def summary(standings: Iterable[Agreement]) -> str:
-    """Number of items by agreement, as one sentence."""
+    """Return the number of items by agreement, as one sentence."""
     counts = Counter(standings)
     parts = [
         f"theirs agree: {counts[Agreement.AGREES]:,}",

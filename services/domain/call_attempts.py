@@ -1,4 +1,4 @@
-"""The record of one call to another service, for timelines and metrics."""
+"""The record of one attempt of a call to another service, for timelines and metrics."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ UNAVAILABLE = "unavailable"
 INVALID = "invalid"
 SHORT_CIRCUITED = "short_circuited"
 REFUSED_US = "refused_us"
-"""The other service refused this service, not the order: 401, 403, 404, 405, 407, 421, 425 and similar."""
+"""Outcome: the other service refused this service, not the order (401, 403, 404, 405, 407, 421, 425 and similar)."""
 THROTTLED = "throttled"
-"""429, or not sent because the wait after an earlier 429 was longer than this call may wait."""
+"""Outcome: answered 429, or not sent because the wait after an earlier 429 was too long for this call."""
 OUTCOMES = (SUCCESS, REJECTED, TIMEOUT, UNAVAILABLE, INVALID, SHORT_CIRCUITED, REFUSED_US, THROTTLED)
 
 
@@ -29,12 +29,12 @@ class InventoryCall(StrEnum):
 
 
 INVENTORY_CALLS = tuple(call.value for call in InventoryCall)
-"""Plain strings, for the keys of JSON objects."""
+"""The inventory calls as plain strings, for keys of JSON objects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt of one call; ``details`` are shown on the timeline (status, error)."""
+    """One attempt of one call. The timeline shows ``details``, such as status and error."""
 
     at: datetime
     call: str

@@ -1,6 +1,6 @@
-"""The registry of commands: every kind of stored request with its target, its arguments, its roles and its label.
+"""The registry of commands: every kind with its target, its arguments, its roles and its label.
 
-A new kind of command is declared here, executed in ``services/commands/handlers.py`` and offered by a page.
+To add a kind, declare it here, add its handler to ``services/commands/handlers.py``, and offer it on a page.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from services.domain.roles import OPERATE
 
 
 class CommandState(StrEnum):
-    """The progress of a stored command."""
+    """The state of a stored command."""
 
     STORED = "STORED"
     RUNNING = "RUNNING"
@@ -29,31 +29,31 @@ class CommandState(StrEnum):
     WITHDRAWN = "WITHDRAWN"
     """Undone by a person before a worker ran it."""
     FAILED = "FAILED"
-    """Given up after unexpected errors; it is unknown whether it took effect."""
+    """Given up after unexpected errors. The command may have taken effect."""
 
 
 UNFINISHED = frozenset({CommandState.STORED, CommandState.RUNNING})
 
 QUEUED = "QUEUED"
-"""Outcome code: an open circuit breaker delays the command, or what it started."""
+"""Outcome code: an open circuit breaker delays the command, or the work that it started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of a command as the console shows it; only ``code`` may be compared."""
+    """The result of a command, as texts for the console. Code may compare only ``code``."""
 
     title: str
     detail: str | None = None
     code: str | None = None
-    """QUEUED, or the code of an error."""
+    """QUEUED or an error code; None otherwise."""
 
     def stored(self) -> dict[str, str | None]:
-        """The JSON object of the command's row."""
+        """Return the JSON object that is stored with the command."""
         return {"title": self.title, "detail": self.detail, "code": self.code}
 
     @classmethod
     def read(cls, stored: object) -> Outcome | None:
-        """The outcome of a row; None without one, and for a row of an unknown form."""
+        """Return the outcome from its stored form; None for a missing or unknown form."""
         if not isinstance(stored, Mapping):
             return None
         title, detail, code = (stored.get(name) for name in ("title", "detail", "code"))
@@ -69,13 +69,13 @@ Milliseconds = Annotated[int, Field(ge=INT64[0], le=INT64[1])]
 
 
 class Arguments(BaseModel):
-    """Typed arguments of a command; the stored JSON object uses camelCase names."""
+    """Typed arguments of a command. The stored JSON object uses camelCase names."""
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
 
 class NoArguments(Arguments):
-    """No arguments; the target is enough."""
+    """No arguments: the target suffices."""
 
 
 class Note(Arguments):
@@ -85,7 +85,7 @@ class Note(Arguments):
 
 
 class RequiredNote(Arguments):
-    """The reason without which an event is not discarded."""
+    """The required reason for discarding an event."""
 
     note: RequiredText
 
@@ -97,7 +97,7 @@ class CancelOrder(Arguments):
 
 
 class ReturnedLine(Arguments):
-    """Units of one order line that came back."""
+    """The returned quantity of one order line."""
 
     product_id: Text
     variant_id: Text
@@ -105,7 +105,7 @@ class ReturnedLine(Arguments):
 
 
 class ReturnItems(Arguments):
-    """Record what a customer sent back; the command's id becomes the return's id."""
+    """Record returned items. The id of the command becomes the id of the return."""
 
     items: Annotated[tuple[ReturnedLine, ...], Field(min_length=1)]
     reason: Text
@@ -113,7 +113,7 @@ class ReturnItems(Arguments):
 
 
 class LookUpInventory(Arguments):
-    """Look up the inventory status of one order; a claim on ``review_id`` is renewed."""
+    """Look up the inventory status of one order, and renew the claim on ``review_id``."""
 
     review_id: Text | None = None
 
@@ -125,14 +125,14 @@ class LookUpInventoryMany(Arguments):
 
 
 class ResolveReviewCase(Arguments):
-    """Resolve a review case that was seen at ``version``."""
+    """Resolve a review case whose ``version`` the actor saw."""
 
     action: Text
     version: Version
     note: Text = ""
     reason: Text | None = None
     turn: Annotated[int, Field(ge=0, le=INT32[1])] = 0
-    """Attempts that an open breaker stopped after the action had begun."""
+    """Number of attempts that an open breaker stopped after the action had begun."""
 
 
 class ClaimReview(Arguments):
@@ -142,7 +142,7 @@ class ClaimReview(Arguments):
 
 
 class MarkReleasedWithProof(Arguments):
-    """Close a failed release job that was seen at ``version``."""
+    """Close a failed release job whose ``version`` the actor saw."""
 
     version: Version
     proof: Text
@@ -172,16 +172,16 @@ class StartOverride(Arguments):
 
 
 class SilenceAlert(Arguments):
-    """Silence the alerts that match."""
+    """Silence the matching alerts."""
 
     matchers: Any
-    """In the stored form; see ``services.alerting.labels.matchers_of``."""
+    """Matchers in stored form; see ``services.alerting.labels.matchers_of``."""
     expires_in: Milliseconds
     reason: Text
 
 
 class StartDrill(Arguments):
-    """Start a drill of the kind that the target names."""
+    """Start a drill; the target is its kind."""
 
     seconds: Annotated[int, Field(ge=INT32[0], le=INT32[1])]
     level: float | None = None
@@ -228,16 +228,16 @@ class CommandDefinition:
 
     kind: CommandKind
     target: str
-    """The noun before the target's id in the audit log."""
+    """Noun that precedes the target's id in the audit log."""
     arguments: type[Arguments]
     label: str
-    """The command on the console."""
+    """Name of the command on the console."""
     roles: frozenset[str] = OPERATE
-    """Roles of actors whose commands are executed."""
+    """Roles of the actors that may give this command."""
 
     @property
     def is_named_by_order(self) -> bool:
-        """True when the target's id is the id of an order."""
+        """Whether the id of the target is an order id."""
         return self.target in ("order", "release")
 
 
@@ -277,11 +277,11 @@ COMMANDS: Mapping[str, CommandDefinition] = {
 }
 
 LOOKUPS = (CommandKind.LOOK_UP_INVENTORY, CommandKind.LOOK_UP_INVENTORY_MANY)
-"""Commands that only read at the Inventory Service; they run concurrently and block no other command."""
+"""Commands that only read from the Inventory Service. They run concurrently and block no other command."""
 
 
 def read_arguments(definition: CommandDefinition, stored: Mapping[str, Any]) -> Arguments:
-    """The typed arguments of a stored command. Raises ValidationFailed for a missing or malformed one."""
+    """Return the typed arguments of a stored command. Raises ValidationFailed for a missing or malformed argument."""
     try:
         return definition.arguments.model_validate(stored)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Conservation: differences between an order, its stock at the Inventory Service and its money at the gateway.
+"""Rules of the conservation audit: differences between an order, its stock and its money at the other services.
 
 Pure. Each kind of difference has a compensation that settles it.
 Source: docs/adr/0002 (races); requirements 11.2, 8.
@@ -47,7 +47,7 @@ STOCK_KINDS = frozenset({DifferenceKind.RESERVATION_LEAKED, DifferenceKind.DEDUC
 MONEY_KINDS = frozenset({DifferenceKind.MONEY_KEPT, DifferenceKind.NOT_PAID})
 
 FOR_A_PERSON = frozenset({DifferenceKind.NOT_DEDUCTED, DifferenceKind.NOT_PAID})
-"""Kinds without an automatic compensation: a review case is opened, and closing it accepts the difference."""
+"""Kinds whose compensation opens a review case. Closing the case accepts the difference."""
 
 COMPENSATIONS: dict[str, str] = {
     DifferenceKind.RESERVATION_LEAKED: "Release the reservation by a release job.",
@@ -56,12 +56,12 @@ COMPENSATIONS: dict[str, str] = {
     DifferenceKind.MONEY_KEPT: "Refund the payment.",
     DifferenceKind.NOT_PAID: "Flag the order: the goods were sold, but no money was taken.",
 }
-"""What applying the compensation of a difference does."""
+"""The compensation of each kind of difference, as text."""
 
 CALLED_OFF = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED})
 SOLD = frozenset({OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_RETURNED, OrderStatus.RETURNED})
 BEING_SETTLED = frozenset({InventoryStatus.RELEASE_PENDING, InventoryStatus.RELEASE_FAILED})
-"""Not reported yet: a release job or an open case is handling it."""
+"""Inventory statuses with no difference reported yet, because a release job or an open case handles the stock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Difference:
 
 
 def differences(order: Order, stock: StockState | None, money: MoneyState | None) -> list[Difference]:
-    """The differences of an order; None stands for an unknown state. Unfinished orders have no differences."""
+    """Return the differences of an order; an unfinished order has none. None stands for an unknown state."""
     found = []
     if stock is not None:
         found += _of_stock(order, stock)
@@ -83,7 +83,7 @@ def differences(order: Order, stock: StockState | None, money: MoneyState | None
 
 
 def judged(stock: StockState | None, money: MoneyState | None) -> frozenset[str]:
-    """The kinds that these states decide; differences of the other kinds keep their stored state."""
+    """Return the kinds that can be decided from these states. Stored differences of other kinds stay unchanged."""
     nothing: frozenset[str] = frozenset()
     return (nothing if stock is None else STOCK_KINDS) | (nothing if money is None else MONEY_KINDS)
 
@@ -113,10 +113,10 @@ def _of_money(order: Order, money: MoneyState) -> list[Difference]:
 
 
 def compensate(order: Order, kind: str, at: datetime) -> Change:
-    """The change that settles a difference; raises InvalidState when the order's status has changed.
+    """Return the change that settles a difference. Raises InvalidState when the order's status has changed.
 
-    A leaked reservation is released, a kept deduction is cancelled again by event, and kept money is refunded.
-    Goods sold without deduction or payment open a review case.
+    A leaked reservation is released, a deduction of an ended order is restocked by order.cancelled, and money of an
+    ended order is refunded. For goods that were sold without deduction or payment a review case opens.
     """
     if kind in FOR_A_PERSON:
         if order.status not in SOLD:

@@ -1,4 +1,4 @@
-"""Dates in English: ``strftime`` would use the locale of the process. Pure."""
+"""Formats dates in English; ``strftime`` would use the locale of the process. Pure."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 
 
 def day_and_month(moment: datetime) -> str:
-    """``07 Nov``, in the zone that the time is given in."""
+    """Return day and month such as ``07 Nov``, in the time zone of ``moment``."""
     return f"{moment.day:02} {MONTHS[moment.month - 1]}"

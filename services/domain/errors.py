@@ -38,7 +38,7 @@ class HoldfastError(Exception):
 
 
 class ConfigurationError(HoldfastError):
-    """A setting is wrong; the message names the variable, its value and what is allowed."""
+    """A setting is wrong. The message has the variable, its value and what is allowed."""
 
 
 class ApiError(HoldfastError):
@@ -58,19 +58,19 @@ class BusinessError(ApiError):
 
 
 class ValidationFailed(BusinessError):
-    """The request is malformed; details name each field, its value and what is allowed."""
+    """The request is malformed; details have each field, its value and what is allowed."""
 
     code = "VALIDATION_ERROR"
 
 
 class PaymentDeclined(BusinessError):
-    """The payment gateway refused; nothing was charged and the reservation is released."""
+    """The payment gateway declined the payment. Nothing was charged, and the reservation is released."""
 
     code = "PAYMENT_DECLINED"
 
 
 class NotFound(BusinessError):
-    """The addressed resource does not exist; its kind is part of the code."""
+    """The resource does not exist. The error code contains its kind."""
 
     def __init__(self, kind: str, identifier: str) -> None:
         name = kind.split("-", maxsplit=1)[0] + "".join(word.capitalize() for word in kind.split("-")[1:])
@@ -94,19 +94,19 @@ class InvalidState(BusinessError):
 
 
 class ReviewConflict(BusinessError):
-    """The case was resolved before; details name the actor, the time and the action."""
+    """The case is already resolved; details have the actor, the time and the action."""
 
     code = "REVIEW_CONFLICT"
 
 
 class ClaimedByOther(BusinessError):
-    """Another person has claimed the case; details name the person and the end of the claim."""
+    """Another person has claimed the case; details have the person and the end of the claim."""
 
     code = "CLAIMED_BY_OTHER"
 
 
 class ReleaseConflict(BusinessError):
-    """The release job has changed since it was shown; nothing was done."""
+    """The release job has changed since it was displayed; nothing was done."""
 
     code = "RELEASE_CONFLICT"
 
@@ -124,7 +124,7 @@ class IdempotencyKeyReused(BusinessError):
 
 
 class DependencyError(ApiError):
-    """Another service failed to answer; the call may have run there."""
+    """Another service gave no usable answer; the call may have run there."""
 
     retryable = True
 
@@ -137,7 +137,7 @@ class DependencyError(ApiError):
         retry_after_seconds: float | None = None,
         is_ours: bool = False,
     ) -> None:
-        """``is_ours``: this process lacked files, memory, connections or time; it says nothing of the other side."""
+        """``is_ours``: the cause is a shortage of files, memory, connections or time in this process."""
         super().__init__(message, details)
         self.may_have_run = may_have_run
         self.retry_after_seconds = retry_after_seconds
@@ -145,7 +145,7 @@ class DependencyError(ApiError):
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether it was sent and no answer came; an answer has its status among the details."""
+        """Whether the call was sent and no answer came; the details of an answer have its HTTP status."""
         return self.may_have_run and "status" not in self.details
 
 
@@ -198,10 +198,10 @@ class ReleaseFailed(DependencyError):
 
 
 class ReleaseQueued(ReleaseFailed):
-    """The circuit breaker is open: nothing was sent, and the job runs by itself once calls pass again."""
+    """The circuit breaker is open. Nothing was sent; the release job runs when the breaker allows calls."""
 
 
 class PaymentOutcomeUnknown(DependencyError):
-    """The answer of the payment gateway is missing: the money may have been captured."""
+    """The payment gateway gave no answer, so the money may have been captured."""
 
     code = "PAYMENT_UNKNOWN"

@@ -1,9 +1,9 @@
-"""Bounded types for everything that is read from outside: ids, times, texts, numbers and JSON.
+"""Types with limits for all input from outside: ids, times, texts, numbers and JSON.
 
-Replies, events, posted alerts, API bodies and page addresses use these types and no others. What they accept can
-be stored in SQLite and in PostgreSQL, read again, sent on and shown. Reading is generous in form (a whole number
-may be 5, 5.0 or "5"; a BOM is skipped) and strict in range. Every function raises NotAllowed, a ValueError whose
-message says what is allowed, so that the functions serve as pydantic validators too.
+Replies, events, posted alerts, API bodies and page URLs use only these types. Every accepted value can be stored in
+SQLite and PostgreSQL, read again, sent and displayed. Several forms are accepted (a whole number may be 5, 5.0 or "5";
+a BOM is skipped), but ranges are strict. A value that is not allowed raises NotAllowed, a ValueError whose message
+states what is allowed, so the functions also work as pydantic validators.
 
 Source: contract 3 and 4.
 """
@@ -24,16 +24,16 @@ MAX_ID_LENGTH = 128
 """Characters of an id: order, user, product, variant, reservation, return, event, idempotency key."""
 
 MAX_TIME_LENGTH = 64
-"""Characters of a time in text; the longest useful form has fewer than 40."""
+"""Characters of a time as text. Every useful form has fewer than 40."""
 
 MAX_JSON_DEPTH = 32
-"""Objects and arrays inside each other."""
+"""Levels of nested objects and arrays."""
 
 INT32 = (-(2**31), 2**31 - 1)
 """Range of an INTEGER column of PostgreSQL."""
 
 INT64 = (-(2**63), 2**63 - 1)
-"""Range of a BIGINT column and of the integers of orjson."""
+"""Range of a BIGINT column of PostgreSQL and of the integers of orjson."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,20}(?:\.0{1,20})?")
@@ -45,19 +45,19 @@ class NotAllowed(ValueError):
 
 
 def identifier(value: object) -> str:
-    """An id exactly as it was given: 1 to 128 printable characters."""
+    """Return a valid id unchanged: 1 to 128 printable characters."""
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID_LENGTH or not value.isprintable():
         raise NotAllowed(f"1 to {MAX_ID_LENGTH} printable characters")
     return value
 
 
 def id_key(value: str) -> str:
-    """The canonical form of an id: a UUID in lower case, any other id unchanged."""
+    """Return the canonical form of an id: a UUID in lower case, any other id unchanged."""
     return value.lower() if len(value) == 36 and _UUID.fullmatch(value) else value
 
 
 def canonical_id(value: object) -> str:
-    """A valid id in canonical form."""
+    """Return a valid id in canonical form."""
     return id_key(identifier(value))
 
 
@@ -67,7 +67,7 @@ def is_same_id(one: str, other: str) -> bool:
 
 
 def utc_time(value: object) -> datetime:
-    """A time with a zone, within the years 1 to 9999 in UTC; from an aware datetime or from ISO 8601 text."""
+    """Return the UTC time of an aware datetime or of ISO 8601 text with a zone, in the years 1 to 9999."""
     try:
         if isinstance(value, str) and len(value) <= MAX_TIME_LENGTH:
             value = datetime.fromisoformat(value)
@@ -79,7 +79,7 @@ def utc_time(value: object) -> datetime:
 
 
 def time_or_none(value: object) -> datetime | None:
-    """The instant that a value gives with its zone, within the years 1 to 9999 in UTC; None for anything else."""
+    """Return the result of utc_time(), or None for a value that it does not allow."""
     try:
         return utc_time(value)
     except NotAllowed:
@@ -87,9 +87,9 @@ def time_or_none(value: object) -> datetime | None:
 
 
 def in_zone(moment: datetime, zone: tzinfo) -> datetime:
-    """The time in a zone; unchanged where it would lie outside the calendar there.
+    """Return the time in a zone; unchanged if its year there is outside 1 to 9999.
 
-    Go's zero time has no equivalent in New York, nor the last second of the year 9999 in Tokyo.
+    Examples are Go's zero time in New York and the last second of the year 9999 in Tokyo.
     """
     try:
         return moment.astimezone(zone)
@@ -98,7 +98,7 @@ def in_zone(moment: datetime, zone: tzinfo) -> datetime:
 
 
 def of_zone(picked: datetime, zone: tzinfo) -> datetime:
-    """The UTC time of a wall clock time in a zone; unchanged where it lies outside the calendar in UTC."""
+    """Return the UTC time of a wall clock time in a zone; unchanged if its year in UTC is outside 1 to 9999."""
     try:
         return picked.replace(tzinfo=zone).astimezone(UTC)
     except (OverflowError, ValueError):
@@ -106,7 +106,7 @@ def of_zone(picked: datetime, zone: tzinfo) -> datetime:
 
 
 def named_zone(name: str | None) -> tzinfo:
-    """The zone with that IANA name, from outside; UTC where there is none."""
+    """Return the zone with an IANA name from outside; UTC for an unknown or missing name."""
     try:
         return ZoneInfo(name or "UTC")
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -114,21 +114,21 @@ def named_zone(name: str | None) -> tzinfo:
 
 
 def storable_text(value: object, max_length: int) -> str:
-    """Text of at most ``max_length`` characters that every database stores: no NUL, no half surrogate pair."""
+    """Return text of at most ``max_length`` characters that every database stores: no NUL, no lone surrogate."""
     if not isinstance(value, str) or len(value) > max_length or _UNSTORABLE.search(value):
         raise NotAllowed(f"text of at most {max_length} characters without NUL")
     return value
 
 
 def cut_text(value: str, max_length: int) -> str:
-    """Text for display: characters that cannot be stored are replaced, a longer text ends in an ellipsis."""
+    """Return text for display: characters that cannot be stored are replaced, and a cut text ends in an ellipsis."""
     if len(value) > max_length:
         value = value[: max_length - 1] + "…"
     return _UNSTORABLE.sub("\ufffd", value)
 
 
 def whole_number(value: object, minimum: int = INT32[0], maximum: int = INT32[1]) -> int:
-    """A whole number between the bounds, written as 5, 5.0 or "5"."""
+    """Return a whole number within the bounds; accepts 5, 5.0 and "5"."""
     number: int | None = None
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
@@ -142,10 +142,10 @@ def whole_number(value: object, minimum: int = INT32[0], maximum: int = INT32[1]
 
 
 def bounded_json(value: Any, max_bytes: int, max_depth: int = MAX_JSON_DEPTH) -> Any:
-    """A JSON value that can be stored and read again unchanged.
+    """Return a JSON value that can be stored and read again unchanged.
 
-    No NaN or infinity, whole numbers of at most 64 bits, no NUL and no half surrogate pair in keys or texts, at most
-    ``max_depth`` levels of objects and arrays, at most ``max_bytes`` when written.
+    It must not contain NaN, infinity, whole numbers of more than 64 bits, or a NUL or lone surrogate in keys or texts.
+    It may have at most ``max_depth`` levels of objects and arrays, and at most ``max_bytes`` as JSON text.
     """
     level, depth = [value], 0
     while level:
@@ -170,7 +170,7 @@ def read_json(content: bytes, max_bytes: int, max_depth: int = MAX_JSON_DEPTH) -
 
 
 def _children(item: Any) -> list[Any]:
-    """The direct children of a JSON value; raises NotAllowed for a scalar that cannot be stored."""
+    """Return the direct children of a JSON value. Raises NotAllowed for a scalar that cannot be stored."""
     if isinstance(item, dict):
         return [*item.keys(), *item.values()]
     if isinstance(item, list | tuple):
@@ -194,18 +194,18 @@ def _text_validator(max_length: int) -> AfterValidator:
 
 
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH), AfterValidator(identifier)]
-"""A pydantic field for an id, kept as it was given."""
+"""A pydantic field for an id, kept unchanged."""
 
 CanonicalIdentifier = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH), AfterValidator(canonical_id)]
-"""A pydantic field for an id in the form by which it is compared."""
+"""A pydantic field for an id, converted to canonical form."""
 
 UtcTime = Annotated[datetime, BeforeValidator(utc_time)]
 """A pydantic field for a time with a zone; the value is in UTC."""
 
 WholeNumber = Annotated[int, BeforeValidator(whole_number)]
-"""A pydantic field for a whole number of at most 32 bits, in any form."""
+"""A pydantic field for a whole number of at most 32 bits, written as 5, 5.0 or "5"."""
 
 Text100 = Annotated[str, Field(max_length=100), _text_validator(100)]
 Text500 = Annotated[str, Field(max_length=500), _text_validator(500)]
 Text2000 = Annotated[str, Field(max_length=2000), _text_validator(2000)]
-"""Pydantic fields for texts; the number is the most characters."""
+"""Pydantic fields for texts; the number in the name is the maximum length in characters."""

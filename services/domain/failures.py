@@ -1,6 +1,6 @@
-"""Failure classes: what went wrong, as a code that is stored with a release job or a review case.
+"""Failure classes: codes of what failed, stored with a release job or a review case.
 
-Retry, requeue, put-back and grouping are decided by the class, never by the message of an error.
+The class decides about retrying, queueing again and grouping. The message of an error never does.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class FailureClass(StrEnum):
     """Why the last attempt failed. The values are stored."""
 
     NOT_TRIED = "NOT_TRIED"
-    """No attempt has failed."""
+    """No attempt has failed yet."""
     BREAKER_OPEN = "BREAKER_OPEN"
-    """The circuit breaker kept the attempt from being sent."""
+    """The circuit breaker denied the attempt, so nothing was sent."""
     THROTTLED = "INVENTORY_THROTTLED"
     CALLER_REFUSED = "INVENTORY_REFUSES_CALLER"
     """The Inventory Service refused the caller: wrong credentials, address or protocol."""
@@ -43,19 +43,19 @@ class FailureClass(StrEnum):
     SHORT_OF_STOCK = "INSUFFICIENT_INVENTORY"
     UNEXPECTED = "UNEXPECTED_ERROR"
     NOT_RECORDED = "OUTCOME_NOT_RECORDED"
-    """The attempt was made, and storing its outcome failed."""
+    """The attempt was made, but storing its outcome failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failure class with the HTTP status of the answer, where there was one."""
+    """A failure class with the HTTP status of the answer; None without an answer."""
 
     failure_class: FailureClass
     status: int | None = None
 
     @property
     def key(self) -> str:
-        """The stored code that groups equal failures: ``CLASS`` or ``CLASS:status``."""
+        """The stored code by which equal failures are grouped: ``CLASS`` or ``CLASS:status``."""
         return self.failure_class if self.status is None else f"{self.failure_class}:{self.status}"
 
 
@@ -71,16 +71,16 @@ _CLASSES: tuple[tuple[type[Exception], FailureClass], ...] = (
     (ReservationFailed, FailureClass.RESERVATION_REFUSED),
     (InsufficientInventory, FailureClass.SHORT_OF_STOCK),
 )
-"""The first matching type decides, so subclasses stand before their base class."""
+"""The first matching type decides, so subclasses come before their base classes."""
 
 
 def failure_of(error: Exception) -> Failure:
-    """The failure that an error of an inventory call stands for."""
+    """Return the failure of an error of an inventory call."""
     found = next((code for kind, code in _CLASSES if isinstance(error, kind)), FailureClass.UNEXPECTED)
     status = getattr(error, "details", {}).get("status")
     return Failure(found, status if isinstance(status, int) else None)
 
 
 def stated_code(value: str) -> str:
-    """The code that another service stated in a field of its own; empty when the value is no code."""
+    """Return the value if it is a valid error code of another service, else an empty string."""
     return value if _CODE.fullmatch(value) else ""

@@ -1,6 +1,6 @@
-"""How trouble with the Inventory Service affected an order, derived from its recorded changes. Pure.
+"""How failures of the Inventory Service affected an order, derived from its recorded changes. Pure.
 
-An order that went well has no impact, and an affected order has few: one per kind and operation of a step.
+An order without failures has no impact. An affected order has at most one impact per kind and inventory call of a step.
 Source: requirements 7.3 and 8.2; requirements 11, page Breakers, from an OPEN band to the affected orders.
 """
 
@@ -17,10 +17,10 @@ from services.domain.orders.model import OrderStatus, ReviewReason
 DENIED, FALLBACK, FLAGGED, REFUSED, TIMED_OUT = "denied", "fallback", "flagged", "refused", "timeout"
 
 CONFIRM = "confirm"
-"""The call of impacts without an inventory call: the Inventory Service rejected the confirmation or never answered."""
+"""``call`` of impacts on the confirmation, which is requested by event: rejected or never answered."""
 
 TROUBLE = frozenset({"INVENTORY_UNAVAILABLE", "INVENTORY_TIMEOUT", "RESERVATION_FAILED"})
-"""Error codes of technical failures; a shortage of stock is not one."""
+"""Error codes of technical failures. A shortage of stock is not a technical failure."""
 
 CALL_OF_CASE: Mapping[str, str] = {
     ReviewReason.AVAILABILITY_UNVERIFIED: InventoryCall.CHECK_AVAILABILITY,
@@ -35,7 +35,7 @@ _OF_OUTCOME = {SHORT_CIRCUITED: DENIED, TIMEOUT: TIMED_OUT}
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """One impact on one order."""
+    """One impact of a failure on one order."""
 
     at: datetime
     """End of a denied or timed-out call; otherwise the time of recording."""
@@ -44,15 +44,18 @@ class Impact:
     call: str
     """check_availability, reserve, release or confirm."""
     reason: str
-    """The outcome, error code or review reason behind it."""
+    """The outcome, error code or review reason that caused the impact."""
 
 
 def of_change(change: Change, timeline: Sequence[TimelineEntry], opened: Sequence[str], at: datetime) -> list[Impact]:
-    """The impacts of one change; ``timeline`` has the calls before it, ``opened`` the reasons of opened cases."""
+    """Return the impacts of one change.
+
+    ``timeline`` has the calls before the change, ``opened`` the reasons of the cases that it opened.
+    """
     failure, status = change.values.get("failure"), change.values.get("status")
     stopped = [entry for entry in timeline if entry.kind == CALL and entry.details.get("outcome") in _OF_OUTCOME]
     if not (stopped or opened or failure or status == OrderStatus.PENDING_INVENTORY):
-        # Almost every change of an order ends here, so that impacts cost little.
+        # Almost every change returns here, so computing impacts costs little.
         return []
     found = [
         Impact(
@@ -74,7 +77,7 @@ def of_change(change: Change, timeline: Sequence[TimelineEntry], opened: Sequenc
 
 
 def of_attempts(trail: Sequence[Attempt]) -> list[Impact]:
-    """The impacts of calls that did not change their order."""
+    """Return the impacts of calls that did not change their order."""
     found = [
         Impact(made.at + timedelta(seconds=made.duration_seconds), _OF_OUTCOME[made.outcome], made.call, made.outcome)
         for made in trail
@@ -84,7 +87,7 @@ def of_attempts(trail: Sequence[Attempt]) -> list[Impact]:
 
 
 def _last_call(timeline: Sequence[TimelineEntry]) -> str:
-    """The operation of the last inventory call; without one, the reservation."""
+    """Return the name of the last inventory call; ``reserve`` if there is none."""
     called = [entry.details["operation"] for entry in timeline if entry.kind == CALL]
     return next((call for call in reversed(called) if call in INVENTORY_CALLS), InventoryCall.RESERVE)
 
@@ -94,5 +97,5 @@ def _ended(call: TimelineEntry) -> datetime:
 
 
 def _once_each(found: Iterable[Impact]) -> list[Impact]:
-    """The first of each kind and operation."""
+    """Keep the first impact of each kind and inventory call."""
     return list({(impact.kind, impact.call): impact for impact in reversed(list(found))}.values())[::-1]

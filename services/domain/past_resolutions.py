@@ -17,7 +17,7 @@ from services.domain.reviews import ReviewAction
 
 
 class ResolutionOutcome(StrEnum):
-    """What became of an action after it was done. The values are stored."""
+    """Whether an action lasted. The values are stored."""
 
     LASTED = "HELD"
     FAILED = "FAILED"
@@ -25,16 +25,16 @@ class ResolutionOutcome(StrEnum):
 
 
 BY_ITSELF = "BY_ITSELF"
-"""No action: events settled the case."""
+"""No action was taken: events settled the case."""
 
 
 class ReleaseActionKind(StrEnum):
-    """What is done about a release job that has failed."""
+    """Actions on a failed release job."""
 
     RETRY = "RETRY"
     BULK_RETRY = "BULK_RETRY"
     AUTOMATIC = "AUTOMATIC"
-    """No action: the retries of the job itself."""
+    """No action was taken: the automatic retries of the job continued."""
     MARKED = "MARKED"
     BULK_MARKED = "BULK_MARKED"
 
@@ -45,10 +45,10 @@ _CALLED_OFF = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED})
 
 @dataclass(frozen=True, slots=True)
 class PastResolution:
-    """One past action: on a review case the last one, on a release job any."""
+    """One past action: the last action on a review case, or any action on a release job."""
 
     action: str
-    """A ReviewAction, BY_ITSELF or a ReleaseMoveKind."""
+    """A ReviewAction, BY_ITSELF or a ReleaseActionKind."""
     by: str
     at: datetime
     outcome: str
@@ -58,7 +58,7 @@ class PastResolution:
 
 @dataclass(frozen=True, slots=True)
 class ActionSummary:
-    """How often an action was done, and what became of it."""
+    """How often an action was taken, and how often it lasted or failed."""
 
     action: str
     times: int
@@ -72,7 +72,7 @@ class ActionSummary:
 
 
 def outcome_of(action: str, order_status: str, *, came_again: bool) -> str:
-    """Return whether the action settled its review case for good."""
+    """Return the ResolutionOutcome of an action; ``came_again``: a case opened for the order afterwards."""
     if came_again:
         return ResolutionOutcome.FAILED
     if action in (ReviewAction.MARK_RELEASED, ReviewAction.RETRY_STEP):
@@ -85,7 +85,7 @@ def outcome_of(action: str, order_status: str, *, came_again: bool) -> str:
 
 
 def summarise(past: Sequence[PastResolution]) -> tuple[ActionSummary, ...]:
-    """The actions among what was done (newest first), the most frequent first."""
+    """Summarise past resolutions, given newest first, by action; the most frequent action comes first."""
     by_action: dict[str, list[PastResolution]] = {}
     for one in past:
         by_action.setdefault(one.action, []).append(one)

@@ -15,35 +15,35 @@ from services.domain.orders.model import OrderStatus, ReviewReason
 from services.domain.reviews import ReviewAction, allowed_actions
 
 FRESH = timedelta(seconds=10)
-"""A lookup younger than this counts as the present stock; an action looks an older one up again."""
+"""Age up to which a lookup counts as the present stock. An action repeats an older lookup."""
 
 OFFERED = timedelta(minutes=5)
-"""A lookup younger than this decides which actions are offered; acting looks the stock up again."""
+"""Age up to which a lookup decides which actions are offered. An action repeats the lookup."""
 
 CANNOT_ANSWER, NO_ANSWER = "CANNOT_ANSWER", "NO_ANSWER"
 
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
-    """The stock of one order at the Inventory Service, or why it is unknown."""
+    """The stock of one order at the Inventory Service, or the reason why it is unknown."""
 
     stock: StockState | None
-    """None: unknown."""
+    """None if unknown."""
     said: str | None = None
-    """The status as the Inventory Service named it, such as RELEASED or EXPIRED."""
+    """The status in the words of the Inventory Service, such as RELEASED or EXPIRED."""
     reservation_id: str | None = None
     expires_at: datetime | None = None
     problem: str | None = None
-    """CANNOT_ANSWER: it has no such endpoint, or the status is not known here. NO_ANSWER: no answer came."""
+    """CANNOT_ANSWER: the service lacks the route, or returned an unknown status. NO_ANSWER: no answer came."""
 
 
 @dataclass(frozen=True, slots=True)
 class AllowedActions:
-    """The actions for an order and its stock, the usual action first."""
+    """The allowed actions for an order and its stock, the usual action first."""
 
     allowed: tuple[ReviewAction, ...]
     refused: Mapping[ReviewAction, str] = field(default_factory=dict)
-    """Actions that the order allows and the stock forbids, each with the reason."""
+    """Actions that the order allows but the stock forbids, each with the reason."""
 
 
 RESERVED_OR_DEDUCTED = frozenset({StockState.RESERVED, StockState.DEDUCTED})
@@ -52,7 +52,7 @@ _STOCK_OF: Mapping[str, frozenset[StockState]] = {
     OrderStatus.PLACED: RESERVED_OR_DEDUCTED,
     OrderStatus.CONFIRMED: frozenset({StockState.DEDUCTED}),
 }
-"""The stock states that fit an order in this status; other statuses fit every stock state."""
+"""Expected stock states by order status. For other statuses every stock state is expected."""
 
 _SAYS: Mapping[StockState, str] = {
     StockState.RESERVED: "still holds stock for this order",
@@ -62,7 +62,7 @@ _SAYS: Mapping[StockState, str] = {
 
 
 def reconcile(reason: str, order_status: str, stock: StockState | None) -> AllowedActions:
-    """The actions for a case: those that its order allows, without those that the stock forbids."""
+    """Return the actions for a case: the actions that its order allows, minus those that the stock forbids."""
     ours = allowed_actions(reason, order_status)
     if stock is None:
         return AllowedActions(ours)
@@ -74,7 +74,7 @@ def _why_not(reason: str, action: ReviewAction, order_status: str, stock: StockS
     says = f"The Inventory Service {_SAYS[stock]}"
     if action == ReviewAction.RETRY_RESERVATION and stock == StockState.DEDUCTED:
         return f"{says}: reserving again would take it twice."
-    # An order that is still PLACED only asks again for the reservation it has; one that failed reserves anew.
+    # RECONFIRM of a PLACED order reuses its reservation; in CONFIRMATION_FAILED it makes a new reservation.
     reserves_anew = action == ReviewAction.RECONFIRM and order_status == OrderStatus.CONFIRMATION_FAILED
     if reserves_anew and stock == StockState.DEDUCTED:
         return f"{says}: reserving anew would take it twice."
@@ -90,9 +90,9 @@ def _why_not(reason: str, action: ReviewAction, order_status: str, stock: StockS
 def refusal(
     bulk_action: str, action: str | None, reason: str, order_status: str, stock: StockState | None
 ) -> str | None:
-    """Why the stock of one item of a bulk job forbids the action, or None.
+    """Return why the stock of one item of a bulk job forbids the action, or None.
 
-    ``action`` and ``reason`` are those of a review case; release jobs need neither.
+    ``action`` and ``reason`` belong to a review case and are ignored for release jobs.
     """
     if stock is None:
         return None
@@ -102,7 +102,7 @@ def refusal(
 
 
 def why_not_mark(stock: StockState | None) -> str | None:
-    """Why a failed release job must not be marked released, or None."""
+    """Return why a failed release job must not be marked as released, or None."""
     if stock == StockState.RESERVED:
         return f"The Inventory Service {_SAYS[stock]}: retry the release instead."
     if stock == StockState.DEDUCTED:
@@ -114,14 +114,14 @@ def why_not_mark(stock: StockState | None) -> str | None:
 
 
 def why_not_retry(stock: StockState | None) -> str | None:
-    """Why a retry of a release cannot succeed, or None: the Inventory Service refuses to release deducted stock."""
+    """Return why a release retry cannot succeed, or None. The Inventory Service does not release deducted stock."""
     if stock == StockState.DEDUCTED:
         return f"The Inventory Service {_SAYS[stock]}: it would refuse the release again."
     return None
 
 
 def what_a_retry_does(stock: StockState | None) -> str | None:
-    """The expected effect of a retry of a release, or None for an unknown stock state."""
+    """Return the expected effect of a release retry, or None for an unknown stock state."""
     if stock == StockState.RESERVED:
         return "A retry asks the Inventory Service to release the reservation that it reports."
     if stock == StockState.FREE:
@@ -130,14 +130,14 @@ def what_a_retry_does(stock: StockState | None) -> str | None:
 
 
 def evidence(stock: StockState | None) -> str | None:
-    """The evidence for marking a job released, or None."""
+    """Return the evidence for marking a job as released, or None."""
     if stock == StockState.FREE:
         return "The Inventory Service holds nothing for this order: that supports the proof."
     return None
 
 
 def advice(reason: str, order_status: str, stock: StockState | None) -> str | None:
-    """A sentence that explains an unexpected pair of order status and stock, or None."""
+    """Return a sentence that explains an unexpected combination of order status and stock, or None."""
     if reason == ReviewReason.RELEASE_FAILED:
         return {
             StockState.RESERVED: "Nothing was given back yet: retry the release.",
@@ -156,5 +156,5 @@ def advice(reason: str, order_status: str, stock: StockState | None) -> str | No
 
 
 def is_fresh(asked_at: datetime, now: datetime, changed_at: datetime, within: timedelta = FRESH) -> bool:
-    """Whether a lookup is recent enough, and later than the last change of the order."""
+    """Whether a lookup is at most ``within`` old and not older than the last change of the order."""
     return now - asked_at <= within and asked_at >= changed_at

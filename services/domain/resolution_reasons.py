@@ -35,24 +35,24 @@ REASONS: Mapping[str, tuple[ResolutionReason, ...]] = {
     ReviewAction.APPROVE: (R.STOCK_SEEN, R.PAYMENT_SEEN, R.CUSTOMER_ASKED, R.OTHER),
     ReviewAction.MARK_RELEASED: (R.SEEN_RELEASED, R.NEVER_RESERVED, R.OTHER),
 }
-"""The reasons that fit an action; actions that only retry need none."""
+"""The allowed reasons of each action. Actions that only retry need no reason."""
 
 UNDO_FOR: Mapping[str, timedelta] = dict.fromkeys(REASONS, timedelta(seconds=10))
-"""How long the command of an action is delayed, so that it can be undone."""
+"""Time for which the command of an action is delayed, so that it can be undone."""
 
 
 _SEEN = frozenset(ReviewReason) - {ReviewReason.AVAILABILITY_UNVERIFIED}
-"""Reasons of cases whose approval rests on facts outside this service."""
+"""Review reasons whose approval depends on facts outside this service."""
 
 
 def needs_reason(case_reason: str, action: str) -> bool:
-    """Whether the action needs a reason: it is irreversible, or rests on facts outside this service."""
+    """Whether the action needs a reason: it is irreversible, or depends on facts outside this service."""
     irreversible = action in (ReviewAction.CANCEL_ORDER, ReviewAction.MARK_RELEASED)
     return irreversible or (action == ReviewAction.APPROVE and case_reason in _SEEN)
 
 
 def check(case_reason: str, action: str, resolution_reason: str | None, note: str) -> None:
-    """Raises ValidationFailed naming field, value and what is allowed."""
+    """Check reason and note of an action. Raises ValidationFailed with field, value and what is allowed."""
     fitting = REASONS.get(action, ())
     if resolution_reason is not None and resolution_reason not in fitting:
         allowed = f"one of {', '.join(fitting)}" if fitting else "nothing: this action needs no reason"

@@ -14,7 +14,7 @@ Randomness = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Exponential backoff with equal jitter, bounded in number and in delay."""
+    """Exponential backoff with equal jitter, with limits on the attempts and the delay."""
 
     attempts: int
     """Attempts in all, the first one included; at least 1."""
@@ -26,9 +26,9 @@ class RetryPolicy:
     def delay_seconds(
         self, attempts_made: int, randomness: Randomness, *, retry_after_seconds: float | None = None
     ) -> float | None:
-        """Seconds until the next attempt, or None when there is none.
+        """Return the seconds until the next attempt, or None when the attempts are used up.
 
-        Half of the exponential delay is random, so that callers that failed together do not retry together.
+        Half of the exponential delay is random, so that callers that failed at the same time retry at different times.
         """
         if attempts_made >= self.attempts:
             return None

@@ -25,7 +25,7 @@ class ReviewState(StrEnum):
 
 
 class ReviewAction(StrEnum):
-    """How a person resolves a case."""
+    """The actions by which a person resolves a case."""
 
     RETRY_RESERVATION = "RETRY_RESERVATION"
     RECONFIRM = "RECONFIRM"
@@ -33,14 +33,14 @@ class ReviewAction(StrEnum):
     CANCEL_ORDER = "CANCEL_ORDER"
     MARK_RELEASED = "MARK_RELEASED"
     RETRY_STEP = "RETRY_STEP"
-    """Ours, beyond the contract: the step that failed unexpectedly is tried again at once."""
+    """Not in the contract: try the step that failed unexpectedly again at once."""
 
 
 _ALWAYS: Mapping[str, ReviewAction] = {
     ReviewReason.AVAILABILITY_UNVERIFIED: ReviewAction.APPROVE,
     ReviewReason.RELEASE_FAILED: ReviewAction.MARK_RELEASED,
 }
-"""Allowed in every status of the order."""
+"""Action by review reason, allowed in every status of the order."""
 
 _WHILE: Mapping[str, tuple[str, ReviewAction]] = {
     ReviewReason.PENDING_INVENTORY: (OrderStatus.PENDING_INVENTORY, ReviewAction.RETRY_RESERVATION),
@@ -48,27 +48,27 @@ _WHILE: Mapping[str, tuple[str, ReviewAction]] = {
     ReviewReason.CONFIRMATION_TIMEOUT: (OrderStatus.PLACED, ReviewAction.RECONFIRM),
     ReviewReason.PAYMENT_UNKNOWN: (OrderStatus.PAYING, ReviewAction.APPROVE),
 }
-"""Allowed, together with CANCEL_ORDER, only in the status in which the case was opened."""
+"""Status and action by review reason. The action and CANCEL_ORDER are allowed only in this status."""
 
 WITHOUT_GOODS = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED})
-"""Final statuses in which the customer must have all the money back."""
+"""Final statuses in which all money must be refunded."""
 
 
 STEPPING = BEFORE_PAYMENT | {OrderStatus.PAYING, OrderStatus.PLACED}
-"""Statuses in which a worker still has a step to take, and a cancel is possible."""
+"""Statuses in which a worker has a further step to run and the order can be cancelled."""
 
 
 def is_about_a_difference(reason: str, order_status: str) -> bool:
-    """Whether the conservation audit opened the case; that of 0.1.0 had no reason of its own for it."""
+    """Whether the conservation audit opened the case. In 0.1.0 such cases had INVENTORY_CONFIRMATION_FAILED."""
     of_old = reason == ReviewReason.INVENTORY_CONFIRMATION_FAILED and order_status in SOLD
     return of_old or reason == ReviewReason.CONSERVATION_DIFFERENCE
 
 
 def allowed_actions(reason: str, order_status: str) -> tuple[ReviewAction, ...]:
-    """The actions that a case allows, the usual one first; none when the order's status has changed.
+    """Return the actions that a case allows, the usual action first; none when the order's status has changed.
 
-    APPROVE of PAYMENT_UNKNOWN confirms that the money was captured or, for an order that ended without goods, that
-    the customer has all of it. APPROVE of CONSERVATION_DIFFERENCE accepts the difference.
+    APPROVE of PAYMENT_UNKNOWN confirms that the money was captured. For an order that ended without goods it confirms
+    that the customer has all the money. APPROVE of CONSERVATION_DIFFERENCE accepts the difference.
     """
     if reason == ReviewReason.PAYMENT_UNKNOWN and order_status in WITHOUT_GOODS:
         return (ReviewAction.APPROVE,)
@@ -85,7 +85,7 @@ def allowed_actions(reason: str, order_status: str) -> tuple[ReviewAction, ...]:
 
 
 def _of_failed_step(order_status: str) -> tuple[ReviewAction, ...]:
-    """Orders that have ended without goods may still wait for their refund."""
+    """Return the actions of a STEP_FAILED case. An order that ended without goods may still need its refund step."""
     if order_status in STEPPING:
         return (ReviewAction.RETRY_STEP, ReviewAction.CANCEL_ORDER)
     return (ReviewAction.RETRY_STEP,) if order_status in WITHOUT_GOODS else ()
@@ -93,21 +93,21 @@ def _of_failed_step(order_status: str) -> tuple[ReviewAction, ...]:
 
 _CALLS: Mapping[str, frozenset[str]] = {
     ReviewAction.RETRY_RESERVATION: frozenset({ReviewReason.PENDING_INVENTORY}),
-    # An order that waits for its confirmation is asked for by event; only one that was refused reserves anew.
+    # RECONFIRM calls the Inventory Service only after a refused confirmation; otherwise it publishes an event.
     ReviewAction.RECONFIRM: frozenset({ReviewReason.INVENTORY_CONFIRMATION_FAILED}),
 }
 
 
 def called_by(action: str | None, reasons: Collection[str]) -> str | None:
-    """The operation of the Inventory Service that an action on such cases calls at once; None: it calls none.
+    """Return the inventory call that an action on cases with these reasons makes at once, or None.
 
-    A release that follows from cancelling is a job of its own, which waits for its breaker by itself.
+    CANCEL_ORDER makes no such call: its release is a separate release job, which waits for the breaker.
     """
     return InventoryCall.RESERVE if _CALLS.get(action or "", frozenset()) & set(reasons) else None
 
 
 def standings(action: str) -> Mapping[str, frozenset[str]]:
-    """Where an action is allowed: per review reason the statuses of the order."""
+    """Return where an action is allowed: the order statuses by review reason."""
     found = {
         reason: frozenset(status for status in OrderStatus if action in allowed_actions(reason, status))
         for reason in ReviewReason

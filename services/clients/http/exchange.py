@@ -1,6 +1,6 @@
-"""One attempt over HTTP: send JSON, bound the time, record what happened.
+"""One attempt over HTTP: sends JSON, limits the time, and records the attempt.
 
-Shared by the clients of the Inventory Service and of the payment gateway.
+The clients of the Inventory Service and of the payment gateway use it.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ Clock = Callable[[], datetime]
 """Returns the present time, aware and UTC."""
 
 Stopwatch = Callable[[], float]
-"""Returns seconds that never go back."""
+"""Returns monotonic seconds."""
 
 MAX_RETRY_AFTER_SECONDS = 900.0
-"""Upper bound of Retry-After, so that one wrong header cannot stop orders for a day. See settings, longest wait."""
+"""Upper limit of Retry-After: a wrong header must not stop orders for a day. See Settings.longest_wait_seconds."""
 
 PAUSED_SHARE = 0.25
-"""Share of the timeout: an attempt during which this process was paused for longer is not a failure of the service."""
+"""Share of the timeout. An attempt is no failure of the service if this process was paused for longer than this."""
 
 CANCELLED = "cancelled"
-"""Outcome, in spans, of an attempt whose caller was cancelled."""
+"""Outcome in trace spans of an attempt that was cancelled."""
 
 SURELY_NOT_SENT = (
     httpx.ConnectError,
@@ -70,18 +70,18 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """Why there is no complete reply."""
+    """The reason why no complete HTTP reply arrived."""
 
     outcome: str
     """TIMEOUT or UNAVAILABLE."""
     reason: str
     may_have_run: bool
     is_ours: bool = False
-    """This process lacked files, memory, connections or time."""
+    """Whether the cause is a shortage of files, memory, connections or CPU time in this process."""
 
 
 class Failed(Exception):
-    """Ends an attempt with an outcome, the error for the caller and the reason for the timeline."""
+    """A failed attempt: its outcome, the error for the caller, and the reason for the timeline."""
 
     def __init__(self, outcome: str, error: ApiError, reason: str | None = None) -> None:
         super().__init__(reason or error.message)
@@ -89,9 +89,9 @@ class Failed(Exception):
 
 
 class Exchange:
-    """Sends JSON to one service; every call appends exactly one Attempt to its trail.
+    """Sends JSON to one service. Every call of attempt() appends one Attempt to its trail.
 
-    A cancelled call appends none: it has no outcome.
+    A cancelled call appends no Attempt, because it has no outcome.
     """
 
     def __init__(
@@ -119,11 +119,11 @@ class Exchange:
         self._json_headers = CIMultiDict({**self._headers, "Content-Type": "application/json"})
 
     def url(self, path: str) -> URL:
-        """An absolute URL; callers keep it for later requests."""
+        """Return the absolute URL of a path. Callers may keep and reuse it."""
         return URL(self._base_url + path, encoded=True)
 
     def post(self, url: URL, body: Any, *, idempotency_key: str | None = None) -> Outgoing:
-        """A POST of JSON."""
+        """Return a POST request with ``body`` as JSON."""
         headers = self._json_headers
         if idempotency_key is not None:
             headers = CIMultiDict(headers)
@@ -134,7 +134,7 @@ class Exchange:
         return Outgoing("GET", url, CIMultiDict(self._headers))
 
     async def attempt(self, call: str, request: Outgoing, trail: list[Attempt], read: Callable[[Reply], T]) -> T:
-        """Send once and read the reply; ``read`` raises Failed for a reply that is not a success."""
+        """Send once and return the result of ``read``, which raises Failed for an unsuccessful reply."""
         traceparent, span = current_traceparent(), None
         if traceparent is not None:
             if self._tracer is not None:
@@ -147,7 +147,7 @@ class Exchange:
         try:
             with self._pauses.watched() as lost_seconds:
                 try:
-                    # One bound for the whole exchange: a dripping body outlasts any bound on a single read.
+                    # This timeout covers the whole exchange; a body that arrives slowly exceeds no timeout per read.
                     async with asyncio.timeout(self._timeout_seconds):
                         answer = await self._sender.send(request, progress)
                 except (TimeoutError, httpx.RequestError) as error:
@@ -170,7 +170,7 @@ class Exchange:
         if not why.is_ours and paused_seconds > self._timeout_seconds * PAUSED_SHARE:
             reason = f"{why.reason}; this process did not run for {paused_seconds:.1f} s of it"
             why = replace(why, reason=reason, is_ours=True)
-        # Addresses and system errors are for operators: the error for the customer leaves them out.
+        # Only the reason, which operators read, has addresses and system errors. Customers read the error.
         return Failed(why.outcome, self._no_reply(why), why.reason)
 
     def _timed_out(self, progress: Progress) -> NoReply:
@@ -199,7 +199,7 @@ class Exchange:
             return None
         try:
             seconds = float(value) if value.strip().isdigit() else self._seconds_until(value)
-        except (ValueError, TypeError):  # TypeError: a date of unknown zone
+        except (ValueError, TypeError):  # TypeError: a date without a known zone
             return None
         return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 
@@ -208,6 +208,6 @@ class Exchange:
 
 
 def path_segment(value: str) -> str:
-    """An id as one segment of a path; slashes, percent signs and dots are encoded."""
+    """Return an id as one segment of a path. Slashes, percent signs and the ids ``.`` and ``..`` are encoded."""
     encoded = quote(value, safe="")
     return encoded.replace(".", "%2E") if value in (".", "..") else encoded

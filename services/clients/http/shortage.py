@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 OUR_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
-"""No file, no buffer, no memory, no local port."""
+"""Errors for a lack of files, buffers, memory or local ports."""
 
 OUR_LOOKUP_ERRORS = frozenset({socket.EAI_MEMORY, getattr(socket, "EAI_SYSTEM", socket.EAI_MEMORY)})
-"""The resolver failed locally; the name may exist."""
+"""Lookup errors of the local resolver. They do not show that the name is unknown."""
 
 BEAT_SECONDS = 0.1
-"""Interval of the timer on the event loop; a delay below this is not counted as a pause."""
+"""Interval of the timer on the event loop. Shorter delays of the timer do not count as pauses."""
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -31,7 +31,7 @@ def is_our_shortage(error: BaseException) -> bool:
 
 
 def has_no_free_file() -> bool:
-    """Whether no file can be opened now: a lookup that fails for lack of files only says that there is no such name."""
+    """Whether no file can be opened now. A lookup that fails for lack of files reports an unknown name."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
@@ -61,14 +61,14 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def wall_seconds() -> float:
-    """Seconds that never go back and that go on while the machine is suspended."""
+    """Return monotonic seconds that include the time for which the machine was suspended."""
     return time.clock_gettime(_CLOCK)
 
 
 class PauseWatch:
-    """Adds up for how long the event loop did not run (SIGSTOP, a suspended machine, a busy process).
+    """Measures how long the event loop did not run (SIGSTOP, a suspended machine, a busy process).
 
-    The timer runs only while a block is watched.
+    Its timer runs only during ``watched`` blocks.
     """
 
     def __init__(self, seconds: Callable[[], float] = wall_seconds) -> None:
@@ -80,7 +80,7 @@ class PauseWatch:
 
     @contextmanager
     def watched(self) -> Iterator[Callable[[], float]]:
-        """Yields a function that returns the seconds of pauses since the start of the block."""
+        """Context manager: yields a function that returns the seconds of pauses since the start of the block."""
         if self._watchers == 0:
             self._schedule()
         self._watchers += 1

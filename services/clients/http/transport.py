@@ -1,12 +1,12 @@
-"""Requests over an aiohttp session that raise httpx's errors.
+"""Requests over an aiohttp session that raise the errors of httpx.
 
-Callers decide by three kinds of errors whether the request may have run:
+The error shows callers whether the service may have processed the request:
 
     surely not sent   ConnectError, ConnectTimeout, PoolTimeout, UnsupportedProtocol
     may have run      RemoteProtocolError, ReadError, WriteError
     slow              ReadTimeout
 
-httpx's own connection pool costs several times the CPU under load, and the published bridge
+The connection pool of httpx uses several times as much CPU under load. The published adapter of aiohttp for httpx
 reports a disconnect after sending as a connect timeout. Source: docs/adr/0006.
 """
 
@@ -30,26 +30,26 @@ from yarl import URL
 from services.base.proxy import DIRECT, Proxy
 
 MAX_BODY_BYTES = 1 << 20
-"""No reply of the services that we call comes near one MiB."""
+"""Largest accepted body. Replies of the called services are far smaller."""
 
 MAX_INTERIM_REPLIES = 16
-"""Interim replies (``100 Continue``) before one reply; more end the connection."""
+"""Most interim replies (``100 Continue``) before one reply. A further interim reply ends the connection."""
 
 KEEPALIVE_SECONDS = 4.0
-"""Less than the five seconds after which many servers close an idle connection."""
+"""Longest idle time of a kept connection; many servers close an idle connection after five seconds."""
 
 MAX_ERROR_LENGTH = 300
-"""Characters of a library's error message, which quotes the reply."""
+"""Characters of a library's error message that are kept. The message may quote the reply."""
 
 _ONE_WRITE_BYTES = 1 << 16
-"""aiohttp pauses to drain only after writing more than this."""
+"""Bytes up to which aiohttp writes without waiting for the socket to drain."""
 
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 
 _CONNECTION_ENDED = (aiohttp.ClientOSError, aiohttp.ClientConnectionResetError, aiohttp.ServerDisconnectedError)
 
 _MEANINGS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
-    # Subclasses stand before their bases: the first match decides.
+    # The first match decides, so subclasses come before their base classes.
     (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
     (aiohttp.ClientConnectorError, httpx.ConnectError),
     (aiohttp.ServerFingerprintMismatch, httpx.ConnectError),
@@ -61,7 +61,7 @@ _MEANINGS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
     (aiohttp.ClientConnectionResetError, httpx.WriteError),
     (aiohttp.UploadAbortedError, httpx.WriteError),
     (aiohttp.ClientOSError, httpx.ReadError),
-    # Every other failure after connecting: disconnect, truncation, invalid bytes.
+    # All other failures after connecting: disconnect, truncation, invalid bytes.
     (aiohttp.ClientError, httpx.RemoteProtocolError),
     (HttpProcessingError, httpx.RemoteProtocolError),
     (TimeoutError, httpx.ReadTimeout),
@@ -70,10 +70,10 @@ _MEANINGS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
 
 
 def client_session(*, connections: int = 256, keepalive_seconds: float = KEEPALIVE_SECONDS) -> aiohttp.ClientSession:
-    """A session without cookies, for uncompressed replies; call it inside the running loop.
+    """Return a session without cookies that requests uncompressed replies. Call it inside the running loop.
 
-    Proxies of the environment are ignored: AiohttpTransport names the proxy, if there is one. A reply has
-    at most 128 headers of 8 KiB and a few interim replies before it.
+    The session ignores proxies of the environment; AiohttpTransport sets the proxy. A reply may have at most 128
+    headers of 8 KiB each, and MAX_INTERIM_REPLIES interim replies.
     """
     return aiohttp.ClientSession(
         connector=_Connector(limit=connections, keepalive_timeout=keepalive_seconds),
@@ -106,7 +106,7 @@ class _BoundedHandler(ResponseHandler):
 class _Connector(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        # aiohttp has no setting for it; a test with a real socket watches this.
+        # aiohttp has no public setting for the handler class; a test with a real socket covers this attribute.
         self._factory: Any = partial(_BoundedHandler, loop=self._loop)
 
 
@@ -115,14 +115,14 @@ class Progress:
     """Progress of a request."""
 
     has_place: bool = False
-    """Whether it got a connection; before that nothing was sent."""
+    """Whether the request got a connection. Without a connection nothing was sent."""
     waited_seconds: float = 0.0
-    """Wait for the connection."""
+    """Time that the request waited for a connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A request ready to be sent, as often as needed."""
+    """A request that can be sent several times."""
 
     method: str
     url: URL
@@ -130,7 +130,7 @@ class Outgoing:
     content: bytes = b""
 
     def with_header(self, name: str, value: str) -> Outgoing:
-        """A copy with one more header; headers are shared between requests and never changed."""
+        """Return a copy with one more header. Requests share their headers, which are never changed in place."""
         headers = CIMultiDict(self.headers)
         headers[name] = value
         return replace(self, headers=headers)
@@ -145,23 +145,23 @@ class Answer:
     content: bytes
 
     def header(self, name: bytes) -> str | None:
-        """The first header of this name, given in lower case."""
+        """Return the first header of this name; ``name`` must be in lower case."""
         return next((value.decode("latin-1") for key, value in self.headers if key.lower() == name), None)
 
 
 class Sender(Protocol):
-    """Sends a request once; raises httpx.RequestError when no complete reply came."""
+    """Sends a request once. Raises httpx.RequestError when no complete reply arrives."""
 
     async def send(self, request: Outgoing, progress: Progress) -> Answer: ...
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Sends requests through an aiohttp session, which it closes with itself.
+    """Sends requests through an aiohttp session. aclose() also closes the session.
 
-    ``send`` is for our own clients; building httpx's requests and responses would cost as much as the
-    exchange itself. Redirects are not followed, cookies not kept and bodies not decompressed: the reply
-    arrives complete, as sent, of at most ``max_body_bytes``. Timeouts come from an httpx request's
-    ``timeout`` extension; callers of ``send`` bound the whole exchange.
+    The clients of this project call ``send``, because building httpx's requests and responses costs as much as the
+    exchange. It does not follow redirects, store cookies or decompress bodies. A reply has at most ``max_body_bytes``.
+    The timeouts of an httpx request come from its ``timeout`` extension. Callers of ``send`` limit the time of the
+    whole exchange themselves.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._proxy = proxy
         self._max_body_bytes = max_body_bytes
         limit = session.connector.limit if session.connector is not None else 0
-        # As many as there are connections, so that a wait for one is not counted as a wait for the service.
+        # One place per connection, so that the wait for a connection is measured apart from the wait for the service.
         self._places = asyncio.Semaphore(limit or sys.maxsize)
 
     async def send(
@@ -181,7 +181,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         limits: aiohttp.ClientTimeout = _NO_TIMEOUT,
         pool_seconds: float | None = None,
     ) -> Answer:
-        """Send once over a free connection; ``pool_seconds`` bounds the wait for one (PoolTimeout)."""
+        """Send once over a free connection. Raises PoolTimeout when none is free within ``pool_seconds``."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(pool_seconds):
@@ -190,8 +190,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             raise httpx.PoolTimeout("no connection of our own was free") from error
         progress.has_place, progress.waited_seconds = True, time.monotonic() - began
         try:
-            # A server may close an idle connection at any time: a request that did not leave is sent once more,
-            # over a connection that is fresh or fails for good.
+            # A server may close an idle connection at any time. If no byte of the request was sent, it is sent
+            # a second time, and an error of the second time is raised.
             for upload in (aiohttp.UploadTracker(), None):
                 try:
                     async with self._request(request, limits, upload) as reply:
@@ -231,7 +231,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
 
     def _is_bounded(self, reply: aiohttp.ClientResponse) -> bool:
-        """Whether the declared length is within the limit; raises RemoteProtocolError for an encoded body."""
+        """Whether the declared length is within the limit. Raises RemoteProtocolError for an encoded body."""
         if reply.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise httpx.RemoteProtocolError("encoded body, though identity was asked for")
         return reply.content_length is not None and reply.content_length <= self._max_body_bytes
@@ -246,7 +246,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 
 class HttpxSender:
-    """A Sender over any httpx transport: httpx.MockTransport in tests."""
+    """A Sender over any httpx transport, such as httpx.MockTransport in tests."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
@@ -261,12 +261,12 @@ class HttpxSender:
 
 
 def meaning_of(error: type[Exception]) -> type[httpx.TransportError]:
-    """The httpx error that stands for an error of aiohttp or of the socket below it."""
+    """Return the httpx error for an error of aiohttp or of its socket."""
     return next(meaning for kind, meaning in _MEANINGS if issubclass(error, kind))
 
 
 def _text(error: Exception) -> str:
-    """The message of an error without the address: that of a webhook is a secret."""
+    """Return the message of an error without the URL, because the URL of a webhook is a secret."""
     if isinstance(error, aiohttp.ClientResponseError):
         return f"{error.status}, {error.message}"[:MAX_ERROR_LENGTH]
     if isinstance(error, aiohttp.InvalidURL):
@@ -275,10 +275,10 @@ def _text(error: Exception) -> str:
 
 
 def _may_send_again(error: Exception, upload: aiohttp.UploadTracker, content: bytes) -> bool:
-    """Whether the connection ended before any byte of the request left."""
+    """Whether the connection ended before any byte of the request was sent."""
     if isinstance(error, aiohttp.ClientConnectorError) or not isinstance(error, _CONNECTION_ENDED):
         return False
-    # Head and body leave in one write, so an upload that did not complete has not begun.
+    # A small request is sent in one write, so an upload that did not complete has not begun.
     ended = upload.upload_complete
     return len(content) <= _ONE_WRITE_BYTES and ended.done() and ended.exception() is not None
 

@@ -19,7 +19,7 @@ RELEASER = "inventoryServiceReleaser"
 
 @dataclass(frozen=True, slots=True)
 class InventoryBreakers:
-    """One breaker per inventory call: slow reservations must not stop availability checks."""
+    """One breaker per inventory call, so that slow reservations do not stop availability checks."""
 
     checker: AsyncBreaker
     reserver: AsyncBreaker
@@ -29,7 +29,7 @@ class InventoryBreakers:
         return iter((self.checker, self.reserver, self.releaser))
 
     def named(self, name: str) -> AsyncBreaker:
-        """The breaker of that name; raises NotFound."""
+        """Return the breaker of this name. Raises NotFound."""
         for breaker in self:
             if breaker.name == name:
                 return breaker
@@ -43,7 +43,7 @@ def inventory_breakers(
     monotonic_ns: Callable[[], int] = time.monotonic_ns,
     listeners: Sequence[TransitionListener] = (),
 ) -> InventoryBreakers:
-    """The three breakers of requirements 7.1, as configured."""
+    """Return the three breakers of requirements 7.1, with the configured options."""
     options = BreakerOptions(
         threshold_percentage=settings.breaker_error_threshold_percentage,
         window_ms=settings.breaker_rolling_count_timeout,

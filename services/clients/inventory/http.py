@@ -1,4 +1,4 @@
-"""The Inventory Service over REST: one attempt per call, its replies read as contract 4 says.
+"""Adapter of the Inventory Service over REST. It makes one attempt per call and reads replies by contract 4.
 
 Source: requirements 3.1 and 5.
 """
@@ -44,16 +44,16 @@ from services.domain.orders.model import Line
 from services.tracing.port import Tracer
 
 NOTHING_LEFT = (404, 409)
-"""Answers to a release when no reservation is left: the job is done."""
+"""Statuses of a release when no reservation is left, which completes the release job."""
 
 ABOUT_THE_ORDER = (409, 422)
-"""4xx about the order; 400 is one too if it has an error code of the Inventory Service."""
+"""Statuses 4xx that concern the order. A 400 with an error code of the Inventory Service also concerns the order."""
 
 TOO_MANY_REQUESTS, REQUEST_TIMEOUT = 429, 408
 
 
 class HTTPInventoryGateway:
-    """InventoryGateway over HTTP; makes one attempt per call and bounds it by ``timeout_seconds``."""
+    """InventoryGateway over HTTP. Each call makes one attempt, limited by ``timeout_seconds``."""
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
-"""Looks up the reservation of one order at the Inventory Service, if it offers that route.
+"""Looks up the reservation of one order at the Inventory Service, if the service has the route.
 
-The requirements (3.1) have no such route; the reference service offers it, others may. A service without the route is
-distinguished from one without a reservation for the order, and is asked again only after PAUSE_SECONDS.
+The requirements (3.1) do not include this route. The reference service has it, and other services may have it. A
+missing route is distinguished from a missing reservation. After an answer that shows a missing route, no lookup is sent
+for PAUSE_SECONDS.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from services.domain.reconciliation import CANNOT_ANSWER, NO_ANSWER, LookupResul
 
 ASK = "ask_reservation"
 PAUSE_SECONDS = 300.0
-"""Pause after an answer that shows that the route does not exist."""
+"""Pause after an answer that shows that the route is missing or has an unknown form."""
 
 MAX_WORD = 40
 
@@ -33,17 +34,17 @@ _STATES = {
     "CONFIRMED": StockState.DEDUCTED,
     **dict.fromkeys(("EXPIRED", "RELEASED", "RESTOCKED", "TOMBSTONED"), StockState.FREE),
 }
-"""States of the reference service; any other state is unknown."""
+"""Stock states by state of the reference service; any other state is unknown."""
 
 
 class InventoryLookup(Protocol):
-    """Port: the state of an order's stock at the Inventory Service."""
+    """Port: the inventory status of one order."""
 
     async def find(self, order_id: str) -> LookupResult:
-        """Return the inventory status, or the reason why there is none; never raises for a service that is away."""
+        """Return the inventory status, or the reason why it is unknown. Never raises for an unavailable service."""
 
     async def stock_of(self, order_id: str) -> StockState | None:
-        """None if unknown; never raises for a service that is unavailable."""
+        """Return the stock state; None if unknown. Never raises for an unavailable service."""
 
 
 class HTTPInventoryLookup:
@@ -60,7 +61,7 @@ class HTTPInventoryLookup:
         monotonic: Callable[[], float] = time.monotonic,
         pacer: Pacer | None = None,
     ) -> None:
-        """``pacer``: of the calls for orders; while it limits them, no lookup is sent."""
+        """``pacer``: the pacer of the inventory calls. While it limits calls, no lookup is sent."""
         self._pacer = pacer
         self._exchange = Exchange(
             transport,
@@ -90,7 +91,7 @@ class HTTPInventoryLookup:
             self._silent_until = self._monotonic() + PAUSE_SECONDS
             return LookupResult(None, problem=CANNOT_ANSWER)
         except ApiError:
-            # Unavailable: the audit returns to this order.
+            # The service is unavailable; the conservation audit compares this order again later.
             return LookupResult(None, problem=NO_ANSWER)
 
 

@@ -1,7 +1,7 @@
-"""The Inventory Service's replies, as far as we rely on them.
+"""Models and readers of the replies of the Inventory Service.
 
-Generous in form (a whole number may be 5, 5.0 or "5", a UUID may have capitals, a BOM is skipped), strict in
-range, and blind to what others add. Ids are answered in the form in which the order has them. Source: requirements 3.1.
+They accept several forms (a whole number may be 5, 5.0 or "5", a UUID may have capitals, a BOM is skipped), check
+ranges strictly, and ignore unknown fields. Results contain ids in the form of the order. Source: requirements 3.1.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from services.domain.orders.model import Line
 
 Data = TypeVar("Data")
 ShortLine = dict[str, Any]
-"""``{productId, variantId, requestedQuantity, availableQuantity}``, None where nothing was said."""
+"""``{productId, variantId, requestedQuantity, availableQuantity}``; None for a value that the reply lacks."""
 
 Sku = tuple[str, str]
-"""Product and variant, in the form by which ids are compared."""
+"""Product id and variant id in canonical form."""
 
 MAX_CODE_LENGTH, MAX_MESSAGE_LENGTH = 100, 500
-"""Characters of an error body that are kept; the rest is cut."""
+"""Characters of the code and of the message of an error body that are kept."""
 
 MAX_REASON_LENGTH = 300
-"""Of what is wrong with a reply."""
+"""Characters of the reason why a reply is unusable."""
 
 
 class UnbelievableReply(Exception):
-    """A 2xx reply without a usable answer; the message gives the reason."""
+    """A 2xx reply that is not usable; the message has the reason."""
 
 
 class _Model(BaseModel):
@@ -58,7 +58,7 @@ def _number_or_none(value: object) -> object:
 
 
 OptionalNumber = Annotated[int | None, BeforeValidator(_number_or_none)]
-"""A whole number, or nothing where it is null or absent."""
+"""A whole number; None where the value is null or absent."""
 
 
 class _AvailabilityLine(_Model):
@@ -94,9 +94,10 @@ _ACKNOWLEDGEMENT = _Reply[Any]
 
 
 def read_availability(content: bytes, lines: tuple[Line, ...]) -> Availability:
-    """The answer to a check: available only if the whole and every line are; raises UnbelievableReply.
+    """Read the answer to a check. Raises UnbelievableReply.
 
-    The service's ``available`` decides: with a quantity of nothing it is a back order, without one it is not tracked.
+    The order is available only if the reply and all its lines have ``available`` true. ``available`` takes precedence
+    over ``availableQuantity``: true with a quantity of 0 is a back order, true without a quantity is untracked stock.
     """
     data = _data(_read(_AVAILABILITY, content))
     wanted = _by_sku(lines)
@@ -105,7 +106,7 @@ def read_availability(content: bytes, lines: tuple[Line, ...]) -> Availability:
 
 
 def read_reservation(content: bytes, order_id: str, lines: tuple[Line, ...]) -> Reservation:
-    """The reservation of all lines of this order; raises UnbelievableReply for another or a partial one."""
+    """Read the reservation. Raises UnbelievableReply for one of another order and for one that lacks lines."""
     data = _data(_read(_RESERVATION, content))
     if not is_same_id(data.orderId, order_id):
         raise UnbelievableReply(f"the reservation belongs to order {data.orderId!r}")
@@ -115,15 +116,15 @@ def read_reservation(content: bytes, order_id: str, lines: tuple[Line, ...]) -> 
 
 
 def read_acknowledgement(content: bytes) -> None:
-    """Accept an acknowledgement, also an empty body; raises UnbelievableReply for a denial or an invalid body."""
+    """Check an acknowledgement, which may be empty. Raises UnbelievableReply for a denial or an invalid body."""
     if content.removeprefix(codecs.BOM_UTF8).strip():
         _read(_ACKNOWLEDGEMENT, content)
 
 
 def short_lines(content: bytes, lines: tuple[Line, ...]) -> list[ShortLine]:
-    """Every short line of this order that a 409 names, wherever in the body it stands, once each.
+    """Return the short lines of this order that a 409 lists anywhere in its body, each once.
 
-    Lines of other orders are left out: a reply may name thousands.
+    Lines that the order does not have are left out, because a reply may list thousands.
     """
     wanted = _by_sku(lines)
     named: dict[Sku, ShortLine] = {}
@@ -137,7 +138,7 @@ def short_lines(content: bytes, lines: tuple[Line, ...]) -> list[ShortLine]:
 
 
 def stated_reason(content: bytes) -> dict[str, str]:
-    """Code and message of an error body, shortened; empty without them."""
+    """Return the shortened ``code`` and ``message`` of an error body; empty if the body has neither."""
     body = _json(content)
     error = _at(body, "error")
     stated = error if isinstance(error, dict) else body if isinstance(body, dict) else {}
@@ -146,15 +147,15 @@ def stated_reason(content: bytes) -> dict[str, str]:
 
 
 def has_error_code(content: bytes) -> bool:
-    """Whether an error body is the service's own: ``{"error": {"code": ...}}``, or the code at the top.
+    """Whether an error body comes from the service: ``{"error": {"code": ...}}`` or ``{"code": ...}``.
 
-    Proxies and gateways answer 400 too, in HTML, as text or with a bare message.
+    Proxies also answer 400, but with HTML, text or a message without a code.
     """
     return bool(stated_reason(content).get("code"))
 
 
 def parsed(content: bytes) -> Any:
-    """A reply's JSON, with or without a BOM; raises UnbelievableReply."""
+    """Parse the JSON of a reply, with or without a BOM. Raises UnbelievableReply."""
     try:
         return orjson.loads(content.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
@@ -189,7 +190,7 @@ def _sku(item: _AvailabilityLine | _ReservedLine) -> Sku:
 
 
 def _line_availability(item: _AvailabilityLine, line: Line) -> LineAvailability:
-    # An answer about a smaller quantity is no answer to what was asked, unless the quantity says enough.
+    # An answer for a smaller quantity counts only if the available quantity is enough for the line.
     asked = line.quantity if item.requestedQuantity is None else item.requestedQuantity
     answers_us = asked >= line.quantity or (item.availableQuantity or 0) >= line.quantity
     return LineAvailability(
@@ -240,7 +241,7 @@ def _short_line(item: Mapping[str, Any], line: Line) -> ShortLine:
 
 
 def _number(item: Mapping[str, Any], *names: str) -> int | None:
-    """The first whole number among the values; a boolean "available" is none."""
+    """Return the first whole number among the named values; a boolean is not a number."""
     for name in names:
         try:
             return whole_number(item.get(name))

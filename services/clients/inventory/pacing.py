@@ -1,9 +1,9 @@
 """Limits the rate of inventory calls after the Inventory Service has answered 429.
 
-Before the first 429 no call waits. A 429 blocks all calls for its Retry-After. After that, calls pass one by one at the
-rate at which the service answered before; reservations and releases pass before availability checks, which are useless
-without a reservation. The rate rises again while no 429 comes, so that replicas share a limit without coordination.
-Heartbeats publish a 429 to the other replicas, which then wait too.
+Before the first 429 no call waits. A 429 stops all calls for its Retry-After. After that, calls are sent one by one at
+the rate at which the service answered before. Reservations and releases are sent before availability checks, because a
+check is useless without a reservation. The rate rises again while no 429 arrives, so replicas share a limit without
+coordination. Heartbeats carry the pace after a 429 to the other replicas, which then wait too.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ OBSERVED_SECONDS = 1.0
 """Interval over which answers are counted to estimate the rate."""
 
 USUAL_PAUSE_SECONDS = 1.0
-"""After a 429 without Retry-After."""
+"""Pause after a 429 without Retry-After."""
 
 SAFETY = 0.95
-"""Share of the observed rate; at the exact limit rounding would cause another 429."""
+"""Share of the observed rate that is used; at the exact limit, rounding would cause another 429."""
 
 SMALLEST_RATE = 0.5
-"""Calls a second; at a slower rate callers would time out."""
+"""Lowest rate in calls a second; at a lower rate callers would time out."""
 
 THROTTLE_SECONDS, LONGEST_THROTTLE_SECONDS = 5.0, 40.0
-"""After this long without a 429 the rate is raised by RAISE every second; a 429 after a raise doubles the time."""
+"""Time without a 429 after which the rate is multiplied by RAISE every second, and its upper limit.
+
+A repeated 429 doubles the time.
+"""
 
 RAISE = 1.1
 FORGET_SECONDS = 120.0
-"""After this long without a 429 the limit is removed."""
+"""Time without a 429 after which the limit is removed."""
 
 MAX_OBSERVED = 5000
 
@@ -46,7 +49,7 @@ class Pace:
     rate: float
     """Calls a second."""
     closed_seconds: float
-    """Seconds from now without any call; 0.0 when they have passed."""
+    """Seconds from now in which no call is sent; 0.0 after the Retry-After has passed."""
 
 
 @dataclass(eq=False, slots=True)
@@ -56,14 +59,14 @@ class _Waiting:
 
 @dataclass(slots=True)
 class Pacer:
-    """Admits calls to one service, in one event loop."""
+    """Paces the calls to one service, in one event loop."""
 
     monotonic: Callable[[], float] = time.monotonic
     _rate: float | None = None
     """Calls a second; None without a limit."""
     _closed_until: float = float("-inf")
     _own_closed_until: float = float("-inf")
-    """Set only by 429 answers to this replica, not by those that other replicas report."""
+    """End of the Retry-After of 429 answers to this replica, without those that other replicas report."""
     _refused_at: float = float("-inf")
     _raised_at: float = float("-inf")
     _throttle_seconds: float = THROTTLE_SECONDS
@@ -85,16 +88,16 @@ class Pacer:
         return max(self._closed_until - self.monotonic(), 0.0)
 
     def told(self) -> Pace | None:
-        """The limit from 429 answers to this replica; None without one."""
+        """Return the pace after 429 answers to this replica; None without a limit from such an answer."""
         self._adjust()
         if self._rate is None or self._own_closed_until == float("-inf"):
             return None
         return Pace(self._rate, max(self._own_closed_until - self.monotonic(), 0.0))
 
     def hear(self, told: Pace) -> None:
-        """Apply the limit of another replica.
+        """Apply the pace of another replica.
 
-        Without a limit of its own, this replica takes the rate at which it was answered, or the other's if higher.
+        If this replica has no limit, its rate becomes its observed rate or the rate of the other replica if higher.
         """
         if told.closed_seconds <= 0:
             return
@@ -106,7 +109,7 @@ class Pacer:
         self._arm()
 
     async def admit(self, call: str, patience_seconds: float) -> None:
-        """Return when a call may be made; raises InventoryThrottled when that would take longer than ``patience``."""
+        """Wait until the call may be sent. Raises InventoryThrottled when the wait exceeds ``patience_seconds``."""
         if not self.is_throttled:
             return
         is_check = call == InventoryCall.CHECK_AVAILABILITY
@@ -131,12 +134,12 @@ class Pacer:
         self._answered.append(self.monotonic())
 
     def refused(self, sent_at: float, retry_after_seconds: float | None) -> None:
-        """The service answered 429 to a call sent at that moment of the pacer's clock."""
+        """Record a 429 answer to a call that was sent at ``sent_at``, in seconds of the pacer's clock."""
         now = self.monotonic()
         pause = USUAL_PAUSE_SECONDS if retry_after_seconds is None else retry_after_seconds
         self._own_closed_until = max(self._own_closed_until, now + pause)
         self._closed_until = max(self._closed_until, self._own_closed_until)
-        # Calls that were running together are answered 429 together; only the first lowers the rate.
+        # Concurrent calls get a 429 at the same time. Only the first of these answers lowers the rate.
         if sent_at > self._refused_at or self._rate is None:
             seen = self._seen_rate(now)
             if self._rate is not None:
@@ -147,11 +150,11 @@ class Pacer:
         self._arm()
 
     def _seen_rate(self, now: float) -> float:
-        """Rate of answers within OBSERVED_SECONDS, reduced by SAFETY."""
+        """Return the rate of answers within OBSERVED_SECONDS, multiplied by SAFETY."""
         return sum(1 for at in self._answered if now - at < OBSERVED_SECONDS) / OBSERVED_SECONDS * SAFETY
 
     def _adjust(self) -> None:
-        """Raise the rate, or forget it, when no 429 has come for a while."""
+        """Raise the rate after ``_throttle_seconds`` without a 429, and remove the limit after FORGET_SECONDS."""
         if self._rate is None:
             return
         now = self.monotonic()
@@ -182,7 +185,7 @@ class Pacer:
         now = self.monotonic()
         if now >= max(self._closed_until, self._next_at):
             interval = 1.0 / self._rate if self._rate else 0.0
-            # After a late timer one call passes, not a burst.
+            # After a late timer one call is sent, not a burst.
             self._next_at = max(self._next_at, now - interval) + interval
             self._let_one_pass()
         self._adjust()

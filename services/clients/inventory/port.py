@@ -1,7 +1,7 @@
-"""The port to the Inventory Service: the calls of the order's lifecycle.
+"""The port to the Inventory Service: the inventory calls of an order.
 
-Adapters: ``HTTPInventoryGateway`` (http.py) makes one attempt per call;
-``ResilientInventory`` (resilient.py) puts breakers, retries and metrics around any gateway.
+Adapters: ``HTTPInventoryGateway`` (http.py) makes one attempt per call. ``ResilientInventory`` (resilient.py) adds
+breakers, retries and metrics to any gateway.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from services.domain.orders.model import Line
 
 @dataclass(frozen=True, slots=True)
 class LineAvailability:
-    """The answer for one line. Source: requirements 3.1."""
+    """The availability of one order line. Source: requirements 3.1."""
 
     product_id: str
     variant_id: str
     available: bool
     requested_quantity: int
     available_quantity: int | None
-    """None: not stated, or not tracked."""
+    """None when the service does not state or track the quantity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether every line is available now; advisory, only a reservation sets stock aside."""
+    """Whether every line is available now. This is advisory: only a reservation sets stock aside."""
 
     available: bool
     lines: tuple[LineAvailability, ...]
@@ -36,7 +36,7 @@ class Availability:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Stock set aside for all lines of an order until it expires."""
+    """Stock that is set aside for all lines of an order until ``expires_at``."""
 
     reservation_id: str
     expires_at: datetime
@@ -51,10 +51,10 @@ class InventoryGateway(Protocol):
     """
 
     async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
-        """Ask whether all lines are available; changes nothing."""
+        """Check whether all lines are available; changes nothing."""
 
     async def reserve(self, order_id: str, lines: tuple[Line, ...], user_id: str, trail: list[Attempt]) -> Reservation:
-        """Reserve all lines for the order; idempotent by order_id, so it may be repeated."""
+        """Reserve all lines for the order. The call is idempotent by order_id, so it may be repeated."""
 
     async def release(self, order_id: str, trail: list[Attempt]) -> bool:
-        """Release the reservation; False when none was left."""
+        """Release the reservation; returns False when no reservation was left."""

@@ -1,7 +1,7 @@
-"""Breakers, immediate retries and attempt reports around any InventoryGateway.
+"""Adds breakers, immediate retries and attempt reports to any InventoryGateway.
 
-Retries stand outside the breaker and each attempt goes through it; the attempt's timeout is inside
-the gateway, because seen from outside slowness would look like cancellation.
+Every attempt passes through the breaker. The gateway applies the timeout of an attempt, because the breaker would count
+a timeout from outside as a cancelled call.
 
 Source: requirements 7.1, 7.2 and 8.2; docs/adr/0005.
 """
@@ -40,24 +40,24 @@ Send = Callable[[list[Attempt]], Awaitable[T]]
 
 
 PATIENCE_SECONDS, SHORT_PATIENCE_SECONDS = 5.0, 1.0
-"""How long a call waits for its turn after a 429: one without a deadline, and one with a single attempt."""
+"""Longest wait after a 429 of a call without a deadline, and of a call with a single attempt."""
 
 CHECK_PATIENCE = 0.5
-"""Share of the deadline that a check may wait; the reservation needs the rest."""
+"""Share of the deadline for which a check may wait; the reservation needs the rest."""
 
 
 def _unobserved(_: Attempt) -> None:
-    """For clients without metrics."""
+    """Default of ``on_attempt``, for clients without metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResilientInventory:
-    """InventoryGateway that retries passing failures and sends nothing while a circuit is open.
+    """InventoryGateway that retries temporary failures and sends no call while a breaker is open.
 
-    Every attempt, the short-circuited included, is numbered, added to the trail and handed to
-    ``on_attempt``. Only dependency errors are retried, and never past an open circuit; a refusal of this
-    service is not retried at once. After a 429 calls wait for their turn; InventoryThrottled is raised when the wait
-    would be too long. The error of the last attempt is raised; its may_have_run is True if that of any was.
+    Every attempt is numbered, added to the trail and passed to ``on_attempt``; this includes short-circuited attempts.
+    Only dependency errors are retried. CircuitOpen, ReleaseFailed and InventoryRefusesUs are not retried. After a 429
+    calls wait for the pacer, and InventoryThrottled is raised when the wait would be too long. The error of the last
+    attempt is raised; its may_have_run is True if any attempt may have run.
     """
 
     gateway: InventoryGateway
@@ -66,16 +66,16 @@ class ResilientInventory:
     clock: Clock
     on_attempt: Callable[[Attempt], None] = _unobserved
     deadline_seconds: float | None = None
-    """No attempt begins later than this after the call began."""
+    """Seconds after the start of the call at which no further attempt begins."""
     sleep: Sleep = asyncio.sleep
     randomness: Randomness = random.random
     stopwatch: Stopwatch = time.perf_counter
     pacer: Pacer = field(default_factory=Pacer)
     patience_seconds: float | None = None
-    """How long a call waits for its turn; None: as the deadline allows."""
+    """Longest wait for the pacer; None: derived from the deadline, or PATIENCE_SECONDS without a deadline."""
 
     def once(self) -> ResilientInventory:
-        """A copy with one attempt per call and a short wait, for background work that retries later."""
+        """Return a copy with one attempt per call and a short wait, for background work that retries later."""
         return replace(self, policy=replace(self.policy, attempts=1), patience_seconds=SHORT_PATIENCE_SECONDS)
 
     async def check_availability(self, lines: tuple[Line, ...], trail: list[Attempt]) -> Availability:
@@ -96,7 +96,7 @@ class ResilientInventory:
             number += 1
             made: list[Attempt] = []
             try:
-                # An open circuit needs no turn, since nothing is sent.
+                # An open circuit sends nothing, so the call need not wait for the pacer.
                 if self.pacer.is_throttled and breaker.effective_state not in (OPEN, FORCED_OPEN):
                     await self._wait_for_turn(call, self.stopwatch() - started, made)
                 sent_at = self.pacer.monotonic()
@@ -125,7 +125,7 @@ class ResilientInventory:
             await self.sleep(delay)
 
     async def _wait_for_turn(self, call: InventoryCall, elapsed_seconds: float, made: list[Attempt]) -> None:
-        """Wait until the service takes another call; raises InventoryThrottled when that takes too long."""
+        """Wait until the pacer admits the call. Raises InventoryThrottled when the wait is too long."""
         patience = PATIENCE_SECONDS if self.patience_seconds is None else self.patience_seconds
         if self.patience_seconds is None and self.deadline_seconds is not None:
             share = CHECK_PATIENCE if call == InventoryCall.CHECK_AVAILABILITY else 1.0
@@ -144,7 +144,7 @@ class ResilientInventory:
             return 0.0 if error.was_sent and attempts_made < self.policy.attempts else None
         wanted = error.retry_after_seconds or 0.0
         delay = self.policy.delay_seconds(attempts_made, self.randomness, retry_after_seconds=wanted)
-        # A customer waits for this call; a longer Retry-After is left to the delayed retries.
+        # A customer waits for this call, so delayed retries handle a longer Retry-After.
         if delay is None or wanted > self.policy.max_delay_seconds:
             return None
         if self.deadline_seconds is not None and elapsed_seconds + delay >= self.deadline_seconds:

@@ -1,4 +1,4 @@
-"""The payment gateway over HTTP, and the null gateway for installations without one."""
+"""Adapter of the payment gateway over HTTP, and a null gateway for installations without a payment gateway."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ REFUND = "refund"
 VOID = "void"
 
 SURELY_REFUSED = frozenset({400, 401, 403, 404, 405, 415, 422, 429})
-"""Statuses after which no payment can have been made."""
+"""HTTP statuses that show that no payment was made."""
 
 ABOUT_THE_PAYMENT = frozenset({402, 409, 410, 422})
-"""4xx about the payment; 400 is one too if it has an error code of the gateway."""
+"""Statuses 4xx that concern the payment. A 400 with an error code of the gateway also concerns the payment."""
 
 _SETTLED = (PaymentState.CAPTURED, PaymentState.DECLINED, PaymentState.REFUNDED, PaymentState.VOIDED)
 
@@ -43,7 +43,7 @@ CANNOT_VOID = dict.fromkeys((404, 405, 501), PaymentState.ABSENT)
 
 
 class HTTPPaymentGateway:
-    """PaymentGateway over HTTP; one attempt per call, keyed by the order id, so it may be repeated."""
+    """PaymentGateway over HTTP. Each call makes one attempt; the order id is its key, so it may be repeated."""
 
     def __init__(
         self,
@@ -95,10 +95,10 @@ class HTTPPaymentGateway:
 
 
 class NullPaymentGateway:
-    """Approves every payment and marks each attempt ``{"gateway": "null"}``; nothing is charged.
+    """Approves every payment without charging, and marks each attempt with ``{"gateway": "null"}``.
 
-    It stores nothing, so ``find`` returns CAPTURED, as every capture does. ABSENT would reject an order whose
-    approval was lost in a crash.
+    It stores nothing, so ``find`` always returns CAPTURED. ABSENT would reject an order whose approval was lost in a
+    crash.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -131,7 +131,7 @@ class NullPaymentGateway:
 def _state(
     order_id: str, expected: Container[PaymentState], answers: dict[int, PaymentState], reply: Reply
 ) -> PaymentState:
-    """The state by the HTTP status if ``answers`` has it, else by the body."""
+    """Return the state from ``answers`` by HTTP status, else the state in the body."""
     if reply.status in answers:
         return answers[reply.status]
     if not reply.is_success:
@@ -145,7 +145,10 @@ def _state(
 def _state_or_absent(
     order_id: str, expected: Container[PaymentState], answers: dict[int, PaymentState], reply: Reply
 ) -> PaymentState:
-    """ABSENT for a 404 with an error code of the gateway (a proxy answers 404 without one), else like _state."""
+    """Return ABSENT for a 404 with an error code of the gateway, else the result of _state().
+
+    A proxy answers 404 without an error code.
+    """
     if reply.status == 404 and has_error_code(reply.content):
         return PaymentState.ABSENT
     return _state(order_id, expected, answers, reply)

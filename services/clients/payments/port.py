@@ -16,30 +16,30 @@ class PaymentState(StrEnum):
     DECLINED = "DECLINED"
     REFUNDED = "REFUNDED"
     VOIDED = "VOIDED"
-    """Nothing was captured, and the gateway refuses every later capture under this key."""
+    """Nothing was captured, and the gateway refuses later captures under this key."""
     ABSENT = "ABSENT"
     """No payment exists under this key."""
 
 
 class PaymentGateway(Protocol):
-    """Capture, find, refund and void. Each appends one Attempt per try to ``trail``.
+    """Port: capture, find, refund and void. Every method appends one Attempt per try to ``trail``.
 
-    Error: PaymentOutcomeUnknown, with may_have_run False when nothing can have been sent.
+    Every method raises PaymentOutcomeUnknown; its may_have_run is False when nothing can have been sent.
     """
 
     async def capture(
         self, order_id: str, user_id: str, lines: tuple[Line, ...], metadata: dict[str, Any], trail: list[Attempt]
     ) -> PaymentState:
-        """Take the money, once per order_id: CAPTURED, DECLINED or (repeated after a refund) REFUNDED."""
+        """Charge the customer once per order_id; returns CAPTURED, DECLINED or, after a refund, REFUNDED."""
 
     async def find(self, order_id: str, trail: list[Attempt]) -> PaymentState:
-        """The state of the payment of this order."""
+        """Return the state of the payment of this order."""
 
     async def refund(self, order_id: str, trail: list[Attempt]) -> PaymentState:
-        """Refund once: REFUNDED, or ABSENT or DECLINED when there is nothing to refund."""
+        """Refund once; returns REFUNDED, or ABSENT or DECLINED when there is nothing to refund."""
 
     async def void(self, order_id: str, trail: list[Attempt]) -> PaymentState:
-        """Refuse every later capture: VOIDED, or the state of a payment that was captured before.
+        """Make the gateway refuse later captures; returns VOIDED, or the state of a payment captured before.
 
-        ABSENT: the gateway has no void operation, and a capture that is running may still arrive.
+        ABSENT means that the gateway has no void operation, so a running capture may still arrive.
         """

@@ -1,7 +1,7 @@
-"""What one transaction does to an order, and which status may follow which.
+"""The changes of one transaction to an order, and the allowed transitions between order statuses.
 
-Pure: an order and a fact go in, a Change comes out. The functions that decide are in ``lifecycle`` (from the request to
-the confirmation) and ``ending`` (cancellation, refund, release, return).
+Pure: functions take an order and a fact, and return a Change. ``lifecycle`` has the decisions from the request to the
+confirmation; ``ending`` has cancellation, refund, release and return.
 
 Source: docs/adr/0002; requirements 4, 6 and 7.3.
 """
@@ -32,7 +32,7 @@ NEXT: dict[str, frozenset[str]] = {
     S.REJECTED: frozenset({S.RECEIVED}),
     S.RETURNED: frozenset(),
 }
-"""Which status may follow which; everything else, the same status included, raises InvalidState."""
+"""Allowed next statuses by status. Any other transition raises InvalidState."""
 
 BEFORE_PAYMENT = frozenset({S.RECEIVED, S.RESERVING, S.PENDING_INVENTORY})
 AFTER_PAYMENT = frozenset({S.PLACED, S.CONFIRMED, S.CONFIRMATION_FAILED})
@@ -40,14 +40,14 @@ RETURNABLE = frozenset({S.CONFIRMED, S.PARTIALLY_RETURNED})
 ENDED = frozenset({S.CANCELLED, S.REJECTED, S.RETURNED})
 
 CAPTURE_SEEN: dict[str, Any] = {"captured": True}
-"""Details of a transition at which the gateway reported the capture."""
+"""Timeline details of a transition at which the gateway reported a capture."""
 
 TRANSITION, CALL, EVENT_OUT, EVENT_IN, ACTION = "transition", "call", "event_out", "event_in", "action"
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """One line of an order's timeline. Source: contract 3."""
+    """One entry of an order's timeline. Source: contract 3."""
 
     at: datetime
     kind: str
@@ -58,37 +58,37 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class ReviewRequest:
-    """A case to open, unless one with the same reason is already open for the order."""
+    """A review case to open, unless the order already has an open case with the same reason."""
 
     reason: str
     detail: str
     cause: str = ""
-    """The code that cases with the same cause share; empty without one."""
+    """The code by which cases with the same cause are grouped; empty without a code."""
     failure_class: FailureClass | None = None
     """The class of the failed call that led to the case."""
 
     @classmethod
     def after(cls, error: ApiError, reason: str) -> ReviewRequest:
-        """A case about a failed inventory call."""
+        """Return a case about a failed inventory call."""
         found = failure_of(error).failure_class
         return cls(reason, f"{error.code}: {error.message}", found, found)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one transaction does to an order."""
+    """The changes of one transaction to an order."""
 
     values: dict[str, Any]
     timeline: tuple[TimelineEntry, ...] = ()
     events: tuple[OutgoingEvent, ...] = ()
     opens: tuple[ReviewRequest, ...] = ()
     closes: tuple[str, ...] = ()
-    """Reasons of open cases that this change settles."""
+    """Reasons of the open cases that this change closes."""
     release_because: str | None = None
-    """Starts (or starts again) the release job of the order."""
+    """Reason of the release job that this change starts or restarts; None for no release job."""
 
     def then(self, other: Change) -> Change:
-        """Both changes, recorded in one transaction; the later one's column values stand."""
+        """Combine both changes for one transaction. Column values of ``other`` take precedence."""
         return Change(
             self.values | other.values,
             self.timeline + other.timeline,
@@ -100,7 +100,7 @@ class Change:
 
 
 def change_status(order: Order, status: str, at: datetime, title: str, **more: Any) -> Change:
-    """A change to ``status``, which clears the due time and the attempts; raises InvalidState if it may not follow."""
+    """Return a change to ``status`` that clears due time and attempts. Raises InvalidState if not allowed."""
     if status not in NEXT[order.status]:
         raise InvalidState(
             f"Order {order.order_id} is {order.status}; it cannot become {status}.",
@@ -116,7 +116,7 @@ def change_status(order: Order, status: str, at: datetime, title: str, **more: A
 
 
 def money_that_may_come(order: Order, at: datetime) -> dict[str, Any]:
-    """The columns of an order that ends while a capture may be under way: it will be voided or refunded."""
+    """Return the column values by which the sweeper voids or refunds a possible capture of an order that ends."""
     if order.payment_status != PaymentStatus.UNKNOWN:
         return {}
     return {"payment_status": PaymentStatus.REFUND_PENDING, "due_at": at}

@@ -1,4 +1,4 @@
-"""How an order ends: cancellation, refund, release of its reservation and return, as pure decisions.
+"""Pure decisions about the end of an order: cancellation, refund, release of its reservation, and return.
 
 Source: docs/adr/0002; requirements 2.2, 4.2 and 8.1.
 """
@@ -30,16 +30,16 @@ LATE_CAPTURE = timedelta(seconds=60)
 
 
 def cancel(order: Order, reason: str, at: datetime) -> Change:
-    """A customer or an operator cancels; the effect depends on the status.
+    """Cancel an order. The effect depends on its status.
 
-    Before payment the reservation is released, even if none was ever confirmed. While PAYING the cancel waits for the
-    payment's outcome. After payment the money is refunded and order.cancelled is published.
+    Before payment the reservation is released, even if no reservation was confirmed. While PAYING the cancel waits for
+    the outcome of the payment. After payment the money is refunded and order.cancelled is published.
     Source: requirements 4.2; docs/adr/0002.
     """
     if order.status in BEFORE_PAYMENT:
         return _cancel_unpaid(order, reason, at)
     if order.status == S.PAYING:
-        # Where only a person was going to look, the gateway is asked once more.
+        # An order without a due time waits for an operator. The new due time queries the gateway once more.
         values = {"cancel_reason": reason, "due_at": order.due_at or at, "attempts": order.attempts}
         return change_status(
             order, S.PAYING, at, "Cancel requested while paying", values=values, details={"reason": reason}
@@ -93,7 +93,7 @@ def _cancel_placed(order: Order, reason: str, at: datetime) -> Change:
 
 
 def cancel_while_paying(order: Order, reason: str, at: datetime, *, money: bool | None) -> Change:
-    """Carry out a cancel that waited for the payment's outcome: neither money nor stock is kept.
+    """Carry out a cancel that waited for the outcome of the payment: money and stock are given back.
 
     ``money``: True after a capture, False after a decline, which leaves nothing to refund. None: the outcome is
     unknown, so the payment is voided or refunded.
@@ -117,28 +117,28 @@ def cancel_while_paying(order: Order, reason: str, at: datetime, *, money: bool 
 
 
 def refund_late_capture(at: datetime, *, seen: bool) -> Change:
-    """Refund a capture that arrived, or (``seen`` False) may arrive, after the order had ended unpaid."""
+    """Refund a late capture of an order that ended unpaid. ``seen`` False: the capture may still arrive."""
     what = "captured" if seen else "may be captured"
     title = f"Payment {what} after the order had ended, refund requested"
     return request_refund(at, title, seen=seen)
 
 
 def request_refund(at: datetime, title: str, *, seen: bool) -> Change:
-    """The sweeper refunds an order that was charged and has no goods."""
+    """Make the sweeper refund an order that was charged and ended without goods."""
     entry = TimelineEntry(at, TRANSITION, title, dict(CAPTURE_SEEN) if seen else {})
     values = {"payment_status": PaymentStatus.REFUND_PENDING, "due_at": at, "attempts": 0}
     return Change(values, (entry,), closes=(ReviewReason.PAYMENT_UNKNOWN,))
 
 
 def refunded(at: datetime, *, was_charged: bool) -> Change:
-    """The gateway refunded, or reports that it never captured."""
+    """Record that the gateway refunded the payment or, with ``was_charged`` False, that it captured nothing."""
     entry = TimelineEntry(at, TRANSITION, "Payment refunded" if was_charged else "Nothing was charged")
     status = PaymentStatus.REFUNDED if was_charged else PaymentStatus.FAILED
     return Change({"payment_status": status, "due_at": None, "attempts": 0}, (entry,))
 
 
 def nothing_to_refund(order: Order, at: datetime, *, is_final: bool, was_captured: bool) -> Change:
-    """The gateway has no payment to refund.
+    """Record that the gateway has no payment to refund.
 
     ``is_final``: the payment was declined or voided, so no capture can follow. ``was_captured``: a capture is on
     record, so the gateway's answer contradicts it and an operator decides.
@@ -159,7 +159,7 @@ def _money_in_doubt(at: datetime, detail: str) -> Change:
 
 
 def money_settled_by_hand(at: datetime) -> Change:
-    """An operator confirms that the customer of an ended order has all the money."""
+    """Record an operator's confirmation that the customer of an ended order has all the money."""
     entry = TimelineEntry(at, TRANSITION, "Seen by a person: the customer has all the money")
     return Change({"payment_status": PaymentStatus.FAILED, "due_at": None}, (entry,))
 
@@ -170,19 +170,19 @@ def shows_capture(entry: TimelineEntry) -> bool:
 
 
 def refund_later(order: Order, due_at: datetime) -> Change:
-    """The gateway did not answer: the refund is tried again, without limit."""
+    """Postpone a refund that the gateway did not answer. The number of retries is unlimited."""
     return Change({"due_at": due_at, "attempts": order.attempts + 1})
 
 
 def released(order: Order, at: datetime, title: str) -> Change:
-    """No reservation is left for the order."""
+    """Record that no reservation is left for the order."""
     entry = TimelineEntry(at, TRANSITION, title)
     values = {"inventory_status": InventoryStatus.RELEASED} if _release_is_waited_for(order) else {}
     return Change(values, (entry,), closes=(ReviewReason.RELEASE_FAILED,))
 
 
 def release_failed(order: Order, failure: Failure, error: str, attempts: int, at: datetime) -> Change:
-    """The attempts to release are used up: an operator decides. Source: requirements 8.1, RELEASE_FAILED."""
+    """Open a case when the release attempts are used up. Source: requirements 8.1, RELEASE_FAILED."""
     detail = f"Release failed after {attempts} attempts: {error}"
     entry = TimelineEntry(at, TRANSITION, detail, {"attempts": attempts})
     values = {"inventory_status": InventoryStatus.RELEASE_FAILED} if _release_is_waited_for(order) else {}
@@ -197,7 +197,7 @@ def _release_is_waited_for(order: Order) -> bool:
 def return_lines(
     order: Order, lines: tuple[Line, ...], *, return_id: str, reason: str, restockable: bool, at: datetime
 ) -> Change:
-    """The customer returns goods; raises InvalidState for more than was bought. Source: requirements 2.2."""
+    """Record a return. Raises InvalidState for more units than were bought. Source: requirements 2.2."""
     if order.status not in RETURNABLE:
         raise InvalidState(
             f"Order {order.order_id} is {order.status}; only confirmed orders can be returned.",

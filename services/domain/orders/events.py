@@ -27,7 +27,7 @@ INCOMING = (CONFIRMED, CONFIRMATION_FAILED, OUT_OF_STOCK, LOW_STOCK, BACK_IN_STO
 
 @dataclass(frozen=True, slots=True)
 class OutgoingEvent:
-    """A fact to publish; the envelope (id, source, version) is added when it is stored."""
+    """An event to publish. Its envelope (id, source, version) is added when it is stored."""
 
     type: str
     order_id: str
@@ -35,12 +35,12 @@ class OutgoingEvent:
 
 
 def timestamp(at: datetime) -> str:
-    """UTC with milliseconds and a Z, as in every body and event: ``2023-11-21T15:27:30.123Z``."""
+    """Return the time as in every body and event, in UTC with milliseconds: ``2023-11-21T15:27:30.123Z``."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def order_created(order: Order, reservation_id: str, at: datetime) -> OutgoingEvent:
-    """Asks the Inventory Service to validate the reservation. Source: requirements 3.2."""
+    """Return the event by which the Inventory Service validates the reservation. Source: requirements 3.2."""
     data = _about(order, ORDER_CREATED, order.lines)
     data["reservationId"] = reservation_id
     data["timestamp"] = timestamp(at)
@@ -48,7 +48,7 @@ def order_created(order: Order, reservation_id: str, at: datetime) -> OutgoingEv
 
 
 def order_cancelled(order: Order, reason: str, at: datetime) -> OutgoingEvent:
-    """Asks the Inventory Service to release the reservation or to restock what was deducted."""
+    """Return the event by which the Inventory Service releases the reservation or restocks deducted stock."""
     data = _about(order, ORDER_CANCELLED, order.lines)
     data["reason"] = reason
     data["timestamp"] = timestamp(at)
@@ -58,7 +58,7 @@ def order_cancelled(order: Order, reason: str, at: datetime) -> OutgoingEvent:
 def order_returned(
     order: Order, return_id: str, lines: tuple[Line, ...], reason: str, restockable: bool, at: datetime
 ) -> OutgoingEvent:
-    """Asks the Inventory Service to restock returned items, once per returnId."""
+    """Return the event by which the Inventory Service restocks returned items, once per returnId."""
     data = _about(order, ORDER_RETURNED, lines)
     data["returnId"] = return_id
     data["reason"] = reason
@@ -68,7 +68,7 @@ def order_returned(
 
 
 def confirm_requested(order_id: str, reservation_id: str) -> OutgoingEvent:
-    """Asks the Inventory Service to deduct the reserved stock. Source: requirements 5."""
+    """Return the event by which the Inventory Service deducts the reserved stock. Source: requirements 5."""
     return OutgoingEvent(CONFIRM_REQUESTED, order_id, {"orderId": order_id, "reservationId": reservation_id})
 
 

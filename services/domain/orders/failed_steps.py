@@ -1,7 +1,7 @@
-"""Unforeseen failures of an order's steps: counted on the order and retried; after TRIES an operator decides.
+"""Unforeseen failures of the steps of an order. Failures are counted and retried; after TRIES an operator decides.
 
 Pure. A step is one run over an order: check, reserve, pay, request the confirmation, refund. The outcome of a failed
-step is unknown, so the next run starts as after a crash and asks the other services first.
+step is unknown, so the next run starts as after a crash and queries the other services first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from services.domain.orders.changes import TRANSITION, Change, ReviewRequest, Ti
 from services.domain.orders.model import Order, OrderStatus, ReviewReason
 
 TRIES = 4
-"""Failed steps in a row after which a review case opens."""
+"""Consecutive failed steps after which a review case opens."""
 
 BASE_DELAY = timedelta(seconds=5)
 LONGEST_DELAY = timedelta(minutes=15)
@@ -22,37 +22,37 @@ MAX_REASON = 500
 """Characters of the reason that is kept."""
 
 _MIDWAY = frozenset({OrderStatus.RECEIVED, OrderStatus.RESERVING, OrderStatus.PAYING})
-"""Statuses in which the next step begins at once: reaching one does not end the count of failures."""
+"""Statuses in which the next step begins at once. Reaching such a status does not reset the count of failures."""
 
 
 def reason_of(error: BaseException) -> str:
-    """The exception in one line of bounded length that every database stores."""
+    """Return the exception as one line of at most MAX_REASON characters that every database stores."""
     return cut_text(" ".join(f"{type(error).__name__}: {error}".split()), MAX_REASON)
 
 
 def delay_after(failures: int) -> timedelta:
-    """Delay after this many failed steps in a row; it triples with each."""
+    """Return the delay after this many consecutive failed steps; each further one triples it, up to LONGEST_DELAY."""
     return min(timedelta(seconds=BASE_DELAY.total_seconds() * 3.0 ** min(failures - 1, 10)), LONGEST_DELAY)
 
 
 def failed(order: Order, reason: str, at: datetime) -> Change:
-    """Count one more failed step and try the order again later."""
+    """Count one more failed step and retry it later; from TRIES failures on, also open a case."""
     failures = order.step_failures + 1
     values = {"step_failures": failures, "step_error": reason, "due_at": at + delay_after(failures)}
     if failures > TRIES:
-        # No timeline entry, so that the timeline of an order that always fails stays bounded.
+        # Add no timeline entry, so that the timeline of an order that always fails stays bounded.
         return Change(values, opens=(_case(failures, reason),))
     entry = TimelineEntry(at, TRANSITION, "A step failed unexpectedly", {"error": reason, "failures": failures})
     return Change(values, (entry,), opens=(_case(failures, reason),) if failures == TRIES else ())
 
 
 def try_again(at: datetime) -> Change:
-    """An operator has the step tried again at once; one further failure opens a case again."""
+    """Retry the step at once for an operator. One further failure opens a case again."""
     return Change({"due_at": at, "step_failures": TRIES - 1})
 
 
 def with_success_noted(order: Order, change: Change) -> Change:
-    """The change; completing a step of an order with failed steps also resets the count and closes the case."""
+    """Return the change; if it completes a step after failed steps, it also resets the count and closes the case."""
     if not order.step_failures or "step_failures" in change.values:
         return change
     is_decision = "status" in change.values or "payment_status" in change.values

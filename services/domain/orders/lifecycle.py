@@ -1,6 +1,6 @@
-"""The life of an order from the request to the confirmation, as pure decisions.
+"""Pure decisions about an order from the request to the confirmation.
 
-Nothing here reads a clock, calls a service or writes a row. Source: docs/adr/0002; requirements 4, 6 and 7.3.
+The functions read no clock, call no service and write no row. Source: docs/adr/0002; requirements 4, 6 and 7.3.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from services.domain.orders.model import InventoryStatus, Order, PaymentStatus, 
 
 
 def start_reserving(order: Order, at: datetime, due_at: datetime, *, unverified: ApiError | None = None) -> Change:
-    """The availability check succeeded, or (high priority only) failed technically.
+    """Begin the reservation after a check that succeeded or, with high priority only, failed technically.
 
-    ``unverified`` is why the check failed; it opens the case AVAILABILITY_UNVERIFIED.
+    ``unverified``: the error of the failed check, which opens the case AVAILABILITY_UNVERIFIED.
     Source: requirements 7.3, availability check failures.
     """
     opens = (ReviewRequest.after(unverified, ReviewReason.AVAILABILITY_UNVERIFIED),) if unverified else ()
@@ -30,7 +30,7 @@ def start_reserving(order: Order, at: datetime, due_at: datetime, *, unverified:
 
 
 def reject(order: Order, error: ApiError, at: datetime, *, release: bool = False) -> Change:
-    """The order ends without goods; ``release`` when a reservation exists or may exist."""
+    """End the order without goods. ``release``: whether a reservation exists or may exist."""
     values: dict[str, Any] = {"failure": _failure(error)}
     if release:
         values["inventory_status"] = InventoryStatus.RELEASE_PENDING
@@ -51,9 +51,10 @@ def reject(order: Order, error: ApiError, at: datetime, *, release: bool = False
 
 
 def may_try_again(order: Order) -> bool:
-    """Whether a repeated request tries the order again: it was rejected by a retryable failure of the check.
+    """Whether a repeated request tries the order again: a retryable failure of the check rejected it.
 
-    An order that has touched stock or money is never tried again: the Inventory Service may refuse its id for good.
+    An order that had a reservation or a payment is never tried again, because the Inventory Service may always refuse
+    its id.
     """
     untouched = (InventoryStatus.NONE, PaymentStatus.NONE, None)
     return (
@@ -64,7 +65,7 @@ def may_try_again(order: Order) -> bool:
 
 
 def try_again(order: Order, at: datetime, due_at: datetime) -> Change:
-    """A repeated request starts a rejected order again under the same id."""
+    """Start a rejected order again under the same id, for a repeated request."""
     values = {"failure": None, "due_at": due_at}
     return change_status(order, S.RECEIVED, at, "Requested again: a new try", values=values)
 
@@ -77,7 +78,7 @@ def _failure(error: ApiError) -> dict[str, Any]:
 
 
 def reserve_stock(order: Order, reservation_id: str, expires_at: datetime, at: datetime, due_at: datetime) -> Change:
-    """The Inventory Service reserved every line: payment may begin."""
+    """Record the reservation of every line and begin the payment."""
     return change_status(
         order,
         S.PAYING,
@@ -91,15 +92,15 @@ def reserve_stock(order: Order, reservation_id: str, expires_at: datetime, at: d
             "attempts": order.attempts if order.payment_status == PaymentStatus.UNKNOWN else 0,
         },
         details={"reservationId": reservation_id, "expiresAt": events.timestamp(expires_at)},
-        # Without a failed attempt there was no case to open.
+        # Without a failed attempt no case was opened.
         closes=(ReviewReason.PENDING_INVENTORY,) if order.attempts else (),
     )
 
 
 def wait_for_inventory(order: Order, error: ApiError, at: datetime, due_at: datetime | None) -> Change:
-    """The reservation failed or its outcome is unknown: it is retried later, and a review case opens at once.
+    """Retry later a reservation that failed or has an unknown outcome, and open a review case at once.
 
-    ``due_at`` None: the automatic retries are used up and an operator decides.
+    ``due_at`` None: the automatic retries are used up, and an operator decides.
     Source: requirements 7.3, reservation failures.
     """
     attempts = reservation_attempts(order, error)
@@ -116,34 +117,34 @@ def wait_for_inventory(order: Order, error: ApiError, at: datetime, due_at: date
 
 
 def reservation_attempts(order: Order, error: ApiError) -> int:
-    """Attempts made, this one included; an attempt that was not sent (open breaker, rate limit) does not count."""
+    """Return the number of attempts including this one; attempts that were not sent (breaker, 429) do not count."""
     was_not_sent = isinstance(error, CircuitOpen | InventoryThrottled) and not error.may_have_run
     return max(order.attempts, 1) if was_not_sent else order.attempts + 1
 
 
 def postpone(due_at: datetime) -> Change:
-    """Nothing was tried, for example because the breaker is open: due again at ``due_at``, no attempt counted."""
+    """Postpone a step that was not tried, for example because the breaker is open. No attempt is counted."""
     return Change({"due_at": due_at})
 
 
 def resume_reserving(order: Order, at: datetime, due_at: datetime) -> Change:
-    """A delayed retry, an operator or the sweeper tries the reservation again."""
+    """Begin another attempt of the reservation, by a delayed retry, an operator or the sweeper."""
     values = {"due_at": due_at, "attempts": order.attempts}
     return change_status(order, S.RESERVING, at, "Trying to reserve again", values=values)
 
 
 def reserve_before_payment(order: Order, at: datetime, due_at: datetime) -> Change:
-    """The reservation may expire before the payment is settled: reserve again first.
+    """Reserve again first when the reservation may expire before the payment is settled.
 
-    A crashed run may have requested a payment that the gateway does not know yet. The payment status is therefore
-    UNKNOWN, so that the order cannot end without a void or a refund. Payment attempts stay counted.
+    A crashed run may have requested a payment that the gateway has not recorded yet. The payment status is therefore
+    UNKNOWN, so that the order cannot end without a void or a refund. The count of payment attempts stays.
     """
     values = {"due_at": due_at, "payment_status": PaymentStatus.UNKNOWN, "attempts": order.attempts}
     return change_status(order, S.RESERVING, at, "The reservation is about to expire: reserving again", values=values)
 
 
 def place(order: Order, at: datetime, confirmation_due_at: datetime) -> Change:
-    """The payment is captured: the order is placed and the deduction is requested. Source: requirements 4.1."""
+    """Place the order after the capture, and request the deduction. Source: requirements 4.1."""
     reservation_id = order.reservation_id or ""
     return change_status(
         order,
@@ -164,7 +165,10 @@ def place(order: Order, at: datetime, confirmation_due_at: datetime) -> Change:
 
 
 def payment_unknown(order: Order, message: str, at: datetime, due_at: datetime | None) -> Change:
-    """The outcome of the capture is unknown: the gateway is asked again; ``due_at`` None: an operator decides."""
+    """Record that the outcome of the capture is unknown, and query the gateway again at ``due_at``.
+
+    ``due_at`` None: an operator decides.
+    """
     attempts = order.attempts + 1
     opens = () if due_at else (ReviewRequest(ReviewReason.PAYMENT_UNKNOWN, message),)
     return change_status(
@@ -179,7 +183,7 @@ def payment_unknown(order: Order, message: str, at: datetime, due_at: datetime |
 
 
 def confirm(order: Order, confirmed_at: datetime, at: datetime) -> Change:
-    """The Inventory Service deducted the stock. Source: requirements 6."""
+    """Record that the Inventory Service deducted the stock. Source: requirements 6."""
     return change_status(
         order,
         S.CONFIRMED,
@@ -191,7 +195,7 @@ def confirm(order: Order, confirmed_at: datetime, at: datetime) -> Change:
 
 
 def fail_confirmation(order: Order, reason: str, at: datetime) -> Change:
-    """The Inventory Service could not deduct: flagged for review. Source: requirements 6."""
+    """Open a case because the Inventory Service could not deduct the stock. Source: requirements 6."""
     title = f"Inventory confirmation failed: {reason}"
     case = ReviewRequest(ReviewReason.INVENTORY_CONFIRMATION_FAILED, title, stated_code(reason))
     return change_status(
@@ -207,7 +211,7 @@ def fail_confirmation(order: Order, reason: str, at: datetime) -> Change:
 
 
 def ask_confirmation_again(order: Order, at: datetime, due_at: datetime) -> Change:
-    """No answer to inventory.confirm_requested: it is sent again under a new event id."""
+    """Publish inventory.confirm_requested again under a new event id, because no answer came."""
     return change_status(
         order,
         S.PLACED,
@@ -220,7 +224,7 @@ def ask_confirmation_again(order: Order, at: datetime, due_at: datetime) -> Chan
 
 
 def give_up_on_confirmation(order: Order, at: datetime) -> Change:
-    """The Inventory Service never answered: an operator decides."""
+    """Open a case because the Inventory Service never answered the confirmation request."""
     requests = order.attempts + 1
     detail = f"No answer to {requests} requests for confirmation"
     return change_status(
@@ -234,7 +238,7 @@ def give_up_on_confirmation(order: Order, at: datetime) -> Change:
 
 
 def reconfirm(order: Order, reservation_id: str, expires_at: datetime, at: datetime, due_at: datetime) -> Change:
-    """An operator reserved again after a failed confirmation: the deduction is requested again."""
+    """Request the deduction again after an operator reserved anew for a failed confirmation."""
     return change_status(
         order,
         S.PLACED,

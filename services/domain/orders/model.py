@@ -1,4 +1,4 @@
-"""What an order is: its lines, its four orthogonal columns and the values they may take.
+"""The order: its lines, its four independent columns of state, and their values.
 
 Source: contract 3.
 """
@@ -80,9 +80,9 @@ class ReviewReason(StrEnum):
     RELEASE_FAILED = "RELEASE_FAILED"
     PAYMENT_UNKNOWN = "PAYMENT_UNKNOWN"
     STEP_FAILED = "STEP_FAILED"
-    """Not in the contract: several steps of the order in a row failed unexpectedly."""
+    """Not in the contract: several consecutive steps of the order failed unexpectedly."""
     CONSERVATION_DIFFERENCE = "CONSERVATION_DIFFERENCE"
-    """Not in the contract: sold without payment or deduction; only an operator can correct it."""
+    """Not in the contract: the goods were sold without payment or deduction, which only an operator can correct."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Line:
 
     @property
     def sku(self) -> tuple[str, str]:
-        """Product and variant id in canonical form; the line keeps the ids as sent."""
+        """Product and variant id in canonical form. The line itself keeps the ids as received."""
         return (id_key(self.product_id), id_key(self.variant_id))
 
     @property
@@ -104,12 +104,12 @@ class Line:
         return (self.product_id, self.variant_id)
 
     def wire(self) -> dict[str, Any]:
-        """The line as in requests and events. Source: requirements 3.1."""
+        """Return the line as JSON object for requests and events. Source: requirements 3.1."""
         return {"productId": self.product_id, "variantId": self.variant_id, "quantity": self.quantity}
 
 
 def aggregated(lines: Iterable[Line]) -> tuple[Line, ...]:
-    """The lines with quantities added up per product and variant, in first-seen order, ids as first seen."""
+    """Add up the quantities per product and variant. Order and form of the ids are those of the first occurrence."""
     totals: dict[tuple[str, str], Line] = {}
     for line in lines:
         known = totals.get(line.sku)
@@ -120,7 +120,7 @@ def aggregated(lines: Iterable[Line]) -> tuple[Line, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One stored order; changed only by the decisions in ``lifecycle`` and ``ending``."""
+    """One stored order. Only the decisions in ``lifecycle``, ``ending`` and ``failed_steps`` change it."""
 
     order_id: str
     user_id: str
@@ -135,18 +135,18 @@ class Order:
     reservation_expires_at: datetime | None = None
     confirmed_at: datetime | None = None
     cancel_reason: str | None = None
-    """Set when a cancel was requested; while PAYING it is carried out after the payment's outcome."""
+    """Set when a cancel was requested. In PAYING the cancel waits for the outcome of the payment."""
     failure: dict[str, Any] | None = None
     """``{code, message, details}`` of the error that ended the order."""
     metadata: dict[str, Any] | None = None
     due_at: datetime | None = None
-    """When the sweeper runs the next step, unless the order has changed before; None: no step is due."""
+    """When the sweeper runs the next step, unless the order changes first; None when no step is due."""
     attempts: int = 0
     """Attempts made in the present waiting phase (reservation, confirmation, payment, refund)."""
     step_failures: int = 0
-    """Steps in a row that failed unexpectedly; see services.domain.orders.failed_steps."""
+    """Consecutive steps that failed unexpectedly; see services.domain.orders.failed_steps."""
     step_error: str | None = None
-    """The error of the last of them."""
+    """The error of the last step that failed unexpectedly."""
     traceparent: str | None = None
     """W3C traceparent of the request that placed the order; later steps continue its trace."""
     version: int = 1

@@ -44,7 +44,7 @@ DECIMALS = (
     | dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3)
     | dict.fromkeys(("CLF", "UYW"), 4)
 )
-"""Decimals of the currencies that do not have two. Source: ISO 4217."""
+"""Number of decimals of the currencies that do not have two. Source: ISO 4217."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class OrderValue:
 
     @property
     def amount_text(self) -> str | None:
-        """The amount with the decimals of its currency, or with more when the shop gave more, at most four."""
+        """The amount with the decimals of its currency, or with up to four if the shop gave more decimals."""
         if self.amount is None:
             return None
         usual = DECIMALS.get((self.currency or "").upper(), USUAL_DECIMALS)
@@ -67,7 +67,7 @@ class OrderValue:
 
 
 def order_value(order: Order) -> OrderValue:
-    """Units and money of an order; invalid, negative or implausible amounts are ignored."""
+    """Return units and money of an order. Invalid, negative or implausible amounts are ignored."""
     units = sum(line.quantity for line in order.lines)
     given = order.metadata or {}
     total = given.get("total")
@@ -84,6 +84,6 @@ def _amount(value: object) -> Decimal | None:
     try:
         amount = Decimal(str(value))
     except (InvalidOperation, ValueError):
-        # ValueError: Python writes no whole number of more than 4 300 digits.
+        # ValueError: Python does not convert an int of more than 4,300 digits to text.
         return None
     return amount if amount.is_finite() and 0 <= amount <= LARGEST else None
