@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 
 @asynccontextmanager
 async def lifespan(_: object) -> AsyncIterator[None]:
-    """Start the worker and the embedded parts with the console, and stop them with it."""
+    """Start the worker and the embedded parts, and stop them when the console stops."""
     import pandas  # noqa: F401, ICN001 - imported here so that the first page loads faster
     import pyarrow  # noqa: F401, ICN001
 

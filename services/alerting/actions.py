@@ -28,7 +28,7 @@ SHORTEST_SILENCE, LONGEST_SILENCE = timedelta(seconds=1), timedelta(days=7)
 
 
 class AlertActions:
-    """Acts on alerts for an actor."""
+    """Performs an actor's actions on alerts."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime], new_id: Callable[[], str]) -> None:
         self._database = database
@@ -122,7 +122,7 @@ class AlertActions:
         return await self._database.write(transaction)
 
     async def preview(self, matchers: Sequence[Matcher]) -> list[Alert]:
-        """The pending and firing alerts that a silence with these matchers would cover; raises ValidationFailed."""
+        """Return the pending and firing alerts that match. Raises ValidationFailed."""
         _check(matchers, SHORTEST_SILENCE)
         standing = await self._database.read(alerts.standing)
         return [alert for alert in standing if fit(matchers, alert.labels)]

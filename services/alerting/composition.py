@@ -47,7 +47,7 @@ class Alerting:
 
 
 def policy_of(settings: Settings) -> AlertingPolicy:
-    """The policy of the settings; without CONSOLE_URL, links point at the API."""
+    """Return the policy from the settings. Without CONSOLE_URL, links in notifications point to the API."""
     return AlertingPolicy(
         window=timedelta(milliseconds=settings.alert_window),
         interval=timedelta(seconds=settings.alert_interval_seconds),
@@ -69,7 +69,7 @@ def alerting(
     on_notification: Callable[[str], None],
     on_failure: Callable[[str], None],
 ) -> Alerting:
-    """``client`` sends the notifications and must not follow redirects; ``on_failure`` counts failed parts."""
+    """Build alerting. ``client`` sends notifications and must not follow redirects; ``on_failure`` counts failures."""
     definitions = rules(settings)
     url = settings.alert_webhook_url
     return Alerting(

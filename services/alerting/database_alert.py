@@ -53,7 +53,7 @@ RULE = Rule(
     unit="state",
     for_duration=timedelta(seconds=OUTAGE_SECONDS),
 )
-"""Shown on the Alerts page; the evaluator does not evaluate it."""
+"""The rule as the Alerts page shows it. The evaluator does not evaluate this rule."""
 
 StoreAlert = Callable[[Alert, datetime], Awaitable[object]]
 """Stores a resolved alert; the datetime is the end of the alert."""

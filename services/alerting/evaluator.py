@@ -60,9 +60,9 @@ class AlertingPolicy:
     is_sent: bool
     """Whether a webhook is configured."""
     external_url: str
-    """Address of this service in notifications."""
+    """URL of this service in notifications."""
     link: str
-    """The address of the list of alerts."""
+    """URL of the list of alerts."""
 
     @property
     def lease(self) -> timedelta:
@@ -76,7 +76,7 @@ class AlertingPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error while evaluating a rule, or while storing or announcing an alert."""
+    """An error during the evaluation of a rule, or when storing an alert or queueing its notification."""
 
     part: str
     name: str
@@ -215,7 +215,7 @@ class AlertEvaluator:
 
 
 def silence_matchers(connection: Connection, now: datetime) -> SilenceMatchers:
-    """The matchers of the running silences."""
+    """Return the matchers of the active silences."""
     return {silence.silence_id: matchers_of(silence.matchers) for silence in silences.running(connection, now)}
 
 

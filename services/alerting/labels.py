@@ -24,7 +24,7 @@ def fingerprint(labels: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """A condition on one label; an absent label has the empty value."""
+    """A condition on one label. An absent label counts as empty."""
 
     name: str
     value: str

@@ -26,7 +26,7 @@ WRITABLE = "database_writable"
 
 
 def rule_file(rules: Iterable[Rule], window: timedelta, interval: timedelta, console_url: str | None = None) -> str:
-    """YAML for ``rule_files``, with the evaluation interval of the service."""
+    """Return the YAML of a Prometheus rule file, with the evaluation interval of the service."""
     lines = [
         "# Made by `python -m services alerts --prometheus`: make it anew after changing a threshold.",
         "groups:",
@@ -84,7 +84,7 @@ def _rule(rule: Rule, window: timedelta, console_url: str | None) -> list[str]:
 def _entry(
     name: str, condition: str, times: Mapping[str, timedelta], severity: Severity, annotations: Mapping[str, str]
 ) -> list[str]:
-    """The lines of one alert; a time of 0 is left out."""
+    """Return the YAML lines of one alert; times of 0 are left out."""
     return [
         f"      - alert: {name}",
         f"        expr: {_quoted(condition)}",

@@ -26,7 +26,7 @@ from state.engine.transactions import apart
 logger = logging.getLogger("holdfast.alerting")
 
 RESOLVED_UNLESS_REPEATED = timedelta(minutes=5)
-"""End of an alert posted without one, as in Alertmanager."""
+"""Time after which an alert that was posted without an end counts as resolved, as in Alertmanager."""
 
 MAX_NAME = 128
 """Characters of an alert's name. The label ``alertname`` is not cut to this."""

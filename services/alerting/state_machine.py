@@ -46,8 +46,9 @@ def evaluate_rules(
 ) -> AlertChanges:
     """Evaluate every rule. ``known`` are the stored alerts of these rules, in any state.
 
-    ``outage``: after a longer gap between evaluations a pending alert starts again, because its state meanwhile is
-    unknown; the same holds after the clock was set back by as much. ``link`` is the generator URL of new alerts.
+    ``outage``: after a longer gap between evaluations a pending alert starts again, because its state in the gap is
+    unknown. A pending alert also starts again when the clock was set back by more than ``outage``. ``link``: generator
+    URL of new alerts.
     """
     stored = {alert.alert_id: alert for alert in known}
     put: list[Alert] = []
@@ -149,7 +150,7 @@ def expired(received: Iterable[Alert], at: datetime) -> AlertChanges:
 
 
 def annotations_of(rule: Rule, labels: Mapping[str, str], value: float | None) -> dict[str, str]:
-    """The annotations of an alert and its notifications."""
+    """Return the annotations of an alert, which its notifications contain."""
     summary_for = {
         "summary": rule.summary_for(labels),
         "runbook": " ".join(rule.runbook),

@@ -51,7 +51,7 @@ SENT, RETRIED, GIVEN_UP = "sent", "retried", "failed"
 
 
 def notification(alert: Alert, status: str, external_url: str) -> dict[str, Any]:
-    """The message about an alert that fires or is resolved."""
+    """Return the body of a notification about an alert that fires or is resolved."""
     labels = alert.labels
     ended = timestamp(alert.resolved_at) if status == RESOLVED and alert.resolved_at else NEVER
     shown = {
@@ -113,7 +113,7 @@ class Raised(str):
 
 
 class WebhookDelivery:
-    """Sends due notifications in rounds; only the replica with the lease sends."""
+    """Sends due notifications in rounds. Only the replica that holds the lease sends."""
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ _current: ContextVar[_Context] = ContextVar("context", default=_EMPTY)
 
 
 def current_traceparent() -> str | None:
-    """The traceparent of the present task or transaction; None outside of any trace."""
+    """The traceparent of the present task or transaction; None without a trace."""
     return _current.get().traceparent
 
 

@@ -1,4 +1,4 @@
-"""Ids that sort by their time of creation."""
+"""Creates ids that sort by time of creation, and names of replicas."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Loop:
     """Runs rounds of work. The next round starts at once if the last one returned True, else after a pause."""
 
     def __init__(self, name: str, run_round: Callable[[], Awaitable[bool]], *, pause_seconds: float) -> None:
-        """Take a coroutine function that returns whether more work waits."""
+        """``run_round``: a coroutine function that returns whether more work waits."""
         self.name = name
         self.rounds = 0
         """Number of finished rounds, including failed rounds."""
@@ -88,7 +88,7 @@ class Loop:
         self._woken.set()
 
     def stop(self) -> None:
-        """Let run() return after the present round."""
+        """Make run() return after the present round."""
         self._stopping = True
         self._woken.set()
 

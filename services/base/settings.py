@@ -174,7 +174,7 @@ class Settings(BaseSettings):
 
     @property
     def alert_interval_seconds(self) -> float:
-        """Interval of alert evaluation and of metric samples, short enough for a short window."""
+        """Interval of alert evaluation and of metric samples; shorter for a short ALERT_WINDOW."""
         return min(max(self.alert_window / 1000 / 60, 1.0), 5.0)
 
     @property
@@ -214,7 +214,7 @@ class Settings(BaseSettings):
 
     @property
     def operation_lease_seconds(self) -> float:
-        """Longest time of a round of a bulk job, whose items each take a step; at least a minute."""
+        """Longest time of a round of a bulk job, in which each item takes one step; at least a minute."""
         return max(self.step_deadline_seconds + RECORDING_SECONDS, 60.0)
 
     @property
@@ -236,7 +236,7 @@ class Settings(BaseSettings):
 
     @property
     def is_sandbox(self) -> bool:
-        """Whether the reference Inventory Service stands in for a real one."""
+        """Whether the Inventory Service of the sandbox replaces a real Inventory Service."""
         return self.inventory_service_url is None or self.holdfast_sandbox
 
 

@@ -41,7 +41,7 @@ LOG_LOOKED_AT_SECONDS = 5.0
 
 
 class ChildFailed(Exception):
-    """A child ended or was not ready in time; the message shows the end of its log."""
+    """A child ended or was not ready in time. The message contains the end of its log."""
 
 
 class ChildState(StrEnum):

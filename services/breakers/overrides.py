@@ -67,7 +67,7 @@ class BreakerOverrides:
         await self.follow()
 
     async def end(self, breaker: str, *, actor: str, action_id: str | None = None) -> bool:
-        """End an override early; False when none is active. Raises NotFound for the breaker."""
+        """End an override early; returns False when no override is active. Raises NotFound for an unknown breaker."""
         self._breakers.named(breaker)
         at = self._clock()
 

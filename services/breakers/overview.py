@@ -206,7 +206,7 @@ def _bands_of_one(
 
 
 def interruptions(history: Iterable[Band], breaker: str | None = None) -> list[tuple[datetime, datetime]]:
-    """The merged intervals in which the breaker of some replica denied or limited calls."""
+    """The merged intervals in which the breaker of at least one replica denied or limited calls."""
     shut = sorted(
         (band.start, band.end)
         for band in history

@@ -53,7 +53,7 @@ class ItemAction(Protocol):
         """Results of accepted items that have ended, by item id."""
 
     def new_failures(self, connection: Connection, job: BulkJob, since: datetime) -> int:
-        """Number of failures since then with the same causes that are not items of this job."""
+        """Number of failures after ``since`` that have the same causes and are not items of this job."""
 
 
 class RetryRelease:
@@ -187,7 +187,7 @@ class _DeadLetterAction:
         self._dead_letters = dead_letters
 
     def guarded_by(self, job: BulkJob) -> str | None:
-        """None: an event handler only writes to our database."""
+        """Return None: an event handler makes no inventory call."""
         return None
 
     def follow(self, connection: Connection, job: BulkJob, items: Sequence[BulkItem]) -> dict[str, ItemResult]:
@@ -220,7 +220,7 @@ class ReplayEvent(_DeadLetterAction):
 
 
 class DiscardEvent(_DeadLetterAction):
-    """Discard dead letters; the Inventory Service confirms nothing for this."""
+    """Discard dead letters. This needs no confirmation of the Inventory Service."""
 
     async def act(self, job: BulkJob, item: BulkItem) -> ItemResult:
         try:
@@ -240,7 +240,7 @@ class DiscardEvent(_DeadLetterAction):
 def item_actions(
     jobs: ReleaseJobs, proofs: ReleaseByProof, resolution: ReviewResolution, dead_letters: DeadLetters
 ) -> Mapping[str, ItemAction]:
-    """The action of every BulkAction."""
+    """Return the ItemAction of every BulkAction."""
     return {
         BulkAction.RETRY_RELEASE: RetryRelease(jobs),
         BulkAction.MARK_RELEASED: MarkReleasedByProof(proofs),

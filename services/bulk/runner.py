@@ -76,7 +76,7 @@ def breaker_gate(breakers: InventoryBreakers) -> GateOf:
 
 
 def paced_gate(gate_of: GateOf, rest_seconds: Callable[[], float]) -> GateOf:
-    """A gate that is also closed while the Inventory Service has requested a pause of ``rest_seconds()``."""
+    """Return a gate that is also closed during the ``rest_seconds()`` of a pause after a 429."""
 
     def paced(remote: str | None) -> Gate:
         gate = gate_of(remote)
@@ -87,7 +87,7 @@ def paced_gate(gate_of: GateOf, rest_seconds: Callable[[], float]) -> GateOf:
 
 
 class BulkRunner:
-    """Runs bulk jobs, a few items of each per round; every replica has one runner with its own name."""
+    """Runs bulk jobs, a few items of each job per round. Every replica has one runner with its own name."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class BulkRunner:
         self._monotonic = monotonic
         self._resting: dict[str, float] = {}
         self._failures: dict[str, int] = {}
-        """Consecutive rounds that raised, by job id."""
+        """Number of consecutive rounds that raised, by job id."""
 
     async def run_due(self) -> bool:
         """Run one round of a Loop; always returns False, so that the loop's pause paces the jobs."""
@@ -129,7 +129,7 @@ class BulkRunner:
         return False
 
     async def _run_round_of(self, job_id: str) -> bool:
-        """Run one round of one job; False when it did nothing."""
+        """Run one round of one job; returns False when the round did nothing."""
         with correlated(job_id):
             try:
                 has_moved = await self._round(job_id)
@@ -145,7 +145,7 @@ class BulkRunner:
             return has_moved
 
     async def _count_failure(self, job_id: str, error: Exception) -> None:
-        """Stop a job after TRIES consecutive rounds that raised; an actor can resume it."""
+        """Stop a job after TRIES consecutive rounds that raised. An actor can resume the job."""
         failures = self._failures[job_id] = self._failures.get(job_id, 0) + 1
         if failures < TRIES:
             return

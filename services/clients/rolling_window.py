@@ -141,7 +141,7 @@ class RollingStorage(CircuitBreakerStorage):
         percentage = self._options.threshold_percentage
         if self._options.strict:
             return total.fires >= self._options.volume_threshold and total.failures * 100 > percentage * total.fires
-        # 429 counts as a failure only if the window has no success.
+        # Answers 429 count as failures only if the window has no success.
         busy = 0 if total.successes else total.throttled
         failures, completed = total.failures + busy, total.completed + busy
         enough = completed >= max(self._options.volume_threshold, 1)

@@ -50,7 +50,7 @@ class CommandExecutor:
         self._handlers = handlers
 
     async def run_waiting(self) -> bool:
-        """Run one round of waiting commands; False when no command waited."""
+        """Run one round of waiting commands; returns False when no command waited."""
         # Lookups run concurrently, so that a slow Inventory Service does not delay other commands.
         ran = await asyncio.gather(self._run_in_turn(), self._run_lookups(), return_exceptions=True)
         raise_first(ran)

@@ -100,7 +100,7 @@ class ConservationAudit:
     async def compensate(
         self, order_id: str, kind: str, *, actor: str, reason: str, action_id: str | None = None
     ) -> KnownDifference:
-        """Apply the compensation of a difference. Raises NotFound, and InvalidState when it is not open.
+        """Apply the compensation of a difference. Raises NotFound, or InvalidState when the difference is not open.
 
         A repeated ``action_id`` changes nothing.
         """

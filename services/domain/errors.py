@@ -1,7 +1,7 @@
-"""Every error that Holdfast shows to a caller, in one tree.
+"""The hierarchy of all errors that Holdfast returns to callers.
 
     HoldfastError
-    ├── ConfigurationError        a setting is wrong; raised before anything listens
+    ├── ConfigurationError        a setting is wrong; raised before any port is opened
     ├── BusinessError             expected answers; shown to the user, never retried
     │   ├── ValidationFailed           VALIDATION_ERROR
     │   ├── PaymentDeclined            PAYMENT_DECLINED
@@ -17,8 +17,8 @@
         ├── InventoryTimeout           INVENTORY_TIMEOUT, may have run
         ├── InventoryUnavailable       INVENTORY_UNAVAILABLE
         │   ├── CircuitOpen                not sent: the breaker is open
-        │   ├── InventoryRefusesUs         it refused the caller, not the order (401, 403, 404, ...)
-        │   └── InventoryThrottled         429, or not sent because an earlier 429 asked to wait
+        │   ├── InventoryRefusesUs         the service refused the caller, not the order (401, 403, 404, ...)
+        │   └── InventoryThrottled         429, or not sent because of an earlier 429
         ├── ReleaseFailed              RELEASE_FAILED
         │   └── ReleaseQueued              not sent: the breaker is open, the job runs later
         └── PaymentOutcomeUnknown      no answer: the gateway may have captured
@@ -34,7 +34,7 @@ Details = dict[str, Any]
 
 
 class HoldfastError(Exception):
-    """Root of the tree; its message may be shown to a person."""
+    """Base class of all errors of Holdfast. A person may see its message."""
 
 
 class ConfigurationError(HoldfastError):
@@ -79,7 +79,7 @@ class NotFound(BusinessError):
 
 
 class InsufficientInventory(BusinessError):
-    """One or more products are short; details["items"] lists every short line.
+    """The stock of one or more products is too small; details["items"] lists every short line.
 
     Each line: ``{productId, variantId, requestedQuantity, availableQuantity}``.
     """
@@ -118,7 +118,7 @@ class ReservationFailed(BusinessError):
 
 
 class IdempotencyKeyReused(BusinessError):
-    """The idempotency key was used before with another body."""
+    """An earlier request used the idempotency key with another body."""
 
     code = "IDEMPOTENCY_KEY_REUSED"
 

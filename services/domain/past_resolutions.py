@@ -1,8 +1,8 @@
 """Past resolutions: how often an action lasted for earlier failures with the same cause.
 
-An action on a review case lasted when its order ended well and no case was opened for it afterwards. It failed when a
-case was opened or the order ended the other way. Until then it is undecided. An action on a release job lasted when
-the reservation was released and no release was needed for the order again.
+An action on a review case lasted when its order ended as intended and no case was opened for the order afterwards. It
+failed when a case was opened afterwards, or when the order was cancelled or rejected instead. Until then it is
+undecided. An action on a release job lasted when the reservation was released and the order needed no further release.
 """
 
 from __future__ import annotations

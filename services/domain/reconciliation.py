@@ -1,6 +1,6 @@
 """Reconciliation: which actions fit the state of an order and its stock at the Inventory Service.
 
-Pure. An unknown stock state refuses no action.
+Pure. An unknown stock state forbids no action.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class RetryPolicy:
     """Exponential backoff with equal jitter, with limits on the attempts and the delay."""
 
     attempts: int
-    """Attempts in all, the first one included; at least 1."""
+    """Total number of attempts, including the first; at least 1."""
     base_delay_seconds: float
     """Delay before the second attempt, before jitter."""
     max_delay_seconds: float

@@ -9,9 +9,9 @@ NONE, VIEWER, OPERATOR, ADMIN, SERVICE = "none", "viewer", "operator", "admin", 
 
 READ = frozenset({VIEWER, OPERATOR, ADMIN, SERVICE})
 TRADE = frozenset({SERVICE, OPERATOR, ADMIN})
-"""Place, cancel and return orders."""
+"""Roles that may place, cancel and return orders."""
 OPERATE = frozenset({OPERATOR, ADMIN})
-"""Work the review queue, releases and dead letters."""
+"""Roles that may act on review cases, release jobs and dead letters."""
 
 CONSOLE_ROLES = (NONE, VIEWER, OPERATOR, ADMIN)
 """Roles of a console user; ``none`` may not read."""

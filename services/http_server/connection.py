@@ -24,7 +24,7 @@ from services.base.file_descriptors import Budget
 from services.domain.orders.events import timestamp
 
 MAX_HEAD_BYTES = 32 * 1024
-"""Request line and headers of one request."""
+"""Bytes of the request line and headers of one request."""
 
 MAX_TARGET_BYTES = 8 * 1024
 MAX_HEADERS = 100
@@ -73,7 +73,7 @@ class Connections:
     unread: dict[BoundedConnection, float] = field(default_factory=dict)
     """Connections whose client does not read, each with the time since when; oldest first."""
     counts: Counter[str] = field(default_factory=Counter)
-    """Refusals and ended connections since the last log line, by kind."""
+    """Number of refusals and ended connections since the last log line, by kind."""
     is_crowded: bool = False
     """Whether clients wait for a connection. If so, each connection is closed after its answer."""
 

@@ -44,7 +44,7 @@ MAX_OBSERVED = 5000
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The limit that a 429 set for one replica."""
+    """The limit on the calls of one replica after a 429."""
 
     rate: float
     """Calls a second."""
@@ -78,7 +78,7 @@ class Pacer:
 
     @property
     def is_throttled(self) -> bool:
-        """Whether calls have to wait at present."""
+        """Whether calls must wait at present."""
         self._adjust()
         return self._rate is not None
 

@@ -39,7 +39,7 @@ ABOUT_THE_PAYMENT = frozenset({402, 409, 410, 422})
 _SETTLED = (PaymentState.CAPTURED, PaymentState.DECLINED, PaymentState.REFUNDED, PaymentState.VOIDED)
 
 CANNOT_VOID = dict.fromkeys((404, 405, 501), PaymentState.ABSENT)
-"""Answers of a gateway without the void operation."""
+"""States by HTTP status of a gateway that has no void operation."""
 
 
 class HTTPPaymentGateway:

@@ -65,7 +65,7 @@ class ReviewRequest:
     cause: str = ""
     """The code by which cases with the same cause are grouped; empty without a code."""
     failure_class: FailureClass | None = None
-    """The class of the failed call that led to the case."""
+    """The failure class of the call that caused the case."""
 
     @classmethod
     def after(cls, error: ApiError, reason: str) -> ReviewRequest:

@@ -19,7 +19,7 @@ BASE_DELAY = timedelta(seconds=5)
 LONGEST_DELAY = timedelta(minutes=15)
 
 MAX_REASON = 500
-"""Characters of the reason that is kept."""
+"""Characters of the stored reason."""
 
 _MIDWAY = frozenset({OrderStatus.RECEIVED, OrderStatus.RESERVING, OrderStatus.PAYING})
 """Statuses in which the next step begins at once. Reaching such a status does not reset the count of failures."""

@@ -120,7 +120,7 @@ def aggregated(lines: Iterable[Line]) -> tuple[Line, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One stored order. Only the decisions in ``lifecycle``, ``ending`` and ``failed_steps`` change it."""
+    """One stored order. It is immutable; the functions that decide about it return a Change."""
 
     order_id: str
     user_id: str
