@@ -165,7 +165,7 @@ class ApiRoute(APIRoute):
                     raise wrong_value("query", given, f"at most {MAX_PARAMETERS} parameters")
                 if not (caller.is_person and method != "GET"):
                     return await answered(request, caller, body)
-                # The audit log has a person's actions under the correlation id of the request, or under a new id.
+                # Actions of a person are audited under the correlation id of the request, or under a new id.
                 with correlated((header_text(request, "x-correlation-id") or new_id())[:MAX_CORRELATION_ID]):
                     return await answered(request, caller, body)
             except ApiError as error:

@@ -12,7 +12,7 @@ EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 """Wildcard hosts, and for each the loopback address that reaches a server bound to it."""
 
 PORTS = range(20_000, 30_000)
-"""Below the range of ports for outgoing connections, so that none of these takes a kept port between restarts."""
+"""Candidate ports. They are below the kernel's ports for outgoing connections, which could take a kept port."""
 
 _WORD = re.compile(r"[^\s\"'<>]+")
 

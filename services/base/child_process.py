@@ -80,8 +80,8 @@ class ChildProcess:
 def die_with_parent(on_eof: Callable[[], None], *, within_seconds: float = 10.0) -> None:
     """Call ``on_eof`` on another thread when the parent has ended, and exit ``within_seconds`` later.
 
-    Use it only in a child of a Supervisor. The end of standard input signals the end of the parent; a process that a
-    user starts may have no standard input at all.
+    Use it only in a child of a Supervisor. The end of standard input signals the end of the parent, but the standard
+    input of a process that a user starts may be at its end from the beginning.
     """
 
     def watch() -> None:

@@ -136,7 +136,7 @@ class ResolveCase:
             note=job.reason or "",
             version=item.version,
             actor=job.actor,
-            # An attempt that the breaker stopped is in the audit log under this key: the next version has another key.
+            # The audit log may have an earlier attempt that the breaker stopped, under the key of an earlier version.
             action_id=f"{item.action_id}/{item.version}",
             in_bulk=True,
         )

@@ -40,7 +40,7 @@ class ComparedItem:
     agreement: Agreement
     lookup: LookupResult | None = None
     why: str | None = None
-    """Why the item is left out; None for an item that is not."""
+    """Why the item is left out; None for an included item."""
 
 
 @dataclass(frozen=True, slots=True)

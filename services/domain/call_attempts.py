@@ -38,7 +38,7 @@ class Attempt:
 
     at: datetime
     call: str
-    """An InventoryCall, or the name of a call to the payment gateway."""
+    """Value of an InventoryCall, or name of a call to the payment gateway."""
     outcome: str
     duration_seconds: float
     number: int = 1

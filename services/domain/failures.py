@@ -1,6 +1,6 @@
 """Failure classes: codes of what failed, stored with a release job or a review case.
 
-The class decides about retrying, queueing again and grouping. The message of an error never does.
+Retrying, requeueing, putting back and grouping depend on the class, never on the message of an error.
 """
 
 from __future__ import annotations

@@ -67,11 +67,11 @@ class Connections:
     budget: Budget
     on_end: Callable[[], None]
     quiet: dict[BoundedConnection, float] = field(default_factory=dict)
-    """Connections without a complete request, each with the time since when; oldest first."""
+    """Connections without a complete request, each with its start time in this state; oldest first."""
     leaving: dict[BoundedConnection, float] = field(default_factory=dict)
-    """Connections that are closing, each with the time since when; oldest first."""
+    """Connections that are closing, each with its start time in this state; oldest first."""
     unread: dict[BoundedConnection, float] = field(default_factory=dict)
-    """Connections whose client does not read, each with the time since when; oldest first."""
+    """Connections whose client does not read, each with its start time in this state; oldest first."""
     counts: Counter[str] = field(default_factory=Counter)
     """Number of refusals and ended connections since the last log line, by kind."""
     is_crowded: bool = False

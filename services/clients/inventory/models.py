@@ -96,7 +96,7 @@ _ACKNOWLEDGEMENT = _Reply[Any]
 def read_availability(content: bytes, lines: tuple[Line, ...]) -> Availability:
     """Read the answer to a check. Raises UnbelievableReply.
 
-    The order is available only if the reply and all its lines have ``available`` true. ``available`` takes precedence
+    The order is available only if the reply and all its lines are available. ``available`` takes precedence
     over ``availableQuantity``: true with a quantity of 0 is a back order, true without a quantity is untracked stock.
     """
     data = _data(_read(_AVAILABILITY, content))
@@ -106,7 +106,7 @@ def read_availability(content: bytes, lines: tuple[Line, ...]) -> Availability:
 
 
 def read_reservation(content: bytes, order_id: str, lines: tuple[Line, ...]) -> Reservation:
-    """Read the reservation. Raises UnbelievableReply for one of another order and for one that lacks lines."""
+    """Read a reservation. Raises UnbelievableReply when it belongs to another order or lacks order lines."""
     data = _data(_read(_RESERVATION, content))
     if not is_same_id(data.orderId, order_id):
         raise UnbelievableReply(f"the reservation belongs to order {data.orderId!r}")

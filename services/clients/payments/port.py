@@ -24,7 +24,7 @@ class PaymentState(StrEnum):
 class PaymentGateway(Protocol):
     """Port: capture, find, refund and void. Every method appends one Attempt per try to ``trail``.
 
-    Every method raises PaymentOutcomeUnknown; its may_have_run is False when nothing can have been sent.
+    An unknown outcome raises PaymentOutcomeUnknown; its may_have_run is False when nothing can have been sent.
     """
 
     async def capture(
