@@ -87,7 +87,7 @@ class DatabaseOutage:
         link: str,
         store: StoreAlert,
     ) -> None:
-        """``url``: the webhook. None sends no notification; the log, /readyz and later the console show the outage."""
+        """``url``: the webhook. With None no notification is sent; the log, /readyz and the console show the outage."""
         self._client = client
         self._url = url
         self._clock = clock

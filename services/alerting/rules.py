@@ -27,7 +27,7 @@ from services.metrics.expressions import Increase, MaxGauge, Quantile, Ratio, Ru
 from services.metrics.gauges import BREAKER_STATE
 
 REFUSED_IN_A_ROW = 3
-"""Number of consecutive refused orders that fires the alert, whatever the traffic."""
+"""Number of consecutive refused orders that fires the alert at any traffic."""
 
 REFUSED_SHARE = 0.5
 """Share of refused orders among the decided orders of the window that fires the alert."""

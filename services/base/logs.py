@@ -28,7 +28,7 @@ CHATTY = (
     "urllib3",
     "requests",
 )
-"""Loggers of libraries. They log only WARNING and above, whatever level is configured."""
+"""Loggers of libraries. They log only WARNING and above, at every configured level."""
 
 
 class JsonFormatter(logging.Formatter):
