@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import orjson
-from sqlalchemy import JSON, Dialect, TypeDecorator
+from sqlalchemy import JSON, Dialect, String, TypeDecorator
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 LATEST = datetime.max.replace(microsecond=999_000, tzinfo=UTC)
@@ -116,3 +116,17 @@ def read_every_time() -> None:
             return loaded
 
     psycopg.adapters.register_loader("timestamptz", TolerantLoader)
+
+
+class TextWithDefault(TypeDecorator[str]):
+    """A text that reads NULL as ``default``: rows of an earlier version have none."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, length: int, default: str) -> None:
+        super().__init__(length)
+        self.default = default
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str:
+        return self.default if value is None else value

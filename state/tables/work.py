@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, String, Table, Text, text
 
-from state.engine.column_types import JsonObject, JsonTexts
+from services.domain.failures import FailureClass
+from state.engine.column_types import JsonObject, JsonTexts, TextWithDefault
 from state.engine.database import UtcDateTime
 from state.tables.base import BY_KEY, Key, Serial, Word, metadata
 
@@ -68,8 +69,8 @@ releases = Table(
     Column("next_attempt_at", UtcDateTime),
     Column("last_error", Text),
     # The key of the last failure (failure class and HTTP status), which jobs with the same failure share.
-    Column("cause", String(160)),
-    Column("failure_class", Word),
+    Column("cause", TextWithDefault(160, FailureClass.NOT_TRIED)),
+    Column("failure_class", TextWithDefault(40, FailureClass.NOT_TRIED)),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("version", Integer, nullable=False),

@@ -20,6 +20,7 @@ BACKGROUND = (
     "AlertEvaluator.",
     "Recorder.",
     "Retention.",
+    "delete_older",
     "_run",
     "BreakerOverrides.",
     "ClockSkewRepair.",
