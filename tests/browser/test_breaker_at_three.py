@@ -134,7 +134,7 @@ def test_from_the_alert_to_the_orders_hurt_and_to_the_recovery_without_a_reload(
     expect(impact.get_by_text(f"{len(affected)} orders affected")).to_be_visible()
 
     impact.get_by_role("link", name=refused[0]).click()
-    expect(page.get_by_role("heading", name=re.compile("^Order"))).to_be_visible()
+    expect(page.get_by_role("heading", name=re.compile("^Order "))).to_be_visible()
     step = page.get_by_text(re.compile("short.circuited")).first
     expect(step).to_be_visible()
     expect(page.get_by_text("INVENTORY_UNAVAILABLE", exact=False).first).to_be_visible()

@@ -26,7 +26,7 @@ def test_an_order_placed_by_the_api_appears_in_the_open_console_and_is_confirmed
 
     # Nobody reloads the page: the list brings the order by itself.
     page.get_by_role("link", name=order_id).click()
-    expect(page.get_by_role("heading", name=re.compile("^Order"))).to_be_visible()
+    expect(page.get_by_role("heading", name=re.compile("^Order "))).to_be_visible()
     expect(page.get_by_text("Confirmed").first).to_be_visible()
     for step in ("Order received", "Reserve inventory", "inventory.confirm_requested", "order.created"):
         expect(page.get_by_text(step).first).to_be_visible()
