@@ -151,7 +151,7 @@ def _resolved(page: AlertsPage, *, grey: bool) -> None:
         alert = row.alert
         ended = alert.resolved_at or now
         lasted = clock.span(ended - alert.fired_at) if alert.fired_at and alert.fired_at < ended else ""
-        labels = [words.told(value) for name, value in alert.labels.items() if name not in alerts.SAID_ABOVE]
+        labels = [words.sentence(value) for name, value in alert.labels.items() if name not in alerts.SAID_ABOVE]
         facts = [f"ended {clock.both(ended, now)}", *([f"lasted {lasted}"] if lasted else []), *labels]
         badge = words.badge(words.ALERT, "resolved", grey=grey)
         st.markdown(f"{badge} **{words.plain(title(alert))}** :small[{' · '.join(facts)}]")

@@ -50,7 +50,7 @@ def _row(row: DifferenceRow, *, grey: bool) -> None:
             st.markdown(labels.badge(labels.DIFFERENCE_STATE, known.state, grey=grey), width="content")
             st.markdown(f":small[known {clock.ago(known.first_seen_at, console().now())}]", width="content")
             _button(row)
-        st.caption(f"{labels.plain(labels.said(known.detail))} Offered: {COMPENSATIONS.get(known.kind, 'nothing')}")
+        st.caption(f"{labels.sentence(known.detail)} Offered: {COMPENSATIONS.get(known.kind, 'nothing')}")
         if row.command:
             st.markdown(f":small[{actions.summary_with_age(row.command)}]")
 

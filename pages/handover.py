@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
-from pages.parts import access, labels, live
+from pages.parts import access, labels, live, names
 from pages.parts.widgets import audit_links, clock, empty
 from services.console.access import NotPermitted
 from services.console.audit import AuditEntry
@@ -64,7 +64,7 @@ def _quiet(sections: list[Section], *, grey: bool) -> None:
 def _item(item: Item, key: str, *, grey: bool) -> None:
     now = console().now()
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"item_{key}"):
-        text = labels.plain(labels.said(item.text))
+        text = labels.sentence(item.text)
         if item.until:
             left = item.until - now
             color = "orange" if left <= SOON and not grey else "gray"
@@ -142,7 +142,7 @@ def _as_text(page: HandoverPage, now: datetime) -> str:
         lines += ["## Nothing open", *[f"- {text}" for text in quiet], ""]
     lines.append(f"## Since {day_and_month(page.since)} {page.since:%H:%M} UTC")
     lines += [
-        f"- {entry.at:%H:%M} {entry.actor}: {labels.AUDIT.get(entry.action, entry.action)}, {entry.target}, "
+        f"- {entry.at:%H:%M} {entry.actor}: {names.AUDIT.get(entry.action, entry.action)}, {entry.target}, "
         f"{entry.result}" + (f" ({entry.reason})" if entry.reason else "")
         for entry in page.actions
     ] or ["- no action"]
@@ -155,7 +155,7 @@ def _as_text(page: HandoverPage, now: datetime) -> str:
 
 
 def _item_as_text(item: Item) -> str:
-    return labels.said(item.text) + (f" (until {item.until:%H:%M} UTC)" if item.until else "")
+    return labels.with_labels(item.text) + (f" (until {item.until:%H:%M} UTC)" if item.until else "")
 
 
 frame = live.header("Hand-over")

@@ -79,7 +79,7 @@ def _wanted() -> ReleaseFilter:
 def _in_words(wanted: ReleaseFilter) -> str:
     order = f"order {wanted.order_id}" if wanted.order_id else None
     cause = labels.cause_text(wanted.cause) if wanted.cause else None
-    parts = [", ".join(labels.texts(labels.RELEASE, wanted.states)), cause, order]
+    parts = [", ".join(labels.word(labels.RELEASE, state).text for state in wanted.states), cause, order]
     return "; ".join(part for part in parts if part)
 
 

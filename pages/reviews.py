@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages.parts import access, actions, bulk_jobs, labels, live, retries, selection
+from pages.parts import access, actions, bulk_jobs, live, names, retries, selection
 from pages.parts import review_case as work
 from pages.parts.widgets import empty, list_filters, paging
 from pages.parts.worklist import matching, review_filters, review_list
@@ -90,7 +90,7 @@ def _all_matching(page: QueuePage, wanted: CaseFilter) -> None:
     choices = [
         MatchingAction(
             f"matching_{action}",
-            retries.counted(labels.ACTIONS[action], _of(number, page.count), page.calls.get(action)),
+            retries.counted(names.ACTIONS[action], _of(number, page.count), page.calls.get(action)),
             freeze(action),
         )
         for action in ReviewAction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import labels, live
+from pages.parts import labels, live, names
 from pages.parts.widgets import clock, empty, list_filters, list_window
 from services.console.facade import console
 from services.console.stock import StockPage, StockRow
@@ -118,7 +118,7 @@ def _row(row: StockRow, *, gone: bool, grey: bool) -> None:
 
 def _facts(row: StockRow, changed: str) -> str:
     product = row.product
-    facts = [labels.SOURCES.get(product.source, labels.plain(product.source)), f"since {changed}"]
+    facts = [names.SOURCES.get(product.source, labels.plain(product.source)), f"since {changed}"]
     if product.available_quantity is not None:
         facts.append(f"{product.available_quantity:,} available")
     if product.threshold is not None:

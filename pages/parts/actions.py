@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import streamlit as st
 
-from pages.parts import access, labels
+from pages.parts import access, labels, names
 from pages.parts.widgets import clock
 from services.console.access import Command, NotPermitted
 from services.console.cache import SourceUnavailable
@@ -25,7 +25,7 @@ def store(*stores: Callable[[str], Command]) -> bool:
     except (SourceUnavailable, NotPermitted) as error:
         st.session_state[FLASH] = (f"Not stored: {error}", ":material/error:")
         return False
-    what = labels.KINDS.get(commands[0].kind, "Command") if commands else "Nothing"
+    what = names.KINDS.get(commands[0].kind, "Command") if commands else "Nothing"
     count = f" x {len(commands)}" if len(commands) > 1 else ""
     st.session_state[FLASH] = (f"{what}{count}: stored", ":material/schedule:")
     return True
@@ -101,6 +101,6 @@ def summary(command: Command) -> str:
 def _what(command: Command) -> str:
     action = command.arguments.get("action")
     if move := command.arguments.get("move"):
-        return f"{labels.CONTROLS.get(str(move), 'Control')}: bulk job"
+        return f"{names.CONTROLS.get(str(move), 'Control')}: bulk job"
     kind = labels.kind(command.kind)
-    return labels.ACTIONS.get(str(action), kind) if action else kind
+    return names.ACTIONS.get(str(action), kind) if action else kind

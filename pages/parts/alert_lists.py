@@ -107,7 +107,7 @@ def history() -> None:
 def _line(event: AlertEvent, *, grey: bool) -> str:
     facts = [clock.both(event.at, console().now())]
     values = [value for name, value in event.labels.items() if name not in ("alertname", "severity")]
-    facts += [labels.told(value) for value in values[:4]]
+    facts += [labels.sentence(value) for value in values[:4]]
     if event.actor:
         facts.append(f"by {labels.plain(event.actor)}")
     if event.detail:

@@ -63,7 +63,7 @@ def _facts(row: AlertRow) -> list[str]:
     if alert.kept_since:
         facts.append("condition no longer true, about to end")
     shown = {name: value for name, value in alert.labels.items() if name not in SAID_ABOVE}
-    facts += [f"{labels.plain(name)} {labels.told(value)}" for name, value in sorted(shown.items())][:8]
+    facts += [f"{labels.plain(name)} {labels.sentence(value)}" for name, value in sorted(shown.items())][:8]
     facts.append(labels.text(labels.ALERT_SOURCE, alert.source).lower())
     return facts
 

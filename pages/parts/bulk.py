@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.parts import access, actions, bulk_comparison, labels, overlay, retries, selection
+from pages.parts import access, actions, bulk_comparison, labels, names, overlay, retries, selection
 from pages.parts.widgets import clock
 from services.console.bulk import BulkRequest, BulkTarget, narrowed
 from services.console.cache import SourceUnavailable
@@ -47,7 +47,7 @@ def open_preview(bulk: BulkRequest, empties: Picked = ("", ())) -> None:
 
 def name(bulk: BulkRequest) -> str:
     """The label of the action."""
-    return labels.ACTIONS.get(bulk.action or "") or labels.kind(bulk.bulk_action)
+    return names.ACTIONS.get(bulk.action or "") or labels.kind(bulk.bulk_action)
 
 
 def call_of(bulk: BulkRequest) -> str | None:
@@ -63,7 +63,7 @@ def _refreshing(bulk: BulkRequest, key: str, empties: Picked) -> None:
 
 def _preview(bulk: BulkRequest, key: str, empties: Picked) -> None:
     seen = clock.at(bulk.seen_at, console().now())
-    consequences = labels.CONSEQUENCES.get(bulk.action or bulk.bulk_action, "")
+    consequences = names.CONSEQUENCES.get(bulk.action or bulk.bulk_action, "")
     st.markdown(
         f"**{name(bulk)}: {_count(len(bulk.targets))}**{_of_orders(bulk)} · {labels.plain(bulk.filter)}. {consequences}"
     )

@@ -159,7 +159,7 @@ def _facts(target: BulkTarget) -> dict[str, str]:
         "Cause": labels.plain(labels.cause_text(target.cause)),
     }
     claim = f"{target.claimed_by} works on it. " if target.claimed_by else ""
-    note = f"{claim}{labels.told(target.note)}"
+    note = f"{claim}{labels.sentence(target.note)}"
     return _named(target) | cells | ({"Note": note} if note else {})
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.parts import access, actions, address, labels, live
+from pages.parts import access, actions, address, labels, live, names
 from pages.parts.widgets import clock, empty, orders, paging
 from services.console.bulk import BulkItem, BulkJob, ItemPage
 from services.console.cache import SourceUnavailable
@@ -41,7 +41,7 @@ def line(job: BulkJob, *, grey: bool = False) -> str:
 
 def name(job: BulkJob) -> str:
     """The action and the number of items."""
-    what = labels.ACTIONS.get(job.action or "") or labels.kind(job.bulk_action)
+    what = names.ACTIONS.get(job.action or "") or labels.kind(job.bulk_action)
     return f"{what}: {job.total:,} {'item' if job.total == 1 else 'items'}"
 
 
@@ -122,7 +122,7 @@ def _buttons(job: BulkJob) -> None:
     with st.container(horizontal=True, width="content", gap="xsmall"):
         for control in CONTROLS.get(job.state, ()):
             st.button(
-                labels.CONTROLS[control],
+                names.CONTROLS[control],
                 key=f"{control}_{job.job_id}",
                 icon=f":material/{MOVE_ICONS[control]}:",
                 type="tertiary" if control == "cancel" else "secondary",

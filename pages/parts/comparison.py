@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts import access, actions, labels
-from pages.parts.widgets import clock
+from pages.parts.widgets import clock, orders
 from services.console.access import Command
 from services.console.facade import console, same_sight_key
 from services.console.reviews import LookupView, is_fresh
@@ -48,19 +48,12 @@ def _ours(order: Order, *, grey: bool) -> str:
         ("Payment", labels.badge(labels.PAYMENT, order.payment_status, grey=grey)),
     )
     lines = [f"{label} {badge}" for label, badge in states]
-    lines.append(f":small[Reservation {_reservation(order.reservation_id)}{_hold(order)}]")
+    lines.append(f":small[Reservation {_reservation(order.reservation_id)}{orders.reservation_left(order)}]")
     return "  \n".join(lines)
 
 
 def _reservation(reservation_id: str | None) -> str:
     return labels.plain(reservation_id) if reservation_id else "none"
-
-
-def _hold(order: Order) -> str:
-    if order.reservation_expires_at is None or order.inventory_status not in labels.WITH_RESERVATION:
-        return ""
-    left = order.reservation_expires_at - console().now()
-    return f" · reservation ends in {clock.span(left)}" if left.total_seconds() > 0 else " · reservation has ended"
 
 
 def _theirs(order: Order, say: LookupView, *, grey: bool) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import streamlit as st
 
-from pages.parts import address, labels, live
+from pages.parts import address, labels, live, names
 from pages.parts.widgets import clock, empty, orders, paging
 from services.console.cache import Reading
 from services.console.facade import console
@@ -123,7 +123,7 @@ def _said(row: AffectedOrderRow, *, grey: bool) -> str:
         if badge not in kinds.setdefault(impact.call, []):
             kinds[impact.call].append(badge)
     return " ".join(
-        f"{' '.join(badges)} :small[{labels.plain(labels.named(labels.CALL, operation)).lower()}]"
+        f"{' '.join(badges)} :small[{labels.plain(labels.named(names.CALL, operation)).lower()}]"
         for operation, badges in kinds.items()
     )
 

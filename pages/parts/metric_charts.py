@@ -11,7 +11,7 @@ from typing import Literal
 
 import streamlit as st
 
-from pages.parts import charts, incident_impact, labels, time_series
+from pages.parts import charts, incident_impact, labels, names, time_series
 from pages.parts.time_series import Threshold, TimeSeries
 from pages.parts.widgets import empty
 from services.console.incidents import IncidentInterval
@@ -47,7 +47,7 @@ class Chart:
 LATENCY = Chart(
     "latency_p95",
     "Response time",
-    labels.CALL,
+    names.CALL,
     "No call was answered in this time.",
     counted="calls",
     scale="log",
@@ -60,7 +60,7 @@ LATENCY = Chart(
 SUCCESS = Chart(
     "success_rate",
     "Success rate",
-    labels.CALL,
+    names.CALL,
     "No call was made in this time.",
     counted="calls",
     unit="%",
@@ -79,7 +79,7 @@ CHARTS = (
     Chart(
         "queues",
         "Queues",
-        labels.QUEUE,
+        names.QUEUE,
         "Nothing waited in this time.",
         scale="symlog",
         threshold=lambda limits: Threshold(limits.queue_depth, f"{limits.queue_depth:,} (waiting for inventory)"),
@@ -93,7 +93,7 @@ CHARTS = (
     Chart(
         "denied",
         "Calls denied per minute",
-        labels.CALL,
+        names.CALL,
         "No call was denied by an open breaker in this time.",
         is_good=True,
         mark="bar",

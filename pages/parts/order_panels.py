@@ -53,8 +53,8 @@ def facts(view: OrderView) -> None:
     }
     if order.reservation_id:
         shown["Reservation"] = labels.plain(order.reservation_id)
-    if order.reservation_expires_at and order.inventory_status in labels.WITH_RESERVATION:
-        shown["Reservation ends"] = clock.at(order.reservation_expires_at, now)
+    if end := orders.reservation_end(order):
+        shown["Reservation ends"] = clock.at(end, now)
     if order.confirmed_at:
         shown["Confirmed"] = clock.both(order.confirmed_at, now)
     if order.cancel_reason:
@@ -98,7 +98,7 @@ def _case(case: ReviewCase, *, grey: bool) -> None:
     st.markdown(
         f"{labels.badge(labels.REVIEW, review.reason, grey=grey or not is_open)} "
         + (f"open for {clock.span(now - review.opened_at)}" if is_open else _resolved(case))
-        + f"  \n:small[:gray[{labels.told(review.detail)}]]"
+        + f"  \n:small[:gray[{labels.sentence(review.detail)}]]"
     )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.page_link(
@@ -128,7 +128,7 @@ def release(reading: Reading[OrderView]) -> None:
             f"{job.attempts} attempts · touched {clock.ago(job.updated_at, now)}{due} · {labels.plain(job.reason)}"
         )
         if job.last_error:
-            st.caption(f"Latest error: {labels.told(job.last_error)}")
+            st.caption(f"Latest error: {labels.sentence(job.last_error)}")
 
 
 def commands(view: OrderView) -> None:

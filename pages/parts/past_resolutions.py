@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.parts import labels
+from pages.parts import labels, names
 from pages.parts.widgets import clock
 from services.console.facade import console
 from services.console.releases import FailureClass, PastActions
@@ -48,7 +48,7 @@ def _table(past: Sequence[ActionSummary]) -> None:
 
 def _row(one: ActionSummary) -> dict[str, str]:
     return {
-        "Action": labels.PAST_ACTIONS.get(one.action, labels.plain(one.action)),
+        "Action": names.PAST_ACTIONS.get(one.action, labels.plain(one.action)),
         "Times": str(one.times),
         "Lasted": _lasted(one),
         "Last": f"{labels.plain(one.last.by)}, {clock.ago(one.last.at, console().now())}{_why(one)}",
@@ -63,4 +63,4 @@ def _lasted(one: ActionSummary) -> str:
 
 def _why(one: ActionSummary) -> str:
     why = one.last.why
-    return f": {labels.plain(labels.RESOLUTION_REASONS.get(why, why))}" if why else ""
+    return f": {labels.plain(names.RESOLUTION_REASONS.get(why, why))}" if why else ""

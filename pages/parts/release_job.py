@@ -94,7 +94,7 @@ def _marking(order_id: str, key: str) -> None:
         _missing(order_id, reading)
         return
     job = reading.value.row.release
-    st.markdown(f"**{labels.plain(job.order_id)}** · {labels.told(job.last_error or job.reason)}")
+    st.markdown(f"**{labels.plain(job.order_id)}** · {labels.sentence(job.last_error or job.reason)}")
     _both_sides(reading.value, grey=bool(reading.problem))
     _mark(reading.value.row, key)
 
@@ -116,7 +116,7 @@ def _head(reading: Reading[JobView]) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"{badge} {attempts} · touched {clock.ago(job.updated_at, now)}", width="content")
         orders.link(job.order_id)
-    said = [labels.told(job.last_error)] if job.last_error else []
+    said = [labels.sentence(job.last_error)] if job.last_error else []
     st.markdown("  \n".join([*said, f":small[:gray[{labels.plain(job.reason)} · {orders.items(view.row.order)}]]"]))
     if view.row.command:
         st.markdown(f":small[{actions.summary_with_age(view.row.command)}]")

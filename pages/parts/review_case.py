@@ -15,6 +15,7 @@ from pages.parts import (
     dialogs,
     labels,
     live,
+    names,
     overlay,
     past_resolutions,
     retries,
@@ -116,7 +117,7 @@ def _head(reading: Reading[CaseView]) -> None:
         st.markdown(f"{waits}{orders.priority(case.order)}", width="content")
         orders.link(review.order_id)
     facts = (labels.plain(case.order.user_id), orders.items(case.order), f"at stake {orders.order_value(case)}")
-    st.markdown(f"{labels.told(review.detail)}  \n:small[:gray[{' · '.join(facts)}]]")
+    st.markdown(f"{labels.sentence(review.detail)}  \n:small[:gray[{' · '.join(facts)}]]")
     if review.state == ReviewState.OPEN:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(claims.said(case) or ":gray[Nobody has claimed it]", width="content")
@@ -125,7 +126,7 @@ def _head(reading: Reading[CaseView]) -> None:
 
 def _ended(case: ReviewCase) -> str:
     review = case.review
-    why = labels.RESOLUTION_REASONS.get(review.resolution_reason or "", "")
+    why = names.RESOLUTION_REASONS.get(review.resolution_reason or "", "")
     explained = ": ".join(filter(None, (why, labels.plain(review.note or ""))))
     ended = labels.resolution(review.resolution, review.resolved_by)
     return f"{ended}{f' ({explained})' if explained else ''}"
@@ -150,11 +151,11 @@ def _actions(view: CaseView) -> None:
         for number, action in enumerate(offered):
             refused = reason or view.actions.refused.get(action)
             st.button(
-                retries.named(labels.ACTIONS[action], called_by(action, [case.review.reason])),
+                retries.named(names.ACTIONS[action], called_by(action, [case.review.reason])),
                 key=f"{action}_{case.review.review_id}",
                 type="primary" if number == 0 and not refused else "secondary",
                 disabled=refused is not None,
-                help=refused or labels.CONSEQUENCES[action],
+                help=refused or names.CONSEQUENCES[action],
                 on_click=_resolve,
                 args=(case, action, _key(case, action)),
                 shortcut="T" if action in TRIED_AGAIN else None,
@@ -162,7 +163,7 @@ def _actions(view: CaseView) -> None:
         if view.release and view.release.state != ReleaseState.DONE:
             _retry_release(view)
     for action, why in view.actions.refused.items():
-        st.caption(f":material/block: {labels.ACTIONS[action]}: {why}")
+        st.caption(f":material/block: {names.ACTIONS[action]}: {why}")
     if complaint := st.session_state.get(f"complaint_{case.review.review_id}"):
         st.error(complaint, icon=":material/error:")
     elif note := access.write_note():
@@ -178,7 +179,7 @@ def _explanation(case: ReviewCase, offered: list[ReviewAction]) -> None:
     """Draw the inputs for reason and note. The action decides which are required. A click reports a missing one."""
     review_id = case.review.review_id
     fitting = dict.fromkeys(reason for action in offered for reason in REASONS.get(action, ()))
-    needed = [labels.ACTIONS[action] for action in offered if needs_reason(case.review.reason, action)]
+    needed = [names.ACTIONS[action] for action in offered if needs_reason(case.review.reason, action)]
     hint = f"Needed for: {', '.join(needed)}." if needed else "Optional."
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         if fitting:
@@ -188,7 +189,7 @@ def _explanation(case: ReviewCase, offered: list[ReviewAction]) -> None:
                 index=None,
                 key=f"why_{review_id}",
                 placeholder="Choose",
-                format_func=lambda reason: labels.RESOLUTION_REASONS[reason],
+                format_func=lambda reason: names.RESOLUTION_REASONS[reason],
                 help=hint,
                 width=240,
             )
@@ -215,7 +216,7 @@ def _resolve(case: ReviewCase, action: str, key: str) -> None:
     except ValidationFailed as error:
         problem = error.details["problems"][0]
         complaint = (
-            f"{labels.FIELDS[problem['field']]} {problem['value']!r} is not valid; allowed: {problem['allowed']}."
+            f"{names.FIELDS[problem['field']]} {problem['value']!r} is not valid; allowed: {problem['allowed']}."
         )
     st.session_state[f"complaint_{review_id}"] = complaint
 

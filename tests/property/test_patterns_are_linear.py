@@ -20,7 +20,7 @@ ENOUGH_SECONDS = 0.1
 """An input that takes so long has shown how the time grows."""
 FLAGS = {"IGNORECASE": re.IGNORECASE, "MULTILINE": re.MULTILINE, "DOTALL": re.DOTALL, "ASCII": re.ASCII}
 
-BUILT = {"pages/parts/labels/__init__.py": "alternatives of our own words between word boundaries"}
+BUILT = {"pages/parts/labels.py": "alternatives of our own words between word boundaries"}
 """Modules with a pattern that is no literal, and what it consists of."""
 
 HOSTILE = [

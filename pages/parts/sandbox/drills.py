@@ -127,9 +127,8 @@ def _detection(report: Mapping[str, Any]) -> None:
         for one in report["detection"]:
             st.markdown(f"{BY.get(one['by'], labels.plain(one['by']))} after {one['seconds']:g} s")
         for breaker, times in report["breakersOpened"].items():
-            st.caption(
-                f"The {labels.told(breaker)} breaker opened {'once' if times == 1 else f'{times} times'} in that time"
-            )
+            often = "once" if times == 1 else f"{times} times"
+            st.caption(f"The {labels.sentence(breaker)} breaker opened {often} in that time")
         if not report["detection"]:
             st.caption("Nothing detected it. Either there was too little traffic, or the fault affects no order.")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from pages.parts import labels
+from pages.parts import labels, names
 from pages.parts.widgets import orders
 from services.console.audit import AuditEntry
 from services.console.facade import console
@@ -28,7 +28,7 @@ PAGES = {
 
 def deed(entry: AuditEntry) -> str:
     """The label of the action."""
-    return labels.AUDIT.get(entry.action, labels.plain(entry.action.replace("_", " ").capitalize()))
+    return names.AUDIT.get(entry.action, labels.plain(entry.action.replace("_", " ").capitalize()))
 
 
 def link(entry: AuditEntry, marks: Mapping[str, str] | None = None) -> None:

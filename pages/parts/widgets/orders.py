@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 
 import streamlit as st
 
 from pages.parts import address
 from pages.parts.labels import plain
+from pages.parts.widgets import clock
+from services.console.facade import console
 from services.console.reviews import ReviewCase
-from services.domain.orders.model import Order
+from services.domain.orders.model import InventoryStatus, Order
 
 ID_WIDTH = 265
 """Width in pixels that fits a UUID."""
 SHORT = 8
 _UUID = re.compile(r"\b([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+
+_WITH_RESERVATION = (
+    InventoryStatus.RESERVED,
+    InventoryStatus.CONFIRM_REQUESTED,
+    InventoryStatus.INVENTORY_FAILED,
+    InventoryStatus.RELEASE_PENDING,
+    InventoryStatus.RELEASE_FAILED,
+)
+"""Inventory statuses in which the Inventory Service may have a reservation, so that its expiry matters."""
 
 
 def link(
@@ -73,3 +85,16 @@ def order_value(case: ReviewCase) -> str:
 def priority(order: Order) -> str:
     """A badge for a customer of high priority; empty for others."""
     return " :violet-badge[:material/star: High priority]" if order.is_high_priority else ""
+
+
+def reservation_end(order: Order) -> datetime | None:
+    """The expiry of the reservation; None if the Inventory Service cannot have a reservation of the order."""
+    return order.reservation_expires_at if order.inventory_status in _WITH_RESERVATION else None
+
+
+def reservation_left(order: Order) -> str:
+    """The time until the reservation ends, as a further fact on a line; empty without a reservation."""
+    if (end := reservation_end(order)) is None:
+        return ""
+    left = end - console().now()
+    return f" · reservation ends in {clock.span(left)}" if left.total_seconds() > 0 else " · reservation has ended"

@@ -12,8 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import labels
-from pages.parts.labels import TIMELINE, plain, said, text, word
+from pages.parts import labels, names
 from pages.parts.widgets import clock, expander, payloads
 from services.console.cache import Reading
 from services.console.facade import console
@@ -41,16 +40,16 @@ def draw(entries: Sequence[TimelineEntry], reading: Reading[Any]) -> None:
 
 
 def _kind(entry: TimelineEntry, *, grey: bool) -> str:
-    kind = word(TIMELINE, entry.kind)
+    kind = labels.word(labels.TIMELINE, entry.kind)
     hurt = any(sign in entry.title.lower() for sign in BAD)
     color = "gray" if grey else "red" if hurt else kind.color
-    return f":{color}-badge[:material/{'error' if hurt else kind.icon}: {text(TIMELINE, entry.kind)}]"
+    return f":{color}-badge[:material/{'error' if hurt else kind.icon}: {labels.text(labels.TIMELINE, entry.kind)}]"
 
 
 def _text(entry: TimelineEntry, now: datetime) -> str:
-    who = f" · {plain(entry.actor)}" if entry.actor else ""
+    who = f" · {labels.plain(entry.actor)}" if entry.actor else ""
     facts = details(entry.details, now)
-    return f"{plain(said(entry.title))}{who}" + (f"  \n:small[:gray[{facts}]]" if facts else "")
+    return f"{labels.sentence(entry.title)}{who}" + (f"  \n:small[:gray[{facts}]]" if facts else "")
 
 
 MOST_PARTS = 20
@@ -99,7 +98,7 @@ def in_words(name: str, value: object, now: datetime, level: int = 0) -> str:
         return f"{value:,.0f} ms"
     if isinstance(value, str) and (moment := time_or_none(value)):
         return labels.plain(clock.at(moment, now))
-    return labels.plain(labels.CALL.get(str(value)) or labels.said(str(value)))
+    return labels.plain(names.CALL.get(str(value)) or labels.with_labels(str(value)))
 
 
 def _parts_in_words(name: str, value: Mapping[str, object] | list[object], now: datetime, level: int) -> str:

@@ -128,7 +128,7 @@ def draw(row: ReleaseRow, *, gone: bool, grey: bool) -> None:
                 elif job.state != ReleaseState.DONE:
                     _buttons(row)
             if job.last_error:
-                st.markdown(f":small[**{labels.told(job.last_error)}**]")
+                st.markdown(f":small[**{labels.sentence(job.last_error)}**]")
             st.caption(f"{labels.plain(job.reason)} · {orders.items(row.order)}{_stock(row)}")
             if row.command:
                 st.markdown(f":small[{actions.summary_with_age(row.command)}]")

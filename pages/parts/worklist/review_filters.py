@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from pages.parts import access, address, labels
+from pages.parts import access, address, labels, names
 from pages.parts.widgets import list_filters, paging
 from services.console.reviews import SORTS, CaseFilter
 from services.domain.orders.model import ReviewReason
@@ -33,7 +33,7 @@ def draw() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         _text("Search", "q", "Case, order or user id")
         _pick("Cause", "reason", list(ReviewReason), "Every cause")
-        _pick("Priority", "priority", list(labels.PRIORITY), "Every priority")
+        _pick("Priority", "priority", list(names.PRIORITY), "Every priority")
         _text("Product", "product", "Whole product id")
         st.selectbox(
             "Sort",
@@ -80,7 +80,7 @@ def _pick(label: str, key: str, options: list[str], placeholder: str) -> None:
 
 
 def _said(option: str) -> str:
-    return labels.PRIORITY.get(option) or labels.word(labels.REVIEW, option).text
+    return names.PRIORITY.get(option) or labels.word(labels.REVIEW, option).text
 
 
 def _choice(label: str, key: str, options: Mapping[str, str]) -> None:
@@ -165,7 +165,7 @@ def in_words(chosen: CaseFilter) -> str:
     parts = [
         labels.word(labels.REVIEW, chosen.reason).text if chosen.reason else None,
         _code_text(chosen.cause or ANY_CODE) if chosen.cause is not None else None,
-        labels.PRIORITY.get(chosen.priority or ""),
+        names.PRIORITY.get(chosen.priority or ""),
         f"product {chosen.product}" if chosen.product else None,
         f"owner {chosen.owner}" if chosen.owner else None,
         "unclaimed" if chosen.unclaimed else None,

@@ -8,7 +8,7 @@ from functools import partial
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import access, actions, bulk, claims, labels, retries, selection
+from pages.parts import access, actions, bulk, claims, labels, names, retries, selection
 from pages.parts import review_case as work
 from pages.parts.widgets import clock, orders
 from services.console.access import Command
@@ -67,7 +67,7 @@ def _act_on(cases: list[ReviewCase], picked: tuple[str, ...]) -> None:
         allowing = [case for case in cases if action in case.actions and not actions.is_waiting(case.command)]
         call = called_by(action, {case.review.reason for case in allowing})
         if allowing and st.button(
-            retries.counted(labels.ACTIONS[action], f"{len(allowing)}", call),
+            retries.counted(names.ACTIONS[action], f"{len(allowing)}", call),
             key=f"bulk_{action}",
             disabled=block is not None,
             help=block,
@@ -96,8 +96,8 @@ def draw(case: ReviewCase, *, gone: bool, grey: bool) -> None:
                     else:
                         work.open_button(case)
             st.caption(
-                f"{labels.told(review.detail)} · {orders.items(case.order)} · {orders.order_value(case)}"
-                f"{_reservation_left(case)}"
+                f"{labels.sentence(review.detail)} · {orders.items(case.order)} · {orders.order_value(case)}"
+                f"{orders.reservation_left(case.order) if review.state == ReviewState.OPEN else ''}"
             )
             if case.command:
                 _command(case.command, review.review_id)
@@ -114,15 +114,3 @@ def _standing(case: ReviewCase) -> str:
     if case.review.state == ReviewState.OPEN:
         return f"waits {clock.span(console().now() - case.review.opened_at)}"
     return labels.resolution(case.review.resolution, case.review.resolved_by)
-
-
-def _reservation_left(case: ReviewCase) -> str:
-    expires = case.order.reservation_expires_at
-    if (
-        not expires
-        or case.review.state != ReviewState.OPEN
-        or case.order.inventory_status not in labels.WITH_RESERVATION
-    ):
-        return ""
-    left = expires - console().now()
-    return f" · reservation ends in {clock.span(left)}" if left.total_seconds() > 0 else " · reservation has ended"
