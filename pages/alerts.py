@@ -157,6 +157,4 @@ def _resolved(page: AlertsPage, *, grey: bool) -> None:
         st.markdown(f"{badge} **{words.plain(title(alert))}** :small[{' · '.join(facts)}]")
 
 
-frame = live.header("Alerts")
-filters()
-live.body(frame, everything)
+live.page("Alerts", everything, fixed=filters)

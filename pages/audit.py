@@ -142,8 +142,4 @@ def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None, now: d
     )
 
 
-frame = live.header("Audit")
-list_filters.restore(*FILTER_KEYS)
-filters()
-list_filters.remember(*FILTER_KEYS)
-live.body(frame, actions)
+live.page("Audit", actions, fixed=filters, filter_keys=FILTER_KEYS)

@@ -160,4 +160,4 @@ def everything() -> None:
     breaker_history.draw()
 
 
-live.body(live.header("Breakers"), everything)
+live.page("Breakers", everything)

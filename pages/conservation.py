@@ -72,6 +72,5 @@ def _button(row: DifferenceRow) -> None:
             dialogs.compensate(known)
 
 
-frame = live.header("Conservation")
-st.caption("Orders are compared with the stock and the money of the other services a minute after they last changed.")
-live.body(frame, differences)
+NOTE = "Orders are compared with the stock and the money of the other services a minute after they last changed."
+live.page("Conservation", differences, note=NOTE)

@@ -109,8 +109,4 @@ def everything() -> None:
         lists.incoming(st.session_state.get("in_type"), st.session_state.get("in_state"), order_id, _clear)
 
 
-frame = live.header("Events")
-list_filters.restore(*FILTER_KEYS)
-filters()
-list_filters.remember(*FILTER_KEYS)
-live.body(frame, everything)
+live.page("Events", everything, fixed=filters, filter_keys=FILTER_KEYS)

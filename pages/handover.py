@@ -158,5 +158,4 @@ def _item_as_text(item: Item) -> str:
     return labels.with_labels(item.text) + (f" (until {item.until:%H:%M} UTC)" if item.until else "")
 
 
-frame = live.header("Hand-over")
-live.body(frame, everything)
+live.page("Hand-over", everything)

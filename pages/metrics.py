@@ -164,6 +164,4 @@ def _worst(failures: Mapping[str, float]) -> str:
     return f"most: {labels.plain(labels.named(labels.FAILURE, reason)).lower()}"
 
 
-frame = live.header("Metrics")
-filters()
-live.body(frame, everything, every=EVERY)
+live.page("Metrics", everything, fixed=filters, every=EVERY)

@@ -176,6 +176,4 @@ st.page_link(
     # With the order's id the list restores its filters, as after a step back in the browser.
     "orders.py", label="Orders", icon=":material/arrow_back:", query_params={"order": asked} if asked else None
 )  # fmt: skip
-frame = live.header(f"Order {labels.plain(asked)}" if asked else "Order")
-list_window.remember_lists()
-live.body(frame, the_order)
+live.page(f"Order {labels.plain(asked)}" if asked else "Order", the_order, fixed=list_window.remember_lists)

@@ -203,8 +203,4 @@ def _flags(row: OrderRow) -> str:
     return star + flag
 
 
-frame = live.header("Orders")
-list_filters.restore(*FILTER_KEYS)
-filters()
-list_filters.remember(*FILTER_KEYS)
-live.body(frame, found)
+live.page("Orders", found, fixed=filters, filter_keys=FILTER_KEYS)

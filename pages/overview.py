@@ -187,4 +187,4 @@ def everything() -> None:
     time_series()
 
 
-live.body(live.header("Overview", says_worker=False), everything)
+live.page("Overview", everything, says_worker=False)

@@ -172,10 +172,6 @@ def _of(number: int) -> str:
     return f"{number:,} of {number:,} matching"
 
 
-frame = live.header("Releases")
-list_filters.restore(*FILTER_KEYS)
-filters()
-list_filters.remember(*FILTER_KEYS)
-live.body(frame, everything)
+live.page("Releases", everything, fixed=filters, filter_keys=FILTER_KEYS)
 if opened := work.asked_for():
     work.drawer(opened)

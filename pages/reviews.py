@@ -11,7 +11,7 @@ import streamlit as st
 
 from pages.parts import access, actions, bulk_jobs, live, names, retries, selection
 from pages.parts import review_case as work
-from pages.parts.widgets import empty, list_filters, paging
+from pages.parts.widgets import empty, paging
 from pages.parts.worklist import matching, review_filters, review_list
 from pages.parts.worklist.matching import MatchingAction
 from services.console.bulk import BulkRequest
@@ -120,10 +120,6 @@ def _nothing(wanted: CaseFilter) -> None:
         empty.no_data_yet("No case has been resolved yet.")
 
 
-frame = live.header("Manual review")
-list_filters.restore(*review_filters.FILTER_KEYS)
-review_filters.draw()
-list_filters.remember(*review_filters.FILTER_KEYS)
-live.body(frame, queue)
+live.page("Manual review", queue, fixed=review_filters.draw, filter_keys=review_filters.FILTER_KEYS)
 if opened := work.asked_for():
     work.drawer(opened)

@@ -177,5 +177,4 @@ def _store_traffic(rate: float, key: str, actor: str) -> Command:
     return console().sandbox.set_traffic(rate, actor=actor, command_id=key)
 
 
-frame = live.header("Sandbox")
-live.body(frame, everything)
+live.page("Sandbox", everything)

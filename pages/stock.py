@@ -129,9 +129,5 @@ def _facts(row: StockRow, changed: str) -> str:
     return " · ".join(facts)
 
 
-frame = live.header("Stock")
-st.caption("Availability as last reported by events and checks. Only a reservation sets stock aside.")
-list_filters.restore(*FILTER_KEYS)
-filters()
-list_filters.remember(*FILTER_KEYS)
-live.body(frame, variants)
+NOTE = "Availability as last reported by events and checks. Only a reservation sets stock aside."
+live.page("Stock", variants, fixed=filters, filter_keys=FILTER_KEYS, note=NOTE)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts import access, overrides
-from pages.parts.widgets import clock, empty, list_window
+from pages.parts.widgets import clock, empty, list_filters, list_window
 from services.console.cache import Reading
 from services.console.facade import console
 
@@ -17,22 +17,24 @@ REFRESH = "2s"
 LIVE_KEY = "live"
 
 
-class Frame(NamedTuple):
-    """Places above a page's body that each refresh fills."""
+def page(
+    title: str,
+    draw: Callable[[], None],
+    *,
+    fixed: Callable[[], None] | None = None,
+    filter_keys: tuple[str, ...] = (),
+    note: str = "",
+    every: str = REFRESH,
+    says_worker: bool = True,
+) -> None:
+    """Draw title, badges, live switch, banner and ``note``, then ``fixed``, and ``draw`` now and every ``every``.
 
-    badges: DeltaGenerator
-    banner: DeltaGenerator
-    says_worker: bool
-
-
-def header(title: str, *, says_worker: bool = True) -> Frame:
-    """Draw title, badges and live switch, with the banner below them.
-
+    ``fixed`` draws what no refresh draws again, such as the filters. A step back restores those of ``filter_keys``.
     ``says_worker`` is False on a page that reports a missing worker itself.
 
-    Streamlit drops an element that the browser has not fetched when the fragment that wrote it runs again. Each place
-    is therefore the last one in its container, behind an element that only the page writes. A missing element then
-    moves no neighbour, and the browser finds every place again.
+    Streamlit drops an element that the browser has not fetched when the fragment that wrote it runs again. The badges
+    and the banner are therefore the last ones in their containers, behind an element that only the page writes. A
+    missing element then moves no neighbour, and the browser finds every place again.
     """
     list_window.restore_lists(title)
     with st.container():
@@ -42,18 +44,19 @@ def header(title: str, *, says_worker: bool = True) -> Frame:
                 badges = st.empty()
             st.toggle("Live", value=True, key=LIVE_KEY, persist_state="session")
         banner = st.empty()
-    return Frame(badges, banner, says_worker)
+    if note:
+        st.caption(note)
+    if filter_keys:
+        list_filters.restore(*filter_keys)
+    if fixed:
+        fixed()
+    if filter_keys:
+        list_filters.remember(*filter_keys)
 
-
-def body(frame: Frame, draw: Callable[[], None], *, every: str = REFRESH) -> None:
-    """Draw the body now and, while the page is live, again every ``every``.
-
-    One fragment draws all of it, because each fragment costs a script run.
-    """
-
+    # One fragment draws the whole body, because each fragment costs a script run.
     def refresh() -> None:
-        _badges(frame.badges)
-        _banner(frame)
+        _badges(badges)
+        _banner(banner, says_worker=says_worker)
         overrides.banner(access.write_block())
         draw()
 
@@ -92,21 +95,21 @@ def _looked() -> str:
     return f"Not updated since {clock.at(reading.as_of, now)} {clock.zone_name()}" if reading.as_of else "Never updated"
 
 
-def _banner(frame: Frame) -> None:
+def _banner(place: DeltaGenerator, *, says_worker: bool) -> None:
     reading = console().status.live()
     live = reading.value
     if reading.problem:
-        empty.database_away(frame.banner, reading)
-    elif frame.says_worker and live and not live.is_running:
+        empty.database_away(place, reading)
+    elif says_worker and live and not live.is_running:
         seen = f"Last heard of {clock.both(live.silent_since, console().now())}. " if live.silent_since else ""
-        frame.banner.error(
+        place.error(
             f"{seen}Orders and events are not handled. What you ask for here is stored and will run when a worker "
             "is back.",
             title="No worker is running",
             icon=":material/heart_broken:",
         )
     else:
-        frame.banner.empty()
+        place.empty()
 
 
 def as_of(reading: Reading[Any], note: str = "") -> None:
