@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages.parts import actions, alert_lists, alerts, live
+from pages.parts import actions, alert_lists, alerts, frame
 from pages.parts import labels as words
 from pages.parts.widgets import clock, empty, list_filters
 from services.console.alerts import (
@@ -53,7 +53,7 @@ def everything() -> None:
         empty.no_source(reading)
         return
     page, grey = reading.value, bool(reading.problem)
-    live.as_of(reading, _evaluated(page.evaluator))
+    frame.as_of(reading, _evaluated(page.evaluator))
     _warnings(page, reading)
     _standing(page, grey=grey)
     _more(page, grey=grey)
@@ -157,4 +157,4 @@ def _resolved(page: AlertsPage, *, grey: bool) -> None:
         st.markdown(f"{badge} **{words.plain(title(alert))}** :small[{' · '.join(facts)}]")
 
 
-live.page("Alerts", everything, fixed=filters)
+frame.page("Alerts", everything, fixed=filters)

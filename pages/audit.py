@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import address, labels, live
+from pages.parts import address, frame, labels
 from pages.parts.widgets import audit_links, clock, empty, list_filters, list_window, timeline
 from services.console.audit import AuditEntry, AuditFilter, AuditPage
 from services.console.facade import console
@@ -84,7 +84,7 @@ def actions() -> None:
         return
     window = list_window.window(NAME, said, page.rows, lambda row: str(row[0]))
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        live.as_of(reading, _summary(page, wanted))
+        frame.as_of(reading, _summary(page, wanted))
         list_window.pause_button(NAME, window)
     if window.rows:
         marks = list_window.link_parameters(NAME, page.rows)
@@ -142,4 +142,4 @@ def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None, now: d
     )
 
 
-live.page("Audit", actions, fixed=filters, filter_keys=FILTER_KEYS)
+frame.page("Audit", actions, fixed=filters, filter_keys=FILTER_KEYS)

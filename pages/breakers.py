@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import access, actions, breaker_history, charts, incident_impact, labels, live, override_dialog, tiles
+from pages.parts import access, actions, breaker_history, charts, frame, incident_impact, labels, override_dialog, tiles
 from pages.parts.widgets import clock, empty
 from services.console.access import Command
 from services.console.cache import Reading
@@ -25,7 +25,7 @@ def breakers() -> None:
     if not reading.value.breakers:
         empty.no_data_yet("No worker reports its breakers.")
         return
-    live.as_of(reading, f"latencies of the last {clock.span(trends.value.window)}" if trends.value else "")
+    frame.as_of(reading, f"latencies of the last {clock.span(trends.value.window)}" if trends.value else "")
     operations = trends.value.operations if trends.value else {}
     asked = console().overrides.asked(tuple(breaker.name for breaker in reading.value.breakers)).value or {}
     overrides = console().overrides.running().value or {}
@@ -102,7 +102,7 @@ def _facts(breaker: Breaker, trend: OperationTrend | None, reading: Reading[Any]
     ]
     with st.grid(4, min_column_width=130):
         for label, value, note in facts:
-            st.metric(label, live.shade(value, reading), delta=None, delta_description=note)
+            st.metric(label, frame.shade(value, reading), delta=None, delta_description=note)
 
 
 def _hour(served: Mapping[tuple[str, str], int], kind: str, operation: str) -> str:
@@ -160,4 +160,4 @@ def everything() -> None:
     breaker_history.draw()
 
 
-live.page("Breakers", everything)
+frame.page("Breakers", everything)

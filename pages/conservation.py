@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import access, actions, dialogs, labels, live
+from pages.parts import access, actions, dialogs, frame, labels
 from pages.parts.widgets import clock, empty, orders, paging
 from services.console.conservation import ConservationPage, DifferenceRow
 from services.console.facade import console
@@ -19,7 +19,7 @@ def differences() -> None:
     if reading.value is None:
         empty.no_source(reading)
         return
-    live.as_of(reading, _summary(reading.value))
+    frame.as_of(reading, _summary(reading.value))
     if not reading.value.rows:
         _nothing(reading.value)
         return
@@ -73,4 +73,4 @@ def _button(row: DifferenceRow) -> None:
 
 
 NOTE = "Orders are compared with the stock and the money of the other services a minute after they last changed."
-live.page("Conservation", differences, note=NOTE)
+frame.page("Conservation", differences, note=NOTE)

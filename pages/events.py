@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import actions, labels, live, tiles
+from pages.parts import actions, frame, labels, tiles
 from pages.parts.events import dead_letters, lists, undeliverable
 from pages.parts.widgets import clock, list_filters, list_window
 from services.console.facade import console
@@ -65,7 +65,7 @@ def flow() -> None:
     if reading.value is None:
         return
     now, delivery, grey = console().now(), reading.value, bool(reading.problem)
-    live.as_of(reading)
+    frame.as_of(reading)
     age = (now - delivery.outbox_oldest_at).total_seconds() if delivery.outbox_oldest_at else 0.0
     with st.grid(4, min_column_width=150):
         tiles.plain("Outbox", f"{delivery.outbox_waiting:,}", _oldest(age), grey=grey)
@@ -109,4 +109,4 @@ def everything() -> None:
         lists.incoming(st.session_state.get("in_type"), st.session_state.get("in_state"), order_id, _clear)
 
 
-live.page("Events", everything, fixed=filters, filter_keys=FILTER_KEYS)
+frame.page("Events", everything, fixed=filters, filter_keys=FILTER_KEYS)

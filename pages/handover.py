@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
-from pages.parts import access, labels, live, names
+from pages.parts import access, frame, labels, names
 from pages.parts.widgets import audit_links, clock, empty
 from services.console.access import NotPermitted
 from services.console.audit import AuditEntry
@@ -26,7 +26,7 @@ def everything() -> None:
     if page is None:
         empty.no_source(reading)
         return
-    live.as_of(reading, f"for {labels.plain(access.actor())}")
+    frame.as_of(reading, f"for {labels.plain(access.actor())}")
     left, right = st.columns([3, 2])
     with left:
         for section in page.sections:
@@ -158,4 +158,4 @@ def _item_as_text(item: Item) -> str:
     return labels.with_labels(item.text) + (f" (until {item.until:%H:%M} UTC)" if item.until else "")
 
 
-live.page("Hand-over", everything)
+frame.page("Hand-over", everything)

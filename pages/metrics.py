@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
-from pages.parts import incident_impact, labels, live, metric_charts, objective, ranges, tiles
+from pages.parts import frame, incident_impact, labels, metric_charts, objective, ranges, tiles
 from pages.parts.widgets import clock, empty
 from services.console.cache import Reading
 from services.console.facade import console
@@ -80,7 +80,7 @@ def _source(history: MetricHistory, reading: Reading[MetricHistory]) -> None:
     ends = f"{clock.at(history.span.start, now)} to {clock.at(history.span.end, now)} {clock.zone_name()}"
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         with st.container(width="stretch"):
-            live.as_of(
+            frame.as_of(
                 reading, f"source: {history.source}, {age} · {ends} · each point is {clock.span(history.span.step)}"
             )
         st.download_button(
@@ -164,4 +164,4 @@ def _worst(failures: Mapping[str, float]) -> str:
     return f"most: {labels.plain(labels.named(labels.FAILURE, reason)).lower()}"
 
 
-live.page("Metrics", everything, fixed=filters, every=EVERY)
+frame.page("Metrics", everything, fixed=filters, every=EVERY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import access, actions, address, comparison, dialogs, labels, live, order_panels
+from pages.parts import access, actions, address, comparison, dialogs, frame, labels, order_panels
 from pages.parts.widgets import empty, list_window, timeline
 from services.console.access import Command
 from services.console.cache import Reading
@@ -27,7 +27,7 @@ def the_order() -> None:
     if reading.value is None:
         _missing(order_id, reading)
         return
-    live.as_of(reading, f"version {reading.value.order.version}")
+    frame.as_of(reading, f"version {reading.value.order.version}")
     _actions(reading.value)
     _columns(reading)
     left, right = st.columns([3, 2])
@@ -66,7 +66,7 @@ def _missing(order_id: str, reading: Reading[OrderView]) -> None:
     if reading.as_of is None:
         empty.no_source(reading)
     else:
-        live.as_of(reading)
+        frame.as_of(reading)
         empty.nothing_matches(f"No order {labels.plain(order_id)} exists.")
         st.page_link("orders.py", label="Find an order", icon=":material/search:")
 
@@ -176,4 +176,4 @@ st.page_link(
     # With the order's id the list restores its filters, as after a step back in the browser.
     "orders.py", label="Orders", icon=":material/arrow_back:", query_params={"order": asked} if asked else None
 )  # fmt: skip
-live.page(f"Order {labels.plain(asked)}" if asked else "Order", the_order, fixed=list_window.remember_lists)
+frame.page(f"Order {labels.plain(asked)}" if asked else "Order", the_order, fixed=list_window.remember_lists)

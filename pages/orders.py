@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import address, incident_impact, labels, live
+from pages.parts import address, frame, incident_impact, labels
 from pages.parts.widgets import clock, empty, list_filters, list_window, orders, paging
 from services.console.facade import console
 from services.console.orders import COUNT_LIMIT, OrderFilter, OrderRow, OrdersPage
@@ -156,7 +156,7 @@ def found() -> None:
     # The key has the values of the filters: a relative time becomes a new instant, but the list stays the same.
     window = list_window.window(NAME, said, page.rows, lambda row: row.order.order_id)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        live.as_of(reading, _summary(page, wanted))
+        frame.as_of(reading, _summary(page, wanted))
         list_window.pause_button(NAME, window)
     if not window.rows:
         _nothing(wanted)
@@ -203,4 +203,4 @@ def _flags(row: OrderRow) -> str:
     return star + flag
 
 
-live.page("Orders", found, fixed=filters, filter_keys=FILTER_KEYS)
+frame.page("Orders", found, fixed=filters, filter_keys=FILTER_KEYS)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.parts import actions, charts, labels, live, tiles
+from pages.parts import actions, charts, frame, labels, tiles
 from pages.parts import bulk_jobs as operations
 from pages.parts.widgets import clock, empty
 from services.console.alerts import title
@@ -90,7 +90,7 @@ def firing() -> None:
             taken = f" · taken by {labels.plain(alert.acknowledged_by)}" if alert.acknowledged_by else ""
             summary = labels.plain(alert.annotations.get("summary", ""))
             name = labels.plain(title(alert))
-            st.markdown(live.shade(f"{badge} **{name}** {summary} :small[{since}{taken}]", reading))
+            st.markdown(frame.shade(f"{badge} **{name}** {summary} :small[{since}{taken}]", reading))
         more = len(reading.value) - FIRING_SHOWN
         label = f"Alerts, {more} more firing" if more > 0 else "Alerts: what to do, acknowledge, silence"
         st.page_link("alerts.py", label=label, icon=":material/notifications_active:")
@@ -119,7 +119,7 @@ def numbers() -> None:
     grey = bool(reading.problem)
     sampled = trends.value.sampled_at
     note = f"rates and latencies of the last {clock.span(trends.value.window)}"
-    live.as_of(reading, f"{note}, sampled {clock.ago(sampled, console().now())}" if sampled else "no samples yet")
+    frame.as_of(reading, f"{note}, sampled {clock.ago(sampled, console().now())}" if sampled else "no samples yet")
     with st.grid(4, min_column_width=155):
         tiles.rates(trends.value, grey=grey)
         tiles.outbox(reading.value, trends.value, reading.as_of or console().now(), grey=grey)
@@ -136,7 +136,7 @@ def time_series() -> None:
         st.markdown("**Orders per minute by outcome**")
         if reading.value.orders_per_minute:
             charts.orders(reading.value)
-            live.as_of(reading, f"each point is {clock.span(BIN)}")
+            frame.as_of(reading, f"each point is {clock.span(BIN)}")
         else:
             empty.no_data_yet("No samples yet; the worker writes one every few seconds.")
     with right.container(border=True, height="stretch"):
@@ -167,7 +167,7 @@ def _changes() -> None:
     ]
     lines += [(command.created_at, actions.summary(command)) for command in changes.commands]
     for at, text in sorted(lines, key=lambda line: line[0], reverse=True)[:6]:
-        st.markdown(live.shade(f"{text} :small[:gray[{clock.at(at, now)}]]", reading))
+        st.markdown(frame.shade(f"{text} :small[:gray[{clock.at(at, now)}]]", reading))
 
 
 def _bulk_jobs() -> bool:
@@ -187,4 +187,4 @@ def everything() -> None:
     time_series()
 
 
-live.page("Overview", everything, says_worker=False)
+frame.page("Overview", everything, says_worker=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages.parts import actions, address, bulk_jobs, labels, live, retries, selection
+from pages.parts import actions, address, bulk_jobs, frame, labels, retries, selection
 from pages.parts import release_job as work
 from pages.parts.widgets import empty, list_filters, paging
 from pages.parts.worklist import matching, release_list
@@ -106,7 +106,7 @@ def jobs() -> None:
     fresh = {row.release.order_id: row for row in reading.value.rows}
     shown = selection.hold(NAME, place, fresh)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        live.as_of(reading, _summary(reading.value))
+        frame.as_of(reading, _summary(reading.value))
         selection.show_new(NAME, place, fresh, shown)
     if not shown.rows:
         _nothing(wanted, reading.value)
@@ -172,6 +172,6 @@ def _of(number: int) -> str:
     return f"{number:,} of {number:,} matching"
 
 
-live.page("Releases", everything, fixed=filters, filter_keys=FILTER_KEYS)
+frame.page("Releases", everything, fixed=filters, filter_keys=FILTER_KEYS)
 if opened := work.asked_for():
     work.drawer(opened)

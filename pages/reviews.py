@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages.parts import access, actions, bulk_jobs, live, names, retries, selection
+from pages.parts import access, actions, bulk_jobs, frame, names, retries, selection
 from pages.parts import review_case as work
 from pages.parts.widgets import empty, paging
 from pages.parts.worklist import matching, review_filters, review_list
@@ -59,7 +59,7 @@ def queue() -> None:
     shown = selection.hold(NAME, place, fresh)
     # The button is above all conditional parts, so that its key works in every state of the page.
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        live.as_of(reading, _summary(reading.value, wanted.state) if reading.value else "")
+        frame.as_of(reading, _summary(reading.value, wanted.state) if reading.value else "")
         with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
             selection.show_new(NAME, place, fresh, shown)
             _next_button()
@@ -120,6 +120,6 @@ def _nothing(wanted: CaseFilter) -> None:
         empty.no_data_yet("No case has been resolved yet.")
 
 
-live.page("Manual review", queue, fixed=review_filters.draw, filter_keys=review_filters.FILTER_KEYS)
+frame.page("Manual review", queue, fixed=review_filters.draw, filter_keys=review_filters.FILTER_KEYS)
 if opened := work.asked_for():
     work.drawer(opened)

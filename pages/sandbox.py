@@ -6,7 +6,7 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import access, actions, address, labels, live
+from pages.parts import access, actions, address, frame, labels
 from pages.parts.sandbox import drills, stock
 from pages.parts.widgets import clock, empty
 from services.console.access import Command
@@ -30,7 +30,7 @@ def everything() -> None:
     if page is None:
         empty.no_source(reading)
         return
-    live.as_of(reading)
+    frame.as_of(reading)
     if page.active:
         last = next((one for one in page.commands if one.target_id == page.active.drill_id), None)
         _active(page.active, last, grey=bool(reading.problem))
@@ -50,12 +50,12 @@ def _one(drill_id: str) -> None:
     st.button("Every drill", key="every_drill", type="tertiary", icon=":material/arrow_back:", on_click=_close)
     reading = console().sandbox.drill(drill_id)
     if reading.value is not None:
-        live.as_of(reading)
+        frame.as_of(reading)
         drills.draw(reading.value)
     elif reading.as_of is None:
         empty.no_source(reading)
     else:
-        live.as_of(reading)
+        frame.as_of(reading)
         empty.nothing_matches("No such drill is known; reports are kept for a year.")
 
 
@@ -177,4 +177,4 @@ def _store_traffic(rate: float, key: str, actor: str) -> Command:
     return console().sandbox.set_traffic(rate, actor=actor, command_id=key)
 
 
-live.page("Sandbox", everything)
+frame.page("Sandbox", everything)

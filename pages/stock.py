@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import labels, live, names
+from pages.parts import frame, labels, names
 from pages.parts.widgets import clock, empty, list_filters, list_window
 from services.console.facade import console
 from services.console.stock import StockPage, StockRow
@@ -51,7 +51,7 @@ def variants() -> None:
         return
     window = list_window.window(NAME, wanted, page.rows, _id)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        live.as_of(reading, f"{page.out:,} out of stock, {page.low:,} low")
+        frame.as_of(reading, f"{page.out:,} out of stock, {page.low:,} low")
         list_window.pause_button(NAME, window)
     _waiting(page)
     if window.rows:
@@ -130,4 +130,4 @@ def _facts(row: StockRow, changed: str) -> str:
 
 
 NOTE = "Availability as last reported by events and checks. Only a reservation sets stock aside."
-live.page("Stock", variants, fixed=filters, filter_keys=FILTER_KEYS, note=NOTE)
+frame.page("Stock", variants, fixed=filters, filter_keys=FILTER_KEYS, note=NOTE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import access, actions, labels, live
+from pages.parts import access, actions, frame, labels
 from pages.parts.alerts import measured
 from pages.parts.widgets import clock, empty, paging
 from services.console.alerts import (
@@ -100,7 +100,7 @@ def history() -> None:
     if not reading.value:
         empty.no_data_yet("Nothing has fired so far.")
     for event in reading.value[:HISTORY_PAGE]:
-        st.markdown(live.shade(_line(event, grey=bool(reading.problem)), reading))
+        st.markdown(frame.shade(_line(event, grey=bool(reading.problem)), reading))
     paging.stepped("alert_page", has_more=len(reading.value) > HISTORY_PAGE)
 
 

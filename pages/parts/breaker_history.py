@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
-from pages.parts import charts, incident_impact, labels, live
+from pages.parts import charts, frame, incident_impact, labels
 from pages.parts.widgets import clock, empty
 from services.console.facade import console
 from services.console.incidents import Incident, IncidentInterval
@@ -31,7 +31,7 @@ def draw() -> None:
             charts.states(bands, since, key=BANDS, on_select=lambda: incident_impact.pick_band(BANDS))
         else:
             empty.no_data_yet("No breaker has been reported yet.")
-        live.as_of(reading)
+        frame.as_of(reading)
     with st.container(border=True):
         st.markdown("**Openings in the last day**")
         _openings(_open_intervals(changes.value or ())[:SHOWN_OPENINGS], grey=bool(changes.problem))

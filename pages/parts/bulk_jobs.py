@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.parts import access, actions, address, labels, live, names
+from pages.parts import access, actions, address, frame, labels, names
 from pages.parts.widgets import clock, empty, orders, paging
 from services.console.bulk import BulkItem, BulkJob, ItemPage
 from services.console.cache import SourceUnavailable
@@ -160,7 +160,7 @@ def _items(job_id: str) -> None:
     if reading.value is None:
         empty.no_source(reading)
         return
-    live.as_of(reading)
+    frame.as_of(reading)
     st.dataframe(
         [_item_row(item) for item in reading.value.items],
         hide_index=True,

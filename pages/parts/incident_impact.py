@@ -9,7 +9,7 @@ from datetime import datetime
 
 import streamlit as st
 
-from pages.parts import address, labels, live, names
+from pages.parts import address, frame, labels, names
 from pages.parts.widgets import clock, empty, orders, paging
 from services.console.cache import Reading
 from services.console.facade import console
@@ -86,14 +86,14 @@ def panel() -> None:
 
 
 def _incident(incident: Incident, reading: Reading[Incident]) -> None:
-    live.as_of(reading, _summary(incident))
+    frame.as_of(reading, _summary(incident))
     if not incident.orders:
         empty.nothing_wrong("No order was affected in this time: no denied call, fallback, flagged or refused order.")
         _links(incident.interval)
         return
     with st.grid(5, min_column_width=130):
         for kind, label, note in TILES:
-            st.metric(label, live.shade(f"{incident.count(kind):,}", reading), delta=None, delta_description=note)
+            st.metric(label, frame.shade(f"{incident.count(kind):,}", reading), delta=None, delta_description=note)
     for row in incident.rows:
         _row(row, grey=bool(reading.problem))
     paging.numbered(PAGE, incident.orders, PAGE_SIZE)

@@ -6,7 +6,7 @@ import math
 
 import streamlit as st
 
-from pages.parts import live, tiles
+from pages.parts import frame, tiles
 from pages.parts.widgets import clock, empty
 from services.console.cache import Reading
 from services.console.metric_history import PERIOD, Budget, Burn
@@ -32,7 +32,7 @@ def panel(reading: Reading[Budget]) -> None:
 
 
 def _budget(budget: Budget, reading: Reading[Budget]) -> None:
-    live.as_of(reading, f"target {budget.target * 100:g} % over {clock.span(PERIOD)}")
+    frame.as_of(reading, f"target {budget.target * 100:g} % over {clock.span(PERIOD)}")
     grey = bool(reading.problem)
     calls = budget.calls
     failed = round(calls.total - calls.good)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import streamlit as st
 
-from pages.parts import access, actions, labels, live, overlay
+from pages.parts import access, actions, frame, labels, overlay
 from services.console.facade import console, new_key
 from services.console.overrides import FORCED
 
@@ -31,7 +31,7 @@ def breaker(name: str) -> None:
 def _dialog(name: str, key: str) -> None:
     called = labels.breaker(name)
     st.markdown(f"**{called}** on every replica. The override ends by itself.")
-    live.refreshing(_form, name, key)
+    frame.refreshing(_form, name, key)
 
 
 def _form(name: str, key: str) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 import streamlit as st
 
-from pages.parts import access, actions, address, comparison, dialogs, labels, live, overlay, past_resolutions, retries
+from pages.parts import access, actions, address, comparison, dialogs, frame, labels, overlay, past_resolutions, retries
 from pages.parts.widgets import clock, empty, orders, timeline
 from services.console.access import Command
 from services.console.cache import Reading
@@ -61,7 +61,7 @@ def mark_released(row: ReleaseRow) -> None:
 
 
 def _refreshing(order_id: str, mark_key: str) -> None:
-    every = live.REFRESH if st.session_state.get(live.LIVE_KEY, True) else None
+    every = frame.REFRESH if st.session_state.get(frame.LIVE_KEY, True) else None
     st.fragment(_marking if mark_key else _work_area, run_every=every)(order_id, mark_key)
 
 
@@ -110,7 +110,7 @@ def _head(reading: Reading[JobView]) -> None:
     view = reading.value
     assert view is not None  # noqa: S101 - the caller has looked
     job, now = view.row.release, console().now()
-    live.as_of(reading, f"version {job.version}")
+    frame.as_of(reading, f"version {job.version}")
     attempts = f"{job.attempts} {'attempt' if job.attempts == 1 else 'attempts'}"
     badge = labels.badge(labels.RELEASE, job.state, grey=bool(reading.problem))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):

@@ -13,8 +13,8 @@ from pages.parts import (
     claims,
     comparison,
     dialogs,
+    frame,
     labels,
-    live,
     names,
     overlay,
     past_resolutions,
@@ -73,7 +73,7 @@ def drawer(review_id: str) -> None:
 
 
 def _refreshing(review_id: str) -> None:
-    live.refreshing(_work_area, review_id)
+    frame.refreshing(_work_area, review_id)
 
 
 def _work_area(review_id: str) -> None:
@@ -82,7 +82,7 @@ def _work_area(review_id: str) -> None:
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         if reading.value is not None:
             review = reading.value.case.review
-            live.as_of(reading, f"version {review.version}")
+            frame.as_of(reading, f"version {review.version}")
         dialogs.back("close_case", partial(close, review_id))
     if reading.value is None:
         _missing(review_id, reading)
@@ -102,7 +102,7 @@ def _missing(review_id: str, reading: Reading[CaseView]) -> None:
     if reading.as_of is None:
         empty.no_source(reading, is_alone=True)
     else:
-        live.as_of(reading)
+        frame.as_of(reading)
         empty.nothing_matches(f"No case {labels.plain(review_id)} exists.")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import labels, live
+from pages.parts import frame, labels
 from pages.parts.widgets import clock, empty, expander, list_window, orders, payloads
 from services.console.cache import Reading
 from services.console.events import Outgoing, Received, UndeliverableEvent
@@ -63,7 +63,7 @@ def incoming(event_type: str | None, outcome: str | None, order_id: str | None, 
 
 def _head(name: str, window: list_window.Window[Any], reading: Reading[Any], note: str) -> None:
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        live.as_of(reading, note)
+        frame.as_of(reading, note)
         list_window.pause_button(name, window)
 
 
