@@ -30,7 +30,9 @@ def migrate(database: Database) -> None:
             check_database(connection)
         else:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        command.upgrade(alembic_config(connection), "head")
+        config = alembic_config(connection)
+        _check_revision(connection, config)
+        command.upgrade(config, "head")
 
 
 def differences(connection: Connection) -> list[Any]:
@@ -68,6 +70,21 @@ _RIGHTS = text(
     " AND has_table_privilege(c.oid, 'INSERT')"
     " AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')) ORDER BY 1"
 )
+
+
+def _check_revision(connection: Connection, config: Any) -> None:
+    """Check that a migration begins at the database's revision; raises DatabaseUnsuitable."""
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    known = {one.revision: one.doc for one in ScriptDirectory.from_config(config).walk_revisions("base", "heads")}
+    unknown = sorted(set(MigrationContext.configure(connection).get_current_heads()) - set(known))
+    if unknown:
+        allowed = ", ".join(f"{revision} ({topic})" for revision, topic in sorted(known.items()))
+        raise DatabaseUnsuitable(
+            f"the database has the revision {unknown[0]}, which this version cannot migrate;"
+            f" allowed: an empty database, or one of the revisions {allowed}"
+        )
 
 
 def check_database(connection: Connection) -> None:

@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from state import dead_letters, deduplication, orders, releases, reviews, schema, tables
+from services.domain.orders.model import Line
+from state import commands, dead_letters, deduplication, orders, outbox, releases, reviews, schema, tables
 from state.engine.database import Database, opened
 from state.engine.transactions import DatabaseClosed
 from state.schema import migrate
@@ -70,74 +71,115 @@ def test_several_threads_may_migrate_at_once(empty_url):
         assert [future.result() for future in [threads.submit(start) for _ in range(4)]] == [[]] * 4
 
 
-BEFORE_THE_KEYS = """
-INSERT INTO orders (order_id, user_id, customer_priority, status, inventory_status, payment_status, request_hash,
-    created_at, updated_at, version) VALUES ('o-1', 'u', 'standard', 'PLACED', 'NONE', 'NONE', 'h', :at, :at, 1);
-INSERT INTO idempotency_keys (key, order_id, request_hash, created_at) VALUES ('k', 'o-1', 'h', :at);
-INSERT INTO returns (return_id, order_id, request_hash, items, reason, restockable, created_at)
-    VALUES ('r-1', 'o-1', 'h', '[]', 'x', TRUE, :at);
-INSERT INTO inbox (event_id, type, order_id, received_at, outcome) VALUES ('e-1', 't', 'o-1', :at, 'handled');
-INSERT INTO dead_letters (id, stream, stream_seq, subject, payload, headers, reason, attempts, state, created_at)
-    VALUES ('d-1', 'S', 1, 's', :bytes, '{}', 'r', 1, 'OPEN', :at)
-"""
-
-
-def test_what_was_stored_before_keys_had_owners_is_found_after_the_migration(empty_url):
-    from alembic import command
-
-    with opened(empty_url) as database:
-        with database.engine.begin() as connection:
-            if database.is_sqlite:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            command.upgrade(schema.alembic_config(connection), "0003")
-            for statement in BEFORE_THE_KEYS.split(";"):
-                wanted = {"at": "2026-01-01 00:00:00.000000", "bytes": b"{"}
-                given = {name: value for name, value in wanted.items() if f":{name}" in statement}
-                connection.execute(text(statement), given)
-        migrate(database)
-        assert database.read_now(schema.differences) == []
-        assert database.read_now(lambda c: orders.find_key(c, "k", "ada")) == ("o-1", "h")
-        assert database.read_now(lambda c: orders.find_return(c, "o-1", "r-1")) == "h"
-        assert database.read_now(lambda c: dead_letters.get(c, "d-1")).incarnation == ""
-        assert database.write_now(lambda c: deduplication.add(c, "e-1", "t", "o-1", START, digest="d")) is False
-        if database.is_sqlite:
-            tables_now = database.read_now(lambda c: c.scalars(text("SELECT sql FROM sqlite_master")).all())
-            assert (
-                sum("WITHOUT ROWID" in (sql or "") and "TABLE inbox" in sql.replace(chr(34), "") for sql in tables_now)
-                == 1
-            )
-
-
-BEFORE_THE_CLASSES = (
-    """
-INSERT INTO releases (order_id, reason, state, attempts, last_error, cause, created_at, updated_at, version) VALUES
-    ('o-1', 'r', 'FAILED', 8, 'INVENTORY_UNAVAILABLE: answered 503',
-    'INVENTORY_UNAVAILABLE: answered 503', :at, :at, 1)
-""",
-    """
-INSERT INTO reviews (review_id, order_id, reason, state, detail, cause, opened_at, version) VALUES
-    ('c-1', 'o-1', 'PENDING_INVENTORY', 'OPEN', 'X: Circuit breaker b is open; nothing was sent.', 'X', :at, 1)
-""",
+ROWS_OF_0_1_0 = (
+    """INSERT INTO orders (order_id, user_id, customer_priority, status, inventory_status, payment_status, request_hash,
+    created_at, updated_at, version) VALUES ('o-1', 'u', 'standard', 'PLACED', 'NONE', 'NONE', 'h', :at, :at, 1)""",
+    "INSERT INTO order_items (order_id, product_id, variant_id, line, quantity) VALUES ('o-1', 'p', 'v', 0, 2)",
+    "INSERT INTO idempotency_keys (key, order_id, request_hash, created_at) VALUES ('k', 'o-1', 'h', :at)",
+    """INSERT INTO returns (return_id, order_id, request_hash, items, reason, restockable, created_at)
+    VALUES ('r-1', 'o-1', 'h', '[]', 'x', TRUE, :at)""",
+    "INSERT INTO inbox (event_id, type, order_id, received_at) VALUES ('e-1', 't', 'o-1', :at)",
+    """INSERT INTO dead_letters (id, stream, stream_seq, subject, payload, headers, reason, attempts, state, created_at)
+    VALUES ('d-1', 'S', 1, 's', :bytes, '{}', 'r', 1, 'OPEN', :at)""",
+    """INSERT INTO releases (order_id, reason, state, attempts, last_error, created_at, updated_at, version)
+    VALUES ('o-1', 'r', 'FAILED', 8, 'INVENTORY_UNAVAILABLE: answered 503', :at, :at, 1)""",
+    """INSERT INTO reviews (review_id, order_id, reason, state, detail, opened_at, version) VALUES
+    ('c-1', 'o-1', 'PENDING_INVENTORY', 'OPEN', 'X: Circuit breaker b is open; nothing was sent.', :at, 1)""",
+    """INSERT INTO commands (command_id, kind, target_id, arguments, actor, state, created_at)
+    VALUES ('w-1', 'cancel_order', 'o-1', '{}', 'ada', 'STORED', :at)""",
+    "INSERT INTO outbox (event_id, subject, order_id, payload, created_at) VALUES ('x-1', 's', 'o-1', :bytes, :at)",
 )
 
 
-def test_rows_from_before_failure_classes_get_theirs_by_the_migration(empty_url):
+@pytest.fixture
+def database_of_0_1_0(empty_url):
+    """A database with the schema of the first release and a row in each table that the next one changes."""
     from alembic import command
 
     with opened(empty_url) as database:
         with database.engine.begin() as connection:
             if database.is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
-            command.upgrade(schema.alembic_config(connection), "0003")
-            connection.execute(text(BEFORE_THE_KEYS.partition(";")[0]), {"at": "2026-01-01 00:00:00.000000"})
-            command.upgrade(schema.alembic_config(connection), "0006")
-            for statement in BEFORE_THE_CLASSES:
-                connection.execute(text(statement), {"at": "2026-01-01 00:00:00.000000"})
+            command.upgrade(schema.alembic_config(connection), "0001")
+            for statement in ROWS_OF_0_1_0:
+                given = {"at": "2026-01-01 00:00:00.000000", "bytes": b"{"}
+                values = {name: value for name, value in given.items() if f":{name}" in statement}
+                connection.execute(text(statement), values)
+        yield database
+
+
+def test_a_database_of_0_1_0_keeps_its_rows_and_gets_the_present_tables(database_of_0_1_0):
+    database = database_of_0_1_0
+    migrate(database)
+    assert database.read_now(schema.differences) == []
+    assert database.read_now(lambda c: orders.get(c, "o-1")).lines == (Line("p", "v", 2),)
+    assert database.read_now(lambda c: orders.find_key(c, "k", "ada")) == ("o-1", "h")
+    assert database.read_now(lambda c: orders.find_return(c, "o-1", "r-1")) == "h"
+    assert database.read_now(lambda c: dead_letters.get(c, "d-1")).incarnation == ""
+    assert database.read_now(lambda c: commands.get(c, "w-1")).role == "operator"
+    assert database.read_now(outbox.pending)[0] == 1
+    assert database.write_now(lambda c: deduplication.add(c, "e-1", "t", "o-1", START, digest="d")) is False
+
+
+def test_rows_of_0_1_0_get_their_failure_classes(database_of_0_1_0):
+    database = database_of_0_1_0
+    migrate(database)
+    job = database.read_now(lambda c: releases.get(c, "o-1"))
+    case = database.read_now(lambda c: reviews.get(c, "c-1"))
+    assert (job.failure_class, job.cause) == ("INVENTORY_UNAVAILABLE", "INVENTORY_UNAVAILABLE")
+    assert (case.failure_class, case.cause, case.last_attempt_sent) == ("BREAKER_OPEN", "BREAKER_OPEN", False)
+
+
+def layout(database):
+    """Every table with its columns, constraints, indexes and options, whatever the sequence of its columns."""
+    parts = ("columns", "foreign_keys", "unique_constraints", "check_constraints", "indexes")
+
+    def read(connection):
+        inspector = inspect(connection)
+        return {
+            name: [
+                inspector.get_table_options(name),
+                inspector.get_pk_constraint(name),
+                *(sorted(map(spelled, getattr(inspector, f"get_{part}")(name))) for part in parts),
+            ]
+            for name in inspector.get_table_names()
+            if name != "alembic_version"
+        }
+
+    return database.read_now(read)
+
+
+def spelled(found):
+    """A reflected value as text; the condition of a partial index is an object without equality."""
+    return str({name: spelled(found[name]) for name in sorted(found)}) if isinstance(found, dict) else str(found)
+
+
+def test_the_migrations_write_what_the_tables_in_code_write(database_of_0_1_0, empty_url, request):
+    """A database of 0.1.0, after its migration, is the same as one that the tables in code create."""
+    migrate(database_of_0_1_0)
+    with opened(another_empty_url(request, empty_url)) as created:
+        with created.engine.begin() as connection:
+            tables.metadata.create_all(connection)
+        assert layout(database_of_0_1_0) == layout(created)
+
+
+def another_empty_url(request, url):
+    if url.startswith("sqlite"):
+        return url.replace("empty.db", "created.db")
+    return request.getfixturevalue("postgres_server").new_database(migrated=False)
+
+
+@pytest.mark.parametrize("revision", ["0002", "0006", "0008"])
+def test_a_database_at_a_revision_without_a_migration_is_refused(empty_url, revision):
+    with opened(empty_url) as database:
         migrate(database)
-        job = database.read_now(lambda c: releases.get(c, "o-1"))
-        case = database.read_now(lambda c: reviews.get(c, "c-1"))
-        assert (job.failure_class, job.cause) == ("INVENTORY_UNAVAILABLE", "INVENTORY_UNAVAILABLE")
-        assert (case.failure_class, case.cause, case.last_attempt_sent) == ("BREAKER_OPEN", "BREAKER_OPEN", False)
+        at = text("UPDATE alembic_version SET version_num = :revision")
+        database.write_now(lambda c: c.execute(at, {"revision": revision}))
+        with pytest.raises(schema.DatabaseUnsuitable) as refused:
+            migrate(database)
+        assert all(word in str(refused.value) for word in (revision, "0001", "0007"))
+        known = database.read_now(lambda c: c.scalar(text("SELECT version_num FROM alembic_version")))
+        assert known == revision
 
 
 MIGRATE = """
