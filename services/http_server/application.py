@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+from sqlalchemy import Row
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -64,6 +66,11 @@ class Rejection(Exception):
 def answer(data: Any, at: datetime) -> Response:
     """Return a response 200 with the data in the envelope."""
     return json_response(succeeded(data, at))
+
+
+def wire(row: Row[Any]) -> dict[str, Any]:
+    """Return a row as a JSON object: the names of its columns in camelCase, with their values."""
+    return {str(to_camel(name)): value for name, value in row._mapping.items()}  # noqa: SLF001 - public in SQLAlchemy
 
 
 def refusal(rejection: Rejection, at: datetime) -> Response:

@@ -36,7 +36,6 @@ from starlette.routing import Route
 from services.base import logs
 from services.base.clock import utc_now
 from services.domain.external import Identifier
-from services.domain.orders.events import timestamp
 from services.http_server.application import (
     Clock,
     Rejection,
@@ -223,8 +222,8 @@ def _view(row: Row[Any]) -> dict[str, Any]:
     return {
         "orderId": row.order_id,
         "state": row.state,
-        "capturedAt": timestamp(row.captured_at) if row.captured_at else None,
-        "refundedAt": timestamp(row.refunded_at) if row.refunded_at else None,
+        "capturedAt": row.captured_at,
+        "refundedAt": row.refunded_at,
     }
 
 

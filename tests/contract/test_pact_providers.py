@@ -15,7 +15,6 @@ from pact.types import Message
 from services.domain.orders import events
 from services.domain.orders.model import Line
 from services.messaging.envelope import decode
-from services.sandbox.inventory_service.outbox import settle_and_claim
 from state import outbox, products
 from state.engine.database import opened
 from tests.contract.pact_events import on_the_wire
@@ -60,7 +59,9 @@ async def sent_by_inventory(stockroom: Shop) -> dict[str, Message]:
     stockroom.release("o-2")
     stockroom.handle(events.CONFIRM_REQUESTED, orderId="o-1", reservationId=reservation.reservation_id)
     stockroom.handle(events.CONFIRM_REQUESTED, orderId="o-2", reservationId="none")
-    return await on_the_wire(stockroom.write(lambda connection, now: settle_and_claim(connection, [], [], 100, now)))
+    return await on_the_wire(
+        stockroom.write(lambda connection, now: outbox.settle_and_claim(connection, [], [], 100, now))
+    )
 
 
 def test_holdfast_publishes_its_events_as_agreed(shop: OrdersHarness) -> None:

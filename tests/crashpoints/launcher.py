@@ -27,7 +27,7 @@ from services.base.settings import Settings
 from services.console.facade import Console
 from services.http_server.process import run
 from services.sandbox import payment_gateway
-from services.sandbox.inventory_service import service as inventory_service
+from services.sandbox.inventory_service import __main__ as inventory_service
 from services.sandbox.settings import InventorySettings, PaymentSettings
 from tests.crashpoints import seams
 

@@ -17,8 +17,8 @@ from nats.js.errors import NotFoundError
 from pydantic import SecretStr
 
 from services.messaging.jetstream import Connection, ensure_streams
+from services.sandbox.inventory_service.__main__ import serve
 from services.sandbox.inventory_service.catalogue import CATALOGUE
-from services.sandbox.inventory_service.service import serve
 from services.sandbox.settings import InventorySettings
 from tests.support.nats_connection import connect
 from tests.support.nats_server import NatsServer, eventually

@@ -18,7 +18,6 @@ from starlette.routing import Route
 
 from services.base.context import HEADER, begin
 from services.domain.external import Identifier
-from services.domain.orders.events import timestamp
 from services.domain.orders.model import Line, aggregated
 from services.http_server.application import (
     Clock,
@@ -33,7 +32,7 @@ from services.http_server.application import (
 )
 from services.sandbox.inventory_service import queries, stock
 from services.sandbox.inventory_service.faults import Faults, FaultSettings, in_another_form
-from services.sandbox.inventory_service.outbox_api import OutboxApi
+from services.sandbox.inventory_service.outbox import OutboxApi
 from services.sandbox.inventory_service.reservations import Reservation
 from services.sandbox.inventory_service.stock import (
     AdjustmentRefused,
@@ -279,7 +278,7 @@ def _reserved(reservation: Reservation, lines: tuple[Line, ...]) -> dict[str, An
         "reservationId": reservation.reservation_id,
         "orderId": reservation.order_id,
         "items": [line.wire() | {"reserved": True} for line in lines],
-        "expiresAt": timestamp(reservation.expires_at),
+        "expiresAt": reservation.expires_at,
     }
 
 

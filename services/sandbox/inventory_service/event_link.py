@@ -20,12 +20,11 @@ from services.http_server.application import Clock
 from services.messaging.consumer import Delivery, PullConsumer
 from services.messaging.envelope import decode, place_in_stream
 from services.messaging.jetstream import INSTALLATION, Connection, by_stream
-from services.messaging.outbox_relay import OutboxRelay, ProblemKind
+from services.messaging.outbox_relay import OutboxRelay, ProblemKind, SqlOutbox
 from services.messaging.publisher import JetStreamPublisher
 from services.messaging.topology import Topology
 from services.sandbox.inventory_service.events import SCHEMAS, handle
 from services.sandbox.inventory_service.faults import Faults
-from services.sandbox.inventory_service.outbox import SqlOutbox
 from services.sandbox.inventory_service.tables import dead_letters
 from state.engine.database import Database
 

@@ -1,42 +1,37 @@
-"""Events to publish, stored in the transaction that caused them, and handled events."""
+"""Events to publish, stored in the transaction that caused them, and the endpoints of the undeliverable ones.
+
+The table has the columns of Holdfast's outbox, so that state.outbox and the relay of services.messaging serve it too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, delete, insert, select, tuple_
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from services.base.context import current_traceparent
+from services.domain.external import INT64, NotAllowed, whole_number
 from services.domain.orders.events import OutgoingEvent
+from services.http_server.application import Clock, Rejection, answer, query_int
 from services.messaging import envelope
-from services.messaging.outbox_relay import OutboxRow, Undeliverable
 from services.sandbox.inventory_service.tables import inbox, outbox
+from state import outbox as stored
 from state.engine.database import Database
+from state.outbox import UndeliverableEvent
 
 SOURCE = "inventory-service"
-
-CLAIM = timedelta(seconds=15)
-"""How long a claim by the relay lasts before the event is claimed again."""
-
-FAILED_DELAY = timedelta(seconds=1)
 
 PUBLISHED_KEPT = timedelta(days=1)
 HANDLED_KEPT = timedelta(days=8)
 """Longer than the streams keep messages, so that every replayed event is still in the inbox."""
 
-_COLUMNS = [
-    outbox.c[name] for name in ("id", "event_id", "subject", "payload", "order_id", "created_at", "traceparent")
-]
-
-_UNDELIVERABLE = [
-    outbox.c[name]
-    for name in ("id", "event_id", "subject", "order_id", "attempts", "undeliverable_at", "undeliverable_reason")
-]
-_WAITS = (outbox.c.published_at.is_(None), outbox.c.undeliverable_at.is_(None))
-_IS_UNDELIVERABLE = outbox.c.undeliverable_at.is_not(None)
+Action = Callable[[Connection, int], None]
 
 
 def add(connection: Connection, event: OutgoingEvent, now: datetime) -> None:
@@ -53,73 +48,6 @@ def add(connection: Connection, event: OutgoingEvent, now: datetime) -> None:
     connection.execute(insert(outbox), row)
 
 
-def settle_and_claim(
-    connection: Connection, settled: Sequence[int], failed: Sequence[tuple[int, str]], limit: int, now: datetime
-) -> list[Any]:
-    """Mark published events, store failures, and claim the next waiting rows, oldest first.
-
-    An event that failed as Undeliverable is not claimed again until retry().
-    """
-    if settled:
-        connection.execute(update(outbox).where(outbox.c.id.in_(settled)).values(published_at=now, claimed_until=None))
-    for row_id, error in failed:
-        # The claim is kept, so that it delays the next attempt.
-        again = {"attempts": outbox.c.attempts + 1, "last_error": str(error), "claimed_until": now + FAILED_DELAY}
-        if isinstance(error, Undeliverable):
-            again |= {"claimed_until": None, "undeliverable_at": now, "undeliverable_reason": str(error)}
-        connection.execute(update(outbox).where(outbox.c.id == row_id).values(again))
-    is_free = or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until <= now)
-    free = select(*_COLUMNS).where(*_WAITS, is_free).order_by(outbox.c.id).limit(limit)
-    rows = list(connection.execute(free))
-    if rows:
-        ids = [row.id for row in rows]
-        connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(claimed_until=now + CLAIM))
-    return rows
-
-
-class SqlOutbox:
-    """The outbox as the relay uses it."""
-
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._clock = clock
-
-    async def settle_and_claim(
-        self, settled: Sequence[int], failed: Sequence[tuple[int, str]], limit: int
-    ) -> list[OutboxRow]:
-        """Settle the last batch and claim the next, in one transaction."""
-        rows = await self._database.write(
-            lambda connection: settle_and_claim(connection, settled, failed, limit, self._clock())
-        )
-        return [OutboxRow(*row) for row in rows]
-
-
-def pending(connection: Connection) -> int:
-    """Number of events that wait to be published."""
-    return connection.scalar(select(func.count()).where(*_WAITS)) or 0
-
-
-def count_undeliverable(connection: Connection) -> int:
-    """Number of events that the broker can never accept as they are."""
-    return connection.scalar(select(func.count()).where(_IS_UNDELIVERABLE)) or 0
-
-
-def undeliverable(connection: Connection, limit: int) -> list[Row[Any]]:
-    """The oldest undeliverable events."""
-    return list(connection.execute(select(*_UNDELIVERABLE).where(_IS_UNDELIVERABLE).order_by(outbox.c.id).limit(limit)))
-
-
-def retry(connection: Connection, row_id: int) -> bool:
-    """Publish an undeliverable event again. Returns False if there is none with this id."""
-    free = {"undeliverable_at": None, "undeliverable_reason": None}
-    return connection.execute(update(outbox).where(outbox.c.id == row_id, _IS_UNDELIVERABLE).values(free)).rowcount == 1
-
-
-def discard(connection: Connection, row_id: int) -> bool:
-    """Delete an undeliverable event. Returns False if there is none with this id."""
-    return connection.execute(delete(outbox).where(outbox.c.id == row_id, _IS_UNDELIVERABLE)).rowcount == 1
-
-
 def prune(connection: Connection, now: datetime, limit: int = 500) -> None:
     """Delete a batch of old published and old handled events."""
     for table, at, kept in (
@@ -129,3 +57,64 @@ def prune(connection: Connection, now: datetime, limit: int = 500) -> None:
         key = tuple_(*table.primary_key)
         old = select(*table.primary_key).where(at < now - kept).limit(limit)
         connection.execute(delete(table).where(key.in_(old)))
+
+
+class OutboxApi:
+    """The endpoints of undeliverable events: list, retry, discard. Each is one transaction."""
+
+    def __init__(self, database: Database, clock: Clock, on_commit: Callable[[], None]) -> None:
+        self._database = database
+        self._clock = clock
+        self._on_commit = on_commit
+
+    def routes(self) -> list[Route]:
+        every, one = "/api/v1/sandbox/outbox", "/api/v1/sandbox/outbox/{id}"
+        return [
+            Route(every, self.show, methods=["GET"]),
+            Route(f"{one}/retry", self.retry, methods=["POST"]),
+            Route(f"{one}/discard", self.discard, methods=["POST"]),
+        ]
+
+    async def show(self, request: Request) -> Response:
+        limit = query_int(request, "limit", default=100, low=1, high=1000)
+        found = await self._database.read(lambda connection: stored.undeliverable(connection, limit))
+        return answer({"items": [_view(event) for event in found]}, self._clock())
+
+    async def retry(self, request: Request) -> Response:
+        """Publish the event again; an event that is still too large returns to the list."""
+        return await self._settle(request, stored.retry)
+
+    async def discard(self, request: Request) -> Response:
+        """Discard the event; no consumer will receive it."""
+        return await self._settle(request, stored.discard)
+
+    async def _settle(self, request: Request, action: Action) -> Response:
+        written = request.path_params["id"]
+        not_found = Rejection(
+            404, "OUTBOX_EVENT_NOT_FOUND", "No such event waits for a person.", {"outboxEventId": written[:128]}
+        )
+        try:
+            row_id = whole_number(written, 1, INT64[1])
+        except NotAllowed:
+            raise not_found from None
+
+        def transaction(connection: Connection) -> None:
+            if stored.get_undeliverable(connection, row_id) is None:
+                raise not_found
+            action(connection, row_id)
+
+        await self._database.write(transaction)
+        self._on_commit()
+        return answer({"id": row_id}, self._clock())
+
+
+def _view(event: UndeliverableEvent) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "eventId": event.event_id,
+        "subject": event.subject,
+        "orderId": event.order_id,
+        "attempts": event.attempts,
+        "undeliverableAt": event.undeliverable_at,
+        "reason": event.reason,
+    }

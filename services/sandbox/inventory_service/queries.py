@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from services.domain.orders.events import timestamp
 from services.domain.orders.model import Line
+from services.http_server.application import wire
 from services.sandbox.inventory_service.tables import (
     ACTIVE,
     EXPIRED,
@@ -23,6 +23,12 @@ from services.sandbox.inventory_service.tables import (
 
 Sku = tuple[str, str]
 TOMBSTONED = "TOMBSTONED"
+
+_RESERVATION = [
+    reservations.c[name]
+    for name in ("reservation_id", "state", "created_at", "expires_at", "confirmed_at", "updated_at")
+]
+_LINE = [reservation_lines.c[name] for name in ("product_id", "variant_id", "quantity", "deducted", "returned")]
 
 
 def availability(connection: Connection, lines: Iterable[Line], now: datetime) -> list[tuple[Line, int]]:
@@ -55,27 +61,27 @@ def stock_item(connection: Connection, product_id: str, variant_id: str, now: da
 
 def reservation_view(connection: Connection, order_id: str, now: datetime) -> dict[str, Any] | None:
     """Reservations, lines and ledger of one order; None for an unknown order."""
-    newest_first = select(reservations).where(reservations.c.order_id == order_id)
-    rows = connection.execute(newest_first.order_by(reservations.c.created_at.desc())).all()
+    of_it = select(*_RESERVATION).where(reservations.c.order_id == order_id)
+    rows = connection.execute(of_it.order_by(reservations.c.created_at.desc())).all()
     tombstone = connection.execute(select(tombstones).where(tombstones.c.order_id == order_id)).one_or_none()
     if not rows and tombstone is None:
         return None
     views = [_reservation_view(connection, row, now) for row in rows]
     current = views[0] if views else {"reservationId": None, "state": TOMBSTONED, "expiresAt": None, "items": []}
-    buried = {"cause": tombstone.cause, "at": timestamp(tombstone.at)} if tombstone else None
+    buried = {"cause": tombstone.cause, "at": tombstone.at} if tombstone else None
     entries = connection.execute(select(ledger).where(ledger.c.order_id == order_id).order_by(ledger.c.id))
     return {
         "orderId": order_id,
         **current,
         "tombstone": buried,
         "reservations": views,
-        "ledger": [_ledger_view(row) for row in entries],
+        "ledger": [wire(row) for row in entries],
     }
 
 
 def ledger_page(connection: Connection, limit: int) -> list[dict[str, Any]]:
     """The latest movements, newest first."""
-    return [_ledger_view(row) for row in connection.execute(select(ledger).order_by(ledger.c.id.desc()).limit(limit))]
+    return [wire(row) for row in connection.execute(select(ledger).order_by(ledger.c.id.desc()).limit(limit))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,57 +133,15 @@ def _held(connection: Connection, *criteria: Any) -> dict[Sku, int]:
 
 
 def _stock_view(row: Row[Any], overdue: int) -> dict[str, Any]:
-    return {
-        "productId": row.product_id,
-        "variantId": row.variant_id,
-        "name": row.name,
-        "onHand": row.on_hand,
-        "reserved": row.reserved - overdue,
-        "available": max(0, row.on_hand - row.reserved - row.safety + overdue),
-        "safety": row.safety,
-        "lowStockThreshold": row.low_stock_threshold,
-        "level": row.level,
-    }
+    free = row.on_hand - row.reserved - row.safety + overdue
+    return wire(row) | {"reserved": row.reserved - overdue, "available": max(0, free)}
 
 
 def _reservation_view(connection: Connection, row: Row[Any], now: datetime) -> dict[str, Any]:
+    of_it = reservation_lines.c.reservation_id == row.reservation_id
+    lines = connection.execute(select(*_LINE).where(of_it).order_by(*_LINE[:2]))
     is_over = row.state == ACTIVE and row.expires_at <= now
-    lines = select(reservation_lines).where(reservation_lines.c.reservation_id == row.reservation_id)
-    ordered = lines.order_by(reservation_lines.c.product_id, reservation_lines.c.variant_id)
-    return {
-        "reservationId": row.reservation_id,
-        "state": EXPIRED if is_over else row.state,
-        "createdAt": timestamp(row.created_at),
-        "expiresAt": timestamp(row.expires_at),
-        "confirmedAt": timestamp(row.confirmed_at) if row.confirmed_at else None,
-        "updatedAt": timestamp(row.updated_at),
-        "items": [_line_view(line) for line in connection.execute(ordered)],
-    }
-
-
-def _line_view(row: Row[Any]) -> dict[str, Any]:
-    return {
-        "productId": row.product_id,
-        "variantId": row.variant_id,
-        "quantity": row.quantity,
-        "deducted": row.deducted,
-        "returned": row.returned,
-    }
-
-
-def _ledger_view(row: Row[Any]) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "at": timestamp(row.at),
-        "kind": row.kind,
-        "productId": row.product_id,
-        "variantId": row.variant_id,
-        "onHandDelta": row.on_hand_delta,
-        "reservedDelta": row.reserved_delta,
-        "orderId": row.order_id,
-        "reservationId": row.reservation_id,
-        "reason": row.reason,
-    }
+    return wire(row) | {"items": [wire(line) for line in lines]} | ({"state": EXPIRED} if is_over else {})
 
 
 def short_lines(found: Sequence[tuple[Line, int]]) -> list[dict[str, Any]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import select
 
 from services.messaging.envelope import decode
-from services.messaging.outbox_relay import Undeliverable
 from services.sandbox.inventory_service import outbox, stock, tables
+from state import outbox as stored
 from tests.support.inventory_shop import Shop, mugs, pens
 
 CONFIRM = "inventory.confirm_requested"
@@ -206,18 +208,23 @@ def test_the_opening_stock_publishes_nothing(shop: Shop) -> None:
 def test_an_undeliverable_event_is_not_claimed_until_retried(shop: Shop) -> None:
     for order_id in ("o-1", "o-2"):
         shop.handle(CONFIRM, orderId=order_id, reservationId="r-none")
-    first, second = shop.write(outbox.settle_and_claim, settled=[], failed=[], limit=10)
-    failed = [(first.id, Undeliverable("too large")), (second.id, "no answer")]
-    shop.write(outbox.settle_and_claim, settled=[], failed=failed, limit=0)
+    first, second = claimed(shop)
+    shop.write(
+        stored.settle_and_claim,
+        settled=[],
+        failed=[(second.id, "no answer")],
+        limit=0,
+        undeliverable=[(first.id, "too large")],
+    )
     shop.wait(3600)
-    (again,) = shop.write(outbox.settle_and_claim, settled=[], failed=[], limit=10)
-    assert again.id == second.id
-    assert (shop.read(outbox.pending), shop.read(outbox.count_undeliverable)) == (1, 1)
-    (row,) = shop.read(lambda c: outbox.undeliverable(c, 10))
-    assert (row.id, row.undeliverable_reason, row.attempts) == (first.id, "too large", 1)
-    assert shop.database.write_now(lambda c: outbox.retry(c, first.id))
-    assert not shop.database.write_now(lambda c: outbox.retry(c, first.id))
-    assert not shop.database.write_now(lambda c: outbox.discard(c, first.id))
-    assert [row.id for row in shop.write(outbox.settle_and_claim, settled=[second.id], failed=[], limit=10)] == [
-        first.id
-    ]
+    assert [row.id for row in claimed(shop)] == [second.id]
+    assert (shop.read(stored.pending)[0], shop.read(stored.count_undeliverable)) == (1, 1)
+    (event,) = shop.read(lambda c: stored.undeliverable(c, 10))
+    assert (event.id, event.reason, event.attempts) == (first.id, "too large", 1)
+    shop.database.write_now(lambda c: stored.retry(c, first.id))
+    shop.database.write_now(lambda c: stored.discard(c, first.id))
+    assert [row.id for row in claimed(shop, settled=[second.id])] == [first.id]
+
+
+def claimed(shop: Shop, settled: Sequence[int] = ()) -> list[stored.Claimed]:
+    return shop.write(stored.settle_and_claim, settled=settled, failed=[], limit=10)
