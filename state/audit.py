@@ -28,12 +28,12 @@ class AuditEntry:
     action: str
     target: str
     """Target of the action: ``order:ID``, ``review:ID``, ``release:ID``, ``dead-letter:ID``, ``breaker:NAME``, ..."""
-    order_id: str | None
-    reason: str | None
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
-    result: str
-    action_id: str | None
+    order_id: str | None = None
+    reason: str | None = None
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    result: str = "done"
+    action_id: str | None = None
     correlation_id: str | None = None
     """Id of the command or request that the entry belongs to; default: the id of the current one."""
 

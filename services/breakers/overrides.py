@@ -118,11 +118,9 @@ def _entry(
         actor=override.actor,
         action=action,
         target=f"breaker:{override.breaker}",
-        order_id=None,
         reason=override.reason,
         before=_facts(before),
         after=_facts(after),
-        result="done",
         action_id=action_id,
     )
 

@@ -68,11 +68,8 @@ class BulkControl:
             actor=actor,
             action=f"OPERATION_{control.upper()}",
             target=f"operation:{before.job_id}",
-            order_id=None,
-            reason=None,
             before={"state": before.state, "note": before.note},
             after={"state": _BECOMES[control]},
-            result="done",
             action_id=action_id,
         )
 

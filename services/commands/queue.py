@@ -181,9 +181,7 @@ def _audit_entry(command: Command, outcome: Outcome, at: datetime, title_key: st
         target=f"{definition.target if definition else command.kind}:{command.target_id}"[:128],
         order_id=command.target_id if is_named_by_order else given.get("orderId"),
         reason=given.get("reason") or given.get("note"),
-        before=None,
         after={title_key: outcome.title, "detail": outcome.detail},
         result=result[:40],
-        action_id=None,
         correlation_id=command.command_id,
     )

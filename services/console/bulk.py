@@ -249,7 +249,6 @@ def _audit(job: BulkJob, bulk: BulkRequest) -> AuditEntry:
         actor=job.actor,
         action=f"BULK_{what.upper()}"[:40],
         target=f"operation:{job.job_id}",
-        order_id=None,
         reason=job.reason,
         before={"filter": storable_text(bulk.filter), "shown": job.total + len(bulk.left_out)}
         | ({"leftOut": [target.item_id for target in bulk.left_out]} if bulk.left_out else {}),

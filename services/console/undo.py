@@ -59,8 +59,6 @@ def _record(connection: Connection, command: Command, actor: str, at: datetime) 
             reason=f"{action} asked for by {command.actor}",
             before={"command": command.command_id, "state": CommandState.STORED},
             after={"command": command.command_id, "state": CommandState.WITHDRAWN},
-            result="done",
-            action_id=None,
         ),
     )
 

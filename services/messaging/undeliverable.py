@@ -67,7 +67,6 @@ class UndeliverableEvents:
             reason=resolution.reason,
             before={"state": UNDELIVERABLE, "eventId": event.event_id, "reason": event.reason},
             after={"state": resolution.state},
-            result="done",
             action_id=resolution.action_id,
         )
         audit.add(connection, entry)

@@ -137,8 +137,6 @@ def _audit_cancel(
             reason=reason,
             before=before,
             after=after,
-            result="done",
-            action_id=None,
         ),
     )
 
@@ -159,8 +157,6 @@ def _audited_return(
             "returnId": return_id,
             "items": [line.wire() for line in lines],
         },
-        result="done",
-        action_id=None,
     )
 
 

@@ -112,11 +112,8 @@ def _entry(at: datetime, actor: str, action: str, before: Review, after: Review)
         action=action,
         target=f"review:{before.review_id}",
         order_id=before.order_id,
-        reason=None,
         before=_claim(before, at),
         after=_claim(after, at),
-        result="done",
-        action_id=None,
     )
 
 

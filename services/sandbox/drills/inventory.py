@@ -109,11 +109,7 @@ def request_traffic(connection: Connection, orders_per_second: float, *, actor: 
         actor=actor,
         action="SET_TRAFFIC",
         target="sandbox:traffic",
-        order_id=None,
-        reason=None,
         before=before[0] if before else {"ordersPerSecond": "as started"},
         after=after,
-        result="done",
-        action_id=None,
     )
     audit.add(connection, entry)

@@ -22,7 +22,7 @@ from services.metrics.health import Facts, Thresholds, assess
 from services.sandbox.drills import report
 from services.sandbox.drills.catalogue import checked_seconds, kind_of
 from services.sandbox.drills.inventory import InventorySwitches, request_traffic
-from services.sandbox.drills.state_machine import LEASE_MS, Action, DrillState, Observation, Phase, Step, advance
+from services.sandbox.drills.state_machine import LEASE_MS, Action, Observation, Phase, Step, advance
 from state import audit, dead_letters, drills, orders, outbox, releases, replicas, reviews
 from state.audit import AuditEntry
 from state.drills import Drill
@@ -145,7 +145,7 @@ class DrillRunner:
         faults = await self._parts.switches.faults()
         now = self._parts.clock()
         observed = await database.read(lambda connection: self._observe(connection, drill, faults, now))
-        step = advance(drill_state(drill), observed, now)
+        step = advance(drill, observed, now)
         return await self._execute(drill, step)
 
     async def _execute(self, drill: Drill, step: Step) -> bool:
@@ -240,22 +240,6 @@ def _is_ready(breaker: Breaker, now: datetime) -> bool:
     return breaker.state != HALF_OPEN
 
 
-def drill_state(drill: Drill) -> DrillState:
-    """The state machine's view of a stored drill."""
-    return DrillState(
-        phase=Phase(drill.phase),
-        wanted=drill.faults,
-        seconds=drill.seconds,
-        created_at=drill.created_at,
-        began_at=drill.began_at,
-        ended_at=drill.ended_at,
-        recovered_at=drill.recovered_at,
-        is_stopped=drill.stopped_by is not None,
-        before=drill.before,
-        noticed=drill.noticed,
-    )
-
-
 def _entry(
     action: str, drill: Drill, actor: str, at: datetime, before: dict[str, Any], after: dict[str, Any]
 ) -> AuditEntry:
@@ -264,11 +248,8 @@ def _entry(
         actor=actor,
         action=action,
         target=f"drill:{drill.drill_id}",
-        order_id=None,
         reason=drill.reason,
         before=before,
         after=after,
-        result="done",
-        action_id=None,
         correlation_id=drill.drill_id,
     )

@@ -22,6 +22,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from state.drills import Drill
+
 MIN_SECONDS, MAX_SECONDS = 5, 1800
 """How long faults may last."""
 
@@ -78,23 +80,6 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
-class DrillState:
-    """The stored fields of a drill on which the next step depends."""
-
-    phase: Phase
-    wanted: Mapping[str, Any]
-    """The complete fault settings of the drill."""
-    seconds: int
-    created_at: datetime
-    began_at: datetime | None = None
-    ended_at: datetime | None = None
-    recovered_at: datetime | None = None
-    is_stopped: bool = False
-    before: Mapping[str, Any] | None = None
-    noticed: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Step:
     """The next step: the values to store first, and the action after that."""
 
@@ -102,13 +87,13 @@ class Step:
     action: Action = Action.NOTHING
 
 
-def advance(drill: DrillState, observed: Observation, now: datetime) -> Step:
+def advance(drill: Drill, observed: Observation, now: datetime) -> Step:
     """The next step of a drill that is under way."""
-    return _STEPS[drill.phase](drill, observed, now)
+    return _STEPS[Phase(drill.phase)](drill, observed, now)
 
 
-def _waiting(drill: DrillState, observed: Observation, now: datetime) -> Step:
-    if drill.is_stopped:
+def _waiting(drill: Drill, observed: Observation, now: datetime) -> Step:
+    if drill.stopped_by is not None:
         return _finished(now)
     if observed.faults is None:
         return _finished(now) if now - drill.created_at >= PATIENCE else Step()
@@ -122,24 +107,24 @@ def _waiting(drill: DrillState, observed: Observation, now: datetime) -> Step:
     return Step({"phase": Phase.APPLYING, "before": before}, Action.APPLY)
 
 
-def _applying(drill: DrillState, observed: Observation, now: datetime) -> Step:
-    if drill.is_stopped or now - drill.created_at >= 2 * PATIENCE:
+def _applying(drill: Drill, observed: Observation, now: datetime) -> Step:
+    if drill.stopped_by is not None or now - drill.created_at >= 2 * PATIENCE:
         return Step({"phase": Phase.RESTORING}, Action.RESTORE)
-    if observed.faults is not None and same(observed.faults, drill.wanted):
+    if observed.faults is not None and same(observed.faults, drill.faults):
         return Step({"phase": Phase.RUNNING, "began_at": now})
     return Step(action=Action.APPLY)
 
 
-def _running(drill: DrillState, observed: Observation, now: datetime) -> Step:
+def _running(drill: Drill, observed: Observation, now: datetime) -> Step:
     began_at = drill.began_at or now
     noticed = _noticed(drill, observed, now)
-    if drill.is_stopped or now - began_at >= timedelta(seconds=drill.seconds):
+    if drill.stopped_by is not None or now - began_at >= timedelta(seconds=drill.seconds):
         return Step({"phase": Phase.RESTORING, **noticed}, Action.RESTORE)
     # Repeated in every round: renews the lease, and restores the faults after a restart of the service.
     return Step(noticed, Action.APPLY)
 
 
-def _restoring(drill: DrillState, observed: Observation, now: datetime) -> Step:
+def _restoring(drill: Drill, observed: Observation, now: datetime) -> Step:
     noticed = _noticed(drill, observed, now)
     if observed.faults is not None and same(observed.faults, (drill.before or {}).get("faults", {})):
         if drill.began_at is None:
@@ -148,7 +133,7 @@ def _restoring(drill: DrillState, observed: Observation, now: datetime) -> Step:
     return Step(noticed, Action.RESTORE)
 
 
-def _recovering(drill: DrillState, observed: Observation, now: datetime) -> Step:
+def _recovering(drill: Drill, observed: Observation, now: datetime) -> Step:
     before = drill.before or {}
     is_calm = (
         observed.breakers_closed
@@ -164,14 +149,14 @@ def _recovering(drill: DrillState, observed: Observation, now: datetime) -> Step
     return Step(_noticed(drill, observed, now))
 
 
-def _checking(drill: DrillState, observed: Observation, now: datetime) -> Step:
+def _checking(drill: Drill, observed: Observation, now: datetime) -> Step:
     since = drill.recovered_at or (drill.ended_at or now) + RECOVERY_LIMIT
     if observed.differences == 0 or now - since >= CHECK_LIMIT:
         return _finished(now)
     return Step(action=Action.COMPARE)
 
 
-def _done(_known: DrillState, _observe: Observation, _now: datetime) -> Step:
+def _done(_known: Drill, _observe: Observation, _now: datetime) -> Step:
     return Step()
 
 
@@ -190,7 +175,7 @@ def _finished(now: datetime) -> Step:
     return Step({"phase": Phase.DONE, "finished_at": now}, Action.REPORT)
 
 
-def _noticed(drill: DrillState, observed: Observation, now: datetime) -> dict[str, Any]:
+def _noticed(drill: Drill, observed: Observation, now: datetime) -> dict[str, Any]:
     """The values to store for signals (breaker, health) that detect the faults for the first time in this round."""
     is_worse = observed.level > int((drill.before or {}).get("level", 0))
     found = {

@@ -16,32 +16,32 @@ from services.sandbox.drills.state_machine import (
     PATIENCE,
     RECOVERY_LIMIT,
     Action,
-    DrillState,
     Observation,
     Phase,
     advance,
     same,
 )
 from services.sandbox.inventory_service.faults import FaultSettings
+from state.drills import Drill
 
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CALM = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False, "soldOut": False}
 OUT = CALM | {"outage": True}
-NEW = DrillState(Phase.WAITING, {"outage": True}, 30, START)
+NEW = Drill("d-1", "outage", {"outage": True}, 30, "ada", "rehearsal", Phase.WAITING, START)
 
 
 def after(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def stepped(drill: DrillState, observed: Observation, now: datetime) -> tuple[DrillState, Action]:
+def stepped(drill: Drill, observed: Observation, now: datetime) -> tuple[Drill, Action]:
     """The drill after one step, as it would be stored."""
     step = advance(drill, observed, now)
-    values = {name: value for name, value in step.values.items() if name in DrillState.__dataclass_fields__}
+    values = {name: value for name, value in step.values.items() if name in Drill.__dataclass_fields__}
     return replace(drill, **values), step.action
 
 
-def running(noticed: dict[str, str] | None = None) -> DrillState:
+def running(noticed: dict[str, str] | None = None) -> Drill:
     before = {"faults": CALM, "waiting": 1, "releases": 0, "level": 1}
     return replace(NEW, phase=Phase.RUNNING, began_at=START, before=before, noticed=noticed or {})
 
@@ -139,7 +139,7 @@ def test_every_drill_ends_and_restores_the_previous_faults(story: list[tuple[Obs
         # The service shows what was last set, or does not answer.
         observed = replace(chance, faults=None if chance.faults is None else faults)
         if is_stopped and drill.phase in (Phase.WAITING, Phase.APPLYING, Phase.RUNNING):
-            drill = replace(drill, is_stopped=True)
+            drill = replace(drill, stopped_by="ada")
         drill, action = stepped(drill, observed, now)
         assert not (action is Action.APPLY and drill.before is None)
         if action is Action.APPLY and observed.faults is not None:
