@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from services.alerting.composition import Alerting
-from services.base.ids import new_id
 from services.base.loops import Loop, full_batches, kept_running
 from services.bulk.runner import breaker_gate
 from services.commands.handlers import UseCases
@@ -33,7 +32,7 @@ from services.runtime.messaging import Messaging
 from services.runtime.retention import Retention
 from services.runtime.use_cases import WorkerUseCases
 from services.sandbox.drills.inventory import InventorySwitches, Shelves, switches_client
-from services.sandbox.drills.runner import DrillParts, DrillRunner
+from services.sandbox.drills.runner import DrillRunner
 from state import leases
 from state.database_watch import DatabaseWatch
 from state.engine.database import LARGE_LOG_BYTES, Database
@@ -91,8 +90,8 @@ async def build_drills(parts: Parts, conservation: ConservationAudit, stack: Asy
     thresholds = Thresholds(
         settings.alert_reservation_success_rate, settings.alert_queue_depth, settings.alert_availability_latency / 1000
     )
-    drill_parts = DrillParts(parts.database, parts.clock, new_id, switches, conservation.compare, thresholds)
-    return Drills(DrillRunner(drill_parts), Shelves(parts.database, parts.clock, switches))
+    runner = DrillRunner(parts.database, parts.clock, switches, conservation.compare, thresholds)
+    return Drills(runner, Shelves(parts.database, parts.clock, switches))
 
 
 def build_executor(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from services.metrics.health import Thresholds
-from services.sandbox.drills.runner import DrillParts, DrillRunner
+from services.sandbox.drills.runner import DrillRunner
 
 CALM = {"outage": False, "latencyMs": 0, "errorRate": 0.0, "silentConfirmations": False, "soldOut": False}
 
@@ -43,8 +43,7 @@ class Switches:
 
 def runner_of(shop, switches) -> DrillRunner:
     thresholds = Thresholds(0.95, 100, 1.0)
-    parts = DrillParts(shop.database, shop.clock, shop.new_id, switches, shop.conservation.compare, thresholds)
-    return DrillRunner(parts)
+    return DrillRunner(shop.database, shop.clock, switches, shop.conservation.compare, thresholds)
 
 
 async def start(runner, **more):

@@ -1,13 +1,14 @@
-"""Runs drills in the worker, one at a time; after a crash the next process resumes the stored drill.
+"""Runs drills in the worker, one at a time, and makes their reports.
 
-Only in sandbox mode. The steps are decided in services.sandbox.drills.state_machine.
+After a crash the next process resumes the stored drill. Only in sandbox mode. The steps are decided in
+services.sandbox.drills.state_machine.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,16 +17,16 @@ from sqlalchemy import Connection
 from services.breakers import overview
 from services.breakers.overview import HALF_OPEN, OPEN, Breaker
 from services.domain.errors import InvalidState, NotFound
+from services.domain.orders.events import timestamp
 from services.domain.orders.failed_steps import reason_of
 from services.domain.orders.model import OrderStatus
 from services.metrics.health import Facts, Thresholds, assess
-from services.sandbox.drills import report
 from services.sandbox.drills.catalogue import checked_seconds, kind_of
 from services.sandbox.drills.inventory import InventorySwitches, request_traffic
 from services.sandbox.drills.state_machine import LEASE_MS, Action, Observation, Phase, Step, advance
 from state import audit, dead_letters, drills, orders, outbox, releases, replicas, reviews
 from state.audit import AuditEntry
-from state.drills import Drill
+from state.drills import Drill, OrdersOfDrill
 from state.engine.database import Database
 from state.engine.failures import is_of_database
 
@@ -37,37 +38,33 @@ TRIES = 6
 COMPARED = 200
 """Orders of a drill that are compared at its end; the periodic conservation audit compares the others."""
 
+REFUSED = ("INVENTORY_TIMEOUT", "INVENTORY_UNAVAILABLE", "RESERVATION_FAILED", "INSUFFICIENT_INVENTORY")
+SHOWN = 20
+"""Ids of lost orders that are listed."""
+
 Compare = Callable[[Sequence[str]], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class DrillParts:
-    """Dependencies of a DrillRunner."""
+@dataclass(slots=True)
+class DrillRunner:
+    """Starts and stops drills; run_next() is one round of a Loop."""
 
     database: Database
     clock: Callable[[], datetime]
-    new_id: Callable[[], str]
     switches: InventorySwitches
     compare: Compare
     """Compares orders with stock and money, and stores the differences."""
     thresholds: Thresholds
-
-
-class DrillRunner:
-    """Starts and stops drills; run_next() is one round of a Loop."""
-
-    def __init__(self, parts: DrillParts) -> None:
-        self._parts = parts
-        self._compared: str | None = None
-        """Id of the drill whose orders this process has compared."""
-        self._failures: tuple[str, int] = ("", 0)
-        """Id of the drill whose last rounds raised, and the number of those rounds."""
+    compared: str | None = field(default=None, init=False)
+    """Id of the drill whose orders this process has compared."""
+    failures: tuple[str, int] = field(default=("", 0), init=False)
+    """Id of the drill whose last rounds raised, and the number of those rounds."""
 
     async def start(
         self, kind: str, *, seconds: int, level: float | None, reason: str, actor: str, drill_id: str
     ) -> Drill:
         """Store a drill to be run. Raises ValidationFailed, or InvalidState while another drill runs."""
-        at = self._parts.clock()
+        at = self.clock()
         faults = kind_of(kind).faults(level)
         drill = Drill(drill_id, kind, faults, checked_seconds(seconds), actor, reason, Phase.WAITING, at)
 
@@ -80,7 +77,7 @@ class DrillRunner:
             audit.add(connection, _entry("START_DRILL", drill, actor, at, {"drill": "none"}, after))
             return drill
 
-        return await self._parts.database.write(transaction)
+        return await self.database.write(transaction)
 
     async def stop(self, drill_id: str, *, actor: str) -> Drill:
         """End the faults of a drill now. Raises NotFound, or InvalidState if they have ended."""
@@ -94,11 +91,11 @@ class DrillRunner:
             stopped = drills.save(connection, drill, stopped_by=actor)
             if stopped is None:
                 raise InvalidState("The drill moved on at this moment; look again.")
-            at = self._parts.clock()
+            at = self.clock()
             audit.add(connection, _entry("STOP_DRILL", drill, actor, at, {"phase": drill.phase}, {"stoppedBy": actor}))
             return stopped
 
-        return await self._parts.database.write(transaction)
+        return await self.database.write(transaction)
 
     async def run_next(self) -> bool:
         """Run the next step of the active drill, if any. Returns whether the step changed the stored drill.
@@ -106,7 +103,7 @@ class DrillRunner:
         Errors are raised. After TRIES unexpected errors in a row the drill is abandoned, because a stuck drill
         would block all later ones.
         """
-        drill = await self._parts.database.read(drills.active)
+        drill = await self.database.read(drills.active)
         if drill is None:
             return False
         try:
@@ -115,17 +112,17 @@ class DrillRunner:
             if not is_of_database(error):
                 await self._count_failure(drill, error)
             raise
-        self._failures = ("", 0)
+        self.failures = ("", 0)
         return has_moved
 
     async def _count_failure(self, drill: Drill, error: Exception) -> None:
-        drill_id, failures = self._failures
+        drill_id, failures = self.failures
         failures = failures + 1 if drill_id == drill.drill_id else 1
-        self._failures = (drill.drill_id, failures)
+        self.failures = (drill.drill_id, failures)
         if failures < TRIES:
             return
         why = f"It was given up: {failures} steps in a row failed unexpectedly. {reason_of(error)}"
-        at = self._parts.clock()
+        at = self.clock()
 
         def give_up(connection: Connection) -> None:
             now = drills.get(connection, drill.drill_id)
@@ -135,15 +132,15 @@ class DrillRunner:
             drills.save(connection, now, phase=Phase.DONE, finished_at=at, report=made)
             audit.add(connection, _entry("FINISH_DRILL", now, "system", at, {"phase": now.phase}, made))
 
-        await self._parts.database.write(give_up)
+        await self.database.write(give_up)
         logger.error("drill_given_up", extra={"drill": drill.drill_id, "reason": why})
         # If this fails, the lease ends the faults.
-        await self._parts.switches.set_faults({**(drill.before or {}).get("faults", {}), "leaseMs": None})
+        await self.switches.set_faults({**(drill.before or {}).get("faults", {}), "leaseMs": None})
 
     async def _step(self, drill: Drill) -> bool:
-        database = self._parts.database
-        faults = await self._parts.switches.faults()
-        now = self._parts.clock()
+        database = self.database
+        faults = await self.switches.faults()
+        now = self.clock()
         observed = await database.read(lambda connection: self._observe(connection, drill, faults, now))
         step = advance(drill, observed, now)
         return await self._execute(drill, step)
@@ -152,41 +149,37 @@ class DrillRunner:
         if step.action is Action.REPORT:
             return await self._finish(drill, step)
         if step.values:
-            stored = await self._parts.database.write(lambda c: drills.save(c, drill, **step.values))
+            stored = await self.database.write(lambda c: drills.save(c, drill, **step.values))
             if stored is None:
                 # Another process or a stop has changed the drill first: the next round reads its state.
                 return False
             drill = stored
             logger.info("drill_moved", extra={"drill": drill.drill_id, "phase": drill.phase})
         if step.action is Action.APPLY:
-            await self._parts.switches.set_faults({**drill.faults, "leaseMs": LEASE_MS})
+            await self.switches.set_faults({**drill.faults, "leaseMs": LEASE_MS})
         elif step.action is Action.RESTORE:
-            await self._parts.switches.set_faults({**(drill.before or {}).get("faults", {}), "leaseMs": None})
+            await self.switches.set_faults({**(drill.before or {}).get("faults", {}), "leaseMs": None})
         elif step.action is Action.COMPARE:
             await self._compare(drill)
         return bool(step.values)
 
     async def _compare(self, drill: Drill) -> None:
         assert drill.began_at is not None  # noqa: S101 - a drill is checked only after it began
-        began_at, ended_at = drill.began_at, drill.ended_at or self._parts.clock()
-        facts = await self._parts.database.read(lambda c: drills.orders_placed_between(c, began_at, ended_at))
-        await self._parts.compare(facts.ids[:COMPARED])
-        self._compared = drill.drill_id
+        began_at, ended_at = drill.began_at, drill.ended_at or self.clock()
+        facts = await self.database.read(lambda c: drills.orders_placed_between(c, began_at, ended_at))
+        await self.compare(facts.ids[:COMPARED])
+        self.compared = drill.drill_id
 
     async def _finish(self, drill: Drill, step: Step) -> bool:
-        def transaction(connection: Connection) -> None:
-            changed = {**{name: getattr(drill, name) for name in ("ended_at", "recovered_at")}, **step.values}
-            ended, recovered = changed["ended_at"], changed["recovered_at"]
-            made = report.made(connection, drill, ended, recovered, self._parts.clock(), compared=COMPARED)
-            if drills.save(connection, drill, **step.values, report=made) is None:
-                return
-            at = self._parts.clock()
-            audit.add(
-                connection,
-                _entry("FINISH_DRILL", drill, "system", at, {"phase": drill.phase}, {"lost": made.get("lost")}),
-            )
+        now = self.clock()
 
-        await self._parts.database.write(transaction)
+        def transaction(connection: Connection) -> None:
+            report = report_of(connection, replace(drill, **step.values), now)
+            if drills.save(connection, drill, **step.values, report=report) is not None:
+                after = {"lost": report.get("lost")}
+                audit.add(connection, _entry("FINISH_DRILL", drill, "system", now, {"phase": drill.phase}, after))
+
+        await self.database.write(transaction)
         logger.info("drill_finished", extra={"drill": drill.drill_id})
         return False
 
@@ -207,13 +200,13 @@ class DrillRunner:
             "reviews": sum(reviews.count_open_by_reason(connection).values()),
             "dead_letters": dead_letters.count_open(connection),
         }
-        health = assess(Facts(len(alive), known, queues, age, None, None), self._parts.thresholds)
+        health = assess(Facts(len(alive), known, queues, age, None, None), self.thresholds)
         unsettled: tuple[str, ...] = ()
         differences = None
         if drill.began_at and drill.ended_at:
             facts = drills.orders_placed_between(connection, drill.began_at, drill.ended_at)
             unsettled = facts.unsettled
-            if self._compared == drill.drill_id:
+            if self.compared == drill.drill_id:
                 differences = len(drills.differences_of(connection, facts.ids))
         return Observation(
             faults=faults,
@@ -228,9 +221,9 @@ class DrillRunner:
 
     async def set_traffic(self, orders_per_second: float, *, actor: str) -> None:
         """Set the rate of the demo traffic; it survives restarts of the Inventory Service."""
-        at = self._parts.clock()
-        await self._parts.database.write(lambda c: request_traffic(c, orders_per_second, actor=actor, at=at))
-        await self._parts.switches.set_traffic(orders_per_second)
+        at = self.clock()
+        await self.database.write(lambda c: request_traffic(c, orders_per_second, actor=actor, at=at))
+        await self.switches.set_traffic(orders_per_second)
 
 
 def _is_ready(breaker: Breaker, now: datetime) -> bool:
@@ -253,3 +246,57 @@ def _entry(
         after=after,
         correlation_id=drill.drill_id,
     )
+
+
+def report_of(connection: Connection, drill: Drill, now: datetime) -> dict[str, Any]:
+    """The report, from the database alone: ``{completed, detection, orders, recovery, lost}``, times in seconds."""
+    if drill.began_at is None:
+        why = "It was stopped before it began." if drill.stopped_by else "The Inventory Service did not answer."
+        return {"completed": False, "why": why}
+    end, recovered_at = drill.ended_at or now, drill.recovered_at
+    facts = drills.orders_placed_between(connection, drill.began_at, end)
+    opened = drills.first_breaker_opened(connection, drill.began_at, end)
+    differences = drills.differences_of(connection, facts.ids)
+    return {
+        "completed": True,
+        "faultSeconds": seconds(drill.began_at, end),
+        "detection": detection(drill.began_at, drill.noticed, opened),
+        "breakersOpened": drills.breakers_opened(connection, drill.began_at, end),
+        "orders": _orders(facts),
+        "recovery": {
+            "seconds": seconds(end, recovered_at) if recovered_at else None,
+            "at": timestamp(recovered_at) if recovered_at else None,
+        },
+        "lost": {
+            "differences": [f"{kind} {order_id}" for order_id, kind in differences[:SHOWN]],
+            "unsettled": list(facts.unsettled[:SHOWN]),
+            "count": len(differences) + len(facts.unsettled),
+            "compared": min(facts.placed, COMPARED),
+        },
+    }
+
+
+def detection(began_at: datetime, noticed: dict[str, str], opened: tuple[str, datetime] | None) -> list[dict[str, Any]]:
+    """The signals that detected the faults, each with its delay in seconds, the fastest first."""
+    moments = {name: datetime.fromisoformat(at) for name, at in noticed.items()}
+    if opened is not None:
+        # The stored transition of the breaker is exact; an observation of the runner is up to a second late.
+        moments["breaker"] = min(opened[1], moments.get("breaker", opened[1]))
+    found = [{"by": name, "seconds": seconds(began_at, at)} for name, at in moments.items()]
+    return sorted(found, key=lambda one: float(str(one["seconds"])))
+
+
+def _orders(facts: OrdersOfDrill) -> dict[str, Any]:
+    refused = sum(count for code, count in facts.refusals.items() if code in REFUSED)
+    return {
+        "placed": facts.placed,
+        "hurt": refused + facts.flagged,
+        "refused": refused,
+        "flagged": facts.flagged,
+        "refusals": facts.refusals,
+        "statuses": facts.statuses,
+    }
+
+
+def seconds(start: datetime, end: datetime) -> float:
+    return round(max(0.0, (end - start).total_seconds()), 1)
