@@ -27,7 +27,7 @@ from state import releases, tables
 
 PAGE = ROOT / "pages" / "main.py"
 FOLDERS = tuple(str(ROOT / folder) + "/" for folder in ("pages", "services", "state"))
-CALLBACK, SHOWN = "_store_retry", "summary_with_age"
+CALLBACK, SHOWN = "_store_retry", "summary"
 
 
 class StretchRecorder:

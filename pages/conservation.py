@@ -52,7 +52,7 @@ def _row(row: DifferenceRow, *, grey: bool) -> None:
             _button(row)
         st.caption(f"{labels.sentence(known.detail)} Offered: {COMPENSATIONS.get(known.kind, 'nothing')}")
         if row.command:
-            st.markdown(f":small[{actions.summary_with_age(row.command)}]")
+            st.markdown(f":small[{actions.summary(row.command)}]")
 
 
 def _button(row: DifferenceRow) -> None:

@@ -107,7 +107,7 @@ def _actions(view: OrderView) -> None:
 def _delayed(command: Command) -> None:
     """A command on the order or on one of its cases that can still be undone."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"held_{command.command_id}"):
-        st.markdown(f":small[{actions.summary_with_age(command)}]", width="content")
+        st.markdown(f":small[{actions.summary(command)}]", width="content")
         actions.undo_button(command, key=f"undo_{command.command_id}")
 
 

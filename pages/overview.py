@@ -165,7 +165,7 @@ def _changes() -> None:
         )
         for change in changes.transitions
     ]
-    lines += [(command.created_at, actions.summary(command)) for command in changes.commands]
+    lines += [(command.created_at, actions.summary(command, with_age=False)) for command in changes.commands]
     for at, text in sorted(lines, key=lambda line: line[0], reverse=True)[:6]:
         st.markdown(frame.shade(f"{text} :small[:gray[{clock.at(at, now)}]]", reading))
 

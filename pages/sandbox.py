@@ -36,7 +36,7 @@ def everything() -> None:
         _active(page.active, last, grey=bool(reading.problem))
     _offers(page)
     for command in page.commands[:2]:
-        st.markdown(f":small[{actions.summary_with_age(command)}]")
+        st.markdown(f":small[{actions.summary(command)}]")
     left, right = st.columns([3, 2])
     with left:
         _past(page)

@@ -83,24 +83,15 @@ def undo_button(command: Command, *, key: str) -> None:
     )
 
 
-def summary_with_age(command: Command) -> str:
+def summary(command: Command, *, with_age: bool = True) -> str:
     """A command in one line of Markdown: state, action, outcome, actor and age."""
-    return f"{summary(command)} · {clock.ago(command.created_at, console().now())}"
-
-
-def summary(command: Command) -> str:
-    """A command in one line of Markdown, without its age."""
     said = (command.outcome.title, command.outcome.detail) if command.outcome else ()
     ended = " · ".join(labels.plain(text) for text in said if text)
     badge = labels.badge(labels.COMMAND, command.state, grey=bool(console().status.live().problem))
+    if control := command.arguments.get("move"):
+        what = f"{names.CONTROLS.get(str(control), 'Control')}: bulk job"
+    else:
+        what = names.ACTIONS.get(str(command.arguments.get("action"))) or labels.kind(command.kind)
     who = labels.plain(command.actor)
-    what = _what(command)
-    return f"{badge} {what}{f': {ended}' if ended else ''} · {who}"
-
-
-def _what(command: Command) -> str:
-    action = command.arguments.get("action")
-    if move := command.arguments.get("move"):
-        return f"{names.CONTROLS.get(str(move), 'Control')}: bulk job"
-    kind = labels.kind(command.kind)
-    return names.ACTIONS.get(str(action), kind) if action else kind
+    age = f" · {clock.ago(command.created_at, console().now())}" if with_age else ""
+    return f"{badge} {what}{f': {ended}' if ended else ''} · {who}{age}"

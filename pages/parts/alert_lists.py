@@ -131,7 +131,7 @@ def _silence_row(row: SilenceRow, *, grey: bool) -> None:
                 f"{labels.plain(silence.reason)}"
             )
             if row.command:
-                st.markdown(f":small[{actions.summary_with_age(row.command)}]")
+                st.markdown(f":small[{actions.summary(row.command)}]")
         block = access.write_block()
         waiting = "It is being ended." if actions.is_waiting(row.command) else None
         st.button(

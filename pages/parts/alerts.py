@@ -102,7 +102,7 @@ def _said(row: AlertRow, *, grey: bool) -> None:
             f"{labels.plain(silence.actor)}: {labels.plain(silence.reason)}"
         )
     if row.command:
-        st.markdown(f":small[{actions.summary_with_age(row.command)}]")
+        st.markdown(f":small[{actions.summary(row.command)}]")
 
 
 def _runbook(row: AlertRow) -> None:

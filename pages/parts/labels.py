@@ -247,8 +247,7 @@ def word(table: Mapping[str, Word], state: str) -> Word:
 
 def text(table: Mapping[str, Word], state: str) -> str:
     """The word of a state, escaped for Markdown; an unknown state is cut to MOST_STATE characters."""
-    shown = word(table, state).text
-    return shown if state in table else plain(_cut(shown, MOST_STATE))
+    return table[state].text if state in table else plain(named({}, state), MOST_STATE)
 
 
 def badge(table: Mapping[str, Word], state: str, *, grey: bool = False) -> str:
@@ -257,14 +256,11 @@ def badge(table: Mapping[str, Word], state: str, *, grey: bool = False) -> str:
     return f":{'gray' if grey else color}-badge[:material/{icon}: {text(table, state)}]"
 
 
-def plain(text: object) -> str:
-    """Text of unknown origin, escaped for Markdown, on one line and cut to MOST_TEXT characters."""
-    line = " ".join(_cut(str(text), MOST_TEXT).split())
-    return _SPECIAL.sub(r"\\\1", _LINKED.sub(_BREAK, line))
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def plain(text: object, most: int = MOST_TEXT) -> str:
+    """Text of unknown origin, escaped for Markdown, on one line and cut to ``most`` characters."""
+    said = str(text)
+    shown = said if len(said) <= most else f"{said[: most - 1]}…"
+    return _SPECIAL.sub(r"\\\1", _LINKED.sub(_BREAK, " ".join(shown.split())))
 
 
 def typed(text: object) -> str:

@@ -137,4 +137,4 @@ def commands(view: OrderView) -> None:
     with st.container(border=True):
         st.markdown("**Commands**")
         for command in view.commands[:8]:
-            st.markdown(f":small[{actions.summary_with_age(command)}]")
+            st.markdown(f":small[{actions.summary(command)}]")

@@ -119,7 +119,7 @@ def _head(reading: Reading[JobView]) -> None:
     said = [labels.sentence(job.last_error)] if job.last_error else []
     st.markdown("  \n".join([*said, f":small[:gray[{labels.plain(job.reason)} · {orders.items(view.row.order)}]]"]))
     if view.row.command:
-        st.markdown(f":small[{actions.summary_with_age(view.row.command)}]")
+        st.markdown(f":small[{actions.summary(view.row.command)}]")
 
 
 def _both_sides(view: JobView, *, grey: bool) -> None:

@@ -136,7 +136,7 @@ def _actions(view: CaseView) -> None:
     case = view.case
     if case.command:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f":small[{actions.summary_with_age(case.command)}]", width="content")
+            st.markdown(f":small[{actions.summary(case.command)}]", width="content")
             if actions.can_undo(case.command):
                 actions.undo_button(case.command, key=f"undo_{case.review.review_id}")
     if case.review.state != ReviewState.OPEN:

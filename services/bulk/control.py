@@ -47,7 +47,7 @@ class BulkControl:
             audit.add(connection, self._entry(before, ControlAction(control), actor, action_id))
             return bulk_jobs.get(connection, job_id) or before
 
-        return await self._context.transact(transaction)
+        return await self._context.database.write(transaction)
 
     def _apply(self, connection: Connection, before: BulkJob, control: ControlAction) -> None:
         at = self._context.clock()

@@ -52,40 +52,34 @@ class CommandExecutor:
     async def run_waiting(self) -> bool:
         """Run one round of waiting commands; returns False when no command waited."""
         # Lookups run concurrently, so that a slow Inventory Service does not delay other commands.
-        ran = await asyncio.gather(self._run_in_turn(), self._run_lookups(), return_exceptions=True)
+        lookups = self._run_claimed(COMMANDS_PER_ROUND, only=LOOKUPS)
+        ran = await asyncio.gather(self._run_in_turn(), lookups, return_exceptions=True)
         raise_first(ran)
         return any(ran)
 
     async def _run_in_turn(self) -> bool:
         """Run commands one after another; claim each command just before it runs."""
         for turn in range(COMMANDS_PER_ROUND):
-            claim = self._context.new_id()
-            claimed = await self._claim(claim, 1, never=LOOKUPS)
-            if not claimed:
+            if not await self._run_claimed(1, never=LOOKUPS):
                 return turn > 0
-            await self._run(claimed[0], claim)
         return True
 
-    async def _run_lookups(self) -> bool:
-        """Run lookups concurrently."""
-        claim = self._context.new_id()
-        claimed = await self._claim(claim, COMMANDS_PER_ROUND, only=LOOKUPS)
+    async def _run_claimed(self, limit: int, **kinds: Collection[str]) -> bool:
+        """Claim up to ``limit`` commands and run them concurrently; returns False when no command was claimed."""
+        now, claim = self._context.clock(), self._context.new_id()
+        if not await self._context.database.read(lambda c: commands.any_waiting(c, now, **kinds)):
+            return False
+        claimed = await self._context.database.write(
+            lambda c: commands.claim(c, now, now + CLAIM, limit, by=claim, **kinds)
+        )
         ends = await asyncio.gather(*(self._run(command, claim) for command in claimed), return_exceptions=True)
         raise_first(ends)
         return bool(claimed)
 
-    async def _claim(self, claim: str, limit: int, **kinds: Collection[str]) -> list[Command]:
-        now = self._context.clock()
-        if not await self._context.database.read(lambda c: commands.any_waiting(c, now, **kinds)):
-            return []
-        return await self._context.database.write(
-            lambda c: commands.claim(c, now, now + CLAIM, limit, by=claim, **kinds)
-        )
-
     async def _run(self, command: Command, claim: str) -> None:
         with correlated(command.command_id):
             try:
-                state, outcome = await self._execute_under_claim(command, claim)
+                state, outcome = await self._execute(command, claim)
             except Postponed as postponed:
                 await self._postpone(command, claim, postponed)
                 return
@@ -101,27 +95,24 @@ class CommandExecutor:
                 outcome = _effect_unknown(f"{type(error).__name__} at the last of {command.attempts} tries")
         await self._finish(command, claim, state, outcome)
 
-    async def _execute_under_claim(self, command: Command, claim: str) -> tuple[CommandState, Outcome]:
+    async def _execute(self, command: Command, claim: str) -> tuple[CommandState, Outcome]:
+        """Run the handler of a permitted command, under a claim that is renewed meanwhile."""
         if command.attempts > ATTEMPTS:
             return CommandState.FAILED, _effect_unknown(f"the worker ended {ATTEMPTS} times while running it")
-        renewal = asyncio.create_task(self._renew_claim(command, claim))
-        try:
-            return await self._execute(command)
-        finally:
-            renewal.cancel()
-            await asyncio.gather(renewal, return_exceptions=True)
-
-    async def _execute(self, command: Command) -> tuple[CommandState, Outcome]:
         definition, handler = COMMANDS.get(command.kind), self._handlers.get(command.kind)
         if definition is None or handler is None:
             return CommandState.REFUSED, Outcome(f"Unknown command {command.kind}", code="VALIDATION_ERROR")
         if command.role not in definition.roles:
             return CommandState.REFUSED, Outcome(f"Role {command.role} may not do this.", code="FORBIDDEN")
+        renewal = asyncio.create_task(self._renew_claim(command, claim))
         try:
             arguments = read_arguments(definition, command.arguments)
             return CommandState.DONE, await handler(self._use_cases, command, arguments)
         except ApiError as error:
             return CommandState.REFUSED, Outcome(error.message, code=error.code)
+        finally:
+            renewal.cancel()
+            await asyncio.gather(renewal, return_exceptions=True)
 
     async def _renew_claim(self, command: Command, claim: str) -> None:
         """Renew the claim until another worker has taken it."""

@@ -60,11 +60,6 @@ class People:
         role = self.role_of(actor)
         return None if role in OPERATE else f"Your role here is {role}: an operator may do this."
 
-    def require(self, actor: str) -> None:
-        """Raises NotPermitted for an actor who may not store commands."""
-        if reason := self.why_not_act(actor):
-            raise NotPermitted(reason)
-
 
 class Database(Protocol):
     """The part of state.engine.source.Source that is used here."""
@@ -95,7 +90,8 @@ class Access:
 
     def write(self, actor: str, transaction: Callable[[Connection], T]) -> T:
         """Write on behalf of an actor and expire the cache. Raises NotPermitted or SourceUnavailable."""
-        self.people.require(actor)
+        if reason := self.people.why_not_act(actor):
+            raise NotPermitted(reason)
         written = self.database.write(transaction)
         self.cache.expire()
         return written
@@ -121,7 +117,7 @@ class Access:
         command = Command(
             command_id,
             kind,
-            storable_text(target_id),
+            storable(target_id),
             storable(arguments),
             actor,
             CommandState.STORED,
@@ -141,15 +137,10 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """PostgreSQL stores no NUL, and no database stores half of a surrogate pair."""
 
 
-def storable_text(text: str) -> str:
-    """The text with U+FFFD for each character that a database rejects."""
-    return _UNSTORABLE.sub("\ufffd", text)
-
-
 def storable(value: Any) -> Any:
-    """storable_text() for every text within a JSON value; tuples become lists."""
+    """A JSON value with U+FFFD for each character that a database rejects; tuples become lists."""
     if isinstance(value, str):
-        return storable_text(value)
+        return _UNSTORABLE.sub("\ufffd", value)
     if isinstance(value, Mapping):
         return {storable(name): storable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.console.access import LIVE_TTL, Access, Command, storable_text
+from services.console.access import LIVE_TTL, Access, Command, storable
 from services.console.cache import Reading
 from services.console.csv_files import csv_text
 from services.domain.bulk import MAX_ITEMS, BulkAction, BulkItemState
@@ -172,7 +172,7 @@ class BulkJobs:
         if bulk.is_irreversible and not reason.strip():
             raise ValueError("what cannot be undone needs a reason")
         at = self._access.now()
-        why = storable_text(reason.strip()) or None
+        why = storable(reason.strip()) or None
         return self._access.write(actor, lambda c: _store(c, bulk, why, actor, job_id, at))
 
     def control(self, job_id: str, control: str, *, actor: str, command_id: str) -> Command:
@@ -212,8 +212,8 @@ def _store(connection: Any, bulk: BulkRequest, reason: str | None, actor: str, j
         action=bulk.action,
         actor=actor,
         reason=reason,
-        filter=storable_text(_said(bulk)),
-        causes=sorted({storable_text(target.cause) for target in bulk.targets}),
+        filter=storable(_said(bulk)),
+        causes=sorted({storable(target.cause) for target in bulk.targets}),
         total=len(items),
         unseen=unseen,
         seen_at=bulk.seen_at,
@@ -250,7 +250,7 @@ def _audit(job: BulkJob, bulk: BulkRequest) -> AuditEntry:
         action=f"BULK_{what.upper()}"[:40],
         target=f"operation:{job.job_id}",
         reason=job.reason,
-        before={"filter": storable_text(bulk.filter), "shown": job.total + len(bulk.left_out)}
+        before={"filter": storable(bulk.filter), "shown": job.total + len(bulk.left_out)}
         | ({"leftOut": [target.item_id for target in bulk.left_out]} if bulk.left_out else {}),
         after={"asked": job.tally.get(BulkItemState.ASKED, 0), "skipped": job.tally.get(BulkItemState.SKIPPED, 0)},
         result="started",

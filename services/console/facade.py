@@ -40,7 +40,8 @@ class Console:
     """One attribute per topic."""
 
     settings: Settings
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    """The console's time, aware UTC."""
     monotonic: Callable[[], float] = time.monotonic
     patience_seconds: float = PATIENCE_SECONDS
     """How long a page waits for a reading that is loaded in the background."""
@@ -66,9 +67,9 @@ class Console:
     def __post_init__(self) -> None:
         settings = self.settings
         self._source = Source(settings.database, settings.database_pooler)
-        self._cache = ReadingCache(self.clock, self.monotonic)
+        self._cache = ReadingCache(self.now, self.monotonic)
         self.people = People(settings.console_role, dict(settings.console_people))
-        self.access = access = Access(self._source, self._cache, self.people, self.clock)
+        self.access = access = Access(self._source, self._cache, self.people, self.now)
         self.status = Status(access, settings)
         self.orders = Orders(access, settings.trace_url_template)
         self.reviews = Reviews(access)
@@ -81,7 +82,7 @@ class Console:
         self.incidents = Incidents(access)
         self.alerts = Alerts(access, settings)
         self.metrics = Metrics(
-            settings, self._source, self.clock, self.monotonic, patience_seconds=self.patience_seconds,
+            settings, self._source, self.now, self.monotonic, patience_seconds=self.patience_seconds,
             away=lambda: self.status.live().problem,
         )  # fmt: skip
         self.events = Events(access)
@@ -93,10 +94,6 @@ class Console:
     def close(self) -> None:
         self.metrics.close()
         self._source.close()
-
-    def now(self) -> datetime:
-        """The console's time, aware UTC."""
-        return self.clock()
 
     def expire(self) -> None:
         """Expire every cached reading, so that its next use reads the database."""

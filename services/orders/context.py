@@ -101,10 +101,6 @@ class OrdersContext:
 
         return await self.unit_of_work(work)
 
-    async def transact(self, transaction: Callable[[Connection], T]) -> T:
-        """Run a unit of work that changes no order."""
-        return await self.unit_of_work(lambda unit: transaction(unit.connection))
-
     def step(self, name: str, order_id: str, traceparent: str | None) -> AbstractContextManager[None]:
         """A span for work on an order, in the current trace, else in the trace stored with the order."""
         parent = current_traceparent() or traceparent

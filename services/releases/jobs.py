@@ -96,7 +96,7 @@ class ReleaseJobs:
         def transaction(connection: Connection) -> list[Release]:
             return [self._start_again(connection, order_id, actor) for order_id in order_ids]
 
-        return await self._context.transact(transaction)
+        return await self._context.database.write(transaction)
 
     async def retry_now(self, order_id: str, *, actor: str, action_id: str | None = None) -> Release:
         """Start the job again, make one attempt and return the done job.
@@ -115,7 +115,7 @@ class ReleaseJobs:
             # Claimed in the transaction that starts the job, so that the loop of due jobs cannot claim it in between.
             return releases.claim(connection, [order_id], self._context.clock() + self._claim)
 
-        for job in await self._context.transact(begin):
+        for job in await self._context.database.write(begin):
             await self._attempt(job)
         release = await self._context.database.read(lambda c: releases.get(c, order_id))
         if release is None or release.state != ReleaseState.DONE:
@@ -153,7 +153,7 @@ class ReleaseJobs:
                 raise changed_since(before)
             return before, claimed
 
-        before, claimed = await self._context.transact(begin)
+        before, claimed = await self._context.database.write(begin)
         error = None
         for job in claimed:
             error = await self._attempt(job, put_back_to=before)

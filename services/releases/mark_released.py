@@ -70,7 +70,7 @@ class ReleaseByProof:
         if await self._context.database.read(lambda c: audit.find_action(c, action_id)) is not None:
             return stock
         if why := why_not_mark(stock):
-            await self._context.transact(lambda c: self._refuse(c, command, stock, why))
+            await self._context.database.write(lambda c: self._refuse(c, command, stock, why))
             raise InvalidState(why, {"orderId": command.order_id, "stock": stock})
         await self._context.decide(command.order_id, lambda c, order: self._end(c, order, command, stock))
         return stock

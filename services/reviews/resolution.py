@@ -138,7 +138,7 @@ class ReviewResolution:
             why = found.refused[ReviewAction(command.action)]
             again = replace(command, action_id=None)
             refused = f"refused: {InvalidState.code}"
-            await self._context.transact(lambda c: self._audit(c, again, review, order, order, refused))
+            await self._context.database.write(lambda c: self._audit(c, again, review, order, order, refused))
             raise InvalidState(
                 why,
                 {"action": command.action, "allowed": list(found.allowed), "theirs": stock},
@@ -210,7 +210,7 @@ class ReviewResolution:
         moved = await counted(self._context, order.order_id, run)
         case = await stored_case(self._context, command.review_id)
         result = "done" if case.state != ReviewState.OPEN else f"failed: {case.cause or case.detail}"
-        await self._context.transact(
+        await self._context.database.write(
             lambda c: self._audit(c, replace(command, action_id=None), case, order, moved, result)
         )
 
@@ -306,7 +306,7 @@ class ReviewResolution:
             self._audit(connection, command, review, order, order, "started")
             return True
 
-        if not await self._context.transact(transaction):
+        if not await self._context.database.write(transaction):
             raise await conflict(self._context, review, command)
         return replace(review, version=review.version + 1)
 
@@ -322,7 +322,7 @@ class ReviewResolution:
             again = replace(command, action_id=None)
             self._audit(connection, again, review, order, order, f"failed: {error.code}")
 
-        await self._context.transact(transaction)
+        await self._context.database.write(transaction)
 
     def _audit(
         self, connection: Connection, command: ResolveReview, review: Review, before: Order, after: Order, result: str

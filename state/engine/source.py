@@ -68,7 +68,11 @@ class Source:
 
     def _open(self) -> Database:
         with self._lock:
-            identity = self._file_identity()
+            identity = None
+            if self._path is not None:
+                # An open connection would keep reading a deleted file, and opening would create an empty file.
+                status = self._path.stat()
+                identity = status.st_dev, status.st_ino
             if self._database is None or identity != self._identity:
                 self._close()
                 self._database, self._identity = (
@@ -76,13 +80,6 @@ class Source:
                     identity,
                 )
             return self._database
-
-    def _file_identity(self) -> tuple[int, int] | None:
-        # An open connection would keep reading a deleted file, and opening would create an empty file.
-        if self._path is None:
-            return None
-        status = self._path.stat()
-        return status.st_dev, status.st_ino
 
     def _replaced(self, error: DatabaseReplaced) -> SourceUnavailable:
         """Convert an error to SourceUnavailable; the next read opens the present file."""

@@ -42,7 +42,6 @@ MEASURED = "state.rollups"
 
 WRAPPERS = {
     "OrdersContext.unit_of_work.<locals>.transaction": "work",
-    "OrdersContext.transact.<locals>.<lambda>": "transaction",
 }
 """Functions of the product around a transaction, and the variable that has it."""
 

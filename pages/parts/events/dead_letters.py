@@ -170,7 +170,7 @@ def _dead_letter(row: DeadLetterRow, page: Paged[DeadLetterRow], *, gone: bool, 
         attempts = f"{dead_letter.attempts} {'attempt' if dead_letter.attempts == 1 else 'attempts'}"
         st.caption(f"{labels.plain(dead_letter.reason)} · {attempts}{_fate(row)}{labels.GONE if gone else ''}")
         if row.command:
-            st.markdown(f":small[{actions.summary_with_age(row.command)}]")
+            st.markdown(f":small[{actions.summary(row.command)}]")
         expander.part(
             "Payload and headers",
             f"letter-{dead_letter.id}",

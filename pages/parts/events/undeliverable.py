@@ -46,7 +46,7 @@ def _event(row: Undeliverable, *, grey: bool) -> None:
         tries = f"{event.attempts:,} {'attempt' if event.attempts == 1 else 'attempts'}"
         st.caption(f"{labels.plain(event.reason)} · {event.size:,} bytes · {tries}")
         if row.command:
-            st.markdown(f":small[{actions.summary_with_age(row.command)}]")
+            st.markdown(f":small[{actions.summary(row.command)}]")
         expander.part("Payload", f"undeliverable-{event.id}", partial(lists.payload_of, event))
 
 

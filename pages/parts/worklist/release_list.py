@@ -131,7 +131,7 @@ def draw(row: ReleaseRow, *, gone: bool, grey: bool) -> None:
                 st.markdown(f":small[**{labels.sentence(job.last_error)}**]")
             st.caption(f"{labels.plain(job.reason)} · {orders.items(row.order)}{_stock(row)}")
             if row.command:
-                st.markdown(f":small[{actions.summary_with_age(row.command)}]")
+                st.markdown(f":small[{actions.summary(row.command)}]")
 
 
 def _next(row: ReleaseRow) -> str:

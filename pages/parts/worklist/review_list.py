@@ -105,7 +105,7 @@ def draw(case: ReviewCase, *, gone: bool, grey: bool) -> None:
 
 def _command(command: Command, review_id: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f":small[{actions.summary_with_age(command)}]", width="content")
+        st.markdown(f":small[{actions.summary(command)}]", width="content")
         if actions.can_undo(command):
             actions.undo_button(command, key=f"undo_row_{review_id}")
 
